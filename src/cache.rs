@@ -1,0 +1,2 @@
+//! STUB: look up, decide, join or start a fill, answer or stale.
+pub mod policy;

@@ -1,0 +1,286 @@
+//! Leaves that carry their unit and parse themselves: sizes, periods, secrets and base addresses.
+//!
+//! Every type here is `FromStr` and (de)serialises as the same string, so that a configuration file,
+//! an environment variable and a flag accept exactly the same spelling.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
+
+/// A number of bytes, written with a binary (`KiB`, `MiB`, `GiB`, `TiB`) or decimal (`kB`, `MB`, `GB`, `TB`) unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(pub u64);
+
+/// A length of time, written as `250ms`, `60s`, `5m`, `1h` or `7d`; `forever` has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Period(pub Duration);
+
+/// A text that must never be shown: it prints as `***` and serialises as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// An absolute `http` or `https` address without query, fragment, user or trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BaseUrl(Url);
+
+/// Why a text is not the value it should be: one clause that ends with an example.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(pub String);
+
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+impl ByteSize {
+    /// `n` binary mebibytes.
+    pub const fn mib(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    /// `n` binary gibibytes.
+    pub const fn gib(n: u64) -> Self {
+        Self(n << 30)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = || ValueError("not a size; write a whole number with a unit, for example \"50GiB\"".into());
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let unit = text[digits..].trim();
+        let scale = match unit {
+            "" => 1,
+            _ => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?.1,
+        };
+        number.checked_mul(scale).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = UNITS.iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
+        let (unit, scale) = exact.unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / scale)
+    }
+}
+
+impl Period {
+    /// A period that never ends.
+    pub const FOREVER: Self = Self(Duration::MAX);
+
+    /// `n` seconds.
+    pub const fn secs(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+
+    /// `n` minutes.
+    pub const fn mins(n: u64) -> Self {
+        Self(Duration::from_secs(n * 60))
+    }
+
+    /// True for [`Period::FOREVER`].
+    pub fn is_forever(self) -> bool {
+        self == Self::FOREVER
+    }
+}
+
+impl FromStr for Period {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong =
+            || ValueError("not a period; write a whole number with ms, s, m, h or d, for example \"5m\"".into());
+        let text = text.trim();
+        if text == "forever" {
+            return Ok(Self::FOREVER);
+        }
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let seconds = match text[digits..].trim() {
+            "ms" => return Ok(Self(Duration::from_millis(number))),
+            "s" => Some(number),
+            "m" => number.checked_mul(60),
+            "h" => number.checked_mul(3600),
+            "d" => number.checked_mul(86_400),
+            _ => None,
+        };
+        seconds.map(Self::secs).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_forever() {
+            return f.write_str("forever");
+        }
+        let seconds = self.0.as_secs();
+        if self.0.subsec_millis() != 0 {
+            return write!(f, "{}ms", self.0.as_millis());
+        }
+        match seconds {
+            0 => f.write_str("0s"),
+            s if s % 86_400 == 0 => write!(f, "{}d", s / 86_400),
+            s if s % 3600 == 0 => write!(f, "{}h", s / 3600),
+            s if s % 60 == 0 => write!(f, "{}m", s / 60),
+            s => write!(f, "{s}s"),
+        }
+    }
+}
+
+impl Secret {
+    /// Wraps a text; white space at both ends is cut (files end in a newline).
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl BaseUrl {
+    /// The address as a [`Url`]; its path has no trailing slash unless it is the root.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The address as text, without a trailing slash.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
+
+    /// `scheme://host:port` of the address, the unit of trust for a token (RFC 6454).
+    pub fn origin(&self) -> url::Origin {
+        self.0.origin()
+    }
+
+    /// The host name, lower case.
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = |why: &str| ValueError(format!("{why}; write for example \"https://api.github.com\""));
+        let mut url = Url::parse(text.trim()).map_err(|_| wrong("not an absolute address"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("only http and https are possible"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("the host is missing"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("a user or password does not belong into the address"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("a query or fragment does not belong into the address"));
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Serialises through `Display` and deserialises through `FromStr`.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(from)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+as_text!(ByteSize, Period, BaseUrl);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_reads_and_prints_with_its_largest_exact_unit() {
+        for (text, bytes) in [("50GiB", 50 << 30), ("1024", 1024), ("10 mb", 10_000_000), ("1KiB", 1024), ("0", 0)] {
+            let size: ByteSize = text.parse().expect(text);
+            assert_eq!(size.0, bytes, "{text}");
+            assert_eq!(size.to_string().parse::<ByteSize>(), Ok(size));
+        }
+        assert_eq!(ByteSize::gib(50).to_string(), "50GiB");
+    }
+
+    #[test]
+    fn a_wrong_size_or_period_is_refused_with_an_example() {
+        for text in ["", "GiB", "1.5GiB", "-1", "5 parsecs", "99999999999TiB"] {
+            assert!(text.parse::<ByteSize>().expect_err(text).0.contains("50GiB"));
+        }
+        for text in ["", "5", "m", "-1s", "5y", "99999999999999999d"] {
+            assert!(text.parse::<Period>().expect_err(text).0.contains("5m"));
+        }
+    }
+
+    #[test]
+    fn a_period_reads_and_prints_the_same() {
+        for text in ["250ms", "59s", "5m", "2h", "7d", "0s", "forever"] {
+            assert_eq!(text.parse::<Period>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        let secret = Secret::new(" ghp_x \n");
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(secret.reveal(), "ghp_x");
+    }
+
+    #[test]
+    fn a_base_address_loses_its_trailing_slash_and_nothing_else() {
+        let base: BaseUrl = "https://gitee.com/api/v5/".parse().expect("valid");
+        assert_eq!(base.as_str(), "https://gitee.com/api/v5");
+        assert_eq!("http://[::1]:8080".parse::<BaseUrl>().expect("valid").to_string(), "http://[::1]:8080");
+        for text in ["gitee.com", "ftp://x/", "https://u:p@h", "https://h/?q", "https://h/#f"] {
+            assert!(text.parse::<BaseUrl>().is_err(), "{text}");
+        }
+    }
+}
