@@ -166,9 +166,22 @@ pub struct DocumentMeta {
     pub changed_at: Timestamp,
     /// How to ask again.
     pub validators: Validators,
-    /// True when the upstream has since said that the package is gone (404).
+    /// What the upstream last said of the thing itself.
     #[serde(default)]
-    pub gone: bool,
+    pub standing: Standing,
+}
+
+/// What an upstream last said of something that is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is there.
+    #[default]
+    Present,
+    /// It was there once and is not any more (404).
+    Gone,
+    /// It is blocked for legal reasons (451).
+    Blocked,
 }
 
 /// A stored document: a small, complete body and what is stored about it. Cheap to clone.

@@ -2,6 +2,7 @@
 pub mod app;
 pub mod archive;
 pub mod cache;
+pub mod clock;
 pub mod cli;
 pub mod config;
 pub mod dialect;
