@@ -1,2 +1,207 @@
-//! STUB: look up, decide, join or start a fill, answer or stale.
+//! Looks up, decides, joins or starts a fill, answers or serves stale.
+//!
+//! Two kinds of things are kept by two policies: documents are mutable and revalidated ([`documents`]), archives are
+//! immutable and pinned at first sight ([`archives`]). The cache knows neither forges nor zips: see [`crate::origin`].
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    clock::Clock,
+    entry::{Key, Meta, Pin},
+    http::cache_status::CacheStatus,
+    origin::FetchError,
+    tier::{
+        Object, Tier as _,
+        disk::{Disk, PinEvent, Spool, SpoolError},
+        memory::{self, Memory},
+    },
+};
+
+pub mod archives;
+pub mod documents;
+mod download;
+mod failures;
+mod fill;
+mod flight;
+mod passing;
 pub mod policy;
+mod progress;
+pub mod tail;
+mod writer;
+
+use failures::Failures;
+use fill::FillState;
+use flight::Flights;
+use policy::{Archives, Documents};
+
+pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
+
+/// Room for remembered failures: a flood of wrong names must not cost memory.
+const FAILURES: u64 = 10_000;
+
+/// The cache of one mirror.
+pub struct Cache {
+    memory: Memory,
+    documents: memory::Documents,
+    disk: Arc<Disk>,
+    clock: Clock,
+    policies: Documents,
+    archives: Archives,
+    failures: Failures,
+    fills: Flights<FillState>,
+    fill_permits: Semaphore,
+    revalidations: Flights<documents::Outcome>,
+    tasks: TaskTracker,
+}
+
+/// Why there is no answer, and what happened on the way.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The cause.
+    pub error: FetchError,
+    /// What happened.
+    pub status: CacheStatus,
+}
+
+impl Failure {
+    fn new(error: FetchError, status: CacheStatus) -> Self {
+        Self { error, status }
+    }
+}
+
+impl Cache {
+    /// Builds the cache over an open disk tier. Its fills run on `tasks`, which whoever drains the app waits for.
+    pub fn build(
+        memory: &memory::Config,
+        disk: Arc<Disk>,
+        policies: Documents,
+        archives: Archives,
+        clock: Clock,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            memory: Memory::build(memory),
+            documents: memory::Documents::build(memory),
+            disk,
+            failures: Failures::with_room_for(FAILURES, clock.clone()),
+            clock,
+            policies,
+            fill_permits: Semaphore::new(archives.concurrency),
+            archives,
+            fills: Flights::default(),
+            revalidations: Flights::default(),
+            tasks,
+        })
+    }
+
+    /// How long documents are fresh and usable.
+    pub fn policies(&self) -> &Documents {
+        &self.policies
+    }
+
+    /// The clock that freshness is counted by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The disk tier, for administration.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    /// Number of downloads that are running.
+    pub fn fills_running(&self) -> usize {
+        self.fills.len()
+    }
+
+    /// What is pinned under a key.
+    ///
+    /// # Errors
+    /// `Refused` when the pins cannot be read: without them nobody can vouch for the bytes.
+    pub async fn pin(&self, key: &Key) -> Result<Option<Pin>, FetchError> {
+        self.disk.pin(key).map_err(|error| {
+            tracing::error!(target: "srm_mirror::cache", %key, %error, "the record of pins cannot be read");
+            FetchError::Refused("the record of what was first seen cannot be read".into())
+        })
+    }
+
+    /// Looks into the tiers, fastest first, and copies what is small into memory. Trouble in a tier counts as absent.
+    async fn lookup(&self, key: &Key) -> Option<Object> {
+        if let Some(object) = self.memory.find(key) {
+            return Some(object);
+        }
+        match self.disk.get(key).await {
+            Ok(Some(object)) => {
+                self.promote(key, &object).await;
+                Some(object)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(target: "srm_mirror::cache", %key, %error, "the disk tier cannot be read");
+                None
+            }
+        }
+    }
+
+    async fn promote(&self, key: &Key, object: &Object) {
+        if let Err(error) = self.memory.put(key, object).await {
+            tracing::warn!(target: "srm_mirror::cache", %key, %error, "cannot copy into memory");
+        }
+    }
+
+    /// A spool with room for `len` bytes (or a first step), or `None` with a log event.
+    async fn spool(&self, len: Option<u64>) -> Option<Spool> {
+        let disk = self.disk.clone();
+        let made = tokio::task::spawn_blocking(move || disk.spool(len)).await;
+        match made {
+            Ok(Ok(spool)) => Some(spool),
+            Ok(Err(SpoolError::NoSpace)) => {
+                tracing::warn!(target: "srm_mirror::cache", len, "no room on disk; passing through");
+                None
+            }
+            Ok(Err(SpoolError::Io(error))) => {
+                tracing::warn!(target: "srm_mirror::cache", %error, "cannot open a spool; passing through");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Compares what was fetched with its pin, or pins it. Durable when it returns, so that no client ever holds a
+    /// whole body that a crash could make the mirror forget having vouched for.
+    async fn settle_pin(&self, key: &Key, pin: Option<Pin>, meta: &Meta) -> Result<(), FetchError> {
+        let (pin, event) = match pin {
+            Some(old) if old.verified.manifest != meta.verified.manifest => {
+                tracing::error!(
+                    target: "srm_mirror::cache", %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
+                    first_seen = %old.first_seen, "pin-mismatch: the upstream's content has changed"
+                );
+                return Err(FetchError::PinMismatch);
+            }
+            Some(old) if old.digest == meta.digest => return Ok(()),
+            Some(old) => (Pin { digest: meta.digest, len: meta.len, ..old }, PinEvent::Packing),
+            None => {
+                let (key, verified) = (key.clone(), meta.verified.clone());
+                let pin = Pin { key, digest: meta.digest, len: meta.len, first_seen: meta.stored_at, verified };
+                (pin, PinEvent::Pin)
+            }
+        };
+        if let Err(error) = self.disk.record_pin(&pin, event).await {
+            tracing::error!(target: "srm_mirror::cache", %key, %error, "cannot record what was first seen");
+        }
+        Ok(())
+    }
+
+    /// Remembers a failure for as long as the policy says: a 404 as a short truth, anything else as a cool-down.
+    fn remember_failure(&self, key: &Key, error: &FetchError) {
+        let period = match error {
+            FetchError::NotFound(_) => self.policies.negative.0,
+            FetchError::Throttled { retry_after } => self.policies.cooldown.0.min(*retry_after),
+            _ => self.policies.cooldown.0,
+        };
+        self.failures.remember(key, error, period);
+    }
+}

@@ -138,6 +138,13 @@ pub trait Verify: Send + Sync + 'static {
     /// A clause of ours that says what is wrong, fit for a client.
     fn prefix(&self, first: &[u8]) -> Result<(), String>;
 
+    /// Judges the last bytes (64 KiB or all) of a body of `len` bytes that was too large to be verified as a whole:
+    /// one that only passes through because there is no room for it.
+    ///
+    /// # Errors
+    /// A clause of ours that says what is wrong, fit for a client.
+    fn suffix(&self, last: &[u8], len: u64) -> Result<(), String>;
+
     /// Judges the whole body while it grows. Blocks; runs on a blocking thread beside the download.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
-//! STUB: freshness.
+//! Freshness of release documents, and the limits of a fill: pure decisions and the configuration behind them.
+
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::value::{ByteSize, Period};
@@ -65,5 +68,128 @@ impl Default for Archives {
             concurrency: 32,
             resumes: 3,
         }
+    }
+}
+
+/// How long one kind of document is fresh, and for how long it may be served after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Fresh for this long after the upstream last confirmed it.
+    pub fresh: Duration,
+    /// Then served stale, while one revalidation runs, for this long.
+    pub while_revalidating: Duration,
+    /// Served stale for this long while the upstream fails.
+    pub if_error: Duration,
+}
+
+/// What a policy says of a document of a certain age ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// May be served as it is.
+    Fresh {
+        /// For how much longer.
+        ttl: Duration,
+    },
+    /// Should be revalidated.
+    Stale {
+        /// For how long it has been stale.
+        over: Duration,
+        /// What it may be used for all the same.
+        usable: Usable,
+    },
+}
+
+/// When a stale document may be served ([RFC 5861](https://www.rfc-editor.org/rfc/rfc5861)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// At once, while a revalidation runs beside it.
+    WhileRevalidating,
+    /// Only when the revalidation fails.
+    IfError,
+    /// Not any more.
+    No,
+}
+
+impl Policy {
+    /// Judges a document that the upstream confirmed `age` ago.
+    pub fn judge(&self, age: Duration) -> Freshness {
+        if age < self.fresh {
+            return Freshness::Fresh { ttl: self.fresh - age };
+        }
+        let over = age - self.fresh;
+        let usable = if over < self.while_revalidating {
+            Usable::WhileRevalidating
+        } else if over < self.if_error {
+            Usable::IfError
+        } else {
+            Usable::No
+        };
+        Freshness::Stale { over, usable }
+    }
+
+    /// The same policy for a caller who wants an answer not older than `age`: it waits for a revalidation,
+    /// but still takes a stale answer when that fails.
+    pub fn at_most(self, age: Duration) -> Self {
+        Self { fresh: self.fresh.min(age), while_revalidating: Duration::ZERO, ..self }
+    }
+}
+
+impl Documents {
+    /// The policy of release documents; `token` tells whether the upstream is asked with one.
+    pub fn releases(&self, token: bool) -> Policy {
+        self.policy(if token { self.fresh_with_token } else { self.fresh_anonymous })
+    }
+
+    /// The policy of the look at the repository itself.
+    pub fn repository(&self) -> Policy {
+        self.policy(self.repository)
+    }
+
+    /// The policy of a branch's commit: never served stale while the upstream works.
+    pub fn branch(&self) -> Policy {
+        Policy { while_revalidating: Duration::ZERO, ..self.policy(self.branch) }
+    }
+
+    fn policy(&self, fresh: Period) -> Policy {
+        Policy { fresh: fresh.0, while_revalidating: self.stale_while_revalidate.0, if_error: self.stale_if_error.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_fresh_then_revalidated_beside_then_only_for_errors() {
+        let policy = Policy {
+            fresh: Duration::from_secs(60),
+            while_revalidating: Duration::from_secs(600),
+            if_error: Duration::from_secs(6000),
+        };
+        let stale = |over, usable| Freshness::Stale { over: Duration::from_secs(over), usable };
+        for (age, expected) in [
+            (0, Freshness::Fresh { ttl: Duration::from_secs(60) }),
+            (59, Freshness::Fresh { ttl: Duration::from_secs(1) }),
+            (61, stale(1, Usable::WhileRevalidating)),
+            (659, stale(599, Usable::WhileRevalidating)),
+            (660, stale(600, Usable::IfError)),
+            (6059, stale(5999, Usable::IfError)),
+            (6060, stale(6000, Usable::No)),
+        ] {
+            assert_eq!(policy.judge(Duration::from_secs(age)), expected, "age {age}");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_a_stale_document_outlives_any_outage() {
+        let policy = Documents::default().releases(false);
+        let year = Duration::from_secs(365 * 86_400);
+        assert!(matches!(policy.judge(10 * year), Freshness::Stale { usable: Usable::IfError, .. }));
+    }
+
+    #[test]
+    fn zero_freshness_is_always_stale() {
+        let policy = Policy { fresh: Duration::ZERO, while_revalidating: Duration::ZERO, if_error: Duration::MAX };
+        assert!(matches!(policy.judge(Duration::ZERO), Freshness::Stale { usable: Usable::IfError, .. }));
     }
 }

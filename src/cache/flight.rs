@@ -1,0 +1,89 @@
+//! Work in flight, one per key: who comes second joins it, and it leaves the table last.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::entry::Key;
+
+type Running<S> = Arc<Mutex<HashMap<Key, watch::Receiver<S>>>>;
+
+/// The flights of one kind, by key. `S` is the state that everybody who waits can see.
+#[derive(Debug)]
+pub(crate) struct Flights<S> {
+    running: Running<S>,
+}
+
+/// The right and the duty to bring one flight down: owned by its task alone.
+///
+/// Dropping it takes the flight out of the table. Who still waits then sees the channel closed, which without a
+/// final state means that the work failed.
+#[derive(Debug)]
+pub(crate) struct Landing<S> {
+    key: Key,
+    running: Running<S>,
+    /// Publishes the state.
+    pub(crate) state: watch::Sender<S>,
+}
+
+impl<S> Default for Flights<S> {
+    fn default() -> Self {
+        Self { running: Arc::default() }
+    }
+}
+
+impl<S> Flights<S> {
+    /// Joins the flight of `key`, or begins one in state `first` by calling `start`; the flag is true for who joined.
+    ///
+    /// `start` runs after the flight is in the table, so there is never a second one.
+    pub(crate) fn join(&self, key: &Key, first: S, start: impl FnOnce(Landing<S>)) -> (watch::Receiver<S>, bool) {
+        let (state, seen) = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = running.get(key) {
+                return (state.clone(), true);
+            }
+            let (state, seen) = watch::channel(first);
+            running.insert(key.clone(), seen.clone());
+            (state, seen)
+        };
+        start(Landing { key: key.clone(), running: self.running.clone(), state });
+        (seen, false)
+    }
+
+    /// Number of flights at the moment.
+    pub(crate) fn len(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl<S> Drop for Landing<S> {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_flight_per_key_until_it_has_landed() {
+        let flights = Flights::default();
+        let mut landing = None;
+        let key = Key::new("k");
+        let (first, joined) = flights.join(&key, 1, |l| landing = Some(l));
+        assert!(!joined);
+        let (second, joined) = flights.join(&key, 9, |_| panic!("a second flight"));
+        assert!(joined);
+        landing.as_ref().expect("started").state.send_replace(2);
+        assert_eq!((*first.borrow(), *second.borrow()), (2, 2));
+        landing = None;
+        assert_eq!(flights.len(), 0);
+        assert!(landing.is_none() && first.has_changed().is_err(), "a dropped landing closes the channel");
+        let (_, joined) = flights.join(&key, 3, drop);
+        assert!(!joined);
+    }
+}

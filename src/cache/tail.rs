@@ -1,0 +1,132 @@
+//! A client's view of a fill: it follows the growing spool at its own pace and owns nothing of the download.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    ArchiveAsk, Cache,
+    fill::FillState,
+    passing::{Passing, Skip},
+};
+use crate::{origin::FetchError, tier::BlobFile};
+
+/// Most bytes of one read: bounds the memory of a waiting client.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+/// The end of what is on its way is kept back until the verdict: not even the end record of a zip gets out before.
+/// This is one end record with a commit as its comment.
+const WITHHELD: u64 = 64;
+
+/// Reads a body that may still be arriving. Dropping it changes nothing for anybody else.
+pub struct Tail {
+    cache: Arc<Cache>,
+    ask: ArchiveAsk,
+    state: watch::Receiver<FillState>,
+    source: Source,
+    position: u64,
+    end: Option<u64>,
+}
+
+/// Where a tail reads.
+enum Source {
+    /// The fill's spool.
+    Spool(Arc<BlobFile>),
+    /// A download of its own, because the disk takes no more.
+    Passing(Box<Passing>),
+}
+
+/// What a tail can do next.
+enum Step {
+    Read { len: usize },
+    Done,
+    Wait,
+    Pass,
+    Fail(FetchError),
+}
+
+impl Tail {
+    pub(super) fn spooled(
+        cache: Arc<Cache>,
+        ask: ArchiveAsk,
+        state: watch::Receiver<FillState>,
+        spool: Arc<BlobFile>,
+    ) -> Self {
+        Self { cache, ask, state, source: Source::Spool(spool), position: 0, end: None }
+    }
+
+    pub(super) fn passing(
+        cache: Arc<Cache>,
+        ask: ArchiveAsk,
+        state: watch::Receiver<FillState>,
+        passing: Passing,
+    ) -> Self {
+        Self { cache, ask, state, source: Source::Passing(Box::new(passing)), position: 0, end: None }
+    }
+
+    /// Confines the tail to a part of the body; only before the first read.
+    /// A tail that reads a download of its own cannot be confined and is given back as it is, with `false`.
+    pub fn within(mut self, range: Range<u64>) -> (Self, bool) {
+        let can = matches!(self.source, Source::Spool(_));
+        if can {
+            (self.position, self.end) = (range.start, Some(range.end));
+        }
+        (self, can)
+    }
+
+    /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
+    ///
+    /// # Errors
+    /// When the body cannot be completed. The connection must then be broken, never ended.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            let spool = match &mut self.source {
+                Source::Passing(passing) => return passing.next().await,
+                Source::Spool(spool) => spool.clone(),
+            };
+            match self.step() {
+                Step::Done => return Ok(None),
+                Step::Fail(error) => return Err(error),
+                Step::Read { len } => {
+                    let bytes = spool.read(self.position, len).await.map_err(|error| {
+                        tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "cannot read a spool");
+                        FetchError::Unreachable("the download could not be read back")
+                    })?;
+                    self.position += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Step::Pass => {
+                    let skip = Skip { until: self.position, end: self.end, already: Some(spool) };
+                    let passing = Passing::open(&self.cache, &self.ask, skip).await?;
+                    self.source = Source::Passing(Box::new(passing));
+                }
+                Step::Wait => {
+                    // A channel that closes without a final state is a fill that vanished: its word is "failed".
+                    if self.state.changed().await.is_err() && matches!(self.step(), Step::Wait) {
+                        return Err(FetchError::Unreachable("the download was given up"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let state = self.state.borrow_and_update();
+        let (readable, whole) = match &*state {
+            FillState::Requested => return Step::Wait,
+            FillState::NoRoom => return Step::Pass,
+            FillState::Failed(error) => return Step::Fail(error.clone()),
+            FillState::Complete(object) => (self.end.unwrap_or(u64::MAX).min(object.meta.len), true),
+            FillState::Streaming(arriving) => {
+                let end = self.end.or(arriving.len).unwrap_or(arriving.written);
+                (arriving.written.min(end.saturating_sub(WITHHELD)), false)
+            }
+        };
+        match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(CHUNK) {
+            0 if whole => Step::Done,
+            0 => Step::Wait,
+            len => Step::Read { len: len.min(CHUNK) },
+        }
+    }
+}
