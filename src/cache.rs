@@ -128,6 +128,18 @@ impl Cache {
         })
     }
 
+    /// True when a key needs nobody's list to be believed: it is stored or pinned.
+    ///
+    /// # Errors
+    /// As [`Cache::pin`].
+    pub async fn knows(&self, key: &Key) -> Result<bool, Failure> {
+        if self.memory.find(key).is_some() {
+            return Ok(true);
+        }
+        let pin = self.pin(key).await.map_err(|error| Failure::new(error, CacheStatus::hit(None)))?;
+        Ok(pin.is_some())
+    }
+
     /// Looks into the tiers, fastest first, and copies what is small into memory. Trouble in a tier counts as absent.
     async fn lookup(&self, key: &Key) -> Option<Object> {
         if let Some(object) = self.memory.find(key) {

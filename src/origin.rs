@@ -36,6 +36,14 @@ pub enum FetchError {
         /// How long to wait, at least a second.
         retry_after: Duration,
     },
+    /// It failed a moment ago and is not asked again before `retry_after` is over.
+    #[error("{cause}; it will not be asked again for {} s", retry_after.as_secs())]
+    CoolingDown {
+        /// What failed.
+        cause: Box<FetchError>,
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// Any other status that is an error.
     #[error("upstream answered with status {0}")]
     Status(u16),

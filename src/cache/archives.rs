@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::{
     Cache, Failure,
     fill::{Fill, FillState},
@@ -9,8 +11,8 @@ use super::{
     tail::Tail,
 };
 use crate::{
-    entry::Key,
-    http::cache_status::{CacheStatus, Forward},
+    entry::{Key, Meta},
+    http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, FetchedBody, Origin, Verify},
     tier::Object,
 };
@@ -56,24 +58,21 @@ impl Cache {
     /// The fill's error, before any byte has been handed out.
     pub async fn archive(self: &Arc<Self>, ask: &ArchiveAsk) -> Result<ArchiveAnswer, Failure> {
         if let Some(object) = self.lookup(&ask.key).await {
-            let status = CacheStatus::hit().detail(object.tier);
+            let status = CacheStatus::hit(None).detail(object.tier);
             return Ok(self.stored(object, status));
         }
-        let status = CacheStatus::forwarded(Forward::UriMiss);
+        let status = CacheStatus::forwarded(Fwd::UriMiss);
         if let Some(error) = self.failures.recent(&ask.key) {
             return Err(Failure::new(error, status.detail("cool-down")));
         }
-        let (mut state, collapsed) = self.fills.join(&ask.key, FillState::Requested, |landing| {
-            let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
-            self.tasks.spawn(fill.run());
-        });
+        let (mut state, collapsed) = self.fill(ask);
         let status = if collapsed { status.collapsed() } else { status };
         let known = match state.wait_for(|state| !matches!(state, FillState::Requested)).await {
             Ok(known) => known.clone(),
             Err(_) => FillState::Failed(FetchError::Unreachable("the download was given up")),
         };
         let (tail, len) = match known {
-            FillState::Complete(object) => return Ok(self.stored(object, status.fwd_status(200).stored(true))),
+            FillState::Complete(object) => return Ok(self.stored(object, status.status(200).stored())),
             FillState::Failed(error) => return Err(Failure::new(error, status)),
             FillState::Streaming(arriving) => {
                 (Tail::spooled(self.clone(), ask.clone(), state, arriving.spool), arriving.len)
@@ -83,17 +82,48 @@ impl Cache {
                 let passing = passing.map_err(|error| Failure::new(error, status.clone()))?;
                 let len = passing.len();
                 let tail = Tail::passing(self.clone(), ask.clone(), state, passing);
-                let status = status.fwd_status(200).detail("no-room");
+                let status = status.status(200).detail("no-room");
                 return Ok(ArchiveAnswer { served: Served::Arriving { tail, len }, age: Duration::ZERO, status });
             }
         };
-        let status = status.fwd_status(200).stored(true);
+        let status = status.status(200).stored();
         Ok(ArchiveAnswer { served: Served::Arriving { tail, len }, age: Duration::ZERO, status })
     }
 
-    /// What is stored under a key, without asking anybody.
-    pub async fn stored_archive(&self, key: &Key) -> Option<Object> {
-        self.lookup(key).await
+    /// Waits until the archive is complete and tells what is stored about it.
+    ///
+    /// # Errors
+    /// The fill's error. A body that only passes through for want of room is never complete here.
+    pub async fn completed(self: &Arc<Self>, ask: &ArchiveAsk) -> Result<Arc<Meta>, Failure> {
+        if let Some(object) = self.lookup(&ask.key).await {
+            return Ok(object.meta);
+        }
+        let status = CacheStatus::forwarded(Fwd::UriMiss);
+        if let Some(error) = self.failures.recent(&ask.key) {
+            return Err(Failure::new(error, status.detail("cool-down")));
+        }
+        let (mut state, _) = self.fill(ask);
+        let failed = |reason| Failure::new(FetchError::Unreachable(reason), status.clone());
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                FillState::Complete(object) => return Ok(object.meta),
+                FillState::Failed(error) => return Err(Failure::new(error, status)),
+                FillState::NoRoom => return Err(failed("there is no room to look into the zip")),
+                FillState::Requested | FillState::Streaming(_) => {}
+            }
+            if state.changed().await.is_err() {
+                return Err(failed("the download was given up"));
+            }
+        }
+    }
+
+    /// Joins or starts the fill of a key; the flag is true for who joined.
+    fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
+        self.fills.join(&ask.key, FillState::Requested, |landing| {
+            let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
+            self.tasks.spawn(fill.run());
+        })
     }
 
     fn stored(&self, object: Object, status: CacheStatus) -> ArchiveAnswer {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     entry::{Digest, Document, DocumentMeta, Key, Standing},
-    http::cache_status::{CacheStatus, Forward},
+    http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, FetchedDocument, Origin},
 };
 
@@ -51,15 +51,15 @@ impl Cache {
         origin: DocumentOrigin,
     ) -> Result<DocumentAnswer, Failure> {
         let stored = self.stored_document(key).await;
-        let forward = if stored.is_some() { Forward::Stale } else { Forward::UriMiss };
+        let forward = if stored.is_some() { Fwd::Stale } else { Fwd::UriMiss };
         if let Some(document) = &stored {
             match self.judge(document, policy) {
-                Freshness::Fresh { ttl } => return answer(self, document, CacheStatus::hit().ttl(seconds(ttl))),
+                Freshness::Fresh { ttl } => return answer(self, document, CacheStatus::hit(Some(seconds(ttl)))),
                 Freshness::Stale { over, usable: Usable::WhileRevalidating } => {
                     if self.failures.recent(key).is_none() {
                         self.renew(key, stored.clone(), origin);
                     }
-                    return answer(self, document, CacheStatus::hit().ttl(-seconds(over)).detail("stale-while-revalidate"));
+                    return answer(self, document, CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate"));
                 }
                 Freshness::Stale { .. } => {}
             }
@@ -74,7 +74,8 @@ impl Cache {
         match result {
             Ok(renewed) => {
                 let code = if renewed.modified { 200 } else { 304 };
-                let status = CacheStatus::forwarded(forward).fwd_status(code).stored(renewed.modified);
+                let status = CacheStatus::forwarded(forward).status(code);
+                let status = if renewed.modified { status.stored() } else { status };
                 let status = if collapsed { status.collapsed() } else { status };
                 answer(self, &renewed.document, status)
             }
@@ -105,20 +106,25 @@ impl Cache {
         }
     }
 
+    /// What is in memory under a key, whatever its age.
+    pub fn document_in_memory(&self, key: &Key) -> Option<Document> {
+        self.documents.get(key)
+    }
+
     /// The stale document that is served in place of an error, or the error.
     fn instead_of(
         &self,
         error: FetchError,
         stored: Option<Document>,
         policy: Policy,
-        forward: Forward,
+        forward: Fwd,
     ) -> Result<DocumentAnswer, Failure> {
         let status = CacheStatus::forwarded(forward);
         let status = match &error {
-            FetchError::Status(code) => status.fwd_status(*code),
-            FetchError::NotFound(_) => status.fwd_status(404),
-            FetchError::Blocked => status.fwd_status(451),
-            FetchError::Throttled { .. } => status.fwd_status(429),
+            FetchError::Status(code) => status.status(*code),
+            FetchError::NotFound(_) => status.status(404),
+            FetchError::Blocked => status.status(451),
+            FetchError::Throttled { .. } => status.status(429),
             _ => status,
         };
         let Some(document) = stored else { return Err(Failure::new(error, status)) };
@@ -136,7 +142,7 @@ impl Cache {
             return Err(Failure::new(error, status));
         }
         let over = age.saturating_sub(policy.fresh);
-        let mut answer = answer(self, &document, status.hit_stale(-seconds(over)).detail(detail))?;
+        let mut answer = answer(self, &document, status.used_stale().ttl(-seconds(over)).detail(detail))?;
         if let FetchError::NotFound(_) = error {
             answer.document = with_standing(&document, Standing::Gone);
         }

@@ -21,12 +21,16 @@ impl Failures {
         Self { recent: moka::sync::Cache::new(count), clock }
     }
 
-    /// The failure of `key` that is still remembered. A `Throttled` tells the time that is left.
+    /// The failure of `key` that is still remembered, with the time that is left where waiting may help.
     pub(crate) fn recent(&self, key: &Key) -> Option<FetchError> {
         let (error, until) = self.recent.get(key)?;
         let left = Duration::try_from(until.duration_since(self.clock.now())).ok().filter(|left| !left.is_zero())?;
         Some(match error {
             FetchError::Throttled { retry_after } => FetchError::Throttled { retry_after: retry_after.max(left) },
+            FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Status(500..) => {
+                FetchError::CoolingDown { cause: Box::new(error), retry_after: left }
+            }
+            // What is wrong with the thing itself does not get better by waiting.
             other => other,
         })
     }

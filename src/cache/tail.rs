@@ -10,7 +10,10 @@ use super::{
     fill::FillState,
     passing::{Passing, Skip},
 };
-use crate::{origin::FetchError, tier::BlobFile};
+use crate::{
+    origin::FetchError,
+    tier::{BlobFile, Object},
+};
 
 /// Most bytes of one read: bounds the memory of a waiting client.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -73,6 +76,25 @@ impl Tail {
             (self.position, self.end) = (range.start, Some(range.end));
         }
         (self, can)
+    }
+
+    /// Waits for the end and hands out the complete object, or the tail itself where it reads a download of its own.
+    ///
+    /// # Errors
+    /// When the body cannot be completed.
+    pub async fn whole(mut self) -> Result<Result<Object, Self>, FetchError> {
+        loop {
+            match &*self.state.borrow_and_update() {
+                FillState::Complete(object) => return Ok(Ok(object.clone())),
+                FillState::Failed(error) => return Err(error.clone()),
+                FillState::NoRoom => break,
+                FillState::Requested | FillState::Streaming(_) => {}
+            }
+            if self.state.changed().await.is_err() {
+                return Err(FetchError::Unreachable("the download was given up"));
+            }
+        }
+        Ok(Err(self))
     }
 
     /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
