@@ -1,3 +1,7 @@
-//! Mounts the scripted forge by itself, so that it keeps its own promises: `cargo test --test forge`.
+//! The scripted forge keeps its own promises: `cargo test --test forge`.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/forge.rs"]
 mod forge;
+#[path = "support/forge/tests.rs"]
+mod tests;

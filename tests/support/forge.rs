@@ -31,17 +31,10 @@ mod spec;
 #[path = "forge/wire.rs"]
 mod wire;
 
-#[cfg(test)]
-#[path = "forge/tests.rs"]
-mod tests;
-
 use std::{
     collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -49,15 +42,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-pub use self::{
-    codeload::Lengths,
-    fault::{At, Fault, FaultRef, Gate, Match},
-    gitee::GiteeZips,
-    log::{Host, Seen},
-    model::RepoRef,
-    pack::Archive,
-    spec::Spec,
-};
 use self::{
     body::{Answer, Body},
     fault::Plan,
@@ -66,6 +50,17 @@ use self::{
     rate::Rate,
     wire::{Flushes, Listener, Refused},
 };
+pub use self::{
+    codeload::Lengths,
+    fault::{At, Fault, FaultRef, Gate, Match},
+    gitee::GiteeZips,
+    log::{Host, Seen},
+    model::RepoRef,
+    pack::{Archive, hex},
+    spec::Spec,
+};
+
+type Observer = Box<dyn Fn(&Seen) + Send + Sync>;
 
 /// What all listeners share.
 struct State {
@@ -79,6 +74,7 @@ struct State {
     lengths: Mutex<Lengths>,
     sent_archives: Mutex<HashSet<String>>,
     gitee_options: Mutex<gitee::Options>,
+    observer: OnceLock<Observer>,
     ports: [SocketAddr; 3],
 }
 
@@ -166,6 +162,9 @@ impl State {
             Host::Gitee => gitee::answer(&self, &request),
         });
         self.log.answered(number, answer.status);
+        if let Some(observer) = self.observer.get() {
+            observer(&Seen { status: Some(answer.status), ..seen });
+        }
         Ok(body::send(answer, gates, fault, progress, flushes))
     }
 }
@@ -202,14 +201,14 @@ impl Forge {
             lengths: Mutex::default(),
             sent_archives: Mutex::default(),
             gitee_options: Mutex::default(),
+            observer: OnceLock::new(),
             ports,
         });
         let serve = |listener, host| {
             let state = state.clone();
             Listener::serve(listener, move |request, flushes| state.clone().handle(host, request, flushes))
         };
-        let listeners =
-            [serve(api, Host::GithubApi), serve(archive, Host::Archive), serve(gitee, Host::Gitee)];
+        let listeners = [serve(api, Host::GithubApi), serve(archive, Host::Archive), serve(gitee, Host::Gitee)];
         Ok(Self { state, listeners })
     }
 
@@ -338,8 +337,18 @@ impl Forge {
         self.state.log.all()
     }
 
+    /// Is told of every request whose answer begins; the first observer stays.
+    pub fn observe(&self, observer: impl Fn(&Seen) + Send + Sync + 'static) {
+        let _ = self.state.observer.set(Box::new(observer));
+    }
+
     pub fn count(&self, fits: impl Fn(&Seen) -> bool) -> usize {
         self.requests().iter().filter(|seen| fits(seen)).count()
+    }
+
+    /// Whether requests are written down; they are at first.
+    pub fn keep_log(&self, keep: bool) {
+        self.state.log.off.store(!keep, Ordering::Release);
     }
 
     pub fn clear_log(&self) {

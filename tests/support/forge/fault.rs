@@ -99,9 +99,8 @@ pub enum Fault {
 impl Fault {
     /// A status with headers and body.
     pub fn status(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
-        let pair = |(name, value): &(&str, &str)| {
-            (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
-        };
+        let pair =
+            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
         Self::Status(status, headers.iter().map(pair).collect(), Bytes::copy_from_slice(body.as_ref()))
     }
 

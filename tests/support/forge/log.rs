@@ -67,12 +67,14 @@ struct Line {
 
 pub struct Log {
     lines: Mutex<Vec<Line>>,
+    /// Nothing is kept: for a forge that runs for days.
+    pub off: AtomicBool,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { lines: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { lines: Mutex::default(), off: AtomicBool::new(false), changes: watch::Sender::new(0) }
     }
 }
 
@@ -81,7 +83,9 @@ impl Log {
     pub fn arrive(&self, seen: Seen, progress: Arc<Progress>) -> u64 {
         let mut lines = self.lines.lock().unwrap();
         let number = self.changes.borrow().wrapping_add(1);
-        lines.push(Line { number, seen, progress });
+        if !self.off.load(Ordering::Acquire) {
+            lines.push(Line { number, seen, progress });
+        }
         self.changes.send_replace(number);
         number
     }
