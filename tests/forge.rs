@@ -1,0 +1,7 @@
+//! The scripted forge keeps its own promises: `cargo test --test forge`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/forge.rs"]
+mod forge;
+#[path = "support/forge/tests.rs"]
+mod tests;

@@ -1,0 +1,374 @@
+//! A scripted forge on loopback: GitHub (API and archive host) and Gitee, as far as a mirror of releases sees them.
+//!
+//! It listens on free ports, holds its repositories in memory and makes their zips on the fly. Tests change its content while
+//! it runs, plan faults and gates, and read what was asked. Nothing here sleeps but [`Fault::Slow`].
+#![allow(dead_code, unreachable_pub, unused_imports, missing_docs, clippy::unwrap_used)]
+
+#[path = "forge/body.rs"]
+mod body;
+#[path = "forge/codeload.rs"]
+mod codeload;
+#[path = "forge/fault.rs"]
+mod fault;
+#[path = "forge/gitee.rs"]
+mod gitee;
+#[path = "forge/github.rs"]
+mod github;
+#[path = "forge/github_json.rs"]
+mod github_json;
+#[path = "forge/log.rs"]
+mod log;
+#[path = "forge/model.rs"]
+mod model;
+#[path = "forge/pack.rs"]
+mod pack;
+#[path = "forge/paths.rs"]
+mod paths;
+#[path = "forge/rate.rs"]
+mod rate;
+#[path = "forge/spec.rs"]
+mod spec;
+#[path = "forge/wire.rs"]
+mod wire;
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use self::{
+    body::{Answer, Body},
+    fault::Plan,
+    log::{Log, Progress},
+    model::Store,
+    rate::Rate,
+    wire::{Flushes, Listener, Refused},
+};
+pub use self::{
+    codeload::Lengths,
+    fault::{At, Fault, FaultRef, Gate, Match},
+    gitee::GiteeZips,
+    log::{Host, Seen},
+    model::RepoRef,
+    pack::{Archive, hex},
+    spec::Spec,
+};
+
+type Observer = Box<dyn Fn(&Seen) + Send + Sync>;
+
+/// What all listeners share.
+struct State {
+    github: Arc<Mutex<Store>>,
+    gitee: Arc<Mutex<Store>>,
+    log: Log,
+    plan: Plan,
+    rate: Rate,
+    tokens: Mutex<HashSet<String>>,
+    archive_tokens: Mutex<HashSet<String>>,
+    lengths: Mutex<Lengths>,
+    sent_archives: Mutex<HashSet<String>>,
+    gitee_options: Mutex<gitee::Options>,
+    observer: OnceLock<Observer>,
+    ports: [SocketAddr; 3],
+}
+
+impl State {
+    fn github_api(&self) -> String {
+        format!("http://{}", self.ports[0])
+    }
+
+    fn archive_url(&self) -> String {
+        format!("http://{}", self.ports[1])
+    }
+
+    fn gitee_web(&self) -> String {
+        format!("http://{}", self.ports[2])
+    }
+
+    fn knows_token(&self, token: &str) -> bool {
+        self.tokens.lock().unwrap().contains(token)
+    }
+
+    /// A token for the archive host's query, as GitHub puts into the Location.
+    fn issue_archive_token(&self) -> String {
+        let mut tokens = self.archive_tokens.lock().unwrap();
+        let token = format!("ARCHIVETOKEN{:08}", tokens.len());
+        tokens.insert(token.clone());
+        token
+    }
+
+    fn knows_archive_token(&self, token: &str) -> bool {
+        self.archive_tokens.lock().unwrap().contains(token)
+    }
+
+    fn names_length(&self, archive: &str) -> bool {
+        match *self.lengths.lock().unwrap() {
+            Lengths::Always => true,
+            Lengths::Never => false,
+            Lengths::AfterFirst => !self.sent_archives.lock().unwrap().insert(archive.to_owned()),
+        }
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        host: Host,
+        request: Request<Incoming>,
+        flushes: Flushes,
+    ) -> Result<Response<Body>, Refused> {
+        let request = request.map(drop);
+        let seen = Seen {
+            host,
+            method: request.method().to_string(),
+            path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            headers: request.headers().clone(),
+            status: None,
+            sent: 0,
+            complete: false,
+        };
+        let progress = Arc::new(Progress::default());
+        let number = self.log.arrive(seen.clone(), progress.clone());
+        let gates = self.plan.gates_for(&seen);
+        for gate in gates.iter().filter(|gate| gate.at() == At::Head) {
+            gate.pass().await;
+        }
+        let fault = self.plan.fault_for(&seen);
+        let replaced = match fault.as_ref().map(FaultRef::fault) {
+            Some(Fault::Refuse) => return Err(Refused),
+            Some(Fault::HeadStall) => {
+                if let Some(fault) = &fault {
+                    fault.arrived();
+                    fault.released().await;
+                }
+                None
+            }
+            Some(Fault::Status(status, headers, body)) => {
+                let mut answer = Answer::new(*status, "", body.clone());
+                answer.headers.clone_from(headers);
+                Some(answer)
+            }
+            Some(Fault::Html200) => Some(gitee::page()),
+            Some(Fault::SecondaryRateLimit { retry_after }) => Some(github::secondary(retry_after.as_deref())),
+            _ => None,
+        };
+        let answer = replaced.unwrap_or_else(|| match host {
+            Host::GithubApi => github::answer(&self, &request),
+            Host::Archive => codeload::answer(&self, &request),
+            Host::Gitee => gitee::answer(&self, &request),
+        });
+        self.log.answered(number, answer.status);
+        if let Some(observer) = self.observer.get() {
+            observer(&Seen { status: Some(answer.status), ..seen });
+        }
+        Ok(body::send(answer, gates, fault, progress, flushes))
+    }
+}
+
+/// The running forge; dropping it closes everything.
+pub struct Forge {
+    state: Arc<State>,
+    listeners: [Listener; 3],
+}
+
+impl Forge {
+    /// Starts on three free ports of 127.0.0.1.
+    pub async fn start() -> Self {
+        Self::start_at(0).await.expect("loopback has free ports")
+    }
+
+    /// Starts on `port` (API), `port + 1` (archives) and `port + 2` (Gitee); 0 takes free ones.
+    pub async fn start_at(port: u16) -> std::io::Result<Self> {
+        let mut bound = Vec::new();
+        for n in 0..3 {
+            let port = if port == 0 { 0 } else { port + n };
+            bound.push(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?);
+        }
+        let [api, archive, gitee] = <[TcpListener; 3]>::try_from(bound).unwrap();
+        let ports = [api.local_addr()?, archive.local_addr()?, gitee.local_addr()?];
+        let state = Arc::new(State {
+            github: Arc::default(),
+            gitee: Arc::default(),
+            log: Log::default(),
+            plan: Plan::default(),
+            rate: Rate::default(),
+            tokens: Mutex::default(),
+            archive_tokens: Mutex::default(),
+            lengths: Mutex::default(),
+            sent_archives: Mutex::default(),
+            gitee_options: Mutex::default(),
+            observer: OnceLock::new(),
+            ports,
+        });
+        let serve = |listener, host| {
+            let state = state.clone();
+            Listener::serve(listener, move |request, flushes| state.clone().handle(host, request, flushes))
+        };
+        let listeners = [serve(api, Host::GithubApi), serve(archive, Host::Archive), serve(gitee, Host::Gitee)];
+        Ok(Self { state, listeners })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn github_api(&self) -> String {
+        self.state.github_api()
+    }
+
+    /// `127.0.0.1:PORT`, as it stands in a list of redirect hosts.
+    pub fn archive_host(&self) -> String {
+        self.state.ports[1].to_string()
+    }
+
+    /// `http://127.0.0.1:PORT`, Gitee's pages and archives.
+    pub fn gitee_web(&self) -> String {
+        self.state.gitee_web()
+    }
+
+    /// `http://127.0.0.1:PORT/api/v5`.
+    pub fn gitee_api(&self) -> String {
+        format!("{}/api/v5", self.state.gitee_web())
+    }
+
+    /// A repository on GitHub, made when there is none: public, with a branch `main`.
+    pub fn repo(&self, full_name: &str) -> RepoRef {
+        RepoRef::open(&self.state.github, full_name, false)
+    }
+
+    /// A repository on Gitee.
+    pub fn gitee_repo(&self, full_name: &str) -> RepoRef {
+        RepoRef::open(&self.state.gitee, full_name, true)
+    }
+
+    /// The whole zip of a ref of a GitHub repository.
+    pub fn zip_bytes(&self, full_name: &str, reference: &str) -> Bytes {
+        self.repo(full_name).zip_bytes(reference)
+    }
+
+    /// Its SHA-256, lower-case hexadecimal.
+    pub fn sha256(&self, full_name: &str, reference: &str) -> String {
+        self.repo(full_name).sha256(reference)
+    }
+
+    /// Both forges take this token from now on, and show it private repositories and drafts.
+    pub fn accept_token(&self, token: &str) {
+        self.state.tokens.lock().unwrap().insert(token.to_owned());
+    }
+
+    /// The token is unknown from now on: 401.
+    pub fn revoke_token(&self, token: &str) {
+        self.state.tokens.lock().unwrap().remove(token);
+    }
+
+    /// GitHub's requests an hour, without and with a token; 60 and 5000 at first.
+    pub fn rate_limits(&self, anonymous: u64, token: u64) {
+        self.state.rate.set_limits(anonymous, token);
+    }
+
+    /// Seconds until `x-ratelimit-reset`.
+    pub fn rate_reset_in(&self, seconds: u64) {
+        self.state.rate.set_window(seconds);
+    }
+
+    pub fn rate_renew(&self) {
+        self.state.rate.renew();
+    }
+
+    /// How many requests count against a caller so far.
+    pub fn rate_used(&self, token: Option<&str>) -> u64 {
+        self.state.rate.used(token)
+    }
+
+    /// When the archive host sends `Content-Length`.
+    pub fn lengths(&self, lengths: Lengths) {
+        *self.state.lengths.lock().unwrap() = lengths;
+    }
+
+    /// How Gitee answers for zips, and how many requests it takes.
+    pub fn gitee_options(&self, change: impl FnOnce(&mut gitee::Options)) {
+        change(&mut self.state.gitee_options.lock().unwrap());
+    }
+
+    /// Plans a fault for the next matching request; see [`FaultRef`] for more than one.
+    pub fn fault(&self, matches: Match, fault: Fault) -> FaultRef {
+        self.state.plan.add_fault(matches, fault)
+    }
+
+    pub fn clear_faults(&self) {
+        self.state.plan.clear_faults();
+    }
+
+    /// Every matching body stops after so many bytes until the gate opens.
+    pub fn gate(&self, matches: Match, after: u64) -> Gate {
+        self.state.plan.add_gate(matches, At::Body(after))
+    }
+
+    /// Every matching request waits for its answer until the gate opens.
+    pub fn gate_head(&self, matches: Match) -> Gate {
+        self.state.plan.add_gate(matches, At::Head)
+    }
+
+    /// Closes every connection and refuses new ones; returns when that is so.
+    pub async fn down(&self) {
+        for listener in &self.listeners {
+            listener.down().await;
+        }
+    }
+
+    /// Listens again, on the same ports.
+    pub async fn up(&self) {
+        for listener in &self.listeners {
+            listener.up().await;
+        }
+    }
+
+    pub async fn down_host(&self, host: Host) {
+        self.listeners[host as usize].down().await;
+    }
+
+    pub async fn up_host(&self, host: Host) {
+        self.listeners[host as usize].up().await;
+    }
+
+    /// Every request so far, oldest first.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.state.log.all()
+    }
+
+    /// Is told of every request whose answer begins; the first observer stays.
+    pub fn observe(&self, observer: impl Fn(&Seen) + Send + Sync + 'static) {
+        let _ = self.state.observer.set(Box::new(observer));
+    }
+
+    pub fn count(&self, fits: impl Fn(&Seen) -> bool) -> usize {
+        self.requests().iter().filter(|seen| fits(seen)).count()
+    }
+
+    /// Whether requests are written down; they are at first.
+    pub fn keep_log(&self, keep: bool) {
+        self.state.log.off.store(!keep, Ordering::Release);
+    }
+
+    pub fn clear_log(&self) {
+        self.state.log.clear();
+    }
+
+    /// Waits until the log holds a request that fits, be it from before; also looks again when one is answered.
+    pub async fn wait_for_request(&self, fits: impl Fn(&Seen) -> bool) -> Seen {
+        self.state.log.wait_for(fits).await
+    }
+
+    /// Requests that carried a token to the archive host.
+    pub fn leaks(&self) -> Vec<Seen> {
+        let mut seen = self.requests();
+        seen.retain(|seen| seen.host == Host::Archive && seen.headers.contains_key("authorization"));
+        seen
+    }
+
+    /// Connections accepted so far, on all three ports.
+    pub fn connections(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.accepted.load(Ordering::Acquire)).sum()
+    }
+}

@@ -1,0 +1,332 @@
+//! What goes wrong, for which requests, how often; and gates that hold a body until the test opens them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::watch;
+
+use super::log::{Host, Seen};
+
+/// Which requests a fault or gate is for; chained conditions must all hold.
+#[derive(Clone, Default)]
+pub struct Match(Vec<Arc<dyn Fn(&Seen) -> bool + Send + Sync>>);
+
+impl Match {
+    /// Every request.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// The path or query contains this text, as it came over the wire.
+    pub fn path_contains(text: &str) -> Self {
+        Self::any().containing(text)
+    }
+
+    /// The path, without the query, is exactly this.
+    pub fn path(path: &str) -> Self {
+        let path = path.to_owned();
+        Self::any().when(move |seen| seen.path() == path)
+    }
+
+    pub fn on(host: Host) -> Self {
+        Self::any().host(host)
+    }
+
+    pub fn containing(self, text: &str) -> Self {
+        let text = text.to_owned();
+        self.when(move |seen| seen.contains(&text))
+    }
+
+    pub fn host(self, host: Host) -> Self {
+        self.when(move |seen| seen.host == host)
+    }
+
+    pub fn method(self, method: &str) -> Self {
+        let method = method.to_owned();
+        self.when(move |seen| seen.method == method)
+    }
+
+    /// The request carries this header.
+    pub fn header(self, name: &str) -> Self {
+        let name = name.to_owned();
+        self.when(move |seen| seen.headers.contains_key(&name))
+    }
+
+    pub fn when(mut self, fits: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Self {
+        self.0.push(Arc::new(fits));
+        self
+    }
+
+    fn fits(&self, seen: &Seen) -> bool {
+        self.0.iter().all(|condition| condition(seen))
+    }
+}
+
+/// What goes wrong. Offsets count the bytes of the answer's body.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// This answer instead of the real one.
+    Status(u16, HeaderMap, Bytes),
+    /// The connection closes before any byte of an answer.
+    Refuse,
+    /// No head until [`FaultRef::release`].
+    HeadStall,
+    /// The bytes before the offset arrive, then the connection breaks.
+    CutAfter(u64),
+    /// A chunked body that ends cleanly after so many bytes.
+    EndShortAfter(u64),
+    /// `Content-Length` promises so many bytes, and no more are sent.
+    ShortLength(u64),
+    /// Silence after so many bytes until [`FaultRef::release`].
+    Stall { after: u64 },
+    /// The byte at the offset is another one.
+    WrongBytesAt(u64),
+    /// Pieces of so many bytes, each after a pause.
+    Slow { bytes: u64, pause: Duration },
+    /// `200 text/html` with a page.
+    Html200,
+    /// GitHub's secondary limit: 403 with quota left, and `Retry-After` when given.
+    SecondaryRateLimit { retry_after: Option<String> },
+}
+
+impl Fault {
+    /// A status with headers and body.
+    pub fn status(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+        let pair =
+            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+        Self::Status(status, headers.iter().map(pair).collect(), Bytes::copy_from_slice(body.as_ref()))
+    }
+
+    /// Gitee's answer to too many requests.
+    pub fn gitee_rate_limit() -> Self {
+        Self::status(403, &[("content-type", "application/json")], r#"{"message":"Rate Limit Exceeded"}"#)
+    }
+}
+
+/// Opens once and stays open.
+#[derive(Debug)]
+pub struct Latch(watch::Sender<bool>);
+
+impl Default for Latch {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Latch {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub async fn opened(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// Counts up; others can wait for a number.
+#[derive(Debug)]
+pub struct Tally(watch::Sender<usize>);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Tally {
+    fn add(&self) {
+        self.0.send_modify(|count| *count += 1);
+    }
+
+    async fn reaches(&self, count: usize) {
+        let _ = self.0.subscribe().wait_for(|now| *now >= count).await;
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    matched: u64,
+    skip: u64,
+    nth: u64,
+    left: Option<u64>,
+}
+
+struct Planned {
+    matches: Match,
+    fault: Fault,
+    rule: Mutex<Rule>,
+    hits: Tally,
+    reached: Tally,
+    release: Latch,
+    removed: AtomicU64,
+}
+
+/// A planned fault. It strikes once unless told otherwise.
+#[derive(Clone)]
+pub struct FaultRef(Arc<Planned>);
+
+impl FaultRef {
+    fn rule(self, change: impl FnOnce(&mut Rule)) -> Self {
+        change(&mut self.0.rule.lock().unwrap());
+        self
+    }
+
+    pub fn times(self, count: u64) -> Self {
+        self.rule(|rule| rule.left = Some(count))
+    }
+
+    pub fn always(self) -> Self {
+        self.rule(|rule| rule.left = None)
+    }
+
+    /// Lets the first `count` matching requests pass.
+    pub fn skip(self, count: u64) -> Self {
+        self.rule(|rule| rule.skip = count)
+    }
+
+    /// Strikes the nth, 2nth, … matching request, without end.
+    pub fn every_nth(self, nth: u64) -> Self {
+        self.rule(|rule| (rule.nth, rule.left) = (nth, None))
+    }
+
+    /// How many requests it has struck.
+    pub fn hits(&self) -> usize {
+        *self.0.hits.0.borrow()
+    }
+
+    /// Waits until a struck request stands at the place where it is held or broken (all kinds that have one).
+    pub async fn reached(&self) {
+        self.0.reached.reaches(1).await;
+    }
+
+    /// Lets everything go that `HeadStall` or `Stall` hold, now and later.
+    pub fn release(&self) {
+        self.0.release.open();
+    }
+
+    /// Strikes no more.
+    pub fn remove(&self) {
+        self.0.removed.store(1, Ordering::Release);
+    }
+
+    pub fn fault(&self) -> &Fault {
+        &self.0.fault
+    }
+
+    pub(super) fn arrived(&self) {
+        self.0.reached.add();
+    }
+
+    pub(super) async fn released(&self) {
+        self.0.release.opened().await;
+    }
+
+    fn strikes(&self, seen: &Seen) -> bool {
+        if self.0.removed.load(Ordering::Acquire) == 1 || !self.0.matches.fits(seen) {
+            return false;
+        }
+        let mut rule = self.0.rule.lock().unwrap();
+        rule.matched += 1;
+        if rule.matched <= rule.skip || !(rule.matched - rule.skip).is_multiple_of(rule.nth) || rule.left == Some(0) {
+            return false;
+        }
+        rule.left = rule.left.map(|left| left - 1);
+        drop(rule);
+        self.0.hits.add();
+        true
+    }
+}
+
+/// Where a gate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Before the head of the answer.
+    Head,
+    /// After so many bytes of the body.
+    Body(u64),
+}
+
+struct GateState {
+    matches: Match,
+    at: At,
+    open: Latch,
+    reached: Tally,
+}
+
+/// Holds every matching answer at one place until opened; dropping it opens nothing.
+#[derive(Clone)]
+pub struct Gate(Arc<GateState>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.open.open();
+    }
+
+    /// Waits until one answer has come to the gate, be it from before.
+    pub async fn reached(&self) {
+        self.reached_by(1).await;
+    }
+
+    pub async fn reached_by(&self, answers: usize) {
+        self.0.reached.reaches(answers).await;
+    }
+
+    /// How many answers have come to the gate so far.
+    pub fn arrivals(&self) -> usize {
+        *self.0.reached.0.borrow()
+    }
+
+    pub(super) fn at(&self) -> At {
+        self.0.at
+    }
+
+    /// Counts an answer in and waits for the opening.
+    pub(super) async fn pass(&self) {
+        self.0.reached.add();
+        self.0.open.opened().await;
+    }
+}
+
+/// Every fault and gate of a forge.
+#[derive(Default)]
+pub struct Plan {
+    faults: Mutex<Vec<FaultRef>>,
+    gates: Mutex<Vec<Gate>>,
+}
+
+impl Plan {
+    pub fn add_fault(&self, matches: Match, fault: Fault) -> FaultRef {
+        let rule = Mutex::new(Rule { matched: 0, skip: 0, nth: 1, left: Some(1) });
+        let (hits, reached, release) = (Tally::default(), Tally::default(), Latch::default());
+        let fault =
+            FaultRef(Arc::new(Planned { matches, fault, rule, hits, reached, release, removed: AtomicU64::new(0) }));
+        self.faults.lock().unwrap().push(fault.clone());
+        fault
+    }
+
+    pub fn add_gate(&self, matches: Match, at: At) -> Gate {
+        let gate = Gate(Arc::new(GateState { matches, at, open: Latch::default(), reached: Tally::default() }));
+        self.gates.lock().unwrap().push(gate.clone());
+        gate
+    }
+
+    /// The first fault that strikes this request; only that one counts it.
+    pub fn fault_for(&self, seen: &Seen) -> Option<FaultRef> {
+        self.faults.lock().unwrap().iter().find(|fault| fault.strikes(seen)).cloned()
+    }
+
+    pub fn gates_for(&self, seen: &Seen) -> Vec<Gate> {
+        self.gates.lock().unwrap().iter().filter(|gate| gate.0.matches.fits(seen)).cloned().collect()
+    }
+
+    pub fn clear_faults(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+}

@@ -1,0 +1,126 @@
+//! What the forge saw.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use http::HeaderMap;
+use tokio::sync::watch;
+
+/// Which of the forge's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    GithubApi,
+    Archive,
+    Gitee,
+}
+
+/// One request, with what came of it so far.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub host: Host,
+    pub method: String,
+    pub path_and_query: String,
+    pub headers: HeaderMap,
+    /// None while no answer was begun, and for ever where the connection was closed instead.
+    pub status: Option<u16>,
+    /// Body bytes handed to the connection.
+    pub sent: u64,
+    /// True once the body was handed over to its last byte.
+    pub complete: bool,
+}
+
+impl Seen {
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or_default()
+    }
+
+    pub fn query(&self, key: &str) -> Option<String> {
+        let query = self.path_and_query.split_once('?')?.1;
+        url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
+    }
+
+    /// The first value of a header; empty when absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub fn contains(&self, text: &str) -> bool {
+        self.path_and_query.contains(text)
+    }
+}
+
+/// How far the body of one answer has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub sent: AtomicU64,
+    pub complete: AtomicBool,
+}
+
+struct Line {
+    number: u64,
+    seen: Seen,
+    progress: Arc<Progress>,
+}
+
+pub struct Log {
+    lines: Mutex<Vec<Line>>,
+    /// Nothing is kept: for a forge that runs for days.
+    pub off: AtomicBool,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { lines: Mutex::default(), off: AtomicBool::new(false), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Log {
+    /// Writes a request down; returns its number.
+    pub fn arrive(&self, seen: Seen, progress: Arc<Progress>) -> u64 {
+        let mut lines = self.lines.lock().unwrap();
+        let number = self.changes.borrow().wrapping_add(1);
+        if !self.off.load(Ordering::Acquire) {
+            lines.push(Line { number, seen, progress });
+        }
+        self.changes.send_replace(number);
+        number
+    }
+
+    pub fn answered(&self, number: u64, status: u16) {
+        let mut lines = self.lines.lock().unwrap();
+        if let Some(line) = lines.iter_mut().rfind(|line| line.number == number) {
+            line.seen.status = Some(status);
+        }
+        // The number also counts changes, so that whoever waits for a status looks again.
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    pub fn all(&self) -> Vec<Seen> {
+        let snapshot = |line: &Line| Seen {
+            sent: line.progress.sent.load(Ordering::Acquire),
+            complete: line.progress.complete.load(Ordering::Acquire),
+            ..line.seen.clone()
+        };
+        self.lines.lock().unwrap().iter().map(snapshot).collect()
+    }
+
+    pub fn clear(&self) {
+        self.lines.lock().unwrap().clear();
+    }
+
+    /// Waits until a request that fits is in the log, be it from before.
+    pub async fn wait_for(&self, fits: impl Fn(&Seen) -> bool) -> Seen {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(seen) = self.all().into_iter().find(|seen| fits(seen)) {
+                return seen;
+            }
+            changes.changed().await.expect("the log lives as long as the forge");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Request targets, split before they are decoded; and the way back.
+
+use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+const KEEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes everything but unreserved characters and slashes.
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, KEEP).to_string()
+}
+
+/// A decoded target.
+pub struct Path {
+    pub segments: Vec<String>,
+    pub trailing_slash: bool,
+    query: Vec<(String, String)>,
+}
+
+impl Path {
+    pub fn of(uri: &Uri) -> Self {
+        let raw = uri.path().trim_start_matches('/');
+        let decode = |segment: &str| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        let trailing_slash = raw.ends_with('/');
+        let segments = raw.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+        let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        Self { segments, trailing_slash, query }
+    }
+
+    pub fn query(&self, key: &str) -> Option<&str> {
+        self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}

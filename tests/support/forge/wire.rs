@@ -1,0 +1,205 @@
+//! Listeners that can go down and come back on the same port, and connections that know what has left.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+};
+
+use super::body::Body;
+
+/// The connection closes without an answer.
+#[derive(Debug)]
+pub struct Refused;
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refused by the test")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Counts how often everything written so far has reached the socket.
+#[derive(Clone)]
+pub struct Flushes(watch::Receiver<u64>);
+
+impl Flushes {
+    /// Waits for a flush from now on; the connection flushes whenever a body pauses.
+    pub async fn next(&mut self) {
+        self.0.borrow_and_update();
+        let _ = self.0.changed().await;
+    }
+}
+
+struct Wire {
+    stream: TcpStream,
+    flushes: watch::Sender<u64>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes here only when its own buffer is empty.
+        self.flushes.send_modify(|count| *count += 1);
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+enum Command {
+    Down(oneshot::Sender<()>),
+    Up(oneshot::Sender<()>),
+}
+
+/// One listener with its connections; dropping it closes all of them.
+pub struct Listener {
+    pub address: SocketAddr,
+    pub accepted: Arc<AtomicU64>,
+    commands: mpsc::UnboundedSender<Command>,
+    task: AbortHandle,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Listener {
+    /// Serves `handle` on a bound listener.
+    pub fn serve<F, A>(listener: TcpListener, handle: F) -> Self
+    where
+        F: Fn(Request<Incoming>, Flushes) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response<Body>, Refused>> + Send + 'static,
+    {
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicU64::new(0));
+        let (commands, orders) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(listener, address, accepted.clone(), orders, handle)).abort_handle();
+        Self { address, accepted, commands, task }
+    }
+
+    async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, waits) = oneshot::channel();
+        let _ = self.commands.send(command(done));
+        let _ = waits.await;
+    }
+
+    pub async fn down(&self) {
+        self.tell(Command::Down).await;
+    }
+
+    pub async fn up(&self) {
+        self.tell(Command::Up).await;
+    }
+}
+
+/// Keeps the port while nobody listens: connections are refused, and no one else is given the port.
+fn hold(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+async fn run<F, A>(
+    listener: TcpListener,
+    address: SocketAddr,
+    accepted: Arc<AtomicU64>,
+    mut orders: mpsc::UnboundedReceiver<Command>,
+    handle: F,
+) where
+    F: Fn(Request<Incoming>, Flushes) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Response<Body>, Refused>> + Send + 'static,
+{
+    let mut listener = Some(listener);
+    let mut held = None;
+    let mut connections = JoinSet::new();
+    loop {
+        let accept = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Command::Down(done)) => {
+                    listener = None;
+                    held = held.or_else(|| Some(hold(address)));
+                    connections.shutdown().await;
+                    let _ = done.send(());
+                }
+                Some(Command::Up(done)) => {
+                    if let Some(socket) = held.take() {
+                        listener = Some(socket.listen(1024).unwrap());
+                    }
+                    let _ = done.send(());
+                }
+                None => return,
+            },
+            stream = accept => {
+                // An accept that fails (no descriptors) must not spin.
+                let Ok((stream, _)) = stream else { tokio::task::yield_now().await; continue };
+                accepted.fetch_add(1, Ordering::AcqRel);
+                connections.spawn(connection(stream, handle.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection<F, A>(stream: TcpStream, handle: F)
+where
+    F: Fn(Request<Incoming>, Flushes) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<Response<Body>, Refused>> + Send + 'static,
+{
+    let _ = stream.set_nodelay(true);
+    let flushes = watch::Sender::new(0);
+    let watcher = Flushes(flushes.subscribe());
+    let wire = TokioIo::new(Wire { stream, flushes });
+    let service = service_fn(move |request| handle(request, watcher.clone()));
+    // Its errors are the cuts and refusals that the test asked for, or the client's leaving.
+    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(wire, service).await;
+}
