@@ -1,0 +1,107 @@
+//! `publish.yaml`, as far as the registry shows it.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::package::Manifest;
+
+/// Largest `publish.yaml` that is read, bytes.
+pub(super) const MAX_LEN: u64 = 1 << 20;
+/// Longest text that is kept, characters; what is longer is cut.
+const MAX_TEXT: usize = 1_000;
+/// Most tags that are kept.
+const MAX_TAGS: usize = 50;
+
+/// The names it may have, at the root of the content; the first that is there counts.
+pub(super) const NAMES: [&[u8]; 2] = [b"publish.yaml", b"publish.yml"];
+
+/// Reads the fields that are there and well-formed; everything else is absent, and so is all of it when it is not YAML.
+pub(super) fn parse(text: &[u8]) -> Manifest {
+    let Ok(fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
+        return Manifest::default();
+    };
+    let text = |name| fields.get(name).and_then(scalar);
+    Manifest {
+        kind: text("Type"),
+        name: text("Name"),
+        description: text("Description"),
+        category: text("Category"),
+        tags: fields.get("Tags").map(tags).unwrap_or_default(),
+    }
+}
+
+/// A text, or a number that stands where a text is meant (`Name: 2048`).
+fn scalar(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.trim().chars().take(MAX_TEXT).collect(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// A list, or one text with commas.
+fn tags(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(scalar).take(MAX_TAGS).collect(),
+        Value::String(text) => {
+            let parts = text.split([',', '\u{ff0c}']).map(str::trim).filter(|part| !part.is_empty());
+            parts.map(|part| part.chars().take(MAX_TEXT).collect()).take(MAX_TAGS).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(tags: &[&str]) -> Manifest {
+        Manifest {
+            kind: Some("Component".into()),
+            name: Some("fc3".into()),
+            description: Some("\u{51fd}\u{6570}: compute".into()),
+            category: Some("Basics".into()),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_the_fields_that_packages_use_is_read() {
+        let head = "# made by hand\nEdition: 3.0.0\nType: Component\nName: fc3\nCategory: Basics\nProvider:\n  - Alibaba Cloud\nDescription: '\u{51fd}\u{6570}: compute'\nCommands:\n  deploy: up\n";
+        for (tags, expected) in [
+            ("Tags:\n  - FC\n  - http\n", &["FC", "http"][..]),
+            ("Tags: [FC, 3]\n", &["FC", "3"]),
+            ("Tags: FC, http ,\n", &["FC", "http"]),
+            ("Tags: FC\u{ff0c}http\n", &["FC", "http"]),
+            ("Tags:\n", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(parse(format!("{head}{tags}").as_bytes()), full(expected), "{tags:?}");
+        }
+        assert_eq!(parse(b"\xef\xbb\xbf---\r\nType: Project\r\n").kind.as_deref(), Some("Project"), "a mark and CRLF");
+        assert_eq!(parse(b"{\"Type\": \"Plugin\", \"Name\": 2048}").name.as_deref(), Some("2048"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_absent() {
+        for text in [&b""[..], b"\xff\xfe\0", b"- a\n- b\n", b"Type: [", b"just words", b"Type: {a: b}\n", b"type: x"] {
+            assert_eq!(parse(text), Manifest::default(), "{:?}", String::from_utf8_lossy(text));
+        }
+        let odd = parse(b"Type: Component\nName: ''\nDescription: {zh: x}\nTags: {a: b}\n");
+        assert_eq!(odd, Manifest { kind: Some("Component".into()), ..Manifest::default() });
+    }
+
+    #[test]
+    fn a_yaml_bomb_is_absent_and_long_texts_are_cut() {
+        let mut bomb = String::from("a0: &a0 [x, x]\n");
+        for level in 1..40 {
+            let last = level - 1;
+            bomb.push_str(&format!("a{level}: &a{level} [*a{last}, *a{last}]\n"));
+        }
+        assert_eq!(parse(format!("{bomb}Type: Component\n").as_bytes()), Manifest::default());
+        let long = parse(format!("Description: {}\n", "\u{4e2d}".repeat(5_000)).as_bytes());
+        assert_eq!(long.description.map(|text| text.chars().count()), Some(MAX_TEXT));
+    }
+}

@@ -1,0 +1,222 @@
+//! The flat view, compared with what the zip crate reads of the zip and of its view.
+
+use std::io::{Cursor, Read};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::archive::flat::{Damaged, Plan, Slice};
+
+/// What an unpacker gets: name, content, Unix mode.
+type Listing = Vec<(Vec<u8>, Vec<u8>, Option<u32>)>;
+
+fn listing(bytes: &[u8]) -> Listing {
+    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip");
+    let entry = |index| {
+        let mut file = zip.by_index(index).expect("an entry");
+        let (name, mode, mut content) = (file.name_raw().to_vec(), file.unix_mode(), Vec::new());
+        file.read_to_end(&mut content).expect("content");
+        (name, content, mode)
+    };
+    (0..zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip").len()).map(entry).collect()
+}
+
+/// The plan as it is made of a stored zip, and the view's facts.
+fn plan(zip: &[u8]) -> (Plan, flat::Flat) {
+    let flat = facts(zip).flat.expect("a flat view");
+    (flat.plan(Bytes::copy_from_slice(&zip[flat.central as usize..])).expect("a plan"), flat)
+}
+
+/// A range of the view, slice by slice.
+fn read(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
+    let bytes = |slice| match slice {
+        Slice::Zip(range) => zip[range.start as usize..range.end as usize].to_vec(),
+        Slice::Own(range) => plan.own()[range].to_vec(),
+    };
+    plan.slices(range).flat_map(bytes).collect()
+}
+
+/// The same, as a server reads it.
+fn read_batch(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Bytes {
+    let batch = plan.batch(range);
+    let source = batch.source();
+    batch.assemble(&Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize])).expect("all there")
+}
+
+fn check(items: &[Item], top: &str) -> Vec<u8> {
+    let zip = build(items, COMMIT).bytes;
+    let (plan, flat) = plan(&zip);
+    let view = read(&plan, &zip, 0..u64::MAX);
+    assert_eq!((view.len() as u64, Digest::of(&view)), (flat.len, flat.digest));
+    assert_eq!(plan.len(), flat.len);
+    let cut = |(name, content, mode): (Vec<u8>, _, _)| {
+        let name = name.strip_prefix(format!("{top}/").as_bytes()).expect("in the folder").to_vec();
+        (!name.is_empty()).then_some((name, content, mode))
+    };
+    assert_eq!(listing(&view), listing(&zip).into_iter().filter_map(cut).collect::<Listing>());
+    // The view is a good zip by our own rules too, of the same content and commit.
+    let (of_zip, of_view) = (verify(&zip).expect("good"), verify(&view).expect("the view is good"));
+    assert_eq!(of_view.commit, of_zip.commit);
+    view
+}
+
+#[test]
+fn the_view_has_the_same_files_under_their_names_less_the_folder() {
+    type Change = fn(Item) -> Item;
+    let changes: [(&str, Change); 7] = [
+        ("as git packs", |item| item),
+        ("stored", Item::stored),
+        ("descriptors", |item| item.described(true, false)),
+        ("bare descriptors", |item| item.described(false, false)),
+        ("stored with descriptors", |item| item.stored().described(true, false)),
+        ("zip64", Item::wide),
+        ("zip64 with descriptors", |item| item.wide().described(true, true)),
+    ];
+    for (name, change) in changes {
+        let items: Vec<Item> = usual().into_iter().map(change).collect();
+        let view = check(&items, "o-r-12b27ab");
+        assert_eq!(listing(&view).len(), 7, "{name}");
+    }
+}
+
+#[test]
+fn extra_fields_comments_flags_and_the_commit_stay() {
+    let items = [
+        Item::dir("t/"),
+        Item { comment: b"a note".to_vec(), ..Item::new("t/\u{6587}", "x").extra(0x5455, &[1, 9, 8, 7, 6]) },
+        Item::new("t/b", "y").extra(0x7075, b"\x01\0\0\0\0t/b").extra(0xcafe, b"kept"),
+    ];
+    let view = check(&items, "t");
+    let mut zip = zip::ZipArchive::new(Cursor::new(&view[..])).expect("a zip");
+    assert_eq!(zip.comment(), COMMIT);
+    let first = zip.by_index(0).expect("an entry");
+    assert_eq!((first.name(), first.comment()), ("\u{6587}", "a note"), "still marked as UTF-8");
+    assert_eq!(first.extra_data(), Some(&b"\x55\x54\x05\0\x01\x09\x08\x07\x06"[..]));
+    drop(first);
+    let second = zip.by_index(1).expect("an entry");
+    assert_eq!(second.extra_data(), Some(&b"\xfe\xca\x04\0kept"[..]), "the second name is gone, the rest is not");
+}
+
+#[test]
+fn a_directory_in_another_order_than_the_entries_keeps_its_order() {
+    let zip = build(&usual(), b"");
+    let mut ends = zip.records[1..].to_vec();
+    ends.push(zip.end);
+    let records: Vec<&[u8]> = zip.records.iter().zip(&ends).map(|(from, to)| &zip.bytes[*from..*to]).collect();
+    let reversed: Vec<u8> = records.iter().rev().flat_map(|record| record.to_vec()).collect();
+    let bytes = [&zip.bytes[..zip.central], &reversed, &zip.bytes[zip.end..]].concat();
+    let (plan, flat) = plan(&bytes);
+    let view = read(&plan, &bytes, 0..flat.len);
+    let names: Vec<Vec<u8>> = listing(&view).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names.first().map(|name| &name[..]), Some("\u{6587}\u{4ef6}.txt".as_bytes()));
+    assert_eq!(names.len(), 7);
+}
+
+#[test]
+fn a_zip_without_a_single_top_folder_is_its_own_view() {
+    let long = "x".repeat(256);
+    for names in [&["a"][..], &["t/a", "u/b"], &["t/a", "readme"], &[&format!("{long}/a")]] {
+        let items: Vec<Item> = names.iter().map(|name| Item::new(name, "x")).collect();
+        assert_eq!(facts(&build(&items, b"").bytes).flat, None, "{names:?}");
+    }
+}
+
+#[test]
+fn a_damaged_central_directory_is_an_error_and_never_a_broken_view() {
+    let zip = build(&usual(), COMMIT).bytes;
+    let (_, flat) = plan(&zip);
+    let tail = &zip[flat.central as usize..];
+    for at in 0..tail.len() {
+        let mut damaged = tail.to_vec();
+        damaged[at] ^= 1;
+        assert_eq!(flat.plan(damaged.into()).err(), Some(Damaged), "byte {at}");
+        assert_eq!(flat.plan(Bytes::copy_from_slice(&tail[..at])).err(), Some(Damaged), "cut at {at}");
+    }
+    let wrong = flat::Flat { len: flat.len + 1, ..flat };
+    assert_eq!(wrong.plan(Bytes::copy_from_slice(tail)).err(), Some(Damaged), "another length");
+}
+
+#[test]
+fn a_batch_reads_one_stretch_and_copies_nothing_of_a_large_file() {
+    let data: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let zip = build(&[Item::dir("t/"), Item::new("t/a", &data).stored()], b"").bytes;
+    let (plan, _) = plan(&zip);
+    let batch = plan.batch(1_000..300_000);
+    assert_eq!(batch.slices().len(), 1);
+    let source = batch.source();
+    let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
+    assert_eq!(batch.assemble(&read).expect("all there").as_ptr(), read.as_ptr());
+    assert!(batch.assemble(&read.slice(1..)).is_err(), "a stored zip that lost bytes is an error");
+    assert!(plan.weight() < 1_000);
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let name = "[a-z\u{4e00}-\u{4e20}]{1,6}(/[a-z]{1,4}){0,2}";
+    let data = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..300),
+        (any::<u8>(), 0..5_000_usize).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    let descriptor = proptest::option::of(any::<(bool, bool)>());
+    let mode = prop_oneof![Just(0_u32), Just(0o100_644), Just(0o100_755), Just(0o120_777)];
+    (name, data, any::<(bool, bool)>(), descriptor, mode, proptest::collection::vec(any::<u8>(), 0..9)).prop_map(
+        |(name, data, (deflate, wide), descriptor, mode, extra)| {
+            let item = Item { deflate, descriptor, wide, ..Item::new(format!("top-1/{name}"), data) };
+            item.mode(mode).extra(0x5455, &extra)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_zip_and_its_view_unpack_to_the_same_and_ranges_are_slices_of_the_whole(
+        mut items in proptest::collection::vec(item(), 0..12),
+        folder in any::<bool>(),
+        ranges in proptest::collection::vec(any::<(u16, u16)>(), 16),
+    ) {
+        // No name may lie beneath another: what is left has names of its own first letters.
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        items.retain(|item| {
+            let clashes = |name: &Vec<u8>| {
+                let [a, b] = [[&name[..], b"/"].concat(), [&item.name[..], b"/"].concat()];
+                a.starts_with(&b) || b.starts_with(&a)
+            };
+            let keep = !names.iter().any(clashes);
+            if keep {
+                names.push(item.name.clone());
+            }
+            keep
+        });
+        if folder || items.is_empty() {
+            items.insert(0, Item::dir("top-1/"));
+        }
+        let view = check(&items, "top-1");
+        let zip = build(&items, COMMIT).bytes;
+        let (plan, flat) = plan(&zip);
+        for (a, b) in ranges {
+            let (a, b) = (u64::from(a) % (flat.len + 2), u64::from(b) % (flat.len + 2));
+            let (from, to) = (a.min(b), a.max(b));
+            let whole = &view[view.len().min(from as usize)..view.len().min(to as usize)];
+            prop_assert_eq!(&read(&plan, &zip, from..to)[..], whole);
+            prop_assert_eq!(&read_batch(&plan, &zip, from..to)[..], whole);
+            prop_assert!(plan.slices(from..to).all(|slice| slice != Slice::Zip(0..0) && slice != Slice::Own(0..0)));
+        }
+    }
+
+    #[test]
+    fn no_bytes_at_all_make_the_verifier_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        flips in proptest::collection::vec(any::<(u16, u8)>(), 1..6),
+    ) {
+        bytes.splice(0..0, *b"PK\x03\x04");
+        let _ = verify(&bytes);
+        let mut zip = build(&usual(), COMMIT).bytes;
+        for (at, with) in flips {
+            let at = usize::from(at) % zip.len();
+            zip[at] = with;
+        }
+        let _ = verify(&zip);
+    }
+}
