@@ -1,0 +1,63 @@
+//! GitHub's REST API as far as releases go, for clients that believe they talk to `https://api.github.com/repos`.
+//!
+//! Behind `/repos/` there are no reserved words: `github` and `gitee` are owners there. Where that would be nothing, an
+//! upstream's name may stand in front, and the addresses in our own answers use that form for packages that need it.
+//! The envelope is srm's.
+
+use super::{
+    Ask, Names, PackageRef, Reason,
+    srm::{no_route, tail},
+};
+use crate::package::PackageName;
+
+/// Where the API begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Root {
+    /// `/repos/…`, as on api.github.com.
+    Plain,
+    /// `/api/v3/repos/…`, as on GitHub Enterprise Server.
+    ApiV3,
+}
+
+impl Root {
+    /// What stands between the mirror's address and `/repos`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::ApiV3 => "/api/v3",
+        }
+    }
+}
+
+/// Reads what follows `/repos`.
+pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask, Reason> {
+    match segments {
+        [owner, repo] => Ok(Ask::Repository { package: names.pair(owner, repo)? }),
+        [owner, repo, word @ ("releases" | "zipball"), rest @ ..] => below(names.pair(owner, repo)?, word, rest, query),
+        [first, owner, repo, rest @ ..] => {
+            let upstream = names.upstream(first).ok_or_else(no_route)?.clone();
+            let package = PackageRef { upstream, name: PackageName::new(owner, repo)? };
+            match rest {
+                [] => Ok(Ask::Repository { package }),
+                [word @ ("releases" | "zipball"), rest @ ..] => below(package, word, rest, query),
+                _ => Err(no_route()),
+            }
+        }
+        _ => Err(no_route()),
+    }
+}
+
+/// Reads what follows a package: srm's routes, and releases by their number.
+fn below(package: PackageRef, word: &str, rest: &[&str], query: &str) -> Result<Ask, Reason> {
+    let (id, assets) = match (word, rest) {
+        ("releases", [id]) => (id, false),
+        ("releases", [id, "assets"]) => (id, true),
+        _ => return tail(package, word, rest, query),
+    };
+    if id.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(id) = id.parse()
+    {
+        return Ok(Ask::ById { package, id, assets });
+    }
+    tail(package, word, rest, query)
+}

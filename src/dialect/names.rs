@@ -1,0 +1,186 @@
+//! From names in a path or in a configuration to packages.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use super::{Config, RESERVED, srm::is_route_word};
+use crate::package::{NameError, PackageName};
+
+/// A package and the upstream it lives on. Compares without case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageRef {
+    /// The upstream's configured name.
+    pub upstream: Arc<str>,
+    /// `owner/repo`, as the client or the configuration spells it.
+    pub name: PackageName,
+}
+
+impl PackageRef {
+    /// `upstream/owner/repo` with owner and repo in lower case: the beginning of every key.
+    pub fn folded(&self) -> String {
+        format!("{}/{}", self.upstream, self.name.folded())
+    }
+}
+
+impl fmt::Display for PackageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.name, self.upstream)
+    }
+}
+
+/// Everything that gives a name its meaning: the upstreams, the aliases and the default owner. Never changes.
+#[derive(Clone, Debug)]
+pub struct Names {
+    upstreams: Vec<Arc<str>>,
+    default_upstream: Arc<str>,
+    default_owner: Option<String>,
+    /// By `name` or `owner/name` in lower case.
+    aliases: BTreeMap<String, PackageRef>,
+}
+
+impl Names {
+    /// Checks the section against the configured upstreams' names.
+    ///
+    /// # Errors
+    /// One line that names the key, its value, the reason and an example.
+    pub fn build(config: &Config, upstreams: &[&str]) -> Result<Self, String> {
+        for (at, name) in upstreams.iter().enumerate() {
+            let wrong = |why: &str| Err(format!("upstreams.{name}: {why}; write for example [upstreams.github]"));
+            if PackageName::new(name, name).is_err() || name.contains("__") {
+                return wrong("a name may only have letters, digits, dot, dash and single underscores");
+            }
+            if is_one_of(name, &RESERVED) {
+                return wrong("the name is reserved for a route of the mirror");
+            }
+            if is_one_of(name, &upstreams[..at]) {
+                return wrong("the name is taken by another upstream");
+            }
+        }
+        let upstreams: Vec<Arc<str>> = upstreams.iter().map(|name| Arc::from(*name)).collect();
+        let Some(default_upstream) = upstreams.iter().find(|name| ***name == *config.default_upstream).cloned() else {
+            return Err(format!(
+                "names.default_upstream = \"{}\": no upstream has this name; write for example \"github\"",
+                config.default_upstream
+            ));
+        };
+        if let Some(owner) = &config.default_owner {
+            PackageName::new(owner, "x")
+                .map_err(|why| format!("names.default_owner = \"{owner}\": {why}; write for example \"devsapp\""))?;
+        }
+        let default_owner = config.default_owner.clone();
+        let mut names = Self { upstreams, default_upstream, default_owner, aliases: BTreeMap::new() };
+        let mut aliases = BTreeMap::new();
+        for (key, value) in &config.aliases {
+            let shown = if key.contains('/') { format!("\"{key}\"") } else { key.clone() };
+            let wrong = |why: String| {
+                format!("names.aliases.{shown} = \"{value}\": {why}; write for example {shown} = \"devsapp/fc3\"")
+            };
+            names.check_alias(key).map_err(wrong)?;
+            let package = names.written(value).map_err(wrong)?;
+            if aliases.insert(key.to_ascii_lowercase(), package).is_some() {
+                return Err(wrong("another alias has this name, names compare without case".into()));
+            }
+        }
+        names.aliases = aliases;
+        Ok(names)
+    }
+
+    fn check_alias(&self, key: &str) -> Result<(), String> {
+        let (first, second) = key.split_once('/').unwrap_or((key, "x"));
+        PackageName::new(first, second).map_err(|why| format!("the name's {why}"))?;
+        if self.is_reserved(first) {
+            return Err(format!("no path reaches it, {first} is a route of the mirror or an upstream"));
+        }
+        Ok(())
+    }
+
+    /// Reads `owner/repo` or `upstream:owner/repo`, without aliases.
+    fn written(&self, text: &str) -> Result<PackageRef, String> {
+        let (upstream, name) = match text.split_once(':') {
+            None => (&self.default_upstream, text),
+            Some((upstream, name)) => {
+                (self.upstream(upstream).ok_or_else(|| format!("no upstream is called {upstream}"))?, name)
+            }
+        };
+        let name = name.parse().map_err(|why: NameError| why.0)?;
+        Ok(PackageRef { upstream: upstream.clone(), name })
+    }
+
+    /// Reads a package as an operator writes it: `fc3`, `owner/repo` or `upstream:owner/repo`.
+    ///
+    /// # Errors
+    /// A clause that says what is wrong with it.
+    pub fn package(&self, text: &str) -> Result<PackageRef, String> {
+        if let Some(package) = self.alias(text) {
+            return Ok(package.clone());
+        }
+        if text.contains(['/', ':']) {
+            return self.written(text);
+        }
+        match self.plain(text) {
+            Some(found) => found.map_err(|why| why.0),
+            None => Err(format!("{text} is no alias and there is no default_owner; write owner/repo")),
+        }
+    }
+
+    /// The upstream of paths that name none.
+    pub fn default_upstream(&self) -> &Arc<str> {
+        &self.default_upstream
+    }
+
+    /// The upstream of exactly this name.
+    pub fn upstream(&self, name: &str) -> Option<&Arc<str>> {
+        self.upstreams.iter().find(|upstream| ***upstream == *name)
+    }
+
+    /// Every alias (`name` or `owner/name`, lower case) and its package, in the order of the names.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &PackageRef)> {
+        self.aliases.iter().map(|(key, package)| (key.as_str(), package))
+    }
+
+    /// The package an alias stands for.
+    pub(super) fn alias(&self, key: &str) -> Option<&PackageRef> {
+        if self.aliases.is_empty() {
+            return None;
+        }
+        self.aliases.get(&key.to_ascii_lowercase())
+    }
+
+    /// `owner/repo` where no upstream is named: an alias of that spelling, else on the default upstream.
+    pub(super) fn pair(&self, owner: &str, repo: &str) -> Result<PackageRef, NameError> {
+        let name = PackageName::new(owner, repo)?;
+        Ok(match self.alias(&name.to_string()) {
+            Some(package) => package.clone(),
+            None => PackageRef { upstream: self.default_upstream.clone(), name },
+        })
+    }
+
+    /// A plain name under the default owner; `None` where there is no default owner.
+    pub(super) fn plain(&self, name: &str) -> Option<Result<PackageRef, NameError>> {
+        self.default_owner.as_deref().map(|owner| self.pair(owner, name))
+    }
+
+    fn is_reserved(&self, first: &str) -> bool {
+        is_one_of(first, &RESERVED) || self.upstreams.iter().any(|name| name.eq_ignore_ascii_case(first))
+    }
+
+    /// True when `/owner/repo/{route word}` is read as this package.
+    pub(super) fn is_direct(&self, package: &PackageRef) -> bool {
+        let (owner, repo) = (package.name.owner(), package.name.repo());
+        let shadowed = self.is_reserved(owner) || (is_route_word(repo) && self.alias(owner).is_some());
+        !shadowed && self.is_pair(package)
+    }
+
+    /// True when `owner/repo` without an upstream means this package.
+    fn is_pair(&self, package: &PackageRef) -> bool {
+        self.pair(package.name.owner(), package.name.repo()).is_ok_and(|found| found == *package)
+    }
+
+    /// The package in a path of the github dialect, behind `/repos/`: `owner/repo` or `upstream/owner/repo`.
+    pub fn api_path(&self, package: &PackageRef) -> String {
+        if self.is_pair(package) { package.name.to_string() } else { format!("{}/{}", package.upstream, package.name) }
+    }
+}
+
+fn is_one_of(name: &str, taken: &[&str]) -> bool {
+    taken.iter().any(|other| other.eq_ignore_ascii_case(name))
+}

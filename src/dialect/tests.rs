@@ -1,0 +1,232 @@
+use super::*;
+
+mod paths;
+mod properties;
+
+/// A configuration with every kind of name: `(default_owner, aliases)`.
+fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
+    let config = Config {
+        default_owner: default_owner.map(str::to_owned),
+        aliases: aliases.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..Config::default()
+    };
+    Names::build(&config, &["github", "gitee"]).expect("a valid configuration")
+}
+
+fn usual() -> Names {
+    names(
+        Some("devsapp"),
+        &[("fc3", "devsapp/fc3"), ("Start", "gitee:devsapp/start-fc3"), ("devsapp/core", "Serverless-Devs/core")],
+    )
+}
+
+/// A route or a rejection in one line.
+fn show(result: Result<Route, Reject>) -> String {
+    fn dialect(dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Srm => "srm",
+            Dialect::Github(Root::Plain) => "github",
+            Dialect::Github(Root::ApiV3) => "github/api/v3",
+            Dialect::Simple => "simple",
+            Dialect::V3 => "v3",
+        }
+    }
+    let route = match result {
+        Ok(route) => route,
+        Err(reject) => return format!("{} {}", dialect(reject.dialect), reject.status()),
+    };
+    let page = |page: Page| format!("{}x{}", page.page, page.per_page);
+    let package = route.ask.package().map(|package| format!("{}:{}", package.upstream, package.name));
+    let what = match route.ask {
+        Ask::Releases { page: None, .. } => "releases".into(),
+        Ask::Releases { page: Some(of), .. } => format!("releases {}", page(of)),
+        Ask::Latest { .. } => "latest".into(),
+        Ask::Tag { version, .. } => format!("tag {version:?}"),
+        Ask::ById { id, assets, .. } => format!("id {id} {assets}"),
+        Ask::Archive { version, .. } => format!("zip {version:?}"),
+        Ask::Flat { version, .. } => format!("flat {version:?}"),
+        Ask::Metadata { version, .. } => format!("metadata {version:?}"),
+        Ask::Repository { .. } => "repository".into(),
+        Ask::Search { search, page: of } => format!("search {search:?} {}", page(of)),
+        Ask::Detail { page: of, .. } => format!("detail {}", page(of)),
+        Ask::Ops(ops) => format!("{ops:?}"),
+    };
+    [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")
+}
+
+/// Reads `GET address`, or `METHOD address` where a method is given.
+fn read(names: &Names, request: &str) -> String {
+    let (method, address) = request.split_once(' ').unwrap_or(("GET", request));
+    let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+    show(parse(names, &method.parse().expect("a method"), path, query))
+}
+
+fn check(names: &Names, table: &[(&str, &str)]) {
+    for (request, expected) in table {
+        assert_eq!(read(names, request), *expected, "{request}");
+    }
+}
+
+#[test]
+fn what_the_2x_cli_makes_of_a_github_zip_address_is_answered() {
+    let names = usual();
+    for (tag, expected) in
+        [("dev", "Tag(\"dev\")"), ("1.0.0", "Name(\"1.0.0\")"), ("a/dev", "Name(\"a/refs/tags/dev\")")]
+    {
+        let package = names.package("devsapp/fc3").expect("valid");
+        let url = zipball_url("https://api.github.com", &names, &package, tag, false);
+        // loadComponent.ts: another host, the first `repos/` gone, a final `/dev` rewritten.
+        let rewritten = url.replace("https://api.github.com", "").replacen("repos/", "", 1);
+        let rewritten = rewritten.strip_suffix("/dev").map_or(rewritten.clone(), |url| format!("{url}/refs/tags/dev"));
+        assert_eq!(read(&names, &rewritten), format!("srm github:devsapp/fc3 zip {expected}"));
+    }
+}
+
+#[test]
+fn a_zip_address_names_the_upstream_only_where_it_must() {
+    let names = usual();
+    for (package, tag, flat, expected) in [
+        ("devsapp/fc3", "v1.1.13", false, "b/devsapp/fc3/zipball/v1.1.13"),
+        ("devsapp/fc3", "v1.1.13", true, "b/devsapp/fc3/flat/v1.1.13"),
+        ("gitee:o/r", "1", false, "b/gitee/o/r/zipball/1"),
+        ("simple/r", "1", false, "b/github/simple/r/zipball/1"),
+        ("GitHub/hub", "1", false, "b/github/GitHub/hub/zipball/1"),
+        ("github:devsapp/core", "1", false, "b/github/devsapp/core/zipball/1"),
+        ("fc3/releases", "1", false, "b/github/fc3/releases/zipball/1"),
+        ("fc/releases", "1", false, "b/fc/releases/zipball/1"),
+        ("repos/repos", "repos/x", false, "b/github/repo%73/repo%73/zipball/repo%73/x"),
+        ("o/r", "a/b+c#d%é", false, "b/o/r/zipball/a/b%2Bc%23d%25%C3%A9"),
+        ("o/r", "refs/tags/x", false, "b/o/r/zipball/refs/tags/refs/tags/x"),
+        ("o/r", "refs/heads/x", false, "b/o/r/zipball/refs/tags/refs/heads/x"),
+    ] {
+        // Aliases are not wanted here: the package itself is.
+        let package = if package.contains(':') { package.to_owned() } else { format!("github:{package}") };
+        let package = names.package(&package).expect("valid");
+        assert_eq!(zipball_url("b", &names, &package, tag, flat), expected);
+    }
+}
+
+#[test]
+fn a_bad_configuration_names_the_key_the_value_the_reason_and_an_example() {
+    let build = |config: Config, upstreams: &[&str]| Names::build(&config, upstreams).expect_err("a bad configuration");
+    let alias =
+        |key: &str, value: &str| Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };
+    for (error, parts) in [
+        (build(alias("fc3", "fc3"), &["github"]), ["names.aliases.fc3 = \"fc3\"", "owner/repo", "devsapp/fc3"]),
+        (build(alias("a/b", "x:o/r"), &["github"]), ["names.aliases.\"a/b\"", "no upstream is called x", "\"a/b\" = "]),
+        (build(alias("simple", "o/r"), &["github"]), ["names.aliases.simple", "no path reaches it", "for example"]),
+        (build(alias("GitHub/x", "o/r"), &["github"]), ["names.aliases.", "no path reaches it", "for example"]),
+        (build(alias("a b", "o/r"), &["github"]), ["names.aliases.a b", "letters, digits", "for example"]),
+        (build(alias("a/b/c", "o/r"), &["github"]), ["names.aliases.", "letters, digits", "for example"]),
+        (build(alias("x", "o/r/s"), &["github"]), ["names.aliases.x = \"o/r/s\"", "letters, digits", "for example"]),
+        (build(Config::default(), &["gitee"]), ["names.default_upstream = \"github\"", "no upstream", "for example"]),
+        (build(Config::default(), &["github", "v3"]), ["upstreams.v3", "reserved", "for example"]),
+        (build(Config::default(), &["github", "a__b"]), ["upstreams.a__b", "single underscores", "for example"]),
+        (build(Config::default(), &["github", "GitHub"]), ["upstreams.GitHub", "taken", "for example"]),
+        (
+            build(Config { default_owner: Some("a/b".into()), ..Config::default() }, &["github"]),
+            ["names.default_owner = \"a/b\"", "letters, digits", "\"devsapp\""],
+        ),
+    ] {
+        for part in parts {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    }
+    let twice = Config {
+        aliases: [("a".to_owned(), "o/r".to_owned()), ("A".to_owned(), "o/s".to_owned())].into(),
+        ..Config::default()
+    };
+    assert!(build(twice, &["github"]).contains("without case"));
+}
+
+#[test]
+fn an_operator_writes_a_package_as_an_alias_a_pair_or_with_its_upstream() {
+    let names = usual();
+    for (text, expected) in [
+        ("fc3", "devsapp/fc3 on github"),
+        ("start", "devsapp/start-fc3 on gitee"),
+        ("devsapp/core", "Serverless-Devs/core on github"),
+        ("github:devsapp/core", "devsapp/core on github"),
+        ("o/r", "o/r on github"),
+        ("fc", "devsapp/fc on github"),
+    ] {
+        assert_eq!(names.package(text).expect(text).to_string(), expected);
+    }
+    for text in ["", "x:o/r", "o/r/s", "gitee:o", ":o/r", "o/"] {
+        assert!(names.package(text).is_err(), "{text}");
+    }
+    let aliases: Vec<_> = names.aliases().map(|(key, _)| key).collect();
+    assert_eq!(aliases, ["devsapp/core", "fc3", "start"]);
+    assert_eq!(names.package("FC3").map(|package| package.folded()), Ok("github/devsapp/fc3".into()));
+}
+
+#[test]
+fn a_link_leads_to_the_neighbours_in_the_form_the_client_used() {
+    let link = |page, per_page, total| {
+        let link = Page { page, per_page }.link("https://m", "//api/v3/repos/o/r/releases", total);
+        link.map(|value| value.to_str().expect("ASCII").replace("https://m/api/v3/repos/o/r/releases", "U"))
+    };
+    assert_eq!(link(1, 30, 30), None);
+    assert_eq!(link(1, 30, 0), None);
+    assert_eq!(
+        link(1, 30, 31).as_deref(),
+        Some("<U?per_page=30&page=2>; rel=\"next\", <U?per_page=30&page=2>; rel=\"last\"")
+    );
+    assert_eq!(
+        link(2, 10, 31).as_deref(),
+        Some(
+            "<U?per_page=10&page=1>; rel=\"prev\", <U?per_page=10&page=3>; rel=\"next\", \
+             <U?per_page=10&page=4>; rel=\"last\", <U?per_page=10&page=1>; rel=\"first\""
+        )
+    );
+    let end = "<U?per_page=10&page=1>; rel=\"prev\", <U?per_page=10&page=1>; rel=\"first\"";
+    assert_eq!(link(2, 10, 11).as_deref(), Some(end));
+    assert_eq!(link(9, 10, 7).as_deref(), Some(end));
+}
+
+#[test]
+fn each_dialect_has_its_envelope() {
+    let all = [
+        ("srm", Dialect::Srm),
+        ("github", Dialect::Github(Root::Plain)),
+        ("simple", Dialect::Simple),
+        ("v3", Dialect::V3),
+    ];
+    let mut lines = Vec::new();
+    for (name, dialect) in all {
+        let value = dialect.success(Bytes::from_static(b"[{\"tag_name\":\"1\"}]"), "r\"1");
+        lines.push(format!("{name} 200 {}", String::from_utf8_lossy(&value)));
+        for status in [400, 403, 404, 405, 421, 451, 502, 503, 504, 508] {
+            let body = dialect.error(status, "a \"reason\"\n", "r\"1");
+            lines.push(format!("{name} {status} {}", String::from_utf8_lossy(&body)));
+            serde_json::from_slice::<serde_json::Value>(&body).expect("JSON");
+        }
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn each_rejection_says_what_to_do() {
+    let names = names(None, &[]);
+    let requests = [
+        "/o/r/issues",
+        "/fc3/releases",
+        "/v3/packages/fc3/release/latest",
+        "/v3/user/check",
+        "POST /v3/packages/releases",
+        "POST /o/r/releases",
+        "/o/r/zipball/a..b",
+        "/o/r/zipball",
+        "/o/r/zipball/%zz",
+        "/o//releases",
+        "/o/r%20/releases",
+        "/o/r/releases?per_page=1000",
+    ];
+    let lines = requests.map(|request| {
+        let (method, address) = request.split_once(' ').unwrap_or(("GET", request));
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        let reject = parse(&names, &method.parse().expect("a method"), path, Some(query)).expect_err(request);
+        format!("{request}\n  {} {}", reject.status(), reject.message())
+    });
+    insta::assert_snapshot!(lines.join("\n"));
+}

@@ -1,0 +1,69 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Pieces that paths are made of, the awkward ones too.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        proptest::sample::select(vec![
+            "", ".", "..", "/", "//", "%2F", "%2e", "%", "%00", "%ff", "repos", "api", "v3", "simple", "-", "healthz",
+            "github", "gitee", "fc3", "devsapp", "core", "releases", "latest", "tags", "zipball", "flat", "metadata",
+            "packages", "release", "__", "o__r", "refs", "heads", "1.0.0", "42", "assets", "初", " ", "\n",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,6}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_path_is_read_without_panic_and_never_echoes_a_control_character(
+        pieces in proptest::collection::vec(piece(), 0..10), query in proptest::option::of("\\PC{0,20}"), slash: bool,
+    ) {
+        let path = if slash { format!("/{}", pieces.join("/")) } else { pieces.concat() };
+        if let Err(reject) = parse(&usual(), &Method::GET, &path, query.as_deref()) {
+            prop_assert!(!reject.message().contains(char::is_control), "{:?}", reject);
+        }
+    }
+
+    #[test]
+    fn a_zip_address_reads_back_to_the_same_package_and_tag(
+        upstream in proptest::sample::select(vec!["github", "gitee"]),
+        owner in proptest::sample::select(vec![
+            "o", "repos", "Repos", "api", "simple", "v3", "-", "github", "gitee", "fc3", "FC3", "devsapp", "releases", "zipball",
+            "my-repos", "...", "a__b", "metrics",
+        ]),
+        repo in proptest::sample::select(vec![
+            "r", "releases", "zipball", "flat", "metadata", "core", "fc3", "repos", "my-repos", "latest", "a.b_c-d",
+        ]),
+        tag in "[-a-zA-Z0-9._/+%#é@{}!$&'()=;,]{1,20}|refs/(tags|heads)/[a-z/]{1,9}|(dev|repos/x|[0-9a-f]{40})",
+        default_owner in proptest::option::of(proptest::sample::select(vec!["devsapp", "o"])),
+        flat: bool,
+    ) {
+        let aliases = [("fc3", "devsapp/fc3"), ("devsapp/core", "x/core"), ("o/r", "gitee:o/r"), ("releases", "a/b")];
+        let names = names(default_owner, &aliases);
+        let package = names.package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        prop_assume!(format!("refs/tags/{tag}").parse::<Version>().is_ok());
+        let url = zipball_url("http://m", &names, &package, &tag, flat);
+        prop_assert!(!url.contains("/repos/"), "{}", url);
+        let path = url.strip_prefix("http://m").expect("the base");
+        let route = parse(&names, &Method::GET, path, None).expect("a route");
+        prop_assert_eq!(route.ask.package(), Some(&package), "{}", url);
+        prop_assert_eq!(route.dialect, Dialect::Srm);
+        let (Ask::Archive { version, .. } | Ask::Flat { version, .. }) = &route.ask else {
+            return Err(TestCaseError::fail(url));
+        };
+        prop_assert_eq!(matches!(route.ask, Ask::Flat { .. }), flat);
+        prop_assert_eq!(version.name(), tag.as_str());
+        prop_assert!(!matches!(version, Version::Branch(_) | Version::Commit(_)), "{}", url);
+    }
+
+    #[test]
+    fn pages_together_are_the_list(per_page in 1_u32..=100, total in 0_usize..300) {
+        let items: Vec<usize> = (0..total).collect();
+        let pages = (1..).map(|page| Page { per_page, page }.slice(&items)).take_while(|page| !page.is_empty());
+        prop_assert_eq!(pages.collect::<Vec<_>>().concat(), items.clone());
+        let beyond = Page { per_page, page: u32::MAX };
+        prop_assert!(beyond.slice(&items).is_empty());
+    }
+}
