@@ -8,6 +8,7 @@
 //! [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 //! [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
 
+pub mod body;
 pub mod cache_status;
 pub mod conditional;
 pub mod field;

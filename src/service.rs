@@ -1,1 +1,179 @@
-//! STUB: one request.
+//! One request: parse, ask the mirror, answer, one log event.
+//!
+//! [`Service::handle`] is the whole of it, read from top to bottom.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+
+use crate::{
+    dialect::{self, Ask, Dialect, Names, PackageRef, Route},
+    http::{body::Body, cache_status::CacheStatus, field::came_through},
+    mirror::{Mirror, MirrorError, Target},
+    server::Peer,
+    value::BaseUrl,
+};
+
+mod archive;
+mod base;
+mod error;
+mod json;
+mod log;
+pub mod ops;
+pub mod render;
+
+use error::Problem;
+use json::Json;
+use ops::Health;
+
+/// The mirror's name in `Cache-Status` (RFC 9211 §2).
+const CACHE_NAME: &str = "srm-mirror";
+
+/// Answers requests.
+pub struct Service {
+    mirror: Arc<Mirror>,
+    names: Names,
+    public_url: Option<BaseUrl>,
+    /// The pseudonym in the `Via` of the mirror's own requests.
+    pseudonym: String,
+    health: Health,
+    json: Json,
+    ids: Ids,
+}
+
+/// What one request came to, for its log event and its answer's last headers.
+struct Exchange {
+    id: String,
+    started: Instant,
+    route: Option<Route>,
+    cache: Option<CacheStatus>,
+}
+
+impl Service {
+    /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
+    pub fn build(
+        mirror: Arc<Mirror>,
+        names: Names,
+        public_url: Option<BaseUrl>,
+        pseudonym: String,
+        health: Health,
+    ) -> Self {
+        Self { mirror, names, public_url, pseudonym, health, json: Json::new(), ids: Ids::new() }
+    }
+
+    /// Answers one request. The body of the request, if any, is not looked at.
+    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
+        let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
+        let parts = request.into_parts().0;
+        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        finish(&mut response, &exchange);
+        log::observe(response, &parts, peer.addr, exchange)
+    }
+
+    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+        let (path, query) = (parts.uri.path(), parts.uri.query());
+        let route = match dialect::parse(&self.names, &parts.method, path, query) {
+            Ok(route) => route,
+            Err(reject) => return problem(Problem::rejected(&reject), reject.dialect, parts, exchange),
+        };
+        let dialect = route.dialect;
+        exchange.route = Some(route.clone());
+        if let Ask::Ops(question) = &route.ask {
+            return self.health.answer(question, &self.mirror);
+        }
+        let result = if came_through(&parts.headers, &self.pseudonym) {
+            Err(Problem::looped(&route.ask))
+        } else {
+            self.ask(&route, parts, local, exchange).await
+        };
+        match result {
+            Ok(response) => response,
+            Err(error) => problem(error, dialect, parts, exchange),
+        }
+    }
+
+    /// Asks the mirror what the route asks, and makes the answer of it.
+    async fn ask(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        local: SocketAddr,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Body>, Problem> {
+        let failed = |error: MirrorError| Problem::of(error, &route.ask);
+        if let Ask::Archive { package, version } = &route.ask {
+            let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
+            exchange.cache = Some(archive.answer.status.clone());
+            let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
+            return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
+        }
+        let base = base::of(self.public_url.as_ref(), parts, local)?;
+        let answer = json::ask(&self.mirror, &self.names, route, &base, &self.json).await?;
+        exchange.cache = Some(answer.status.clone());
+        Ok(answer.respond(route.dialect, parts, &exchange.id))
+    }
+}
+
+fn target(package: &PackageRef) -> Target {
+    Target { upstream: package.upstream.clone(), package: package.name.clone() }
+}
+
+/// An error in the envelope of its dialect.
+fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exchange) -> Response<Body> {
+    let body = dialect.error(problem.status.as_u16(), &problem.message, &exchange.id);
+    let mut response = json::response(problem.status, body, &parts.method);
+    let headers = response.headers_mut();
+    if let Some(wait) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(error::seconds(wait)));
+    }
+    if let Some(allow) = problem.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
+    let zip = matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Archive { .. } | Ask::Flat { .. }));
+    if zip && parts.version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.cache = problem.cache;
+    response
+}
+
+/// The headers that every answer has.
+fn finish(response: &mut Response<Body>, exchange: &Exchange) {
+    let headers = response.headers_mut();
+    if let Some(status) = &exchange.cache {
+        headers.insert("cache-status", status.render(CACHE_NAME));
+    } else if !matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Ops(_))) {
+        // Even an answer for which nothing was looked up says so: the cache was not asked.
+        headers.insert("cache-status", CacheStatus::forwarded(crate::http::cache_status::Fwd::Bypass).render(CACHE_NAME));
+    }
+    if let Ok(id) = HeaderValue::from_str(&exchange.id) {
+        headers.insert("x-request-id", id);
+    }
+}
+
+/// Names requests: unique within a process and unlikely to repeat in another.
+struct Ids {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl Ids {
+    fn new() -> Self {
+        let seed = format!("{:?}{}", std::time::SystemTime::now(), std::process::id());
+        let digest = crate::entry::Digest::of(seed.as_bytes()).0;
+        Self { process: u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]), next: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:08x}-{:06x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}

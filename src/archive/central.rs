@@ -79,6 +79,14 @@ impl Central {
         Self::parse(tail.into(), end.central).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))
     }
 
+    /// That the last bytes of a zip, which begin at offset `at`, have end records that fit.
+    ///
+    /// # Errors
+    /// What is wrong, to stand after "the zip".
+    pub(super) fn check_end(last: &[u8], at: u64) -> Result<(), &'static str> {
+        End::find(last, at).map(drop)
+    }
+
     /// Parses a tail that begins at offset `at` with the central directory.
     ///
     /// # Errors

@@ -42,6 +42,10 @@ impl Verify for ZipVerifier {
         .to_owned())
     }
 
+    fn suffix(&self, last: &[u8], len: u64) -> Result<(), String> {
+        Central::check_end(last, len.saturating_sub(last.len() as u64)).map_err(|clause| format!("the zip {clause}"))
+    }
+
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
         let mut walk = Walk::new(body, self);
         let mut seen = Vec::new();

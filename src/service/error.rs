@@ -46,6 +46,16 @@ impl Problem {
         Self { allow, ..Self::new(status, reject.message()) }
     }
 
+    /// A request of the mirror's own that came back to it (RFC 9110 §7.6.3).
+    pub(crate) fn looped(ask: &Ask) -> Self {
+        Self::fetch(&FetchError::Loop, ask)
+    }
+
+    /// A zip that failed after its first bytes were known and before any of them was sent.
+    pub(crate) fn late(error: FetchError, cache: Option<CacheStatus>, ask: &Ask) -> Self {
+        Self { cache: cache.map(CacheStatus::failed), ..Self::fetch(&error, ask) }
+    }
+
     /// Why the mirror has no answer to `ask`.
     pub(crate) fn of(error: MirrorError, ask: &Ask) -> Self {
         match error {
