@@ -1,14 +1,114 @@
-//! STUB: trait Upstream and its registry of kinds.
-use std::{net::SocketAddr, path::PathBuf};
+//! What the mirror fetches from: one trait, one file per kind of forge, and one line per kind in [`build`].
+//!
+//! Speaks in normalised documents and opened archives; an upstream's own words, addresses and tokens stay inside.
+//! Every request leaves through `client`, which alone knows the token and where it may go.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::PackageName,
-    value::{BaseUrl, ByteSize, Period},
+    value::{BaseUrl, ByteSize, Period, Secret},
 };
+
+mod body;
+mod budget;
+mod call;
+mod client;
+mod connect;
+mod failure;
+mod gitee;
+mod github;
+mod json;
+mod normalise;
+mod pages;
+mod redirect;
+mod throttle;
+
+#[cfg(test)]
+mod tests;
+
+/// Builds the upstream that a section describes.
+///
+/// `token` is sent only to the origin of `config.api`. `instance` is this mirror's pseudonym in `Via` (RFC 9110 §7.6.3).
+/// Reads `ca_file`; asks nobody.
+///
+/// # Errors
+/// [`BuildError`] names the key whose value cannot be used.
+pub fn build(
+    name: &str,
+    config: &Config,
+    token: Option<Secret>,
+    instance: &str,
+) -> Result<Arc<dyn Upstream>, BuildError> {
+    Ok(match config.kind {
+        Kind::Github => Arc::new(github::Github::new(name, config, token, instance)?),
+        Kind::Gitee => Arc::new(gitee::Gitee::new(name, config, token, instance)?),
+    })
+}
+
+/// The upstreams of a mirror without configuration: `github` and `gitee`.
+pub fn defaults() -> BTreeMap<String, Config> {
+    let section = |kind, api: &str, web: &str, token_env: &str, hosts: &[&str]| {
+        Some(Config {
+            kind,
+            api: api.parse().ok()?,
+            web: web.parse().ok()?,
+            token_env: Some(token_env.to_owned()),
+            token_file: None,
+            redirect_hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            connect_timeout: Period::secs(10),
+            response_timeout: Period::secs(15),
+            idle_timeout: Period::secs(30),
+            concurrency: 32,
+            document_limit: ByteSize::mib(64),
+            proxy: None,
+            no_proxy: None,
+            ca_file: None,
+            address: None,
+            full_walk: Period::secs(3600),
+        })
+    };
+    let github =
+        section(Kind::Github, "https://api.github.com", "https://github.com", "GITHUB_TOKEN", &["codeload.github.com"]);
+    let gitee = section(
+        Kind::Gitee,
+        "https://gitee.com/api/v5",
+        "https://gitee.com",
+        "GITEE_TOKEN",
+        &["gitee.com", "*.gitee.com", "*.giteeusercontent.com"],
+    );
+    [("github", github), ("gitee", gitee)]
+        .into_iter()
+        .filter_map(|(name, section)| Some((name.to_owned(), section?)))
+        .collect()
+}
+
+/// A value of an `[upstreams.NAME]` section that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("upstreams.{upstream}.{key}: {reason}")]
+pub struct BuildError {
+    /// The section's name.
+    pub upstream: String,
+    /// The key (`instance` is the mirror's own pseudonym).
+    pub key: &'static str,
+    /// What is wrong with it; never the value of a secret.
+    pub reason: String,
+}
+
+/// An address below `base`; whatever a segment holds, it stays one segment.
+fn address<'s>(base: &BaseUrl, segments: impl IntoIterator<Item = &'s str>) -> Url {
+    let mut url = base.url().clone();
+    // Fails only for addresses that have no path, and a `BaseUrl` is always http or https.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
 
 /// What speaks to one forge. One implementation per kind.
 pub trait Upstream: Send + Sync + 'static {
@@ -51,6 +151,19 @@ pub enum DocumentAsk {
     Repository,
     /// The commit a branch points at: [`crate::package::BranchHead`].
     Branch(String),
+}
+
+impl DocumentAsk {
+    /// A word for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Releases => "releases",
+            Self::Latest => "latest",
+            Self::Tag(_) => "tag",
+            Self::Repository => "repository",
+            Self::Branch(_) => "branch",
+        }
+    }
 }
 
 /// What a zip is asked by; always unambiguous.

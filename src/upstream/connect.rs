@@ -1,0 +1,54 @@
+//! How connections to one upstream are made: time limits, proxy, trust and fixed addresses, all from configuration.
+
+use std::time::Duration;
+
+use reqwest::{Certificate, NoProxy, Proxy, redirect::Policy};
+use url::{Host, Url};
+
+use super::{BuildError, Config};
+
+/// How long an idle connection is kept; shorter than forges keep theirs, so that we close first.
+pub(super) const KEEP: Duration = Duration::from_secs(45);
+
+/// Builds the client of one upstream.
+///
+/// The proxy resolves names itself, so `address` has no effect on what goes through `proxy`.
+pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, BuildError> {
+    let wrong = |key, reason: String| BuildError { upstream: name.to_owned(), key, reason };
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(config.connect_timeout.0)
+        .pool_idle_timeout(KEEP);
+    if let Some(proxy) = &config.proxy {
+        // The text may hold a password: it is never repeated.
+        let example = "write for example \"http://proxy.example:3128\" or \"socks5h://proxy.example:1080\"";
+        let known = Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h"));
+        let proxy = Some(proxy).filter(|_| known).and_then(|proxy| Proxy::all(proxy).ok());
+        let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not the address of a proxy; {example}")))?;
+        builder = builder.proxy(proxy.no_proxy(config.no_proxy.as_deref().and_then(NoProxy::from_string)));
+    }
+    if let Some(path) = &config.ca_file {
+        let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
+        let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if certificates.is_empty() {
+            return Err(wrong("ca_file", "has no certificate in PEM form in it".into()));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if let Some(address) = config.address {
+        let Some(Host::Domain(host)) = config.api.url().host() else {
+            return Err(wrong("address", "has no effect: the host of api is an address already".into()));
+        };
+        // DNS knows no ports: an explicit one in the API's address wins over the one given here.
+        if config.api.url().port().is_some_and(|port| port != address.port()) {
+            return Err(wrong("address", "its port differs from the one in api; leave the port of api out".into()));
+        }
+        builder = builder.resolve_to_addrs(host, &[address]);
+    }
+    builder
+        .build()
+        .map_err(|_| wrong("ca_file", "TLS cannot be set up with it, or with the system's certificates".into()))
+}

@@ -1,0 +1,154 @@
+//! From a forge's JSON to the mirror's types: nulls mended, times in UTC, the remaining fields kept in order.
+//!
+//! GitHub, Gitee and their relatives send the same names, so this is one file for all of them.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::package::{Asset, Release, Repository};
+
+/// What one element of a release list is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Listed {
+    /// A release that is listed.
+    Release(Box<Release>),
+    /// A draft: only those who can push see it, so the mirror never lists it.
+    Draft,
+    /// Not a release: no tag, or no date.
+    Broken,
+}
+
+/// Normalises one release as a forge sends it.
+pub(super) fn release(json: &[u8]) -> Listed {
+    let Ok(mut rest) = serde_json::from_slice::<Map<String, Value>>(json) else { return Listed::Broken };
+    if rest.get("draft") == Some(&Value::Bool(true)) {
+        return Listed::Draft;
+    }
+    let Some(tag_name) = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty()) else { return Listed::Broken };
+    let created_at = time(&mut rest, "created_at");
+    let published_at = time(&mut rest, "published_at");
+    let Some(created_at) = created_at.or(published_at) else { return Listed::Broken };
+    let assets = match rest.shift_remove("assets") {
+        Some(Value::Array(assets)) => assets.into_iter().filter_map(asset).collect(),
+        _ => Vec::new(),
+    };
+    Listed::Release(Box::new(Release {
+        tag_name,
+        name: text(&mut rest, "name"),
+        created_at,
+        published_at,
+        prerelease: rest.shift_remove("prerelease") == Some(Value::Bool(true)),
+        body: text(&mut rest, "body").unwrap_or_default(),
+        assets,
+        rest,
+    }))
+}
+
+fn asset(json: Value) -> Option<Asset> {
+    let Value::Object(mut rest) = json else { return None };
+    Some(Asset {
+        name: text(&mut rest, "name"),
+        size: rest.shift_remove("size").and_then(|size| size.as_u64()),
+        content_type: text(&mut rest, "content_type"),
+        browser_download_url: text(&mut rest, "browser_download_url"),
+        digest: text(&mut rest, "digest"),
+        rest,
+    })
+}
+
+/// Normalises a repository; `None` when it does not say its name or whether it is private.
+///
+/// `internal` (Gitee: every signed-in user sees it) counts as private, because a token is needed to see it.
+pub(super) fn repository(json: &[u8], default_branch: Option<&str>) -> Option<Repository> {
+    let mut rest: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let full_name = text(&mut rest, "full_name").filter(|name| name.contains('/'))?;
+    let private = rest.shift_remove("private")?.as_bool()?;
+    let internal = rest.get("internal").and_then(Value::as_bool).unwrap_or(false);
+    let default_branch = text(&mut rest, "default_branch").or_else(|| default_branch.map(str::to_owned))?;
+    Some(Repository { full_name, private: private || internal, default_branch, rest })
+}
+
+/// A full commit SHA in lower case, or `None`.
+pub(super) fn commit(text: &str) -> Option<String> {
+    let text = text.trim();
+    (text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
+}
+
+/// Takes a field out; null and what is no text count as absent.
+fn text(from: &mut Map<String, Value>, field: &str) -> Option<String> {
+    match from.shift_remove(field) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
+    text(from, field)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn normal(json: Value) -> Release {
+        match release(json.to_string().as_bytes()) {
+            Listed::Release(release) => *release,
+            other => panic!("{other:?} of {json}"),
+        }
+    }
+
+    #[test]
+    fn nulls_are_mended_and_the_rest_is_kept_in_order() {
+        let got = normal(json!({
+            "url": "https://api.forge.test/1", "zeta": 1, "tag_name": "v1", "name": null, "draft": false, "alpha": [2],
+            "prerelease": true, "created_at": "2021-01-04T07:41:23Z", "published_at": null, "body": null,
+            "assets": [{"id": 5, "name": "a.zip", "size": 9, "digest": null, "label": ""}, {"browser_download_url": "u"}],
+            "zipball_url": null
+        }));
+        assert_eq!((got.name, got.body.as_str(), got.published_at, got.prerelease), (None, "", None, true));
+        assert_eq!(got.rest.keys().collect::<Vec<_>>(), ["url", "zeta", "draft", "alpha", "zipball_url"]);
+        assert_eq!((got.assets[0].size, got.assets[0].digest.as_deref()), (Some(9), None));
+        assert_eq!(got.assets[0].rest.keys().collect::<Vec<_>>(), ["id", "label"]);
+        assert_eq!(got.assets[1].name, None, "an asset without a name has none invented");
+    }
+
+    #[test]
+    fn times_with_an_offset_become_utc() {
+        let got = normal(json!({"tag_name": "1", "created_at": "2022-12-31T23:59:59+08:00"}));
+        assert_eq!(got.created_at.to_string(), "2022-12-31T15:59:59Z");
+    }
+
+    #[test]
+    fn drafts_and_broken_entries_are_told_apart() {
+        let draft = json!({"tag_name": "v1", "draft": true, "created_at": "2021-01-04T07:41:23Z"});
+        assert_eq!(release(draft.to_string().as_bytes()), Listed::Draft);
+        for broken in [
+            json!({"created_at": "2021-01-04T07:41:23Z"}),
+            json!({"tag_name": "", "created_at": "2021-01-04T07:41:23Z"}),
+            json!({"tag_name": "v1"}),
+            json!({"tag_name": "v1", "created_at": "yesterday"}),
+            json!([]),
+            json!("v1"),
+        ] {
+            assert_eq!(release(broken.to_string().as_bytes()), Listed::Broken, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_repository_that_only_a_token_sees_is_private() {
+        let read = |json: Value| repository(json.to_string().as_bytes(), None);
+        let got = read(json!({"full_name": "A/b", "private": false, "internal": true, "default_branch": "main"}));
+        assert!(got.expect("a repository").private);
+        assert_eq!(read(json!({"full_name": "A/b", "default_branch": "main"})), None, "silence is not public");
+        assert_eq!(read(json!({"full_name": "A/b", "private": false})), None);
+    }
+
+    #[test]
+    fn only_forty_hexadecimal_digits_are_a_commit() {
+        let sha = "12B27ABB78E04142ADFBDC4AA7FA9571FF05D67B";
+        assert_eq!(commit(&format!("{sha}\n")), Some(sha.to_ascii_lowercase()));
+        assert_eq!(commit("12b27ab"), None);
+        assert_eq!(commit("<html>"), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! What a refusal really is: a rate limit, a block, or a plain no. One pure function per forge.
+//!
+//! A 403 is only "forbidden" after these tests; a limit that is taken for the truth would poison the cache.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use jiff::{Timestamp, fmt::rfc2822};
+
+/// What a status of 400 or more means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A rate limit, to be waited out for that long; `None` where the forge does not say how long.
+    Throttled(Option<Duration>),
+    /// Blocked for legal reasons or by the forge's terms.
+    Blocked,
+    /// What the status says.
+    Plain,
+}
+
+/// The head of a refusal, and as much of its text as was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) text: &'a str,
+}
+
+/// Gitee's anonymous limit lasts about a minute.
+const GITEE_WAIT: Duration = Duration::from_secs(60);
+
+/// GitHub: `retry-after` first, then an exhausted quota's reset, then the words of a secondary limit, which may come
+/// without either and with quota left.
+pub(super) fn github(refusal: Refusal<'_>, now: Timestamp) -> Verdict {
+    let Refusal { status, headers, text } = refusal;
+    if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
+        return Verdict::Blocked;
+    }
+    if !matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+        return Verdict::Plain;
+    }
+    let now = date(headers).unwrap_or(now);
+    if let Some(wait) = retry_after(headers, now) {
+        return Verdict::Throttled(Some(wait));
+    }
+    if number(headers, "x-ratelimit-remaining") == Some(0) {
+        return Verdict::Throttled(reset(headers).map(|reset| until(reset, now)));
+    }
+    let text = text.to_ascii_lowercase();
+    let limit = ["rate limit", "abuse detection"].iter().any(|words| text.contains(words));
+    if limit || status == StatusCode::TOO_MANY_REQUESTS {
+        Verdict::Throttled(None)
+    } else if text.contains("access blocked") {
+        Verdict::Blocked
+    } else {
+        Verdict::Plain
+    }
+}
+
+/// Gitee: no dependable header, so its words decide, in both of its languages.
+pub(super) fn gitee(refusal: Refusal<'_>, now: Timestamp) -> Verdict {
+    let Refusal { status, headers, text } = refusal;
+    if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
+        return Verdict::Blocked;
+    }
+    let words = ["请求过于频繁", "超过限制", "访问频率"];
+    let limit = status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::FORBIDDEN
+            && (text.to_ascii_lowercase().contains("rate limit") || words.iter().any(|words| text.contains(words)));
+    if limit {
+        Verdict::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_WAIT)))
+    } else {
+        Verdict::Plain
+    }
+}
+
+/// When the quota is filled up again, where the forge says so.
+pub(super) fn reset(headers: &HeaderMap) -> Option<Timestamp> {
+    number(headers, "x-ratelimit-reset").and_then(|seconds| Timestamp::from_second(seconds).ok())
+}
+
+/// A header that is one whole number.
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3), as seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(text).map(|date| until(date, now)),
+    }
+}
+
+/// The upstream's own clock, against which its other dates are read: ours may be wrong.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    http_date(headers.get(header::DATE)?.to_str().ok()?)
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+fn until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(now)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2023-10-18T20:00:00Z";
+    const RESET: &str = "1697659260"; // 61 s after NOW
+
+    fn judge(
+        by: fn(Refusal<'_>, Timestamp) -> Verdict,
+        status: u16,
+        headers: &[(&'static str, &str)],
+        text: &str,
+    ) -> Verdict {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value"))).collect();
+        let status = StatusCode::from_u16(status).expect("a status");
+        by(Refusal { status, headers: &headers, text }, NOW.parse().expect("a time"))
+    }
+
+    fn seconds(n: u64) -> Verdict {
+        Verdict::Throttled(Some(Duration::from_secs(n)))
+    }
+
+    #[test]
+    fn github_limits_are_recognised_as_what_they_are() {
+        let primary = "API rate limit exceeded for 192.0.2.1.";
+        let secondary = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+        let blocked = r#"{"message":"Repository access blocked","block":{"reason":"tos"}}"#;
+        type Row = (&'static str, u16, Vec<(&'static str, &'static str)>, &'static str, Verdict);
+        let rows: Vec<Row> = vec![
+            (
+                "primary, anonymous",
+                403,
+                vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", RESET)],
+                primary,
+                seconds(61),
+            ),
+            (
+                "primary as 429",
+                429,
+                vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", RESET)],
+                primary,
+                seconds(61),
+            ),
+            ("primary without reset", 403, vec![("x-ratelimit-remaining", "0")], primary, Verdict::Throttled(None)),
+            (
+                "the forge's clock counts, not ours",
+                403,
+                vec![
+                    ("x-ratelimit-remaining", "0"),
+                    ("x-ratelimit-reset", RESET),
+                    ("date", "Wed, 18 Oct 2023 20:01:00 GMT"),
+                ],
+                primary,
+                seconds(1),
+            ),
+            (
+                "reset already over",
+                403,
+                vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")],
+                primary,
+                seconds(0),
+            ),
+            (
+                "secondary, words only, quota left",
+                403,
+                vec![("x-ratelimit-remaining", "21"), ("x-ratelimit-reset", RESET)],
+                secondary,
+                Verdict::Throttled(None),
+            ),
+            ("secondary with seconds", 429, vec![("retry-after", "8")], "", seconds(8)),
+            ("secondary with a date", 429, vec![("retry-after", "Wed, 18 Oct 2023 20:00:09 GMT")], "", seconds(9)),
+            (
+                "retry-after wins over reset",
+                403,
+                vec![("retry-after", "8"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", RESET)],
+                secondary,
+                seconds(8),
+            ),
+            ("the old words", 403, vec![], "You have triggered an abuse detection mechanism", Verdict::Throttled(None)),
+            ("an archive host's bare 429", 429, vec![], "", Verdict::Throttled(None)),
+            (
+                "forbidden",
+                403,
+                vec![("x-ratelimit-remaining", "4999")],
+                "Resource not accessible by integration",
+                Verdict::Plain,
+            ),
+            ("blocked by the terms", 403, vec![("x-ratelimit-remaining", "4999")], blocked, Verdict::Blocked),
+            ("blocked by law", 451, vec![("x-ratelimit-remaining", "0")], blocked, Verdict::Blocked),
+            ("not found with an empty quota", 404, vec![("x-ratelimit-remaining", "0")], "", Verdict::Plain),
+            ("bad token", 401, vec![], "Bad credentials", Verdict::Plain),
+            ("outage", 503, vec![("retry-after", "5")], "", Verdict::Plain),
+        ];
+        for (what, status, headers, text, want) in rows {
+            assert_eq!(judge(github, status, &headers, text), want, "{what}");
+        }
+    }
+
+    #[test]
+    fn gitee_limits_are_recognised_by_their_words() {
+        for (status, text, want) in [
+            (403, "Rate Limit Exceeded", seconds(60)),
+            (403, r#"{"message":"请求过于频繁，请稍后再试"}"#, seconds(60)),
+            (403, "超过限制", seconds(60)),
+            (403, "访问频率过高", seconds(60)),
+            (429, "", seconds(60)),
+            (403, "403 Forbidden", Verdict::Plain),
+            (401, "401 Unauthorized: Access token does not exist", Verdict::Plain),
+            (400, "reject by mode [ja-p]", Verdict::Plain),
+            (451, "", Verdict::Blocked),
+        ] {
+            assert_eq!(judge(gitee, status, &[], text), want, "{status} {text}");
+        }
+        assert_eq!(judge(gitee, 429, &[("retry-after", "7")], ""), seconds(7));
+    }
+}
