@@ -232,7 +232,9 @@ impl End {
             std::cmp::Ordering::Greater => return Err("has bytes behind its end"),
             std::cmp::Ordering::Equal => {}
         }
-        if !matches!((le16(record, 4), le16(record, 6)), (0 | 0xffff, 0 | 0xffff)) || le16(record, 8) != le16(record, 10) {
+        if !matches!((le16(record, 4), le16(record, 6)), (0 | 0xffff, 0 | 0xffff))
+            || le16(record, 8) != le16(record, 10)
+        {
             return Err("is one of several disks");
         }
         let (mut count, mut size, mut central) = (le(record, 10, 2), le(record, 12, 4), le(record, 16, 4));
