@@ -92,7 +92,7 @@ impl Central {
         let directory = &tail[..end.start];
         let mut records = Vec::with_capacity((end.count as usize).min(directory.len() / sign::CENTRAL_LEN));
         let mut position = 0;
-        while position < directory.len() {
+        while position < directory.len() && records.len() as u64 <= end.count {
             let record = Record::parse(directory, position).ok_or(BROKEN)?;
             let name = record.name_in(directory);
             name::check(name).and_then(|()| check_extra(name, record.extra_in(directory)))?;
