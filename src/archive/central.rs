@@ -100,7 +100,7 @@ impl Central {
         let directory = &tail[..end.start];
         let mut records = Vec::with_capacity((end.count as usize).min(directory.len() / sign::CENTRAL_LEN));
         let mut position = 0;
-        while position < directory.len() {
+        while position < directory.len() && records.len() as u64 <= end.count {
             let record = Record::parse(directory, position).ok_or(BROKEN)?;
             let name = record.name_in(directory);
             name::check(name).and_then(|()| check_extra(name, record.extra_in(directory)))?;
@@ -240,7 +240,9 @@ impl End {
             std::cmp::Ordering::Greater => return Err("has bytes behind its end"),
             std::cmp::Ordering::Equal => {}
         }
-        if !matches!((le16(record, 4), le16(record, 6)), (0 | 0xffff, 0 | 0xffff)) || le16(record, 8) != le16(record, 10) {
+        if !matches!((le16(record, 4), le16(record, 6)), (0 | 0xffff, 0 | 0xffff))
+            || le16(record, 8) != le16(record, 10)
+        {
             return Err("is one of several disks");
         }
         let (mut count, mut size, mut central) = (le(record, 10, 2), le(record, 12, 4), le(record, 16, 4));

@@ -162,10 +162,10 @@ impl Plan {
         // all the rest from the end of the folder's name on.
         const PARTS: [u64; 3] = [NAME_LEN_AT, NAME_LEN_AT + 2, sign::LOCAL_LEN as u64];
         let inside = at - entry.at;
-        let stop = PARTS.into_iter().find(|part| inside < *part).map_or_else(
-            || self.entries.get(index + 1).map_or(self.central, |next| next.at),
-            |part| entry.at + part,
-        );
+        let stop = PARTS
+            .into_iter()
+            .find(|part| inside < *part)
+            .map_or_else(|| self.entries.get(index + 1).map_or(self.central, |next| next.at), |part| entry.at + part);
         let len = stop.min(end) - at;
         if (PARTS[0]..PARTS[1]).contains(&inside) {
             return own(2 * index as u64 + (inside - PARTS[0]), len);
@@ -184,7 +184,7 @@ impl Plan {
             Slice::Zip(range) => Some(range.clone()),
             Slice::Own(_) => None,
         });
-        let source = stored.next().map_or(0..0, |first| first.start..stored.last().unwrap_or(first).end);
+        let source = stored.next().map_or(0..0, |first| first.start..stored.next_back().unwrap_or(first).end);
         Batch { slices, source, own: self.own.clone() }
     }
 }

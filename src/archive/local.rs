@@ -263,12 +263,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Looks into the extra fields for a second name, which some unpackers would prefer.
+/// Looks into the extra fields for a second name, which some unpackers prefer.
+///
+/// It counts where it has the checksum of the first; elsewhere (in a local header of a flat view, say) it is to be
+/// ignored, but as some may not, it must be harmless.
 pub(super) fn check_extra(name: &[u8], extra: &[u8]) -> Result<(), &'static str> {
     for field in extra_fields(extra) {
         let Some((id, data, _)) = field else { return Err("has broken extra fields") };
-        if id == sign::EXTRA_UNICODE_PATH && data.get(5..) != Some(name) {
-            return Err("has two names");
+        if id == sign::EXTRA_UNICODE_PATH {
+            let second = data.get(5..).ok_or("has broken extra fields")?;
+            name::check(second)?;
+            if second != name && le32(data, 1) == crc32fast::hash(name) {
+                return Err("has two names");
+            }
         }
     }
     Ok(())

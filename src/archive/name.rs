@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_name_that_could_leave_its_folder_is_refused() {
-        for name in ["a", "a/", "a/b.c", "a/..b/c..", "a/b:c", "\u{fc}/\u{4e2d}", "a/ b", "...", "top/cc:/x"] {
+        for name in ["a", "a/", "a/b.c", "a/..b/c..", "a/bb:c", "\u{fc}/\u{4e2d}", "a/ b", "...", "top/cc:/x"] {
             assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
         }
         for name in [

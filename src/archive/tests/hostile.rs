@@ -74,12 +74,12 @@ fn a_zip_that_is_wrong_in_one_point_is_refused_for_that() {
         ("bzip2", z.clone().both(1, (8, 10), 12), "method"),
         ("lzma", z.clone().both(1, (8, 10), 14), "method"),
         ("trailing bytes", z.clone().insert(z.bytes.len(), b"x"), "behind its end"),
-        ("two zips", z.clone().insert(z.bytes.len(), &z.bytes), "no entry"),
+        ("two zips", z.clone().insert(z.bytes.len(), &z.bytes), "does not fit"),
         ("bytes in front", z.clone().insert(0, b"#!/bin/sh\n"), "no entry"),
         ("bytes in between", z.clone().insert(local, b"xxxx"), "no entry"),
         ("bytes before the directory", z.clone().insert(z.central, b"xxxx"), "no entry"),
         ("bytes after the directory", z.clone().insert(z.end, b"xxxx"), "does not fit"),
-        ("an end in the comment", z.clone().set(z.bytes.len() - 40, b"PK\x05\x06"), "end"),
+        ("an end in the comment", z.clone().set(z.bytes.len() - 40, b"PK\x05\x06"), "comment"),
         ("count", z.clone().set(z.end + 8, &[7, 0, 7, 0]), "number of entries"),
         ("disks", z.clone().set(z.end + 4, &[1]), "disks"),
         ("counts of disks", z.clone().set(z.end + 8, &[7]), "disks"),
@@ -138,9 +138,15 @@ fn names_that_unpackers_could_trip_over_are_refused() {
     }
     let through = [Item::new("t/a", "/etc").mode(0o120_777), Item::new("t/a/passwd", "x")];
     assert!(clause(&build(&through, b"").bytes).contains("beneath"), "through a link");
-    let second = |name: &[u8]| Item::new("t/a", "x").extra(0x7075, &[&[1, 0, 0, 0, 0], name].concat());
-    assert!(verify(&build(&[second(b"t/a")], b"").bytes).is_ok());
-    assert!(clause(&build(&[second(b"../a")], b"").bytes).contains("two names"));
+    let second = |crc: u32, name: &[u8]| {
+        let item = Item::new("t/a", "x").extra(0x7075, &[&[1][..], &crc.to_le_bytes(), name].concat());
+        build(&[item], b"").bytes
+    };
+    let crc = crc32fast::hash(b"t/a");
+    assert!(verify(&second(crc, b"t/a")).is_ok());
+    assert!(verify(&second(0, b"u/t/a")).is_ok(), "of no effect");
+    assert!(clause(&second(crc, b"t/b")).contains("two names"));
+    assert!(clause(&second(0, b"../a")).contains("leads out"));
     assert!(clause(&build(&[Item { data: b"x".to_vec(), ..Item::dir("t/") }], b"").bytes).contains("folder"));
 }
 
