@@ -1,1 +1,152 @@
-//! STUB
+//! The composition root: from a configuration to a running mirror, and to its end.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    archive::ZipVerifier,
+    cache::Cache,
+    clock::Clock,
+    config::Config,
+    dialect::Names,
+    entry::Digest,
+    http::body::Body,
+    mirror::{Mirror, access::Access},
+    server::{self, Bound, Handler, Peer},
+    service::{Service, ops::Health},
+    tier::disk::Disk,
+    upstream,
+    value::Secret,
+};
+
+mod loopback;
+
+/// The mirror, bound to its addresses but not serving yet.
+pub struct Running {
+    /// Where it listens; the ports are real ones.
+    pub addresses: Vec<SocketAddr>,
+    /// The clock that freshness is counted by.
+    pub clock: Clock,
+    bound: Bound,
+    service: Arc<Service>,
+    health: Health,
+    disk: Arc<Disk>,
+    tasks: TaskTracker,
+    background: CancellationToken,
+    drain: Duration,
+    upstreams: BTreeMap<String, upstream::Config>,
+}
+
+#[derive(Clone)]
+struct Serve(Arc<Service>);
+
+impl Handler for Serve {
+    type Body = Body;
+
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        self.0.handle(request, peer).await
+    }
+}
+
+/// Builds everything and binds the listeners. `tokens` holds each upstream's token, read by the configuration.
+///
+/// # Errors
+/// When a listener cannot be bound, the cache directory cannot be used, or an upstream's settings do not work.
+pub async fn start(config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
+    start_at(config, tokens, Clock::default()).await
+}
+
+/// As [`start`], by a given clock.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_at(
+    config: Config,
+    mut tokens: BTreeMap<String, Option<Secret>>,
+    clock: Clock,
+) -> anyhow::Result<Running> {
+    let bound = server::bind(&config.server)?;
+    let disk = open_disk(&config, bound.addresses()).await?;
+    let (tasks, background) = (TaskTracker::new(), CancellationToken::new());
+    disk.spawn_background(&tasks, background.clone());
+
+    let archives = config.archives.clone();
+    let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
+    let cache =
+        Cache::build(&config.memory, disk.clone(), config.documents.clone(), archives, clock.clone(), tasks.clone());
+    let instance = instance();
+    let mut upstreams = BTreeMap::new();
+    for (name, section) in &config.upstreams {
+        let token = tokens.remove(name).flatten();
+        upstreams.insert(name.clone(), upstream::build(name, section, token, &instance)?);
+    }
+    let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
+    let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
+    let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
+    let mirror = Arc::new(Mirror::build(cache, upstreams, access, verify));
+    let health = Health::default();
+    let pseudonym = upstream::pseudonym(&instance);
+    let service = Service::build(mirror, names, config.server.public_url.clone(), pseudonym, health.clone());
+    Ok(Running {
+        addresses: bound.addresses().to_vec(),
+        clock,
+        bound,
+        service: Arc::new(service),
+        health,
+        disk,
+        tasks,
+        background,
+        drain: config.server.drain.0,
+        upstreams: config.upstreams,
+    })
+}
+
+async fn open_disk(config: &Config, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
+    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+    let section = config.disk.clone();
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await??;
+    disk.set_holder_addresses(addresses)?;
+    Ok(disk)
+}
+
+/// A name of this process that no other mirror has, for `Via`.
+fn instance() -> String {
+    let seed = format!("{:?} {}", std::time::SystemTime::now(), std::process::id());
+    Digest::of(seed.as_bytes()).to_string()[..12].to_owned()
+}
+
+impl Running {
+    /// Serves until `shutdown`, then lets running transfers and downloads finish for the drain period; `now` ends it at once.
+    ///
+    /// # Errors
+    /// When what must be written at the end cannot be.
+    pub async fn run_until(self, shutdown: CancellationToken, now: CancellationToken) -> anyhow::Result<()> {
+        self.health.serving();
+        let warned = self.tasks.spawn(loopback::warn(self.upstreams, self.addresses));
+        let health = self.health;
+        let mark = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.cancelled().await;
+                health.draining();
+                tokio::time::Instant::now()
+            }
+        };
+        let ((), began) = tokio::join!(self.bound.serve(Serve(self.service), shutdown, now.clone()), mark);
+        warned.abort();
+        self.background.cancel();
+        self.tasks.close();
+        let left = self.drain.saturating_sub(began.elapsed());
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = tokio::time::sleep(left) => tracing::info!("downloads that are still running are given up"),
+            () = now.cancelled() => {}
+        }
+        tokio::task::spawn_blocking(move || self.disk.close()).await?;
+        Ok(())
+    }
+}

@@ -65,7 +65,8 @@ impl Service {
         pseudonym: String,
         health: Health,
     ) -> Self {
-        Self { mirror, names, public_url, pseudonym, health, json: Json::new(), ids: Ids::new() }
+        let json = Json::new(public_url.is_some());
+        Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
@@ -115,7 +116,7 @@ impl Service {
             return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
         }
         let base = base::of(self.public_url.as_ref(), parts, local)?;
-        let answer = json::ask(&self.mirror, &self.names, route, &base, &self.json).await?;
+        let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }

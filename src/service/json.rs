@@ -1,0 +1,217 @@
+//! JSON answers: asked of the mirror, rendered once per document, dialect and base, and wrapped in the dialect's envelope.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+
+use super::{
+    error::Problem,
+    render::{self, View},
+    target,
+};
+use crate::{
+    dialect::{Ask, Dialect, Names, PackageRef, Page, Route},
+    entry::Digest,
+    http::{
+        body::Body,
+        cache_status::{CacheStatus, Fwd},
+        conditional::{self, Precondition},
+        field::strong_etag,
+    },
+    mirror::{Answer, Mirror, MirrorError},
+};
+
+/// Bytes of rendered JSON that are kept.
+const RENDERED: u64 = 32 << 20;
+/// How long clients may keep JSON, and where an ETag tells them whether it has changed.
+const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// What was rendered a moment ago, by everything that it was rendered from.
+pub(super) struct Json {
+    rendered: moka::sync::Cache<Arc<Rendition>, Rendered>,
+    /// Only a configured base is a bounded set of bases: a client may write anything into `Host`.
+    keeps: bool,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Rendition {
+    of: Digest,
+    what: &'static str,
+    dialect: Dialect,
+    package: String,
+    page: Option<(u32, u32)>,
+}
+
+#[derive(Clone)]
+struct Rendered {
+    value: Bytes,
+    etag: HeaderValue,
+}
+
+/// A JSON answer before it is wrapped.
+pub(super) struct JsonAnswer {
+    rendered: Rendered,
+    link: Option<HeaderValue>,
+    age: Duration,
+    /// What happened in the cache.
+    pub(super) status: CacheStatus,
+}
+
+impl Json {
+    /// An empty store; `keeps` where the base of all answers is configured.
+    pub(super) fn new(keeps: bool) -> Self {
+        let weigher = |_: &Arc<Rendition>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
+        Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build(), keeps }
+    }
+
+    fn render(&self, rendition: Rendition, make: impl FnOnce() -> Bytes) -> Rendered {
+        let rendered = || {
+            let value = make();
+            let etag = strong_etag(&Digest::of(&value).0);
+            Rendered { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
+        };
+        if self.keeps { self.rendered.get_with(Arc::new(rendition), rendered) } else { rendered() }
+    }
+}
+
+/// What an answer is rendered for.
+struct Request<'a> {
+    json: &'a Json,
+    view: View<'a>,
+    path: &'a str,
+}
+
+impl Request<'_> {
+    fn answer<T>(
+        &self,
+        what: &'static str,
+        page: Option<(Page, usize)>,
+        answer: &Answer<T>,
+        make: impl FnOnce(&View<'_>) -> Bytes,
+    ) -> JsonAnswer {
+        let rendition = Rendition {
+            of: answer.digest,
+            what,
+            dialect: self.view.dialect,
+            package: format!("{}/{}", self.view.package.upstream, self.view.package.name),
+            page: page.map(|(page, _)| (page.per_page, page.page)),
+        };
+        let rendered = self.json.render(rendition, || make(&self.view));
+        let link = page.and_then(|(page, total)| page.link(self.view.base, self.path, total));
+        JsonAnswer { rendered, link, age: answer.age, status: answer.status.clone() }
+    }
+}
+
+/// Asks the mirror what a route asks and renders it.
+pub(super) async fn ask(
+    mirror: &Mirror,
+    names: &Names,
+    route: &Route,
+    base: &str,
+    path: &str,
+    json: &Json,
+) -> Result<JsonAnswer, Problem> {
+    let failed = |error: MirrorError| Problem::of(error, &route.ask);
+    let Some(package) = route.ask.package() else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "this mirror keeps no list of packages"));
+    };
+    let request = Request { json, view: View { dialect: route.dialect, base, names, package }, path };
+    let target = target(package);
+    Ok(match &route.ask {
+        Ask::Releases { page, .. } => {
+            let list = mirror.releases(&target).await.map_err(failed)?;
+            let all = &list.value.releases;
+            let shown = page.map_or(&all[..], |page| page.slice(all));
+            request.answer("releases", page.map(|page| (page, all.len())), &list, |view| view.releases(shown))
+        }
+        Ask::Detail { page, .. } => {
+            let list = mirror.releases(&target).await.map_err(failed)?;
+            let all = &list.value.releases;
+            request.answer("detail", Some((*page, all.len())), &list, |view| view.releases(page.slice(all)))
+        }
+        Ask::Latest { .. } => {
+            let latest = mirror.latest(&target).await.map_err(failed)?;
+            request.answer("release", None, &latest, |view| view.release(&latest.value))
+        }
+        Ask::Tag { version, .. } => {
+            let release = mirror.release(&target, version.name()).await.map_err(failed)?;
+            request.answer("release", None, &release, |view| view.release(&release.value))
+        }
+        Ask::ById { id, assets, .. } => {
+            let list = mirror.releases(&target).await.map_err(failed)?;
+            let found = render::by_id(&list.value.releases, *id);
+            let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
+            let of = Digest::of(format!("{}#{id}", list.digest).as_bytes());
+            let one = Answer { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
+            let what = if *assets { "assets" } else { "release" };
+            request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
+        }
+        Ask::Repository { .. } => {
+            let repository = mirror.repository(&target).await.map_err(failed)?;
+            request.answer("repository", None, &repository, |view| view.repository(&repository.value))
+        }
+        Ask::Metadata { version: Some(version), .. } => {
+            let record = mirror.metadata(&target, version.name()).await.map_err(failed)?;
+            request.answer("metadata", None, &record, |_| render::metadata(&record.value))
+        }
+        Ask::Metadata { version: None, .. } => {
+            let records = mirror.metadata_list(&target).await.map_err(failed)?;
+            request.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
+        }
+        Ask::Archive { .. } | Ask::Flat { .. } | Ask::Search { .. } | Ask::Ops(_) => {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "this address has no JSON"));
+        }
+    })
+}
+
+fn missing_id(package: &PackageRef, id: u64, status: &CacheStatus) -> Problem {
+    let message = format!("{} on {} has no release with the number {id}", package.name, package.upstream);
+    Problem { cache: Some(status.clone()), ..Problem::new(StatusCode::NOT_FOUND, message) }
+}
+
+impl JsonAnswer {
+    /// Wraps the value and answers, or says that the client's copy is still good.
+    pub(super) fn respond(self, dialect: Dialect, parts: &Parts, request_id: &str) -> Response<Body> {
+        // The v3 envelope names the request, so no two of its answers are the same.
+        let etag = Some(self.rendered.etag).filter(|_| dialect != Dialect::V3);
+        let tag = etag.as_ref().and_then(|etag| etag.to_str().ok());
+        let mut response = match conditional::decide(&parts.headers, &parts.method, tag) {
+            Precondition::Proceed => {
+                response(StatusCode::OK, dialect.success(self.rendered.value, request_id), &parts.method)
+            }
+            Precondition::NotModified => bare(StatusCode::NOT_MODIFIED),
+            Precondition::Failed => bare(StatusCode::PRECONDITION_FAILED),
+        };
+        let headers = response.headers_mut();
+        if let Some(etag) = etag {
+            headers.insert(header::ETAG, etag);
+        }
+        if let Some(link) = self.link {
+            headers.insert(header::LINK, link);
+        }
+        // RFC 9111 §5.1: an answer that has just come from upstream has no age to speak of.
+        if self.status.fwd.is_none() || self.status.used_stale || self.status.fwd == Some(Fwd::Stale) {
+            headers.insert(header::AGE, HeaderValue::from(self.age.as_secs()));
+        }
+        headers.insert(header::CACHE_CONTROL, MUTABLE);
+        response
+    }
+}
+
+/// A JSON body with its headers; for HEAD the headers alone.
+pub(super) fn response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
+    let len = HeaderValue::from(body.len());
+    let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { Body::full(body) });
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::CONTENT_LENGTH, len);
+    response
+}
+
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
