@@ -16,6 +16,8 @@ mod gitee;
 mod github;
 #[path = "forge/github_json.rs"]
 mod github_json;
+#[path = "forge/handle.rs"]
+mod handle;
 #[path = "forge/log.rs"]
 mod log;
 #[path = "forge/model.rs"]
@@ -54,8 +56,8 @@ pub use self::{
     codeload::Lengths,
     fault::{At, Fault, FaultRef, Gate, Match},
     gitee::GiteeZips,
+    handle::RepoRef,
     log::{Host, Seen},
-    model::RepoRef,
     pack::{Archive, hex},
     spec::Spec,
 };

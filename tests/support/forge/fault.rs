@@ -16,7 +16,9 @@ use super::log::{Host, Seen};
 
 /// Which requests a fault or gate is for; chained conditions must all hold.
 #[derive(Clone, Default)]
-pub struct Match(Vec<Arc<dyn Fn(&Seen) -> bool + Send + Sync>>);
+pub struct Match(Vec<Condition>);
+
+type Condition = Arc<dyn Fn(&Seen) -> bool + Send + Sync>;
 
 impl Match {
     /// Every request.

@@ -10,7 +10,7 @@ use super::{
     State,
     body::Answer,
     github_json::{release_json, repo_json},
-    model::{Found, Reference, Release, Repo, Store},
+    model::{Found, Reference, Release, Repo, Store, http_date},
     pack::hex,
     paths::{Path, encode},
     rate::Standing,
@@ -160,7 +160,9 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
     let repo = repo.clone();
     drop(store);
     let api = state.github_api();
-    let show = |release: &Release| json(200, release_json(&api, &repo, release)).header("last-modified", MODIFIED);
+    let show = |release: &Release| {
+        json(200, release_json(&api, &repo, release)).header("last-modified", &http_date(release.updated_at))
+    };
     match segments[segments.len() - rest..] {
         [] => json(200, repo_json(&api, &repo)),
         ["releases"] => releases(&api, &repo, &path, caller),
@@ -182,8 +184,6 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
         _ => error(404, "Not Found", ""),
     }
 }
-
-const MODIFIED: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
 
 fn json(status: u16, value: Value) -> Answer {
     Answer::json(status, &value)

@@ -21,12 +21,12 @@ const EPOCH: i64 = 1_704_067_200;
 pub struct Tree {
     pub commit: String,
     pub mtime: i64,
-    spec: Spec,
+    pub spec: Spec,
     archives: Mutex<HashMap<String, Arc<Archive>>>,
 }
 
 impl Tree {
-    fn new(repo_id: u64, mtime: i64, spec: Spec) -> Arc<Self> {
+    pub fn new(repo_id: u64, mtime: i64, spec: Spec) -> Arc<Self> {
         let mut hasher = Sha256::new();
         hasher.update(repo_id.to_le_bytes());
         hasher.update(spec.salt.to_le_bytes());
@@ -43,7 +43,7 @@ impl Tree {
         Arc::new(Self { commit, mtime, spec, archives: Mutex::default() })
     }
 
-    fn same_zip(&self, other: &Self) -> bool {
+    pub fn same_zip(&self, other: &Self) -> bool {
         let (a, b) = (&self.spec, &other.spec);
         self.commit == other.commit && a.packing == b.packing && a.raw_zip == b.raw_zip
     }
@@ -100,9 +100,9 @@ pub struct Repo {
     /// Oldest first.
     pub releases: Vec<Release>,
     pub latest: Option<String>,
-    tags: BTreeMap<String, Arc<Tree>>,
-    branches: BTreeMap<String, Arc<Tree>>,
-    commits: HashMap<String, Arc<Tree>>,
+    pub tags: BTreeMap<String, Arc<Tree>>,
+    pub branches: BTreeMap<String, Arc<Tree>>,
+    pub commits: HashMap<String, Arc<Tree>>,
 }
 
 impl Repo {
@@ -150,12 +150,12 @@ impl Repo {
         marked.or_else(|| self.releases.iter().filter(stable).max_by_key(|release| release.created_at))
     }
 
-    fn point(&mut self, tree: Arc<Tree>) -> Arc<Tree> {
+    pub fn point(&mut self, tree: Arc<Tree>) -> Arc<Tree> {
         self.commits.insert(tree.commit.clone(), tree.clone());
         tree
     }
 
-    fn put_tag(&mut self, name: &str, tree: Arc<Tree>) {
+    pub fn put_tag(&mut self, name: &str, tree: Arc<Tree>) {
         let tree = self.point(tree);
         self.tags.insert(name.to_owned(), tree);
     }
@@ -164,7 +164,7 @@ impl Repo {
 /// The repositories of one forge.
 #[derive(Debug, Default)]
 pub struct Store {
-    repos: Vec<Arc<Repo>>,
+    pub repos: Vec<Arc<Repo>>,
     ticks: i64,
 }
 
@@ -177,7 +177,7 @@ pub enum Found<'a> {
 }
 
 impl Store {
-    fn tick(&mut self) -> i64 {
+    pub fn tick(&mut self) -> i64 {
         self.ticks += 1;
         EPOCH + self.ticks * 3600
     }
@@ -195,7 +195,7 @@ impl Store {
         self.repos.iter().find(|repo| repo.id == id)
     }
 
-    fn ensure(&mut self, full_name: &str) -> u64 {
+    pub fn ensure(&mut self, full_name: &str) -> u64 {
         assert_eq!(full_name.matches('/').count(), 1, "a repository is owner/name, not {full_name}");
         if let Found::Repo(repo) = self.find(full_name) {
             return repo.id;
@@ -222,196 +222,6 @@ impl Store {
     }
 }
 
-/// A handle on one repository; every change is seen by the next request.
-#[derive(Clone)]
-pub struct RepoRef {
-    store: Arc<Mutex<Store>>,
-    id: u64,
-    gitee: bool,
-}
-
-impl RepoRef {
-    pub(super) fn open(store: &Arc<Mutex<Store>>, full_name: &str, gitee: bool) -> Self {
-        let id = store.lock().unwrap().ensure(full_name);
-        Self { store: store.clone(), id, gitee }
-    }
-
-    fn change(self, change: impl FnOnce(&mut Repo, i64)) -> Self {
-        let mut store = self.store.lock().unwrap();
-        let now = store.tick();
-        if let Some(repo) = store.repos.iter_mut().find(|repo| repo.id == self.id) {
-            // Requests being answered keep the old state.
-            change(Arc::make_mut(repo), now);
-        }
-        drop(store);
-        self
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&Repo) -> T) -> T {
-        let store = self.store.lock().unwrap();
-        read(store.by_id(self.id).expect("the repository was removed"))
-    }
-
-    /// Publishes a release with its tag, as the newest. A tag that has a release already keeps its place and id.
-    pub fn release(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
-        let spec = make(Spec::of_tag(tag));
-        self.put_release(tag, spec)
-    }
-
-    /// Changes a release: its notes, its marks, or (by changing files) what its tag points at.
-    pub fn edit_release(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
-        let spec = self.read(|repo| repo.release(tag).expect("no such release").spec.clone());
-        self.put_release(tag, make(spec))
-    }
-
-    fn put_release(self, tag: &str, spec: Spec) -> Self {
-        self.change(|repo, now| {
-            let old = repo.release(tag).map(|old| (old.id, old.created_at));
-            let created_at = spec.created_at.or(old.map(|old| old.1)).unwrap_or(now);
-            let published_at = spec.published_at.unwrap_or(created_at + 60);
-            let updated_at = now.max(published_at);
-            let id = old.map_or(now as u64, |old| old.0);
-            if !spec.draft {
-                let tree = Tree::new(repo.id, created_at, spec.clone());
-                // Changed notes leave the tag, and so the zip's time stamps, alone.
-                if repo.tags.get(tag).is_none_or(|old| !old.same_zip(&tree)) {
-                    repo.put_tag(tag, tree);
-                }
-            }
-            let release = Release { id, tag: tag.to_owned(), spec, created_at, published_at, updated_at };
-            match repo.releases.iter_mut().find(|old| old.tag == tag) {
-                Some(old) => *old = release,
-                None => repo.releases.push(release),
-            }
-        })
-    }
-
-    /// Takes the release away and leaves the tag.
-    pub fn delete_release(self, tag: &str) -> Self {
-        self.change(|repo, _| repo.releases.retain(|release| release.tag != tag))
-    }
-
-    /// Marks a release as latest (`make_latest`).
-    pub fn make_latest(self, tag: &str) -> Self {
-        self.change(|repo, _| repo.latest = Some(tag.to_owned()))
-    }
-
-    /// A git tag without a release.
-    pub fn tag_only(self, tag: &str) -> Self {
-        self.tag(tag, |spec| spec)
-    }
-
-    /// Makes a tag or points it at these files; what its release says stays.
-    pub fn tag(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
-        let spec = make(Spec::of_tag(tag));
-        self.change(|repo, now| {
-            if let Some(release) = repo.releases.iter_mut().find(|release| release.tag == tag) {
-                release.spec.take_tree(&spec);
-            }
-            repo.put_tag(tag, Tree::new(repo.id, spec.created_at.unwrap_or(now), spec));
-        })
-    }
-
-    /// Takes a tag away, with its release.
-    pub fn delete_tag(self, tag: &str) -> Self {
-        self.change(|repo, _| {
-            repo.tags.remove(tag);
-            repo.releases.retain(|release| release.tag != tag);
-        })
-    }
-
-    /// Packs a tag's zip anew: the same commit and files, other bytes.
-    pub fn repack(self, tag: &str) -> Self {
-        self.change(|repo, _| {
-            let old = repo.tags.get(tag).expect("no such tag").clone();
-            let mut spec = old.spec.clone();
-            spec.packing.repacked = !spec.packing.repacked;
-            spec.packing.level = if spec.packing.level == 6 { 1 } else { 6 };
-            if let Some(release) = repo.releases.iter_mut().find(|release| release.tag == tag) {
-                release.spec.take_tree(&spec);
-            }
-            repo.put_tag(tag, Tree::new(repo.id, old.mtime, spec));
-        })
-    }
-
-    /// Makes a branch, or moves it.
-    pub fn branch(self, name: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
-        let spec = make(Spec::default());
-        self.change(|repo, now| {
-            let tree = repo.point(Tree::new(repo.id, spec.created_at.unwrap_or(now), spec));
-            repo.branches.insert(name.to_owned(), tree);
-        })
-    }
-
-    pub fn delete_branch(self, name: &str) -> Self {
-        self.change(|repo, _| drop(repo.branches.remove(name)))
-    }
-
-    pub fn default_branch(self, name: &str) -> Self {
-        self.change(|repo, _| {
-            if let Some(tree) = repo.branches.remove(&repo.default_branch) {
-                repo.branches.entry(name.to_owned()).or_insert(tree);
-            }
-            name.clone_into(&mut repo.default_branch);
-        })
-    }
-
-    pub fn private(self) -> Self {
-        self.change(|repo, _| repo.private = true)
-    }
-
-    pub fn public(self) -> Self {
-        self.change(|repo, _| repo.private = false)
-    }
-
-    /// A legal block: 451 on GitHub.
-    pub fn blocked(self) -> Self {
-        self.change(|repo, _| repo.blocked = true)
-    }
-
-    /// The old name answers 301 to `/repositories/{id}` from now on.
-    pub fn renamed_to(self, full_name: &str) -> Self {
-        self.change(|repo, _| {
-            let old = std::mem::replace(&mut repo.full_name, full_name.to_owned());
-            repo.old_names.push(old);
-        })
-    }
-
-    /// Takes the repository away altogether; the handle is dead afterwards.
-    pub fn remove(self) {
-        self.store.lock().unwrap().repos.retain(|repo| repo.id != self.id);
-    }
-
-    /// The number in `/repositories/{id}`.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// The 40-hex commit a tag, branch or commit means.
-    pub fn commit(&self, reference: &str) -> String {
-        self.read(|repo| repo.resolve(reference).tree().expect("no such ref").commit.clone())
-    }
-
-    /// The zip that this forge sends for a tag, branch or commit.
-    pub fn archive(&self, reference: &str) -> Arc<Archive> {
-        let (tree, top) = self.read(|repo| {
-            let tree = repo.resolve(reference).tree().expect("no such ref").clone();
-            let top = if self.gitee { gitee_top(repo, reference) } else { repo.github_top(&tree) };
-            (tree, top)
-        });
-        tree.archive(&top)
-    }
-
-    pub fn zip_bytes(&self, reference: &str) -> Bytes {
-        self.archive(reference).bytes()
-    }
-
-    /// SHA-256 of the zip, lower-case hexadecimal.
-    pub fn sha256(&self, reference: &str) -> String {
-        self.archive(reference).sha256().to_owned()
-    }
-}
-
 /// `{repo}-{ref}`, the top folder of Gitee's archives; a slash becomes a hyphen.
 pub fn gitee_top(repo: &Repo, reference: &str) -> String {
     let short = reference.trim_start_matches("refs/tags/").trim_start_matches("refs/heads/");
@@ -427,6 +237,11 @@ pub fn utc(seconds: i64) -> String {
 pub fn beijing(seconds: i64) -> String {
     let local = jiff::Timestamp::from_second(seconds + 8 * 3600).unwrap().to_string();
     local.replace('Z', "+08:00")
+}
+
+/// An HTTP date.
+pub fn http_date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// Reads RFC 3339 into seconds since 1970.

@@ -226,7 +226,7 @@ impl<'a> Writer<'a> {
     fn new(mtime: i64, packing: &'a Packing) -> Self {
         let time = jiff::Timestamp::from_second(mtime).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
         let day = ((time.year() - 1980) as u16) << 9 | (time.month() as u16) << 5 | time.day() as u16;
-        let clock = (time.hour() as u16) << 11 | (time.minute() as u16) << 5 | time.second() as u16 / 2;
+        let clock = (time.hour() as u16) << 11 | (time.minute() as u16) << 5 | (time.second() as u16 / 2);
         let (segments, open, central) = (Vec::new(), Vec::new(), Vec::new());
         Self { packing, mtime, dos: (clock, day), segments, len: 0, open, central, entries: 0 }
     }

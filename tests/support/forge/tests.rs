@@ -97,7 +97,9 @@ async fn the_api_leads_to_the_archive_host_and_the_bytes_are_those_of_the_model(
     let tags: Vec<&str> = list.as_array().unwrap().iter().map(|r| r["tag_name"].as_str().unwrap()).collect();
     assert_eq!(tags, ["v1.1.0", "v2.0.0-rc.1", "v1.0.0"]);
     assert_eq!(list[1]["body"], Value::Null);
-    let latest = json(get(&format!("{api}/repos/devsapp/fc3/releases/latest")).await).await;
+    let latest = get(&format!("{api}/repos/devsapp/fc3/releases/latest")).await;
+    assert_eq!(value(&latest, "last-modified"), "Mon, 01 Jan 2024 04:01:00 GMT");
+    let latest = json(latest).await;
     assert_eq!(latest["tag_name"], "v1.1.0");
 
     let found = get(&format!("{api}/repos/devsapp/fc3/zipball/refs/tags/v1.0.0")).await;
@@ -409,4 +411,16 @@ async fn gitee_has_its_own_ways() {
     assert_eq!(value(&get(&web).await, "content-type"), "text/html; charset=utf-8");
     forge.gitee_options(|options| options.anonymous_limit = Some(0));
     assert_eq!(json(get(&api).await).await["message"], "Rate Limit Exceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_time_changes_nothing() {
+    let forge = three().await;
+    let gate = forge.gate_head(Match::any());
+    let url = format!("{}/repos/devsapp/fc3", forge.github_api());
+    let waiting = tokio::spawn(async move { get(&url).await.status() });
+    gate.reached().await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    gate.open();
+    assert_eq!(waiting.await.unwrap(), StatusCode::OK);
 }

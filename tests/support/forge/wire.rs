@@ -14,7 +14,7 @@ use std::{
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -200,6 +200,6 @@ where
     let watcher = Flushes(flushes.subscribe());
     let wire = TokioIo::new(Wire { stream, flushes });
     let service = service_fn(move |request| handle(request, watcher.clone()));
-    // Its errors are the cuts and refusals that the test asked for, or the client's leaving.
-    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(wire, service).await;
+    // No timer: a test with paused time must not lose idle connections. Its errors are the cuts and refusals that the test asked for, or the client's leaving.
+    let _ = http1::Builder::new().header_read_timeout(None).serve_connection(wire, service).await;
 }
