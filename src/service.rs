@@ -1,1 +1,3 @@
 //! STUB: one request.
+
+pub mod render;
