@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Config, RESERVED, srm::is_route_word};
+use super::{Config, RESERVED, srm::is_route_word, v3};
 use crate::package::{NameError, PackageName};
 
 /// A package and the upstream it lives on. Compares without case.
@@ -173,6 +173,13 @@ impl Names {
     /// True when `owner/repo` without an upstream means this package.
     fn is_pair(&self, package: &PackageRef) -> bool {
         self.pair(package.name.owner(), package.name.repo()).is_ok_and(|found| found == *package)
+    }
+
+    /// The name of this package in the v3 dialect: an alias, `owner__repo` or `{upstream}__owner__repo`.
+    ///
+    /// `None` for the few that have none: an owner with `__` in it.
+    pub fn v3_name(&self, package: &PackageRef) -> Option<String> {
+        v3::name(self, package)
     }
 
     /// The package in a path of the github dialect, behind `/repos/`: `owner/repo` or `upstream/owner/repo`.

@@ -55,6 +55,15 @@ fn package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
     }
 }
 
+/// The shortest name that [`package`] reads back to this package; `None` where there is none (an owner with `__` in it).
+pub(super) fn name(names: &Names, wanted: &PackageRef) -> Option<String> {
+    let aliases = names.aliases().filter(|(key, package)| !key.contains('/') && *package == wanted);
+    let (owner, repo) = (wanted.name.owner(), wanted.name.repo());
+    let spelled = [format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", wanted.upstream)];
+    let mut candidates = aliases.map(|(key, _)| key.to_owned()).chain(spelled);
+    candidates.find(|name| package(names, name).is_ok_and(|found| found == *wanted))
+}
+
 /// `{"request_id": "…", "body": value}`.
 pub(super) fn success(value: &[u8], request_id: &str) -> Bytes {
     let head = format!("{{\"request_id\":{},\"body\":", json!(request_id));

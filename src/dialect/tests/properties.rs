@@ -59,6 +59,22 @@ proptest! {
     }
 
     #[test]
+    fn a_v3_name_reads_back_to_the_same_package(
+        upstream in proptest::sample::select(vec!["github", "gitee"]),
+        owner in proptest::sample::select(vec!["o", "devsapp", "github", "gitee", "x", "a-b", "a__b"]),
+        repo in proptest::sample::select(vec!["r", "fc3", "core", "r__s", "releases", "_r", "start-fc3"]),
+    ) {
+        let names = usual();
+        let package = names.package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        let Some(name) = names.v3_name(&package) else {
+            prop_assert_eq!(owner, "a__b", "every other owner has a name");
+            return Ok(());
+        };
+        let route = parse(&names, &Method::GET, &format!("/v3/packages/{name}/release/latest"), None).expect("a route");
+        prop_assert_eq!(route.ask, Ask::Latest { package });
+    }
+
+    #[test]
     fn pages_together_are_the_list(per_page in 1_u32..=100, total in 0_usize..300) {
         let items: Vec<usize> = (0..total).collect();
         let pages = (1..).map(|page| Page { per_page, page }.slice(&items)).take_while(|page| !page.is_empty());

@@ -1,0 +1,299 @@
+use super::*;
+use crate::dialect::Config;
+
+fn names() -> Names {
+    let aliases = [("fc3", "devsapp/fc3"), ("start", "gitee:example/start-demo")];
+    let aliases = aliases.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    Names::build(&Config { aliases, ..Config::default() }, &["github", "gitee"]).expect("a valid configuration")
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => panic!("an object is needed"),
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+/// A release with everything GitHub sends, and one with as little as it may send.
+fn from_github() -> Vec<Release> {
+    let author = json!({ "login": "octo", "id": 7, "node_id": "U_7", "url": "https://api.github.com/users/octo", "type": "User", "site_admin": false });
+    let rest = |id: u64| {
+        map(json!({
+            "url": format!("https://api.github.com/repos/devsapp/fc3/releases/{id}"),
+            "assets_url": format!("https://api.github.com/repos/devsapp/fc3/releases/{id}/assets"),
+            "upload_url": format!("https://uploads.github.com/repos/devsapp/fc3/releases/{id}/assets{{?name,label}}"),
+            "html_url": format!("https://github.com/devsapp/fc3/releases/tag/{id}"),
+            "id": id,
+            "author": author,
+            "node_id": format!("RE_{id}"),
+            "target_commitish": "master",
+            "draft": false,
+            "immutable": false,
+            "updated_at": "2024-05-01T10:00:01Z",
+            "tarball_url": "https://api.github.com/repos/devsapp/fc3/tarball/x",
+            "zipball_url": "https://api.github.com/repos/devsapp/fc3/zipball/x",
+            "mentions_count": 2,
+            "reactions": { "url": "https://api.github.com/repos/devsapp/fc3/releases/1/reactions", "total_count": 0 },
+        }))
+    };
+    let asset = Asset {
+        name: Some("fc3.tar.gz".into()),
+        size: Some(1234),
+        content_type: Some("application/gzip".into()),
+        browser_download_url: Some("https://github.com/devsapp/fc3/releases/download/v1.1.13/fc3.tar.gz".into()),
+        digest: Some("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into()),
+        rest: map(json!({
+            "url": "https://api.github.com/repos/devsapp/fc3/releases/assets/5", "id": 5, "node_id": "RA_5", "label": "",
+            "uploader": author, "state": "uploaded", "download_count": 3,
+            "created_at": "2024-05-01T10:00:00Z", "updated_at": "2024-05-01T10:00:00Z",
+        })),
+    };
+    let older = Asset { digest: None, ..asset.clone() };
+    vec![
+        Release {
+            tag_name: "v1.1.13".into(),
+            name: Some("Release \"1.1.13\"".into()),
+            created_at: at("2024-05-01T09:59:59.999Z"),
+            published_at: Some(at("2024-05-01T10:00:00Z")),
+            prerelease: false,
+            body: "notes\r\n<b>第二行</b>".into(),
+            assets: vec![asset, older],
+            rest: rest(42),
+        },
+        Release {
+            tag_name: "cli/v1.0.0+rc".into(),
+            name: None,
+            created_at: at("2021-01-04T07:41:23Z"),
+            published_at: Some(at("2021-01-04T07:41:23Z")),
+            prerelease: true,
+            body: String::new(),
+            assets: Vec::new(),
+            rest: rest(41),
+        },
+    ]
+}
+
+/// A release with what Gitee sends: no addresses, no `published_at`, assets with two fields or one.
+fn from_gitee() -> Vec<Release> {
+    let asset = |name: Option<&str>| Asset {
+        name: name.map(str::to_owned),
+        size: None,
+        content_type: None,
+        browser_download_url: Some("https://gitee.com/example/start-demo/archive/refs/tags/0.0.1.zip".into()),
+        digest: None,
+        rest: Map::new(),
+    };
+    vec![Release {
+        tag_name: "0.0.1".into(),
+        name: Some("0.0.1".into()),
+        created_at: at("2022-12-31T23:59:59+08:00"),
+        published_at: None,
+        prerelease: false,
+        body: "初始版本".into(),
+        assets: vec![asset(Some("0.0.1.zip")), asset(None)],
+        rest: map(
+            json!({ "id": 101, "target_commitish": "master", "author": { "id": 1, "login": "example", "name": "示例" } }),
+        ),
+    }]
+}
+
+fn repository() -> Repository {
+    let api = "https://api.github.com/repos/DevsApp/fc3";
+    Repository {
+        full_name: "DevsApp/fc3".into(),
+        private: false,
+        default_branch: "master".into(),
+        rest: map(json!({
+            "id": 515, "node_id": "R_515", "name": "fc3",
+            "owner": { "login": "DevsApp", "id": 9, "url": "https://api.github.com/users/DevsApp", "type": "Organization" },
+            "html_url": "https://github.com/DevsApp/fc3",
+            "description": null,
+            "fork": true,
+            "url": api,
+            "forks_url": format!("{api}/forks"),
+            "keys_url": format!("{api}/keys{{/key_id}}"),
+            "archive_url": format!("{api}/{{archive_format}}{{/ref}}"),
+            "releases_url": format!("{api}/releases{{/id}}"),
+            "other_url": "https://api.github.com/repos/DevsApp/fc3-other/forks",
+            "clone_url": "https://github.com/DevsApp/fc3.git",
+            "stargazers_count": 12,
+            "topics": ["serverless"],
+            "permissions": { "admin": false, "pull": true },
+            "temp_clone_token": "ABC",
+            "parent": { "full_name": "a/b", "url": "https://api.github.com/repos/a/b", "permissions": { "pull": true } },
+        })),
+    }
+}
+
+/// The bytes, indented for reading (field order as it was sent).
+fn pretty(bytes: &Bytes) -> String {
+    let value: Value = serde_json::from_slice(bytes).expect("JSON");
+    serde_json::to_string_pretty(&value).expect("JSON")
+}
+
+fn view<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageRef) -> View<'a> {
+    View { dialect, base: "https://mirror.example", names, package }
+}
+
+#[test]
+fn releases_in_each_dialect() {
+    let names = names();
+    let package = names.package("devsapp/fc3").expect("valid");
+    for (name, dialect) in [
+        ("srm", Dialect::Srm),
+        ("simple", Dialect::Simple),
+        ("v3", Dialect::V3),
+        ("github", Dialect::Github(Root::Plain)),
+        ("github_api_v3", Dialect::Github(Root::ApiV3)),
+    ] {
+        let view = view(dialect, &names, &package);
+        let list = view.releases(&from_github());
+        assert_eq!(list, view.releases(&from_github()), "the same bytes every time");
+        insta::assert_snapshot!(format!("releases_{name}"), pretty(&dialect.success(list, "req-1")));
+        let one = view.release(&from_github()[0]);
+        insta::assert_snapshot!(format!("release_{name}"), pretty(&dialect.success(one, "req-1")));
+    }
+}
+
+#[test]
+fn a_gitee_release_in_each_dialect_invents_nothing() {
+    let names = names();
+    let package = names.package("gitee:example/start-demo").expect("valid");
+    for (name, dialect) in [("srm", Dialect::Srm), ("v3", Dialect::V3), ("github", Dialect::Github(Root::Plain))] {
+        let list = view(dialect, &names, &package).releases(&from_gitee());
+        insta::assert_snapshot!(format!("gitee_{name}"), pretty(&dialect.success(list, "req-1")));
+    }
+}
+
+#[test]
+fn a_repository_leads_to_the_mirror_and_tells_nothing_of_the_token() {
+    let names = names();
+    let package = names.package("devsapp/fc3").expect("valid");
+    let shown = view(Dialect::Github(Root::ApiV3), &names, &package).repository(&repository());
+    let text = pretty(&shown);
+    assert!(!text.contains("permissions") && !text.contains("ABC"));
+    insta::assert_snapshot!("repository_github", text);
+    // With as little as an upstream must know.
+    let package = names.package("gitee:example/start-demo").expect("valid");
+    let bare = Repository {
+        full_name: "example/start-demo".into(),
+        private: false,
+        default_branch: "main".into(),
+        rest: Map::new(),
+    };
+    let shown = view(Dialect::Github(Root::Plain), &names, &package).repository(&bare);
+    insta::assert_snapshot!("repository_bare", pretty(&shown));
+}
+
+/// What GitHub's published description requires of a release, with what may be null.
+#[test]
+fn a_github_release_keeps_every_field_the_published_schema_requires() {
+    let names = names();
+    let package = names.package("devsapp/fc3").expect("valid");
+    let list = view(Dialect::Github(Root::Plain), &names, &package).releases(&from_github());
+    let list: Vec<Map<String, Value>> = serde_json::from_slice(&list).expect("an array of objects");
+    let strings = [
+        "assets_url",
+        "upload_url",
+        "zipball_url",
+        "created_at",
+        "published_at",
+        "node_id",
+        "html_url",
+        "tag_name",
+        "url",
+    ];
+    for release in &list {
+        for key in strings.iter().chain(&["target_commitish", "body"]) {
+            assert!(release[*key].is_string(), "{key}");
+        }
+        assert!(release["name"].is_string() || release["name"].is_null());
+        assert!(release["tarball_url"].is_null() && release["id"].is_u64() && release["author"].is_object());
+        assert!(release["draft"] == false && release["prerelease"].is_boolean());
+        for asset in release["assets"].as_array().expect("an array") {
+            for key in
+                ["url", "node_id", "name", "content_type", "state", "browser_download_url", "created_at", "updated_at"]
+            {
+                assert!(asset[key].is_string(), "{key}");
+            }
+            assert!(asset["id"].is_u64() && asset["size"].is_u64() && asset["download_count"].is_u64());
+            assert!(asset.get("digest").is_some() && asset.get("label").is_some() && asset["uploader"].is_object());
+        }
+    }
+}
+
+#[test]
+fn the_forges_fields_never_shadow_ours() {
+    let names = names();
+    let package = names.package("devsapp/fc3").expect("valid");
+    let mut release = from_github().remove(1);
+    for (key, value) in [("zipball_url", json!("https://evil.example")), ("draft", json!(true)), ("body", json!(null))]
+    {
+        release.rest.insert(key.into(), value);
+    }
+    release.rest.remove("id");
+    let shown = view(Dialect::Github(Root::Plain), &names, &package).release(&release);
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    assert_eq!(shown["zipball_url"], "https://mirror.example/devsapp/fc3/zipball/cli/v1.0.0%2Brc");
+    assert_eq!(shown["url"], "https://mirror.example/repos/devsapp/fc3/releases/tags/cli%2Fv1%2E0%2E0%2Brc");
+    assert_eq!((&shown["draft"], &shown["body"]), (&json!(false), &json!("")));
+}
+
+#[test]
+fn a_release_is_found_by_the_forges_number() {
+    let releases = from_github();
+    assert_eq!(by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
+    assert_eq!(by_id(&releases, 1), None);
+    let names = names();
+    let package = names.package("devsapp/fc3").expect("valid");
+    let assets = view(Dialect::Github(Root::Plain), &names, &package).assets(&releases[0]);
+    insta::assert_snapshot!("assets_github", pretty(&assets));
+}
+
+#[test]
+fn metadata_records_have_the_models_spelling() {
+    let known = Metadata {
+        name: "fc3".into(),
+        kind: Some("Component".into()),
+        version: Some("1.1.13".into()),
+        publish_time: 1_714_557_600,
+        version_body: "notes".into(),
+    };
+    let unknown = Metadata { kind: None, version: None, ..known.clone() };
+    insta::assert_snapshot!("metadata", pretty(&metadata(&known)));
+    insta::assert_snapshot!("metadata_list", pretty(&metadata_list(&[known, unknown])));
+}
+
+#[test]
+fn listed_packages_leave_out_what_is_not_known() {
+    let names = names();
+    let full = Manifest {
+        kind: Some("Component".into()),
+        name: Some("fc3".into()),
+        description: Some("函数计算".into()),
+        category: Some("云资源".into()),
+        tags: vec!["fc".into(), "function".into()],
+    };
+    let name = |text: &str| names.package(text).ok().and_then(|package| names.v3_name(&package)).expect(text);
+    let listed = [
+        Listed { name: name("devsapp/fc3"), manifest: Some(&full) },
+        Listed { name: name("o/r"), manifest: Some(&Manifest::default()) },
+        Listed { name: name("gitee:o/r"), manifest: None },
+    ];
+    insta::assert_snapshot!("packages_v3", pretty(&Dialect::V3.success(packages(&listed), "req-1")));
+}
+
+#[test]
+fn times_are_whole_seconds_in_utc() {
+    for (from, to) in [
+        ("2022-12-31T23:59:59+08:00", "2022-12-31T15:59:59Z"),
+        ("2019-11-28T09:09:48.840Z", "2019-11-28T09:09:48Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+    ] {
+        assert_eq!(instant(at(from)), to);
+    }
+}
