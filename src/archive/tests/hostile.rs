@@ -151,6 +151,27 @@ fn names_that_unpackers_could_trip_over_are_refused() {
 }
 
 #[test]
+fn bytes_hidden_between_the_parts_are_refused() {
+    // They begin like the directory, and the end record leads past them.
+    let z = plain();
+    let after = (z.central as u32 + 8).to_le_bytes();
+    let gap = z.clone().set(z.end + 16, &after).insert(z.central, b"PK\x01\x02xxxx");
+    assert!(clause(&gap.bytes).contains("no entry"));
+    // They stand behind the end of the deflated data, inside of the entry.
+    let packed = [0x4b, 0x4c, 0x04, 0x00, b'x', b'x'];
+    for (len, good) in [(4, true), (6, false)] {
+        let z = build(&[Item::new("t/a", &packed[..len]).stored()], b"").both(0, (8, 10), 8);
+        let crc = crc32fast::hash(b"aa").to_le_bytes();
+        let fields = [z.locals[0] + 14, z.records[0] + 16];
+        let z = fields.into_iter().fold(z, |z, at| z.set(at, &crc).set(at + 8, &[2, 0, 0, 0]));
+        match verify(&z.bytes) {
+            Ok(_) => assert!(good),
+            Err(error) => assert!(!good && error.to_string().contains("behind its data"), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn a_bomb_is_put_out_early() {
     let zeroes = vec![0_u8; 64 << 20];
     for item in [Item::new("t/a", &zeroes), Item::new("t/a", &zeroes).described(true, false)] {
