@@ -72,7 +72,7 @@ pub async fn start_at(
     let bound = server::bind(&config.server)?;
     let disk = open_disk(&config, bound.addresses()).await?;
     let (tasks, background) = (TaskTracker::new(), CancellationToken::new());
-    disk.spawn_background(&tasks, background.clone());
+    disk.spawn_background(&tasks, &background);
 
     let archives = config.archives.clone();
     let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
@@ -136,7 +136,10 @@ impl Running {
                 tokio::time::Instant::now()
             }
         };
-        let ((), began) = tokio::join!(self.bound.serve(Serve(self.service), shutdown, now.clone()), mark);
+        let (drained, began) = tokio::join!(self.bound.serve(Serve(self.service), shutdown, now.clone()), mark);
+        if drained.cut > 0 {
+            tracing::warn!(connections = drained.cut, "transfers that did not end in time were cut");
+        }
         warned.abort();
         self.background.cancel();
         self.tasks.close();
@@ -146,7 +149,7 @@ impl Running {
             () = tokio::time::sleep(left) => tracing::info!("downloads that are still running are given up"),
             () = now.cancelled() => {}
         }
-        tokio::task::spawn_blocking(move || self.disk.close()).await?;
+        self.disk.close().await?;
         Ok(())
     }
 }

@@ -83,8 +83,8 @@ impl Cache {
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
-            memory: Memory::build(memory),
-            documents: memory::Documents::build(memory),
+            memory: Memory::new(memory),
+            documents: memory::Documents::new(memory),
             disk,
             failures: Failures::with_room_for(FAILURES, clock.clone()),
             clock,
@@ -121,8 +121,8 @@ impl Cache {
     ///
     /// # Errors
     /// `Refused` when the pins cannot be read: without them nobody can vouch for the bytes.
-    pub async fn pin(&self, key: &Key) -> Result<Option<Pin>, FetchError> {
-        self.disk.pin(key).map_err(|error| {
+    pub async fn pin(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
+        self.disk.pin(key).await.map_err(|error| {
             tracing::error!(target: "srm_mirror::cache", %key, %error, "the record of pins cannot be read");
             FetchError::Refused("the record of what was first seen cannot be read".into())
         })
@@ -184,7 +184,7 @@ impl Cache {
 
     /// Compares what was fetched with its pin, or pins it. Durable when it returns, so that no client ever holds a
     /// whole body that a crash could make the mirror forget having vouched for.
-    async fn settle_pin(&self, key: &Key, pin: Option<Pin>, meta: &Meta) -> Result<(), FetchError> {
+    async fn settle_pin(&self, key: &Key, pin: Option<Arc<Pin>>, meta: &Meta) -> Result<(), FetchError> {
         let (pin, event) = match pin {
             Some(old) if old.verified.manifest != meta.verified.manifest => {
                 tracing::error!(
@@ -194,7 +194,7 @@ impl Cache {
                 return Err(FetchError::PinMismatch);
             }
             Some(old) if old.digest == meta.digest => return Ok(()),
-            Some(old) => (Pin { digest: meta.digest, len: meta.len, ..old }, PinEvent::Packing),
+            Some(old) => (Pin { digest: meta.digest, len: meta.len, ..(*old).clone() }, PinEvent::Packing),
             None => {
                 let (key, verified) = (key.clone(), meta.verified.clone());
                 let pin = Pin { key, digest: meta.digest, len: meta.len, first_seen: meta.stored_at, verified };

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 
 use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},

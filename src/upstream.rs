@@ -51,6 +51,11 @@ pub fn build(
     })
 }
 
+/// What a mirror calls itself in the `Via` of its requests (RFC 9110 §7.6.3).
+pub fn pseudonym(instance: &str) -> String {
+    format!("srm-mirror-{instance}")
+}
+
 /// The upstreams of a mirror without configuration: `github` and `gitee`.
 pub fn defaults() -> BTreeMap<String, Config> {
     let section = |kind, api: &str, web: &str, token_env: &str, hosts: &[&str]| {

@@ -15,19 +15,19 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("has no name");
     }
-    if name[0] == b'/' {
+    if matches!(name[0], b'/' | b'\\') {
         return Err("has an absolute name");
-    }
-    if name.contains(&b'\\') {
-        return Err("has a name with a backslash");
     }
     if name.contains(&0) {
         return Err("has a name with a zero byte");
     }
+    // A backslash is a letter here and a separator on Windows; a name may have one, but must not climb by it.
+    if path.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..") {
+        return Err("has a name that leads out of its folder");
+    }
     for (depth, part) in path.split(|byte| *byte == b'/').enumerate() {
         match part {
             b"" | b"." => return Err("has a name with an empty part"),
-            b".." => return Err("has a name that leads out of its folder"),
             // Without the top folder the second part is the first.
             _ if depth < 2 && drive(part) => return Err("has a name that begins with a drive"),
             _ => {}

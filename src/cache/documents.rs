@@ -98,7 +98,7 @@ impl Cache {
             return Some(document);
         }
         match self.disk.documents().get(key).await {
-            Ok(found) => found.inspect(|document| self.documents.put(key, document)),
+            Ok(found) => found.inspect(|document| self.documents.put(key, document.clone())),
             Err(error) => {
                 tracing::warn!(target: "srm_mirror::cache", %key, %error, "stored document cannot be read");
                 None
@@ -207,9 +207,9 @@ impl Cache {
 
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
     async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
-        self.documents.put(key, document);
+        self.documents.put(key, document.clone());
         let documents = self.disk.documents();
-        let kept = if body_changed { documents.put(key, document).await } else { documents.put_meta(key, document).await };
+        let kept = if body_changed { documents.put(key, document).await } else { documents.put_meta(key, document.meta.clone()).await };
         if let Err(error) = kept {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "document is kept in memory only");
         }

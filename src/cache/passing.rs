@@ -35,7 +35,7 @@ pub(super) struct Skip {
 pub(super) struct Passing {
     ask: ArchiveAsk,
     download: Download,
-    pin: Option<Pin>,
+    pin: Option<Arc<Pin>>,
     skip: Skip,
     held: VecDeque<Bytes>,
     held_len: usize,
@@ -133,7 +133,7 @@ impl Passing {
     }
 
     /// Cuts what the client already has and what it does not want; compares the former with the spool.
-    async fn wanted(&self, mut part: Bytes, start: u64) -> Result<Option<Bytes>, FetchError> {
+    async fn wanted(&mut self, mut part: Bytes, start: u64) -> Result<Option<Bytes>, FetchError> {
         if start < self.skip.until {
             let known = usize::try_from(self.skip.until - start).unwrap_or(usize::MAX).min(part.len());
             let skipped = part.split_to(known);
@@ -151,7 +151,7 @@ impl Passing {
         Ok(Some(part).filter(|part| !part.is_empty()))
     }
 
-    async fn verify_whole(&self) -> Result<(), FetchError> {
+    async fn verify_whole(&mut self) -> Result<(), FetchError> {
         let mut all = BytesMut::with_capacity(self.held_len);
         self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
         let (verify, all) = (self.ask.verify.clone(), all.freeze());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream as _, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 
 /// Why a body could not be completed; the connection under it is then broken (RFC 9112 §8).

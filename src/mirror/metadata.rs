@@ -36,7 +36,7 @@ impl Mirror {
         let reference = GitRef::Tag(release.value.tag_name.clone());
         let key = archive_key(&target.upstream, &target.package, &reference);
         let verified = match self.cache.pin(&key).await.ok().flatten() {
-            Some(pin) => pin.verified,
+            Some(pin) => pin.verified.clone(),
             None => {
                 let ask = self.archive_ask(target, reference)?;
                 self.cache.completed(&ask).await?.verified.clone()

@@ -118,7 +118,7 @@ impl Client {
             full_walk: config.full_walk,
             wire,
             http: connect::client(name, config)?,
-            via: header(format!("1.1 srm-mirror-{instance}"), "instance")?,
+            via: header(format!("1.1 {}", super::pseudonym(instance)), "instance")?,
             token,
             fingerprint,
             token_doubted: AtomicBool::new(false),
