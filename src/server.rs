@@ -1,9 +1,36 @@
-//! STUB: accept loop.
-use std::net::SocketAddr;
+//! Listeners and connections: accepts, limits, serves HTTP/1.1 and HTTP/2 (prior knowledge), drains.
+//!
+//! Knows no path and no package; what a request means is the [`Handler`]'s.
 
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::value::{BaseUrl, ByteSize, Period};
+
+mod connection;
+mod watch;
+
+/// Connections the kernel keeps for us before they are accepted.
+const BACKLOG: u32 = 1024;
+/// First and longest pause after a failed accept; without one, a process out of descriptors would spin.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// The `[server]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +43,7 @@ pub struct Config {
     pub public_url: Option<BaseUrl>,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// Longest wait for a request's header.
+    /// Longest wait for a request's header, and longest silence of a connection without a request.
     pub header_timeout: Period,
     /// Largest request header.
     pub header_limit: ByteSize,
@@ -39,3 +66,187 @@ impl Default for Config {
         }
     }
 }
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client; an IPv4 client of an IPv6 listener has its IPv4 address.
+    pub addr: SocketAddr,
+    /// The address it reached.
+    pub local: SocketAddr,
+}
+
+/// Answers requests. Cloned for each connection; one call for each request, dropped when the client leaves.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of an answer. An error in it breaks the connection (HTTP/2: resets the stream).
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// Answers one request. Every outcome is a response; there is no other error than a broken body.
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", self.reason())]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+impl BindError {
+    fn reason(&self) -> String {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there already; choose another with --listen or server.listen".into()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "not permitted (ports below 1024 need a privilege); choose another with --listen or server.listen"
+                    .into()
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+            _ => self.source.to_string(),
+        }
+    }
+}
+
+/// Listeners that are bound: clients can connect, and wait until [`Bound::serve`] runs.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    config: Config,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut because they were not done in time.
+    pub cut: usize,
+}
+
+/// Binds every configured address. Must be called within a tokio runtime.
+///
+/// # Errors
+/// The first address that cannot be listened on; none stays bound then.
+pub fn bind(config: &Config) -> Result<Bound, BindError> {
+    let listen = |&address: &SocketAddr| {
+        let listener = listen(address).map_err(|source| BindError { address, source })?;
+        let real = listener.local_addr().map_err(|source| BindError { address, source })?;
+        Ok((listener, real))
+    };
+    let bound: Result<Vec<_>, _> = config.listen.iter().map(listen).collect();
+    let (listeners, addresses) = bound?.into_iter().unzip();
+    Ok(Bound { listeners, addresses, config: config.clone() })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the last connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Bound {
+    /// Where it listens, in the configured order; port 0 has become a real one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
+    /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
+    pub async fn serve<H: Handler>(self, handler: H, shutdown: CancellationToken, now: CancellationToken) -> Drained {
+        let Self { listeners, config, .. } = self;
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let _cut_when_dropped = force.clone().drop_guard();
+        let connections = TaskTracker::new();
+        let accepting = accept_all(&listeners, &config, |stream, peer, permit| {
+            // A child token of its own per connection: waiting on the shared one would share its lock, too.
+            let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
+            let run = connection::run(stream, peer, handler.clone(), &config, ends);
+            connections.spawn(async move {
+                run.await;
+                drop(permit);
+            });
+        });
+        tokio::select! {
+            () = accepting => {}
+            () = shutdown.cancelled() => {}
+            () = now.cancelled() => {}
+        }
+        drop(listeners);
+        stop.cancel();
+        connections.close();
+        tokio::select! {
+            () = connections.wait() => {}
+            () = now.cancelled() => {}
+            () = tokio::time::sleep(config.drain.0) => {}
+        }
+        let cut = connections.len();
+        force.cancel();
+        connections.wait().await;
+        Drained { cut }
+    }
+}
+
+/// Accepts from all listeners, never more than the permitted number of connections; ends never.
+async fn accept_all(
+    listeners: &[TcpListener],
+    config: &Config,
+    mut serve: impl FnMut(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit),
+) {
+    let permits = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut pause = PAUSES[0];
+    let mut first = 0;
+    // The permit comes before the accept: who has no place yet waits in the kernel's queue and costs us nothing.
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        first += 1;
+        match accept(listeners, first).await {
+            Ok((stream, peer)) => {
+                pause = PAUSES[0];
+                serve(stream, peer, permit);
+            }
+            Err(why) if concerns_one_client(&why) => {}
+            Err(why) => {
+                tracing::warn!(error = %why, pause_ms = pause.as_millis() as u64, "cannot accept connections");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES[1]);
+            }
+        }
+    }
+}
+
+/// Accepts one connection from whichever listener has one, beginning with another one each time.
+async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<(TcpStream, Peer)> {
+    let (stream, addr) = poll_fn(|cx| {
+        let turns = (first..first + listeners.len()).map(|turn| &listeners[turn % listeners.len()]);
+        for listener in turns {
+            if let Poll::Ready(done) = listener.poll_accept(cx) {
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    })
+    .await?;
+    // Answers are written whole; waiting for more to fill a packet only delays their last part.
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local }))
+}
+
+/// True for errors of one connection that broke before it was accepted; the next accept is not concerned.
+fn concerns_one_client(why: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, NotConnected,
+    };
+    matches!(
+        why.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! One connection: HTTP/1.1 or HTTP/2 by hyper, under our own clock.
+
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Config, Handler, Peer,
+    watch::{Overdue, Watch, WatchedBody, WatchedIo},
+};
+
+/// Most header fields of a request.
+const FIELDS: usize = 100;
+/// Most streams of one HTTP/2 connection at once.
+const STREAMS: u32 = 128;
+/// An HTTP/2 client that has vanished without a word is found by a ping this often, and given as long to answer.
+const PING: Duration = Duration::from_secs(20);
+
+/// What ends a connection from outside.
+pub(super) struct Ends {
+    /// Let the running requests end, take no new one.
+    pub(super) stop: CancellationToken,
+    /// End now.
+    pub(super) force: CancellationToken,
+}
+
+/// Serves a connection until it ends, of itself or by `ends`, or the client is overdue. Dropping it cuts it.
+pub(super) fn run<H: Handler>(
+    stream: TcpStream,
+    peer: Peer,
+    handler: H,
+    config: &Config,
+    ends: Ends,
+) -> impl Future<Output = ()> + Send + use<H> {
+    let builder = builder(config);
+    let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
+    async move {
+        let io = TokioIo::new(WatchedIo::new(stream, watch.clone()));
+        let begun = watch.clone();
+        let service = service_fn(move |request| {
+            let (handler, mut turn) = (handler.clone(), begun.begin());
+            async move {
+                let response = handler.handle(request, peer).await;
+                turn.waits_for_us(false);
+                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, turn)))
+            }
+        });
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let (mut stop, mut force) = (pin!(ends.stop.cancelled()), pin!(ends.force.cancelled()));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                // How a connection breaks is the client's affair; what a request came to is in its access event.
+                _ = connection.as_mut() => return,
+                () = &mut force => return,
+                () = &mut stop, if !closing => {}
+                overdue = watch.overdue(closing) => match overdue {
+                    Overdue::Idle => {}
+                    Overdue::Stalled => return,
+                },
+            }
+            closing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+fn builder(config: &Config) -> Builder<TokioExecutor> {
+    let limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
+    let mut builder = Builder::new(TokioExecutor::new());
+    // hyper's own header timeout sees neither a client that never sends a first line nor an idle HTTP/2 connection;
+    // `Watch` sees all three, with one timer.
+    builder
+        .http1()
+        .header_read_timeout(None)
+        .max_buf_size(limit)
+        .max_headers(FIELDS)
+        .writev(true)
+        .pipeline_flush(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}

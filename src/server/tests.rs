@@ -1,0 +1,306 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::*;
+
+/// Longest time for anything to happen that must happen; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SHORT: Period = Period(Duration::from_millis(100));
+
+/// More than the kernel takes for a client that does not read.
+const LARGE: usize = 32 << 20;
+
+type TestBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// `/gated`: a first part, and the second when `gate` opens. `/wait`: nothing until `gate` opens. `/endless`: bytes
+/// without end. `/large`: one frame of [`LARGE`] bytes. Anything else: `hello`.
+#[derive(Clone, Default)]
+struct Site {
+    gate: Arc<Notify>,
+    /// An endless body was dropped.
+    dropped: Arc<Notify>,
+    asked: Arc<AtomicUsize>,
+}
+
+struct Drops(Arc<Notify>);
+
+impl Drop for Drops {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl Handler for Site {
+    type Body = TestBody;
+
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<TestBody> {
+        assert!(peer.addr.ip().is_loopback() && peer.local.port() != 0);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (gate, drops) = (self.gate.clone(), Drops(self.dropped.clone()));
+        let text = |text: &'static str| Ok::<_, io::Error>(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
+        Response::new(match request.uri().path() {
+            "/gated" => {
+                let second = futures_util::stream::once(async move {
+                    gate.notified().await;
+                    text("second")
+                });
+                let parts = futures_util::stream::iter([text("first ")]).chain(second);
+                StreamBody::new(parts).boxed_unsync()
+            }
+            "/wait" => {
+                gate.notified().await;
+                Full::from("waited").map_err(|never| match never {}).boxed_unsync()
+            }
+            "/endless" => {
+                let parts = futures_util::stream::repeat_with(move || {
+                    let _held = &drops;
+                    Ok(http_body::Frame::data(Bytes::from_static(&[7; 64 << 10])))
+                });
+                StreamBody::new(parts).boxed_unsync()
+            }
+            "/large" => Full::from(vec![b'x'; LARGE]).map_err(|never| match never {}).boxed_unsync(),
+            _ => Full::from("hello").map_err(|never| match never {}).boxed_unsync(),
+        })
+    }
+}
+
+struct Serving {
+    address: SocketAddr,
+    site: Site,
+    shutdown: CancellationToken,
+    now: CancellationToken,
+    done: JoinHandle<Drained>,
+}
+
+impl Serving {
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+        change(&mut config);
+        let bound = bind(&config).expect("a free port");
+        let (site, shutdown, now) = (Site::default(), CancellationToken::new(), CancellationToken::new());
+        let address = bound.addresses()[0];
+        let done = tokio::spawn(bound.serve(site.clone(), shutdown.clone(), now.clone()));
+        Self { address, site, shutdown, now, done }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    async fn get(&self, path: &str) -> TcpStream {
+        let mut client = self.connect().await;
+        ask(&mut client, path).await;
+        client
+    }
+
+    async fn end(self) -> Drained {
+        timeout(PATIENCE, self.done).await.expect("serving ends").expect("no panic")
+    }
+}
+
+async fn ask(client: &mut TcpStream, path: &str) {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: m\r\n\r\n").as_bytes()).await.expect("sent");
+}
+
+/// Reads until `end` was read.
+async fn until(client: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let byte = timeout(PATIENCE, client.read_u8()).await.expect("in time").expect("more bytes");
+        text.push(byte);
+    }
+    String::from_utf8(text).expect("text")
+}
+
+/// Reads until the server closes or resets.
+async fn rest(client: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let _ = timeout(PATIENCE, client.read_to_end(&mut text)).await.expect("the server closes");
+    String::from_utf8(text).expect("text")
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_header_is_disconnected() {
+    let serving = Serving::with(|config| config.header_timeout = SHORT);
+    for begun in ["", "G", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: m\r\nX-Slow: "] {
+        let mut client = serving.connect().await;
+        client.write_all(begun.as_bytes()).await.expect("sent");
+        assert_eq!(rest(&mut client).await, "", "{begun:?}");
+    }
+    let mut second = serving.get("/").await;
+    until(&mut second, "hello").await;
+    second.write_all(b"GET / HTTP/1.1\r\n").await.expect("sent");
+    assert_eq!(rest(&mut second).await, "", "the header of a second request has no more time");
+    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn waiting_for_the_mirror_is_not_the_clients_fault() {
+    let serving = Serving::with(|config| (config.header_timeout, config.send_timeout) = (SHORT, SHORT));
+    let (mut wait, mut gated) = (serving.get("/wait").await, serving.get("/gated").await);
+    until(&mut gated, "first ").await;
+    // Two silent connections, one after the other, are the clock: both timeouts are over when they are closed.
+    for _ in 0..2 {
+        rest(&mut serving.connect().await).await;
+    }
+    serving.site.gate.notify_waiters();
+    until(&mut wait, "waited").await;
+    until(&mut gated, "second").await;
+}
+
+#[tokio::test]
+async fn the_tail_of_an_answer_is_not_cut_while_its_client_is_slow() {
+    let serving = Serving::with(|config| config.header_timeout = SHORT);
+    let mut slow = serving.get("/large").await;
+    until(&mut slow, "\r\n\r\n").await;
+    // The clock again. The body has ended for the server, all of it is in its buffer; then a drain begins, too.
+    for _ in 0..2 {
+        rest(&mut serving.connect().await).await;
+    }
+    serving.shutdown.cancel();
+    assert_eq!(rest(&mut slow).await.len(), LARGE);
+    assert_eq!(serving.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn a_header_over_the_limit_is_431() {
+    let serving = Serving::with(|config| config.header_limit = ByteSize(8 << 10));
+    let mut client = serving.connect().await;
+    let long = format!("GET / HTTP/1.1\r\nHost: m\r\nX-Long: {}", "x".repeat(9 << 10));
+    client.write_all(long.as_bytes()).await.expect("sent");
+    assert!(until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 431 "));
+    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn http_1_keeps_the_connection_and_http_2_is_spoken_by_prior_knowledge() {
+    let serving = Serving::with(|_| {});
+    let mut client = serving.get("/").await;
+    until(&mut client, "hello").await;
+    ask(&mut client, "/").await;
+    until(&mut client, "hello").await;
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
+    let response = http2.get(format!("http://{}/", serving.address)).send().await.expect("an answer");
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    assert_eq!(response.bytes().await.expect("a body"), "hello");
+}
+
+#[tokio::test]
+async fn draining_finishes_running_transfers_and_takes_nothing_new() {
+    let serving = Serving::with(|_| {});
+    let mut idle = serving.get("/").await;
+    until(&mut idle, "hello").await;
+    let mut silent = serving.connect().await;
+    let mut transfer = serving.get("/gated").await;
+    until(&mut transfer, "first ").await;
+
+    serving.shutdown.cancel();
+    assert_eq!(rest(&mut idle).await, "", "an idle connection closes at once");
+    assert_eq!(rest(&mut silent).await, "", "so does one that never asked");
+    assert!(TcpStream::connect(serving.address).await.is_err(), "nothing new is accepted");
+    assert!(!serving.done.is_finished());
+
+    serving.site.gate.notify_waiters();
+    assert!(rest(&mut transfer).await.contains("second"));
+    assert_eq!(serving.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let serving = Serving::with(|config| config.drain = Period::FOREVER);
+    let mut transfer = serving.get("/gated").await;
+    until(&mut transfer, "first ").await;
+    serving.shutdown.cancel();
+    serving.now.cancel();
+    assert_eq!(serving.end().await, Drained { cut: 1 });
+    assert!(!rest(&mut transfer).await.ends_with("0\r\n\r\n"), "a cut transfer does not look whole");
+}
+
+#[tokio::test]
+async fn a_drain_is_over_when_its_time_is() {
+    let serving = Serving::with(|config| config.drain = SHORT);
+    let mut transfer = serving.get("/gated").await;
+    until(&mut transfer, "first ").await;
+    serving.shutdown.cancel();
+    assert_eq!(serving.end().await, Drained { cut: 1 });
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_until_another_ends() {
+    let serving = Serving::with(|config| config.max_connections = 2);
+    let mut first = serving.get("/").await;
+    until(&mut first, "hello").await;
+    let mut second = serving.get("/").await;
+    until(&mut second, "hello").await;
+    let mut third = serving.get("/").await;
+    // Were the third accepted, it would have its answer long before these.
+    for _ in 0..100 {
+        ask(&mut first, "/").await;
+        until(&mut first, "hello").await;
+    }
+    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 102);
+    drop(first);
+    until(&mut third, "hello").await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_disconnected() {
+    let serving = Serving::with(|config| config.send_timeout = SHORT);
+    let stalled = serving.get("/endless").await;
+    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is given up");
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_opens_no_window_is_disconnected() {
+    let serving = Serving::with(|config| config.send_timeout = SHORT);
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
+    let unread = http2.get(format!("http://{}/endless", serving.address)).send().await.expect("an answer");
+    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is given up");
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_handler() {
+    let serving = Serving::with(|config| config.max_connections = 1);
+    let waiting = serving.get("/wait").await;
+    drop(waiting);
+    let mut next = serving.get("/").await;
+    until(&mut next, "hello").await;
+}
+
+#[tokio::test]
+async fn every_listener_is_served_and_dropping_the_server_cuts_all() {
+    let listen = vec![([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into()];
+    let bound = bind(&Config { listen, max_connections: 1, ..Config::default() }).expect("free ports");
+    let addresses = bound.addresses().to_vec();
+    let serve = tokio::spawn(bound.serve(Site::default(), CancellationToken::new(), CancellationToken::new()));
+    for address in addresses.iter().chain(&addresses) {
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        ask(&mut client, "/").await;
+        until(&mut client, "hello").await;
+    }
+    let mut last = TcpStream::connect(addresses[1]).await.expect("a connection");
+    ask(&mut last, "/gated").await;
+    until(&mut last, "first ").await;
+    serve.abort();
+    rest(&mut last).await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_said_in_one_sentence() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = holder.local_addr().expect("address");
+    let why = bind(&Config { listen: vec![taken], ..Config::default() }).expect_err("in use");
+    let text = "another program listens there already; choose another with --listen or server.listen";
+    assert_eq!(why.to_string(), format!("cannot listen on {taken}: {text}"));
+    drop(holder);
+}

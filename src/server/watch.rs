@@ -1,0 +1,232 @@
+//! The clock of a connection: who is waited for, since when, and when that is too long.
+//!
+//! One timer per connection serves every case: a header that comes too slowly (the first line, or the preface of
+//! HTTP/2, too), a connection without a request, a client that takes no bytes, and an HTTP/2 client that opens a stream
+//! and never its window.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
+
+/// Longest time between two looks at the clock where there is nothing to wait for.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Why a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// It has served requests and none is there now; what has been answered must still arrive.
+    Idle,
+    /// The client does not send its first header, or takes nothing of what it asked for.
+    Stalled,
+}
+
+/// The state of a connection's clock, shared by its socket and its requests.
+#[derive(Debug)]
+pub(super) struct Watch {
+    header_timeout: Duration,
+    send_timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests whose header is there and whose answer has not ended.
+    running: usize,
+    /// Those of them that wait for us, not for the client.
+    waiting_for_us: usize,
+    /// Requests ever.
+    served: u64,
+    /// The kernel takes no more bytes.
+    blocked: bool,
+    /// When something last moved that the client had a part in.
+    moved: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(header_timeout: Duration, send_timeout: Duration) -> Self {
+        let state = State { running: 0, waiting_for_us: 0, served: 0, blocked: false, moved: Instant::now() };
+        Self { header_timeout, send_timeout, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a request's header is there.
+    pub(super) fn begin(self: &Arc<Self>) -> Turn {
+        let mut state = self.state();
+        state.running += 1;
+        state.waiting_for_us += 1;
+        state.served += 1;
+        drop(state);
+        Turn { watch: self.clone(), waiting_for_us: true }
+    }
+
+    /// Waits until the client is overdue. While the connection is `closing`, an idle one has as long as a stalled one
+    /// to take its last bytes.
+    pub(super) async fn overdue(&self, closing: bool) -> Overdue {
+        loop {
+            let now = Instant::now();
+            let (deadline, overdue) = self.deadline(closing);
+            // A change of state moves the deadline, but never to before the shorter timeout counted from the change:
+            // who looks this often is never late.
+            let look = now + self.header_timeout.min(self.send_timeout).min(LOOK);
+            match deadline {
+                Some(deadline) if deadline <= now => return overdue,
+                Some(deadline) => sleep_until(deadline.min(look)).await,
+                None => sleep_until(look).await,
+            }
+        }
+    }
+
+    /// When the client will be overdue if nothing moves; `None` while it owes us nothing, or may take for ever.
+    fn deadline(&self, closing: bool) -> (Option<Instant>, Overdue) {
+        let state = self.state();
+        let after = |timeout| state.moved.checked_add(timeout);
+        if state.blocked || (state.running > 0 && state.waiting_for_us == 0) {
+            (after(self.send_timeout), Overdue::Stalled)
+        } else if state.running > 0 {
+            (None, Overdue::Stalled)
+        } else if state.served == 0 {
+            (after(self.header_timeout), Overdue::Stalled)
+        } else if closing {
+            (after(self.send_timeout), Overdue::Stalled)
+        } else {
+            (after(self.header_timeout), Overdue::Idle)
+        }
+    }
+
+    /// Notes what came of a write. Only a write that had to wait counts as movement: others, the answers to pings
+    /// among them, say nothing of a client's will to take what it asked for.
+    fn wrote(&self, blocked: bool) {
+        let mut state = self.state();
+        if blocked != state.blocked {
+            state.blocked = blocked;
+            state.moved = Instant::now();
+        }
+    }
+}
+
+/// One request in progress; ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    watch: Arc<Watch>,
+    waiting_for_us: bool,
+}
+
+impl Turn {
+    /// Notes whether the next step of the answer is ours to make.
+    pub(super) fn waits_for_us(&mut self, ours: bool) {
+        let mut state = self.watch.state();
+        match (self.waiting_for_us, ours) {
+            (false, true) => state.waiting_for_us += 1,
+            (true, false) => state.waiting_for_us -= 1,
+            _ => {}
+        }
+        self.waiting_for_us = ours;
+        state.moved = Instant::now();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.waits_for_us(false);
+        self.watch.state().running -= 1;
+    }
+}
+
+/// A body that tells the clock whether it, or the client, is waited for.
+#[derive(Debug)]
+pub(super) struct WatchedBody<B> {
+    body: B,
+    turn: Turn,
+}
+
+impl<B> WatchedBody<B> {
+    pub(super) fn new(body: B, turn: Turn) -> Self {
+        Self { body, turn }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.turn.waits_for_us(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that tells the clock whether it takes bytes.
+#[derive(Debug)]
+pub(super) struct WatchedIo<S> {
+    socket: S,
+    watch: Arc<Watch>,
+}
+
+impl<S> WatchedIo<S> {
+    pub(super) fn new(socket: S, watch: Arc<Watch>) -> Self {
+        Self { socket, watch }
+    }
+
+    fn told<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.watch.wrote(done.is_pending());
+        done
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.told(done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.told(done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
