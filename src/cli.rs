@@ -1,1 +1,193 @@
-//! STUB
+//! The command line: one file per command, and the exit codes they share.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    config::{ConfigError, Environment, Flag, Loaded},
+    server::BindError,
+};
+
+mod config;
+mod serve;
+
+/// Wrong usage or configuration (`EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// Something that is needed is not there: an address to listen on is taken (`EX_UNAVAILABLE`).
+pub const UNAVAILABLE: u8 = 69;
+/// Our own fault (`EX_SOFTWARE`).
+pub const INTERNAL: u8 = 70;
+/// The cache directory or another file cannot be used (`EX_IOERR`).
+pub const IO: u8 = 74;
+/// Added to a signal's number when it ended the program at once, as shells count.
+pub const SIGNAL: u8 = 128;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; for serve: drained after SIGTERM or SIGINT
+  64   wrong usage or configuration
+  69   an address to listen on is not available
+  70   a fault of the program itself
+  74   the cache directory or another file cannot be used
+  130  ended at once by a second SIGINT
+  143  ended at once by a second SIGTERM";
+
+/// A caching mirror that speaks the Serverless Registry Model over GitHub and Gitee releases.
+#[derive(Debug, Parser)]
+#[command(name = "srm-mirror", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Config(config::Config),
+}
+
+/// Flags that set configuration, for every command that works with it.
+#[derive(Debug, Default, Args)]
+struct Settings {
+    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Where the cache is [default: srm-mirror in the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<String>,
+    /// The address clients know the mirror by
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// auto, text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info, debug, trace, off, or a filter
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Settings {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        let listen = (!self.listen.is_empty()).then(|| self.listen.clone().into());
+        let text = |value: &Option<String>| value.clone().map(toml::Value::from);
+        let flags = [
+            ("--listen", "server.listen", listen),
+            ("--cache-dir", "disk.dir", text(&self.cache_dir)),
+            ("--public-url", "server.public_url", text(&self.public_url)),
+            ("--log-format", "log.format", text(&self.log_format)),
+            ("--log-level", "log.level", text(&self.log_level)),
+        ];
+        let flags = flags.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }));
+        let flags: Vec<Flag> = flags.collect();
+        crate::config::load(self.config.as_deref(), &Environment::of_process(), &flags)
+    }
+}
+
+/// Runs the command that the program's arguments name.
+pub fn run() -> ExitCode {
+    ExitCode::from(run_with(std::env::args_os()))
+}
+
+fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(why) => {
+            let asked = matches!(why.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nobody is left to tell when the terminal is gone.
+            let _ = why.print();
+            return if asked { 0 } else { USAGE };
+        }
+    };
+    let done = match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Config(command) => command.run(),
+    };
+    done.unwrap_or_else(|why| {
+        let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
+        exit_code(&why)
+    })
+}
+
+/// The error and its causes in one line.
+fn sentence(why: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in why.chain() {
+        parts.push(cause.to_string());
+        // These say everything already, for a person; the system's own words would only be added to it.
+        if cause.is::<ConfigError>() || cause.is::<BindError>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
+fn exit_code(why: &anyhow::Error) -> u8 {
+    let is = |found: fn(&(dyn std::error::Error + 'static)) -> bool| why.chain().any(found);
+    if is(|why| why.is::<ConfigError>()) {
+        USAGE
+    } else if is(|why| why.is::<BindError>()) {
+        UNAVAILABLE
+    } else if is(|why| why.is::<io::Error>()) {
+        IO
+    } else {
+        INTERNAL
+    }
+}
+
+/// Writes to standard output; a reader that has gone is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> u8 {
+        run_with(std::iter::once("srm-mirror").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn wrong_usage_is_64_and_help_is_0() {
+        for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "show", "--help"]] {
+            assert_eq!(run(arguments), 0, "{arguments:?}");
+        }
+        for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {
+            assert_eq!(run(arguments), USAGE, "{arguments:?}");
+        }
+        for arguments in [["--listen", "localhost"], ["--log-format", "xml"], ["--public-url", "x"]] {
+            assert_eq!(run(&[&["serve"], &arguments[..]].concat()), USAGE, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_follows_the_cause() {
+        let io = || io::Error::other("no");
+        let bind = BindError { address: ([127, 0, 0, 1], 1).into(), source: io() };
+        let bind = anyhow::Error::from(bind).context("start");
+        assert_eq!(
+            (exit_code(&bind), sentence(&bind).as_str()),
+            (UNAVAILABLE, "start: cannot listen on 127.0.0.1:1: no")
+        );
+        assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
+        assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_commands() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,43 @@
+//! `srm-mirror config`: looks at the configuration and changes nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Settings, print};
+
+/// Check the configuration, or show what holds and where it was set
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say whether serve would accept the configuration: the file with the present variables
+    Check {
+        /// The file [else the one that SRM_MIRROR_CONFIG names, else none]
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        /// The same, as serve takes it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the effective values as TOML, each with where it was set; secrets are masked
+    Show(Box<Settings>),
+}
+
+impl Config {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        match self.action {
+            Action::Check { file, config } => {
+                let loaded = Settings { config: file.or(config), ..Settings::default() }.load()?;
+                let doubts = loaded.doubts().into_iter().map(|doubt| format!("warning: {doubt}\n"));
+                print(&format!("{}the configuration is good\n", doubts.collect::<String>()));
+            }
+            Action::Show(settings) => print(&settings.load()?.show()),
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,134 @@
+//! `srm-mirror serve`: the mirror itself.
+
+use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{SIGNAL, Settings, print};
+use crate::{app, config::Loaded, observe};
+
+/// How long the second signal waits for the server to let go before the process ends anyway.
+const LET_GO: Duration = Duration::from_millis(500);
+
+/// Run the mirror in the foreground until SIGTERM or SIGINT
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let loaded = self.settings.load()?;
+        observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+        for doubt in loaded.doubts() {
+            tracing::warn!("{doubt}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+        let code = runtime.block_on(serve(loaded));
+        // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
+        runtime.shutdown_background();
+        code
+    }
+}
+
+async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
+    let mut signals = Signals::new().context("listen for signals")?;
+    let banner = banner(&loaded);
+    let running = app::start(loaded.config, loaded.tokens).await?;
+    print(&format!("{}{banner}ready\n", listening(&running.addresses)));
+
+    let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
+    let mut run = std::pin::pin!(running.run_until(shutdown.clone(), now.clone()));
+    tokio::select! {
+        done = &mut run => return done.map(|()| 0),
+        _ = signals.next() => shutdown.cancel(),
+    }
+    tracing::info!("draining; a second signal ends at once");
+    tokio::select! {
+        done = &mut run => done.map(|()| 0),
+        number = signals.next() => {
+            now.cancel();
+            let _ = tokio::time::timeout(LET_GO, run).await;
+            Ok(SIGNAL + number)
+        }
+    }
+}
+
+/// The two signals that end the mirror.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one and tells its number.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+/// Where the mirror can be reached.
+fn listening(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(|address| format!("listening on http://{address}\n")).collect()
+}
+
+/// What a person wants to know before the first request. Tokens are named, never shown.
+fn banner(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let mut text = String::new();
+    if let Some(url) = &config.server.public_url {
+        let _ = writeln!(text, "known as {url}");
+    }
+    if let Some(dir) = &config.disk.dir {
+        let _ = writeln!(text, "caching in {}, at most {}", dir.display(), config.disk.limit);
+    }
+    for (name, upstream) in &config.upstreams {
+        let default = if *name == config.names.default_upstream { " (for paths that name none)" } else { "" };
+        let token = match (loaded.tokens.get(name), &upstream.token_file, &upstream.token_env) {
+            (Some(Some(_)), Some(file), _) => format!("with the token in {}", file.display()),
+            (Some(Some(_)), None, Some(variable)) => format!("with the token in {variable}"),
+            (_, _, Some(variable)) => format!("without a token ({variable} is not set)"),
+            _ => "without a token".to_owned(),
+        };
+        let _ = writeln!(text, "upstream {name}{default}: {} {token}", upstream.api);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, load};
+
+    #[test]
+    fn the_banner_says_which_upstreams_have_a_token_and_never_the_token() {
+        let environment: Environment = [
+            ("GITHUB_TOKEN", "hush"),
+            ("SRM_MIRROR__DISK__DIR", "/c"),
+            ("SRM_MIRROR__SERVER__PUBLIC_URL", "https://m"),
+        ]
+        .into_iter()
+        .collect();
+        let banner = banner(&load(None, &environment, &[]).expect("good"));
+        for line in [
+            "known as https://m\n",
+            "caching in /c, at most 50GiB\n",
+            "upstream github (for paths that name none): https://api.github.com with the token in GITHUB_TOKEN\n",
+            "upstream gitee: https://gitee.com/api/v5 without a token (GITEE_TOKEN is not set)\n",
+        ] {
+            assert!(banner.contains(line), "{banner}");
+        }
+        assert!(!banner.contains("hush"));
+    }
+}
