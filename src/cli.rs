@@ -119,14 +119,15 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
 
 /// The error and its causes in one line.
 fn sentence(why: &anyhow::Error) -> String {
-    let mut text = why.to_string();
-    for cause in why.chain().skip(1).map(ToString::to_string) {
-        // Many errors repeat their cause in their own words.
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
+    let mut parts: Vec<String> = Vec::new();
+    for cause in why.chain() {
+        parts.push(cause.to_string());
+        // These say everything already, for a person; the system's own words would only be added to it.
+        if cause.is::<ConfigError>() || cause.is::<BindError>() {
+            break;
         }
     }
-    text
+    parts.join(": ")
 }
 
 fn exit_code(why: &anyhow::Error) -> u8 {
@@ -175,7 +176,11 @@ mod tests {
     fn the_exit_code_follows_the_cause() {
         let io = || io::Error::other("no");
         let bind = BindError { address: ([127, 0, 0, 1], 1).into(), source: io() };
-        assert_eq!(exit_code(&anyhow::Error::from(bind).context("start")), UNAVAILABLE);
+        let bind = anyhow::Error::from(bind).context("start");
+        assert_eq!(
+            (exit_code(&bind), sentence(&bind).as_str()),
+            (UNAVAILABLE, "start: cannot listen on 127.0.0.1:1: no")
+        );
         assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
         assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
     }

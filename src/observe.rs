@@ -163,7 +163,7 @@ pub fn access(event: &AccessEvent<'_>) {
         target: ACCESS,
         request_id = event.request_id,
         client = %event.client,
-        user_agent = event.user_agent.map(|text| text.get(..text.floor_char_boundary(AGENT)).unwrap_or_default()),
+        user_agent = event.user_agent.map(|text| cut(text, AGENT)),
         method = event.method,
         dialect = event.dialect,
         upstream = event.upstream,
@@ -179,6 +179,11 @@ pub fn access(event: &AccessEvent<'_>) {
         outcome = event.outcome.as_str(),
         "request"
     );
+}
+
+/// The beginning of a text, at most `most` bytes of it.
+fn cut(text: &str, most: usize) -> &str {
+    if text.len() <= most { text } else { (0..=most).rev().find_map(|end| text.get(..end)).unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -247,6 +252,11 @@ mod tests {
     fn access_events_can_be_turned_off_alone() {
         assert_eq!(written("info,srm_mirror::access=off", &event()), "");
         assert_eq!(written("warn", &event()), "");
+    }
+
+    #[test]
+    fn a_long_user_agent_is_cut_between_letters() {
+        assert_eq!((cut("abc", 3), cut("aäb", 2), cut("", 1)), ("abc", "a", ""));
     }
 
     #[test]

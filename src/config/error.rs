@@ -81,7 +81,8 @@ impl ConfigError {
     /// A key whose value is wrong; adds an example where the reason has none.
     pub(super) fn value(path: &[String], leaf: &Leaf, reason: impl fmt::Display) -> Self {
         let mut reason = reason.to_string();
-        if !reason.contains("for example") && !reason.contains("did you mean")
+        if !reason.contains("for example")
+            && !reason.contains("did you mean")
             && let Some(example) = schema::example(path)
         {
             reason = format!("{reason}; for example {example}");

@@ -30,7 +30,7 @@ fn the_example_has_every_key_there_is() {
     let upstream = vec!["upstreams".to_owned(), "github".to_owned()];
     for section in sections.chain([vec![], upstream]) {
         // Serde itself tells the names of all fields when it meets one that does not exist.
-        let table = section.iter().fold(Some(&tree), |table, part| table?.get(part)?.as_table());
+        let table = section.iter().try_fold(&tree, |table, part| table.get(part)?.as_table());
         let mut leaves = layers::of_tree(tree.clone(), &Source::Default);
         let wrong = Leaf { value: 1.into(), source: Source::Default };
         leaves.insert([section.clone(), vec!["zzz".into()]].concat(), wrong);
