@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use http::HeaderMap;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
@@ -28,6 +29,11 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(response: reqwest::Response, idle: Duration, permits: Permits) -> Self {
         Self { response, idle, _permits: permits }
+    }
+
+    /// The head's fields.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
     }
 
     /// The announced length, where one was announced.
