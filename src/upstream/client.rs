@@ -19,7 +19,7 @@ use http::{
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 use url::Url;
 
@@ -241,17 +241,20 @@ impl Client {
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
         self.budget(lane).check()?;
-        let deadline = Instant::now() + self.response_timeout;
         let headers = self.headers(url, accept, lane, validator);
         let request = || self.http.get(url.clone()).headers(headers.clone()).send();
-        let late = |_| FetchError::Timeout("no answer in time");
-        call.asking();
-        let mut answer = timeout_at(deadline, request()).await.map_err(late)?;
-        // The forge may have closed a kept connection just as we used it; a GET may be sent again (RFC 9110 §9.2.2).
-        if answer.as_ref().err().is_some_and(failure::is_stale_connection) && self.may_have_kept_a_connection() {
+        let answer = timeout(self.response_timeout, async {
             call.asking();
-            answer = timeout_at(deadline, request()).await.map_err(late)?;
-        }
+            match request().await {
+                // The forge may have closed a kept connection just as we used it; a GET may be sent again (RFC 9110 §9.2.2).
+                Err(error) if failure::is_stale_connection(&error) && self.may_have_kept_a_connection() => {
+                    call.asking();
+                    request().await
+                }
+                answer => answer,
+            }
+        });
+        let answer = answer.await.map_err(|_| FetchError::Timeout("no answer in time"))?;
         let response = answer.map_err(|error| failure::of_request(&error))?;
         *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         call.answered(response.status());

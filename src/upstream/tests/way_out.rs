@@ -128,6 +128,20 @@ async fn silence_has_a_limit_before_the_head_and_within_the_body() {
 }
 
 #[tokio::test]
+async fn a_time_limit_may_be_forever() {
+    let api = Server::start(|seen| match seen.target.contains("latest") {
+        true => Reply::json(release("v1")),
+        false => Reply::error(404, "Not Found"),
+    })
+    .await;
+    let (connect_timeout, response_timeout, idle_timeout) = (Period::FOREVER, Period::FOREVER, Period::FOREVER);
+    let config = Config { connect_timeout, response_timeout, idle_timeout, ..config(Kind::Github, &api.base()) };
+    let upstream = anonymous(&config);
+    ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
+    error(ask(&upstream, DocumentAsk::Repository, None).await);
+}
+
+#[tokio::test]
 async fn a_body_that_ends_too_early_ends_in_an_error() {
     let cut = Reply { sized: false, ..Reply::zip().with("content-length", "100").end(End::Closed) };
     let api = Server::start(move |_| cut.clone()).await;
