@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
-};
+use http::HeaderMap;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::failure;
 use crate::origin::FetchError;
@@ -28,6 +26,11 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(response: reqwest::Response, idle: Duration, permits: Permits) -> Self {
         Self { response, idle, _permits: permits }
+    }
+
+    /// The head's fields.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
     }
 
     /// The announced length, where one was announced.
@@ -65,11 +68,14 @@ impl Body {
     /// Reading small ones to their end also keeps the connection usable.
     pub(super) async fn refusal(mut self, within: Duration) -> String {
         let mut bytes = Vec::new();
-        let end = Instant::now() + within;
-        while bytes.len() < REFUSAL {
-            let Ok(Ok(Some(chunk))) = timeout_at(end, self.chunk()).await else { break };
-            bytes.extend_from_slice(&chunk);
-        }
+        let read = async {
+            while bytes.len() < REFUSAL {
+                let Ok(Some(chunk)) = self.chunk().await else { break };
+                bytes.extend_from_slice(&chunk);
+            }
+        };
+        // Late or not, what has come is what is judged.
+        let _late = timeout(within, read).await;
         bytes.truncate(REFUSAL);
         String::from_utf8_lossy(&bytes).into_owned()
     }

@@ -19,7 +19,7 @@ use http::{
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 use url::Url;
 
@@ -63,7 +63,7 @@ pub(super) enum Lane {
 /// A 200, or a 304 to what was asked conditionally.
 pub(super) enum Answer {
     NotModified,
-    Body(HeaderMap, Body),
+    Body(Box<Body>),
 }
 
 /// One forge's HTTP client.
@@ -152,7 +152,7 @@ impl Client {
     /// The stored validators, if they are for this address and were given to the token we have.
     pub(super) fn usable<'a>(&self, stored: Option<&'a Document>, url: &Url) -> Option<&'a Validators> {
         let validators = &stored?.meta.validators;
-        let fits = validators.pages.first().is_some_and(|page| page.url == url.as_str());
+        let fits = validators.pages.first().is_some_and(|page| is_same(page, url));
         (fits && validators.asked_as == self.fingerprint).then_some(validators)
     }
 
@@ -184,8 +184,7 @@ impl Client {
             match response.status() {
                 StatusCode::OK => {
                     identity(response.headers())?;
-                    let headers = response.headers().clone();
-                    return Ok(Answer::Body(headers, Body::new(response, self.idle_timeout, permits)));
+                    return Ok(Answer::Body(Box::new(Body::new(response, self.idle_timeout, permits))));
                 }
                 StatusCode::NOT_MODIFIED if validator.is_some() => return Ok(Answer::NotModified),
                 status if redirect::is_redirect(status) => {
@@ -242,17 +241,20 @@ impl Client {
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
         self.budget(lane).check()?;
-        let deadline = Instant::now() + self.response_timeout;
         let headers = self.headers(url, accept, lane, validator);
         let request = || self.http.get(url.clone()).headers(headers.clone()).send();
-        let late = |_| FetchError::Timeout("no answer in time");
-        call.asking();
-        let mut answer = timeout_at(deadline, request()).await.map_err(late)?;
-        // The forge may have closed a kept connection just as we used it; a GET may be sent again (RFC 9110 §9.2.2).
-        if answer.as_ref().err().is_some_and(failure::is_stale_connection) && self.may_have_kept_a_connection() {
+        let answer = timeout(self.response_timeout, async {
             call.asking();
-            answer = timeout_at(deadline, request()).await.map_err(late)?;
-        }
+            match request().await {
+                // The forge may have closed a kept connection just as we used it; a GET may be sent again (RFC 9110 §9.2.2).
+                Err(error) if failure::is_stale_connection(&error) && self.may_have_kept_a_connection() => {
+                    call.asking();
+                    request().await
+                }
+                answer => answer,
+            }
+        });
+        let answer = answer.await.map_err(|_| FetchError::Timeout("no answer in time"))?;
         let response = answer.map_err(|error| failure::of_request(&error))?;
         *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         call.answered(response.status());
@@ -349,6 +351,12 @@ fn fingerprint(token: &Secret) -> String {
     let mut text = Digest::of(format!("srm-mirror token\0{}", token.reveal()).as_bytes()).to_string();
     text.truncate(16);
     text
+}
+
+/// True when a stored page was asked at this address. Forges fold the case of owner and repository, and so does the
+/// key under which the page is stored: another spelling must not throw its validators away.
+pub(super) fn is_same(page: &PageValidator, url: &Url) -> bool {
+    page.url.eq_ignore_ascii_case(url.as_str())
 }
 
 async fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, FetchError> {

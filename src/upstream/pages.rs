@@ -9,7 +9,7 @@ use url::Url;
 use super::{
     body::{Body, Meter},
     call::{Call, LOG},
-    client::{Answer, Client},
+    client::{Answer, Client, is_same},
     failure::invalid,
     json::ArrayElements,
     normalise::{self, Listed},
@@ -55,9 +55,9 @@ pub(super) async fn single<T: Serialize>(
     let validator = known.and_then(|known| known.pages.first()).filter(|page| is_conditional(page));
     match client.document(call, ask.url, ask.accept, validator, ask.missing).await? {
         Answer::NotModified => Ok(FetchedDocument::NotModified { validators: renewed(known) }),
-        Answer::Body(headers, body) => {
+        Answer::Body(body) => {
+            let validators = client.validators(vec![page_validator(ask.url, body.headers(), 1, None)]);
             let value = normalise(&body.whole(&mut client.meter()).await?)?;
-            let validators = client.validators(vec![page_validator(ask.url, &headers, 1, None)]);
             changed(&value, validators)
         }
     }
@@ -104,7 +104,7 @@ async fn walk(
         }
         let validator = known
             .and_then(|(known, _)| known.pages.get(number - 1))
-            .filter(|page| page.url == url.as_str() && is_conditional(page));
+            .filter(|page| is_same(page, &url) && is_conditional(page));
         match (client.document(call, &url, None, validator, Missing::Package).await, validator) {
             (Ok(Answer::NotModified), Some(page)) => {
                 if number == 1 && known.is_some_and(|(known, _)| is_renewed_by_page_one(known, client)) {
@@ -116,10 +116,10 @@ async fn walk(
                 pages.push(page.clone());
             }
             (Ok(Answer::NotModified), None) => return Err(invalid("unchanged, without having been asked so")),
-            (Ok(Answer::Body(headers, body)), _) => {
+            (Ok(Answer::Body(mut body)), _) => {
                 all_the_same = false;
-                let page = read(client, call, body, &mut meter).await?;
-                next = match next_page(paging, &headers, &url, number, page.entries) {
+                let page = read(client, call, &mut body, &mut meter).await?;
+                next = match next_page(paging, body.headers(), &url, number, page.entries) {
                     Some(next) if !client.is_api(&next) => {
                         let (upstream, package) = (client.name.as_str(), call.package);
                         tracing::warn!(target: LOG, upstream, %package, "the next page is not the API's own: not followed");
@@ -128,7 +128,7 @@ async fn walk(
                     }
                     next => next,
                 };
-                pages.push(page_validator(&url, &headers, page.releases.len(), next.as_ref()));
+                pages.push(page_validator(&url, body.headers(), page.releases.len(), next.as_ref()));
                 list.releases.extend(page.releases);
             }
             // "Only the first 1000 results are available."
@@ -170,7 +170,7 @@ struct Page {
 }
 
 /// Reads one page, one release at a time.
-async fn read(client: &Client, call: &Call<'_>, mut body: Body, meter: &mut Meter) -> Result<Page, FetchError> {
+async fn read(client: &Client, call: &Call<'_>, body: &mut Body, meter: &mut Meter) -> Result<Page, FetchError> {
     meter.announce(body.announced())?;
     let mut page = Page { entries: 0, releases: Vec::new() };
     let mut broken = 0_usize;

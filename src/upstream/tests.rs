@@ -1,1 +1,299 @@
+//! A tiny scripted server on loopback, and the helpers of the tests that use it.
 
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    entry::{Digest, DocumentMeta, Validators},
+    origin::Missing,
+    package::Releases,
+};
+
+mod gitee;
+mod github;
+mod lists;
+mod logs;
+mod way_out;
+
+/// A request as the server saw it.
+#[derive(Clone, Debug)]
+struct Seen {
+    method: String,
+    /// Path and query, or whatever else stood in the request line.
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The server's own address, as it was asked.
+    fn base(&self) -> String {
+        format!("http://{}", self.header("host").expect("a host"))
+    }
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// As its head says; the connection is kept.
+    Whole,
+    /// As its head says; then the connection is closed without a word.
+    Closed,
+    /// The body's bytes are sent, then nothing more, for ever.
+    Silence,
+    /// Not even the head is sent, for ever.
+    Nothing,
+    /// The connection is closed before the head.
+    Hangup,
+}
+
+#[derive(Clone, Debug)]
+struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    end: End,
+    /// False for a body whose length is announced by nothing but its end.
+    sized: bool,
+}
+
+impl Reply {
+    fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new(), end: End::Whole, sized: true }
+    }
+
+    fn json(value: serde_json::Value) -> Self {
+        Self::new(200).with("content-type", "application/json; charset=utf-8").body(value.to_string())
+    }
+
+    fn zip() -> Self {
+        Self::new(200).with("content-type", "application/zip").body("PK\u{3}\u{4}zip")
+    }
+
+    fn html() -> Self {
+        Self::new(200).with("content-type", "text/html; charset=utf-8").body("<!DOCTYPE html>")
+    }
+
+    fn error(status: u16, message: &str) -> Self {
+        Self::new(status)
+            .with("content-type", "application/json")
+            .body(serde_json::json!({ "message": message }).to_string())
+    }
+
+    fn to(status: u16, location: impl Into<String>) -> Self {
+        Self::new(status).with("location", location)
+    }
+
+    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn end(mut self, end: End) -> Self {
+        self.end = end;
+        self
+    }
+}
+
+type Script = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
+/// A server that answers by script and remembers what it was asked. Stops when dropped.
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (script, log): (Script, _) = (Arc::new(script), seen.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection(stream, script.clone(), log.clone()));
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("a lock").clone()
+    }
+
+    /// The targets that were asked since the last call.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.seen.lock().expect("a lock")).into_iter().map(|seen| seen.target).collect()
+    }
+}
+
+async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<Seen>>>) {
+    let mut read = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let head: Vec<u8> = read.drain(..end + 4).collect();
+                break String::from_utf8(head).expect("a head in UTF-8");
+            }
+            match stream.read_buf(&mut read).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        };
+        let mut lines = head.trim_end().split("\r\n");
+        let mut first = lines.next().expect("a request line").split(' ');
+        let seen = Seen {
+            method: first.next().expect("a method").to_owned(),
+            target: first.next().expect("a target").to_owned(),
+            headers: lines
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        };
+        let reply = script(&seen);
+        log.lock().expect("a lock").push(seen);
+        let mut answer = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
+        for (name, value) in &reply.headers {
+            answer += &format!("{name}: {value}\r\n");
+        }
+        if reply.sized && reply.status != 304 {
+            let more = usize::from(reply.end == End::Silence);
+            answer += &format!("content-length: {}\r\n", reply.body.len() + more);
+        }
+        match reply.end {
+            End::Nothing => return std::future::pending().await,
+            End::Hangup => return,
+            End::Whole | End::Closed | End::Silence => {}
+        }
+        let answer = [answer.as_bytes(), b"\r\n", &reply.body].concat();
+        if stream.write_all(&answer).await.is_err() || reply.end == End::Closed || !reply.sized {
+            return;
+        }
+        if reply.end == End::Silence {
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn config(kind: Kind, api: &str) -> Config {
+    Config {
+        kind,
+        api: api.parse().expect("an address"),
+        web: api.parse().expect("an address"),
+        token_env: None,
+        redirect_hosts: Vec::new(),
+        ..defaults().remove("github").expect("a default")
+    }
+}
+
+fn with_token(config: &Config) -> Arc<dyn Upstream> {
+    build("forge", config, Some(Secret::new("secret-token")), "test").expect("a valid section")
+}
+
+fn anonymous(config: &Config) -> Arc<dyn Upstream> {
+    build("forge", config, None, "test").expect("a valid section")
+}
+
+fn package() -> PackageName {
+    "devsapp/fc3".parse().expect("a name")
+}
+
+async fn ask(
+    upstream: &Arc<dyn Upstream>,
+    ask: DocumentAsk,
+    stored: Option<&Document>,
+) -> Result<FetchedDocument, FetchError> {
+    upstream.document(&package(), &ask, stored).await
+}
+
+/// Asks for what must have changed.
+async fn get<T: DeserializeOwned>(upstream: &Arc<dyn Upstream>, what: DocumentAsk) -> Result<T, FetchError> {
+    Ok(parse(&stored(ask(upstream, what, None).await?)))
+}
+
+fn parse<T: DeserializeOwned>(document: &Document) -> T {
+    serde_json::from_slice(&document.body).expect("the document's type")
+}
+
+/// Keeps a changed document as the cache would.
+fn stored(fetched: FetchedDocument) -> Document {
+    let FetchedDocument::Changed { body, validators } = fetched else { panic!("not changed: {fetched:?}") };
+    let now = Timestamp::now();
+    let meta = DocumentMeta { digest: Digest::of(&body), validated_at: now, changed_at: now, validators, gone: false };
+    Document { meta: Arc::new(meta), body }
+}
+
+/// The same document, last walked two hours ago.
+fn long_ago(document: &Document) -> Document {
+    let mut meta = DocumentMeta::clone(&document.meta);
+    meta.validators.walked_at = Some(Timestamp::now() - Duration::from_secs(7200));
+    Document { meta: Arc::new(meta), body: document.body.clone() }
+}
+
+fn renewed(fetched: FetchedDocument) -> Validators {
+    match fetched {
+        FetchedDocument::NotModified { validators } => validators,
+        FetchedDocument::Changed { .. } => panic!("changed"),
+    }
+}
+
+fn tags(document: &Document) -> Vec<String> {
+    parse::<Releases>(document).releases.into_iter().map(|release| release.tag_name).collect()
+}
+
+/// Everything of an archive.
+async fn zip(upstream: &Arc<dyn Upstream>, reference: GitRef) -> Result<(FetchedBody, Vec<u8>), FetchError> {
+    let mut fetched = upstream.archive(&package(), &reference).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = fetched.body.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok((fetched, bytes))
+}
+
+fn tag(name: &str) -> GitRef {
+    GitRef::Tag(name.to_owned())
+}
+
+fn release(tag: &str) -> serde_json::Value {
+    serde_json::json!({
+        "url": "https://api.forge.test/1", "id": 1, "tag_name": tag, "name": tag, "draft": false, "prerelease": false,
+        "created_at": "2021-01-04T07:41:23Z", "published_at": "2021-01-04T08:00:00Z", "body": "notes", "assets": []
+    })
+}
+
+fn error<T>(result: Result<T, FetchError>) -> FetchError {
+    result.err().expect("an error")
+}

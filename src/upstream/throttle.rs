@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     const NOW: &str = "2023-10-18T20:00:00Z";
-    const RESET: &str = "1697659260"; // 61 s after NOW
+    const RESET: &str = "1697659261"; // 61 s after NOW
 
     fn judge(
         by: fn(Refusal<'_>, Timestamp) -> Verdict,

@@ -1,0 +1,92 @@
+//! Promises about what is logged: each failure once, and nothing of the upstream's.
+
+use std::io;
+
+use tracing::subscriber::DefaultGuard;
+
+use super::*;
+
+/// Collects this thread's events as lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("a lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn collect() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn of_upstream(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().expect("a lock").clone()).expect("UTF-8");
+        text.lines().filter(|line| line.contains("srm_mirror::upstream")).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_logged_once_with_its_end() {
+    let (lines, _guard) = Lines::collect();
+    let server = Server::start(|_| {
+        Reply::error(403, "API rate limit exceeded for 192.0.2.1.")
+            .with("x-ratelimit-remaining", "0")
+            .with("x-ratelimit-reset", (Timestamp::now().as_second() + 100).to_string())
+    })
+    .await;
+    let upstream = with_token(&config(Kind::Github, &server.base()));
+    for _ in 0..3 {
+        error(ask(&upstream, DocumentAsk::Releases, None).await);
+    }
+    let lines = lines.of_upstream();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    for part in [
+        "WARN",
+        "upstream=\"forge\"",
+        "package=devsapp/fc3",
+        "ask=\"releases\"",
+        "status=403",
+        "until=\"",
+        "remaining=0",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!line.contains("192.0.2.1"), "{line}");
+}
+
+#[tokio::test]
+async fn neither_token_nor_location_nor_address_is_logged() {
+    let (lines, _guard) = Lines::collect();
+    let server = Server::start(|seen| match seen.target.as_str() {
+        target if target.contains("zipball") => Reply::to(302, "https://files.forge.test/x?token=temporary"),
+        target if target.contains("latest") => Reply::error(401, "Bad credentials: secret-token"),
+        _ => Reply::new(200).end(End::Hangup),
+    })
+    .await;
+    let upstream = with_token(&config(Kind::Github, &server.base()));
+    error(ask(&upstream, DocumentAsk::Repository, None).await);
+    error(zip(&upstream, tag("v1")).await);
+    for _ in 0..2 {
+        error(ask(&upstream, DocumentAsk::Latest, None).await);
+    }
+    let lines = lines.of_upstream();
+    let doubts = lines.iter().filter(|line| line.contains("probably wrong")).count();
+    assert_eq!((lines.len(), doubts), (5, 1), "{lines:#?}");
+    for secret in ["secret-token", "temporary", "forge.test", "127.0.0.1", "Bad credentials"] {
+        assert!(!lines.iter().any(|line| line.contains(secret)), "{secret} in {lines:#?}");
+    }
+}

@@ -1,0 +1,262 @@
+//! Promises about the way out: where the token goes, which redirects are followed, time limits, proxies and addresses.
+
+use std::sync::OnceLock;
+
+use super::*;
+
+/// An API that redirects every zipball to `location`.
+async fn redirecting(location: String) -> Server {
+    Server::start(move |_| Reply::to(302, location.clone()).with("content-type", "text/html")).await
+}
+
+fn quick(config: Config) -> Config {
+    Config {
+        response_timeout: Period(Duration::from_millis(200)),
+        idle_timeout: Period(Duration::from_millis(200)),
+        ..config
+    }
+}
+
+#[tokio::test]
+async fn a_zip_is_fetched_through_an_allowed_redirect_without_the_token() {
+    let files = Server::start(|_| Reply::zip()).await;
+    let api = redirecting(format!("{}/devsapp/fc3/legacy.zip/refs/tags/a/v1?token=temporary", files.base())).await;
+    let mut config = config(Kind::Github, &api.base());
+    config.redirect_hosts = vec![files.address.to_string()];
+    let (fetched, bytes) = zip(&with_token(&config), tag("a/v1 #")).await.expect("a zip");
+    assert_eq!((fetched.len, fetched.anonymous, bytes.as_slice()), (Some(7), false, &b"PK\x03\x04zip"[..]));
+    assert_eq!(api.seen()[0].target, "/repos/devsapp/fc3/zipball/refs/tags/a/v1%20%23");
+    assert_eq!(api.seen()[0].header("authorization"), Some("Bearer secret-token"));
+    let seen = &files.seen()[0];
+    assert_eq!(seen.target, "/devsapp/fc3/legacy.zip/refs/tags/a/v1?token=temporary");
+    assert_eq!((seen.header("authorization"), seen.header("x-github-api-version")), (None, None));
+    assert_eq!((seen.header("referer"), seen.header("cookie")), (None, None));
+    assert_eq!((seen.header("via"), seen.header("accept-encoding")), (Some("1.1 srm-mirror-test"), Some("identity")));
+}
+
+#[tokio::test]
+async fn a_commit_is_asked_by_its_digits() {
+    let api = Server::start(|_| Reply { sized: false, ..Reply::zip() }).await;
+    let sha = "12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
+    let upstream = anonymous(&config(Kind::Github, &api.base()));
+    let (fetched, bytes) = zip(&upstream, GitRef::Commit(sha.into())).await.expect("a zip");
+    assert_eq!((fetched.len, fetched.anonymous, bytes.len()), (None, true, 7));
+    assert_eq!(api.asked(), [format!("/repos/devsapp/fc3/zipball/{sha}")]);
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_host_that_is_not_allowed_is_refused_and_not_asked() {
+    let files = Server::start(|_| Reply::zip()).await;
+    let api = redirecting(format!("{}/x?token=temporary", files.base())).await;
+    let error = error(zip(&with_token(&config(Kind::Github, &api.base())), tag("v1")).await);
+    assert!(matches!(error, FetchError::Refused(_)), "{error:?}");
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("temporary") && !shown.contains("127.0.0.1"), "{shown}");
+    assert_eq!(files.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_token_does_not_return_once_the_api_has_been_left() {
+    let files_at = Arc::new(OnceLock::new());
+    let to = files_at.clone();
+    let api = Server::start(move |seen| match seen.target.as_str() {
+        "/again" => Reply::zip(),
+        _ => Reply::to(302, format!("http://{}/x", to.get().expect("started"))),
+    })
+    .await;
+    let back = format!("{}/again", api.base());
+    let files = Server::start(move |_| Reply::to(302, back.clone())).await;
+    files_at.set(files.address).expect("set once");
+    let mut config = config(Kind::Github, &api.base());
+    config.redirect_hosts = vec![files.address.to_string()];
+    zip(&with_token(&config), tag("v1")).await.expect("a zip");
+    let carried: Vec<_> = api.seen().iter().map(|seen| seen.header("authorization").is_some()).collect();
+    assert_eq!(carried, [true, false]);
+}
+
+#[tokio::test]
+async fn redirects_are_followed_five_times_and_no_more() {
+    let api = Server::start(|seen| Reply::to(302, format!("{}/again", seen.base()))).await;
+    let upstream = with_token(&config(Kind::Github, &api.base()));
+    let of_zip = error(zip(&upstream, tag("v1")).await);
+    assert_eq!(api.asked().len(), 6);
+    let of_document = error(ask(&upstream, DocumentAsk::Latest, None).await);
+    assert_eq!(api.asked().len(), 6);
+    assert_eq!(of_zip, FetchError::Invalid("more redirects than allowed".into()));
+    assert_eq!(of_document, of_zip);
+}
+
+#[tokio::test]
+async fn what_is_not_a_zip_is_refused_before_a_byte_is_read() {
+    for reply in [
+        Reply::html(),
+        Reply::json(serde_json::json!({})),
+        Reply::new(200).with("content-type", "text/plain"),
+        Reply::zip().with("content-encoding", "gzip"),
+        Reply::new(300).with("content-type", "text/plain").body("the given path has multiple possibilities"),
+        Reply::new(206).body("PK"),
+        Reply::new(302),
+    ] {
+        let said = format!("{reply:?}");
+        let api = Server::start(move |_| reply.clone()).await;
+        let error = error(zip(&anonymous(&config(Kind::Github, &api.base())), tag("v1")).await);
+        assert!(matches!(error, FetchError::Invalid(_)), "{said}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_blocked_zip_is_named_so() {
+    for (status, want) in
+        [(404, FetchError::NotFound(Missing::Version)), (451, FetchError::Blocked), (500, FetchError::Status(500))]
+    {
+        let api = Server::start(move |_| Reply::error(status, "x")).await;
+        assert_eq!(error(zip(&anonymous(&config(Kind::Github, &api.base())), tag("v1")).await), want);
+    }
+}
+
+#[tokio::test]
+async fn silence_has_a_limit_before_the_head_and_within_the_body() {
+    for end in [End::Nothing, End::Silence] {
+        let api = Server::start(move |_| Reply::zip().end(end)).await;
+        let upstream = anonymous(&quick(config(Kind::Github, &api.base())));
+        let of_zip = error(zip(&upstream, tag("v1")).await);
+        let of_document = error(ask(&upstream, DocumentAsk::Latest, None).await);
+        for error in [of_zip, of_document] {
+            assert!(matches!(error, FetchError::Timeout(_)), "{end:?}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_limit_may_be_forever() {
+    let api = Server::start(|seen| match seen.target.contains("latest") {
+        true => Reply::json(release("v1")),
+        false => Reply::error(404, "Not Found"),
+    })
+    .await;
+    let (connect_timeout, response_timeout, idle_timeout) = (Period::FOREVER, Period::FOREVER, Period::FOREVER);
+    let config = Config { connect_timeout, response_timeout, idle_timeout, ..config(Kind::Github, &api.base()) };
+    let upstream = anonymous(&config);
+    ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
+    error(ask(&upstream, DocumentAsk::Repository, None).await);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_too_early_ends_in_an_error() {
+    let cut = Reply { sized: false, ..Reply::zip().with("content-length", "100").end(End::Closed) };
+    let api = Server::start(move |_| cut.clone()).await;
+    let error = error(zip(&anonymous(&config(Kind::Github, &api.base())), tag("v1")).await);
+    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn archives_that_stand_still_leave_room_for_documents() {
+    let api = Server::start(|seen| match seen.target.contains("zipball") {
+        true => Reply::zip().end(End::Silence),
+        false => Reply::json(release("v1")),
+    })
+    .await;
+    let config = Config { concurrency: 2, ..config(Kind::Github, &api.base()) };
+    let upstream = anonymous(&config);
+    let standing = upstream.archive(&package(), &tag("v1")).await.expect("an archive");
+    let (name, reference) = (package(), tag("v2"));
+    let mut waiting = std::pin::pin!(upstream.archive(&name, &reference));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
+    assert_eq!(api.asked().len(), 2, "the second archive waits for its slot");
+    drop(standing);
+    waiting.await.expect("the second archive");
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable_and_says_why() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let upstream = anonymous(&config(Kind::Github, &format!("http://{gone}")));
+    assert_eq!(error(ask(&upstream, DocumentAsk::Latest, None).await), FetchError::Unreachable("connection refused"));
+}
+
+#[tokio::test]
+async fn the_fixed_address_is_asked_instead_of_the_name() {
+    let api = Server::start(|_| Reply::json(release("v1"))).await;
+    let config = Config { address: Some(api.address), ..config(Kind::Github, "http://api.forge.test") };
+    ask(&anonymous(&config), DocumentAsk::Latest, None).await.expect("a release");
+    assert_eq!(api.seen()[0].header("host"), Some("api.forge.test"));
+}
+
+#[tokio::test]
+async fn plain_http_goes_through_the_proxy_unless_the_host_is_excepted() {
+    let proxy = Server::start(|_| Reply::json(release("proxied"))).await;
+    let api = Server::start(|_| Reply::json(release("direct"))).await;
+    let mut config = config(Kind::Github, &api.base());
+    config.proxy = Some(proxy.base());
+    ask(&anonymous(&config), DocumentAsk::Latest, None).await.expect("a release");
+    assert_eq!(proxy.asked(), [format!("{}/repos/devsapp/fc3/releases/latest", api.base())]);
+    config.no_proxy = Some("127.0.0.1".into());
+    ask(&anonymous(&config), DocumentAsk::Latest, None).await.expect("a release");
+    assert_eq!((proxy.asked().len(), api.asked().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn https_goes_through_the_proxy_by_connect_and_its_refusal_is_named() {
+    let proxy = Server::start(|_| Reply::error(403, "not allowed")).await;
+    let mut config = config(Kind::Github, "https://api.forge.test");
+    config.proxy = Some(proxy.base());
+    let error = error(ask(&with_token(&config), DocumentAsk::Latest, None).await);
+    assert_eq!(error, FetchError::Unreachable("the proxy refused"));
+    let seen = &proxy.seen()[0];
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("CONNECT", "api.forge.test:443"));
+    assert_eq!(seen.header("authorization"), None, "the token is for the API alone");
+}
+
+#[tokio::test]
+async fn socks_gets_the_name_and_its_refusal_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let proxy = listener.local_addr().expect("an address");
+    let config = Config { proxy: Some(format!("socks5h://{proxy}")), ..config(Kind::Github, "http://api.forge.test") };
+    let upstream = with_token(&config);
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut greeting = [0; 3];
+        stream.read_exact(&mut greeting).await.expect("a greeting (RFC 1928)");
+        stream.write_all(&[5, 0]).await.expect("no authentication");
+        let mut request = [0; 5 + 14 + 2];
+        stream.read_exact(&mut request).await.expect("a request");
+        stream.write_all(&[5, 2, 0, 1, 0, 0, 0, 0, 0, 0]).await.expect("not allowed by ruleset");
+        request
+    };
+    let (request, result) = tokio::join!(serve, ask(&upstream, DocumentAsk::Latest, None));
+    assert_eq!(request, *b"\x05\x01\x00\x03\x0eapi.forge.test\x00\x50");
+    assert_eq!(error(result), FetchError::Unreachable("the proxy refused"));
+}
+
+#[test]
+fn a_value_that_cannot_be_used_names_its_key_and_no_secret() {
+    let base = || config(Kind::Github, "https://api.forge.test:8443");
+    let address = Some("192.0.2.1:443".parse().expect("an address"));
+    let numeric = config(Kind::Github, "https://192.0.2.1");
+    for (key, config) in [
+        ("proxy", Config { proxy: Some("ftp://user:hunter2@proxy.test".into()), ..base() }),
+        ("proxy", Config { proxy: Some("hunter2".into()), ..base() }),
+        ("ca_file", Config { ca_file: Some("does/not/exist.pem".into()), ..base() }),
+        ("address", Config { address, ..base() }),
+        ("address", Config { address, ..numeric }),
+        ("concurrency", Config { concurrency: 0, ..base() }),
+        ("redirect_hosts", Config { redirect_hosts: vec!["*".into()], ..base() }),
+    ] {
+        let error = build("forge", &config, None, "test").err().expect("an error");
+        assert_eq!((error.key, error.upstream.as_str()), (key, "forge"));
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    let token = Some(Secret::new("hunter2\nx"));
+    let error = build("forge", &base(), token, "test").err().expect("an error");
+    assert!(error.key == "token_env" && !error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn the_defaults_are_github_and_gitee_and_can_be_built() {
+    let defaults = defaults();
+    assert_eq!(defaults.keys().collect::<Vec<_>>(), ["gitee", "github"]);
+    for (name, config) in &defaults {
+        assert!(!build(name, config, None, "test").expect("valid").has_token());
+    }
+}
