@@ -19,7 +19,6 @@ use crate::{
 };
 
 mod check;
-mod defaults;
 mod error;
 mod layers;
 mod names;
@@ -68,7 +67,7 @@ impl Default for Config {
             disk: tier::disk::Config::default(),
             documents: Documents::default(),
             archives: Archives::default(),
-            upstreams: defaults::upstreams(),
+            upstreams: upstream::defaults(),
             log: observe::Config::default(),
         }
     }

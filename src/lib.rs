@@ -2,8 +2,8 @@
 pub mod app;
 pub mod archive;
 pub mod cache;
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod entry;

@@ -2,11 +2,7 @@
 //!
 //! Here a package's name meets policy, cache and upstream. Nothing here knows HTTP or JSON envelopes.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     cache::{ArchiveAnswer, ArchiveAsk, Cache, Failure, documents::DocumentAnswer, policy::Policy},
@@ -264,12 +260,7 @@ impl Mirror {
         Ok((head, answer.status))
     }
 
-    async fn document(
-        &self,
-        target: &Target,
-        ask: DocumentAsk,
-        policy: Policy,
-    ) -> Result<DocumentAnswer, MirrorError> {
+    async fn document(&self, target: &Target, ask: DocumentAsk, policy: Policy) -> Result<DocumentAnswer, MirrorError> {
         let key = document_key(&target.upstream, &target.package, &ask);
         let upstream = self.upstream(target)?.clone();
         let origin = Arc::new(DocumentFrom { upstream, package: target.package.clone(), ask });

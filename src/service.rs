@@ -154,7 +154,8 @@ fn finish(response: &mut Response<Body>, exchange: &Exchange) {
         headers.insert("cache-status", status.render(CACHE_NAME));
     } else if !matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Ops(_))) {
         // Even an answer for which nothing was looked up says so: the cache was not asked.
-        headers.insert("cache-status", CacheStatus::forwarded(crate::http::cache_status::Fwd::Bypass).render(CACHE_NAME));
+        headers
+            .insert("cache-status", CacheStatus::forwarded(crate::http::cache_status::Fwd::Bypass).render(CACHE_NAME));
     }
     if let Ok(id) = HeaderValue::from_str(&exchange.id) {
         headers.insert("x-request-id", id);

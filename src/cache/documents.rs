@@ -59,7 +59,11 @@ impl Cache {
                     if self.failures.recent(key).is_none() {
                         self.renew(key, stored.clone(), origin);
                     }
-                    return answer(self, document, CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate"));
+                    return answer(
+                        self,
+                        document,
+                        CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate"),
+                    );
                 }
                 Freshness::Stale { .. } => {}
             }
@@ -181,11 +185,17 @@ impl Cache {
     }
 
     /// Stores what was fetched; a 304 only renews the meta of what is there.
-    async fn store(&self, key: &Key, stored: Option<Document>, fetched: FetchedDocument) -> Result<Renewed, FetchError> {
+    async fn store(
+        &self,
+        key: &Key,
+        stored: Option<Document>,
+        fetched: FetchedDocument,
+    ) -> Result<Renewed, FetchError> {
         let now = self.clock.now();
         let (document, modified) = match (fetched, stored) {
             (FetchedDocument::NotModified { validators }, Some(old)) => {
-                let meta = DocumentMeta { validated_at: now, validators, standing: Standing::Present, ..(*old.meta).clone() };
+                let meta =
+                    DocumentMeta { validated_at: now, validators, standing: Standing::Present, ..(*old.meta).clone() };
                 (Document { meta: Arc::new(meta), body: old.body }, false)
             }
             (FetchedDocument::Changed { body, validators }, old) => {
@@ -209,7 +219,11 @@ impl Cache {
     async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
         self.documents.put(key, document.clone());
         let documents = self.disk.documents();
-        let kept = if body_changed { documents.put(key, document).await } else { documents.put_meta(key, document.meta.clone()).await };
+        let kept = if body_changed {
+            documents.put(key, document).await
+        } else {
+            documents.put_meta(key, document.meta.clone()).await
+        };
         if let Err(error) = kept {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "document is kept in memory only");
         }

@@ -71,8 +71,7 @@ impl Passing {
         let download = Download::open(ask, cache.archives.max_size.0, 0).await?;
         let (held, hash) = (VecDeque::new(), Sha256::new());
         let ask = ask.clone();
-        let mut this =
-            Self { ask, download, pin, skip, held, held_len: 0, keep: WINDOW, hash, at: 0, ended: false };
+        let mut this = Self { ask, download, pin, skip, held, held_len: 0, keep: WINDOW, hash, at: 0, ended: false };
         this.fill_window().await?;
         if this.ended {
             this.verify_whole().await?;

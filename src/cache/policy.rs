@@ -65,7 +65,7 @@ impl Default for Archives {
             max_size: ByteSize::gib(2),
             max_entries: 200_000,
             max_inflated: ByteSize::gib(16),
-            concurrency: 32,
+            concurrency: 24,
             resumes: 3,
         }
     }

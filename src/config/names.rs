@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::{
-    Config, defaults,
+    Config,
     error::{ConfigError, Source, dotted},
     layers::{self, Leaf, Leaves},
     schema,
 };
-use crate::{package::PackageName, value::BaseUrl};
+use crate::{package::PackageName, upstream, value::BaseUrl};
 
 /// First segments of a path that have a meaning of their own; no upstream and no alias can be called so.
 const RESERVED: [&str; 12] =
@@ -23,7 +23,7 @@ pub(super) fn with_defaults(set: Leaves) -> Result<Leaves, ConfigError> {
     tree.remove("upstreams");
     let mut leaves = layers::of_tree(tree, &Source::Default);
     let upstream_of = |path: &Vec<String>| (path[0] == "upstreams").then(|| path.get(1).cloned()).flatten();
-    let known = defaults::upstreams();
+    let known = upstream::defaults();
     let names: BTreeSet<String> = set.keys().filter_map(upstream_of).chain(known.keys().cloned()).collect();
     for name in &names {
         leaves.extend(of_kind(name, &set)?);
@@ -34,7 +34,7 @@ pub(super) fn with_defaults(set: Leaves) -> Result<Leaves, ConfigError> {
 
 /// The defaults of one upstream.
 fn of_kind(name: &str, set: &Leaves) -> Result<Leaves, ConfigError> {
-    let known = defaults::upstreams();
+    let known = upstream::defaults();
     let path = |key: &str| vec!["upstreams".to_owned(), name.to_owned(), key.to_owned()];
     let kind = set.get(&path("kind"));
     let word = kind.and_then(|leaf| leaf.value.as_str()).unwrap_or(name);

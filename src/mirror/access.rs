@@ -75,7 +75,8 @@ impl FromStr for Pattern {
         };
         let (owner, repo) = name.split_once('/').ok_or_else(wrong)?;
         let fits = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?'))
+            !part.is_empty()
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?'))
         };
         if !fits(owner) || !fits(repo) || !upstream.is_none_or(fits) {
             return Err(wrong());

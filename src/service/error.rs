@@ -76,9 +76,10 @@ impl Problem {
         let later = "try again later, or ask whoever runs this mirror";
         let (status, message) = match error {
             FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, not_found(*missing, ask)),
-            FetchError::Blocked => {
-                (StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS, format!("{what} is blocked on {upstream} for legal reasons"))
-            }
+            FetchError::Blocked => (
+                StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+                format!("{what} is blocked on {upstream} for legal reasons"),
+            ),
             FetchError::Unreachable(why) => {
                 (StatusCode::BAD_GATEWAY, format!("{upstream} cannot be reached for {what} ({why}); {later}"))
             }
@@ -101,7 +102,9 @@ impl Problem {
             ),
             FetchError::Status(code @ (401 | 403)) => (
                 StatusCode::BAD_GATEWAY,
-                format!("{upstream} refuses the mirror {what} (status {code}); ask whoever runs this mirror to check its token"),
+                format!(
+                    "{upstream} refuses the mirror {what} (status {code}); ask whoever runs this mirror to check its token"
+                ),
             ),
             FetchError::Status(code) => {
                 (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {later}"))
@@ -122,9 +125,13 @@ impl Problem {
             ),
             FetchError::Loop => (
                 StatusCode::LOOP_DETECTED,
-                format!("the mirror's own request for {what} came back to it; {upstream} must be given a fixed address"),
+                format!(
+                    "the mirror's own request for {what} came back to it; {upstream} must be given a fixed address"
+                ),
             ),
-            FetchError::Refused(why) => (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}")),
+            FetchError::Refused(why) => {
+                (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}"))
+            }
         };
         let retry_after = match error {
             FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => Some(*retry_after),

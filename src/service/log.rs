@@ -12,7 +12,12 @@ use crate::{
 };
 
 /// Arranges that the event is written at the end of the answer. Costs nothing while the level is off.
-pub(super) fn observe(response: Response<Body>, parts: &Parts, client: SocketAddr, exchange: Exchange) -> Response<Body> {
+pub(super) fn observe(
+    response: Response<Body>,
+    parts: &Parts,
+    client: SocketAddr,
+    exchange: Exchange,
+) -> Response<Body> {
     if !observe::access_enabled() {
         return response;
     }

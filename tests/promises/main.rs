@@ -1,0 +1,8 @@
+//! What the mirror promises, one file per promise, over the scripted forge.
+
+#[path = "../support/forge.rs"]
+mod forge;
+#[path = "../support/mirror.rs"]
+mod mirror;
+
+mod serves;

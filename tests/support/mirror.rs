@@ -1,0 +1,192 @@
+//! The mirror under test: the real application in this process, on a port of its own, over a scripted forge.
+
+#![allow(dead_code)]
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use srm_mirror::{
+    app::{self, Running},
+    clock::Clock,
+    config::Config,
+    upstream,
+    value::{Period, Secret},
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::forge::Forge;
+
+/// A running mirror. Dropping it ends it at once; [`Mirror::stop`] ends it as SIGTERM does.
+pub struct Mirror {
+    pub address: SocketAddr,
+    pub clock: Clock,
+    pub client: reqwest::Client,
+    dir: Option<TempDir>,
+    shutdown: CancellationToken,
+    now: CancellationToken,
+    run: Option<JoinHandle<()>>,
+}
+
+/// What a mirror is started with.
+pub struct Setup {
+    pub config: Config,
+    pub tokens: BTreeMap<String, Option<Secret>>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Got {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Got {
+    /// A header's text, or the empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
+    }
+
+    pub fn cache_status(&self) -> &str {
+        self.header("cache-status")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
+    }
+
+    pub fn sha256(&self) -> String {
+        srm_mirror::entry::Digest::of(&self.body).to_string()
+    }
+}
+
+/// The default configuration with its upstreams led to a forge, waits cut short, and a free port.
+pub fn setup(forge: &Forge) -> Setup {
+    let mut config = Config::default();
+    config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    config.server.drain = Period::secs(5);
+    config.upstreams = upstream::defaults();
+    for (name, section) in &mut config.upstreams {
+        let (api, web, hosts) = match name.as_str() {
+            "github" => (forge.github_api(), forge.github_api(), vec![forge.archive_host()]),
+            _ => {
+                let web = forge.gitee_web();
+                let host = web.trim_start_matches("http://").to_owned();
+                (forge.gitee_api(), web, vec![host])
+            }
+        };
+        section.api = api.parse().expect("address");
+        section.web = web.parse().expect("address");
+        section.redirect_hosts = hosts;
+        section.token_env = None;
+    }
+    Setup { config, tokens: BTreeMap::new() }
+}
+
+impl Setup {
+    /// Changes the configuration.
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Gives an upstream a token. The forge must be told to accept it.
+    pub fn token(mut self, upstream: &str, token: &str) -> Self {
+        self.tokens.insert(upstream.to_owned(), Some(Secret::new(token)));
+        self
+    }
+
+    /// Starts the mirror over a directory of its own.
+    pub async fn start(self) -> Mirror {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut mirror = self.start_in(dir.path()).await;
+        mirror.dir = Some(dir);
+        mirror
+    }
+
+    /// Starts the mirror over a given directory, which outlives it.
+    pub async fn start_in(mut self, dir: &Path) -> Mirror {
+        self.config.disk.dir = Some(dir.to_owned());
+        let clock = Clock::default();
+        let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
+        let address = running.addresses[0];
+        let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
+        let run = running.run_until(shutdown.clone(), now.clone());
+        let run = tokio::spawn(async move { run.await.expect("ends well") });
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
+        Mirror { address, clock, client, dir: None, shutdown, now, run: Some(run) }
+    }
+}
+
+impl Mirror {
+    /// Starts with the defaults.
+    pub async fn over(forge: &Forge) -> Self {
+        setup(forge).start().await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The cache directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("started over a directory of its own").path()
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        self.get_with(path, &[]).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Got {
+        self.request(reqwest::Method::GET, path, headers).await.expect("a whole answer")
+    }
+
+    pub async fn head(&self, path: &str) -> Got {
+        self.request(reqwest::Method::HEAD, path, &[]).await.expect("a whole answer")
+    }
+
+    /// Any request; an error is an answer that broke off.
+    pub async fn request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Got, reqwest::Error> {
+        let mut request = self.client.request(method, self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Got { status, headers, body: response.bytes().await? })
+    }
+
+    /// Begins an answer and leaves its body to the caller.
+    pub async fn open(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.url(path)).send().await.expect("a head")
+    }
+
+    /// Ends the mirror as SIGTERM does and waits for it. The directory, if it is its own, is handed back.
+    pub async fn stop(mut self) -> Option<TempDir> {
+        self.shutdown.cancel();
+        if let Some(run) = self.run.take() {
+            run.await.expect("no panic");
+        }
+        self.dir.take()
+    }
+
+    /// Begins the drain without waiting for its end.
+    pub fn drain(&self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.now.cancel();
+        self.shutdown.cancel();
+    }
+}
