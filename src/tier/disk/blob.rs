@@ -1,10 +1,185 @@
-//! STUB
+//! An open file of the cache, shared by everybody who reads it.
+
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
+
+use bytes::{Bytes, BytesMut};
+use sha2::Digest as _;
+use tokio::sync::OnceCell;
+
+use super::{budget::Charge, handles::Handles};
+use crate::entry::Digest;
+
+/// How much is read at once while hashing.
+const HASH_STEP: usize = 256 << 10;
+
+/// An open blob, or a spool that is on its way to become one. Stays readable while it lives, evicted or not.
 #[derive(Debug)]
-/// stub
-pub struct BlobFile;
+pub struct BlobFile {
+    // Closed before the charge is given back: fields drop in this order.
+    file: File,
+    /// The spool's reservation, or the bytes of an unlinked file.
+    charge: Mutex<Option<Charge>>,
+    /// Whose list of open blobs it is in.
+    listed: OnceLock<(Digest, Weak<Handles>)>,
+    /// Whether the bytes have their digest; set at the first use.
+    sound: OnceCell<bool>,
+}
+
 impl BlobFile {
-    /// stub
-    pub async fn read(&self, _offset: u64, _want: usize) -> std::io::Result<bytes::Bytes> {
-        unimplemented!()
+    pub(super) fn new(file: File, charge: Option<Charge>) -> Self {
+        Self { file, charge: Mutex::new(charge), listed: OnceLock::new(), sound: OnceCell::new() }
     }
+
+    /// Reads at `offset` into `buf`, as much as there is up to its length; 0 at the end of the file. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match positioned(&self.file, buf, offset) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads exactly `want` bytes at `offset`.
+    ///
+    /// What the page cache holds is read at once on the calling thread; the rest on the blocking pool.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the file ends before; otherwise what the file system says.
+    pub async fn read(self: &Arc<Self>, offset: u64, want: usize) -> io::Result<Bytes> {
+        let mut buf = BytesMut::zeroed(want);
+        let have = cached(&self.file, &mut buf, offset);
+        if have == want {
+            return Ok(buf.freeze());
+        }
+        let this = Arc::clone(self);
+        let rest = tokio::task::spawn_blocking(move || {
+            this.fill(&mut buf[have..], offset + have as u64)?;
+            Ok(buf.freeze())
+        });
+        rest.await.map_err(io::Error::other)?
+    }
+
+    /// The open file, for whoever can send it without reading it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads exactly the length of `buf` at `offset`. Blocks.
+    pub(super) fn fill(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// True when the file is `len` bytes long and still has a name. Asks the open file: no disk is touched.
+    pub(super) fn fits(&self, len: u64) -> bool {
+        let Ok(stat) = self.file.metadata() else { return false };
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&stat) == 0 {
+            return false;
+        }
+        stat.len() == len
+    }
+
+    /// Whether the bytes have the digest they are stored under; hashed once, however many ask.
+    pub(super) async fn is_sound(self: &Arc<Self>, digest: Digest) -> bool {
+        let hash = || async {
+            let this = Arc::clone(self);
+            // A file that cannot be read through is as damaged as one with wrong bytes.
+            tokio::task::spawn_blocking(move || this.hash().is_ok_and(|found| found == digest)).await.unwrap_or(false)
+        };
+        *self.sound.get_or_init(hash).await
+    }
+
+    /// Notes that the bytes are known to be good.
+    pub(super) fn set_sound(&self) {
+        let _ = self.sound.set(true);
+    }
+
+    /// The digest of the whole file. Blocks.
+    pub(super) fn hash(&self) -> io::Result<Digest> {
+        let mut hasher = sha2::Sha256::new();
+        let mut buf = vec![0; HASH_STEP];
+        let mut offset = 0;
+        loop {
+            match self.read_at(&mut buf, offset)? {
+                0 => return Ok(Digest(hasher.finalize().into())),
+                n => {
+                    hasher.update(&buf[..n]);
+                    offset += n as u64;
+                }
+            }
+        }
+    }
+
+    /// Works on the charge this file holds.
+    pub(super) fn charge<T>(&self, work: impl FnOnce(&mut Option<Charge>) -> T) -> T {
+        work(&mut self.charge.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps the bytes of the unlinked file counted until the last reader is gone.
+    pub(super) fn linger(&self, charge: Charge) {
+        self.charge(|held| *held = Some(charge));
+    }
+
+    /// Notes that it is in the list of open blobs.
+    pub(super) fn list(&self, digest: Digest, handles: Weak<Handles>) {
+        let _ = self.listed.set((digest, handles));
+    }
+}
+
+impl Drop for BlobFile {
+    fn drop(&mut self) {
+        if let Some((digest, handles)) = self.listed.get()
+            && let Some(handles) = handles.upgrade()
+        {
+            handles.sweep(digest);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn positioned(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn positioned(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+/// Reads what is in the page cache without waiting for the disk; any trouble is 0 bytes and left to the slow path.
+#[cfg(target_os = "linux")]
+fn cached(file: &File, buf: &mut [u8], offset: u64) -> usize {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut have = 0;
+    // A read may end short at the border of what is cached, or of what one call gives.
+    while have < buf.len() {
+        let mut part = [io::IoSliceMut::new(&mut buf[have..])];
+        match preadv2(file, &mut part, offset + have as u64, ReadWriteFlags::NOWAIT) {
+            Ok(n) if n > 0 => have += n,
+            _ => break,
+        }
+    }
+    have
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cached(_: &File, _: &mut [u8], _: u64) -> usize {
+    0
 }

@@ -1,0 +1,165 @@
+//! How a spool becomes a blob. A kill between any two steps leaves either nothing or the whole object.
+
+use std::{fs, io, sync::Arc, sync::atomic::Ordering};
+
+use super::{
+    NAME, SpoolError,
+    blob::BlobFile,
+    budget::{Kind, blocks},
+    index::{self, BLOBS, Row},
+    quarantine::linger,
+    sidecar::Sidecar,
+    spool::Spool,
+    stage::{self, Staged},
+    store::{Store, lock},
+};
+use crate::{
+    entry::{Digest, Key, Meta},
+    tier::{Content, Object},
+};
+
+/// The steps of an admission, in order. After the last one, and only then, the object is visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The bytes are durable in the spool folder.
+    BlobSynced,
+    /// So is the new sidecar.
+    SidecarSynced,
+    /// The blob has its name: without a sidecar the next start removes it.
+    BlobNamed,
+    /// The sidecar has its name: from here the next start adopts the blob.
+    SidecarNamed,
+    /// Both names are durable.
+    FolderSynced,
+    /// The index has it.
+    Indexed,
+}
+
+impl Store {
+    /// Admits a spool under a key; `after` is told of every step.
+    pub(super) fn admit(&self, key: &Key, spool: Spool, meta: Meta, after: impl FnMut(Step)) -> io::Result<Object> {
+        let admitted = self.admit_steps(key, spool, Arc::new(meta), after);
+        self.settle();
+        self.health.note(admitted)
+    }
+
+    fn admit_steps(&self, key: &Key, spool: Spool, meta: Arc<Meta>, mut after: impl FnMut(Step)) -> io::Result<Object> {
+        let digest = meta.digest;
+        if spool.len() != meta.len {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the spool is not as long as its description says",
+            ));
+        }
+        let blob = Staged::sync(spool.path(), spool.file().file())?;
+        let file = spool.disarm();
+        after(Step::BlobSynced);
+
+        let stripe = self.stripe(&digest);
+        let row = self.index.read(|txn| BLOBS.get(txn, &digest))?.filter(|_| !self.is_gone(&digest));
+        let mut sidecar = Sidecar::default();
+        if let Some(row) = &row {
+            sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();
+            sidecar.entries.retain(|entry| row.keys.contains(&entry.key));
+        }
+        sidecar.put(key, Meta::clone(&meta));
+        let text = sidecar.bytes()?;
+        let (blob_cost, sidecar_cost) = (blocks(meta.len), blocks(text.len() as u64));
+        // The stored bytes stay only if they are known to be good: else the new ones heal them.
+        let stays = row.is_some() && self.is_good(&digest, meta.len);
+        let sidecar_charge = if stays {
+            Some(self.take(sidecar_cost)?)
+        } else {
+            file.charge(|charge| charge.as_mut().map_or(Ok(()), |charge| self.fit(charge, blob_cost + sidecar_cost)))?;
+            None
+        };
+        let staged = Staged::write(self.layout.staging(), &[&text])?;
+        after(Step::SidecarSynced);
+
+        let mut files = vec![(staged, self.layout.sidecar(&digest))];
+        let mut reader = None;
+        if stays {
+            // Somebody may still be reading this copy: its bytes count until they have done.
+            drop(blob);
+        } else {
+            reader = self.handles.retire(&digest);
+            files.insert(0, (blob, self.layout.blob(&digest)));
+        }
+        let mut named = 0;
+        let steps: &[Step] = if stays { &[Step::SidecarNamed] } else { &[Step::BlobNamed, Step::SidecarNamed] };
+        let published = stage::publish(&self.layout.shard(digest.0[0]), files, |count| {
+            named = count;
+            after(steps[count - 1]);
+        });
+        if published.is_ok() {
+            after(Step::FolderSynced);
+        }
+        let used = self.recent.now();
+        let new = Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys() };
+        lock(&self.gone).remove(&digest);
+        let indexed = published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new, Some(key))));
+        let (old, moved) = match indexed {
+            Ok(indexed) => indexed,
+            Err(error) => {
+                if named > 0 {
+                    // The old row, if there is one, no longer describes what lies there.
+                    self.undo(&digest, row.as_ref(), reader);
+                }
+                return Err(error);
+            }
+        };
+        after(Step::Indexed);
+
+        if let Some(row) = &row {
+            let freed = if stays { row.cost - blocks(row.len) } else { row.cost };
+            linger(reader, self.budget.unstand(Kind::Blob, freed));
+        } else {
+            self.objects.fetch_add(1, Ordering::SeqCst);
+        }
+        let charge = if stays { sidecar_charge } else { file.charge(Option::take) };
+        charge.into_iter().for_each(|charge| charge.stand(Kind::Blob));
+        self.front.invalidate(old.iter().flat_map(|old| &old.keys).chain(&new.keys));
+        self.front.keep(key, Arc::clone(&meta), self.front.changes());
+        lock(&self.sound).insert(digest);
+        if !stays {
+            file.set_sound();
+            self.handles.add(digest, &file);
+        }
+        drop(stripe);
+        if let Some(moved) = moved {
+            self.detach(&moved, key)?;
+        }
+        let file = if stays { self.open_blob(&digest)?.unwrap_or(file) } else { file };
+        Ok(Object { meta, content: Content::Disk(file), tier: NAME })
+    }
+
+    /// Makes a charge exactly `bytes` large.
+    fn fit(&self, charge: &mut super::budget::Charge, bytes: u64) -> Result<(), SpoolError> {
+        self.reserve(charge, bytes)?;
+        charge.shrink(bytes);
+        Ok(())
+    }
+
+    /// True when the stored blob was hashed since the start and still has its length.
+    fn is_good(&self, digest: &Digest, len: u64) -> bool {
+        lock(&self.sound).contains(digest) && fs::metadata(self.layout.blob(digest)).is_ok_and(|stat| stat.len() == len)
+    }
+
+    /// Removes what an admission has named when it cannot be completed. The caller holds the stripe.
+    fn undo(&self, digest: &Digest, row: Option<&Row>, reader: Option<Arc<BlobFile>>) {
+        let removed = stage::remove(&self.layout.blob(digest)).and(stage::remove(&self.layout.sidecar(digest)));
+        if removed.is_err() {
+            self.doubt.store(true, Ordering::SeqCst);
+        }
+        lock(&self.sound).remove(digest);
+        if let Some(row) = row {
+            self.went(digest);
+            linger(reader.or_else(|| self.handles.retire(digest)), self.budget.unstand(Kind::Blob, row.cost));
+        } else {
+            // A write that failed may have left a row all the same.
+            lock(&self.gone).insert(*digest, self.recent.now());
+        }
+        // A row that stays behind is removed with the next eviction.
+        let _ = self.forget();
+    }
+}

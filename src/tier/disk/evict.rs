@@ -1,0 +1,191 @@
+//! How blobs leave: evicted, removed or set aside. Files go first and their rows after: a kill in between leaves rows
+//! without files, which the next start removes, and it works on a disk that is too full to write the index.
+
+use std::{io, sync::Arc, sync::atomic::Ordering};
+
+use tracing::{debug, warn};
+
+use super::{
+    blob::BlobFile,
+    budget::{Kind, blocks},
+    index::{self, BLOBS, Row},
+    quarantine::linger,
+    sidecar::Sidecar,
+    stage::{self, Staged},
+    store::{Store, lock},
+};
+use crate::entry::{Digest, Key};
+
+impl Store {
+    /// Frees at least `missing` bytes if it can: damaged files first, then blobs, least recently used first, those
+    /// nobody reads before those that are read. Returns the bytes freed at once: what is being read stays counted until
+    /// its last reader is gone.
+    pub(super) fn evict(&self, missing: u64) -> u64 {
+        let _one = lock(&self.evicting);
+        let mut freed = 0;
+        while freed < missing && self.quarantine.bytes() > 0 {
+            let before = self.quarantine.bytes();
+            match self.quarantine.discard_oldest() {
+                Ok(true) => freed += before.saturating_sub(self.quarantine.bytes()),
+                _ => break,
+            }
+        }
+        let used = |digest: &Digest| self.recent.lock().blobs.contains_key(digest);
+        let read = |digest: &Digest| self.handles.is_read(digest);
+        freed += self.evict_but(missing.saturating_sub(freed), |digest| used(digest) || read(digest));
+        if freed < missing && self.flush().is_ok() {
+            freed += self.evict_but(missing - freed, read);
+            freed += self.evict_but(missing.saturating_sub(freed), |_| false);
+        }
+        if freed > 0
+            && let Err(cause) = self.forget()
+        {
+            warn!(%cause, "evicted blobs are still in the index");
+        }
+        freed
+    }
+
+    /// Unlinks blobs that are not to be spared, in order of use, until `missing` bytes are unlinked.
+    fn evict_but(&self, missing: u64, spare: impl Fn(&Digest) -> bool) -> u64 {
+        let mut victims = Vec::new();
+        let mut sum = 0;
+        let picked = self.index.read(|txn| {
+            BLOBS.by_use(txn, |digest, cost| {
+                if sum < missing && !self.is_gone(&digest) && !spare(&digest) {
+                    sum += cost;
+                    victims.push(digest);
+                }
+                sum < missing
+            })
+        });
+        if let Err(cause) = picked {
+            warn!(%cause, "nothing can be evicted");
+        }
+        let mut freed = 0;
+        for digest in victims {
+            let Some(_stripe) = self.try_stripe(&digest) else { continue };
+            match self.row(&digest).and_then(|row| row.map(|row| self.unlink(&digest, &row)).transpose()) {
+                Ok(Some(bytes)) => {
+                    debug!(%digest, bytes, "a blob was evicted");
+                    freed += bytes;
+                }
+                Ok(None) => {}
+                Err(cause) => warn!(%digest, %cause, "a blob cannot be evicted"),
+            }
+        }
+        freed
+    }
+
+    /// Forgets a key; the blob goes with its last key.
+    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
+        let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(()) };
+        let removed = self.detach(&digest, key);
+        self.health.note(removed)
+    }
+
+    /// Takes a key from a blob; the blob goes with its last key.
+    pub(super) fn detach(&self, digest: &Digest, key: &Key) -> io::Result<()> {
+        let _stripe = self.stripe(digest);
+        let Some(mut row) = self.row(digest)? else { return Ok(()) };
+        row.keys.retain(|other| other != key);
+        if row.keys.is_empty() {
+            self.unlink(digest, &row)?;
+            return self.forget();
+        }
+        let mut sidecar = Sidecar::read(&self.layout.sidecar(digest))?;
+        sidecar.remove(key);
+        let text = sidecar.bytes()?;
+        let charge = self.take(blocks(text.len() as u64))?;
+        let staged = Staged::write(self.layout.staging(), &[&text])?;
+        let folder = self.layout.shard(digest.0[0]);
+        stage::publish(&folder, vec![(staged, self.layout.sidecar(digest))], |_| {})?;
+        let before = row.cost;
+        row.cost = blocks(row.len) + charge.bytes();
+        let written = self.index.write(|txn| index::put_blob(txn, digest, &row, None));
+        self.front.invalidate([key]);
+        if written.is_err() {
+            self.doubt.store(true, Ordering::SeqCst);
+        }
+        drop(self.budget.unstand(Kind::Blob, before - blocks(row.len)));
+        charge.stand(Kind::Blob);
+        written.map(drop)
+    }
+
+    /// Moves a damaged blob out of the way. `still` is asked under the blob's lock whether it is still as bad as it
+    /// was found to be: somebody else may have healed it.
+    pub(super) fn set_aside(&self, digest: &Digest, why: &str, still: impl FnOnce() -> bool) -> io::Result<()> {
+        let _stripe = self.stripe(digest);
+        let Some(row) = self.row(digest)? else { return Ok(()) };
+        if !still() {
+            return Ok(());
+        }
+        warn!(%digest, keys = row.keys.len(), why, "a damaged blob is set aside");
+        let reader = self.handles.retire(digest);
+        let path = self.layout.blob(digest);
+        let len = std::fs::metadata(&path).map_or(0, |stat| stat.len());
+        stage::remove(&self.layout.sidecar(digest))?;
+        self.went(digest);
+        let mut charge = self.budget.unstand(Kind::Blob, row.cost);
+        if reader.is_none() || len > 0 {
+            charge.shrink(blocks(len));
+        }
+        self.quarantine.take(&path, charge, reader.as_ref())?;
+        self.forget()
+    }
+
+    /// As [`Store::set_aside`], for a blob that was judged by an open file.
+    pub(super) fn set_file_aside(&self, digest: &Digest, why: &str, file: &Arc<BlobFile>) -> io::Result<()> {
+        self.set_aside(digest, why, || self.handles.get(digest).is_some_and(|open| Arc::ptr_eq(&open, file)))
+    }
+
+    /// Removes the rows of all unlinked blobs.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        let gone = lock(&self.gone).clone();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let removed = self.index.write(|txn| {
+            let mut removed = Vec::new();
+            for (digest, since) in &gone {
+                // It may have been admitted again since; whoever does that takes it off the list first.
+                if lock(&self.gone).get(digest) == Some(since) {
+                    removed.extend(index::remove_blob(txn, digest)?);
+                }
+            }
+            Ok(removed)
+        })?;
+        self.front.invalidate(removed.iter().flat_map(|row| &row.keys));
+        lock(&self.gone).retain(|digest, since| gone.get(digest) != Some(since));
+        Ok(())
+    }
+
+    /// Removes a blob's files and returns the bytes this frees at once. The caller holds the stripe and calls
+    /// [`Store::forget`] afterwards.
+    fn unlink(&self, digest: &Digest, row: &Row) -> io::Result<u64> {
+        let reader = self.handles.retire(digest);
+        stage::remove(&self.layout.blob(digest))?;
+        stage::remove(&self.layout.sidecar(digest))?;
+        self.went(digest);
+        let freed = if reader.is_some() { 0 } else { row.cost };
+        linger(reader, self.budget.unstand(Kind::Blob, row.cost));
+        Ok(freed)
+    }
+
+    /// Notes that a blob's files are gone though its row is there.
+    pub(super) fn went(&self, digest: &Digest) {
+        lock(&self.gone).insert(*digest, self.recent.now());
+        lock(&self.sound).remove(digest);
+        self.recent.lock().blobs.remove(digest);
+        self.objects.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_gone(&self, digest: &Digest) -> bool {
+        lock(&self.gone).contains_key(digest)
+    }
+
+    /// The row of a blob whose files are there.
+    fn row(&self, digest: &Digest) -> io::Result<Option<Row>> {
+        let row = self.index.read(|txn| BLOBS.get(txn, digest))?;
+        Ok(row.filter(|_| !self.is_gone(digest)))
+    }
+}

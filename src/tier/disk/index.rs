@@ -1,0 +1,260 @@
+//! The index: which key leads to which blob, in which order things were used, where each pin stands in its journal.
+//!
+//! It is a convenience. Lost or broken, it is built again from what lies in the folders.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use tracing::warn;
+
+use super::layout::Layout;
+use crate::entry::{Digest, Key};
+
+mod file;
+mod shelf;
+
+pub(super) use file::Room;
+pub(super) use shelf::{BLOBS, DOCUMENTS, Row};
+
+const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
+const PINS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("pins");
+const RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
+const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
+
+/// The open index. One writer at a time; writes block until they are durable.
+pub(super) struct Index {
+    path: PathBuf,
+    room: Room,
+    /// `None` after a failure that closed it, or after the end.
+    db: RwLock<Option<Database>>,
+}
+
+impl Index {
+    /// Opens the index, or makes a new one where it is missing or broken; true in the second place when it is new.
+    pub(super) fn open(layout: &Layout, room: Room) -> io::Result<(Self, bool)> {
+        let path = layout.index();
+        let known = path.exists();
+        let usable = |check| {
+            let db = file::open(&path, check, &room).map_err(io::Error::other)?;
+            let index = Self { path: path.clone(), room: room.clone(), db: RwLock::new(Some(db)) };
+            let fresh = index.read(|txn| Ok(txn.list_tables()?.next().is_none()))?;
+            if fresh {
+                index.write(|txn| {
+                    BLOBS.create(txn)?;
+                    DOCUMENTS.create(txn)?;
+                    txn.open_table(KEYS)?;
+                    txn.open_table(PINS)?;
+                    txn.open_table(RENEWALS)?;
+                    txn.open_table(STATE)?;
+                    Ok(())
+                })?;
+            }
+            Ok::<_, io::Error>((index, fresh))
+        };
+        let checked = |check: bool| {
+            let (index, fresh) = usable(check)?;
+            // What was not closed cleanly is read through once; what was is trusted.
+            let clean = index.read(|txn| state(txn, "clean"))? == 1;
+            Ok::<_, io::Error>((index, fresh, clean))
+        };
+        let opened = checked(false).and_then(|(index, fresh, clean)| {
+            if fresh || clean {
+                return Ok((index, fresh));
+            }
+            drop(index);
+            usable(true)
+        });
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(cause) if known => {
+                warn!(%cause, "the index is broken and is built again from the folders");
+                fs::remove_file(&path)?;
+                usable(false)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Reads a consistent state.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> io::Result<T> {
+        let result = {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            let db = db.as_ref().ok_or_else(closed)?;
+            begin_read(db).and_then(|txn| work(&txn))
+        };
+        result.map_err(|error| self.failed(error))
+    }
+
+    /// Writes; everything or nothing, durable when it returns.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> io::Result<T> {
+        let result = {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            let db = db.as_ref().ok_or_else(closed)?;
+            write(db, work)
+        };
+        result.map_err(|error| self.failed(error))
+    }
+
+    /// Writes for the last time and closes the file; everything after that is an error.
+    pub(super) fn close(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> io::Result<()> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let written = db.as_ref().map(|db| write(db, work));
+        *db = None;
+        written.ok_or_else(closed)?.map_err(io::Error::other)
+    }
+
+    /// The length of the file in bytes.
+    pub(super) fn len(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |stat| stat.len())
+    }
+
+    /// After a failed write the database refuses all work until it is opened again, so that is done at once.
+    fn failed(&self, error: redb::Error) -> io::Error {
+        if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::LockPoisoned(_)) {
+            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            // Several may have failed together; the first one here has mended it for all.
+            if db.as_ref().is_some_and(|db| begin_read(db).is_err() || probe(db).is_err()) {
+                *db = None;
+                match file::open(&self.path, false, &self.room) {
+                    Ok(opened) => *db = Some(opened),
+                    Err(cause) => warn!(%cause, "the index could not be opened again; it waits for the next start"),
+                }
+            }
+        }
+        match error {
+            redb::Error::Io(error) => error,
+            other => io::Error::other(other),
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the index is closed")
+}
+
+fn begin_read(db: &Database) -> Result<ReadTransaction, redb::Error> {
+    use redb::ReadableDatabase as _;
+    Ok(db.begin_read()?)
+}
+
+/// An empty write: an error when the database wants to be opened again.
+fn probe(db: &Database) -> Result<(), redb::Error> {
+    Ok(db.begin_write()?.abort()?)
+}
+
+fn write<T>(db: &Database, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    let mut txn = db.begin_write()?;
+    // A start after a kill must not have to walk the whole file.
+    txn.set_quick_repair(true);
+    let value = work(&txn)?;
+    txn.commit()?;
+    Ok(value)
+}
+
+/// The blob a key leads to.
+pub(super) fn find(txn: &ReadTransaction, key: &Key) -> Result<Option<Digest>, redb::Error> {
+    Ok(txn.open_table(KEYS)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
+}
+
+/// Puts a blob's row and lets its keys lead to it. Returns the row before, and which other blob `moved` led to.
+pub(super) fn put_blob(
+    txn: &WriteTransaction,
+    digest: &Digest,
+    row: &Row,
+    moved: Option<&Key>,
+) -> Result<(Option<Row>, Option<Digest>), redb::Error> {
+    let old = BLOBS.put(txn, digest, row)?;
+    let mut keys = txn.open_table(KEYS)?;
+    for key in old.iter().flat_map(|old| &old.keys).filter(|key| !row.keys.contains(key)) {
+        unlink_key(&mut keys, key, digest)?;
+    }
+    let mut before = None;
+    for key in &row.keys {
+        let was = keys.insert(key.as_str(), &digest.0)?.map(|was| Digest(*was.value()));
+        if moved == Some(key) {
+            before = was.filter(|was| was != digest);
+        }
+    }
+    Ok((old, before))
+}
+
+/// Removes a blob's row and the keys that still lead to it.
+pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
+    let old = BLOBS.remove(txn, digest)?;
+    let mut keys = txn.open_table(KEYS)?;
+    for key in old.iter().flat_map(|old| &old.keys) {
+        unlink_key(&mut keys, key, digest)?;
+    }
+    Ok(old)
+}
+
+fn unlink_key(keys: &mut redb::Table<'_, &str, &[u8; 32]>, key: &Key, digest: &Digest) -> Result<(), redb::Error> {
+    let ours = keys.get(key.as_str())?.is_some_and(|found| found.value() == &digest.0);
+    if ours {
+        keys.remove(key.as_str())?;
+    }
+    Ok(())
+}
+
+/// Where the last line about a pin stands in the journal: offset and length in bytes.
+pub(super) fn pin(txn: &ReadTransaction, key: &Key) -> Result<Option<(u64, u32)>, redb::Error> {
+    Ok(txn.open_table(PINS)?.get(key.as_str())?.map(|place| place.value()))
+}
+
+/// Notes a pin's place, or with `None` that it is forgotten.
+pub(super) fn set_pin(txn: &WriteTransaction, key: &Key, place: Option<(u64, u32)>) -> Result<(), redb::Error> {
+    let mut pins = txn.open_table(PINS)?;
+    match place {
+        Some(place) => pins.insert(key.as_str(), place)?,
+        None => pins.remove(key.as_str())?,
+    };
+    Ok(())
+}
+
+/// The places of all pins whose key begins with `prefix`, in order of keys.
+pub(super) fn pins(txn: &ReadTransaction, prefix: &str) -> Result<Vec<(u64, u32)>, redb::Error> {
+    let mut places = Vec::new();
+    for item in txn.open_table(PINS)?.range(prefix..)? {
+        let (key, place) = item?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        places.push(place.value());
+    }
+    Ok(places)
+}
+
+/// Forgets all pins: the journal is read again from its beginning.
+pub(super) fn clear_pins(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    Ok(txn.open_table(PINS)?.retain(|_, _| false)?)
+}
+
+/// The renewed description of a document, JSON.
+pub(super) fn renewal(txn: &ReadTransaction, id: &Digest) -> Result<Option<Vec<u8>>, redb::Error> {
+    Ok(txn.open_table(RENEWALS)?.get(&id.0)?.map(|meta| meta.value().to_vec()))
+}
+
+/// Notes a document's renewed description, or with `None` that there is none.
+pub(super) fn set_renewal(txn: &WriteTransaction, id: &Digest, meta: Option<&[u8]>) -> Result<(), redb::Error> {
+    let mut renewals = txn.open_table(RENEWALS)?;
+    match meta {
+        Some(meta) => renewals.insert(&id.0, meta)?,
+        None => renewals.remove(&id.0)?,
+    };
+    Ok(())
+}
+
+/// A number that is kept across restarts; 0 when it was never set.
+pub(super) fn state(txn: &ReadTransaction, name: &str) -> Result<u64, redb::Error> {
+    Ok(txn.open_table(STATE)?.get(name)?.map_or(0, |number| number.value()))
+}
+
+/// Sets a number that is kept across restarts.
+pub(super) fn set_state(txn: &WriteTransaction, name: &str, number: u64) -> Result<(), redb::Error> {
+    txn.open_table(STATE)?.insert(name, number)?;
+    Ok(())
+}

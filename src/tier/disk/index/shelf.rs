@@ -1,0 +1,175 @@
+//! Rows in order of last use: the same for blobs and for documents.
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Digest, Key};
+
+type Id = &'static [u8; 32];
+
+/// What the index knows of one stored file. Fields that come later get defaults, so that old rows stay readable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::tier::disk) struct Row {
+    /// Length of the blob or document file, bytes.
+    pub(in crate::tier::disk) len: u64,
+    /// What it counts against the budget, sidecar included, bytes.
+    pub(in crate::tier::disk) cost: u64,
+    /// When it was last used, by [`super::super::recent::Recent`]'s clock.
+    pub(in crate::tier::disk) used: u64,
+    /// The keys that lead to it.
+    pub(in crate::tier::disk) keys: Vec<Key>,
+}
+
+/// One kind of rows.
+pub(in crate::tier::disk) struct Shelf {
+    rows: TableDefinition<'static, Id, &'static [u8]>,
+    order: TableDefinition<'static, (u64, Id), u64>,
+    /// Names of the sum of all costs and of the number of rows; they change in the same write as the rows.
+    bytes: &'static str,
+    count: &'static str,
+}
+
+/// Blobs, by their digest.
+pub(in crate::tier::disk) const BLOBS: Shelf = Shelf {
+    rows: TableDefinition::new("blobs"),
+    order: TableDefinition::new("blobs_by_use"),
+    bytes: "blob_bytes",
+    count: "blob_count",
+};
+
+/// Documents, by the digest of their key.
+pub(in crate::tier::disk) const DOCUMENTS: Shelf = Shelf {
+    rows: TableDefinition::new("documents"),
+    order: TableDefinition::new("documents_by_use"),
+    bytes: "document_bytes",
+    count: "document_count",
+};
+
+impl Shelf {
+    pub(super) fn create(&self, txn: &WriteTransaction) -> Result<(), redb::Error> {
+        txn.open_table(self.rows)?;
+        txn.open_table(self.order)?;
+        Ok(())
+    }
+
+    pub(in crate::tier::disk) fn get(&self, txn: &ReadTransaction, id: &Digest) -> Result<Option<Row>, redb::Error> {
+        Ok(txn.open_table(self.rows)?.get(&id.0)?.and_then(|row| parse(row.value())))
+    }
+
+    /// The row inside a write.
+    pub(in crate::tier::disk) fn peek(&self, txn: &WriteTransaction, id: &Digest) -> Result<Option<Row>, redb::Error> {
+        Ok(txn.open_table(self.rows)?.get(&id.0)?.and_then(|row| parse(row.value())))
+    }
+
+    /// Puts a row and returns the one it replaces.
+    pub(in crate::tier::disk) fn put(
+        &self,
+        txn: &WriteTransaction,
+        id: &Digest,
+        row: &Row,
+    ) -> Result<Option<Row>, redb::Error> {
+        let old = self.remove(txn, id)?;
+        let bytes = serde_json::to_vec(row).map_err(std::io::Error::from)?;
+        txn.open_table(self.rows)?.insert(&id.0, bytes.as_slice())?;
+        txn.open_table(self.order)?.insert((row.used, &id.0), row.cost)?;
+        self.count(txn, |bytes, count| (bytes + row.cost, count + 1))?;
+        Ok(old)
+    }
+
+    pub(in crate::tier::disk) fn remove(
+        &self,
+        txn: &WriteTransaction,
+        id: &Digest,
+    ) -> Result<Option<Row>, redb::Error> {
+        let old = txn.open_table(self.rows)?.remove(&id.0)?.and_then(|row| parse(row.value()));
+        if let Some(row) = &old {
+            txn.open_table(self.order)?.remove((row.used, &id.0))?;
+            self.count(txn, |bytes, count| (bytes.saturating_sub(row.cost), count.saturating_sub(1)))?;
+        }
+        Ok(old)
+    }
+
+    /// The sum of all costs in bytes, and the number of rows.
+    pub(in crate::tier::disk) fn totals(&self, txn: &ReadTransaction) -> Result<(u64, u64), redb::Error> {
+        Ok((super::state(txn, self.bytes)?, super::state(txn, self.count)?))
+    }
+
+    fn count(&self, txn: &WriteTransaction, change: impl FnOnce(u64, u64) -> (u64, u64)) -> Result<(), redb::Error> {
+        let mut state = txn.open_table(super::STATE)?;
+        let get = |name: &str| Ok::<_, redb::Error>(state.get(name)?.map_or(0, |number| number.value()));
+        let (bytes, count) = change(get(self.bytes)?, get(self.count)?);
+        state.insert(self.bytes, bytes)?;
+        state.insert(self.count, count)?;
+        Ok(())
+    }
+
+    /// Notes a later use; nothing happens when the row is gone.
+    pub(in crate::tier::disk) fn touch(
+        &self,
+        txn: &WriteTransaction,
+        id: &Digest,
+        used: u64,
+    ) -> Result<(), redb::Error> {
+        if let Some(row) = self.peek(txn, id)?.filter(|row| row.used < used) {
+            self.put(txn, id, &Row { used, ..row })?;
+        }
+        Ok(())
+    }
+
+    /// Picks rows, least recently used first: `pick` gets id and cost and answers false to stop.
+    pub(in crate::tier::disk) fn by_use(
+        &self,
+        txn: &ReadTransaction,
+        mut pick: impl FnMut(Digest, u64) -> bool,
+    ) -> Result<(), redb::Error> {
+        for item in txn.open_table(self.order)?.iter()? {
+            let (key, cost) = item?;
+            if !pick(Digest(*key.value().1), cost.value()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The latest use of all.
+    pub(in crate::tier::disk) fn last_use(&self, txn: &ReadTransaction) -> Result<u64, redb::Error> {
+        Ok(txn.open_table(self.order)?.last()?.map_or(0, |(key, _)| key.value().0))
+    }
+
+    /// Every row whose id lies in the range, in order; one that cannot be read is `None`.
+    pub(in crate::tier::disk) fn range(
+        &self,
+        txn: &ReadTransaction,
+        from: Digest,
+        to: Digest,
+    ) -> Result<Vec<(Digest, Option<Row>)>, redb::Error> {
+        let table = txn.open_table(self.rows)?;
+        let rows = table.range::<&[u8; 32]>(&from.0..=&to.0)?.map(|item| {
+            let (id, row) = item?;
+            Ok((Digest(*id.value()), parse(row.value())))
+        });
+        rows.collect()
+    }
+
+    /// The first row after `id`, in order of ids.
+    pub(in crate::tier::disk) fn after(
+        &self,
+        txn: &ReadTransaction,
+        id: Digest,
+    ) -> Result<Option<(Digest, Row)>, redb::Error> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let table = txn.open_table(self.rows)?;
+        for item in table.range::<&[u8; 32]>((Excluded(&id.0), Unbounded))? {
+            let (id, row) = item?;
+            if let Some(row) = parse(row.value()) {
+                return Ok(Some((Digest(*id.value()), row)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A row that does not parse is as good as absent: the next full look at the folders mends it.
+fn parse(bytes: &[u8]) -> Option<Row> {
+    serde_json::from_slice(bytes).ok()
+}
