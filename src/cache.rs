@@ -143,6 +143,7 @@ impl Cache {
     /// Looks into the tiers, fastest first, and copies what is small into memory. Trouble in a tier counts as absent.
     async fn lookup(&self, key: &Key) -> Option<Object> {
         if let Some(object) = self.memory.find(key) {
+            self.disk.touch(&object.meta.digest);
             return Some(object);
         }
         match self.disk.get(key).await {

@@ -66,6 +66,10 @@ impl Cache {
             return Err(Failure::new(error, status.detail("cool-down")));
         }
         let (mut state, collapsed) = self.fill(ask);
+        if let FillState::Complete(object) = &*state.borrow() {
+            // Complete and on its way into the tiers: whoever comes now waits for nothing.
+            return Ok(self.stored(object.clone(), CacheStatus::hit(None).detail(object.tier)));
+        }
         let status = if collapsed { status.collapsed() } else { status };
         let known = match state.wait_for(|state| !matches!(state, FillState::Requested)).await {
             Ok(known) => known.clone(),

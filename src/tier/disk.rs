@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::store::{Store, lock};
 use crate::{
-    entry::{Key, Meta, Pin},
+    entry::{Digest, Key, Meta, Pin},
     origin::BoxFuture,
     tier::{Content, Object, Tier, Usage},
     value::{ByteSize, Period},
@@ -220,6 +220,11 @@ impl Disk {
     /// Why the disk does not take what is written to it, if it does not; gone with the next write that works.
     pub fn degraded(&self) -> Option<String> {
         self.store.health.trouble()
+    }
+
+    /// Notes that a blob was used, by a faster tier that answered in its place: what is hot above must not be evicted below.
+    pub fn touch(&self, digest: &Digest) {
+        self.store.recent.use_blob(*digest);
     }
 
     /// Starts the flush and the scrub; they end when `token` is cancelled.

@@ -50,6 +50,11 @@ impl Memory {
         let cache = Cache::builder().max_capacity(limit).weigher(weigh).build();
         Self { cache, limit, archive_max: config.archive_max.0 }
     }
+
+    /// [`Tier::get`] for the hit path: memory needs no future.
+    pub fn find(&self, key: &Key) -> Option<Object> {
+        self.cache.get(key)
+    }
 }
 
 impl Tier for Memory {
