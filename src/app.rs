@@ -48,7 +48,7 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, peer).await
+        self.0.handle(request, peer.addr, peer.local).await
     }
 }
 

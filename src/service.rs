@@ -17,7 +17,6 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    server::Peer,
     value::BaseUrl,
 };
 
@@ -69,13 +68,13 @@ impl Service {
         Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
     }
 
-    /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
+    /// Answers one request of `client`, which reached the mirror at `local`. The body of the request, if any, is not looked at.
+    pub async fn handle<B>(&self, request: Request<B>, client: SocketAddr, local: SocketAddr) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        let mut response = self.answer(&parts, local, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, peer.addr, exchange)
+        log::observe(response, &parts, client, exchange)
     }
 
     async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
