@@ -190,7 +190,8 @@ impl Store {
         self.reserve(&mut charge, bytes).map(|()| charge)
     }
 
-    /// Keeps the index's room at twice its length, as far as there is space.
+    /// Keeps the index's room at twice its length, as far as there is space. Called after writes, but never while
+    /// evicting.
     pub(super) fn settle(&self) {
         let want = 2 * blocks(self.index.len());
         let mut room = lock(&self.room);
@@ -205,6 +206,12 @@ impl Store {
             return;
         }
         room.shrink(want);
+    }
+
+    /// What is reserved for the index, bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> u64 {
+        lock(&self.room).bytes()
     }
 
     /// What is stored under a key, from the index and the sidecar.
