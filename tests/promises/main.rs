@@ -5,4 +5,5 @@ mod forge;
 #[path = "../support/mirror.rs"]
 mod mirror;
 
+mod forwards_nothing;
 mod serves;

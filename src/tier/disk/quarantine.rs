@@ -57,6 +57,7 @@ impl Quarantine {
         match fs::rename(path, &to) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Unlinked by somebody else: its bytes are gone with its last reader.
                 linger(reader.map(Arc::clone), charge);
                 return Ok(());
             }

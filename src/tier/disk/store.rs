@@ -302,8 +302,8 @@ impl Store {
         let renewals = waiting.renewals.iter().map(|(id, meta)| Ok((*id, serde_json::to_vec(&**meta)?)));
         let renewals = renewals.collect::<io::Result<Vec<_>>>()?;
         let written = self.index.write(|txn| {
-            waiting.blobs.iter().try_for_each(|(id, used)| BLOBS.touch(txn, id, *used))?;
-            waiting.documents.iter().try_for_each(|(id, used)| DOCUMENTS.touch(txn, id, *used))?;
+            BLOBS.touch(txn, &waiting.blobs)?;
+            DOCUMENTS.touch(txn, &waiting.documents)?;
             for (id, meta) in &renewals {
                 // A renewal of a document that was removed meanwhile would stay for ever.
                 if DOCUMENTS.peek(txn, id)?.is_some() {

@@ -128,7 +128,7 @@ async fn the_scrub_finds_damage_that_nobody_asks_for() {
 }
 
 #[tokio::test]
-async fn concurrent_first_uses_hash_a_blob_once_and_share_its_file() {
+async fn concurrent_first_uses_share_one_open_file() {
     let rig = rig(64);
     store(&rig.disk, "a", &body(1, 50_000)).await;
     let rig = rig.restart().await;

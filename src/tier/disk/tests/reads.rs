@@ -84,7 +84,7 @@ async fn memory_documents_are_kept_and_forgotten_by_key() {
     assert_eq!(documents.get(&key("a")), None);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn uses_reach_the_index_without_a_clean_end() {
     let rig = rig(64);
     for seed in [1, 2] {
