@@ -4,5 +4,16 @@
 mod forge;
 #[path = "../support/mirror.rs"]
 mod mirror;
+#[path = "../support/process.rs"]
+mod process;
 
+mod budget;
+mod cli;
+mod damage;
+mod drain;
+mod kill;
+mod limits;
+mod log;
+mod mounted;
+mod restart;
 mod serves;
