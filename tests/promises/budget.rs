@@ -7,7 +7,7 @@ use srm_mirror::{config::Config, value::ByteSize};
 use crate::{
     forge::{Forge, Host},
     mirror::{Mirror, setup},
-    process::{blob, space},
+    process::{blob, eventually, space},
 };
 
 const LIMIT: u64 = 12 << 20;
@@ -64,6 +64,8 @@ async fn what_is_hot_in_memory_is_not_evicted_from_disk() {
     let forge = forge(30, 900_000).await;
     let mirror = setup(&forge).with(small).start().await;
     fetch(&mirror, &forge, 0).await;
+    let hot = || async { mirror.head("/load/p0/zipball/v1.0.0").await.cache_status().contains("memory") };
+    eventually("it is in memory", hot).await;
     fetch(&mirror, &forge, 1).await;
     for n in 2..30 {
         fetch(&mirror, &forge, n).await;

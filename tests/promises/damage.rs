@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use crate::{
     forge::{Forge, Host},
     mirror::{Mirror, setup},
-    process::{blob, files, spooled},
+    process::{blob, eventually, files, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
@@ -28,6 +28,15 @@ fn archives(forge: &Forge) -> usize {
 async fn sound(mirror: &Mirror, forge: &Forge) {
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, forge.sha256("devsapp/fc3", "v1.0.0")), "{:?}", got.headers);
+}
+
+/// As [`sound`], and waits until the zip is stored: its client does not wait for that.
+async fn stored(mirror: &Mirror, forge: &Forge) -> PathBuf {
+    sound(mirror, forge).await;
+    let path = blob(mirror.dir(), &forge.sha256("devsapp/fc3", "v1.0.0"));
+    let hit = || async { mirror.head(ZIP).await.cache_status().contains("detail=disk") };
+    eventually("the zip is stored", hit).await;
+    path
 }
 
 /// Stores a zip, damages its files while nobody holds the directory, and expects that nobody is served the damage.
@@ -121,8 +130,7 @@ async fn a_file_cut_while_it_is_sent_breaks_the_connection_and_heals_with_the_ne
     // Larger than what the kernel takes ahead of a client that reads nothing.
     let forge = forge(24 << 20).await;
     let mirror = Mirror::over(&forge).await;
-    sound(&mirror, &forge).await;
-    let path = blob(mirror.dir(), &forge.sha256("devsapp/fc3", "v1.0.0"));
+    let path = stored(&mirror, &forge).await;
     let response = mirror.open(ZIP).await;
     assert_eq!(response.status(), 200);
     let file = fs::File::options().write(true).open(&path).expect("a blob");
@@ -144,8 +152,7 @@ async fn a_file_cut_while_it_is_sent_breaks_the_connection_and_heals_with_the_ne
 async fn a_file_removed_while_the_mirror_runs_is_fetched_again() {
     let forge = forge(2 << 20).await;
     let mirror = Mirror::over(&forge).await;
-    sound(&mirror, &forge).await;
-    fs::remove_file(blob(mirror.dir(), &forge.sha256("devsapp/fc3", "v1.0.0"))).expect("removed");
+    fs::remove_file(stored(&mirror, &forge).await).expect("removed");
     sound(&mirror, &forge).await;
     assert_eq!(archives(&forge), 2);
 }
