@@ -6,6 +6,8 @@ mod forge;
 mod mirror;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/seed.rs"]
+mod seed;
 
 mod budget;
 mod cli;
@@ -16,4 +18,5 @@ mod limits;
 mod log;
 mod mounted;
 mod restart;
+mod scale;
 mod serves;

@@ -19,7 +19,13 @@ use crate::{
 
 /// Starts a mirror whose cache directory is a file system of so many MiB. What it holds ends with the process.
 async fn start(launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
-    let script = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 cache \"$0\" && exec \"$@\"");
+    start_after(":", launch, dir, mebibytes).await
+}
+
+/// As [`start`], after some words of a shell in the new and empty directory.
+async fn start_after(first: &str, launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 cache \"$0\"");
+    let script = format!("{mount} && cd \"$0\" && {{ {first}; cd /; }} && exec \"$@\"");
     let dir = dir.to_str().expect("text");
     let launch = launch.by_way_of(&["unshare", "-rm", "sh", "-c", &script, dir]);
     match launch.try_start().await {
@@ -136,4 +142,41 @@ async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_store
     }
     let stored = || async { fetch(&mirror, &forge, 11).await.starts_with("srm-mirror; hit") };
     eventually("the newest is stored", stored).await;
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_serves_what_is_stored_and_passes_the_rest_on() {
+    let (forge, dir) = (forge(2, 1 << 20).await, tempfile::tempdir().expect("a directory"));
+    let kept = tempfile::tempdir().expect("a directory");
+    let mirror = Launch::serve(&forge, kept.path()).start().await;
+    fetch(&mirror, &forge, 0).await;
+    assert_eq!(mirror.stop().await.code, Some(0));
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let fill = format!("cp -a {}/. . && ! dd if=/dev/zero of=ballast bs=4k 2>/dev/null", kept.path().display());
+    let (mirror, seen) = start_after(&fill, launch, dir.path(), 12).await;
+    assert_eq!(free(&seen), 0, "the disk is not full");
+    assert!(fetch(&mirror, &forge, 0).await.starts_with("srm-mirror; hit"));
+    fetch(&mirror, &forge, 1).await;
+    assert_eq!(state(&mirror).await, (200, "degraded".to_owned()), "{}", mirror.err());
+    std::fs::remove_file(seen.join("ballast")).expect("removed");
+    let stored = || async { fetch(&mirror, &forge, 1).await.starts_with("srm-mirror; hit") };
+    eventually("there is room again and it is used", stored).await;
+    assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
+    assert_eq!(mirror.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn files_that_may_not_grow_cost_no_client_a_byte() {
+    let (forge, dir) = (forge(2, 12 << 20).await, tempfile::tempdir().expect("a directory"));
+    forge.repo("load/small").release("v1.0.0", |r| r.file("index.js", b"1"));
+    // The shell's unit is half a KiB or a whole one; either is less than the zip and more than the index.
+    let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";
+    let launch = Launch::serve(&forge, dir.path()).by_way_of(&["sh", "-c", script, "sh"]);
+    let mirror = launch.start().await;
+    fetch(&mirror, &forge, 0).await;
+    fetch(&mirror, &forge, 1).await;
+    assert_eq!(state(&mirror).await, (200, "degraded".to_owned()), "{}", mirror.err());
+    assert_eq!(mirror.get("/load/small/zipball/v1.0.0").await.status, 200);
+    eventually("a write that works is noticed", || async { state(&mirror).await.1 == "ready" }).await;
+    eventually("the spool is empty", || async { crate::process::spooled(dir.path()) == 0 }).await;
 }
