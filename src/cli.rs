@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     config::{ConfigError, Environment, Flag, Loaded},
     server::BindError,
+    tier::disk::OpenError,
 };
 
 mod config;
@@ -132,11 +133,14 @@ fn sentence(why: &anyhow::Error) -> String {
 
 fn exit_code(why: &anyhow::Error) -> u8 {
     let is = |found: fn(&(dyn std::error::Error + 'static)) -> bool| why.chain().any(found);
-    if is(|why| why.is::<ConfigError>()) {
+    let limit = |why: &(dyn std::error::Error + 'static)| {
+        matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
+    };
+    if is(|why| why.is::<ConfigError>()) || why.chain().any(limit) {
         USAGE
     } else if is(|why| why.is::<BindError>()) {
         UNAVAILABLE
-    } else if is(|why| why.is::<io::Error>()) {
+    } else if is(|why| why.is::<io::Error>() || why.is::<OpenError>()) {
         IO
     } else {
         INTERNAL
