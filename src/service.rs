@@ -138,7 +138,11 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
-    let zip = matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Archive { .. } | Ask::Flat { .. }));
+    let zip = match exchange.route.as_ref().map(|route| &route.ask) {
+        Some(ask) => matches!(ask, Ask::Archive { .. } | Ask::Flat { .. }),
+        // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
+        None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
+    };
     if zip && parts.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -10,7 +10,7 @@ use crate::value::BaseUrl;
 /// The scheme and authority of every address in an answer, without a slash at the end.
 ///
 /// # Errors
-/// 400 when the request's `Host` is not a host.
+/// 400 when the request's `Host` is not one host.
 pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, local: SocketAddr) -> Result<String, Problem> {
     if let Some(url) = public {
         return Ok(url.as_str().to_owned());
@@ -18,10 +18,15 @@ pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, local: SocketAddr) -> 
     // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
     let authority = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => match parts.headers.get(header::HOST) {
-            Some(host) => Some(host.to_str().map_err(|_| wrong())?),
-            None => None,
-        },
+        None => {
+            let mut hosts = parts.headers.get_all(header::HOST).iter();
+            match (hosts.next(), hosts.next()) {
+                (None, _) => None,
+                (Some(host), None) => Some(host.to_str().map_err(|_| wrong())?),
+                // RFC 9112 §3.2: a server answers 400 to more than one.
+                (Some(_), Some(_)) => return Err(wrong()),
+            }
+        }
     };
     match authority {
         None | Some("") => Ok(format!("http://{local}")),
