@@ -3,7 +3,6 @@
 //! [`Service::handle`] is the whole of it, read from top to bottom.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -73,12 +72,12 @@ impl Service {
     pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        let mut response = self.answer(&parts, peer, &mut exchange).await;
         finish(&mut response, &exchange);
         log::observe(response, &parts, peer.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, peer: Peer, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = match dialect::parse(&self.names, &parts.method, path, query) {
             Ok(route) => route,
@@ -92,7 +91,7 @@ impl Service {
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, local, exchange).await
+            self.ask(&route, parts, peer, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -105,7 +104,7 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        local: SocketAddr,
+        peer: Peer,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -115,7 +114,7 @@ impl Service {
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
             return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
         }
-        let base = base::of(self.public_url.as_ref(), parts, local)?;
+        let base = base::of(self.public_url.as_ref(), parts, peer)?;
         let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
