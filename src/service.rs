@@ -35,6 +35,17 @@ use ops::Health;
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
 
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its other end.
+    pub addr: SocketAddr,
+    /// The mirror's end.
+    pub local: SocketAddr,
+    /// True when it is encrypted.
+    pub tls: bool,
+}
+
 /// Answers requests.
 pub struct Service {
     mirror: Arc<Mirror>,
@@ -68,16 +79,16 @@ impl Service {
         Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
     }
 
-    /// Answers one request of `client`, which reached the mirror at `local`. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, client: SocketAddr, local: SocketAddr) -> Response<Body> {
+    /// Answers one request. The body of the request, if any, is not looked at.
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, local, &mut exchange).await;
+        let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, client, exchange)
+        log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = match dialect::parse(&self.names, &parts.method, path, query) {
             Ok(route) => route,
@@ -91,7 +102,7 @@ impl Service {
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, local, exchange).await
+            self.ask(&route, parts, client, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -104,7 +115,7 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        local: SocketAddr,
+        client: Client,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -114,7 +125,7 @@ impl Service {
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
             return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
         }
-        let base = base::of(self.public_url.as_ref(), parts, local)?;
+        let base = base::of(self.public_url.as_ref(), parts, client)?;
         let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))

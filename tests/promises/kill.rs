@@ -137,7 +137,10 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
             served += whole.len();
             let journal = pinned(dir.path());
             for n in whole {
-                assert!(journal.contains(&format!("load/p{n}/")), "round {round}: p{n} was handed out and is not pinned");
+                assert!(
+                    journal.contains(&format!("load/p{n}/")),
+                    "round {round}: p{n} was handed out and is not pinned"
+                );
             }
             journal
         };
@@ -154,7 +157,11 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         let (lies, index) = (space(&path), std::fs::metadata(path.join("index.redb")).expect("an index").len());
         assert!(usage.bytes <= LIMIT && lies <= LIMIT, "round {round}: {usage:?}, on disk {lies}");
         // The index may double while it is written, and is counted so.
-        assert_eq!(usage.bytes, lies + index.div_ceil(4096) * 4096, "round {round}: {usage:?}, on disk {lies}, index {index}");
+        assert_eq!(
+            usage.bytes,
+            lies + index.div_ceil(4096) * 4096,
+            "round {round}: {usage:?}, on disk {lies}, index {index}"
+        );
         assert!(pinned(&path).starts_with(&journal[..journal.rfind('\n').map_or(0, |at| at + 1)]), "pins were lost");
     }
     assert!(served > 20, "the load did nothing: {served}");

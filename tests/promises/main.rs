@@ -1,5 +1,7 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
 
+#![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
+
 #[path = "../support/eventually.rs"]
 mod eventually;
 #[path = "../support/forge.rs"]
