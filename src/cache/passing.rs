@@ -212,3 +212,6 @@ impl Passing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

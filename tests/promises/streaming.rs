@@ -26,7 +26,8 @@ async fn fifty_one(lengths: Lengths) {
     let half = forge.gate(zips(), whole / 2);
     let mirror = Mirror::over(&forge).await;
     let before = anonymous();
-    let mut clients: Vec<Drink> = join_all((0..51).map(|_| mirror.open(ZIP))).await.into_iter().map(Drink::of).collect();
+    let mut clients: Vec<Drink> =
+        join_all((0..51).map(|_| mirror.open(ZIP))).await.into_iter().map(Drink::of).collect();
     join_all(clients.iter_mut().map(|client| client.until(whole / 2 - MIB))).await;
     half.reached().await;
     let seen = forge.wait_for_request(|seen| seen.host == Host::Archive).await;

@@ -35,10 +35,13 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
     let mirror = Mirror::over(&forge).await;
     let miss = mirror.get(ZIP).await;
     let disposition = r#"attachment; filename="fc3-v1.0.0.zip""#;
-    let always =
-        [("content-type", "application/zip"), ("content-disposition", disposition), ("cache-control", TAGGED)];
+    let always = [("content-type", "application/zip"), ("content-disposition", disposition), ("cache-control", TAGGED)];
     same(&miss, &always);
-    assert!(miss.cache_status().starts_with("srm-mirror; fwd=uri-miss; fwd-status=200; stored"), "{}", miss.cache_status());
+    assert!(
+        miss.cache_status().starts_with("srm-mirror; fwd=uri-miss; fwd-status=200; stored"),
+        "{}",
+        miss.cache_status()
+    );
     assert!(!miss.header("date").is_empty());
 
     settled(&mirror, 1).await;
@@ -47,12 +50,15 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
     same(&hit, &always);
     let (bytes, digest) = (forge.zip_bytes(PACKAGE, TAG), forge.sha256(PACKAGE, TAG));
     let repr = srm_mirror::http::field::repr_digest(&srm_mirror::entry::Digest::of(&bytes).0);
-    same(&hit, &[
-        ("content-length", &bytes.len().to_string()),
-        ("etag", &format!("\"{digest}\"")),
-        ("accept-ranges", "bytes"),
-        ("repr-digest", repr.to_str().expect("text")),
-    ]);
+    same(
+        &hit,
+        &[
+            ("content-length", &bytes.len().to_string()),
+            ("etag", &format!("\"{digest}\"")),
+            ("accept-ranges", "bytes"),
+            ("repr-digest", repr.to_str().expect("text")),
+        ],
+    );
     assert!((90..100).contains(&hit.header("age").parse::<u64>().expect("seconds")), "{}", hit.header("age"));
     assert!(hit.cache_status().starts_with("srm-mirror; hit"), "{}", hit.cache_status());
     for absent in ["content-encoding", "transfer-encoding", "last-modified", "vary", "set-cookie", "location"] {
@@ -68,11 +74,14 @@ async fn a_branch_may_be_kept_for_a_minute_and_a_commit_for_ever() {
     for path in ["feature/x", "feature%2Fx", "refs/heads/feature/x"] {
         let got = mirror.get(&format!("/devsapp/fc3/zipball/{path}")).await;
         assert_eq!(got.status, 200, "{path}: {:?}", got.body);
-        same(&got, &[
-            ("cache-control", BRANCHED),
-            ("content-type", "application/zip"),
-            ("content-disposition", r#"attachment; filename="fc3-feature-x.zip""#),
-        ]);
+        same(
+            &got,
+            &[
+                ("cache-control", BRANCHED),
+                ("content-type", "application/zip"),
+                ("content-disposition", r#"attachment; filename="fc3-feature-x.zip""#),
+            ],
+        );
         settled(&mirror, 1).await;
     }
     let got = mirror.get(&format!("/devsapp/fc3/zipball/{commit}")).await;
@@ -85,20 +94,17 @@ async fn a_branch_may_be_kept_for_a_minute_and_a_commit_for_ever() {
 async fn a_request_with_no_header_but_host_is_answered() {
     let forge = small().await;
     let mirror = Mirror::over(&forge).await;
-    for connection in ["", "Connection: close\r\n"] {
+    for round in ["cold", "stored"] {
         let mut stream = tokio::net::TcpStream::connect(mirror.address).await.expect("a connection");
-        let request = format!("GET {ZIP} HTTP/1.1\r\nHost: {}\r\n{connection}\r\n", mirror.address);
+        let request = format!("GET {ZIP} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", mirror.address);
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = Vec::new();
-        if connection.is_empty() {
-            let mut buf = [0; 12];
-            stream.read_exact(&mut buf).await.expect("a head");
-            answer.extend_from_slice(&buf);
-        } else {
-            stream.read_to_end(&mut answer).await.expect("an answer");
-            assert!(answer.ends_with(&forge.zip_bytes(PACKAGE, TAG)) || answer.ends_with(b"0\r\n\r\n"));
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        stream.read_to_end(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{round}: {}", String::from_utf8_lossy(&answer));
+        // The first answer is chunked, of a length that nobody knew.
+        let end: &[u8] = if round == "cold" { b"\r\n0\r\n\r\n" } else { &forge.zip_bytes(PACKAGE, TAG) };
+        assert!(answer.ends_with(end), "{round}: {}", String::from_utf8_lossy(&answer));
+        settled(&mirror, 1).await;
     }
 }
 
@@ -106,7 +112,8 @@ async fn a_request_with_no_header_but_host_is_answered() {
 async fn nothing_a_client_sends_is_forwarded_upstream() {
     let forge = small().await;
     let mirror = Mirror::over(&forge).await;
-    let secrets = [("token", "s3cret"), ("sign_code", "s3cret"), ("authorization", "Bearer s3cret"), ("cookie", "s3cret")];
+    let secrets =
+        [("token", "s3cret"), ("sign_code", "s3cret"), ("authorization", "Bearer s3cret"), ("cookie", "s3cret")];
     assert_eq!(mirror.get_with(ZIP, &secrets).await.status, 200);
     for seen in forge.requests() {
         assert!(!format!("{:?}", seen.headers).contains("s3cret"), "{seen:?}");
