@@ -18,7 +18,7 @@ use std::{
 use tracing::info;
 
 use super::{
-    Config, OpenError, SpoolError,
+    Config, LEAST_LIMIT, OpenError, SpoolError,
     blob::BlobFile,
     budget::{Budget, Charge, Kind, blocks},
     front::{self, Front},
@@ -38,8 +38,6 @@ use crate::entry::{Digest, Key, Meta, Pin};
 const FRONT: u64 = 6 << 20;
 /// Locks over digests; two that share one only wait for each other.
 const STRIPES: usize = 64;
-/// The least limit that makes sense: index and journal have to fit with something beside them.
-const LEAST: u64 = 4 << 20;
 /// `format` and `holder`.
 const FIXED: u64 = 2 * 4096;
 
@@ -82,8 +80,8 @@ impl Store {
     /// Takes the directory and makes everything in it usable.
     pub(super) fn open(config: &Config, dir: &Path) -> Result<Arc<Self>, OpenError> {
         let limit = config.limit.0;
-        if limit < LEAST {
-            return Err(OpenError::Limit { limit, least: LEAST });
+        if limit < LEAST_LIMIT.0 {
+            return Err(OpenError::Limit { limit, least: LEAST_LIMIT.0 });
         }
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let layout = Layout::new(dir);
