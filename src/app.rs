@@ -16,8 +16,8 @@ use crate::{
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
-    server::{self, Bound, Handler, Peer},
-    service::{Service, ops::Health},
+    server::{self, Bound, Handler, Peer, tls::Reload},
+    service::{Client, Service, ops::Health},
     tier::disk::Disk,
     upstream,
     value::Secret,
@@ -30,8 +30,12 @@ const STORE: Duration = Duration::from_secs(2);
 
 /// The mirror, bound to its addresses but not serving yet.
 pub struct Running {
-    /// Where it listens; the ports are real ones.
+    /// Where it listens, the plain addresses first; the ports are real ones.
     pub addresses: Vec<SocketAddr>,
+    /// The part of them where TLS is spoken.
+    pub tls_addresses: Vec<SocketAddr>,
+    /// Has the certificates read again, where there are some.
+    pub reload: Option<Reload>,
     /// The clock that freshness is counted by.
     pub clock: Clock,
     bound: Bound,
@@ -51,7 +55,7 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, peer).await
+        self.0.handle(request, Client { addr: peer.addr, local: peer.local, tls: peer.tls }).await
     }
 }
 
@@ -96,6 +100,8 @@ pub async fn start_at(
     let service = Service::build(mirror, names, config.server.public_url.clone(), pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
+        tls_addresses: bound.tls_addresses().to_vec(),
+        reload: bound.reload(),
         clock,
         bound,
         service: Arc::new(service),

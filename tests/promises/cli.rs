@@ -42,11 +42,16 @@ async fn a_wrong_configuration_is_64_and_one_message() {
         ("[disk]\nlimit = \"1MiB\"\n", ["disk.limit", "1MiB", "mirror.toml:2", "4MiB"]),
         ("[server]\nlisten = \"here\"\n", ["server.listen", "here", "mirror.toml:2", "for example"]),
         ("[disk]\nlimt = \"1GiB\"\n", ["disk.limt", "no such key", "mirror.toml:2", "did you mean disk.limit"]),
-        ("[upstreams.github]\ntoken_file = \"gone\"\n", ["upstreams.github.token_file", "gone", "mirror.toml:2", "no such file"]),
+        (
+            "[upstreams.github]\ntoken_file = \"gone\"\n",
+            ["upstreams.github.token_file", "gone", "mirror.toml:2", "no such file"],
+        ),
     ] {
         fs::write(&file, text).expect("written");
         let name = file.to_str().expect("text");
-        for arguments in [&["serve", "--config", name][..], &["config", "check", name], &["config", "show", "--config", name]] {
+        for arguments in
+            [&["serve", "--config", name][..], &["config", "check", name], &["config", "show", "--config", name]]
+        {
             let ended = Launch::bare(arguments).variable("HOME", home).run().await;
             assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""), "{arguments:?}: {ended:?}");
             assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);

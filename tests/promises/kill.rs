@@ -11,8 +11,9 @@ use srm_mirror::{
 };
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Gate, Host, Match},
-    process::{Dice, Launch, Process, eventually, files, space, spooled},
+    process::{Dice, Launch, Process, files, is_stored, space, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
@@ -73,7 +74,7 @@ async fn what_was_stored_before_a_kill_is_served_after_it_without_the_forge() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     let (zip, list) = (mirror.get(ZIP).await, mirror.get("/devsapp/fc3/releases").await);
-    let stored = || async { mirror.get(ZIP).await.cache_status().starts_with("srm-mirror; hit") };
+    let stored = || async { is_stored(&mirror.get(ZIP).await) };
     eventually("the zip is stored", stored).await;
     mirror.kill().await;
     forge.down().await;
@@ -137,7 +138,10 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
             served += whole.len();
             let journal = pinned(dir.path());
             for n in whole {
-                assert!(journal.contains(&format!("load/p{n}/")), "round {round}: p{n} was handed out and is not pinned");
+                assert!(
+                    journal.contains(&format!("load/p{n}/")),
+                    "round {round}: p{n} was handed out and is not pinned"
+                );
             }
             journal
         };
@@ -154,7 +158,11 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         let (lies, index) = (space(&path), std::fs::metadata(path.join("index.redb")).expect("an index").len());
         assert!(usage.bytes <= LIMIT && lies <= LIMIT, "round {round}: {usage:?}, on disk {lies}");
         // The index may double while it is written, and is counted so.
-        assert_eq!(usage.bytes, lies + index.div_ceil(4096) * 4096, "round {round}: {usage:?}, on disk {lies}, index {index}");
+        assert_eq!(
+            usage.bytes,
+            lies + index.div_ceil(4096) * 4096,
+            "round {round}: {usage:?}, on disk {lies}, index {index}"
+        );
         assert!(pinned(&path).starts_with(&journal[..journal.rfind('\n').map_or(0, |at| at + 1)]), "pins were lost");
     }
     assert!(served > 20, "the load did nothing: {served}");

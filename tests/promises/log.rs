@@ -16,7 +16,8 @@ async fn asked(format: Option<&str>) -> Ended {
         None => launch,
     };
     let mirror = launch.start().await;
-    for path in ["/devsapp/fc3/zipball/1.0.0", "/devsapp/fc3/releases", "/devsapp/none/releases", "/nothing", "/readyz"] {
+    for path in ["/devsapp/fc3/zipball/1.0.0", "/devsapp/fc3/releases", "/devsapp/none/releases", "/nothing", "/readyz"]
+    {
         mirror.get(path).await;
     }
     mirror.stop().await
@@ -35,9 +36,13 @@ async fn off_a_terminal_every_line_is_one_object_and_every_request_one_event() {
     let status: Vec<_> = events.iter().map(|event| event["status"].as_u64()).collect();
     assert_eq!(status, [200, 200, 404, 404, 200].map(Some), "{}", ended.err);
     let zip = &events[0];
-    for (field, value) in
-        [("package", "devsapp/fc3"), ("cache", "miss"), ("outcome", "complete"), ("upstream", "github"), ("dialect", "srm")]
-    {
+    for (field, value) in [
+        ("package", "devsapp/fc3"),
+        ("cache", "miss"),
+        ("outcome", "complete"),
+        ("upstream", "github"),
+        ("dialect", "srm"),
+    ] {
         assert_eq!(zip[field], value, "{zip}");
     }
     for field in ["request_id", "duration_ms", "bytes", "client", "method", "version", "upstream_status"] {
