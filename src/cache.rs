@@ -54,6 +54,7 @@ pub struct Cache {
     failures: Failures,
     fills: Flights<FillState>,
     fill_permits: Semaphore,
+    windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
     /// Cancelled when nobody is left to wait for a download.
@@ -93,6 +94,7 @@ impl Cache {
             clock,
             policies,
             fill_permits: Semaphore::new(archives.concurrency),
+            windows: Arc::new(Semaphore::new(passing::WINDOWS)),
             archives,
             fills: Flights::default(),
             revalidations: Flights::default(),

@@ -123,7 +123,11 @@ impl Service {
             let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
             exchange.cache = Some(archive.answer.status.clone());
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
-            return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
+            let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
+            if response.status().is_client_error() {
+                close(&mut response, parts);
+            }
+            return Ok(response);
         }
         let base = base::of(self.public_url.as_ref(), parts, client)?;
         let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
@@ -154,11 +158,18 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
         // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
         None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
     };
-    if zip && parts.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if zip {
+        close(&mut response, parts);
     }
     exchange.cache = problem.cache;
     response
+}
+
+/// Ends the connection after this answer, where the protocol has such a word.
+fn close(response: &mut Response<Body>, parts: &Parts) {
+    if parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The headers that every answer has.

@@ -91,13 +91,18 @@ fn stored(method: &Method, headers: &HeaderMap, object: Object) -> Response<Body
     response
 }
 
-/// A zip whose download still runs: no digest is known, so no condition can hold.
+/// A zip whose download still runs: no digest is known, so no tag matches.
 async fn arriving(
     method: &Method,
     headers: &HeaderMap,
     tail: Tail,
     len: Option<u64>,
 ) -> Result<Response<Body>, FetchError> {
+    match conditional::decide(headers, method, None) {
+        Precondition::NotModified => return Ok(status(StatusCode::NOT_MODIFIED)),
+        Precondition::Failed => return Ok(status(StatusCode::PRECONDITION_FAILED)),
+        Precondition::Proceed => {}
+    }
     let wanted = Wanted::of(headers, method, None);
     if wanted == Wanted::Whole {
         return Ok(growing(method, StatusCode::OK, tail, len));

@@ -1,5 +1,4 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
-
 #![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
 #[path = "../support/eventually.rs"]
@@ -14,6 +13,8 @@ mod mirror;
 mod process;
 #[path = "../support/seed.rs"]
 mod seed;
+#[path = "../support/zips.rs"]
+mod zips;
 
 mod budget;
 mod cli;
@@ -27,14 +28,22 @@ mod github;
 mod golden;
 mod json_answers;
 mod kill;
+mod leaving;
 mod limits;
 mod log;
+mod lying_upstreams;
 mod mounted;
+mod no_room;
+mod pinned;
 mod policy;
 mod private;
+mod ranges;
 mod rate_limits;
 mod renames_and_gone;
 mod resolve;
 mod restart;
+mod resume;
 mod scale;
 mod serves;
+mod streaming;
+mod zip_headers;
