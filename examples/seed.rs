@@ -34,5 +34,8 @@ async fn main() {
     let Arguments { dir, count, size, key, limit } = Arguments::parse();
     let started = Instant::now();
     seed::fill(&dir, &Config { limit, ..Config::default() }, &key, count, size).await;
+    // github/owner/repo/tag/v1 is asked for as /github/owner/repo/zipball/v1.
+    let last = key.replace("{n}", &count.saturating_sub(1).to_string()).replacen("/tag/", "/zipball/", 1);
+    println!("hit /{last}");
     println!("{count} zips of {size} bytes in {} after {:.1?}", dir.display(), started.elapsed());
 }

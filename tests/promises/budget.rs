@@ -5,9 +5,10 @@ use std::path::Path;
 use srm_mirror::{config::Config, value::ByteSize};
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Host},
     mirror::{Mirror, setup},
-    process::{blob, eventually, space},
+    process::{blob, space},
 };
 
 const LIMIT: u64 = 12 << 20;

@@ -8,9 +8,10 @@ use std::{
 use futures_util::StreamExt as _;
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Host},
     mirror::{Mirror, setup},
-    process::{blob, eventually, files, spooled},
+    process::{blob, files, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";

@@ -4,8 +4,9 @@ use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Gate, Host, Match},
-    process::{Launch, Process, eventually, spooled},
+    process::{Launch, Process, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";

@@ -11,8 +11,9 @@ use srm_mirror::{
 };
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Gate, Host, Match},
-    process::{Dice, Launch, Process, eventually, files, space, spooled},
+    process::{Dice, Launch, Process, files, is_stored, space, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
@@ -73,7 +74,7 @@ async fn what_was_stored_before_a_kill_is_served_after_it_without_the_forge() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     let (zip, list) = (mirror.get(ZIP).await, mirror.get("/devsapp/fc3/releases").await);
-    let stored = || async { mirror.get(ZIP).await.cache_status().starts_with("srm-mirror; hit") };
+    let stored = || async { is_stored(&mirror.get(ZIP).await) };
     eventually("the zip is stored", stored).await;
     mirror.kill().await;
     forge.down().await;

@@ -8,9 +8,10 @@ use tokio::{
 };
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Host, Lengths},
     mirror::setup,
-    process::{Launch, Process, eventually, files, spooled},
+    process::{Launch, Process, files, spooled},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";

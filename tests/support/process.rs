@@ -8,7 +8,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -236,13 +235,10 @@ async fn ended(mut child: Child, out: Captured, err: Captured) -> Ended {
     Ended { code: status.code(), out: text(&out.text), err: text(&err.text) }
 }
 
-/// Looks again and again until `check` holds: for what the program does beside its answers and tells nobody.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !check().await {
-        assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// True for the hit of a zip that is stored: one that is only complete can still be lost by a kill.
+pub fn is_stored(got: &Got) -> bool {
+    let status = got.cache_status();
+    status.starts_with("srm-mirror; hit") && !status.contains("spool")
 }
 
 /// Every file under a directory with its length; what vanishes meanwhile is left out.
@@ -292,6 +288,3 @@ impl Dice {
         self.0 % sides
     }
 }
-
-/// Shared text that several tasks add to.
-pub type Notes = Arc<Mutex<Vec<String>>>;

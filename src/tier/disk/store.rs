@@ -144,7 +144,12 @@ impl Store {
         self.budget.found(blobs.0).stand(Kind::Blob);
         self.objects.store(blobs.1, Ordering::SeqCst);
         self.budget.found(documents.0).stand(Kind::Document);
-        self.index.write(|txn| index::set_state(txn, "clean", 0))?;
+        // On a disk that others have filled, what was used least recently makes room for the start.
+        while clean && let Err(error) = self.index.write(|txn| index::set_state(txn, "clean", 0)) {
+            if error.kind() != io::ErrorKind::StorageFull || self.evict(1) == 0 {
+                return Err(error);
+            }
+        }
         self.settle();
         // The limit may have been lowered since.
         self.trim_documents();
