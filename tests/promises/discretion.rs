@@ -50,7 +50,9 @@ async fn no_header_of_a_client_reaches_the_forge() {
         for never in ["client", "192.0.2.77", "1994", "bytes=5-9"] {
             assert!(!all.contains(never), "{never} reached the forge: {all}");
         }
-        for name in ["authorization", "cookie", "range", "if-range", "referer", "forwarded", "x-forwarded-for", "if-none-match"] {
+        for name in
+            ["authorization", "cookie", "range", "if-range", "referer", "forwarded", "x-forwarded-for", "if-none-match"]
+        {
             assert!(!seen.headers.contains_key(name), "{name}");
         }
     }
@@ -101,7 +103,8 @@ async fn no_text_address_or_token_of_the_upstream_is_in_an_error_or_in_the_log()
 
     assert!(!logs::lines("discreet/list").is_empty(), "the log is read");
     for never in ["UPSTREAMWORDS", "203.0.113.9", TOKEN, "hop.invalid", "docs.example"] {
-        let ours: Vec<_> = logs::lines(never).into_iter().filter(|line| line.contains("\"target\":\"srm_mirror")).collect();
+        let ours: Vec<_> =
+            logs::lines(never).into_iter().filter(|line| line.contains("\"target\":\"srm_mirror")).collect();
         assert!(ours.is_empty(), "the log shows {never}: {ours:?}");
     }
 }

@@ -117,7 +117,12 @@ fn failures() -> Vec<(&'static str, Fault, u16, &'static str)> {
         ("not JSON", Fault::status(200, &json, "<<<"), 502, "stale-if-error"),
         ("half JSON", Fault::EndShortAfter(30), 502, "stale-if-error"),
         ("a page", Fault::Html200, 502, "stale-if-error"),
-        ("primary limit", Fault::status(403, &limit, r#"{"message":"API rate limit exceeded"}"#), 503, "upstream-throttled"),
+        (
+            "primary limit",
+            Fault::status(403, &limit, r#"{"message":"API rate limit exceeded"}"#),
+            503,
+            "upstream-throttled",
+        ),
         ("secondary limit", Fault::SecondaryRateLimit { retry_after: None }, 503, "upstream-throttled"),
         ("429", Fault::status(429, &retry, "{}"), 503, "upstream-throttled"),
     ]
@@ -305,9 +310,7 @@ async fn a_client_that_leaves_does_not_end_the_revalidation() {
     leaving.abort();
     let _ = leaving.await;
     gate.open();
-    eventually("the list is stored", async || {
-        mirror.get(LIST).await.cache_status().starts_with("srm-mirror; hit")
-    })
-    .await;
+    eventually("the list is stored", async || mirror.get(LIST).await.cache_status().starts_with("srm-mirror; hit"))
+        .await;
     assert_eq!(lists(&forge), 1);
 }

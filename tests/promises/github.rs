@@ -29,9 +29,14 @@ async fn all_pages_are_one_list_in_the_upstream_s_order() {
     for root in ["/devsapp/many", "/repos/devsapp/many", "/api/v3/repos/devsapp/many"] {
         let page = mirror.get(&format!("{root}/releases?per_page=100&page=2")).await;
         assert_eq!(tags(&page), wanted[100..200], "{root}");
-        let link = |rel: &str, n: u32| format!("<{}>; rel=\"{rel}\"", mirror.url(&format!("{root}/releases?per_page=100&page={n}")));
-        assert_eq!(page.header("link"), [link("prev", 1), link("next", 3), link("last", 3), link("first", 1)].join(", "));
-        assert_eq!(mirror.get(&format!("{root}/releases?page=9")).await.json(), serde_json::json!([]));
+        let link = |rel: &str, n: u32| {
+            format!("<{}>; rel=\"{rel}\"", mirror.url(&format!("{root}/releases?per_page=100&page={n}")))
+        };
+        assert_eq!(
+            page.header("link"),
+            [link("prev", 1), link("next", 3), link("last", 3), link("first", 1)].join(", ")
+        );
+        assert_eq!(mirror.get(&format!("{root}/releases?page=10")).await.json(), serde_json::json!([]));
         assert_eq!(tags(&mirror.get(&format!("{root}/releases?page=1")).await).len(), 30);
     }
     assert_eq!(forge.requests().len(), 3);
@@ -108,7 +113,9 @@ async fn aliases_plain_names_and_upstream_prefixes_lead_to_their_packages() {
     let mirror = setup(&forge)
         .with(|config| {
             config.names.default_owner = Some("devsapp".into());
-            for (key, value) in [("short", "devsapp/fc3"), ("devsapp/core", "Serverless-Devs/core"), ("cn", "gitee:devsapp/start")] {
+            for (key, value) in
+                [("short", "devsapp/fc3"), ("devsapp/core", "Serverless-Devs/core"), ("cn", "gitee:devsapp/start")]
+            {
                 config.names.aliases.insert(key.into(), value.into());
             }
         })
@@ -142,9 +149,20 @@ async fn one_release_is_found_with_and_without_its_v() {
     let forge = Forge::start().await;
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r).release("2.0.0", |r| r).release("a/b", |r| r);
     let mirror = setup(&forge).start().await;
-    for (asked, tag) in [("v1.0.0", "v1.0.0"), ("1.0.0", "v1.0.0"), ("2.0.0", "2.0.0"), ("v2.0.0", "2.0.0"), ("a/b", "a/b"), ("a%2Fb", "a/b")] {
+    for (asked, tag) in [
+        ("v1.0.0", "v1.0.0"),
+        ("1.0.0", "v1.0.0"),
+        ("2.0.0", "2.0.0"),
+        ("v2.0.0", "2.0.0"),
+        ("a/b", "a/b"),
+        ("a%2Fb", "a/b"),
+    ] {
         for root in ["/devsapp/fc3", "/repos/devsapp/fc3"] {
-            assert_eq!(mirror.get(&format!("{root}/releases/tags/{asked}")).await.json()["tag_name"], tag, "{root} {asked}");
+            assert_eq!(
+                mirror.get(&format!("{root}/releases/tags/{asked}")).await.json()["tag_name"],
+                tag,
+                "{root} {asked}"
+            );
         }
     }
     assert_eq!(mirror.get("/devsapp/fc3/releases/tags/V1.0.0").await.status, 404, "tags have a case");
@@ -158,12 +176,17 @@ async fn the_metadata_record_takes_its_type_from_the_zip_and_the_list_fetches_no
     forge
         .repo("devsapp/fc3")
         .release("v1.0.0", |r| {
-            r.publish_yaml("Type: Component\nName: fc3-component\nVersion: 1.0.0\n").published_at("2021-01-04T07:41:23Z").body("Notes")
+            r.publish_yaml("Type: Component\nName: fc3-component\nVersion: 1.0.0\n")
+                .published_at("2021-01-04T07:41:23Z")
+                .body("Notes")
         })
         .release("v1.1.0", |r| r.publish_yaml("Type: Project\nName: other\n"));
     let mirror = setup(&forge).start().await;
     let list = mirror.get("/devsapp/fc3/metadata").await.json();
-    assert_eq!((&list[1]["Type"], &list[1]["Name"], &list[1]["Version"]), (&Value::Null, &"fc3".into(), &"1.0.0".into()));
+    assert_eq!(
+        (&list[1]["Type"], &list[1]["Name"], &list[1]["Version"]),
+        (&Value::Null, &"fc3".into(), &"1.0.0".into())
+    );
     assert_eq!(forge.requests().len(), 1, "a list fetches no zips");
     let wanted = serde_json::json!({"Name": "fc3-component", "Type": "Component", "Version": "1.0.0",
         "PublishTime": 1_609_746_083, "VersionBody": "Notes"});
@@ -182,7 +205,9 @@ async fn a_repository_carries_its_default_branch_and_a_change_of_it_is_seen_with
     forge.accept_token("T0KEN");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
     let mirror = setup(&forge).token("github", "T0KEN").start().await;
-    let branch = async || mirror.get("/repos/devsapp/fc3").await.json()["default_branch"].as_str().unwrap_or_default().to_owned();
+    let branch = async || {
+        mirror.get("/repos/devsapp/fc3").await.json()["default_branch"].as_str().unwrap_or_default().to_owned()
+    };
     assert_eq!(branch().await, "main");
     forge.repo("devsapp/fc3").default_branch("trunk");
     mirror.clock.advance(std::time::Duration::from_secs(700));

@@ -12,9 +12,17 @@ async fn mirror() -> (Forge, Mirror) {
     (forge, mirror)
 }
 
-const ROUTES: [&str; 9] = ["/devsapp/fc3/releases", "/devsapp/fc3/releases/latest", "/devsapp/fc3/releases/tags/v1.0.0",
-    "/devsapp/fc3/metadata", "/devsapp/fc3/metadata/v1.0.0", "/repos/devsapp/fc3", "/repos/devsapp/fc3/releases?per_page=1",
-    "/simple/devsapp/fc3/releases", "/v3/packages/devsapp__fc3/release/latest"];
+const ROUTES: [&str; 9] = [
+    "/devsapp/fc3/releases",
+    "/devsapp/fc3/releases/latest",
+    "/devsapp/fc3/releases/tags/v1.0.0",
+    "/devsapp/fc3/metadata",
+    "/devsapp/fc3/metadata/v1.0.0",
+    "/repos/devsapp/fc3",
+    "/repos/devsapp/fc3/releases?per_page=1",
+    "/simple/devsapp/fc3/releases",
+    "/v3/packages/devsapp__fc3/release/latest",
+];
 
 #[tokio::test]
 async fn head_has_the_headers_of_get_and_no_body() {

@@ -17,8 +17,17 @@ async fn forge() -> Forge {
     forge
 }
 
-const BELOW: [&str; 9] = ["releases", "releases/latest", "releases/tags/v1.0.0", "releases?per_page=1", "zipball/v1.0.0",
-    "zipball/refs/heads/main", "zipball/0123456789012345678901234567890123456789", "metadata", "metadata/v1.0.0"];
+const BELOW: [&str; 9] = [
+    "releases",
+    "releases/latest",
+    "releases/tags/v1.0.0",
+    "releases?per_page=1",
+    "zipball/v1.0.0",
+    "zipball/refs/heads/main",
+    "zipball/0123456789012345678901234567890123456789",
+    "metadata",
+    "metadata/v1.0.0",
+];
 
 fn routes(owner: &str, repo: &str) -> Vec<String> {
     let mut routes: Vec<String> = BELOW.iter().map(|rest| format!("/{owner}/{repo}/{rest}")).collect();
@@ -66,7 +75,8 @@ async fn a_package_that_is_denied_later_is_hidden_though_it_is_stored() {
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(mirror.get("/devsapp/evil/zipball/v1.0.0").await.status, 200);
     mirror.stop().await;
-    let mirror = setup(&forge).with(|config| config.packages.deny = vec!["devsapp/evil".into()]).start_in(dir.path()).await;
+    let mirror =
+        setup(&forge).with(|config| config.packages.deny = vec!["devsapp/evil".into()]).start_in(dir.path()).await;
     for route in routes("devsapp", "evil") {
         assert_eq!(mirror.get(&route).await.status, 403, "{route}");
     }
@@ -131,15 +141,32 @@ async fn what_is_malformed_is_400_naming_the_part_in_one_line_of_json() {
 async fn an_unknown_route_is_404_and_a_writing_method_405_with_allow() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
-    for path in ["/", "/favicon.ico", "/devsapp", "/devsapp/fc3", "/devsapp/fc3/issues", "/gitee/devsapp", "/fc3/releases",
-        "/devsapp/fc3/releases/latest/x", "/repos/devsapp", "/api/v4/repos/devsapp/fc3", "/simple", "/healthz/x"] {
+    for path in [
+        "/",
+        "/favicon.ico",
+        "/devsapp",
+        "/devsapp/fc3",
+        "/devsapp/fc3/issues",
+        "/gitee/devsapp",
+        "/fc3/releases",
+        "/devsapp/fc3/releases/latest/x",
+        "/repos/devsapp",
+        "/api/v4/repos/devsapp/fc3",
+        "/simple",
+        "/healthz/x",
+    ] {
         let got = mirror.get(path).await;
         assert_eq!(got.status, 404, "{path}: {:?}", got.body);
         assert!(got.json().is_object(), "{path}");
         assert_eq!(got.cache_status(), "srm-mirror; fwd=bypass", "{path}");
     }
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
-        for path in ["/devsapp/fc3/releases", "/devsapp/fc3/zipball/v1.0.0", "/repos/devsapp/fc3", "/simple/devsapp/fc3/releases"] {
+        for path in [
+            "/devsapp/fc3/releases",
+            "/devsapp/fc3/zipball/v1.0.0",
+            "/repos/devsapp/fc3",
+            "/simple/devsapp/fc3/releases",
+        ] {
             let got = mirror.request(method.clone(), path, &[]).await.expect("an answer");
             assert_eq!((got.status, got.header("allow")), (405, "GET, HEAD"), "{method} {path}");
             assert!(got.json().is_object());
@@ -182,17 +209,32 @@ async fn a_host_field_makes_addresses_but_cannot_change_what_they_mean() {
     let ask = async |hosts: &str| {
         raw(&mirror, &format!("GET /devsapp/fc3/releases/latest HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")).await
     };
-    assert!(ask("Host: mirror.example:8080\r\n").await.contains(r#""http://mirror.example:8080/devsapp/fc3/zipball/v1.0.0""#));
+    assert!(
+        ask("Host: mirror.example:8080\r\n")
+            .await
+            .contains(r#""http://mirror.example:8080/devsapp/fc3/zipball/v1.0.0""#)
+    );
     assert!(ask("Host: [::1]:8080\r\n").await.contains(r#""http://[::1]:8080/devsapp/fc3/zipball/v1.0.0""#));
-    assert!(ask("Host: mirror.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n")
-        .await
-        .contains(r#""http://mirror.example/devsapp/fc3/zipball/v1.0.0""#));
-    for hosts in ["Host: evil.example/x\r\n", "Host: user@evil.example\r\n", "Host: a b\r\n", "Host: a\"b\r\n",
-        "Host: a?b\r\n", "Host: a#b\r\n", "Host: a\\b\r\n", "Host: a\r\nHost: b\r\n"] {
+    assert!(
+        ask("Host: mirror.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n")
+            .await
+            .contains(r#""http://mirror.example/devsapp/fc3/zipball/v1.0.0""#)
+    );
+    for hosts in [
+        "Host: evil.example/x\r\n",
+        "Host: user@evil.example\r\n",
+        "Host: a b\r\n",
+        "Host: a\"b\r\n",
+        "Host: a?b\r\n",
+        "Host: a#b\r\n",
+        "Host: a\\b\r\n",
+        "Host: a\r\nHost: b\r\n",
+    ] {
         let answer = ask(hosts).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts:?}: {answer}");
     }
-    let absolute = "GET http://proxied.example/devsapp/fc3/releases/latest HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n";
+    let absolute =
+        "GET http://proxied.example/devsapp/fc3/releases/latest HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n";
     assert!(raw(&mirror, absolute).await.contains(r#""http://proxied.example/devsapp/fc3/zipball/v1.0.0""#));
     let old = "GET /devsapp/fc3/releases/latest HTTP/1.0\r\n\r\n";
     assert!(raw(&mirror, old).await.contains(&format!("http://{}/devsapp/fc3/zipball/v1.0.0", mirror.address)));

@@ -30,18 +30,36 @@ fn serving(forge: &Forge) -> Setup {
 /// Every address that leads to something of the private repository.
 fn routes(forge: &Forge) -> Vec<String> {
     let commit = forge.repo(SECRET).commit("v1.0.0");
-    let below = ["releases", "releases/latest", "releases/tags/v1.0.0", "zipball/v1.0.0", "zipball/refs/tags/v1.0.0",
-        "zipball/main", "zipball/refs/heads/main", "metadata", "metadata/v1.0.0", "flat/v1.0.0"];
+    let below = [
+        "releases",
+        "releases/latest",
+        "releases/tags/v1.0.0",
+        "zipball/v1.0.0",
+        "zipball/refs/tags/v1.0.0",
+        "zipball/main",
+        "zipball/refs/heads/main",
+        "metadata",
+        "metadata/v1.0.0",
+        "flat/v1.0.0",
+    ];
     let mut routes: Vec<String> = below.iter().map(|rest| format!("/acme/secret/{rest}")).collect();
     routes.push(format!("/acme/secret/zipball/{commit}"));
     routes.extend(below.iter().map(|rest| format!("/github/ACME/Secret/{rest}")));
     for root in ["/repos", "/api/v3/repos"] {
-        routes.extend(["", "/releases", "/releases/latest", "/releases/tags/v1.0.0", "/zipball/v1.0.0", "/releases/1"]
-            .map(|rest| format!("{root}/acme/secret{rest}")));
+        routes.extend(
+            ["", "/releases", "/releases/latest", "/releases/tags/v1.0.0", "/zipball/v1.0.0", "/releases/1"]
+                .map(|rest| format!("{root}/acme/secret{rest}")),
+        );
     }
     routes.extend(["/simple/acme/secret/releases", "/simple/acme/secret/zipball/v1.0.0"].map(str::to_owned));
-    routes.extend(["/v3/packages/acme__secret/release/latest", "/v3/packages/acme__secret/release",
-        "/v3/packages/acme__secret/release/tags/v1.0.0"].map(str::to_owned));
+    routes.extend(
+        [
+            "/v3/packages/acme__secret/release/latest",
+            "/v3/packages/acme__secret/release",
+            "/v3/packages/acme__secret/release/tags/v1.0.0",
+        ]
+        .map(str::to_owned),
+    );
     routes
 }
 
@@ -86,7 +104,9 @@ async fn a_private_repository_is_404_through_every_route_and_looked_at_once_a_da
 async fn public_ones_are_served_after_that_look_and_it_costs_one_request_a_day() {
     let forge = forge().await;
     let mirror = refusing(&forge).start().await;
-    for path in ["/devsapp/fc3/releases", "/devsapp/fc3/releases/latest", "/devsapp/fc3/zipball/v1.0.0", "/repos/devsapp/fc3"] {
+    for path in
+        ["/devsapp/fc3/releases", "/devsapp/fc3/releases/latest", "/devsapp/fc3/zipball/v1.0.0", "/repos/devsapp/fc3"]
+    {
         assert_eq!(mirror.get(path).await.status, 200, "{path}");
     }
     assert_eq!(forge.count(|seen| seen.path() == "/repos/devsapp/fc3"), 1);

@@ -36,7 +36,11 @@ async fn a_renamed_repository_is_followed_by_its_number() {
     for name in ["devsapp/fc3", "serverless-devs/fc"] {
         let list = mirror.get(&format!("/{name}/releases")).await;
         assert_eq!(list.json().as_array().map(Vec::len), Some(2), "{name}");
-        assert_eq!(list.json()[0]["zipball_url"], mirror.url(&format!("/{name}/zipball/v1.1.0")), "the name that was asked");
+        assert_eq!(
+            list.json()[0]["zipball_url"],
+            mirror.url(&format!("/{name}/zipball/v1.1.0")),
+            "the name that was asked"
+        );
         let zip = mirror.get(&format!("/{name}/zipball/v1.0.0")).await;
         assert_eq!(zip.sha256(), forge.sha256("serverless-devs/fc", "v1.0.0"), "{name}");
     }
@@ -109,7 +113,9 @@ async fn a_block_is_451_at_once_for_everything_that_is_stored() {
             mirror.clock.advance(secs(3600));
         }
         assert_eq!(mirror.get(&format!("/devsapp/fc3/{met_by}")).await.status, 451, "{met_by}");
-        for rest in ["zipball/v1.0.0", "releases", "releases/latest", "releases/tags/v1.0.0", "metadata", "metadata/v1.0.0"] {
+        for rest in
+            ["zipball/v1.0.0", "releases", "releases/latest", "releases/tags/v1.0.0", "metadata", "metadata/v1.0.0"]
+        {
             let got = mirror.get(&format!("/devsapp/fc3/{rest}")).await;
             assert_eq!(got.status, 451, "met by {met_by}: {rest}: {}", got.cache_status());
             assert!(got.json()["message"].as_str().is_some_and(|text| text.contains("legal reasons")));
@@ -118,7 +124,11 @@ async fn a_block_is_451_at_once_for_everything_that_is_stored() {
         forge.down().await;
         let mirror = setup(&forge).start_in(dir.path()).await;
         for rest in ["zipball/v1.0.0", "releases", "releases/latest"] {
-            assert_eq!(mirror.get(&format!("/devsapp/fc3/{rest}")).await.status, 451, "{rest}, after a restart, forge down");
+            assert_eq!(
+                mirror.get(&format!("/devsapp/fc3/{rest}")).await.status,
+                451,
+                "{rest}, after a restart, forge down"
+            );
         }
     }
 }

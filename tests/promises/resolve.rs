@@ -89,7 +89,11 @@ async fn a_version_that_an_older_list_lacks_is_looked_for_once_in_five_seconds()
 
     let nowhere = zip(&mirror, "9.9.1").await;
     assert_eq!(nowhere.status, 404);
-    assert!(nowhere.json()["message"].as_str().is_some_and(|text| text.contains("devsapp/fc3 on github has no version 9.9.1")));
+    assert!(
+        nowhere.json()["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("devsapp/fc3 on github has no version 9.9.1"))
+    );
     assert_eq!(asked(&forge), ["zip refs/tags/9.9.1", "archive", "commits/heads/9.9.1"], "the list is seconds old");
     assert_eq!(zip(&mirror, "9.9.1").await.status, 404);
     assert!(asked(&forge).is_empty(), "a 404 is remembered");
@@ -211,7 +215,9 @@ async fn a_list_that_cannot_be_had_leaves_every_step_that_needs_it_to_the_error_
     let forge = forge().await;
     forge.down().await;
     let mirror = setup(&forge).start().await;
-    for (version, status) in [("1.0.0", 502), ("1.0.0", 503), ("nightly", 503), ("refs/tags/a", 502), ("refs/heads/a", 502)] {
+    for (version, status) in
+        [("1.0.0", 502), ("1.0.0", 503), ("nightly", 503), ("refs/tags/a", 502), ("refs/heads/a", 502)]
+    {
         assert_eq!(zip(&mirror, version).await.status, status, "{version}");
     }
     forge.up().await;
