@@ -21,3 +21,4 @@ mod rate_limits;
 mod renames_and_gone;
 mod resolve;
 mod serves;
+mod ways_out;
