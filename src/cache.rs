@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
@@ -14,7 +14,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::FetchError,
     tier::{
-        Object, Tier as _,
+        Tier as _,
         disk::{Disk, PinEvent, Spool, SpoolError},
         memory::{self, Memory},
     },
@@ -37,6 +37,7 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
+pub use crate::tier::{Content, Object};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
@@ -53,8 +54,11 @@ pub struct Cache {
     failures: Failures,
     fills: Flights<FillState>,
     fill_permits: Semaphore,
+    windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
+    /// Cancelled when nobody is left to wait for a download.
+    given_up: CancellationToken,
 }
 
 /// Why there is no answer, and what happened on the way.
@@ -90,11 +94,18 @@ impl Cache {
             clock,
             policies,
             fill_permits: Semaphore::new(archives.concurrency),
+            windows: Arc::new(Semaphore::new(passing::WINDOWS)),
             archives,
             fills: Flights::default(),
             revalidations: Flights::default(),
             tasks,
+            given_up: CancellationToken::new(),
         })
+    }
+
+    /// Gives up every download that still runs, now and later; what is complete is still admitted.
+    pub fn give_up_downloads(&self) {
+        self.given_up.cancel();
     }
 
     /// How long documents are fresh and usable.

@@ -17,7 +17,6 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    server::Peer,
     value::BaseUrl,
 };
 
@@ -35,6 +34,17 @@ use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
+
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its other end.
+    pub addr: SocketAddr,
+    /// The mirror's end.
+    pub local: SocketAddr,
+    /// True when it is encrypted.
+    pub tls: bool,
+}
 
 /// Answers requests.
 pub struct Service {
@@ -70,15 +80,15 @@ impl Service {
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, peer.addr, exchange)
+        log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = match dialect::parse(&self.names, &parts.method, path, query) {
             Ok(route) => route,
@@ -92,7 +102,7 @@ impl Service {
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, local, exchange).await
+            self.ask(&route, parts, client, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -105,7 +115,7 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        local: SocketAddr,
+        client: Client,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -113,9 +123,13 @@ impl Service {
             let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
             exchange.cache = Some(archive.answer.status.clone());
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
-            return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
+            let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
+            if response.status().is_client_error() {
+                close(&mut response, parts);
+            }
+            return Ok(response);
         }
-        let base = base::of(self.public_url.as_ref(), parts, local)?;
+        let base = base::of(self.public_url.as_ref(), parts, client)?;
         let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
@@ -144,11 +158,18 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
         // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
         None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
     };
-    if zip && parts.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if zip {
+        close(&mut response, parts);
     }
     exchange.cache = problem.cache;
     response
+}
+
+/// Ends the connection after this answer, where the protocol has such a word.
+fn close(response: &mut Response<Body>, parts: &Parts) {
+    if parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The headers that every answer has.

@@ -7,17 +7,18 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
-    cache::{Served, tail::Tail},
     http::{
         body::{Body, BodyError},
         conditional::{self, Precondition},
         field::{content_disposition, repr_digest, strong_etag},
         range::{self, RangeDecision, Wanted},
     },
-    mirror::resolve::{Archive, Resolved},
+    mirror::{
+        Content, Object, Served, Tail,
+        resolve::{Archive, Resolved},
+    },
     origin::FetchError,
     package::PackageName,
-    tier::{Content, Object},
 };
 
 /// Most bytes of one read from a stored zip.
@@ -90,13 +91,18 @@ fn stored(method: &Method, headers: &HeaderMap, object: Object) -> Response<Body
     response
 }
 
-/// A zip whose download still runs: no digest is known, so no condition can hold.
+/// A zip whose download still runs: no digest is known, so no tag matches.
 async fn arriving(
     method: &Method,
     headers: &HeaderMap,
     tail: Tail,
     len: Option<u64>,
 ) -> Result<Response<Body>, FetchError> {
+    match conditional::decide(headers, method, None) {
+        Precondition::NotModified => return Ok(status(StatusCode::NOT_MODIFIED)),
+        Precondition::Failed => return Ok(status(StatusCode::PRECONDITION_FAILED)),
+        Precondition::Proceed => {}
+    }
     let wanted = Wanted::of(headers, method, None);
     if wanted == Wanted::Whole {
         return Ok(growing(method, StatusCode::OK, tail, len));

@@ -1,9 +1,8 @@
 //! The address that answers are built on: `public_url`, else what the client used.
 
-use std::net::SocketAddr;
-
 use http::{StatusCode, header, request::Parts};
 
+use super::Client;
 use super::error::Problem;
 use crate::value::BaseUrl;
 
@@ -11,7 +10,7 @@ use crate::value::BaseUrl;
 ///
 /// # Errors
 /// 400 when the request's `Host` is not one host.
-pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, local: SocketAddr) -> Result<String, Problem> {
+pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, client: Client) -> Result<String, Problem> {
     if let Some(url) = public {
         return Ok(url.as_str().to_owned());
     }
@@ -28,9 +27,11 @@ pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, local: SocketAddr) -> 
             }
         }
     };
+    // A client may write any scheme into an absolute target; whether it speaks TLS with us is seen here.
+    let scheme = if client.tls { "https" } else { "http" };
     match authority {
-        None | Some("") => Ok(format!("http://{local}")),
-        Some(authority) if is_authority(authority) => Ok(format!("http://{authority}")),
+        None | Some("") => Ok(format!("{scheme}://{}", client.local)),
+        Some(authority) if is_authority(authority) => Ok(format!("{scheme}://{authority}")),
         Some(_) => Err(wrong()),
     }
 }
@@ -47,14 +48,21 @@ fn is_authority(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    fn peer(tls: bool) -> Client {
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        Client { addr: local, local, tls }
+    }
 
     fn base(host: Option<&str>) -> Result<String, Problem> {
         let mut request = http::Request::builder().uri("/a/b/releases");
         if let Some(host) = host {
             request = request.header("host", host);
         }
-        of(None, &request.body(()).expect("valid").into_parts().0, SocketAddr::from(([127, 0, 0, 1], 80)))
+        of(None, &request.body(()).expect("valid").into_parts().0, peer(false))
     }
 
     #[test]
@@ -62,6 +70,14 @@ mod tests {
         assert_eq!(base(Some("mirror:8080")).expect("valid"), "http://mirror:8080");
         assert_eq!(base(Some("[::1]:8080")).expect("valid"), "http://[::1]:8080");
         assert_eq!(base(None).expect("valid"), "http://127.0.0.1:80");
+    }
+
+    #[test]
+    fn the_scheme_is_what_the_connection_speaks_and_not_what_the_request_claims() {
+        let parts = http::Request::get("http://mirror/a/b/releases").body(()).expect("valid").into_parts().0;
+        assert_eq!(of(None, &parts, peer(true)).expect("valid"), "https://mirror");
+        let parts = http::Request::get("https://mirror/a/b/releases").body(()).expect("valid").into_parts().0;
+        assert_eq!(of(None, &parts, peer(false)).expect("valid"), "http://mirror");
     }
 
     #[test]
@@ -75,7 +91,6 @@ mod tests {
     fn the_public_address_wins() {
         let parts = http::Request::builder().header("host", "x").body(()).expect("valid").into_parts().0;
         let public = "https://mirror.example/srm/".parse().expect("valid");
-        let local = SocketAddr::from(([127, 0, 0, 1], 80));
-        assert_eq!(of(Some(&public), &parts, local).expect("valid"), "https://mirror.example/srm");
+        assert_eq!(of(Some(&public), &parts, peer(false)).expect("valid"), "https://mirror.example/srm");
     }
 }

@@ -1,4 +1,5 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
+#![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
 #[path = "../support/eventually.rs"]
 mod eventually;
@@ -8,17 +9,42 @@ mod forge;
 mod logs;
 #[path = "../support/mirror.rs"]
 mod mirror;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/seed.rs"]
+mod seed;
+#[path = "../support/zips.rs"]
+mod zips;
 
+mod budget;
+mod cli;
+mod damage;
 mod discretion;
+mod drain;
+mod forwards_nothing;
 mod freshness;
 mod gitee;
 mod github;
 mod golden;
 mod json_answers;
+mod kill;
+mod leaving;
+mod limits;
+mod log;
+mod lying_upstreams;
+mod mounted;
+mod no_room;
+mod pinned;
 mod policy;
 mod private;
+mod ranges;
 mod rate_limits;
 mod renames_and_gone;
 mod resolve;
+mod restart;
+mod resume;
+mod scale;
 mod serves;
+mod streaming;
 mod ways_out;
+mod zip_headers;
