@@ -329,3 +329,6 @@ async fn landed(mut state: watch::Receiver<Outcome>) -> Result<Renewed, FetchErr
 fn seconds(period: Duration) -> i64 {
     i64::try_from(period.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,8 @@ pub(super) async fn ask(
             let list = mirror.releases(&target).await.map_err(failed)?;
             let found = render::by_id(&list.value.releases, *id);
             let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
-            let of = Digest::of(format!("{}#{id}", list.digest).as_bytes());
+            // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
+            let of = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
             let one = Answer { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
             let what = if *assets { "assets" } else { "release" };
             request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })

@@ -39,8 +39,10 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
     names.sort_unstable();
     for name in names {
         let value = match name {
-            "date" | "x-request-id" | "etag" | "content-length" => "…",
-            _ => got.header(name),
+            "date" | "x-request-id" | "etag" | "content-length" | "age" => "…".to_owned(),
+            // A slow machine sees a second less.
+            "cache-status" => without_number(got.header(name), "ttl="),
+            _ => got.header(name).to_owned(),
         };
         let _ = writeln!(text, "{name}: {value}");
     }
@@ -51,6 +53,14 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
         .replace(&forge.gitee_web().replace("http://", ""), "gitee.forge.example");
     let id = got.header("x-request-id");
     text.replace(id, "REQUEST-ID")
+}
+
+/// The text with the digits behind `word` left out.
+fn without_number(text: &str, word: &str) -> String {
+    match text.split_once(word) {
+        Some((before, after)) => format!("{before}{word}…{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => text.to_owned(),
+    }
 }
 
 async fn check(name: &str, mirror: &Mirror, forge: &Forge, paths: &[&str]) {
@@ -136,7 +146,6 @@ async fn errors() {
         "/devsapp/fc3/releases/tags/9.9.9",
         "/devsapp/fc3/zipball/9.9.9",
         "/devsapp/blocked/releases",
-        "/devsapp/broken/releases",
         "/devsapp/broken/releases",
         "/devsapp/nonsense/releases",
         "/devsapp/refused/releases",

@@ -46,4 +46,5 @@ mod resume;
 mod scale;
 mod serves;
 mod streaming;
+mod ways_out;
 mod zip_headers;
