@@ -122,7 +122,7 @@ impl Service {
         if let Ask::Archive { package, version } = &route.ask {
             let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
             exchange.cache = Some(archive.answer.status.clone());
-            let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
+            let response = archive::respond(parts, &package.name, archive).await;
             let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
             if response.status().is_client_error() {
                 close(&mut response, parts);

@@ -107,9 +107,9 @@ impl Passing {
         Ok(this)
     }
 
-    /// The announced length of the body.
+    /// The length of the body: announced, or known because all of it is held.
     pub(super) fn len(&self) -> Option<u64> {
-        self.download.len
+        if self.ended { Some(self.download.received) } else { self.download.len }
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
 use crate::{
     http::{
@@ -27,29 +27,43 @@ const CHUNK: usize = 256 << 10;
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 const ZIP: HeaderValue = HeaderValue::from_static("application/zip");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Makes the answer to a request for a zip.
 ///
 /// # Errors
-/// When a part was asked of a zip that is still arriving, and it failed before its end.
+/// When the end of a zip that is still arriving had to be waited for (a part of unknown length, HTTP/1.0), and it
+/// failed before.
 pub(super) async fn respond(
-    method: &Method,
-    headers: &HeaderMap,
+    parts: &Parts,
     package: &PackageName,
     archive: Archive,
 ) -> Result<Response<Body>, FetchError> {
+    let (method, headers) = (&parts.method, &parts.headers);
     let Archive { answer, resolved } = archive;
     let mut response = match answer.served {
         Served::Stored(object) => stored(method, headers, object),
+        Served::Arriving { tail, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {
+            // HTTP/1.0 ends a body of unknown length by closing: a broken one would look like a whole one.
+            let Ok(object) = tail.whole().await? else {
+                return Err(FetchError::Refused("its length is not known, and HTTP/1.0 cannot tell its end".into()));
+            };
+            stored(method, headers, object)
+        }
         Served::Arriving { tail, len } => arriving(method, headers, tail, len).await?,
     };
     let out = response.headers_mut();
     if out.contains_key(header::ETAG) {
         out.insert(header::AGE, HeaderValue::from(answer.age.as_secs()));
     }
-    let cache_control = if matches!(resolved, Resolved::Branch { .. }) { MUTABLE } else { IMMUTABLE };
-    out.insert(header::CACHE_CONTROL, cache_control);
+    let cache_control = match resolved {
+        // What does not fit this request's range or condition says nothing to anybody else's.
+        _ if response.status().is_client_error() => NO_STORE,
+        Resolved::Branch { .. } => MUTABLE,
+        Resolved::Tag(_) | Resolved::Commit(_) => IMMUTABLE,
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
     if response.status().is_success() {
         let version = match &resolved {
             Resolved::Tag(name) | Resolved::Commit(name) | Resolved::Branch { name, .. } => name,

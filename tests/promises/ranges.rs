@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    forge::{Forge, Lengths},
+    forge::{Fault, Forge, Lengths},
     mirror::{Got, Mirror},
     zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, forge, len, sha256, zips},
 };
@@ -32,7 +32,9 @@ fn complete(got: &Got, stored: &Stored) {
     assert_eq!(got.header("accept-ranges"), "bytes");
     assert!(got.header("repr-digest").starts_with("sha-256=:"), "{}", got.header("repr-digest"));
     assert_eq!(got.header("age"), "0");
-    assert!(got.header("cache-control").contains("immutable"));
+    // A 412 or 416 that a cache on the way kept would answer everybody.
+    let kept = if got.status < 400 { "public, max-age=31536000, immutable" } else { "no-store" };
+    assert_eq!(got.header("cache-control"), kept);
     assert!(got.cache_status().starts_with("srm-mirror; hit"), "{}", got.cache_status());
 }
 
@@ -196,6 +198,22 @@ async fn a_part_of_a_zip_that_turns_out_bad_is_never_whole() {
             let got = mirror.request(reqwest::Method::GET, ZIP, &[("range", range)]).await;
             assert!(got.as_ref().map_or(true, |got| got.status == 502), "{lengths:?} {range}: {got:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_not_complete_before_the_whole_zip_has_been_found_good() {
+    for range in ["bytes=0-0", "bytes=0-99999", "bytes=1000000-1999999", "bytes=2000000-"] {
+        let forge = forge(Lengths::Always, |r| r.stored().big(4 * MIB)).await;
+        forge.fault(zips(), Fault::WrongBytesAt(3 * MIB));
+        let gate = forge.gate(zips(), 2 * MIB);
+        let mirror = Mirror::over(&forge).await;
+        let part = mirror.client.get(mirror.url(ZIP)).header("range", range).send().await.expect("a head");
+        assert_eq!(part.status(), 206);
+        // Of the part itself everything has come.
+        gate.reached().await;
+        gate.open();
+        Drink::of(part).end().await.expect_err("a broken connection");
     }
 }
 

@@ -20,8 +20,8 @@ fn anonymous() -> u64 {
 }
 
 /// The promise of the issue: 51 clients, one request, everybody has the first half before the forge sends the second.
-async fn fifty_one(lengths: Lengths) {
-    let forge = forge(lengths, |r| r.stored().big(100 * MIB)).await;
+async fn fifty_one(lengths: Lengths, size: u64) {
+    let forge = forge(lengths, |r| r.stored().big(size)).await;
     let (whole, digest) = (len(&forge), sha256(&forge));
     let half = forge.gate(zips(), whole / 2);
     let mirror = Mirror::over(&forge).await;
@@ -50,12 +50,12 @@ async fn fifty_one(lengths: Lengths) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_one_clients_stream_one_download_of_unknown_length() {
-    fifty_one(Lengths::Never).await;
+    fifty_one(Lengths::Never, 100 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_one_clients_stream_one_download_of_known_length() {
-    fifty_one(Lengths::Always).await;
+    fifty_one(Lengths::Always, 20 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,3 +133,31 @@ async fn who_comes_second_is_told_that_the_miss_was_collapsed() {
     gate.open();
     assert_eq!(first.bytes().await.expect("whole"), second.bytes().await.expect("whole"));
 }
+
+/// HTTP/1.0 tells the end of a body of unknown length by closing: a client could not tell a broken one from a whole one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_1_0_gets_a_length_or_an_error() {
+    let ask = async |mirror: &Mirror| {
+        let mut stream = tokio::net::TcpStream::connect(mirror.address).await.expect("a connection");
+        stream.write_all(format!("GET {ZIP} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("an answer");
+        answer
+    };
+    let head = |answer: &[u8]| {
+        let text = String::from_utf8_lossy(answer).to_lowercase();
+        text.split("\r\n\r\n").next().unwrap_or_default().to_owned()
+    };
+    let good = forge(Lengths::Never, |r| r.stored().big(1 << 20)).await;
+    let mirror = Mirror::over(&good).await;
+    for round in ["cold", "stored"] {
+        let answer = ask(&mirror).await;
+        let bytes = good.zip_bytes(PACKAGE, TAG);
+        assert!(head(&answer).contains(&format!("content-length: {}", bytes.len())), "{round}: {}", head(&answer));
+        assert!(answer.ends_with(&bytes), "{round}");
+        settled(&mirror, 1).await;
+    }
+    let bad = forge(Lengths::Never, |r| r.stored().wrong_crc().big(1 << 20)).await;
+    let answer = ask(&Mirror::over(&bad).await).await;
+    assert!(head(&answer).starts_with("http/1.0 502"), "{}", head(&answer));
+}
