@@ -17,7 +17,7 @@ use crate::{
     http::body::Body,
     mirror::{Mirror, access::Access},
     server::{self, Bound, Handler, Peer},
-    service::{Service, ops::Health},
+    service::{Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
     value::Secret,
@@ -90,7 +90,7 @@ pub async fn start_at(
     let mirror = Arc::new(Mirror::build(cache, upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
-    let service = Service::build(mirror, names, config.server.public_url.clone(), pseudonym, health.clone());
+    let service = Service::build(mirror, names, Hosts::build(&config.server), pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
         clock,

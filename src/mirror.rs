@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod access;
+pub mod known;
 pub mod metadata;
 mod origins;
 pub mod resolve;
@@ -44,6 +45,7 @@ pub struct Mirror {
     parsed: moka::sync::Cache<Digest, Parsed>,
     /// Packages whose stored standing has been looked at since the start.
     looked_at: moka::sync::Cache<Key, ()>,
+    known: known::Kept,
 }
 
 /// A parsed document. Which kind it is follows from the key it was read under.
@@ -93,7 +95,7 @@ impl Mirror {
         let weigher = |_: &Digest, parsed: &Parsed| parsed.weight();
         let parsed = moka::sync::Cache::builder().max_capacity(PARSED).weigher(weigher).build();
         let looked_at = moka::sync::Cache::new(100_000);
-        Self { cache, upstreams, access, verify, parsed, looked_at }
+        Self { cache, upstreams, access, verify, parsed, looked_at, known: known::Kept::default() }
     }
 
     /// The cache below.

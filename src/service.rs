@@ -3,7 +3,6 @@
 //! [`Service::handle`] is the whole of it, read from top to bottom.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,18 +17,22 @@ use crate::{
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
     server::Peer,
-    value::BaseUrl,
 };
 
 mod archive;
-mod base;
+pub mod base;
 mod error;
+mod flat;
 mod json;
+mod list;
 mod log;
 pub mod ops;
 pub mod render;
+mod zip;
 
+use base::{Hosts, Reached};
 use error::Problem;
+use flat::Flats;
 use json::Json;
 use ops::Health;
 
@@ -40,11 +43,12 @@ const CACHE_NAME: &str = "srm-mirror";
 pub struct Service {
     mirror: Arc<Mirror>,
     names: Names,
-    public_url: Option<BaseUrl>,
+    hosts: Hosts,
     /// The pseudonym in the `Via` of the mirror's own requests.
     pseudonym: String,
     health: Health,
     json: Json,
+    flats: Flats,
     ids: Ids,
 }
 
@@ -58,41 +62,46 @@ struct Exchange {
 
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
-    pub fn build(
-        mirror: Arc<Mirror>,
-        names: Names,
-        public_url: Option<BaseUrl>,
-        pseudonym: String,
-        health: Health,
-    ) -> Self {
-        let json = Json::new(public_url.is_some());
-        Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
+    pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
+        let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
+        Self { mirror, names, hosts, pseudonym, health, json, flats, ids }
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
     pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        let mut response = self.answer(&parts, peer, &mut exchange).await;
         finish(&mut response, &exchange);
         log::observe(response, &parts, peer.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, peer: Peer, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
-        let route = match dialect::parse(&self.names, &parts.method, path, query) {
-            Ok(route) => route,
-            Err(reject) => return problem(Problem::rejected(&reject), reject.dialect, parts, exchange),
+        let route = dialect::parse(&self.names, &parts.method, path, query);
+        let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
+        exchange.route = route.as_ref().ok().cloned();
+        match &route {
+            Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
+                return self.health.answer(question, &self.mirror);
+            }
+            _ => {}
+        }
+        let reached = match self.hosts.reached(parts, peer) {
+            Ok(reached) => reached,
+            Err(error) => return problem(error, dialect, parts, exchange),
         };
-        let dialect = route.dialect;
-        exchange.route = Some(route.clone());
+        let route = match route {
+            Ok(route) => route,
+            Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, exchange),
+        };
         if let Ask::Ops(question) = &route.ask {
             return self.health.answer(question, &self.mirror);
         }
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, local, exchange).await
+            self.ask(&route, parts, &reached, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -105,7 +114,7 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        local: SocketAddr,
+        reached: &Reached<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -115,8 +124,11 @@ impl Service {
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
             return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
         }
-        let base = base::of(self.public_url.as_ref(), parts, local)?;
-        let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
+        if let Ask::Flat { package, version } = &route.ask {
+            let asked = (package, version, &route.ask);
+            return flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await;
+        }
+        let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }

@@ -6,13 +6,14 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::{ArchiveAsk, Cache, download::Download, tail::CHUNK};
 use crate::{
-    entry::{Digest, Pin},
+    entry::{Digest, Meta, Pin, Verified},
     origin::{FetchError, Growing},
-    tier::BlobFile,
+    tier::{BlobFile, Content, Object},
 };
 
 /// Bodies up to this size are held and verified whole.
@@ -43,6 +44,8 @@ pub(super) struct Passing {
     hash: Sha256,
     at: u64,
     ended: bool,
+    /// What was found out about a body that fits into the window.
+    verified: Option<Verified>,
 }
 
 struct Whole(Bytes);
@@ -71,10 +74,22 @@ impl Passing {
         let download = Download::open(ask, cache.archives.max_size.0, 0).await?;
         let (held, hash) = (VecDeque::new(), Sha256::new());
         let ask = ask.clone();
-        let mut this = Self { ask, download, pin, skip, held, held_len: 0, keep: WINDOW, hash, at: 0, ended: false };
+        let mut this = Self {
+            ask,
+            download,
+            pin,
+            skip,
+            held,
+            held_len: 0,
+            keep: WINDOW,
+            hash,
+            at: 0,
+            ended: false,
+            verified: None,
+        };
         this.fill_window().await?;
         if this.ended {
-            this.verify_whole().await?;
+            this.verified = Some(this.verify_whole().await?);
         } else {
             let beginning: Vec<u8> = this.held.iter().flatten().copied().take(this.ask.verify.prefix_len()).collect();
             this.ask.verify.prefix(&beginning).map_err(FetchError::Invalid)?;
@@ -86,6 +101,20 @@ impl Passing {
     /// The announced length of the body.
     pub(super) fn len(&self) -> Option<u64> {
         self.download.len
+    }
+
+    /// The whole body, where it fits into the window and nothing of it has been read yet.
+    pub(super) fn object(&self, stored_at: Timestamp) -> Option<Object> {
+        let verified = self.verified.clone().filter(|_| self.at == 0)?;
+        let (digest, len) = (Digest(self.hash.clone().finalize().into()), self.held_len as u64);
+        let meta = Meta { digest, len, stored_at, anonymous: self.download.anonymous, verified };
+        Some(Object { meta: Arc::new(meta), content: Content::Memory(self.held_bytes()), tier: "window" })
+    }
+
+    fn held_bytes(&self) -> Bytes {
+        let mut all = BytesMut::with_capacity(self.held_len);
+        self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
+        all.freeze()
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.
@@ -150,16 +179,14 @@ impl Passing {
         Ok(Some(part).filter(|part| !part.is_empty()))
     }
 
-    async fn verify_whole(&mut self) -> Result<(), FetchError> {
-        let mut all = BytesMut::with_capacity(self.held_len);
-        self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
-        let (verify, all) = (self.ask.verify.clone(), all.freeze());
+    async fn verify_whole(&mut self) -> Result<Verified, FetchError> {
+        let (verify, all) = (self.ask.verify.clone(), self.held_bytes());
         let beginning = &all[..all.len().min(verify.prefix_len())];
         verify.prefix(beginning).map_err(FetchError::Invalid)?;
         let verdict = tokio::task::spawn_blocking(move || verify.verify(&Whole(all))).await;
         match (verdict, &self.pin) {
             (Ok(Ok(verified)), Some(pin)) if verified.manifest != pin.verified.manifest => Err(FetchError::PinMismatch),
-            (Ok(Ok(_)), _) => Ok(()),
+            (Ok(Ok(verified)), _) => Ok(verified),
             (Ok(Err(error)), _) => Err(FetchError::Invalid(error.to_string())),
             (Err(_), _) => Err(FetchError::Invalid("the body could not be verified".into())),
         }

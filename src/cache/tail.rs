@@ -78,7 +78,10 @@ impl Tail {
         (self, can)
     }
 
-    /// Waits for the end and hands out the complete object, or the tail itself where it reads a download of its own.
+    /// Waits for the end and hands out the complete object; only before the first read.
+    ///
+    /// Without room on disk the body comes by a download of its own: it is an object in memory if it is small, and the
+    /// tail itself is given back if it is not.
     ///
     /// # Errors
     /// When the body cannot be completed.
@@ -94,7 +97,15 @@ impl Tail {
                 return Err(FetchError::Unreachable("the download was given up"));
             }
         }
-        Ok(Err(self))
+        if matches!(self.source, Source::Spool(_)) {
+            let passing = Passing::open(&self.cache, &self.ask, Skip::default()).await?;
+            self.source = Source::Passing(Box::new(passing));
+        }
+        let object = match &self.source {
+            Source::Passing(passing) => passing.object(self.cache.clock.now()),
+            Source::Spool(_) => None,
+        };
+        Ok(object.ok_or(self))
     }
 
     /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
