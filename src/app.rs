@@ -31,6 +31,8 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     /// The clock that freshness is counted by.
     pub clock: Clock,
+    /// The cache, for whoever watches it.
+    pub cache: Arc<Cache>,
     bound: Bound,
     service: Arc<Service>,
     health: Health,
@@ -87,13 +89,14 @@ pub async fn start_at(
     let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
     let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
-    let mirror = Arc::new(Mirror::build(cache, upstreams, access, verify));
+    let mirror = Arc::new(Mirror::build(cache.clone(), upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
     let service = Service::build(mirror, names, Hosts::build(&config.server), pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
         clock,
+        cache,
         bound,
         service: Arc::new(service),
         health,

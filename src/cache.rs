@@ -53,6 +53,7 @@ pub struct Cache {
     failures: Failures,
     fills: Flights<FillState>,
     fill_permits: Semaphore,
+    windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
 }
@@ -90,6 +91,7 @@ impl Cache {
             clock,
             policies,
             fill_permits: Semaphore::new(archives.concurrency),
+            windows: Arc::new(Semaphore::new(passing::WINDOWS)),
             archives,
             fills: Flights::default(),
             revalidations: Flights::default(),

@@ -122,7 +122,11 @@ impl Service {
             let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
             exchange.cache = Some(archive.answer.status.clone());
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
-            return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
+            let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
+            if response.status().is_client_error() {
+                close(&mut response, parts);
+            }
+            return Ok(response);
         }
         if let Ask::Flat { package, version } = &route.ask {
             let asked = (package, version, &route.ask);
@@ -152,11 +156,18 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
     let zip = matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Archive { .. } | Ask::Flat { .. }));
-    if zip && parts.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if zip {
+        close(&mut response, parts);
     }
     exchange.cache = problem.cache;
     response
+}
+
+/// Ends the connection after this answer, where the protocol has such a word.
+fn close(response: &mut Response<Body>, parts: &Parts) {
+    if parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The headers that every answer has.

@@ -6,12 +6,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{ArchiveAsk, Cache, download::Download, tail::CHUNK};
 use crate::{
-    entry::{Digest, Meta, Pin, Verified},
+    entry::{Digest, Meta, Pin},
     origin::{FetchError, Growing},
     tier::{BlobFile, Content, Object},
 };
@@ -20,16 +20,22 @@ use crate::{
 const WINDOW: usize = 8 << 20;
 /// Of larger ones this many last bytes are withheld until the end has been judged.
 const ENDING: usize = 64 << 10;
+/// Windows at once; who comes later waits. A client that takes nothing gives its window back when the server cuts it off.
+pub(super) const WINDOWS: usize = 32;
 
-/// The part of the body that a client already has, and the part it wants.
+/// The part of the body that a client already has, the part it wants, and what it has been told.
 #[derive(Debug, Default)]
 pub(super) struct Skip {
-    /// Bytes the client already has.
+    /// Where its part begins.
+    pub(super) from: u64,
+    /// Where the bytes end that the client already has.
     pub(super) until: u64,
     /// Where its part ends; `None` is the end of the body.
     pub(super) end: Option<u64>,
     /// The spool they came from: what is skipped must equal it.
     pub(super) already: Option<Arc<BlobFile>>,
+    /// The length of the whole body, where the client has been told one.
+    pub(super) announced: Option<u64>,
 }
 
 /// One client's own download.
@@ -44,8 +50,23 @@ pub(super) struct Passing {
     hash: Sha256,
     at: u64,
     ended: bool,
-    /// What was found out about a body that fits into the window.
-    verified: Option<Verified>,
+    /// The end of the wanted part, kept until the end of the body has been judged.
+    last: Option<Bytes>,
+    /// What was found out about a body that is held whole.
+    whole: Option<Meta>,
+    window: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that is held whole, in its window for as long as anybody holds a part of it.
+struct Held {
+    bytes: Bytes,
+    _window: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 struct Whole(Bytes);
@@ -69,27 +90,30 @@ impl Passing {
     /// # Errors
     /// As a fill's, and for what can already be told to be wrong.
     pub(super) async fn open(cache: &Arc<Cache>, ask: &ArchiveAsk, skip: Skip) -> Result<Self, FetchError> {
+        // The semaphore is never closed.
+        let window = cache.windows.clone().acquire_owned().await.ok();
         let pin = cache.pin(&ask.key).await?;
         // A broken body cannot be taken up again here: nothing keeps the bytes it would be compared with.
-        let download = Download::open(ask, cache.archives.max_size.0, 0).await?;
-        let (held, hash) = (VecDeque::new(), Sha256::new());
-        let ask = ask.clone();
+        let mut download = Download::open(ask, cache.archives.max_size.0, 0).await?;
+        download.expect_len(skip.announced)?;
         let mut this = Self {
-            ask,
+            ask: ask.clone(),
             download,
             pin,
             skip,
-            held,
+            held: VecDeque::new(),
             held_len: 0,
             keep: WINDOW,
-            hash,
+            hash: Sha256::new(),
             at: 0,
             ended: false,
-            verified: None,
+            last: None,
+            whole: None,
+            window,
         };
         this.fill_window().await?;
         if this.ended {
-            this.verified = Some(this.verify_whole().await?);
+            this.whole = Some(this.verify_whole(cache).await?);
         } else {
             let beginning: Vec<u8> = this.held.iter().flatten().copied().take(this.ask.verify.prefix_len()).collect();
             this.ask.verify.prefix(&beginning).map_err(FetchError::Invalid)?;
@@ -103,18 +127,11 @@ impl Passing {
         self.download.len
     }
 
-    /// The whole body, where it fits into the window and nothing of it has been read yet.
-    pub(super) fn object(&self, stored_at: Timestamp) -> Option<Object> {
-        let verified = self.verified.clone().filter(|_| self.at == 0)?;
-        let (digest, len) = (Digest(self.hash.clone().finalize().into()), self.held_len as u64);
-        let meta = Meta { digest, len, stored_at, anonymous: self.download.anonymous, verified };
-        Some(Object { meta: Arc::new(meta), content: Content::Memory(self.held_bytes()), tier: "window" })
-    }
-
-    fn held_bytes(&self) -> Bytes {
-        let mut all = BytesMut::with_capacity(self.held_len);
-        self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
-        all.freeze()
+    /// The whole body as an object in memory; only before the first read. A body that is too large for that is given back.
+    pub(super) fn into_object(mut self: Box<Self>) -> Result<Object, Box<Self>> {
+        let (Some(meta), [bytes]) = (self.whole.take(), self.held.make_contiguous()) else { return Err(self) };
+        let bytes = Bytes::from_owner(Held { bytes: bytes.clone(), _window: self.window.take() });
+        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window" })
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.
@@ -125,7 +142,7 @@ impl Passing {
                 continue;
             }
             let releasable = if self.ended { self.held_len } else { self.held_len - self.keep };
-            let Some(mut chunk) = self.held.pop_front() else { return Ok(None) };
+            let Some(mut chunk) = self.held.pop_front() else { return Ok(self.last.take()) };
             let len = chunk.len().min(releasable).min(CHUNK);
             let part = chunk.split_to(len);
             if !chunk.is_empty() {
@@ -134,9 +151,13 @@ impl Passing {
             self.held_len -= len;
             let start = self.at;
             self.at += len as u64;
-            if let Some(part) = self.wanted(part, start).await? {
-                return Ok(Some(part));
+            let Some(part) = self.wanted(part, start).await? else { continue };
+            if !self.ended && self.skip.end.is_some_and(|end| self.at >= end) {
+                // With its last byte a part would be a whole answer: that byte waits for the verdict too.
+                self.last = Some(part);
+                continue;
             }
+            return Ok(Some(part));
         }
     }
 
@@ -165,9 +186,12 @@ impl Passing {
         if start < self.skip.until {
             let known = usize::try_from(self.skip.until - start).unwrap_or(usize::MAX).min(part.len());
             let skipped = part.split_to(known);
-            if let Some(spool) = &self.skip.already {
-                let before = spool.read(start, known).await.map_err(|_| FetchError::Unreachable("a part was lost"))?;
-                if before != skipped {
+            // What lies before the client's part was never sent, and may not be in the spool either.
+            let unsent = usize::try_from(self.skip.from.saturating_sub(start)).unwrap_or(usize::MAX).min(known);
+            if let Some(spool) = self.skip.already.as_ref().filter(|_| unsent < known) {
+                let before = spool.read(start + unsent as u64, known - unsent).await;
+                let before = before.map_err(|_| FetchError::Unreachable("a part was lost"))?;
+                if before != skipped[unsent..] {
                     return Err(FetchError::Invalid("the body differs from its first part".into()));
                 }
             }
@@ -179,17 +203,26 @@ impl Passing {
         Ok(Some(part).filter(|part| !part.is_empty()))
     }
 
-    async fn verify_whole(&mut self) -> Result<Verified, FetchError> {
-        let (verify, all) = (self.ask.verify.clone(), self.held_bytes());
+    /// Verifies a body that is held whole, and pins it: what is served once is vouched for, kept or not.
+    async fn verify_whole(&mut self, cache: &Cache) -> Result<Meta, FetchError> {
+        let mut all = BytesMut::with_capacity(self.held_len);
+        self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
+        let (verify, all) = (self.ask.verify.clone(), all.freeze());
         let beginning = &all[..all.len().min(verify.prefix_len())];
         verify.prefix(beginning).map_err(FetchError::Invalid)?;
+        // From here on there is one copy.
+        self.held = VecDeque::from([all.clone()]);
         let verdict = tokio::task::spawn_blocking(move || verify.verify(&Whole(all))).await;
-        match (verdict, &self.pin) {
-            (Ok(Ok(verified)), Some(pin)) if verified.manifest != pin.verified.manifest => Err(FetchError::PinMismatch),
-            (Ok(Ok(verified)), _) => Ok(verified),
-            (Ok(Err(error)), _) => Err(FetchError::Invalid(error.to_string())),
-            (Err(_), _) => Err(FetchError::Invalid("the body could not be verified".into())),
-        }
+        let verified = match verdict {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return Err(FetchError::Invalid(error.to_string())),
+            Err(_) => return Err(FetchError::Invalid("the body could not be verified".into())),
+        };
+        let digest = Digest(self.hash.clone().finalize().into());
+        let (len, anonymous, stored_at) = (self.download.received, self.download.anonymous, cache.clock.now());
+        let meta = Meta { digest, len, stored_at, anonymous, verified };
+        cache.settle_pin(&self.ask.key, self.pin.clone(), &meta).await?;
+        Ok(meta)
     }
 
     fn judge_ending(&self) -> Result<(), FetchError> {

@@ -28,8 +28,11 @@ pub struct Tail {
     ask: ArchiveAsk,
     state: watch::Receiver<FillState>,
     source: Source,
+    start: u64,
     position: u64,
     end: Option<u64>,
+    /// The announced length of the whole body, as the client has been told it.
+    announced: Option<u64>,
 }
 
 /// Where a tail reads.
@@ -55,8 +58,9 @@ impl Tail {
         ask: ArchiveAsk,
         state: watch::Receiver<FillState>,
         spool: Arc<BlobFile>,
+        announced: Option<u64>,
     ) -> Self {
-        Self { cache, ask, state, source: Source::Spool(spool), position: 0, end: None }
+        Self { cache, ask, state, source: Source::Spool(spool), start: 0, position: 0, end: None, announced }
     }
 
     pub(super) fn passing(
@@ -65,7 +69,8 @@ impl Tail {
         state: watch::Receiver<FillState>,
         passing: Passing,
     ) -> Self {
-        Self { cache, ask, state, source: Source::Passing(Box::new(passing)), position: 0, end: None }
+        let (source, announced) = (Source::Passing(Box::new(passing)), None);
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced }
     }
 
     /// Confines the tail to a part of the body; only before the first read.
@@ -73,7 +78,7 @@ impl Tail {
     pub fn within(mut self, range: Range<u64>) -> (Self, bool) {
         let can = matches!(self.source, Source::Spool(_));
         if can {
-            (self.position, self.end) = (range.start, Some(range.end));
+            (self.start, self.position, self.end) = (range.start, range.start, Some(range.end));
         }
         (self, can)
     }
@@ -97,15 +102,12 @@ impl Tail {
                 return Err(FetchError::Unreachable("the download was given up"));
             }
         }
-        if matches!(self.source, Source::Spool(_)) {
-            let passing = Passing::open(&self.cache, &self.ask, Skip::default()).await?;
-            self.source = Source::Passing(Box::new(passing));
-        }
-        let object = match &self.source {
-            Source::Passing(passing) => passing.object(self.cache.clock.now()),
-            Source::Spool(_) => None,
+        let passing = match self.source {
+            Source::Passing(passing) => passing,
+            Source::Spool(_) => Box::new(Passing::open(&self.cache, &self.ask, Skip::default()).await?),
         };
-        Ok(object.ok_or(self))
+        let given_back = |passing| Self { source: Source::Passing(passing), ..self };
+        Ok(passing.into_object().map_err(given_back))
     }
 
     /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
@@ -130,7 +132,8 @@ impl Tail {
                     return Ok(Some(bytes));
                 }
                 Step::Pass => {
-                    let skip = Skip { until: self.position, end: self.end, already: Some(spool) };
+                    let (from, until, end) = (self.start, self.position, self.end);
+                    let skip = Skip { from, until, end, already: Some(spool), announced: self.announced };
                     let passing = Passing::open(&self.cache, &self.ask, skip).await?;
                     self.source = Source::Passing(Box::new(passing));
                 }

@@ -14,6 +14,10 @@ use crate::{entry::Digest, tier::disk::Spool};
 /// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
 const WAITING: usize = 4;
 
+/// Bytes that may be written before the readers are told, while more are waiting: small chunks must not wake every
+/// reader each.
+const UNTOLD: u64 = 128 << 10;
+
 enum Order {
     Write(Bytes),
     Checkpoint(oneshot::Sender<Digest>),
@@ -31,7 +35,7 @@ pub(super) struct Writer {
 pub(super) struct Refused;
 
 impl Writer {
-    /// Starts the thread; `grown` hears the spool's new length after every write.
+    /// Starts the thread; `grown` hears the spool's new length when nothing waits, and after every 128 KiB.
     pub(super) fn start(spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
         let (orders, queue) = mpsc::channel(WAITING);
         Self { orders, thread: tokio::task::spawn_blocking(move || work(spool, queue, grown)) }
@@ -61,18 +65,26 @@ impl Writer {
 
 fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64)) -> io::Result<(Spool, Digest)> {
     let mut hash = Sha256::new();
+    let mut told = 0;
     while let Some(order) = queue.blocking_recv() {
         match order {
             Order::Write(chunk) => {
                 spool.append(&chunk).inspect_err(|error| {
                     tracing::warn!(target: "srm_mirror::cache", %error, "cannot write to the spool");
                 })?;
-                grown(spool.len());
                 hash.update(&chunk);
             }
             // Nobody listens any more when the fill was given up; the queue's end follows.
             Order::Checkpoint(reply) => drop(reply.send(Digest(hash.clone().finalize().into()))),
         }
+        let untold = spool.len() - told;
+        if untold >= UNTOLD || (untold > 0 && queue.is_empty()) {
+            told = spool.len();
+            grown(told);
+        }
+    }
+    if told < spool.len() {
+        grown(spool.len());
     }
     Ok((spool, Digest(hash.finalize().into())))
 }

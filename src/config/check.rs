@@ -71,7 +71,9 @@ fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     must(archives.max_size.0 > 0, leaves, &["archives", "max_size"], "must not be zero")?;
     must(archives.max_inflated.0 > 0, leaves, &["archives", "max_inflated"], "must not be zero")?;
     must(archives.max_entries > 0, leaves, &["archives", "max_entries"], "must not be zero")?;
-    must(archives.concurrency > 0, leaves, &["archives", "concurrency"], "must not be zero")
+    // Each download holds two of the runtime's 512 threads for blocking work; readers of the disk need the others.
+    let some = (1..=128).contains(&archives.concurrency);
+    must(some, leaves, &["archives", "concurrency"], "must be 1 to 128")
 }
 
 fn upstream(name: &str, upstream: &upstream::Config, leaves: &Leaves) -> Result<(), ConfigError> {

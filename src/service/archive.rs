@@ -11,6 +11,7 @@ use crate::{
     cache::{Served, tail::Tail},
     http::{
         body::{Body, BodyError},
+        conditional::{self, Precondition},
         range::{self, RangeDecision, Wanted},
     },
     mirror::resolve::Archive,
@@ -47,13 +48,18 @@ fn stored(method: &Method, headers: &HeaderMap, object: Object) -> Response<Body
     zip::complete(method, headers, &meta.digest, meta.len, |range| part(object, range))
 }
 
-/// A zip whose download still runs: no digest is known, so no condition can hold.
+/// A zip whose download still runs: no digest is known, so no tag matches.
 async fn arriving(
     method: &Method,
     headers: &HeaderMap,
     tail: Tail,
     len: Option<u64>,
 ) -> Result<Response<Body>, FetchError> {
+    match conditional::decide(headers, method, None) {
+        Precondition::NotModified => return Ok(zip::status(StatusCode::NOT_MODIFIED)),
+        Precondition::Failed => return Ok(zip::status(StatusCode::PRECONDITION_FAILED)),
+        Precondition::Proceed => {}
+    }
     let wanted = Wanted::of(headers, method, None);
     if wanted == Wanted::Whole {
         return Ok(growing(method, StatusCode::OK, tail, len));

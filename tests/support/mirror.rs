@@ -2,11 +2,12 @@
 
 #![allow(dead_code)]
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use srm_mirror::{
     app::{self, Running},
+    cache::Cache,
     clock::Clock,
     config::Config,
     upstream,
@@ -22,6 +23,7 @@ use crate::forge::Forge;
 pub struct Mirror {
     pub address: SocketAddr,
     pub clock: Clock,
+    pub cache: Arc<Cache>,
     pub client: reqwest::Client,
     dir: Option<TempDir>,
     shutdown: CancellationToken,
@@ -111,13 +113,13 @@ impl Setup {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
         let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
-        let address = running.addresses[0];
+        let (address, cache) = (running.addresses[0], running.cache.clone());
         let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
         let run = running.run_until(shutdown.clone(), now.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Mirror { address, clock, client, dir: None, shutdown, now, run: Some(run) }
+        Mirror { address, clock, cache, client, dir: None, shutdown, now, run: Some(run) }
     }
 }
 
