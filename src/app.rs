@@ -17,7 +17,7 @@ use crate::{
     http::body::Body,
     mirror::{Mirror, access::Access},
     server::{self, Bound, Handler, Peer},
-    service::{Service, base::Hosts, ops::Health},
+    service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
     value::Secret,
@@ -50,7 +50,7 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, peer).await
+        self.0.handle(request, Client { addr: peer.addr, local: peer.local, tls: peer.tls }).await
     }
 }
 
@@ -92,7 +92,9 @@ pub async fn start_at(
     let mirror = Arc::new(Mirror::build(cache.clone(), upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
-    let service = Service::build(mirror, names, Hosts::build(&config.server), pseudonym, health.clone());
+    let section = config.server.clone();
+    let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
+    let service = Service::build(mirror, names, hosts, pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
         clock,

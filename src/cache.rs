@@ -14,7 +14,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::FetchError,
     tier::{
-        Object, Tier as _,
+        Tier as _,
         disk::{Disk, PinEvent, Spool, SpoolError},
         memory::{self, Memory},
     },
@@ -37,6 +37,7 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
+pub use crate::tier::{Content, Object};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.

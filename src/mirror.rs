@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    cache::{ArchiveAnswer, ArchiveAsk, Cache, Failure, documents::DocumentAnswer, policy::Policy},
+    cache::{ArchiveAnswer, ArchiveAsk, Cache, documents::DocumentAnswer, policy::Policy},
     entry::{Digest, Document, Key, Standing},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
@@ -22,6 +22,7 @@ pub mod resolve;
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
+pub use crate::cache::{Content, Failure, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.

@@ -3,6 +3,7 @@
 //! [`Service::handle`] is the whole of it, read from top to bottom.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,6 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    server::Peer,
 };
 
 mod archive;
@@ -38,6 +38,17 @@ use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
+
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its other end.
+    pub addr: SocketAddr,
+    /// The mirror's end.
+    pub local: SocketAddr,
+    /// True when it is encrypted.
+    pub tls: bool,
+}
 
 /// Answers requests.
 pub struct Service {
@@ -68,15 +79,15 @@ impl Service {
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer, &mut exchange).await;
+        let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, peer.addr, exchange)
+        log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, peer: Peer, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = dialect::parse(&self.names, &parts.method, path, query);
         let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
@@ -87,7 +98,7 @@ impl Service {
             }
             _ => {}
         }
-        let reached = match self.hosts.reached(parts, peer) {
+        let reached = match self.hosts.reached(parts, client) {
             Ok(reached) => reached,
             Err(error) => return problem(error, dialect, parts, exchange),
         };

@@ -8,16 +8,14 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::zip;
 use crate::{
-    cache::{Served, tail::Tail},
     http::{
         body::{Body, BodyError},
         conditional::{self, Precondition},
         range::{self, RangeDecision, Wanted},
     },
-    mirror::resolve::Archive,
+    mirror::{Content, Object, Served, Tail, resolve::Archive},
     origin::FetchError,
     package::PackageName,
-    tier::{Content, Object},
 };
 
 /// Most bytes of one read from a stored zip.

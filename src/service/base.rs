@@ -11,10 +11,9 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::error::Problem;
+use super::{Client, error::Problem};
 use crate::{
     dialect::Ops,
-    server::{self, Peer},
     value::{BaseUrl, Network},
 };
 
@@ -49,28 +48,28 @@ pub(super) struct Reached<'a> {
 }
 
 impl Hosts {
-    /// Reads the `[server]` section, which has been checked.
-    pub fn build(config: &server::Config) -> Self {
-        let public = config.public_url.clone();
-        let mut known: Vec<Known> = config.known_hosts.iter().map(|text| Known::parse(text)).collect();
+    /// Takes what the `[server]` section says, which has been checked: the address all answers are built on, the names
+    /// under which the mirror answers (none: under any), and the proxies whose word counts.
+    pub fn build(public: Option<BaseUrl>, known: &[String], trusted: Vec<Network>) -> Self {
+        let mut known: Vec<Known> = known.iter().map(|text| Known::parse(text)).collect();
         if let Some(url) = public.as_ref().filter(|_| !known.is_empty()) {
             known.push(Known { host: url.host().to_ascii_lowercase(), below: false, port: None });
         }
-        Self { public, known, trusted: config.trusted_proxies.clone() }
+        Self { public, known, trusted }
     }
 
     /// Finds out how the client reached the mirror.
     ///
     /// # Errors
     /// 400 when what should be a host is none, 421 when it is none of the configured names.
-    pub(super) fn reached<'a>(&'a self, parts: &'a Parts, peer: Peer) -> Result<Reached<'a>, Problem> {
-        let mut scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    pub(super) fn reached<'a>(&'a self, parts: &'a Parts, client: Client) -> Result<Reached<'a>, Problem> {
+        let mut scheme = if client.tls { Scheme::HTTPS } else { Scheme::HTTP };
         // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
         let mut authority = match parts.uri.authority() {
             Some(authority) => Some(authority.as_str()),
             None => text(&parts.headers, header::HOST.as_str())?,
         };
-        if self.trusted.iter().any(|proxy| proxy.contains(peer.addr.ip())) {
+        if self.trusted.iter().any(|proxy| proxy.contains(client.addr.ip())) {
             if let Some(proto) = last(&parts.headers, "x-forwarded-proto")? {
                 scheme = match () {
                     () if proto.eq_ignore_ascii_case("https") => Scheme::HTTPS,
@@ -90,7 +89,7 @@ impl Hosts {
             let message = "this mirror does not answer under this name; ask whoever runs it for the right address";
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, message));
         }
-        Ok(Reached { public: self.public.as_ref(), scheme, authority, local: peer.local, known })
+        Ok(Reached { public: self.public.as_ref(), scheme, authority, local: client.local, known })
     }
 }
 

@@ -16,13 +16,11 @@ use crate::{
         Facts,
         flat::{Damaged, Flat, Plan},
     },
-    cache::Served,
     dialect::{Ask, PackageRef},
     entry::Digest,
     http::body::{Body, BodyError},
-    mirror::{Mirror, resolve::Archive},
+    mirror::{Mirror, Object, Served, resolve::Archive},
     package::Version,
-    tier::Object,
 };
 
 /// Bytes of plans that are kept.

@@ -7,22 +7,16 @@ fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, Sta
         request = request.header(*name, *value);
     }
     let parts = request.body(()).expect("valid").into_parts().0;
-    let peer = Peer { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls };
-    hosts.reached(&parts, peer).map(|reached| reached.base()).map_err(|problem| problem.status)
-}
-
-fn hosts(change: impl FnOnce(&mut server::Config)) -> Hosts {
-    let mut config = server::Config::default();
-    change(&mut config);
-    Hosts::build(&config)
+    let client = Client { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls };
+    hosts.reached(&parts, client).map(|reached| reached.base()).map_err(|problem| problem.status)
 }
 
 fn behind(proxy: &str) -> Hosts {
-    hosts(|config| config.trusted_proxies = vec![proxy.parse().expect("a network")])
+    Hosts::build(None, &[], vec![proxy.parse().expect("a network")])
 }
 
 fn known(names: &[&str]) -> Hosts {
-    hosts(|config| config.known_hosts = names.iter().map(|&name| name.to_owned()).collect())
+    Hosts::build(None, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), Vec::new())
 }
 
 #[test]
@@ -46,7 +40,7 @@ fn a_host_that_could_change_an_address_is_refused() {
 
 #[test]
 fn the_public_address_wins() {
-    let public = hosts(|config| config.public_url = Some("https://mirror.example/srm/".parse().expect("valid")));
+    let public = Hosts::build(Some("https://mirror.example/srm/".parse().expect("valid")), &[], Vec::new());
     assert_eq!(base(&public, false, &[("host", "x")]).as_deref(), Ok("https://mirror.example/srm"));
 }
 
@@ -92,10 +86,7 @@ fn another_name_than_the_configured_ones_is_misdirected() {
         assert_eq!(base(&hosts, false, &[("host", host)]), expected, "{host}");
     }
     assert_eq!(base(&hosts, false, &[]), Err(StatusCode::MISDIRECTED_REQUEST));
-    let public = super::Hosts::build(&server::Config {
-        public_url: Some("https://mirror.example".parse().expect("valid")),
-        known_hosts: vec!["other".into()],
-        ..server::Config::default()
-    });
+    let public = Some("https://mirror.example".parse().expect("valid"));
+    let public = Hosts::build(public, &["other".to_owned()], Vec::new());
     assert!(base(&public, false, &[("host", "mirror.example")]).is_ok(), "the public name is known");
 }
