@@ -16,7 +16,7 @@ use crate::{
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
-    server::{self, Bound, Handler, Peer},
+    server::{self, Bound, Handler, Peer, tls::Reload},
     service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
@@ -27,8 +27,12 @@ mod loopback;
 
 /// The mirror, bound to its addresses but not serving yet.
 pub struct Running {
-    /// Where it listens; the ports are real ones.
+    /// Where it listens, the plain addresses first; the ports are real ones.
     pub addresses: Vec<SocketAddr>,
+    /// The part of them where TLS is spoken.
+    pub tls_addresses: Vec<SocketAddr>,
+    /// Has the certificates read again, where there are some.
+    pub reload: Option<Reload>,
     /// The clock that freshness is counted by.
     pub clock: Clock,
     /// The cache, for whoever watches it.
@@ -97,6 +101,8 @@ pub async fn start_at(
     let service = Service::build(mirror, names, hosts, pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
+        tls_addresses: bound.tls_addresses().to_vec(),
+        reload: bound.reload(),
         clock,
         cache,
         bound,

@@ -129,19 +129,24 @@ impl Service {
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
-        if let Ask::Archive { package, version } = &route.ask {
-            let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
-            exchange.cache = Some(archive.answer.status.clone());
-            let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
-            let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
+        let zip = match &route.ask {
+            Ask::Archive { package, version } => {
+                let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
+                exchange.cache = Some(archive.answer.status.clone());
+                let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
+                Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
+            }
+            Ask::Flat { package, version } => {
+                let asked = (package, version, &route.ask);
+                Some(flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await?)
+            }
+            _ => None,
+        };
+        if let Some(mut response) = zip {
             if response.status().is_client_error() {
                 close(&mut response, parts);
             }
             return Ok(response);
-        }
-        if let Ask::Flat { package, version } = &route.ask {
-            let asked = (package, version, &route.ask);
-            return flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await;
         }
         let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     mirror::Private,
-    observe, upstream,
+    observe, server, upstream,
     value::{BaseUrl, ByteSize, Period, Secret},
 };
 
@@ -41,11 +41,17 @@ fn some_time(period: Period, leaves: &Leaves, path: &[&str]) -> Result<(), Confi
 
 fn server(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     let server = &config.server;
-    let mut fixed: Vec<_> = server.listen.iter().filter(|address| address.port() != 0).collect();
+    let all = || server.listen.iter().chain(&server.tls.listen);
+    let mut fixed: Vec<_> = all().filter(|address| address.port() != 0).collect();
     fixed.sort();
-    must(!server.listen.is_empty(), leaves, &["server", "listen"], "there must be an address to listen on")?;
+    must(all().next().is_some(), leaves, &["server", "listen"], "there must be an address to listen on")?;
     let once = fixed.windows(2).all(|pair| pair[0] != pair[1]);
-    must(once, leaves, &["server", "listen"], "an address is there twice")?;
+    must(once, leaves, &["server", "listen"], "an address is there twice, here or in server.tls.listen")?;
+    some_time(server.tls.reload, leaves, &["server", "tls", "reload"])?;
+    if !server.tls.listen.is_empty() {
+        let files = server::tls::load(&server.tls);
+        files.map_err(|why| wrong(leaves, &["server", "tls", "certificates"], why))?;
+    }
     for host in &server.known_hosts {
         let reason = |why| format!("{why}; write name, *.name or name:port");
         names::check_host(host).map_err(|why| wrong(leaves, &["server", "known_hosts"], reason(why)))?;
@@ -140,7 +146,8 @@ pub(super) fn exposure(
     tokens: &BTreeMap<String, Option<Secret>>,
     leaves: &Leaves,
 ) -> Result<(), ConfigError> {
-    let beyond = config.server.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let mut listeners = config.server.listen.iter().chain(&config.server.tls.listen);
+    let beyond = listeners.find(|address| !address.ip().to_canonical().is_loopback());
     let with_token = tokens.iter().find(|(_, token)| token.is_some());
     let open = config.packages.private == Private::Serve && config.packages.allow.is_empty();
     match (beyond, with_token) {
@@ -165,6 +172,13 @@ pub(super) fn doubts(config: &Config) -> Vec<String> {
             "archives.max_size ({}) is larger than disk.limit ({}): the largest zips are passed on, but never stored",
             config.archives.max_size, config.disk.limit
         ));
+    }
+    if config.server.tls.listen.is_empty() && !config.server.tls.certificates.is_empty() {
+        doubts.push("server.tls.certificates has no effect without an address in server.tls.listen".into());
+    }
+    for file in server::tls::key_seen_by_others(&config.server.tls) {
+        let file = file.display();
+        doubts.push(format!("server.tls: everybody on this machine can read the key {file}; chmod 600 {file}"));
     }
     for (name, upstream) in &config.upstreams {
         if upstream.api.url().scheme() == "http" && !is_local(&upstream.api) {
