@@ -7,6 +7,8 @@ mod mirror;
 #[path = "../support/zips.rs"]
 mod zips;
 
+mod flat;
+mod hosts;
 mod leaving;
 mod lying_upstreams;
 mod no_room;
@@ -14,5 +16,7 @@ mod pinned;
 mod ranges;
 mod resume;
 mod serves;
+mod simple;
 mod streaming;
+mod v3;
 mod zip_headers;
