@@ -17,7 +17,7 @@ use crate::{
     http::body::Body,
     mirror::{Mirror, access::Access},
     server::{self, Bound, Handler, Peer, tls::Reload},
-    service::{Client, Service, ops::Health},
+    service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
     value::Secret,
@@ -98,7 +98,9 @@ pub async fn start_at(
     let mirror = Arc::new(Mirror::build(cache.clone(), upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
-    let service = Service::build(mirror, names, config.server.public_url.clone(), pseudonym, health.clone());
+    let section = config.server.clone();
+    let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
+    let service = Service::build(mirror, names, hosts, pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
         tls_addresses: bound.tls_addresses().to_vec(),

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
-    entry::{Key, Meta, Pin},
+    entry::{Digest, Key, Meta, Pin},
     http::cache_status::CacheStatus,
     origin::FetchError,
     tier::{
@@ -137,6 +137,25 @@ impl Cache {
             tracing::error!(target: "srm_mirror::cache", %key, %error, "the record of pins cannot be read");
             FetchError::Refused("the record of what was first seen cannot be read".into())
         })
+    }
+
+    /// Every key that is pinned, in order.
+    ///
+    /// # Errors
+    /// As [`Cache::pin`].
+    pub async fn pinned(&self) -> Result<Vec<Key>, FetchError> {
+        self.disk.pinned().await.map_err(|error| {
+            tracing::error!(target: "srm_mirror::cache", %error, "the record of pins cannot be read");
+            FetchError::Refused("the record of what was first seen cannot be read".into())
+        })
+    }
+
+    /// Sets a stored blob aside that a reader has found to be damaged: whoever asks next fetches it anew.
+    pub async fn distrust(&self, digest: &Digest) {
+        self.memory.forget(digest);
+        if let Err(error) = self.disk.set_aside(digest, "a reader found it damaged").await {
+            tracing::warn!(target: "srm_mirror::cache", %digest, %error, "a damaged blob cannot be set aside");
+        }
     }
 
     /// True when a key needs nobody's list to be believed: it is stored or pinned.

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod access;
+pub mod known;
 pub mod metadata;
 mod origins;
 pub mod resolve;
@@ -46,6 +47,7 @@ pub struct Mirror {
     parsed: moka::sync::Cache<Digest, Parsed>,
     /// Documents that are known not to be stored: a zip's hit need not look on the disk for them.
     absent: moka::sync::Cache<Key, ()>,
+    known: known::Kept,
 }
 
 /// A parsed document. Which kind it is follows from the key it was read under.
@@ -95,7 +97,7 @@ impl Mirror {
         let weigher = |_: &Digest, parsed: &Parsed| parsed.weight();
         let parsed = moka::sync::Cache::builder().max_capacity(PARSED).weigher(weigher).build();
         let absent = moka::sync::Cache::new(100_000);
-        Self { cache, upstreams, access, verify, parsed, absent }
+        Self { cache, upstreams, access, verify, parsed, absent, known: known::Kept::default() }
     }
 
     /// The cache below.

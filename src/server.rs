@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::value::{BaseUrl, ByteSize, Period};
+use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 mod connection;
 pub mod tls;
@@ -44,6 +44,10 @@ pub struct Config {
     /// The address clients know the mirror by; without it, the scheme and authority of each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<BaseUrl>,
+    /// Names (`name`, `*.name` or `name:port`) under which the mirror answers; empty: under any. `public_url`'s is one.
+    pub known_hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    pub trusted_proxies: Vec<Network>,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Longest wait for a request's header, and longest silence of a connection without a request.
@@ -63,6 +67,8 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             public_url: None,
+            known_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             max_connections: 4096,
             header_timeout: Period::secs(10),
             header_limit: ByteSize(32 << 10),

@@ -17,18 +17,22 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    value::BaseUrl,
 };
 
 mod archive;
-mod base;
+pub mod base;
 mod error;
+mod flat;
 mod json;
+mod list;
 mod log;
 pub mod ops;
 pub mod render;
+mod zip;
 
+use base::{Hosts, Reached};
 use error::Problem;
+use flat::Flats;
 use json::Json;
 use ops::Health;
 
@@ -50,11 +54,12 @@ pub struct Client {
 pub struct Service {
     mirror: Arc<Mirror>,
     names: Names,
-    public_url: Option<BaseUrl>,
+    hosts: Hosts,
     /// The pseudonym in the `Via` of the mirror's own requests.
     pseudonym: String,
     health: Health,
     json: Json,
+    flats: Flats,
     ids: Ids,
 }
 
@@ -68,15 +73,9 @@ struct Exchange {
 
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
-    pub fn build(
-        mirror: Arc<Mirror>,
-        names: Names,
-        public_url: Option<BaseUrl>,
-        pseudonym: String,
-        health: Health,
-    ) -> Self {
-        let json = Json::new(public_url.is_some());
-        Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
+    pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
+        let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
+        Self { mirror, names, hosts, pseudonym, health, json, flats, ids }
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
@@ -90,19 +89,30 @@ impl Service {
 
     async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
-        let route = match dialect::parse(&self.names, &parts.method, path, query) {
-            Ok(route) => route,
-            Err(reject) => return problem(Problem::rejected(&reject), reject.dialect, parts, exchange),
+        let route = dialect::parse(&self.names, &parts.method, path, query);
+        let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
+        exchange.route = route.as_ref().ok().cloned();
+        match &route {
+            Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
+                return self.health.answer(question, &self.mirror);
+            }
+            _ => {}
+        }
+        let reached = match self.hosts.reached(parts, client) {
+            Ok(reached) => reached,
+            Err(error) => return problem(error, dialect, parts, exchange),
         };
-        let dialect = route.dialect;
-        exchange.route = Some(route.clone());
+        let route = match route {
+            Ok(route) => route,
+            Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, exchange),
+        };
         if let Ask::Ops(question) = &route.ask {
             return self.health.answer(question, &self.mirror);
         }
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, client, exchange).await
+            self.ask(&route, parts, &reached, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -115,22 +125,30 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        client: Client,
+        reached: &Reached<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
-        if let Ask::Archive { package, version } = &route.ask {
-            let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
-            exchange.cache = Some(archive.answer.status.clone());
-            let response = archive::respond(parts, &package.name, archive).await;
-            let mut response = response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?;
+        let zip = match &route.ask {
+            Ask::Archive { package, version } => {
+                let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
+                exchange.cache = Some(archive.answer.status.clone());
+                let response = archive::respond(parts, &package.name, archive).await;
+                Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
+            }
+            Ask::Flat { package, version } => {
+                let asked = (package, version, &route.ask);
+                Some(flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await?)
+            }
+            _ => None,
+        };
+        if let Some(mut response) = zip {
             if response.status().is_client_error() {
                 close(&mut response, parts);
             }
             return Ok(response);
         }
-        let base = base::of(self.public_url.as_ref(), parts, client)?;
-        let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
+        let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }

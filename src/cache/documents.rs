@@ -142,6 +142,14 @@ impl Cache {
         }
     }
 
+    /// As [`Cache::stored_document`], for a look through many: what is read takes no place in memory.
+    pub async fn peek_document(&self, key: &Key) -> Option<Document> {
+        match self.documents.get(key) {
+            Some(document) => Some(document),
+            None => self.disk.documents().get(key).await.ok().flatten(),
+        }
+    }
+
     /// What is in memory under a key, whatever its age.
     pub fn document_in_memory(&self, key: &Key) -> Option<Document> {
         self.documents.get(key)

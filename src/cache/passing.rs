@@ -13,7 +13,7 @@ use super::{ArchiveAsk, Cache, download::Download, tail::CHUNK};
 use crate::{
     entry::{Digest, Meta, Pin},
     origin::{FetchError, Growing},
-    tier::BlobFile,
+    tier::{BlobFile, Content, Object},
 };
 
 /// Bodies up to this size are held and verified whole.
@@ -52,7 +52,21 @@ pub(super) struct Passing {
     ended: bool,
     /// The end of the wanted part, kept until the end of the body has been judged.
     last: Option<Bytes>,
+    /// What was found out about a body that is held whole.
+    whole: Option<Meta>,
+    window: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that is held whole, in its window for as long as anybody holds a part of it.
+struct Held {
+    bytes: Bytes,
     _window: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 struct Whole(Bytes);
@@ -94,11 +108,12 @@ impl Passing {
             at: 0,
             ended: false,
             last: None,
-            _window: window,
+            whole: None,
+            window,
         };
         this.fill_window().await?;
         if this.ended {
-            this.verify_whole(cache).await?;
+            this.whole = Some(this.verify_whole(cache).await?);
         } else {
             let beginning: Vec<u8> = this.held.iter().flatten().copied().take(this.ask.verify.prefix_len()).collect();
             this.ask.verify.prefix(&beginning).map_err(FetchError::Invalid)?;
@@ -110,6 +125,13 @@ impl Passing {
     /// The length of the body: announced, or known because all of it is held.
     pub(super) fn len(&self) -> Option<u64> {
         if self.ended { Some(self.download.received) } else { self.download.len }
+    }
+
+    /// The whole body as an object in memory; only before the first read. A body that is too large for that is given back.
+    pub(super) fn into_object(mut self: Box<Self>) -> Result<Object, Box<Self>> {
+        let (Some(meta), [bytes]) = (self.whole.take(), self.held.make_contiguous()) else { return Err(self) };
+        let bytes = Bytes::from_owner(Held { bytes: bytes.clone(), _window: self.window.take() });
+        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window" })
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.
@@ -182,7 +204,7 @@ impl Passing {
     }
 
     /// Verifies a body that is held whole, and pins it: what is served once is vouched for, kept or not.
-    async fn verify_whole(&mut self, cache: &Cache) -> Result<(), FetchError> {
+    async fn verify_whole(&mut self, cache: &Cache) -> Result<Meta, FetchError> {
         let mut all = BytesMut::with_capacity(self.held_len);
         self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
         let (verify, all) = (self.ask.verify.clone(), all.freeze());
@@ -199,7 +221,8 @@ impl Passing {
         let digest = Digest(self.hash.clone().finalize().into());
         let (len, anonymous, stored_at) = (self.download.received, self.download.anonymous, cache.clock.now());
         let meta = Meta { digest, len, stored_at, anonymous, verified };
-        cache.settle_pin(&self.ask.key, self.pin.clone(), &meta).await
+        cache.settle_pin(&self.ask.key, self.pin.clone(), &meta).await?;
+        Ok(meta)
     }
 
     fn judge_ending(&self) -> Result<(), FetchError> {

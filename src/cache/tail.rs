@@ -83,7 +83,10 @@ impl Tail {
         (self, can)
     }
 
-    /// Waits for the end and hands out the complete object, or the tail itself where it reads a download of its own.
+    /// Waits for the end and hands out the complete object; only before the first read.
+    ///
+    /// Without room on disk the body comes by a download of its own: it is an object in memory if it is small, and the
+    /// tail itself is given back if it is not.
     ///
     /// # Errors
     /// When the body cannot be completed.
@@ -99,7 +102,12 @@ impl Tail {
                 return Err(FetchError::Unreachable("the download was given up"));
             }
         }
-        Ok(Err(self))
+        let passing = match self.source {
+            Source::Passing(passing) => passing,
+            Source::Spool(_) => Box::new(Passing::open(&self.cache, &self.ask, Skip::default()).await?),
+        };
+        let given_back = |passing| Self { source: Source::Passing(passing), ..self };
+        Ok(passing.into_object().map_err(given_back))
     }
 
     /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.

@@ -54,6 +54,10 @@ fn server(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
         let files = server::tls::load(&server.tls);
         files.map_err(|why| wrong(leaves, &["server", "tls", "certificates"], why))?;
     }
+    for host in &server.known_hosts {
+        let reason = |why| format!("{why}; write name, *.name or name:port");
+        names::check_host(host).map_err(|why| wrong(leaves, &["server", "known_hosts"], reason(why)))?;
+    }
     must(server.max_connections > 0, leaves, &["server", "max_connections"], "must not be zero")?;
     let within = (HEADER_LIMITS[0]..=HEADER_LIMITS[1]).contains(&server.header_limit);
     must(within, leaves, &["server", "header_limit"], "must be between 8KiB and 1MiB")?;

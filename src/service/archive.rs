@@ -4,31 +4,22 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 
+use super::zip;
 use crate::{
     http::{
         body::{Body, BodyError},
         conditional::{self, Precondition},
-        field::{content_disposition, repr_digest, strong_etag},
         range::{self, RangeDecision, Wanted},
     },
-    mirror::{
-        Content, Object, Served, Tail,
-        resolve::{Archive, Resolved},
-    },
+    mirror::{Content, Object, Served, Tail, resolve::Archive},
     origin::FetchError,
     package::PackageName,
 };
 
 /// Most bytes of one read from a stored zip.
 const CHUNK: usize = 256 << 10;
-
-const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
-const ZIP: HeaderValue = HeaderValue::from_static("application/zip");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Makes the answer to a request for a zip.
 ///
@@ -53,56 +44,14 @@ pub(super) async fn respond(
         }
         Served::Arriving { tail, len } => arriving(method, headers, tail, len).await?,
     };
-    let out = response.headers_mut();
-    if out.contains_key(header::ETAG) {
-        out.insert(header::AGE, HeaderValue::from(answer.age.as_secs()));
-    }
-    let cache_control = match resolved {
-        // What does not fit this request's range or condition says nothing to anybody else's.
-        _ if response.status().is_client_error() => NO_STORE,
-        Resolved::Branch { .. } => MUTABLE,
-        Resolved::Tag(_) | Resolved::Commit(_) => IMMUTABLE,
-    };
-    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
-    if response.status().is_success() {
-        let version = match &resolved {
-            Resolved::Tag(name) | Resolved::Commit(name) | Resolved::Branch { name, .. } => name,
-        };
-        let filename = format!("{}-{}.zip", package.repo(), version.replace('/', "-"));
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, content_disposition(&filename));
-    }
+    zip::finish(&mut response, &resolved, answer.age, package);
     Ok(response)
 }
 
 /// A complete zip: length and digest are known, any part can be had.
 fn stored(method: &Method, headers: &HeaderMap, object: Object) -> Response<Body> {
-    let (digest, len) = (object.meta.digest, object.meta.len);
-    let etag = strong_etag(&digest.0);
-    let mut response = match conditional::decide(headers, method, Some(&etag)) {
-        Precondition::NotModified => status(StatusCode::NOT_MODIFIED),
-        Precondition::Failed => status(StatusCode::PRECONDITION_FAILED),
-        Precondition::Proceed => match range::decide(headers, method, len, Some(&etag)) {
-            RangeDecision::Unsatisfiable => {
-                let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
-                response.headers_mut().insert(header::CONTENT_RANGE, range::unsatisfied_range(len));
-                response
-            }
-            RangeDecision::Whole => zip(StatusCode::OK, len, part(method, object, 0..len)),
-            RangeDecision::Part { first, last } => {
-                let body = part(method, object, first..last + 1);
-                let mut response = zip(StatusCode::PARTIAL_CONTENT, last + 1 - first, body);
-                response.headers_mut().insert(header::CONTENT_RANGE, range::content_range(first, last, len));
-                response
-            }
-        },
-    };
-    let out = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        out.insert(header::ETAG, etag);
-    }
-    out.insert("repr-digest", repr_digest(&digest.0));
-    out.insert(header::ACCEPT_RANGES, BYTES);
-    response
+    let meta = object.meta.clone();
+    zip::complete(method, headers, &meta.digest, meta.len, |range| part(object, range))
 }
 
 /// A zip whose download still runs: no digest is known, so no tag matches.
@@ -113,8 +62,8 @@ async fn arriving(
     len: Option<u64>,
 ) -> Result<Response<Body>, FetchError> {
     match conditional::decide(headers, method, None) {
-        Precondition::NotModified => return Ok(status(StatusCode::NOT_MODIFIED)),
-        Precondition::Failed => return Ok(status(StatusCode::PRECONDITION_FAILED)),
+        Precondition::NotModified => return Ok(zip::status(StatusCode::NOT_MODIFIED)),
+        Precondition::Failed => return Ok(zip::status(StatusCode::PRECONDITION_FAILED)),
         Precondition::Proceed => {}
     }
     let wanted = Wanted::of(headers, method, None);
@@ -131,7 +80,7 @@ async fn arriving(
     match wanted.resolve(len) {
         RangeDecision::Whole => Ok(growing(method, StatusCode::OK, tail, Some(len))),
         RangeDecision::Unsatisfiable => {
-            let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
+            let mut response = zip::status(StatusCode::RANGE_NOT_SATISFIABLE);
             response.headers_mut().insert(header::CONTENT_RANGE, range::unsatisfied_range(len));
             Ok(response)
         }
@@ -157,36 +106,11 @@ fn growing(method: &Method, status: StatusCode, tail: Tail, len: Option<u64>) ->
         };
         Body::stream(stream::try_unfold(tail, next).boxed(), len)
     };
-    match len {
-        Some(len) => zip(status, len, body),
-        None => {
-            let mut response = Response::new(body);
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, ZIP);
-            response
-        }
-    }
+    zip::zip(status, len, body)
 }
 
-fn zip(status: StatusCode, len: u64, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, ZIP);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-    response
-}
-
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
-}
-
-/// The bytes of a part, or none for HEAD.
-fn part(method: &Method, object: Object, range: Range<u64>) -> Body {
-    if *method == Method::HEAD {
-        return Body::empty();
-    }
+/// The bytes of a part of a stored zip.
+pub(super) fn part(object: Object, range: Range<u64>) -> Body {
     if let Content::Memory(bytes) = &object.content {
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         return Body::full(bytes.slice(position(range.start)..position(range.end)));

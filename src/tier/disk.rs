@@ -215,6 +215,24 @@ impl Disk {
         blocking(move || store.pins(&prefix)).await
     }
 
+    /// Every pinned key, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn pinned(&self) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.pinned()).await
+    }
+
+    /// Moves a blob that somebody has found damaged out of the way; its readers keep it.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub async fn set_aside(&self, digest: &Digest, why: &'static str) -> io::Result<()> {
+        let (store, digest) = (Arc::clone(&self.store), *digest);
+        blocking(move || store.set_aside(&digest, why, || true)).await
+    }
+
     /// The documents of this tier.
     pub fn documents(&self) -> Documents {
         Documents { store: Arc::clone(&self.store) }

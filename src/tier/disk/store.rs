@@ -287,6 +287,11 @@ impl Store {
         places.into_iter().map(|place| self.journal.at(place)).collect()
     }
 
+    /// Every pinned key, in order.
+    pub(super) fn pinned(&self) -> io::Result<Vec<Key>> {
+        Ok(self.index.read(index::pinned)?)
+    }
+
     /// Appends to the journal; durable when it returns.
     pub(super) fn record_pin(&self, pin: &Pin, event: PinEvent) -> io::Result<()> {
         let reserve = |charge: &mut Charge, bytes| Ok(self.reserve(charge, bytes)?);
