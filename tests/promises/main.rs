@@ -5,4 +5,6 @@ mod forge;
 #[path = "../support/mirror.rs"]
 mod mirror;
 
+mod connect;
 mod serves;
+mod tls;

@@ -9,6 +9,7 @@ use srm_mirror::{
     app::{self, Running},
     clock::Clock,
     config::Config,
+    server::tls::Reload,
     upstream,
     value::{Period, Secret},
 };
@@ -21,6 +22,10 @@ use crate::forge::Forge;
 /// A running mirror. Dropping it ends it at once; [`Mirror::stop`] ends it as SIGTERM does.
 pub struct Mirror {
     pub address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub tls_address: Option<SocketAddr>,
+    /// Has its certificates read again.
+    pub reload: Option<Reload>,
     pub clock: Clock,
     pub client: reqwest::Client,
     dir: Option<TempDir>,
@@ -112,12 +117,13 @@ impl Setup {
         let clock = Clock::default();
         let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
         let address = running.addresses[0];
+        let (tls_address, reload) = (running.tls_addresses.first().copied(), running.reload.clone());
         let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
         let run = running.run_until(shutdown.clone(), now.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Mirror { address, clock, client, dir: None, shutdown, now, run: Some(run) }
+        Mirror { address, tls_address, reload, clock, client, dir: None, shutdown, now, run: Some(run) }
     }
 }
 

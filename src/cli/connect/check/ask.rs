@@ -75,13 +75,13 @@ impl Failure {
         let mut last = String::new();
         let mut next: Option<&(dyn Error + 'static)> = Some(&why);
         while let Some(cause) = next {
-            // An I/O error hides the error it was made of from `source`.
-            let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            certificate |=
-                inner.is_some_and(|inner| matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
             certificate |= matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
             last = cause.to_string();
-            next = cause.source();
+            // An I/O error hides the error it was made of from `source`.
+            next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => cause.source(),
+            };
         }
         let reason = if certificate {
             format!("its certificate is not trusted here ({last}); a private authority is named with --ca-file")
