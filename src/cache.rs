@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
@@ -14,7 +14,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::FetchError,
     tier::{
-        Object, Tier as _,
+        Tier as _,
         disk::{Disk, PinEvent, Spool, SpoolError},
         memory::{self, Memory},
     },
@@ -37,6 +37,7 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
+pub use crate::tier::{Content, Object};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
@@ -55,6 +56,8 @@ pub struct Cache {
     fill_permits: Semaphore,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
+    /// Cancelled when nobody is left to wait for a download.
+    given_up: CancellationToken,
 }
 
 /// Why there is no answer, and what happened on the way.
@@ -94,7 +97,13 @@ impl Cache {
             fills: Flights::default(),
             revalidations: Flights::default(),
             tasks,
+            given_up: CancellationToken::new(),
         })
+    }
+
+    /// Gives up every download that still runs, now and later; what is complete is still admitted.
+    pub fn give_up_downloads(&self) {
+        self.given_up.cancel();
     }
 
     /// How long documents are fresh and usable.

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     config::{ConfigError, Environment, Flag, Loaded},
     server::{StartError, tls::TlsError},
+    tier::disk::OpenError,
 };
 
 mod config;
@@ -144,8 +145,11 @@ fn sentence(why: &anyhow::Error) -> String {
 
 fn exit_code(why: &anyhow::Error) -> u8 {
     let is = |found: fn(&(dyn std::error::Error + 'static)) -> bool| why.chain().any(found);
+    let limit = |why: &(dyn std::error::Error + 'static)| {
+        matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
+    };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) {
+    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
         USAGE
     } else if is(connect::is_unreachable) {
         UNAVAILABLE
@@ -157,7 +161,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
             StartError::Tls(TlsError::Unreadable { .. }) => NO_INPUT,
             StartError::Tls(_) => USAGE,
         }
-    } else if is(|why| why.is::<io::Error>()) {
+    } else if is(|why| why.is::<io::Error>() || why.is::<OpenError>()) {
         IO
     } else {
         INTERNAL

@@ -3,6 +3,7 @@
 //! [`Service::handle`] is the whole of it, read from top to bottom.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,6 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    server::Peer,
     value::BaseUrl,
 };
 
@@ -34,6 +34,17 @@ use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
+
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its other end.
+    pub addr: SocketAddr,
+    /// The mirror's end.
+    pub local: SocketAddr,
+    /// True when it is encrypted.
+    pub tls: bool,
+}
 
 /// Answers requests.
 pub struct Service {
@@ -69,15 +80,15 @@ impl Service {
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
         let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer, &mut exchange).await;
+        let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, peer.addr, exchange)
+        log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, peer: Peer, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = match dialect::parse(&self.names, &parts.method, path, query) {
             Ok(route) => route,
@@ -91,7 +102,7 @@ impl Service {
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, peer, exchange).await
+            self.ask(&route, parts, client, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -104,7 +115,7 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        peer: Peer,
+        client: Client,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -114,7 +125,7 @@ impl Service {
             let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
             return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
         }
-        let base = base::of(self.public_url.as_ref(), parts, peer)?;
+        let base = base::of(self.public_url.as_ref(), parts, client)?;
         let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
@@ -138,7 +149,11 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
-    let zip = matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Archive { .. } | Ask::Flat { .. }));
+    let zip = match exchange.route.as_ref().map(|route| &route.ask) {
+        Some(ask) => matches!(ask, Ask::Archive { .. } | Ask::Flat { .. }),
+        // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
+        None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
+    };
     if zip && parts.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

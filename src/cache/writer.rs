@@ -8,6 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{entry::Digest, tier::disk::Spool};
 
@@ -31,10 +32,11 @@ pub(super) struct Writer {
 pub(super) struct Refused;
 
 impl Writer {
-    /// Starts the thread; `grown` hears the spool's new length after every write.
-    pub(super) fn start(spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
+    /// Starts the thread; `grown` hears the spool's new length after every write. Who waits for `tasks` waits for the
+    /// thread, too: it removes the spool of a download that was given up.
+    pub(super) fn start(tasks: &TaskTracker, spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
         let (orders, queue) = mpsc::channel(WAITING);
-        Self { orders, thread: tokio::task::spawn_blocking(move || work(spool, queue, grown)) }
+        Self { orders, thread: tasks.spawn_blocking(move || work(spool, queue, grown)) }
     }
 
     /// Queues a chunk.

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     mirror::Private,
-    observe, server, upstream,
+    observe, server,
+    tier::disk::LEAST_LIMIT,
+    upstream,
     value::{BaseUrl, ByteSize, Period, Secret},
 };
 
@@ -63,7 +65,8 @@ fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     let (memory, disk, archives) = (&config.memory, &config.disk, &config.archives);
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     must(memory.archive_max <= memory.archives, leaves, &["memory", "archive_max"], &reason)?;
-    must(disk.limit.0 > 0, leaves, &["disk", "limit"], "must not be zero")?;
+    let reason = format!("must be at least {LEAST_LIMIT}: index and journal have to fit with something beside them");
+    must(disk.limit >= LEAST_LIMIT, leaves, &["disk", "limit"], &reason)?;
     let reason = format!("must be smaller than disk.limit ({}), of which it is a part", disk.limit);
     must(disk.documents < disk.limit, leaves, &["disk", "documents"], &reason)?;
     let dir = disk.dir.as_deref().is_none_or(|dir| !dir.as_os_str().is_empty());

@@ -7,17 +7,18 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
-    cache::{Served, tail::Tail},
     http::{
         body::{Body, BodyError},
         conditional::{self, Precondition},
         field::{content_disposition, repr_digest, strong_etag},
         range::{self, RangeDecision, Wanted},
     },
-    mirror::resolve::{Archive, Resolved},
+    mirror::{
+        Content, Object, Served, Tail,
+        resolve::{Archive, Resolved},
+    },
     origin::FetchError,
     package::PackageName,
-    tier::{Content, Object},
 };
 
 /// Most bytes of one read from a stored zip.

@@ -2,29 +2,35 @@
 
 use http::{StatusCode, header, request::Parts};
 
+use super::Client;
 use super::error::Problem;
-use crate::{server::Peer, value::BaseUrl};
+use crate::value::BaseUrl;
 
 /// The scheme and authority of every address in an answer, without a slash at the end.
 ///
 /// # Errors
-/// 400 when the request's `Host` is not a host.
-pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, peer: Peer) -> Result<String, Problem> {
+/// 400 when the request's `Host` is not one host.
+pub(super) fn of(public: Option<&BaseUrl>, parts: &Parts, client: Client) -> Result<String, Problem> {
     if let Some(url) = public {
         return Ok(url.as_str().to_owned());
     }
     // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
     let authority = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => match parts.headers.get(header::HOST) {
-            Some(host) => Some(host.to_str().map_err(|_| wrong())?),
-            None => None,
-        },
+        None => {
+            let mut hosts = parts.headers.get_all(header::HOST).iter();
+            match (hosts.next(), hosts.next()) {
+                (None, _) => None,
+                (Some(host), None) => Some(host.to_str().map_err(|_| wrong())?),
+                // RFC 9112 §3.2: a server answers 400 to more than one.
+                (Some(_), Some(_)) => return Err(wrong()),
+            }
+        }
     };
     // A client may write any scheme into an absolute target; whether it speaks TLS with us is seen here.
-    let scheme = if peer.tls { "https" } else { "http" };
+    let scheme = if client.tls { "https" } else { "http" };
     match authority {
-        None | Some("") => Ok(format!("{scheme}://{}", peer.local)),
+        None | Some("") => Ok(format!("{scheme}://{}", client.local)),
         Some(authority) if is_authority(authority) => Ok(format!("{scheme}://{authority}")),
         Some(_) => Err(wrong()),
     }
@@ -46,9 +52,9 @@ mod tests {
 
     use super::*;
 
-    fn peer(tls: bool) -> Peer {
+    fn peer(tls: bool) -> Client {
         let local = SocketAddr::from(([127, 0, 0, 1], 80));
-        Peer { addr: local, local, tls }
+        Client { addr: local, local, tls }
     }
 
     fn base(host: Option<&str>) -> Result<String, Problem> {

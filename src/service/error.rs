@@ -8,10 +8,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::{
-    cache::Failure,
     dialect::{Ask, Reason, Reject},
     http::cache_status::CacheStatus,
-    mirror::MirrorError,
+    mirror::{Failure, MirrorError},
     origin::{FetchError, Missing},
 };
 

@@ -49,6 +49,9 @@ pub use holder::Holder;
 pub use pins::PinEvent;
 pub use spool::Spool;
 
+/// The least limit that makes sense: index and journal have to fit with something beside them.
+pub const LEAST_LIMIT: ByteSize = ByteSize::mib(4);
+
 /// The tier's name.
 const NAME: &str = "disk";
 

@@ -36,13 +36,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the program itself.
-pub(crate) async fn program(arguments: &[&str]) -> Output {
+pub async fn program(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_srm-mirror"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent").output().await.expect("runs")
 }
 
 /// `tls init` for these names.
-pub(crate) async fn init(dir: &Path, names: &[&str], more: &[&str]) -> Output {
+pub async fn init(dir: &Path, names: &[&str], more: &[&str]) -> Output {
     let mut arguments = vec!["tls", "init", "--dir", dir.to_str().expect("text")];
     arguments.extend(names.iter().flat_map(|name| ["--name", name]));
     arguments.extend(more);
@@ -56,7 +56,7 @@ async fn made(names: &[&str]) -> TempDir {
     dir
 }
 
-pub(crate) fn files(dir: &Path, name: &str) -> Files {
+pub fn files(dir: &Path, name: &str) -> Files {
     Files { cert_file: dir.join(format!("{name}.pem")), key_file: dir.join(format!("{name}.key")) }
 }
 
@@ -70,7 +70,7 @@ async fn forge() -> Forge {
     forge
 }
 
-pub(crate) fn with_tls(setup: Setup, certificates: Vec<Files>) -> Setup {
+pub fn with_tls(setup: Setup, certificates: Vec<Files>) -> Setup {
     setup.with(|config| {
         config.server.tls.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.server.tls.certificates = certificates;

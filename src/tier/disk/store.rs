@@ -18,7 +18,7 @@ use std::{
 use tracing::info;
 
 use super::{
-    Config, OpenError, SpoolError,
+    Config, LEAST_LIMIT, OpenError, SpoolError,
     blob::BlobFile,
     budget::{Budget, Charge, Kind, blocks},
     front::{self, Front},
@@ -38,8 +38,6 @@ use crate::entry::{Digest, Key, Meta, Pin};
 const FRONT: u64 = 6 << 20;
 /// Locks over digests; two that share one only wait for each other.
 const STRIPES: usize = 64;
-/// The least limit that makes sense: index and journal have to fit with something beside them.
-const LEAST: u64 = 4 << 20;
 /// `format` and `holder`.
 const FIXED: u64 = 2 * 4096;
 
@@ -82,8 +80,8 @@ impl Store {
     /// Takes the directory and makes everything in it usable.
     pub(super) fn open(config: &Config, dir: &Path) -> Result<Arc<Self>, OpenError> {
         let limit = config.limit.0;
-        if limit < LEAST {
-            return Err(OpenError::Limit { limit, least: LEAST });
+        if limit < LEAST_LIMIT.0 {
+            return Err(OpenError::Limit { limit, least: LEAST_LIMIT.0 });
         }
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let layout = Layout::new(dir);
@@ -190,7 +188,8 @@ impl Store {
         self.reserve(&mut charge, bytes).map(|()| charge)
     }
 
-    /// Keeps the index's room at twice its length, as far as there is space.
+    /// Keeps the index's room at twice its length, as far as there is space. Called after writes, but never while
+    /// evicting.
     pub(super) fn settle(&self) {
         let want = 2 * blocks(self.index.len());
         let mut room = lock(&self.room);
@@ -205,6 +204,12 @@ impl Store {
             return;
         }
         room.shrink(want);
+    }
+
+    /// What is reserved for the index, bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> u64 {
+        lock(&self.room).bytes()
     }
 
     /// What is stored under a key, from the index and the sidecar.
@@ -295,8 +300,8 @@ impl Store {
         let renewals = waiting.renewals.iter().map(|(id, meta)| Ok((*id, serde_json::to_vec(&**meta)?)));
         let renewals = renewals.collect::<io::Result<Vec<_>>>()?;
         let written = self.index.write(|txn| {
-            waiting.blobs.iter().try_for_each(|(id, used)| BLOBS.touch(txn, id, *used))?;
-            waiting.documents.iter().try_for_each(|(id, used)| DOCUMENTS.touch(txn, id, *used))?;
+            BLOBS.touch(txn, &waiting.blobs)?;
+            DOCUMENTS.touch(txn, &waiting.documents)?;
             for (id, meta) in &renewals {
                 // A renewal of a document that was removed meanwhile would stay for ever.
                 if DOCUMENTS.peek(txn, id)?.is_some() {
