@@ -66,7 +66,7 @@ fn der(file: PathBuf) -> CertificateDer<'static> {
 
 async fn forge() -> Forge {
     let forge = Forge::start().await;
-    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1".to_vec()));
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
     forge
 }
 

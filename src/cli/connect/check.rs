@@ -145,7 +145,7 @@ impl Run {
 
     async fn routes(&mut self, subject: &mut Subject) {
         let (path, v3, api) = (subject.path(), subject.v3_name(), subject.api_path());
-        let latest = self.json("srm", &format!("{path}/releases/latest"), |value| release(value)).await;
+        let latest = self.json("srm", &format!("{path}/releases/latest"), release).await;
         if subject.version.is_none() {
             subject.version = latest;
         }
