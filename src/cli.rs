@@ -16,9 +16,12 @@ use crate::{
 };
 
 mod config;
+mod connect;
 mod serve;
 mod tls;
 
+/// What was to be found out is not so: a route does not work.
+pub const FAILED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE`).
 pub const USAGE: u8 = 64;
 /// A file that was named is not there or cannot be read (`EX_NOINPUT`).
@@ -35,8 +38,10 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
+  1    connect --check: a route does not work
   64   wrong usage or configuration
-  69   an address to listen on is not available
+  66   a certificate or key cannot be read
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -54,6 +59,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Config(config::Config),
+    Connect(connect::Connect),
     Tls(tls::Tls),
 }
 
@@ -115,6 +121,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     let done = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
@@ -142,8 +149,10 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>()) || why.chain().any(limit) {
+    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
         USAGE
+    } else if is(connect::is_unreachable) {
+        UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
         why.exit_code()
     } else if let Some(start) = start {

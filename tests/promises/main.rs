@@ -18,6 +18,7 @@ mod zips;
 
 mod budget;
 mod cli;
+mod connect;
 mod damage;
 mod discretion;
 mod drain;
@@ -49,6 +50,7 @@ mod scale;
 mod serves;
 mod simple;
 mod streaming;
+mod tls;
 mod v3;
 mod ways_out;
 mod zip_headers;
