@@ -10,9 +10,9 @@ use std::{
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    app::OpenError,
     config::{ConfigError, Environment, Flag, Loaded},
     server::{StartError, tls::TlsError},
-    tier::disk::OpenError,
 };
 
 mod config;
@@ -36,6 +36,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
   64   wrong usage or configuration
+  66   a certificate or its key cannot be read
   69   an address to listen on is not available
   70   a fault of the program itself
   74   the cache directory or another file cannot be used

@@ -118,7 +118,7 @@ impl Tls {
 
     /// Keeps the certificates as their files are; ends never.
     pub(super) async fn follow_files(&self) {
-        reload::follow(&self.config, &self.reload.0, self.first.clone(), |keys| self.chosen.replace(keys)).await;
+        reload::follow(&self.config, &self.reload.0, self.first, |keys| self.chosen.replace(keys)).await;
     }
 }
 

@@ -21,7 +21,6 @@ mod cli;
 mod damage;
 mod discretion;
 mod drain;
-mod forwards_nothing;
 mod freshness;
 mod gitee;
 mod github;
