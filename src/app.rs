@@ -25,6 +25,8 @@ use crate::{
 
 mod loopback;
 
+pub use crate::tier::disk::OpenError;
+
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
 const STORE: Duration = Duration::from_secs(2);
 
