@@ -1,6 +1,6 @@
 //! The mirror under test: the real application in this process, on a port of its own, over a scripted forge.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
