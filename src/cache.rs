@@ -24,6 +24,8 @@ pub mod archives;
 pub mod documents;
 mod download;
 mod failures;
+#[cfg(test)]
+mod fakes;
 mod fill;
 mod flight;
 mod passing;

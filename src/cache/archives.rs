@@ -124,7 +124,7 @@ impl Cache {
     }
 
     /// Joins or starts the fill of a key; the flag is true for who joined.
-    fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
+    pub(super) fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
         self.fills.join(&ask.key, FillState::Requested, |landing| {
             let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
             self.tasks.spawn(fill.run());

@@ -108,6 +108,11 @@ impl Fill {
             self.landing.state.send_replace(FillState::Complete(object));
             return Ok(None);
         }
+        if let Some(error) = self.cache.failures.recent(&self.ask.key) {
+            // It failed between the look of whoever started this and the start: no second try before the cool-down.
+            self.landing.state.send_replace(FillState::Failed(error));
+            return Ok(None);
+        }
         let pin = self.cache.pin(&self.ask.key).await?;
         let limits = &self.cache.archives;
         let mut download = Download::open(&self.ask, limits.max_size.0, limits.resumes).await?;
@@ -231,3 +236,6 @@ fn ending_of(error: VerifyError) -> Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,9 @@ use crate::{
 const WINDOW: usize = 8 << 20;
 /// Of larger ones this many last bytes are withheld until the end has been judged.
 const ENDING: usize = 64 << 10;
-/// Windows at once; who comes later waits. A client that takes nothing gives its window back when the server cuts it off.
-pub(super) const WINDOWS: usize = 32;
+/// Windows at once, which bounds their memory and leaves the upstream's slots to others; who comes later waits.
+/// A client that takes nothing gives its window back when the server cuts it off.
+pub(super) const WINDOWS: usize = 16;
 
 /// The part of the body that a client already has, the part it wants, and what it has been told.
 #[derive(Debug, Default)]

@@ -90,3 +90,63 @@ fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64))
     }
     Ok((spool, Digest(hash.finalize().into())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{Arc, Mutex, mpsc as std_mpsc},
+    };
+
+    use super::*;
+    use crate::cache::fakes::bench;
+
+    #[tokio::test]
+    async fn a_slow_disk_holds_the_download_up_and_not_memory() {
+        let bench = bench();
+        let spool = bench.cache.disk().spool(None).expect("room");
+        let (go, gate) = std_mpsc::channel::<()>();
+        let (here, mut stands) = mpsc::unbounded_channel();
+        let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, move |written| {
+            here.send(written).expect("heard");
+            // Stands for a write that takes long; a closed channel lets everything go.
+            let _ = gate.recv();
+        });
+        let chunk = Bytes::from(vec![7; 300 << 10]);
+        writer.write(chunk.clone()).await.expect("taken");
+        assert_eq!(stands.recv().await, Some(chunk.len() as u64));
+        for _ in 0..WAITING {
+            writer.write(chunk.clone()).await.expect("may wait");
+        }
+        {
+            let mut next = pin!(writer.write(chunk.clone()));
+            assert!(futures_util::poll!(&mut next).is_pending(), "more than {WAITING} chunks wait");
+            drop(go);
+            next.await.expect("taken");
+        }
+        let (spool, digest) = writer.finish().await.expect("written");
+        assert_eq!((spool.len(), digest), (6 * chunk.len() as u64, Digest::of(&chunk.repeat(6))));
+    }
+
+    #[tokio::test]
+    async fn small_chunks_do_not_wake_the_readers_each_and_none_is_left_untold() {
+        let bench = bench();
+        let spool = bench.cache.disk().spool(None).expect("room");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (go, gate) = std_mpsc::channel::<()>();
+        let tell = told.clone();
+        let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, move |written| {
+            tell.lock().expect("sound").push(written);
+            let _ = gate.recv();
+        });
+        // The thread stands at its first report while the others queue up, and finds them all waiting.
+        for _ in 0..=WAITING {
+            writer.write(Bytes::from(vec![1; 1000])).await.expect("taken");
+        }
+        drop(go);
+        let (spool, _) = writer.finish().await.expect("written");
+        let told = told.lock().expect("sound").clone();
+        assert_eq!(told.last(), Some(&spool.len()));
+        assert!(told.len() <= 2, "{told:?}");
+    }
+}

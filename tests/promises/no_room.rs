@@ -72,7 +72,7 @@ async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
     fs::remove_file(mirror.dir().join("spool")).expect("the file");
     fs::create_dir(mirror.dir().join("spool")).expect("a folder");
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
-    eventually("stored", || blobs(mirror.dir()) == 1).await;
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
     assert_eq!(mirror.get("/readyz").await.json()["status"], "ready");
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::{
-    forge::{Host, Lengths},
+    forge::{Fault, Host, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, forge, len, pins, sha256, spooled, zips},
+    zips::{Drink, ZIP, asked, blobs, eventually, forge, len, pins, sha256, spooled, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -112,9 +112,9 @@ async fn no_client_has_the_last_bytes_before_the_verdict() {
         end.open();
         assert_eq!(client.end().await.expect("whole"), sha256(&forge));
 
-        forge.repo(PACKAGE).tag(TAG, |r| r.stored().wrong_crc().noise("big.bin", 7, 4 * MIB));
+        // Wrong at the very end: all of it has arrived when the verdict falls.
+        forge.fault(zips(), Fault::WrongBytesAt(whole - 60));
         let other = setup(&forge).start().await;
-        let whole = len(&forge);
         let mut client = Drink::of(other.open(ZIP).await);
         client.end().await.expect_err("a broken connection");
         assert!(client.read <= whole - 64, "{} of {whole}", client.read);

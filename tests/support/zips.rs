@@ -1,6 +1,6 @@
 //! What tests of zips share: a forge with one package, bodies read as they come, and what lies in a cache directory.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{fs, path::Path, time::Duration};
 
@@ -62,8 +62,9 @@ impl Drink {
         }
     }
 
-    /// Reads to the end: the digest, or an error when the connection broke.
+    /// Reads to the end: the digest, or an error when the connection broke or the answer was an error from the start.
     pub async fn end(&mut self) -> Result<String, reqwest::Error> {
+        self.response.error_for_status_ref()?;
         while let Some(chunk) = self.response.chunk().await? {
             self.take(&chunk);
         }

@@ -1,81 +1,11 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use futures_util::{StreamExt as _, stream};
-use tokio_util::task::TaskTracker;
-
 use super::*;
 use crate::{
-    cache::policy::{Archives, Documents},
-    clock::Clock,
-    entry::{Document, Key, Verified},
-    origin::{BoxFuture, FetchedBody, Origin, Verify, VerifyError},
-    tier::{
-        disk::{self, Disk},
-        memory,
-    },
+    cache::fakes::{Bench, Sends, bench, body},
+    entry::Key,
 };
+use std::sync::atomic::Ordering;
 
 const LARGE: usize = 9 << 20;
-
-/// Sends the same bytes every time.
-struct Sends {
-    bytes: Bytes,
-    len: Option<u64>,
-}
-
-impl Origin for Sends {
-    type Fetched = FetchedBody;
-
-    fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        let pieces: Vec<_> = self.bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let fetched = FetchedBody { len: self.len, anonymous: true, body: stream::iter(pieces).boxed() };
-        Box::pin(std::future::ready(Ok(fetched)))
-    }
-}
-
-/// Says yes until told otherwise; everything has the same manifest.
-#[derive(Default)]
-struct Judge {
-    refuses_endings: AtomicBool,
-}
-
-impl Verify for Judge {
-    fn prefix_len(&self) -> usize {
-        1
-    }
-
-    fn prefix(&self, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn suffix(&self, _: &[u8], _: u64) -> Result<(), String> {
-        if self.refuses_endings.load(Ordering::Relaxed) { Err("a bad ending".into()) } else { Ok(()) }
-    }
-
-    fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
-        body.len()?;
-        Ok(Verified { manifest: Digest([1; 32]), commit: None, facts: serde_json::Value::Null })
-    }
-}
-
-struct Bench {
-    cache: Arc<Cache>,
-    judge: Arc<Judge>,
-    _dir: tempfile::TempDir,
-}
-
-fn bench() -> Bench {
-    let dir = tempfile::tempdir().expect("a directory");
-    let disk = Disk::open(&disk::Config::default(), dir.path()).expect("opens");
-    let memory = memory::Config::default();
-    let (documents, archives) = (Documents::default(), Archives::default());
-    let cache = Cache::build(&memory, disk, documents, archives, Clock::default(), TaskTracker::new());
-    Bench { cache, judge: Arc::default(), _dir: dir }
-}
-
-fn body(len: usize, seed: usize) -> Bytes {
-    (0..len).map(|i| ((i * 31) ^ (i >> 7) ^ seed) as u8).collect::<Vec<u8>>().into()
-}
 
 impl Bench {
     /// A spool with these bytes.
