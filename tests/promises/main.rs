@@ -23,7 +23,6 @@ mod damage;
 mod discretion;
 mod drain;
 mod flat;
-mod forwards_nothing;
 mod freshness;
 mod gitee;
 mod github;
