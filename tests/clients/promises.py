@@ -62,32 +62,29 @@ def _(stage):
         must_say(home.deploy(component), f"{said} deployed")
 
 
+def update(stage, repo, old, new):
+    """A release appears while the old one is installed; the CLI finds it and runs it."""
+    home, name = stage.home(f"{stage.base}/v3"), f"demo__{repo}"
+    stage.release(f"demo/{repo}", old)
+    must_say(home.deploy(name), f"{repo} {old.lstrip('v')} deployed")
+    installed = lock(home, name)
+    must_equal(json.loads(installed.read_text())["version"], old, "the installed version")
+    stage.release(f"demo/{repo}", new)
+    # The CLI looks again ten minutes after `lastUpdateCheck`, once a deploy is done.
+    installed.write_text(json.dumps({"version": old, "lastUpdateCheck": 0}))
+    must_say(home.deploy(name, env=home.with_updates()), f"{repo} {old.lstrip('v')} deployed")
+    must_equal(json.loads(installed.read_text())["version"], new, "the installed version after the update")
+    must_say(home.deploy(name), f"{repo} {new.lstrip('v')} deployed")
+
+
 @promise("s 3 updates a component to a new release and runs the new code")
 def _(stage):
-    home = stage.home(f"{stage.base}/v3")
-    stage.release("demo/moving", "v1.0.0")
-    must_say(home.deploy("demo__moving"), "moving 1.0.0 deployed")
-    installed = lock(home, "demo__moving")
-    must_equal(json.loads(installed.read_text())["version"], "v1.0.0", "the installed version")
-    stage.release("demo/moving", "v2.0.0")
-    # The CLI looks again ten minutes after `lastUpdateCheck`, in a process of its own after a deploy.
-    installed.write_text(json.dumps({"version": "v1.0.0", "lastUpdateCheck": 0}))
-    must_say(home.deploy("demo__moving"), "moving 1.0.0 deployed")
-    await_("the update", lambda: "v2.0.0" in installed.read_text())
-    must_say(home.deploy("demo__moving"), "moving 2.0.0 deployed")
+    update(stage, "moving", "v1.0.0", "v2.0.0")
 
 
 @promise("s 3 updates to a later release of a package without v in its tags")
 def _(stage):
-    home = stage.home(f"{stage.base}/v3")
-    stage.release("demo/bare", "1.0.0")
-    must_say(home.deploy("demo__bare"), "bare 1.0.0 deployed")
-    stage.release("demo/bare", "1.1.0")
-    installed = lock(home, "demo__bare")
-    installed.write_text(json.dumps({"version": "1.0.0", "lastUpdateCheck": 0}))
-    home.deploy("demo__bare")
-    await_("the update", lambda: "1.1.0" in installed.read_text())
-    must_say(home.deploy("demo__bare"), "bare 1.1.0 deployed")
+    update(stage, "bare", "1.0.0", "1.1.0")
 
 
 @promise("s 3 loads components by URL; the fragment names the folder, so two of one version do not share it")
@@ -113,14 +110,21 @@ def _(stage):
     home = stage.home(f"{stage.base}/v3")
     home.deploy("fc3")
     home.deploy("demo__plain")
-    home.deploy("Serverless-Devs__core@0.1.66", expect=None)
-    rows = json.loads(home.s3("registry", "list", "-o", "json").split("\n", 1)[-1].strip() or "[]")
-    row = next((row for row in rows if row["name"] == "devsapp__fc3"), None)
-    if not row:
-        raise Failed(f"fc3 is not listed: {rows}")
-    facts = {key: row.get(key) for key in ("type", "description", "category", "tags")}
-    wanted = {"type": "Component", "description": "A demo component", "category": "Basic Cloud Service", "tags": ["demo"]}
-    must_equal(facts, wanted, "the facts of fc3")
+
+    def listed(*arguments):
+        # The CLI prints `- `, then `key: value` lines, then `- ` before each of a list's values.
+        rows = []
+        for block in re.split(r"^- *$", home.s3("registry", "list", *arguments), flags=re.M)[1:]:
+            row = dict(re.findall(r"^  (\w+): +(\S.*)$", block, flags=re.M))
+            rows.append({**row, "tags": re.findall(r"^ {4}- (.+)$", block, flags=re.M)})
+        return rows
+
+    rows = listed()
+    fc3 = {"type": "Component", "name": "devsapp__fc3", "description": "A demo component",
+           "category": "Basic Cloud Service", "tags": ["demo"]}
+    if fc3 not in rows:
+        raise Failed(f"fc3 is not listed as it is: {rows}")
+    must_equal([row["name"] for row in listed("--search", "PLAIN")], ["demo__plain"], "what --search PLAIN lists")
 
 
 @promise("s 3 registry detail shows every version, newest first")
@@ -160,11 +164,15 @@ def _(stage):
 def _(stage):
     home = stage.home(f"{stage.base}/v3")
     (home.project / "publish.yaml").write_text(
-        "Edition: 3.0.0\nType: Component\nName: mine\nVersion: 1.0.0\nProvider:\n  - Alibaba Cloud\nDescription: mine\n"
-        "HomePage: https://example.com\nTags:\n  - demo\nCategory: Basic Cloud Service\nService:\n  - Function Compute\n"
+        "Edition: 3.0.0\nType: Project\nName: mine\nVersion: 1.0.0\nProvider:\n  - 阿里云\nDescription: mine\n"
+        "HomePage: https://example.com\nOrganization: mine\nEffective: Public\nTags:\n  - demo\nCategory: Web框架\n"
+        "Parameters:\n  type: object\n  properties: {}\n  additionalProperties: false\n"
+        "Service:\n  函数计算:\n    Authorities:\n      - AliyunFCFullAccess\n"
     )
-    (home.project / "version.md").write_text("first\n")
-    for command in (["publish"], ["delete", "--name-version", "fc3@v0.2.0", "--assume-yes", "-y"][:3]):
+    (home.project / "src").mkdir()
+    for name in ("version.md", "readme.md", "src/s.yaml"):
+        (home.project / name).write_text("edition: 3.0.0\nname: mine\naccess: default\nresources:\n  it:\n    component: fc3\n")
+    for command in (["publish"], ["delete", "--name", "fc3", "--version-id", "v0.2.0"]):
         must_say(home.s3("registry", *command, expect=None), "this registry is a mirror and hosts nothing of its own")
 
 

@@ -37,7 +37,7 @@ def await_(what, condition, seconds=30):
 class Stage:
     def __init__(self, directory, mirror, forge, names, broken):
         self.dir, self.program, self.names, self.broken = Path(directory), mirror, names, broken
-        self.running, self.homes = [], 0
+        self.running, self.proxies, self.homes = [], [], 0
         self.python = ROOT / "target/clients/bin/python"
         self.log_file = self.dir / "forge.log"
         self.ca = self.dir / "tls/ca.pem"
@@ -102,6 +102,9 @@ stale_while_revalidate = "0s"
             self.base = breaks.stand_in_front(self)
 
     def close(self):
+        for proxy in self.proxies:
+            proxy.shutdown()
+            proxy.server_close()
         for process in reversed(self.running):
             process.terminate()
         for process in self.running:
@@ -163,6 +166,13 @@ class Home:
         if expect is not None and done.returncode != expect:
             raise Failed(f"{' '.join(Path(c).name for c in command[:4])}: exit code {done.returncode}: {said.strip()}")
         return said
+
+    def with_updates(self):
+        """What lets `s` 3 look for updates before it ends: NODE_ENV=test turns that off; the look for a new CLI stays off."""
+        notifier = self.dir / "devs/.s/config/update-notifier.json"
+        notifier.parent.mkdir(exist_ok=True)
+        notifier.write_text(json.dumps({"lastUpdateCheck": int(time.time() * 1000)}))
+        return {"NODE_ENV": "production", "serverless_devs_daemon_enable": "false"}
 
     def node(self, package, *arguments, **options):
         program = HERE / "node_modules" / package

@@ -5,7 +5,7 @@ import sys
 import urllib.request
 import zipfile
 
-from github import Auth, Github, UnknownObjectException
+from github import Auth, Github, GithubException
 
 base, token = sys.argv[1:]
 for root in (base, f"{base}/api/v3"):
@@ -22,8 +22,8 @@ for root in (base, f"{base}/api/v3"):
     try:
         repo.get_release("v9")
         raise AssertionError("a release that does not exist")
-    except UnknownObjectException:
-        pass
+    except GithubException as why:
+        assert why.status == 404, why
     with urllib.request.urlopen(latest.zipball_url) as answer:
         archive = zipfile.ZipFile(io.BytesIO(answer.read()))
     assert archive.testzip() is None
