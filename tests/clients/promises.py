@@ -34,6 +34,12 @@ def application(folder):
         must_say(file.read_text(), part)
 
 
+def asked_first(said):
+    """`s` 3 goes on to the 2.x registry when its own has no answer: that would hide what is tested."""
+    if "v2 registry" in said:
+        raise Failed(f"the 3.x registry did not answer: {said}")
+
+
 # --- s 3, by `s set registry`
 
 
@@ -160,18 +166,23 @@ def _(stage):
     must_say(stage.home(f"{stage.base}/v3/").deploy("fc3"), "fc3 0.2.0 deployed")
 
 
-@promise("s 3 prints why the mirror takes no publish and no delete")
+@promise("s 3 prints why the mirror takes no publish and no delete", named=True)
 def _(stage):
-    home = stage.home(f"{stage.base}/v3")
+    # These commands forget the port of the registry's address: they reach a mirror on port 80 or 443 only.
+    home = stage.home("http://api.devsapp.cn/v3")
     (home.project / "publish.yaml").write_text(
         "Edition: 3.0.0\nType: Project\nName: mine\nVersion: 1.0.0\nProvider:\n  - 阿里云\nDescription: mine\n"
         "HomePage: https://example.com\nOrganization: mine\nEffective: Public\nTags:\n  - demo\nCategory: Web框架\n"
-        "Parameters:\n  type: object\n  properties: {}\n  additionalProperties: false\n"
+        "Parameters:\n  type: object\n  properties:\n    region:\n      title: region\n"
+        "      type: string\n      default: cn-hangzhou\n      description: region\n"
         "Service:\n  函数计算:\n    Authorities:\n      - AliyunFCFullAccess\n"
     )
     (home.project / "src").mkdir()
     for name in ("version.md", "readme.md", "src/s.yaml"):
-        (home.project / name).write_text("edition: 3.0.0\nname: mine\naccess: default\nresources:\n  it:\n    component: fc3\n")
+        (home.project / name).write_text(
+            "edition: 3.0.0\nname: mine\naccess: default\nresources:\n  it:\n"
+            "    component: fc3\n    props:\n      region: ${region}\n"
+        )
     for command in (["publish"], ["delete", "--name", "fc3", "--version-id", "v0.2.0"]):
         must_say(home.s3("registry", *command, expect=None), "this registry is a mirror and hosts nothing of its own")
 
@@ -188,14 +199,14 @@ def _(stage):
 def _(stage):
     for n, name in enumerate(["start-fc3", "start-fc3@1.0.0", "devsapp__start-fc3"]):
         home = stage.home()
-        home.s3("init", name, "-d", f"app{n}", "-y")
+        asked_first(home.s3("init", name, "-d", f"app{n}", "-y"))
         application(home.project / f"app{n}")
 
 
 @promise("s 3 inits by name from its GitHub registry (the default branch)", named=True)
 def _(stage):
     home = stage.home(GITHUB)
-    home.s3("init", "start-fc3", "-d", "app", "-y")
+    asked_first(home.s3("init", "start-fc3", "-d", "app", "-y"))
     application(home.project / "app")
 
 
