@@ -7,12 +7,12 @@ use std::{
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use srm_mirror::{entry::Digest, value::ByteSize};
+use srm_mirror::value::ByteSize;
 
 use crate::{
     forge::{Fault, Forge, Lengths, Spec},
     mirror::{Got, Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, len, sha256, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, sha256, zips},
 };
 
 const FLAT: &str = "/devsapp/fc3/flat/v1.0.0";
@@ -65,13 +65,11 @@ fn is_complete(got: &Got) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_flat_view_has_the_same_files_bytes_and_modes_without_the_folder() {
-    for change in [
-        (|spec| spec) as fn(Spec) -> Spec,
-        Spec::data_descriptors,
-        Spec::stored,
-        Spec::no_commit_comment,
-        |spec| spec.big(3 * MIB),
-    ] {
+    for change in
+        [(|spec| spec) as fn(Spec) -> Spec, Spec::data_descriptors, Spec::stored, Spec::no_commit_comment, |spec| {
+            spec.big(3 * MIB)
+        }]
+    {
         let forge = forge(Lengths::AfterFirst, |spec| change(usual(spec))).await;
         let mirror = Mirror::over(&forge).await;
         let cold = mirror.get(FLAT).await;
@@ -254,7 +252,10 @@ async fn a_download_that_fails_is_an_error_before_any_byte() {
         let mirror = setup(&forge).with(|config| config.archives.resumes = 0).start().await;
         let got = mirror.get(FLAT).await;
         assert_eq!(got.status, 502, "{fault:?}: {:?}", got.headers);
-        assert_eq!((got.header("connection"), got.header("content-type").starts_with("application/json")), ("close", true));
+        assert_eq!(
+            (got.header("connection"), got.header("content-type").starts_with("application/json")),
+            ("close", true)
+        );
         assert_eq!(blobs(mirror.dir()), 0);
     }
 }
@@ -296,9 +297,10 @@ async fn branches_commits_and_every_spelling_of_a_version_have_flat_views() {
     }
     let branch = mirror.get("/devsapp/fc3/flat/dev").await;
     assert_eq!((branch.status, branch.header("cache-control")), (200, "public, max-age=60"));
-    assert_eq!(listing(&branch.body).iter().find(|(name, ..)| name == "index.js").map(|it| &it.1[..]), Some(&b"dev"[..]));
+    assert_eq!(
+        listing(&branch.body).iter().find(|(name, ..)| name == "index.js").map(|it| &it.1[..]),
+        Some(&b"dev"[..])
+    );
     let missing = mirror.get("/devsapp/fc3/flat/9.9.9").await;
     assert_eq!((missing.status, missing.header("connection")), (404, "close"));
-    assert_eq!(Digest::of(&tagged.body).to_string(), tagged.sha256());
-    assert!(len(&forge) > 0);
 }

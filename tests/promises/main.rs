@@ -2,6 +2,8 @@
 
 #[path = "../support/forge.rs"]
 mod forge;
+#[path = "../support/golden.rs"]
+mod golden;
 #[path = "../support/mirror.rs"]
 mod mirror;
 #[path = "../support/zips.rs"]
