@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     forge::Forge,
     golden::golden,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Got, Setup, setup},
 };
 
 const HOST: [(&str, &str); 1] = [("host", "registry.devsapp.cn")];
