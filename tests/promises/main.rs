@@ -7,6 +7,8 @@ mod eventually;
 mod forge;
 #[path = "../support/logs.rs"]
 mod logs;
+#[path = "../support/golden.rs"]
+mod golden;
 #[path = "../support/mirror.rs"]
 mod mirror;
 #[path = "../support/process.rs"]
