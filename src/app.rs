@@ -148,10 +148,13 @@ impl Running {
             async move {
                 shutdown.cancelled().await;
                 health.draining();
+                tracing::info!("draining; a second signal ends at once");
                 tokio::time::Instant::now()
             }
         };
-        let (drained, began) = tokio::join!(self.bound.serve(Serve(self.service), shutdown, now.clone()), mark);
+        let serve = self.bound.serve(Serve(self.service), shutdown, now.clone());
+        // In this order: nobody is turned away by a mirror that still says it is ready.
+        let (began, drained) = tokio::join!(biased; mark, serve);
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "transfers that did not end in time were cut");
         }
