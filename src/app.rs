@@ -12,7 +12,6 @@ use crate::{
     cache::Cache,
     clock::Clock,
     config::Config,
-    dialect::Names,
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
@@ -25,7 +24,10 @@ use crate::{
 
 mod loopback;
 
-pub use crate::tier::disk::OpenError;
+pub use crate::{
+    dialect::{Names, PackageRef, zipball_url},
+    tier::disk::OpenError,
+};
 
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
 const STORE: Duration = Duration::from_secs(2);
