@@ -3,8 +3,8 @@
 use srm_mirror::config::Config;
 
 use crate::{
+    answer_text::golden,
     forge::Forge,
-    golden::golden,
     mirror::{Got, Mirror, setup},
 };
 

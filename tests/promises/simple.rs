@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
+    answer_text::golden,
     forge::Forge,
-    golden::golden,
     mirror::{Got, Setup, setup},
 };
 

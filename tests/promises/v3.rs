@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use srm_mirror::mirror::Private;
 
 use crate::{
+    answer_text::golden,
     forge::{Fault, Forge, Host, Match, Spec},
-    golden::golden,
     mirror::{Got, Mirror, Setup, setup},
 };
 
