@@ -187,8 +187,12 @@ impl Store {
     }
 
     fn remove_document(&self, key: &Key) -> io::Result<()> {
-        let _one = lock(&self.documents);
-        self.drop_document(&document_id(key))
+        let removed = {
+            let _one = lock(&self.documents);
+            self.drop_document(&document_id(key))
+        };
+        self.settle();
+        self.health.note(removed)
     }
 
     fn set_document_aside(&self, key: &Key, id: &Digest) -> io::Result<()> {

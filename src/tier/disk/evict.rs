@@ -80,6 +80,7 @@ impl Store {
     pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
         let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(()) };
         let removed = self.detach(&digest, key);
+        self.settle();
         self.health.note(removed)
     }
 
@@ -122,15 +123,19 @@ impl Store {
         warn!(%digest, keys = row.keys.len(), why, "a damaged blob is set aside");
         let reader = self.handles.retire(digest);
         let path = self.layout.blob(digest);
-        let len = std::fs::metadata(&path).map_or(0, |stat| stat.len());
+        let len = std::fs::metadata(&path).map(|stat| stat.len());
         stage::remove(&self.layout.sidecar(digest))?;
         self.went(digest);
         let mut charge = self.budget.unstand(Kind::Blob, row.cost);
-        if reader.is_none() || len > 0 {
-            charge.shrink(blocks(len));
+        match len {
+            Ok(len) => charge.shrink(blocks(len)),
+            // Its file was unlinked by somebody else: it still takes its space while it is read.
+            Err(_) => charge.shrink(blocks(row.len)),
         }
         self.quarantine.take(&path, charge, reader.as_ref())?;
-        self.forget()
+        self.forget()?;
+        self.settle();
+        Ok(())
     }
 
     /// As [`Store::set_aside`], for a blob that was judged by an open file.

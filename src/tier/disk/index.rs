@@ -258,3 +258,42 @@ pub(super) fn set_state(txn: &WriteTransaction, name: &str, number: u64) -> Resu
     txn.open_table(STATE)?.insert(name, number)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::tier::disk::budget::Budget;
+
+    fn fill(index: &Index, round: u8) -> io::Result<()> {
+        index.write(|txn| {
+            for n in 0..200_u16 {
+                let id = Digest::of(&[round, n.to_le_bytes()[0], n.to_le_bytes()[1]]);
+                let keys = vec![Key::new("k".repeat(2000))];
+                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys })?;
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_index_that_may_not_grow_fails_keeps_its_state_and_goes_on_when_there_is_room() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let budget = Budget::new(8 << 20);
+        let room = Arc::new(Mutex::new(budget.found(0)));
+        let (index, fresh) = Index::open(&Layout::new(dir.path()), room).expect("opens");
+        assert!(fresh);
+        fill(&index, 0).expect("fits");
+        let others = budget.take(budget.free()).expect("free");
+        let mut rounds = 1..100;
+        let (failed, error) = rounds.find_map(|round| Some((round, fill(&index, round).err()?))).expect("full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let rows = |index: &Index| index.read(|txn| BLOBS.totals(txn)).expect("still readable").1;
+        assert_eq!(rows(&index), 200 * u64::from(failed));
+        drop(others);
+        fill(&index, failed).expect("room again");
+        assert_eq!(rows(&index), 200 * (u64::from(failed) + 1));
+        assert!(budget.total() >= index.len());
+    }
+}

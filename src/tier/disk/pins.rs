@@ -73,7 +73,7 @@ impl Journal {
             seen
         } else {
             warn!("the pins journal is shorter than the index remembers and is read again from its beginning");
-            index.write(|txn| index::clear_pins(txn))?;
+            index.write(index::clear_pins)?;
             0
         };
         let end = replay(&mut file, seen, index)?;

@@ -56,7 +56,11 @@ impl Quarantine {
         earlier.map_or(Ok(()), discard)?;
         match fs::rename(path, &to) {
             Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(linger(reader.map(Arc::clone), charge)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Unlinked by somebody else: its bytes are gone with its last reader.
+                linger(reader.map(Arc::clone), charge);
+                return Ok(());
+            }
             Err(_) => return stage::remove(path).map(|_| linger(reader.map(Arc::clone), charge)),
         }
         self.lock().push_back(Held { path: to, charge, reader: reader.map(Arc::downgrade) });

@@ -190,7 +190,8 @@ impl Store {
         self.reserve(&mut charge, bytes).map(|()| charge)
     }
 
-    /// Keeps the index's room at twice its length, as far as there is space.
+    /// Keeps the index's room at twice its length, as far as there is space. Called after writes, but never while
+    /// evicting.
     pub(super) fn settle(&self) {
         let want = 2 * blocks(self.index.len());
         let mut room = lock(&self.room);
@@ -205,6 +206,12 @@ impl Store {
             return;
         }
         room.shrink(want);
+    }
+
+    /// What is reserved for the index, bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> u64 {
+        lock(&self.room).bytes()
     }
 
     /// What is stored under a key, from the index and the sidecar.
@@ -295,8 +302,8 @@ impl Store {
         let renewals = waiting.renewals.iter().map(|(id, meta)| Ok((*id, serde_json::to_vec(&**meta)?)));
         let renewals = renewals.collect::<io::Result<Vec<_>>>()?;
         let written = self.index.write(|txn| {
-            waiting.blobs.iter().try_for_each(|(id, used)| BLOBS.touch(txn, id, *used))?;
-            waiting.documents.iter().try_for_each(|(id, used)| DOCUMENTS.touch(txn, id, *used))?;
+            BLOBS.touch(txn, &waiting.blobs)?;
+            DOCUMENTS.touch(txn, &waiting.documents)?;
             for (id, meta) in &renewals {
                 // A renewal of a document that was removed meanwhile would stay for ever.
                 if DOCUMENTS.peek(txn, id)?.is_some() {

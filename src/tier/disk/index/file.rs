@@ -12,7 +12,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBacke
 use crate::tier::disk::budget::{Charge, blocks};
 
 /// Memory for pages of the index, bytes.
-const CACHE: usize = 16 << 20;
+const CACHE: usize = 8 << 20;
 
 /// The bytes that are reserved for the index file.
 ///

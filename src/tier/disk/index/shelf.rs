@@ -103,15 +103,23 @@ impl Shelf {
         Ok(())
     }
 
-    /// Notes a later use; nothing happens when the row is gone.
-    pub(in crate::tier::disk) fn touch(
+    /// Notes later uses; nothing happens to rows that are gone.
+    pub(in crate::tier::disk) fn touch<'a>(
         &self,
         txn: &WriteTransaction,
-        id: &Digest,
-        used: u64,
+        uses: impl IntoIterator<Item = (&'a Digest, &'a u64)>,
     ) -> Result<(), redb::Error> {
-        if let Some(row) = self.peek(txn, id)?.filter(|row| row.used < used) {
-            self.put(txn, id, &Row { used, ..row })?;
+        let mut rows = txn.open_table(self.rows)?;
+        let mut order = txn.open_table(self.order)?;
+        for (id, used) in uses {
+            let row = rows.get(&id.0)?.and_then(|row| parse(row.value())).filter(|row| row.used < *used);
+            if let Some(mut row) = row {
+                order.remove((row.used, &id.0))?;
+                row.used = *used;
+                order.insert((row.used, &id.0), row.cost)?;
+                let bytes = serde_json::to_vec(&row).map_err(std::io::Error::from)?;
+                rows.insert(&id.0, bytes.as_slice())?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,157 @@
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+/// How many of the names are stored, in their order.
+async fn stored(disk: &Disk, names: &[&str]) -> Vec<bool> {
+    let mut found = Vec::new();
+    for name in names {
+        found.push(disk.store.index.read(|txn| index::find(txn, &key(name))).expect("works").is_some());
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_least_recently_used_goes_first() {
+    let rig = rig(23);
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        store(&rig.disk, name, &body(seed, 6 * MIB)).await;
+    }
+    get(&rig.disk, "a").await.expect("there");
+    let rig = rig.restart().await;
+    store(&rig.disk, "d", &body(4, 6 * MIB)).await;
+    assert_eq!(stored(&rig.disk, &["a", "b", "c", "d"]).await, [true, false, true, true]);
+    get(&rig.disk, "c").await.expect("there");
+    store(&rig.disk, "e", &body(5, 6 * MIB)).await;
+    assert_eq!(stored(&rig.disk, &["a", "b", "c", "d", "e"]).await, [false, false, true, true, true]);
+    assert!(get(&rig.disk, "a").await.is_none());
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
+
+#[tokio::test]
+async fn what_is_read_is_spared_and_when_it_goes_stays_readable_and_counted() {
+    let rig = rig(15);
+    let read = store(&rig.disk, "read", &body(1, 6 * MIB)).await;
+    drop(store(&rig.disk, "idle", &body(2, 4 * MIB)).await);
+    store(&rig.disk, "new", &body(3, 3 * MIB)).await;
+    assert_eq!(stored(&rig.disk, &["read", "idle"]).await, [true, false], "the idle one went though it was used later");
+    // Now only what is being read could make room, and it cannot at once.
+    assert!(matches!(rig.disk.spool(Some(8 << 20)), Err(SpoolError::NoSpace)));
+    assert!(get(&rig.disk, "read").await.is_none());
+    assert_eq!(
+        rig.disk.usage().bytes,
+        on_disk(&rig.disk, rig.dir.path()) + 6 * (MIB as u64) + 4096,
+        "unlinked but counted"
+    );
+    assert_eq!(bytes_of(&read).await, body(1, 6 * MIB));
+    drop(read);
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+    rig.disk.spool(Some(8 << 20)).expect("room");
+}
+
+#[tokio::test]
+async fn a_hopeless_request_evicts_nothing() {
+    let rig = rig(16);
+    store(&rig.disk, "a", &body(1, 3 * MIB)).await;
+    assert!(matches!(rig.disk.spool(Some(1 << 30)), Err(SpoolError::NoSpace)));
+    let mut spool = rig.disk.spool(None).expect("space");
+    let chunk = body(2, MIB);
+    let full = (0..64).find_map(|_| spool.append(&chunk).err()).expect("full");
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert!(rig.disk.usage().bytes <= rig.disk.usage().limit);
+    drop(spool);
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
+
+#[tokio::test]
+async fn damaged_files_are_the_first_to_go() {
+    let rig = rig(16);
+    store(&rig.disk, "a", &body(1, 6 * MIB)).await;
+    store(&rig.disk, "b", &body(2, 3 * MIB)).await;
+    let digest = Digest::of(&body(1, 6 * MIB));
+    rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
+    assert_eq!(files(&rig.path("quarantine")).len(), 1);
+    store(&rig.disk, "c", &body(3, 6 * MIB)).await;
+    assert_eq!(files(&rig.path("quarantine")), [] as [PathBuf; 0]);
+    assert_eq!(stored(&rig.disk, &["b", "c"]).await, [true, true]);
+}
+
+#[tokio::test]
+async fn documents_are_not_evicted_by_archives() {
+    let rig = rig(8);
+    let document = super::documents::document(&body(1, 300_000));
+    rig.disk.documents().put(&key("list"), &document).await.expect("stored");
+    for seed in 1..8 {
+        store(&rig.disk, &seed.to_string(), &body(seed, 2 * MIB)).await;
+    }
+    assert_eq!(rig.disk.documents().get(&key("list")).await.expect("works"), Some(document));
+    assert!(rig.disk.usage().objects < 7);
+}
+
+#[tokio::test]
+async fn a_lowered_limit_holds_from_the_start() {
+    let rig = rig(64);
+    for seed in 1..8 {
+        store(&rig.disk, &seed.to_string(), &body(seed, 2 * MIB)).await;
+    }
+    rig.disk.close().await.expect("closes");
+    let Rig { dir, disk } = rig;
+    drop(disk);
+    let disk = Disk::open(&config(10), dir.path()).expect("opens");
+    assert!(disk.usage().bytes <= 10 << 20 && disk.usage().objects >= 2, "{:?}", disk.usage());
+    assert!(get(&disk, "7").await.is_some());
+}
+
+#[tokio::test]
+async fn a_kill_between_eviction_and_index_is_mended_by_the_next_start() {
+    let rig = rig(64);
+    store(&rig.disk, "a", &body(1, 50_000)).await;
+    store(&rig.disk, "b", &body(2, 50_000)).await;
+    let layout = &rig.disk.store.layout;
+    let digest = Digest::of(&body(1, 50_000));
+    fs::remove_file(layout.blob(&digest)).expect("there");
+    let rig = rig.crash();
+    assert_eq!((rig.disk.usage().objects, rig.disk.usage().bytes), (1, on_disk(&rig.disk, rig.dir.path())));
+    assert!(get(&rig.disk, "a").await.is_none());
+    assert!(get(&rig.disk, "b").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_at_once_stay_within_the_limit_and_leave_nothing_uncounted() {
+    let rig = rig(12);
+    let tasks = (0..8_u64).map(|task| {
+        let disk = Arc::clone(&rig.disk);
+        tokio::spawn(async move {
+            for round in 0..30 {
+                let seed = (task * 7 + round * 3) % 11;
+                let name = (seed % 6).to_string();
+                let bytes = body(seed, 200_000 + 150_000 * usize::try_from(seed).expect("small"));
+                if let Some(object) = get(&disk, &name).await {
+                    assert_eq!(Digest::of(&bytes_of(&object).await), object.meta.digest);
+                }
+                let spooled = tokio::task::block_in_place(|| {
+                    let mut spool = disk.spool((round % 2 == 0).then_some(bytes.len() as u64))?;
+                    spool.append(&bytes).map(|()| spool).map_err(SpoolError::from)
+                });
+                if let Ok(spool) = spooled {
+                    drop(disk.admit(&key(&name), spool, meta(&bytes)).await);
+                }
+                if round % 5 == task % 5 {
+                    disk.remove(&key(&name)).await.expect("removed");
+                }
+                let usage = disk.usage();
+                assert!(usage.bytes <= usage.limit, "{usage:?}");
+            }
+        })
+    });
+    for task in futures_util::future::join_all(tasks).await {
+        task.expect("no panic");
+    }
+    let check = |rig: &Rig| {
+        assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+        assert_eq!(files(&rig.path("blobs")).len() as u64, 2 * rig.disk.usage().objects);
+        assert_eq!(files(&rig.path("spool")), [] as [PathBuf; 0]);
+    };
+    check(&rig);
+    check(&rig.restart().await);
+}

@@ -1,0 +1,104 @@
+use std::io::Write as _;
+
+use super::*;
+
+fn pin(name: &str, seed: u64) -> Pin {
+    let bytes = body(seed, 10);
+    Pin {
+        key: key(name),
+        digest: Digest::of(&bytes),
+        len: 10,
+        first_seen: Timestamp::UNIX_EPOCH,
+        verified: verified(&bytes),
+    }
+}
+
+async fn found(disk: &Disk, name: &str) -> Option<Pin> {
+    disk.pin(&key(name)).await.expect("works").map(|pin| Pin::clone(&pin))
+}
+
+#[tokio::test]
+async fn a_pin_outlives_its_archive_and_a_restart() {
+    let mut rig = rig(64);
+    let bytes = body(1, 10_000);
+    store(&rig.disk, "a", &bytes).await;
+    assert_eq!(found(&rig.disk, "a").await, None);
+    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    rig.disk.remove(&key("a")).await.expect("removed");
+    for clean in [true, false] {
+        assert!(get(&rig.disk, "a").await.is_none());
+        assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 1)));
+        assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+        rig = if clean { rig.restart().await } else { rig.crash() };
+    }
+}
+
+#[tokio::test]
+async fn the_last_line_about_a_key_counts() {
+    let rig = rig(64);
+    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    rig.disk.record_pin(&pin("a", 2), PinEvent::Packing).await.expect("recorded");
+    rig.disk.record_pin(&pin("b", 3), PinEvent::Pin).await.expect("recorded");
+    rig.disk.record_pin(&pin("c", 4), PinEvent::Pin).await.expect("recorded");
+    assert_eq!(found(&rig.disk, "b").await, Some(pin("b", 3)));
+    rig.disk.record_pin(&pin("b", 3), PinEvent::Forget).await.expect("recorded");
+    let check = async |rig: &Rig| {
+        assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 2)));
+        assert_eq!(found(&rig.disk, "b").await, None);
+        assert_eq!(rig.disk.pins("github/o/").await.expect("works"), [pin("a", 2), pin("c", 4)]);
+        assert_eq!(rig.disk.pins("github/o/c").await.expect("works"), [pin("c", 4)]);
+    };
+    check(&rig).await;
+    rig.disk.close().await.expect("closes");
+    fs::remove_file(rig.path("index.redb")).expect("there");
+    let rig = rig.crash();
+    check(&rig).await;
+    assert_eq!(fs::read_to_string(rig.path("pins.jsonl")).expect("text").lines().count(), 5, "the audit log is whole");
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_cut_and_a_damaged_one_skipped() {
+    let rig = rig(64);
+    for name in ["a", "b", "c"] {
+        rig.disk.record_pin(&pin(name, 1), PinEvent::Pin).await.expect("recorded");
+    }
+    let Rig { dir, disk } = rig;
+    drop(disk);
+    let path = dir.path().join("pins.jsonl");
+    let text = fs::read_to_string(&path).expect("text");
+    fs::write(&path, text.replace("o/b/tag", "o/b\u{1}tag")).expect("written");
+    fs::OpenOptions::new().append(true).open(&path).expect("there").write_all(b"{\"at\":\"20").expect("written");
+    fs::remove_file(dir.path().join("index.redb")).expect("there");
+    let disk = Disk::open(&config(64), dir.path()).expect("opens");
+    let rig = Rig { dir, disk };
+    assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 1)));
+    assert_eq!(found(&rig.disk, "b").await, None);
+    assert_eq!(found(&rig.disk, "c").await, Some(pin("c", 1)));
+    rig.disk.record_pin(&pin("d", 2), PinEvent::Pin).await.expect("recorded");
+    let rig = rig.restart().await;
+    assert_eq!(found(&rig.disk, "d").await, Some(pin("d", 2)));
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
+
+#[tokio::test]
+async fn a_line_the_index_has_not_seen_is_replayed() {
+    let rig = rig(64);
+    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    let before = fs::read(rig.path("index.redb")).expect("there");
+    rig.disk.record_pin(&pin("b", 2), PinEvent::Pin).await.expect("recorded");
+    let copy = killed_copy(rig.dir.path());
+    fs::write(copy.path().join("index.redb"), before).expect("written");
+    let disk = Disk::open(&config(64), copy.path()).expect("opens");
+    assert_eq!(found(&disk, "b").await, Some(pin("b", 2)));
+}
+
+#[tokio::test]
+async fn an_unreadable_pin_is_an_error_and_not_absent() {
+    let rig = rig(64);
+    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    let rig = rig.restart().await;
+    let path = rig.path("pins.jsonl");
+    let text = fs::read_to_string(&path).expect("text");
+    fs::write(&path, text.replacen('{', "[", 1)).expect("written");
+    assert!(rig.disk.pin(&key("a")).await.is_err());
+}
