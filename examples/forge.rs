@@ -163,7 +163,7 @@ fn greet(forge: &Forge, arguments: &Arguments) {
     if let Some(token) = arguments.token.first() {
         println!("export GITHUB_TOKEN={token} GITEE_TOKEN={token}");
     }
-    println!("cargo run --release -- serve\n");
+    println!("cargo run --release -- serve --cache-dir target/demo-cache\n");
     println!("and ask it for");
     println!("  curl -i http://127.0.0.1:8080/devsapp/fc3/releases/latest");
     println!("  curl -iOJ http://127.0.0.1:8080/devsapp/fc3/zipball/v0.2.0");

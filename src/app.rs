@@ -16,8 +16,8 @@ use crate::{
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
-    server::{self, Bound, Handler, Peer},
-    service::{Service, ops::Health},
+    server::{self, Bound, Handler, Peer, tls::Reload},
+    service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
     value::Secret,
@@ -25,16 +25,26 @@ use crate::{
 
 mod loopback;
 
+pub use crate::tier::disk::OpenError;
+
+/// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
+const STORE: Duration = Duration::from_secs(2);
+
 /// The mirror, bound to its addresses but not serving yet.
 pub struct Running {
-    /// Where it listens; the ports are real ones.
+    /// Where it listens, the plain addresses first; the ports are real ones.
     pub addresses: Vec<SocketAddr>,
+    /// The part of them where TLS is spoken.
+    pub tls_addresses: Vec<SocketAddr>,
+    /// Has the certificates read again, where there are some.
+    pub reload: Option<Reload>,
     /// The clock that freshness is counted by.
     pub clock: Clock,
+    /// The cache, for whoever watches it.
+    pub cache: Arc<Cache>,
     bound: Bound,
     service: Arc<Service>,
     health: Health,
-    disk: Arc<Disk>,
     tasks: TaskTracker,
     background: CancellationToken,
     drain: Duration,
@@ -48,7 +58,7 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, peer).await
+        self.0.handle(request, Client { addr: peer.addr, local: peer.local, tls: peer.tls }).await
     }
 }
 
@@ -87,17 +97,21 @@ pub async fn start_at(
     let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
     let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
-    let mirror = Arc::new(Mirror::build(cache, upstreams, access, verify));
+    let mirror = Arc::new(Mirror::build(cache.clone(), upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
-    let service = Service::build(mirror, names, config.server.public_url.clone(), pseudonym, health.clone());
+    let section = config.server.clone();
+    let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
+    let service = Service::build(mirror, names, hosts, pseudonym, health.clone());
     Ok(Running {
         addresses: bound.addresses().to_vec(),
+        tls_addresses: bound.tls_addresses().to_vec(),
+        reload: bound.reload(),
         clock,
+        cache,
         bound,
         service: Arc::new(service),
         health,
-        disk,
         tasks,
         background,
         drain: config.server.drain.0,
@@ -120,7 +134,8 @@ fn instance() -> String {
 }
 
 impl Running {
-    /// Serves until `shutdown`, then lets running transfers and downloads finish for the drain period; `now` ends it at once.
+    /// Serves until `shutdown`, then lets running transfers finish for the drain period; `now` ends it at once. Downloads
+    /// that no client waits for any more are given up.
     ///
     /// # Errors
     /// When what must be written at the end cannot be.
@@ -141,15 +156,17 @@ impl Running {
             tracing::warn!(connections = drained.cut, "transfers that did not end in time were cut");
         }
         warned.abort();
+        // Every client has gone: what is complete is still stored, what is not has nobody who waits for it.
+        self.cache.give_up_downloads();
         self.background.cancel();
         self.tasks.close();
-        let left = self.drain.saturating_sub(began.elapsed());
+        let left = self.drain.saturating_sub(began.elapsed()).max(STORE);
         tokio::select! {
             () = self.tasks.wait() => {}
-            () = tokio::time::sleep(left) => tracing::info!("downloads that are still running are given up"),
+            () = tokio::time::sleep(left) => tracing::warn!("what was to be stored is not stored in time"),
             () = now.cancelled() => {}
         }
-        self.disk.close().await?;
+        self.cache.disk().close().await?;
         Ok(())
     }
 }

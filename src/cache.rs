@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
-    entry::{Key, Meta, Pin},
+    entry::{Digest, Key, Meta, Pin},
     http::cache_status::CacheStatus,
     origin::FetchError,
     tier::{
-        Object, Tier as _,
+        Tier as _,
         disk::{Disk, PinEvent, Spool, SpoolError},
         memory::{self, Memory},
     },
@@ -24,6 +24,8 @@ pub mod archives;
 pub mod documents;
 mod download;
 mod failures;
+#[cfg(test)]
+mod fakes;
 mod fill;
 mod flight;
 mod passing;
@@ -37,6 +39,7 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
+pub use crate::tier::{Content, Object};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
@@ -53,8 +56,11 @@ pub struct Cache {
     failures: Failures,
     fills: Flights<FillState>,
     fill_permits: Semaphore,
+    windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
+    /// Cancelled when nobody is left to wait for a download.
+    given_up: CancellationToken,
 }
 
 /// Why there is no answer, and what happened on the way.
@@ -90,11 +96,18 @@ impl Cache {
             clock,
             policies,
             fill_permits: Semaphore::new(archives.concurrency),
+            windows: Arc::new(Semaphore::new(passing::WINDOWS)),
             archives,
             fills: Flights::default(),
             revalidations: Flights::default(),
             tasks,
+            given_up: CancellationToken::new(),
         })
+    }
+
+    /// Gives up every download that still runs, now and later; what is complete is still admitted.
+    pub fn give_up_downloads(&self) {
+        self.given_up.cancel();
     }
 
     /// How long documents are fresh and usable.
@@ -126,6 +139,25 @@ impl Cache {
             tracing::error!(target: "srm_mirror::cache", %key, %error, "the record of pins cannot be read");
             FetchError::Refused("the record of what was first seen cannot be read".into())
         })
+    }
+
+    /// Every key that is pinned, in order.
+    ///
+    /// # Errors
+    /// As [`Cache::pin`].
+    pub async fn pinned(&self) -> Result<Vec<Key>, FetchError> {
+        self.disk.pinned().await.map_err(|error| {
+            tracing::error!(target: "srm_mirror::cache", %error, "the record of pins cannot be read");
+            FetchError::Refused("the record of what was first seen cannot be read".into())
+        })
+    }
+
+    /// Sets a stored blob aside that a reader has found to be damaged: whoever asks next fetches it anew.
+    pub async fn distrust(&self, digest: &Digest) {
+        self.memory.forget(digest);
+        if let Err(error) = self.disk.set_aside(digest, "a reader found it damaged").await {
+            tracing::warn!(target: "srm_mirror::cache", %digest, %error, "a damaged blob cannot be set aside");
+        }
     }
 
     /// True when a key needs nobody's list to be believed: it is stored or pinned.

@@ -11,14 +11,21 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     config::{ConfigError, Environment, Flag, Loaded},
-    server::BindError,
+    server::{StartError, tls::TlsError},
+    tier::disk::OpenError,
 };
 
 mod config;
+mod connect;
 mod serve;
+mod tls;
 
+/// What was to be found out is not so: a route does not work.
+pub const FAILED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE`).
 pub const USAGE: u8 = 64;
+/// A file that was named is not there or cannot be read (`EX_NOINPUT`).
+pub const NO_INPUT: u8 = 66;
 /// Something that is needed is not there: an address to listen on is taken (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
 /// Our own fault (`EX_SOFTWARE`).
@@ -31,8 +38,10 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
+  1    connect --check: a route does not work
   64   wrong usage or configuration
-  69   an address to listen on is not available
+  66   a certificate or key cannot be read
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -50,6 +59,8 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Config(config::Config),
+    Connect(connect::Connect),
+    Tls(tls::Tls),
 }
 
 /// Flags that set configuration, for every command that works with it.
@@ -110,6 +121,8 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     let done = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Connect(command) => command.run(),
+        Command::Tls(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
@@ -123,7 +136,7 @@ fn sentence(why: &anyhow::Error) -> String {
     for cause in why.chain() {
         parts.push(cause.to_string());
         // These say everything already, for a person; the system's own words would only be added to it.
-        if cause.is::<ConfigError>() || cause.is::<BindError>() {
+        if cause.is::<ConfigError>() || cause.is::<StartError>() {
             break;
         }
     }
@@ -132,11 +145,23 @@ fn sentence(why: &anyhow::Error) -> String {
 
 fn exit_code(why: &anyhow::Error) -> u8 {
     let is = |found: fn(&(dyn std::error::Error + 'static)) -> bool| why.chain().any(found);
-    if is(|why| why.is::<ConfigError>()) {
+    let limit = |why: &(dyn std::error::Error + 'static)| {
+        matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
+    };
+    let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
+    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
         USAGE
-    } else if is(|why| why.is::<BindError>()) {
+    } else if is(connect::is_unreachable) {
         UNAVAILABLE
-    } else if is(|why| why.is::<io::Error>()) {
+    } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
+        why.exit_code()
+    } else if let Some(start) = start {
+        match start {
+            StartError::Bind(_) => UNAVAILABLE,
+            StartError::Tls(TlsError::Unreadable { .. }) => NO_INPUT,
+            StartError::Tls(_) => USAGE,
+        }
+    } else if is(|why| why.is::<io::Error>() || why.is::<OpenError>()) {
         IO
     } else {
         INTERNAL
@@ -154,6 +179,7 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+    use crate::server::BindError;
 
     fn run(arguments: &[&str]) -> u8 {
         run_with(std::iter::once("srm-mirror").chain(arguments.iter().copied()).map(OsString::from))
@@ -176,7 +202,7 @@ mod tests {
     fn the_exit_code_follows_the_cause() {
         let io = || io::Error::other("no");
         let bind = BindError { address: ([127, 0, 0, 1], 1).into(), source: io() };
-        let bind = anyhow::Error::from(bind).context("start");
+        let bind = anyhow::Error::from(StartError::from(bind)).context("start");
         assert_eq!(
             (exit_code(&bind), sentence(&bind).as_str()),
             (UNAVAILABLE, "start: cannot listen on 127.0.0.1:1: no")

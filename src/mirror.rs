@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    cache::{ArchiveAnswer, ArchiveAsk, Cache, Failure, documents::DocumentAnswer, policy::Policy},
+    cache::{ArchiveAnswer, ArchiveAsk, Cache, documents::DocumentAnswer, policy::Policy},
     entry::{Digest, Document, Key, Standing},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
@@ -14,13 +14,16 @@ use crate::{
 };
 
 pub mod access;
+pub mod known;
 pub mod metadata;
 mod origins;
 pub mod resolve;
+mod standing;
 
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
+pub use crate::cache::{Content, Failure, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.
@@ -42,8 +45,9 @@ pub struct Mirror {
     access: Access,
     verify: Arc<dyn Verify>,
     parsed: moka::sync::Cache<Digest, Parsed>,
-    /// Packages whose stored standing has been looked at since the start.
-    looked_at: moka::sync::Cache<Key, ()>,
+    /// Documents that are known not to be stored: a zip's hit need not look on the disk for them.
+    absent: moka::sync::Cache<Key, ()>,
+    known: known::Kept,
 }
 
 /// A parsed document. Which kind it is follows from the key it was read under.
@@ -92,8 +96,8 @@ impl Mirror {
     ) -> Self {
         let weigher = |_: &Digest, parsed: &Parsed| parsed.weight();
         let parsed = moka::sync::Cache::builder().max_capacity(PARSED).weigher(weigher).build();
-        let looked_at = moka::sync::Cache::new(100_000);
-        Self { cache, upstreams, access, verify, parsed, looked_at }
+        let absent = moka::sync::Cache::new(100_000);
+        Self { cache, upstreams, access, verify, parsed, absent, known: known::Kept::default() }
     }
 
     /// The cache below.
@@ -144,53 +148,14 @@ impl Mirror {
         Err(missing(Missing::Release, list.status))
     }
 
-    /// The repository itself.
+    /// The repository itself, as fresh as a release list: clients read its default branch.
     ///
     /// # Errors
     /// See [`MirrorError`].
     pub async fn repository(&self, target: &Target) -> Result<Answer<Repository>, MirrorError> {
         self.admit(target).await?;
-        self.repository_document(target).await
-    }
-
-    /// Policy: may this package be asked for, and where only the token can see it, may it be served?
-    async fn admit(&self, target: &Target) -> Result<(), MirrorError> {
-        if !self.access.allows(&target.upstream, &target.package) {
-            return Err(MirrorError::Forbidden);
-        }
-        let upstream = self.upstream(target)?;
-        if !upstream.has_token() || !self.access.must_be_public(&target.upstream, &target.package) {
-            return Ok(());
-        }
-        match self.repository_document(target).await {
-            Ok(repository) if repository.value.private => Err(missing(Missing::Package, repository.status)),
-            Ok(_) => Ok(()),
-            // Nobody can look at the moment, but what was once fetched without a token is public.
-            Err(MirrorError::Fetch(failure)) if failure.error.is_trouble() => {
-                let key = document_key(&target.upstream, &target.package, &DocumentAsk::Releases);
-                let stored = self.cache.stored_document(&key).await;
-                let public = stored.is_some_and(|document| document.meta.validators.asked_as.is_none());
-                if public { Ok(()) } else { Err(MirrorError::Fetch(failure)) }
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What the upstream last said of the package, as far as a stored list tells: a block holds for stored zips too.
-    async fn check_standing(&self, target: &Target) -> Result<(), MirrorError> {
-        let key = document_key(&target.upstream, &target.package, &DocumentAsk::Releases);
-        let document = if self.looked_at.contains_key(&key) {
-            self.cache.document_in_memory(&key)
-        } else {
-            self.looked_at.insert(key.clone(), ());
-            self.cache.stored_document(&key).await
-        };
-        let fail = |error| Err(MirrorError::Fetch(Failure { error, status: CacheStatus::hit(None) }));
-        match document.map(|document| document.meta.standing) {
-            Some(Standing::Blocked) => fail(FetchError::Blocked),
-            Some(Standing::Gone) if self.access.gone == Gone::Follow => fail(FetchError::NotFound(Missing::Package)),
-            _ => Ok(()),
-        }
+        let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
+        self.repository_document(target, policy).await
     }
 
     fn upstream(&self, target: &Target) -> Result<&Arc<dyn Upstream>, MirrorError> {
@@ -206,20 +171,29 @@ impl Mirror {
     ) -> Result<Answer<Releases>, MirrorError> {
         let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
         let policy = within.map_or(policy, |age| policy.at_most(age));
-        let answer = self.document(target, DocumentAsk::Releases, policy).await?;
-        let value = self.parse_releases(&answer.document).ok_or_else(|| unreadable(&answer.status))?;
-        Ok(answered(value, &answer))
+        self.read(target, DocumentAsk::Releases, policy, |document| self.parse_releases(document)).await
     }
 
     /// The stored release list, whatever its age.
     async fn stored_releases(&self, target: &Target) -> Option<Arc<Releases>> {
-        let key = document_key(&target.upstream, &target.package, &DocumentAsk::Releases);
-        let document = self.cache.stored_document(&key).await?;
+        let document = self.stored(target, &DocumentAsk::Releases).await?;
         if document.meta.standing == Standing::Present { self.parse_releases(&document) } else { None }
     }
 
-    async fn document_is_stored(&self, target: &Target, ask: &DocumentAsk) -> bool {
-        self.cache.stored_document(&document_key(&target.upstream, &target.package, ask)).await.is_some()
+    /// A stored document, whatever its age. The disk is asked once for what it has not.
+    async fn stored(&self, target: &Target, ask: &DocumentAsk) -> Option<Document> {
+        let key = document_key(&target.upstream, &target.package, ask);
+        let known = self.cache.document_in_memory(&key);
+        if known.is_some() || self.absent.contains_key(&key) {
+            return known;
+        }
+        // First the mark and then the look: a document that is stored in between takes the mark away again.
+        self.absent.insert(key.clone(), ());
+        let stored = self.cache.stored_document(&key).await;
+        if stored.is_some() {
+            self.absent.invalidate(&key);
+        }
+        stored
     }
 
     fn parse_releases(&self, document: &Document) -> Option<Arc<Releases>> {
@@ -235,36 +209,62 @@ impl Mirror {
         ask: DocumentAsk,
         policy: Policy,
     ) -> Result<Answer<Release>, MirrorError> {
-        let answer = self.document(target, ask, policy).await?;
         let parse = |body: &[u8]| Some(Parsed::Release(Arc::new(serde_json::from_slice(body).ok()?)));
-        match self.parsed(&answer.document, parse) {
-            Some(Parsed::Release(value)) => Ok(answered(value, &answer)),
-            _ => Err(unreadable(&answer.status)),
-        }
+        self.read(target, ask, policy, |document| match self.parsed(document, parse)? {
+            Parsed::Release(value) => Some(value),
+            _ => None,
+        })
+        .await
     }
 
-    async fn repository_document(&self, target: &Target) -> Result<Answer<Repository>, MirrorError> {
-        let policy = self.cache.policies().repository();
-        let answer = self.document(target, DocumentAsk::Repository, policy).await?;
+    async fn repository_document(&self, target: &Target, policy: Policy) -> Result<Answer<Repository>, MirrorError> {
         let parse = |body: &[u8]| Some(Parsed::Repository(Arc::new(serde_json::from_slice(body).ok()?)));
-        match self.parsed(&answer.document, parse) {
-            Some(Parsed::Repository(value)) => Ok(answered(value, &answer)),
-            _ => Err(unreadable(&answer.status)),
-        }
+        self.read(target, DocumentAsk::Repository, policy, |document| match self.parsed(document, parse)? {
+            Parsed::Repository(value) => Some(value),
+            _ => None,
+        })
+        .await
     }
 
-    async fn branch_head(&self, target: &Target, name: &str) -> Result<(BranchHead, CacheStatus), MirrorError> {
-        let policy = self.cache.policies().branch();
-        let answer = self.document(target, DocumentAsk::Branch(name.to_owned()), policy).await?;
-        let head = serde_json::from_slice(&answer.document.body).map_err(|_| unreadable(&answer.status))?;
-        Ok((head, answer.status))
+    async fn branch_head(&self, target: &Target, name: &str) -> Result<Answer<BranchHead>, MirrorError> {
+        let ask = DocumentAsk::Branch(name.to_owned());
+        let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
+        self.read(target, ask, self.cache.policies().branch(), parse).await
+    }
+
+    /// A parsed document. One that is stored in a form that cannot be read is thrown away and asked for anew: the
+    /// upstream would only say that it has not changed.
+    async fn read<T>(
+        &self,
+        target: &Target,
+        ask: DocumentAsk,
+        policy: Policy,
+        parse: impl Fn(&Document) -> Option<Arc<T>>,
+    ) -> Result<Answer<T>, MirrorError> {
+        let mut answer = self.document(target, ask.clone(), policy).await?;
+        let mut value = parse(&answer.document);
+        if value.is_none() {
+            self.cache.discard(&document_key(&target.upstream, &target.package, &ask)).await;
+            answer = self.document(target, ask, policy).await?;
+            value = parse(&answer.document);
+        }
+        match value {
+            Some(value) => Ok(answered(value, &answer)),
+            None => Err(unreadable(&answer.status)),
+        }
     }
 
     async fn document(&self, target: &Target, ask: DocumentAsk, policy: Policy) -> Result<DocumentAnswer, MirrorError> {
         let key = document_key(&target.upstream, &target.package, &ask);
-        let upstream = self.upstream(target)?.clone();
-        let origin = Arc::new(DocumentFrom { upstream, package: target.package.clone(), ask });
-        let answer = self.cache.document(&key, policy, origin).await?;
+        let origin = self.origin(target, ask)?;
+        let answer = match self.cache.document(&key, policy, origin).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                self.note_block(target, &failure.error).await;
+                return Err(failure.into());
+            }
+        };
+        self.absent.invalidate(&key);
         if answer.document.meta.standing == Standing::Gone {
             if self.access.gone == Gone::Follow {
                 return Err(missing(Missing::Package, answer.status));
@@ -274,10 +274,21 @@ impl Mirror {
         Ok(answer)
     }
 
+    fn origin(&self, target: &Target, ask: DocumentAsk) -> Result<Arc<DocumentFrom>, MirrorError> {
+        let upstream = self.upstream(target)?.clone();
+        Ok(Arc::new(DocumentFrom { upstream, package: target.package.clone(), ask }))
+    }
+
     /// Asks the cache for the zip of an unambiguous reference.
     async fn fetch(&self, target: &Target, reference: GitRef) -> Result<ArchiveAnswer, MirrorError> {
         let ask = self.archive_ask(target, reference)?;
-        Ok(self.cache.archive(&ask).await?)
+        match self.cache.archive(&ask).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => {
+                self.note_block(target, &failure.error).await;
+                Err(failure.into())
+            }
+        }
     }
 
     fn archive_ask(&self, target: &Target, reference: GitRef) -> Result<ArchiveAsk, MirrorError> {
@@ -318,8 +329,8 @@ fn missing(what: Missing, status: CacheStatus) -> MirrorError {
     MirrorError::Fetch(Failure { error: FetchError::NotFound(what), status })
 }
 
-/// A stored document of an older or damaged form: asking again mends it.
+/// A document that cannot be read although it has just been asked for anew.
 fn unreadable(status: &CacheStatus) -> MirrorError {
-    let error = FetchError::Invalid("the stored document cannot be read".into());
+    let error = FetchError::Invalid("its normalised form cannot be read".into());
     MirrorError::Fetch(Failure { error, status: status.clone() })
 }

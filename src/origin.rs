@@ -162,6 +162,10 @@ pub trait Verify: Send + Sync + 'static {
 }
 
 /// A body that is still being written, read from a blocking thread.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "its length waits for the end of a download and is no property of a container"
+)]
 pub trait Growing: Send + Sync {
     /// Reads at `offset`, waiting until at least one byte is there; 0 only at the end of the whole body.
     ///

@@ -1,4 +1,4 @@
-//! Listeners and connections: accepts, limits, serves HTTP/1.1 and HTTP/2 (prior knowledge), drains.
+//! Listeners and connections: accepts, limits, serves HTTP/1.1 and HTTP/2 (prior knowledge, or ALPN of TLS), drains.
 //!
 //! Knows no path and no package; what a request means is the [`Handler`]'s.
 
@@ -22,10 +22,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::value::{BaseUrl, ByteSize, Period};
+use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 mod connection;
+pub mod tls;
 mod watch;
+
+use tls::{Reload, Tls, TlsError};
 
 /// Connections the kernel keeps for us before they are accepted.
 const BACKLOG: u32 = 1024;
@@ -41,6 +44,10 @@ pub struct Config {
     /// The address clients know the mirror by; without it, the scheme and authority of each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<BaseUrl>,
+    /// Names (`name`, `*.name` or `name:port`) under which the mirror answers; empty: under any. `public_url`'s is one.
+    pub known_hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    pub trusted_proxies: Vec<Network>,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Longest wait for a request's header, and longest silence of a connection without a request.
@@ -51,6 +58,8 @@ pub struct Config {
     pub send_timeout: Period,
     /// How long running transfers may take after SIGTERM.
     pub drain: Period,
+    /// Listeners with TLS.
+    pub tls: tls::Config,
 }
 
 impl Default for Config {
@@ -58,11 +67,14 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             public_url: None,
+            known_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             max_connections: 4096,
             header_timeout: Period::secs(10),
             header_limit: ByteSize(32 << 10),
             send_timeout: Period::mins(2),
             drain: Period::secs(30),
+            tls: tls::Config::default(),
         }
     }
 }
@@ -74,6 +86,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The address it reached.
     pub local: SocketAddr,
+    /// It speaks TLS with us.
+    pub tls: bool,
 }
 
 /// Answers requests. Cloned for each connection; one call for each request, dropped when the client leaves.
@@ -112,11 +126,25 @@ impl BindError {
     }
 }
 
+/// Why there are no listeners.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// Listeners that are bound: clients can connect, and wait until [`Bound::serve`] runs.
 #[derive(Debug)]
 pub struct Bound {
+    /// The plain ones first.
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    plain: usize,
+    tls: Option<Tls>,
     config: Config,
 }
 
@@ -127,19 +155,20 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Binds every configured address. Must be called within a tokio runtime.
+/// Reads the certificates and binds every configured address. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// The first address that cannot be listened on; none stays bound then.
-pub fn bind(config: &Config) -> Result<Bound, BindError> {
+/// The first certificate that cannot be used, or address that cannot be listened on; none stays bound then.
+pub fn bind(config: &Config) -> Result<Bound, StartError> {
+    let tls = Tls::build(&config.tls)?;
     let listen = |&address: &SocketAddr| {
         let listener = listen(address).map_err(|source| BindError { address, source })?;
         let real = listener.local_addr().map_err(|source| BindError { address, source })?;
         Ok((listener, real))
     };
-    let bound: Result<Vec<_>, _> = config.listen.iter().map(listen).collect();
+    let bound: Result<Vec<_>, BindError> = config.listen.iter().chain(&config.tls.listen).map(listen).collect();
     let (listeners, addresses) = bound?.into_iter().unzip();
-    Ok(Bound { listeners, addresses, config: config.clone() })
+    Ok(Bound { listeners, addresses, plain: config.listen.len(), tls, config: config.clone() })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -151,29 +180,48 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Bound {
-    /// Where it listens, in the configured order; port 0 has become a real one.
+    /// Where it listens: the plain addresses, then those with TLS, in the configured order; port 0 has become a real one.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The part of [`Bound::addresses`] where TLS is spoken.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[self.plain..]
+    }
+
+    /// Has the certificates read again while it serves; `None` where there is no TLS.
+    pub fn reload(&self) -> Option<Reload> {
+        self.tls.as_ref().map(|tls| tls.reload().clone())
     }
 
     /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
     /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: CancellationToken, now: CancellationToken) -> Drained {
-        let Self { listeners, config, .. } = self;
+        let Self { listeners, plain, tls, config, .. } = self;
+        let tls = tls.map(Arc::new);
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let _cut_when_dropped = force.clone().drop_guard();
         let connections = TaskTracker::new();
-        let accepting = accept_all(&listeners, &config, |stream, peer, permit| {
+        let accepting = accept_all(&listeners, plain, &config, |stream, peer, permit| {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
             let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
-            let run = connection::run(stream, peer, handler.clone(), &config, ends);
+            let tls = tls.clone().filter(|_| peer.tls);
+            let run = connection::run(stream, tls, peer, handler.clone(), &config, ends);
             connections.spawn(async move {
                 run.await;
                 drop(permit);
             });
         });
+        let files = async {
+            match &tls {
+                Some(tls) => tls.follow_files().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = accepting => {}
+            () = files => {}
             () = shutdown.cancelled() => {}
             () = now.cancelled() => {}
         }
@@ -195,6 +243,7 @@ impl Bound {
 /// Accepts from all listeners, never more than the permitted number of connections; ends never.
 async fn accept_all(
     listeners: &[TcpListener],
+    plain: usize,
     config: &Config,
     mut serve: impl FnMut(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit),
 ) {
@@ -204,7 +253,7 @@ async fn accept_all(
     // The permit comes before the accept: who has no place yet waits in the kernel's queue and costs us nothing.
     while let Ok(permit) = permits.clone().acquire_owned().await {
         first += 1;
-        match accept(listeners, first).await {
+        match accept(listeners, plain, first).await {
             Ok((stream, peer)) => {
                 pause = PAUSES[0];
                 serve(stream, peer, permit);
@@ -219,13 +268,14 @@ async fn accept_all(
     }
 }
 
-/// Accepts one connection from whichever listener has one, beginning with another one each time.
-async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<(TcpStream, Peer)> {
-    let (stream, addr) = poll_fn(|cx| {
-        let turns = (first..first + listeners.len()).map(|turn| &listeners[turn % listeners.len()]);
-        for listener in turns {
-            if let Poll::Ready(done) = listener.poll_accept(cx) {
-                return Poll::Ready(done);
+/// Accepts one connection from whichever listener has one, beginning with another one each time. The first `plain`
+/// listeners have no TLS.
+async fn accept(listeners: &[TcpListener], plain: usize, first: usize) -> io::Result<(TcpStream, Peer)> {
+    let (stream, addr, tls) = poll_fn(|cx| {
+        for turn in first..first + listeners.len() {
+            let at = turn % listeners.len();
+            if let Poll::Ready(done) = listeners[at].poll_accept(cx) {
+                return Poll::Ready(done.map(|(stream, addr)| (stream, addr, at >= plain)));
             }
         }
         Poll::Pending
@@ -234,7 +284,7 @@ async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<(TcpStrea
     // Answers are written whole; waiting for more to fill a packet only delays their last part.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local }))
+    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls }))
 }
 
 /// True for errors of one connection that broke before it was accepted; the next accept is not concerned.

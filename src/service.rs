@@ -17,34 +17,49 @@ use crate::{
     dialect::{self, Ask, Dialect, Names, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
-    server::Peer,
-    value::BaseUrl,
 };
 
 mod archive;
-mod base;
+pub mod base;
 mod error;
+mod flat;
 mod json;
+mod list;
 mod log;
 pub mod ops;
 pub mod render;
+mod zip;
 
+use base::{Hosts, Reached};
 use error::Problem;
+use flat::Flats;
 use json::Json;
 use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
 
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its other end.
+    pub addr: SocketAddr,
+    /// The mirror's end.
+    pub local: SocketAddr,
+    /// True when it is encrypted.
+    pub tls: bool,
+}
+
 /// Answers requests.
 pub struct Service {
     mirror: Arc<Mirror>,
     names: Names,
-    public_url: Option<BaseUrl>,
+    hosts: Hosts,
     /// The pseudonym in the `Via` of the mirror's own requests.
     pseudonym: String,
     health: Health,
     json: Json,
+    flats: Flats,
     ids: Ids,
 }
 
@@ -54,45 +69,54 @@ struct Exchange {
     started: Instant,
     route: Option<Route>,
     cache: Option<CacheStatus>,
+    /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
+    direct: bool,
 }
 
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
-    pub fn build(
-        mirror: Arc<Mirror>,
-        names: Names,
-        public_url: Option<BaseUrl>,
-        pseudonym: String,
-        health: Health,
-    ) -> Self {
-        let json = Json::new(public_url.is_some());
-        Self { mirror, names, public_url, pseudonym, health, json, ids: Ids::new() }
+    pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
+        let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
+        Self { mirror, names, hosts, pseudonym, health, json, flats, ids }
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, peer: Peer) -> Response<Body> {
-        let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
         let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, peer.local, &mut exchange).await;
+        let direct = !client.tls && parts.version < Version::HTTP_2;
+        let (id, started) = (self.ids.next(), Instant::now());
+        let mut exchange = Exchange { id, started, route: None, cache: None, direct };
+        let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
-        log::observe(response, &parts, peer.addr, exchange)
+        log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, local: SocketAddr, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
-        let route = match dialect::parse(&self.names, &parts.method, path, query) {
-            Ok(route) => route,
-            Err(reject) => return problem(Problem::rejected(&reject), reject.dialect, parts, exchange),
+        let route = dialect::parse(&self.names, &parts.method, path, query);
+        let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
+        exchange.route = route.as_ref().ok().cloned();
+        match &route {
+            Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
+                return self.health.answer(question, &self.mirror);
+            }
+            _ => {}
+        }
+        let reached = match self.hosts.reached(parts, client) {
+            Ok(reached) => reached,
+            Err(error) => return problem(error, dialect, parts, exchange),
         };
-        let dialect = route.dialect;
-        exchange.route = Some(route.clone());
+        let route = match route {
+            Ok(route) => route,
+            Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, exchange),
+        };
         if let Ask::Ops(question) = &route.ask {
             return self.health.answer(question, &self.mirror);
         }
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, local, exchange).await
+            self.ask(&route, parts, &reached, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -105,18 +129,30 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        local: SocketAddr,
+        reached: &Reached<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
-        if let Ask::Archive { package, version } = &route.ask {
-            let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
-            exchange.cache = Some(archive.answer.status.clone());
-            let response = archive::respond(&parts.method, &parts.headers, &package.name, archive).await;
-            return response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask));
+        let zip = match &route.ask {
+            Ask::Archive { package, version } => {
+                let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
+                exchange.cache = Some(archive.answer.status.clone());
+                let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
+                Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
+            }
+            Ask::Flat { package, version } => {
+                let asked = (package, version, &route.ask);
+                Some(flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await?)
+            }
+            _ => None,
+        };
+        if let Some(mut response) = zip {
+            if response.status().is_client_error() {
+                close(&mut response, parts);
+            }
+            return Ok(response);
         }
-        let base = base::of(self.public_url.as_ref(), parts, local)?;
-        let answer = json::ask(&self.mirror, &self.names, route, &base, parts.uri.path(), &self.json).await?;
+        let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }
@@ -139,12 +175,23 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
-    let zip = matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Archive { .. } | Ask::Flat { .. }));
-    if zip && parts.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let zip = match exchange.route.as_ref().map(|route| &route.ask) {
+        Some(ask) => matches!(ask, Ask::Archive { .. } | Ask::Flat { .. }),
+        // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
+        None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
+    };
+    if zip {
+        close(&mut response, parts);
     }
     exchange.cache = problem.cache;
     response
+}
+
+/// Ends the connection after this answer, where the protocol has such a word.
+fn close(response: &mut Response<Body>, parts: &Parts) {
+    if parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The headers that every answer has.

@@ -1,10 +1,11 @@
-//! Leaves that carry their unit and parse themselves: sizes, periods, secrets and base addresses.
+//! Leaves that carry their unit and parse themselves: sizes, periods, secrets, networks and base addresses.
 //!
 //! Every type here is `FromStr` and (de)serialises as the same string, so that a configuration file,
 //! an environment variable and a flag accept exactly the same spelling.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
@@ -23,6 +24,10 @@ pub struct Secret(String);
 /// An absolute `http` or `https` address without query, fragment, user or trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(Url);
+
+/// An address, or a network of them: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(IpNet);
 
 /// Why a text is not the value it should be: one clause that ends with an example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -218,6 +223,30 @@ impl fmt::Display for BaseUrl {
 }
 
 /// Serialises through `Display` and deserialises through `FromStr`.
+impl Network {
+    /// True when the address is in it; an IPv4 address in IPv6 clothes is the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let one = text.parse::<IpAddr>().map(IpNet::from);
+        one.or_else(|_| text.parse())
+            .map(Self)
+            .map_err(|_| ValueError("not an address or a network of addresses, for example \"10.0.0.0/8\"".into()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
 macro_rules! as_text {
     ($($name:ty),*) => {$(
         impl Serialize for $name {
@@ -234,7 +263,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(ByteSize, Period, BaseUrl);
+as_text!(ByteSize, Period, BaseUrl, Network);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Cache, Failure,
-    fill::{Fill, FillState},
+    fill::{Arriving, Fill, FillState},
     passing::{Passing, Skip},
     tail::Tail,
 };
@@ -79,7 +79,8 @@ impl Cache {
             FillState::Complete(object) => return Ok(self.stored(object, status.status(200).stored())),
             FillState::Failed(error) => return Err(Failure::new(error, status)),
             FillState::Streaming(arriving) => {
-                (Tail::spooled(self.clone(), ask.clone(), state, arriving.spool), arriving.len)
+                let Arriving { spool, len, .. } = arriving;
+                (Tail::spooled(self.clone(), ask.clone(), state, spool, len), len)
             }
             FillState::Requested | FillState::NoRoom => {
                 let passing = Passing::open(self, ask, Skip::default()).await;
@@ -123,7 +124,7 @@ impl Cache {
     }
 
     /// Joins or starts the fill of a key; the flag is true for who joined.
-    fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
+    pub(super) fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
         self.fills.join(&ask.key, FillState::Requested, |landing| {
             let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
             self.tasks.spawn(fill.run());

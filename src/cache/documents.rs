@@ -21,11 +21,22 @@ pub type DocumentOrigin = Arc<dyn Origin<Fetched = FetchedDocument>>;
 /// What a revalidation in flight ends with.
 pub(crate) type Outcome = Option<Result<Renewed, FetchError>>;
 
-/// A document that the upstream has just confirmed or sent.
+/// A document that is as new as it was asked to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Renewed {
     document: Document,
-    modified: bool,
+    how: How,
+}
+
+/// How a document became as new as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// The upstream sent it.
+    Sent,
+    /// The upstream said that it has not changed.
+    Confirmed,
+    /// A flight that landed between the caller's look and this one had renewed it already.
+    Already,
 }
 
 /// A document and what happened on the way to it.
@@ -52,38 +63,59 @@ impl Cache {
     ) -> Result<DocumentAnswer, Failure> {
         let stored = self.stored_document(key).await;
         let forward = if stored.is_some() { Fwd::Stale } else { Fwd::UriMiss };
+        let failed = self.failures.recent(key);
         if let Some(document) = &stored {
             match self.judge(document, policy) {
-                Freshness::Fresh { ttl } => return answer(self, document, CacheStatus::hit(Some(seconds(ttl)))),
-                Freshness::Stale { over, usable: Usable::WhileRevalidating } => {
-                    if self.failures.recent(key).is_none() {
-                        self.renew(key, stored.clone(), origin);
-                    }
-                    return answer(
-                        self,
-                        document,
-                        CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate"),
-                    );
+                Freshness::Fresh { ttl } => return Ok(self.answer(document, CacheStatus::hit(Some(seconds(ttl))))),
+                Freshness::Stale { over, usable: Usable::WhileRevalidating } if failed.is_none() => {
+                    self.renew(key, policy, stored.clone(), origin);
+                    let status = CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate");
+                    return Ok(self.answer(document, status));
                 }
                 Freshness::Stale { .. } => {}
             }
         }
-        let (result, collapsed) = match self.failures.recent(key) {
-            Some(error) => (Err(error), false),
-            None => {
-                let (state, collapsed) = self.renew(key, stored.clone(), origin);
-                (landed(state).await, collapsed)
+        if let Some(error) = failed {
+            return self.instead_of(error, stored, policy, None);
+        }
+        let (state, collapsed) = self.renew(key, policy, stored.clone(), origin);
+        match landed(state).await {
+            Ok(Renewed { document, how }) => {
+                let status = CacheStatus::forwarded(forward);
+                let status = match how {
+                    How::Sent => status.status(200).stored(),
+                    How::Confirmed => status.status(304),
+                    How::Already => status,
+                };
+                let collapsed = collapsed || how == How::Already;
+                Ok(self.answer(&document, if collapsed { status.collapsed() } else { status }))
             }
-        };
-        match result {
-            Ok(renewed) => {
-                let code = if renewed.modified { 200 } else { 304 };
-                let status = CacheStatus::forwarded(forward).status(code);
-                let status = if renewed.modified { status.stored() } else { status };
-                let status = if collapsed { status.collapsed() } else { status };
-                answer(self, &renewed.document, status)
-            }
-            Err(error) => self.instead_of(error, stored, policy, forward),
+            Err(error) => self.instead_of(error, stored, policy, Some(forward)),
+        }
+    }
+
+    /// Starts a revalidation of what is stored and not fresh, unless one has just failed. Waits for nothing.
+    pub async fn refresh(self: &Arc<Self>, key: &Key, policy: Policy, origin: DocumentOrigin) {
+        let Some(document) = self.stored_document(key).await else { return };
+        if !self.is_fresh(&document, policy) && self.failures.recent(key).is_none() {
+            self.renew(key, policy, Some(document), origin);
+        }
+    }
+
+    /// Marks what is stored as blocked: the upstream has said so of something else of the same package.
+    pub async fn block(&self, key: &Key) {
+        if let Some(document) = self.stored_document(key).await
+            && document.meta.standing != Standing::Blocked
+        {
+            self.keep(key, &with_standing(&document, Standing::Blocked), false).await;
+        }
+    }
+
+    /// Forgets a stored document whose body turned out to be unreadable, so that it is asked for anew and whole.
+    pub async fn discard(&self, key: &Key) {
+        self.documents.remove(key);
+        if let Err(error) = self.disk.documents().remove(key).await {
+            tracing::warn!(target: "srm_mirror::cache", %key, %error, "unreadable document cannot be removed");
         }
     }
 
@@ -110,43 +142,62 @@ impl Cache {
         }
     }
 
+    /// As [`Cache::stored_document`], for a look through many: what is read takes no place in memory.
+    pub async fn peek_document(&self, key: &Key) -> Option<Document> {
+        match self.documents.get(key) {
+            Some(document) => Some(document),
+            None => self.disk.documents().get(key).await.ok().flatten(),
+        }
+    }
+
     /// What is in memory under a key, whatever its age.
     pub fn document_in_memory(&self, key: &Key) -> Option<Document> {
         self.documents.get(key)
     }
 
-    /// The stale document that is served in place of an error, or the error.
+    /// The stale document that is served in place of an error, or the error. `forward` is `None` where the upstream
+    /// was not asked, because it failed a moment ago.
     fn instead_of(
         &self,
         error: FetchError,
         stored: Option<Document>,
         policy: Policy,
-        forward: Fwd,
+        forward: Option<Fwd>,
     ) -> Result<DocumentAnswer, Failure> {
-        let status = CacheStatus::forwarded(forward);
-        let status = match &error {
-            FetchError::Status(code) => status.status(*code),
-            FetchError::NotFound(_) => status.status(404),
-            FetchError::Blocked => status.status(451),
-            FetchError::Throttled { .. } => status.status(429),
-            _ => status,
+        let told = match (&error, forward) {
+            (FetchError::Status(code), Some(_)) => Some(*code),
+            (FetchError::NotFound(_), Some(_)) => Some(404),
+            (FetchError::Blocked, Some(_)) => Some(451),
+            _ => None,
         };
-        let Some(document) = stored else { return Err(Failure::new(error, status)) };
+        let forwarded = |fwd| told.into_iter().fold(CacheStatus::forwarded(fwd), CacheStatus::status);
+        let Some(document) = stored else {
+            let status = match (forward, &error) {
+                (Some(fwd), _) => forwarded(fwd),
+                (None, FetchError::NotFound(_)) => CacheStatus::forwarded(Fwd::UriMiss).detail("remembered"),
+                (None, _) => CacheStatus::forwarded(Fwd::UriMiss).detail("cool-down"),
+            };
+            return Err(Failure::new(error, status));
+        };
         let age = self.clock.since(document.meta.validated_at);
+        let stale = -seconds(age.saturating_sub(policy.fresh));
+        let status = match forward {
+            Some(fwd) => forwarded(fwd).used_stale().ttl(stale),
+            None => CacheStatus::hit(Some(stale)),
+        };
         if error == FetchError::Blocked || document.meta.standing == Standing::Blocked {
             return Err(Failure::new(FetchError::Blocked, status));
         }
         let usable = !matches!(policy.judge(age), Freshness::Stale { usable: Usable::No, .. });
+        if !usable && error.is_trouble() {
+            return Err(Failure::new(error, status));
+        }
         let detail = match &error {
             FetchError::NotFound(_) => "upstream-gone",
             FetchError::Throttled { .. } => "upstream-throttled",
             _ => "stale-if-error",
         };
-        if !usable && error.is_trouble() {
-            return Err(Failure::new(error, status));
-        }
-        let over = age.saturating_sub(policy.fresh);
-        let mut answer = answer(self, &document, status.used_stale().ttl(-seconds(over)).detail(detail))?;
+        let mut answer = self.answer(&document, status.detail(detail));
         if let FetchError::NotFound(_) = error {
             answer.document = with_standing(&document, Standing::Gone);
         }
@@ -157,31 +208,66 @@ impl Cache {
     fn renew(
         self: &Arc<Self>,
         key: &Key,
+        policy: Policy,
         stored: Option<Document>,
         origin: DocumentOrigin,
     ) -> (watch::Receiver<Outcome>, bool) {
         self.revalidations.join(key, None, |landing| {
             let (cache, key) = (self.clone(), key.clone());
-            self.tasks.spawn(async move { cache.revalidate(&key, stored, origin, landing).await });
+            self.tasks.spawn(async move { cache.revalidate(&key, policy, stored, origin, landing).await });
         })
     }
 
-    async fn revalidate(&self, key: &Key, stored: Option<Document>, origin: DocumentOrigin, landing: Landing<Outcome>) {
-        // A flight that landed between the caller's look and this one has stored something newer.
-        let stored = self.documents.get(key).or(stored);
-        let result = origin.fetch(stored.as_ref()).await;
-        let outcome = match result {
-            Ok(fetched) => self.store(key, stored, fetched).await,
-            Err(error) => {
-                self.remember_failure(key, &error);
-                if let (Some(document), FetchError::NotFound(_) | FetchError::Blocked) = (&stored, &error) {
-                    let standing = if error == FetchError::Blocked { Standing::Blocked } else { Standing::Gone };
-                    self.keep(key, &with_standing(document, standing), false).await;
-                }
-                Err(error)
-            }
+    async fn revalidate(
+        &self,
+        key: &Key,
+        policy: Policy,
+        stored: Option<Document>,
+        origin: DocumentOrigin,
+        landing: Landing<Outcome>,
+    ) {
+        // Another flight may have landed between the caller's look and this one's start: then its outcome is the answer,
+        // or every herd would cost a second request.
+        let newest = self.documents.get(key);
+        let outcome = match newest.clone().filter(|document| self.is_fresh(document, policy)) {
+            Some(document) => Ok(Renewed { document, how: How::Already }),
+            None => match self.failures.recent(key) {
+                Some(error) => Err(error),
+                None => self.ask(key, policy, newest.or(stored), origin).await,
+            },
         };
         landing.state.send_replace(Some(outcome));
+    }
+
+    /// Asks the upstream, and keeps what it says.
+    async fn ask(
+        &self,
+        key: &Key,
+        policy: Policy,
+        stored: Option<Document>,
+        origin: DocumentOrigin,
+    ) -> Result<Renewed, FetchError> {
+        let error = match origin.fetch(stored.as_ref()).await {
+            Ok(fetched) => return self.store(key, stored, fetched).await,
+            Err(error) => error,
+        };
+        match (&stored, &error) {
+            (Some(document), FetchError::NotFound(_) | FetchError::Blocked) => {
+                // What the upstream says of a thing that is stored is asked again as often as the thing itself would be.
+                self.failures.remember(key, &error, self.policies.negative.0.max(policy.fresh));
+                let was_blocked = document.meta.standing == Standing::Blocked;
+                // A block outlives the repository that it was laid on.
+                let blocked = was_blocked || error == FetchError::Blocked;
+                let standing = if blocked { Standing::Blocked } else { Standing::Gone };
+                self.keep(key, &with_standing(document, standing), false).await;
+            }
+            _ => self.remember_failure(key, &error),
+        }
+        Err(error)
+    }
+
+    fn is_fresh(&self, document: &Document, policy: Policy) -> bool {
+        matches!(self.judge(document, policy), Freshness::Fresh { .. })
     }
 
     /// Stores what was fetched; a 304 only renews the meta of what is there.
@@ -192,11 +278,11 @@ impl Cache {
         fetched: FetchedDocument,
     ) -> Result<Renewed, FetchError> {
         let now = self.clock.now();
-        let (document, modified) = match (fetched, stored) {
+        let (document, how, body_changed) = match (fetched, stored) {
             (FetchedDocument::NotModified { validators }, Some(old)) => {
                 let meta =
                     DocumentMeta { validated_at: now, validators, standing: Standing::Present, ..(*old.meta).clone() };
-                (Document { meta: Arc::new(meta), body: old.body }, false)
+                (Document { meta: Arc::new(meta), body: old.body }, How::Confirmed, false)
             }
             (FetchedDocument::Changed { body, validators }, old) => {
                 let digest = Digest::of(&body);
@@ -204,15 +290,20 @@ impl Cache {
                 let changed_at = same.as_ref().map_or(now, |old| old.meta.changed_at);
                 let meta =
                     DocumentMeta { digest, validated_at: now, changed_at, validators, standing: Standing::Present };
-                (Document { meta: Arc::new(meta), body }, same.is_none())
+                (Document { meta: Arc::new(meta), body }, How::Sent, same.is_none())
             }
             (FetchedDocument::NotModified { .. }, None) => {
                 return Err(FetchError::Invalid("not modified, though nothing was stored".into()));
             }
         };
         self.failures.forget(key);
-        self.keep(key, &document, modified).await;
-        Ok(Renewed { document, modified })
+        self.keep(key, &document, body_changed).await;
+        Ok(Renewed { document, how })
+    }
+
+    fn answer(&self, document: &Document, status: CacheStatus) -> DocumentAnswer {
+        let age = self.clock.since(document.meta.validated_at);
+        DocumentAnswer { document: document.clone(), age, status }
     }
 
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
@@ -228,11 +319,6 @@ impl Cache {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "document is kept in memory only");
         }
     }
-}
-
-fn answer(cache: &Cache, document: &Document, status: CacheStatus) -> Result<DocumentAnswer, Failure> {
-    let age = cache.clock.since(document.meta.validated_at);
-    Ok(DocumentAnswer { document: document.clone(), age, status })
 }
 
 fn with_standing(document: &Document, standing: Standing) -> Document {
@@ -251,3 +337,6 @@ async fn landed(mut state: watch::Receiver<Outcome>) -> Result<Renewed, FetchErr
 fn seconds(period: Duration) -> i64 {
     i64::try_from(period.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,18 @@ impl Download {
         Ok(Self { ask, limit, resumes_left: resumes, backoff: BACKOFF, body, len, anonymous, received: 0 })
     }
 
+    /// Holds the body to a length that somebody has been told already.
+    ///
+    /// # Errors
+    /// When it announces another one.
+    pub(super) fn expect_len(&mut self, told: Option<u64>) -> Result<(), FetchError> {
+        if self.len.is_some() && told.is_some() && self.len != told {
+            return Err(FetchError::Invalid("the body differs from its first part".into()));
+        }
+        self.len = self.len.or(told);
+        Ok(())
+    }
+
     /// The next bytes; `None` after the last of a body of the announced length.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         let chunk = match self.body.next().await {
@@ -100,6 +112,7 @@ impl Download {
         let fetched = fetch(&self.ask, self.limit).await?;
         let Some(so_far) = so_far else {
             (self.len, self.body, self.received) = (fetched.len, fetched.body, 0);
+            self.anonymous = fetched.anonymous;
             return Ok(true);
         };
         if self.len.is_some() && fetched.len.is_some() && self.len != fetched.len {
@@ -118,6 +131,8 @@ impl Download {
             }
         }
         self.body = body;
+        // What a token helped to fetch is not known to be public.
+        self.anonymous &= fetched.anonymous;
         Ok(Digest(hash.finalize().into()) == so_far)
     }
 }

@@ -90,17 +90,34 @@ impl Fill {
     }
 
     async fn fly(&self) -> Result<(), Ending> {
+        let fetched = match self.cache.given_up.run_until_cancelled(self.fetch()).await {
+            Some(fetched) => fetched?,
+            None => return Err(FetchError::Unreachable("the mirror is stopping").into()),
+        };
+        let Some((spool, meta)) = fetched else { return Ok(()) };
+        let object = Object { meta: Arc::new(meta.clone()), content: Content::Disk(spool.file()), tier: "spool" };
+        self.landing.state.send_replace(FillState::Complete(object));
+        self.admit(spool, meta).await;
+        Ok(())
+    }
+
+    /// Brings a whole, verified and pinned body into a spool; `None` when somebody has stored it meanwhile.
+    async fn fetch(&self) -> Result<Option<(Spool, Meta)>, Ending> {
         let _permit = self.cache.fill_permits.acquire().await;
         if let Some(object) = self.cache.lookup(&self.ask.key).await {
             self.landing.state.send_replace(FillState::Complete(object));
-            return Ok(());
+            return Ok(None);
+        }
+        if let Some(error) = self.cache.failures.recent(&self.ask.key) {
+            // It failed between the look of whoever started this and the start: no second try before the cool-down.
+            self.landing.state.send_replace(FillState::Failed(error));
+            return Ok(None);
         }
         let pin = self.cache.pin(&self.ask.key).await?;
         let limits = &self.cache.archives;
         let mut download = Download::open(&self.ask, limits.max_size.0, limits.resumes).await?;
         let first = self.first_bytes(&mut download).await?;
         let spool = self.cache.spool(download.len).await.ok_or(Ending::NoRoom)?;
-        let file = spool.file();
         // What is pinned is compared as a whole before anybody sees a byte of it.
         let show = pin.is_none();
         let (spool, digest, verified) = self.receive(&mut download, first, spool, show).await?;
@@ -108,10 +125,7 @@ impl Fill {
         let (len, stored_at) = (spool.len(), self.cache.clock.now());
         let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
         self.cache.settle_pin(&self.ask.key, pin, &meta).await?;
-        let object = Object { meta: Arc::new(meta.clone()), content: Content::Disk(file), tier: "spool" };
-        self.landing.state.send_replace(FillState::Complete(object));
-        self.admit(spool, meta).await;
-        Ok(())
+        Ok(Some((spool, meta)))
     }
 
     /// Reads until the verifier can judge how the body begins, so that no client ever sees a wrong first byte.
@@ -154,7 +168,7 @@ impl Fill {
         }
         let state = self.landing.state.clone();
         let progress = grower.clone();
-        let writer = Writer::start(spool, move |written| {
+        let writer = Writer::start(&self.cache.tasks, spool, move |written| {
             progress.advance(written);
             show_written(&state, written);
         });
@@ -222,3 +236,6 @@ fn ending_of(error: VerifyError) -> Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

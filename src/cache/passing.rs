@@ -7,28 +7,36 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{ArchiveAsk, Cache, download::Download, tail::CHUNK};
 use crate::{
-    entry::{Digest, Pin},
+    entry::{Digest, Meta, Pin},
     origin::{FetchError, Growing},
-    tier::BlobFile,
+    tier::{BlobFile, Content, Object},
 };
 
 /// Bodies up to this size are held and verified whole.
 const WINDOW: usize = 8 << 20;
 /// Of larger ones this many last bytes are withheld until the end has been judged.
 const ENDING: usize = 64 << 10;
+/// Windows at once, which bounds their memory and leaves the upstream's slots to others; who comes later waits.
+/// A client that takes nothing gives its window back when the server cuts it off.
+pub(super) const WINDOWS: usize = 16;
 
-/// The part of the body that a client already has, and the part it wants.
+/// The part of the body that a client already has, the part it wants, and what it has been told.
 #[derive(Debug, Default)]
 pub(super) struct Skip {
-    /// Bytes the client already has.
+    /// Where its part begins.
+    pub(super) from: u64,
+    /// Where the bytes end that the client already has.
     pub(super) until: u64,
     /// Where its part ends; `None` is the end of the body.
     pub(super) end: Option<u64>,
     /// The spool they came from: what is skipped must equal it.
     pub(super) already: Option<Arc<BlobFile>>,
+    /// The length of the whole body, where the client has been told one.
+    pub(super) announced: Option<u64>,
 }
 
 /// One client's own download.
@@ -43,6 +51,23 @@ pub(super) struct Passing {
     hash: Sha256,
     at: u64,
     ended: bool,
+    /// The end of the wanted part, kept until the end of the body has been judged.
+    last: Option<Bytes>,
+    /// What was found out about a body that is held whole.
+    whole: Option<Meta>,
+    window: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that is held whole, in its window for as long as anybody holds a part of it.
+struct Held {
+    bytes: Bytes,
+    _window: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 struct Whole(Bytes);
@@ -66,15 +91,30 @@ impl Passing {
     /// # Errors
     /// As a fill's, and for what can already be told to be wrong.
     pub(super) async fn open(cache: &Arc<Cache>, ask: &ArchiveAsk, skip: Skip) -> Result<Self, FetchError> {
+        // The semaphore is never closed.
+        let window = cache.windows.clone().acquire_owned().await.ok();
         let pin = cache.pin(&ask.key).await?;
         // A broken body cannot be taken up again here: nothing keeps the bytes it would be compared with.
-        let download = Download::open(ask, cache.archives.max_size.0, 0).await?;
-        let (held, hash) = (VecDeque::new(), Sha256::new());
-        let ask = ask.clone();
-        let mut this = Self { ask, download, pin, skip, held, held_len: 0, keep: WINDOW, hash, at: 0, ended: false };
+        let mut download = Download::open(ask, cache.archives.max_size.0, 0).await?;
+        download.expect_len(skip.announced)?;
+        let mut this = Self {
+            ask: ask.clone(),
+            download,
+            pin,
+            skip,
+            held: VecDeque::new(),
+            held_len: 0,
+            keep: WINDOW,
+            hash: Sha256::new(),
+            at: 0,
+            ended: false,
+            last: None,
+            whole: None,
+            window,
+        };
         this.fill_window().await?;
         if this.ended {
-            this.verify_whole().await?;
+            this.whole = Some(this.verify_whole(cache).await?);
         } else {
             let beginning: Vec<u8> = this.held.iter().flatten().copied().take(this.ask.verify.prefix_len()).collect();
             this.ask.verify.prefix(&beginning).map_err(FetchError::Invalid)?;
@@ -83,9 +123,16 @@ impl Passing {
         Ok(this)
     }
 
-    /// The announced length of the body.
+    /// The length of the body: announced, or known because all of it is held.
     pub(super) fn len(&self) -> Option<u64> {
-        self.download.len
+        if self.ended { Some(self.download.received) } else { self.download.len }
+    }
+
+    /// The whole body as an object in memory; only before the first read. A body that is too large for that is given back.
+    pub(super) fn into_object(mut self: Box<Self>) -> Result<Object, Box<Self>> {
+        let (Some(meta), [bytes]) = (self.whole.take(), self.held.make_contiguous()) else { return Err(self) };
+        let bytes = Bytes::from_owner(Held { bytes: bytes.clone(), _window: self.window.take() });
+        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window" })
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.
@@ -96,7 +143,7 @@ impl Passing {
                 continue;
             }
             let releasable = if self.ended { self.held_len } else { self.held_len - self.keep };
-            let Some(mut chunk) = self.held.pop_front() else { return Ok(None) };
+            let Some(mut chunk) = self.held.pop_front() else { return Ok(self.last.take()) };
             let len = chunk.len().min(releasable).min(CHUNK);
             let part = chunk.split_to(len);
             if !chunk.is_empty() {
@@ -105,9 +152,13 @@ impl Passing {
             self.held_len -= len;
             let start = self.at;
             self.at += len as u64;
-            if let Some(part) = self.wanted(part, start).await? {
-                return Ok(Some(part));
+            let Some(part) = self.wanted(part, start).await? else { continue };
+            if !self.ended && self.skip.end.is_some_and(|end| self.at >= end) {
+                // With its last byte a part would be a whole answer: that byte waits for the verdict too.
+                self.last = Some(part);
+                continue;
             }
+            return Ok(Some(part));
         }
     }
 
@@ -136,9 +187,12 @@ impl Passing {
         if start < self.skip.until {
             let known = usize::try_from(self.skip.until - start).unwrap_or(usize::MAX).min(part.len());
             let skipped = part.split_to(known);
-            if let Some(spool) = &self.skip.already {
-                let before = spool.read(start, known).await.map_err(|_| FetchError::Unreachable("a part was lost"))?;
-                if before != skipped {
+            // What lies before the client's part was never sent, and may not be in the spool either.
+            let unsent = usize::try_from(self.skip.from.saturating_sub(start)).unwrap_or(usize::MAX).min(known);
+            if let Some(spool) = self.skip.already.as_ref().filter(|_| unsent < known) {
+                let before = spool.read(start + unsent as u64, known - unsent).await;
+                let before = before.map_err(|_| FetchError::Unreachable("a part was lost"))?;
+                if before != skipped[unsent..] {
                     return Err(FetchError::Invalid("the body differs from its first part".into()));
                 }
             }
@@ -150,19 +204,26 @@ impl Passing {
         Ok(Some(part).filter(|part| !part.is_empty()))
     }
 
-    async fn verify_whole(&mut self) -> Result<(), FetchError> {
+    /// Verifies a body that is held whole, and pins it: what is served once is vouched for, kept or not.
+    async fn verify_whole(&mut self, cache: &Cache) -> Result<Meta, FetchError> {
         let mut all = BytesMut::with_capacity(self.held_len);
         self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
         let (verify, all) = (self.ask.verify.clone(), all.freeze());
         let beginning = &all[..all.len().min(verify.prefix_len())];
         verify.prefix(beginning).map_err(FetchError::Invalid)?;
+        // From here on there is one copy.
+        self.held = VecDeque::from([all.clone()]);
         let verdict = tokio::task::spawn_blocking(move || verify.verify(&Whole(all))).await;
-        match (verdict, &self.pin) {
-            (Ok(Ok(verified)), Some(pin)) if verified.manifest != pin.verified.manifest => Err(FetchError::PinMismatch),
-            (Ok(Ok(_)), _) => Ok(()),
-            (Ok(Err(error)), _) => Err(FetchError::Invalid(error.to_string())),
-            (Err(_), _) => Err(FetchError::Invalid("the body could not be verified".into())),
-        }
+        let verified = match verdict {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return Err(FetchError::Invalid(error.to_string())),
+            Err(_) => return Err(FetchError::Invalid("the body could not be verified".into())),
+        };
+        let digest = Digest(self.hash.clone().finalize().into());
+        let (len, anonymous, stored_at) = (self.download.received, self.download.anonymous, cache.clock.now());
+        let meta = Meta { digest, len, stored_at, anonymous, verified };
+        cache.settle_pin(&self.ask.key, self.pin.clone(), &meta).await?;
+        Ok(meta)
     }
 
     fn judge_ending(&self) -> Result<(), FetchError> {
@@ -175,3 +236,6 @@ impl Passing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,12 @@ pub struct Tail {
     ask: ArchiveAsk,
     state: watch::Receiver<FillState>,
     source: Source,
+    start: u64,
     position: u64,
     end: Option<u64>,
+    /// The announced length of the whole body, as the client has been told it.
+    announced: Option<u64>,
+    direct: bool,
 }
 
 /// Where a tail reads.
@@ -55,8 +59,10 @@ impl Tail {
         ask: ArchiveAsk,
         state: watch::Receiver<FillState>,
         spool: Arc<BlobFile>,
+        announced: Option<u64>,
     ) -> Self {
-        Self { cache, ask, state, source: Source::Spool(spool), position: 0, end: None }
+        let source = Source::Spool(spool);
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
     }
 
     pub(super) fn passing(
@@ -65,7 +71,13 @@ impl Tail {
         state: watch::Receiver<FillState>,
         passing: Passing,
     ) -> Self {
-        Self { cache, ask, state, source: Source::Passing(Box::new(passing)), position: 0, end: None }
+        let (source, announced) = (Source::Passing(Box::new(passing)), None);
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+    }
+
+    /// Lets the tail hand out regions of the spool where it can, for a plain socket ([`crate::kernel`]).
+    pub fn direct(self, direct: bool) -> Self {
+        Self { direct, ..self }
     }
 
     /// Confines the tail to a part of the body; only before the first read.
@@ -73,12 +85,15 @@ impl Tail {
     pub fn within(mut self, range: Range<u64>) -> (Self, bool) {
         let can = matches!(self.source, Source::Spool(_));
         if can {
-            (self.position, self.end) = (range.start, Some(range.end));
+            (self.start, self.position, self.end) = (range.start, range.start, Some(range.end));
         }
         (self, can)
     }
 
-    /// Waits for the end and hands out the complete object, or the tail itself where it reads a download of its own.
+    /// Waits for the end and hands out the complete object; only before the first read.
+    ///
+    /// Without room on disk the body comes by a download of its own: it is an object in memory if it is small, and the
+    /// tail itself is given back if it is not.
     ///
     /// # Errors
     /// When the body cannot be completed.
@@ -94,7 +109,12 @@ impl Tail {
                 return Err(FetchError::Unreachable("the download was given up"));
             }
         }
-        Ok(Err(self))
+        let passing = match self.source {
+            Source::Passing(passing) => passing,
+            Source::Spool(_) => Box::new(Passing::open(&self.cache, &self.ask, Skip::default()).await?),
+        };
+        let given_back = |passing| Self { source: Source::Passing(passing), ..self };
+        Ok(passing.into_object().map_err(given_back))
     }
 
     /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
@@ -111,7 +131,14 @@ impl Tail {
                 Step::Done => return Ok(None),
                 Step::Fail(error) => return Err(error),
                 Step::Read { len } => {
-                    let bytes = spool.read(self.position, len).await.map_err(|error| {
+                    let read = async {
+                        if self.direct {
+                            spool.frame(self.position, len).await
+                        } else {
+                            spool.read(self.position, len).await
+                        }
+                    };
+                    let bytes = read.await.map_err(|error| {
                         tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;
@@ -119,7 +146,8 @@ impl Tail {
                     return Ok(Some(bytes));
                 }
                 Step::Pass => {
-                    let skip = Skip { until: self.position, end: self.end, already: Some(spool) };
+                    let (from, until, end) = (self.start, self.position, self.end);
+                    let skip = Skip { from, until, end, already: Some(spool), announced: self.announced };
                     let passing = Passing::open(&self.cache, &self.ask, skip).await?;
                     self.source = Source::Passing(Box::new(passing));
                 }

@@ -8,11 +8,16 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{entry::Digest, tier::disk::Spool};
 
 /// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
 const WAITING: usize = 4;
+
+/// Bytes that may be written before the readers are told, while more are waiting: small chunks must not wake every
+/// reader each.
+const UNTOLD: u64 = 128 << 10;
 
 enum Order {
     Write(Bytes),
@@ -31,10 +36,11 @@ pub(super) struct Writer {
 pub(super) struct Refused;
 
 impl Writer {
-    /// Starts the thread; `grown` hears the spool's new length after every write.
-    pub(super) fn start(spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
+    /// Starts the thread; `grown` hears the spool's new length when nothing waits, and after every 128 KiB. Who waits for
+    /// `tasks` waits for the thread, too: it removes the spool of a download that was given up.
+    pub(super) fn start(tasks: &TaskTracker, spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
         let (orders, queue) = mpsc::channel(WAITING);
-        Self { orders, thread: tokio::task::spawn_blocking(move || work(spool, queue, grown)) }
+        Self { orders, thread: tasks.spawn_blocking(move || work(spool, queue, grown)) }
     }
 
     /// Queues a chunk.
@@ -61,18 +67,86 @@ impl Writer {
 
 fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64)) -> io::Result<(Spool, Digest)> {
     let mut hash = Sha256::new();
+    let mut told = 0;
     while let Some(order) = queue.blocking_recv() {
         match order {
             Order::Write(chunk) => {
                 spool.append(&chunk).inspect_err(|error| {
                     tracing::warn!(target: "srm_mirror::cache", %error, "cannot write to the spool");
                 })?;
-                grown(spool.len());
                 hash.update(&chunk);
             }
             // Nobody listens any more when the fill was given up; the queue's end follows.
             Order::Checkpoint(reply) => drop(reply.send(Digest(hash.clone().finalize().into()))),
         }
+        let untold = spool.len() - told;
+        if untold >= UNTOLD || (untold > 0 && queue.is_empty()) {
+            told = spool.len();
+            grown(told);
+        }
+    }
+    if told < spool.len() {
+        grown(spool.len());
     }
     Ok((spool, Digest(hash.finalize().into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{Arc, Mutex, mpsc as std_mpsc},
+    };
+
+    use super::*;
+    use crate::cache::fakes::bench;
+
+    #[tokio::test]
+    async fn a_slow_disk_holds_the_download_up_and_not_memory() {
+        let bench = bench();
+        let spool = bench.cache.disk().spool(None).expect("room");
+        let (go, gate) = std_mpsc::channel::<()>();
+        let (here, mut stands) = mpsc::unbounded_channel();
+        let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, move |written| {
+            here.send(written).expect("heard");
+            // Stands for a write that takes long; a closed channel lets everything go.
+            let _ = gate.recv();
+        });
+        let chunk = Bytes::from(vec![7; 300 << 10]);
+        writer.write(chunk.clone()).await.expect("taken");
+        assert_eq!(stands.recv().await, Some(chunk.len() as u64));
+        for _ in 0..WAITING {
+            writer.write(chunk.clone()).await.expect("may wait");
+        }
+        {
+            let mut next = pin!(writer.write(chunk.clone()));
+            assert!(futures_util::poll!(&mut next).is_pending(), "more than {WAITING} chunks wait");
+            drop(go);
+            next.await.expect("taken");
+        }
+        let (spool, digest) = writer.finish().await.expect("written");
+        assert_eq!((spool.len(), digest), (6 * chunk.len() as u64, Digest::of(&chunk.repeat(6))));
+    }
+
+    #[tokio::test]
+    async fn small_chunks_do_not_wake_the_readers_each_and_none_is_left_untold() {
+        let bench = bench();
+        let spool = bench.cache.disk().spool(None).expect("room");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (go, gate) = std_mpsc::channel::<()>();
+        let tell = told.clone();
+        let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, move |written| {
+            tell.lock().expect("sound").push(written);
+            let _ = gate.recv();
+        });
+        // The thread stands at its first report while the others queue up, and finds them all waiting.
+        for _ in 0..=WAITING {
+            writer.write(Bytes::from(vec![1; 1000])).await.expect("taken");
+        }
+        drop(go);
+        let (spool, _) = writer.finish().await.expect("written");
+        let told = told.lock().expect("sound").clone();
+        assert_eq!(told.last(), Some(&spool.len()));
+        assert!(told.len() <= 2, "{told:?}");
+    }
 }

@@ -5,15 +5,15 @@ use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, Settings, print};
-use crate::{app, config::Loaded, observe};
+use crate::{app, config::Loaded, observe, server::tls::Reload};
 
 /// How long the second signal waits for the server to let go before the process ends anyway.
 const LET_GO: Duration = Duration::from_millis(500);
 
-/// Run the mirror in the foreground until SIGTERM or SIGINT
+/// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reads the certificates again
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -39,7 +39,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
     let running = app::start(loaded.config, loaded.tokens).await?;
-    print(&format!("{}{banner}ready\n", listening(&running.addresses)));
+    print(&format!("{}{banner}ready\n", listening(&running.addresses, &running.tls_addresses)));
+    let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
 
     let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
     let mut run = std::pin::pin!(running.run_until(shutdown.clone(), now.clone()));
@@ -78,9 +79,21 @@ impl Signals {
     }
 }
 
+/// Has the certificates read again after each SIGHUP. Without TLS there is nothing to read again, and the signal keeps
+/// its own meaning: a mirror ends with the terminal it was started in.
+fn reload_on_hang_up(reload: Reload) -> io::Result<AbortOnDropHandle<()>> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            reload.ask();
+        }
+    })))
+}
+
 /// Where the mirror can be reached.
-fn listening(addresses: &[SocketAddr]) -> String {
-    addresses.iter().map(|address| format!("listening on http://{address}\n")).collect()
+fn listening(addresses: &[SocketAddr], tls: &[SocketAddr]) -> String {
+    let scheme = |address| if tls.contains(address) { "https" } else { "http" };
+    addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address))).collect()
 }
 
 /// What a person wants to know before the first request. Tokens are named, never shown.

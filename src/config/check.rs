@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     mirror::Private,
-    observe, upstream,
+    observe, server,
+    tier::disk::LEAST_LIMIT,
+    upstream,
     value::{BaseUrl, ByteSize, Period, Secret},
 };
 
@@ -41,11 +43,21 @@ fn some_time(period: Period, leaves: &Leaves, path: &[&str]) -> Result<(), Confi
 
 fn server(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     let server = &config.server;
-    let mut fixed: Vec<_> = server.listen.iter().filter(|address| address.port() != 0).collect();
+    let all = || server.listen.iter().chain(&server.tls.listen);
+    let mut fixed: Vec<_> = all().filter(|address| address.port() != 0).collect();
     fixed.sort();
-    must(!server.listen.is_empty(), leaves, &["server", "listen"], "there must be an address to listen on")?;
+    must(all().next().is_some(), leaves, &["server", "listen"], "there must be an address to listen on")?;
     let once = fixed.windows(2).all(|pair| pair[0] != pair[1]);
-    must(once, leaves, &["server", "listen"], "an address is there twice")?;
+    must(once, leaves, &["server", "listen"], "an address is there twice, here or in server.tls.listen")?;
+    some_time(server.tls.reload, leaves, &["server", "tls", "reload"])?;
+    if !server.tls.listen.is_empty() {
+        let files = server::tls::load(&server.tls);
+        files.map_err(|why| wrong(leaves, &["server", "tls", "certificates"], why))?;
+    }
+    for host in &server.known_hosts {
+        let reason = |why| format!("{why}; write name, *.name or name:port");
+        names::check_host(host).map_err(|why| wrong(leaves, &["server", "known_hosts"], reason(why)))?;
+    }
     must(server.max_connections > 0, leaves, &["server", "max_connections"], "must not be zero")?;
     let within = (HEADER_LIMITS[0]..=HEADER_LIMITS[1]).contains(&server.header_limit);
     must(within, leaves, &["server", "header_limit"], "must be between 8KiB and 1MiB")?;
@@ -57,7 +69,8 @@ fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     let (memory, disk, archives) = (&config.memory, &config.disk, &config.archives);
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     must(memory.archive_max <= memory.archives, leaves, &["memory", "archive_max"], &reason)?;
-    must(disk.limit.0 > 0, leaves, &["disk", "limit"], "must not be zero")?;
+    let reason = format!("must be at least {LEAST_LIMIT}: index and journal have to fit with something beside them");
+    must(disk.limit >= LEAST_LIMIT, leaves, &["disk", "limit"], &reason)?;
     let reason = format!("must be smaller than disk.limit ({}), of which it is a part", disk.limit);
     must(disk.documents < disk.limit, leaves, &["disk", "documents"], &reason)?;
     let dir = disk.dir.as_deref().is_none_or(|dir| !dir.as_os_str().is_empty());
@@ -67,7 +80,9 @@ fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     must(archives.max_size.0 > 0, leaves, &["archives", "max_size"], "must not be zero")?;
     must(archives.max_inflated.0 > 0, leaves, &["archives", "max_inflated"], "must not be zero")?;
     must(archives.max_entries > 0, leaves, &["archives", "max_entries"], "must not be zero")?;
-    must(archives.concurrency > 0, leaves, &["archives", "concurrency"], "must not be zero")
+    // Each download holds two of the runtime's 512 threads for blocking work; readers of the disk need the others.
+    let some = (1..=128).contains(&archives.concurrency);
+    must(some, leaves, &["archives", "concurrency"], "must be 1 to 128")
 }
 
 fn upstream(name: &str, upstream: &upstream::Config, leaves: &Leaves) -> Result<(), ConfigError> {
@@ -134,7 +149,8 @@ pub(super) fn exposure(
     tokens: &BTreeMap<String, Option<Secret>>,
     leaves: &Leaves,
 ) -> Result<(), ConfigError> {
-    let beyond = config.server.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let mut listeners = config.server.listen.iter().chain(&config.server.tls.listen);
+    let beyond = listeners.find(|address| !address.ip().to_canonical().is_loopback());
     let with_token = tokens.iter().find(|(_, token)| token.is_some());
     let open = config.packages.private == Private::Serve && config.packages.allow.is_empty();
     match (beyond, with_token) {
@@ -159,6 +175,13 @@ pub(super) fn doubts(config: &Config) -> Vec<String> {
             "archives.max_size ({}) is larger than disk.limit ({}): the largest zips are passed on, but never stored",
             config.archives.max_size, config.disk.limit
         ));
+    }
+    if config.server.tls.listen.is_empty() && !config.server.tls.certificates.is_empty() {
+        doubts.push("server.tls.certificates has no effect without an address in server.tls.listen".into());
+    }
+    for file in server::tls::key_seen_by_others(&config.server.tls) {
+        let file = file.display();
+        doubts.push(format!("server.tls: everybody on this machine can read the key {file}; chmod 600 {file}"));
     }
     for (name, upstream) in &config.upstreams {
         if upstream.api.url().scheme() == "http" && !is_local(&upstream.api) {

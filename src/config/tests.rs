@@ -27,8 +27,8 @@ fn the_example_uncommented_is_the_default() {
 fn the_example_has_every_key_there_is() {
     let tree = toml::Table::try_from(Config::default()).expect("serialises");
     let sections = tree.keys().filter(|key| *key != "upstreams").map(|key| vec![key.clone()]);
-    let upstream = vec!["upstreams".to_owned(), "github".to_owned()];
-    for section in sections.chain([vec![], upstream]) {
+    let below = [["upstreams", "github"], ["server", "tls"]].map(|path| path.map(str::to_owned).to_vec());
+    for section in sections.chain([vec![]]).chain(below) {
         // Serde itself tells the names of all fields when it meets one that does not exist.
         let table = section.iter().try_fold(&tree, |table, part| table.get(part)?.as_table());
         let mut leaves = layers::of_tree(tree.clone(), &Source::Default);

@@ -39,8 +39,7 @@ async fn pair() -> (Socket, TcpStream) {
 async fn write_all(socket: &mut Socket, mut parts: Vec<Bytes>) -> io::Result<()> {
     while !parts.is_empty() {
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut sent =
-            std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_write_vectored(cx, &slices)).await?;
+        let mut sent = std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_write_vectored(cx, &slices)).await?;
         while let Some(first) = parts.first_mut().filter(|_| sent > 0) {
             let step = sent.min(first.len());
             drop(first.split_to(step));

@@ -48,7 +48,7 @@ impl Mirror {
     }
 }
 
-fn manifest(verified: &Verified) -> Manifest {
+pub(super) fn manifest(verified: &Verified) -> Manifest {
     Facts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }
 

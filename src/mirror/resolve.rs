@@ -1,13 +1,15 @@
 //! From a version in a path to a zip, by the fewest upstream requests.
 //!
-//! The order: what is pinned, what the release list says, a tag without a release, a branch. `refs/tags/…`,
-//! `refs/heads/…` and a full commit say themselves what they are.
+//! The order: what is pinned, what the release list says, a tag without a release, a branch. `refs/tags/…` and
+//! `refs/heads/…` say themselves what they are, and so does a full commit: forges refuse tags and branches whose name is
+//! 40 hexadecimal digits, so nothing else can be meant and nobody needs to be asked.
 
 use std::time::Duration;
 
 use super::{Mirror, MirrorError, Target, origins::archive_key};
 use crate::{
-    cache::{ArchiveAnswer, Failure},
+    cache::{ArchiveAnswer, Failure, Served, policy::Freshness},
+    entry::Standing,
     origin::{FetchError, Missing},
     package::{Releases, Version, with_v_toggled},
     upstream::{DocumentAsk, GitRef},
@@ -47,17 +49,25 @@ impl Mirror {
     /// # Errors
     /// [`MirrorError`]; a version that is nowhere is `NotFound(Missing::Version)`.
     pub async fn archive(&self, target: &Target, version: &Version) -> Result<Archive, MirrorError> {
-        self.admit(target).await?;
-        self.check_standing(target).await?;
-        match version {
-            Version::Tag(tag) => self.tagged(target, tag).await,
-            Version::Branch(branch) => self.branch(target, branch).await,
+        let standing = self.admit(target).await?;
+        let mut archive = match version {
+            Version::Tag(tag) => self.tagged(target, tag).await?,
+            Version::Branch(branch) => self.branch(target, branch).await?,
             Version::Commit(sha) => {
                 let answer = self.fetch(target, GitRef::Commit(sha.clone())).await?;
-                Ok(Archive { answer, resolved: Resolved::Commit(sha.clone()) })
+                Archive { answer, resolved: Resolved::Commit(sha.clone()) }
             }
-            Version::Name(name) => self.named(target, name).await,
+            Version::Name(name) => self.named(target, name).await?,
+        };
+        if let Served::Stored(object) = &archive.answer.served
+            && !object.meta.anonymous
+        {
+            self.vouch(target).await?;
         }
+        if standing == Standing::Gone {
+            archive.answer.status = archive.answer.status.detail("upstream-gone");
+        }
+        Ok(archive)
     }
 
     async fn named(&self, target: &Target, name: &str) -> Result<Archive, MirrorError> {
@@ -65,6 +75,13 @@ impl Mirror {
             if let Some(archive) = self.pinned(target, tag).await? {
                 return Ok(archive);
             }
+        }
+        if let Some(tag) = self.stored_releases(target).await.and_then(|list| find_tag(&list, name)) {
+            return self.tagged(target, &tag).await;
+        }
+        // What was a branch less than a minute ago still is one: a polled branch must not cost three requests each time.
+        if self.is_fresh_branch(target, name).await {
+            return self.branch(target, name).await;
         }
         if let Some(tag) = self.listed_tag(target, name).await? {
             return self.tagged(target, &tag).await;
@@ -76,8 +93,8 @@ impl Mirror {
             // With the upstream in trouble nobody knows whether there is such a tag; a branch that was served before
             // is better than nothing.
             Err(MirrorError::Fetch(failure)) if failure.error.is_trouble() => {
-                let stored = self.document_is_stored(target, &DocumentAsk::Branch(name.to_owned())).await;
-                if stored { self.branch(target, name).await } else { Err(MirrorError::Fetch(failure)) }
+                let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
+                if stored.is_some() { self.branch(target, name).await } else { Err(MirrorError::Fetch(failure)) }
             }
             answer => answer,
         }
@@ -101,22 +118,29 @@ impl Mirror {
 
     /// A branch is a document (its commit, mutable) and a zip (that commit's, immutable).
     async fn branch(&self, target: &Target, name: &str) -> Result<Archive, MirrorError> {
-        let (head, head_status) = self.branch_head(target, name).await?;
-        let mut answer = self.fetch(target, GitRef::Commit(head.commit.clone())).await?;
+        let head = self.branch_head(target, name).await?;
+        let commit = head.value.commit.clone();
+        let mut answer = self.fetch(target, GitRef::Commit(commit.clone())).await?;
         // A zip that was stored under a commit that had to be asked for is no plain hit: the asking is what is told.
         if answer.status.fwd.is_none() {
-            answer.status = head_status;
+            answer.status = head.status;
         }
-        Ok(Archive { answer, resolved: Resolved::Branch { name: name.to_owned(), commit: head.commit } })
+        // What ages is not the zip but the word that the branch points at it.
+        answer.age = head.age;
+        Ok(Archive { answer, resolved: Resolved::Branch { name: name.to_owned(), commit } })
     }
 
-    /// The tag that the release list knows a version by. A stored list is enough, however old, when it has the version.
+    async fn is_fresh_branch(&self, target: &Target, name: &str) -> bool {
+        let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
+        stored.is_some_and(|head| {
+            let age = self.cache.clock().since(head.meta.validated_at);
+            head.meta.standing == Standing::Present
+                && matches!(self.cache.policies().branch().judge(age), Freshness::Fresh { .. })
+        })
+    }
+
+    /// The tag that the release list knows a version by; the list is asked for anew unless it is only seconds old.
     async fn listed_tag(&self, target: &Target, name: &str) -> Result<Option<String>, MirrorError> {
-        if let Some(stored) = self.stored_releases(target).await
-            && let Some(tag) = find_tag(&stored, name)
-        {
-            return Ok(Some(tag));
-        }
         let listed = self.releases_within(target, Some(BELIEVED)).await;
         match listed {
             Ok(answer) => Ok(find_tag(&answer.value, name)),

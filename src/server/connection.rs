@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 or HTTP/2 by hyper, under our own clock.
+//! One connection: TLS where it is spoken, HTTP/1.1 or HTTP/2 by hyper, under our own clock.
 
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -8,12 +8,15 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     Config, Handler, Peer,
+    tls::{self, Tls},
     watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
+
+use crate::kernel::Socket;
 
 /// Most header fields of a request.
 const FIELDS: usize = 100;
@@ -31,8 +34,11 @@ pub(super) struct Ends {
 }
 
 /// Serves a connection until it ends, of itself or by `ends`, or the client is overdue. Dropping it cuts it.
+///
+/// The time of a first request's header includes the handshake of TLS.
 pub(super) fn run<H: Handler>(
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     peer: Peer,
     handler: H,
     config: &Config,
@@ -41,7 +47,24 @@ pub(super) fn run<H: Handler>(
     let builder = builder(config);
     let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
     async move {
-        let io = TokioIo::new(WatchedIo::new(stream, watch.clone()));
+        // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
+        let io = WatchedIo::new(Socket::new(stream), watch.clone());
+        let io = match tls {
+            None => Either::Left(io),
+            Some(tls) => {
+                let done = tokio::select! {
+                    done = tls.accept(io) => done,
+                    () = ends.stop.cancelled() => return,
+                    () = ends.force.cancelled() => return,
+                    _ = watch.overdue(false) => return,
+                };
+                match done {
+                    Ok(io) => Either::Right(io),
+                    Err(why) => return tls::log_failure(&why, peer.addr),
+                }
+            }
+        };
+        let io = TokioIo::new(io);
         let begun = watch.clone();
         let service = service_fn(move |request| {
             let (handler, mut turn) = (handler.clone(), begun.begin());

@@ -8,10 +8,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::{
-    cache::Failure,
     dialect::{Ask, Reason, Reject},
     http::cache_status::CacheStatus,
-    mirror::MirrorError,
+    mirror::{Failure, MirrorError},
     origin::{FetchError, Missing},
 };
 
@@ -54,6 +53,22 @@ impl Problem {
     /// A zip that failed after its first bytes were known and before any of them was sent.
     pub(crate) fn late(error: FetchError, cache: Option<CacheStatus>, ask: &Ask) -> Self {
         Self { cache: cache.map(CacheStatus::failed), ..Self::fetch(&error, ask) }
+    }
+
+    /// A zip that only passes through is too large to be held for its flat view: nothing of it is kept.
+    pub(crate) fn no_room(cache: Option<CacheStatus>, ask: &Ask) -> Self {
+        let message = format!(
+            "{} cannot be made flat: this mirror has no room on disk for it and it is too large for its memory; \
+             ask whoever runs this mirror, or take the zip as it is (zipball instead of flat)",
+            subject(ask)
+        );
+        Self { cache: cache.map(CacheStatus::failed), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    /// A stored zip that is no longer what was verified, and could not be had again.
+    pub(crate) fn damaged(cache: Option<CacheStatus>, ask: &Ask) -> Self {
+        let message = format!("what is stored of {} is damaged; ask whoever runs this mirror", subject(ask));
+        Self { cache: cache.map(CacheStatus::failed), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, message) }
     }
 
     /// Why the mirror has no answer to `ask`.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use super::{
+    base::Reached,
     error::Problem,
+    list,
     render::{self, View},
     target,
 };
@@ -31,8 +33,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// What was rendered a moment ago, by everything that it was rendered from.
 pub(super) struct Json {
     rendered: moka::sync::Cache<Arc<Rendition>, Rendered>,
-    /// Only a configured base is a bounded set of bases: a client may write anything into `Host`.
-    keeps: bool,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -42,6 +42,7 @@ struct Rendition {
     dialect: Dialect,
     package: String,
     page: Option<(u32, u32)>,
+    base: String,
 }
 
 #[derive(Clone)]
@@ -60,25 +61,30 @@ pub(super) struct JsonAnswer {
 }
 
 impl Json {
-    /// An empty store; `keeps` where the base of all answers is configured.
-    pub(super) fn new(keeps: bool) -> Self {
+    /// An empty store.
+    pub(super) fn new() -> Self {
         let weigher = |_: &Arc<Rendition>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
-        Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build(), keeps }
+        Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build() }
     }
 
-    fn render(&self, rendition: Rendition, make: impl FnOnce() -> Bytes) -> Rendered {
-        let rendered = || {
-            let value = make();
-            let etag = strong_etag(&Digest::of(&value).0);
-            Rendered { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
-        };
-        if self.keeps { self.rendered.get_with(Arc::new(rendition), rendered) } else { rendered() }
+    /// Only configured bases are a bounded set, and what is made for them is kept: a client may write anything into `Host`.
+    fn render(&self, rendition: Rendition, keeps: bool, make: impl FnOnce() -> Bytes) -> Rendered {
+        let rendered = || Rendered::of(make());
+        if keeps { self.rendered.get_with(Arc::new(rendition), rendered) } else { rendered() }
+    }
+}
+
+impl Rendered {
+    fn of(value: Bytes) -> Self {
+        let etag = strong_etag(&Digest::of(&value).0);
+        Self { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
     }
 }
 
 /// What an answer is rendered for.
 struct Request<'a> {
     json: &'a Json,
+    keeps: bool,
     view: View<'a>,
     path: &'a str,
 }
@@ -97,8 +103,9 @@ impl Request<'_> {
             dialect: self.view.dialect,
             package: format!("{}/{}", self.view.package.upstream, self.view.package.name),
             page: page.map(|(page, _)| (page.per_page, page.page)),
+            base: self.view.base.to_owned(),
         };
-        let rendered = self.json.render(rendition, || make(&self.view));
+        let rendered = self.json.render(rendition, self.keeps, || make(&self.view));
         let link = page.and_then(|(page, total)| page.link(self.view.base, self.path, total));
         JsonAnswer { rendered, link, age: answer.age, status: answer.status.clone() }
     }
@@ -109,15 +116,19 @@ pub(super) async fn ask(
     mirror: &Mirror,
     names: &Names,
     route: &Route,
-    base: &str,
+    reached: &Reached<'_>,
     path: &str,
     json: &Json,
 ) -> Result<JsonAnswer, Problem> {
     let failed = |error: MirrorError| Problem::of(error, &route.ask);
-    let Some(package) = route.ask.package() else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "this mirror keeps no list of packages"));
-    };
-    let request = Request { json, view: View { dialect: route.dialect, base, names, package }, path };
+    if let Ask::Search { search, page } = &route.ask {
+        return list::ask(mirror, names, &route.ask, search.as_deref(), *page).await;
+    }
+    let no_json = || Problem::new(StatusCode::NOT_FOUND, "this address has no JSON");
+    let package = route.ask.package().ok_or_else(no_json)?;
+    let base = reached.base();
+    let view = View { dialect: route.dialect, base: &base, names, package };
+    let request = Request { json, keeps: reached.is_configured(), view, path };
     let target = target(package);
     Ok(match &route.ask {
         Ask::Releases { page, .. } => {
@@ -143,7 +154,8 @@ pub(super) async fn ask(
             let list = mirror.releases(&target).await.map_err(failed)?;
             let found = render::by_id(&list.value.releases, *id);
             let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
-            let of = Digest::of(format!("{}#{id}", list.digest).as_bytes());
+            // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
+            let of = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
             let one = Answer { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
             let what = if *assets { "assets" } else { "release" };
             request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
@@ -161,7 +173,7 @@ pub(super) async fn ask(
             request.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
         Ask::Archive { .. } | Ask::Flat { .. } | Ask::Search { .. } | Ask::Ops(_) => {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "this address has no JSON"));
+            return Err(no_json());
         }
     })
 }
@@ -172,6 +184,11 @@ fn missing_id(package: &PackageRef, id: u64, status: &CacheStatus) -> Problem {
 }
 
 impl JsonAnswer {
+    /// An answer that is rendered already.
+    pub(super) fn of(value: Bytes, age: Duration, status: CacheStatus) -> Self {
+        Self { rendered: Rendered::of(value), link: None, age, status }
+    }
+
     /// Wraps the value and answers, or says that the client's copy is still good.
     pub(super) fn respond(self, dialect: Dialect, parts: &Parts, request_id: &str) -> Response<Body> {
         // The v3 envelope names the request, so no two of its answers are the same.

@@ -49,6 +49,9 @@ pub use holder::Holder;
 pub use pins::PinEvent;
 pub use spool::Spool;
 
+/// The least limit that makes sense: index and journal have to fit with something beside them.
+pub const LEAST_LIMIT: ByteSize = ByteSize::mib(4);
+
 /// The tier's name.
 const NAME: &str = "disk";
 
@@ -210,6 +213,24 @@ impl Disk {
     pub async fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
         let (store, prefix) = (Arc::clone(&self.store), prefix.to_owned());
         blocking(move || store.pins(&prefix)).await
+    }
+
+    /// Every pinned key, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn pinned(&self) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.pinned()).await
+    }
+
+    /// Moves a blob that somebody has found damaged out of the way; its readers keep it.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub async fn set_aside(&self, digest: &Digest, why: &'static str) -> io::Result<()> {
+        let (store, digest) = (Arc::clone(&self.store), *digest);
+        blocking(move || store.set_aside(&digest, why, || true)).await
     }
 
     /// The documents of this tier.

@@ -6,7 +6,7 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entry::{Document, Key},
+    entry::{Digest, Document, Key},
     origin::BoxFuture,
     tier::{Content, Object, Tier, Usage},
     value::ByteSize,
@@ -54,6 +54,15 @@ impl Memory {
     /// [`Tier::get`] for the hit path: memory needs no future.
     pub fn find(&self, key: &Key) -> Option<Object> {
         self.cache.get(key)
+    }
+
+    /// Forgets all keys of a blob. Walks over everything: for blobs that turn out to be damaged.
+    pub fn forget(&self, digest: &Digest) {
+        for (key, object) in &self.cache {
+            if object.meta.digest == *digest {
+                self.cache.invalidate(&*key);
+            }
+        }
     }
 }
 

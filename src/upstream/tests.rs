@@ -17,7 +17,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    entry::{Digest, DocumentMeta, Validators},
+    entry::{Digest, DocumentMeta, Standing, Validators},
     origin::Missing,
     package::Releases,
 };
@@ -251,7 +251,13 @@ fn parse<T: DeserializeOwned>(document: &Document) -> T {
 fn stored(fetched: FetchedDocument) -> Document {
     let FetchedDocument::Changed { body, validators } = fetched else { panic!("not changed: {fetched:?}") };
     let now = Timestamp::now();
-    let meta = DocumentMeta { digest: Digest::of(&body), validated_at: now, changed_at: now, validators, gone: false };
+    let meta = DocumentMeta {
+        digest: Digest::of(&body),
+        validated_at: now,
+        changed_at: now,
+        validators,
+        standing: Standing::Present,
+    };
     Document { meta: Arc::new(meta), body }
 }
 

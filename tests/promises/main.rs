@@ -1,8 +1,55 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
+#![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
+#[path = "../support/eventually.rs"]
+mod eventually;
 #[path = "../support/forge.rs"]
 mod forge;
+#[path = "../support/logs.rs"]
+mod logs;
 #[path = "../support/mirror.rs"]
 mod mirror;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/seed.rs"]
+mod seed;
+#[path = "../support/zips.rs"]
+mod zips;
 
+mod budget;
+mod cli;
+mod connect;
+mod damage;
+mod discretion;
+mod drain;
+mod flat;
+mod freshness;
+mod gitee;
+mod github;
+mod golden;
+mod hosts;
+mod json_answers;
+mod kill;
+mod leaving;
+mod limits;
+mod log;
+mod lying_upstreams;
+mod mounted;
+mod no_room;
+mod pinned;
+mod policy;
+mod private;
+mod ranges;
+mod rate_limits;
+mod renames_and_gone;
+mod resolve;
+mod restart;
+mod resume;
+mod scale;
 mod serves;
+mod simple;
+mod streaming;
+mod tls;
+mod v3;
+mod ways_out;
+mod zip_headers;

@@ -6,7 +6,7 @@ async fn forge() -> Forge {
     let forge = Forge::start().await;
     forge
         .repo("devsapp/fc3")
-        .release("v1.0.0", |r| r.file("index.js", b"1".to_vec()).publish_yaml("Type: Component\nName: fc3\n"));
+        .release("v1.0.0", |r| r.file("index.js", b"1").publish_yaml("Type: Component\nName: fc3\n"));
     forge
 }
 

@@ -42,7 +42,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 
 use self::{
     body::{Answer, Body},
@@ -188,10 +187,10 @@ impl Forge {
         let mut bound = Vec::new();
         for n in 0..3 {
             let port = if port == 0 { 0 } else { port + n };
-            bound.push(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?);
+            bound.push(wire::bind((Ipv4Addr::LOCALHOST, port).into())?);
         }
-        let [api, archive, gitee] = <[TcpListener; 3]>::try_from(bound).unwrap();
-        let ports = [api.local_addr()?, archive.local_addr()?, gitee.local_addr()?];
+        let [api, archive, gitee] = <[_; 3]>::try_from(bound).unwrap_or_else(|_| unreachable!());
+        let ports = [api.1.local_addr()?, archive.1.local_addr()?, gitee.1.local_addr()?];
         let state = Arc::new(State {
             github: Arc::default(),
             gitee: Arc::default(),

@@ -1,14 +1,16 @@
 //! The mirror under test: the real application in this process, on a port of its own, over a scripted forge.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use srm_mirror::{
     app::{self, Running},
+    cache::Cache,
     clock::Clock,
     config::Config,
+    server::tls::Reload,
     upstream,
     value::{Period, Secret},
 };
@@ -21,7 +23,12 @@ use crate::forge::Forge;
 /// A running mirror. Dropping it ends it at once; [`Mirror::stop`] ends it as SIGTERM does.
 pub struct Mirror {
     pub address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub tls_address: Option<SocketAddr>,
+    /// Has its certificates read again.
+    pub reload: Option<Reload>,
     pub clock: Clock,
+    pub cache: Arc<Cache>,
     pub client: reqwest::Client,
     dir: Option<TempDir>,
     shutdown: CancellationToken,
@@ -111,13 +118,14 @@ impl Setup {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
         let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
-        let address = running.addresses[0];
+        let (address, cache) = (running.addresses[0], running.cache.clone());
+        let (tls_address, reload) = (running.tls_addresses.first().copied(), running.reload.clone());
         let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
         let run = running.run_until(shutdown.clone(), now.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Mirror { address, clock, client, dir: None, shutdown, now, run: Some(run) }
+        Mirror { address, tls_address, reload, clock, cache, client, dir: None, shutdown, now, run: Some(run) }
     }
 }
 

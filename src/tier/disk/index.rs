@@ -228,6 +228,11 @@ pub(super) fn pins(txn: &ReadTransaction, prefix: &str) -> Result<Vec<(u64, u32)
     Ok(places)
 }
 
+/// All pinned keys, in order.
+pub(super) fn pinned(txn: &ReadTransaction) -> Result<Vec<Key>, redb::Error> {
+    txn.open_table(PINS)?.iter()?.map(|item| Ok(Key::new(item?.0.value()))).collect()
+}
+
 /// Forgets all pins: the journal is read again from its beginning.
 pub(super) fn clear_pins(txn: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(txn.open_table(PINS)?.retain(|_, _| false)?)

@@ -18,7 +18,7 @@ use std::{
 use tracing::info;
 
 use super::{
-    Config, OpenError, SpoolError,
+    Config, LEAST_LIMIT, OpenError, SpoolError,
     blob::BlobFile,
     budget::{Budget, Charge, Kind, blocks},
     front::{self, Front},
@@ -38,8 +38,6 @@ use crate::entry::{Digest, Key, Meta, Pin};
 const FRONT: u64 = 6 << 20;
 /// Locks over digests; two that share one only wait for each other.
 const STRIPES: usize = 64;
-/// The least limit that makes sense: index and journal have to fit with something beside them.
-const LEAST: u64 = 4 << 20;
 /// `format` and `holder`.
 const FIXED: u64 = 2 * 4096;
 
@@ -82,8 +80,8 @@ impl Store {
     /// Takes the directory and makes everything in it usable.
     pub(super) fn open(config: &Config, dir: &Path) -> Result<Arc<Self>, OpenError> {
         let limit = config.limit.0;
-        if limit < LEAST {
-            return Err(OpenError::Limit { limit, least: LEAST });
+        if limit < LEAST_LIMIT.0 {
+            return Err(OpenError::Limit { limit, least: LEAST_LIMIT.0 });
         }
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let layout = Layout::new(dir);
@@ -146,7 +144,12 @@ impl Store {
         self.budget.found(blobs.0).stand(Kind::Blob);
         self.objects.store(blobs.1, Ordering::SeqCst);
         self.budget.found(documents.0).stand(Kind::Document);
-        self.index.write(|txn| index::set_state(txn, "clean", 0))?;
+        // On a disk that others have filled, what was used least recently makes room for the start.
+        while clean && let Err(error) = self.index.write(|txn| index::set_state(txn, "clean", 0)) {
+            if error.kind() != io::ErrorKind::StorageFull || self.evict(1) == 0 {
+                return Err(error);
+            }
+        }
         self.settle();
         // The limit may have been lowered since.
         self.trim_documents();
@@ -282,6 +285,11 @@ impl Store {
     pub(super) fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
         let places = self.index.read(|txn| index::pins(txn, prefix))?;
         places.into_iter().map(|place| self.journal.at(place)).collect()
+    }
+
+    /// Every pinned key, in order.
+    pub(super) fn pinned(&self) -> io::Result<Vec<Key>> {
+        Ok(self.index.read(index::pinned)?)
     }
 
     /// Appends to the journal; durable when it returns.

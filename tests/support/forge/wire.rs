@@ -87,6 +87,9 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 enum Command {
     Down(oneshot::Sender<()>),
     Up(oneshot::Sender<()>),
@@ -94,6 +97,7 @@ enum Command {
 
 /// One listener with its connections; dropping it closes all of them.
 pub struct Listener {
+    _kept: TcpSocket,
     pub address: SocketAddr,
     pub accepted: Arc<AtomicU64>,
     commands: mpsc::UnboundedSender<Command>,
@@ -107,8 +111,8 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Serves `handle` on a bound listener.
-    pub fn serve<F, A>(listener: TcpListener, handle: F) -> Self
+    /// Serves `handle` on a port from [`bind`].
+    pub fn serve<F, A>((kept, listener): (TcpSocket, TcpListener), handle: F) -> Self
     where
         F: Fn(Request<Incoming>, Flushes) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Result<Response<Body>, Refused>> + Send + 'static,
@@ -117,7 +121,7 @@ impl Listener {
         let accepted = Arc::new(AtomicU64::new(0));
         let (commands, orders) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(listener, address, accepted.clone(), orders, handle)).abort_handle();
-        Self { address, accepted, commands, task }
+        Self { _kept: kept, address, accepted, commands, task }
     }
 
     async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
@@ -135,12 +139,26 @@ impl Listener {
     }
 }
 
-/// Keeps the port while nobody listens: connections are refused, and no one else is given the port.
-fn hold(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(address).unwrap();
-    socket
+/// Binds a port that stays ours while nobody listens: connections are then refused, and no one else is given it.
+///
+/// The kept socket never listens. It shares the port with the one that does, which needs no moment between the two.
+pub fn bind(address: SocketAddr) -> io::Result<(TcpSocket, TcpListener)> {
+    // Sharing is for us alone: a second forge on the same port must be told that it is taken.
+    if address.port() != 0 {
+        drop(std::net::TcpListener::bind(address)?);
+    }
+    let kept = socket(address)?;
+    let listener = socket(kept.local_addr()?)?.listen(BACKLOG)?;
+    Ok((kept, listener))
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    #[cfg(unix)]
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn run<F, A>(
@@ -154,7 +172,6 @@ async fn run<F, A>(
     A: Future<Output = Result<Response<Body>, Refused>> + Send + 'static,
 {
     let mut listener = Some(listener);
-    let mut held = None;
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
@@ -167,13 +184,12 @@ async fn run<F, A>(
             order = orders.recv() => match order {
                 Some(Command::Down(done)) => {
                     listener = None;
-                    held = held.or_else(|| Some(hold(address)));
                     connections.shutdown().await;
                     let _ = done.send(());
                 }
                 Some(Command::Up(done)) => {
-                    if let Some(socket) = held.take() {
-                        listener = Some(socket.listen(1024).unwrap());
+                    if listener.is_none() {
+                        listener = Some(socket(address).and_then(|socket| socket.listen(BACKLOG)).unwrap());
                     }
                     let _ = done.send(());
                 }

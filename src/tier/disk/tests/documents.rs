@@ -1,5 +1,5 @@
 use super::*;
-use crate::entry::{Document, DocumentMeta, Validators};
+use crate::entry::{Document, DocumentMeta, Standing, Validators};
 
 pub(super) fn document(body: &[u8]) -> Document {
     let meta = DocumentMeta {
@@ -7,7 +7,7 @@ pub(super) fn document(body: &[u8]) -> Document {
         validated_at: Timestamp::UNIX_EPOCH,
         changed_at: Timestamp::UNIX_EPOCH,
         validators: Validators::default(),
-        gone: false,
+        standing: Standing::Present,
     };
     Document { meta: Arc::new(meta), body: bytes::Bytes::copy_from_slice(body) }
 }

@@ -1,0 +1,227 @@
+//! What the mirror knows: the packages whose zips it has seen and those that the configuration names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::{
+    Mirror, MirrorError, Target,
+    access::Gone,
+    metadata::manifest,
+    origins::{archive_key, document_key},
+};
+use crate::{
+    cache::Failure,
+    entry::{Document, Key, Standing},
+    http::cache_status::CacheStatus,
+    package::{Manifest, PackageName, Repository, semantic},
+    upstream::{DocumentAsk, GitRef},
+};
+
+/// The list is made anew after this long: making it walks over all pins.
+const KEPT: Duration = Duration::from_secs(30);
+/// Longest wait for upstreams that must say whether a package is private, and how many are asked at once.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOKS: usize = 8;
+
+/// A package that may be shown.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which one; in lower case where it is known from its zips alone.
+    pub target: Target,
+    /// What the newest version that was seen says of it; empty where none was.
+    pub manifest: Manifest,
+}
+
+/// Every package that may be shown, in order of upstream, owner and repository.
+#[derive(Clone, Debug)]
+pub struct KnownList {
+    /// The packages.
+    pub packages: Vec<Known>,
+    made_at: Timestamp,
+}
+
+/// The last list that was made.
+pub(super) type Kept = Mutex<Option<Arc<KnownList>>>;
+
+/// May a package be shown?
+enum Look {
+    Yes,
+    No,
+    /// The upstream must be asked whether it is private; until it answers, this holds.
+    Ask(bool),
+}
+
+impl Mirror {
+    /// Lists what the mirror knows and may serve; `named` are the packages that the configuration names.
+    ///
+    /// The answer is at most half a minute old. A package that may be private is left out until a look has shown
+    /// that it is not; the looks go on behind an answer that does not wait for them.
+    ///
+    /// # Errors
+    /// When the record of pins cannot be read.
+    pub async fn known(&self, named: impl Iterator<Item = Target>) -> Result<(Arc<KnownList>, Duration), MirrorError> {
+        let mut kept = self.known.lock().await;
+        let clock = self.cache.clock();
+        if let Some(list) = kept.as_ref().filter(|list| clock.since(list.made_at) < KEPT) {
+            return Ok((list.clone(), clock.since(list.made_at)));
+        }
+        let made_at = clock.now();
+        let named: Vec<Target> = named.collect();
+        let packages = self.list(named).await?;
+        let list = kept.insert(Arc::new(KnownList { packages, made_at }));
+        Ok((list.clone(), Duration::ZERO))
+    }
+
+    async fn list(&self, named: Vec<Target>) -> Result<Vec<Known>, MirrorError> {
+        let pinned = self.cache.pinned().await;
+        let pinned = pinned.map_err(|error| Failure { error, status: CacheStatus::hit(None) })?;
+        let mut newest = newest(&pinned);
+        for target in named {
+            newest.entry(id(&target)).or_insert((target, None));
+        }
+        let (mut shown, mut undecided) = (BTreeSet::new(), Vec::new());
+        for (id, (target, _)) in &newest {
+            match self.may_list(target).await {
+                Look::Yes => drop(shown.insert(id.clone())),
+                Look::No => {}
+                Look::Ask(meanwhile) => {
+                    if meanwhile {
+                        shown.insert(id.clone());
+                    }
+                    undecided.push((id.clone(), target.clone()));
+                }
+            }
+        }
+        for (id, public) in self.ask_whether_public(undecided).await {
+            if public {
+                shown.insert(id);
+            } else {
+                shown.remove(&id);
+            }
+        }
+        let mut packages = Vec::with_capacity(shown.len());
+        for (id, (target, tag)) in newest {
+            if shown.contains(&id) {
+                packages.push(Known { manifest: self.manifest_of(&target, tag).await, target });
+            }
+        }
+        Ok(packages)
+    }
+
+    async fn manifest_of(&self, target: &Target, tag: Option<String>) -> Manifest {
+        let Some(tag) = tag else { return Manifest::default() };
+        let key = archive_key(&target.upstream, &target.package, &GitRef::Tag(tag));
+        let pin = self.cache.pin(&key).await.ok().flatten();
+        pin.map(|pin| manifest(&pin.verified)).unwrap_or_default()
+    }
+
+    /// Decides by what is stored.
+    async fn may_list(&self, target: &Target) -> Look {
+        let Some(upstream) = self.upstreams.get(&*target.upstream) else { return Look::No };
+        if !self.access.allows(&target.upstream, &target.package) {
+            return Look::No;
+        }
+        let releases = self.peek(target, &DocumentAsk::Releases).await;
+        match releases.as_ref().map(|document| document.meta.standing) {
+            Some(Standing::Blocked) => return Look::No,
+            Some(Standing::Gone) if self.access.gone == Gone::Follow => return Look::No,
+            _ => {}
+        }
+        if !upstream.has_token() || !self.access.must_be_public(&target.upstream, &target.package) {
+            return Look::Yes;
+        }
+        let repository = self.peek(target, &DocumentAsk::Repository).await;
+        let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
+        let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
+        let lately = repository.is_some_and(|document| {
+            self.cache.clock().since(document.meta.validated_at) <= self.cache.policies().repository.0
+        });
+        match public {
+            Some(true) if lately => Look::Yes,
+            Some(false) if lately => Look::No,
+            // What was once fetched without a token was public then.
+            None => Look::Ask(releases.is_some_and(|document| document.meta.validators.asked_as.is_none())),
+            Some(public) => Look::Ask(public),
+        }
+    }
+
+    async fn peek(&self, target: &Target, ask: &DocumentAsk) -> Option<Document> {
+        self.cache.peek_document(&document_key(&target.upstream, &target.package, ask)).await
+    }
+
+    /// Asks the upstreams, for no longer than is polite to whoever waits for the list.
+    async fn ask_whether_public(&self, undecided: Vec<(Id, Target)>) -> Vec<(Id, bool)> {
+        let looks = stream::iter(undecided).map(async |(id, target)| (id, self.admit(&target).await.is_ok()));
+        let looks = looks.buffer_unordered(LOOKS).take_until(tokio::time::sleep(PATIENCE));
+        pin!(looks).collect().await
+    }
+}
+
+/// Upstream, owner and repository in lower case.
+type Id = (String, String);
+
+fn id(target: &Target) -> Id {
+    (target.upstream.to_string(), target.package.folded())
+}
+
+/// The packages among the keys of zips, each with its newest tag: the highest semantic version, else the last by name.
+fn newest(pinned: &[Key]) -> BTreeMap<Id, (Target, Option<String>)> {
+    let mut packages = BTreeMap::new();
+    for key in pinned {
+        let mut parts = key.as_str().splitn(5, '/');
+        let (Some(upstream), Some(owner), Some(repo), Some(kind), Some(name)) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let Ok(package) = PackageName::new(owner, repo) else { continue };
+        let tag = (kind == "tag").then(|| name.to_owned());
+        let target = Target { upstream: upstream.into(), package };
+        match packages.entry(id(&target)) {
+            Entry::Vacant(place) => drop(place.insert((target, tag))),
+            Entry::Occupied(mut place) => {
+                let (_, best) = place.get_mut();
+                let rank = |tag: &Option<String>| tag.as_ref().map(|tag| (semantic(tag), tag.clone()));
+                if rank(&tag) > rank(best) {
+                    *best = tag;
+                }
+            }
+        }
+    }
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_of_a_package_speaks_for_it() {
+        let keys = [
+            "github/a/b/commit/12b27abb78e04142adfbdc4aa7fa9571ff05d67b",
+            "github/a/b/tag/v1.10.0",
+            "github/a/b/tag/v1.9.0",
+            "github/a/b/tag/nightly",
+            "github/a/b/tag/2.0.0-rc.1",
+            "gitee/a/b/tag/x/y",
+            "github/only/commits/commit/12b27abb78e04142adfbdc4aa7fa9571ff05d67b",
+            "nonsense",
+        ];
+        let keys: Vec<Key> = keys.into_iter().map(Key::new).collect();
+        let newest = newest(&keys);
+        let shown: Vec<_> =
+            newest.iter().map(|((upstream, name), (_, tag))| (&**upstream, &**name, tag.as_deref())).collect();
+        assert_eq!(
+            shown,
+            [("gitee", "a/b", Some("x/y")), ("github", "a/b", Some("2.0.0-rc.1")), ("github", "only/commits", None)]
+        );
+    }
+}

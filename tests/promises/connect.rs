@@ -1,0 +1,113 @@
+//! `srm-mirror connect` says what to type, and `--check` which of it works.
+
+use serde_json::Value;
+
+use crate::{
+    forge::Forge,
+    mirror::setup,
+    tls::{files, init, program, with_tls},
+};
+
+/// Routes that answer only when the flat view and the v3 lists are there.
+const STILL_TO_COME: [&str; 3] = ["s 3 update", "s 3 registry list", "s 3 registry detail"];
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge
+        .repo("devsapp/fc3")
+        .release("v1.0.0", |r| r.file("index.js", b"1").publish_yaml("Type: Component\nName: fc3\n"));
+    forge
+}
+
+async fn checks(arguments: &[&str]) -> (Option<i32>, Vec<(String, String, String)>) {
+    let done = program(&[&["connect", "--check", "--json"], arguments].concat()).await;
+    let answer: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("no JSON: {done:?}"));
+    let text = |check: &Value, key: &str| check[key].as_str().expect("text").to_owned();
+    let row = |check: &Value| (text(check, "client"), text(check, "state"), text(check, "detail"));
+    (done.status.code(), answer["checks"].as_array().expect("checks").iter().map(row).collect())
+}
+
+#[tokio::test]
+async fn every_route_of_a_good_mirror_works() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let (_, checks) = checks(&[&mirror.url("")]).await;
+    assert!(checks.len() >= 13, "{checks:?}");
+    for (client, state, detail) in &checks {
+        let wanted = match client.as_str() {
+            // Needs a default owner, and TLS: not a fault of this mirror.
+            "s 3 by plain name" | "s 3 init NAME" => "off",
+            client if STILL_TO_COME.contains(&client) => continue,
+            _ => "ok",
+        };
+        assert_eq!(state, wanted, "{client}: {detail}");
+    }
+    let said = |who: &str| checks.iter().find(|check| check.0 == who).map(|check| check.2.clone()).expect(who);
+    assert_eq!(said("srm"), "v1.0.0", "the latest version is found and used");
+    assert!(said("curl -C, wget -c").starts_with("a zip, hit"));
+}
+
+#[tokio::test]
+#[ignore = "until the flat view and the v3 lists are answered"]
+async fn a_good_mirror_is_exit_code_0() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let (code, checks) = checks(&[&mirror.url("")]).await;
+    assert_eq!(code, Some(0), "{checks:?}");
+}
+
+#[tokio::test]
+async fn a_mirror_with_tls_for_the_real_names_serves_init_by_name() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let names = ["localhost", "api.devsapp.cn"];
+    assert!(init(dir.path(), &names, &[]).await.status.success());
+    let mirror = with_tls(setup(&forge), vec![files(dir.path(), "localhost")]);
+    let mirror = mirror.with(|config| config.names.default_owner = Some("devsapp".into())).start().await;
+    let url = format!("https://localhost:{}", mirror.tls_address.expect("TLS").port());
+    let ca = dir.path().join("ca.pem");
+    let (_, checks) = checks(&[&url, "--ca-file", ca.to_str().expect("text")]).await;
+    let state = |who: &str| checks.iter().find(|check| check.0 == who).map(|check| check.1.clone()).expect(who);
+    assert_eq!(state("s 3 init NAME"), "ok", "{checks:?}");
+    assert_eq!(state("s 3 by plain name"), "ok", "{checks:?}");
+    assert_eq!(state("s 2 by hosts entry"), "off", "the certificate is not for registry.devsapp.cn");
+
+    let untrusted = program(&["connect", &url, "--check"]).await;
+    let said = String::from_utf8_lossy(&untrusted.stderr).into_owned();
+    assert_eq!(untrusted.status.code(), Some(69), "{said}");
+    assert!(said.contains("--ca-file"), "{said}");
+}
+
+#[tokio::test]
+async fn a_package_that_is_not_there_is_named_with_the_mirrors_own_words() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let (code, checks) = checks(&[&mirror.url(""), "--package", "devsapp/none@1.0.0"]).await;
+    assert_eq!(code, Some(1));
+    let (_, state, detail) = checks.iter().find(|check| check.0 == "octokit").expect("a row");
+    assert_eq!(state, "fails");
+    assert!(detail.starts_with("404 ") && detail.contains("devsapp/none"), "{detail}");
+}
+
+#[tokio::test]
+async fn where_nothing_listens_is_one_sentence_and_69() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let done = program(&["connect", &format!("http://{nobody}"), "--check"]).await;
+    let said = String::from_utf8(done.stderr).expect("text");
+    assert_eq!((done.status.code(), said.lines().count()), (Some(69), 1), "{said}");
+    assert!(said.contains(&format!("http://{nobody} cannot be reached")), "{said}");
+}
+
+#[tokio::test]
+async fn what_to_type_needs_no_mirror() {
+    let done = program(&["connect", "http://127.0.0.1:8080", "--package", "devsapp/fc3@1.0.0"]).await;
+    let said = String::from_utf8(done.stdout).expect("text");
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    for line in [
+        "s set registry http://127.0.0.1:8080/v3",
+        "component: http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0#/fc3-1-0-0",
+        "s init --uri http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0",
+        "127.0.0.1 registry.devsapp.cn",
+    ] {
+        assert!(said.contains(line), "{line} is missing:\n{said}");
+    }
+}

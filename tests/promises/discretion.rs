@@ -1,0 +1,155 @@
+//! Nothing a client sends goes upstream, and nothing of the upstream's own words, addresses and tokens comes out.
+
+use crate::{
+    forge::{Fault, Forge, Host, Match},
+    logs,
+    mirror::setup,
+};
+
+const TOKEN: &str = "ghp_DISCRETIONTOKEN0123456789";
+
+#[tokio::test]
+async fn no_header_of_a_client_reaches_the_forge() {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r).branch("dev", |b| b);
+    forge.gitee_repo("devsapp/fc3").release("v1.0.0", |r| r);
+    let mirror = setup(&forge).start().await;
+    let sent = [
+        ("authorization", "Bearer CLIENT"),
+        ("token", "CLIENT"),
+        ("sign_code", "CLIENT"),
+        ("nonce", "CLIENT"),
+        ("timestamp", "CLIENT"),
+        ("cookie", "a=CLIENT"),
+        ("user-agent", "CLIENT/1.0"),
+        ("accept", "text/x-CLIENT"),
+        ("accept-language", "CLIENT"),
+        ("range", "bytes=5-9"),
+        ("if-none-match", "\"CLIENT\""),
+        ("if-range", "\"CLIENT\""),
+        ("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
+        ("x-forwarded-for", "192.0.2.77"),
+        ("x-forwarded-proto", "CLIENT"),
+        ("forwarded", "for=192.0.2.77"),
+        ("x-github-otp", "CLIENT"),
+        ("proxy-authorization", "Basic CLIENT"),
+        ("referer", "http://CLIENT.example/"),
+        ("via", "1.1 CLIENT"),
+    ];
+    for path in ["releases", "releases/latest", "zipball/v1.0.0", "zipball/dev", "metadata/v1.0.0"] {
+        for front in ["/devsapp/fc3", "/gitee/devsapp/fc3", "/repos/devsapp/fc3"] {
+            let got = mirror.get_with(&format!("{front}/{path}?client=CLIENT&access_token=CLIENT"), &sent).await;
+            assert!(matches!(got.status, 200 | 206 | 404), "{front}/{path}: {}", got.status);
+        }
+    }
+    let seen = forge.requests();
+    assert!(seen.len() > 6);
+    for seen in seen {
+        assert_eq!(seen.method, "GET");
+        let all = format!("{} {:?}", seen.path_and_query, seen.headers).to_lowercase();
+        for never in ["client", "192.0.2.77", "1994", "bytes=5-9"] {
+            assert!(!all.contains(never), "{never} reached the forge: {all}");
+        }
+        for name in
+            ["authorization", "cookie", "range", "if-range", "referer", "forwarded", "x-forwarded-for", "if-none-match"]
+        {
+            assert!(!seen.headers.contains_key(name), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_text_address_or_token_of_the_upstream_is_in_an_error_or_in_the_log() {
+    logs::keep();
+    let forge = Forge::start().await;
+    forge.accept_token(TOKEN);
+    for name in ["list", "zip", "hop", "throttled", "unknown", "fine"] {
+        forge.repo(&format!("discreet/{name}")).release("v1.0.0", |r| r);
+    }
+    let mirror = setup(&forge).token("github", TOKEN).start().await;
+    let secret = "UPSTREAMWORDS at 203.0.113.9";
+    let body = format!(r#"{{"message":"{secret}","documentation_url":"https://docs.example/{TOKEN}"}}"#);
+    let json = [("content-type", "application/json")];
+    let elsewhere = format!("http://hop.invalid/?token={TOKEN}");
+    let at = |name: &str| Match::path_contains(&format!("/discreet/{name}/"));
+    forge.fault(at("list"), Fault::status(500, &json, &body)).always();
+    forge.fault(at("zip").host(Host::Archive), Fault::status(200, &[("content-type", "text/html")], &body)).always();
+    forge.fault(at("hop").containing("zipball"), Fault::status(302, &[("location", &elsewhere)], "")).always();
+    forge.fault(at("unknown"), Fault::status(403, &json, &body)).always();
+    for (path, status) in [
+        ("/discreet/list/releases", 502),
+        ("/discreet/list/releases/latest", 502),
+        ("/discreet/zip/zipball/v1.0.0", 502),
+        ("/discreet/hop/zipball/v1.0.0", 502),
+        ("/discreet/unknown/releases", 502),
+        ("/discreet/fine/zipball/v1.0.0", 200),
+        ("/discreet/missing/releases", 404),
+    ] {
+        let got = mirror.get(path).await;
+        assert_eq!(got.status, status, "{path}: {:?}", got.body);
+        let headers = format!("{:?}", got.headers);
+        let shown = if status == 200 { headers } else { headers + &String::from_utf8_lossy(&got.body) };
+        for never in ["UPSTREAMWORDS", "203.0.113.9", TOKEN, "hop.invalid", "docs.example", "ARCHIVETOKEN"] {
+            assert!(!shown.contains(never), "{path} shows {never}: {shown}");
+        }
+        for address in [forge.github_api().replace("http://", ""), forge.archive_host()] {
+            assert!(!shown.contains(&address), "{path} shows {address}: {shown}");
+        }
+    }
+    forge.fault(at("throttled"), Fault::status(403, &[("x-ratelimit-remaining", "0")], &body)).always();
+    let throttled = mirror.get("/discreet/throttled/releases").await;
+    assert!(throttled.status == 503 && !String::from_utf8_lossy(&throttled.body).contains("UPSTREAMWORDS"));
+    drop(mirror);
+
+    assert!(!logs::lines("discreet/list").is_empty(), "the log is read");
+    for never in ["UPSTREAMWORDS", "203.0.113.9", TOKEN, "hop.invalid", "docs.example"] {
+        let ours: Vec<_> =
+            logs::lines(never).into_iter().filter(|line| line.contains("\"target\":\"srm_mirror")).collect();
+        assert!(ours.is_empty(), "the log shows {never}: {ours:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_one_access_event_with_its_fields() {
+    logs::keep();
+    let forge = Forge::start().await;
+    forge.repo("logged/once").release("v1.0.0", |r| r);
+    let mirror = setup(&forge).start().await;
+    for (path, status, cache, version) in [
+        ("/logged/once/zipball/1.0.0", 200, "miss", Some("1.0.0")),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0")),
+        ("/logged/once/releases", 200, "hit", None),
+        ("/logged/once/releases/tags/9.0.0", 404, "error", Some("9.0.0")),
+    ] {
+        let got = mirror.get_with(path, &[("user-agent", "logged-once/1")]).await;
+        assert_eq!(got.status, status, "{path}");
+        let id = got.header("x-request-id").to_owned();
+        assert!(!id.is_empty());
+        // The event is written when the body has ended, which the client may learn first.
+        let events = || -> Vec<String> {
+            logs::lines(&id).into_iter().filter(|line| line.contains(srm_mirror::observe::ACCESS)).collect()
+        };
+        crate::eventually::eventually("an access event", async || !events().is_empty()).await;
+        let found = events();
+        assert_eq!(found.len(), 1, "{path}: {found:?}");
+        let event: serde_json::Value = serde_json::from_str(&found[0]).expect("JSON");
+        let fields = &event["fields"];
+        for (name, wanted) in [
+            ("request_id", serde_json::json!(id)),
+            ("method", "GET".into()),
+            ("user_agent", "logged-once/1".into()),
+            ("dialect", "srm".into()),
+            ("upstream", "github".into()),
+            ("package", "logged/once".into()),
+            ("status", status.into()),
+            ("cache", cache.into()),
+            ("cache_status", got.cache_status().into()),
+            ("bytes", got.body.len().into()),
+            ("outcome", "complete".into()),
+        ] {
+            assert_eq!(fields[name], wanted, "{path}: {name} in {fields}");
+        }
+        assert_eq!(fields.get("version").and_then(|v| v.as_str()), version, "{path}: {fields}");
+        assert!(fields["duration_ms"].is_u64() && fields["client"].is_string(), "{path}: {fields}");
+    }
+}

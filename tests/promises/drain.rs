@@ -1,0 +1,100 @@
+//! SIGTERM: nothing new is taken, what runs may finish, and the end comes in time and leaves nothing behind.
+
+use futures_util::StreamExt as _;
+use tokio::net::TcpStream;
+
+use crate::{
+    eventually::eventually,
+    forge::{Forge, Gate, Host, Match},
+    process::{Launch, Process, spooled},
+};
+
+const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
+const LEN: u64 = 2 << 20;
+
+/// A mirror with one client that has begun to read a zip whose second half the forge holds back.
+async fn half_way(drain: &str) -> (Forge, tempfile::TempDir, Gate, Process, reqwest::Response) {
+    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, LEN));
+    let gate = forge.gate(Match::on(Host::Archive), LEN / 2);
+    let mirror = Launch::serve(&forge, dir.path()).set("server.drain", drain).start().await;
+    let response = mirror.open(ZIP).await;
+    assert_eq!(response.status(), 200);
+    gate.reached().await;
+    (forge, dir, gate, mirror, response)
+}
+
+#[tokio::test]
+async fn a_running_transfer_finishes_while_nobody_new_is_let_in() {
+    let (forge, dir, gate, mut mirror, response) = half_way("1h").await;
+    mirror.signal("TERM").await;
+    mirror.logs("draining").await;
+    let address = mirror.address;
+    eventually("new connections are refused", || async move { TcpStream::connect(address).await.is_err() }).await;
+    assert!(mirror.try_get("/readyz").await.is_err(), "a balancer still finds it ready");
+    gate.open();
+    let bytes = response.bytes().await.expect("a whole transfer");
+    assert_eq!(srm_mirror::entry::Digest::of(&bytes).to_string(), forge.sha256("devsapp/fc3", "v1.0.0"));
+    let ended = mirror.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+
+    forge.down().await;
+    assert_eq!(spooled(dir.path()), 0);
+    let mirror = Launch::serve(&forge, dir.path()).start().await;
+    assert_eq!(mirror.get(ZIP).await.status, 200, "what finished during the drain was not stored");
+}
+
+#[tokio::test]
+async fn readyz_says_draining_on_a_connection_that_is_still_open() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (_forge, _dir, gate, mut mirror, response) = half_way("1h").await;
+    // A request that is half sent when the signal comes is still answered.
+    let mut stream = TcpStream::connect(mirror.address).await.expect("connected");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: m\r\n").await.expect("sent");
+    // Answered on another connection: the first one was accepted before it.
+    assert_eq!(mirror.get("/healthz").await.status, 200);
+    mirror.signal("TERM").await;
+    mirror.logs("draining").await;
+    let _ = stream.write_all(b"\r\n").await;
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text).await;
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 503") && text.contains("draining"), "{text}");
+    gate.open();
+    drop(response);
+    assert_eq!(mirror.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_transfer_that_outlasts_the_drain_is_cut_and_leaves_nothing() {
+    let (_forge, dir, _gate, mirror, response) = half_way("300ms").await;
+    mirror.signal("TERM").await;
+    assert!(response.bytes().await.is_err(), "half a zip looked whole");
+    let ended = mirror.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("were cut"), "{}", ended.err);
+    assert_eq!(spooled(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    for (first, second, code) in [("TERM", "TERM", 143), ("INT", "INT", 130), ("TERM", "INT", 130)] {
+        let (_forge, _dir, _gate, mut mirror, response) = half_way("1h").await;
+        mirror.signal(first).await;
+        mirror.logs("draining").await;
+        mirror.signal(second).await;
+        assert_eq!(mirror.ended().await.code, Some(code));
+        assert!(response.bytes().await.is_err(), "half a zip looked whole");
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_waits_for_is_given_up_and_leaves_no_spool() {
+    let (_forge, dir, _gate, mirror, response) = half_way("1h").await;
+    let mut body = response.bytes_stream();
+    body.next().await.expect("a chunk").expect("good");
+    drop(body);
+    assert_eq!(spooled(dir.path()), 1, "the download goes on without its client");
+    let ended = mirror.stop().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_eq!(spooled(dir.path()), 0);
+}

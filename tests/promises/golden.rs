@@ -1,0 +1,164 @@
+//! Every JSON answer of every dialect as it goes over the wire, with its headers. A change here is a change of the contract.
+
+use std::fmt::Write as _;
+
+use crate::{
+    forge::{Fault, Forge, Match},
+    mirror::{Got, Mirror, setup},
+};
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    let at = "2021-01-04T07:41:23Z";
+    forge
+        .repo("devsapp/fc3")
+        .release("v1.0.0", |r| r.no_name().no_body().created_at(at).published_at("2021-01-05T00:00:00Z"))
+        .release("v1.1.0-rc.1", |r| {
+            r.prerelease().created_at(at).published_at("2021-02-01T00:00:00Z").asset(
+                "s.tgz",
+                "application/gzip",
+                b"12345",
+            )
+        })
+        .release("v1.1.0", |r| {
+            r.name("One")
+                .body("Notes\n\"quoted\"")
+                .created_at(at)
+                .published_at("2021-03-01T00:00:00Z")
+                .publish_yaml("Type: Component\nName: fc3\n")
+        });
+    forge.gitee_repo("devsapp/demo").release("v0.0.1", |r| r.created_at(at));
+    forge.repo("devsapp/blocked").blocked();
+    forge
+}
+
+/// One answer as text, without what differs from run to run.
+fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
+    let mut text = format!("GET {path}\n\n{}\n", got.status);
+    let mut names: Vec<&str> = got.headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    for name in names {
+        let value = match name {
+            "date" | "x-request-id" | "etag" | "content-length" | "age" => "…".to_owned(),
+            // A slow machine sees a second less.
+            "cache-status" => without_number(got.header(name), "ttl="),
+            _ => got.header(name).to_owned(),
+        };
+        let _ = writeln!(text, "{name}: {value}");
+    }
+    let body = serde_json::to_string_pretty(&got.json()).expect("JSON");
+    let text = format!("{text}\n{body}\n")
+        .replace(&mirror.address.to_string(), "mirror.example")
+        .replace(&forge.github_api().replace("http://", ""), "api.forge.example")
+        .replace(&forge.gitee_web().replace("http://", ""), "gitee.forge.example");
+    let id = got.header("x-request-id");
+    text.replace(id, "REQUEST-ID")
+}
+
+/// The text with the digits behind `word` left out.
+fn without_number(text: &str, word: &str) -> String {
+    match text.split_once(word) {
+        Some((before, after)) => format!("{before}{word}…{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => text.to_owned(),
+    }
+}
+
+async fn check(name: &str, mirror: &Mirror, forge: &Forge, paths: &[&str]) {
+    let mut all = String::new();
+    for path in paths {
+        let got = mirror.get(path).await;
+        all.push_str(&told(mirror, forge, path, &got));
+        all.push_str("\n--------\n\n");
+    }
+    insta::assert_snapshot!(name, all);
+}
+
+#[tokio::test]
+async fn the_srm_dialect() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let paths = [
+        "/devsapp/fc3/releases",
+        "/devsapp/fc3/releases?per_page=1&page=2",
+        "/devsapp/fc3/releases/latest",
+        "/devsapp/fc3/releases/tags/1.0.0",
+        "/devsapp/fc3/metadata/1.1.0",
+        "/devsapp/fc3/metadata",
+        "/gitee/devsapp/demo/releases",
+    ];
+    check("srm", &mirror, &forge, &paths).await;
+}
+
+#[tokio::test]
+async fn the_github_dialect() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let paths = [
+        "/repos/devsapp/fc3",
+        "/repos/devsapp/fc3/releases",
+        "/api/v3/repos/devsapp/fc3/releases/latest",
+        "/repos/devsapp/fc3/releases/tags/v1.0.0",
+        "/repos/devsapp/fc3/releases?per_page=2",
+        "/repos/gitee/devsapp/demo/releases/latest",
+    ];
+    check("github", &mirror, &forge, &paths).await;
+}
+
+#[tokio::test]
+async fn the_simple_and_v3_dialects() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let paths = [
+        "/simple/devsapp/fc3/releases",
+        "/simple/devsapp/fc3/releases/latest",
+        "/simple/devsapp/none/releases",
+        "/v3/packages/devsapp__fc3/release/latest",
+        "/v3/packages/devsapp__fc3/release/tags/1.0.0",
+        "/v3/packages/devsapp__none/release/latest",
+    ];
+    check("envelopes", &mirror, &forge, &paths).await;
+}
+
+#[tokio::test]
+async fn errors() {
+    let forge = forge().await;
+    let mirror = setup(&forge)
+        .with(|config| {
+            config.packages.deny = vec!["*/denied".into()];
+            if let Some(section) = config.upstreams.get_mut("github") {
+                section.response_timeout = srm_mirror::value::Period(std::time::Duration::from_millis(300));
+            }
+        })
+        .start()
+        .await;
+    let on = |name: &str| Match::path_contains(&format!("/devsapp/{name}/"));
+    forge.fault(on("broken"), Fault::status(500, &[], "")).always();
+    forge.fault(on("nonsense"), Fault::Html200).always();
+    forge.fault(on("refused"), Fault::Refuse).always();
+    let silent = forge.fault(on("silent"), Fault::HeadStall).always();
+    forge.fault(on("forbidden"), Fault::status(403, &[], "")).always();
+    let paths = [
+        "/",
+        "/devsapp/f%3Cc3/releases",
+        "/devsapp/fc3/releases?per_page=x",
+        "/devsapp/denied/releases",
+        "/devsapp/none/releases",
+        "/devsapp/fc3/releases/tags/9.9.9",
+        "/devsapp/fc3/zipball/9.9.9",
+        "/devsapp/blocked/releases",
+        "/devsapp/broken/releases",
+        "/devsapp/nonsense/releases",
+        "/devsapp/refused/releases",
+        "/devsapp/silent/releases",
+        "/devsapp/forbidden/releases",
+        "/repos/devsapp/none",
+        "/v3/packages/releases",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ];
+    check("errors", &mirror, &forge, &paths).await;
+    silent.release();
+    forge.fault(on("limited"), Fault::SecondaryRateLimit { retry_after: None });
+    check("limited", &mirror, &forge, &["/devsapp/limited/releases"]).await;
+}

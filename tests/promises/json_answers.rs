@@ -1,0 +1,101 @@
+//! JSON answers can be asked for by HEAD and by ETag, and have no surprises in their headers.
+
+use crate::{
+    forge::Forge,
+    mirror::{Mirror, setup},
+};
+
+async fn mirror() -> (Forge, Mirror) {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r).release("v1.1.0", |r| r);
+    let mirror = setup(&forge).start().await;
+    (forge, mirror)
+}
+
+const ROUTES: [&str; 9] = [
+    "/devsapp/fc3/releases",
+    "/devsapp/fc3/releases/latest",
+    "/devsapp/fc3/releases/tags/v1.0.0",
+    "/devsapp/fc3/metadata",
+    "/devsapp/fc3/metadata/v1.0.0",
+    "/repos/devsapp/fc3",
+    "/repos/devsapp/fc3/releases?per_page=1",
+    "/simple/devsapp/fc3/releases",
+    "/v3/packages/devsapp__fc3/release/latest",
+];
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let (_forge, mirror) = mirror().await;
+    for route in ROUTES {
+        mirror.get(route).await;
+        let (got, head) = (mirror.get(route).await, mirror.head(route).await);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{route}");
+        for name in ["content-type", "content-length", "etag", "link", "cache-control"] {
+            assert_eq!(head.header(name), got.header(name), "{route}: {name}");
+        }
+        assert_eq!(got.header("content-type"), "application/json; charset=utf-8", "{route}");
+        assert_eq!(got.header("cache-control"), "public, max-age=60", "{route}");
+        assert!(!got.header("age").is_empty() && !got.header("date").is_empty(), "{route}");
+        assert!(got.cache_status().starts_with("srm-mirror; hit; ttl="), "{route}: {}", got.cache_status());
+    }
+    let missing = mirror.head("/devsapp/none/releases").await;
+    assert_eq!((missing.status, missing.body.len()), (404, 0));
+}
+
+#[tokio::test]
+async fn a_copy_that_is_still_good_is_304_and_one_of_another_document_is_not() {
+    let (forge, mirror) = mirror().await;
+    for route in ROUTES {
+        let got = mirror.get(route).await;
+        let etag = got.header("etag").to_owned();
+        if route.starts_with("/v3/") {
+            assert_eq!(etag, "", "its envelope names the request");
+            continue;
+        }
+        for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+            let same = mirror.get_with(route, &[("if-none-match", &known)]).await;
+            assert_eq!((same.status, same.body.len(), same.header("etag")), (304, 0, etag.as_str()), "{route} {known}");
+            assert!(!same.cache_status().is_empty() && same.header("cache-control") == "public, max-age=60");
+        }
+        assert_eq!(mirror.get_with(route, &[("if-none-match", "\"x\"")]).await.status, 200, "{route}");
+        assert_eq!(mirror.get_with(route, &[("range", "bytes=0-1")]).await.status, 200, "{route}");
+    }
+    let old = mirror.get("/devsapp/fc3/releases").await.header("etag").to_owned();
+    forge.repo("devsapp/fc3").release("v2.0.0", |r| r);
+    mirror.clock.advance(std::time::Duration::from_secs(3600));
+    let new = mirror.get_with("/devsapp/fc3/releases", &[("if-none-match", &old)]).await;
+    assert_eq!(new.status, 200);
+    assert_ne!(new.header("etag"), old);
+}
+
+#[tokio::test]
+async fn the_etag_tells_bases_dialects_and_pages_apart() {
+    let (_forge, mirror) = mirror().await;
+    let etag = async |path: &str, host: &str| mirror.get_with(path, &[("host", host)]).await.header("etag").to_owned();
+    let all = [
+        etag("/devsapp/fc3/releases", "a").await,
+        etag("/devsapp/fc3/releases", "b").await,
+        etag("/devsapp/fc3/releases?per_page=1", "a").await,
+        etag("/devsapp/fc3/releases?per_page=1&page=2", "a").await,
+        etag("/repos/devsapp/fc3/releases", "a").await,
+        etag("/api/v3/repos/devsapp/fc3/releases", "a").await,
+    ];
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(different.len(), all.len());
+    assert_eq!(etag("/devsapp/fc3/releases", "a").await, all[0], "and is the same for the same");
+}
+
+#[tokio::test]
+async fn requests_without_user_agent_and_accept_are_answered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (_forge, mirror) = mirror().await;
+    for path in ["/devsapp/fc3/releases", "/devsapp/fc3/zipball/v1.0.0"] {
+        let mut stream = tokio::net::TcpStream::connect(mirror.address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sends");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("reads");
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{path}");
+    }
+}

@@ -1,0 +1,205 @@
+//! A disk of its own for the cache, small and truly full: a tmpfs that only the mirror's process sees.
+//!
+//! Where mounting is not permitted these tests fail with the reason; `--skip mounted::` leaves them out knowingly.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use rustix::fs::statvfs;
+
+use crate::{
+    eventually::eventually,
+    forge::{Forge, Host},
+    process::{Launch, Process, is_stored, spooled},
+};
+
+/// Starts a mirror whose cache directory is a file system of so many MiB. What it holds ends with the process.
+async fn start(launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
+    start_after(":", launch, dir, mebibytes).await
+}
+
+/// As [`start`], after some words of a shell in the new and empty directory.
+async fn start_after(first: &str, launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 cache \"$0\"");
+    let script = format!("{mount} && cd \"$0\" && {{ {first}; cd /; }} && exec \"$@\"");
+    let dir = dir.to_str().expect("text");
+    let launch = launch.by_way_of(&["unshare", "-rm", "sh", "-c", &script, dir]);
+    match launch.try_start().await {
+        Ok(mirror) => {
+            let seen = PathBuf::from(format!("/proc/{}/root{dir}", mirror.pid()));
+            (mirror, seen)
+        }
+        Err(ended) if ended.err.contains("srm-mirror:") => panic!("the mirror did not start: {}", ended.err),
+        Err(ended) => panic!("NOT PROVED HERE: no file system can be mounted for a test (unshare -rm): {}", ended.err),
+    }
+}
+
+async fn forge(count: u64, len: u64) -> Forge {
+    let forge = Forge::start().await;
+    forge.rate_limits(1_000_000, 1_000_000);
+    for n in 0..count {
+        forge.repo(&format!("load/p{n}")).release("v1.0.0", |r| r.noise("data.bin", n, len));
+    }
+    forge
+}
+
+/// Fetches a zip and compares it; true when it was stored before.
+async fn fetch(mirror: &Process, forge: &Forge, n: u64) -> bool {
+    let got = mirror.get(&format!("/load/p{n}/zipball/v1.0.0")).await;
+    assert_eq!((got.status, got.sha256()), (200, forge.sha256(&format!("load/p{n}"), "v1.0.0")), "p{n}");
+    is_stored(&got)
+}
+
+fn used(dir: &Path) -> u64 {
+    let stat = statvfs(dir).expect("a file system");
+    (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+}
+
+fn free(dir: &Path) -> u64 {
+    let stat = statvfs(dir).expect("a file system");
+    stat.f_bavail * stat.f_frsize
+}
+
+async fn state(mirror: &Process) -> (u16, String) {
+    let ready = mirror.get("/readyz").await;
+    (ready.status, ready.json()["status"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn under_load_the_file_system_never_holds_more_than_the_limit() {
+    const LIMIT: u64 = 16 << 20;
+    let (forge, dir) = (forge(40, 700_000).await, tempfile::tempdir().expect("a directory"));
+    let launch = Launch::serve(&forge, dir.path()).set("disk.limit", "16MiB").set("memory.archives", "0");
+    let (mirror, seen) = start(launch.set("log.level", "warn"), dir.path(), 64).await;
+    let (most, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let sampler = {
+        let (most, over, seen) = (most.clone(), over.clone(), seen.clone());
+        // What the file system itself says counts unlinked files that are still read, and is one moment.
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                most.fetch_max(used(&seen), Ordering::AcqRel);
+                std::thread::yield_now();
+            }
+        })
+    };
+    let (mirror, forge) = (Arc::new(mirror), Arc::new(forge));
+    let clients: Vec<_> = (0..6)
+        .map(|client| {
+            let (mirror, forge) = (mirror.clone(), forge.clone());
+            tokio::spawn(async move {
+                for step in 0..25 {
+                    fetch(&mirror, &forge, (client * 7 + step * (client + 1)) % 40).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("only good answers");
+    }
+    over.store(true, Ordering::Release);
+    sampler.join().expect("no panic");
+    let most = most.load(Ordering::Acquire);
+    assert!(most <= LIMIT, "{most} bytes lay on disk, {LIMIT} are allowed");
+    assert!(most > LIMIT / 2, "the load did not use the limit: {most}");
+    assert!(forge.count(|seen| seen.host == Host::Archive) > 40, "nothing was evicted");
+    assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
+    let (forge, dir) = (forge(8, 3 << 20).await, tempfile::tempdir().expect("a directory"));
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let (mirror, seen) = start(launch, dir.path(), 24).await;
+    assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
+    // Somebody else fills the disk.
+    let ballast = seen.join("ballast");
+    let left = free(&seen);
+    std::fs::write(&ballast, vec![7; usize::try_from(left - (1 << 20)).expect("fits")]).expect("written");
+    for n in 0..3 {
+        fetch(&mirror, &forge, n).await;
+    }
+    assert_eq!(state(&mirror).await, (200, "degraded".to_owned()), "{}", mirror.err());
+    let log = mirror.err();
+    assert!(!log.contains("panicked"), "{log}");
+
+    std::fs::remove_file(&ballast).expect("removed");
+    fetch(&mirror, &forge, 4).await;
+    let stored = || async { fetch(&mirror, &forge, 4).await };
+    eventually("there is room again and it is used", stored).await;
+    assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
+    assert_eq!(mirror.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_stored() {
+    let (forge, dir) = (forge(12, 3 << 20).await, tempfile::tempdir().expect("a directory"));
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let (mirror, _seen) = start(launch, dir.path(), 16).await;
+    for n in 0..12 {
+        fetch(&mirror, &forge, n).await;
+    }
+    let stored = || async { fetch(&mirror, &forge, 11).await };
+    eventually("the newest is stored", stored).await;
+}
+
+async fn starts_on_a_full_disk(killed: bool) {
+    let (forge, dir) = (forge(4, 1 << 20).await, tempfile::tempdir().expect("a directory"));
+    let kept = tempfile::tempdir().expect("a directory");
+    let mirror = Launch::serve(&forge, kept.path()).start().await;
+    for n in 0..3 {
+        fetch(&mirror, &forge, n).await;
+        let stored = || async { fetch(&mirror, &forge, n).await };
+        eventually("it is stored", stored).await;
+    }
+    if killed {
+        mirror.kill().await;
+    } else {
+        assert_eq!(mirror.stop().await.code, Some(0));
+    }
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let fill = format!("cp -a {}/. . && ! dd if=/dev/zero of=ballast bs=4k 2>/dev/null", kept.path().display());
+    let (mirror, seen) = start_after(&fill, launch, dir.path(), 12).await;
+    let asked = forge.count(|seen| seen.host == Host::Archive);
+    // The least recently used one may have made room for the start; the others are there.
+    for n in 1..3 {
+        assert!(fetch(&mirror, &forge, n).await, "p{n}: {}", mirror.err());
+    }
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), asked);
+    fetch(&mirror, &forge, 3).await;
+    std::fs::remove_file(seen.join("ballast")).expect("removed");
+    let stored = || async { fetch(&mirror, &forge, 3).await };
+    eventually("there is room again and it is used", stored).await;
+    assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
+    assert_eq!(mirror.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_serves_what_is_stored() {
+    starts_on_a_full_disk(false).await;
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
+    starts_on_a_full_disk(true).await;
+}
+
+#[tokio::test]
+async fn files_that_may_not_grow_cost_no_client_a_byte() {
+    let (forge, dir) = (forge(2, 12 << 20).await, tempfile::tempdir().expect("a directory"));
+    forge.repo("load/small").release("v1.0.0", |r| r.file("index.js", b"1"));
+    // The shell's unit is half a KiB or a whole one; either is less than the zip and more than the index.
+    let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";
+    let launch = Launch::serve(&forge, dir.path()).by_way_of(&["sh", "-c", script, "sh"]);
+    let mirror = launch.start().await;
+    fetch(&mirror, &forge, 0).await;
+    fetch(&mirror, &forge, 1).await;
+    assert_eq!(state(&mirror).await, (200, "degraded".to_owned()), "{}", mirror.err());
+    assert_eq!(mirror.get("/load/small/zipball/v1.0.0").await.status, 200);
+    eventually("a write that works is noticed", || async { state(&mirror).await.1 == "ready" }).await;
+    eventually("the spool is empty", || async { spooled(dir.path()) == 0 }).await;
+}

@@ -1,0 +1,148 @@
+//! The cache never turns its own trouble into an error: without room or without a disk, zips pass through, whole.
+
+use std::{fs, time::Duration};
+
+use futures_util::future::join_all;
+use srm_mirror::value::ByteSize;
+
+use crate::{
+    forge::{Fault, Forge, Lengths},
+    mirror::{Mirror, setup},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, evict, forge, pins, sha256, spooled, zips},
+};
+
+const MIB: u64 = 1 << 20;
+
+async fn tiny(forge: &Forge, limit: u64) -> Mirror {
+    let setup = setup(forge).with(|config| {
+        config.disk.limit = ByteSize::mib(limit);
+        config.disk.documents = ByteSize::mib(1);
+    });
+    setup.start().await
+}
+
+async fn passes_whole(mirror: &Mirror, forge: &Forge) {
+    for _ in 0..2 {
+        let got = mirror.get(ZIP).await;
+        assert_eq!((got.status, got.sha256()), (200, sha256(forge)));
+        assert!(got.cache_status().contains("no-room"), "{}", got.cache_status());
+        assert!(!got.cache_status().contains("stored"), "{}", got.cache_status());
+        assert_eq!(got.header("etag"), "");
+    }
+    eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+    assert_eq!(blobs(mirror.dir()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_larger_than_the_disk_may_hold_passes_through_whole() {
+    // One that fits into the window of memory, and one that does not.
+    for size in [7, 20] {
+        let forge = forge(Lengths::Always, |r| r.stored().big(size * MIB)).await;
+        let mirror = tiny(&forge, 6).await;
+        passes_whole(&mirror, &forge).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_that_ends_in_the_middle_is_not_noticed_by_clients() {
+    for size in [7, 24] {
+        let forge = forge(Lengths::Never, |r| r.stored().big(size * MIB)).await;
+        let mirror = tiny(&forge, 6).await;
+        let clients = join_all((0..4).map(|_| mirror.open(ZIP))).await;
+        let ends = join_all(clients.into_iter().map(|client| async move { Drink::of(client).end().await })).await;
+        for end in ends {
+            assert_eq!(end.expect("whole"), sha256(&forge), "{size} MiB");
+        }
+        eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+        assert_eq!(blobs(mirror.dir()), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
+    let forge = forge(Lengths::Never, |r| r.stored().big(2 * MIB)).await;
+    let mirror = Mirror::over(&forge).await;
+    assert_eq!(mirror.get("/readyz").await.json()["status"], "ready");
+    fs::remove_dir_all(mirror.dir().join("spool")).expect("the spool folder");
+    fs::write(mirror.dir().join("spool"), "not a folder").expect("a file in its place");
+    passes_whole(&mirror, &forge).await;
+    let ready = mirror.get("/readyz").await;
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("degraded")), "{:?}", ready.body);
+    // Mended, it stores again and is ready again.
+    fs::remove_file(mirror.dir().join("spool")).expect("the file");
+    fs::create_dir(mirror.dir().join("spool")).expect("a folder");
+    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+    assert_eq!(mirror.get("/readyz").await.json()["status"], "ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_body_without_room_is_never_a_clean_200() {
+    for size in [7, 20] {
+        for lengths in [Lengths::Always, Lengths::Never] {
+            for fault in [
+                Fault::CutAfter(size * MIB / 2),
+                Fault::CutAfter(size * MIB),
+                Fault::EndShortAfter(size * MIB - 5),
+                Fault::ShortLength(size * MIB - 5),
+            ] {
+                let forge = forge(lengths, |r| r.stored().big(size * MIB)).await;
+                forge.fault(zips(), fault.clone()).always();
+                let mirror = tiny(&forge, 6).await;
+                let got = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
+                assert!(got.as_ref().map_or(true, |got| got.status >= 500), "{size} {lengths:?} {fault:?}");
+                assert_eq!(blobs(mirror.dir()), 0);
+            }
+        }
+    }
+}
+
+/// The room ends in the middle, and the client's own download brings something else from there on.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_bytes_after_the_room_has_ended_break_the_connection() {
+    for other in [24, 16, 30] {
+        let forge = forge(Lengths::Never, |r| r.stored().noise("big.bin", 1, 24 * MIB)).await;
+        let gate = forge.gate(zips(), MIB);
+        let mirror = tiny(&forge, 6).await;
+        let mut client = Drink::of(mirror.open(ZIP).await);
+        client.until(MIB / 2).await;
+        forge.repo(PACKAGE).tag(TAG, |r| r.stored().noise("big.bin", 2, other * MIB));
+        gate.open();
+        client.end().await.expect_err("a broken connection");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_holds_without_room_too() {
+    for (size, lengths) in [(5, Lengths::Always), (20, Lengths::Always), (20, Lengths::Never)] {
+        let forge = forge(lengths, |r| r.stored().noise("big.bin", 1, size * MIB)).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let mirror = setup(&forge).start_in(dir.path()).await;
+        assert_eq!(mirror.get(ZIP).await.status, 200);
+        eventually("stored", || blobs(dir.path()) == 1).await;
+        mirror.stop().await;
+        evict(dir.path());
+        let start = || setup(&forge).with(|config| config.disk.limit = ByteSize::mib(4)).start_in(dir.path());
+        let mirror = start().await;
+        assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge), "the same content");
+        mirror.clock.advance(Duration::from_secs(6));
+        forge.repo(PACKAGE).tag(TAG, |r| r.stored().noise("big.bin", 2, size * MIB));
+        let got = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
+        assert!(got.as_ref().map_or(true, |got| got.status == 502), "{size} {lengths:?}: other content");
+        assert_eq!(blobs(dir.path()), 0);
+        drop(got);
+        mirror.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passed_through_whole_is_pinned_all_the_same() {
+    let forge = forge(Lengths::Always, |r| r.stored().noise("big.bin", 1, 7 * MIB)).await;
+    let mirror = tiny(&forge, 6).await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    assert_eq!(pins(mirror.dir()).len(), 1);
+    forge.repo(PACKAGE).tag(TAG, |r| r.stored().noise("big.bin", 2, 7 * MIB));
+    let got = mirror.get(ZIP).await;
+    assert_eq!(got.status, 502, "{:?}", got.headers);
+    assert!(got.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+}

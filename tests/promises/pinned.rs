@@ -1,0 +1,115 @@
+//! What was served once is pinned: fetched anew, it is verified as a whole before its first byte, and other content is refused.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{
+    forge::{Fault, Forge, Lengths},
+    mirror::{Mirror, setup},
+    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, len, pins, sha256, spooled, zips},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// A forge, and a directory that has seen the version and has lost its bytes.
+async fn lost() -> (Forge, TempDir) {
+    let forge = forge(Lengths::Never, |r| r.file("a.txt", "a".repeat(9000)).noise("big.bin", 1, 2 * MIB)).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    eventually("stored", || blobs(dir.path()) == 1).await;
+    mirror.stop().await;
+    assert_eq!(pins(dir.path()).len(), 1);
+    evict(dir.path());
+    forge.clear_log();
+    (forge, dir)
+}
+
+async fn again(forge: &Forge, dir: &TempDir) -> Mirror {
+    setup(forge).start_in(dir.path()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_content_in_another_packing_is_served_and_noted() {
+    let (forge, dir) = lost().await;
+    let old = sha256(&forge);
+    forge.repo(PACKAGE).repack(TAG);
+    let mirror = again(&forge, &dir).await;
+    let got = mirror.get(ZIP).await;
+    assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));
+    assert_eq!(got.header("etag"), format!("\"{}\"", sha256(&forge)));
+    assert_ne!(old, sha256(&forge));
+    let pins = pins(dir.path());
+    assert_eq!(pins.len(), 2, "{pins:?}");
+    assert!(pins[1].to_string().contains(&sha256(&forge)) && pins[1].to_string().contains("packing"), "{}", pins[1]);
+    assert_eq!(asked(&forge), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_bytes_are_served_and_noted_only_once() {
+    let (forge, dir) = lost().await;
+    let got = again(&forge, &dir).await.get(ZIP).await;
+    assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));
+    assert_eq!(pins(dir.path()).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_head_goes_out_before_a_pinned_version_is_verified_as_a_whole() {
+    let (forge, dir) = lost().await;
+    let end = forge.gate(zips(), len(&forge) - 1);
+    let mirror = again(&forge, &dir).await;
+    let mut head = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
+    end.reached().await;
+    // Everything but one byte is there. A head would come within this time if it came without the verdict.
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut head).await.is_err(), "a head before the verdict");
+    end.open();
+    let mut client = Drink::of(head.await.expect("no panic").expect("a head"));
+    assert_eq!(client.end().await.expect("whole"), sha256(&forge));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_is_refused_every_time_and_never_stored() {
+    let (forge, dir) = lost().await;
+    forge.repo(PACKAGE).tag(TAG, |r| r.file("a.txt", "other"));
+    let mirror = again(&forge, &dir).await;
+    for round in 0..3 {
+        let got = mirror.get(ZIP).await;
+        assert_eq!(got.status, 502, "round {round}: {:?}", got.body);
+        assert_eq!(got.header("connection"), "close");
+        let message = got.json()["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains("pin-mismatch"), "{message}");
+        let soon = mirror.get(ZIP).await;
+        assert!(soon.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+        assert_eq!(asked(&forge), round + 1);
+        mirror.clock.advance(Duration::from_secs(6));
+    }
+    eventually("the spool folder is empty", || spooled(dir.path()) == 0).await;
+    assert_eq!((blobs(dir.path()), pins(dir.path()).len()), (0, 1));
+    mirror.stop().await;
+    // Not even a restart makes it forget.
+    let mirror = again(&forge, &dir).await;
+    assert_eq!(mirror.get(ZIP).await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_body_of_a_pinned_version_is_an_error_before_a_byte() {
+    let (forge, dir) = lost().await;
+    forge.fault(zips(), Fault::WrongBytesAt(MIB));
+    let mirror = again(&forge, &dir).await;
+    let got = mirror.get(ZIP).await;
+    assert_eq!(got.status, 502, "{:?}", got.headers);
+    assert!(!got.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+    mirror.clock.advance(Duration::from_secs(6));
+    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_forge_down_a_lost_version_is_an_error_and_the_pin_stays() {
+    let (forge, dir) = lost().await;
+    forge.down().await;
+    let mirror = again(&forge, &dir).await;
+    assert_eq!(mirror.get(ZIP).await.status, 502);
+    assert_eq!(mirror.get(ZIP).await.status, 503, "cooling down");
+    assert_eq!(pins(dir.path()).len(), 1);
+}

@@ -1,0 +1,193 @@
+//! What only the mirror's token can see is 404 to everybody, through every route, unless configuration says otherwise.
+
+use std::{path::Path, time::Duration};
+
+use srm_mirror::mirror::Private;
+
+use crate::{
+    forge::{Forge, Match},
+    mirror::{Mirror, Setup, setup},
+};
+
+const SECRET: &str = "acme/secret";
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo(SECRET).release("v1.0.0", |r| r.publish_yaml("Type: Component\nName: hush\n")).private();
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
+    forge.accept_token("T0KEN");
+    forge
+}
+
+fn refusing(forge: &Forge) -> Setup {
+    setup(forge).token("github", "T0KEN")
+}
+
+fn serving(forge: &Forge) -> Setup {
+    refusing(forge).with(|config| config.packages.private = Private::Serve)
+}
+
+/// Every address that leads to something of the private repository.
+fn routes(forge: &Forge) -> Vec<String> {
+    let commit = forge.repo(SECRET).commit("v1.0.0");
+    let below = [
+        "releases",
+        "releases/latest",
+        "releases/tags/v1.0.0",
+        "zipball/v1.0.0",
+        "zipball/refs/tags/v1.0.0",
+        "zipball/main",
+        "zipball/refs/heads/main",
+        "metadata",
+        "metadata/v1.0.0",
+        "flat/v1.0.0",
+    ];
+    let mut routes: Vec<String> = below.iter().map(|rest| format!("/acme/secret/{rest}")).collect();
+    routes.push(format!("/acme/secret/zipball/{commit}"));
+    routes.extend(below.iter().map(|rest| format!("/github/ACME/Secret/{rest}")));
+    for root in ["/repos", "/api/v3/repos"] {
+        routes.extend(
+            ["", "/releases", "/releases/latest", "/releases/tags/v1.0.0", "/zipball/v1.0.0", "/releases/1"]
+                .map(|rest| format!("{root}/acme/secret{rest}")),
+        );
+    }
+    routes.extend(["/simple/acme/secret/releases", "/simple/acme/secret/zipball/v1.0.0"].map(str::to_owned));
+    routes.extend(
+        [
+            "/v3/packages/acme__secret/release/latest",
+            "/v3/packages/acme__secret/release",
+            "/v3/packages/acme__secret/release/tags/v1.0.0",
+        ]
+        .map(str::to_owned),
+    );
+    routes
+}
+
+async fn all_are_hidden(mirror: &Mirror, forge: &Forge) {
+    for route in routes(forge) {
+        let got = mirror.get(&route).await;
+        assert_eq!(got.status, 404, "{route}: {}", got.cache_status());
+        let body = String::from_utf8_lossy(&got.body);
+        assert!(!body.contains("Notes of") && !body.contains("hush") && !body.contains("private"), "{route}: {body}");
+    }
+}
+
+/// Reads everything there is while it may be read.
+async fn fill(forge: &Forge, dir: &Path) {
+    let mirror = serving(forge).start_in(dir).await;
+    let commit = forge.repo(SECRET).commit("v1.0.0");
+    let zips = ["zipball/v1.0.0".to_owned(), format!("zipball/{commit}"), "zipball/main".to_owned()];
+    let documents = ["releases", "releases/latest", "metadata", "metadata/v1.0.0"].map(str::to_owned);
+    for rest in zips.iter().chain(&documents) {
+        assert_eq!(mirror.get(&format!("/acme/secret/{rest}")).await.status, 200, "{rest}");
+    }
+    mirror.stop().await;
+}
+
+#[tokio::test]
+async fn a_private_repository_is_404_through_every_route_and_looked_at_once_a_day() {
+    let forge = forge().await;
+    let mirror = refusing(&forge).start().await;
+    for day in 1..=2 {
+        all_are_hidden(&mirror, &forge).await;
+        mirror.clock.advance(Duration::from_secs(86_000));
+        all_are_hidden(&mirror, &forge).await;
+        let looks = forge.count(|seen| seen.path().eq_ignore_ascii_case("/repos/acme/secret"));
+        assert_eq!(looks, day, "one look a day");
+        assert_eq!(forge.requests().len(), day, "and nothing else is asked");
+        // Beyond the day and the time in which it may be stale.
+        mirror.clock.advance(Duration::from_secs(2000));
+    }
+}
+
+#[tokio::test]
+async fn public_ones_are_served_after_that_look_and_it_costs_one_request_a_day() {
+    let forge = forge().await;
+    let mirror = refusing(&forge).start().await;
+    for path in
+        ["/devsapp/fc3/releases", "/devsapp/fc3/releases/latest", "/devsapp/fc3/zipball/v1.0.0", "/repos/devsapp/fc3"]
+    {
+        assert_eq!(mirror.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(forge.count(|seen| seen.path() == "/repos/devsapp/fc3"), 1);
+}
+
+#[tokio::test]
+async fn what_was_cached_while_it_was_served_is_hidden_once_it_is_refused() {
+    for with_token in [true, false] {
+        for up in [true, false] {
+            let forge = forge().await;
+            let dir = tempfile::tempdir().expect("a directory");
+            fill(&forge, dir.path()).await;
+            if !up {
+                forge.down().await;
+            }
+            // Without a token the mirror asks as anybody would, and is told that there is nothing.
+            let setup = if with_token { refusing(&forge) } else { setup(&forge) };
+            let mirror = setup.start_in(dir.path()).await;
+            for route in routes(&forge) {
+                let got = mirror.get(&route).await;
+                let fits = if up { got.status == 404 } else { got.status == 404 || got.status >= 500 };
+                assert!(fits, "token {with_token}, up {up}, {route}: {} {}", got.status, got.cache_status());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_a_zip_is_cached_and_a_mirror_without_a_token_still_hides_it() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = serving(&forge).start_in(dir.path()).await;
+    let zip = format!("/acme/secret/zipball/{}", forge.repo(SECRET).commit("v1.0.0"));
+    assert_eq!(mirror.get(&zip).await.status, 200);
+    mirror.stop().await;
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get(&zip).await.status, 404);
+    assert_eq!(mirror.head(&zip).await.status, 404);
+}
+
+#[tokio::test]
+async fn private_allow_lets_the_named_ones_through() {
+    let forge = forge().await;
+    forge.repo("acme/other").release("v1.0.0", |r| r).private();
+    let mirror = refusing(&forge).with(|config| config.packages.private_allow = vec!["Acme/sec*".into()]).start().await;
+    for rest in ["releases", "releases/latest", "zipball/v1.0.0", "metadata/v1.0.0"] {
+        assert_eq!(mirror.get(&format!("/acme/secret/{rest}")).await.status, 200, "{rest}");
+        assert_eq!(mirror.get(&format!("/acme/other/{rest}")).await.status, 404, "{rest}");
+    }
+    assert_eq!(forge.leaks().len(), 0);
+}
+
+#[tokio::test]
+async fn a_look_that_fails_lets_only_through_what_was_fetched_without_a_token() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+    mirror.stop().await;
+    forge.down().await;
+    let mirror = refusing(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200, "public when it was fetched");
+    assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
+    assert_eq!(mirror.get("/acme/secret/releases").await.status, 502, "nobody knows");
+}
+
+#[tokio::test]
+async fn one_look_serves_all_who_ask_at_once() {
+    let forge = forge().await;
+    let mirror = std::sync::Arc::new(refusing(&forge).start().await);
+    let gate = forge.gate_head(Match::path("/repos/acme/secret"));
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let mirror = mirror.clone();
+            tokio::spawn(async move { mirror.get("/acme/secret/releases").await.status })
+        })
+        .collect();
+    gate.reached().await;
+    gate.open();
+    for one in asking {
+        assert_eq!(one.await.expect("no panic"), 404);
+    }
+    assert_eq!(forge.requests().len(), 1);
+}

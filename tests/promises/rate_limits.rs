@@ -1,0 +1,82 @@
+//! Rate limits are recognised as what they are: never cached as truth, never run into a second time, and told plainly.
+
+use std::time::Duration;
+
+use crate::{
+    forge::{Fault, Forge, Match},
+    mirror::setup,
+};
+
+const LIST: &str = "/devsapp/fc3/releases";
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
+    forge.repo("devsapp/other").release("v1.0.0", |r| r);
+    forge
+}
+
+#[tokio::test]
+async fn an_exhausted_quota_is_503_with_retry_after_and_nobody_is_asked_until_the_reset() {
+    let forge = forge().await;
+    forge.rate_limits(1, 5000);
+    forge.rate_reset_in(1200);
+    let mirror = setup(&forge).start().await;
+    assert_eq!(mirror.get(LIST).await.status, 200);
+    let limited = mirror.get("/devsapp/other/releases").await;
+    assert_eq!(limited.status, 503);
+    let wait: u64 = limited.header("retry-after").parse().expect("seconds");
+    assert!((1100..=1201).contains(&wait), "{wait}");
+    let message = limited.json()["message"].as_str().expect("text").to_owned();
+    assert!(message.contains("github limits the mirror's requests") && !message.contains("127.0.0.1"), "{message}");
+
+    let asked = forge.requests().len();
+    mirror.clock.advance(Duration::from_secs(10));
+    for path in ["/devsapp/other/releases", "/devsapp/more/releases", "/devsapp/fc3/zipball/v1.0.0"] {
+        let got = mirror.get(path).await;
+        assert_eq!((got.status, got.header("retry-after").is_empty()), (503, false), "{path}");
+    }
+    mirror.clock.advance(Duration::from_secs(86_400));
+    let stale = mirror.get(LIST).await;
+    assert_eq!(stale.status, 200);
+    assert!(stale.cache_status().ends_with("detail=upstream-throttled"), "{}", stale.cache_status());
+    assert!(!stale.cache_status().contains("fwd-status"), "nobody was asked: {}", stale.cache_status());
+    assert_eq!(forge.requests().len(), asked, "asking on would be a reason to be banned");
+}
+
+#[tokio::test]
+async fn a_secondary_limit_with_quota_left_is_one_too() {
+    for (retry_after, least) in [(None, 60), (Some("90".to_owned()), 90)] {
+        let forge = forge().await;
+        let mirror = setup(&forge).start().await;
+        forge.fault(Match::any(), Fault::SecondaryRateLimit { retry_after });
+        let limited = mirror.get(LIST).await;
+        assert_eq!((limited.status, limited.header("retry-after")), (503, least.to_string().as_str()));
+        mirror.clock.advance(Duration::from_secs(30));
+        assert_eq!(mirror.get(LIST).await.status, 503);
+        assert_eq!(forge.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_forgotten_by_a_restart_and_was_never_stored_as_truth() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    forge.fault(Match::any(), Fault::SecondaryRateLimit { retry_after: None });
+    assert_eq!(mirror.get(LIST).await.status, 503);
+    mirror.stop().await;
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get(LIST).await.status, 200);
+}
+
+#[tokio::test]
+async fn gitee_s_limit_is_recognised_by_its_words() {
+    let forge = forge().await;
+    forge.gitee_repo("devsapp/fc3").release("v1.0.0", |r| r);
+    let mirror = setup(&forge).start().await;
+    forge.fault(Match::on(crate::forge::Host::Gitee), Fault::gitee_rate_limit());
+    let limited = mirror.get("/gitee/devsapp/fc3/releases").await;
+    assert_eq!((limited.status, limited.header("retry-after")), (503, "60"));
+    assert_eq!(mirror.get(LIST).await.status, 200, "the other forge is not limited");
+}

@@ -1,0 +1,226 @@
+//! A version becomes a zip by the fewest upstream requests, in an order that is fixed: a pin, the release list, a tag
+//! without a release, a branch. Each step is held to what it asks and what it answers.
+
+use std::time::Duration;
+
+use crate::{
+    forge::{Forge, Host},
+    mirror::{Got, Mirror, setup},
+};
+
+const NAME: &str = "devsapp/fc3";
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo(NAME).release("v1.0.0", |r| r).release("v1.1.0", |r| r).release("2.0.0", |r| r);
+    forge
+}
+
+/// What was asked since the last time, in short words.
+fn asked(forge: &Forge) -> Vec<String> {
+    let word = |seen: &crate::forge::Seen| {
+        let path = seen.path().strip_prefix("/repos/devsapp/fc3").unwrap_or_default().to_owned();
+        match (seen.host, path.as_str()) {
+            (Host::Archive, _) => "archive".to_owned(),
+            (_, "/releases") => "list".to_owned(),
+            (_, path) if path.starts_with("/zipball/") => "zip ".to_owned() + path.trim_start_matches("/zipball/"),
+            (_, path) => path.trim_start_matches('/').to_owned(),
+        }
+    };
+    let words = forge.requests().iter().map(word).collect();
+    forge.clear_log();
+    words
+}
+
+async fn zip(mirror: &Mirror, version: &str) -> Got {
+    mirror.get(&format!("/devsapp/fc3/zipball/{version}")).await
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+
+#[tokio::test]
+async fn a_version_of_the_list_costs_the_list_and_its_zip_and_then_nothing_in_either_spelling() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let first = zip(&mirror, "1.0.0").await;
+    assert_eq!((first.status, first.sha256()), (200, forge.sha256(NAME, "v1.0.0")));
+    assert_eq!(first.header("cache-control"), IMMUTABLE);
+    assert_eq!(first.header("content-disposition"), "attachment; filename=\"fc3-v1.0.0.zip\"");
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/v1.0.0", "archive"]);
+    for spelling in ["1.0.0", "v1.0.0", "refs/tags/v1.0.0"] {
+        assert_eq!(zip(&mirror, spelling).await.sha256(), first.sha256(), "{spelling}");
+    }
+    assert!(asked(&forge).is_empty(), "a pin needs no list and no upstream");
+    assert_eq!(zip(&mirror, "v2.0.0").await.sha256(), forge.sha256(NAME, "2.0.0"), "the list's v is toggled off");
+    assert_eq!(asked(&forge), ["zip refs/tags/2.0.0", "archive"]);
+}
+
+#[tokio::test]
+async fn a_stored_list_is_enough_however_old_and_with_the_api_down() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
+    asked(&forge);
+    mirror.clock.advance(secs(30 * 86_400));
+    assert_eq!(zip(&mirror, "1.1.0").await.status, 200);
+    assert_eq!(asked(&forge), ["zip refs/tags/v1.1.0", "archive"]);
+    forge.down().await;
+    mirror.clock.advance(secs(30 * 86_400));
+    assert_eq!(zip(&mirror, "1.1.0").await.status, 200, "pinned and stored");
+    assert_eq!(zip(&mirror, "1.0.0").await.status, 502, "listed, but its zip was never seen");
+    assert_eq!(zip(&mirror, "1.0.0").await.status, 503, "and cooling down");
+    assert_eq!(zip(&mirror, "3.0.0").await.status, 502);
+}
+
+#[tokio::test]
+async fn a_version_that_an_older_list_lacks_is_looked_for_once_in_five_seconds() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
+    forge.repo(NAME).release("v1.2.0", |r| r);
+    asked(&forge);
+    mirror.clock.advance(secs(6));
+    assert_eq!(zip(&mirror, "1.2.0").await.sha256(), forge.sha256(NAME, "v1.2.0"), "a fresh release is found at once");
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/v1.2.0", "archive"]);
+
+    let nowhere = zip(&mirror, "9.9.1").await;
+    assert_eq!(nowhere.status, 404);
+    assert!(
+        nowhere.json()["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("devsapp/fc3 on github has no version 9.9.1"))
+    );
+    assert_eq!(asked(&forge), ["zip refs/tags/9.9.1", "archive", "commits/heads/9.9.1"], "the list is seconds old");
+    assert_eq!(zip(&mirror, "9.9.1").await.status, 404);
+    assert!(asked(&forge).is_empty(), "a 404 is remembered");
+    mirror.clock.advance(secs(6));
+    assert_eq!(zip(&mirror, "9.9.2").await.status, 404);
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/9.9.2", "archive", "commits/heads/9.9.2"]);
+    assert_eq!(zip(&mirror, "9.9.3").await.status, 404);
+    assert_eq!(asked(&forge).first().map(String::as_str), Some("zip refs/tags/9.9.3"), "at most once per package");
+
+    forge.repo(NAME).release("v1.3.0", |r| r);
+    mirror.clock.advance(secs(6));
+    asked(&forge);
+    let release = mirror.get("/devsapp/fc3/releases/tags/1.3.0").await;
+    assert_eq!((release.status, release.json()["tag_name"].as_str()), (200, Some("v1.3.0")));
+    assert_eq!(asked(&forge), ["list"]);
+    assert_eq!(mirror.get("/devsapp/fc3/releases/tags/1.4.0").await.status, 404);
+    assert!(asked(&forge).is_empty());
+}
+
+#[tokio::test]
+async fn a_tag_without_a_release_is_found_with_or_without_a_slash_in_it() {
+    let forge = forge().await;
+    forge.repo(NAME).tag_only("nightly").tag_only("release/2024.1");
+    let mirror = setup(&forge).start().await;
+    let got = zip(&mirror, "nightly").await;
+    assert_eq!((got.sha256(), got.header("cache-control")), (forge.sha256(NAME, "nightly"), IMMUTABLE));
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/nightly", "archive"]);
+    let literal = zip(&mirror, "release/2024.1").await;
+    assert_eq!(literal.sha256(), forge.sha256(NAME, "release/2024.1"));
+    assert_eq!(literal.header("content-disposition"), "attachment; filename=\"fc3-release-2024.1.zip\"");
+    assert_eq!(asked(&forge), ["zip refs/tags/release/2024.1", "archive"]);
+    for same in ["release%2F2024.1", "release%2f2024.1", "refs/tags/release/2024.1", "refs%2Ftags%2Frelease%2F2024.1"] {
+        assert_eq!(zip(&mirror, same).await.sha256(), literal.sha256(), "{same}");
+    }
+    assert!(asked(&forge).is_empty());
+}
+
+#[tokio::test]
+async fn a_branch_is_cached_for_a_minute_and_revalidated_by_its_commit() {
+    let forge = forge().await;
+    forge.repo(NAME).branch("dev/next", |b| b.file("index.js", "1"));
+    let mirror = setup(&forge).start().await;
+    let (first_commit, first_zip) = (forge.repo(NAME).commit("dev/next"), forge.sha256(NAME, "dev/next"));
+    let first = zip(&mirror, "dev/next").await;
+    assert_eq!((first.status, first.sha256()), (200, first_zip.clone()));
+    assert_eq!(first.header("cache-control"), "public, max-age=60");
+    let by_commit = format!("zip {first_commit}");
+    let tag = ["list", "zip refs/tags/dev/next", "archive"];
+    assert_eq!(asked(&forge), [&tag[..], &["commits/heads/dev%2Fnext", &by_commit, "archive"]].concat());
+
+    mirror.clock.advance(secs(58));
+    assert_eq!(zip(&mirror, "dev/next").await.sha256(), first_zip);
+    assert!(asked(&forge).is_empty(), "fresh");
+
+    mirror.clock.advance(secs(4));
+    let same = zip(&mirror, "refs/heads/dev/next").await;
+    assert_eq!((same.sha256(), same.cache_status()), (first_zip.clone(), "srm-mirror; fwd=stale; fwd-status=304"));
+    assert_eq!(same.header("age"), "0", "what ages is the commit's word, which was just renewed");
+    assert_eq!(asked(&forge), ["commits/heads/dev%2Fnext"], "unchanged: no download");
+
+    forge.repo(NAME).branch("dev/next", |b| b.file("index.js", "2"));
+    assert_eq!(zip(&mirror, "dev/next").await.sha256(), first_zip, "fresh for a minute");
+    mirror.clock.advance(secs(61));
+    asked(&forge);
+    let moved = zip(&mirror, "dev/next").await;
+    assert_eq!(moved.sha256(), forge.sha256(NAME, "dev/next"));
+    assert_ne!(moved.sha256(), first_zip);
+    let by_commit = format!("zip {}", forge.repo(NAME).commit("dev/next"));
+    assert_eq!(asked(&forge), [&tag[..], &["commits/heads/dev%2Fnext", &by_commit, "archive"]].concat());
+
+    forge.down().await;
+    mirror.clock.advance(secs(3600));
+    for spelling in ["dev/next", "refs/heads/dev/next"] {
+        let stale = zip(&mirror, spelling).await;
+        assert_eq!((stale.status, stale.sha256()), (200, moved.sha256()), "{spelling}");
+        assert!(stale.cache_status().contains("stale-if-error"), "{spelling}: {}", stale.cache_status());
+        assert_eq!(stale.header("cache-control"), "public, max-age=60");
+    }
+    assert_eq!(zip(&mirror, "refs/heads/other").await.status, 502);
+}
+
+#[tokio::test]
+async fn a_full_commit_goes_straight_to_its_zip() {
+    let forge = forge().await;
+    let mirror = setup(&forge).start().await;
+    let commit = forge.repo(NAME).commit("v1.0.0");
+    let got = zip(&mirror, &commit).await;
+    assert_eq!((got.sha256(), got.header("cache-control")), (forge.sha256(NAME, &commit), IMMUTABLE));
+    assert_eq!(asked(&forge), [format!("zip {commit}"), "archive".to_owned()]);
+    forge.down().await;
+    assert_eq!(zip(&mirror, &commit).await.status, 200);
+    assert_eq!(zip(&mirror, &"0".repeat(40)).await.status, 502);
+}
+
+#[tokio::test]
+async fn refs_tags_is_only_a_tag_and_refs_heads_only_a_branch() {
+    let forge = forge().await;
+    forge.repo(NAME).tag_only("dup").branch("dup", |b| b.file("b", "branch"));
+    let mirror = setup(&forge).start().await;
+    let (tag, branch) = (forge.sha256(NAME, "refs/tags/dup"), forge.sha256(NAME, "refs/heads/dup"));
+    assert_ne!(tag, branch);
+    assert_eq!(zip(&mirror, "refs/heads/dup").await.sha256(), branch);
+    assert_eq!(asked(&forge)[0], "commits/heads/dup", "a branch needs no list");
+    mirror.clock.advance(secs(61));
+    let plain = zip(&mirror, "dup").await;
+    assert_eq!((plain.sha256(), plain.header("cache-control")), (tag.clone(), IMMUTABLE), "a tag goes before a branch");
+    assert_eq!(zip(&mirror, "refs/tags/dup").await.sha256(), tag);
+    assert_eq!(zip(&mirror, "refs/heads/dup").await.sha256(), branch);
+    asked(&forge);
+    assert_eq!(zip(&mirror, "refs/tags/main").await.status, 404, "main is no tag");
+    assert_eq!(asked(&forge), ["zip refs/tags/main", "archive"]);
+    assert_eq!(zip(&mirror, "refs/heads/v1.0.0").await.status, 404, "v1.0.0 is no branch");
+    assert_eq!(asked(&forge), ["commits/heads/v1.0.0"]);
+    assert_eq!(zip(&mirror, "refs/tags/1.0.0").await.status, 404, "exact means exact");
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_had_leaves_every_step_that_needs_it_to_the_error_table() {
+    let forge = forge().await;
+    forge.down().await;
+    let mirror = setup(&forge).start().await;
+    for (version, status) in
+        [("1.0.0", 502), ("1.0.0", 503), ("nightly", 503), ("refs/tags/a", 502), ("refs/heads/a", 502)]
+    {
+        assert_eq!(zip(&mirror, version).await.status, status, "{version}");
+    }
+    forge.up().await;
+    mirror.clock.advance(secs(6));
+    assert_eq!(zip(&mirror, "1.0.0").await.status, 200);
+}

@@ -1,0 +1,430 @@
+//! Names that lead to the mirror by TLS: certificates by name, read again while serving, and made by `tls init`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use srm_mirror::{server::tls::Files, value::Period};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::{
+    forge::Forge,
+    mirror::{Mirror, Setup, setup},
+};
+
+/// Longest time for anything to happen that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs the program itself.
+pub async fn program(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_srm-mirror"));
+    command.args(arguments).env_clear().env("HOME", "/nonexistent").output().await.expect("runs")
+}
+
+/// `tls init` for these names.
+pub async fn init(dir: &Path, names: &[&str], more: &[&str]) -> Output {
+    let mut arguments = vec!["tls", "init", "--dir", dir.to_str().expect("text")];
+    arguments.extend(names.iter().flat_map(|name| ["--name", name]));
+    arguments.extend(more);
+    program(&arguments).await
+}
+
+async fn made(names: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let done = init(dir.path(), names, &[]).await;
+    assert!(done.status.success(), "{done:?}");
+    dir
+}
+
+pub fn files(dir: &Path, name: &str) -> Files {
+    Files { cert_file: dir.join(format!("{name}.pem")), key_file: dir.join(format!("{name}.key")) }
+}
+
+fn der(file: PathBuf) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(file).expect("a certificate")
+}
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
+    forge
+}
+
+pub fn with_tls(setup: Setup, certificates: Vec<Files>) -> Setup {
+    setup.with(|config| {
+        config.server.tls.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        config.server.tls.certificates = certificates;
+        config.server.tls.reload = Period::FOREVER;
+    })
+}
+
+fn tls(mirror: &Mirror) -> SocketAddr {
+    mirror.tls_address.expect("a TLS listener")
+}
+
+/// A client that trusts this authority only, and finds the name at the mirror.
+fn client(mirror: &Mirror, dir: &Path, name: &str) -> reqwest::ClientBuilder {
+    let ca = reqwest::Certificate::from_pem(&fs::read(dir.join("ca.pem")).expect("ca.pem")).expect("a certificate");
+    reqwest::Client::builder().no_proxy().tls_certs_only([ca]).resolve(name, tls(mirror))
+}
+
+/// Believes everything: what a server shows is looked at by the test.
+#[derive(Debug)]
+struct Believe(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Believe {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+async fn connect(address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(Believe(provider)));
+    let connector = TlsConnector::from(Arc::new(config.with_no_client_auth()));
+    let socket = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    connector.connect(name, socket).await.expect("a handshake")
+}
+
+/// The certificate that a client sees who asks for this name.
+async fn shown(address: SocketAddr, name: &str) -> CertificateDer<'static> {
+    let stream = connect(address, name).await;
+    stream.get_ref().1.peer_certificates().expect("certificates")[0].clone().into_owned()
+}
+
+/// Handshakes until the certificate is the wanted one.
+async fn until_shown(address: SocketAddr, name: &str, wanted: &CertificateDer<'_>) {
+    let look = async { while shown(address, name).await != *wanted {} };
+    timeout(PATIENCE, look).await.expect("the new certificate is shown");
+}
+
+async fn ready(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: m\r\n\r\n").await.expect("sent");
+    let mut text = Vec::new();
+    while !text.ends_with(b"}\n") {
+        text.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("a byte"));
+    }
+    assert!(text.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&text));
+}
+
+#[tokio::test]
+async fn both_protocols_are_spoken_with_tls_beside_plain_and_addresses_follow_the_scheme() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]).start().await;
+    let base = format!("https://mirror.test:{}", tls(&mirror).port());
+    let clients = [
+        (client(&mirror, dir.path(), "mirror.test"), reqwest::Version::HTTP_2),
+        (client(&mirror, dir.path(), "mirror.test").http1_only(), reqwest::Version::HTTP_11),
+    ];
+    for (client, version) in clients {
+        let client = client.build().expect("a client");
+        let latest = client.get(format!("{base}/devsapp/fc3/releases/latest")).send().await.expect("an answer");
+        assert_eq!((latest.status().as_u16(), latest.version()), (200, version));
+        let latest: serde_json::Value = serde_json::from_slice(&latest.bytes().await.expect("a body")).expect("JSON");
+        let zip = latest["zipball_url"].as_str().expect("an address");
+        assert_eq!(zip, format!("{base}/devsapp/fc3/zipball/v1.0.0"));
+        let zip = client.get(zip).send().await.expect("an answer").bytes().await.expect("a body");
+        assert_eq!(srm_mirror::entry::Digest::of(&zip).to_string(), forge.sha256("devsapp/fc3", "v1.0.0"));
+    }
+    let plain = mirror.get("/devsapp/fc3/releases/latest").await;
+    assert_eq!(plain.json()["zipball_url"], mirror.url("/devsapp/fc3/zipball/v1.0.0"));
+}
+
+#[tokio::test]
+async fn a_client_gets_the_first_certificate_for_its_name_and_else_the_first() {
+    let (forge, dir) = (forge().await, made(&["api.test", "registry.test"]).await);
+    assert!(init(dir.path(), &["registry.test"], &[]).await.status.success());
+    let (one, both) = (files(dir.path(), "registry.test"), files(dir.path(), "api.test"));
+    let mirror = with_tls(setup(&forge), vec![one.clone(), both.clone()]).start().await;
+    let (one, both) = (der(one.cert_file), der(both.cert_file));
+    assert_eq!(shown(tls(&mirror), "registry.test").await, one);
+    assert_eq!(shown(tls(&mirror), "api.test").await, both);
+    assert_eq!(shown(tls(&mirror), "API.test").await, both);
+    assert_eq!(shown(tls(&mirror), "other.test").await, one);
+    assert_eq!(shown(tls(&mirror), "127.0.0.1").await, one, "no name at all");
+}
+
+#[tokio::test]
+async fn a_new_certificate_holds_for_new_connections_and_breaks_no_old_one() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let pair = files(dir.path(), "mirror.test");
+    let mirror = with_tls(setup(&forge), vec![pair.clone()]).start().await;
+    let mut old = connect(tls(&mirror), "mirror.test").await;
+    ready(&mut old).await;
+    let before = der(pair.cert_file.clone());
+    assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
+    assert_eq!(shown(tls(&mirror), "mirror.test").await, before, "nobody has looked yet");
+
+    mirror.reload.as_ref().expect("TLS").ask();
+    let after = der(pair.cert_file);
+    assert_ne!(before, after);
+    until_shown(tls(&mirror), "mirror.test", &after).await;
+    ready(&mut old).await;
+}
+
+#[tokio::test]
+async fn changed_files_are_found_without_being_asked() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let pair = files(dir.path(), "mirror.test");
+    let mirror = with_tls(setup(&forge), vec![pair.clone()]);
+    let mirror = mirror.with(|config| config.server.tls.reload = "10ms".parse().expect("a period")).start().await;
+    assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
+    until_shown(tls(&mirror), "mirror.test", &der(pair.cert_file)).await;
+}
+
+/// What is logged, as a writer.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let log = Log::default();
+    let writer = log.clone();
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    // The test's runtime has one thread: this one logs everything the mirror does.
+    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let pair = files(dir.path(), "mirror.test");
+    let mirror = with_tls(setup(&forge), vec![pair.clone()]).start().await;
+    let (cert, good) = (pair.cert_file.clone(), fs::read(&pair.cert_file).expect("read"));
+    let before = der(cert.clone());
+    fs::write(&cert, b"-----BEGIN CERTIFICATE-----\nnot base64!\n").expect("written");
+    mirror.reload.as_ref().expect("TLS").ask();
+    let said = async {
+        loop {
+            let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+            match text.lines().find(|line| line.contains("stay as they were")) {
+                Some(line) => break line.to_owned(),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let said = timeout(PATIENCE, said).await.expect("an event");
+    assert!(said.contains("ERROR") && said.contains("mirror.test.pem is not in PEM form"), "{said}");
+    assert_eq!(shown(tls(&mirror), "mirror.test").await, before);
+
+    fs::write(&cert, good).expect("written");
+    assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
+    mirror.reload.as_ref().expect("TLS").ask();
+    until_shown(tls(&mirror), "mirror.test", &der(cert)).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_the_handshake_is_dropped_and_its_place_is_free_again() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
+    let mirror = mirror
+        .with(|config| {
+            config.server.header_timeout = "100ms".parse().expect("a period");
+            config.server.max_connections = 1;
+        })
+        .start()
+        .await;
+    for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nHost: m\r\n\r\n"] {
+        let mut silent = TcpStream::connect(tls(&mirror)).await.expect("a connection");
+        silent.write_all(begun).await.expect("sent");
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("the mirror closes");
+        assert!(!rest.starts_with(b"HTTP"), "{begun:?}");
+    }
+    assert_eq!(mirror.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_not_done_holds_no_drain_up() {
+    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
+    let mirror = mirror.with(|config| config.server.drain = Period::FOREVER).start().await;
+    let mut silent = TcpStream::connect(tls(&mirror)).await.expect("a connection");
+    // Accepted in the order of arrival: when this one is answered, the silent one has its place.
+    ready(&mut connect(tls(&mirror), "mirror.test").await).await;
+    timeout(PATIENCE, mirror.stop()).await.expect("ends");
+    let _ = timeout(PATIENCE, silent.read_to_end(&mut Vec::new())).await.expect("closed");
+}
+
+/// A configuration file with this `[server.tls]`, over nothing of the internet.
+fn config(dir: &Path, tls: &str) -> String {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\nreload = \"forever\"\n{tls}\n\
+         [disk]\ndir = \"{}\"\n[upstreams.github]\napi = \"http://127.0.0.1:9\"\n\
+         [upstreams.gitee]\napi = \"http://127.0.0.1:9\"\n",
+        dir.join("cache").display()
+    );
+    let file = dir.join("mirror.toml");
+    fs::write(&file, text).expect("written");
+    file.to_str().expect("text").to_owned()
+}
+
+fn certificates(files: &Files) -> String {
+    let (cert, key) = (files.cert_file.display(), files.key_file.display());
+    format!("certificates = [{{ cert_file = \"{cert}\", key_file = \"{key}\" }}]")
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said_in_one_sentence_before_anything_starts() {
+    let (dir, other) = (made(&["mirror.test"]).await, made(&["other.test"]).await);
+    let good = files(dir.path(), "mirror.test");
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "").expect("written");
+    let cases = [
+        (String::new(), "there is no certificate; make one with `srm-mirror tls init`"),
+        (
+            certificates(&Files { cert_file: "/no/such.pem".into(), ..good.clone() }),
+            "/no/such.pem cannot be read: No such",
+        ),
+        (certificates(&Files { cert_file: empty.clone(), ..good.clone() }), "empty has no PEM certificate in it"),
+        (certificates(&Files { key_file: empty.clone(), ..good.clone() }), "empty has no PEM private key in it"),
+        (
+            certificates(&Files { key_file: files(other.path(), "other.test").key_file, ..good.clone() }),
+            "other.test.key is not the key of the certificate in",
+        ),
+    ];
+    for (text, wanted) in cases {
+        let file = config(dir.path(), &text);
+        for arguments in [&["config", "check", &file][..], &["serve", "--config", &file]] {
+            let done = program(arguments).await;
+            let said = String::from_utf8(done.stderr).expect("text");
+            assert_eq!((done.status.code(), said.lines().count()), (Some(64), 1), "{said}");
+            assert!(said.contains(wanted) && said.contains("server.tls.certificates"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_everybody_can_read_is_warned_of() {
+    let dir = made(&["mirror.test"]).await;
+    let pair = files(dir.path(), "mirror.test");
+    let file = config(dir.path(), &certificates(&pair));
+    let check = |done: Output| String::from_utf8(done.stdout).expect("text");
+    assert_eq!(check(program(&["config", "check", &file]).await), "the configuration is good\n");
+    fs::set_permissions(&pair.key_file, fs::Permissions::from_mode(0o644)).expect("changed");
+    let said = check(program(&["config", "check", &file]).await);
+    assert!(said.contains("everybody on this machine can read the key") && said.contains("chmod 600"), "{said}");
+}
+
+#[tokio::test]
+async fn sighup_reads_the_certificates_again_and_ends_nothing() {
+    let dir = made(&["mirror.test"]).await;
+    let pair = files(dir.path(), "mirror.test");
+    let file = config(dir.path(), &certificates(&pair));
+    let mut mirror = Command::new(env!("CARGO_BIN_EXE_srm-mirror"));
+    let mirror = mirror.args(["serve", "--config", &file]).env_clear().kill_on_drop(true);
+    let mut mirror = mirror.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("runs");
+    let mut lines = BufReader::new(mirror.stdout.take().expect("output")).lines();
+    let mut address = None;
+    while let Some(line) = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("text") {
+        if let Some(found) = line.strip_prefix("listening on https://") {
+            address = Some(found.parse::<SocketAddr>().expect("an address"));
+        }
+        if line == "ready" {
+            break;
+        }
+    }
+    let address = address.expect("it says where it speaks TLS");
+    let mut old = connect(address, "mirror.test").await;
+    ready(&mut old).await;
+    assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
+    let pid = mirror.id().expect("running").to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().await.expect("runs").success());
+    until_shown(address, "mirror.test", &der(pair.cert_file)).await;
+    ready(&mut old).await;
+}
+
+#[tokio::test]
+async fn tls_init_overwrites_nothing_unasked_and_keeps_its_authority() {
+    let dir = made(&["a.test", "b.test"]).await;
+    let read = |name: &str| fs::read(dir.path().join(name)).expect(name);
+    let (ca, cert) = (read("ca.pem"), read("a.test.pem"));
+    for (name, mode) in [("ca.key", 0o600), ("a.test.key", 0o600), ("ca.pem", 0o644)] {
+        let meta = fs::metadata(dir.path().join(name)).expect(name);
+        assert_eq!(meta.permissions().mode() & 0o777, mode, "{name}");
+    }
+    let again = init(dir.path(), &["a.test"], &[]).await;
+    assert_eq!(again.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("a.test.pem is there already; --force"), "{again:?}");
+    assert_eq!((read("ca.pem"), read("a.test.pem")), (ca.clone(), cert.clone()));
+
+    assert!(init(dir.path(), &["a.test"], &["--force"]).await.status.success());
+    assert_eq!(read("ca.pem"), ca, "clients that trust the authority need nothing new");
+    assert_ne!(read("a.test.pem"), cert);
+}
+
+#[tokio::test]
+async fn an_authority_signs_for_the_names_of_its_making_only() {
+    let dir = made(&["a.test"]).await;
+    for foreign in ["b.test", "192.0.2.1", "*.b.test"] {
+        let done = init(dir.path(), &[foreign], &[]).await;
+        assert_eq!(done.status.code(), Some(64), "{done:?}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("was made for other names"), "{done:?}");
+    }
+    assert!(init(dir.path(), &["sub.a.test"], &[]).await.status.success(), "what lies below a name belongs to it");
+    let before = fs::read(dir.path().join("ca.pem")).expect("ca.pem");
+    assert!(init(dir.path(), &["b.test"], &["--new-ca"]).await.status.success());
+    assert_ne!(fs::read(dir.path().join("ca.pem")).expect("ca.pem"), before);
+
+    fs::remove_file(dir.path().join("ca.key")).expect("removed");
+    let half = init(dir.path(), &["b.test"], &["--force"]).await;
+    assert!(String::from_utf8_lossy(&half.stderr).contains("ca.key is missing"), "{half:?}");
+}

@@ -1,0 +1,290 @@
+//! The real program as a process of its own: started on a free port, watched, signalled and killed.
+
+#![allow(dead_code)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{forge::Forge, mirror::Got};
+
+/// Longest wait for anything a process has to do; only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the program is to be started. It inherits no variable but `PATH`.
+#[derive(Clone)]
+pub struct Launch {
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    wrapper: Vec<String>,
+}
+
+/// A program that has ended by itself or by a signal.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` after a signal that was not caught.
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// A mirror that serves. Dropping it kills it.
+pub struct Process {
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    child: Child,
+    out: Captured,
+    err: Captured,
+}
+
+/// What a stream of the process has said so far.
+struct Captured {
+    text: watch::Receiver<String>,
+    reading: JoinHandle<()>,
+}
+
+impl Launch {
+    /// The program with these arguments and nothing else.
+    pub fn bare(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self { arguments, environment: BTreeMap::new(), wrapper: Vec::new() }
+    }
+
+    /// `serve` on a free port over a forge and a directory, all by variables.
+    pub fn serve(forge: &Forge, dir: &Path) -> Self {
+        let web = forge.gitee_web();
+        Self::bare(&["serve"])
+            .set("server.listen", "127.0.0.1:0")
+            .set("disk.dir", dir.to_str().expect("text"))
+            .set("upstreams.github.api", &forge.github_api())
+            .set("upstreams.github.redirect_hosts", &forge.archive_host())
+            .set("upstreams.gitee.api", &forge.gitee_api())
+            .set("upstreams.gitee.web", &web)
+            .set("upstreams.gitee.redirect_hosts", web.trim_start_matches("http://"))
+    }
+
+    /// Sets a key of the configuration by its variable.
+    pub fn set(self, key: &str, value: &str) -> Self {
+        self.variable(&format!("SRM_MIRROR__{}", key.to_ascii_uppercase().replace('.', "__")), value)
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts it by way of a program that executes its last arguments.
+    pub fn by_way_of(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    fn spawn(&self) -> Child {
+        let program = env!("CARGO_BIN_EXE_srm-mirror").to_owned();
+        let words: Vec<&String> = self.wrapper.iter().chain([&program]).chain(&self.arguments).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env_clear().envs(&self.environment);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.spawn().expect("the program starts")
+    }
+
+    /// Starts a mirror and waits until it is ready.
+    pub async fn start(self) -> Process {
+        match self.try_start().await {
+            Ok(process) => process,
+            Err(ended) => panic!("the mirror did not start: {ended:?}"),
+        }
+    }
+
+    /// As [`Launch::start`]; a program that ends instead is handed back.
+    pub async fn try_start(self) -> Result<Process, Ended> {
+        let mut child = self.spawn();
+        let mut out = Captured::of(child.stdout.take().expect("piped"));
+        let err = Captured::of(child.stderr.take().expect("piped"));
+        if !out.says("ready\n").await {
+            return Err(ended(child, out, err).await);
+        }
+        let text = out.text();
+        let address = text.lines().find_map(|line| line.strip_prefix("listening on http://")).expect("an address");
+        let address = address.parse().expect("an address");
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(PATIENCE).build().expect("a client");
+        Ok(Process { address, client, child, out, err })
+    }
+
+    /// Runs it to its end.
+    pub async fn run(self) -> Ended {
+        let mut child = self.spawn();
+        let out = Captured::of(child.stdout.take().expect("piped"));
+        let err = Captured::of(child.stderr.take().expect("piped"));
+        ended(child, out, err).await
+    }
+}
+
+impl Process {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A whole answer.
+    pub async fn get(&self, path: &str) -> Got {
+        self.try_get(path).await.expect("a whole answer")
+    }
+
+    /// An answer, or why there was no whole one.
+    pub async fn try_get(&self, path: &str) -> Result<Got, reqwest::Error> {
+        let response = self.client.get(self.url(path)).send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Got { status, headers, body: response.bytes().await? })
+    }
+
+    /// Begins an answer and leaves its body to the caller.
+    pub async fn open(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.url(path)).send().await.expect("a head")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("running")
+    }
+
+    /// `TERM`, `INT`.
+    pub async fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.pid().to_string()];
+        assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub async fn kill(mut self) -> Ended {
+        self.child.start_kill().expect("running");
+        ended(self.child, self.out, self.err).await
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(self) -> Ended {
+        ended(self.child, self.out, self.err).await
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn stop(self) -> Ended {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Waits until the log says this.
+    pub async fn logs(&mut self, text: &str) {
+        assert!(self.err.says(text).await, "the process ended without saying {text:?}: {}", self.err.text());
+    }
+
+    pub fn out(&self) -> String {
+        self.out.text()
+    }
+
+    pub fn err(&self) -> String {
+        self.err.text()
+    }
+}
+
+impl Captured {
+    fn of(stream: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let (sender, text) = watch::channel(String::new());
+        let reading = tokio::spawn(async move {
+            let mut lines = BufReader::new(stream);
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).await.is_ok_and(|len| len > 0) {
+                sender.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
+                line.clear();
+            }
+        });
+        Self { text, reading }
+    }
+
+    /// Waits until this was said; false when the stream ends before.
+    async fn says(&mut self, wanted: &str) -> bool {
+        let waiting = self.text.wait_for(|text| text.contains(wanted));
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never said {wanted:?}")).is_ok()
+    }
+
+    fn text(&self) -> String {
+        self.text.borrow().clone()
+    }
+}
+
+async fn ended(mut child: Child, out: Captured, err: Captured) -> Ended {
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends in time").expect("a child");
+    let _ = out.reading.await;
+    let _ = err.reading.await;
+    let text = |text: &watch::Receiver<String>| text.borrow().clone();
+    Ended { code: status.code(), out: text(&out.text), err: text(&err.text) }
+}
+
+/// True for the hit of a zip that is stored: one that is only complete can still be lost by a kill.
+pub fn is_stored(got: &Got) -> bool {
+    let status = got.cache_status();
+    status.starts_with("srm-mirror; hit") && !status.contains("spool")
+}
+
+/// Every file under a directory with its length; what vanishes meanwhile is left out.
+pub fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(stat) if stat.is_dir() => folders.push(entry.path()),
+                Ok(stat) => found.push((entry.path(), stat.len())),
+                Err(_) => {}
+            }
+        }
+    }
+    found
+}
+
+/// The space that all files under a directory take, in whole blocks.
+pub fn space(dir: &Path) -> u64 {
+    files(dir).iter().map(|(_, len)| len.div_ceil(4096) * 4096).sum()
+}
+
+/// Number of files in the spool folder.
+pub fn spooled(dir: &Path) -> usize {
+    files(&dir.join("spool")).len()
+}
+
+/// Where the zip of this digest is stored.
+pub fn blob(dir: &Path, sha256: &str) -> PathBuf {
+    dir.join("blobs").join(&sha256[..2]).join(sha256)
+}
+
+/// A small generator of numbers, so that a failing run can be repeated by its seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// A number below `sides`.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}

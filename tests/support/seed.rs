@@ -1,0 +1,90 @@
+//! Fills a cache directory with zips that nobody has asked for, through the disk tier itself.
+
+#![allow(dead_code, unreachable_pub, clippy::missing_panics_doc, missing_docs)]
+
+use std::{
+    io::{Cursor, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use srm_mirror::{
+    archive::ZipVerifier,
+    entry::{Digest, Key, Meta, Pin},
+    origin::{Growing, Verify as _},
+    tier::disk::{Config, Disk, PinEvent},
+};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+/// Where `{n}` stands in a pattern of keys, the zip's number comes.
+pub const PATTERN: &str = "github/seed/p{n}/tag/v1.0.0";
+
+/// The zip of a number, of about `size` bytes: one top folder as forges make it, with bytes of its own.
+pub fn zip(n: u64, size: u64) -> Bytes {
+    let mut seed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let noise = std::iter::repeat_with(|| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed.to_le_bytes()
+    });
+    let noise: Vec<u8> = noise.flatten().take(usize::try_from(size).expect("fits")).collect();
+    let mut zip = ZipWriter::new(Cursor::new(Vec::with_capacity(noise.len() + 1024)));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    zip.start_file(format!("seed-p{n}-0000000/data.bin"), options).expect("a file");
+    zip.write_all(&noise).expect("written");
+    zip.finish().expect("finished").into_inner().into()
+}
+
+/// A whole body, as the verifier reads it.
+struct Whole(Bytes);
+
+impl Growing for Whole {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let rest = self.0.get(usize::try_from(offset).expect("fits")..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+}
+
+/// Stores and pins `count` zips of about `size` bytes each, under keys made of `pattern`, and closes the directory.
+pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: u64) {
+    const LANES: u64 = 16;
+    let (config, path) = (config.clone(), dir.to_owned());
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &path)).await.expect("no panic");
+    let disk = disk.expect("a cache directory");
+    // Whatever waits for the disk to be in time lets others go on.
+    let lanes: Vec<_> = (0..LANES)
+        .map(|lane| {
+            let (disk, pattern) = (disk.clone(), pattern.to_owned());
+            tokio::spawn(async move {
+                for n in (lane..count).step_by(LANES as usize) {
+                    store(&disk, pattern.replace("{n}", &n.to_string()), zip(n, size)).await;
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.await.expect("no panic");
+    }
+    disk.close().await.expect("closed");
+}
+
+async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
+    let (verifier, whole) = (ZipVerifier { max_entries: 10, max_inflated: u64::MAX }, Whole(bytes.clone()));
+    let verified = verifier.verify(&whole).expect("a good zip");
+    let mut spool = disk.spool(Some(bytes.len() as u64)).expect("room");
+    spool.append(&bytes).expect("written");
+    let (key, digest, len) = (Key::new(key), Digest::of(&bytes), bytes.len() as u64);
+    let meta = Meta { digest, len, stored_at: Timestamp::now(), anonymous: true, verified: verified.clone() };
+    let pin = Pin { key: key.clone(), digest, len, first_seen: meta.stored_at, verified };
+    disk.record_pin(&pin, PinEvent::Pin).await.expect("pinned");
+    disk.admit(&key, spool, meta).await.expect("stored");
+}

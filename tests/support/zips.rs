@@ -1,0 +1,113 @@
+//! What tests of zips share: a forge with one package, bodies read as they come, and what lies in a cache directory.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::{fs, path::Path, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::forge::{Forge, Host, Lengths, Match, Spec, hex};
+
+/// The package all these tests ask for.
+pub const PACKAGE: &str = "devsapp/fc3";
+/// Its only version, and the path to it.
+pub const TAG: &str = "v1.0.0";
+pub const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
+
+/// A forge with the package, whose zip is made by `make`.
+pub async fn forge(lengths: Lengths, make: impl FnOnce(Spec) -> Spec) -> Forge {
+    let forge = Forge::start().await;
+    forge.repo(PACKAGE).release(TAG, make);
+    forge.lengths(lengths);
+    forge
+}
+
+/// Requests to the archive host.
+pub fn zips() -> Match {
+    Match::on(Host::Archive)
+}
+
+/// How many zips the forge was asked for.
+pub fn asked(forge: &Forge) -> usize {
+    forge.count(|seen| seen.host == Host::Archive)
+}
+
+/// The length of the package's zip.
+pub fn len(forge: &Forge) -> u64 {
+    forge.repo(PACKAGE).archive(TAG).len()
+}
+
+/// The digest of the package's zip.
+pub fn sha256(forge: &Forge) -> String {
+    forge.sha256(PACKAGE, TAG)
+}
+
+/// A body that is hashed and counted while it is read.
+pub struct Drink {
+    response: reqwest::Response,
+    hash: Sha256,
+    pub read: u64,
+}
+
+impl Drink {
+    pub fn of(response: reqwest::Response) -> Self {
+        Self { response, hash: Sha256::new(), read: 0 }
+    }
+
+    /// Reads on until at least so many bytes have come.
+    pub async fn until(&mut self, bytes: u64) {
+        while self.read < bytes {
+            let chunk = self.response.chunk().await.expect("not broken").expect("not at its end");
+            self.take(&chunk);
+        }
+    }
+
+    /// Reads to the end: the digest, or an error when the connection broke or the answer was an error from the start.
+    pub async fn end(&mut self) -> Result<String, reqwest::Error> {
+        self.response.error_for_status_ref()?;
+        while let Some(chunk) = self.response.chunk().await? {
+            self.take(&chunk);
+        }
+        Ok(hex(&self.hash.clone().finalize()))
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        self.hash.update(chunk);
+        self.read += chunk.len() as u64;
+    }
+}
+
+/// Looks again and again until it is so; at most half a minute.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("still not so: {what}");
+}
+
+/// Stored zips.
+pub fn blobs(dir: &Path) -> usize {
+    let folders = fs::read_dir(dir.join("blobs")).expect("blobs").flatten();
+    let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flat_map(|files| files.flatten());
+    files.filter(|file| !file.file_name().to_string_lossy().ends_with(".json")).count()
+}
+
+/// Files in the spool folder.
+pub fn spooled(dir: &Path) -> usize {
+    fs::read_dir(dir.join("spool")).map(|files| files.count()).unwrap_or_default()
+}
+
+/// The lines of the record of pins.
+pub fn pins(dir: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(dir.join("pins.jsonl")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// Removes every stored zip, as eviction would; what is pinned stays. Only while no mirror holds the directory.
+pub fn evict(dir: &Path) {
+    fs::remove_dir_all(dir.join("blobs")).expect("blobs");
+    fs::remove_file(dir.join("index.redb")).expect("the index");
+}
