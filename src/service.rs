@@ -34,6 +34,7 @@ use base::{Hosts, Reached};
 use error::Problem;
 use flat::Flats;
 use json::Json;
+use list::Rows;
 use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
@@ -60,6 +61,7 @@ pub struct Service {
     health: Health,
     json: Json,
     flats: Flats,
+    rows: Rows,
     ids: Ids,
 }
 
@@ -77,7 +79,7 @@ impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
     pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
         let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
-        Self { mirror, names, hosts, pseudonym, health, json, flats, ids }
+        Self { mirror, names, hosts, pseudonym, health, json, flats, rows: Rows::default(), ids }
     }
 
     /// Answers one request. The body of the request, if any, is not looked at.
@@ -152,7 +154,13 @@ impl Service {
             }
             return Ok(response);
         }
-        let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
+        let (mirror, names) = (&self.mirror, &self.names);
+        let answer = match &route.ask {
+            Ask::Search { search, page } => {
+                list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
+            }
+            _ => json::ask(mirror, names, route, reached, parts.uri.path(), &self.json).await?,
+        };
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }
@@ -175,12 +183,9 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
-    let zip = match exchange.route.as_ref().map(|route| &route.ask) {
-        Some(ask) => matches!(ask, Ask::Archive { .. } | Ask::Flat { .. }),
-        // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
-        None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
-    };
-    if zip {
+    // What was meant by an address that is none, nobody knows.
+    let ask = exchange.route.as_ref().map(|route| &route.ask);
+    if matches!(ask, None | Some(Ask::Archive { .. } | Ask::Flat { .. })) {
         close(&mut response, parts);
     }
     exchange.cache = problem.cache;
