@@ -71,6 +71,8 @@ struct Exchange {
     started: Instant,
     route: Option<Route>,
     cache: Option<CacheStatus>,
+    /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
+    direct: bool,
 }
 
 impl Service {
@@ -82,8 +84,10 @@ impl Service {
 
     /// Answers one request. The body of the request, if any, is not looked at.
     pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
-        let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let parts = request.into_parts().0;
+        let direct = !client.tls && parts.version < Version::HTTP_2;
+        let (id, started) = (self.ids.next(), Instant::now());
+        let mut exchange = Exchange { id, started, route: None, cache: None, direct };
         let mut response = self.answer(&parts, client, &mut exchange).await;
         finish(&mut response, &exchange);
         log::observe(response, &parts, client.addr, exchange)
@@ -135,7 +139,7 @@ impl Service {
             Ask::Archive { package, version } => {
                 let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
                 exchange.cache = Some(archive.answer.status.clone());
-                let response = archive::respond(parts, &package.name, archive).await;
+                let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
                 Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
             }
             Ask::Flat { package, version } => {
