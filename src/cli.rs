@@ -10,9 +10,9 @@ use std::{
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    app::OpenError,
     config::{ConfigError, Environment, Flag, Loaded},
     server::{StartError, tls::TlsError},
-    tier::disk::OpenError,
 };
 
 mod config;

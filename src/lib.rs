@@ -43,6 +43,7 @@ pub mod config;
 pub mod dialect;
 pub mod entry;
 pub mod http;
+pub mod kernel;
 pub mod mirror;
 pub mod observe;
 pub mod origin;

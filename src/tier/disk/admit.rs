@@ -13,6 +13,7 @@ use super::{
     stage::{self, Staged},
     store::{Store, lock},
 };
+use crate::kernel::Backed as _;
 use crate::{
     entry::{Digest, Key, Meta},
     tier::{Content, Object},

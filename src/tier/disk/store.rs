@@ -289,7 +289,7 @@ impl Store {
 
     /// Every pinned key, in order.
     pub(super) fn pinned(&self) -> io::Result<Vec<Key>> {
-        Ok(self.index.read(index::pinned)?)
+        self.index.read(index::pinned)
     }
 
     /// Appends to the journal; durable when it returns.
