@@ -387,3 +387,17 @@ def _(stage):
         agents |= {value for name, value in entry["headers"] if name == "user-agent"}
     if not all(agent.startswith("srm-mirror/") for agent in agents):
         raise Failed(f"clients' User-Agents reached the forge: {agents}")
+
+
+@promise("with the forge gone, s 3 loads what is stored, and says of the rest that the forge cannot be reached")
+def _(stage):
+    home = stage.home(f"{stage.base}/v3")
+    must_say(home.deploy("demo__plain"), "plain 1.1.0 deployed")
+    stage.forge.terminate()
+    stage.forge.wait()
+    again = stage.home(f"{stage.base}/v3")
+    must_say(again.deploy("demo__plain"), "plain 1.1.0 deployed")
+    must_say(again.deploy("demo__plain@1.1.0"), "plain 1.1.0 deployed")
+    said = again.s3("registry", "detail", "--package-name", "demo__unheard", expect=None)
+    must_say(said, "github cannot be reached for demo/unheard", "try again later")
+    must_say(again.deploy("demo__unheard", expect=None), "status code 50")
