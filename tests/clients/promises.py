@@ -111,7 +111,7 @@ def _(stage):
     application(home.project / "app")
 
 
-@promise("s 3 registry list shows what the mirror has served, and --search narrows it")
+@promise("s 3 registry list shows what the mirror has served, by names that work, and --search narrows it")
 def _(stage):
     home = stage.home(f"{stage.base}/v3")
     home.deploy("fc3")
@@ -126,10 +126,11 @@ def _(stage):
         return rows
 
     rows = listed()
-    fc3 = {"type": "Component", "name": "devsapp__fc3", "description": "A demo component",
+    fc3 = {"type": "Component", "name": "fc3", "description": "A demo component",
            "category": "Basic Cloud Service", "tags": ["demo"]}
     if fc3 not in rows:
         raise Failed(f"fc3 is not listed as it is: {rows}")
+    must_say(home.deploy(fc3["name"]), "fc3 0.2.0 deployed")
     must_equal([row["name"] for row in listed("--search", "PLAIN")], ["demo__plain"], "what --search PLAIN lists")
 
 

@@ -5,7 +5,7 @@ import sys
 import urllib.request
 import zipfile
 
-from github import Auth, Github, GithubException
+from github import Auth, Github, UnknownObjectException
 
 base, token = sys.argv[1:]
 for root in (base, f"{base}/api/v3"):
@@ -22,8 +22,8 @@ for root in (base, f"{base}/api/v3"):
     try:
         repo.get_release("v9")
         raise AssertionError("a release that does not exist")
-    except GithubException as why:
-        assert why.status == 404, why
+    except UnknownObjectException as why:
+        assert why.data["errors"][0]["message"] == "devsapp/fc3 on github has no release v9", why
     with urllib.request.urlopen(latest.zipball_url) as answer:
         archive = zipfile.ZipFile(io.BytesIO(answer.read()))
     assert archive.testzip() is None
