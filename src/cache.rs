@@ -28,6 +28,7 @@ mod failures;
 mod fakes;
 mod fill;
 mod flight;
+pub mod follow;
 mod passing;
 pub mod policy;
 mod progress;
