@@ -16,7 +16,7 @@ use crate::{
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
-    server::{self, Bound, Handler, Peer, tls::Reload},
+    server::{self, Bound, Handler, Peer, control, tls::Reload},
     service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
@@ -25,7 +25,7 @@ use crate::{
 
 mod loopback;
 
-pub use crate::tier::disk::OpenError;
+pub use crate::tier::disk::{Holder, OpenError};
 
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
 const STORE: Duration = Duration::from_secs(2);
@@ -58,7 +58,8 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, Client { addr: peer.addr, local: peer.local, tls: peer.tls }).await
+        let Peer { addr, local, tls, control } = peer;
+        self.0.handle(request, Client { addr, local, tls, control }).await
     }
 }
 
@@ -68,6 +69,16 @@ impl Handler for Serve {
 /// When a listener cannot be bound, the cache directory cannot be used, or an upstream's settings do not work.
 pub async fn start(config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
     start_at(config, tokens, Clock::default()).await
+}
+
+/// As [`start`], but reachable by the control socket alone: for a command that works on the directory itself.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_local(mut config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
+    config.server.listen.clear();
+    config.server.tls = server::tls::Config::default();
+    start(config, tokens).await
 }
 
 /// As [`start`], by a given clock.
@@ -80,8 +91,13 @@ pub async fn start_at(
     clock: Clock,
 ) -> anyhow::Result<Running> {
     let bound = server::bind(&config.server)?;
-    let disk = open_disk(&config, bound.addresses()).await?;
+    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+    let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
     let (tasks, background) = (TaskTracker::new(), CancellationToken::new());
+    // Declared after the tier, so that its file is gone before the directory is let go.
+    let control = control::listen(&dir).inspect_err(|error| {
+        tracing::warn!(%error, "there is no control socket: administration has to wait until the mirror has ended");
+    });
     disk.spawn_background(&tasks, &background);
 
     let archives = config.archives.clone();
@@ -109,7 +125,7 @@ pub async fn start_at(
         reload: bound.reload(),
         clock,
         cache,
-        bound,
+        bound: bound.with_control(control.ok()),
         service: Arc::new(service),
         health,
         tasks,
@@ -119,8 +135,7 @@ pub async fn start_at(
     })
 }
 
-async fn open_disk(config: &Config, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
-    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
     let section = config.disk.clone();
     let disk = tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await??;
     disk.set_holder_addresses(addresses)?;

@@ -10,14 +10,16 @@ use std::{
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    app::OpenError,
     config::{ConfigError, Environment, Flag, Loaded},
     server::{StartError, tls::TlsError},
-    tier::disk::OpenError,
 };
 
 mod config;
 mod connect;
 mod serve;
+#[allow(dead_code, reason = "the commands that use all of it come next")]
+mod session;
 mod tls;
 
 /// What was to be found out is not so: a route does not work.
@@ -151,7 +153,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
     if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
         USAGE
-    } else if is(connect::is_unreachable) {
+    } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
         why.exit_code()

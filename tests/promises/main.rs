@@ -19,6 +19,7 @@ mod zips;
 mod budget;
 mod cli;
 mod connect;
+mod control;
 mod damage;
 mod discretion;
 mod drain;
