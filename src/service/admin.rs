@@ -16,6 +16,8 @@ use crate::{
     mirror::Mirror,
 };
 
+mod warm;
+
 /// Largest JSON of a request, bytes.
 const LARGEST: usize = 64 << 20;
 
@@ -56,9 +58,10 @@ pub(super) async fn answer(
     query: Option<&str>,
     input: Input,
 ) -> Response<Body> {
-    let _ = (mirror, names, query);
+    let _ = query;
     let done = match (method, path) {
         (&Method::POST, "ping") => ping(input).await,
+        (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
         _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };
     done.unwrap_or_else(|Refusal(status, message)| {
@@ -94,7 +97,6 @@ pub(super) fn one(value: &Value) -> Response<Body> {
 }
 
 /// One JSON value per line, sent as they come; the work ends when the client leaves.
-#[expect(dead_code, reason = "the first long answer comes with the next slice")]
 pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Response<Body> {
     let lines = values.map(|value| Ok::<_, BodyError>(Bytes::from(format!("{value}\n"))));
     with_type("application/jsonl", Body::stream(lines.boxed(), None))
