@@ -21,6 +21,7 @@ mod serve;
 #[allow(dead_code, reason = "the commands that use all of it come next")]
 mod session;
 mod tls;
+mod warm;
 
 /// What was to be found out is not so: a route does not work.
 pub const FAILED: u8 = 1;
@@ -63,6 +64,7 @@ enum Command {
     Config(config::Config),
     Connect(connect::Connect),
     Tls(tls::Tls),
+    Warm(warm::Warm),
 }
 
 /// Flags that set configuration, for every command that works with it.
@@ -125,6 +127,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
+        Command::Warm(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
@@ -151,7 +154,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
+    if is(|why| why.is::<ConfigError>() || connect::is_usage(why) || warm::is_usage(why)) || why.chain().any(limit) {
         USAGE
     } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE

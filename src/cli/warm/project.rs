@@ -190,7 +190,7 @@ enum Node {
 impl From<Node> for Value {
     fn from(node: Node) -> Self {
         match node {
-            Node::Map(fields) => fields.into_iter().map(|(key, node)| (key, node.into())).collect(),
+            Node::Map(fields) => fields.into_iter().map(|(key, node)| (key, Self::from(node))).collect(),
             Node::List(items) => items.into_iter().map(Self::from).collect(),
             Node::Text(text) => Self::String(text),
             Node::Other(_) => Self::Null,
