@@ -72,7 +72,6 @@ async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
         ("/devsapp/fc3/releases/tags/v9", 404),
         ("/devsapp/fc3/zipball/v9", 404),
         ("/repos/devsapp/fc3/releases/tags/v9", 404),
-        ("/v3/packages/devsapp/fc3/release/tags/v9", 404),
         ("/simple/devsapp/fc3/releases/tags/v9", 404),
         (ZIP, 503),
         ("/devsapp/other/releases", 503),
