@@ -9,7 +9,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     archive::ZipVerifier,
-    cache::Cache,
+    cache::{
+        Cache,
+        policy::{Documents, Mode},
+    },
     clock::Clock,
     config::Config,
     dialect::Names,
@@ -102,13 +105,15 @@ pub async fn start_at(
 
     let archives = config.archives.clone();
     let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
-    let cache =
-        Cache::build(&config.memory, disk.clone(), config.documents.clone(), archives, clock.clone(), tasks.clone());
+    let documents = Documents { mode: config.mode, ..config.documents.clone() };
+    let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
     let instance = instance();
     let mut upstreams = BTreeMap::new();
     for (name, section) in &config.upstreams {
         let token = tokens.remove(name).flatten();
-        upstreams.insert(name.clone(), upstream::build(name, section, token, &instance)?);
+        let upstream = upstream::build(name, section, token, &instance)?;
+        let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
+        upstreams.insert(name.clone(), upstream);
     }
     let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
@@ -131,7 +136,8 @@ pub async fn start_at(
         tasks,
         background,
         drain: config.server.drain.0,
-        upstreams: config.upstreams,
+        // Nothing leads anywhere offline, not even a question to the name service.
+        upstreams: if config.mode == Mode::Offline { BTreeMap::new() } else { config.upstreams },
     })
 }
 

@@ -26,6 +26,7 @@ mod gitee;
 mod github;
 mod json;
 mod normalise;
+mod offline;
 mod pages;
 mod redirect;
 mod throttle;
@@ -50,6 +51,11 @@ pub fn build(
         Kind::Github => Arc::new(github::Github::new(name, config, token, instance)?),
         Kind::Gitee => Arc::new(gitee::Gitee::new(name, config, token, instance)?),
     })
+}
+
+/// The same upstream, never asked: every request is refused, and no connection is made.
+pub fn offline(upstream: &Arc<dyn Upstream>) -> Arc<dyn Upstream> {
+    Arc::new(offline::Offline { has_token: upstream.has_token() })
 }
 
 /// What a mirror calls itself in the `Via` of its requests (RFC 9110 §7.6.3).

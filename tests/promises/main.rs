@@ -37,6 +37,7 @@ mod log;
 mod lying_upstreams;
 mod mounted;
 mod no_room;
+mod offline;
 mod pinned;
 mod policy;
 mod private;
