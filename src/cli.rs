@@ -15,6 +15,7 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod completions;
 mod config;
 mod connect;
 mod serve;
@@ -41,10 +42,10 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work
+  1    connect --check: a route does not work; warm: something is not there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -61,6 +62,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Completions(completions::Completions),
     Config(config::Config),
     Connect(connect::Connect),
     Tls(tls::Tls),
@@ -124,6 +126,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Completions(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),

@@ -56,6 +56,12 @@ struct Item {
     chosen: Chosen,
 }
 
+impl Item {
+    fn name(&self) -> String {
+        format!("{}@{}", self.package, self.chosen.version)
+    }
+}
+
 /// What came of it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -95,7 +101,16 @@ impl<'w> Work<'w> {
         let items: Vec<Vec<Item>> = stream::iter(packages).buffered(self.options.jobs).collect().await;
         let items: Vec<Item> = items.into_iter().flatten().collect();
         self.show.planned(items.len());
-        stream::iter(items).map(|item| self.item(item)).buffer_unordered(self.options.jobs).collect::<()>().await;
+        let fetched = stream::iter(items).map(|item| self.item(item)).buffer_unordered(self.options.jobs);
+        let again: Vec<Option<(Item, Trouble)>> = fetched.collect().await;
+        // What failed among others is tried once more alone: nobody competes for what the upstream still manages.
+        for (item, trouble) in again.into_iter().flatten() {
+            if self.down.borrow().contains(&item.upstream) {
+                self.fail(&item.name(), &trouble);
+            } else if let Some((item, trouble)) = self.item(item).await {
+                self.fail(&item.name(), &trouble);
+            }
+        }
         match (self.failed.get(), self.unreachable.get()) {
             (0, _) => Outcome::Complete,
             (failed, unreachable) if failed == unreachable => Outcome::Unreachable,
@@ -144,29 +159,37 @@ impl<'w> Work<'w> {
         items
     }
 
-    async fn item(&self, item: Item) {
-        let Item { package, upstream, chosen } = item;
-        let what = format!("{package}@{}", chosen.version);
+    /// Fetches one version. Hands it back where another attempt may help.
+    async fn item(&self, item: Item) -> Option<(Item, Trouble)> {
+        let Item { package, upstream, chosen } = &item;
+        let what = item.name();
         if self.options.dry {
-            return self.show.would(&what, chosen.stored, chosen.len);
+            self.show.would(&what, chosen.stored, chosen.len);
+            return None;
         }
         // What a list names is a tag, whatever else has that name.
         let version = if chosen.listed { format!("refs/tags/{}", chosen.version) } else { chosen.version.clone() };
         let running = self.show.begin(&what, chosen.len);
         let fill = async || {
             let mut hear = |bytes, total| running.progress(bytes, total);
-            self.mirror.fill(&package, &version, &mut hear).await
+            self.mirror.fill(package, &version, &mut hear).await
         };
-        match self.patiently(&upstream, !chosen.stored, fill).await {
+        match self.patiently(upstream, !chosen.stored, fill).await {
             Ok(stored) => {
                 if let Some(allowance) = &stored.allowance {
                     self.pace.note(allowance);
                 }
                 running.stored(&what, &stored);
+                None
+            }
+            Err(trouble) if matches!(trouble.kind, Kind::Trouble | Kind::Unreachable) => {
+                drop(running);
+                Some((item, trouble))
             }
             Err(trouble) => {
                 drop(running);
                 self.fail(&what, &trouble);
+                None
             }
         }
     }

@@ -133,7 +133,7 @@ fn failed(error: MirrorError, ask: &Ask, mirror: &Mirror, target: &Target) -> Va
 /// What a failure means for whoever thinks of trying again: `unreachable` and `trouble` may pass.
 fn kind(error: &FetchError) -> &'static str {
     match error {
-        FetchError::NotFound(_) | FetchError::Blocked => "missing",
+        FetchError::NotFound(_) | FetchError::Blocked | FetchError::Offline { .. } => "missing",
         FetchError::Unreachable(_) | FetchError::Timeout(_) => "unreachable",
         FetchError::CoolingDown { cause, .. } => kind(cause),
         FetchError::Throttled { .. } | FetchError::Invalid(_) => "trouble",
