@@ -195,7 +195,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_64_and_help_is_0() {
-        for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "show", "--help"]] {
+        for arguments in [
+            &["--help"][..],
+            &["--version"],
+            &["serve", "--help"],
+            &["config", "show", "--help"],
+            &["warm", "--help"],
+            &["completions", "bash"],
+        ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
         for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use super::{ArchiveAsk, Cache, Failure, fill::FillState};
-use crate::{entry::Meta, http::cache_status::{CacheStatus, Fwd}, origin::FetchError};
+use crate::{
+    entry::Meta,
+    http::cache_status::{CacheStatus, Fwd},
+    origin::FetchError,
+};
 
 /// Shortest time between two reports of progress.
 const PAUSE: Duration = Duration::from_millis(100);

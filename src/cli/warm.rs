@@ -14,6 +14,7 @@ use super::{
 use crate::value::{BaseUrl, Period};
 
 mod list;
+mod locked;
 mod pace;
 mod project;
 mod select;
@@ -46,7 +47,7 @@ the mirror cannot be reached, 130 interrupted (run the same again to continue)."
 
 /// Fetch packages into the mirror before anybody asks for them
 #[derive(Debug, Args)]
-#[command(after_help = HELP, group = ArgGroup::new("source").args(["wishes", "file", "project"]).multiple(true).required(true))]
+#[command(after_help = HELP, group = ArgGroup::new("source").args(["wishes", "file", "project", "locked"]).multiple(true).required(true))]
 pub(super) struct Warm {
     /// Packages, such as devsapp/fc3, fc3@1.2.3, "devsapp/fc3@^1.2", devsapp/fc3@all, gitee:owner/repo
     #[arg(value_name = "PACKAGE[@VERSIONS]")]
@@ -57,6 +58,9 @@ pub(super) struct Warm {
     /// Projects: a s.yaml, or a folder with some; every component and plugin in them is fetched
     #[arg(long, value_name = "DIR|FILE")]
     project: Vec<PathBuf>,
+    /// Exactly the packages of a lock file that "cache lock" wrote; any difference is a failure
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["wishes", "file", "project", "latest", "exclude", "min_age"])]
+    locked: Option<PathBuf>,
     /// How many of the newest versions where none is named, and at most where a range or "all" is
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     latest: Option<u32>,
@@ -122,6 +126,9 @@ impl Warm {
         for file in &self.file {
             wishes.extend(list::read(file)?);
         }
+        if let Some(file) = &self.locked {
+            wishes.extend(locked::read(file)?);
+        }
         let mut found = Found::default();
         for project in &self.project {
             project::read(project, &mut found)?;
@@ -141,13 +148,7 @@ struct Wishes {
     unread: Vec<(String, String)>,
 }
 
-async fn fill(
-    session: &Session,
-    control: bool,
-    wishes: Wishes,
-    show: &Show,
-    options: &Options,
-) -> anyhow::Result<u8> {
+async fn fill(session: &Session, control: bool, wishes: Wishes, show: &Show, options: &Options) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     for (file, why) in &wishes.unread {
         show.fail(file, why);
@@ -170,5 +171,8 @@ async fn fill(
 
 /// The error that the command line, or a file that it names, is wrong.
 pub(super) fn is_usage(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.is::<wish::WrongWish>() || why.is::<list::WrongList>() || why.is::<project::WrongProject>()
+    why.is::<wish::WrongWish>()
+        || why.is::<list::WrongList>()
+        || why.is::<locked::WrongLock>()
+        || why.is::<project::WrongProject>()
 }

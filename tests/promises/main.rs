@@ -55,6 +55,7 @@ mod tls;
 mod v3;
 mod warm;
 mod warm_again;
+mod warm_locked;
 mod warm_projects;
 mod warm_trouble;
 mod ways_out;

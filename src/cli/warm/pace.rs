@@ -98,7 +98,10 @@ mod tests {
         pace.note(&allowance(RESERVE + 2, 100));
         assert_eq!((pace.ask("u", HOUR), pace.ask("u", HOUR)), (None, None));
         let wait = pace.ask("u", HOUR).expect("a wait");
-        assert_eq!((wait.until - Instant::now(), wait.remaining, wait.first), (Duration::from_secs(101), Some(RESERVE), true));
+        assert_eq!(
+            (wait.until - Instant::now(), wait.remaining, wait.first),
+            (Duration::from_secs(101), Some(RESERVE), true)
+        );
         assert!(!pace.ask("u", HOUR).expect("a wait").first, "it is said once");
         assert_eq!(pace.ask("other", HOUR), None, "another upstream has its own");
         tokio::time::advance(Duration::from_secs(101)).await;

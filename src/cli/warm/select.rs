@@ -166,7 +166,9 @@ fn wanted<'r>(
         Meaning::Range(range) => {
             let version = |release: &'r Listed| Some((semantic(&release.tag)?, release));
             let mut fitting: Vec<_> = releases.iter().filter_map(version).collect();
-            fitting.retain(|(version, release)| range.matches(version) && (!release.prerelease || !version.pre.is_empty()));
+            fitting.retain(|(version, release)| {
+                range.matches(version) && (!release.prerelease || !version.pre.is_empty())
+            });
             fitting.sort_by(|a, b| b.0.cmp(&a.0));
             fitting.truncate(limits.latest.unwrap_or(usize::MAX));
             match fitting.is_empty() {

@@ -15,7 +15,8 @@ use crate::cli::print;
 /// The bar of everything; its message says how many bytes came.
 const ALL: &str = "[{bar:28}] {pos}/{len} versions, {msg}, {elapsed} gone, about {eta} to go";
 /// One download of known length, and one of unknown length.
-const ONE: &str = "  {prefix:36!} [{bar:20}] {binary_bytes:>10} of {binary_total_bytes:10} {binary_bytes_per_sec:>12}  {eta} to go";
+const ONE: &str =
+    "  {prefix:36!} [{bar:20}] {binary_bytes:>10} of {binary_total_bytes:10} {binary_bytes_per_sec:>12}  {eta} to go";
 const ENDLESS: &str = "  {prefix:36!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12}";
 /// How often a bar that nothing happens to is drawn.
 const TICK: Duration = Duration::from_millis(200);
@@ -101,9 +102,10 @@ impl Show {
 
     /// Nothing happens for a while.
     pub(super) fn wait(&self, seconds: u64, why: &str) {
-        self.tell(&format!("waiting {seconds} s: {why}"), || {
-            json!({"event": "waiting", "seconds": seconds, "reason": why})
-        });
+        self.tell(
+            &format!("waiting {seconds} s: {why}"),
+            || json!({"event": "waiting", "seconds": seconds, "reason": why}),
+        );
     }
 
     /// A version is being fetched; `len` is its length where that is known.
@@ -203,9 +205,10 @@ impl Running<'_> {
             return;
         }
         let line = format!("{word:7} {what} {} sha256:{}", BinaryBytes(done.len), done.digest);
-        show.tell(&line, || {
-            json!({"event": word, "what": what, "bytes": done.len, "digest": done.digest, "commit": done.commit})
-        });
+        show.tell(
+            &line,
+            || json!({"event": word, "what": what, "bytes": done.len, "digest": done.digest, "commit": done.commit}),
+        );
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Stored {
     pub(super) len: u64,
     /// True when it was stored before.
     pub(super) cached: bool,
-    /// The full commit, where the version is one or a branch.
+    /// The full commit, where the zip or the version tells it.
     pub(super) commit: Option<String>,
     /// What the upstream still allows.
     pub(super) allowance: Option<Allowance>,

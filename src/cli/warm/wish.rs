@@ -13,6 +13,7 @@ use std::{fmt, str::FromStr};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use semver::VersionReq;
 
+use super::locked::Locked;
 use crate::package::{PackageName, Version};
 
 /// What stands unescaped in a path: RFC 3986 §2.3, and the slash.
@@ -29,6 +30,8 @@ pub(super) struct Wish {
     pub(super) package: Spelled,
     /// Its versions; the newest where it is `None`.
     pub(super) versions: Option<Versions>,
+    /// What the zip must be, where a lock file says so.
+    pub(super) locked: Option<Locked>,
 }
 
 /// What stands behind the `@`.
@@ -107,7 +110,7 @@ impl FromStr for Wish {
         };
         checked.map_err(|why| wrong(why.0))?;
         let versions = versions.map(|versions| versions_of(versions).map_err(wrong)).transpose()?;
-        Ok(Self { package: Spelled(package.to_owned()), versions })
+        Ok(Self { package: Spelled(package.to_owned()), versions, locked: None })
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    locked::Locked,
     pace::{Pace, Wait},
     select::{Choice, Chosen, Limits, choose},
     show::Show,
@@ -54,6 +55,7 @@ struct Item {
     package: Spelled,
     upstream: String,
     chosen: Chosen,
+    locked: Option<Locked>,
 }
 
 impl Item {
@@ -147,8 +149,11 @@ impl<'w> Work<'w> {
                         self.show.skip(&format!("{package}@{version}"), why);
                     }
                     let new = chosen.into_iter().filter(|chosen| seen.insert(chosen.version.clone()));
-                    let (package, upstream) = (&package, &upstream);
-                    items.extend(new.map(|chosen| Item { package: package.clone(), upstream: upstream.clone(), chosen }));
+                    let item = |chosen| {
+                        let (package, upstream) = (package.clone(), upstream.clone());
+                        Item { package, upstream, chosen, locked: wish.locked.clone() }
+                    };
+                    items.extend(new.map(item));
                 }
                 Err(why) => {
                     let versions = wish.versions.map(|versions| format!("@{}", versions.text)).unwrap_or_default();
@@ -161,7 +166,7 @@ impl<'w> Work<'w> {
 
     /// Fetches one version. Hands it back where another attempt may help.
     async fn item(&self, item: Item) -> Option<(Item, Trouble)> {
-        let Item { package, upstream, chosen } = &item;
+        let Item { package, upstream, chosen, locked } = &item;
         let what = item.name();
         if self.options.dry {
             self.show.would(&what, chosen.stored, chosen.len);
@@ -179,7 +184,15 @@ impl<'w> Work<'w> {
                 if let Some(allowance) = &stored.allowance {
                     self.pace.note(allowance);
                 }
-                running.stored(&what, &stored);
+                let differs =
+                    locked.as_ref().and_then(|locked| locked.differs(&stored.digest, stored.commit.as_deref()));
+                match differs {
+                    Some(why) => {
+                        drop(running);
+                        self.fail(&what, &Trouble::new(Kind::Refused, why));
+                    }
+                    None => running.stored(&what, &stored),
+                }
                 None
             }
             Err(trouble) if matches!(trouble.kind, Kind::Trouble | Kind::Unreachable) => {
@@ -205,7 +218,8 @@ impl<'w> Work<'w> {
         loop {
             while let Some(wait) = self.pace.ask(upstream, self.options.longest_wait).filter(|_| costs) {
                 let left = wait.remaining.unwrap_or_default();
-                self.wait(wait, &format!("{upstream} allows {left} more requests until then, and clients need them")).await;
+                self.wait(wait, &format!("{upstream} allows {left} more requests until then, and clients need them"))
+                    .await;
             }
             let mut trouble = match ask().await {
                 Ok(value) => {

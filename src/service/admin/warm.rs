@@ -80,12 +80,12 @@ impl Step {
                 Some((json!({"bytes": bytes, "total": total}), Self::Follow(zip, warming)))
             }
             Ok(Warmed::Stored(meta)) => {
-                let (kind, name) = match &warming.resolved {
-                    Resolved::Tag(tag) => ("tag", tag),
-                    Resolved::Commit(commit) | Resolved::Branch { commit, .. } => ("commit", commit),
+                let (tag, commit) = match &warming.resolved {
+                    Resolved::Tag(tag) => (Some(tag), meta.verified.commit.as_ref()),
+                    Resolved::Commit(commit) | Resolved::Branch { commit, .. } => (None, Some(commit)),
                 };
                 let mut line = json!({
-                    "done": true, kind: name, "digest": meta.digest.to_string(), "len": meta.len,
+                    "done": true, "tag": tag, "commit": commit, "digest": meta.digest.to_string(), "len": meta.len,
                     "cached": warming.cached,
                 });
                 line["allowance"] = allowance(&zip.mirror, &zip.target);

@@ -73,7 +73,9 @@ resources:
         assert!(wishes.iter().any(|wish| wish == name), "{name}: {wishes:?}");
     }
     assert_eq!(skipped.len(), 3, "{skipped:?}");
-    for part in ["https://registry.example.com/site.zip: an address", "./components/own: a folder", "${vars.component}: a var"] {
+    for part in
+        ["https://registry.example.com/site.zip: an address", "./components/own: a folder", "${vars.component}: a var"]
+    {
         assert!(skipped.iter().any(|skip| skip.starts_with(part)), "{part}: {skipped:?}");
     }
 }

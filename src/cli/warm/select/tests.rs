@@ -60,10 +60,7 @@ fn what_is_excluded_or_too_young_is_left_out_and_named() {
     assert_eq!(versions, ["1.2.9", "v0.9.0"]);
     let skipped: Vec<_> = choice.skipped.iter().map(|(version, why)| (version.as_str(), *why)).collect();
     let young = "younger than --min-age";
-    assert_eq!(
-        skipped,
-        [("v2.0.0-rc.1", "excluded"), ("v1.9.0", young), ("v1.2.10", young), ("nightly", "excluded")]
-    );
+    assert_eq!(skipped, [("v2.0.0-rc.1", "excluded"), ("v1.9.0", young), ("v1.2.10", young), ("nightly", "excluded")]);
 }
 
 #[test]
