@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{
     Mirror, MirrorError, Target,
+    origins::archive_key,
     resolve::{BELIEVED, Resolved},
 };
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     entry::Meta,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{Release, Version},
+    package::{Release, Version, with_v_toggled},
     upstream::{Allowance, DocumentAsk, GitRef},
 };
 
@@ -117,6 +120,29 @@ impl Mirror {
         let cached = matches!(archive.answer.served, Served::Stored(_)) && archive.answer.status.fwd.is_none();
         let following = self.cache().follow(self.archive_ask(target, reference)?);
         Ok(Warming { resolved: archive.resolved, cached, following })
+    }
+
+    /// When a tag or commit was first seen; `None` where it never was. Asks nobody.
+    ///
+    /// # Errors
+    /// When the record of pins cannot be read.
+    pub async fn first_seen(&self, target: &Target, version: &Version) -> Result<Option<Timestamp>, FetchError> {
+        let tag = |name: &str| GitRef::Tag(name.to_owned());
+        let references = match version {
+            Version::Branch(_) => Vec::new(),
+            Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
+            Version::Tag(name) => vec![tag(name)],
+            Version::Name(name) => {
+                [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect()
+            }
+        };
+        for reference in references {
+            let key = archive_key(&target.upstream, &target.package, &reference);
+            if let Some(pin) = self.cache().pin(&key).await? {
+                return Ok(Some(pin.first_seen));
+            }
+        }
+        Ok(None)
     }
 
     /// What an upstream still allows.

@@ -70,6 +70,19 @@ async fn a_new_release_is_found_at_once_and_alone_fetched() {
 }
 
 #[tokio::test]
+async fn what_no_list_dates_is_as_old_as_its_first_sight() {
+    let forge = forge().await;
+    forge.repo("devsapp/fc3").tag_only("edge");
+    let dir = tempfile::tempdir().expect("a directory");
+    let run = |age| Launch::over(&forge, dir.path(), &["warm", "--json", "devsapp/fc3@edge", "--min-age", age]).run();
+    assert_eq!(counts(&run("1h").await), (Some(0), 0, 0, 0), "it was never seen");
+    let fetched = Launch::over(&forge, dir.path(), &["warm", "--json", "devsapp/fc3@edge"]).run().await;
+    assert_eq!(counts(&fetched), (Some(0), 1, 0, 0));
+    assert_eq!(counts(&run("1h").await), (Some(0), 0, 0, 0), "it was seen just now");
+    assert_eq!(counts(&run("0s").await), (Some(0), 0, 1, 0));
+}
+
+#[tokio::test]
 async fn a_running_mirror_is_filled_by_its_address() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;

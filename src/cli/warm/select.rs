@@ -57,7 +57,12 @@ pub(super) struct Chosen {
     pub(super) stored: bool,
     /// The length of its zip, where it is known.
     pub(super) len: Option<u64>,
+    /// Only where the mirror has first seen it by then: no list tells how old it is.
+    pub(super) seen_by: Option<Timestamp>,
 }
+
+/// Why a version is left out that is not old enough.
+pub(super) const YOUNG: &str = "younger than --min-age";
 
 /// What became of a wish.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,7 +120,7 @@ pub(super) fn choose(
         let skip = if limits.exclude.iter().any(|pattern| pattern.one(&wish.package, &version)) {
             Some("excluded")
         } else {
-            limits.not_after.and_then(|limit| too_young(release, limit))
+            limits.not_after.zip(release).and_then(|(limit, release)| too_young(release, limit))
         };
         match skip {
             Some(why) => choice.skipped.push((version, why)),
@@ -124,18 +129,16 @@ pub(super) fn choose(
                 listed: release.is_some(),
                 stored: release.is_some_and(|release| release.stored),
                 len: release.and_then(|release| release.len),
+                seen_by: limits.not_after.filter(|_| release.is_none()),
             }),
         }
     }
     Ok(choice)
 }
 
-fn too_young(release: Option<&Listed>, limit: Timestamp) -> Option<&'static str> {
-    match release.and_then(|release| release.published_at.or(release.created_at)) {
-        Some(at) if at <= limit => None,
-        Some(_) => Some("younger than --min-age"),
-        None => Some("its age is not known"),
-    }
+fn too_young(release: &Listed, limit: Timestamp) -> Option<&'static str> {
+    let known = release.published_at.or(release.created_at);
+    known.is_none_or(|at| at > limit).then_some(YOUNG)
 }
 
 type Wanted<'r> = Vec<(String, Option<&'r Listed>)>;

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use reqwest::{Method, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -118,6 +119,15 @@ impl<'s> Mirror<'s> {
             latest => latest?["tag_name"].as_str().map(str::to_owned),
         };
         Ok(Lists { releases, latest, allowance: None })
+    }
+
+    /// When the mirror first saw a version. Plain routes do not tell.
+    pub(super) async fn first_seen(&self, package: &Spelled, version: &str) -> Option<Timestamp> {
+        if !self.control {
+            return None;
+        }
+        let ask = json!({"package": package.as_str(), "version": version, "only_first_seen": true});
+        self.session.post("warm", &ask).await.ok()?["first_seen"].as_str()?.parse().ok()
     }
 
     /// Has a zip stored.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     locked::Locked,
     pace::{Pace, Wait},
-    select::{Choice, Chosen, Limits, choose},
+    select::{Choice, Chosen, Limits, YOUNG, choose},
     show::Show,
     talk::{Kind, Mirror, Trouble},
     wish::{Spelled, Wish},
@@ -168,6 +168,12 @@ impl<'w> Work<'w> {
     async fn item(&self, item: Item) -> Option<(Item, Trouble)> {
         let Item { package, upstream, chosen, locked } = &item;
         let what = item.name();
+        if let Some(limit) = chosen.seen_by
+            && self.mirror.first_seen(package, &chosen.version).await.is_none_or(|seen| seen > limit)
+        {
+            self.show.skip(&what, YOUNG);
+            return None;
+        }
         if self.options.dry {
             self.show.would(&what, chosen.stored, chosen.len);
             return None;

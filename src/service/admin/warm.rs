@@ -1,7 +1,8 @@
 //! `POST /-/warm`: fills the mirror ahead of its clients, and tells how far it is.
 //!
 //! With `{"package"}` the release list and the latest release are stored and told. With `{"package", "version"}` the zip
-//! is stored; lines `{"bytes", "total"}` come before the last one, which has `done` or `failed`.
+//! is stored; lines `{"bytes", "total"}` come before the last one, which has `done` or `failed`. With `"only_first_seen": true`
+//! nothing is fetched and `{"first_seen"}` told.
 
 use std::sync::Arc;
 
@@ -25,11 +26,16 @@ use crate::{
     service::error::{Problem, seconds},
 };
 
+const PINS: &str = "the record of what was first seen cannot be read";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     package: String,
     version: Option<String>,
+    /// Fetch nothing and tell when the version was first seen.
+    #[serde(default)]
+    only_first_seen: bool,
 }
 
 /// Answers the request.
@@ -47,6 +53,10 @@ pub(super) async fn answer(mirror: &Arc<Mirror>, names: &Names, input: Input) ->
         }));
     };
     let version: Version = version.parse().map_err(|why: crate::package::NameError| Refusal::bad(why.0))?;
+    if wanted.only_first_seen {
+        let seen = mirror.first_seen(&target, &version).await.map_err(|error| Refusal::failed(PINS, error))?;
+        return Ok(one(&json!({"first_seen": seen})));
+    }
     Ok(lines(stream::unfold(Step::Begin(Zip { mirror: mirror.clone(), target, package, version }), Step::next)))
 }
 
