@@ -28,6 +28,7 @@ mod failures;
 mod fakes;
 mod fill;
 mod flight;
+pub mod follow;
 mod passing;
 pub mod policy;
 mod progress;
@@ -243,6 +244,8 @@ impl Cache {
     /// Remembers a failure for as long as the policy says: a 404 as a short truth, anything else as a cool-down.
     fn remember_failure(&self, key: &Key, error: &FetchError) {
         let period = match error {
+            // Nobody was asked: what is imported next must be found at once.
+            FetchError::Offline { .. } => return,
             FetchError::NotFound(_) => self.policies.negative.0,
             FetchError::Throttled { retry_after } => self.policies.cooldown.0.min(*retry_after),
             _ => self.policies.cooldown.0,

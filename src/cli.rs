@@ -15,10 +15,14 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod completions;
 mod config;
 mod connect;
 mod serve;
+#[allow(dead_code, reason = "the commands that use all of it come next")]
+mod session;
 mod tls;
+mod warm;
 
 /// What was to be found out is not so: a route does not work.
 pub const FAILED: u8 = 1;
@@ -38,10 +42,10 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work
+  1    connect --check: a route does not work; warm: something is not there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -58,9 +62,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Completions(completions::Completions),
     Config(config::Config),
     Connect(connect::Connect),
     Tls(tls::Tls),
+    Warm(warm::Warm),
 }
 
 /// Flags that set configuration, for every command that works with it.
@@ -120,9 +126,11 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Completions(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
+        Command::Warm(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
@@ -149,9 +157,9 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
+    if is(|why| why.is::<ConfigError>() || connect::is_usage(why) || warm::is_usage(why)) || why.chain().any(limit) {
         USAGE
-    } else if is(connect::is_unreachable) {
+    } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
         why.exit_code()
@@ -187,7 +195,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_64_and_help_is_0() {
-        for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "show", "--help"]] {
+        for arguments in [
+            &["--help"][..],
+            &["--version"],
+            &["serve", "--help"],
+            &["config", "show", "--help"],
+            &["warm", "--help"],
+            &["completions", "bash"],
+        ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
         for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {

@@ -15,7 +15,7 @@ const LEAVES: [&str; 9] = ["value", "package", "archive", "entry", "origin", "ht
 /// What each other module may import besides the leaves. Adding a module means adding a line.
 const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("main", &["cli"]),
-    ("cli", &["app", "config", "server"]),
+    ("cli", &["app", "config", "server", "dialect", "upstream"]),
     ("app", &["config", "server", "service", "dialect", "mirror", "cache", "upstream", "tier"]),
     ("config", &["server", "dialect", "mirror", "cache", "tier", "upstream"]),
     ("server", &[]),
