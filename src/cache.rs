@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod admin;
 pub mod archives;
 pub mod documents;
 mod download;
@@ -39,7 +40,10 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
-pub use crate::tier::{Content, Object};
+pub use crate::tier::{
+    Content, Object, Usage,
+    disk::{Stored, Sums},
+};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.

@@ -23,6 +23,7 @@ pub mod metadata;
 mod origins;
 pub mod resolve;
 mod standing;
+pub mod stock;
 
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};

@@ -3,6 +3,8 @@
 //! A contract of its own: a request's body is a JSON object or empty, an answer is a JSON value or, where it takes long,
 //! one JSON value per line. An error is `{"message", "status"}`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -11,10 +13,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    dialect::Names,
     http::body::{Body, BodyError},
     mirror::Mirror,
 };
+
+mod stock;
+mod verify;
 
 /// Largest JSON of a request, bytes.
 const LARGEST: usize = 64 << 20;
@@ -48,17 +52,16 @@ impl Refusal {
 }
 
 /// Answers one request; `path` is what follows `/-/`.
-pub(super) async fn answer(
-    mirror: &std::sync::Arc<Mirror>,
-    names: &Names,
-    method: &Method,
-    path: &str,
-    query: Option<&str>,
-    input: Input,
-) -> Response<Body> {
-    let _ = (mirror, names, query);
+pub(super) async fn answer(mirror: &Arc<Mirror>, method: &Method, path: &str, input: Input) -> Response<Body> {
     let done = match (method, path) {
         (&Method::POST, "ping") => ping(input).await,
+        (&Method::POST, "stock") => stock::list(mirror, read(input).await).await,
+        (&Method::POST, "stats") => stock::stats(mirror).await,
+        (&Method::POST, "rm") => stock::remove(mirror, read(input).await).await,
+        (&Method::POST, "keep") => stock::keep(mirror, read(input).await).await,
+        (&Method::POST, "gc") => stock::collect(mirror, read(input).await).await,
+        (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
+        (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
         _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };
     done.unwrap_or_else(|Refusal(status, message)| {
@@ -94,7 +97,6 @@ pub(super) fn one(value: &Value) -> Response<Body> {
 }
 
 /// One JSON value per line, sent as they come; the work ends when the client leaves.
-#[expect(dead_code, reason = "the first long answer comes with the next slice")]
 pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Response<Body> {
     let lines = values.map(|value| Ok::<_, BodyError>(Bytes::from(format!("{value}\n"))));
     with_type("application/jsonl", Body::stream(lines.boxed(), None))
