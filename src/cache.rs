@@ -29,6 +29,7 @@ mod failures;
 mod fakes;
 mod fill;
 mod flight;
+mod import;
 mod passing;
 pub mod policy;
 mod progress;
@@ -45,6 +46,7 @@ pub use crate::tier::{
     disk::{Stored, Sums},
 };
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
+pub use import::ImportError;
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
 const FAILURES: u64 = 10_000;

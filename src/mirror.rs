@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub mod access;
+mod hand;
 pub mod known;
 pub mod metadata;
 mod origins;
@@ -28,7 +29,7 @@ pub mod stock;
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
-pub use crate::cache::{Content, Failure, Object, Served, tail::Tail};
+pub use crate::cache::{Content, Failure, ImportError, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.

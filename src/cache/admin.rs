@@ -6,7 +6,7 @@ use super::Cache;
 use crate::{
     entry::{Digest, Key},
     tier::{
-        Tier as _, Usage,
+        Object, Tier as _, Usage,
         disk::{PinEvent, Stored, Sums},
     },
 };
@@ -23,6 +23,11 @@ impl Cache {
     /// What the tiers hold, the faster one first, and what the bytes on disk are made of.
     pub fn usage(&self) -> ([Usage; 2], Sums) {
         ([self.memory.usage(), self.disk.usage()], self.disk.sums())
+    }
+
+    /// What is stored under a key, without asking anybody for it.
+    pub async fn object(&self, key: &Key) -> Option<Object> {
+        self.lookup(key).await
     }
 
     /// Removes what is stored under a key; with `forget`, what was first seen under it, too: then the next fetch may

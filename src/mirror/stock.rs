@@ -34,9 +34,9 @@ impl FromStr for Selection {
 }
 
 impl Selection {
-    /// True when a version was named: then a package as a whole is not meant.
-    pub fn names_versions(&self) -> bool {
-        self.version.is_some()
+    /// The same packages in every version.
+    pub fn of_any_version(self) -> Self {
+        Self { version: None, ..self }
     }
 
     fn takes(&self, target: &Target, version: Option<&str>) -> bool {
@@ -144,7 +144,7 @@ impl Mirror {
 }
 
 /// The package of any key: `{upstream}/{owner}/{repo}/…`.
-fn package_of(key: &Key) -> Option<Target> {
+pub(super) fn package_of(key: &Key) -> Option<Target> {
     let mut parts = key.as_str().splitn(4, '/');
     let (upstream, owner, repo) = (parts.next()?, parts.next()?, parts.next()?);
     Some(Target { upstream: upstream.into(), package: PackageName::new(owner, repo).ok()? })

@@ -17,6 +17,7 @@ use crate::{
     mirror::Mirror,
 };
 
+mod hand;
 mod stock;
 mod verify;
 
@@ -61,6 +62,11 @@ pub(super) async fn answer(mirror: &Arc<Mirror>, method: &Method, path: &str, in
         (&Method::POST, "keep") => stock::keep(mirror, read(input).await).await,
         (&Method::POST, "gc") => stock::collect(mirror, read(input).await).await,
         (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
+        (&Method::POST, "claims") => hand::claims(mirror, read(input).await).await,
+        (&Method::POST, "zip") => hand::zip(mirror, read(input).await).await,
+        (&Method::POST, "import/plan") => hand::plan(mirror, read(input).await).await,
+        (&Method::POST, "import/zip") => hand::take(mirror, input).await,
+        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await).await,
         (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
         _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };

@@ -37,6 +37,13 @@ pub(super) struct Ask {
     pub(super) no_fetch: bool,
 }
 
+impl Ask {
+    /// The documents of every package that is selected, in whatever version.
+    pub(super) fn with_documents(&self) -> Selection {
+        self.pattern.clone().of_any_version()
+    }
+}
+
 pub(super) type Asked = Result<Ask, Refusal>;
 
 fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> {
