@@ -16,8 +16,6 @@ use super::{
     watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
 
-use crate::kernel::Socket;
-
 /// Most header fields of a request.
 const FIELDS: usize = 100;
 /// Most streams of one HTTP/2 connection at once.
@@ -48,7 +46,7 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
     let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
     async move {
         // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
-        let io = WatchedIo::new(Socket::new(stream), watch.clone());
+        let io = WatchedIo::new(stream, watch.clone());
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {
