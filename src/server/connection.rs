@@ -7,7 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
@@ -15,8 +15,6 @@ use super::{
     tls::{self, Tls},
     watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
-
-use crate::kernel::Socket;
 
 /// Most header fields of a request.
 const FIELDS: usize = 100;
@@ -36,19 +34,19 @@ pub(super) struct Ends {
 /// Serves a connection until it ends, of itself or by `ends`, or the client is overdue. Dropping it cuts it.
 ///
 /// The time of a first request's header includes the handshake of TLS.
-pub(super) fn run<H: Handler>(
-    stream: TcpStream,
+pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
     tls: Option<Arc<Tls>>,
     peer: Peer,
     handler: H,
     config: &Config,
     ends: Ends,
-) -> impl Future<Output = ()> + Send + use<H> {
+) -> impl Future<Output = ()> + Send + use<H, S> {
     let builder = builder(config);
     let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
     async move {
         // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
-        let io = WatchedIo::new(Socket::new(stream), watch.clone());
+        let io = WatchedIo::new(stream, watch.clone());
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {

@@ -6,7 +6,8 @@ use super::{
     NAME, SpoolError,
     blob::BlobFile,
     budget::{Kind, blocks},
-    index::{self, BLOBS, Row},
+    health::Part,
+    index::{self, Row},
     quarantine::linger,
     sidecar::Sidecar,
     spool::Spool,
@@ -41,7 +42,7 @@ impl Store {
     pub(super) fn admit(&self, key: &Key, spool: Spool, meta: Meta, after: impl FnMut(Step)) -> io::Result<Object> {
         let admitted = self.admit_steps(key, spool, Arc::new(meta), after);
         self.settle();
-        self.health.note(admitted)
+        self.health.note(&[Part::Blobs, Part::Spool, Part::Index], admitted)
     }
 
     fn admit_steps(&self, key: &Key, spool: Spool, meta: Arc<Meta>, mut after: impl FnMut(Step)) -> io::Result<Object> {
@@ -57,7 +58,7 @@ impl Store {
         after(Step::BlobSynced);
 
         let stripe = self.stripe(&digest);
-        let row = self.index.read(|txn| BLOBS.get(txn, &digest))?.filter(|_| !self.is_gone(&digest));
+        let row = self.row(&digest)?;
         let mut sidecar = Sidecar::default();
         if let Some(row) = &row {
             sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();
@@ -96,7 +97,8 @@ impl Store {
             after(Step::FolderSynced);
         }
         let used = self.recent.now();
-        let new = Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys() };
+        let new =
+            Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys(), kept: sidecar.is_kept() };
         lock(&self.gone).remove(&digest);
         let indexed = published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new, Some(key))));
         let (old, moved) = match indexed {
@@ -110,6 +112,7 @@ impl Store {
             }
         };
         after(Step::Indexed);
+        self.note_kept(&digest, new.kept);
 
         if let Some(row) = &row {
             let freed = if stays { row.cost - blocks(row.len) } else { row.cost };

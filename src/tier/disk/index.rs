@@ -23,6 +23,7 @@ pub(super) use shelf::{BLOBS, DOCUMENTS, Row};
 const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
 const PINS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("pins");
 const RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
+const KEPT: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
 /// The open index. One writer at a time; writes block until they are durable.
@@ -70,7 +71,8 @@ impl Index {
         });
         match opened {
             Ok(opened) => Ok(opened),
-            Err(cause) if known => {
+            // What the system refuses says nothing about the index: to remove it would lose the order of use for nothing.
+            Err(cause) if known && !refused(&cause) => {
                 warn!(%cause, "the index is broken and is built again from the folders");
                 fs::remove_file(&path)?;
                 usable(false)
@@ -132,6 +134,18 @@ impl Index {
     }
 }
 
+/// True for an error of the operating system itself, such as a lack of space, of rights, of file handles, or a bad
+/// sector; false for an index that can be read and makes no sense.
+fn refused(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<redb::Error>());
+    match inner {
+        Some(redb::Error::Io(error)) => refused(error),
+        Some(redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo) => true,
+        // A damaged file can name offsets that no file has.
+        _ => error.raw_os_error().is_some() && error.kind() != io::ErrorKind::InvalidInput,
+    }
+}
+
 fn closed() -> io::Error {
     io::Error::other("the index is closed")
 }
@@ -168,6 +182,11 @@ pub(super) fn put_blob(
     moved: Option<&Key>,
 ) -> Result<(Option<Row>, Option<Digest>), redb::Error> {
     let old = BLOBS.put(txn, digest, row)?;
+    if row.kept {
+        txn.open_table(KEPT)?.insert(&digest.0, ())?;
+    } else if old.as_ref().is_some_and(|old| old.kept) {
+        txn.open_table(KEPT)?.remove(&digest.0)?;
+    }
     let mut keys = txn.open_table(KEYS)?;
     for key in old.iter().flat_map(|old| &old.keys).filter(|key| !row.keys.contains(key)) {
         unlink_key(&mut keys, key, digest)?;
@@ -185,6 +204,9 @@ pub(super) fn put_blob(
 /// Removes a blob's row and the keys that still lead to it.
 pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
     let old = BLOBS.remove(txn, digest)?;
+    if old.as_ref().is_some_and(|old| old.kept) {
+        txn.open_table(KEPT)?.remove(&digest.0)?;
+    }
     let mut keys = txn.open_table(KEYS)?;
     for key in old.iter().flat_map(|old| &old.keys) {
         unlink_key(&mut keys, key, digest)?;
@@ -198,6 +220,15 @@ fn unlink_key(keys: &mut redb::Table<'_, &str, &[u8; 32]>, key: &Key, digest: &D
         keys.remove(key.as_str())?;
     }
     Ok(())
+}
+
+/// The blobs that are never evicted. An index from before there were any has no such table.
+pub(super) fn kept(txn: &ReadTransaction) -> Result<Vec<Digest>, redb::Error> {
+    match txn.open_table(KEPT) {
+        Ok(table) => table.iter()?.map(|item| Ok(Digest(*item?.0.value()))).collect(),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where the last line about a pin stands in the journal: offset and length in bytes.
@@ -276,7 +307,7 @@ mod tests {
             for n in 0..200_u16 {
                 let id = Digest::of(&[round, n.to_le_bytes()[0], n.to_le_bytes()[1]]);
                 let keys = vec![Key::new("k".repeat(2000))];
-                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys })?;
+                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys, kept: false })?;
             }
             Ok(())
         })
@@ -300,5 +331,21 @@ mod tests {
         fill(&index, failed).expect("room again");
         assert_eq!(rows(&index), 200 * (u64::from(failed) + 1));
         assert!(budget.total() >= index.len());
+    }
+
+    #[test]
+    fn only_a_broken_index_is_removed_not_one_the_system_refuses_to_read() {
+        let wrapped = |code| io::Error::other(redb::Error::Io(io::Error::from_raw_os_error(code)));
+        // EIO, EACCES, EMFILE, ENOSPC
+        for code in [5, 13, 24, 28] {
+            assert!(refused(&wrapped(code)) && refused(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        let broken = [
+            wrapped(22),
+            io::Error::other(redb::Error::Corrupted("checksum".into())),
+            io::Error::other(redb::Error::Io(io::ErrorKind::InvalidData.into())),
+            io::ErrorKind::UnexpectedEof.into(),
+        ];
+        assert!(!broken.iter().any(refused), "{broken:?}");
     }
 }

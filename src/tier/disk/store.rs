@@ -23,7 +23,7 @@ use super::{
     budget::{Budget, Charge, Kind, blocks},
     front::{self, Front},
     handles::Handles,
-    health::Health,
+    health::{Health, Part},
     holder::Lock,
     index::{self, BLOBS, DOCUMENTS, Index, Room},
     layout::Layout,
@@ -54,6 +54,8 @@ pub(super) struct Store {
     pub(super) front: Front<Arc<Meta>>,
     /// Digests whose bytes were hashed since the start.
     pub(super) sound: Mutex<HashSet<Digest>>,
+    /// Blobs that are never evicted.
+    pub(super) kept: Mutex<HashSet<Digest>>,
     /// Unlinked blobs whose rows are still in the index, and when they were unlinked.
     pub(super) gone: Mutex<HashMap<Digest, u64>>,
     /// Set when a failure may have left folders and index different: the next start compares them.
@@ -104,6 +106,7 @@ impl Store {
             health: Health::default(),
             front: Front::new(FRONT, |meta: &Arc<Meta>| front::weight(&meta.verified)),
             sound: Mutex::default(),
+            kept: Mutex::default(),
             gone: Mutex::default(),
             doubt: AtomicBool::new(false),
             evicting: Mutex::default(),
@@ -140,6 +143,7 @@ impl Store {
             }
             self.rescan()?;
         }
+        *lock(&self.kept) = self.index.read(index::kept)?.into_iter().collect();
         let (blobs, documents) = self.index.read(|txn| Ok((BLOBS.totals(txn)?, DOCUMENTS.totals(txn)?)))?;
         self.budget.found(blobs.0).stand(Kind::Blob);
         self.objects.store(blobs.1, Ordering::SeqCst);
@@ -298,7 +302,7 @@ impl Store {
         let recorded = self.journal.append(&self.index, event, pin, reserve);
         self.pins.invalidate([&pin.key]);
         self.settle();
-        self.health.note(recorded)
+        self.health.note(&[Part::Pins, Part::Index], recorded)
     }
 
     /// Writes what waits in memory to the index.
@@ -323,7 +327,7 @@ impl Store {
         if written.is_ok() {
             self.recent.written(&waiting);
         }
-        self.health.note(written)
+        self.health.note(&[Part::Index], written)
     }
 
     /// Flushes, marks the directory as closed cleanly and closes the index.
