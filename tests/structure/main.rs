@@ -38,10 +38,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder, if there is one, whose name ends so.
+/// Every file below a folder, if there is one, whose name ends so; less what npm installs.
 fn files(folder: &str, end: &str) -> Vec<(PathBuf, String)> {
     let (mut found, mut left) = (Vec::new(), vec![root().join(folder)]);
     while let Some(path) = left.pop() {
+        if path.ends_with("node_modules") {
+            continue;
+        }
         if path.is_dir() {
             left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.is_file() && path.to_string_lossy().ends_with(end) {
