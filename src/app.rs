@@ -9,13 +9,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     archive::ZipVerifier,
-    cache::Cache,
+    cache::{
+        Cache,
+        policy::{Documents, Mode},
+    },
     clock::Clock,
     config::Config,
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
-    server::{self, Bound, Handler, Peer, tls::Reload},
+    server::{self, Bound, Handler, Peer, control, tls::Reload},
     service::{Client, Service, base::Hosts, ops::Health},
     tier::disk::Disk,
     upstream,
@@ -26,7 +29,7 @@ mod loopback;
 
 pub use crate::{
     dialect::{Names, PackageRef, zipball_url},
-    tier::disk::OpenError,
+    tier::disk::{Holder, OpenError},
 };
 
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
@@ -60,7 +63,8 @@ impl Handler for Serve {
     type Body = Body;
 
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.0.handle(request, Client { addr: peer.addr, local: peer.local, tls: peer.tls }).await
+        let Peer { addr, local, tls, control } = peer;
+        self.0.handle(request, Client { addr, local, tls, control }).await
     }
 }
 
@@ -70,6 +74,16 @@ impl Handler for Serve {
 /// When a listener cannot be bound, the cache directory cannot be used, or an upstream's settings do not work.
 pub async fn start(config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
     start_at(config, tokens, Clock::default()).await
+}
+
+/// As [`start`], but reachable by the control socket alone: for a command that works on the directory itself.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_local(mut config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
+    config.server.listen.clear();
+    config.server.tls = server::tls::Config::default();
+    start(config, tokens).await
 }
 
 /// As [`start`], by a given clock.
@@ -82,19 +96,26 @@ pub async fn start_at(
     clock: Clock,
 ) -> anyhow::Result<Running> {
     let bound = server::bind(&config.server)?;
-    let disk = open_disk(&config, bound.addresses()).await?;
+    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+    let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
     let (tasks, background) = (TaskTracker::new(), CancellationToken::new());
+    // Declared after the tier, so that its file is gone before the directory is let go.
+    let control = control::listen(&dir).inspect_err(|error| {
+        tracing::warn!(%error, "there is no control socket: administration has to wait until the mirror has ended");
+    });
     disk.spawn_background(&tasks, &background);
 
     let archives = config.archives.clone();
     let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
-    let cache =
-        Cache::build(&config.memory, disk.clone(), config.documents.clone(), archives, clock.clone(), tasks.clone());
+    let documents = Documents { mode: config.mode, ..config.documents.clone() };
+    let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
     let instance = instance();
     let mut upstreams = BTreeMap::new();
     for (name, section) in &config.upstreams {
         let token = tokens.remove(name).flatten();
-        upstreams.insert(name.clone(), upstream::build(name, section, token, &instance)?);
+        let upstream = upstream::build(name, section, token, &instance)?;
+        let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
+        upstreams.insert(name.clone(), upstream);
     }
     let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
@@ -111,18 +132,18 @@ pub async fn start_at(
         reload: bound.reload(),
         clock,
         cache,
-        bound,
+        bound: bound.with_control(control.ok()),
         service: Arc::new(service),
         health,
         tasks,
         background,
         drain: config.server.drain.0,
-        upstreams: config.upstreams,
+        // Nothing leads anywhere offline, not even a question to the name service.
+        upstreams: if config.mode == Mode::Offline { BTreeMap::new() } else { config.upstreams },
     })
 }
 
-async fn open_disk(config: &Config, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
-    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
     let section = config.disk.clone();
     let disk = tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await??;
     disk.set_holder_addresses(addresses)?;

@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod admin;
 pub mod archives;
 pub mod documents;
 mod download;
@@ -28,6 +29,8 @@ mod failures;
 mod fakes;
 mod fill;
 mod flight;
+pub mod follow;
+mod import;
 mod passing;
 pub mod policy;
 mod progress;
@@ -39,8 +42,12 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
-pub use crate::tier::{Content, Object};
+pub use crate::tier::{
+    Content, Object, Usage,
+    disk::{Stored, Sums},
+};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
+pub use import::ImportError;
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
 const FAILURES: u64 = 10_000;
@@ -243,6 +250,8 @@ impl Cache {
     /// Remembers a failure for as long as the policy says: a 404 as a short truth, anything else as a cool-down.
     fn remember_failure(&self, key: &Key, error: &FetchError) {
         let period = match error {
+            // Nobody was asked: what is imported next must be found at once.
+            FetchError::Offline { .. } => return,
             FetchError::NotFound(_) => self.policies.negative.0,
             FetchError::Throttled { retry_after } => self.policies.cooldown.0.min(*retry_after),
             _ => self.policies.cooldown.0,

@@ -15,10 +15,15 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod cache;
+mod completions;
 mod config;
 mod connect;
 mod serve;
+#[allow(dead_code, reason = "the commands that use all of it come next")]
+mod session;
 mod tls;
+mod warm;
 
 /// What was to be found out is not so: a route does not work.
 pub const FAILED: u8 = 1;
@@ -38,10 +43,11 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work
+  1    connect --check: a route does not work; warm: something is not there;
+       cache: something is damaged, or nothing was there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -58,9 +64,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Completions(completions::Completions),
+    Cache(Box<cache::Cache>),
     Config(config::Config),
     Connect(connect::Connect),
     Tls(tls::Tls),
+    Warm(warm::Warm),
 }
 
 /// Flags that set configuration, for every command that works with it.
@@ -120,9 +129,12 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Cache(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
+        Command::Warm(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
@@ -149,9 +161,15 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>() || connect::is_usage(why)) || why.chain().any(limit) {
+    let refused = why.chain().find_map(|why| why.downcast_ref::<session::Refused>());
+    let usage = |why: &(dyn std::error::Error + 'static)| {
+        why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why)
+    };
+    if why.chain().any(usage) || why.chain().any(limit) {
         USAGE
-    } else if is(connect::is_unreachable) {
+    } else if let Some(refused) = refused {
+        if refused.status.is_client_error() { USAGE } else { FAILED }
+    } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
         why.exit_code()
@@ -167,6 +185,11 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         INTERNAL
     }
 }
+
+/// What was typed cannot be done (`EX_USAGE`); a sentence for whoever typed it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Wrong(String);
 
 /// Writes to standard output; a reader that has gone is no error.
 fn print(text: &str) {
@@ -187,7 +210,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_64_and_help_is_0() {
-        for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "show", "--help"]] {
+        for arguments in [
+            &["--help"][..],
+            &["--version"],
+            &["serve", "--help"],
+            &["config", "show", "--help"],
+            &["warm", "--help"],
+            &["completions", "bash"],
+        ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
         for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
 
 use crate::{
-    cache::policy::{Archives, Documents},
+    cache::policy::{Archives, Documents, Mode},
     dialect, mirror, observe, server, tier, upstream,
     value::{ByteSize, Secret},
 };
@@ -37,6 +37,8 @@ pub const FILE_VARIABLE: &str = "SRM_MIRROR_CONFIG";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Whether and when upstreams are asked.
+    pub mode: Mode,
     /// Listeners and their limits.
     pub server: server::Config,
     /// How a path becomes a package.
@@ -60,6 +62,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
             server: server::Config::default(),
             names: dialect::Config::default(),
             packages: mirror::Config::default(),

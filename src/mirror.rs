@@ -5,7 +5,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    cache::{ArchiveAnswer, ArchiveAsk, Cache, documents::DocumentAnswer, policy::Policy},
+    cache::{
+        ArchiveAnswer, ArchiveAsk, Cache,
+        documents::DocumentAnswer,
+        policy::{Mode, Policy},
+    },
     entry::{Digest, Document, Key, Standing},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
@@ -14,16 +18,19 @@ use crate::{
 };
 
 pub mod access;
+mod hand;
 pub mod known;
 pub mod metadata;
 mod origins;
 pub mod resolve;
 mod standing;
+pub mod stock;
+pub mod warm;
 
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
-pub use crate::cache::{Content, Failure, Object, Served, tail::Tail};
+pub use crate::cache::{Content, Failure, ImportError, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.
@@ -121,7 +128,26 @@ impl Mirror {
     pub async fn latest(&self, target: &Target) -> Result<Answer<Release>, MirrorError> {
         self.admit(target).await?;
         let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
-        self.release_document(target, DocumentAsk::Latest, policy).await
+        match self.release_document(target, DocumentAsk::Latest, policy).await {
+            Err(MirrorError::Fetch(failure)) if matches!(failure.error, FetchError::Offline { .. }) => {
+                self.latest_listed(target, failure).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The newest release of the stored list that is no prerelease, for a mirror that cannot ask which is latest.
+    async fn latest_listed(&self, target: &Target, failure: Failure) -> Result<Answer<Release>, MirrorError> {
+        let Ok(list) = self.releases_within(target, None).await else { return Err(failure.into()) };
+        let full = list.value.releases.iter().filter(|release| !release.prerelease);
+        match full.max_by_key(|release| release.created_at) {
+            Some(release) => Ok(listed(release, &list)),
+            None => Err(missing(Missing::Release, list.status)),
+        }
+    }
+
+    fn is_offline(&self) -> bool {
+        self.cache.policies().mode == Mode::Offline
     }
 
     /// The release of a version: its tag as it is written, else with `v` added or removed.
@@ -138,12 +164,17 @@ impl Mirror {
         }
         let found = tag.and_then(|tag| list.value.releases.iter().find(|release| release.tag_name == tag));
         if let Some(release) = found {
-            let digest = Digest::of(format!("{}#{}", list.digest, release.tag_name).as_bytes());
-            return Ok(Answer { value: Arc::new(release.clone()), digest, age: list.age, status: list.status });
+            return Ok(listed(release, &list));
         }
         if list.value.truncated {
             let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
             return self.release_document(target, DocumentAsk::Tag(version.to_owned()), policy).await;
+        }
+        if self.is_offline() {
+            return Err(MirrorError::Fetch(Failure {
+                error: FetchError::Offline { absent: true },
+                status: list.status,
+            }));
         }
         Err(missing(Missing::Release, list.status))
     }
@@ -323,6 +354,12 @@ impl Parsed {
 
 fn answered<T>(value: Arc<T>, answer: &DocumentAnswer) -> Answer<T> {
     Answer { value, digest: answer.document.meta.digest, age: answer.age, status: answer.status.clone() }
+}
+
+/// One release of a list as an answer of its own.
+fn listed(release: &Release, list: &Answer<Releases>) -> Answer<Release> {
+    let digest = Digest::of(format!("{}#{}", list.digest, release.tag_name).as_bytes());
+    Answer { value: Arc::new(release.clone()), digest, age: list.age, status: list.status.clone() }
 }
 
 fn missing(what: Missing, status: CacheStatus) -> MirrorError {

@@ -62,6 +62,12 @@ pub enum FetchError {
     /// The request came back to this mirror (RFC 9110 §7.6.3, `Via`).
     #[error("this mirror's own request came back to it")]
     Loop,
+    /// Not stored, and this mirror asks nobody.
+    #[error("not in this mirror, which is offline")]
+    Offline {
+        /// True when what is stored says that there is no such thing; false when nothing is known of it.
+        absent: bool,
+    },
     /// Refused by the mirror's own configuration before anything was asked: a redirect to a host that is not allowed, say.
     #[error("refused by configuration: {0}")]
     Refused(String),

@@ -22,12 +22,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::kernel::Socket;
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 mod connection;
+pub mod control;
 pub mod tls;
 mod watch;
 
+use control::Control;
 use tls::{Reload, Tls, TlsError};
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -88,6 +91,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// It speaks TLS with us.
     pub tls: bool,
+    /// It came by the control socket; both addresses say nothing then.
+    pub control: bool,
 }
 
 /// Answers requests. Cloned for each connection; one call for each request, dropped when the client leaves.
@@ -145,6 +150,7 @@ pub struct Bound {
     addresses: Vec<SocketAddr>,
     plain: usize,
     tls: Option<Tls>,
+    control: Option<Control>,
     config: Config,
 }
 
@@ -168,7 +174,7 @@ pub fn bind(config: &Config) -> Result<Bound, StartError> {
     };
     let bound: Result<Vec<_>, BindError> = config.listen.iter().chain(&config.tls.listen).map(listen).collect();
     let (listeners, addresses) = bound?.into_iter().unzip();
-    Ok(Bound { listeners, addresses, plain: config.listen.len(), tls, config: config.clone() })
+    Ok(Bound { listeners, addresses, plain: config.listen.len(), tls, control: None, config: config.clone() })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -195,10 +201,16 @@ impl Bound {
         self.tls.as_ref().map(|tls| tls.reload().clone())
     }
 
+    /// Serves a control socket, too.
+    pub fn with_control(mut self, control: Option<Control>) -> Self {
+        self.control = control;
+        self
+    }
+
     /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
     /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: CancellationToken, now: CancellationToken) -> Drained {
-        let Self { listeners, plain, tls, config, .. } = self;
+        let Self { listeners, plain, tls, control, config, .. } = self;
         let tls = tls.map(Arc::new);
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let _cut_when_dropped = force.clone().drop_guard();
@@ -207,12 +219,20 @@ impl Bound {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
             let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
             let tls = tls.clone().filter(|_| peer.tls);
-            let run = connection::run(stream, tls, peer, handler.clone(), &config, ends);
+            let run = connection::run(Socket::new(stream), tls, peer, handler.clone(), &config, ends);
             connections.spawn(async move {
                 run.await;
                 drop(permit);
             });
         });
+        let controlled = async {
+            let Some(control) = &control else { return std::future::pending().await };
+            loop {
+                let (stream, peer) = control.accept().await;
+                let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
+                connections.spawn(connection::run(stream, None, peer, handler.clone(), &config, ends));
+            }
+        };
         let files = async {
             match &tls {
                 Some(tls) => tls.follow_files().await,
@@ -222,10 +242,11 @@ impl Bound {
         tokio::select! {
             () = accepting => {}
             () = files => {}
+            () = controlled => {}
             () = shutdown.cancelled() => {}
             () = now.cancelled() => {}
         }
-        drop(listeners);
+        drop((listeners, control));
         stop.cancel();
         connections.close();
         tokio::select! {
@@ -284,7 +305,7 @@ async fn accept(listeners: &[TcpListener], plain: usize, first: usize) -> io::Re
     // Answers are written whole; waiting for more to fill a packet only delays their last part.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls }))
+    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls, control: false }))
 }
 
 /// True for errors of one connection that broke before it was accepted; the next accept is not concerned.

@@ -11,14 +11,16 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 
 use crate::{
-    dialect::{self, Ask, Dialect, Names, PackageRef, Route},
+    dialect::{self, Ask, Dialect, Names, Ops, PackageRef, Route},
     http::{body::Body, cache_status::CacheStatus, field::came_through},
     mirror::{Mirror, MirrorError, Target},
 };
 
+mod admin;
 mod archive;
 pub mod base;
 mod error;
@@ -49,6 +51,8 @@ pub struct Client {
     pub local: SocketAddr,
     /// True when it is encrypted.
     pub tls: bool,
+    /// True when it is the control socket: whoever uses it may administrate, under any name.
+    pub control: bool,
 }
 
 /// Answers requests.
@@ -71,6 +75,8 @@ struct Exchange {
     started: Instant,
     route: Option<Route>,
     cache: Option<CacheStatus>,
+    /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
+    direct: bool,
 }
 
 impl Service {
@@ -80,16 +86,29 @@ impl Service {
         Self { mirror, names, hosts, pseudonym, health, json, flats, rows: Rows::default(), ids }
     }
 
-    /// Answers one request. The body of the request, if any, is not looked at.
-    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body> {
-        let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
-        let parts = request.into_parts().0;
-        let mut response = self.answer(&parts, client, &mut exchange).await;
+    /// Answers one request. Only administration looks at the body of a request.
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        // Only a plain TCP socket sends files by itself.
+        let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
+        let (id, started) = (self.ids.next(), Instant::now());
+        let mut exchange = Exchange { id, started, route: None, cache: None, direct };
+        let input = client.control.then(|| admin::input(body));
+        let mut response = self.answer(&parts, client, input, &mut exchange).await;
         finish(&mut response, &exchange);
         log::observe(response, &parts, client.addr, exchange)
     }
 
-    async fn answer(&self, parts: &Parts, client: Client, exchange: &mut Exchange) -> Response<Body> {
+    async fn answer(
+        &self,
+        parts: &Parts,
+        client: Client,
+        input: Option<admin::Input>,
+        exchange: &mut Exchange,
+    ) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = dialect::parse(&self.names, &parts.method, path, query);
         let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
@@ -97,6 +116,11 @@ impl Service {
         match &route {
             Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
                 return self.health.answer(question, &self.mirror);
+            }
+            Ok(Route { ask: Ask::Ops(Ops::Admin(path)), .. }) => {
+                if let Some(input) = input {
+                    return admin::answer(&self.mirror, &self.names, &parts.method, path, input).await;
+                }
             }
             _ => {}
         }
@@ -135,7 +159,7 @@ impl Service {
             Ask::Archive { package, version } => {
                 let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
                 exchange.cache = Some(archive.answer.status.clone());
-                let response = archive::respond(parts, &package.name, archive).await;
+                let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
                 Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
             }
             Ask::Flat { package, version } => {

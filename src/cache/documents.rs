@@ -67,6 +67,10 @@ impl Cache {
         if let Some(document) = &stored {
             match self.judge(document, policy) {
                 Freshness::Fresh { ttl } => return Ok(self.answer(document, CacheStatus::hit(Some(seconds(ttl))))),
+                Freshness::Stale { over, usable: Usable::AsItIs } => {
+                    let status = CacheStatus::hit(Some(-seconds(over))).detail(policy.mode.name());
+                    return Ok(self.answer(document, status));
+                }
                 Freshness::Stale { over, usable: Usable::WhileRevalidating } if failed.is_none() => {
                     self.renew(key, policy, stored.clone(), origin);
                     let status = CacheStatus::hit(Some(-seconds(over))).detail("stale-while-revalidate");
@@ -267,7 +271,8 @@ impl Cache {
     }
 
     fn is_fresh(&self, document: &Document, policy: Policy) -> bool {
-        matches!(self.judge(document, policy), Freshness::Fresh { .. })
+        let age = self.clock.since(document.meta.validated_at);
+        document.meta.standing != Standing::Blocked && policy.holds(age)
     }
 
     /// Stores what was fetched; a 304 only renews the meta of what is there.
@@ -307,7 +312,7 @@ impl Cache {
     }
 
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
-    async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
+    pub(super) async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
         self.documents.put(key, document.clone());
         let documents = self.disk.documents();
         let kept = if body_changed {

@@ -6,6 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{ByteSize, Period};
 
+/// The key `mode`: whether and when upstreams are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// For what is not fresh.
+    #[default]
+    Online,
+    /// For what is not stored.
+    PreferCache,
+    /// Never.
+    Offline,
+}
+
+impl Mode {
+    /// The word in `Cache-Status` where it made a stale document the answer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::PreferCache => "prefer-cache",
+            Self::Offline => "offline",
+        }
+    }
+}
+
 /// The `[documents]` section: how long release documents are fresh and usable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +50,9 @@ pub struct Documents {
     pub repository: Period,
     /// The commit of a branch is fresh for this long.
     pub branch: Period,
+    /// Whether and when upstreams are asked: the key `mode`, which stands above all sections.
+    #[serde(skip)]
+    pub mode: Mode,
 }
 
 impl Default for Documents {
@@ -39,6 +66,7 @@ impl Default for Documents {
             cooldown: Period::secs(5),
             repository: Period::secs(86_400),
             branch: Period::secs(60),
+            mode: Mode::Online,
         }
     }
 }
@@ -80,6 +108,8 @@ pub struct Policy {
     pub while_revalidating: Duration,
     /// Served stale for this long while the upstream fails.
     pub if_error: Duration,
+    /// What is done instead where upstreams are not to be asked.
+    pub mode: Mode,
 }
 
 /// What a policy says of a document of a certain age ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
@@ -104,6 +134,8 @@ pub enum Freshness {
 pub enum Usable {
     /// At once, while a revalidation runs beside it.
     WhileRevalidating,
+    /// As it is, without asking anybody: the mode wants it so.
+    AsItIs,
     /// Only when the revalidation fails.
     IfError,
     /// Not any more.
@@ -117,7 +149,9 @@ impl Policy {
             return Freshness::Fresh { ttl: self.fresh - age };
         }
         let over = age - self.fresh;
-        let usable = if over < self.while_revalidating {
+        let usable = if self.mode != Mode::Online {
+            Usable::AsItIs
+        } else if over < self.while_revalidating {
             Usable::WhileRevalidating
         } else if over < self.if_error {
             Usable::IfError
@@ -127,10 +161,17 @@ impl Policy {
         Freshness::Stale { over, usable }
     }
 
+    /// True for a document that nobody has to be asked about at this age.
+    pub fn holds(&self, age: Duration) -> bool {
+        matches!(self.judge(age), Freshness::Fresh { .. } | Freshness::Stale { usable: Usable::AsItIs, .. })
+    }
+
     /// The same policy for a caller who wants an answer not older than `age`: it waits for a revalidation,
     /// but still takes a stale answer when that fails.
     pub fn at_most(self, age: Duration) -> Self {
-        Self { fresh: self.fresh.min(age), while_revalidating: Duration::ZERO, ..self }
+        // What such a caller misses in what is stored is not stored: offline alone it stays at that.
+        let mode = if self.mode == Mode::PreferCache { Mode::Online } else { self.mode };
+        Self { fresh: self.fresh.min(age), while_revalidating: Duration::ZERO, mode, ..self }
     }
 }
 
@@ -151,7 +192,8 @@ impl Documents {
     }
 
     fn policy(&self, fresh: Period) -> Policy {
-        Policy { fresh: fresh.0, while_revalidating: self.stale_while_revalidate.0, if_error: self.stale_if_error.0 }
+        let (while_revalidating, if_error) = (self.stale_while_revalidate.0, self.stale_if_error.0);
+        Policy { fresh: fresh.0, while_revalidating, if_error, mode: self.mode }
     }
 }
 
@@ -165,6 +207,7 @@ mod tests {
             fresh: Duration::from_secs(60),
             while_revalidating: Duration::from_secs(600),
             if_error: Duration::from_secs(6000),
+            mode: Mode::Online,
         };
         let stale = |over, usable| Freshness::Stale { over: Duration::from_secs(over), usable };
         for (age, expected) in [
@@ -188,8 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_holds_at_any_age_where_the_mode_says_so() {
+        let policy = |mode| Documents { mode, ..Documents::default() }.releases(false);
+        let (year, moment) = (Duration::from_secs(365 * 86_400), Duration::from_secs(5));
+        assert!(!policy(Mode::Online).holds(year));
+        assert!(policy(Mode::PreferCache).holds(year) && policy(Mode::Offline).holds(year));
+        // A caller who found nothing in what is stored may ask again, but not offline.
+        assert!(!policy(Mode::PreferCache).at_most(moment).holds(year));
+        assert!(policy(Mode::Offline).at_most(moment).holds(year));
+    }
+
+    #[test]
     fn zero_freshness_is_always_stale() {
-        let policy = Policy { fresh: Duration::ZERO, while_revalidating: Duration::ZERO, if_error: Duration::MAX };
+        let documents = Documents { fresh_anonymous: Period::secs(0), ..Documents::default() };
+        let policy = Policy { while_revalidating: Duration::ZERO, ..documents.releases(false) };
         assert!(matches!(policy.judge(Duration::ZERO), Freshness::Stale { usable: Usable::IfError, .. }));
     }
 }

@@ -27,7 +27,10 @@ impl Loaded {
             let (name, section) = (dotted(&path[path.len() - 1..]), path[..path.len() - 1].to_vec());
             let _ = writeln!(sections.entry(section).or_default(), "{:REMARKS$}# not set", format!("# {name}"));
         }
-        let text = |(path, lines): (Vec<String>, String)| format!("[{}]\n{lines}", dotted(&path));
+        let text = |(path, lines): (Vec<String>, String)| match path.as_slice() {
+            [] => lines,
+            path => format!("[{}]\n{lines}", dotted(path)),
+        };
         sections.into_iter().map(text).collect::<Vec<_>>().join("\n")
     }
 

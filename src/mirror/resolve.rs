@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Mirror, MirrorError, Target, origins::archive_key};
 use crate::{
-    cache::{ArchiveAnswer, Failure, Served, policy::Freshness},
+    cache::{ArchiveAnswer, Failure, Served},
     entry::Standing,
     origin::{FetchError, Missing},
     package::{Releases, Version, with_v_toggled},
@@ -94,10 +94,21 @@ impl Mirror {
             // is better than nothing.
             Err(MirrorError::Fetch(failure)) if failure.error.is_trouble() => {
                 let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
-                if stored.is_some() { self.branch(target, name).await } else { Err(MirrorError::Fetch(failure)) }
+                match failure.error {
+                    _ if stored.is_some() => self.branch(target, name).await,
+                    FetchError::Offline { .. } => Err(self.told_absent(target, name, failure).await),
+                    _ => Err(MirrorError::Fetch(failure)),
+                }
             }
             answer => answer,
         }
+    }
+
+    /// Offline, a version that a stored whole list lacks is known not to be here.
+    async fn told_absent(&self, target: &Target, name: &str, failure: Failure) -> MirrorError {
+        let list = self.stored_releases(target).await.filter(|list| !list.truncated);
+        let absent = list.is_some_and(|list| find_tag(&list, name).is_none());
+        MirrorError::Fetch(Failure { error: FetchError::Offline { absent }, ..failure })
     }
 
     /// The zip of a tag that is stored or pinned: needs no list, and where it is stored no upstream.
@@ -134,8 +145,7 @@ impl Mirror {
         let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
         stored.is_some_and(|head| {
             let age = self.cache.clock().since(head.meta.validated_at);
-            head.meta.standing == Standing::Present
-                && matches!(self.cache.policies().branch().judge(age), Freshness::Fresh { .. })
+            head.meta.standing == Standing::Present && self.cache.policies().branch().holds(age)
         })
     }
 

@@ -7,7 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
@@ -34,14 +34,14 @@ pub(super) struct Ends {
 /// Serves a connection until it ends, of itself or by `ends`, or the client is overdue. Dropping it cuts it.
 ///
 /// The time of a first request's header includes the handshake of TLS.
-pub(super) fn run<H: Handler>(
-    stream: TcpStream,
+pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
     tls: Option<Arc<Tls>>,
     peer: Peer,
     handler: H,
     config: &Config,
     ends: Ends,
-) -> impl Future<Output = ()> + Send + use<H> {
+) -> impl Future<Output = ()> + Send + use<H, S> {
     let builder = builder(config);
     let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
     async move {

@@ -80,7 +80,8 @@ impl Problem {
             }
             MirrorError::Fetch(Failure { error, status }) => {
                 let mut problem = Self::fetch(&error, ask);
-                problem.cache = Some(status.failed());
+                let offline = matches!(error, FetchError::Offline { .. });
+                problem.cache = Some(if offline { status.detail("offline") } else { status }.failed());
                 problem
             }
         }
@@ -144,6 +145,13 @@ impl Problem {
                     "the mirror's own request for {what} came back to it; {upstream} must be given a fixed address"
                 ),
             ),
+            FetchError::Offline { absent: true } => {
+                (StatusCode::NOT_FOUND, format!("{what} is not in this mirror, which is offline"))
+            }
+            FetchError::Offline { absent: false } => {
+                let message = format!("{what} is not in this mirror, which is offline; ask whoever runs it");
+                (StatusCode::SERVICE_UNAVAILABLE, message)
+            }
             FetchError::Refused(why) => {
                 (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}"))
             }

@@ -186,6 +186,29 @@ impl Mirror {
         self.dir.take()
     }
 
+    /// A request by the control socket of the mirror over `dir`.
+    pub async fn control(
+        &self,
+        dir: &Path,
+        method: reqwest::Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Got {
+        let client = reqwest::Client::builder().no_proxy().unix_socket(dir.join("control.sock")).build();
+        let request = client.expect("a client").request(method, format!("http://mirror{path}")).body(body);
+        let response = request.send().await.expect("a head");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Got { status, headers, body: response.bytes().await.expect("a whole answer") }
+    }
+
+    /// Administration: asks `/-/{what}` by the control socket, which must say yes; the lines of its answer.
+    pub async fn admin(&self, dir: &Path, what: &str, ask: serde_json::Value) -> Vec<serde_json::Value> {
+        let got = self.control(dir, reqwest::Method::POST, &format!("/-/{what}"), ask.to_string()).await;
+        assert_eq!(got.status, 200, "{what}: {:?}", got.body);
+        let lines = got.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    }
+
     /// Begins the drain without waiting for its end.
     pub fn drain(&self) {
         self.shutdown.cancel();

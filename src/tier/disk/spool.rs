@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{SpoolError, blob::BlobFile, budget::blocks, health::Part, stage, store::Store};
+use crate::kernel::Backed as _;
 
 /// Space for a body of unknown length is reserved in steps of at most this many bytes.
 const STEP: u64 = 8 << 20;

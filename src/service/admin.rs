@@ -1,0 +1,125 @@
+//! Administration, for those who come by the control socket: `/-/…`.
+//!
+//! A contract of its own: a request's body is a JSON object or empty, an answer is a JSON value or, where it takes long,
+//! one JSON value per line. An error is `{"message", "status"}`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::dialect::Names;
+use crate::{
+    http::body::{Body, BodyError},
+    mirror::Mirror,
+};
+
+mod hand;
+mod stock;
+mod verify;
+mod warm;
+
+/// Largest JSON of a request, bytes.
+const LARGEST: usize = 64 << 20;
+
+/// The body of a request.
+pub(super) type Input = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Makes a body of any type an [`Input`].
+pub(super) fn input<B>(body: B) -> Input
+where
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
+{
+    body.map_err(|error| BodyError::from(Box::new(error))).boxed_unsync()
+}
+
+/// Why a request is not done: a status and a sentence for the one who asked.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl Refusal {
+    /// 400.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, message.into())
+    }
+
+    /// 500, in our words; the cause is logged.
+    pub(super) fn failed(message: &str, error: impl std::fmt::Display) -> Self {
+        tracing::error!(target: "srm_mirror::service", %error, "{message}");
+        Self(StatusCode::INTERNAL_SERVER_ERROR, message.to_owned())
+    }
+}
+
+/// Answers one request; `path` is what follows `/-/`.
+pub(super) async fn answer(
+    mirror: &Arc<Mirror>,
+    names: &Names,
+    method: &Method,
+    path: &str,
+    input: Input,
+) -> Response<Body> {
+    let done = match (method, path) {
+        (&Method::POST, "ping") => ping(input).await,
+        (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
+        (&Method::POST, "stock") => stock::list(mirror, read(input).await).await,
+        (&Method::POST, "stats") => stock::stats(mirror).await,
+        (&Method::POST, "rm") => stock::remove(mirror, read(input).await).await,
+        (&Method::POST, "keep") => stock::keep(mirror, read(input).await).await,
+        (&Method::POST, "gc") => stock::collect(mirror, read(input).await).await,
+        (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
+        (&Method::POST, "claims") => hand::claims(mirror, read(input).await).await,
+        (&Method::POST, "zip") => hand::zip(mirror, read(input).await).await,
+        (&Method::POST, "import/plan") => hand::plan(mirror, read(input).await).await,
+        (&Method::POST, "import/zip") => hand::take(mirror, input).await,
+        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await).await,
+        (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
+        _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
+    };
+    done.unwrap_or_else(|Refusal(status, message)| {
+        let code = status.as_str();
+        let mut response = one(&json!({"message": message, "status": code}));
+        *response.status_mut() = status;
+        response
+    })
+}
+
+async fn ping(input: Input) -> Result<Response<Body>, Refusal> {
+    let _: serde_json::Map<String, Value> = read(input).await?;
+    Ok(one(&json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")})))
+}
+
+/// Reads a JSON object; an empty body is an empty one.
+pub(super) async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, Refusal> {
+    let mut text = Vec::new();
+    while let Some(frame) = input.frame().await {
+        let frame = frame.map_err(|_| Refusal::bad("the request's body broke off"))?;
+        text.extend_from_slice(&frame.into_data().unwrap_or_default());
+        if text.len() > LARGEST {
+            return Err(Refusal::bad("the request's body is too large"));
+        }
+    }
+    let text = if text.is_empty() { b"{}" } else { &*text };
+    serde_json::from_slice(text).map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+}
+
+/// One JSON value.
+pub(super) fn one(value: &Value) -> Response<Body> {
+    with_type("application/json", Body::full(Bytes::from(format!("{value}\n"))))
+}
+
+/// One JSON value per line, sent as they come; the work ends when the client leaves.
+pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Response<Body> {
+    let lines = values.map(|value| Ok::<_, BodyError>(Bytes::from(format!("{value}\n"))));
+    with_type("application/jsonl", Body::stream(lines.boxed(), None))
+}
+
+fn with_type(kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,32 @@
+//! An upstream that is never asked.
+
+use super::{DocumentAsk, GitRef, Upstream};
+use crate::{
+    entry::Document,
+    origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
+    package::PackageName,
+};
+
+/// Refuses everything. That it has a token still counts: what only the token could see must not become public.
+pub(super) struct Offline {
+    pub(super) has_token: bool,
+}
+
+impl Upstream for Offline {
+    fn has_token(&self) -> bool {
+        self.has_token
+    }
+
+    fn document<'a>(
+        &'a self,
+        _: &'a PackageName,
+        _: &'a DocumentAsk,
+        _: Option<&'a Document>,
+    ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::Offline { absent: false })))
+    }
+
+    fn archive<'a>(&'a self, _: &'a PackageName, _: &'a GitRef) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::Offline { absent: false })))
+    }
+}
