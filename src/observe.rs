@@ -151,6 +151,9 @@ pub struct AccessEvent<'a> {
 /// Longest `User-Agent` that is logged, in bytes.
 const AGENT: usize = 128;
 
+/// Longest method that is logged, in bytes: clients may invent any.
+const METHOD: usize = 32;
+
 /// True when access events are written; without that there is no use in collecting their facts.
 pub fn access_enabled() -> bool {
     tracing::enabled!(target: ACCESS, tracing::Level::INFO)
@@ -164,7 +167,7 @@ pub fn access(event: &AccessEvent<'_>) {
         request_id = event.request_id,
         client = %event.client,
         user_agent = event.user_agent.map(|text| cut(text, AGENT)),
-        method = event.method,
+        method = cut(event.method, METHOD),
         dialect = event.dialect,
         upstream = event.upstream,
         package = event.package,
@@ -252,6 +255,13 @@ mod tests {
     fn access_events_can_be_turned_off_alone() {
         assert_eq!(written("info,srm_mirror::access=off", &event()), "");
         assert_eq!(written("warn", &event()), "");
+    }
+
+    #[test]
+    fn what_a_client_makes_up_is_logged_only_in_part() {
+        let (method, agent) = ("M".repeat(30_000), "a".repeat(30_000));
+        let text = written("info", &AccessEvent { method: &method, user_agent: Some(&agent), ..event() });
+        assert!(text.len() < 1000, "{} bytes", text.len());
     }
 
     #[test]

@@ -68,6 +68,13 @@ mod tests {
     }
 
     #[test]
+    fn what_nests_without_end_is_absent() {
+        for text in ["[".repeat(500_000), format!("Name: {}", "{a: ".repeat(200_000)), "- ".repeat(500_000)] {
+            assert_eq!(parse(text.as_bytes()), Manifest::default());
+        }
+    }
+
+    #[test]
     fn every_spelling_of_the_fields_that_packages_use_is_read() {
         let head = "# made by hand\nEdition: 3.0.0\nType: Component\nName: fc3\nCategory: Basics\nProvider:\n  - Alibaba Cloud\nDescription: '\u{51fd}\u{6570}: compute'\nCommands:\n  deploy: up\n";
         for (tags, expected) in [

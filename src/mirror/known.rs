@@ -135,10 +135,18 @@ impl Mirror {
             Some(Standing::Gone) if self.access.gone == Gone::Follow => return Look::No,
             _ => {}
         }
-        if !upstream.has_token() || !self.access.must_be_public(&target.upstream, &target.package) {
+        if !self.access.must_be_public(&target.upstream, &target.package) {
             return Look::Yes;
         }
-        let repository = self.peek(target, &DocumentAsk::Repository).await;
+        let (repository, latest) =
+            (self.peek(target, &DocumentAsk::Repository).await, self.peek(target, &DocumentAsk::Latest).await);
+        // A mirror that has no token any more may still hold what only the token could see.
+        let with_token = |document: &Option<Document>| {
+            document.as_ref().is_some_and(|document| document.meta.validators.asked_as.is_some())
+        };
+        if !upstream.has_token() && ![&releases, &latest, &repository].into_iter().any(with_token) {
+            return Look::Yes;
+        }
         let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
         let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
         let lately = repository.is_some_and(|document| {

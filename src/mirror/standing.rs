@@ -55,7 +55,7 @@ impl Mirror {
 
     /// True when a document of the package is stored that was asked for with a token.
     async fn stored_with_token(&self, target: &Target) -> bool {
-        for ask in [DocumentAsk::Releases, DocumentAsk::Latest] {
+        for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Repository] {
             let stored = self.stored(target, &ask).await;
             if stored.is_some_and(|document| document.meta.validators.asked_as.is_some()) {
                 return true;

@@ -67,7 +67,7 @@ impl Hosts {
         // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
         let mut authority = match parts.uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => text(&parts.headers, header::HOST.as_str())?,
+            None => host(&parts.headers)?,
         };
         if self.trusted.iter().any(|proxy| proxy.contains(client.addr.ip())) {
             if let Some(proto) = last(&parts.headers, "x-forwarded-proto")? {
@@ -139,20 +139,24 @@ impl Known {
     }
 }
 
+/// Longest host that is taken, in bytes: a DNS name and a port. It is written into every address of an answer, so that
+/// a long one would make a large answer of a small request.
+const LONGEST: usize = 253 + ":65535".len();
+
 const NOT_A_HOST: &str = "host may only be a name or an address with an optional port";
 
 fn wrong(message: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, message)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| wrong(NOT_A_HOST)),
-        // RFC 9112 §3.2: a server answers 400 to more than one Host.
-        (Some(_), Some(_)) => Err(wrong(NOT_A_HOST)),
+/// The one `Host` there may be (RFC 9112 §3.2): of two, a proxy in front may have believed the other.
+fn host(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let (first, second) = (lines.next(), lines.next());
+    if second.is_some() {
+        return Err(wrong("host may be given only once"));
     }
+    first.map(|value| value.to_str()).transpose().map_err(|_| wrong(NOT_A_HOST))
 }
 
 /// The last value of a field: what the proxy itself added, whatever the client had written before it.
@@ -165,8 +169,11 @@ fn last<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Probl
 /// A host with an optional port, and nothing that could change the meaning of an address built on it.
 fn parse(text: &str) -> Option<Authority> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    let parsed = text.parse::<Authority>().ok().filter(|_| text.chars().all(allowed))?;
-    Some(parsed).filter(|parsed| !parsed.host().is_empty())
+    let fits = text.len() <= LONGEST && text.chars().all(allowed);
+    let parsed = text.parse::<Authority>().ok().filter(|_| fits)?;
+    // An empty port is the default one; one beyond 65535 is none.
+    let port = parsed.as_str().len() <= parsed.host().len() + 1 || parsed.port_u16().is_some();
+    Some(parsed).filter(|parsed| port && !parsed.host().is_empty())
 }
 
 #[cfg(test)]

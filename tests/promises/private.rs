@@ -135,6 +135,26 @@ async fn what_was_cached_while_it_was_served_is_hidden_once_it_is_refused() {
 }
 
 #[tokio::test]
+async fn the_list_of_packages_does_not_name_it_either_with_or_without_the_token() {
+    for with_token in [true, false] {
+        for up in [true, false] {
+            let forge = forge().await;
+            let dir = tempfile::tempdir().expect("a directory");
+            fill(&forge, dir.path()).await;
+            if !up {
+                forge.down().await;
+            }
+            let setup = if with_token { refusing(&forge) } else { setup(&forge) };
+            let mirror = setup.start_in(dir.path()).await;
+            let got = mirror.get("/v3/packages/releases").await;
+            let body = String::from_utf8_lossy(&got.body);
+            assert_eq!(got.status, 200, "token {with_token}, up {up}: {body}");
+            assert!(!body.contains("secret") && !body.contains("hush"), "token {with_token}, up {up}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_a_zip_is_cached_and_a_mirror_without_a_token_still_hides_it() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");

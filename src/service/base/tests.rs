@@ -30,11 +30,20 @@ fn addresses_are_built_on_what_the_client_used() {
 
 #[test]
 fn a_host_that_could_change_an_address_is_refused() {
-    for host in ["a/b", "user@host", "a b", "a?b", "a#b", "a\\b", "\"", "a,b", ":80"] {
+    let long = "a".repeat(260);
+    for host in ["a/b", "user@host", "a b", "a?b", "a#b", "a\\b", "\"", "a,b", ":80", "a:65536", long.as_str()] {
         assert_eq!(base(&Hosts::default(), false, &[("host", host)]), Err(StatusCode::BAD_REQUEST), "{host}");
         let forwarded = [("host", "a"), ("x-forwarded-host", host)];
         let expected = if host == "a,b" { Ok("http://b".into()) } else { Err(StatusCode::BAD_REQUEST) };
         assert_eq!(base(&behind("10.0.0.0/8"), false, &forwarded), expected, "{host}");
+    }
+}
+
+#[test]
+fn of_two_hosts_neither_is_believed() {
+    for second in ["b", "a"] {
+        let twice = base(&Hosts::default(), false, &[("host", "a"), ("host", second)]);
+        assert_eq!(twice, Err(StatusCode::BAD_REQUEST), "{second}");
     }
 }
 

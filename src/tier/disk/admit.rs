@@ -42,7 +42,7 @@ impl Store {
     pub(super) fn admit(&self, key: &Key, spool: Spool, meta: Meta, after: impl FnMut(Step)) -> io::Result<Object> {
         let admitted = self.admit_steps(key, spool, Arc::new(meta), after);
         self.settle();
-        self.health.note(&[Part::Blobs, Part::Spool, Part::Index], admitted)
+        self.health.note(&[Part::Blobs, Part::Spool, Part::Staging, Part::Index], admitted)
     }
 
     fn admit_steps(&self, key: &Key, spool: Spool, meta: Arc<Meta>, mut after: impl FnMut(Step)) -> io::Result<Object> {

@@ -121,12 +121,18 @@ impl Store {
     }
 
     fn write_document(&self, key: &Key, document: &Document) -> io::Result<()> {
-        let written = self.write_steps(key, document);
+        let mut part = Part::Staging;
+        let written = self.write_steps(key, document, &mut part);
         self.settle();
-        self.health.note(&[Part::Documents, Part::Index], written)
+        if let Err(error) = &written {
+            self.health.fails(part, error);
+            return written;
+        }
+        self.health.note(&[Part::Documents, Part::Staging, Part::Index], written)
     }
 
-    fn write_steps(&self, key: &Key, document: &Document) -> io::Result<()> {
+    /// As [`Store::write_document`]; `part` is where it got to.
+    fn write_steps(&self, key: &Key, document: &Document, part: &mut Part) -> io::Result<()> {
         let id = document_id(key);
         let mut header = serde_json::to_vec(&Header { key: key.clone(), meta: DocumentMeta::clone(&document.meta) })?;
         header.push(b'\n');
@@ -140,8 +146,10 @@ impl Store {
         let _one = lock(&self.documents);
         let old = self.index.read(|txn| DOCUMENTS.get(txn, &id))?;
         let row = Row { len, cost, used: self.recent.now(), keys: vec![key.clone()], kept: false };
+        *part = Part::Documents;
         stage::publish(&self.layout.documents_dir(), vec![(staged, self.layout.document(&id))], |_| {})?;
         self.recent.lock().renewals.remove(&id);
+        *part = Part::Index;
         let written = self.index.write(|txn| {
             DOCUMENTS.put(txn, &id, &row)?;
             index::set_renewal(txn, &id, None)

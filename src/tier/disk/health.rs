@@ -9,6 +9,8 @@ use super::store::lock;
 pub(super) enum Part {
     /// Bodies that are on their way.
     Spool,
+    /// Small files on their way, in the same folder: documents, and what is known of an archive.
+    Staging,
     /// Stored archives.
     Blobs,
     /// Stored documents.
@@ -20,7 +22,7 @@ pub(super) enum Part {
 }
 
 /// Number of parts.
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 
 /// The last trouble with writing each part; gone with the next write there that works.
 #[derive(Debug)]
