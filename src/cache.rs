@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod admin;
 pub mod archives;
 pub mod documents;
 mod download;
@@ -29,6 +30,7 @@ mod fakes;
 mod fill;
 mod flight;
 pub mod follow;
+mod import;
 mod passing;
 pub mod policy;
 mod progress;
@@ -40,8 +42,12 @@ use fill::FillState;
 use flight::Flights;
 use policy::{Archives, Documents};
 
-pub use crate::tier::{Content, Object};
+pub use crate::tier::{
+    Content, Object, Usage,
+    disk::{Stored, Sums},
+};
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
+pub use import::ImportError;
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
 const FAILURES: u64 = 10_000;

@@ -15,6 +15,7 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod cache;
 mod completions;
 mod config;
 mod connect;
@@ -42,7 +43,8 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work; warm: something is not there
+  1    connect --check: a route does not work; warm: something is not there; cache: something is damaged, or
+       nothing was there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
@@ -62,6 +64,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Cache(Box<cache::Cache>),
     Completions(completions::Completions),
     Config(config::Config),
     Connect(connect::Connect),
@@ -126,6 +129,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Cache(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
@@ -157,8 +161,13 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    if is(|why| why.is::<ConfigError>() || connect::is_usage(why) || warm::is_usage(why)) || why.chain().any(limit) {
+    let refused = why.chain().find_map(|why| why.downcast_ref::<session::Refused>());
+    if is(|why| why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why))
+        || why.chain().any(limit)
+    {
         USAGE
+    } else if let Some(refused) = refused {
+        if refused.status.is_client_error() { USAGE } else { FAILED }
     } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
@@ -175,6 +184,11 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         INTERNAL
     }
 }
+
+/// What was typed cannot be done (`EX_USAGE`); a sentence for whoever typed it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Wrong(String);
 
 /// Writes to standard output; a reader that has gone is no error.
 fn print(text: &str) {

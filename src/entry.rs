@@ -127,6 +127,30 @@ pub struct Pin {
     pub verified: Verified,
 }
 
+/// What one mirror tells another about a zip that it hands over: nothing of it is believed without a look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Its key.
+    pub key: Key,
+    /// When the key was first seen.
+    pub first_seen: Timestamp,
+    /// What is stored about it.
+    pub meta: Meta,
+}
+
+/// A document that one mirror hands over to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedDocument {
+    /// Its key.
+    pub key: Key,
+    /// What is stored about it.
+    pub meta: DocumentMeta,
+    /// The normalised JSON, as text.
+    pub body: String,
+}
+
 /// What is needed to ask an upstream whether a document has changed. Opaque to the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -18,17 +18,19 @@ use crate::{
 };
 
 pub mod access;
+mod hand;
 pub mod known;
 pub mod metadata;
 mod origins;
 pub mod resolve;
 mod standing;
+pub mod stock;
 pub mod warm;
 
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
-pub use crate::cache::{Content, Failure, Object, Served, tail::Tail};
+pub use crate::cache::{Content, Failure, ImportError, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.

@@ -112,7 +112,7 @@ impl Service {
             }
             Ok(Route { ask: Ask::Ops(Ops::Admin(path)), .. }) => {
                 if let Some(input) = input {
-                    return admin::answer(&self.mirror, &self.names, &parts.method, path, query, input).await;
+                    return admin::answer(&self.mirror, &self.names, &parts.method, path, input).await;
                 }
             }
             _ => {}

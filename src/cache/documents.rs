@@ -312,7 +312,7 @@ impl Cache {
     }
 
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
-    async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
+    pub(super) async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
         self.documents.put(key, document.clone());
         let documents = self.disk.documents();
         let kept = if body_changed {

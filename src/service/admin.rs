@@ -3,6 +3,8 @@
 //! A contract of its own: a request's body is a JSON object or empty, an answer is a JSON value or, where it takes long,
 //! one JSON value per line. An error is `{"message", "status"}`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -16,6 +18,9 @@ use crate::{
     mirror::Mirror,
 };
 
+mod hand;
+mod stock;
+mod verify;
 mod warm;
 
 /// Largest JSON of a request, bytes.
@@ -51,17 +56,27 @@ impl Refusal {
 
 /// Answers one request; `path` is what follows `/-/`.
 pub(super) async fn answer(
-    mirror: &std::sync::Arc<Mirror>,
+    mirror: &Arc<Mirror>,
     names: &Names,
     method: &Method,
     path: &str,
-    query: Option<&str>,
     input: Input,
 ) -> Response<Body> {
-    let _ = query;
     let done = match (method, path) {
         (&Method::POST, "ping") => ping(input).await,
         (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
+        (&Method::POST, "stock") => stock::list(mirror, read(input).await).await,
+        (&Method::POST, "stats") => stock::stats(mirror).await,
+        (&Method::POST, "rm") => stock::remove(mirror, read(input).await).await,
+        (&Method::POST, "keep") => stock::keep(mirror, read(input).await).await,
+        (&Method::POST, "gc") => stock::collect(mirror, read(input).await).await,
+        (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
+        (&Method::POST, "claims") => hand::claims(mirror, read(input).await).await,
+        (&Method::POST, "zip") => hand::zip(mirror, read(input).await).await,
+        (&Method::POST, "import/plan") => hand::plan(mirror, read(input).await).await,
+        (&Method::POST, "import/zip") => hand::take(mirror, input).await,
+        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await).await,
+        (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
         _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };
     done.unwrap_or_else(|Refusal(status, message)| {

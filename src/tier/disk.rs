@@ -31,6 +31,7 @@ mod handles;
 mod health;
 pub mod holder;
 mod index;
+mod inventory;
 mod layout;
 pub mod pins;
 mod quarantine;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use documents::Documents;
 pub use holder::Holder;
+pub use inventory::{Stored, Sums};
 pub use pins::PinEvent;
 pub use spool::Spool;
 

@@ -56,6 +56,11 @@ impl Memory {
         self.cache.get(key)
     }
 
+    /// Forgets a key.
+    pub fn forget_key(&self, key: &Key) {
+        self.cache.invalidate(key);
+    }
+
     /// Forgets all keys of a blob. Walks over everything: for blobs that turn out to be damaged.
     pub fn forget(&self, digest: &Digest) {
         for (key, object) in &self.cache {

@@ -95,7 +95,8 @@ impl Store {
             after(Step::FolderSynced);
         }
         let used = self.recent.now();
-        let new = Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys() };
+        let new =
+            Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys(), kept: sidecar.is_kept() };
         lock(&self.gone).remove(&digest);
         let indexed = published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new, Some(key))));
         let (old, moved) = match indexed {
@@ -109,6 +110,7 @@ impl Store {
             }
         };
         after(Step::Indexed);
+        self.note_kept(&digest, new.kept);
 
         if let Some(row) = &row {
             let freed = if stays { row.cost - blocks(row.len) } else { row.cost };

@@ -138,7 +138,7 @@ impl Store {
         let staged = Staged::write(self.layout.staging(), &[&header, &document.body])?;
         let _one = lock(&self.documents);
         let old = self.index.read(|txn| DOCUMENTS.get(txn, &id))?;
-        let row = Row { len, cost, used: self.recent.now(), keys: vec![key.clone()] };
+        let row = Row { len, cost, used: self.recent.now(), keys: vec![key.clone()], kept: false };
         stage::publish(&self.layout.documents_dir(), vec![(staged, self.layout.document(&id))], |_| {})?;
         self.recent.lock().renewals.remove(&id);
         let written = self.index.write(|txn| {

@@ -51,7 +51,7 @@ impl Store {
         let mut sum = 0;
         let picked = self.index.read(|txn| {
             BLOBS.by_use(txn, |digest, cost| {
-                if sum < missing && !self.is_gone(&digest) && !spare(&digest) {
+                if sum < missing && !self.is_gone(&digest) && !self.is_kept(&digest) && !spare(&digest) {
                     sum += cost;
                     victims.push(digest);
                 }
@@ -95,6 +95,25 @@ impl Store {
         }
         let mut sidecar = Sidecar::read(&self.layout.sidecar(digest))?;
         sidecar.remove(key);
+        self.rewrite(digest, row, &sidecar)?;
+        self.front.invalidate([key]);
+        Ok(())
+    }
+
+    /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is.
+    pub(super) fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(false) };
+        let _stripe = self.stripe(&digest);
+        let Some(row) = self.row(&digest)? else { return Ok(false) };
+        let mut sidecar = Sidecar::read(&self.layout.sidecar(&digest))?;
+        if sidecar.keep(key, kept) {
+            self.rewrite(&digest, row, &sidecar)?;
+        }
+        Ok(true)
+    }
+
+    /// Replaces a blob's sidecar and makes its row agree. The caller holds the stripe.
+    fn rewrite(&self, digest: &Digest, mut row: Row, sidecar: &Sidecar) -> io::Result<()> {
         let text = sidecar.bytes()?;
         let charge = self.take(blocks(text.len() as u64))?;
         let staged = Staged::write(self.layout.staging(), &[&text])?;
@@ -102,8 +121,9 @@ impl Store {
         stage::publish(&folder, vec![(staged, self.layout.sidecar(digest))], |_| {})?;
         let before = row.cost;
         row.cost = blocks(row.len) + charge.bytes();
+        row.kept = sidecar.is_kept();
         let written = self.index.write(|txn| index::put_blob(txn, digest, &row, None));
-        self.front.invalidate([key]);
+        self.note_kept(digest, row.kept);
         if written.is_err() {
             self.doubt.store(true, Ordering::SeqCst);
         }
@@ -180,8 +200,23 @@ impl Store {
     pub(super) fn went(&self, digest: &Digest) {
         lock(&self.gone).insert(*digest, self.recent.now());
         lock(&self.sound).remove(digest);
+        lock(&self.kept).remove(digest);
         self.recent.lock().blobs.remove(digest);
         self.objects.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Remembers whether a blob is never evicted.
+    pub(super) fn note_kept(&self, digest: &Digest, kept: bool) {
+        let mut all = lock(&self.kept);
+        if kept {
+            all.insert(*digest);
+        } else {
+            all.remove(digest);
+        }
+    }
+
+    fn is_kept(&self, digest: &Digest) -> bool {
+        lock(&self.kept).contains(digest)
     }
 
     pub(super) fn is_gone(&self, digest: &Digest) -> bool {
@@ -189,7 +224,7 @@ impl Store {
     }
 
     /// The row of a blob whose files are there.
-    fn row(&self, digest: &Digest) -> io::Result<Option<Row>> {
+    pub(super) fn row(&self, digest: &Digest) -> io::Result<Option<Row>> {
         let row = self.index.read(|txn| BLOBS.get(txn, digest))?;
         Ok(row.filter(|_| !self.is_gone(digest)))
     }

@@ -23,6 +23,7 @@ pub(super) use shelf::{BLOBS, DOCUMENTS, Row};
 const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
 const PINS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("pins");
 const RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
+const KEPT: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
 /// The open index. One writer at a time; writes block until they are durable.
@@ -168,6 +169,11 @@ pub(super) fn put_blob(
     moved: Option<&Key>,
 ) -> Result<(Option<Row>, Option<Digest>), redb::Error> {
     let old = BLOBS.put(txn, digest, row)?;
+    if row.kept {
+        txn.open_table(KEPT)?.insert(&digest.0, ())?;
+    } else if old.as_ref().is_some_and(|old| old.kept) {
+        txn.open_table(KEPT)?.remove(&digest.0)?;
+    }
     let mut keys = txn.open_table(KEYS)?;
     for key in old.iter().flat_map(|old| &old.keys).filter(|key| !row.keys.contains(key)) {
         unlink_key(&mut keys, key, digest)?;
@@ -185,6 +191,9 @@ pub(super) fn put_blob(
 /// Removes a blob's row and the keys that still lead to it.
 pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
     let old = BLOBS.remove(txn, digest)?;
+    if old.as_ref().is_some_and(|old| old.kept) {
+        txn.open_table(KEPT)?.remove(&digest.0)?;
+    }
     let mut keys = txn.open_table(KEYS)?;
     for key in old.iter().flat_map(|old| &old.keys) {
         unlink_key(&mut keys, key, digest)?;
@@ -198,6 +207,15 @@ fn unlink_key(keys: &mut redb::Table<'_, &str, &[u8; 32]>, key: &Key, digest: &D
         keys.remove(key.as_str())?;
     }
     Ok(())
+}
+
+/// The blobs that are never evicted. An index from before there were any has no such table.
+pub(super) fn kept(txn: &ReadTransaction) -> Result<Vec<Digest>, redb::Error> {
+    match txn.open_table(KEPT) {
+        Ok(table) => table.iter()?.map(|item| Ok(Digest(*item?.0.value()))).collect(),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where the last line about a pin stands in the journal: offset and length in bytes.
@@ -276,7 +294,7 @@ mod tests {
             for n in 0..200_u16 {
                 let id = Digest::of(&[round, n.to_le_bytes()[0], n.to_le_bytes()[1]]);
                 let keys = vec![Key::new("k".repeat(2000))];
-                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys })?;
+                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys, kept: false })?;
             }
             Ok(())
         })

@@ -75,6 +75,15 @@ impl Quarantine {
         self.lock().iter().map(|held| held.charge.bytes()).sum()
     }
 
+    /// Removes all files; the number of them.
+    pub(super) fn clear(&self) -> io::Result<usize> {
+        let mut count = 0;
+        while self.discard_oldest()? {
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// Removes the oldest file; false when there is none.
     pub(super) fn discard_oldest(&self) -> io::Result<bool> {
         let oldest = self.lock().pop_front();

@@ -99,7 +99,7 @@ impl Store {
             return None;
         }
         let cost = blocks(len) + blocks(fs::metadata(&path).ok()?.len());
-        Some(Row { len, cost, used: self.recent.now(), keys: sidecar.keys() })
+        Some(Row { len, cost, used: self.recent.now(), keys: sidecar.keys(), kept: sidecar.is_kept() })
     }
 
     fn rescan_documents(&self, found: &mut Found) -> io::Result<()> {
@@ -116,7 +116,7 @@ impl Store {
             match documents::key_of(&path)?.filter(|key| document_id(key) == id) {
                 Some(key) => {
                     let len = fs::metadata(&path)?.len();
-                    let row = Row { len, cost: blocks(len), used: self.recent.now(), keys: vec![key] };
+                    let row = Row { len, cost: blocks(len), used: self.recent.now(), keys: vec![key], kept: false };
                     adopted.push((id, row));
                 }
                 None => {

@@ -62,22 +62,12 @@ impl Store {
     pub(super) fn scrub_next(&self) -> io::Result<()> {
         let last = *lock(&self.scrubbed);
         let next = self.index.read(|txn| BLOBS.after(txn, last))?;
-        let Some((digest, row)) = next else {
+        let Some((digest, _)) = next else {
             *lock(&self.scrubbed) = Digest([0; 32]);
             return Ok(());
         };
         *lock(&self.scrubbed) = digest;
-        let Some(file) = self.open_blob(&digest)? else {
-            return self.missing(&digest);
-        };
-        if !file.fits(row.len) {
-            return self.set_file_aside(&digest, "its length is wrong", &file);
-        }
-        if file.hash().is_ok_and(|found| found == digest) {
-            lock(&self.sound).insert(digest);
-            return Ok(());
-        }
-        self.set_file_aside(&digest, "its bytes do not have its digest", &file)
+        self.check(&digest).map(drop)
     }
 
     /// A blob's file is not there: its row goes.

@@ -20,6 +20,9 @@ pub(super) struct Sidecar {
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) meta: Meta,
+    /// Never evicted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) kept: bool,
 }
 
 impl Sidecar {
@@ -36,10 +39,22 @@ impl Sidecar {
         self.entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.meta)
     }
 
-    /// Puts a key, in place of an earlier entry of the same key.
+    /// Puts a key, in place of an earlier entry of the same key; what was to be kept stays kept.
     pub(super) fn put(&mut self, key: &Key, meta: Meta) {
+        let kept = self.entries.iter().any(|entry| entry.key == *key && entry.kept);
         self.remove(key);
-        self.entries.push(Entry { key: key.clone(), meta });
+        self.entries.push(Entry { key: key.clone(), meta, kept });
+    }
+
+    /// True when one of the keys is never evicted: then the blob is not.
+    pub(super) fn is_kept(&self) -> bool {
+        self.entries.iter().any(|entry| entry.kept)
+    }
+
+    /// Marks a key as one that is never evicted, or as any other; true when that changed it.
+    pub(super) fn keep(&mut self, key: &Key, kept: bool) -> bool {
+        let entry = self.entries.iter_mut().find(|entry| entry.key == *key && entry.kept != kept);
+        entry.map(|entry| entry.kept = kept).is_some()
     }
 
     pub(super) fn remove(&mut self, key: &Key) {

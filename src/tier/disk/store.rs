@@ -54,6 +54,8 @@ pub(super) struct Store {
     pub(super) front: Front<Arc<Meta>>,
     /// Digests whose bytes were hashed since the start.
     pub(super) sound: Mutex<HashSet<Digest>>,
+    /// Blobs that are never evicted.
+    pub(super) kept: Mutex<HashSet<Digest>>,
     /// Unlinked blobs whose rows are still in the index, and when they were unlinked.
     pub(super) gone: Mutex<HashMap<Digest, u64>>,
     /// Set when a failure may have left folders and index different: the next start compares them.
@@ -104,6 +106,7 @@ impl Store {
             health: Health::default(),
             front: Front::new(FRONT, |meta: &Arc<Meta>| front::weight(&meta.verified)),
             sound: Mutex::default(),
+            kept: Mutex::default(),
             gone: Mutex::default(),
             doubt: AtomicBool::new(false),
             evicting: Mutex::default(),
@@ -140,6 +143,7 @@ impl Store {
             }
             self.rescan()?;
         }
+        *lock(&self.kept) = self.index.read(index::kept)?.into_iter().collect();
         let (blobs, documents) = self.index.read(|txn| Ok((BLOBS.totals(txn)?, DOCUMENTS.totals(txn)?)))?;
         self.budget.found(blobs.0).stand(Kind::Blob);
         self.objects.store(blobs.1, Ordering::SeqCst);

@@ -18,6 +18,9 @@ pub(in crate::tier::disk) struct Row {
     pub(in crate::tier::disk) used: u64,
     /// The keys that lead to it.
     pub(in crate::tier::disk) keys: Vec<Key>,
+    /// Never evicted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::tier::disk) kept: bool,
 }
 
 /// One kind of rows.

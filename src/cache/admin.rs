@@ -1,0 +1,61 @@
+//! What an operator does to the cache: removes, keeps, checks.
+
+use std::io;
+
+use super::Cache;
+use crate::{
+    entry::{Digest, Key},
+    tier::{
+        Object, Tier as _, Usage,
+        disk::{PinEvent, Stored, Sums},
+    },
+};
+
+impl Cache {
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn inventory(&self) -> io::Result<Vec<Stored>> {
+        self.disk.inventory().await
+    }
+
+    /// What the tiers hold, the faster one first, and what the bytes on disk are made of.
+    pub fn usage(&self) -> ([Usage; 2], Sums) {
+        ([self.memory.usage(), self.disk.usage()], self.disk.sums())
+    }
+
+    /// What is stored under a key, without asking anybody for it.
+    pub async fn object(&self, key: &Key) -> Option<Object> {
+        self.lookup(key).await
+    }
+
+    /// Removes what is stored under a key; with `forget`, what was first seen under it, too: then the next fetch may
+    /// have other content.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn remove(&self, key: &Key, forget: bool) -> io::Result<()> {
+        self.memory.remove(key).await?;
+        self.disk.remove(key).await?;
+        // A reader may have copied it up between the two.
+        self.memory.remove(key).await?;
+        self.failures.forget(key);
+        if forget && let Some(pin) = self.disk.pin(key).await? {
+            self.disk.record_pin(&pin, PinEvent::Forget).await?;
+        }
+        Ok(())
+    }
+
+    /// Hashes a blob; false when it was damaged: then it has been set aside, and no tier has it any more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn check(&self, digest: &Digest) -> io::Result<bool> {
+        let good = self.disk.check(digest).await?;
+        if !good {
+            self.memory.forget(digest);
+        }
+        Ok(good)
+    }
+}

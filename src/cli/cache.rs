@@ -1,0 +1,279 @@
+//! `srm-mirror cache`: looks at what is stored and changes it, through the running mirror or without one.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{FAILED, Settings, Wrong, print, session};
+use crate::value::ByteSize;
+
+mod table;
+mod verify;
+
+const PATTERNS: &str = "\
+A PATTERN is owner/repo, `*` and `?` allowed, an upstream's name and `:` may stand in front, a version behind `@`:
+  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*
+
+All of them work while the mirror runs, through control.sock in its cache directory, and without it.";
+
+/// Look at what is stored, and change it
+#[derive(Debug, Args)]
+#[command(after_help = PATTERNS)]
+pub(super) struct Cache {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the stored zips
+    #[command(after_help = "Example: srm-mirror cache ls 'devsapp/*' --sort size")]
+    Ls {
+        /// Which ones [default: all]
+        pattern: Option<String>,
+        /// In which order
+        #[arg(long, value_enum, default_value = "name")]
+        sort: Sort,
+        /// One JSON value per line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Say what takes the space: tiers, upstreams, the largest packages
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Hash every stored zip again; set damaged ones aside and fetch them again
+    Verify {
+        /// Which ones [default: all]
+        pattern: Option<String>,
+        /// Do not fetch damaged ones again
+        #[arg(long)]
+        no_fetch: bool,
+        /// One JSON value per line, progress included
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Remove zips, and with a whole package its release list; what was first seen stays known
+    #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
+    Rm {
+        /// Which ones
+        pattern: String,
+        /// Forget what was first seen, too: the next fetch may have other content
+        #[arg(long)]
+        forget: bool,
+        #[command(flatten)]
+        sure: Sure,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Remove damaged files that were set aside, and on demand what nobody uses
+    #[command(after_help = "Example: srm-mirror cache gc --unused 90d --yes")]
+    Gc {
+        /// Remove zips that were not used for this long and are not kept
+        #[arg(long, value_name = "PERIOD")]
+        unused: Option<String>,
+        #[command(flatten)]
+        sure: Sure,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Never evict these
+    Keep {
+        /// Which ones
+        pattern: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Take the mark of keep away
+    Unkeep {
+        /// Which ones
+        pattern: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
+    Lock {
+        /// Which ones [default: all]
+        pattern: Option<String>,
+        /// The file
+        #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
+        file: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// Upstream, package, version
+    Name,
+    /// Largest first
+    Size,
+    /// Oldest first
+    Age,
+    /// Least recently used first
+    Used,
+}
+
+/// For what cannot be undone.
+#[derive(Debug, Args)]
+struct Sure {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Cache {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        match self.action {
+            Action::Ls { pattern, sort, json, settings } => ls(&settings, pattern, sort, json),
+            Action::Stats { json, settings } => stats(&settings, json),
+            Action::Verify { pattern, no_fetch, json, settings } => verify::run(&settings, pattern, no_fetch, json),
+            Action::Rm { pattern, forget, sure, settings } => {
+                let ask = json!({"pattern": pattern, "forget": forget});
+                destroy(&settings, "rm", ask, &sure)
+            }
+            Action::Gc { unused, sure, settings } => destroy(&settings, "gc", json!({"unused": unused}), &sure),
+            Action::Keep { pattern, dry_run, settings } => keep(&settings, &pattern, true, dry_run),
+            Action::Unkeep { pattern, dry_run, settings } => keep(&settings, &pattern, false, dry_run),
+            Action::Lock { pattern, file, settings } => lock(&settings, pattern, &file),
+        }
+    }
+}
+
+fn ls(settings: &Settings, pattern: Option<String>, sort: Sort, json: bool) -> anyhow::Result<u8> {
+    let mut items = lines(settings, "stock", &json!({"pattern": pattern}))?;
+    let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
+    match sort {
+        Sort::Name => {}
+        Sort::Size => items.sort_by_key(|item| std::cmp::Reverse(item["size"].as_u64())),
+        Sort::Age => items.sort_by_key(|item| text(item, "stored_at")),
+        Sort::Used => items.sort_by_key(|item| text(item, "used_at")),
+    }
+    if json {
+        print(&items.iter().map(|item| format!("{item}\n")).collect::<String>());
+    } else {
+        print(&table::items(&items));
+    }
+    Ok(0)
+}
+
+fn stats(settings: &Settings, json: bool) -> anyhow::Result<u8> {
+    let stats = session::run(settings.load()?, async |session| session.post("stats", &json!({})).await)?;
+    print(&if json { format!("{stats}\n") } else { table::stats(&stats) });
+    Ok(0)
+}
+
+/// Says what would go, asks, and lets it go.
+fn destroy(settings: &Settings, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Result<u8> {
+    session::run(settings.load()?, async |session| {
+        ask["dry_run"] = true.into();
+        let plan = session.post(what, &ask).await?;
+        let zips = plan["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let number = |name: &str| plan[name].as_u64().unwrap_or(0);
+        if zips.is_empty() && number("documents") + number("forgotten") + number("bytes") == 0 {
+            print("there is nothing to remove\n");
+            return Ok(if what == "rm" { FAILED } else { 0 });
+        }
+        let mut say = table::items(zips);
+        let size = ByteSize(number("bytes"));
+        say += &format!("{} zips, {} release documents, {size} on disk", zips.len(), number("documents"));
+        if number("forgotten") > 0 {
+            say += &format!("; {} digests are forgotten", number("forgotten"));
+        }
+        print(&format!("{say}\n"));
+        if sure.dry_run {
+            return Ok(0);
+        }
+        if !sure.yes && !confirmed("remove them?")? {
+            return Ok(FAILED);
+        }
+        ask["dry_run"] = false.into();
+        session.post(what, &ask).await?;
+        print("removed\n");
+        Ok(0)
+    })
+}
+
+/// Asks the person at the terminal.
+fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(
+            Wrong("nobody is there to be asked; --yes does it, --dry-run only says what would be done".into()).into()
+        );
+    }
+    write!(io::stderr(), "{question} [y/N] ")?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+fn keep(settings: &Settings, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
+    session::run(settings.load()?, async |session| {
+        let found = lines_of(session, "stock", &json!({"pattern": pattern})).await?;
+        if found.is_empty() {
+            print("nothing of that is stored\n");
+            return Ok(FAILED);
+        }
+        let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
+        let done = session.post("keep", &ask).await?;
+        let zips = done["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let (would, how) = (if dry_run { "would be " } else { "" }, if kept { "kept" } else { "evictable" });
+        print(&format!("{}{} of {} zips {would}{how} now\n", table::items(zips), zips.len(), found.len()));
+        Ok(0)
+    })
+}
+
+/// The lock file is TOML: one `[[package]]` per zip.
+fn lock(settings: &Settings, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
+    let items = lines(settings, "pins", &json!({"pattern": pattern}))?;
+    let mut text = String::from("# Written by srm-mirror cache lock.\nversion = 1\n");
+    for item in &items {
+        text += "\n[[package]]\n";
+        for name in ["upstream", "package", "kind", "version", "sha256", "commit", "first_seen"] {
+            if let Some(value) = item[name].as_str() {
+                text += &format!("{name} = {}\n", toml::Value::from(value));
+            }
+        }
+    }
+    let draft = file.with_added_extension("new");
+    std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, file))?;
+    print(&format!("{} packages in {}\n", items.len(), file.display()));
+    Ok(0)
+}
+
+fn lines(settings: &Settings, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
+    session::run(settings.load()?, async |session| lines_of(session, what, ask).await)
+}
+
+async fn lines_of(session: &session::Session, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
+    let mut items = Vec::new();
+    session
+        .lines(what, ask, |item| {
+            items.push(item);
+            Ok(())
+        })
+        .await?;
+    Ok(items)
+}

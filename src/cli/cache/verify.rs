@@ -1,0 +1,84 @@
+//! `srm-mirror cache verify`.
+
+use serde_json::{Value, json};
+
+use super::table::size;
+use crate::cli::{FAILED, Settings, print, session};
+
+/// Exit code 0 when everything is good or mended, 1 when something is not.
+pub(super) fn run(settings: &Settings, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
+    let ask = json!({"pattern": pattern, "no_fetch": no_fetch});
+    let mut sums = Sums::default();
+    session::run(settings.load()?, async |session| {
+        session
+            .lines("verify", &ask, |line| {
+                if json {
+                    print(&format!("{line}\n"));
+                }
+                if let Some(text) = sums.take(&line).filter(|_| !json) {
+                    print(&text);
+                }
+                Ok(())
+            })
+            .await
+    })?;
+    if json {
+        print(&format!("{}\n", sums.json()));
+    } else {
+        print(&sums.text());
+    }
+    Ok(if sums.damaged == 0 { 0 } else { FAILED })
+}
+
+/// What verification came to.
+#[derive(Default)]
+struct Sums {
+    zips: u64,
+    bytes: u64,
+    documents: u64,
+    mended: u64,
+    damaged: u64,
+}
+
+impl Sums {
+    /// Counts a line; what is to be said of it at once.
+    fn take(&mut self, line: &Value) -> Option<String> {
+        let name = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let what = match line["event"].as_str()? {
+            "zip" => {
+                self.zips += 1;
+                self.bytes += line["size"].as_u64().unwrap_or(0);
+                line["names"].as_array()?.iter().map(name).collect::<Vec<_>>().join(", ")
+            }
+            "document" => {
+                self.documents += 1;
+                name(&line["key"])
+            }
+            _ => return None,
+        };
+        match line["state"].as_str()? {
+            "good" => None,
+            "mended" => {
+                self.mended += 1;
+                Some(format!("mended   {what}\n"))
+            }
+            _ => {
+                self.damaged += 1;
+                let reason = line["reason"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+                Some(format!("damaged  {what}{reason}\n"))
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Self { zips, bytes, documents, mended, damaged } = self;
+        json!({"event": "end", "zips": zips, "bytes": bytes, "documents": documents, "mended": mended,
+            "damaged": damaged})
+    }
+
+    fn text(&self) -> String {
+        let Self { zips, bytes, documents, mended, damaged } = self;
+        let bytes = size(*bytes);
+        format!("{zips} zips ({bytes}) and {documents} documents verified: {mended} mended, {damaged} damaged\n")
+    }
+}

@@ -1,0 +1,67 @@
+//! What mirrors hand over to each other: zips with their claims, and documents.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::{Mirror, origins::document_key, stock};
+use crate::{
+    cache::ImportError,
+    entry::{Claim, Document, HandedDocument, Key},
+    package::{BranchHead, Release, Releases, Repository},
+    upstream::DocumentAsk,
+};
+
+impl Mirror {
+    /// Takes in a zip.
+    ///
+    /// # Errors
+    /// See [`ImportError`]; `Wrong` also for a key that is none, or of an upstream that this mirror does not have.
+    pub async fn import(
+        &self,
+        claim: Claim,
+        body: impl Stream<Item = Result<Bytes, ImportError>>,
+        force: bool,
+    ) -> Result<(), ImportError> {
+        match stock::read_key(&claim.key) {
+            Some((target, _)) if self.upstreams.contains_key(&*target.upstream) => {}
+            _ => return Err(ImportError::Wrong(format!("this mirror has no place for {}", claim.key))),
+        }
+        self.cache.import(claim, body, self.verify.clone(), force).await
+    }
+
+    /// Takes in a document, unless a newer one is stored; true when it was taken.
+    ///
+    /// # Errors
+    /// As [`Mirror::import`].
+    pub async fn import_document(&self, handed: HandedDocument) -> Result<bool, ImportError> {
+        let HandedDocument { key, meta, body } = handed;
+        if !self.is_document(&key, body.as_bytes()) {
+            return Err(ImportError::Wrong(format!("this mirror has no place for {key}, or it cannot be read")));
+        }
+        let document = Document { meta: Arc::new(meta), body: body.into() };
+        let taken = self.cache.import_document(&key, document).await?;
+        self.absent.invalidate(&key);
+        Ok(taken)
+    }
+
+    /// True for a key as the mirror makes them, of an upstream that it has, with a body of the kind that the key names.
+    pub fn is_document(&self, key: &Key, body: &[u8]) -> bool {
+        fn reads<T: serde::de::DeserializeOwned>(body: &[u8]) -> bool {
+            serde_json::from_slice::<T>(body).is_ok()
+        }
+        let Some(target) = stock::package_of(key) else { return false };
+        let Some(rest) = key.as_str().splitn(4, '/').nth(3) else { return false };
+        let (ask, good) = match rest.split_once('/') {
+            None if rest == "releases" => (DocumentAsk::Releases, reads::<Releases>(body)),
+            None if rest == "latest" => (DocumentAsk::Latest, reads::<Release>(body)),
+            None if rest == "repository" => (DocumentAsk::Repository, reads::<Repository>(body)),
+            Some(("release", tag)) => (DocumentAsk::Tag(tag.to_owned()), reads::<Release>(body)),
+            Some(("branch", name)) => (DocumentAsk::Branch(name.to_owned()), reads::<BranchHead>(body)),
+            _ => return false,
+        };
+        good && self.upstreams.contains_key(&*target.upstream)
+            && document_key(&target.upstream, &target.package, &ask) == *key
+    }
+}

@@ -1,0 +1,197 @@
+//! What is stored, in words of packages and versions: the material of administration.
+
+use std::{collections::BTreeSet, io, str::FromStr, sync::Arc};
+
+use wildmatch::WildMatch;
+
+use super::{Mirror, Target, access::Pattern, origins::archive_key};
+use crate::{
+    cache::{Failure, Stored},
+    entry::{Key, Meta},
+    origin::FetchError,
+    package::{PackageName, with_v_toggled},
+    upstream::GitRef,
+};
+
+/// Which packages and versions are meant: `devsapp/fc3`, `devsapp/*`, `gitee:*/*`, `devsapp/fc3@1.*`.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    package: Option<Pattern>,
+    version: Option<WildMatch>,
+}
+
+impl FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (package, version) = match text.split_once('@') {
+            Some((package, version)) if !version.is_empty() => (package, Some(version)),
+            Some(_) => return Err("there is no version after the @".into()),
+            None => (text, None),
+        };
+        Ok(Self { package: Some(package.parse()?), version: version.map(WildMatch::new) })
+    }
+}
+
+impl Selection {
+    /// The same packages in every version.
+    pub fn of_any_version(self) -> Self {
+        Self { version: None, ..self }
+    }
+
+    fn takes(&self, target: &Target, version: Option<&str>) -> bool {
+        let package = self.package.as_ref().is_none_or(|pattern| pattern.matches(&target.upstream, &target.package));
+        let fits = |pattern: &WildMatch, version: &str| {
+            pattern.matches(version) || with_v_toggled(version).is_some_and(|other| pattern.matches(&other))
+        };
+        let version = match (&self.version, version) {
+            (Some(pattern), Some(version)) => fits(pattern, version),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        package && version
+    }
+}
+
+/// One stored zip.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Whose it is. The name is in lower case where only the key tells it.
+    pub target: Target,
+    /// What it was fetched by.
+    pub reference: GitRef,
+    /// What is stored.
+    pub stored: Stored,
+}
+
+impl Item {
+    /// The tag or the commit.
+    pub fn version(&self) -> &str {
+        let (GitRef::Tag(version) | GitRef::Commit(version)) = &self.reference;
+        version
+    }
+
+    /// `tag` or `commit`.
+    pub fn kind(&self) -> &'static str {
+        match self.reference {
+            GitRef::Tag(_) => "tag",
+            GitRef::Commit(_) => "commit",
+        }
+    }
+}
+
+impl Mirror {
+    /// The stored zips that are selected, in order of upstream, package and version.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn stock(&self, selection: &Selection) -> io::Result<Vec<Item>> {
+        let mut items: Vec<Item> = self
+            .cache
+            .inventory()
+            .await?
+            .into_iter()
+            .filter_map(|stored| {
+                let (target, reference) = read_key(&stored.key)?;
+                let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
+                selection.takes(&target, Some(version)).then_some(Item { target, reference, stored })
+            })
+            .collect();
+        items.sort_by(|a, b| a.stored.key.cmp(&b.stored.key));
+        Ok(items)
+    }
+
+    /// The keys of the stored documents of the selected packages; none where versions are selected.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn stocked_documents(&self, selection: &Selection) -> io::Result<Vec<Key>> {
+        let mut keys = self.cache.disk().document_keys().await?;
+        keys.retain(|key| package_of(key).is_some_and(|target| selection.takes(&target, None)));
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// The keys of all pins that are selected.
+    ///
+    /// # Errors
+    /// When the record of pins cannot be read.
+    pub async fn pins_of(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+        let keys = self.cache.disk().pinned().await?;
+        let selected = |key: &Key| {
+            read_key(key).is_some_and(|(target, reference)| {
+                let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
+                selection.takes(&target, Some(version))
+            })
+        };
+        Ok(keys.into_iter().filter(selected).collect())
+    }
+
+    /// Fetches again what was stored under a key.
+    ///
+    /// # Errors
+    /// The fetch's.
+    pub async fn refetch(&self, item: &Item) -> Result<Arc<Meta>, FetchError> {
+        let ask = match self.archive_ask(&item.target, item.reference.clone()) {
+            Ok(ask) => ask,
+            Err(super::MirrorError::Fetch(Failure { error, .. })) => return Err(error),
+            Err(super::MirrorError::Forbidden) => {
+                return Err(FetchError::Refused("the package may not be served".into()));
+            }
+        };
+        self.cache.completed(&ask).await.map_err(|failure| failure.error)
+    }
+}
+
+/// The package of any key: `{upstream}/{owner}/{repo}/…`.
+pub(super) fn package_of(key: &Key) -> Option<Target> {
+    let mut parts = key.as_str().splitn(4, '/');
+    let (upstream, owner, repo) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Target { upstream: upstream.into(), package: PackageName::new(owner, repo).ok()? })
+}
+
+/// What the key of a zip says.
+pub(super) fn read_key(key: &Key) -> Option<(Target, GitRef)> {
+    let target = package_of(key)?;
+    let mut rest = key.as_str().splitn(4, '/').nth(3)?.splitn(2, '/');
+    let reference = match (rest.next()?, rest.next()?) {
+        ("tag", name) => GitRef::Tag(name.to_owned()),
+        ("commit", sha) => GitRef::Commit(sha.to_owned()),
+        _ => return None,
+    };
+    (archive_key(&target.upstream, &target.package, &reference) == *key).then_some((target, reference))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_names_packages_and_versions_with_or_without_v() {
+        let key = Key::new("github/devsapp/fc3/tag/v1.2.0");
+        let (target, _) = read_key(&key).expect("a key");
+        for (text, takes) in [
+            ("devsapp/fc3", true),
+            ("DevsApp/*", true),
+            ("gitee:devsapp/fc3", false),
+            ("devsapp/fc3@v1.2.0", true),
+            ("devsapp/fc3@1.2.0", true),
+            ("devsapp/fc3@1.*", true),
+            ("devsapp/fc3@2.*", false),
+        ] {
+            let selection: Selection = text.parse().expect(text);
+            assert_eq!(selection.takes(&target, Some("v1.2.0")), takes, "{text}");
+        }
+        for text in ["fc3", "a/b@", "a/b/c", ""] {
+            assert!(text.parse::<Selection>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_back_to_what_it_was_made_of() {
+        assert!(read_key(&Key::new("github/a/b/tag/x/y")).is_some());
+        for text in ["github/a/b/releases", "github/a/b", "github/a/b/tag", "github/A/b/tag/x", ""] {
+            assert!(read_key(&Key::new(text)).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Hands over what is stored, and takes in what another mirror has handed over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Input, Refusal, lines, one,
+    stock::{Asked, items},
+    with_type,
+};
+use crate::{
+    entry::{Claim, HandedDocument, Key},
+    http::body::Body,
+    mirror::{ImportError, Mirror},
+};
+
+/// Longest claim before the bytes of a zip.
+const LONGEST_CLAIM: usize = 1 << 20;
+
+/// One claim per stored zip, then every document.
+pub(super) async fn claims(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let ask = ask?;
+    let mut claims = Vec::new();
+    for item in items(mirror, &ask.pattern).await? {
+        let pin = mirror.cache().pin(&item.stored.key).await;
+        let pin = pin.map_err(|error| Refusal::failed("the record of pins cannot be read", error))?;
+        let first_seen = pin.map_or(item.stored.meta.stored_at, |pin| pin.first_seen);
+        claims.push(json!({"zip": Claim { key: item.stored.key, first_seen, meta: item.stored.meta }}));
+    }
+    let failed = |error| Refusal::failed("the index of the cache cannot be read", error);
+    let documents = mirror.stocked_documents(&ask.with_documents()).await.map_err(failed)?;
+    let mirror = mirror.clone();
+    let documents = stream::iter(documents).filter_map(move |key| {
+        let mirror = mirror.clone();
+        async move {
+            let document = mirror.cache().peek_document(&key).await?;
+            let body = String::from_utf8(document.body.to_vec()).ok()?;
+            Some(json!({"document": HandedDocument { key, meta: (*document.meta).clone(), body }}))
+        }
+    });
+    Ok(lines(stream::iter(claims).chain(documents)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Named {
+    key: Key,
+}
+
+/// The bytes of one zip.
+pub(super) async fn zip(mirror: &Arc<Mirror>, ask: Result<Named, Refusal>) -> Result<Response<Body>, Refusal> {
+    let Some(object) = mirror.cache().object(&ask?.key).await else {
+        return Err(Refusal(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
+    };
+    let len = object.meta.len;
+    Ok(with_type("application/zip", crate::service::archive::part(object, 0..len)))
+}
+
+/// What an import would do: one line per claim.
+pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusal>) -> Result<Response<Body>, Refusal> {
+    let mut states = Vec::new();
+    for claim in claims? {
+        let failed = |error| Refusal::failed("the record of pins cannot be read", error);
+        let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
+        let stored = mirror.cache().object(&claim.key).await;
+        let state = match pin {
+            Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",
+            // The same content in another packing is what clients were promised here: it stays.
+            _ if stored.is_some() => "stored",
+            _ => "wanted",
+        };
+        states.push(json!({"key": claim.key, "state": state}));
+    }
+    Ok(lines(stream::iter(states)))
+}
+
+/// Takes in one zip: a line of JSON with its claim, and its bytes.
+pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Response<Body>, Refusal> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        force: bool,
+        claim: Claim,
+    }
+    let mut first = Vec::new();
+    let end = loop {
+        if let Some(end) = first.iter().position(|byte| *byte == b'\n') {
+            break end;
+        }
+        let frame = input.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+        first.extend_from_slice(&frame.ok_or_else(|| Refusal::bad("the claim is not whole"))?);
+        if first.len() > LONGEST_CLAIM {
+            // Chunks are far smaller: what is longer has no end of line.
+            return Err(Refusal::bad("the claim is too long"));
+        }
+    };
+    let head: Head =
+        serde_json::from_slice(&first[..end]).map_err(|why| Refusal::bad(format!("the claim is malformed: {why}")))?;
+    let rest = Bytes::from(first.split_off(end + 1));
+    let frames = stream::unfold(input, |mut input| async move {
+        let frame = input.frame().await?;
+        let broken = |_| ImportError::Wrong("its bytes broke off".to_owned());
+        Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
+    });
+    let body = stream::iter([Ok(rest)]).chain(frames);
+    mirror.import(head.claim, body, head.force).await.map_err(refusal)?;
+    Ok(one(&json!({"state": "stored"})))
+}
+
+/// Takes in one document.
+pub(super) async fn take_document(
+    mirror: &Arc<Mirror>,
+    handed: Result<HandedDocument, Refusal>,
+) -> Result<Response<Body>, Refusal> {
+    let taken = mirror.import_document(handed?).await.map_err(refusal)?;
+    Ok(one(&json!({"state": if taken { "stored" } else { "older" }})))
+}
+
+fn refusal(error: ImportError) -> Refusal {
+    let status = match &error {
+        ImportError::Wrong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ImportError::Conflict => StatusCode::CONFLICT,
+        ImportError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+        ImportError::Io(cause) => {
+            tracing::error!(target: "srm_mirror::service", error = %cause, "an import cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    Refusal(status, error.to_string())
+}

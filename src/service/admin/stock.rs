@@ -1,0 +1,197 @@
+//! What is stored: shown, counted, removed, kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::stream;
+use http::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Value, json};
+
+use super::{Refusal, lines, one};
+use crate::{
+    http::body::Body,
+    mirror::{
+        Mirror,
+        stock::{Item, Selection},
+    },
+    value::Period,
+};
+
+/// A request about what a pattern selects.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ask {
+    /// Empty: everything.
+    #[serde(deserialize_with = "selection")]
+    pub(super) pattern: Selection,
+    /// Say what would be done and do nothing.
+    pub(super) dry_run: bool,
+    /// For `rm`: forget the pins, too.
+    forget: bool,
+    /// For `keep`: false takes the mark away.
+    kept: Option<bool>,
+    /// For `gc`: remove what was not used for this long.
+    unused: Option<Period>,
+    /// For `verify`: do not fetch damaged zips again.
+    pub(super) no_fetch: bool,
+}
+
+impl Ask {
+    /// The documents of every package that is selected, in whatever version.
+    pub(super) fn with_documents(&self) -> Selection {
+        self.pattern.clone().of_any_version()
+    }
+}
+
+pub(super) type Asked = Result<Ask, Refusal>;
+
+fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> {
+    match Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map_err(de::Error::custom),
+        None => Ok(Selection::default()),
+    }
+}
+
+const INDEX: &str = "the index of the cache cannot be read";
+
+pub(super) async fn items(mirror: &Mirror, selection: &Selection) -> Result<Vec<Item>, Refusal> {
+    mirror.stock(selection).await.map_err(|error| Refusal::failed(INDEX, error))
+}
+
+/// An item as it is shown.
+pub(super) fn shown(item: &Item) -> Value {
+    let meta = &item.stored.meta;
+    json!({
+        "key": item.stored.key,
+        "upstream": item.target.upstream,
+        "package": item.target.package.to_string(),
+        "kind": item.kind(),
+        "version": item.version(),
+        "size": meta.len,
+        "sha256": meta.digest,
+        "stored_at": meta.stored_at,
+        "used_at": item.stored.used,
+        "kept": item.stored.kept,
+        "commit": meta.verified.commit,
+    })
+}
+
+/// Every selected zip, one per line.
+pub(super) async fn list(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let items = items(mirror, &ask?.pattern).await?;
+    Ok(lines(stream::iter(items.into_iter().map(|item| shown(&item)))))
+}
+
+/// The tiers, the upstreams and the packages that take most.
+pub(super) async fn stats(mirror: &Arc<Mirror>) -> Result<Response<Body>, Refusal> {
+    let ([memory, disk], sums) = mirror.cache().usage();
+    let (mut upstreams, mut packages) = (BTreeMap::new(), BTreeMap::new());
+    for item in items(mirror, &Selection::default()).await? {
+        let add = |sum: &mut (u64, u64)| *sum = (sum.0 + 1, sum.1 + item.stored.meta.len);
+        add(upstreams.entry(item.target.upstream.to_string()).or_default());
+        add(packages.entry((item.target.upstream.to_string(), item.target.package.to_string())).or_default());
+    }
+    let mut packages: Vec<_> = packages.into_iter().collect();
+    packages.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    let top = packages.iter().take(10).map(|((upstream, package), (zips, bytes))| {
+        json!({"upstream": upstream, "package": package, "zips": zips, "bytes": bytes})
+    });
+    let upstreams: serde_json::Map<String, Value> =
+        upstreams.into_iter().map(|(name, (zips, bytes))| (name, json!({"zips": zips, "bytes": bytes}))).collect();
+    Ok(one(&json!({
+        "memory": {"bytes": memory.bytes, "limit": memory.limit, "objects": memory.objects},
+        "disk": {
+            "bytes": disk.bytes, "limit": disk.limit, "objects": disk.objects,
+            "zips": sums.blobs, "documents": sums.documents, "quarantine": sums.quarantine,
+        },
+        "upstreams": upstreams,
+        "packages": packages.len(),
+        "top": top.collect::<Vec<_>>(),
+        "downloads": mirror.cache().fills_running(),
+    })))
+}
+
+/// Removes zips, and where whole packages are selected their documents.
+pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let ask = ask?;
+    let failed = |error| Refusal::failed("something cannot be removed from the cache", error);
+    let items = items(mirror, &ask.pattern).await?;
+    let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
+    let mut pins = if ask.forget { mirror.pins_of(&ask.pattern).await.map_err(failed)? } else { Default::default() };
+    let answer: Vec<Value> = items.iter().map(shown).collect();
+    let forgotten = pins.len();
+    if !ask.dry_run {
+        for item in &items {
+            mirror.cache().remove(&item.stored.key, ask.forget).await.map_err(failed)?;
+            pins.remove(&item.stored.key);
+        }
+        for key in &pins {
+            mirror.cache().remove(key, true).await.map_err(failed)?;
+        }
+        for key in &documents {
+            mirror.cache().discard(key).await;
+        }
+    }
+    Ok(one(&json!({
+        "zips": answer, "bytes": freed(&items), "documents": documents.len(), "forgotten": forgotten,
+        "dry_run": ask.dry_run,
+    })))
+}
+
+/// Bytes on disk of these items; a blob that is shared counts once.
+fn freed(items: &[Item]) -> u64 {
+    let blobs: BTreeMap<_, _> = items.iter().map(|item| (item.stored.meta.digest, item.stored.cost)).collect();
+    blobs.values().sum()
+}
+
+/// Marks zips as never to be evicted, or takes the mark away.
+pub(super) async fn keep(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let ask = ask?;
+    let kept = ask.kept.unwrap_or(true);
+    let mut changed = items(mirror, &ask.pattern).await?;
+    changed.retain(|item| item.stored.kept != kept);
+    for item in changed.iter_mut().filter(|_| !ask.dry_run) {
+        let done = mirror.cache().disk().keep(&item.stored.key, kept).await;
+        item.stored.kept = done.map_err(|error| Refusal::failed("the mark cannot be written", error))? == kept;
+    }
+    Ok(one(&json!({"zips": changed.iter().map(shown).collect::<Vec<_>>(), "kept": kept, "dry_run": ask.dry_run})))
+}
+
+/// Removes damaged files that were set aside, and zips that nobody has used for a while and nobody keeps.
+pub(super) async fn collect(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let ask = ask?;
+    let failed = |error| Refusal::failed("something cannot be removed from the cache", error);
+    let mut old = Vec::new();
+    if let Some(unused) = ask.unused {
+        old = items(mirror, &ask.pattern).await?;
+        let now = mirror.cache().clock().now();
+        let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
+        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0);
+    }
+    let (_, sums) = mirror.cache().usage();
+    if !ask.dry_run {
+        for item in &old {
+            mirror.cache().remove(&item.stored.key, false).await.map_err(failed)?;
+        }
+        mirror.cache().disk().clean().await.map_err(failed)?;
+    }
+    Ok(one(&json!({
+        "zips": old.iter().map(shown).collect::<Vec<_>>(), "bytes": freed(&old) + sums.quarantine,
+        "quarantine": sums.quarantine, "dry_run": ask.dry_run,
+    })))
+}
+
+/// Every selected pin: what was first seen, one per line.
+pub(super) async fn pins(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let mut found = Vec::new();
+    for item in items(mirror, &ask?.pattern).await? {
+        let pin = mirror.cache().pin(&item.stored.key).await;
+        let pin = pin.map_err(|error| Refusal::failed("the record of pins cannot be read", error))?;
+        let first_seen = pin.map_or(item.stored.meta.stored_at, |pin| pin.first_seen);
+        let mut value = shown(&item);
+        value["first_seen"] = json!(first_seen);
+        found.push(value);
+    }
+    Ok(lines(stream::iter(found)))
+}

@@ -1,0 +1,77 @@
+//! Hashes everything that is stored, several zips at once, and fetches damaged ones again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt as _, stream};
+use http::Response;
+use serde_json::{Value, json};
+
+use super::{
+    Refusal, lines,
+    stock::{Asked, items},
+};
+use crate::{
+    http::body::Body,
+    mirror::{Mirror, stock::Item},
+};
+
+/// Zips that are hashed at once.
+const AT_ONCE: usize = 4;
+
+/// One line first: what there is to do; then one per blob, and one per document that was damaged.
+pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+    let ask = ask?;
+    let failed = |error| Refusal::failed("the index of the cache cannot be read", error);
+    let mut blobs: BTreeMap<_, Vec<Item>> = BTreeMap::new();
+    for item in items(mirror, &ask.pattern).await? {
+        blobs.entry(item.stored.meta.digest).or_default().push(item);
+    }
+    let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
+    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.meta.len).sum();
+    let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
+
+    let (checker, fetch) = (mirror.clone(), !ask.no_fetch);
+    let zips = stream::iter(blobs.into_values()).map(move |items| {
+        let mirror = checker.clone();
+        async move { check(&mirror, &items, fetch).await }
+    });
+    let reader = mirror.clone();
+    let documents = stream::iter(documents).then(move |key| {
+        let mirror = reader.clone();
+        async move {
+            let found = mirror.cache().disk().documents().get(&key).await;
+            let good = matches!(found, Ok(Some(_)));
+            json!({"event": "document", "key": key, "state": if good { "good" } else { "damaged" }})
+        }
+    });
+    Ok(lines(stream::iter([begin]).chain(zips.buffer_unordered(AT_ONCE)).chain(documents)))
+}
+
+/// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
+async fn check(mirror: &Mirror, items: &[Item], fetch: bool) -> Value {
+    let Some(first) = items.first() else { return Value::Null };
+    let meta = &first.stored.meta;
+    let (mut state, mut reason) = ("good", None);
+    match mirror.cache().check(&meta.digest).await {
+        Ok(true) => {}
+        Ok(false) => {
+            state = "damaged";
+            for item in items.iter().filter(|_| fetch) {
+                match mirror.refetch(item).await {
+                    Ok(_) if reason.is_none() => state = "mended",
+                    Ok(_) => {}
+                    Err(error) => (state, reason) = ("damaged", Some(error.to_string())),
+                }
+            }
+        }
+        Err(error) => {
+            tracing::error!(target: "srm_mirror::service", digest = %meta.digest, %error, "a zip cannot be read");
+            (state, reason) = ("damaged", Some("it cannot be read".to_owned()));
+        }
+    }
+    let names = items.iter().map(|item| format!("{}:{}@{}", item.target.upstream, item.target.package, item.version()));
+    json!({
+        "event": "zip", "sha256": meta.digest, "size": meta.len, "state": state, "reason": reason,
+        "names": names.collect::<Vec<_>>(),
+    })
+}
