@@ -43,8 +43,8 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work; warm: something is not there; cache: something is damaged, or
-       nothing was there
+  1    connect --check: a route does not work; warm: something is not there;
+       cache: something is damaged, or nothing was there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
@@ -64,8 +64,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Cache(Box<cache::Cache>),
     Completions(completions::Completions),
+    Cache(Box<cache::Cache>),
     Config(config::Config),
     Connect(connect::Connect),
     Tls(tls::Tls),
@@ -129,8 +129,8 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Serve(command) => command.run(),
-        Command::Cache(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Cache(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
@@ -162,9 +162,10 @@ fn exit_code(why: &anyhow::Error) -> u8 {
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
     let refused = why.chain().find_map(|why| why.downcast_ref::<session::Refused>());
-    if is(|why| why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why))
-        || why.chain().any(limit)
-    {
+    let usage = |why: &(dyn std::error::Error + 'static)| {
+        why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why)
+    };
+    if why.chain().any(usage) || why.chain().any(limit) {
         USAGE
     } else if let Some(refused) = refused {
         if refused.status.is_client_error() { USAGE } else { FAILED }

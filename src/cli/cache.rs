@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::{FAILED, Settings, Wrong, print, session};
 use crate::value::ByteSize;
 
+mod bundle;
+mod hand;
 mod table;
 mod verify;
 
@@ -109,6 +111,29 @@ enum Action {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Write zips, release lists and digests into one file, for a mirror that has no internet
+    #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
+    Export {
+        /// The file to write
+        file: PathBuf,
+        /// Which ones [default: all]
+        pattern: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Take in what another mirror has exported; every byte is checked before anything changes
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Replace what was first seen here where the bundle has other content
+        #[arg(long)]
+        force: bool,
+        /// Check the file and only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
     Lock {
         /// Which ones [default: all]
@@ -157,6 +182,8 @@ impl Cache {
             Action::Gc { unused, sure, settings } => destroy(&settings, "gc", json!({"unused": unused}), &sure),
             Action::Keep { pattern, dry_run, settings } => keep(&settings, &pattern, true, dry_run),
             Action::Unkeep { pattern, dry_run, settings } => keep(&settings, &pattern, false, dry_run),
+            Action::Export { file, pattern, settings } => hand::export(&settings, &file, pattern),
+            Action::Import { file, force, dry_run, settings } => hand::import(&settings, &file, force, dry_run),
             Action::Lock { pattern, file, settings } => lock(&settings, pattern, &file),
         }
     }

@@ -48,7 +48,6 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => shutdown.cancel(),
     }
-    tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         done = &mut run => done.map(|()| 0),
         number = signals.next() => {

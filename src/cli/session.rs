@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Longest line of an answer, bytes.
-const LONGEST_LINE: usize = 16 << 20;
+const LONGEST_LINE: usize = 512 << 20;
 
 /// The one who is to do the work does not answer (`EX_UNAVAILABLE`).
 #[derive(Debug, thiserror::Error)]

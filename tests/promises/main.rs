@@ -1,6 +1,8 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
 #![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
+#[path = "../support/answer_text.rs"]
+mod answer_text;
 #[path = "../support/eventually.rs"]
 mod eventually;
 #[path = "../support/forge.rs"]
