@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::dialect::Names;
 use crate::{
-    dialect::Names,
     http::body::{Body, BodyError},
     mirror::Mirror,
 };
