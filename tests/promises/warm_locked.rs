@@ -43,6 +43,22 @@ async fn exactly_what_is_locked_is_fetched() {
 }
 
 #[tokio::test]
+async fn what_one_mirror_locks_another_is_filled_with() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let file = dir.path().join("srm-mirror.lock");
+    let file = file.to_str().expect("text");
+    let wishes = ["warm", "devsapp/fc3@all", "gitee:devsapp/demo"];
+    assert_eq!(Launch::over(&forge, &first, &wishes).run().await.code, Some(0));
+    let locked = Launch::over(&forge, &first, &["cache", "lock", "--file", file]).run().await;
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let warmed = Launch::over(&forge, &second, &["warm", "--locked", file]).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    assert!(warmed.out.contains("3 fetched"), "{}", warmed.out);
+    assert!(blob(&second, &forge.sha256("devsapp/fc3", "v1.1.0")).exists());
+}
+
+#[tokio::test]
 async fn any_difference_is_a_failure_that_says_what_differs() {
     let forge = forge().await;
     let (sum, commit) = (forge.sha256("devsapp/fc3", "v1.0.0"), forge.repo("devsapp/fc3").commit("v1.0.0"));
