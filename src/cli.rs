@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     app::OpenError,
@@ -63,6 +63,12 @@ enum Command {
     Serve(serve::Serve),
     Cache(Box<cache::Cache>),
     Config(config::Config),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: srm-mirror completions bash > /etc/bash_completion.d/srm-mirror")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     Connect(connect::Connect),
     Tls(tls::Tls),
 }
@@ -126,6 +132,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Serve(command) => command.run(),
         Command::Cache(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Completions { shell } => Ok(completions(shell)),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
     };
@@ -133,6 +140,13 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
         exit_code(&why)
     })
+}
+
+fn completions(shell: clap_complete::Shell) -> u8 {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "srm-mirror", &mut script);
+    print(&String::from_utf8_lossy(&script));
+    0
 }
 
 /// The error and its causes in one line.
@@ -225,8 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn every_shell_has_completions_that_know_the_commands() {
+        use clap::ValueEnum as _;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "srm-mirror", &mut script);
+            assert!(String::from_utf8_lossy(&script).contains("unkeep"), "{shell}");
+        }
+    }
+
+    #[test]
     fn clap_finds_no_fault_with_the_commands() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 }

@@ -87,6 +87,11 @@ async fn what_one_mirror_exports_another_without_a_forge_serves() {
     let (code, text) = import(to.path(), &bundle, &[]).await;
     assert!(code == Some(0) && text.contains("0 zips") && text.contains("2 zips were here already"), "{text}");
 
+    // An import that was cut short goes on with what is missing.
+    assert_eq!(cache(to.path(), &["rm", "devsapp/fc3@1.1.0", "--yes"]).await.status.code(), Some(0));
+    let (code, text) = import(to.path(), &bundle, &[]).await;
+    assert!(code == Some(0) && text.contains("1 zips were here already"), "{text}");
+
     let connections = forge.connections();
     let mirror = setup(&forge).with(|config| config.mode = Mode::Offline).start_in(to.path()).await;
     for path in PATHS {
@@ -256,6 +261,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         ("truncated in the last zip", good[..good.len() - 4096].to_vec()),
         ("another format", tar(&manifest(&parts, |value| value["format"] = json!(2)), same)),
         ("a key that is none", tar(&manifest(&parts, |value| value["zips"][0]["key"] = json!("../../x")), same)),
+        ("a last key that is none", tar(&manifest(&parts, |value| value["zips"][1]["key"] = json!("github/x")), same)),
         ("another upstream", tar(&manifest(&parts, |value| value["zips"][0]["key"] = json!("evil/a/b/tag/v1")), same)),
         (
             "a manifest that is another's",
