@@ -1,12 +1,19 @@
 //! The scripted forge of the tests, started by hand: GitHub, its archive host and Gitee on loopback, with demo packages.
 //!
-//! `cargo run --example forge`, then the lines it prints in another terminal. Ctrl-C ends it.
+//! `cargo run --example forge`, then the lines it prints in another terminal. Ctrl-C ends it. A line
+//! `release devsapp/fc3 v0.3.0` on its standard input publishes that release.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/support/forge.rs"]
 mod forge;
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::Write as _,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use clap::Parser;
 use forge::{Fault, Forge, Lengths, Match, Spec};
@@ -45,13 +52,16 @@ struct Arguments {
     /// Prints no line per request.
     #[arg(long)]
     quiet: bool,
+    /// Writes a JSON object per request to this file: host, method, path, headers, status.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
     let forge = match Forge::start_at(arguments.port).await {
-        Ok(forge) => forge,
+        Ok(forge) => Arc::new(forge),
         Err(error) => {
             eprintln!("forge: ports {} and the two after it: {error}; try --port 0", arguments.port);
             std::process::exit(1);
@@ -61,13 +71,52 @@ async fn main() {
     fill(&forge, &arguments);
     behave(&forge, &arguments);
     greet(&forge, &arguments);
-    if !arguments.quiet {
-        forge.observe(|seen| {
-            let status = seen.status.unwrap_or_default();
-            println!("{:9} {} {} {status}", format!("{:?}", seen.host), seen.method, seen.path_and_query);
-        });
-    }
+    observe(&forge, &arguments);
+    let lines = forge.clone();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            obey(&lines, &line);
+        }
+    });
     let _ = tokio::signal::ctrl_c().await;
+}
+
+/// `release OWNER/REPO TAG`: a component's next release.
+fn obey(forge: &Forge, line: &str) {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [] => {}
+        ["release", package, tag] if package.split('/').count() == 2 => {
+            forge.repo(package).release(tag, component(package, tag));
+            println!("released {package} {tag}");
+        }
+        _ => println!("say: release OWNER/REPO TAG"),
+    }
+}
+
+fn observe(forge: &Forge, arguments: &Arguments) {
+    let quiet = arguments.quiet;
+    let log = arguments.log.as_ref().map(|path| match File::create(path) {
+        Ok(file) => Mutex::new(file),
+        Err(error) => {
+            eprintln!("forge: {}: {error}", path.display());
+            std::process::exit(1);
+        }
+    });
+    forge.observe(move |seen| {
+        let status = seen.status.unwrap_or_default();
+        let host = format!("{:?}", seen.host);
+        if !quiet {
+            println!("{host:9} {} {} {status}", seen.method, seen.path_and_query);
+        }
+        if let Some(log) = &log {
+            let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let headers: Vec<_> = seen.headers.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+            let line = serde_json::json!({
+                "host": host, "method": seen.method, "path": seen.path_and_query, "headers": headers, "status": status,
+            });
+            let _ = writeln!(log.lock().unwrap(), "{line}");
+        }
+    });
 }
 
 fn behave(forge: &Forge, arguments: &Arguments) {
@@ -92,45 +141,70 @@ fn behave(forge: &Forge, arguments: &Arguments) {
     }
 }
 
-fn component(version: &'static str) -> impl Fn(Spec) -> Spec {
+/// A component that says its version when it is deployed.
+fn component(package: &str, tag: &str) -> impl FnOnce(Spec) -> Spec + use<> {
+    let (name, number) =
+        (package.rsplit('/').next().unwrap_or(package).to_owned(), tag.trim_start_matches('v').to_owned());
     move |release| {
-        let number = version.trim_start_matches('v');
+        let release = if number.contains('-') { release.prerelease() } else { release };
         release
             .publish_yaml(&format!(
-                "Edition: 3.0.0\nType: Component\nName: fc3\nVersion: {number}\nProvider:\n  - Alibaba Cloud\n\
+                "Edition: 3.0.0\nType: Component\nName: {name}\nVersion: {number}\nProvider:\n  - Alibaba Cloud\n\
                  Description: A demo component\nTags:\n  - demo\nCategory: Basic Cloud Service\nService:\n  - Function Compute\n"
             ))
-            .file("package.json", format!("{{\"name\": \"fc3\", \"version\": \"{number}\", \"main\": \"dist/index.js\"}}\n"))
+            .file("package.json", format!("{{\"name\": \"{name}\", \"version\": \"{number}\", \"main\": \"dist/index.js\"}}\n"))
             .file(
                 "dist/index.js",
                 format!(
-                    "'use strict';\nclass Fc3 {{\n  async deploy() {{ console.log('fc3 {number} deployed'); return {{ version: '{number}' }}; }}\n}}\n\
-                     module.exports = Fc3;\nmodule.exports.default = Fc3;\n"
+                    "'use strict';\nclass Demo {{\n  async deploy() {{ console.log('{name} {number} deployed'); return {{ version: '{number}' }}; }}\n}}\n\
+                     module.exports = Demo;\nmodule.exports.default = Demo;\n"
                 ),
             )
             .noise("dist/data.bin", number.len() as u64, 200_000)
-            .body(&format!("## fc3 {number}\n\n- a demo release\n"))
+            .body(&format!("## {name} {number}\n\n- a demo release\n"))
+    }
+}
+
+/// An application as `s init` of both CLIs unpacks it.
+fn application(edition: &'static str) -> impl FnOnce(Spec) -> Spec {
+    move |release| {
+        release
+            .publish_yaml(&format!(
+                "Edition: {edition}\nType: Project\nName: start-fc3\nVersion: 1.0.0\nDescription: A demo application\n"
+            ))
+            .file(
+                "src/s.yaml",
+                format!(
+                    "edition: {edition}\nname: start-fc3\naccess: default\nresources:\n  hello:\n    component: fc3\n    props:\n      region: cn-hangzhou\n"
+                ),
+            )
+            .file("src/code/index.js", "exports.handler = async () => 'hello';\n")
     }
 }
 
 fn fill(forge: &Forge, arguments: &Arguments) {
+    let fc3 = |tag| component("devsapp/fc3", tag);
     forge
         .repo("devsapp/fc3")
-        .release("v0.1.0", component("v0.1.0"))
-        .release("v0.1.1", component("v0.1.1"))
-        .release("v0.2.0-rc.1", |release| component("v0.2.0-rc.1")(release).prerelease())
-        .release("v0.2.0", component("v0.2.0"))
-        .release("v0.3.0", |release| component("v0.3.0")(release).draft())
+        .release("v0.1.0", fc3("v0.1.0"))
+        .release("v0.1.1", fc3("v0.1.1"))
+        .release("v0.2.0-rc.1", fc3("v0.2.0-rc.1"))
+        .release("v0.2.0", fc3("v0.2.0"))
+        .release("v0.3.0", |release| fc3("v0.3.0")(release).draft())
         .tag_only("v0.0.9")
         .branch("dev", |branch| branch.file("README.md", "the dev branch\n"));
-    forge.repo("devsapp/start-fc3").release("1.0.0", |release| {
+    // Tags without a v, as many packages have them.
+    let plain = |tag| component("demo/plain", tag);
+    forge.repo("demo/plain").release("1.0.0", plain("1.0.0")).release("1.1.0", plain("1.1.0"));
+    forge.repo("devsapp/start-fc3").release("1.0.0", application("3.0.0")).branch("main", application("3.0.0"));
+    // What the 2.x CLI puts beside every component, at the version it has built in.
+    forge.repo("Serverless-Devs/core").release("0.1.66", |release| {
         release
-            .publish_yaml("Edition: 3.0.0\nType: Project\nName: start-fc3\nVersion: 1.0.0\nDescription: A demo application\n")
             .file(
-                "src/s.yaml",
-                "edition: 3.0.0\nname: start-fc3\naccess: default\nresources:\n  hello:\n    component: fc3\n    props:\n      region: cn-hangzhou\n",
+                "package.json",
+                "{\"name\": \"@serverless-devs/core\", \"version\": \"0.1.66\", \"main\": \"index.js\"}\n",
             )
-            .file("src/code/index.js", "exports.handler = async () => 'hello';\n")
+            .file("index.js", "module.exports = {};\n")
     });
     forge.repo("demo/big").release("v1.0.0", |release| release.noise("big.bin", 1, arguments.big));
     forge.repo("demo/private").release("v1.0.0", |release| release).private();
@@ -141,7 +215,7 @@ fn fill(forge: &Forge, arguments: &Arguments) {
         .release("0.0.1", |release| release.body("第一个版本"))
         .release("v1.0.0-rc.1", |release| release.prerelease().no_body())
         .release("release/1.0.0", |release| release.body("第一行\r\n第二行"))
-        .release("v1.0.0", component("v1.0.0"));
+        .release("v1.0.0", component("devsapp/start-demo", "v1.0.0"));
     let mut bench = (arguments.versions > 0).then(|| forge.repo("bench/pkg"));
     for n in 0..arguments.versions {
         bench = bench

@@ -15,7 +15,6 @@ use crate::{
     },
     clock::Clock,
     config::Config,
-    dialect::Names,
     entry::Digest,
     http::body::Body,
     mirror::{Mirror, access::Access},
@@ -28,7 +27,10 @@ use crate::{
 
 mod loopback;
 
-pub use crate::tier::disk::{Holder, OpenError};
+pub use crate::{
+    dialect::{Names, PackageRef, zipball_url},
+    tier::disk::{Holder, OpenError},
+};
 
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
 const STORE: Duration = Duration::from_secs(2);
@@ -169,10 +171,13 @@ impl Running {
             async move {
                 shutdown.cancelled().await;
                 health.draining();
+                tracing::info!("draining; a second signal ends at once");
                 tokio::time::Instant::now()
             }
         };
-        let (drained, began) = tokio::join!(self.bound.serve(Serve(self.service), shutdown, now.clone()), mark);
+        let serve = self.bound.serve(Serve(self.service), shutdown, now.clone());
+        // In this order: nobody is turned away by a mirror that still says it is ready.
+        let (began, drained) = tokio::join!(biased; mark, serve);
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "transfers that did not end in time were cut");
         }

@@ -29,6 +29,7 @@ mod failures;
 mod fakes;
 mod fill;
 mod flight;
+pub mod follow;
 mod import;
 mod passing;
 pub mod policy;

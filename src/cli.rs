@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     app::OpenError,
@@ -16,12 +16,14 @@ use crate::{
 };
 
 mod cache;
+mod completions;
 mod config;
 mod connect;
 mod serve;
 #[allow(dead_code, reason = "the commands that use all of it come next")]
 mod session;
 mod tls;
+mod warm;
 
 /// What was to be found out is not so: a route does not work.
 pub const FAILED: u8 = 1;
@@ -41,10 +43,10 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work; cache: something is damaged, or nothing was there
+  1    connect --check: a route does not work; warm: something is not there; cache: something is damaged, or nothing was there
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached
+  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -62,15 +64,11 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Cache(Box<cache::Cache>),
+    Completions(completions::Completions),
     Config(config::Config),
-    /// Print a completion script for a shell
-    #[command(after_help = "Example: srm-mirror completions bash > /etc/bash_completion.d/srm-mirror")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
     Connect(connect::Connect),
     Tls(tls::Tls),
+    Warm(warm::Warm),
 }
 
 /// Flags that set configuration, for every command that works with it.
@@ -131,22 +129,16 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     let done = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Cache(command) => command.run(),
+        Command::Completions(command) => command.run(),
         Command::Config(command) => command.run(),
-        Command::Completions { shell } => Ok(completions(shell)),
         Command::Connect(command) => command.run(),
         Command::Tls(command) => command.run(),
+        Command::Warm(command) => command.run(),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
         exit_code(&why)
     })
-}
-
-fn completions(shell: clap_complete::Shell) -> u8 {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "srm-mirror", &mut script);
-    print(&String::from_utf8_lossy(&script));
-    0
 }
 
 /// The error and its causes in one line.
@@ -169,7 +161,9 @@ fn exit_code(why: &anyhow::Error) -> u8 {
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
     let refused = why.chain().find_map(|why| why.downcast_ref::<session::Refused>());
-    if is(|why| why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why)) || why.chain().any(limit) {
+    if is(|why| why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why))
+        || why.chain().any(limit)
+    {
         USAGE
     } else if let Some(refused) = refused {
         if refused.status.is_client_error() { USAGE } else { FAILED }
@@ -214,7 +208,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_64_and_help_is_0() {
-        for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "show", "--help"]] {
+        for arguments in [
+            &["--help"][..],
+            &["--version"],
+            &["serve", "--help"],
+            &["config", "show", "--help"],
+            &["warm", "--help"],
+            &["completions", "bash"],
+        ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
         for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {
@@ -240,6 +241,7 @@ mod tests {
 
     #[test]
     fn every_shell_has_completions_that_know_the_commands() {
+        use clap::CommandFactory as _;
         use clap::ValueEnum as _;
         for shell in clap_complete::Shell::value_variants() {
             let mut script = Vec::new();
@@ -250,6 +252,7 @@ mod tests {
 
     #[test]
     fn clap_finds_no_fault_with_the_commands() {
+        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

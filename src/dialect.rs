@@ -301,7 +301,8 @@ impl Dialect {
     /// The JSON body of an error.
     pub fn error(self, status: u16, message: &str, request_id: &str) -> Bytes {
         match self {
-            Self::Srm | Self::Github(_) => srm::error(status, message),
+            Self::Srm => srm::error(status, message),
+            Self::Github(_) => github::error(status, message),
             Self::Simple => simple::error(status, message),
             Self::V3 => v3::error(message, request_id),
         }

@@ -17,6 +17,7 @@
 //! | [`upstream`] | the forges: their APIs, limits and ways |
 //! | [`origin`] | the contract between the cache and what it caches |
 //! | [`archive`] | what a zip says of itself |
+//! | [`kernel`] | parts of files sent without being read: the only `unsafe` |
 //! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`observe`] | the words that all of them share |
 //!
 //! They import each other in one direction: `app` hands the `service` to the `server`; the service knows `dialect` and `mirror`, the
@@ -43,6 +44,7 @@ pub mod config;
 pub mod dialect;
 pub mod entry;
 pub mod http;
+pub mod kernel;
 pub mod mirror;
 pub mod observe;
 pub mod origin;

@@ -25,6 +25,7 @@ mod origins;
 pub mod resolve;
 mod standing;
 pub mod stock;
+pub mod warm;
 
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};

@@ -22,6 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::kernel::Socket;
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 mod connection;
@@ -218,7 +219,7 @@ impl Bound {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
             let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
             let tls = tls.clone().filter(|_| peer.tls);
-            let run = connection::run(stream, tls, peer, handler.clone(), &config, ends);
+            let run = connection::run(Socket::new(stream), tls, peer, handler.clone(), &config, ends);
             connections.spawn(async move {
                 run.await;
                 drop(permit);

@@ -36,6 +36,7 @@ use base::{Hosts, Reached};
 use error::Problem;
 use flat::Flats;
 use json::Json;
+use list::Rows;
 use ops::Health;
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
@@ -64,6 +65,7 @@ pub struct Service {
     health: Health,
     json: Json,
     flats: Flats,
+    rows: Rows,
     ids: Ids,
 }
 
@@ -73,13 +75,15 @@ struct Exchange {
     started: Instant,
     route: Option<Route>,
     cache: Option<CacheStatus>,
+    /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
+    direct: bool,
 }
 
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
     pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
         let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
-        Self { mirror, names, hosts, pseudonym, health, json, flats, ids }
+        Self { mirror, names, hosts, pseudonym, health, json, flats, rows: Rows::default(), ids }
     }
 
     /// Answers one request. Only administration looks at the body of a request.
@@ -87,8 +91,11 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     {
-        let mut exchange = Exchange { id: self.ids.next(), started: Instant::now(), route: None, cache: None };
         let (parts, body) = request.into_parts();
+        // Only a plain TCP socket sends files by itself.
+        let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
+        let (id, started) = (self.ids.next(), Instant::now());
+        let mut exchange = Exchange { id, started, route: None, cache: None, direct };
         let input = client.control.then(|| admin::input(body));
         let mut response = self.answer(&parts, client, input, &mut exchange).await;
         finish(&mut response, &exchange);
@@ -112,7 +119,7 @@ impl Service {
             }
             Ok(Route { ask: Ask::Ops(Ops::Admin(path)), .. }) => {
                 if let Some(input) = input {
-                    return admin::answer(&self.mirror, &parts.method, path, input).await;
+                    return admin::answer(&self.mirror, &self.names, &parts.method, path, input).await;
                 }
             }
             _ => {}
@@ -152,7 +159,7 @@ impl Service {
             Ask::Archive { package, version } => {
                 let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
                 exchange.cache = Some(archive.answer.status.clone());
-                let response = archive::respond(parts, &package.name, archive).await;
+                let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
                 Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
             }
             Ask::Flat { package, version } => {
@@ -167,7 +174,13 @@ impl Service {
             }
             return Ok(response);
         }
-        let answer = json::ask(&self.mirror, &self.names, route, reached, parts.uri.path(), &self.json).await?;
+        let (mirror, names) = (&self.mirror, &self.names);
+        let answer = match &route.ask {
+            Ask::Search { search, page } => {
+                list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
+            }
+            _ => json::ask(mirror, names, route, reached, parts.uri.path(), &self.json).await?,
+        };
         exchange.cache = Some(answer.status.clone());
         Ok(answer.respond(route.dialect, parts, &exchange.id))
     }
@@ -190,12 +203,9 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
-    let zip = match exchange.route.as_ref().map(|route| &route.ask) {
-        Some(ask) => matches!(ask, Ask::Archive { .. } | Ask::Flat { .. }),
-        // A malformed name or version has no route, but whoever sent it wanted a zip all the same.
-        None => ["/zipball/", "/flat/"].iter().any(|word| parts.uri.path().contains(word)),
-    };
-    if zip {
+    // What was meant by an address that is none, nobody knows.
+    let ask = exchange.route.as_ref().map(|route| &route.ask);
+    if matches!(ask, None | Some(Ask::Archive { .. } | Ask::Flat { .. })) {
         close(&mut response, parts);
     }
     exchange.cache = problem.cache;

@@ -86,11 +86,23 @@ impl Object {
                 let end = start.saturating_add(max).min(bytes.len());
                 Ok(bytes.slice(start..end))
             }
-            Content::Disk(file) => {
-                let left = self.meta.len.saturating_sub(offset);
-                let want = usize::try_from(left).unwrap_or(usize::MAX).min(max);
-                file.read(offset, want).await
-            }
+            Content::Disk(file) => file.read(offset, self.within(offset, max)).await,
         }
+    }
+
+    /// As [`Object::read`], for a plain socket: bytes of a file become a region that is sent without being read.
+    ///
+    /// # Errors
+    /// As [`Object::read`].
+    pub async fn frame(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+        match &self.content {
+            Content::Memory(_) => self.read(offset, max).await,
+            Content::Disk(file) => file.frame(offset, self.within(offset, max)).await,
+        }
+    }
+
+    /// At most `max` of the bytes from `offset` on that there are.
+    fn within(&self, offset: u64, max: usize) -> usize {
+        usize::try_from(self.meta.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(max)
     }
 }

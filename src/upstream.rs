@@ -3,8 +3,9 @@
 //! Speaks in normalised documents and opened archives; an upstream's own words, addresses and tokens stay inside.
 //! Every request leaves through `client`, which alone knows the token and where it may go.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -126,6 +127,11 @@ pub trait Upstream: Send + Sync + 'static {
     /// True when requests carry a token.
     fn has_token(&self) -> bool;
 
+    /// What it allows the mirror for now. An upstream that says nothing of it allows everything.
+    fn allowance(&self) -> Allowance {
+        Allowance::default()
+    }
+
     /// Asks for a document, conditionally where `stored` was fetched with the same token; the body of a changed one is
     /// the JSON of the type that [`DocumentAsk`] names, normalised.
     ///
@@ -147,6 +153,17 @@ pub trait Upstream: Send + Sync + 'static {
         package: &'a PackageName,
         reference: &'a GitRef,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>>;
+}
+
+/// What an upstream still allows, as far as its last answers told. Unknown is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Requests left until `reset`.
+    pub remaining: Option<u64>,
+    /// When the quota is filled up again.
+    pub reset: Option<Timestamp>,
+    /// Nothing is asked before this is over.
+    pub wait: Option<Duration>,
 }
 
 /// A document an upstream is asked for, and the type of its normalised JSON.

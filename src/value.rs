@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn a_network_holds_its_addresses_and_a_single_one_itself() {
+        for (text, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+            ("::1", "::1", "::2"),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", "::10.0.0.1"),
+        ] {
+            let network: Network = text.parse().expect(text);
+            assert_eq!(network.to_string(), text);
+            assert!(network.contains(inside.parse().expect("an address")), "{text}");
+            assert!(!network.contains(outside.parse().expect("an address")), "{text}");
+        }
+        for text in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0-10.0.0.9"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_size_or_period_is_refused_with_an_example() {
         for text in ["", "GiB", "1.5GiB", "-1", "5 parsecs", "99999999999TiB"] {
             assert!(text.parse::<ByteSize>().expect_err(text).0.contains("50GiB"));

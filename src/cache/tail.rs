@@ -33,6 +33,7 @@ pub struct Tail {
     end: Option<u64>,
     /// The announced length of the whole body, as the client has been told it.
     announced: Option<u64>,
+    direct: bool,
 }
 
 /// Where a tail reads.
@@ -60,7 +61,8 @@ impl Tail {
         spool: Arc<BlobFile>,
         announced: Option<u64>,
     ) -> Self {
-        Self { cache, ask, state, source: Source::Spool(spool), start: 0, position: 0, end: None, announced }
+        let source = Source::Spool(spool);
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
     }
 
     pub(super) fn passing(
@@ -70,7 +72,12 @@ impl Tail {
         passing: Passing,
     ) -> Self {
         let (source, announced) = (Source::Passing(Box::new(passing)), None);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced }
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+    }
+
+    /// Lets the tail hand out regions of the spool where it can, for a plain socket ([`crate::kernel`]).
+    pub fn direct(self, direct: bool) -> Self {
+        Self { direct, ..self }
     }
 
     /// Confines the tail to a part of the body; only before the first read.
@@ -124,7 +131,14 @@ impl Tail {
                 Step::Done => return Ok(None),
                 Step::Fail(error) => return Err(error),
                 Step::Read { len } => {
-                    let bytes = spool.read(self.position, len).await.map_err(|error| {
+                    let read = async {
+                        if self.direct {
+                            spool.frame(self.position, len).await
+                        } else {
+                            spool.read(self.position, len).await
+                        }
+                    };
+                    let bytes = read.await.map_err(|error| {
                         tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;

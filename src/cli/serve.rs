@@ -59,7 +59,6 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => shutdown.cancel(),
     }
-    tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         done = &mut run => done.map(|()| 0),
         number = signals.next() => {
@@ -93,18 +92,18 @@ async fn start(loaded: &Loaded) -> anyhow::Result<app::Running> {
 }
 
 /// The two signals that end the mirror.
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     /// Waits for the next one and tells its number.
-    async fn next(&mut self) -> u8 {
+    pub(super) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
             _ = self.terminate.recv() => 15,

@@ -139,6 +139,9 @@ fn a_wrong_value_is_named_with_its_key_place_reason_and_example() {
 fn every_check_names_its_key() {
     for (text, key) in [
         ("server.listen = []", "server.listen"),
+        ("server.known_hosts = [\"https://x\"]", "server.known_hosts"),
+        ("server.trusted_proxies = [\"proxy.example\"]", "server.trusted_proxies"),
+        ("server.trusted_proxies = [\"10.0.0.0/33\"]", "server.trusted_proxies"),
         ("server.listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "server.listen"),
         ("server.max_connections = 0", "server.max_connections"),
         ("server.max_connections = {}", "server.max_connections"),

@@ -2,11 +2,14 @@
 //!
 //! Behind `/repos/` there are no reserved words: `github` and `gitee` are owners there. Where that would be nothing, an
 //! upstream's name may stand in front, and the addresses in our own answers use that form for packages that need it.
-//! The envelope is srm's.
+//! The envelope is srm's, but for a 404.
+
+use bytes::Bytes;
+use serde_json::json;
 
 use super::{
     Ask, Names, PackageRef, Reason,
-    srm::{no_route, tail},
+    srm::{self, no_route, tail},
 };
 use crate::package::PackageName;
 
@@ -60,4 +63,14 @@ fn below(package: PackageRef, word: &str, rest: &[&str], query: &str) -> Result<
         return Ok(Ask::ById { package, id, assets });
     }
     tail(package, word, rest, query)
+}
+
+/// srm's form; a 404 is `{"message": "Not Found", "errors": [{"message": "…"}], "status": "404"}`.
+///
+/// PyGithub takes a 404 for an `UnknownObjectException` only by GitHub's own words; octokit and gh print `errors` too.
+pub(super) fn error(status: u16, message: &str) -> Bytes {
+    if status != 404 {
+        return srm::error(status, message);
+    }
+    json!({ "message": "Not Found", "errors": [{ "message": message }], "status": "404" }).to_string().into()
 }

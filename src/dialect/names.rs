@@ -175,7 +175,7 @@ impl Names {
         self.pair(package.name.owner(), package.name.repo()).is_ok_and(|found| found == *package)
     }
 
-    /// The name of this package in the v3 dialect: an alias, `owner__repo` or `{upstream}__owner__repo`.
+    /// The name of this package in the v3 dialect: an alias, a plain name, `owner__repo` or `{upstream}__owner__repo`.
     ///
     /// `None` for the few that have none: an owner with `__` in it.
     pub fn v3_name(&self, package: &PackageRef) -> Option<String> {

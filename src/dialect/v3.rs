@@ -59,7 +59,7 @@ fn package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
 pub(super) fn name(names: &Names, wanted: &PackageRef) -> Option<String> {
     let aliases = names.aliases().filter(|(key, package)| !key.contains('/') && *package == wanted);
     let (owner, repo) = (wanted.name.owner(), wanted.name.repo());
-    let spelled = [format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", wanted.upstream)];
+    let spelled = [repo.to_owned(), format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", wanted.upstream)];
     let mut candidates = aliases.map(|(key, _)| key.to_owned()).chain(spelled);
     candidates.find(|name| package(names, name).is_ok_and(|found| found == *wanted))
 }

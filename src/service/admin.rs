@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
+    dialect::Names,
     http::body::{Body, BodyError},
     mirror::Mirror,
 };
@@ -20,6 +21,7 @@ use crate::{
 mod hand;
 mod stock;
 mod verify;
+mod warm;
 
 /// Largest JSON of a request, bytes.
 const LARGEST: usize = 64 << 20;
@@ -53,9 +55,16 @@ impl Refusal {
 }
 
 /// Answers one request; `path` is what follows `/-/`.
-pub(super) async fn answer(mirror: &Arc<Mirror>, method: &Method, path: &str, input: Input) -> Response<Body> {
+pub(super) async fn answer(
+    mirror: &Arc<Mirror>,
+    names: &Names,
+    method: &Method,
+    path: &str,
+    input: Input,
+) -> Response<Body> {
     let done = match (method, path) {
         (&Method::POST, "ping") => ping(input).await,
+        (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
         (&Method::POST, "stock") => stock::list(mirror, read(input).await).await,
         (&Method::POST, "stats") => stock::stats(mirror).await,
         (&Method::POST, "rm") => stock::remove(mirror, read(input).await).await,

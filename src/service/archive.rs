@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 
@@ -20,6 +19,8 @@ use crate::{
 
 /// Most bytes of one read from a stored zip.
 const CHUNK: usize = 256 << 10;
+/// Most bytes of one region; it takes no memory, only a look at whether the page cache has it.
+const FRAME: usize = 2 << 20;
 
 /// Makes the answer to a request for a zip.
 ///
@@ -28,30 +29,31 @@ const CHUNK: usize = 256 << 10;
 /// failed before.
 pub(super) async fn respond(
     parts: &Parts,
+    direct: bool,
     package: &PackageName,
     archive: Archive,
 ) -> Result<Response<Body>, FetchError> {
     let (method, headers) = (&parts.method, &parts.headers);
     let Archive { answer, resolved } = archive;
     let mut response = match answer.served {
-        Served::Stored(object) => stored(method, headers, object),
+        Served::Stored(object) => stored(method, headers, object, direct),
         Served::Arriving { tail, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {
             // HTTP/1.0 ends a body of unknown length by closing: a broken one would look like a whole one.
             let Ok(object) = tail.whole().await? else {
                 return Err(FetchError::Refused("its length is not known, and HTTP/1.0 cannot tell its end".into()));
             };
-            stored(method, headers, object)
+            stored(method, headers, object, direct)
         }
-        Served::Arriving { tail, len } => arriving(method, headers, tail, len).await?,
+        Served::Arriving { tail, len } => arriving(method, headers, tail.direct(direct), len, direct).await?,
     };
     zip::finish(&mut response, &resolved, answer.age, package);
     Ok(response)
 }
 
 /// A complete zip: length and digest are known, any part can be had.
-fn stored(method: &Method, headers: &HeaderMap, object: Object) -> Response<Body> {
+fn stored(method: &Method, headers: &HeaderMap, object: Object, direct: bool) -> Response<Body> {
     let meta = object.meta.clone();
-    zip::complete(method, headers, &meta.digest, meta.len, |range| part(object, range))
+    zip::complete(method, headers, &meta.digest, meta.len, |range| part(object, range, direct))
 }
 
 /// A zip whose download still runs: no digest is known, so no tag matches.
@@ -60,6 +62,7 @@ async fn arriving(
     headers: &HeaderMap,
     tail: Tail,
     len: Option<u64>,
+    direct: bool,
 ) -> Result<Response<Body>, FetchError> {
     match conditional::decide(headers, method, None) {
         Precondition::NotModified => return Ok(zip::status(StatusCode::NOT_MODIFIED)),
@@ -73,7 +76,7 @@ async fn arriving(
     let Some(len) = len else {
         // A part of unknown length cannot be described: wait for the end.
         return match tail.whole().await? {
-            Ok(object) => Ok(stored(method, headers, object)),
+            Ok(object) => Ok(stored(method, headers, object, direct)),
             Err(tail) => Ok(growing(method, StatusCode::OK, tail, None)),
         };
     };
@@ -109,19 +112,24 @@ fn growing(method: &Method, status: StatusCode, tail: Tail, len: Option<u64>) ->
     zip::zip(status, len, body)
 }
 
-/// The bytes of a part of a stored zip.
-pub(super) fn part(object: Object, range: Range<u64>) -> Body {
+/// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
+pub(super) fn part(object: Object, range: Range<u64>, direct: bool) -> Body {
     if let Content::Memory(bytes) = &object.content {
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         return Body::full(bytes.slice(position(range.start)..position(range.end)));
     }
     let len = range.end - range.start;
-    let next = |(object, range): (Object, Range<u64>)| async move {
+    let next = move |(object, range): (Object, Range<u64>)| async move {
         if range.is_empty() {
             return Ok(None);
         }
-        let want = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(CHUNK);
-        let bytes: Bytes = object.read(range.start, want).await.map_err(|error| {
+        let want = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let bytes = if direct {
+            object.frame(range.start, want.min(FRAME)).await
+        } else {
+            object.read(range.start, want.min(CHUNK)).await
+        };
+        let bytes = bytes.map_err(|error| {
             tracing::error!(target: "srm_mirror::service", digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;

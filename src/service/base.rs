@@ -146,8 +146,13 @@ fn wrong(message: &str) -> Problem {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
-    let value = headers.get(name).map(|value| value.to_str()).transpose();
-    value.map_err(|_| wrong(NOT_A_HOST))
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| wrong(NOT_A_HOST)),
+        // RFC 9112 §3.2: a server answers 400 to more than one Host.
+        (Some(_), Some(_)) => Err(wrong(NOT_A_HOST)),
+    }
 }
 
 /// The last value of a field: what the proxy itself added, whatever the client had written before it.

@@ -137,7 +137,7 @@ pub(super) async fn respond(
         let mut response = match &*view {
             View::Itself => {
                 let meta = object.meta.clone();
-                let body = |part| archive::part(object, part);
+                let body = |part| archive::part(object, part, exchange.direct);
                 zip::complete(&parts.method, &parts.headers, &meta.digest, meta.len, body)
             }
             View::Planned { flat, .. } => {

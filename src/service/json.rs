@@ -8,7 +8,6 @@ use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use super::{
     base::Reached,
     error::Problem,
-    list,
     render::{self, View},
     target,
 };
@@ -121,9 +120,6 @@ pub(super) async fn ask(
     json: &Json,
 ) -> Result<JsonAnswer, Problem> {
     let failed = |error: MirrorError| Problem::of(error, &route.ask);
-    if let Ask::Search { search, page } = &route.ask {
-        return list::ask(mirror, names, &route.ask, search.as_deref(), *page).await;
-    }
     let no_json = || Problem::new(StatusCode::NOT_FOUND, "this address has no JSON");
     let package = route.ask.package().ok_or_else(no_json)?;
     let base = reached.base();

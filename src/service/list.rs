@@ -1,6 +1,9 @@
 //! The v3 dialect's list of packages: what the mirror knows, by the names its clients ask for.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
     error::Problem,
@@ -11,9 +14,41 @@ use super::{
 use crate::{
     dialect::{Ask, Names, PackageRef, Page},
     http::cache_status::CacheStatus,
-    mirror::{Mirror, Target, known::Known},
-    package::Manifest,
+    mirror::{
+        Mirror,
+        known::{Known, KnownList},
+    },
 };
+
+/// The rows of the last list, which are made once for each list.
+#[derive(Default)]
+pub(super) struct Rows(Mutex<Option<Made>>);
+
+/// A list and its rows.
+type Made = (Arc<KnownList>, Arc<Vec<Row>>);
+
+/// One row of the list.
+struct Row {
+    name: String,
+    /// Its package's place in the list of what is known.
+    known: usize,
+    /// Name and description in lower case: what a search looks through.
+    searched: String,
+}
+
+impl Rows {
+    fn of(&self, names: &Names, list: &Arc<KnownList>) -> Arc<Vec<Row>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, rows)) if Arc::ptr_eq(of, list) => rows.clone(),
+            _ => {
+                let rows = Arc::new(rows(names, &list.packages));
+                *last = Some((list.clone(), rows.clone()));
+                rows
+            }
+        }
+    }
+}
 
 /// Answers `registry list`: names in order, those that have `search` in their name or description, one page of them.
 ///
@@ -22,42 +57,40 @@ use crate::{
 pub(super) async fn ask(
     mirror: &Mirror,
     names: &Names,
+    rows: &Rows,
     ask: &Ask,
-    search: Option<&str>,
-    page: Page,
+    (search, page): (Option<&str>, Page),
 ) -> Result<JsonAnswer, Problem> {
-    let (known, age) = mirror
-        .known(names.aliases().map(|(_, package)| target(package)))
-        .await
-        .map_err(|error| Problem::of(error, ask))?;
-    let wanted = search.map(str::to_lowercase);
-    let rows: Vec<Listed<'_>> = by_name(names, &known.packages)
-        .into_iter()
-        .filter(|(name, manifest)| wanted.as_ref().is_none_or(|wanted| is_found(wanted, name, manifest)))
-        .map(|(name, manifest)| Listed { name, manifest: Some(manifest) })
+    let known = mirror.known(names.aliases().map(|(_, package)| target(package))).await;
+    let (list, age) = known.map_err(|error| Problem::of(error, ask))?;
+    let (rows, wanted) = (rows.of(names, &list), search.map(str::to_lowercase));
+    let found: Vec<Listed<'_>> = rows
+        .iter()
+        .filter(|row| wanted.as_ref().is_none_or(|wanted| row.searched.contains(wanted)))
+        .map(|row| Listed { name: row.name.clone(), manifest: list.packages.get(row.known).map(|it| &it.manifest) })
         .collect();
-    Ok(JsonAnswer::of(render::packages(page.slice(&rows)), age, CacheStatus::hit(None)))
+    Ok(JsonAnswer::of(render::packages(page.slice(&found)), age, CacheStatus::hit(None)))
 }
 
-/// A row for every alias, and one for every package that has none.
-fn by_name<'a>(names: &Names, known: &'a [Known]) -> BTreeMap<String, &'a Manifest> {
-    let package = |target: &Target| PackageRef { upstream: target.upstream.clone(), name: target.package.clone() };
+/// A row for every alias, and one for every package that has none; in order of their names.
+fn rows(names: &Names, known: &[Known]) -> Vec<Row> {
     let mut rows = BTreeMap::new();
-    for known in known {
-        let wanted = package(&known.target);
+    for (place, known) in known.iter().enumerate() {
+        let wanted = PackageRef { upstream: known.target.upstream.clone(), name: known.target.package.clone() };
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == wanted);
         let before = rows.len();
-        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), &known.manifest)));
+        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), place)));
         if rows.len() == before
             && let Some(name) = names.v3_name(&wanted)
         {
-            rows.insert(name, &known.manifest);
+            rows.insert(name, place);
         }
     }
-    rows
-}
-
-fn is_found(wanted: &str, name: &str, manifest: &Manifest) -> bool {
-    let description = manifest.description.as_deref().unwrap_or_default();
-    name.to_lowercase().contains(wanted) || description.to_lowercase().contains(wanted)
+    let row = |(name, place): (String, usize)| {
+        let description = known[place].manifest.description.as_deref().unwrap_or_default();
+        // No search has a zero byte in it, so none is found across the two.
+        let searched = format!("{name}\0{description}").to_lowercase();
+        Row { name, known: place, searched }
+    };
+    rows.into_iter().map(row).collect()
 }

@@ -170,7 +170,7 @@ impl Disk {
     pub fn spool(&self, expected: Option<u64>) -> Result<Spool, SpoolError> {
         let spool = Spool::create(&self.store, expected);
         if let Err(SpoolError::Io(error)) = &spool {
-            let _ = self.store.health.note::<()>(Err(io::Error::new(error.kind(), error.to_string())));
+            self.store.health.fails(health::Part::Spool, error);
         }
         spool
     }
@@ -240,7 +240,7 @@ impl Disk {
         Documents { store: Arc::clone(&self.store) }
     }
 
-    /// Why the disk does not take what is written to it, if it does not; gone with the next write that works.
+    /// Why the disk does not take what is written to it, if it does not; gone with the next write of its kind that works.
     pub fn degraded(&self) -> Option<String> {
         self.store.health.trouble()
     }

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::throttle;
+use super::{Allowance, throttle};
 use crate::origin::FetchError;
 
 /// First wait when an upstream limits us without saying for how long; doubled each time it does so again.
@@ -92,6 +92,17 @@ impl Budget {
     /// What the upstream last said of our quota.
     pub(super) fn quota(&self) -> Quota {
         self.state().quota
+    }
+
+    /// What is left of the quota, and how long nothing may be asked.
+    pub(super) fn allowance(&self) -> Allowance {
+        let state = self.state();
+        let wait = state.until.and_then(|until| until.checked_duration_since(Instant::now()));
+        Allowance {
+            remaining: state.quota.remaining.map(|left| u64::try_from(left).unwrap_or(0)),
+            reset: state.quota.reset,
+            wait: wait.filter(|wait| !wait.is_zero()).map(whole_seconds),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

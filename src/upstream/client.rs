@@ -24,7 +24,7 @@ use tokio::{
 use url::Url;
 
 use super::{
-    BuildError, Config,
+    Allowance, BuildError, Config,
     body::{Body, Meter, Permits},
     budget::Budget,
     call::{Call, LOG},
@@ -137,6 +137,11 @@ impl Client {
 
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// What the API allows for now.
+    pub(super) fn allowance(&self) -> Allowance {
+        self.api_budget.allowance()
     }
 
     /// A counter for one document.

@@ -4,7 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    BuildError, Config, DocumentAsk, GitRef, Upstream, address,
+    Allowance, BuildError, Config, DocumentAsk, GitRef, Upstream, address,
     call::Call,
     client::{Client, Lane, Wire},
     failure::invalid,
@@ -144,6 +144,10 @@ impl Gitee {
 impl Upstream for Gitee {
     fn has_token(&self) -> bool {
         self.client.has_token()
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.client.allowance()
     }
 
     fn document<'a>(

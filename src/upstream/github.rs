@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    BuildError, Config, DocumentAsk, GitRef, Upstream,
+    Allowance, BuildError, Config, DocumentAsk, GitRef, Upstream,
     call::Call,
     client::{Client, Lane, Wire},
     failure::invalid,
@@ -106,6 +106,10 @@ impl Github {
 impl Upstream for Github {
     fn has_token(&self) -> bool {
         self.client.has_token()
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.client.allowance()
     }
 
     fn document<'a>(

@@ -8,9 +8,6 @@ use crate::{
     tls::{files, init, program, with_tls},
 };
 
-/// Routes that answer only when the flat view and the v3 lists are there.
-const STILL_TO_COME: [&str; 3] = ["s 3 update", "s 3 registry list", "s 3 registry detail"];
-
 async fn forge() -> Forge {
     let forge = Forge::start().await;
     forge
@@ -37,7 +34,6 @@ async fn every_route_of_a_good_mirror_works() {
         let wanted = match client.as_str() {
             // Needs a default owner, and TLS: not a fault of this mirror.
             "s 3 by plain name" | "s 3 init NAME" => "off",
-            client if STILL_TO_COME.contains(&client) => continue,
             _ => "ok",
         };
         assert_eq!(state, wanted, "{client}: {detail}");
@@ -48,7 +44,6 @@ async fn every_route_of_a_good_mirror_works() {
 }
 
 #[tokio::test]
-#[ignore = "until the flat view and the v3 lists are answered"]
 async fn a_good_mirror_is_exit_code_0() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;

@@ -7,12 +7,12 @@ use std::{
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use srm_mirror::{entry::Digest, value::ByteSize};
+use srm_mirror::value::ByteSize;
 
 use crate::{
     forge::{Fault, Forge, Lengths, Spec},
     mirror::{Got, Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, len, sha256, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, sha256, zips},
 };
 
 const FLAT: &str = "/devsapp/fc3/flat/v1.0.0";
@@ -303,6 +303,4 @@ async fn branches_commits_and_every_spelling_of_a_version_have_flat_views() {
     );
     let missing = mirror.get("/devsapp/fc3/flat/9.9.9").await;
     assert_eq!((missing.status, missing.header("connection")), (404, "close"));
-    assert_eq!(Digest::of(&tagged.body).to_string(), tagged.sha256());
-    assert!(len(&forge) > 0);
 }

@@ -98,9 +98,26 @@ async fn no_release_and_no_repository_are_told_apart() {
     for rest in ["releases", "releases/latest", "releases/tags/v1", "zipball/v1", "metadata", "metadata/v1"] {
         assert_eq!(message(&format!("/devsapp/none/{rest}")).await, none, "{rest}");
     }
-    assert_eq!(message("/repos/devsapp/none").await, none);
     let missing = message("/devsapp/rc/releases/tags/v9").await;
     assert_eq!(missing, (404, "devsapp/rc on github has no release v9".into()));
+}
+
+/// PyGithub makes an `UnknownObjectException` of exactly these words; octokit and gh print what stands in `errors`.
+#[tokio::test]
+async fn what_is_missing_in_the_github_dialect_is_said_in_githubs_words_and_ours() {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/rc").release("v1.0.0-rc", |r| r.prerelease());
+    let mirror = setup(&forge).start().await;
+    let none = "there is no package devsapp/none on github, or this mirror may not see it";
+    for (path, why) in [
+        ("/repos/devsapp/none", none),
+        ("/api/v3/repos/devsapp/none/releases/latest", none),
+        ("/repos/devsapp/rc/releases/tags/v9", "devsapp/rc on github has no release v9"),
+    ] {
+        let got = mirror.get(path).await;
+        let wanted = serde_json::json!({"message": "Not Found", "errors": [{"message": why}], "status": "404"});
+        assert_eq!((got.status, got.json()), (404, wanted), "{path}");
+    }
 }
 
 #[tokio::test]

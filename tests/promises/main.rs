@@ -1,6 +1,8 @@
 //! What the mirror promises, one file per promise, over the scripted forge.
 #![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
+#[path = "../support/answer_text.rs"]
+mod answer_text;
 #[path = "../support/eventually.rs"]
 mod eventually;
 #[path = "../support/forge.rs"]
@@ -55,5 +57,10 @@ mod simple;
 mod streaming;
 mod tls;
 mod v3;
+mod warm;
+mod warm_again;
+mod warm_locked;
+mod warm_projects;
+mod warm_trouble;
 mod ways_out;
 mod zip_headers;

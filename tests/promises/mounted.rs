@@ -71,6 +71,7 @@ async fn state(mirror: &Process) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn under_load_the_file_system_never_holds_more_than_the_limit() {
     const LIMIT: u64 = 16 << 20;
     let (forge, dir) = (forge(40, 700_000).await, tempfile::tempdir().expect("a directory"));
@@ -111,6 +112,7 @@ async fn under_load_the_file_system_never_holds_more_than_the_limit() {
 }
 
 #[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
     let (forge, dir) = (forge(8, 3 << 20).await, tempfile::tempdir().expect("a directory"));
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
@@ -136,6 +138,7 @@ async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
 }
 
 #[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_stored() {
     let (forge, dir) = (forge(12, 3 << 20).await, tempfile::tempdir().expect("a directory"));
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
@@ -179,11 +182,13 @@ async fn starts_on_a_full_disk(killed: bool) {
 }
 
 #[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn a_start_on_a_full_disk_serves_what_is_stored() {
     starts_on_a_full_disk(false).await;
 }
 
 #[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
     starts_on_a_full_disk(true).await;
 }

@@ -1,1 +1,328 @@
-//! x
+//! The 3.x client: names without a slash, one envelope, zips without their folder, lists of what the mirror knows.
+
+use std::{io::Cursor, time::Duration};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use srm_mirror::mirror::Private;
+
+use crate::{
+    answer_text::golden,
+    forge::{Fault, Forge, Host, Match, Spec},
+    mirror::{Got, Mirror, Setup, setup},
+};
+
+const HOST: [(&str, &str); 1] = [("host", "api.devsapp.cn")];
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge
+        .repo("devsapp/fc3")
+        .release("v1.0.0", |r| component(r, "2024-01-02", "fc3", "函数 Compute"))
+        .release("v1.1.0", |r| component(r, "2024-02-02", "fc3", "函数 Compute, third edition"));
+    forge.repo("acme/tool").release("2.0.0", |r| r.created_at("2024-01-03T08:00:00Z").file("index.js", "2"));
+    forge.gitee_repo("devsapp/start-fc").release("0.1.0", |r| component(r, "2024-01-04", "start-fc", "A start"));
+    forge
+}
+
+fn component(spec: Spec, day: &str, name: &str, description: &str) -> Spec {
+    spec.created_at(&format!("{day}T08:00:00Z")).file("index.js", day).publish_yaml(&format!(
+        "Type: Component\nName: {name}\nDescription: {description}\nCategory: Basics\nTags: [FC, http]\n"
+    ))
+}
+
+fn usual(forge: &Forge) -> Setup {
+    setup(forge).with(|config| {
+        config.names.default_owner = Some("devsapp".into());
+        config.names.aliases.insert("start".into(), "gitee:devsapp/start-fc".into());
+    })
+}
+
+/// What the client makes of an answer: the value, or the error it prints where the body is a text.
+fn taken(got: &Got) -> Result<Value, String> {
+    let body = got.json();
+    assert_eq!(body["request_id"], got.header("x-request-id"));
+    match &body["body"] {
+        Value::String(text) => Err(text.clone()),
+        Value::Null => panic!("no body: {body}"),
+        value => Ok(value.clone()),
+    }
+}
+
+fn names(zip: &[u8]) -> Vec<String> {
+    zip::ZipArchive::new(Cursor::new(zip))
+        .expect("a zip")
+        .file_names()
+        .map(|name| name.expect("a name").into_owned())
+        .collect()
+}
+
+/// Loads a component as the client does and says which code it got.
+async fn load(mirror: &Mirror, path: &str) -> String {
+    let release = taken(&mirror.get(path).await).expect("a release");
+    let url = release["zipball_url"].as_str().expect("a text").to_owned();
+    let zip = mirror.get(url.strip_prefix(&mirror.url("")).expect("an absolute address on the mirror")).await;
+    assert_eq!(zip.status, 200, "{:?}", zip.body);
+    assert!(names(&zip.body).contains(&"index.js".to_owned()), "no top folder: {:?}", names(&zip.body));
+    let mut archive = zip::ZipArchive::new(Cursor::new(&zip.body[..])).expect("a zip");
+    let mut code = archive.by_name("index.js").expect("the code");
+    std::io::read_to_string(&mut code).expect("text")
+}
+
+#[tokio::test]
+async fn successes_wear_the_envelope_of_the_3x_registry() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    for (name, path) in [
+        ("latest", "/v3/packages/fc3/release/latest"),
+        ("tag", "/v3/packages/fc3/release/tags/1.0.0"),
+        ("detail", "/v3/packages/fc3/release?page=1"),
+        ("detail_beyond_the_end", "/v3/packages/fc3/release?page=2"),
+        ("gitee", "/v3/packages/start/release/latest"),
+    ] {
+        insta::assert_snapshot!(format!("v3_{name}"), golden(&mirror.get_with(path, &HOST).await));
+    }
+}
+
+#[tokio::test]
+async fn errors_are_a_text_in_the_envelope_with_their_own_status() {
+    let forge = forge().await;
+    let mirror = usual(&forge).with(|config| config.packages.deny = vec!["evil/*".into()]).start().await;
+    for (name, method, path) in [
+        ("no_package", "GET", "/v3/packages/nothing/release/latest"),
+        ("no_version", "GET", "/v3/packages/fc3/release/tags/9.9.9"),
+        ("no_route", "GET", "/v3/packages/fc3/latest"),
+        ("bad_name", "GET", "/v3/packages/a%2Fb/release/latest"),
+        ("bad_page", "GET", "/v3/packages/releases?page=x"),
+        ("denied", "GET", "/v3/packages/evil__thing/release/latest"),
+        ("publish", "POST", "/v3/packages/releases"),
+        ("remove", "DELETE", "/v3/packages/fc3/release/tags/1.0.0"),
+        ("token", "POST", "/v3/user/token"),
+        ("login", "GET", "/v3/user/check?token=x"),
+        ("private_list", "GET", "/v3/package/user?page=1"),
+    ] {
+        let got = mirror.request(method.parse().expect("a method"), path, &HOST).await.expect("an answer");
+        taken(&got).expect_err("a text");
+        insta::assert_snapshot!(format!("v3_error_{name}"), golden(&got));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_in_trouble_is_a_sentence_in_every_dialect() {
+    let paths =
+        ["/v3/packages/fc3/release/latest", "/simple/fc3/releases", "/fc3/releases", "/repos/devsapp/fc3/releases"];
+    let limited =
+        Fault::status(403, &[("x-ratelimit-remaining", "0"), ("retry-after", "77")], r#"{"message":"SECRET"}"#);
+    for (name, fault, status) in [
+        ("limited", limited, 503),
+        ("unreachable", Fault::Refuse, 502),
+        ("html", Fault::Html200, 502),
+        ("broken", Fault::status(500, &[], "SECRET"), 502),
+    ] {
+        for path in paths {
+            let forge = forge().await;
+            let mirror = usual(&forge).start().await;
+            forge.fault(Match::on(Host::GithubApi), fault.clone()).always();
+            let got = mirror.get(path).await;
+            assert_eq!(got.status, status, "{name} {path}: {:?}", got.body);
+            let text = String::from_utf8_lossy(&got.body).into_owned();
+            assert!(!text.contains("SECRET") && !text.contains("127.0.0.1"), "{text}");
+            assert!(text.contains("devsapp/fc3") && text.contains("github"), "{text}");
+            assert_eq!(got.header("retry-after"), if name == "limited" { "77" } else { "" });
+            if path.starts_with("/v3") {
+                insta::assert_snapshot!(format!("v3_trouble_{name}"), golden(&got));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_name_is_read() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    for (path, tag) in [
+        ("/v3/packages/fc3/release/latest", "v1.1.0"),
+        ("/v3/packages/FC3/release/tags/1.0.0", "v1.0.0"),
+        ("/v3/packages/fc3/release/tags/v1.0.0", "v1.0.0"),
+        ("/v3/packages/devsapp__fc3/release/latest", "v1.1.0"),
+        ("/v3/packages/acme__tool/release/latest", "2.0.0"),
+        ("/v3/packages/acme__tool/release/tags/v2.0.0", "2.0.0"),
+        ("/v3/packages/github__acme__tool/release/latest", "2.0.0"),
+        ("/v3/packages/start/release/latest", "0.1.0"),
+        ("/v3/packages/gitee__devsapp__start-fc/release/latest", "0.1.0"),
+        // A base address that ends in a slash.
+        ("/v3//packages/fc3/release/latest", "v1.1.0"),
+        ("//v3/packages/fc3/release/latest", "v1.1.0"),
+    ] {
+        let got = mirror.get(path).await;
+        assert_eq!(taken(&got).expect(path)["tag_name"], tag, "{path}");
+    }
+    let gitee = taken(&mirror.get("/v3/packages/start/release/latest").await).expect("a release");
+    assert_eq!(gitee["zipball_url"], mirror.url("/gitee/devsapp/start-fc/flat/0.1.0"));
+    let mirror = setup(&forge).start().await;
+    let plain = mirror.get("/v3/packages/fc3/release/latest").await;
+    assert_eq!(plain.status, 404, "a plain name without a default owner");
+    assert!(taken(&plain).expect_err("a text").contains("owner__repo"));
+}
+
+#[tokio::test]
+async fn a_component_is_loaded_without_its_folder_and_updated_to_the_new_code() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    assert_eq!(load(&mirror, "/v3/packages/fc3/release/tags/1.0.0").await, "2024-01-02");
+    assert_eq!(load(&mirror, "/v3/packages/fc3/release/latest").await, "2024-02-02");
+    assert_eq!(load(&mirror, "/v3/packages/start/release/latest").await, "2024-01-04");
+    forge.repo("devsapp/fc3").release("v1.2.0", |r| component(r, "2024-03-02", "fc3", "x"));
+    mirror.clock.advance(Duration::from_secs(3600));
+    assert_eq!(load(&mirror, "/v3/packages/fc3/release/latest").await, "2024-03-02");
+    assert_eq!(load(&mirror, "/v3/packages/fc3/release/tags/v1.0.0").await, "2024-01-02");
+}
+
+/// The names of a list.
+async fn listed(mirror: &Mirror, query: &str) -> Vec<String> {
+    let got = mirror.get(&format!("/v3/packages/releases{query}")).await;
+    let list = taken(&got).expect("a list");
+    list.as_array().expect("an array").iter().map(|row| row["name"].as_str().expect("a text").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_list_has_what_the_mirror_knows_and_nothing_that_it_does_not() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    assert_eq!(listed(&mirror, "").await, ["start"], "an alias is known at once");
+    for path in ["/fc3/zipball/v1.0.0", "/acme/tool/flat/2.0.0", "/fc3/zipball/v1.1.0"] {
+        assert_eq!(mirror.get(path).await.status, 200);
+    }
+    let asked = forge.requests().len();
+    mirror.clock.advance(Duration::from_secs(31));
+    insta::assert_snapshot!("v3_list", golden(&mirror.get_with("/v3/packages/releases?page=1", &HOST).await));
+    assert_eq!(listed(&mirror, "?search=third%20EDITION").await, ["fc3"], "in the description, in any case");
+    assert_eq!(listed(&mirror, "?search=%E5%87%BD%E6%95%B0").await, ["fc3"]);
+    assert_eq!(listed(&mirror, "?search=TOOL&page=1").await, ["acme__tool"]);
+    assert_eq!(listed(&mirror, "?search=nothing").await, [""; 0]);
+    assert_eq!(listed(&mirror, "?page=2&per_page=2").await, ["start"]);
+    assert_eq!(listed(&mirror, "?page=3&per_page=2").await, [""; 0]);
+    assert_eq!(forge.requests().len(), asked, "a list asks nobody");
+
+    assert_eq!(mirror.get("/gitee/devsapp/start-fc/zipball/0.1.0").await.status, 200);
+    mirror.clock.advance(Duration::from_secs(31));
+    let list = taken(&mirror.get("/v3/packages/releases?search=start").await).expect("a list");
+    let start = json!([{
+        "type": "Component", "name": "start", "description": "A start", "category": {"name": "Basics"}, "tags": ["FC", "http"]
+    }]);
+    assert_eq!(list, start, "an alias has the facts of its package once a zip was seen");
+}
+
+#[tokio::test]
+async fn the_names_of_a_list_can_be_asked_for_and_survive_a_restart() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = usual(&forge).start_in(dir.path()).await;
+    for path in ["/fc3/zipball/v1.0.0", "/acme/tool/zipball/2.0.0", "/gitee/devsapp/start-fc/zipball/0.1.0"] {
+        assert_eq!(mirror.get(path).await.status, 200);
+    }
+    let names = listed(&mirror, "").await;
+    assert_eq!(names, ["acme__tool", "fc3", "start"]);
+    for name in &names {
+        load(&mirror, &format!("/v3/packages/{name}/release/latest")).await;
+    }
+    mirror.stop().await;
+    forge.down().await;
+    let mirror = usual(&forge).start_in(dir.path()).await;
+    assert_eq!(listed(&mirror, "").await, names);
+}
+
+#[tokio::test]
+async fn what_may_not_be_served_is_not_listed() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let token = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+    forge.accept_token(token);
+    forge.repo("acme/secret").private().release("v1.0.0", |r| r.publish_yaml("Type: Component\nDescription: hush\n"));
+    let open = usual(&forge).token("github", token).with(|config| config.packages.private = Private::Serve);
+    let mirror = open.start_in(dir.path()).await;
+    for path in ["/acme/secret/zipball/v1.0.0", "/acme/tool/zipball/2.0.0", "/fc3/zipball/v1.0.0"] {
+        assert_eq!(mirror.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(listed(&mirror, "").await, ["acme__secret", "acme__tool", "fc3", "start"]);
+    mirror.stop().await;
+
+    let closed = || usual(&forge).token("github", token);
+    let mirror = closed().start_in(dir.path()).await;
+    assert_eq!(listed(&mirror, "").await, ["acme__tool", "fc3", "start"], "private ones are looked up");
+    assert_eq!(listed(&mirror, "?search=hush").await, [""; 0]);
+    mirror.stop().await;
+
+    let mirror = closed().with(|config| config.packages.private_allow = vec!["acme/secret".into()]);
+    let mirror = mirror.start_in(dir.path()).await;
+    assert_eq!(listed(&mirror, "?search=hush").await, ["acme__secret"]);
+    mirror.stop().await;
+
+    let mirror = closed().with(|config| config.packages.deny = vec!["acme/*".into()]).start_in(dir.path()).await;
+    assert_eq!(listed(&mirror, "").await, ["fc3", "start"]);
+    mirror.stop().await;
+    let mirror = closed().with(|config| config.packages.allow = vec!["acme/tool".into()]).start_in(dir.path()).await;
+    assert_eq!(listed(&mirror, "").await, ["acme__tool"]);
+    mirror.stop().await;
+
+    // Nobody can say whether they are public: they are left out.
+    drop(forge.repo("acme/unknown").private());
+    forge.down().await;
+    let mirror = closed().with(|config| {
+        config.names.aliases.insert("unknown".into(), "acme/unknown".into());
+    });
+    let names = listed(&mirror.start_in(dir.path()).await, "").await;
+    assert!(!names.iter().any(|name| name.contains("unknown") || name.contains("secret")), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_sends_never_leaves_the_mirror() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    let own = [
+        ("sign_code", "SIGNCODE"),
+        ("nonce", "NONCE"),
+        ("timestamp", "1700000000"),
+        ("token", "CLIENTTOKEN"),
+        ("authorization", "Bearer CLIENTTOKEN"),
+        ("cookie", "session=CLIENTTOKEN"),
+        ("user-agent", "CLIENTAGENT"),
+        ("x-forwarded-for", "192.0.2.9"),
+        ("referer", "http://client.example/CLIENTTOKEN"),
+        ("if-none-match", "\"CLIENTTAG\""),
+        ("range", "bytes=0-"),
+    ];
+    for path in [
+        "/v3/packages/fc3/release/latest?token=CLIENTTOKEN",
+        "/v3/packages/fc3/release/tags/1.0.0",
+        "/v3/packages/releases?search=CLIENTTOKEN",
+        "/v3/packages/fc3/release",
+        "/fc3/flat/v1.0.0",
+        "/fc3/zipball/v1.1.0",
+        "/start/zipball/0.1.0",
+        "/simple/fc3/releases",
+        "/repos/devsapp/fc3",
+    ] {
+        let got = mirror.request(Method::GET, path, &own).await.expect("an answer");
+        assert!(matches!(got.status, 200 | 206), "{path}: {} {:?}", got.status, got.body);
+    }
+    let seen = forge.requests();
+    assert!(seen.len() >= 5);
+    for request in seen {
+        for name in [
+            "sign_code",
+            "nonce",
+            "timestamp",
+            "token",
+            "authorization",
+            "cookie",
+            "x-forwarded-for",
+            "referer",
+            "range",
+        ] {
+            assert!(!request.headers.contains_key(name), "{name} in {request:?}");
+        }
+        let text = format!("{request:?}");
+        assert!(!text.contains("CLIENT") && !text.contains("SIGNCODE") && !text.contains("NONCE"), "{text}");
+    }
+}

@@ -49,6 +49,13 @@ pub struct Process {
     err: Captured,
 }
 
+/// A command that runs. Dropping it kills it.
+pub struct Job {
+    child: Child,
+    out: Captured,
+    err: Captured,
+}
+
 /// What a stream of the process has said so far.
 struct Captured {
     text: watch::Receiver<String>,
@@ -64,8 +71,13 @@ impl Launch {
 
     /// `serve` on a free port over a forge and a directory, all by variables.
     pub fn serve(forge: &Forge, dir: &Path) -> Self {
+        Self::over(forge, dir, &["serve"])
+    }
+
+    /// Any command over a forge and a directory, all by variables.
+    pub fn over(forge: &Forge, dir: &Path, arguments: &[&str]) -> Self {
         let web = forge.gitee_web();
-        Self::bare(&["serve"])
+        Self::bare(arguments)
             .set("server.listen", "127.0.0.1:0")
             .set("disk.dir", dir.to_str().expect("text"))
             .set("upstreams.github.api", &forge.github_api())
@@ -132,10 +144,33 @@ impl Launch {
 
     /// Runs it to its end.
     pub async fn run(self) -> Ended {
+        self.begin().ended().await
+    }
+
+    /// Starts it and leaves it alone.
+    pub fn begin(self) -> Job {
         let mut child = self.spawn();
         let out = Captured::of(child.stdout.take().expect("piped"));
         let err = Captured::of(child.stderr.take().expect("piped"));
-        ended(child, out, err).await
+        Job { child, out, err }
+    }
+}
+
+impl Job {
+    /// `TERM`, `INT`, `KILL`.
+    pub async fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.child.id().expect("running").to_string()];
+        assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
+    }
+
+    /// Waits until standard output says this.
+    pub async fn says(&mut self, text: &str) {
+        assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(self) -> Ended {
+        ended(self.child, self.out, self.err).await
     }
 }
 

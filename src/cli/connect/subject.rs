@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use url::Host;
 
 use crate::{
-    dialect::{self, Names, PackageRef, zipball_url},
-    upstream,
+    app::{Names, PackageRef, zipball_url},
+    config::Config,
     value::BaseUrl,
 };
 
@@ -43,14 +43,14 @@ impl Subject {
             return Err(wrong("the version is missing".into()));
         }
         // The mirror's own configuration is not known here: its upstreams are those of the default and the one named.
-        let defaults = upstream::defaults();
-        let mut upstreams: Vec<&str> = defaults.keys().map(String::as_str).collect();
+        let defaults = Config::default();
+        let mut upstreams: Vec<&str> = defaults.upstreams.keys().map(String::as_str).collect();
         if let Some((upstream, _)) = name.split_once(':')
             && !upstreams.contains(&upstream)
         {
             upstreams.push(upstream);
         }
-        let names = Names::build(&dialect::Config::default(), &upstreams).map_err(wrong)?;
+        let names = Names::build(&defaults.names, &upstreams).map_err(wrong)?;
         if !name.contains('/') {
             return Err(wrong("the owner is missing".into()));
         }

@@ -58,7 +58,7 @@ pub(super) async fn zip(mirror: &Arc<Mirror>, ask: Result<Named, Refusal>) -> Re
         return Err(Refusal(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
     };
     let len = object.meta.len;
-    Ok(with_type("application/zip", crate::service::archive::part(object, 0..len)))
+    Ok(with_type("application/zip", crate::service::archive::part(object, 0..len, false)))
 }
 
 /// What an import would do: one line per claim.

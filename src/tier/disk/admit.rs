@@ -6,13 +6,15 @@ use super::{
     NAME, SpoolError,
     blob::BlobFile,
     budget::{Kind, blocks},
-    index::{self, BLOBS, Row},
+    health::Part,
+    index::{self, Row},
     quarantine::linger,
     sidecar::Sidecar,
     spool::Spool,
     stage::{self, Staged},
     store::{Store, lock},
 };
+use crate::kernel::Backed as _;
 use crate::{
     entry::{Digest, Key, Meta},
     tier::{Content, Object},
@@ -40,7 +42,7 @@ impl Store {
     pub(super) fn admit(&self, key: &Key, spool: Spool, meta: Meta, after: impl FnMut(Step)) -> io::Result<Object> {
         let admitted = self.admit_steps(key, spool, Arc::new(meta), after);
         self.settle();
-        self.health.note(admitted)
+        self.health.note(&[Part::Blobs, Part::Spool, Part::Index], admitted)
     }
 
     fn admit_steps(&self, key: &Key, spool: Spool, meta: Arc<Meta>, mut after: impl FnMut(Step)) -> io::Result<Object> {
@@ -56,7 +58,7 @@ impl Store {
         after(Step::BlobSynced);
 
         let stripe = self.stripe(&digest);
-        let row = self.index.read(|txn| BLOBS.get(txn, &digest))?.filter(|_| !self.is_gone(&digest));
+        let row = self.row(&digest)?;
         let mut sidecar = Sidecar::default();
         if let Some(row) = &row {
             sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();

@@ -11,10 +11,16 @@ use sha2::Digest as _;
 use tokio::sync::OnceCell;
 
 use super::{budget::Charge, handles::Handles};
-use crate::entry::Digest;
+use crate::{
+    entry::Digest,
+    kernel::{self, Backed},
+};
 
 /// How much is read at once while hashing.
 const HASH_STEP: usize = 256 << 10;
+
+/// Distance of the samples that tell whether the page cache holds a part.
+const SAMPLE: usize = 128 << 10;
 
 /// An open blob, or a spool that is on its way to become one. Stays readable while it lives, evicted or not.
 #[derive(Debug)]
@@ -27,6 +33,12 @@ pub struct BlobFile {
     listed: OnceLock<(Digest, Weak<Handles>)>,
     /// Whether the bytes have their digest; set at the first use.
     sound: OnceCell<bool>,
+}
+
+impl Backed for BlobFile {
+    fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl BlobFile {
@@ -67,9 +79,39 @@ impl BlobFile {
         rest.await.map_err(io::Error::other)?
     }
 
-    /// The open file, for whoever can send it without reading it.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// As [`BlobFile::read`], but as a region of the file, which a plain socket sends without anybody reading it
+    /// ([`crate::kernel`]). What the page cache lacks is brought there on the blocking pool first, so that sending it
+    /// does not hold a worker up.
+    ///
+    /// # Errors
+    /// As [`BlobFile::read`].
+    pub async fn frame(self: &Arc<Self>, offset: u64, want: usize) -> io::Result<Bytes> {
+        if !kernel::SENDS_FILES || want < kernel::LEAST {
+            return self.read(offset, want).await;
+        }
+        if !self.is_resident(offset, want) {
+            let this = Arc::clone(self);
+            let load = tokio::task::spawn_blocking(move || this.load(offset, want));
+            load.await.map_err(io::Error::other)??;
+        }
+        kernel::region(self.clone(), offset, want)
+    }
+
+    /// Whether the page cache holds a part, judged by samples: the kernel reads ahead in larger steps than these.
+    fn is_resident(&self, offset: u64, len: usize) -> bool {
+        let mut byte = [0];
+        let last = len - 1;
+        (0..last).step_by(SAMPLE).chain([last]).all(|at| cached(&self.file, &mut byte, offset + at as u64) == 1)
+    }
+
+    /// Reads a part and forgets it: the page cache keeps it. Blocks.
+    fn load(&self, offset: u64, len: usize) -> io::Result<()> {
+        let mut buf = vec![0; HASH_STEP.min(len)];
+        for at in (0..len).step_by(buf.len()) {
+            let step = buf.len().min(len - at);
+            self.fill(&mut buf[..step], offset + at as u64)?;
+        }
+        Ok(())
     }
 
     /// Reads exactly the length of `buf` at `offset`. Blocks.

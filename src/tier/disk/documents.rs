@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{
     blocking,
     budget::{Kind, blocks},
+    health::Part,
     index::{self, DOCUMENTS, Row},
     layout::document_id,
     stage::{self, Staged},
@@ -122,7 +123,7 @@ impl Store {
     fn write_document(&self, key: &Key, document: &Document) -> io::Result<()> {
         let written = self.write_steps(key, document);
         self.settle();
-        self.health.note(written)
+        self.health.note(&[Part::Documents, Part::Index], written)
     }
 
     fn write_steps(&self, key: &Key, document: &Document) -> io::Result<()> {
@@ -192,7 +193,10 @@ impl Store {
             self.drop_document(&document_id(key))
         };
         self.settle();
-        self.health.note(removed)
+        if let Err(error) = &removed {
+            self.health.fails(Part::Documents, error);
+        }
+        removed
     }
 
     fn set_document_aside(&self, key: &Key, id: &Digest) -> io::Result<()> {

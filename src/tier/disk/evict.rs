@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use super::{
     blob::BlobFile,
     budget::{Kind, blocks},
+    health::Part,
     index::{self, BLOBS, Row},
     quarantine::linger,
     sidecar::Sidecar,
@@ -81,7 +82,10 @@ impl Store {
         let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(()) };
         let removed = self.detach(&digest, key);
         self.settle();
-        self.health.note(removed)
+        if let Err(error) = &removed {
+            self.health.fails(Part::Blobs, error);
+        }
+        removed
     }
 
     /// Takes a key from a blob; the blob goes with its last key.
@@ -223,9 +227,14 @@ impl Store {
         lock(&self.gone).contains_key(digest)
     }
 
-    /// The row of a blob whose files are there.
+    /// The row of a blob whose files are there. The caller holds the stripe.
     pub(super) fn row(&self, digest: &Digest) -> io::Result<Option<Row>> {
-        let row = self.index.read(|txn| BLOBS.get(txn, digest))?;
-        Ok(row.filter(|_| !self.is_gone(digest)))
+        // Asked in this order: [`Store::forget`] takes no stripe, removes the row first and the note that the files are
+        // gone after. Read before it and asked after it, a row of files long gone would look like one of files that
+        // are there, and its bytes would be given back twice.
+        if self.is_gone(digest) {
+            return Ok(None);
+        }
+        self.index.read(|txn| BLOBS.get(txn, digest))
     }
 }

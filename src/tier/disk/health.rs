@@ -1,27 +1,82 @@
 //! Whether the disk takes what is written to it.
 
-use std::{io, sync::Mutex};
+use std::{array, io, sync::Mutex};
 
 use super::store::lock;
 
-/// The last trouble with writing; gone with the next write that works.
-#[derive(Debug, Default)]
+/// What is written: each has a folder or file of its own, and can be in trouble while the others are well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Bodies that are on their way.
+    Spool,
+    /// Stored archives.
+    Blobs,
+    /// Stored documents.
+    Documents,
+    /// The pins journal.
+    Pins,
+    /// The index.
+    Index,
+}
+
+/// Number of parts.
+const PARTS: usize = 5;
+
+/// The last trouble with writing each part; gone with the next write there that works.
+#[derive(Debug)]
 pub(super) struct Health {
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<[Option<String>; PARTS]>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { trouble: Mutex::new(array::from_fn(|_| None)) }
+    }
 }
 
 impl Health {
-    /// Notes how a write went and passes its result on.
-    pub(super) fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        *lock(&self.trouble) = match &result {
-            Ok(_) => None,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Some("no space on disk".into()),
-            Err(error) => Some(format!("the disk cannot be written: {error}")),
-        };
+    /// Notes how a write went and passes its result on. A failure is trouble with the first of `parts`; a success
+    /// proves that all of them can be written.
+    pub(super) fn note<T>(&self, parts: &[Part], result: io::Result<T>) -> io::Result<T> {
+        match &result {
+            Ok(_) => {
+                let mut trouble = lock(&self.trouble);
+                parts.iter().for_each(|part| trouble[*part as usize] = None);
+            }
+            Err(error) => self.fails(parts.first().copied().unwrap_or(Part::Index), error),
+        }
         result
     }
 
+    /// Notes that a part cannot be written.
+    pub(super) fn fails(&self, part: Part, error: &io::Error) {
+        let text = match error.kind() {
+            io::ErrorKind::StorageFull => "no space on disk".into(),
+            _ => format!("the disk cannot be written: {error}"),
+        };
+        lock(&self.trouble)[part as usize] = Some(text);
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        lock(&self.trouble).iter().flatten().next().cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_works_clears_only_the_parts_it_has_written() {
+        let health = Health::default();
+        let full = || Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(health.note(&[Part::Spool], full()).is_err());
+        assert!(health.note(&[Part::Pins, Part::Index], Ok(())).is_ok());
+        assert_eq!(health.trouble().as_deref(), Some("no space on disk"));
+        assert!(health.note(&[Part::Blobs, Part::Spool, Part::Index], Ok(())).is_ok());
+        assert_eq!(health.trouble(), None);
+        assert!(health.note(&[Part::Blobs, Part::Spool], full()).is_err());
+        assert!(health.note(&[Part::Spool], Ok(())).is_ok());
+        assert!(health.trouble().is_some(), "the failure was with the first part");
     }
 }

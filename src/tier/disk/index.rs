@@ -71,7 +71,8 @@ impl Index {
         });
         match opened {
             Ok(opened) => Ok(opened),
-            Err(cause) if known => {
+            // What the system refuses says nothing about the index: to remove it would lose the order of use for nothing.
+            Err(cause) if known && !refused(&cause) => {
                 warn!(%cause, "the index is broken and is built again from the folders");
                 fs::remove_file(&path)?;
                 usable(false)
@@ -130,6 +131,18 @@ impl Index {
             redb::Error::Io(error) => error,
             other => io::Error::other(other),
         }
+    }
+}
+
+/// True for an error of the operating system itself, such as a lack of space, of rights, of file handles, or a bad
+/// sector; false for an index that can be read and makes no sense.
+fn refused(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<redb::Error>());
+    match inner {
+        Some(redb::Error::Io(error)) => refused(error),
+        Some(redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo) => true,
+        // A damaged file can name offsets that no file has.
+        _ => error.raw_os_error().is_some() && error.kind() != io::ErrorKind::InvalidInput,
     }
 }
 
@@ -318,5 +331,21 @@ mod tests {
         fill(&index, failed).expect("room again");
         assert_eq!(rows(&index), 200 * (u64::from(failed) + 1));
         assert!(budget.total() >= index.len());
+    }
+
+    #[test]
+    fn only_a_broken_index_is_removed_not_one_the_system_refuses_to_read() {
+        let wrapped = |code| io::Error::other(redb::Error::Io(io::Error::from_raw_os_error(code)));
+        // EIO, EACCES, EMFILE, ENOSPC
+        for code in [5, 13, 24, 28] {
+            assert!(refused(&wrapped(code)) && refused(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        let broken = [
+            wrapped(22),
+            io::Error::other(redb::Error::Corrupted("checksum".into())),
+            io::Error::other(redb::Error::Io(io::ErrorKind::InvalidData.into())),
+            io::ErrorKind::UnexpectedEof.into(),
+        ];
+        assert!(!broken.iter().any(refused), "{broken:?}");
     }
 }

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::entry::Digest;
 
+/// So many changed rows go into one transaction: each is synced, and a lost index may have to take up everything.
+const BATCH: usize = 4096;
+
 /// What was found to differ.
 #[derive(Debug, Default)]
 struct Found {
@@ -27,20 +30,32 @@ struct Found {
     missing: usize,
 }
 
+/// Changes of blobs' rows that are not yet in the index.
+#[derive(Debug, Default)]
+struct Changes {
+    lost: Vec<Digest>,
+    adopted: Vec<(Digest, Row)>,
+}
+
 impl Store {
     /// Makes index and folders agree. Runs before anybody else uses the store.
     pub(super) fn rescan(&self) -> io::Result<()> {
         let mut found = Found::default();
+        let mut changes = Changes::default();
         for first in 0..=u8::MAX {
-            self.rescan_shard(first, &mut found)?;
+            self.rescan_shard(first, &mut found, &mut changes)?;
+            if changes.lost.len() + changes.adopted.len() >= BATCH {
+                self.write_changes(&mut changes)?;
+            }
         }
+        self.write_changes(&mut changes)?;
         self.rescan_documents(&mut found)?;
         let Found { adopted, removed, missing } = found;
         info!(adopted, removed, missing, "the index agrees with the folders again");
         Ok(())
     }
 
-    fn rescan_shard(&self, first: u8, found: &mut Found) -> io::Result<()> {
+    fn rescan_shard(&self, first: u8, found: &mut Found, changes: &mut Changes) -> io::Result<()> {
         let (mut from, mut to) = (Digest([0; 32]), Digest([0xff; 32]));
         (from.0[0], to.0[0]) = (first, first);
         let (mut blobs, mut sidecars) = (BTreeSet::new(), BTreeSet::new());
@@ -77,6 +92,14 @@ impl Store {
         lost.extend(unseen);
         found.missing += lost.len();
         found.adopted += adopted.len();
+        changes.lost.append(&mut lost);
+        changes.adopted.append(&mut adopted);
+        Ok(())
+    }
+
+    /// Writes changes to the index and empties them.
+    fn write_changes(&self, changes: &mut Changes) -> io::Result<()> {
+        let Changes { lost, adopted } = std::mem::take(changes);
         if lost.is_empty() && adopted.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{SpoolError, blob::BlobFile, budget::blocks, stage, store::Store};
+use super::{SpoolError, blob::BlobFile, budget::blocks, health::Part, stage, store::Store};
+use crate::kernel::Backed as _;
 
 /// Space for a body of unknown length is reserved in steps of at most this many bytes.
 const STEP: u64 = 8 << 20;
@@ -52,7 +53,7 @@ impl Spool {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The disk is smaller than the limit says, or others fill it.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull && self.store.evict(STEP) > 0 => {}
-                Err(error) => return self.store.health.note(Err(error)),
+                Err(error) => return self.store.health.note(&[Part::Spool], Err(error)),
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ use super::{
     budget::{Budget, Charge, Kind, blocks},
     front::{self, Front},
     handles::Handles,
-    health::Health,
+    health::{Health, Part},
     holder::Lock,
     index::{self, BLOBS, DOCUMENTS, Index, Room},
     layout::Layout,
@@ -293,7 +293,7 @@ impl Store {
 
     /// Every pinned key, in order.
     pub(super) fn pinned(&self) -> io::Result<Vec<Key>> {
-        Ok(self.index.read(index::pinned)?)
+        self.index.read(index::pinned)
     }
 
     /// Appends to the journal; durable when it returns.
@@ -302,7 +302,7 @@ impl Store {
         let recorded = self.journal.append(&self.index, event, pin, reserve);
         self.pins.invalidate([&pin.key]);
         self.settle();
-        self.health.note(recorded)
+        self.health.note(&[Part::Pins, Part::Index], recorded)
     }
 
     /// Writes what waits in memory to the index.
@@ -327,7 +327,7 @@ impl Store {
         if written.is_ok() {
             self.recent.written(&waiting);
         }
-        self.health.note(written)
+        self.health.note(&[Part::Index], written)
     }
 
     /// Flushes, marks the directory as closed cleanly and closes the index.

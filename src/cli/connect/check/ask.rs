@@ -62,8 +62,8 @@ impl Asked {
     /// What an error says in any of the envelopes.
     pub(super) fn complaint(&self) -> String {
         let value = self.json();
-        let found = [value.pointer("/message"), value.pointer("/Error/Message"), value.pointer("/body")];
-        let text = found.into_iter().flatten().find_map(Value::as_str).unwrap_or("and no reason is given");
+        let places = ["/errors/0/message", "/message", "/Error/Message", "/body"];
+        let text = places.iter().find_map(|at| value.pointer(at)?.as_str()).unwrap_or("and no reason is given");
         // Whatever answers there, it does not write to this terminal as it likes.
         text.chars().filter(|c| !c.is_control()).take(300).collect()
     }

@@ -155,3 +155,35 @@ async fn many_at_once_stay_within_the_limit_and_leave_nothing_uncounted() {
     check(&rig);
     check(&rig.restart().await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_row_that_is_being_forgotten_is_never_taken_for_one_whose_files_are_there() {
+    let rig = rig(12);
+    let bytes = body(1, 5000);
+    let digest = Digest::of(&bytes);
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let look = || {
+        let (store, ended) = (Arc::clone(&rig.disk.store), Arc::clone(&ended));
+        tokio::task::spawn_blocking(move || {
+            while !ended.load(Ordering::SeqCst) {
+                let stripe = store.stripe(&digest);
+                let known = store.row(&digest).expect("works").is_some();
+                let there = store.layout.blob(&digest).exists();
+                drop(stripe);
+                assert!(there || !known, "its bytes would be given back twice");
+            }
+        })
+    };
+    let lookers = [look(), look()];
+    for _ in 0..100 {
+        drop(store(&rig.disk, "a", &bytes).await);
+        let store = Arc::clone(&rig.disk.store);
+        // It fails to take the stripe now and then.
+        tokio::task::spawn_blocking(move || while store.evict(1) == 0 {}).await.expect("evicted");
+    }
+    ended.store(true, Ordering::SeqCst);
+    for looker in lookers {
+        looker.await.expect("never seen");
+    }
+    assert_eq!((rig.disk.usage().objects, rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));
+}

@@ -1,0 +1,148 @@
+use super::*;
+
+fn found(text: &str) -> (Vec<String>, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("s.yaml");
+    fs::write(&file, text).expect("written");
+    let mut found = Found::default();
+    read(&file, &mut found).expect("a project file");
+    said(&found)
+}
+
+fn said(found: &Found) -> (Vec<String>, Vec<String>) {
+    let wish = |(wish, _): &(Wish, PathBuf)| match &wish.versions {
+        Some(versions) => format!("{}@{}", wish.package, versions.text),
+        None => wish.package.to_string(),
+    };
+    let skip = |(_, text, why): &(PathBuf, String, &str)| format!("{text}: {why}");
+    (found.wishes.iter().map(wish).collect(), found.skipped.iter().map(skip).collect())
+}
+
+#[test]
+fn edition_3_names_its_resources_and_the_plugins_of_both_kinds_of_actions() {
+    let text = r#"
+edition: 3.0.0 # the CLI's own
+name: web-api
+access: "default"
+vars:
+  region: "cn-hangzhou"
+  component: not-a-component
+actions:
+  pre-deploy:
+    - run: npm install
+      path: ./src
+  success-deploy:
+    - plugin: dingding-robot
+      allow_failure: true
+      args:
+        token: ${env('DING')}
+        plugin: not-a-plugin
+resources:
+  api:
+    component: fc3
+    actions:
+      pre-${regex('deploy')}:
+        - run: npm run build
+        - plugin: devsapp/website-fc@0.1.4
+      post-deploy:
+        - component: fc3 invoke
+    props: &props
+      region: ${vars.region}
+      functionName: api
+      component: not-this-one
+      customContainerConfig:
+        port: 9000
+        8080: {mapped: true}
+      triggers:
+        - triggerName: httpTrigger
+          triggerConfig: {methods: [GET, POST], authType: anonymous}
+      runtime: !!str nodejs20
+  worker:
+    component: fc3@0.0.25
+    props: *props
+  site:
+    component: https://registry.example.com/site.zip
+  own:
+    component: ./components/own
+  other:
+    component: ${vars.component}
+"#;
+    let (wishes, skipped) = found(text);
+    assert_eq!(wishes.iter().collect::<BTreeSet<_>>().len(), 4, "{wishes:?}");
+    for name in ["dingding-robot", "fc3", "devsapp/website-fc@0.1.4", "fc3@0.0.25"] {
+        assert!(wishes.iter().any(|wish| wish == name), "{name}: {wishes:?}");
+    }
+    assert_eq!(skipped.len(), 3, "{skipped:?}");
+    for part in
+        ["https://registry.example.com/site.zip: an address", "./components/own: a folder", "${vars.component}: a var"]
+    {
+        assert!(skipped.iter().any(|skip| skip.starts_with(part)), "{part}: {skipped:?}");
+    }
+}
+
+#[test]
+fn edition_1_names_its_services_and_their_actions() {
+    let text = r"
+edition: 1.0.0
+name: fcDeployApp
+access: '{{ access }}'
+services:
+  fc-deploy-test: # its service
+    component: devsapp/fc
+    actions:
+      pre-deploy:
+        - component: fc build --use-docker
+        - run: s version publish -a demo
+          path: ./backend/src
+        - plugin: fc-upload-code-to-oss
+          args:
+            ossBucket: bucket
+    props:
+      region: cn-shenzhen
+      service: {name: demo}
+  assets:
+    component: 'gitee:devsapp/oss@0.1.0'
+  assets2:
+    component: devsapp/fc
+";
+    let (wishes, skipped) = found(text);
+    for name in ["devsapp/fc", "fc", "fc-upload-code-to-oss", "gitee:devsapp/oss@0.1.0"] {
+        assert!(wishes.iter().any(|wish| wish == name), "{name}: {wishes:?}");
+    }
+    assert_eq!((wishes.len(), skipped.len()), (4, 0), "{wishes:?} {skipped:?}");
+}
+
+#[test]
+fn folders_are_searched_but_not_those_of_others_and_files_lead_to_what_they_extend() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    };
+    write("s.yaml", "edition: 3.0.0\nextend: ./base/common.yaml\nresources:\n  a:\n    component: a/a\n");
+    write("base/common.yaml", "extend: [../s.yaml]\nresources:\n  b:\n    component: b/b\n");
+    write("deep/down/s.yml", "services:\n  c:\n    component: c/c\n");
+    write("deep/node_modules/x/s.yaml", "services:\n  d:\n    component: d/d\n");
+    write(".git/s.yaml", "services:\n  e:\n    component: e/e\n");
+    write("broken/s.yaml", "services: [\n");
+    let mut found = Found::default();
+    read(dir.path(), &mut found).expect("a project");
+    let (mut wishes, _) = said(&found);
+    wishes.sort();
+    assert_eq!(wishes, ["a/a", "b/b", "c/c"]);
+    assert!(found.failed.len() == 1 && found.failed[0].0.ends_with("broken/s.yaml"), "{:?}", found.failed);
+}
+
+#[test]
+fn what_is_no_project_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let refused = |path: &Path| read(path, &mut Found::default()).expect_err("refused").to_string();
+    assert!(refused(dir.path()).contains("no s.yaml or s.yml"));
+    assert!(refused(&dir.path().join("none")).contains("--project"));
+    for text in ["services: [", "- a\n", "just: text\n"] {
+        let file = dir.path().join("other.yaml");
+        fs::write(&file, text).expect("written");
+        assert!(refused(&file).contains("other.yaml"), "{text}");
+    }
+}

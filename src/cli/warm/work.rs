@@ -1,0 +1,290 @@
+//! The work itself: lists first, then every version that they and the wishes name, a few at a time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    locked::Locked,
+    pace::{Pace, Wait},
+    select::{Choice, Chosen, Limits, YOUNG, choose},
+    show::Show,
+    talk::{Kind, Mirror, Trouble},
+    wish::{Spelled, Wish},
+};
+
+/// How often something is asked for again that failed without a word on when to come again.
+const RETRIES: u32 = 3;
+/// How often one may be told to come again later.
+const TOLD: u32 = 50;
+
+/// How the work is done.
+#[derive(Debug)]
+pub(super) struct Options {
+    /// Which versions are wanted after all.
+    pub(super) limits: Limits,
+    /// How many at a time.
+    pub(super) jobs: usize,
+    /// Longest single wait for an upstream's limit.
+    pub(super) longest_wait: Duration,
+    /// Only say what would be done.
+    pub(super) dry: bool,
+}
+
+/// Everything that warming needs. It runs on one task.
+pub(super) struct Work<'w> {
+    mirror: Mirror<'w>,
+    show: &'w Show,
+    options: &'w Options,
+    pace: Pace,
+    /// Upstreams that were given up: nothing is tried twice there any more.
+    down: RefCell<HashSet<String>>,
+    /// The upstream of packages that name none, as soon as an answer has told.
+    default_upstream: RefCell<String>,
+    failed: Cell<u32>,
+    unreachable: Cell<u32>,
+}
+
+/// One version to fetch.
+struct Item {
+    package: Spelled,
+    upstream: String,
+    chosen: Chosen,
+    locked: Option<Locked>,
+}
+
+impl Item {
+    fn name(&self) -> String {
+        format!("{}@{}", self.package, self.chosen.version)
+    }
+}
+
+/// What came of it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Everything is there.
+    Complete,
+    /// Something is not.
+    Incomplete,
+    /// What is not there is so because nobody could be reached.
+    Unreachable,
+}
+
+impl<'w> Work<'w> {
+    pub(super) fn new(mirror: Mirror<'w>, show: &'w Show, options: &'w Options) -> Self {
+        Self {
+            mirror,
+            show,
+            options,
+            pace: Pace::default(),
+            down: RefCell::default(),
+            default_upstream: RefCell::default(),
+            failed: Cell::default(),
+            unreachable: Cell::default(),
+        }
+    }
+
+    /// Fulfils the wishes as far as possible. Dropping it stops it: what is stored stays.
+    pub(super) async fn run(&self, wishes: Vec<Wish>) -> Outcome {
+        let mut packages: BTreeMap<String, (Spelled, Vec<Wish>)> = BTreeMap::new();
+        for wish in wishes {
+            let place = packages.entry(wish.package.as_str().to_ascii_lowercase());
+            let (_, wishes) = place.or_insert_with(|| (wish.package.clone(), Vec::new()));
+            if !wishes.contains(&wish) {
+                wishes.push(wish);
+            }
+        }
+        let packages = packages.into_values().map(|(package, wishes)| self.package(package, wishes));
+        let items: Vec<Vec<Item>> = stream::iter(packages).buffered(self.options.jobs).collect().await;
+        let items: Vec<Item> = items.into_iter().flatten().collect();
+        self.show.planned(items.len());
+        let fetched = stream::iter(items).map(|item| self.item(item)).buffer_unordered(self.options.jobs);
+        let again: Vec<Option<(Item, Trouble)>> = fetched.collect().await;
+        // What failed among others is tried once more alone: nobody competes for what the upstream still manages.
+        for (item, trouble) in again.into_iter().flatten() {
+            if self.down.borrow().contains(&item.upstream) {
+                self.fail(&item.name(), &trouble);
+            } else if let Some((item, trouble)) = self.item(item).await {
+                self.fail(&item.name(), &trouble);
+            }
+        }
+        match (self.failed.get(), self.unreachable.get()) {
+            (0, _) => Outcome::Complete,
+            (failed, unreachable) if failed == unreachable => Outcome::Unreachable,
+            _ => Outcome::Incomplete,
+        }
+    }
+
+    /// Has a package's lists stored and chooses among its releases.
+    async fn package(&self, package: Spelled, wishes: Vec<Wish>) -> Vec<Item> {
+        if self.options.limits.exclude.iter().any(|pattern| pattern.whole(&package)) {
+            self.show.skip(package.as_str(), "excluded");
+            return Vec::new();
+        }
+        let guess = self.upstream_of(&package);
+        let lists = match self.patiently(&guess, true, async || self.mirror.lists(&package).await).await {
+            Ok(lists) => lists,
+            Err(trouble) => {
+                self.fail(package.as_str(), &trouble);
+                return Vec::new();
+            }
+        };
+        let upstream = lists.allowance.map_or(guess, |allowance| {
+            self.pace.note(&allowance);
+            if !package.as_str().contains(':') {
+                self.default_upstream.borrow_mut().clone_from(&allowance.upstream);
+            }
+            allowance.upstream
+        });
+        let (mut items, mut seen) = (Vec::<Item>::new(), HashSet::new());
+        for wish in wishes {
+            match choose(&wish, &lists.releases, lists.latest.as_deref(), &self.options.limits) {
+                Ok(Choice { chosen, skipped }) => {
+                    for (version, why) in skipped {
+                        self.show.skip(&format!("{package}@{version}"), why);
+                    }
+                    let new = chosen.into_iter().filter(|chosen| seen.insert(chosen.version.clone()));
+                    let item = |chosen| {
+                        let (package, upstream) = (package.clone(), upstream.clone());
+                        Item { package, upstream, chosen, locked: wish.locked.clone() }
+                    };
+                    items.extend(new.map(item));
+                }
+                Err(why) => {
+                    let versions = wish.versions.map(|versions| format!("@{}", versions.text)).unwrap_or_default();
+                    self.fail(&format!("{package}{versions}"), &Trouble::new(Kind::Missing, why));
+                }
+            }
+        }
+        items
+    }
+
+    /// Fetches one version. Hands it back where another attempt may help.
+    async fn item(&self, item: Item) -> Option<(Item, Trouble)> {
+        let Item { package, upstream, chosen, locked } = &item;
+        let what = item.name();
+        if let Some(limit) = chosen.seen_by
+            && self.mirror.first_seen(package, &chosen.version).await.is_none_or(|seen| seen > limit)
+        {
+            self.show.skip(&what, YOUNG);
+            return None;
+        }
+        if self.options.dry {
+            self.show.would(&what, chosen.stored, chosen.len);
+            return None;
+        }
+        // What a list names is a tag, whatever else has that name.
+        let version = if chosen.listed { format!("refs/tags/{}", chosen.version) } else { chosen.version.clone() };
+        let running = self.show.begin(&what, chosen.len);
+        let fill = async || {
+            let mut hear = |bytes, total| running.progress(bytes, total);
+            self.mirror.fill(package, &version, &mut hear).await
+        };
+        match self.patiently(upstream, !chosen.stored, fill).await {
+            Ok(stored) => {
+                if let Some(allowance) = &stored.allowance {
+                    self.pace.note(allowance);
+                }
+                let differs =
+                    locked.as_ref().and_then(|locked| locked.differs(&stored.digest, stored.commit.as_deref()));
+                match differs {
+                    Some(why) => {
+                        drop(running);
+                        self.fail(&what, &Trouble::new(Kind::Refused, why));
+                    }
+                    None => running.stored(&what, &stored),
+                }
+                None
+            }
+            Err(trouble) if matches!(trouble.kind, Kind::Trouble | Kind::Unreachable) => {
+                drop(running);
+                Some((item, trouble))
+            }
+            Err(trouble) => {
+                drop(running);
+                self.fail(&what, &trouble);
+                None
+            }
+        }
+    }
+
+    /// Asks until there is an answer or no hope; waits where the upstream wants it.
+    async fn patiently<T>(
+        &self,
+        upstream: &str,
+        costs: bool,
+        ask: impl AsyncFn() -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let (mut tries, mut told) = (0, 0);
+        loop {
+            while let Some(wait) = self.pace.ask(upstream, self.options.longest_wait).filter(|_| costs) {
+                let left = wait.remaining.unwrap_or_default();
+                self.wait(wait, &format!("{upstream} allows {left} more requests until then, and clients need them"))
+                    .await;
+            }
+            let mut trouble = match ask().await {
+                Ok(value) => {
+                    self.down.borrow_mut().remove(upstream);
+                    return Ok(value);
+                }
+                Err(trouble) => trouble,
+            };
+            if let Some(allowance) = &trouble.allowance {
+                self.pace.note(allowance);
+            }
+            let unreachable = trouble.kind == Kind::Unreachable;
+            let given_up = unreachable && self.down.borrow().contains(upstream);
+            if matches!(trouble.kind, Kind::Missing | Kind::Refused) || given_up {
+                return Err(trouble);
+            }
+            if let Some(wait) = trouble.retry_after {
+                told += 1;
+                if wait > self.options.longest_wait {
+                    trouble.reason += ", which is longer than --max-wait";
+                    return Err(trouble);
+                }
+                if told > TOLD {
+                    return Err(trouble);
+                }
+                self.wait(self.pace.told(upstream, wait), &trouble.reason).await;
+                continue;
+            }
+            tries += 1;
+            if tries > RETRIES {
+                if unreachable {
+                    self.down.borrow_mut().insert(upstream.to_owned());
+                }
+                return Err(trouble);
+            }
+            sleep(Duration::from_secs(tries.into())).await;
+        }
+    }
+
+    async fn wait(&self, wait: Wait, why: &str) {
+        if wait.first {
+            let left = wait.until.saturating_duration_since(Instant::now());
+            self.show.wait(left.as_secs() + u64::from(left.subsec_nanos() > 0), why);
+        }
+        sleep_until(wait.until).await;
+    }
+
+    fn fail(&self, what: &str, trouble: &Trouble) {
+        self.failed.set(self.failed.get() + 1);
+        if trouble.kind == Kind::Unreachable {
+            self.unreachable.set(self.unreachable.get() + 1);
+        }
+        self.show.fail(what, &trouble.reason);
+    }
+
+    fn upstream_of(&self, package: &Spelled) -> String {
+        match package.as_str().split_once(':') {
+            Some((upstream, _)) => upstream.to_owned(),
+            None => self.default_upstream.borrow().clone(),
+        }
+    }
+}

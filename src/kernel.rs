@@ -1,0 +1,219 @@
+//! Sends parts of files without reading them: the one file with `unsafe`, and the one that talks to the kernel directly.
+//!
+//! A body frame is a [`Bytes`] over a mapped region of a cache file ([`region`]). hyper hands the frame's slice, untouched,
+//! to the connection's socket; there [`poll_write_vectored`] recognises by its address that the slice is a region of a
+//! file and calls `sendfile(2)` instead of writing memory. The mapping serves as a range of addresses: nothing on that way
+//! reads it, so no page of it is ever touched and a disk that dies gives an error, not a signal.
+//!
+//! What this rests on: cache files are immutable or only appended to; hyper queues large slices instead of copying them
+//! as long as the socket says that it writes vectored. Were one copied all the same, the mapping holds the true bytes.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use memmap2::{Mmap, MmapOptions};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// Whether this system sends files without reading them; elsewhere a [`Socket`] is a plain one and no region is made.
+pub const SENDS_FILES: bool = cfg!(target_os = "linux");
+
+/// Most bytes of one `sendfile`: a fast client must not hold a worker for long.
+const MOST: usize = 2 << 20;
+/// Slices below this are never looked up: no region is smaller, and headers are.
+pub const LEAST: usize = 16 << 10;
+
+/// Something that has an open file whose bytes below its length never change.
+pub trait Backed: Send + Sync + 'static {
+    /// The open file.
+    fn file(&self) -> &File;
+}
+
+/// Where the addresses of all living regions lead, by their first address.
+static REGIONS: RwLock<BTreeMap<usize, Target>> = RwLock::new(BTreeMap::new());
+
+#[derive(Clone)]
+struct Target {
+    len: usize,
+    offset: u64,
+    backed: Arc<dyn Backed>,
+}
+
+/// A region that is alive: what [`Bytes`] owns.
+struct Region {
+    map: Mmap,
+}
+
+impl AsRef<[u8]> for Region {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // Before the unmapping, which follows when the field is dropped: another mapping may get the address at once.
+        REGIONS.write().unwrap_or_else(PoisonError::into_inner).remove(&(self.map.as_ptr() as usize));
+    }
+}
+
+/// A part of a file as bytes that [`poll_write_vectored`] sends without reading them.
+///
+/// The part must lie within the file, and be at least [`LEAST`] bytes long to be recognised.
+///
+/// # Errors
+/// When the kernel has no room for a mapping.
+pub fn region(backed: Arc<dyn Backed>, offset: u64, len: usize) -> io::Result<Bytes> {
+    // SAFETY: `Mmap` lends `&[u8]`, which must not change while it is lent. The file is one of the cache's: written once,
+    // before its bytes are handed out, renamed and unlinked but never written again below its length, in a directory that
+    // this process holds a lock on. Should something outside shorten it all the same, the slice is not read on the way to
+    // `sendfile`, which reports the shortened file as an error.
+    #[allow(unsafe_code)]
+    let map = unsafe { MmapOptions::new().offset(offset).len(len).map(backed.file())? };
+    let target = Target { len, offset, backed };
+    REGIONS.write().unwrap_or_else(PoisonError::into_inner).insert(map.as_ptr() as usize, target);
+    Ok(Bytes::from_owner(Region { map }))
+}
+
+/// The file and offset that a slice's address leads to, and for how many bytes.
+fn target(slice: &[u8]) -> Option<(Arc<dyn Backed>, u64, usize)> {
+    let address = slice.as_ptr() as usize;
+    let regions = REGIONS.read().unwrap_or_else(PoisonError::into_inner);
+    let (start, target) = regions.range(..=address).next_back()?;
+    let into = address - start;
+    let left = target.len.checked_sub(into).filter(|left| *left > 0)?;
+    Some((target.backed.clone(), target.offset + into as u64, left.min(slice.len())))
+}
+
+/// What the next write of a list of slices is.
+enum Next<'a> {
+    /// Nothing of it is a region: as any socket would.
+    Memory,
+    /// This comes before a region: to be written with the word that more follows, so that both share a packet.
+    Before(&'a [u8]),
+    /// The first of it is a region.
+    File(Arc<dyn Backed>, u64, usize),
+}
+
+/// A TCP socket that sends regions of files without reading them.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    /// The last write ended within a region: what is left of it may be smaller than [`LEAST`].
+    within: bool,
+}
+
+impl Socket {
+    /// Wraps a connected socket.
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, within: false }
+    }
+
+    fn next<'a>(&self, slices: &'a [IoSlice<'a>]) -> Next<'a> {
+        let mut before: Option<&[u8]> = None;
+        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            let known = if slice.len() >= LEAST || (self.within && before.is_none()) { target(slice) } else { None };
+            match (known, before) {
+                (Some((backed, offset, len)), None) => return Next::File(backed, offset, len),
+                (Some(_), Some(first)) => return Next::Before(first),
+                (None, None) => before = Some(slice),
+                (None, Some(_)) => {}
+            }
+        }
+        Next::Memory
+    }
+
+    /// Writes as soon as the socket takes something.
+    fn poll_io(&self, cx: &mut Context<'_>, mut write: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_io(Interest::WRITABLE, &mut write) {
+                // Not writable after all, or a signal: ask again.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        use rustix::net::SendFlags;
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        self.poll_io(cx, || Ok(rustix::net::send(&self.stream, bytes, flags)?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn poll_sendfile(
+        &self,
+        cx: &mut Context<'_>,
+        backed: &dyn Backed,
+        offset: u64,
+        len: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, || {
+            let mut offset = offset;
+            match rustix::fs::sendfile(&self.stream, backed.file(), Some(&mut offset), len.min(MOST))? {
+                0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a cache file is shorter than it was")),
+                sent => Ok(sent),
+            }
+        })
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // hyper writes one slice where it has only one.
+        self.as_mut().poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        #[cfg(target_os = "linux")]
+        match self.next(slices) {
+            Next::Memory => {}
+            Next::Before(bytes) => return self.poll_send(cx, bytes),
+            Next::File(backed, offset, len) => {
+                let done = self.poll_sendfile(cx, &*backed, offset, len);
+                if let Poll::Ready(Ok(sent)) = &done {
+                    self.within = *sent < len;
+                }
+                return done;
+            }
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // Without this hyper copies every slice into one buffer.
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

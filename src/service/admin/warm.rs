@@ -1,0 +1,164 @@
+//! `POST /-/warm`: fills the mirror ahead of its clients, and tells how far it is.
+//!
+//! With `{"package"}` the release list and the latest release are stored and told. With `{"package", "version"}` the zip
+//! is stored; lines `{"bytes", "total"}` come before the last one, which has `done` or `failed`. With `"only_first_seen": true`
+//! nothing is fetched and `{"first_seen"}` told.
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use http::Response;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Input, Refusal, lines, one, read};
+use crate::{
+    dialect::{Ask, Names, PackageRef},
+    http::body::Body,
+    mirror::{
+        Failure, Mirror, MirrorError, Target,
+        resolve::Resolved,
+        warm::{Lists, Warmed, Warming},
+    },
+    origin::FetchError,
+    package::Version,
+    service::error::{Problem, seconds},
+};
+
+const PINS: &str = "the record of what was first seen cannot be read";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    package: String,
+    version: Option<String>,
+    /// Fetch nothing and tell when the version was first seen.
+    #[serde(default)]
+    only_first_seen: bool,
+}
+
+/// Answers the request.
+///
+/// # Errors
+/// 400 for a name or version that cannot be; what goes wrong later is told in the answer.
+pub(super) async fn answer(mirror: &Arc<Mirror>, names: &Names, input: Input) -> Result<Response<Body>, Refusal> {
+    let wanted: Wanted = read(input).await?;
+    let package = names.package(&wanted.package).map_err(Refusal::bad)?;
+    let target = Target { upstream: package.upstream.clone(), package: package.name.clone() };
+    let Some(version) = wanted.version else {
+        return Ok(one(&match mirror.warm_lists(&target).await {
+            Ok(lists) => listed(&lists, mirror, &target),
+            Err(error) => failed(error, &Ask::Releases { package, page: None }, mirror, &target),
+        }));
+    };
+    let version: Version = version.parse().map_err(|why: crate::package::NameError| Refusal::bad(why.0))?;
+    if wanted.only_first_seen {
+        let seen = mirror.first_seen(&target, &version).await.map_err(|error| Refusal::failed(PINS, error))?;
+        return Ok(one(&json!({"first_seen": seen})));
+    }
+    Ok(lines(stream::unfold(Step::Begin(Zip { mirror: mirror.clone(), target, package, version }), Step::next)))
+}
+
+/// What is asked for.
+struct Zip {
+    mirror: Arc<Mirror>,
+    target: Target,
+    package: PackageRef,
+    version: Version,
+}
+
+enum Step {
+    Begin(Zip),
+    Follow(Zip, Box<Warming>),
+    End,
+}
+
+impl Step {
+    /// The next line, and what follows it.
+    async fn next(self) -> Option<(Value, Self)> {
+        let (zip, mut warming) = match self {
+            Self::End => return None,
+            Self::Follow(zip, warming) => (zip, warming),
+            Self::Begin(zip) => match zip.mirror.warm(&zip.target, &zip.version).await {
+                Ok(warming) => (zip, Box::new(warming)),
+                Err(error) => return Some((zip.failed(error), Self::End)),
+            },
+        };
+        match warming.next().await {
+            Ok(Warmed::Progress { bytes, total }) => {
+                Some((json!({"bytes": bytes, "total": total}), Self::Follow(zip, warming)))
+            }
+            Ok(Warmed::Stored(meta)) => {
+                let (tag, commit) = match &warming.resolved {
+                    Resolved::Tag(tag) => (Some(tag), meta.verified.commit.as_ref()),
+                    Resolved::Commit(commit) | Resolved::Branch { commit, .. } => (None, Some(commit)),
+                };
+                let mut line = json!({
+                    "done": true, "tag": tag, "commit": commit, "digest": meta.digest.to_string(), "len": meta.len,
+                    "cached": warming.cached,
+                });
+                line["allowance"] = allowance(&zip.mirror, &zip.target);
+                Some((line, Self::End))
+            }
+            Err(error) => Some((zip.failed(error), Self::End)),
+        }
+    }
+}
+
+impl Zip {
+    fn failed(&self, error: MirrorError) -> Value {
+        let ask = Ask::Archive { package: self.package.clone(), version: self.version.clone() };
+        failed(error, &ask, &self.mirror, &self.target)
+    }
+}
+
+fn listed(lists: &Lists, mirror: &Mirror, target: &Target) -> Value {
+    let release = |listed: &crate::mirror::warm::Listed| {
+        let release = &listed.release;
+        json!({
+            "tag": release.tag_name, "created_at": release.created_at, "published_at": release.published_at,
+            "prerelease": release.prerelease, "stored": listed.stored, "len": listed.len,
+        })
+    };
+    json!({
+        "releases": lists.releases.iter().map(release).collect::<Vec<_>>(),
+        "latest": lists.latest,
+        "allowance": allowance(mirror, target),
+    })
+}
+
+fn failed(error: MirrorError, ask: &Ask, mirror: &Mirror, target: &Target) -> Value {
+    let kind = match &error {
+        MirrorError::Fetch(Failure { error, .. }) => kind(error),
+        MirrorError::Forbidden => "refused",
+    };
+    let problem = Problem::of(error, ask);
+    json!({
+        "failed": true, "kind": kind, "reason": problem.message, "retry_after": problem.retry_after.map(seconds),
+        "allowance": allowance(mirror, target),
+    })
+}
+
+/// What a failure means for whoever thinks of trying again: `unreachable` and `trouble` may pass.
+fn kind(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::NotFound(_) | FetchError::Blocked | FetchError::Offline { .. } => "missing",
+        FetchError::Unreachable(_) | FetchError::Timeout(_) => "unreachable",
+        FetchError::CoolingDown { cause, .. } => kind(cause),
+        FetchError::Throttled { .. } | FetchError::Invalid(_) => "trouble",
+        FetchError::Status(401 | 403) => "refused",
+        FetchError::Status(_) => "trouble",
+        FetchError::TooLarge { .. } | FetchError::PinMismatch | FetchError::Loop | FetchError::Refused(_) => "refused",
+    }
+}
+
+/// What the package's upstream still allows; times in seconds from now.
+fn allowance(mirror: &Mirror, target: &Target) -> Value {
+    let allowance = mirror.allowance(target);
+    let reset = allowance.reset.map(|reset| reset.duration_since(Timestamp::now()).as_secs().max(0));
+    json!({
+        "upstream": &*target.upstream, "remaining": allowance.remaining, "reset_in": reset,
+        "wait": allowance.wait.map(seconds),
+    })
+}

@@ -1,0 +1,207 @@
+"""What the tests play on: the scripted forge, the mirror, and clients that see nothing else of this machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# Clients' names lead here; a fault-injecting proxy stands here instead where there is one, and the mirror behind it.
+FRONT, BEHIND = "127.0.86.1", "127.0.86.2"
+NAMES = ["api.devsapp.cn", "registry.devsapp.cn", "api.github.com", "github.com"]
+# Every client that can sends this; the forge must never see it.
+SECRET = "the-clients-own-secret"
+SENT_BY_CLIENTS = {
+    "sign_code", "nonce", "timestamp", "token", "cookie", "authorization", "traceid", "x-client-secret", "referer",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "range", "accept-language",
+}
+
+
+class Failed(Exception):
+    """A promise that was not kept."""
+
+
+def await_(what, condition, seconds=30):
+    """Polls until `condition` is true; the programs tell of themselves in files only."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {seconds} s in vain for {what}")
+        time.sleep(0.05)
+    return value
+
+
+class Stage:
+    def __init__(self, directory, mirror, forge, names, broken):
+        self.dir, self.program, self.names, self.broken = Path(directory), mirror, names, broken
+        self.running, self.proxies, self.homes = [], [], 0
+        self.python = ROOT / "target/clients/bin/python"
+        self.log_file = self.dir / "forge.log"
+        self.ca = self.dir / "tls/ca.pem"
+        self._forge(forge)
+        self._mirror()
+
+    def _start(self, name, command, env=None, **options):
+        out = open(self.dir / f"{name}.out", "wb")
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.dir), **(env or {})}
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir, **options)
+        self.running.append(process)
+        return process
+
+    def said(self, name):
+        return (self.dir / f"{name}.out").read_text(errors="replace")
+
+    def _forge(self, program):
+        # Lengths are told at once, so that a first Range is not a matter of luck; requests an hour without end.
+        command = [program, "--port", "0", "--log", self.log_file, "--anonymous-limit", "1000000", "--big", "8000000"]
+        self.forge = self._start("forge", command, stdin=subprocess.PIPE)
+        await_("the forge", lambda: "Ctrl-C" in self.said("forge") or self.forge.poll() is not None)
+        lines = [line.split(" ", 1)[1] for line in self.said("forge").splitlines() if line.startswith("export SRM")]
+        self.forge_env = {key: value.strip("'") for key, value in (line.split("=", 1) for line in lines)}
+        self.forge_url = self.forge_env["SRM_MIRROR__UPSTREAMS__GITHUB__API"]
+        self.big_sha256 = self.said("forge").split("SHA-256 of demo/big v1.0.0: ")[1].split()[0]
+
+    def _mirror(self):
+        named = [f"--name={name}" for name in NAMES]
+        made = subprocess.run([self.program, "tls", "init", *named, "--dir", self.dir / "tls"], capture_output=True)
+        if made.returncode:
+            raise Failed(f"srm-mirror tls init: {made.stderr.decode()}")
+        here = BEHIND if self.broken else FRONT
+        listen = ["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]
+        certificate = {"cert_file": f"{self.dir}/tls/{NAMES[0]}.pem", "key_file": f"{self.dir}/tls/{NAMES[0]}.key"}
+        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in certificate.items())
+        (self.dir / "mirror.toml").write_text(
+            f"""[server]
+listen = {json.dumps(listen)}
+[server.tls]
+listen = {json.dumps([f"{here}:443"] if self.names else [])}
+certificates = [{{ {pairs} }}]
+[names]
+default_owner = "devsapp"
+[names.aliases]
+"devsapp/core" = "Serverless-Devs/core"
+[documents]
+# A new release is seen by the next request, which no test then has to wait for.
+fresh_anonymous = "0s"
+stale_while_revalidate = "0s"
+"""
+        )
+        command = [self.program, "serve", "--config", "mirror.toml", "--cache-dir", "cache"]
+        self.mirror = self._start("mirror", command, self.forge_env)
+        await_("the mirror", lambda: "\nready" in self.said("mirror") or self.mirror.poll() is not None)
+        if self.mirror.poll() is not None:
+            raise Failed("the mirror does not start:\n" + self.said("mirror"))
+        lines = self.said("mirror").splitlines()
+        self.base = next(line.split()[-1] for line in lines if line.startswith("listening on http://127.0.0.1:"))
+        if self.broken:
+            import breaks
+
+            self.base = breaks.stand_in_front(self)
+
+    def close(self):
+        for proxy in self.proxies:
+            proxy.shutdown()
+            proxy.server_close()
+        for process in reversed(self.running):
+            process.terminate()
+        for process in self.running:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def release(self, package, tag):
+        """The forge publishes a release now."""
+        self.forge.stdin.write(f"release {package} {tag}\n".encode())
+        self.forge.stdin.flush()
+        await_("the release", lambda: f"released {package} {tag}" in self.said("forge"))
+
+    def upstream_log(self):
+        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+
+    def home(self, registry=None):
+        """A folder of its own for one client: its home, its settings, its project."""
+        self.homes += 1
+        return Home(self, self.dir / f"home-{self.homes}", registry)
+
+
+class Home:
+    def __init__(self, stage, directory, registry):
+        self.stage, self.dir = stage, directory
+        for folder in ("home", "project", "devs/.s"):
+            (directory / folder).mkdir(parents=True)
+        setting = f"registry: {registry}\n" if registry else ""
+        (directory / "devs/.s/set-config.yml").write_text(f"{setting}analysis: disable\n")
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory / "home"),
+            "serverless_devs_config_home": str(directory / "devs"),
+            "serverless_devs_registry_token": SECRET,
+            "NODE_ENV": "test",
+            "NODE_EXTRA_CA_CERTS": str(stage.ca),
+            "LANG": "C.UTF-8",
+        }
+
+    @property
+    def project(self):
+        return self.dir / "project"
+
+    def run(self, *command, expect=0, timeout=120, env=None):
+        """Runs a client to its end and returns what it said; another exit code than `expect` is a failure."""
+        command = [str(part) for part in command]
+        if not (Path(command[0]).exists() or shutil.which(command[0])):
+            raise Failed(f"{command[0]} is not installed")
+        try:
+            done = subprocess.run(
+                command, env={**self.env, **(env or {})}, cwd=self.project, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Failed(f"{Path(command[0]).name} hangs; it said: {(late.stdout or b'').decode(errors='replace')}") from late
+        said = done.stdout.decode(errors="replace")
+        if expect is not None and done.returncode != expect:
+            raise Failed(f"{' '.join(Path(c).name for c in command[:4])}: exit code {done.returncode}: {said.strip()}")
+        return said
+
+    def with_updates(self):
+        """What lets `s` 3 look for updates before it ends: NODE_ENV=test turns that off; the look for a new CLI stays off."""
+        notifier = self.dir / "devs/.s/config/update-notifier.json"
+        notifier.parent.mkdir(exist_ok=True)
+        notifier.write_text(json.dumps({"lastUpdateCheck": int(time.time() * 1000)}))
+        return {"NODE_ENV": "production", "serverless_devs_daemon_enable": "false"}
+
+    def node(self, package, *arguments, **options):
+        program = HERE / "node_modules" / package
+        if not program.exists():
+            raise Failed(f"{package} is not installed: npm ci in tests/clients")
+        return self.run("node", program, *arguments, **options)
+
+    def s3(self, *arguments, **options):
+        return self.node("s3/bin/s", *arguments, **options)
+
+    def s2(self, *arguments, **options):
+        return self.node("s2/bin/s", *arguments, **options)
+
+    def deploy(self, component, edition=3, **options):
+        """Deploys a project of one component with `s` and returns what it said."""
+        kind = "resources" if edition == 3 else "services"
+        (self.project / "s.yaml").write_text(
+            f"edition: {edition if edition == 3 else '1.0.0'}{'.0.0' if edition == 3 else ''}\nname: demo\n"
+            f"access: default\n{kind}:\n  hello:\n    component: {component}\n    props:\n      region: cn-hangzhou\n"
+        )
+        return (self.s3 if edition == 3 else self.s2)("deploy", "-y", **options)
+
+
+def must_say(said, *words):
+    for word in words:
+        if word not in said:
+            raise Failed(f"it does not say {word!r}: {said.strip()}")
+
+
+def must_equal(got, wanted, what):
+    if got != wanted:
+        raise Failed(f"{what}: {got!r} where {wanted!r} belongs")
