@@ -242,8 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn every_shell_has_completions_that_know_the_commands() {
+        use clap::CommandFactory as _;
+        use clap::ValueEnum as _;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "srm-mirror", &mut script);
+            assert!(String::from_utf8_lossy(&script).contains("unkeep"), "{shell}");
+        }
+    }
+
+    #[test]
     fn clap_finds_no_fault_with_the_commands() {
-        use clap::CommandFactory;
+        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

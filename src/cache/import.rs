@@ -30,6 +30,11 @@ pub enum ImportError {
 }
 
 impl Cache {
+    /// The largest zip that may be stored, bytes.
+    pub fn largest_archive(&self) -> u64 {
+        self.archives.max_size.0
+    }
+
     /// Takes in a zip. With `force`, other content that is pinned under the key is forgotten.
     ///
     /// # Errors
@@ -43,7 +48,7 @@ impl Cache {
     ) -> Result<(), ImportError> {
         let Claim { key, first_seen, meta: claimed } = claim;
         let wrong = |why: &str| ImportError::Wrong(why.to_owned());
-        if claimed.len > self.archives.max_size.0 {
+        if claimed.len > self.largest_archive() {
             return Err(wrong("it is larger than archives.max_size allows"));
         }
         let pin = self.disk.pin(&key).await?;

@@ -8,10 +8,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, Settings, print};
-use crate::{app, config::Loaded, observe, server::tls::Reload};
+use crate::{
+    app::{self, Holder, OpenError},
+    config::Loaded,
+    observe,
+    server::tls::Reload,
+};
 
 /// How long the second signal waits for the server to let go before the process ends anyway.
 const LET_GO: Duration = Duration::from_millis(500);
+
+/// Time between two attempts to take a directory that a command holds.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reads the certificates again
 #[derive(Debug, Args)]
@@ -38,7 +46,10 @@ impl Serve {
 async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
-    let running = app::start(loaded.config, loaded.tokens).await?;
+    let running = tokio::select! {
+        running = start(&loaded) => running?,
+        number = signals.next() => return Ok(SIGNAL + number),
+    };
     print(&format!("{}{banner}ready\n", listening(&running.addresses, &running.tls_addresses)));
     let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
 
@@ -55,6 +66,28 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
             let _ = tokio::time::timeout(LET_GO, run).await;
             Ok(SIGNAL + number)
         }
+    }
+}
+
+/// Starts the mirror. Where a command works on the cache directory at the moment, its end is waited for: a command
+/// listens nowhere, another server does.
+async fn start(loaded: &Loaded) -> anyhow::Result<app::Running> {
+    let mut told = false;
+    loop {
+        let error = match app::start(loaded.config.clone(), loaded.tokens.clone()).await {
+            Ok(running) => return Ok(running),
+            Err(error) => error,
+        };
+        let busy = matches!(error.downcast_ref::<OpenError>(), Some(OpenError::Busy { .. }));
+        let holder = loaded.config.disk.dir.as_deref().and_then(|dir| Holder::of(dir).ok().flatten());
+        if !busy || holder.is_some_and(|holder| !holder.addresses.is_empty()) {
+            return Err(error);
+        }
+        if !told {
+            tracing::warn!("{error}, a command; waiting for its end");
+            told = true;
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -24,11 +24,17 @@ impl Mirror {
         body: impl Stream<Item = Result<Bytes, ImportError>>,
         force: bool,
     ) -> Result<(), ImportError> {
-        match stock::read_key(&claim.key) {
-            Some((target, _)) if self.upstreams.contains_key(&*target.upstream) => {}
-            _ => return Err(ImportError::Wrong(format!("this mirror has no place for {}", claim.key))),
+        if !self.has_place(&claim) {
+            return Err(ImportError::Wrong(format!("this mirror has no place for {}", claim.key)));
         }
         self.cache.import(claim, body, self.verify.clone(), force).await
+    }
+
+    /// True for a zip with a key as the mirror makes them, of an upstream that it has, and no larger than it allows.
+    pub fn has_place(&self, claim: &Claim) -> bool {
+        let target = stock::read_key(&claim.key).map(|(target, _)| target.upstream);
+        target.is_some_and(|upstream| self.upstreams.contains_key(&*upstream))
+            && claim.meta.len <= self.cache.largest_archive()
     }
 
     /// Takes in a document, unless a newer one is stored; true when it was taken.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::dialect::Names;
 use crate::{
+    dialect::Names,
     http::body::{Body, BodyError},
     mirror::Mirror,
 };
@@ -75,7 +76,8 @@ pub(super) async fn answer(
         (&Method::POST, "zip") => hand::zip(mirror, read(input).await).await,
         (&Method::POST, "import/plan") => hand::plan(mirror, read(input).await).await,
         (&Method::POST, "import/zip") => hand::take(mirror, input).await,
-        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await).await,
+        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await, false).await,
+        (&Method::POST, "import/document/check") => hand::take_document(mirror, read(input).await, true).await,
         (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
         _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };

@@ -39,13 +39,13 @@ fn blobs(dir: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Runs the program over a cache directory, with nobody to be asked.
-async fn cache(dir: &Path, arguments: &[&str]) -> Output {
+pub async fn cache(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_srm-mirror"));
     command.env_clear().arg("cache").args(arguments).arg("--cache-dir").arg(dir);
     command.stdin(std::process::Stdio::null()).output().await.expect("runs")
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     archive::ZipVerifier,
     cli::{
-        FAILED, Settings, print,
+        FAILED, Settings, Wrong, print,
         session::{self, Session, accepted},
     },
     entry::{Claim, Digest, HandedDocument},
@@ -121,6 +121,12 @@ pub(super) fn import(settings: &Settings, file: &Path, force: bool, dry_run: boo
         let states: BTreeMap<&str, &str> =
             plan.iter().filter_map(|line| Some((line["key"].as_str()?, line["state"].as_str()?))).collect();
         let state = |claim: &Claim| states.get(claim.key.as_str()).copied().unwrap_or("wanted");
+        if let Some(claim) = claims.iter().find(|claim| state(claim) == "refused") {
+            return Err(Wrong(format!("this mirror has no upstream for {}, or it is too large", claim.key)).into());
+        }
+        for document in &documents {
+            session.post("import/document/check", document).await?;
+        }
         let conflicts: Vec<_> = claims.iter().filter(|claim| state(claim) == "conflict").collect();
         for claim in &conflicts {
             let done = if force { "is replaced" } else { "other content was first seen here" };

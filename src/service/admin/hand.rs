@@ -69,6 +69,7 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
         let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
         let stored = mirror.cache().object(&claim.key).await;
         let state = match pin {
+            _ if !mirror.has_place(&claim) => "refused",
             Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",
             // The same content in another packing is what clients were promised here: it stays.
             _ if stored.is_some() => "stored",
@@ -112,12 +113,20 @@ pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Respo
     Ok(one(&json!({"state": "stored"})))
 }
 
-/// Takes in one document.
+/// Takes in one document, or says whether it would be.
 pub(super) async fn take_document(
     mirror: &Arc<Mirror>,
     handed: Result<HandedDocument, Refusal>,
+    check: bool,
 ) -> Result<Response<Body>, Refusal> {
-    let taken = mirror.import_document(handed?).await.map_err(refusal)?;
+    let handed = handed?;
+    if !mirror.is_document(&handed.key, handed.body.as_bytes()) {
+        return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("this mirror has no place for {}", handed.key)));
+    }
+    if check {
+        return Ok(one(&json!({"state": "wanted"})));
+    }
+    let taken = mirror.import_document(handed).await.map_err(refusal)?;
     Ok(one(&json!({"state": if taken { "stored" } else { "older" }})))
 }
 
