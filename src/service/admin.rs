@@ -12,7 +12,6 @@ use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::dialect::Names;
 use crate::{
     dialect::Names,
     http::body::{Body, BodyError},
