@@ -1,7 +1,7 @@
 //! Sends parts of files without reading them: the one file with `unsafe`, and the one that talks to the kernel directly.
 //!
 //! A body frame is a [`Bytes`] over a mapped region of a cache file ([`region`]). hyper hands the frame's slice, untouched,
-//! to the connection's socket; there [`poll_write_vectored`] recognises by its address that the slice is a region of a
+//! to the connection's socket; there [`Socket`] recognises by its address that the slice is a region of a
 //! file and calls `sendfile(2)` instead of writing memory. The mapping serves as a range of addresses: nothing on that way
 //! reads it, so no page of it is ever touched and a disk that dies gives an error, not a signal.
 //!
@@ -66,7 +66,7 @@ impl Drop for Region {
     }
 }
 
-/// A part of a file as bytes that [`poll_write_vectored`] sends without reading them.
+/// A part of a file as bytes that [`Socket`] sends without reading them.
 ///
 /// The part must lie within the file, and be at least [`LEAST`] bytes long to be recognised.
 ///

@@ -74,6 +74,9 @@ fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A member of a bundle: its name and its bytes.
+type Entry = (String, Vec<u8>);
+
 #[tokio::test]
 async fn what_one_mirror_exports_another_without_a_forge_serves() {
     let forge = forge().await;
@@ -211,7 +214,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
     let same = |_: &str, _: &mut tar::Header| {};
     let is_zip = |name: &str| name.starts_with("blobs/");
     let last = parts.len() - 1;
-    let edit = |at: usize, change: &dyn Fn(&mut (String, Vec<u8>))| {
+    let edit = |at: usize, change: &dyn Fn(&mut Entry)| {
         let mut parts = parts.clone();
         change(&mut parts[at]);
         tar(&parts, same)
