@@ -72,6 +72,14 @@ impl Lock {
         self.write(&Holder { addresses: addresses.to_vec(), ..self.holder.clone() })
     }
 
+    /// Frees the directory for the next holder, although readers may still have files of it open.
+    ///
+    /// # Errors
+    /// What the file system says; the lock then ends with the process.
+    pub(super) fn release(&self) -> io::Result<()> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).unlock()
+    }
+
     /// Written in place: a rename would leave the lock on the old file.
     fn write(&self, holder: &Holder) -> io::Result<()> {
         let mut text = serde_json::to_vec(holder)?;

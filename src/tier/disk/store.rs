@@ -340,7 +340,10 @@ impl Store {
         self.index.close(|txn| {
             index::set_state(txn, "scrubbed", scrubbed)?;
             index::set_state(txn, "clean", u64::from(sure))
-        })
+        })?;
+        // Nothing is written from here on. Who still reads, or has not let go of the tier yet, must not keep the next
+        // holder out.
+        self.lock.release()
     }
 
     /// The lock on the directory.

@@ -151,3 +151,14 @@ fn a_newer_format_and_a_tiny_limit_are_refused_with_a_reason() {
     let refused = Disk::open(&config(64), dir.path()).err().expect("refused").to_string();
     assert!(refused.contains("format \"2\"") && refused.contains("up to 1"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_closed_directory_is_free_though_somebody_has_not_let_go_of_the_tier() {
+    let rig = rig(16);
+    let late = Arc::clone(&rig.disk);
+    rig.disk.close().await.expect("closes");
+    let next = Disk::open(&config(16), rig.dir.path()).expect("opens");
+    drop(late);
+    assert!(matches!(Disk::open(&config(16), rig.dir.path()), Err(OpenError::Busy { .. })), "the next one holds it");
+    drop(next);
+}
