@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use sha2::{Digest as _, Sha256};
 
@@ -77,15 +77,9 @@ impl Drink {
     }
 }
 
-/// Looks again and again until it is so; at most half a minute.
+/// [`crate::eventually::eventually`] for what can be seen without waiting.
 pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("still not so: {what}");
+    crate::eventually::eventually(what, async || is_so()).await;
 }
 
 /// Stored zips.
