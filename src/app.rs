@@ -62,9 +62,9 @@ struct Serve(Arc<Service>);
 impl Handler for Serve {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
         let Peer { addr, local, tls, control } = peer;
-        self.0.handle(request, Client { addr, local, tls, control }).await
+        self.0.handle(request, Client { addr, local, tls, control })
     }
 }
 

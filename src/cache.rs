@@ -30,6 +30,7 @@ mod fakes;
 mod fill;
 mod flight;
 pub mod follow;
+mod generation;
 mod import;
 mod passing;
 pub mod policy;
@@ -40,6 +41,7 @@ mod writer;
 use failures::Failures;
 use fill::FillState;
 use flight::Flights;
+use generation::Generations;
 use policy::{Archives, Documents};
 
 pub use crate::tier::{
@@ -47,6 +49,7 @@ pub use crate::tier::{
     disk::{Stored, Sums},
 };
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
+pub use generation::Generation;
 pub use import::ImportError;
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
@@ -56,6 +59,7 @@ const FAILURES: u64 = 10_000;
 pub struct Cache {
     memory: Memory,
     documents: memory::Documents,
+    generations: Generations,
     disk: Arc<Disk>,
     clock: Clock,
     policies: Documents,
@@ -98,6 +102,7 @@ impl Cache {
         Arc::new(Self {
             memory: Memory::new(memory),
             documents: memory::Documents::new(memory),
+            generations: Generations::new(),
             disk,
             failures: Failures::with_room_for(FAILURES, clock.clone()),
             clock,
@@ -125,6 +130,12 @@ impl Cache {
     /// The clock that freshness is counted by.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The present state of the documents of the package that a key belongs to. Whoever takes it before reading them
+    /// can tell later, at no cost, that they are still what they were.
+    pub fn generation(&self, key: &Key) -> Generation {
+        self.generations.now(key)
     }
 
     /// The disk tier, for administration.

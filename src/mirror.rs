@@ -30,7 +30,7 @@ pub mod warm;
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
-pub use crate::cache::{Content, Failure, ImportError, Object, Served, tail::Tail};
+pub use crate::cache::{Content, Failure, Generation, ImportError, Object, Served, tail::Tail};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.
@@ -110,6 +110,11 @@ impl Mirror {
     /// The cache below.
     pub fn cache(&self) -> &Arc<Cache> {
         &self.cache
+    }
+
+    /// The present state of a package's documents; see [`Generation`].
+    pub fn generation(&self, target: &Target) -> Generation {
+        self.cache.generation(&document_key(&target.upstream, &target.package, &DocumentAsk::Releases))
     }
 
     /// Every release of a package, in the upstream's order.

@@ -3,21 +3,26 @@
 //! [`Service::handle`] is the whole of it, read from top to bottom.
 
 use std::{
+    future::{Ready, ready},
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header, request::Parts};
+use futures_util::future::{BoxFuture, Either};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header, request::Parts};
+use jiff::Timestamp;
 
 use crate::{
     dialect::{self, Ask, Dialect, Names, Ops, PackageRef, Route},
-    http::{body::Body, cache_status::CacheStatus, field::came_through},
+    http::{
+        body::Body,
+        cache_status::{CacheStatus, Fwd},
+        field::came_through,
+    },
     mirror::{Mirror, MirrorError, Target},
+    observe,
 };
 
 mod admin;
@@ -29,7 +34,9 @@ mod json;
 mod list;
 mod log;
 pub mod ops;
+mod prepared;
 pub mod render;
+mod request_id;
 mod zip;
 
 use base::{Hosts, Reached};
@@ -38,9 +45,17 @@ use flat::Flats;
 use json::Json;
 use list::Rows;
 use ops::Health;
+use prepared::{Before, Prepared};
+use request_id::{Ids, RequestId};
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An answer, or the work that it takes.
+pub type Answering = Either<Ready<Response<Body>>, BoxFuture<'static, Response<Body>>>;
 
 /// The connection that a request came by.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +78,7 @@ pub struct Service {
     /// The pseudonym in the `Via` of the mirror's own requests.
     pseudonym: String,
     health: Health,
+    prepared: Prepared,
     json: Json,
     flats: Flats,
     rows: Rows,
@@ -71,9 +87,12 @@ pub struct Service {
 
 /// What one request came to, for its log event and its answer's last headers.
 struct Exchange {
-    id: String,
-    started: Instant,
-    route: Option<Route>,
+    id: RequestId,
+    /// Only where the request's event will be written: nobody else asks for the time.
+    started: Option<Instant>,
+    route: Option<Arc<Route>>,
+    /// What may be kept of the answer was the case before it was thought over.
+    before: Option<Before>,
     cache: Option<CacheStatus>,
     /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
     direct: bool,
@@ -83,23 +102,37 @@ impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
     pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
         let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
-        Self { mirror, names, hosts, pseudonym, health, json, flats, rows: Rows::default(), ids }
+        let (prepared, rows) = (Prepared::default(), Rows::default());
+        Self { mirror, names, hosts, pseudonym, health, prepared, json, flats, rows, ids }
     }
 
-    /// Answers one request. Only administration looks at the body of a request.
-    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Body>
+    /// Answers one request: at once where the same was answered a moment ago. Only administration looks at the body of
+    /// a request.
+    pub fn handle<B>(self: &Arc<Self>, request: Request<B>, client: Client) -> Answering
     where
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
         // Only a plain TCP socket sends files by itself.
         let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
-        let (id, started) = (self.ids.next(), Instant::now());
-        let mut exchange = Exchange { id, started, route: None, cache: None, direct };
-        let input = client.control.then(|| admin::input(body));
-        let mut response = self.answer(&parts, client, input, &mut exchange).await;
-        finish(&mut response, &exchange);
-        log::observe(response, &parts, client.addr, exchange)
+        let started = observe::access_enabled().then(Instant::now);
+        let mut exchange = Exchange { id: self.ids.next(), started, route: None, before: None, cache: None, direct };
+        let now = self.mirror.cache().clock().now();
+        if let Some(found) = self.prepared.find(&parts, client, now) {
+            let mut response = found.response;
+            response.headers_mut().insert(X_REQUEST_ID, exchange.id.to_header());
+            (exchange.route, exchange.cache) = (Some(found.route), Some(found.status));
+            return Either::Left(ready(log::observe(response, &parts, client.addr, exchange)));
+        }
+        let service = self.clone();
+        // In a box: a future that holds every other one is long, and would be moved about with each request.
+        Either::Right(Box::pin(async move {
+            let input = client.control.then(|| admin::input(body));
+            let mut response = service.answer(&parts, client, input, now, &mut exchange).await;
+            finish(&mut response, &exchange);
+            service.prepared.keep(&parts, client, &exchange, &response);
+            log::observe(response, &parts, client.addr, exchange)
+        }))
     }
 
     async fn answer(
@@ -107,13 +140,15 @@ impl Service {
         parts: &Parts,
         client: Client,
         input: Option<admin::Input>,
+        now: Timestamp,
         exchange: &mut Exchange,
     ) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = dialect::parse(&self.names, &parts.method, path, query);
         let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
+        let route = route.map(Arc::new);
         exchange.route = route.as_ref().ok().cloned();
-        match &route {
+        match route.as_deref() {
             Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
                 return self.health.answer(question, &self.mirror);
             }
@@ -138,7 +173,7 @@ impl Service {
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, &reached, exchange).await
+            self.ask(&route, parts, &reached, now, exchange).await
         };
         match result {
             Ok(response) => response,
@@ -152,6 +187,7 @@ impl Service {
         route: &Route,
         parts: &Parts,
         reached: &Reached<'_>,
+        now: Timestamp,
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
@@ -175,6 +211,7 @@ impl Service {
             return Ok(response);
         }
         let (mirror, names) = (&self.mirror, &self.names);
+        exchange.before = route.ask.package().map(|package| Before::new(now, mirror.generation(&target(package))));
         let answer = match &route.ask {
             Ask::Search { search, page } => {
                 list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
@@ -182,7 +219,7 @@ impl Service {
             _ => json::ask(mirror, names, route, reached, parts.uri.path(), &self.json).await?,
         };
         exchange.cache = Some(answer.status.clone());
-        Ok(answer.respond(route.dialect, parts, &exchange.id))
+        Ok(answer.respond(route.dialect, parts, exchange.id))
     }
 }
 
@@ -192,7 +229,7 @@ fn target(package: &PackageRef) -> Target {
 
 /// An error in the envelope of its dialect.
 fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exchange) -> Response<Body> {
-    let body = dialect.error(problem.status.as_u16(), &problem.message, &exchange.id);
+    let body = dialect.error(problem.status.as_u16(), &problem.message, &exchange.id.to_string());
     let mut response = json::response(problem.status, body, &parts.method);
     let headers = response.headers_mut();
     if let Some(wait) = problem.retry_after {
@@ -223,31 +260,10 @@ fn close(response: &mut Response<Body>, parts: &Parts) {
 fn finish(response: &mut Response<Body>, exchange: &Exchange) {
     let headers = response.headers_mut();
     if let Some(status) = &exchange.cache {
-        headers.insert("cache-status", status.render(CACHE_NAME));
+        headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
     } else if !matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Ops(_))) {
         // Even an answer for which nothing was looked up says so: the cache was not asked.
-        headers
-            .insert("cache-status", CacheStatus::forwarded(crate::http::cache_status::Fwd::Bypass).render(CACHE_NAME));
+        headers.insert(CACHE_STATUS, CacheStatus::forwarded(Fwd::Bypass).render(CACHE_NAME));
     }
-    if let Ok(id) = HeaderValue::from_str(&exchange.id) {
-        headers.insert("x-request-id", id);
-    }
-}
-
-/// Names requests: unique within a process and unlikely to repeat in another.
-struct Ids {
-    process: u32,
-    next: AtomicU64,
-}
-
-impl Ids {
-    fn new() -> Self {
-        let seed = format!("{:?}{}", std::time::SystemTime::now(), std::process::id());
-        let digest = crate::entry::Digest::of(seed.as_bytes()).0;
-        Self { process: u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]), next: AtomicU64::new(1) }
-    }
-
-    fn next(&self) -> String {
-        format!("{:08x}-{:06x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
-    }
+    headers.insert(X_REQUEST_ID, exchange.id.to_header());
 }

@@ -118,6 +118,7 @@ impl Cache {
     /// Forgets a stored document whose body turned out to be unreadable, so that it is asked for anew and whole.
     pub async fn discard(&self, key: &Key) {
         self.documents.remove(key);
+        self.generations.end(key);
         if let Err(error) = self.disk.documents().remove(key).await {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "unreadable document cannot be removed");
         }
@@ -314,6 +315,7 @@ impl Cache {
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
     pub(super) async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
         self.documents.put(key, document.clone());
+        self.generations.end(key);
         let documents = self.disk.documents();
         let kept = if body_changed {
             documents.put(key, document).await

@@ -70,6 +70,14 @@ impl Body {
         self
     }
 
+    /// All of the body, where it is in memory and nothing of it has been taken.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes),
+            Content::Stream { .. } => None,
+        }
+    }
+
     fn ended(&mut self, end: End) {
         self.end = end;
         if let Some(watcher) = self.watcher.take() {

@@ -65,9 +65,10 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let io = TokioIo::new(io);
         let begun = watch.clone();
         let service = service_fn(move |request| {
-            let (handler, mut turn) = (handler.clone(), begun.begin());
+            let mut turn = begun.begin();
+            let answering = handler.handle(request, peer);
             async move {
-                let response = handler.handle(request, peer).await;
+                let response = answering.await;
                 turn.waits_for_us(false);
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, turn)))
             }

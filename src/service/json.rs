@@ -9,6 +9,7 @@ use super::{
     base::Reached,
     error::Problem,
     render::{self, View},
+    request_id::RequestId,
     target,
 };
 use crate::{
@@ -186,13 +187,14 @@ impl JsonAnswer {
     }
 
     /// Wraps the value and answers, or says that the client's copy is still good.
-    pub(super) fn respond(self, dialect: Dialect, parts: &Parts, request_id: &str) -> Response<Body> {
+    pub(super) fn respond(self, dialect: Dialect, parts: &Parts, request_id: RequestId) -> Response<Body> {
         // The v3 envelope names the request, so no two of its answers are the same.
         let etag = Some(self.rendered.etag).filter(|_| dialect != Dialect::V3);
         let tag = etag.as_ref().and_then(|etag| etag.to_str().ok());
         let mut response = match conditional::decide(&parts.headers, &parts.method, tag) {
             Precondition::Proceed => {
-                response(StatusCode::OK, dialect.success(self.rendered.value, request_id), &parts.method)
+                let id = if dialect == Dialect::V3 { request_id.to_string() } else { String::new() };
+                response(StatusCode::OK, dialect.success(self.rendered.value, &id), &parts.method)
             }
             Precondition::NotModified => bare(StatusCode::NOT_MODIFIED),
             Precondition::Failed => bare(StatusCode::PRECONDITION_FAILED),

@@ -1,6 +1,6 @@
 //! The one log event of a request, written when its answer has ended.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use http::{Response, header, request::Parts};
 
@@ -18,12 +18,10 @@ pub(super) fn observe(
     client: SocketAddr,
     exchange: Exchange,
 ) -> Response<Body> {
-    if !observe::access_enabled() {
-        return response;
-    }
+    let Some(started) = exchange.started else { return response };
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (agent, method, status) = (text(header::USER_AGENT), parts.method.clone(), response.status().as_u16());
-    let first_byte_ms = millis(&exchange);
+    let first_byte_ms = millis(started);
     response.map(|body| {
         body.watched(move |ended| {
             let ask = exchange.route.as_ref().map(|route| &route.ask);
@@ -32,7 +30,7 @@ pub(super) fn observe(
             let version = ask.and_then(version);
             let field = exchange.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
             observe::access(&AccessEvent {
-                request_id: &exchange.id,
+                request_id: &exchange.id.to_string(),
                 client,
                 user_agent: agent.as_deref(),
                 method: method.as_str(),
@@ -45,7 +43,7 @@ pub(super) fn observe(
                 cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
                 upstream_status: exchange.cache.as_ref().and_then(|cache| cache.fwd_status),
                 bytes: ended.sent,
-                duration_ms: millis(&exchange),
+                duration_ms: millis(started),
                 first_byte_ms: Some(first_byte_ms),
                 outcome: match ended.end {
                     End::Complete => Outcome::Complete,
@@ -57,8 +55,8 @@ pub(super) fn observe(
     })
 }
 
-fn millis(exchange: &Exchange) -> u64 {
-    u64::try_from(exchange.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn dialect(dialect: Dialect, ask: &Ask) -> &'static str {

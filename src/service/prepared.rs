@@ -1,0 +1,191 @@
+//! JSON answers that are given again as they are.
+//!
+//! What decides an answer is its address, the name it was asked under, the documents behind it and the second. While
+//! those are the same, so is the answer, but for its request id. Each worker keeps its own, so that nobody waits for
+//! anybody; a change of the package's documents ends what was made of them at once (see [`Generation`]).
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Response, header, request::Parts};
+use jiff::{SignedDuration, Timestamp};
+use thread_local::ThreadLocal;
+
+use super::{Client, Exchange};
+use crate::{
+    dialect::{Ask, Dialect, Route},
+    http::{body::Body, cache_status::CacheStatus},
+    mirror::Generation,
+};
+
+/// An answer says its age and the time it stays fresh, in seconds: it is good for one.
+const GOOD: SignedDuration = SignedDuration::from_secs(1);
+/// Bytes of bodies that one worker keeps, the largest of them, and how many answers they may be.
+const ROOM: usize = 8 << 20;
+const LARGEST: usize = 1 << 20;
+const MOST: usize = 4096;
+/// Fields of a request that may change the answer; one that has any of them is thought over. Those of proxies, which
+/// all begin with `x-forwarded-`, do so, too.
+const WEIGHTY: [HeaderName; 7] = [
+    header::IF_NONE_MATCH,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::VIA,
+    header::FORWARDED,
+];
+
+/// The answers of all workers.
+#[derive(Default)]
+pub(super) struct Prepared {
+    shelves: ThreadLocal<RefCell<Shelf>>,
+}
+
+/// The answers of one worker.
+#[derive(Default)]
+struct Shelf {
+    answers: HashMap<Box<[u8]>, Kept>,
+    bytes: usize,
+    /// Where the key of the request at hand is written.
+    key: Vec<u8>,
+}
+
+/// One answer.
+#[derive(Clone)]
+struct Kept {
+    made_at: Timestamp,
+    generation: Generation,
+    route: Arc<Route>,
+    status: CacheStatus,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What was the case before an answer was thought over.
+pub(super) struct Before {
+    at: Timestamp,
+    generation: Generation,
+}
+
+impl Before {
+    /// To be taken before the mirror is asked.
+    pub(super) fn new(at: Timestamp, generation: Generation) -> Self {
+        Self { at, generation }
+    }
+}
+
+/// An answer that was found, and what its log event tells of it.
+pub(super) struct Found {
+    pub(super) response: Response<Body>,
+    pub(super) route: Arc<Route>,
+    pub(super) status: CacheStatus,
+}
+
+impl Prepared {
+    /// The answer to a request, if it was given a moment ago. It has the request id of that one.
+    pub(super) fn find(&self, parts: &Parts, client: Client, now: Timestamp) -> Option<Found> {
+        let mut shelf = self.shelves.get_or_default().borrow_mut();
+        let Shelf { answers, key, .. } = &mut *shelf;
+        if !address(parts, client, key) {
+            return None;
+        }
+        let kept = answers.get(&key[..])?;
+        let since = now.duration_since(kept.made_at);
+        if since.is_negative() || since >= GOOD || !kept.generation.holds() {
+            return None;
+        }
+        let mut response = Response::new(Body::full(kept.body.clone()));
+        *response.headers_mut() = kept.headers.clone();
+        Some(Found { response, route: kept.route.clone(), status: kept.status.clone() })
+    }
+
+    /// Keeps an answer that was just given, if it is one that can be given again.
+    pub(super) fn keep(&self, parts: &Parts, client: Client, exchange: &Exchange, response: &Response<Body>) {
+        let (Some(before), Some(route), Some(status)) = (&exchange.before, &exchange.route, &exchange.cache) else {
+            return;
+        };
+        let Some(body) = response.body().bytes().filter(|body| body.len() <= LARGEST) else { return };
+        // The rest of its freshness must be as long as it is kept.
+        let fresh = *status == CacheStatus::hit(status.ttl) && status.ttl.is_some_and(|ttl| ttl >= GOOD.as_secs());
+        if !fresh || !response.status().is_success() || !is_repeatable(route) {
+            return;
+        }
+        let mut shelf = self.shelves.get_or_default().borrow_mut();
+        let shelf = &mut *shelf;
+        if !address(parts, client, &mut shelf.key) {
+            return;
+        }
+        shelf.put(Kept {
+            made_at: before.at,
+            generation: before.generation.clone(),
+            route: route.clone(),
+            status: status.clone(),
+            headers: response.headers().clone(),
+            body: body.clone(),
+        });
+    }
+}
+
+impl Shelf {
+    fn put(&mut self, kept: Kept) {
+        let weight = |key: &[u8], kept: &Kept| key.len() + kept.body.len();
+        let adds = weight(&self.key, &kept);
+        if self.bytes + adds > ROOM || self.answers.len() >= MOST {
+            // What is older than it is good for is of no use; if that is not enough, the rest is soon made anew.
+            let now = kept.made_at;
+            self.answers.retain(|_, kept| now.duration_since(kept.made_at) < GOOD);
+            self.bytes = self.answers.iter().map(|(key, kept)| weight(key, kept)).sum();
+            if self.bytes + adds > ROOM || self.answers.len() >= MOST {
+                self.answers.clear();
+                self.bytes = 0;
+            }
+        }
+        self.bytes += adds;
+        if let Some(old) = self.answers.insert(self.key.as_slice().into(), kept) {
+            self.bytes -= weight(&self.key, &old);
+        }
+    }
+}
+
+/// Writes down what a request asks for and under which name; false for one that must be thought over.
+fn address(parts: &Parts, client: Client, key: &mut Vec<u8>) -> bool {
+    if parts.method != Method::GET || client.control {
+        return false;
+    }
+    let target = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let mut host = None;
+    for (name, value) in &parts.headers {
+        if *name == header::HOST {
+            if host.replace(value.as_bytes()).is_some() {
+                return false;
+            }
+        } else if WEIGHTY.contains(name) || name.as_str().starts_with("x-forwarded-") {
+            return false;
+        }
+    }
+    let Some(host) = target.or(host) else { return false };
+    key.clear();
+    key.push(u8::from(client.tls));
+    key.extend_from_slice(host);
+    // No name and no path has one.
+    key.push(0);
+    if let Some(path) = parts.uri.path_and_query() {
+        key.extend_from_slice(path.as_str().as_bytes());
+    }
+    true
+}
+
+/// True for what is made of a package's documents alone, and does not name the request in its body.
+fn is_repeatable(route: &Route) -> bool {
+    let of_documents = matches!(
+        route.ask,
+        Ask::Releases { .. }
+            | Ask::Latest { .. }
+            | Ask::Tag { .. }
+            | Ask::ById { .. }
+            | Ask::Repository { .. }
+            | Ask::Detail { .. }
+    );
+    of_documents && route.dialect != Dialect::V3
+}
