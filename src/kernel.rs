@@ -1,6 +1,6 @@
 //! Sends parts of files without reading them: the one file with `unsafe`, and the one that talks to the kernel directly.
 //!
-//! A body frame is a [`Bytes`] over a mapped region of a cache file ([`region`]). hyper hands the frame's slice, untouched,
+//! A body frame is a [`Bytes`] over a region of a mapped cache file ([`Mapping`]). hyper hands the frame's slice, untouched,
 //! to the connection's socket; there [`Socket`] recognises by its address that the slice is a region of a
 //! file and calls `sendfile(2)` instead of writing memory. The mapping serves as a range of addresses: nothing on that way
 //! reads it, so no page of it is ever touched and a disk that dies gives an error, not a signal.
@@ -12,8 +12,9 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -38,60 +39,83 @@ pub trait Backed: Send + Sync + 'static {
     fn file(&self) -> &File;
 }
 
-/// Where the addresses of all living regions lead, by their first address.
-static REGIONS: RwLock<BTreeMap<usize, Target>> = RwLock::new(BTreeMap::new());
+/// Where the addresses of all living mappings lead, by their first address.
+static MAPPINGS: RwLock<BTreeMap<usize, Target>> = RwLock::new(BTreeMap::new());
 
 #[derive(Clone)]
 struct Target {
     len: usize,
-    offset: u64,
-    backed: Arc<dyn Backed>,
+    /// Weak, for the file may hold its own mapping. Whoever holds a region holds the file, too.
+    backed: Weak<dyn Backed>,
 }
 
-/// A region that is alive: what [`Bytes`] owns.
-struct Region {
+/// A file's addresses, which its regions are slices of. One does for all who read the file.
+#[derive(Debug)]
+pub struct Mapping {
     map: Mmap,
+}
+
+/// A part of a file that is being sent: what its [`Bytes`] own.
+struct Region {
+    mapping: Arc<Mapping>,
+    part: Range<usize>,
+    /// Keeps the file open.
+    _backed: Arc<dyn Backed>,
 }
 
 impl AsRef<[u8]> for Region {
     fn as_ref(&self) -> &[u8] {
-        &self.map
+        &self.mapping.map[self.part.clone()]
     }
 }
 
-impl Drop for Region {
+impl Mapping {
+    /// Addresses for the first `len` bytes of a file, which may still have to grow to that length.
+    ///
+    /// # Errors
+    /// When the kernel has no room for a mapping.
+    pub fn new(backed: &Arc<impl Backed>, len: usize) -> io::Result<Arc<Self>> {
+        // SAFETY: `Mmap` lends `&[u8]`, which must not change while it is lent and must not be read where the file does
+        // not reach. The file is one of the cache's: its bytes below the length that has been written never change, in a
+        // directory that this process holds a lock on, and `region` is asked for such bytes alone. Should something
+        // outside shorten the file all the same, the slice is not read on the way to `sendfile`, which reports the
+        // shortened file as an error.
+        #[allow(unsafe_code)]
+        let map = unsafe { MmapOptions::new().len(len).map(backed.file())? };
+        let backed: Arc<dyn Backed> = backed.clone();
+        let target = Target { len, backed: Arc::downgrade(&backed) };
+        MAPPINGS.write().unwrap_or_else(PoisonError::into_inner).insert(map.as_ptr() as usize, target);
+        Ok(Arc::new(Self { map }))
+    }
+
+    /// For how many bytes of the file there are addresses.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// A part of the file as bytes that [`Socket`] sends without reading them; `None` where it is not below
+    /// [`Mapping::len`]. The file must reach that far; less than [`LEAST`] bytes are not recognised.
+    pub fn region(self: &Arc<Self>, backed: Arc<dyn Backed>, part: Range<usize>) -> Option<Bytes> {
+        let fits = part.start <= part.end && part.end <= self.map.len();
+        fits.then(|| Bytes::from_owner(Region { mapping: self.clone(), part, _backed: backed }))
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
         // Before the unmapping, which follows when the field is dropped: another mapping may get the address at once.
-        REGIONS.write().unwrap_or_else(PoisonError::into_inner).remove(&(self.map.as_ptr() as usize));
+        MAPPINGS.write().unwrap_or_else(PoisonError::into_inner).remove(&(self.map.as_ptr() as usize));
     }
-}
-
-/// A part of a file as bytes that [`Socket`] sends without reading them.
-///
-/// The part must lie within the file, and be at least [`LEAST`] bytes long to be recognised.
-///
-/// # Errors
-/// When the kernel has no room for a mapping.
-pub fn region(backed: Arc<dyn Backed>, offset: u64, len: usize) -> io::Result<Bytes> {
-    // SAFETY: `Mmap` lends `&[u8]`, which must not change while it is lent. The file is one of the cache's: written once,
-    // before its bytes are handed out, renamed and unlinked but never written again below its length, in a directory that
-    // this process holds a lock on. Should something outside shorten it all the same, the slice is not read on the way to
-    // `sendfile`, which reports the shortened file as an error.
-    #[allow(unsafe_code)]
-    let map = unsafe { MmapOptions::new().offset(offset).len(len).map(backed.file())? };
-    let target = Target { len, offset, backed };
-    REGIONS.write().unwrap_or_else(PoisonError::into_inner).insert(map.as_ptr() as usize, target);
-    Ok(Bytes::from_owner(Region { map }))
 }
 
 /// The file and offset that a slice's address leads to, and for how many bytes.
 fn target(slice: &[u8]) -> Option<(Arc<dyn Backed>, u64, usize)> {
     let address = slice.as_ptr() as usize;
-    let regions = REGIONS.read().unwrap_or_else(PoisonError::into_inner);
-    let (start, target) = regions.range(..=address).next_back()?;
-    let into = address - start;
-    let left = target.len.checked_sub(into).filter(|left| *left > 0)?;
-    Some((target.backed.clone(), target.offset + into as u64, left.min(slice.len())))
+    let mappings = MAPPINGS.read().unwrap_or_else(PoisonError::into_inner);
+    let (start, target) = mappings.range(..=address).next_back()?;
+    let offset = address - start;
+    let left = target.len.checked_sub(offset).filter(|left| *left > 0)?;
+    Some((target.backed.upgrade()?, offset as u64, left.min(slice.len())))
 }
 
 /// What the next write of a list of slices is.

@@ -63,7 +63,7 @@ pub(super) fn run<T>(mut loaded: Loaded, work: impl AsyncFnOnce(&Session) -> any
     if !loaded.source(&["log", "level"]).is_set() {
         loaded.config.log.level = "warn".into();
     }
-    observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+    let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let done = runtime.block_on(async {
         let session = Session::open(loaded).await?;

@@ -26,6 +26,12 @@ fn file(bytes: &[u8]) -> Arc<Held> {
     Arc::new(Held(file))
 }
 
+/// A part of a file, through a mapping of its own.
+fn region(held: Arc<Held>, offset: u64, len: usize) -> io::Result<Bytes> {
+    let mapping = Mapping::new(&held, offset as usize + len)?;
+    Ok(mapping.region(held, offset as usize..offset as usize + len).expect("within"))
+}
+
 /// A socket of ours and the client's end, which takes few bytes at a time.
 async fn pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -89,7 +95,7 @@ async fn a_slice_of_a_region_is_found_from_any_of_its_bytes_and_forgotten_with_i
     drop(whole);
     assert!(target(&part).is_some(), "a slice keeps its region alive");
     drop(part);
-    let left = REGIONS.read().expect("not poisoned").range(..=address).next_back().map(|(start, t)| start + t.len);
+    let left = MAPPINGS.read().expect("not poisoned").range(..=address).next_back().map(|(start, t)| start + t.len);
     assert!(left.is_none_or(|end| end <= address));
     assert_eq!(Arc::strong_count(&held), 1);
     assert!(target(&noise(LEAST)).is_none());

@@ -41,7 +41,14 @@ impl Drop for Drops {
 impl Handler for Site {
     type Body = TestBody;
 
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<TestBody> {
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<TestBody>> + use<> {
+        let site = self.clone();
+        async move { site.answer(request, peer).await }
+    }
+}
+
+impl Site {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<TestBody> {
         assert!(peer.addr.ip().is_loopback() && peer.local.port() != 0);
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (gate, drops) = (self.gate.clone(), Drops(self.dropped.clone()));

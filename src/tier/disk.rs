@@ -37,6 +37,7 @@ pub mod pins;
 mod quarantine;
 mod recent;
 mod rescan;
+mod resident;
 mod scrub;
 mod sidecar;
 pub mod spool;

@@ -3,17 +3,17 @@
 use std::{
     fs::File,
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak},
 };
 
 use bytes::{Bytes, BytesMut};
 use sha2::Digest as _;
 use tokio::sync::OnceCell;
 
-use super::{budget::Charge, handles::Handles};
+use super::{budget::Charge, handles::Handles, resident::Resident};
 use crate::{
     entry::Digest,
-    kernel::{self, Backed},
+    kernel::{self, Backed, Mapping},
 };
 
 /// How much is read at once while hashing.
@@ -33,6 +33,9 @@ pub struct BlobFile {
     listed: OnceLock<(Digest, Weak<Handles>)>,
     /// Whether the bytes have their digest; set at the first use.
     sound: OnceCell<bool>,
+    /// The addresses of its bytes, for sending them unread.
+    mapping: RwLock<Option<Arc<Mapping>>>,
+    resident: Resident,
 }
 
 impl Backed for BlobFile {
@@ -43,7 +46,14 @@ impl Backed for BlobFile {
 
 impl BlobFile {
     pub(super) fn new(file: File, charge: Option<Charge>) -> Self {
-        Self { file, charge: Mutex::new(charge), listed: OnceLock::new(), sound: OnceCell::new() }
+        Self {
+            file,
+            charge: Mutex::new(charge),
+            listed: OnceLock::new(),
+            sound: OnceCell::new(),
+            mapping: RwLock::default(),
+            resident: Resident::default(),
+        }
     }
 
     /// Reads at `offset` into `buf`, as much as there is up to its length; 0 at the end of the file. Blocks.
@@ -86,15 +96,37 @@ impl BlobFile {
     /// # Errors
     /// As [`BlobFile::read`].
     pub async fn frame(self: &Arc<Self>, offset: u64, want: usize) -> io::Result<Bytes> {
+        let Some(region) = self.region(offset, want) else { return self.read(offset, want).await };
+        if !self.resident.was(offset, want) {
+            if !self.is_resident(offset, want) {
+                let this = Arc::clone(self);
+                let load = tokio::task::spawn_blocking(move || this.load(offset, want));
+                load.await.map_err(io::Error::other)??;
+            }
+            self.resident.note(offset, want);
+        }
+        Ok(region)
+    }
+
+    /// A part as a region; `None` where it is too small for one, or there are no addresses to be had.
+    fn region(self: &Arc<Self>, offset: u64, want: usize) -> Option<Bytes> {
         if !kernel::SENDS_FILES || want < kernel::LEAST {
-            return self.read(offset, want).await;
+            return None;
         }
-        if !self.is_resident(offset, want) {
-            let this = Arc::clone(self);
-            let load = tokio::task::spawn_blocking(move || this.load(offset, want));
-            load.await.map_err(io::Error::other)??;
-        }
-        kernel::region(self.clone(), offset, want)
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(want)?;
+        let known = self.mapping.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mapping = match known.filter(|mapping| mapping.len() >= end) {
+            Some(mapping) => mapping,
+            None => {
+                // A power of two: of a file that grows, few mappings are made. Those that are too small go with the
+                // last of their regions.
+                let made = Mapping::new(self, end.checked_next_power_of_two()?).ok()?;
+                *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+                made
+            }
+        };
+        mapping.region(self.clone(), start..end)
     }
 
     /// Whether the page cache holds a part, judged by samples: the kernel reads ahead in larger steps than these.

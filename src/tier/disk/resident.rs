@@ -1,0 +1,80 @@
+//! Which parts of a file the page cache was seen to hold a moment ago.
+//!
+//! Looking costs a system call for every sample. What was sent within the second is not looked for again: the kernel
+//! throws out last what was used last, and to be wrong costs one slow read.
+
+use std::{
+    fmt,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+/// Places for parts; as many parts of one file are known at once. A part's place follows from where it begins.
+const PLACES: usize = 64;
+/// Where parts usually begin.
+const STEP: u64 = 2 << 20;
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The parts of one file that were in the page cache lately.
+pub(super) struct Resident([AtomicU64; PLACES]);
+
+impl Default for Resident {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; PLACES])
+    }
+}
+
+impl Resident {
+    /// True when exactly this part was seen in this second or the last.
+    pub(super) fn was(&self, offset: u64, len: usize) -> bool {
+        let known = self.place(offset).load(Ordering::Relaxed);
+        let since = second().wrapping_sub(known & 0xffff_ffff);
+        known >> 32 == tag(offset, len) && since <= 1
+    }
+
+    /// Notes that this part is there.
+    pub(super) fn note(&self, offset: u64, len: usize) {
+        self.place(offset).store(tag(offset, len) << 32 | second(), Ordering::Relaxed);
+    }
+
+    fn place(&self, offset: u64) -> &AtomicU64 {
+        &self.0[usize::try_from(offset / STEP % PLACES as u64).unwrap_or(0)]
+    }
+}
+
+/// A part in 32 bits. Two parts of one place that have the same are so rare that their confusion may cost a slow read.
+fn tag(offset: u64, len: usize) -> u64 {
+    (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (len as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)) >> 32
+}
+
+/// Seconds since the first look, from 1 on: 0 is a place that nobody has used.
+fn second() -> u64 {
+    (START.elapsed().as_secs() + 1) & 0xffff_ffff
+}
+
+impl fmt::Debug for Resident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resident").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_part_that_was_seen_is_known() {
+        let resident = Resident::default();
+        assert!(!resident.was(0, 100) && !resident.was(0, 0));
+        resident.note(0, 100);
+        assert!(resident.was(0, 100));
+        assert!(!resident.was(0, 101) && !resident.was(1, 100) && !resident.was(STEP, 100));
+        // Another part takes the place.
+        resident.note(STEP * PLACES as u64, 100);
+        assert!(!resident.was(0, 100) && resident.was(STEP * PLACES as u64, 100));
+    }
+}
