@@ -45,9 +45,10 @@ use generation::Generations;
 use policy::{Archives, Documents};
 
 pub use crate::tier::{
-    Content, Object, Usage,
+    Content, Object, Sum, Tally, Usage,
     disk::{Stored, Sums},
 };
+pub use admin::Checked;
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
 pub use generation::Generation;
 pub use import::ImportError;
@@ -193,7 +194,7 @@ impl Cache {
     /// Looks into the tiers, fastest first, and copies what is small into memory. Trouble in a tier counts as absent.
     async fn lookup(&self, key: &Key) -> Option<Object> {
         if let Some(object) = self.memory.find(key) {
-            self.disk.touch(&object.meta.digest);
+            object.touch();
             return Some(object);
         }
         match self.disk.get(key).await {

@@ -20,7 +20,6 @@ mod completions;
 mod config;
 mod connect;
 mod serve;
-#[allow(dead_code, reason = "the commands that use all of it come next")]
 mod session;
 mod tls;
 mod warm;

@@ -30,7 +30,9 @@ pub mod warm;
 use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
-pub use crate::cache::{Content, Failure, Generation, ImportError, Object, Served, tail::Tail};
+pub use crate::cache::{
+    Checked, Content, Failure, Generation, ImportError, Object, Served, Stored, Sum, Tally, tail::Tail,
+};
 pub use access::{Config, Private};
 
 /// Bytes of documents that are kept parsed.

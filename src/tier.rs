@@ -13,8 +13,10 @@ use crate::{
 
 pub mod disk;
 pub mod memory;
+mod uses;
 
 pub use disk::blob::BlobFile;
+pub use uses::{Sum, Tally, Uses};
 
 /// A place that keeps complete archives by key.
 pub trait Tier: Send + Sync {
@@ -63,6 +65,8 @@ pub struct Object {
     pub content: Content,
     /// The name of the tier that handed it out.
     pub tier: &'static str,
+    /// Where its uses are noted; `None` for what is not stored yet.
+    pub uses: Option<Arc<Uses>>,
 }
 
 /// The bytes of an object.
@@ -75,6 +79,31 @@ pub enum Content {
 }
 
 impl Object {
+    /// Notes that it was looked up: what was used last is evicted last.
+    pub fn touch(&self) {
+        if let Some(uses) = &self.uses {
+            uses.touch();
+        }
+    }
+
+    /// Counts an answer from the store.
+    pub fn hit(&self) {
+        if let Some(uses) = &self.uses {
+            uses.hit(self.is_in_memory());
+        }
+    }
+
+    /// Counts bytes of it that go to a client.
+    pub fn sent(&self, bytes: u64) {
+        if let Some(uses) = &self.uses {
+            uses.sent(self.is_in_memory(), bytes);
+        }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        matches!(self.content, Content::Memory(_))
+    }
+
     /// Reads up to `max` bytes at `offset`; shorter only at the end of the object.
     ///
     /// # Errors

@@ -11,13 +11,40 @@ use crate::{
     },
 };
 
+/// What a look at a stored document came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It is what it should be.
+    Good,
+    /// It was not, and is again.
+    Mended,
+    /// It is not, and has been set aside.
+    Damaged,
+}
+
 impl Cache {
-    /// Everything that is stored.
+    /// Everything that is stored under a key that `wanted` takes.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn inventory(&self) -> io::Result<Vec<Stored>> {
-        self.disk.inventory().await
+    pub async fn inventory(&self, wanted: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<Stored>> {
+        self.disk.inventory(wanted).await
+    }
+
+    /// Reads a document from disk; one that is damaged there is set aside. What memory still has of it goes back to the
+    /// disk: then it is mended without anybody being asked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn check_document(&self, key: &Key) -> io::Result<Checked> {
+        if self.disk.documents().get(key).await?.is_some() {
+            return Ok(Checked::Good);
+        }
+        if let Some(document) = self.document_in_memory(key) {
+            self.disk.documents().put(key, &document).await?;
+            return Ok(Checked::Mended);
+        }
+        Ok(Checked::Damaged)
     }
 
     /// What the tiers hold, the faster one first, and what the bytes on disk are made of.

@@ -95,7 +95,8 @@ impl Fill {
             None => return Err(FetchError::Unreachable("the mirror is stopping").into()),
         };
         let Some((spool, meta)) = fetched else { return Ok(()) };
-        let object = Object { meta: Arc::new(meta.clone()), content: Content::Disk(spool.file()), tier: "spool" };
+        let object =
+            Object { meta: Arc::new(meta.clone()), content: Content::Disk(spool.file()), tier: "spool", uses: None };
         self.landing.state.send_replace(FillState::Complete(object));
         self.admit(spool, meta).await;
         Ok(())

@@ -49,7 +49,7 @@ impl Cache {
         }
         let pin = self.pin(&ask.key).await.ok().flatten();
         let Some(pin) = pin else { return (false, None) };
-        let stored = self.lookup(&ask.key).await.is_some();
+        let stored = self.disk.holds(&ask.key).await.unwrap_or(false);
         (stored, Some(pin.len))
     }
 }

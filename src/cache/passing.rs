@@ -132,7 +132,7 @@ impl Passing {
     pub(super) fn into_object(mut self: Box<Self>) -> Result<Object, Box<Self>> {
         let (Some(meta), [bytes]) = (self.whole.take(), self.held.make_contiguous()) else { return Err(self) };
         let bytes = Bytes::from_owner(Held { bytes: bytes.clone(), _window: self.window.take() });
-        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window" })
+        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window", uses: None })
     }
 
     /// The next bytes; `None` after the last one of a body that has been found good.

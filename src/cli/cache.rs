@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{FAILED, Settings, Wrong, print, session};
@@ -16,11 +17,22 @@ mod hand;
 mod table;
 mod verify;
 
+/// Bytes that are printed at once.
+const AT_ONCE: usize = 64 << 10;
+
 const PATTERNS: &str = "\
 A PATTERN is owner/repo, `*` and `?` allowed, an upstream's name and `:` may stand in front, a version behind `@`:
   devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*
 
 All of them work while the mirror runs, through control.sock in its cache directory, and without it.";
+
+const LS: &str = "\
+Examples:
+  srm-mirror cache ls 'devsapp/*' --sort size
+  srm-mirror cache ls --sort hits --limit 20
+
+HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use. PINNED says that
+its digest is written down, KEPT that it is never evicted.";
 
 /// Look at what is stored, and change it
 #[derive(Debug, Args)]
@@ -33,20 +45,24 @@ pub(super) struct Cache {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the stored zips
-    #[command(after_help = "Example: srm-mirror cache ls 'devsapp/*' --sort size")]
+    #[command(after_help = LS)]
     Ls {
         /// Which ones [default: all]
         pattern: Option<String>,
         /// In which order
         #[arg(long, value_enum, default_value = "name")]
         sort: Sort,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
         /// One JSON value per line
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Say what takes the space: tiers, upstreams, the largest packages
+    /// Say what takes the space and what is asked for: tiers, upstreams, the largest and the most used packages
+    #[command(after_help = "Example: srm-mirror cache stats --json")]
     Stats {
         /// As JSON
         #[arg(long)]
@@ -54,11 +70,12 @@ enum Action {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Hash every stored zip again; set damaged ones aside and fetch them again
+    /// Hash everything that is stored again; set aside what is damaged and fetch it again
+    #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
     Verify {
         /// Which ones [default: all]
         pattern: Option<String>,
-        /// Do not fetch damaged ones again
+        /// Do not fetch anything again
         #[arg(long)]
         no_fetch: bool,
         /// One JSON value per line, progress included
@@ -92,6 +109,7 @@ enum Action {
         settings: Settings,
     },
     /// Never evict these
+    #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
     Keep {
         /// Which ones
         pattern: String,
@@ -102,6 +120,7 @@ enum Action {
         settings: Settings,
     },
     /// Take the mark of keep away
+    #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
     Unkeep {
         /// Which ones
         pattern: String,
@@ -122,19 +141,20 @@ enum Action {
         settings: Settings,
     },
     /// Take in what another mirror has exported; every byte is checked before anything changes
+    #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
     Import {
         /// The file
         file: PathBuf,
-        /// Replace what was first seen here where the bundle has other content
+        /// Replace what was first seen here where the bundle has other content; asks before it does
         #[arg(long)]
         force: bool,
-        /// Check the file and only say what would be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        sure: Sure,
         #[command(flatten)]
         settings: Settings,
     },
     /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
+    #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
         /// Which ones [default: all]
         pattern: Option<String>,
@@ -146,7 +166,8 @@ enum Action {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 enum Sort {
     /// Upstream, package, version
     Name,
@@ -156,6 +177,8 @@ enum Sort {
     Age,
     /// Least recently used first
     Used,
+    /// Most often answered from the store first
+    Hits,
 }
 
 /// For what cannot be undone.
@@ -172,7 +195,10 @@ struct Sure {
 impl Cache {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
-            Action::Ls { pattern, sort, json, settings } => ls(&settings, pattern, sort, json),
+            Action::Ls { pattern, sort, limit, json, settings } => {
+                let ask = json!({"pattern": pattern, "sort": sort, "limit": limit});
+                ls(&settings, &ask, json)
+            }
             Action::Stats { json, settings } => stats(&settings, json),
             Action::Verify { pattern, no_fetch, json, settings } => verify::run(&settings, pattern, no_fetch, json),
             Action::Rm { pattern, forget, sure, settings } => {
@@ -183,26 +209,34 @@ impl Cache {
             Action::Keep { pattern, dry_run, settings } => keep(&settings, &pattern, true, dry_run),
             Action::Unkeep { pattern, dry_run, settings } => keep(&settings, &pattern, false, dry_run),
             Action::Export { file, pattern, settings } => hand::export(&settings, &file, pattern),
-            Action::Import { file, force, dry_run, settings } => hand::import(&settings, &file, force, dry_run),
+            Action::Import { file, force, sure, settings } => hand::import(&settings, &file, force, &sure),
             Action::Lock { pattern, file, settings } => lock(&settings, pattern, &file),
         }
     }
 }
 
-fn ls(settings: &Settings, pattern: Option<String>, sort: Sort, json: bool) -> anyhow::Result<u8> {
-    let mut items = lines(settings, "stock", &json!({"pattern": pattern}))?;
-    let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
-    match sort {
-        Sort::Name => {}
-        Sort::Size => items.sort_by_key(|item| std::cmp::Reverse(item["size"].as_u64())),
-        Sort::Age => items.sort_by_key(|item| text(item, "stored_at")),
-        Sort::Used => items.sort_by_key(|item| text(item, "used_at")),
-    }
-    if json {
-        print(&items.iter().map(|item| format!("{item}\n")).collect::<String>());
-    } else {
-        print(&table::items(&items));
-    }
+/// What is stored comes line by line; a table is held as far as its widths have to be known.
+fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
+    let (mut table, mut text) = (table::Table::new(), String::new());
+    let mut say = |line: &str| {
+        text += line;
+        if text.len() >= AT_ONCE || line.is_empty() {
+            print(&std::mem::take(&mut text));
+        }
+    };
+    session::run(settings.load()?, async |session| {
+        let each = |item: Value| {
+            if json {
+                say(&format!("{item}\n"))
+            } else {
+                table.add(&item)
+            }
+            Ok(())
+        };
+        session.lines("stock", ask, each).await
+    })?;
+    table.write(&mut say);
+    say("");
     Ok(0)
 }
 

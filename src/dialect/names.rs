@@ -118,7 +118,10 @@ impl Names {
         }
         match self.plain(text) {
             Some(found) => found.map_err(|why| why.0),
-            None => Err(format!("{text} is no alias and there is no default_owner; write owner/repo")),
+            None => Err(format!(
+                "{text} is no alias and names.default_owner is not set; write owner/repo, or set names.default_owner, \
+                 for example to \"devsapp\""
+            )),
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask
             Some(package) => tail(package?, word, rest, query),
             None => {
                 PackageName::new("x", name)?;
-                Err(Reason::NotFound(format!("{name} is no alias and there is no default owner; {WRITE}")))
+                Err(Reason::NotFound(format!("{name} is no alias and names.default_owner is not set; {WRITE}")))
             }
         },
         _ => Err(no_route()),

@@ -44,7 +44,7 @@ fn package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
     let Some((first, rest)) = name.split_once("__") else {
         PackageName::new("x", name)?;
         let not_found =
-            || Reason::NotFound(format!("{name} is no alias and there is no default owner; write owner__repo"));
+            || Reason::NotFound(format!("{name} is no alias and names.default_owner is not set; write owner__repo"));
         return Ok(names.plain(name).ok_or_else(not_found)??);
     };
     match (names.upstream(first), rest.split_once("__")) {

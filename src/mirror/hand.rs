@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::{Mirror, origins::document_key, stock};
+use super::{Mirror, stock};
 use crate::{
     cache::ImportError,
     entry::{Claim, Document, HandedDocument, Key},
@@ -57,17 +57,13 @@ impl Mirror {
         fn reads<T: serde::de::DeserializeOwned>(body: &[u8]) -> bool {
             serde_json::from_slice::<T>(body).is_ok()
         }
-        let Some(target) = stock::package_of(key) else { return false };
-        let Some(rest) = key.as_str().splitn(4, '/').nth(3) else { return false };
-        let (ask, good) = match rest.split_once('/') {
-            None if rest == "releases" => (DocumentAsk::Releases, reads::<Releases>(body)),
-            None if rest == "latest" => (DocumentAsk::Latest, reads::<Release>(body)),
-            None if rest == "repository" => (DocumentAsk::Repository, reads::<Repository>(body)),
-            Some(("release", tag)) => (DocumentAsk::Tag(tag.to_owned()), reads::<Release>(body)),
-            Some(("branch", name)) => (DocumentAsk::Branch(name.to_owned()), reads::<BranchHead>(body)),
-            _ => return false,
+        let Some((target, ask)) = stock::read_document_key(key) else { return false };
+        let good = match ask {
+            DocumentAsk::Releases => reads::<Releases>(body),
+            DocumentAsk::Latest | DocumentAsk::Tag(_) => reads::<Release>(body),
+            DocumentAsk::Repository => reads::<Repository>(body),
+            DocumentAsk::Branch(_) => reads::<BranchHead>(body),
         };
         good && self.upstreams.contains_key(&*target.upstream)
-            && document_key(&target.upstream, &target.package, &ask) == *key
     }
 }

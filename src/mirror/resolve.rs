@@ -44,11 +44,25 @@ pub struct Archive {
 }
 
 impl Mirror {
-    /// Finds the zip of a version.
+    /// Finds the zip of a version for a client: an answer from the store is counted.
     ///
     /// # Errors
     /// [`MirrorError`]; a version that is nowhere is `NotFound(Missing::Version)`.
     pub async fn archive(&self, target: &Target, version: &Version) -> Result<Archive, MirrorError> {
+        let archive = self.find(target, version).await?;
+        if let Served::Stored(object) = &archive.answer.served
+            && archive.answer.status.fwd.is_none()
+        {
+            object.hit();
+        }
+        Ok(archive)
+    }
+
+    /// As [`Mirror::archive`], uncounted.
+    ///
+    /// # Errors
+    /// As [`Mirror::archive`].
+    pub(super) async fn find(&self, target: &Target, version: &Version) -> Result<Archive, MirrorError> {
         let standing = self.admit(target).await?;
         let mut archive = match version {
             Version::Tag(tag) => self.tagged(target, tag).await?,

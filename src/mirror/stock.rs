@@ -1,16 +1,21 @@
 //! What is stored, in words of packages and versions: the material of administration.
 
-use std::{collections::BTreeSet, io, str::FromStr, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, io, str::FromStr};
 
+use serde::Deserialize;
 use wildmatch::WildMatch;
 
-use super::{Mirror, Target, access::Pattern, origins::archive_key};
+use super::{
+    Mirror, MirrorError, Target,
+    access::Pattern,
+    origins::{archive_key, document_key},
+};
 use crate::{
-    cache::{Failure, Stored},
-    entry::{Key, Meta},
+    cache::{Checked, Failure, Stored, follow::Step},
+    entry::Key,
     origin::FetchError,
     package::{PackageName, with_v_toggled},
-    upstream::GitRef,
+    upstream::{DocumentAsk, GitRef},
 };
 
 /// Which packages and versions are meant: `devsapp/fc3`, `devsapp/*`, `gitee:*/*`, `devsapp/fc3@1.*`.
@@ -39,6 +44,17 @@ impl Selection {
         Self { version: None, ..self }
     }
 
+    /// True for the key of a zip that is selected.
+    fn takes_key(&self, key: &Key) -> bool {
+        if self.package.is_none() && self.version.is_none() {
+            return true;
+        }
+        read_key(key).is_some_and(|(target, reference)| {
+            let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
+            self.takes(&target, Some(version))
+        })
+    }
+
     fn takes(&self, target: &Target, version: Option<&str>) -> bool {
         let package = self.package.as_ref().is_none_or(|pattern| pattern.matches(&target.upstream, &target.package));
         let fits = |pattern: &WildMatch, version: &str| {
@@ -50,6 +66,37 @@ impl Selection {
             (None, _) => true,
         };
         package && version
+    }
+}
+
+/// In which order stored zips are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sort {
+    /// Upstream, package, version.
+    #[default]
+    Name,
+    /// Largest first.
+    Size,
+    /// Oldest first.
+    Age,
+    /// Least recently used first.
+    Used,
+    /// Most often answered from the store first.
+    Hits,
+}
+
+impl Sort {
+    fn order(self, items: &mut [Stored]) {
+        // By name first: what is equal by the rest stays so.
+        items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        match self {
+            Self::Name => {}
+            Self::Size => items.sort_by_key(|item| Reverse(item.len)),
+            Self::Age => items.sort_by_key(|item| item.stored_at),
+            Self::Used => items.sort_by_key(|item| item.used),
+            Self::Hits => items.sort_by_key(|item| Reverse(item.tally.all().hits)),
+        }
     }
 }
 
@@ -65,6 +112,12 @@ pub struct Item {
 }
 
 impl Item {
+    /// What is stored, in words; `None` where the key is no zip's.
+    pub fn of(stored: Stored) -> Option<Self> {
+        let (target, reference) = read_key(&stored.key)?;
+        Some(Self { target, reference, stored })
+    }
+
     /// The tag or the commit.
     pub fn version(&self) -> &str {
         let (GitRef::Tag(version) | GitRef::Commit(version)) = &self.reference;
@@ -81,23 +134,14 @@ impl Item {
 }
 
 impl Mirror {
-    /// The stored zips that are selected, in order of upstream, package and version.
+    /// The stored zips that are selected; [`Item::of`] says what each is.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn stock(&self, selection: &Selection) -> io::Result<Vec<Item>> {
-        let mut items: Vec<Item> = self
-            .cache
-            .inventory()
-            .await?
-            .into_iter()
-            .filter_map(|stored| {
-                let (target, reference) = read_key(&stored.key)?;
-                let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
-                selection.takes(&target, Some(version)).then_some(Item { target, reference, stored })
-            })
-            .collect();
-        items.sort_by(|a, b| a.stored.key.cmp(&b.stored.key));
+    pub async fn stock(&self, selection: &Selection, sort: Sort) -> io::Result<Vec<Stored>> {
+        let selection = selection.clone();
+        let mut items = self.cache.inventory(move |key| selection.takes_key(key)).await?;
+        sort.order(&mut items);
         Ok(items)
     }
 
@@ -118,29 +162,63 @@ impl Mirror {
     /// When the record of pins cannot be read.
     pub async fn pins_of(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
         let keys = self.cache.disk().pinned().await?;
-        let selected = |key: &Key| {
-            read_key(key).is_some_and(|(target, reference)| {
-                let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
-                selection.takes(&target, Some(version))
-            })
-        };
-        Ok(keys.into_iter().filter(selected).collect())
+        Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
     }
 
-    /// Fetches again what was stored under a key.
+    /// Fetches again what was stored under a key, and waits until it is stored.
     ///
     /// # Errors
-    /// The fetch's.
-    pub async fn refetch(&self, item: &Item) -> Result<Arc<Meta>, FetchError> {
-        let ask = match self.archive_ask(&item.target, item.reference.clone()) {
-            Ok(ask) => ask,
-            Err(super::MirrorError::Fetch(Failure { error, .. })) => return Err(error),
-            Err(super::MirrorError::Forbidden) => {
-                return Err(FetchError::Refused("the package may not be served".into()));
-            }
-        };
-        self.cache.completed(&ask).await.map_err(|failure| failure.error)
+    /// Why it is not.
+    pub async fn refetch(&self, item: &Item) -> Result<(), FetchError> {
+        self.admit(&item.target).await.map_err(cause)?;
+        let ask = self.archive_ask(&item.target, item.reference.clone()).map_err(cause)?;
+        let mut following = self.cache.follow(ask);
+        while let Step::Progress { .. } = following.next().await.map_err(|failure| failure.error)? {}
+        Ok(())
     }
+
+    /// Fetches a document again that was damaged, and looks whether it is stored.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
+        let nonsense = || FetchError::Refused("nobody knows what it was".into());
+        let (target, ask) = read_document_key(key).ok_or_else(nonsense)?;
+        self.admit(&target).await.map_err(cause)?;
+        let policies = self.cache.policies();
+        let policy = match ask {
+            DocumentAsk::Branch(_) => policies.branch(),
+            DocumentAsk::Repository => policies.repository(),
+            _ => policies.releases(self.upstream(&target).map_err(cause)?.has_token()),
+        };
+        self.document(&target, ask, policy).await.map_err(cause)?;
+        match self.cache.check_document(key).await {
+            Ok(Checked::Good | Checked::Mended) => Ok(()),
+            _ => Err(FetchError::Refused("it cannot be stored".into())),
+        }
+    }
+}
+
+fn cause(error: MirrorError) -> FetchError {
+    match error {
+        MirrorError::Fetch(Failure { error, .. }) => error,
+        MirrorError::Forbidden => FetchError::Refused("the package may not be served".into()),
+    }
+}
+
+/// What the key of a document says.
+pub(super) fn read_document_key(key: &Key) -> Option<(Target, DocumentAsk)> {
+    let target = package_of(key)?;
+    let rest = key.as_str().splitn(4, '/').nth(3)?;
+    let ask = match rest.split_once('/') {
+        None if rest == "releases" => DocumentAsk::Releases,
+        None if rest == "latest" => DocumentAsk::Latest,
+        None if rest == "repository" => DocumentAsk::Repository,
+        Some(("release", tag)) => DocumentAsk::Tag(tag.to_owned()),
+        Some(("branch", name)) => DocumentAsk::Branch(name.to_owned()),
+        _ => return None,
+    };
+    (document_key(&target.upstream, &target.package, &ask) == *key).then_some((target, ask))
 }
 
 /// The package of any key: `{upstream}/{owner}/{repo}/…`.

@@ -112,7 +112,7 @@ impl Mirror {
     /// # Errors
     /// As [`Mirror::archive`].
     pub async fn warm(&self, target: &Target, version: &Version) -> Result<Warming, MirrorError> {
-        let archive = self.archive(target, version).await?;
+        let archive = self.find(target, version).await?;
         let reference = match &archive.resolved {
             Resolved::Tag(tag) => GitRef::Tag(tag.clone()),
             Resolved::Commit(commit) | Resolved::Branch { commit, .. } => GitRef::Commit(commit.clone()),

@@ -112,9 +112,15 @@ pub(super) fn one(value: &Value) -> Response<Body> {
     with_type("application/json", Body::full(Bytes::from(format!("{value}\n"))))
 }
 
+/// Most lines that are sent at once.
+const AT_ONCE: usize = 256;
+
 /// One JSON value per line, sent as they come; the work ends when the client leaves.
 pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Response<Body> {
-    let lines = values.map(|value| Ok::<_, BodyError>(Bytes::from(format!("{value}\n"))));
+    let lines = values.ready_chunks(AT_ONCE).map(|values| {
+        let text: String = values.iter().map(|value| format!("{value}\n")).collect();
+        Ok::<_, BodyError>(Bytes::from(text))
+    });
     with_type("application/jsonl", Body::stream(lines.boxed(), None))
 }
 

@@ -115,6 +115,7 @@ fn growing(method: &Method, status: StatusCode, tail: Tail, len: Option<u64>) ->
 /// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
 pub(super) fn part(object: Object, range: Range<u64>, direct: bool) -> Body {
     if let Content::Memory(bytes) = &object.content {
+        object.sent(range.end - range.start);
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         return Body::full(bytes.slice(position(range.start)..position(range.end)));
     }
@@ -133,6 +134,7 @@ pub(super) fn part(object: Object, range: Range<u64>, direct: bool) -> Body {
             tracing::error!(target: "srm_mirror::service", digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
+        object.sent(bytes.len() as u64);
         let rest = range.start + bytes.len() as u64..range.end;
         Ok::<_, BodyError>(Some((bytes, (object, rest))))
     };

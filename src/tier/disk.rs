@@ -246,11 +246,6 @@ impl Disk {
         self.store.health.trouble()
     }
 
-    /// Notes that a blob was used, by a faster tier that answered in its place: what is hot above must not be evicted below.
-    pub fn touch(&self, digest: &Digest) {
-        self.store.recent.use_blob(*digest);
-    }
-
     /// Starts the flush and the scrub; they end when `token` is cancelled.
     pub fn spawn_background(&self, tracker: &TaskTracker, token: &CancellationToken) {
         scrub::spawn(&self.store, self.scrub, tracker, token);
@@ -288,14 +283,19 @@ impl Disk {
                 file
             }
         };
+        let known = file.is_known_sound();
         let why = if !file.fits(meta.len) {
             "its length is wrong"
         } else if !file.is_sound(digest).await {
             "its bytes do not have its digest"
         } else {
-            lock(&store.sound).insert(digest);
-            store.recent.use_blob(digest);
-            return Ok(Some(Object { meta, content: Content::Disk(file), tier: NAME }));
+            if !known {
+                lock(&store.sound).insert(digest);
+            }
+            let uses = file.uses().cloned();
+            let object = Object { meta, content: Content::Disk(file), tier: NAME, uses };
+            object.touch();
+            return Ok(Some(object));
         };
         let store = Arc::clone(store);
         blocking(move || store.set_file_aside(&digest, why, &file)).await?;

@@ -88,7 +88,8 @@ impl Tier for Memory {
                 return Ok(());
             };
             let bytes = object.read(0, len).await?;
-            let object = Object { meta: object.meta.clone(), content: Content::Memory(bytes), tier: NAME };
+            let Object { meta, uses, .. } = object.clone();
+            let object = Object { meta, content: Content::Memory(bytes), tier: NAME, uses };
             self.cache.insert(key.clone(), object);
             Ok(())
         })

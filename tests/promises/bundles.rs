@@ -135,6 +135,8 @@ async fn an_import_never_replaces_what_was_first_seen_unless_it_is_forced() {
     assert!(code == Some(1) && text.contains("conflict  github/devsapp/fc3/tag/v1.0.0"), "{code:?}: {text}");
     assert_eq!(state(to.path()), kept, "nothing of it was taken in");
     let (code, text) = import(to.path(), &bundle, &["--force"]).await;
+    assert_eq!((code, state(to.path())), (Some(64), kept), "nobody was there to be asked: {text}");
+    let (code, text) = import(to.path(), &bundle, &["--force", "--yes"]).await;
     assert_eq!(code, Some(0), "{text}");
     let mirror = setup(&other).start_in(to.path()).await;
     let after = mirror.get(PATHS[2]).await.sha256();
@@ -292,7 +294,8 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
     for (what, bytes) in cases {
         let path = from.path().join("hostile.tar");
         fs::write(&path, bytes).expect("written");
-        let (code, text) = import(to.path(), &path, &["--force", "--config", config.to_str().expect("text")]).await;
+        let (code, text) =
+            import(to.path(), &path, &["--force", "--yes", "--config", config.to_str().expect("text")]).await;
         assert_eq!(code, Some(64), "{what}: {text}");
         assert_eq!(state(to.path()), before, "{what}: {text}");
     }

@@ -176,7 +176,7 @@ async fn the_commands_work_beside_a_running_server_and_without_one() {
     mirror.stop().await;
     assert_eq!(said(&cache(dir.path(), &["ls", "--sort", "name"]).await).lines().count(), 4);
     let stats = cache(dir.path(), &["stats"]).await;
-    assert!(said(&stats).contains("github:devsapp/fc3 (2 zips)"), "{}", said(&stats));
+    assert!(said(&stats).contains("github:devsapp/fc3 (2 zips; "), "{}", said(&stats));
     let verified = cache(dir.path(), &["verify"]).await;
     assert_eq!(verified.status.code(), Some(0));
     assert!(said(&verified).contains("3 zips") && said(&verified).contains("0 damaged"), "{}", said(&verified));

@@ -76,3 +76,40 @@ async fn any_difference_is_a_failure_that_says_what_differs() {
     let ended = warm(&forge, dir.path(), &row("github", "devsapp/fc3", "v1.0.0", "short", "")).await;
     assert_eq!(ended.code, Some(64), "{ended:?}");
 }
+
+#[tokio::test]
+async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    forge.repo("devsapp/fc3").branch("topic", |b| b.file("index.js", b"topic"));
+    // The name of a tag that no release has, and of a branch.
+    forge.repo("devsapp/fc3").tag("edge", |t| t.file("a", "tag")).branch("edge", |b| b.file("a", b"branch"));
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let file = dir.path().join("srm-mirror.lock");
+    let locked = file.to_str().expect("text");
+    let (release, topic) = (forge.repo("devsapp/fc3").commit("v1.0.0"), forge.repo("devsapp/fc3").commit("topic"));
+    let wishes = ["warm", &format!("devsapp/fc3@{release}"), "devsapp/fc3@topic", "devsapp/fc3@refs/tags/edge"];
+    let warmed = Launch::over(&forge, &first, &wishes).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    let done = Launch::over(&forge, &first, &["cache", "lock", "--file", locked]).run().await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let text = fs::read_to_string(&file).expect("written");
+    assert_eq!((text.matches("kind = \"commit\"").count(), text.matches("kind = \"tag\"").count()), (2, 1), "{text}");
+    for commit in [&release, &topic] {
+        assert!(text.contains(&format!("version = \"{commit}\"")), "{text}");
+    }
+
+    // A branch that has moved on is not what was locked.
+    forge.repo("devsapp/fc3").branch("topic", |b| b.file("index.js", b"moved"));
+    let warmed = Launch::over(&forge, &second, &["warm", "--json", "--locked", locked]).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    assert!(warmed.out.contains("\"fetched\":3"), "{}", warmed.out);
+    for line in text.lines().filter_map(|line| line.strip_prefix("sha256 = ")) {
+        assert!(blob(&second, line.trim_matches('"')).exists(), "{line}");
+    }
+    assert!(blob(&second, &forge.sha256("devsapp/fc3", "refs/tags/edge")).exists());
+
+    fs::write(&file, text.replace(&topic, "topic")).expect("written");
+    let warmed = Launch::over(&forge, &second, &["warm", "--locked", locked]).run().await;
+    assert_eq!(warmed.code, Some(64), "{warmed:?}");
+    assert!(warmed.err.contains("\"topic\" is no full commit"), "{}", warmed.err);
+}

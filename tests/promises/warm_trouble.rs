@@ -51,7 +51,8 @@ async fn the_quota_is_never_overspent_and_each_wait_is_announced() {
     assert_eq!((ended.code, count(&events, "fetched")), (Some(0), 7), "{ended:?}");
     let wait = events.iter().find(|event| event["event"] == "waiting").expect("a wait");
     let (seconds, why) = (wait["seconds"].as_u64().expect("seconds"), wait["reason"].as_str().expect("a reason"));
-    assert!((1..=5).contains(&seconds) && why.contains("github allows 5 more requests"), "{wait}");
+    assert!((1..=5).contains(&seconds) && why.contains("it allows 5 more requests"), "{wait}");
+    assert_eq!(wait["for"], "github");
     let refused = forge.count(|seen| matches!(seen.status, Some(403 | 429)));
     assert_eq!(refused, 0, "the quota was run into");
 }

@@ -168,6 +168,16 @@ impl Job {
         assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
     }
 
+    /// Waits until standard error says this.
+    pub async fn complains(&mut self, text: &str) {
+        assert!(self.err.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
+    }
+
+    /// What standard output has said so far.
+    pub fn out(&self) -> String {
+        self.out.text()
+    }
+
     /// Waits for its end.
     pub async fn ended(self) -> Ended {
         ended(self.child, self.out, self.err).await

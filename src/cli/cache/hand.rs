@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    Sure,
     bundle::{self, Bundle, Listed, MANIFEST, Manifest},
-    lines_of,
+    confirmed, lines_of,
     table::size,
 };
 use crate::{
@@ -109,7 +110,7 @@ fn put(out: &mut File, name: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Checks a bundle as a whole, compares it with what was first seen here, and only then takes it in. What is stored
 /// already is not sent again, so a second run goes on where a first one ended.
-pub(super) fn import(settings: &Settings, file: &Path, force: bool, dry_run: bool) -> anyhow::Result<u8> {
+pub(super) fn import(settings: &Settings, file: &Path, force: bool, sure: &Sure) -> anyhow::Result<u8> {
     let loaded = settings.load()?;
     let archives = &loaded.config.archives;
     let verifier = ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 };
@@ -129,8 +130,7 @@ pub(super) fn import(settings: &Settings, file: &Path, force: bool, dry_run: boo
         }
         let conflicts: Vec<_> = claims.iter().filter(|claim| state(claim) == "conflict").collect();
         for claim in &conflicts {
-            let done = if force { "is replaced" } else { "other content was first seen here" };
-            print(&format!("conflict  {}: {done}\n", claim.key));
+            print(&format!("conflict  {}: other content was first seen here\n", claim.key));
         }
         if !conflicts.is_empty() && !force {
             print("nothing was imported; --force replaces what was first seen here\n");
@@ -139,9 +139,12 @@ pub(super) fn import(settings: &Settings, file: &Path, force: bool, dry_run: boo
         let wanted: Vec<_> = zips.iter().filter(|(claim, _)| state(claim) != "stored").collect();
         let bytes = wanted.iter().map(|(claim, _)| claim.meta.len).sum();
         let there = zips.len() - wanted.len();
-        if dry_run {
+        if sure.dry_run {
             print(&format!("{} zips ({}) would be imported, {there} are here already\n", wanted.len(), size(bytes)));
             return Ok(0);
+        }
+        if !conflicts.is_empty() && !sure.yes && !confirmed("replace what was first seen here?")? {
+            return Ok(FAILED);
         }
         for (claim, offset) in &wanted {
             let head = format!("{}\n", json!({"force": force, "claim": claim}));

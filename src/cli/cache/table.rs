@@ -28,67 +28,100 @@ fn since(then: &Value, now: Timestamp) -> String {
     }
 }
 
-/// One line per zip under a header; nothing for none.
-pub(super) fn items(items: &[Value]) -> String {
-    if items.is_empty() {
-        return String::new();
-    }
-    let now = Timestamp::now();
-    let text = |item: &Value, name: &str| item[name].as_str().unwrap_or("-").to_owned();
-    let head = ["PACKAGE", "VERSION", "SIZE", "SHA256", "AGE", "USED", "KEPT"].map(str::to_owned);
-    let rows = items.iter().map(|item| {
-        let package = match item["upstream"].as_str() {
-            Some("github") | None => text(item, "package"),
-            Some(upstream) => format!("{upstream}:{}", text(item, "package")),
-        };
-        let (digest, version) = (text(item, "sha256"), text(item, "version"));
-        let version = if item["kind"] == "commit" { version.chars().take(12).collect() } else { version };
-        let kept = if item["kept"] == true { "kept" } else { "" };
-        let (age, used) = (since(&item["stored_at"], now), since(&item["used_at"], now));
-        let digest = digest.chars().take(12).collect();
-        [package, version, size(item["size"].as_u64().unwrap_or(0)), digest, age, used, kept.to_owned()]
-    });
-    columns(std::iter::once(head).chain(rows).collect())
+/// The columns of a zip.
+const COLUMNS: [&str; 9] = ["PACKAGE", "VERSION", "SIZE", "SHA256", "AGE", "USED", "HITS", "PINNED", "KEPT"];
+/// Columns of numbers are aligned to the right.
+const RIGHT: [usize; 2] = [2, 6];
+
+/// One line per zip under a header; nothing for none. Only what the cells show is held until the widths are known.
+pub(super) struct Table {
+    /// Tabs between cells, an end of line behind each row.
+    text: String,
+    widths: [usize; COLUMNS.len()],
+    now: Timestamp,
 }
 
-/// Lines up columns; the third is aligned to the right.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+impl Table {
+    pub(super) fn new() -> Self {
+        Self { text: String::new(), widths: [0; COLUMNS.len()], now: Timestamp::now() }
+    }
+
+    /// Adds a zip.
+    pub(super) fn add(&mut self, item: &Value) {
+        if self.text.is_empty() {
+            self.row(COLUMNS);
+        }
+        let text = |name: &str| item[name].as_str().unwrap_or("-");
+        let package = match item["upstream"].as_str() {
+            Some("github") | None => text("package").to_owned(),
+            Some(upstream) => format!("{upstream}:{}", text("package")),
+        };
+        let short = |name| text(name).get(..12).unwrap_or(text(name));
+        let version = if item["kind"] == "commit" { short("version") } else { text("version") };
+        let mark = |name: &'static str| if item[name] == true { name } else { "" };
+        let number = |name: &str| item[name].as_u64().unwrap_or(0);
+        let (age, used) = (since(&item["stored_at"], self.now), since(&item["used_at"], self.now));
+        let (size, hits) = (size(number("size")), number("hits").to_string());
+        self.row([&*package, version, &size, short("sha256"), &age, &used, &hits, mark("pinned"), mark("kept")]);
+    }
+
+    fn row(&mut self, cells: [&str; COLUMNS.len()]) {
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.chars().count());
         }
+        self.text += &cells.join("\t");
+        self.text.push('\n');
     }
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let _ = if at == 2 { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:width$}  ") };
+
+    /// Hands the lines over, one after the other.
+    pub(super) fn write(&self, mut line: impl FnMut(&str)) {
+        for row in self.text.lines() {
+            let mut out = String::new();
+            for (at, (cell, width)) in row.split('\t').zip(self.widths).enumerate() {
+                let right = RIGHT.contains(&at);
+                let _ = if right { write!(out, "{cell:>width$}  ") } else { write!(out, "{cell:width$}  ") };
+            }
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            line(&out);
         }
-        out += line.trim_end();
-        out.push('\n');
     }
+}
+
+/// All of a table at once.
+pub(super) fn items(items: &[Value]) -> String {
+    let (mut table, mut out) = (Table::new(), String::new());
+    items.iter().for_each(|item| table.add(item));
+    table.write(|line| out += line);
     out
 }
 
-/// What takes the space.
+/// What takes the space, and what it has answered.
 pub(super) fn stats(stats: &Value) -> String {
     let mut out = String::new();
     let bytes = |value: &Value| size(value.as_u64().unwrap_or(0));
+    let answered = |part: &Value| format!("{} hits, {} served", part["hits"], bytes(&part["served"]));
     for tier in ["disk", "memory"] {
         let at = &stats[tier];
-        let _ = writeln!(out, "{tier:8}{} of {}, {} objects", bytes(&at["bytes"]), bytes(&at["limit"]), at["objects"]);
+        let (used, limit) = (bytes(&at["bytes"]), bytes(&at["limit"]));
+        let _ = writeln!(out, "{tier:8}{used} of {limit}, {} objects; {}", at["objects"], answered(at));
     }
     let disk = &stats["disk"];
     let parts = ["zips", "documents", "quarantine"].map(|part| format!("{part} {}", bytes(&disk[part])));
     let _ = writeln!(out, "        {}", parts.join(", "));
     for (name, sum) in stats["upstreams"].as_object().into_iter().flatten() {
-        let _ = writeln!(out, "{name:8}{} in {} zips", bytes(&sum["bytes"]), sum["zips"]);
+        let _ = writeln!(out, "{name:8}{} in {} zips; {}", bytes(&sum["bytes"]), sum["zips"], answered(sum));
     }
-    let _ = writeln!(out, "{} packages; the largest:", stats["packages"]);
-    for top in stats["top"].as_array().into_iter().flatten() {
-        let name = format!("{}:{}", text(&top["upstream"]), text(&top["package"]));
-        let _ = writeln!(out, "  {:>10}  {name} ({} zips)", bytes(&top["bytes"]), top["zips"]);
+    for (list, what) in [("top", "largest"), ("busiest", "most used")] {
+        let list = stats[list].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !list.is_empty() {
+            let _ = writeln!(out, "the {what} of {} packages:", stats["packages"]);
+        }
+        for top in list {
+            let name = format!("{}:{}", text(&top["upstream"]), text(&top["package"]));
+            let zips = format!("{} zips; {}", top["zips"], answered(top));
+            let _ = writeln!(out, "  {:>10}  {name} ({zips})", bytes(&top["bytes"]));
+        }
     }
     out
 }
@@ -106,14 +139,14 @@ mod tests {
     #[test]
     fn a_table_lines_up_and_names_an_upstream_that_is_not_github() {
         let item = |upstream: &str, size: u64| {
-            json!({"upstream": upstream, "package": "a/b", "kind": "tag", "version": "v1", "size": size,
-                "sha256": "00112233445566", "stored_at": "nonsense", "used_at": null, "kept": size > 9})
+            json!({"upstream": upstream, "package": "a/b", "kind": "tag", "version": "v1", "size": size, "hits": size * 7,
+                "sha256": "00112233445566", "stored_at": "nonsense", "used_at": null, "kept": size > 9, "pinned": true})
         };
         assert_eq!(
             items(&[item("github", 3), item("gitee", 1 << 20)]),
-            "PACKAGE    VERSION     SIZE  SHA256        AGE  USED  KEPT\n\
-             a/b        v1           3 B  001122334455  -    -\n\
-             gitee:a/b  v1       1.0 MiB  001122334455  -    -     kept\n"
+            "PACKAGE    VERSION     SIZE  SHA256        AGE  USED     HITS  PINNED  KEPT\n\
+             a/b        v1           3 B  001122334455  -    -          21  pinned\n\
+             gitee:a/b  v1       1.0 MiB  001122334455  -    -     7340032  pinned  kept\n"
         );
         assert_eq!(items(&[]), "");
     }

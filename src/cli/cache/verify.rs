@@ -1,33 +1,72 @@
 //! `srm-mirror cache verify`.
 
+use std::io::{self, IsTerminal as _};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::table::size;
 use crate::cli::{FAILED, Settings, print, session};
 
+/// The bar on a terminal; its message says what was found.
+const BAR: &str = "[{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}about {eta} to go";
+
 /// Exit code 0 when everything is good or mended, 1 when something is not.
 pub(super) fn run(settings: &Settings, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
     let ask = json!({"pattern": pattern, "no_fetch": no_fetch});
     let mut sums = Sums::default();
+    let bar = Bar::new(!json && io::stderr().is_terminal());
     session::run(settings.load()?, async |session| {
         session
             .lines("verify", &ask, |line| {
                 if json {
                     print(&format!("{line}\n"));
                 }
-                if let Some(text) = sums.take(&line).filter(|_| !json) {
-                    print(&text);
-                }
+                let text = sums.take(&line).filter(|_| !json);
+                bar.show(&line, &sums, text.as_deref());
                 Ok(())
             })
             .await
     })?;
+    bar.end();
     if json {
         print(&format!("{}\n", sums.json()));
     } else {
         print(&sums.text());
     }
     Ok(if sums.damaged == 0 { 0 } else { FAILED })
+}
+
+/// The bar, where there is a terminal; without one only lines are printed.
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn new(terminal: bool) -> Self {
+        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = || {
+            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "))
+        };
+        Self(terminal.then(bar))
+    }
+
+    /// Goes on by a line of the answer, and says what is to be said of it.
+    fn show(&self, line: &Value, sums: &Sums, text: Option<&str>) {
+        let Some(bar) = &self.0 else { return text.into_iter().for_each(print) };
+        if let Some(bytes) = line["bytes"].as_u64().filter(|_| line["event"] == "begin") {
+            bar.set_length(bytes);
+        }
+        if let Some(text) = text {
+            bar.suspend(|| print(text));
+            bar.set_message(format!("{} mended, {} damaged, ", sums.mended, sums.damaged));
+        }
+        bar.set_position(sums.bytes);
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// What verification came to.

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use serde::Deserialize;
 
 use super::wish::Wish;
+use crate::package::Version;
 
 /// What a zip must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) struct Locked {
     pub(super) sha256: String,
     /// The full commit it was made of, where it says so.
     pub(super) commit: Option<String>,
+    /// True for a tag: a branch of that name is something else.
+    pub(super) tag: bool,
 }
 
 #[derive(Deserialize)]
@@ -26,9 +29,20 @@ struct File {
 struct Row {
     upstream: String,
     package: String,
+    /// How it was fetched; `tag` where nothing is said.
+    #[serde(default)]
+    kind: Kind,
     version: String,
     sha256: String,
     commit: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    #[default]
+    Tag,
+    Commit,
 }
 
 /// A lock file that cannot be used.
@@ -73,10 +87,13 @@ fn parse(text: &str) -> Result<Vec<Wish>, String> {
         if row.sha256.len() != 64 || !row.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(format!("{}@{}: \"{}\" is no SHA-256", row.package, row.version, row.sha256));
         }
+        if row.kind == Kind::Commit && !matches!(row.version.parse(), Ok(Version::Commit(_))) {
+            return Err(format!("{}: \"{}\" is no full commit", row.package, row.version));
+        }
         let wish: Wish = format!("{}:{}@{}", row.upstream, row.package, row.version)
             .parse()
             .map_err(|why: super::wish::WrongWish| why.to_string())?;
-        Ok(Wish { locked: Some(Locked { sha256: row.sha256, commit: row.commit }), ..wish })
+        Ok(Wish { locked: Some(Locked { sha256: row.sha256, commit: row.commit, tag: row.kind == Kind::Tag }), ..wish })
     };
     file.package.into_iter().map(wish).collect()
 }

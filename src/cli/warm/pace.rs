@@ -8,6 +8,8 @@ use super::talk::Allowance;
 
 /// Requests that are left to the mirror's clients.
 pub(super) const RESERVE: u64 = 5;
+/// How often one who may not ask without knowing the quota looks whether it is known.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What is known of each upstream's quota. Warming runs on one task, so nothing here is locked.
 #[derive(Debug, Default)]
@@ -15,10 +17,14 @@ pub(super) struct Pace {
     known: RefCell<HashMap<String, Known>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
-    /// Requests that may still be made.
+    /// Requests that may still be made, by the last answer.
     remaining: Option<u64>,
+    /// Requests whose answers are not there yet.
+    flying: u64,
+    /// The quota was filled up again, and no answer has told since how large it is.
+    blind: bool,
     /// When there are more.
     reset: Option<Instant>,
     /// Somebody has said that everybody waits until then.
@@ -41,40 +47,48 @@ impl Pace {
     pub(super) fn note(&self, allowance: &Allowance) {
         let now = Instant::now();
         let mut known = self.known.borrow_mut();
-        let announced = known.get(&allowance.upstream).and_then(|known| known.announced);
-        let reset = allowance.reset_in.map(|seconds| now + Duration::from_secs(seconds + 1));
-        known.insert(allowance.upstream.clone(), Known { remaining: allowance.remaining, reset, announced });
+        let known = known.entry(allowance.upstream.clone()).or_default();
+        known.reset = allowance.reset_in.map(|seconds| now + Duration::from_secs(seconds + 1));
+        (known.remaining, known.blind) = (allowance.remaining, false);
     }
 
-    /// What has to be waited for before the upstream is asked once more; asking is counted at once, so that those who
-    /// ask side by side do not overspend.
+    /// What has to be waited for before the upstream is asked once more. Whoever need not wait is counted until
+    /// [`Pace::done`], so that those who ask side by side do not overspend.
     pub(super) fn ask(&self, upstream: &str, longest: Duration) -> Option<Wait> {
         let now = Instant::now();
         let mut known = self.known.borrow_mut();
-        let known = known.get_mut(upstream)?;
-        let (remaining, reset) = (known.remaining?, known.reset?);
-        if reset <= now {
+        let known = known.entry(upstream.to_owned()).or_default();
+        if known.reset.is_some_and(|reset| reset <= now) {
             // What was said holds no longer.
-            (known.remaining, known.reset) = (None, None);
-            return None;
+            (known.remaining, known.reset, known.blind) = (None, None, true);
         }
-        if remaining > RESERVE {
-            known.remaining = Some(remaining - 1);
-            return None;
+        if let (Some(remaining), Some(reset)) = (known.remaining, known.reset) {
+            let left = remaining.saturating_sub(known.flying);
+            if left <= RESERVE && reset - now <= longest {
+                let first = known.announced.is_none_or(|announced| announced < now);
+                known.announced = Some(reset);
+                return Some(Wait { until: reset, remaining: Some(left), first });
+            }
+        } else if known.blind && known.flying >= RESERVE {
+            return Some(Wait { until: now + LOOK, remaining: None, first: false });
         }
-        if reset - now > longest {
-            return None;
+        known.flying += 1;
+        None
+    }
+
+    /// The answer to one that [`Pace::ask`] let through is there.
+    pub(super) fn done(&self, upstream: &str) {
+        if let Some(known) = self.known.borrow_mut().get_mut(upstream) {
+            known.flying = known.flying.saturating_sub(1);
+            known.remaining = known.remaining.map(|remaining| remaining.saturating_sub(1));
         }
-        let first = known.announced.is_none_or(|announced| announced < now);
-        known.announced = Some(reset);
-        Some(Wait { until: reset, remaining: Some(remaining), first })
     }
 
     /// The upstream, or the mirror for it, said to come again later.
     pub(super) fn told(&self, upstream: &str, wait: Duration) -> Wait {
         let until = Instant::now() + wait;
         let mut known = self.known.borrow_mut();
-        let known = known.entry(upstream.to_owned()).or_insert(Known { remaining: None, reset: None, announced: None });
+        let known = known.entry(upstream.to_owned()).or_default();
         let first = known.announced.is_none_or(|announced| announced + Duration::from_secs(1) < until);
         known.announced = Some(until);
         Wait { until, remaining: None, first }
@@ -95,6 +109,7 @@ mod tests {
     async fn what_is_left_is_spent_down_to_the_reserve_and_then_waited_for() {
         let pace = Pace::default();
         assert_eq!(pace.ask("u", HOUR), None, "nothing is known");
+        pace.done("u");
         pace.note(&allowance(RESERVE + 2, 100));
         assert_eq!((pace.ask("u", HOUR), pace.ask("u", HOUR)), (None, None));
         let wait = pace.ask("u", HOUR).expect("a wait");
@@ -106,6 +121,34 @@ mod tests {
         assert_eq!(pace.ask("other", HOUR), None, "another upstream has its own");
         tokio::time::advance(Duration::from_secs(101)).await;
         assert_eq!(pace.ask("u", HOUR), None, "the quota is filled up again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_flies_is_counted_whatever_an_earlier_answer_says() {
+        let pace = Pace::default();
+        pace.note(&allowance(RESERVE + 3, 100));
+        (0..3).for_each(|_| assert_eq!(pace.ask("u", HOUR), None));
+        assert!(pace.ask("u", HOUR).is_some());
+        // The first answer was counted before the others had arrived.
+        pace.done("u");
+        pace.note(&allowance(RESERVE + 2, 100));
+        assert!(pace.ask("u", HOUR).is_some());
+        pace.done("u");
+        pace.done("u");
+        assert!(pace.ask("u", HOUR).is_some(), "both were spent, though they told nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_of_unknown_size_is_tried_by_a_few() {
+        let pace = Pace::default();
+        pace.note(&allowance(RESERVE, 100));
+        tokio::time::advance(Duration::from_secs(101)).await;
+        (0..RESERVE).for_each(|_| assert_eq!(pace.ask("u", HOUR), None));
+        let wait = pace.ask("u", HOUR).expect("a wait");
+        assert!(wait.until - Instant::now() < Duration::from_secs(1) && !wait.first);
+        pace.done("u");
+        pace.note(&allowance(5000, 3600));
+        assert_eq!(pace.ask("u", HOUR), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,9 @@ enum Mode {
     Json,
     /// Nothing but failures.
     Quiet,
+    /// What a person would be told, kept for a test.
+    #[cfg(test)]
+    Kept(RefCell<Vec<String>>),
 }
 
 /// Shows what happens and counts it. Warming runs on one task, so nothing here is locked.
@@ -64,6 +67,25 @@ impl Show {
         } else {
             Mode::Lines
         };
+        Self::by(mode)
+    }
+
+    /// Keeps its lines to itself.
+    #[cfg(test)]
+    pub(super) fn kept() -> Self {
+        Self::by(Mode::Kept(RefCell::default()))
+    }
+
+    /// What was said, where that is kept.
+    #[cfg(test)]
+    pub(super) fn said(&self) -> Vec<String> {
+        match &self.mode {
+            Mode::Kept(lines) => lines.borrow().clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn by(mode: Mode) -> Self {
         Self {
             mode,
             started: Instant::now(),
@@ -101,10 +123,10 @@ impl Show {
     }
 
     /// Nothing happens for a while.
-    pub(super) fn wait(&self, seconds: u64, why: &str) {
+    pub(super) fn wait(&self, whom: &str, seconds: u64, why: &str) {
         self.tell(
-            &format!("waiting {seconds} s: {why}"),
-            || json!({"event": "waiting", "seconds": seconds, "reason": why}),
+            &format!("waiting {seconds} s for {whom}: {why}"),
+            || json!({"event": "waiting", "for": whom, "seconds": seconds, "reason": why}),
         );
     }
 
@@ -136,6 +158,8 @@ impl Show {
             }
             Mode::Json => event(&json!({"event": "failed", "what": what, "reason": why})),
             Mode::Lines | Mode::Quiet => drop(writeln!(io::stderr(), "{line}")),
+            #[cfg(test)]
+            Mode::Kept(lines) => lines.borrow_mut().push(line),
         }
     }
 
@@ -151,6 +175,8 @@ impl Show {
                 "failures": failures.iter().map(|(what, why)| json!({"what": what, "reason": why})).collect::<Vec<_>>(),
             })),
             Mode::Quiet => {}
+            #[cfg(test)]
+            Mode::Kept(_) => {}
             Mode::Bars { .. } | Mode::Lines => {
                 if let Mode::Bars { multi, all } = &self.mode {
                     all.finish_and_clear();
@@ -176,6 +202,8 @@ impl Show {
             Mode::Lines => print(&format!("{line}\n")),
             Mode::Json => event(&value()),
             Mode::Quiet => {}
+            #[cfg(test)]
+            Mode::Kept(lines) => lines.borrow_mut().push(line.to_owned()),
         }
     }
 }

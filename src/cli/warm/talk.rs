@@ -15,6 +15,18 @@ use super::{
 };
 use crate::cli::session::{Refused, Session, Unavailable};
 
+/// What warming asks of a mirror.
+pub(super) trait Fills {
+    /// Has the lists of a package stored, and reads them.
+    async fn lists(&self, package: &Spelled) -> Result<Lists, Trouble>;
+
+    /// When the mirror first saw a version, where it tells.
+    async fn first_seen(&self, package: &Spelled, version: &str) -> Option<Timestamp>;
+
+    /// Has a zip stored.
+    async fn fill(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble>;
+}
+
 /// A mirror that is to be filled.
 pub(super) struct Mirror<'s> {
     session: &'s Session,
@@ -100,57 +112,6 @@ impl<'s> Mirror<'s> {
         Self { session, control }
     }
 
-    /// Has the lists of a package stored, and reads them.
-    pub(super) async fn lists(&self, package: &Spelled) -> Result<Lists, Trouble> {
-        if self.control {
-            let answer = self.session.post("warm", &json!({"package": package.as_str()})).await.map_err(trouble)?;
-            return read(answer);
-        }
-        let path = package.path();
-        let list = self.session.get(&format!("{path}/releases")).await.map_err(trouble)?;
-        let releases = match answered(list).await {
-            // A repository without releases may have tags and branches.
-            Err(why) if why.kind == Kind::Missing && why.reason.ends_with("has no release") => Vec::new(),
-            list => serde_json::from_value(list?).map_err(|_| nonsense())?,
-        };
-        let latest = self.session.get(&format!("{path}/releases/latest")).await.map_err(trouble)?;
-        let latest = match answered(latest).await {
-            Err(why) if why.kind == Kind::Missing => None,
-            latest => latest?["tag_name"].as_str().map(str::to_owned),
-        };
-        Ok(Lists { releases, latest, allowance: None })
-    }
-
-    /// When the mirror first saw a version. Plain routes do not tell.
-    pub(super) async fn first_seen(&self, package: &Spelled, version: &str) -> Option<Timestamp> {
-        if !self.control {
-            return None;
-        }
-        let ask = json!({"package": package.as_str(), "version": version, "only_first_seen": true});
-        self.session.post("warm", &ask).await.ok()?["first_seen"].as_str()?.parse().ok()
-    }
-
-    /// Has a zip stored.
-    pub(super) async fn fill(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble> {
-        if !self.control {
-            return self.download(package, version, hear).await;
-        }
-        let ask = json!({"package": package.as_str(), "version": version});
-        let mut last = None;
-        let each = |line: Value| {
-            match (line["bytes"].as_u64(), line["done"].is_null() && line["failed"].is_null()) {
-                (Some(bytes), true) => hear(bytes, line["total"].as_u64()),
-                _ => last = Some(line),
-            }
-            Ok(())
-        };
-        self.session.lines("warm", &ask, each).await.map_err(trouble)?;
-        match last {
-            Some(line) => read(line),
-            None => Err(broken()),
-        }
-    }
-
     /// By the plain route: a look whether it is there, else its bytes are read and dropped.
     async fn download(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble> {
         let path = format!("{}/zipball/{}", package.path(), segment(version));
@@ -182,6 +143,57 @@ impl<'s> Mirror<'s> {
             let _ = write!(digest, "{byte:02x}");
         }
         Ok(Stored { digest, len: bytes, ..Stored::default() })
+    }
+}
+
+impl Fills for Mirror<'_> {
+    async fn lists(&self, package: &Spelled) -> Result<Lists, Trouble> {
+        if self.control {
+            let answer = self.session.post("warm", &json!({"package": package.as_str()})).await.map_err(trouble)?;
+            return read(answer);
+        }
+        let path = package.path();
+        let list = self.session.get(&format!("{path}/releases")).await.map_err(trouble)?;
+        let releases = match answered(list).await {
+            // A repository without releases may have tags and branches.
+            Err(why) if why.kind == Kind::Missing && why.reason.ends_with("has no release") => Vec::new(),
+            list => serde_json::from_value(list?).map_err(|_| nonsense())?,
+        };
+        let latest = self.session.get(&format!("{path}/releases/latest")).await.map_err(trouble)?;
+        let latest = match answered(latest).await {
+            Err(why) if why.kind == Kind::Missing => None,
+            latest => latest?["tag_name"].as_str().map(str::to_owned),
+        };
+        Ok(Lists { releases, latest, allowance: None })
+    }
+
+    /// Plain routes do not tell.
+    async fn first_seen(&self, package: &Spelled, version: &str) -> Option<Timestamp> {
+        if !self.control {
+            return None;
+        }
+        let ask = json!({"package": package.as_str(), "version": version, "only_first_seen": true});
+        self.session.post("warm", &ask).await.ok()?["first_seen"].as_str()?.parse().ok()
+    }
+
+    async fn fill(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble> {
+        if !self.control {
+            return self.download(package, version, hear).await;
+        }
+        let ask = json!({"package": package.as_str(), "version": version});
+        let mut last = None;
+        let each = |line: Value| {
+            match (line["bytes"].as_u64(), line["done"].is_null() && line["failed"].is_null()) {
+                (Some(bytes), true) => hear(bytes, line["total"].as_u64()),
+                _ => last = Some(line),
+            }
+            Ok(())
+        };
+        self.session.lines("warm", &ask, each).await.map_err(trouble)?;
+        match last {
+            Some(line) => read(line),
+            None => Err(broken()),
+        }
     }
 }
 
@@ -233,10 +245,13 @@ async fn answered(response: Response) -> Result<Value, Trouble> {
 async fn refusal(response: Response) -> Trouble {
     let status = response.status();
     let retry_after = text(&response, header::RETRY_AFTER.as_str()).parse().ok().map(Duration::from_secs);
+    // Whoever is offline on purpose does not come back by being asked again.
+    let offline = text(&response, "cache-status").contains("detail=offline");
     let body = response.bytes().await.unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let reason = body["message"].as_str().map_or_else(|| format!("the mirror answered {status}"), str::to_owned);
-    Trouble { retry_after, ..Trouble::new(kind_of(status, &reason), reason) }
+    let kind = if offline { Kind::Missing } else { kind_of(status, &reason) };
+    Trouble { retry_after, ..Trouble::new(kind, reason) }
 }
 
 /// Plain routes have a status and a sentence; which upstream failed how, only the sentence tells.

@@ -14,7 +14,7 @@ use super::{
     pace::{Pace, Wait},
     select::{Choice, Chosen, Limits, YOUNG, choose},
     show::Show,
-    talk::{Kind, Mirror, Trouble},
+    talk::{Fills, Kind, Trouble},
     wish::{Spelled, Wish},
 };
 
@@ -37,8 +37,8 @@ pub(super) struct Options {
 }
 
 /// Everything that warming needs. It runs on one task.
-pub(super) struct Work<'w> {
-    mirror: Mirror<'w>,
+pub(super) struct Work<'w, M> {
+    mirror: M,
     show: &'w Show,
     options: &'w Options,
     pace: Pace,
@@ -75,8 +75,8 @@ pub(super) enum Outcome {
     Unreachable,
 }
 
-impl<'w> Work<'w> {
-    pub(super) fn new(mirror: Mirror<'w>, show: &'w Show, options: &'w Options) -> Self {
+impl<'w, M: Fills> Work<'w, M> {
+    pub(super) fn new(mirror: M, show: &'w Show, options: &'w Options) -> Self {
         Self {
             mirror,
             show,
@@ -178,8 +178,9 @@ impl<'w> Work<'w> {
             self.show.would(&what, chosen.stored, chosen.len);
             return None;
         }
-        // What a list names is a tag, whatever else has that name.
-        let version = if chosen.listed { format!("refs/tags/{}", chosen.version) } else { chosen.version.clone() };
+        // What a list names is a tag, whatever else has that name; so is what was one when it was locked.
+        let is_tag = chosen.listed || locked.as_ref().is_some_and(|locked| locked.tag);
+        let version = if is_tag { format!("refs/tags/{}", chosen.version) } else { chosen.version.clone() };
         let running = self.show.begin(&what, chosen.len);
         let fill = async || {
             let mut hear = |bytes, total| running.progress(bytes, total);
@@ -222,12 +223,16 @@ impl<'w> Work<'w> {
     ) -> Result<T, Trouble> {
         let (mut tries, mut told) = (0, 0);
         loop {
-            while let Some(wait) = self.pace.ask(upstream, self.options.longest_wait).filter(|_| costs) {
+            while costs && let Some(wait) = self.pace.ask(upstream, self.options.longest_wait) {
                 let left = wait.remaining.unwrap_or_default();
-                self.wait(wait, &format!("{upstream} allows {left} more requests until then, and clients need them"))
-                    .await;
+                let why = format!("it allows {left} more requests until then, and clients need them");
+                self.wait(upstream, wait, &why).await;
             }
-            let mut trouble = match ask().await {
+            let answer = ask().await;
+            if costs {
+                self.pace.done(upstream);
+            }
+            let mut trouble = match answer {
                 Ok(value) => {
                     self.down.borrow_mut().remove(upstream);
                     return Ok(value);
@@ -251,7 +256,7 @@ impl<'w> Work<'w> {
                 if told > TOLD {
                     return Err(trouble);
                 }
-                self.wait(self.pace.told(upstream, wait), &trouble.reason).await;
+                self.wait(upstream, self.pace.told(upstream, wait), &trouble.reason).await;
                 continue;
             }
             tries += 1;
@@ -265,10 +270,12 @@ impl<'w> Work<'w> {
         }
     }
 
-    async fn wait(&self, wait: Wait, why: &str) {
+    async fn wait(&self, upstream: &str, wait: Wait, why: &str) {
         if wait.first {
             let left = wait.until.saturating_duration_since(Instant::now());
-            self.show.wait(left.as_secs() + u64::from(left.subsec_nanos() > 0), why);
+            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            // By its plain routes a mirror does not tell which upstream it asks.
+            self.show.wait(if upstream.is_empty() { "the mirror" } else { upstream }, seconds, why);
         }
         sleep_until(wait.until).await;
     }
@@ -288,3 +295,6 @@ impl<'w> Work<'w> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,12 @@ pub(super) async fn claims(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     for item in items(mirror, &ask.pattern).await? {
         let pin = mirror.cache().pin(&item.stored.key).await;
         let pin = pin.map_err(|error| Refusal::failed("the record of pins cannot be read", error))?;
-        let first_seen = pin.map_or(item.stored.meta.stored_at, |pin| pin.first_seen);
-        claims.push(json!({"zip": Claim { key: item.stored.key, first_seen, meta: item.stored.meta }}));
+        let meta = mirror.cache().disk().describe(&item.stored.key).await;
+        let meta = meta.map_err(|error| Refusal::failed("what is stored about a zip cannot be read", error))?;
+        // Removed, or found to be damaged, since the list was made.
+        let Some(meta) = meta else { continue };
+        let first_seen = pin.map_or(meta.stored_at, |pin| pin.first_seen);
+        claims.push(json!({"zip": Claim { key: item.stored.key, first_seen, meta: (*meta).clone() }}));
     }
     let failed = |error| Refusal::failed("the index of the cache cannot be read", error);
     let documents = mirror.stocked_documents(&ask.with_documents()).await.map_err(failed)?;

@@ -1,6 +1,10 @@
 //! What is stored: shown, counted, removed, kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::stream;
 use http::Response;
@@ -12,8 +16,8 @@ use super::{Refusal, lines, one};
 use crate::{
     http::body::Body,
     mirror::{
-        Mirror,
-        stock::{Item, Selection},
+        Mirror, Stored, Sum, Tally,
+        stock::{Item, Selection, Sort},
     },
     value::Period,
 };
@@ -33,6 +37,9 @@ pub(super) struct Ask {
     kept: Option<bool>,
     /// For `gc`: remove what was not used for this long.
     unused: Option<Period>,
+    /// For `stock`: in which order, and at most how many.
+    sort: Sort,
+    limit: Option<usize>,
     /// For `verify`: do not fetch damaged zips again.
     pub(super) no_fetch: bool,
 }
@@ -56,58 +63,114 @@ fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> 
 const INDEX: &str = "the index of the cache cannot be read";
 
 pub(super) async fn items(mirror: &Mirror, selection: &Selection) -> Result<Vec<Item>, Refusal> {
-    mirror.stock(selection).await.map_err(|error| Refusal::failed(INDEX, error))
+    let stored = stored(mirror, selection, Sort::Name).await?;
+    Ok(stored.into_iter().filter_map(Item::of).collect())
+}
+
+async fn stored(mirror: &Mirror, selection: &Selection, sort: Sort) -> Result<Vec<Stored>, Refusal> {
+    mirror.stock(selection, sort).await.map_err(|error| Refusal::failed(INDEX, error))
 }
 
 /// An item as it is shown.
 pub(super) fn shown(item: &Item) -> Value {
-    let meta = &item.stored.meta;
+    let Item { target, stored, .. } = item;
+    let served = stored.tally.all();
     json!({
-        "key": item.stored.key,
-        "upstream": item.target.upstream,
-        "package": item.target.package.to_string(),
+        "key": stored.key,
+        "upstream": target.upstream,
+        "package": target.package.to_string(),
         "kind": item.kind(),
         "version": item.version(),
-        "size": meta.len,
-        "sha256": meta.digest,
-        "stored_at": meta.stored_at,
-        "used_at": item.stored.used,
-        "kept": item.stored.kept,
-        "commit": meta.verified.commit,
+        "size": stored.len,
+        "sha256": stored.digest,
+        "stored_at": stored.stored_at,
+        "used_at": stored.used,
+        "hits": served.hits,
+        "served": served.bytes,
+        "kept": stored.kept,
+        "pinned": stored.pinned,
+        "commit": stored.commit,
     })
 }
 
-/// Every selected zip, one per line.
+/// Every selected zip, one per line. Only what the index says of them is held; the lines are made as they are read.
 pub(super) async fn list(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
-    let items = items(mirror, &ask?.pattern).await?;
-    Ok(lines(stream::iter(items.into_iter().map(|item| shown(&item)))))
+    let ask = ask?;
+    let mut found = stored(mirror, &ask.pattern, ask.sort).await?;
+    found.truncate(ask.limit.unwrap_or(usize::MAX));
+    Ok(lines(stream::iter(found.into_iter().filter_map(Item::of).map(|item| shown(&item)))))
 }
 
-/// The tiers, the upstreams and the packages that take most.
+/// What is stored of one upstream or package, and what it has answered.
+#[derive(Default)]
+struct Part {
+    zips: u64,
+    bytes: u64,
+    tally: Tally,
+}
+
+impl Part {
+    fn add(&mut self, item: &Item) {
+        self.zips += 1;
+        self.bytes += item.stored.len;
+        self.tally.add(item.stored.tally);
+    }
+
+    fn json(&self) -> Value {
+        let Sum { hits, bytes } = self.tally.all();
+        json!({"zips": self.zips, "bytes": self.bytes, "hits": hits, "served": bytes})
+    }
+}
+
+/// How many packages are named.
+const TOP: usize = 10;
+
+/// The tiers, the upstreams, and the packages that take or answer most. Hits and bytes served are those of what is stored
+/// now, since it was stored.
 pub(super) async fn stats(mirror: &Arc<Mirror>) -> Result<Response<Body>, Refusal> {
     let ([memory, disk], sums) = mirror.cache().usage();
-    let (mut upstreams, mut packages) = (BTreeMap::new(), BTreeMap::new());
-    for item in items(mirror, &Selection::default()).await? {
-        let add = |sum: &mut (u64, u64)| *sum = (sum.0 + 1, sum.1 + item.stored.meta.len);
-        add(upstreams.entry(item.target.upstream.to_string()).or_default());
-        add(packages.entry((item.target.upstream.to_string(), item.target.package.to_string())).or_default());
+    let mut upstreams: BTreeMap<String, Part> = BTreeMap::new();
+    let mut packages: BTreeMap<(Arc<str>, String), Part> = BTreeMap::new();
+    let (mut tally, mut blobs) = (Tally::default(), HashSet::new());
+    for stored in stored(mirror, &Selection::default(), Sort::Name).await? {
+        if blobs.insert(stored.digest) {
+            tally.add(stored.tally);
+        }
+        let Some(item) = Item::of(stored) else { continue };
+        upstreams.entry(item.target.upstream.to_string()).or_default().add(&item);
+        packages.entry((item.target.upstream.clone(), item.target.package.to_string())).or_default().add(&item);
     }
     let mut packages: Vec<_> = packages.into_iter().collect();
-    packages.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
-    let top = packages.iter().take(10).map(|((upstream, package), (zips, bytes))| {
-        json!({"upstream": upstream, "package": package, "zips": zips, "bytes": bytes})
-    });
+    let count = packages.len();
+    let top = |packages: &[((Arc<str>, String), Part)]| {
+        let named = |((upstream, package), part): &((Arc<str>, String), Part)| {
+            let mut value = part.json();
+            (value["upstream"], value["package"]) = (json!(upstream), json!(package));
+            value
+        };
+        packages.iter().take(TOP).map(named).collect::<Vec<_>>()
+    };
+    packages.sort_by_key(|(_, part)| Reverse(part.bytes));
+    let largest = top(&packages);
+    packages.retain(|(_, part)| part.tally.all().hits > 0);
+    packages.sort_by_key(|(_, part)| Reverse(part.tally.all().hits));
+    let busiest = top(&packages);
     let upstreams: serde_json::Map<String, Value> =
-        upstreams.into_iter().map(|(name, (zips, bytes))| (name, json!({"zips": zips, "bytes": bytes}))).collect();
+        upstreams.into_iter().map(|(name, part)| (name, part.json())).collect();
     Ok(one(&json!({
-        "memory": {"bytes": memory.bytes, "limit": memory.limit, "objects": memory.objects},
+        "memory": {
+            "bytes": memory.bytes, "limit": memory.limit, "objects": memory.objects,
+            "hits": tally.memory.hits, "served": tally.memory.bytes,
+        },
         "disk": {
             "bytes": disk.bytes, "limit": disk.limit, "objects": disk.objects,
             "zips": sums.blobs, "documents": sums.documents, "quarantine": sums.quarantine,
+            "hits": tally.disk.hits, "served": tally.disk.bytes,
         },
         "upstreams": upstreams,
-        "packages": packages.len(),
-        "top": top.collect::<Vec<_>>(),
+        "packages": count,
+        "top": largest,
+        "busiest": busiest,
         "downloads": mirror.cache().fills_running(),
     })))
 }
@@ -141,7 +204,7 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
 
 /// Bytes on disk of these items; a blob that is shared counts once.
 fn freed(items: &[Item]) -> u64 {
-    let blobs: BTreeMap<_, _> = items.iter().map(|item| (item.stored.meta.digest, item.stored.cost)).collect();
+    let blobs: BTreeMap<_, _> = items.iter().map(|item| (item.stored.digest, item.stored.cost)).collect();
     blobs.values().sum()
 }
 
@@ -188,7 +251,7 @@ pub(super) async fn pins(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Bo
     for item in items(mirror, &ask?.pattern).await? {
         let pin = mirror.cache().pin(&item.stored.key).await;
         let pin = pin.map_err(|error| Refusal::failed("the record of pins cannot be read", error))?;
-        let first_seen = pin.map_or(item.stored.meta.stored_at, |pin| pin.first_seen);
+        let first_seen = pin.map_or(item.stored.stored_at, |pin| pin.first_seen);
         let mut value = shown(&item);
         value["first_seen"] = json!(first_seen);
         found.push(value);

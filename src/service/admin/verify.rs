@@ -11,8 +11,9 @@ use super::{
     stock::{Asked, items},
 };
 use crate::{
+    entry::Key,
     http::body::Body,
-    mirror::{Mirror, stock::Item},
+    mirror::{Checked, Mirror, stock::Item},
 };
 
 /// Zips that are hashed at once.
@@ -24,10 +25,10 @@ pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     let failed = |error| Refusal::failed("the index of the cache cannot be read", error);
     let mut blobs: BTreeMap<_, Vec<Item>> = BTreeMap::new();
     for item in items(mirror, &ask.pattern).await? {
-        blobs.entry(item.stored.meta.digest).or_default().push(item);
+        blobs.entry(item.stored.digest).or_default().push(item);
     }
     let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
-    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.meta.len).sum();
+    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.len).sum();
     let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
 
     let (checker, fetch) = (mirror.clone(), !ask.no_fetch);
@@ -38,11 +39,7 @@ pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     let reader = mirror.clone();
     let documents = stream::iter(documents).then(move |key| {
         let mirror = reader.clone();
-        async move {
-            let found = mirror.cache().disk().documents().get(&key).await;
-            let good = matches!(found, Ok(Some(_)));
-            json!({"event": "document", "key": key, "state": if good { "good" } else { "damaged" }})
-        }
+        async move { check_document(&mirror, &key, fetch).await }
     });
     Ok(lines(stream::iter([begin]).chain(zips.buffer_unordered(AT_ONCE)).chain(documents)))
 }
@@ -50,28 +47,47 @@ pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
 /// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
 async fn check(mirror: &Mirror, items: &[Item], fetch: bool) -> Value {
     let Some(first) = items.first() else { return Value::Null };
-    let meta = &first.stored.meta;
+    let (digest, size) = (first.stored.digest, first.stored.len);
     let (mut state, mut reason) = ("good", None);
-    match mirror.cache().check(&meta.digest).await {
+    match mirror.cache().check(&digest).await {
         Ok(true) => {}
         Ok(false) => {
             state = "damaged";
             for item in items.iter().filter(|_| fetch) {
                 match mirror.refetch(item).await {
-                    Ok(_) if reason.is_none() => state = "mended",
-                    Ok(_) => {}
+                    Ok(()) if reason.is_none() => state = "mended",
+                    Ok(()) => {}
                     Err(error) => (state, reason) = ("damaged", Some(error.to_string())),
                 }
             }
         }
         Err(error) => {
-            tracing::error!(target: "srm_mirror::service", digest = %meta.digest, %error, "a zip cannot be read");
+            tracing::error!(target: "srm_mirror::service", %digest, %error, "a zip cannot be read");
             (state, reason) = ("damaged", Some("it cannot be read".to_owned()));
         }
     }
     let names = items.iter().map(|item| format!("{}:{}@{}", item.target.upstream, item.target.package, item.version()));
     json!({
-        "event": "zip", "sha256": meta.digest, "size": meta.len, "state": state, "reason": reason,
+        "event": "zip", "sha256": digest, "size": size, "state": state, "reason": reason,
         "names": names.collect::<Vec<_>>(),
     })
+}
+
+/// Checks one document; a damaged one is set aside, and comes again from memory or else from its upstream.
+async fn check_document(mirror: &Mirror, key: &Key, fetch: bool) -> Value {
+    let (mut state, mut reason) = ("damaged", None);
+    match mirror.cache().check_document(key).await {
+        Ok(Checked::Good) => state = "good",
+        Ok(Checked::Mended) => state = "mended",
+        Ok(Checked::Damaged) if fetch => match mirror.refetch_document(key).await {
+            Ok(()) => state = "mended",
+            Err(error) => reason = Some(error.to_string()),
+        },
+        Ok(Checked::Damaged) => {}
+        Err(error) => {
+            tracing::error!(target: "srm_mirror::service", %key, %error, "a document cannot be read");
+            reason = Some("it cannot be read".to_owned());
+        }
+    }
+    json!({"event": "document", "key": key, "state": state, "reason": reason})
 }

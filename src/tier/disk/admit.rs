@@ -62,7 +62,7 @@ impl Store {
         let mut sidecar = Sidecar::default();
         if let Some(row) = &row {
             sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();
-            sidecar.entries.retain(|entry| row.keys.contains(&entry.key));
+            sidecar.entries.retain(|entry| row.has(&entry.key));
         }
         sidecar.put(key, Meta::clone(&meta));
         let text = sidecar.bytes()?;
@@ -97,8 +97,7 @@ impl Store {
             after(Step::FolderSynced);
         }
         let used = self.recent.now();
-        let new =
-            Row { len: meta.len, cost: blob_cost + sidecar_cost, used, keys: sidecar.keys(), kept: sidecar.is_kept() };
+        let new = Row::new(meta.len, blob_cost + sidecar_cost, used, sidecar.names());
         lock(&self.gone).remove(&digest);
         let indexed = published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new, Some(key))));
         let (old, moved) = match indexed {
@@ -112,7 +111,7 @@ impl Store {
             }
         };
         after(Step::Indexed);
-        self.note_kept(&digest, new.kept);
+        self.note_kept(&digest, new.is_kept());
 
         if let Some(row) = &row {
             let freed = if stays { row.cost - blocks(row.len) } else { row.cost };
@@ -122,19 +121,20 @@ impl Store {
         }
         let charge = if stays { sidecar_charge } else { file.charge(Option::take) };
         charge.into_iter().for_each(|charge| charge.stand(Kind::Blob));
-        self.front.invalidate(old.iter().flat_map(|old| &old.keys).chain(&new.keys));
+        self.front.invalidate(old.iter().flat_map(|old| &old.names).chain(&new.names).map(|name| &name.key));
         self.front.keep(key, Arc::clone(&meta), self.front.changes());
         lock(&self.sound).insert(digest);
         if !stays {
             file.set_sound();
-            self.handles.add(digest, &file);
+            self.handles.add(digest, &file, self.recent.of(&digest));
         }
         drop(stripe);
         if let Some(moved) = moved {
             self.detach(&moved, key)?;
         }
         let file = if stays { self.open_blob(&digest)?.unwrap_or(file) } else { file };
-        Ok(Object { meta, content: Content::Disk(file), tier: NAME })
+        let uses = file.uses().cloned();
+        Ok(Object { meta, content: Content::Disk(file), tier: NAME, uses })
     }
 
     /// Makes a charge exactly `bytes` large.

@@ -14,6 +14,7 @@ use super::{budget::Charge, handles::Handles, resident::Resident};
 use crate::{
     entry::Digest,
     kernel::{self, Backed, Mapping},
+    tier::Uses,
 };
 
 /// How much is read at once while hashing.
@@ -29,13 +30,20 @@ pub struct BlobFile {
     file: File,
     /// The spool's reservation, or the bytes of an unlinked file.
     charge: Mutex<Option<Charge>>,
-    /// Whose list of open blobs it is in.
-    listed: OnceLock<(Digest, Weak<Handles>)>,
+    /// Whose list of open blobs it is in, and where its uses are noted.
+    listed: OnceLock<Listed>,
     /// Whether the bytes have their digest; set at the first use.
     sound: OnceCell<bool>,
     /// The addresses of its bytes, for sending them unread.
     mapping: RwLock<Option<Arc<Mapping>>>,
     resident: Resident,
+}
+
+#[derive(Debug)]
+struct Listed {
+    digest: Digest,
+    handles: Weak<Handles>,
+    uses: Arc<Uses>,
 }
 
 impl Backed for BlobFile {
@@ -180,6 +188,16 @@ impl BlobFile {
         *self.sound.get_or_init(hash).await
     }
 
+    /// True when somebody has looked already whether the bytes are good, and they were.
+    pub(super) fn is_known_sound(&self) -> bool {
+        self.sound.get() == Some(&true)
+    }
+
+    /// Where its uses are noted; `None` for a spool.
+    pub(super) fn uses(&self) -> Option<&Arc<Uses>> {
+        self.listed.get().map(|listed| &listed.uses)
+    }
+
     /// Notes that the bytes are known to be good.
     pub(super) fn set_sound(&self) {
         let _ = self.sound.set(true);
@@ -212,14 +230,14 @@ impl BlobFile {
     }
 
     /// Notes that it is in the list of open blobs.
-    pub(super) fn list(&self, digest: Digest, handles: Weak<Handles>) {
-        let _ = self.listed.set((digest, handles));
+    pub(super) fn list(&self, digest: Digest, handles: Weak<Handles>, uses: Arc<Uses>) {
+        let _ = self.listed.set(Listed { digest, handles, uses });
     }
 }
 
 impl Drop for BlobFile {
     fn drop(&mut self) {
-        if let Some((digest, handles)) = self.listed.get()
+        if let Some(Listed { digest, handles, .. }) = self.listed.get()
             && let Some(handles) = handles.upgrade()
         {
             handles.sweep(digest);

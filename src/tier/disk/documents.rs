@@ -15,7 +15,7 @@ use super::{
     blocking,
     budget::{Kind, blocks},
     health::Part,
-    index::{self, DOCUMENTS, Row},
+    index::{self, DOCUMENTS, Name, Row},
     layout::document_id,
     stage::{self, Staged},
     store::{Store, lock},
@@ -145,7 +145,7 @@ impl Store {
         let staged = Staged::write(self.layout.staging(), &[&header, &document.body])?;
         let _one = lock(&self.documents);
         let old = self.index.read(|txn| DOCUMENTS.get(txn, &id))?;
-        let row = Row { len, cost, used: self.recent.now(), keys: vec![key.clone()], kept: false };
+        let row = Row::new(len, cost, self.recent.now(), vec![Name::of(key.clone())]);
         *part = Part::Documents;
         stage::publish(&self.layout.documents_dir(), vec![(staged, self.layout.document(&id))], |_| {})?;
         self.recent.lock().renewals.remove(&id);

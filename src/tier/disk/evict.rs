@@ -31,7 +31,7 @@ impl Store {
                 _ => break,
             }
         }
-        let used = |digest: &Digest| self.recent.lock().blobs.contains_key(digest);
+        let used = |digest: &Digest| self.recent.is_used(digest);
         let read = |digest: &Digest| self.handles.is_read(digest);
         freed += self.evict_but(missing.saturating_sub(freed), |digest| used(digest) || read(digest));
         if freed < missing && self.flush().is_ok() {
@@ -92,8 +92,8 @@ impl Store {
     pub(super) fn detach(&self, digest: &Digest, key: &Key) -> io::Result<()> {
         let _stripe = self.stripe(digest);
         let Some(mut row) = self.row(digest)? else { return Ok(()) };
-        row.keys.retain(|other| other != key);
-        if row.keys.is_empty() {
+        row.names.retain(|name| name.key != *key);
+        if row.names.is_empty() {
             self.unlink(digest, &row)?;
             return self.forget();
         }
@@ -125,9 +125,9 @@ impl Store {
         stage::publish(&folder, vec![(staged, self.layout.sidecar(digest))], |_| {})?;
         let before = row.cost;
         row.cost = blocks(row.len) + charge.bytes();
-        row.kept = sidecar.is_kept();
+        row.names = sidecar.names();
         let written = self.index.write(|txn| index::put_blob(txn, digest, &row, None));
-        self.note_kept(digest, row.kept);
+        self.note_kept(digest, row.is_kept());
         if written.is_err() {
             self.doubt.store(true, Ordering::SeqCst);
         }
@@ -144,7 +144,7 @@ impl Store {
         if !still() {
             return Ok(());
         }
-        warn!(%digest, keys = row.keys.len(), why, "a damaged blob is set aside");
+        warn!(%digest, keys = row.names.len(), why, "a damaged blob is set aside");
         let reader = self.handles.retire(digest);
         let path = self.layout.blob(digest);
         let len = std::fs::metadata(&path).map(|stat| stat.len());
@@ -183,7 +183,7 @@ impl Store {
             }
             Ok(removed)
         })?;
-        self.front.invalidate(removed.iter().flat_map(|row| &row.keys));
+        self.front.invalidate(removed.iter().flat_map(|row| &row.names).map(|name| &name.key));
         lock(&self.gone).retain(|digest, since| gone.get(digest) != Some(since));
         Ok(())
     }
@@ -205,7 +205,7 @@ impl Store {
         lock(&self.gone).insert(*digest, self.recent.now());
         lock(&self.sound).remove(digest);
         lock(&self.kept).remove(digest);
-        self.recent.lock().blobs.remove(digest);
+        self.recent.forget(digest);
         self.objects.fetch_sub(1, Ordering::SeqCst);
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::blob::BlobFile;
-use crate::entry::Digest;
+use crate::{entry::Digest, tier::Uses};
 
 /// How many files nobody reads are kept open, so that a hit need not open its file again.
 const IDLE: usize = 128;
@@ -32,8 +32,8 @@ impl Handles {
     }
 
     /// Adds a file; a later [`Handles::retire`] takes it out. The caller holds the digest's stripe.
-    pub(super) fn add(self: &Arc<Self>, digest: Digest, file: &Arc<BlobFile>) {
-        file.list(digest, Arc::downgrade(self));
+    pub(super) fn add(self: &Arc<Self>, digest: Digest, file: &Arc<BlobFile>, uses: Arc<Uses>) {
+        file.list(digest, Arc::downgrade(self), uses);
         let mut state = self.lock();
         state.open.insert(digest, Arc::downgrade(file));
         state.idle.push_back((digest, Arc::clone(file)));
@@ -44,9 +44,9 @@ impl Handles {
     }
 
     /// Adds a newly opened file.
-    pub(super) fn open(self: &Arc<Self>, digest: Digest, file: File) -> Arc<BlobFile> {
+    pub(super) fn open(self: &Arc<Self>, digest: Digest, file: File, uses: Arc<Uses>) -> Arc<BlobFile> {
         let file = Arc::new(BlobFile::new(file, None));
-        self.add(digest, &file);
+        self.add(digest, &file, uses);
         file
     }
 

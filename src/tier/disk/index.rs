@@ -18,13 +18,16 @@ mod file;
 mod shelf;
 
 pub(super) use file::Room;
-pub(super) use shelf::{BLOBS, DOCUMENTS, Row};
+pub(super) use shelf::{BLOBS, DOCUMENTS, Name, Row};
 
 const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
 const PINS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("pins");
 const RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
 const KEPT: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
+
+/// The form of the rows; an index of another form is built again from the folders.
+const FORM: u64 = 2;
 
 /// The open index. One writer at a time; writes block until they are durable.
 pub(super) struct Index {
@@ -50,8 +53,8 @@ impl Index {
                     txn.open_table(KEYS)?;
                     txn.open_table(PINS)?;
                     txn.open_table(RENEWALS)?;
-                    txn.open_table(STATE)?;
-                    Ok(())
+                    txn.open_table(KEPT)?;
+                    set_state(txn, "form", FORM)
                 })?;
             }
             Ok::<_, io::Error>((index, fresh))
@@ -59,7 +62,10 @@ impl Index {
         let checked = |check: bool| {
             let (index, fresh) = usable(check)?;
             // What was not closed cleanly is read through once; what was is trusted.
-            let clean = index.read(|txn| state(txn, "clean"))? == 1;
+            let (clean, form) = index.read(|txn| Ok((state(txn, "clean")? == 1, state(txn, "form")?)))?;
+            if form != FORM {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it has the form of another version"));
+            }
             Ok::<_, io::Error>((index, fresh, clean))
         };
         let opened = checked(false).and_then(|(index, fresh, clean)| {
@@ -73,7 +79,7 @@ impl Index {
             Ok(opened) => Ok(opened),
             // What the system refuses says nothing about the index: to remove it would lose the order of use for nothing.
             Err(cause) if known && !refused(&cause) => {
-                warn!(%cause, "the index is broken and is built again from the folders");
+                warn!(%cause, "the index cannot be used and is built again from the folders");
                 fs::remove_file(&path)?;
                 usable(false)
             }
@@ -174,25 +180,27 @@ pub(super) fn find(txn: &ReadTransaction, key: &Key) -> Result<Option<Digest>, r
     Ok(txn.open_table(KEYS)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
 }
 
-/// Puts a blob's row and lets its keys lead to it. Returns the row before, and which other blob `moved` led to.
+/// Puts a blob's row and lets its keys lead to it; what an earlier row has counted goes on. Returns that row, and which
+/// other blob `moved` led to.
 pub(super) fn put_blob(
     txn: &WriteTransaction,
     digest: &Digest,
     row: &Row,
     moved: Option<&Key>,
 ) -> Result<(Option<Row>, Option<Digest>), redb::Error> {
-    let old = BLOBS.put(txn, digest, row)?;
-    if row.kept {
+    let counted = BLOBS.peek(txn, digest)?.map(|old| old.tally).unwrap_or_default();
+    let old = BLOBS.put(txn, digest, &Row { tally: counted, ..row.clone() })?;
+    if row.is_kept() {
         txn.open_table(KEPT)?.insert(&digest.0, ())?;
-    } else if old.as_ref().is_some_and(|old| old.kept) {
+    } else if old.as_ref().is_some_and(Row::is_kept) {
         txn.open_table(KEPT)?.remove(&digest.0)?;
     }
     let mut keys = txn.open_table(KEYS)?;
-    for key in old.iter().flat_map(|old| &old.keys).filter(|key| !row.keys.contains(key)) {
-        unlink_key(&mut keys, key, digest)?;
+    for name in old.iter().flat_map(|old| &old.names).filter(|name| !row.has(&name.key)) {
+        unlink_key(&mut keys, &name.key, digest)?;
     }
     let mut before = None;
-    for key in &row.keys {
+    for Name { key, .. } in &row.names {
         let was = keys.insert(key.as_str(), &digest.0)?.map(|was| Digest(*was.value()));
         if moved == Some(key) {
             before = was.filter(|was| was != digest);
@@ -204,12 +212,12 @@ pub(super) fn put_blob(
 /// Removes a blob's row and the keys that still lead to it.
 pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
     let old = BLOBS.remove(txn, digest)?;
-    if old.as_ref().is_some_and(|old| old.kept) {
+    if old.as_ref().is_some_and(Row::is_kept) {
         txn.open_table(KEPT)?.remove(&digest.0)?;
     }
     let mut keys = txn.open_table(KEYS)?;
-    for key in old.iter().flat_map(|old| &old.keys) {
-        unlink_key(&mut keys, key, digest)?;
+    for name in old.iter().flat_map(|old| &old.names) {
+        unlink_key(&mut keys, &name.key, digest)?;
     }
     Ok(old)
 }
@@ -222,13 +230,9 @@ fn unlink_key(keys: &mut redb::Table<'_, &str, &[u8; 32]>, key: &Key, digest: &D
     Ok(())
 }
 
-/// The blobs that are never evicted. An index from before there were any has no such table.
+/// The blobs that are never evicted.
 pub(super) fn kept(txn: &ReadTransaction) -> Result<Vec<Digest>, redb::Error> {
-    match txn.open_table(KEPT) {
-        Ok(table) => table.iter()?.map(|item| Ok(Digest(*item?.0.value()))).collect(),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
+    txn.open_table(KEPT)?.iter()?.map(|item| Ok(Digest(*item?.0.value()))).collect()
 }
 
 /// Where the last line about a pin stands in the journal: offset and length in bytes.
@@ -306,8 +310,8 @@ mod tests {
         index.write(|txn| {
             for n in 0..200_u16 {
                 let id = Digest::of(&[round, n.to_le_bytes()[0], n.to_le_bytes()[1]]);
-                let keys = vec![Key::new("k".repeat(2000))];
-                BLOBS.put(txn, &id, &Row { len: 1, cost: 1, used: u64::from(n), keys, kept: false })?;
+                let names = vec![Name::of(Key::new("k".repeat(2000)))];
+                BLOBS.put(txn, &id, &Row::new(1, 1, u64::from(n), names))?;
             }
             Ok(())
         })

@@ -1,31 +1,44 @@
 //! What lies in the tier, for whoever administrates it: lists, marks, checks and clears.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
     Disk, blocking,
     budget::Kind,
-    index::{BLOBS, DOCUMENTS},
+    index::{self, BLOBS, DOCUMENTS, Name, Row},
     sidecar::Sidecar,
     store::{Store, lock},
 };
-use crate::entry::{Digest, Key, Meta};
+use crate::{
+    entry::{Digest, Key, Meta},
+    tier::Tally,
+};
 
-/// One key and the blob that is stored under it.
+/// One key and the blob that is stored under it. Keys that share a blob share its size on disk and its uses.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// The key.
     pub key: Key,
-    /// What is stored about it.
-    pub meta: Meta,
-    /// Bytes that the blob takes on disk; keys that share a blob share them.
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub len: u64,
+    /// Bytes that the blob takes on disk.
     pub cost: u64,
+    /// When the bytes were fetched.
+    pub stored_at: Timestamp,
+    /// The commit they were made from, where that is known.
+    pub commit: Option<String>,
     /// When the blob was last used.
     pub used: Timestamp,
+    /// What the blob has answered since it was stored.
+    pub tally: Tally,
     /// Never evicted.
     pub kept: bool,
+    /// True when it is written down what was first seen under the key.
+    pub pinned: bool,
 }
 
 /// What the tier's bytes are made of.
@@ -40,13 +53,34 @@ pub struct Sums {
 }
 
 impl Disk {
-    /// Every key that leads to a stored blob, in order of digests. Reads every sidecar.
+    /// Every key that leads to a stored blob and that `wanted` takes, in order of digests. Reads the index alone.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn inventory(&self) -> io::Result<Vec<Stored>> {
+    pub async fn inventory(&self, wanted: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<Stored>> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.inventory()).await
+        blocking(move || store.inventory(wanted)).await
+    }
+
+    /// What is stored about a key, without opening its blob.
+    ///
+    /// # Errors
+    /// When index or sidecar cannot be read.
+    pub async fn describe(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        blocking(move || store.load(&key)).await
+    }
+
+    /// True when something is stored under a key, as far as the index knows.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn holds(&self, key: &Key) -> io::Result<bool> {
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        blocking(move || {
+            Ok(store.index.read(|txn| index::find(txn, &key))?.is_some_and(|digest| !store.is_gone(&digest)))
+        })
+        .await
     }
 
     /// The keys of all documents.
@@ -57,7 +91,7 @@ impl Disk {
         let store = Arc::clone(&self.store);
         let all = (Digest([0; 32]), Digest([0xff; 32]));
         let rows = blocking(move || store.index.read(|txn| DOCUMENTS.range(txn, all.0, all.1))).await?;
-        Ok(rows.into_iter().filter_map(|(_, row)| row).flat_map(|row| row.keys).collect())
+        Ok(rows.into_iter().filter_map(|(_, row)| row).flat_map(|row| row.names).map(|name| name.key).collect())
     }
 
     /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is stored.
@@ -106,25 +140,23 @@ impl Disk {
 }
 
 impl Store {
-    fn inventory(&self) -> io::Result<Vec<Stored>> {
+    fn inventory(&self, wanted: impl Fn(&Key) -> bool) -> io::Result<Vec<Stored>> {
         let mut found = Vec::new();
+        let (pinned, recent) = (self.pinned()?, self.recent.noted());
         for first in 0..=u8::MAX {
             let (mut from, mut to) = (Digest([0; 32]), Digest([0xff; 32]));
             (from.0[0], to.0[0]) = (first, first);
             for (digest, row) in self.index.read(|txn| BLOBS.range(txn, from, to))? {
                 let Some(row) = row.filter(|_| !self.is_gone(&digest)) else { continue };
-                // Evicted or damaged between the two reads: it is not there to be shown.
-                let Ok(sidecar) = Sidecar::read(&self.layout.sidecar(&digest)) else { continue };
-                let used = self.recent.lock().blobs.get(&digest).copied().unwrap_or(row.used);
-                let used = i64::try_from(used).ok().and_then(|used| Timestamp::from_microsecond(used).ok());
-                let used = used.unwrap_or_default();
-                let entries = sidecar.entries.into_iter().filter(|entry| row.keys.contains(&entry.key));
-                found.extend(entries.map(|entry| Stored {
-                    key: entry.key,
-                    meta: entry.meta,
-                    cost: row.cost,
-                    used,
-                    kept: entry.kept,
+                let Row { len, cost, used, names, mut tally } = row;
+                let noted = recent.get(&digest).copied().unwrap_or_default();
+                tally.add(noted.tally);
+                let used = i64::try_from(used.max(noted.last)).ok();
+                let used = used.and_then(|used| Timestamp::from_microsecond(used).ok()).unwrap_or_default();
+                let names = names.into_iter().filter(|name| wanted(&name.key));
+                found.extend(names.map(|Name { key, kept, stored_at, commit }| {
+                    let pinned = pinned.binary_search(&key).is_ok();
+                    Stored { key, digest, len, cost, stored_at, commit, used, tally, kept, pinned }
                 }));
             }
         }
@@ -134,6 +166,12 @@ impl Store {
     /// Hashes one blob and sets it aside when it is damaged; false in that case. One that is gone is not damaged.
     pub(super) fn check(&self, digest: &Digest) -> io::Result<bool> {
         let Some(row) = self.row(digest)? else { return Ok(true) };
+        let path = self.layout.sidecar(digest);
+        if !is_whole(&path, &row) {
+            // Row and sidecar change together under the blob's lock; here they were read without it.
+            let still = || self.row(digest).is_ok_and(|row| row.is_some_and(|row| !is_whole(&path, &row)));
+            return self.set_aside(digest, "its sidecar is missing or damaged", still).map(|()| false);
+        }
         let Some(file) = self.open_blob(digest)? else { return self.missing(digest).map(|()| false) };
         if !file.fits(row.len) {
             return self.set_file_aside(digest, "its length is wrong", &file).map(|()| false);
@@ -144,4 +182,9 @@ impl Store {
         }
         self.set_file_aside(digest, "its bytes do not have its digest", &file).map(|()| false)
     }
+}
+
+/// True when a sidecar describes every key of a row.
+fn is_whole(path: &Path, row: &Row) -> bool {
+    Sidecar::read(path).is_ok_and(|sidecar| row.names.iter().all(|name| sidecar.get(&name.key).is_some()))
 }

@@ -4,27 +4,40 @@ use std::{
     collections::HashMap,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use jiff::Timestamp;
-
-use crate::entry::{Digest, DocumentMeta};
+use super::store::lock;
+use crate::{
+    entry::{Digest, DocumentMeta},
+    tier::uses::{Noted, Uses, wall},
+};
 
 /// Uses and renewals that wait for the next flush.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     clock: AtomicU64,
-    waiting: Mutex<Waiting>,
+    /// How far the clock is ahead of the wall clock since the start.
+    ahead: AtomicU64,
+    /// Where the uses of open and of hot blobs are noted. Who has one notes a use without asking here.
+    uses: Mutex<HashMap<Digest, Arc<Uses>>>,
+    waiting: Mutex<Pending>,
 }
 
-/// What waits.
+/// What waits of documents.
 #[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    pub(super) documents: HashMap<Digest, Noted>,
+    pub(super) renewals: HashMap<Digest, Arc<DocumentMeta>>,
+}
+
+/// A copy of all that waits.
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
-    pub(super) blobs: HashMap<Digest, u64>,
-    pub(super) documents: HashMap<Digest, u64>,
+    pub(super) blobs: HashMap<Digest, Noted>,
+    pub(super) documents: HashMap<Digest, Noted>,
     pub(super) renewals: HashMap<Digest, Arc<DocumentMeta>>,
 }
 
@@ -32,39 +45,72 @@ impl Recent {
     /// Lets the clock go on after `last`.
     pub(super) fn resume(&self, last: u64) {
         self.clock.fetch_max(last, Ordering::SeqCst);
+        self.ahead.store(last.saturating_sub(wall()), Ordering::SeqCst);
     }
 
     /// The next moment: microseconds since 1970, but never the same twice and never going back.
     pub(super) fn now(&self) -> u64 {
-        let wall = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0);
+        let wall = wall();
         let next = |last: u64| Some(wall.max(last + 1));
         self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).map_or(wall, |last| wall.max(last + 1))
     }
 
-    pub(super) fn use_blob(&self, digest: Digest) {
-        let now = self.now();
-        self.lock().blobs.insert(digest, now);
+    /// Where the uses of a blob are noted.
+    pub(super) fn of(&self, digest: &Digest) -> Arc<Uses> {
+        let new = || Arc::new(Uses::new(self.ahead.load(Ordering::SeqCst)));
+        lock(&self.uses).entry(*digest).or_insert_with(new).clone()
+    }
+
+    /// True when a blob was used since the index was last written.
+    pub(super) fn is_used(&self, digest: &Digest) -> bool {
+        lock(&self.uses).get(digest).is_some_and(|uses| uses.noted().is_some())
+    }
+
+    /// Forgets the uses of a blob that is gone.
+    pub(super) fn forget(&self, digest: &Digest) {
+        lock(&self.uses).remove(digest);
+    }
+
+    /// The uses of blobs that wait. What waits for nothing and is open nowhere is forgotten.
+    pub(super) fn noted(&self) -> HashMap<Digest, Noted> {
+        let mut noted = HashMap::new();
+        lock(&self.uses).retain(|digest, uses| match uses.noted() {
+            Some(waits) => noted.insert(*digest, waits).is_none(),
+            // Nobody else can come by it while the lock is held.
+            None => Arc::strong_count(uses) > 1,
+        });
+        noted
     }
 
     pub(super) fn use_document(&self, id: Digest) {
-        let now = self.now();
+        let now = Noted { last: self.now(), ..Noted::default() };
         self.lock().documents.insert(id, now);
     }
 
-    /// Works on what waits.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Works on what waits of documents.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.waiting)
     }
 
     /// A copy of what waits; it goes on waiting, and stays visible, until [`Recent::written`].
     pub(super) fn waiting(&self) -> Waiting {
-        self.lock().clone()
+        let blobs = self.noted();
+        let Pending { documents, renewals } = self.lock().clone();
+        Waiting { blobs, documents, renewals }
     }
 
     /// Takes away what was written, unless something newer has come since.
     pub(super) fn written(&self, done: &Waiting) {
+        {
+            let uses = lock(&self.uses);
+            for (digest, noted) in &done.blobs {
+                // One that has gone and come again has counted nothing of this.
+                if let Some(uses) = uses.get(digest) {
+                    uses.written(noted);
+                }
+            }
+        }
         let mut waiting = self.lock();
-        waiting.blobs.retain(|id, used| done.blobs.get(id) != Some(used));
         waiting.documents.retain(|id, used| done.documents.get(id) != Some(used));
         let kept = mem::take(&mut waiting.renewals).into_iter();
         waiting.renewals = kept.filter(|(id, meta)| done.renewals.get(id) != Some(meta)).collect();

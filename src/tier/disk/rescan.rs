@@ -11,7 +11,7 @@ use tracing::info;
 use super::{
     budget::blocks,
     documents,
-    index::{self, BLOBS, DOCUMENTS, Row},
+    index::{self, BLOBS, DOCUMENTS, Name, Row},
     layout::document_id,
     sidecar::Sidecar,
     stage,
@@ -72,7 +72,7 @@ impl Store {
         for digest in blobs.union(&sidecars) {
             let whole = blobs.contains(digest) && sidecars.contains(digest);
             let row = rows.get(digest).and_then(Option::as_ref);
-            if whole && row.is_some_and(|row| !row.keys.is_empty()) {
+            if whole && row.is_some_and(|row| !row.names.is_empty()) {
                 continue;
             }
             let adopt = if whole && row.is_none() { self.adopt(digest) } else { None };
@@ -122,7 +122,7 @@ impl Store {
             return None;
         }
         let cost = blocks(len) + blocks(fs::metadata(&path).ok()?.len());
-        Some(Row { len, cost, used: self.recent.now(), keys: sidecar.keys(), kept: sidecar.is_kept() })
+        Some(Row::new(len, cost, self.recent.now(), sidecar.names()))
     }
 
     fn rescan_documents(&self, found: &mut Found) -> io::Result<()> {
@@ -139,7 +139,7 @@ impl Store {
             match documents::key_of(&path)?.filter(|key| document_id(key) == id) {
                 Some(key) => {
                     let len = fs::metadata(&path)?.len();
-                    let row = Row { len, cost: blocks(len), used: self.recent.now(), keys: vec![key], kept: false };
+                    let row = Row::new(len, blocks(len), self.recent.now(), vec![Name::of(key)]);
                     adopted.push((id, row));
                 }
                 None => {

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use super::index::Name;
 use crate::entry::{Key, Meta};
 
 /// The content of `{sha256}.json`.
@@ -46,11 +47,6 @@ impl Sidecar {
         self.entries.push(Entry { key: key.clone(), meta, kept });
     }
 
-    /// True when one of the keys is never evicted: then the blob is not.
-    pub(super) fn is_kept(&self) -> bool {
-        self.entries.iter().any(|entry| entry.kept)
-    }
-
     /// Marks a key as one that is never evicted, or as any other; true when that changed it.
     pub(super) fn keep(&mut self, key: &Key, kept: bool) -> bool {
         let entry = self.entries.iter_mut().find(|entry| entry.key == *key && entry.kept != kept);
@@ -61,7 +57,14 @@ impl Sidecar {
         self.entries.retain(|entry| entry.key != *key);
     }
 
-    pub(super) fn keys(&self) -> Vec<Key> {
-        self.entries.iter().map(|entry| entry.key.clone()).collect()
+    /// What the index says of the keys.
+    pub(super) fn names(&self) -> Vec<Name> {
+        let name = |Entry { key, meta, kept }: &Entry| Name {
+            key: key.clone(),
+            kept: *kept,
+            stored_at: meta.stored_at,
+            commit: meta.verified.commit.clone(),
+        };
+        self.entries.iter().map(name).collect()
     }
 }

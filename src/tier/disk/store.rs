@@ -256,7 +256,7 @@ impl Store {
         }
         match File::open(self.layout.blob(digest)) {
             Ok(file) => {
-                let file = self.handles.open(*digest, file);
+                let file = self.handles.open(*digest, file, self.recent.of(digest));
                 if lock(&self.sound).contains(digest) {
                     file.set_sound();
                 }

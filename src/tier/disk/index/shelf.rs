@@ -1,13 +1,17 @@
 //! Rows in order of last use: the same for blobs and for documents.
 
+use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Digest, Key};
+use crate::{
+    entry::{Digest, Key},
+    tier::{Tally, uses::Noted},
+};
 
 type Id = &'static [u8; 32];
 
-/// What the index knows of one stored file. Fields that come later get defaults, so that old rows stay readable.
+/// What the index knows of one stored file: all that a list of the stock shows, so that nobody opens a sidecar for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::tier::disk) struct Row {
     /// Length of the blob or document file, bytes.
@@ -17,10 +21,57 @@ pub(in crate::tier::disk) struct Row {
     /// When it was last used, by [`super::super::recent::Recent`]'s clock.
     pub(in crate::tier::disk) used: u64,
     /// The keys that lead to it.
-    pub(in crate::tier::disk) keys: Vec<Key>,
+    pub(in crate::tier::disk) names: Vec<Name>,
+    /// What it has answered since it was stored.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(in crate::tier::disk) tally: Tally,
+}
+
+/// A key that leads to a stored file, and what is shown of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::tier::disk) struct Name {
+    pub(in crate::tier::disk) key: Key,
     /// Never evicted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::tier::disk) kept: bool,
+    /// When the bytes were fetched; of documents it is not noted here.
+    #[serde(default, skip_serializing_if = "is_epoch")]
+    pub(in crate::tier::disk) stored_at: Timestamp,
+    /// The commit it was made from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::tier::disk) commit: Option<String>,
+}
+
+impl Name {
+    /// A key alone.
+    pub(in crate::tier::disk) fn of(key: Key) -> Self {
+        Self { key, kept: false, stored_at: Timestamp::UNIX_EPOCH, commit: None }
+    }
+}
+
+impl Row {
+    /// A file that has answered nothing yet.
+    pub(in crate::tier::disk) fn new(len: u64, cost: u64, used: u64, names: Vec<Name>) -> Self {
+        Self { len, cost, used, names, tally: Tally::default() }
+    }
+
+    /// True when a key leads to it.
+    pub(in crate::tier::disk) fn has(&self, key: &Key) -> bool {
+        self.names.iter().any(|name| name.key == *key)
+    }
+
+    /// True when one of the keys is never evicted: then the file is not.
+    pub(in crate::tier::disk) fn is_kept(&self) -> bool {
+        self.names.iter().any(|name| name.kept)
+    }
+}
+
+fn is_none(tally: &Tally) -> bool {
+    *tally == Tally::default()
+}
+
+fn is_epoch(at: &Timestamp) -> bool {
+    *at == Timestamp::UNIX_EPOCH
 }
 
 /// One kind of rows.
@@ -110,16 +161,19 @@ impl Shelf {
     pub(in crate::tier::disk) fn touch<'a>(
         &self,
         txn: &WriteTransaction,
-        uses: impl IntoIterator<Item = (&'a Digest, &'a u64)>,
+        uses: impl IntoIterator<Item = (&'a Digest, &'a Noted)>,
     ) -> Result<(), redb::Error> {
         let mut rows = txn.open_table(self.rows)?;
         let mut order = txn.open_table(self.order)?;
-        for (id, used) in uses {
-            let row = rows.get(&id.0)?.and_then(|row| parse(row.value())).filter(|row| row.used < *used);
+        for (id, noted) in uses {
+            let row = rows.get(&id.0)?.and_then(|row| parse(row.value()));
             if let Some(mut row) = row {
-                order.remove((row.used, &id.0))?;
-                row.used = *used;
-                order.insert((row.used, &id.0), row.cost)?;
+                if row.used < noted.last {
+                    order.remove((row.used, &id.0))?;
+                    row.used = noted.last;
+                    order.insert((row.used, &id.0), row.cost)?;
+                }
+                row.tally.add(noted.tally);
                 let bytes = serde_json::to_vec(&row).map_err(std::io::Error::from)?;
                 rows.insert(&id.0, bytes.as_slice())?;
             }

@@ -1,0 +1,123 @@
+//! What destroys asks the person at a terminal, a real pseudo-terminal here, and long work shows a bar there.
+//!
+//! The terminal is that of `script` (util-linux), which hands the code of what it ran on.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+};
+
+use crate::{
+    forge::Forge,
+    mirror::setup,
+    process::{Launch, blob, files},
+};
+
+const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
+
+async fn forge(content: &str) -> Forge {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", content));
+    forge
+}
+
+async fn filled(forge: &Forge, dir: &Path) {
+    let ended = Launch::over(forge, dir, &["warm", "--quiet", "devsapp/fc3"]).run().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Runs `cache` at a terminal; types `answer` when it is asked for. The code and all that the terminal showed.
+async fn at_terminal(dir: &Path, arguments: &[&str], answer: &str) -> (Option<i32>, String) {
+    let dir = dir.to_str().expect("text");
+    let words = [&[env!("CARGO_BIN_EXE_srm-mirror"), "cache"], arguments, &["--cache-dir", dir]].concat();
+    let words: Vec<String> = words.into_iter().map(quoted).collect();
+    let command = format!("stty cols 120 rows 40; exec {}", words.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-f", "-c", &command, "/dev/null"]);
+    script.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let mut child = script.spawn().expect("script runs");
+    let (mut typed, mut shown) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let conversation = async {
+        let (mut text, mut asked, mut buf) = (String::new(), false, [0; 4096]);
+        loop {
+            match shown.read(&mut buf).await {
+                Ok(0) | Err(_) => break text,
+                Ok(len) => text += &String::from_utf8_lossy(&buf[..len]),
+            }
+            if !asked && text.contains("[y/N]") {
+                asked = true;
+                typed.write_all(format!("{answer}\n").as_bytes()).await.expect("typed");
+            }
+        }
+    };
+    let text = tokio::time::timeout(Duration::from_secs(60), conversation).await.expect("it ends");
+    (child.wait().await.expect("a child").code(), text)
+}
+
+#[tokio::test]
+async fn at_a_terminal_what_destroys_asks_and_a_no_changes_nothing() {
+    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    filled(&forge, dir.path()).await;
+    let zip = blob(dir.path(), &forge.sha256("devsapp/fc3", "v1.0.0"));
+    for arguments in [&["rm", "devsapp/fc3"][..], &["rm", "devsapp/fc3", "--forget"], &["gc", "--unused", "0s"]] {
+        for answer in ["n", "", "nonsense"] {
+            let (code, text) = at_terminal(dir.path(), arguments, answer).await;
+            assert!(text.contains("remove them? [y/N]") && text.contains("devsapp/fc3"), "{arguments:?}: {text}");
+            assert_eq!((code, zip.exists()), (Some(1), true), "{arguments:?} {answer:?}: {text}");
+            assert!(!text.contains("removed"), "{text}");
+        }
+    }
+    let (code, text) = at_terminal(dir.path(), &["rm", "devsapp/fc3", "--dry-run"], "y").await;
+    assert_eq!((code, zip.exists(), text.contains("[y/N]")), (Some(0), true, false), "{text}");
+    let (code, text) = at_terminal(dir.path(), &["rm", "devsapp/fc3"], "y").await;
+    assert_eq!((code, zip.exists()), (Some(0), false), "{text}");
+    assert!(text.contains("removed"), "{text}");
+}
+
+#[tokio::test]
+async fn at_a_terminal_yes_asks_nothing() {
+    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    filled(&forge, dir.path()).await;
+    let (code, text) = at_terminal(dir.path(), &["gc", "--unused", "0s", "--yes"], "n").await;
+    assert_eq!((code, text.contains("[y/N]")), (Some(0), false), "{text}");
+    assert!(!blob(dir.path(), &forge.sha256("devsapp/fc3", "v1.0.0")).exists());
+}
+
+#[tokio::test]
+async fn at_a_terminal_a_forced_import_asks_before_it_replaces_what_was_first_seen() {
+    let (one, other) = (forge("1").await, forge("2").await);
+    let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    filled(&one, from.path()).await;
+    filled(&other, to.path()).await;
+    let bundle = from.path().join("bundle.tar");
+    let bundle = bundle.to_str().expect("text");
+    assert_eq!(at_terminal(from.path(), &["export", bundle], "").await.0, Some(0));
+    let [first, second] = [one.sha256("devsapp/fc3", "v1.0.0"), other.sha256("devsapp/fc3", "v1.0.0")];
+    let there = || [&first, &second].map(|sum| blob(to.path(), sum).exists());
+    let (code, text) = at_terminal(to.path(), &["import", bundle, "--force"], "n").await;
+    assert_eq!((code, there()), (Some(1), [false, true]), "{text}");
+    let (code, text) = at_terminal(to.path(), &["import", bundle, "--force"], "y").await;
+    assert_eq!((code, there()), (Some(0), [true, false]), "{text}");
+}
+
+#[tokio::test]
+async fn verifying_shows_a_bar_at_a_terminal_and_plain_lines_elsewhere() {
+    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    mirror.stop().await;
+    assert!(!files(&dir.path().join("blobs")).is_empty());
+    let (code, text) = at_terminal(dir.path(), &["verify"], "").await;
+    assert!(code == Some(0) && text.contains(" of ") && text.contains("to go"), "{text}");
+    assert!(text.contains("0 damaged"), "{text}");
+    let plain = crate::cache_ops::cache(dir.path(), &["verify"]).await;
+    let text = crate::cache_ops::said(&plain);
+    assert!(!text.contains("to go") && !text.contains('\u{1b}'), "{text}");
+}
