@@ -134,11 +134,22 @@ def load(url, **options):
     return read_load(ran.stdout or ran.stderr, url)
 
 
+def curl_command(ca):
+    return ["curl", "-sS", "--http1.1", "--tlsv1.3", "--tls13-ciphers", CIPHER, "--cacert", str(ca)]
+
+
+def curl(url, ca):
+    """One body over TLS 1.3."""
+    ran = subprocess.run([*curl_command(ca), "-f", url], capture_output=True)
+    if ran.returncode:
+        raise Failed(f"curl {url}: {ran.stderr.decode(errors='replace').strip()}")
+    return ran.stdout
+
+
 def curls(url, processes, each, ca):
     """Bytes fetched over TLS 1.3 by several curls, each keeping its connection, and the seconds it took."""
     fetch = f'url = "{url}"\noutput = "{os.devnull}"\n' * each
-    command = ["curl", "-sS", "--http1.1", "--tlsv1.3", "--tls13-ciphers", CIPHER, "--cacert", str(ca)]
-    command += ["-w", "%{http_code} %{size_download}\\n", "-K", "-"]
+    command = [*curl_command(ca), "-w", "%{http_code} %{size_download}\\n", "-K", "-"]
     begun = time.monotonic()
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,15 +1,10 @@
 """The rows of the table: what is asked of whom, and what must come of it."""
 
-import statistics
-import subprocess
-import threading
-import time
 from dataclasses import dataclass
 from typing import Callable
 
-import config
 import stage
-from measure import cpu, curls, load, memory, say, wrk
+from measure import cpu, load, wrk
 from table import result
 
 

@@ -94,12 +94,15 @@ class Stage:
     def __init__(self, directory, programs):
         self.dir, self.programs, self.servers, self.all = Path(directory), programs, {}, []
 
-    def spawn(self, name, command, **more):
+    def spawn(self, name, command):
         """Starts a program that this stage will end; its output goes to a file of its name."""
+        # Two workers, as nginx has, whatever the machine; the mirror reads nothing else from the environment.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("SRM_MIRROR")}
+        environment["TOKIO_WORKER_THREADS"] = "2"
         said = open(self.dir / f"{name}.out", "wb")
         errors = open(self.dir / f"{name}.err", "wb")
         # The group of a terminal would get Ctrl-C at once; we end programs in our order, by id.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, start_new_session=True, **more)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, start_new_session=True, env=environment)
         said.close(), errors.close()
         self.all.append(process)
         return process
@@ -149,10 +152,10 @@ class Stage:
 
     def nginx(self, name, text, port):
         home = self.dir / name
-        (home / "temp").mkdir(parents=True)
+        (home / "temp").mkdir(parents=True, exist_ok=True)
         (home / "nginx.conf").write_text(text)
         command = ["nginx", "-p", str(home), "-c", "nginx.conf", "-e", "stderr"]
-        return self.add(name, self.spawn(name, command), port)
+        self.add(name, self.spawn(name, command), port)
 
     def start_origin(self):
         """A forge with GitHub's routes and nothing but files, fast enough to be no bottleneck."""
@@ -182,10 +185,10 @@ class Stage:
         return [(float(end) - float(took), float(end), path) for end, took, path in rows]
 
     def start_nginx(self):
-        names = {"nginx": "off", "nginx-log": f"{self.dir}/nginx-access.log combined buffer=64k flush=1s"}
-        ports = {"nginx": config.NGINX, "nginx-log": config.NGINX_LOG}
-        for name, log in names.items():
-            self.nginx(name, config.nginx(self.dir / f"{name}-cache", ports[name], log, self.tls_files()), ports[name])
+        cache, log = self.dir / "nginx-cache", f"{self.dir}/nginx-access.log combined buffer=64k flush=1s"
+        self.nginx("nginx", config.nginx(cache, config.NGINX, "off", self.tls_files()), config.NGINX)
+        cache = self.dir / "nginx-log-cache"
+        self.nginx("nginx-log", config.nginx(cache, config.NGINX_LOG, log, self.tls_files()), config.NGINX_LOG)
 
     def start_varnish(self):
         vcl = self.dir / "varnish.vcl"
@@ -208,9 +211,7 @@ class Stage:
         port = port or config.MIRROR
         settings = self.dir / f"{name}.toml"
         settings.write_text(config.mirror(cache or self.dir / f"{name}-cache", port, level, tls))
-        # Two workers, as nginx has, whatever the machine.
-        environment = {**os.environ, "TOKIO_WORKER_THREADS": "2"}
-        process = self.spawn(name, [self.programs["mirror"], "serve", "--config", settings], env=environment)
+        process = self.spawn(name, [self.programs["mirror"], "serve", "--config", settings])
         if wait:
             return self.add(name, process, port)
         self.servers[name] = Server(name, process, port)
@@ -235,6 +236,12 @@ class Stage:
 
     def stop(self, name):
         self.end(self.servers.pop(name).process)
+
+    def restart(self, name):
+        """The same program with the same arguments over the same cache."""
+        old = self.servers[name]
+        self.stop(name)
+        self.add(name, self.spawn(name, old.process.args), old.port)
 
 
 def missing_programs():
