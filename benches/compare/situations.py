@@ -88,7 +88,7 @@ def growth_during(server, command, url):
 @row("slow", f"{SLOW_CLIENTS} slow clients x 100 MiB")
 def slow(scene, arguments, name, title):
     path, samples = stage.zip_path("z100"), {}
-    for _ in range(min(arguments.rounds, 3)):
+    for _ in range(1 if arguments.quick else min(arguments.rounds, 3)):
         for who in ("mirror", "nginx"):
             # What an allocator once took it keeps: each round begins with a process that served one hit.
             scene.restart(who)
