@@ -1,5 +1,6 @@
 """Single measurements: what a load says, what a server's processes used, what an answer was."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -86,6 +87,17 @@ def disk_read(server):
 # Loads
 
 
+@contextlib.contextmanager
+def started(command, **more):
+    """A client that never outlives what it is used for, whatever happens meanwhile."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    try:
+        yield process
+    finally:
+        process.kill()  # nothing where it has ended
+        process.wait()
+
+
 def wrk_command(url, connections, seconds, script=None, threads=2):
     more = ["-s", str(script)] if script else []
     return ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *more, url]
@@ -107,8 +119,8 @@ def read_wrk(text, url):
     return {"requests": int(done[1]), "rate": float(rate[1]), "p99_ms": float(late[1]) * scale[late[2]]}
 
 
-def wrk(url, connections, seconds, script=None):
-    ran = subprocess.run(wrk_command(url, connections, seconds, script), capture_output=True, text=True)
+def wrk(url, connections, seconds, script=None, threads=2):
+    ran = subprocess.run(wrk_command(url, connections, seconds, script, threads), capture_output=True, text=True)
     return read_wrk(ran.stdout + ran.stderr, url)
 
 
@@ -151,21 +163,19 @@ def curls(url, processes, each, ca):
     fetch = f'url = "{url}"\noutput = "{os.devnull}"\n' * each
     command = [*curl_command(ca), "-w", "%{http_code} %{size_download}\\n", "-K", "-"]
     begun = time.monotonic()
-    running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(processes)
-    ]
-    for process in running:
-        process.stdin.write(fetch)
-        process.stdin.close()
-        process.stdin = None
     total = 0
-    for process in running:
-        said, errors = process.communicate()
-        answers = [line.split() for line in said.splitlines()]
-        if process.returncode or [status for status, _ in answers] != ["200"] * each:
-            raise Failed(f"curl {url}: {errors.strip()} {said[:200]}")
-        total += sum(int(size) for _, size in answers)
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(started(command, stdin=subprocess.PIPE)) for _ in range(processes)]
+        for process in running:
+            process.stdin.write(fetch)
+            process.stdin.close()
+            process.stdin = None
+        for process in running:
+            said, errors = process.communicate()
+            answers = [line.split() for line in said.splitlines()]
+            if process.returncode or [status for status, _ in answers] != ["200"] * each:
+                raise Failed(f"curl {url}: {errors.strip()} {said[:200]}")
+            total += sum(int(size) for _, size in answers)
     return {"bytes": total, "seconds": time.monotonic() - begun}
 
 

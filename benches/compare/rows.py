@@ -1,5 +1,6 @@
 """The rows of the table: what is asked of whom, and what must come of it."""
 
+import time
 from dataclasses import dataclass
 from typing import Callable
 
@@ -53,11 +54,23 @@ def judge(name, title, samples, bounds, against="nginx", note=""):
 RATE, CPU_REQUEST, SPEED, CPU_GB = "requests/s", "CPU us/request", "MB/s", "CPU ms/GB"
 
 
+def written(scene, server):
+    """Lines of an access log, after its buffers had time to be written."""
+    time.sleep(1.2)
+    with open(scene.access_log(server.name), "rb") as log:
+        return sum(part.count(b"\n") for part in iter(lambda: log.read(1 << 20), b""))
+
+
 def json_row(scene, arguments, name, title, connections, names=("mirror", "nginx", "varnish")):
     def one(server, _):
+        logs = server.name.endswith("-log")
+        lines = written(scene, server) if logs else 0
         before = cpu(server)
         done = wrk(server.url + stage.JSON, connections, arguments.seconds)
-        return {RATE: done["rate"], CPU_REQUEST: (cpu(server) - before) * 1e6 / done["requests"], "p99 ms": done["p99_ms"]}
+        figures = {RATE: done["rate"], CPU_REQUEST: (cpu(server) - before) * 1e6 / done["requests"], "p99 ms": done["p99_ms"]}
+        if logs:  # a log that drops lines is cheap
+            figures["lines logged per 100 requests"] = (written(scene, server) - lines) * 100 / done["requests"]
+        return figures
 
     bounds = {RATE: ((">=", 1.10), (">=", 1.25)), CPU_REQUEST: (("<=", 0.85), ("<=", 0.70))}
     return judge(name, title, in_turn(scene, names, arguments.rounds, one), bounds)

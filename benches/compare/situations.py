@@ -1,5 +1,6 @@
 """The rows that are more than one hot answer: TLS, the flat view, slow clients, a cold herd, many zips, cold pages."""
 
+import contextlib
 import io
 import os
 import shutil
@@ -15,7 +16,7 @@ import config
 import stage
 from cgroup import Throttle
 from measure import (
-    cpu, curl, curls, disk_read, get, is_hit, load, load_command, memory, read_load, read_wrk, say, sha256, wrk, wrk_command,
+    cpu, curl, curls, disk_read, get, is_hit, load, load_command, memory, read_load, read_wrk, say, sha256, started, wrk, wrk_command,
 )
 from rows import CPU_GB, RATE, SPEED, in_turn, judge, row
 from table import result
@@ -45,6 +46,15 @@ def verify_flat(scene):
         found = {name: flat.read(name) for name in flat.namelist()}
         if found != {name.partition("/")[2]: whole.read(name) for name in whole.namelist()}:
             raise stage.Broken("flat view: other files than the zip's")
+
+
+def verify_logs(scene):
+    """Both logging servers write a line for a request: the row would mean nothing otherwise."""
+    deadline = time.monotonic() + 10
+    while not all(scene.access_log(name).read_bytes().count(b"\n") for name in ("mirror-log", "nginx-log")):
+        if time.monotonic() > deadline:
+            raise stage.Broken("an access log stays empty")
+        time.sleep(0.1)
 
 
 @row("tls", "zip hit over TLS 1.3 (AES-128-GCM), 10 MiB")
@@ -77,11 +87,11 @@ def flat(scene, arguments, name, title):
 def growth_during(server, command, url):
     """The most anonymous memory above what there was, while a load runs; and what the load said."""
     before = most = memory(server)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None:
-        most = max(most, memory(server))
-        time.sleep(0.1)
-    said, errors = process.communicate()
+    with started(command) as process:
+        while process.poll() is None:
+            most = max(most, memory(server))
+            time.sleep(0.1)
+        said, errors = process.communicate()
     return most - before, read_load(said or errors, url)
 
 
@@ -241,15 +251,15 @@ class DroppedPages:
 @row("pages", "16 hot JSON clients beside 4 readers of cold 100 MiB zips")
 def pages(scene, arguments, name, title):
     seconds, told = max(2, arguments.seconds), []
-    with Throttle(scene.dir, [scene.servers[who] for who in ("mirror", "nginx")]) as throttle:
+    with contextlib.ExitStack() as clients, Throttle(scene.dir, [scene.servers[who] for who in ("mirror", "nginx")]) as throttle:
 
         def one(server, _):
             hot_url, bulk_url = server.url + stage.JSON, server.url + stage.zip_path("z100")
-            alone = read_wrk(subprocess.run(wrk_command(hot_url, 16, 1, threads=1), capture_output=True, text=True).stdout, hot_url)
+            alone = wrk(hot_url, 16, 1, threads=1)
             with DroppedPages(scene.dir / f"{server.name}-cache"):
                 time.sleep(0.1)
                 before = disk_read(server)
-                hot = subprocess.Popen(wrk_command(hot_url, 16, seconds, threads=1), stdout=subprocess.PIPE, text=True)
+                hot = clients.enter_context(started(wrk_command(hot_url, 16, seconds, threads=1)))
                 bulk = load(bulk_url, mode="drop", connections=4, seconds=seconds)
                 beside = read_wrk(hot.communicate()[0], hot_url)
                 after = disk_read(server)

@@ -185,10 +185,14 @@ class Stage:
         return [(float(end) - float(took), float(end), path) for end, took, path in rows]
 
     def start_nginx(self):
-        cache, log = self.dir / "nginx-cache", f"{self.dir}/nginx-access.log combined buffer=64k flush=1s"
+        cache, log = self.dir / "nginx-cache", f"{self.access_log('nginx-log')} combined buffer=64k flush=1s"
         self.nginx("nginx", config.nginx(cache, config.NGINX, "off", self.tls_files()), config.NGINX)
         cache = self.dir / "nginx-log-cache"
         self.nginx("nginx-log", config.nginx(cache, config.NGINX_LOG, log, self.tls_files()), config.NGINX_LOG)
+
+    def access_log(self, name):
+        """Where a logging server writes: the mirror's log is its standard error."""
+        return self.dir / {"nginx-log": "nginx-access.log", "mirror-log": "mirror-log.err"}[name]
 
     def start_varnish(self):
         vcl = self.dir / "varnish.vcl"
