@@ -250,5 +250,5 @@ class Stage:
 
 def missing_programs():
     """What is not installed, as (program, Debian package)."""
-    packages = {"nginx": "nginx-light", "varnishd": "varnish", "wrk": "wrk", "curl": "curl", "unshare": "util-linux", "ip": "iproute2"}
+    packages = {"nginx": "nginx-light", "varnishd": "varnish", "wrk": "wrk", "curl": "curl", "unshare": "util-linux"}
     return [(program, package) for program, package in packages.items() if not shutil.which(program)]
