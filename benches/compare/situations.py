@@ -178,6 +178,17 @@ def first_hit(scene, name, port, cache, count):
     return took
 
 
+def settle(server, most=60):
+    """Waits until a server has nothing left to do for a second: after a start it looks through its folders."""
+    deadline, before = time.monotonic() + most, cpu(server)
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = cpu(server)
+        if now - before < 0.02:
+            return
+        before = now
+
+
 @row("many", "a mirror with many cached zips: start, memory, growth")
 def many(scene, arguments, name, title):
     wanted = 10_000 if arguments.quick else 100_000
@@ -189,7 +200,7 @@ def many(scene, arguments, name, title):
         if turn:
             scene.stop("large")
         starts.append(first_hit(scene, "large", config.LARGE, large, count))
-        time.sleep(2)
+        settle(scene.servers["large"])
         resident.append(memory(scene.servers["large"], "VmRSS"))
         anonymous.append(memory(scene.servers["large"]))
     scene.start_mirror("small", config.SMALL, cache=small)
@@ -203,6 +214,7 @@ def many(scene, arguments, name, title):
         )
         for n in range(100):
             get(f"{scene.servers[who].url}/seed/p{n * step}/zipball/v1.0.0")
+        settle(scene.servers[who])
 
     def one(server, _):
         return {RATE: wrk(server.url, 64, arguments.seconds, scene.dir / f"{server.name}.lua")["rate"]}
