@@ -67,7 +67,7 @@ def tls(scene, arguments, name, title):
         done = curls(secure_url(server.name), 4, each, scene.dir / "tls/ca.pem")
         return {CPU_GB: (cpu(server) - before) * 1e12 / done["bytes"], SPEED: done["bytes"] / done["seconds"] / 1e6}
 
-    return judge(name, title, in_turn(scene, ("mirror", "nginx"), arguments.rounds, one), {CPU_GB: (("<=", 0.80), ("<=", 0.65))})
+    return judge(name, title, in_turn(scene, ("mirror", "nginx"), arguments.few, one), {CPU_GB: (("<=", 0.80), ("<=", 0.65))})
 
 
 @row("flat", "flat view hit, 10 MiB with 500 files, against our plain zip")
@@ -131,7 +131,7 @@ def cold(scene, arguments, name, title):
             "seconds in all": done["seconds"],
         }
 
-    samples = in_turn(scene, ("mirror", "nginx", "varnish"), arguments.rounds, one)
+    samples = in_turn(scene, ("mirror", "nginx", "varnish"), arguments.few, one)
     bounds = {
         "upstream fetches": (None, ("==", 1), None),
         "last first byte after the upstream's, ms": (None, ("<=", 20), ("<=", 10)),
@@ -282,7 +282,7 @@ def pages(scene, arguments, name, title):
                 f"hot {RATE}": beside["rate"], f"cold {SPEED}": bulk["bytes"] / bulk["seconds"] / 1e6,
             }
 
-        samples = in_turn(scene, ("mirror", "nginx"), arguments.rounds, one)
+        samples = in_turn(scene, ("mirror", "nginx"), arguments.few, one)
     note = throttle.told
     for who in ("mirror", "nginx"):
         if rates := [rate for by, rate in told if by == who]:

@@ -102,7 +102,7 @@ def about(arguments, mirror, seconds):
         "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "quick": arguments.quick, "rounds": arguments.rounds, "seconds_each": arguments.seconds, "took_s": round(seconds),
         "machine": f"{os.cpu_count()} x {model[1] if model else platform.machine()}, {kib >> 20} GiB",
-        "load_before": os.getloadavg()[0], "kernel": platform.release(), "congestion_control": "reno",
+        "load_before": arguments.load_before, "kernel": platform.release(), "congestion_control": "reno",
         "nginx": first_line("nginx", "-v").rpartition("/")[2],
         "varnish": first_line("varnishd", "-V").partition("varnish-")[2].split(" ")[0],
         "wrk": wrk[0] if wrk else "", "mirror": first_line(mirror, "--version"),
@@ -114,7 +114,7 @@ def sentence(of):
     kind = "**a quick run: orders of magnitude only**; " if of["quick"] else ""
     return (
         f"{of['at']}, {kind}{of['rounds']} rounds of {of['seconds_each']:g} s, commit {of['commit']}. {of['machine']}, Linux {of['kernel']}, "
-        f"{of['congestion_control']}, nginx {of['nginx']}, Varnish {of['varnish']}, wrk {of['wrk']}.\n"
+        f"load {of['load_before']:.1f} before it, {of['congestion_control']}, nginx {of['nginx']}, Varnish {of['varnish']}, wrk {of['wrk']}.\n"
     )
 
 
