@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "benches/README.md"
 BEGIN, END = "<!-- table: benches/compare/run --update -->", "<!-- end of the table -->"
+BUILT = "SRM_COMPARE_BUILT"
 COMPARE = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
 COLUMNS = ["row", "mirror", "nginx", "varnish", "ratio", "must", "aim", ""]
 
@@ -106,7 +107,8 @@ def about(arguments, mirror, seconds):
         "nginx": first_line("nginx", "-v").rpartition("/")[2],
         "varnish": first_line("varnishd", "-V").partition("varnish-")[2].split(" ")[0],
         "wrk": wrk[0] if wrk else "", "mirror": first_line(mirror, "--version"),
-        "commit": first_line("git", "rev-parse", "--short", "HEAD") + (" and changes" if changed.stdout.strip() else ""),
+        "commit": first_line("git", "rev-parse", "--short", "HEAD") + (" and changes" if changed.stdout.strip() else "")
+        + (", the mirror built elsewhere (BIN)" if os.environ.get(BUILT) == "elsewhere" else ""),
     }
 
 
