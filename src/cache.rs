@@ -45,7 +45,7 @@ use generation::Generations;
 use policy::{Archives, Documents};
 
 pub use crate::tier::{
-    Content, Object, Sum, Tally, Usage,
+    Content, Object, Remembered, Sum, Tally, Usage,
     disk::{Stored, Sums},
 };
 pub use admin::Checked;
@@ -174,6 +174,7 @@ impl Cache {
     /// Sets a stored blob aside that a reader has found to be damaged: whoever asks next fetches it anew.
     pub async fn distrust(&self, digest: &Digest) {
         self.memory.forget(digest);
+        self.generations.end_all();
         if let Err(error) = self.disk.set_aside(digest, "a reader found it damaged").await {
             tracing::warn!(target: "srm_mirror::cache", %digest, %error, "a damaged blob cannot be set aside");
         }

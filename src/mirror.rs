@@ -31,7 +31,7 @@ use access::{Access, Gone};
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
 
 pub use crate::cache::{
-    Checked, Content, Failure, Generation, ImportError, Object, Served, Stored, Sum, Tally, tail::Tail,
+    Checked, Content, Failure, Generation, ImportError, Object, Remembered, Served, Stored, Sum, Tally, tail::Tail,
 };
 pub use access::{Config, Private};
 

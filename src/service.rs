@@ -21,7 +21,7 @@ use crate::{
         cache_status::{CacheStatus, Fwd},
         field::came_through,
     },
-    mirror::{Mirror, MirrorError, Target},
+    mirror::{Mirror, MirrorError, Object, Remembered, Target},
     observe,
 };
 
@@ -94,6 +94,8 @@ struct Exchange {
     /// What may be kept of the answer was the case before it was thought over.
     before: Option<Before>,
     cache: Option<CacheStatus>,
+    /// The stored zip that the answer is, whatever happens in the cache next.
+    zip: Option<Remembered>,
     /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
     direct: bool,
 }
@@ -116,9 +118,10 @@ impl Service {
         // Only a plain TCP socket sends files by itself.
         let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
         let started = observe::access_enabled().then(Instant::now);
-        let mut exchange = Exchange { id: self.ids.next(), started, route: None, before: None, cache: None, direct };
+        let mut exchange =
+            Exchange { id: self.ids.next(), started, route: None, before: None, cache: None, zip: None, direct };
         let now = self.mirror.cache().clock().now();
-        if let Some(found) = self.prepared.find(&parts, client, now) {
+        if let Some(found) = self.prepared.find(&parts, client, now, direct) {
             let mut response = found.response;
             response.headers_mut().insert(X_REQUEST_ID, exchange.id.to_header());
             (exchange.route, exchange.cache) = (Some(found.route), Some(found.status));
@@ -191,10 +194,12 @@ impl Service {
         exchange: &mut Exchange,
     ) -> Result<Response<Body>, Problem> {
         let failed = |error: MirrorError| Problem::of(error, &route.ask);
+        exchange.before = route.ask.package().map(|package| Before::new(now, self.mirror.generation(&target(package))));
         let zip = match &route.ask {
             Ask::Archive { package, version } => {
                 let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
                 exchange.cache = Some(archive.answer.status.clone());
+                exchange.zip = archive.lasting().map(Object::remember);
                 let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
                 Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
             }
@@ -211,7 +216,6 @@ impl Service {
             return Ok(response);
         }
         let (mirror, names) = (&self.mirror, &self.names);
-        exchange.before = route.ask.package().map(|package| Before::new(now, mirror.generation(&target(package))));
         let answer = match &route.ask {
             Ask::Search { search, page } => {
                 list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?

@@ -13,9 +13,11 @@ use crate::{
 
 pub mod disk;
 pub mod memory;
+mod remembered;
 mod uses;
 
 pub use disk::blob::BlobFile;
+pub use remembered::Remembered;
 pub use uses::{Sum, Tally, Uses};
 
 /// A place that keeps complete archives by key.

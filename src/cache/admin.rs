@@ -67,6 +67,7 @@ impl Cache {
         self.disk.remove(key).await?;
         // A reader may have copied it up between the two.
         self.memory.remove(key).await?;
+        self.generations.end(key);
         self.failures.forget(key);
         if forget && let Some(pin) = self.disk.pin(key).await? {
             self.disk.record_pin(&pin, PinEvent::Forget).await?;
@@ -82,6 +83,7 @@ impl Cache {
         let good = self.disk.check(digest).await?;
         if !good {
             self.memory.forget(digest);
+            self.generations.end_all();
         }
         Ok(good)
     }

@@ -1,6 +1,6 @@
-//! Tells whether what was read of a package's documents is still what is stored.
+//! Tells whether what was read of a package is still what is stored.
 //!
-//! An answer that was made of documents may be given again while their generation holds: one atomic load, where
+//! An answer that was made of a package's documents, or of one of its zips, may be given again while their generation holds: one atomic load, where
 //! reading them again would take locks. Several packages may share a counter; then an answer is thought over once more
 //! than it had to be.
 
@@ -36,7 +36,15 @@ impl Generations {
         Generation { all: self.0.clone(), at, seen: self.0[at].load(Ordering::Acquire) }
     }
 
-    /// Ends the present generation; to be called after a document of the package has changed.
+    /// Ends every generation: of something that may belong to any package.
+    pub(super) fn end_all(&self) {
+        for counter in self.0.iter() {
+            counter.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Ends the present generation; to be called after a document of the package has changed, or
+    /// a key of it leads to another zip, or to none. A zip that leaves the disk tells so itself ([`crate::tier::Remembered`]).
     pub(super) fn end(&self, key: &Key) {
         self.0[counter(key)].fetch_add(1, Ordering::Release);
     }

@@ -98,6 +98,7 @@ impl Cache {
         }
         self.disk.admit(&key, spool, meta).await?;
         self.memory.forget_key(&key);
+        self.generations.end(&key);
         self.failures.forget(&key);
         Ok(())
     }

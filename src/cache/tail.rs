@@ -17,6 +17,11 @@ use crate::{
 
 /// Most bytes of one read: bounds the memory of a waiting client.
 pub(crate) const CHUNK: usize = 256 << 10;
+/// Most bytes of the first read: many clients often wait for one download, and each has its first bytes before any has
+/// its second.
+const FIRST: usize = 64 << 10;
+/// Most bytes of one region of the spool, which nobody reads into memory.
+const FRAME: usize = 2 << 20;
 
 /// The end of what is on its way is kept back until the verdict: not even the end record of a zip gets out before.
 /// This is one end record with a commit as its comment.
@@ -34,6 +39,8 @@ pub struct Tail {
     /// The announced length of the whole body, as the client has been told it.
     announced: Option<u64>,
     direct: bool,
+    /// Its first bytes have just been handed out.
+    begun: bool,
 }
 
 /// Where a tail reads.
@@ -62,7 +69,7 @@ impl Tail {
         announced: Option<u64>,
     ) -> Self {
         let source = Source::Spool(spool);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false, begun: false }
     }
 
     pub(super) fn passing(
@@ -72,7 +79,7 @@ impl Tail {
         passing: Passing,
     ) -> Self {
         let (source, announced) = (Source::Passing(Box::new(passing)), None);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false, begun: false }
     }
 
     /// Lets the tail hand out regions of the spool where it can, for a plain socket ([`crate::kernel`]).
@@ -117,11 +124,15 @@ impl Tail {
         Ok(passing.into_object().map_err(given_back))
     }
 
-    /// The next bytes, at most 256 KiB; `None` after the last byte of a body that has been found good.
+    /// The next bytes, at most 256 KiB, or 2 MiB of a region; `None` after the last byte of a body that has been found good.
     ///
     /// # Errors
     /// When the body cannot be completed. The connection must then be broken, never ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        if self.begun {
+            self.begun = false;
+            tokio::task::yield_now().await;
+        }
         loop {
             let spool = match &mut self.source {
                 Source::Passing(passing) => return passing.next().await,
@@ -142,6 +153,7 @@ impl Tail {
                         tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;
+                    self.begun = self.position == self.start;
                     self.position += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
@@ -176,7 +188,8 @@ impl Tail {
         match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(CHUNK) {
             0 if whole => Step::Done,
             0 => Step::Wait,
-            len => Step::Read { len: len.min(CHUNK) },
+            len if self.position == self.start => Step::Read { len: len.min(FIRST) },
+            len => Step::Read { len: len.min(if self.direct { FRAME } else { CHUNK }) },
         }
     }
 }

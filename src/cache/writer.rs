@@ -1,6 +1,9 @@
 //! The one writer of a spool: hashes and writes on a blocking thread while the next bytes arrive.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -15,9 +18,13 @@ use crate::{entry::Digest, tier::disk::Spool};
 /// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
 const WAITING: usize = 4;
 
-/// Bytes that may be written before the readers are told, while more are waiting: small chunks must not wake every
-/// reader each.
-const UNTOLD: u64 = 128 << 10;
+/// Bytes that may be written before the readers are told, as a part of what they know of and at least and at most: fifty
+/// readers that are woken for each small chunk do little else than wake up.
+const UNTOLD: u64 = 8;
+const LEAST: u64 = 128 << 10;
+const MOST: u64 = 2 << 20;
+/// Less than that is told when no more comes for so long since the last time; a slow upstream's bytes at once.
+const PAUSE: Duration = Duration::from_millis(4);
 
 enum Order {
     Write(Bytes),
@@ -36,8 +43,9 @@ pub(super) struct Writer {
 pub(super) struct Refused;
 
 impl Writer {
-    /// Starts the thread; `grown` hears the spool's new length when nothing waits, and after every 128 KiB. Who waits for
-    /// `tasks` waits for the thread, too: it removes the spool of a download that was given up.
+    /// Starts the thread; `grown` hears the spool's new length after the first chunk and every few milliseconds, or
+    /// whenever it has grown by much. Who waits for `tasks` waits for the thread, too: it removes the spool of a download
+    /// that was given up. Must be called within a tokio runtime.
     pub(super) fn start(tasks: &TaskTracker, spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
         let (orders, queue) = mpsc::channel(WAITING);
         Self { orders, thread: tasks.spawn_blocking(move || work(spool, queue, grown)) }
@@ -67,8 +75,27 @@ impl Writer {
 
 fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64)) -> io::Result<(Spool, Digest)> {
     let mut hash = Sha256::new();
-    let mut told = 0;
-    while let Some(order) = queue.blocking_recv() {
+    let (mut told, mut told_at) = (0, None::<Instant>);
+    loop {
+        let untold = spool.len() - told;
+        let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
+        let enough = untold >= (told / UNTOLD).clamp(LEAST, MOST);
+        let order = if untold > 0 && !enough && !rest.is_zero() && queue.is_empty() {
+            within(rest, &mut queue)
+        } else if untold > 0 && (enough || queue.is_empty()) {
+            Next::Nothing
+        } else {
+            queue.blocking_recv().map_or(Next::End, Next::Order)
+        };
+        let order = match order {
+            Next::Order(order) => order,
+            Next::Nothing => {
+                (told, told_at) = (spool.len(), Some(Instant::now()));
+                grown(told);
+                continue;
+            }
+            Next::End => break,
+        };
         match order {
             Order::Write(chunk) => {
                 spool.append(&chunk).inspect_err(|error| {
@@ -79,16 +106,28 @@ fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64))
             // Nobody listens any more when the fill was given up; the queue's end follows.
             Order::Checkpoint(reply) => drop(reply.send(Digest(hash.clone().finalize().into()))),
         }
-        let untold = spool.len() - told;
-        if untold >= UNTOLD || (untold > 0 && queue.is_empty()) {
-            told = spool.len();
-            grown(told);
-        }
     }
     if told < spool.len() {
         grown(spool.len());
     }
     Ok((spool, Digest(hash.finalize().into())))
+}
+
+/// What comes next in the queue.
+enum Next {
+    Order(Order),
+    /// Nothing within the time.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+fn within(time: Duration, queue: &mut mpsc::Receiver<Order>) -> Next {
+    let waited = tokio::runtime::Handle::current().block_on(async { tokio::time::timeout(time, queue.recv()).await });
+    match waited {
+        Ok(order) => order.map_or(Next::End, Next::Order),
+        Err(_) => Next::Nothing,
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Mirror, MirrorError, Target, origins::archive_key};
 use crate::{
-    cache::{ArchiveAnswer, Failure, Served},
+    cache::{ArchiveAnswer, Failure, Object, Served},
     entry::Standing,
     origin::{FetchError, Missing},
     package::{Releases, Version, with_v_toggled},
@@ -41,6 +41,19 @@ pub struct Archive {
     pub answer: ArchiveAnswer,
     /// What the version is.
     pub resolved: Resolved,
+}
+
+impl Archive {
+    /// The stored zip of a version that never means another one, where nobody was asked for it.
+    pub fn lasting(&self) -> Option<&Object> {
+        match (&self.answer.served, &self.resolved) {
+            (Served::Stored(object), Resolved::Tag(_) | Resolved::Commit(_)) if self.answer.status.fwd.is_none() => {
+                // One that is still on its way into a tier is in nobody's books.
+                object.uses.is_some().then_some(object)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Mirror {

@@ -1,21 +1,21 @@
-//! JSON answers that are given again as they are.
+//! Answers that are given again as they are: JSON, and whole zips.
 //!
-//! What decides an answer is its address, the name it was asked under, the documents behind it and the second. While
+//! What decides an answer is its address, the name it was asked under, what is stored of its package and the second. While
 //! those are the same, so is the answer, but for its request id. Each worker keeps its own, so that nobody waits for
-//! anybody; a change of the package's documents ends what was made of them at once (see [`Generation`]).
+//! anybody; a change of what is stored ends what was made of them at once (see [`Generation`]).
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request::Parts};
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
-use super::{Client, Exchange};
+use super::{Client, Exchange, archive};
 use crate::{
     dialect::{Ask, Dialect, Route},
     http::{body::Body, cache_status::CacheStatus},
-    mirror::Generation,
+    mirror::{Generation, Remembered},
 };
 
 /// An answer says its age and the time it stays fresh, in seconds: it is good for one.
@@ -26,7 +26,8 @@ const LARGEST: usize = 1 << 20;
 const MOST: usize = 4096;
 /// Fields of a request that may change the answer; one that has any of them is thought over. Those of proxies, which
 /// all begin with `x-forwarded-`, do so, too.
-const WEIGHTY: [HeaderName; 7] = [
+const WEIGHTY: [HeaderName; 8] = [
+    header::RANGE,
     header::IF_NONE_MATCH,
     header::IF_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -59,7 +60,23 @@ struct Kept {
     route: Arc<Route>,
     status: CacheStatus,
     headers: HeaderMap,
-    body: Bytes,
+    body: Kind,
+}
+
+/// What an answer's body is made of.
+#[derive(Clone)]
+enum Kind {
+    Json(Bytes),
+    Zip(Remembered),
+}
+
+impl Kind {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Json(bytes) => bytes.len(),
+            Self::Zip(zip) => zip.weight(),
+        }
+    }
 }
 
 /// What was the case before an answer was thought over.
@@ -84,7 +101,7 @@ pub(super) struct Found {
 
 impl Prepared {
     /// The answer to a request, if it was given a moment ago. It has the request id of that one.
-    pub(super) fn find(&self, parts: &Parts, client: Client, now: Timestamp) -> Option<Found> {
+    pub(super) fn find(&self, parts: &Parts, client: Client, now: Timestamp, direct: bool) -> Option<Found> {
         let mut shelf = self.shelves.get_or_default().borrow_mut();
         let Shelf { answers, key, .. } = &mut *shelf;
         if !address(parts, client, key) {
@@ -95,7 +112,17 @@ impl Prepared {
         if since.is_negative() || since >= GOOD || !kept.generation.holds() {
             return None;
         }
-        let mut response = Response::new(Body::full(kept.body.clone()));
+        let body = match &kept.body {
+            Kind::Json(bytes) => Body::full(bytes.clone()),
+            Kind::Zip(zip) => {
+                let zip = zip.recall()?;
+                zip.touch();
+                zip.hit();
+                let whole = 0..zip.meta.len;
+                archive::part(zip, whole, direct)
+            }
+        };
+        let mut response = Response::new(body);
         *response.headers_mut() = kept.headers.clone();
         Some(Found { response, route: kept.route.clone(), status: kept.status.clone() })
     }
@@ -105,10 +132,14 @@ impl Prepared {
         let (Some(before), Some(route), Some(status)) = (&exchange.before, &exchange.route, &exchange.cache) else {
             return;
         };
-        let Some(body) = response.body().bytes().filter(|body| body.len() <= LARGEST) else { return };
         // The rest of its freshness must be as long as it is kept.
         let fresh = *status == CacheStatus::hit(status.ttl) && status.ttl.is_some_and(|ttl| ttl >= GOOD.as_secs());
-        if !fresh || !response.status().is_success() || !is_repeatable(route) {
+        let body = match (&exchange.zip, response.body().bytes()) {
+            (Some(zip), _) => Kind::Zip(zip.clone()),
+            (None, Some(bytes)) if fresh && is_of_documents(route) => Kind::Json(bytes.clone()),
+            _ => return,
+        };
+        if response.status() != StatusCode::OK || body.weight() > LARGEST {
             return;
         }
         let mut shelf = self.shelves.get_or_default().borrow_mut();
@@ -122,14 +153,14 @@ impl Prepared {
             route: route.clone(),
             status: status.clone(),
             headers: response.headers().clone(),
-            body: body.clone(),
+            body,
         });
     }
 }
 
 impl Shelf {
     fn put(&mut self, kept: Kept) {
-        let weight = |key: &[u8], kept: &Kept| key.len() + kept.body.len();
+        let weight = |key: &[u8], kept: &Kept| key.len() + kept.body.weight();
         let adds = weight(&self.key, &kept);
         if self.bytes + adds > ROOM || self.answers.len() >= MOST {
             // What is older than it is good for is of no use; if that is not enough, the rest is soon made anew.
@@ -176,8 +207,8 @@ fn address(parts: &Parts, client: Client, key: &mut Vec<u8>) -> bool {
     true
 }
 
-/// True for what is made of a package's documents alone, and does not name the request in its body.
-fn is_repeatable(route: &Route) -> bool {
+/// True for JSON that is made of a package's documents alone, and does not name the request in its body.
+fn is_of_documents(route: &Route) -> bool {
     let of_documents = matches!(
         route.ask,
         Ask::Releases { .. }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     forge::Forge,
     mirror::{Got, Mirror, setup},
+    zips::eventually,
 };
 
 const PREPARED: [&str; 6] = [
@@ -107,4 +108,77 @@ async fn more_addresses_than_a_worker_keeps_are_all_answered() {
         let url = got.json()["zipball_url"].as_str().expect("a text").to_owned();
         assert_eq!(url, format!("http://{host}/devsapp/fc3/zipball/v1.1.0"));
     }
+}
+
+/// Two zips: one that memory keeps and one that goes from the disk.
+async fn with_zips(dir: &std::path::Path) -> (Forge, Mirror) {
+    let forge = Forge::start().await;
+    let small = |r: crate::forge::Spec| r.noise("data.bin", 1, 10_000);
+    forge.repo("devsapp/fc3").release("v1.0.0", small).release("v1.1.0", |r| r.noise("data.bin", 2, 300_000));
+    let mirror = setup(&forge).with(|config| config.memory.archive_max.0 = 100 << 10).start_in(dir).await;
+    for path in ZIPS {
+        mirror.get(path).await;
+        eventually("stored", || mirror.cache.fills_running() == 0).await;
+    }
+    (forge, mirror)
+}
+
+const ZIPS: [&str; 2] = ["/devsapp/fc3/zipball/v1.0.0", "/devsapp/fc3/zipball/1.1.0"];
+
+#[tokio::test]
+async fn a_repeated_zip_is_the_same_zip_and_is_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (forge, mirror) = with_zips(dir.path()).await;
+    for (path, tag) in ZIPS.into_iter().zip(["v1.0.0", "v1.1.0"]) {
+        let [mut first, mut second] = again(&mirror, path, &[]).await;
+        assert_eq!((first.status, first.sha256()), (200, forge.sha256("devsapp/fc3", tag)), "{path}");
+        assert!(second.cache_status().starts_with("srm-mirror; hit; detail="), "{}", second.cache_status());
+        for name in ["x-request-id", "date", "age"] {
+            assert!(first.headers.remove(name).is_some() && second.headers.remove(name).is_some(), "{path}: {name}");
+        }
+        assert_eq!((&first.headers, &first.body), (&second.headers, &second.body), "{path}");
+        let part = mirror.get_with(path, &[("range", "bytes=5-9")]).await;
+        assert_eq!((part.status, &part.body[..]), (206, &second.body[5..10]), "{path}");
+        let etag = second.header("etag");
+        assert_eq!(mirror.get_with(path, &[("if-none-match", etag)]).await.status, 304, "{path}");
+        let head = mirror.head(path).await;
+        assert_eq!((head.status, head.body.len(), head.header("etag")), (200, 0, etag), "{path}");
+    }
+    let stock = mirror.admin(dir.path(), "stock", serde_json::json!({})).await;
+    let hits: Vec<_> = stock.iter().map(|item| item["hits"].as_u64()).collect();
+    assert_eq!(hits, [Some(6), Some(6)], "three whole, a part, a condition and a head of each");
+}
+
+#[tokio::test]
+async fn a_zip_that_is_removed_or_set_aside_is_not_given_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (forge, mirror) = with_zips(dir.path()).await;
+    for path in ZIPS {
+        again(&mirror, path, &[]).await;
+        mirror.admin(dir.path(), "rm", serde_json::json!({"pattern": "devsapp/fc3"})).await;
+        let got = mirror.get(path).await;
+        assert!(got.cache_status().contains("fwd=uri-miss"), "{path}: {}", got.cache_status());
+        eventually("stored", || mirror.cache.fills_running() == 0).await;
+    }
+    for (path, tag) in ZIPS.into_iter().zip(["v1.0.0", "v1.1.0"]) {
+        mirror.get(path).await;
+        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        again(&mirror, path, &[]).await;
+        let digest = forge.sha256("devsapp/fc3", tag).parse().expect("a digest");
+        mirror.cache.distrust(&digest).await;
+        let got = mirror.get(path).await;
+        assert!(got.cache_status().contains("fwd=uri-miss"), "{path}: {}", got.cache_status());
+        eventually("stored", || mirror.cache.fills_running() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_keeps_no_removed_zip_on_the_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_forge, mirror) = with_zips(dir.path()).await;
+    again(&mirror, ZIPS[1], &[]).await;
+    let before = mirror.cache.usage().1.blobs;
+    mirror.admin(dir.path(), "rm", serde_json::json!({"pattern": "devsapp/fc3"})).await;
+    assert!(before > 300_000);
+    assert_eq!(mirror.cache.usage().1.blobs, 0, "an open file would still take its room");
 }

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -36,6 +39,8 @@ pub struct BlobFile {
     sound: OnceCell<bool>,
     /// The addresses of its bytes, for sending them unread.
     mapping: RwLock<Option<Arc<Mapping>>>,
+    /// Nobody finds it any more: evicted, replaced or set aside.
+    retired: AtomicBool,
     resident: Resident,
 }
 
@@ -60,6 +65,7 @@ impl BlobFile {
             listed: OnceLock::new(),
             sound: OnceCell::new(),
             mapping: RwLock::default(),
+            retired: AtomicBool::new(false),
             resident: Resident::default(),
         }
     }
@@ -217,6 +223,16 @@ impl BlobFile {
                 }
             }
         }
+    }
+
+    /// True once no lookup finds it any more.
+    pub(in crate::tier) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Notes that no lookup finds it any more.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Works on the charge this file holds.

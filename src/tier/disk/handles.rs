@@ -58,6 +58,9 @@ impl Handles {
         let file = state.open.remove(digest).and_then(|file| file.upgrade());
         drop(state);
         drop(idle);
+        if let Some(file) = &file {
+            file.retire();
+        }
         file.filter(|file| Arc::strong_count(file) > 1)
     }
 

@@ -51,9 +51,9 @@ fn tag(offset: u64, len: usize) -> u64 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (len as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)) >> 32
 }
 
-/// Seconds since the first look, from 1 on: 0 is a place that nobody has used.
+/// Seconds since the first look, from 2 on: 0 is a place that nobody has used, and not the second before this one.
 fn second() -> u64 {
-    (START.elapsed().as_secs() + 1) & 0xffff_ffff
+    (START.elapsed().as_secs() + 2) & 0xffff_ffff
 }
 
 impl fmt::Debug for Resident {

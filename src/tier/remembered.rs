@@ -1,0 +1,53 @@
+//! An object that was handed out a moment ago, without what would keep its file open.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::{BlobFile, Content, Object, Uses};
+use crate::entry::Meta;
+
+/// An object that is remembered without keeping its file open, or its bytes on disk once it has been removed.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    meta: Arc<Meta>,
+    content: Kept,
+    tier: &'static str,
+    uses: Option<Arc<Uses>>,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Memory(Bytes),
+    Disk(Weak<BlobFile>),
+}
+
+impl Remembered {
+    /// The object, while it is what a lookup would find: not once its file is closed, evicted or set aside.
+    pub fn recall(&self) -> Option<Object> {
+        let content = match &self.content {
+            Kept::Memory(bytes) => Content::Memory(bytes.clone()),
+            Kept::Disk(file) => Content::Disk(file.upgrade().filter(|file| !file.is_retired())?),
+        };
+        Some(Object { meta: self.meta.clone(), content, tier: self.tier, uses: self.uses.clone() })
+    }
+
+    /// Bytes of memory that it keeps.
+    pub fn weight(&self) -> usize {
+        match &self.content {
+            Kept::Memory(bytes) => bytes.len(),
+            Kept::Disk(_) => 0,
+        }
+    }
+}
+
+impl Object {
+    /// Remembers it for a while.
+    pub fn remember(&self) -> Remembered {
+        let content = match &self.content {
+            Content::Memory(bytes) => Kept::Memory(bytes.clone()),
+            Content::Disk(file) => Kept::Disk(Arc::downgrade(file)),
+        };
+        Remembered { meta: self.meta.clone(), content, tier: self.tier, uses: self.uses.clone() }
+    }
+}
