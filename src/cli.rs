@@ -252,6 +252,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_an_example_in_its_help() {
+        use clap::CommandFactory as _;
+        fn look(command: &clap::Command) {
+            if command.get_subcommands().next().is_some() {
+                return command.get_subcommands().for_each(look);
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains("srm-mirror "), "{}: {help}", command.get_name());
+        }
+        look(&Cli::command());
+    }
+
+    #[test]
     fn clap_finds_no_fault_with_the_commands() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();

@@ -31,8 +31,8 @@ Examples:
   srm-mirror cache ls 'devsapp/*' --sort size
   srm-mirror cache ls --sort hits --limit 20
 
-HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use. PINNED says that
-its digest is written down, KEPT that it is never evicted.";
+HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use, by a
+client or by warm. PINNED says that its digest is written down, KEPT that it is never evicted.";
 
 /// Look at what is stored, and change it
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    forge::Forge,
+    forge::{Forge, Host, Match},
     mirror::setup,
     process::{Launch, blob, files},
 };
@@ -120,4 +120,27 @@ async fn verifying_shows_a_bar_at_a_terminal_and_plain_lines_elsewhere() {
     let plain = crate::cache_ops::cache(dir.path(), &["verify"]).await;
     let text = crate::cache_ops::said(&plain);
     assert!(!text.contains("to go") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[tokio::test]
+async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
+    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    for n in 0..3 {
+        forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 1 << 20));
+    }
+    let gates = ["v1.1.0", "v1.2.0"].map(|tag| forge.gate(Match::on(Host::Archive).containing(tag), 1 << 19));
+    let script = "script -q -e -f -c \"stty cols 120 rows 40; exec '$0' $*\" /dev/null";
+    let mut job = Launch::over(&forge, dir.path(), &["warm", "--jobs", "2", "devsapp/fc3@all"])
+        .variable("TERM", "xterm")
+        .by_way_of(&["sh", "-c", script])
+        .begin();
+    gates[0].reached().await;
+    gates[1].reached().await;
+    for text in ["] 0/3 versions, ", "  devsapp/fc3@v1.2.0 ", "  devsapp/fc3@v1.1.0 ", "512.00 KiB "] {
+        job.says(text).await;
+    }
+    gates.iter().for_each(crate::forge::Gate::open);
+    let ended = job.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.contains("/3 versions") && ended.out.contains("3 fetched ("), "{}", ended.out);
 }

@@ -168,6 +168,11 @@ impl Job {
         assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
     }
 
+    /// kill -9, unless it has ended by itself.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it can be waited for");
+    }
+
     /// Waits until standard error says this.
     pub async fn complains(&mut self, text: &str) {
         assert!(self.err.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());

@@ -119,7 +119,7 @@ async fn store(disk: &Disk, name: &str, bytes: &[u8]) -> Object {
 }
 
 async fn get(disk: &Disk, name: &str) -> Option<Object> {
-    disk.get(&key(name)).await.expect("works")
+    disk.get(&key(name)).await.expect("works").inspect(Object::touch)
 }
 
 async fn bytes_of(object: &Object) -> Vec<u8> {
