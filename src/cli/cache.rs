@@ -225,15 +225,16 @@ fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
         }
     };
     session::run(settings.load()?, async |session| {
-        let each = |item: Value| {
+        let each = |line: &[u8]| {
             if json {
-                say(&format!("{item}\n"))
+                say(std::str::from_utf8(line)?);
+                say("\n");
             } else {
-                table.add(&item)
+                table.add(&serde_json::from_slice(line)?);
             }
             Ok(())
         };
-        session.lines("stock", ask, each).await
+        session.raw_lines("stock", ask, each).await
     })?;
     table.write(&mut say);
     say("");

@@ -130,17 +130,23 @@ async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
     }
     let gates = ["v1.1.0", "v1.2.0"].map(|tag| forge.gate(Match::on(Host::Archive).containing(tag), 1 << 19));
     let script = "script -q -e -f -c \"stty cols 120 rows 40; exec '$0' $*\" /dev/null";
-    let mut job = Launch::over(&forge, dir.path(), &["warm", "--jobs", "2", "devsapp/fc3@all"])
-        .variable("TERM", "xterm")
-        .by_way_of(&["sh", "-c", script])
-        .begin();
-    gates[0].reached().await;
-    gates[1].reached().await;
-    for text in ["] 0/3 versions, ", "  devsapp/fc3@v1.2.0 ", "  devsapp/fc3@v1.1.0 ", "512.00 KiB "] {
-        job.says(text).await;
-    }
-    gates.iter().for_each(crate::forge::Gate::open);
-    let ended = job.ended().await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.out.contains("/3 versions") && ended.out.contains("3 fetched ("), "{}", ended.out);
+    let launch = Launch::over(&forge, dir.path(), &["warm", "--jobs", "2", "devsapp/fc3@all"]);
+    let mut command = launch.variable("TERM", "xterm").by_way_of(&["sh", "-c", script]).command();
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("script runs");
+    let (_typed, mut shown) = (child.stdin.take(), child.stdout.take().expect("piped"));
+    let (mut text, mut buf, mut held) = (String::new(), [0; 4096], true);
+    let watching = async {
+        while let Ok(len @ 1..) = shown.read(&mut buf).await {
+            text += &String::from_utf8_lossy(&buf[..len]);
+            let bars = ["] 0/3 versions, ", "  devsapp/fc3@v1.2.0 ", "  devsapp/fc3@v1.1.0 ", " 512.00 KiB "];
+            if held && bars.iter().all(|bar| text.contains(bar)) {
+                held = false;
+                gates.iter().for_each(crate::forge::Gate::open);
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), watching).await.is_ok();
+    assert!(ended && !held, "{text}");
+    assert_eq!(child.wait().await.expect("a child").code(), Some(0), "{text}");
+    assert!(text.contains("3 fetched ("), "{text}");
 }
