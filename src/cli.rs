@@ -43,7 +43,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: something is not there;
-       cache: something is damaged, or nothing was there
+       cache: something is damaged, nothing was there, or the answer was no
   64   wrong usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::entry::{Digest, Verified};
+use crate::{
+    entry::{Digest, Verified},
+    tier::Sum,
+};
 
 mod admission;
 mod damage;
