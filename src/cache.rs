@@ -200,6 +200,7 @@ impl Cache {
         }
         match self.disk.get(key).await {
             Ok(Some(object)) => {
+                object.touch();
                 self.promote(key, &object).await;
                 Some(object)
             }

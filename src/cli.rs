@@ -43,7 +43,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: something is not there;
-       cache: something is damaged, or nothing was there
+       cache: something is damaged, nothing was there, or the answer was no
   64   wrong usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
@@ -249,6 +249,19 @@ mod tests {
             clap_complete::generate(*shell, &mut Cli::command(), "srm-mirror", &mut script);
             assert!(String::from_utf8_lossy(&script).contains("unkeep"), "{shell}");
         }
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        use clap::CommandFactory as _;
+        fn look(command: &clap::Command) {
+            if command.get_subcommands().next().is_some() {
+                return command.get_subcommands().for_each(look);
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains("srm-mirror "), "{}: {help}", command.get_name());
+        }
+        look(&Cli::command());
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub enum Content {
 }
 
 impl Object {
-    /// Notes that it was looked up: what was used last is evicted last.
+    /// Notes that it was used: what was used last is evicted last. Tiers leave this to whoever looks for a client.
     pub fn touch(&self) {
         if let Some(uses) = &self.uses {
             uses.touch();

@@ -52,9 +52,16 @@ impl Cache {
         ([self.memory.usage(), self.disk.usage()], self.disk.sums())
     }
 
-    /// What is stored under a key, without asking anybody for it.
-    pub async fn object(&self, key: &Key) -> Option<Object> {
-        self.lookup(key).await
+    /// What is stored under a key, for a look that is no use: it changes neither the order of use nor any count.
+    ///
+    /// # Errors
+    /// When the disk tier cannot be read.
+    pub async fn object(&self, key: &Key) -> io::Result<Option<Object>> {
+        let object = match self.memory.find(key) {
+            Some(object) => Some(object),
+            None => self.disk.get(key).await?,
+        };
+        Ok(object.map(|object| Object { uses: None, ..object }))
     }
 
     /// Removes what is stored under a key; with `forget`, what was first seen under it, too: then the next fetch may

@@ -76,6 +76,11 @@ impl Cache {
             Err(_) => FillState::Failed(FetchError::Unreachable("the download was given up")),
         };
         let (tail, len) = match known {
+            // It came into a tier between the look and the start of the fill: nobody was asked.
+            FillState::Complete(object) if object.uses.is_some() => {
+                let status = CacheStatus::hit(None).detail(object.tier);
+                return Ok(self.stored(object, status));
+            }
             FillState::Complete(object) => return Ok(self.stored(object, status.status(200).stored())),
             FillState::Failed(error) => return Err(Failure::new(error, status)),
             FillState::Streaming(arriving) => {

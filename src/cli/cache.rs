@@ -31,8 +31,8 @@ Examples:
   srm-mirror cache ls 'devsapp/*' --sort size
   srm-mirror cache ls --sort hits --limit 20
 
-HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use. PINNED says that
-its digest is written down, KEPT that it is never evicted.";
+HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use, by a
+client or by warm. PINNED says that its digest is written down, KEPT that it is never evicted.";
 
 /// Look at what is stored, and change it
 #[derive(Debug, Args)]
@@ -225,15 +225,16 @@ fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
         }
     };
     session::run(settings.load()?, async |session| {
-        let each = |item: Value| {
+        let each = |line: &[u8]| {
             if json {
-                say(&format!("{item}\n"))
+                say(std::str::from_utf8(line)?);
+                say("\n");
             } else {
-                table.add(&item)
+                table.add(&serde_json::from_slice(line)?);
             }
             Ok(())
         };
-        session.lines("stock", ask, each).await
+        session.raw_lines("stock", ask, each).await
     })?;
     table.write(&mut say);
     say("");

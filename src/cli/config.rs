@@ -16,6 +16,7 @@ pub(super) struct Config {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Say whether serve would accept the configuration: the file with the present variables
+    #[command(after_help = "Example: srm-mirror config check mirror.toml")]
     Check {
         /// The file [else the one that SRM_MIRROR_CONFIG names, else none]
         #[arg(value_name = "FILE", conflicts_with = "config")]
@@ -25,6 +26,7 @@ enum Action {
         config: Option<PathBuf>,
     },
     /// Print the effective values as TOML, each with where it was set; secrets are masked
+    #[command(after_help = "Example: SRM_MIRROR__DISK__LIMIT=10GiB srm-mirror config show")]
     Show(Box<Settings>),
 }
 

@@ -21,8 +21,15 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// Time between two attempts to take a directory that a command holds.
 const AGAIN: Duration = Duration::from_millis(200);
 
+const EXAMPLES: &str = "\
+Examples:
+  srm-mirror serve
+  srm-mirror serve --listen 0.0.0.0:8080 --cache-dir /var/cache/srm-mirror --public-url https://mirror.example.com
+  SRM_MIRROR__MODE=offline srm-mirror serve --config /etc/srm-mirror.toml";
+
 /// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reads the certificates again
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
     #[command(flatten)]
     settings: Settings,

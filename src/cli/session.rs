@@ -27,6 +27,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Longest line of an answer, bytes.
 const LONGEST_LINE: usize = 512 << 20;
 
+const NONSENSE: &str = "the mirror answered nonsense";
+
 /// The one who is to do the work does not answer (`EX_UNAVAILABLE`).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -129,7 +131,7 @@ impl Session {
     pub(super) async fn post(&self, what: &str, ask: &impl Serialize) -> anyhow::Result<Value> {
         let response = self.ask(what, ask).await?;
         let body = response.bytes().await.map_err(unreachable)?;
-        serde_json::from_slice(&body).context("the mirror answered nonsense")
+        serde_json::from_slice(&body).context(NONSENSE)
     }
 
     /// Asks the administration `/-/{what}` and hands over each line of its answer; an error of `each` ends it.
@@ -138,6 +140,16 @@ impl Session {
         what: &str,
         ask: &impl Serialize,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.raw_lines(what, ask, |line| each(serde_json::from_slice(line).context(NONSENSE)?)).await
+    }
+
+    /// As [`Session::lines`], for very many of them: each is JSON, unread and without its end.
+    pub(super) async fn raw_lines(
+        &self,
+        what: &str,
+        ask: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut stream = self.ask(what, ask).await?.bytes_stream();
         let mut rest: Vec<u8> = Vec::new();
@@ -150,7 +162,7 @@ impl Session {
                     return Err(anyhow!("the mirror answered nonsense: a line without end"));
                 }
                 if parts.peek().is_some() {
-                    each(serde_json::from_slice(&rest).context("the mirror answered nonsense")?)?;
+                    each(&rest)?;
                     rest.clear();
                 }
             }

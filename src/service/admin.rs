@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -116,9 +116,13 @@ pub(super) fn one(value: &Value) -> Response<Body> {
 const AT_ONCE: usize = 256;
 
 /// One JSON value per line, sent as they come; the work ends when the client leaves.
-pub(super) fn lines(values: impl Stream<Item = Value> + Send + 'static) -> Response<Body> {
+pub(super) fn lines<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Response<Body> {
     let lines = values.ready_chunks(AT_ONCE).map(|values| {
-        let text: String = values.iter().map(|value| format!("{value}\n")).collect();
+        let mut text = Vec::new();
+        for value in &values {
+            serde_json::to_writer(&mut text, value)?;
+            text.push(b'\n');
+        }
         Ok::<_, BodyError>(Bytes::from(text))
     });
     with_type("application/jsonl", Body::stream(lines.boxed(), None))

@@ -293,9 +293,7 @@ impl Disk {
                 lock(&store.sound).insert(digest);
             }
             let uses = file.uses().cloned();
-            let object = Object { meta, content: Content::Disk(file), tier: NAME, uses };
-            object.touch();
-            return Ok(Some(object));
+            return Ok(Some(Object { meta, content: Content::Disk(file), tier: NAME, uses }));
         };
         let store = Arc::clone(store);
         blocking(move || store.set_file_aside(&digest, why, &file)).await?;

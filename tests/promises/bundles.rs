@@ -13,17 +13,24 @@ use tempfile::TempDir;
 
 use crate::{
     cache_ops::{cache, said},
+    eventually::eventually,
     forge::Forge,
     mirror::setup,
+    process::{Launch, files, spooled},
 };
 
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 11] = [
     "/devsapp/fc3/releases",
     "/devsapp/fc3/releases/latest",
     "/devsapp/fc3/zipball/v1.0.0",
     "/devsapp/fc3/zipball/1.1.0",
     "/repos/devsapp/fc3/releases/tags/v1.0.0",
     "/simple/devsapp/fc3/releases/latest",
+    "/v3/packages/devsapp__fc3/release/latest",
+    "/v3/packages/devsapp__fc3/release/tags/1.0.0",
+    "/devsapp/fc3/flat/v1.1.0",
+    "/devsapp/fc3/metadata/1.0.0",
+    "/gitee/devsapp/demo/releases",
 ];
 
 async fn forge() -> Forge {
@@ -32,6 +39,7 @@ async fn forge() -> Forge {
         .repo("devsapp/fc3")
         .release("v1.0.0", |r| r.file("index.js", b"1"))
         .release("v1.1.0", |r| r.file("index.js", b"2").noise("data.bin", 7, 300_000));
+    forge.gitee_repo("devsapp/demo").release("v0.0.1", |r| r);
     forge
 }
 
@@ -142,6 +150,32 @@ async fn an_import_never_replaces_what_was_first_seen_unless_it_is_forced() {
     let after = mirror.get(PATHS[2]).await.sha256();
     assert_ne!(after, before);
     assert_eq!(after, one.sha256("devsapp/fc3", "v1.0.0"));
+}
+
+#[tokio::test]
+async fn an_import_that_is_killed_leaves_whole_zips_and_the_next_run_takes_the_rest() {
+    let forge = Forge::start().await;
+    for n in 0..16 {
+        forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 200_000));
+    }
+    let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let warmed = Launch::over(&forge, from.path(), &["warm", "--quiet", "devsapp/fc3@all"]).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    let bundle = from.path().join("bundle.tar");
+    let done = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let job = Launch::over(&forge, to.path(), &["cache", "import", bundle.to_str().expect("text")]).begin();
+    let stored = || files(&to.path().join("blobs")).iter().filter(|(path, _)| path.extension().is_some()).count();
+    eventually("some are stored", async || stored() >= 3).await;
+    job.kill().await;
+    let before = stored();
+    assert!((3..=16).contains(&before), "{before}");
+    let (code, text) = import(to.path(), &bundle, &[]).await;
+    assert!(code == Some(0) && text.contains("zips were here already"), "{code:?}: {text}");
+    assert!(!text.contains("; 0 zips were here already"), "it began anew: {text}");
+    assert_eq!((stored(), spooled(to.path())), (16, 0));
+    let done = cache(to.path(), &["verify"]).await;
+    assert!(done.status.code() == Some(0) && said(&done).contains("16 zips"), "{}", said(&done));
 }
 
 /// The files of a bundle, in order.

@@ -66,6 +66,22 @@ async fn the_stock_tells_package_version_size_digest_and_mark() {
 }
 
 #[tokio::test]
+async fn a_list_of_the_stock_reads_the_index_alone() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    let before = stock(&mirror, dir.path(), "").await;
+    assert!(before.iter().all(|item| item["commit"].as_str().is_some_and(|commit| commit.len() == 40)), "{before:?}");
+    for blob in blobs(dir.path()) {
+        fs::remove_file(blob.with_extension("json")).expect("removed");
+        fs::remove_file(blob).expect("removed");
+    }
+    assert_eq!(stock(&mirror, dir.path(), "").await, before);
+    let largest = mirror.admin(dir.path(), "stock", json!({"sort": "size", "limit": 1})).await;
+    let most = before.iter().map(|item| item["size"].as_u64()).max().expect("some");
+    assert_eq!((largest.len(), largest[0]["size"].as_u64()), (1, most));
+}
+
+#[tokio::test]
 async fn what_is_removed_frees_its_space_at_once_and_its_pin_stays_unless_forgotten() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = filled(&forge, dir.path()).await;

@@ -16,7 +16,9 @@ async fn administration_answers_by_the_socket_and_is_404_over_tcp() {
     let pong = mirror.admin(mirror.dir(), "ping", json!({})).await;
     assert_eq!(pong[0]["pid"], json!(std::process::id()));
     for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-        for path in ["/-/ping", "/-/entries", "/-/rm", "/-/gc", "//-/ping", "/%2D/ping"] {
+        for path in
+            ["/-/ping", "/-/stock", "/-/stats", "/-/rm", "/-/gc", "/-/warm", "/-/import/zip", "//-/ping", "/%2D/ping"]
+        {
             let got = mirror.request(method.clone(), path, &[("host", "srm-mirror")]).await.expect("an answer");
             assert!(matches!(got.status, 404 | 405), "{method} {path}: {}", got.status);
         }

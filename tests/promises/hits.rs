@@ -126,3 +126,21 @@ async fn hits_survive_a_restart_and_go_with_the_zip_or_with_the_index() {
     eventually("it is stored again", async || stock(&mirror, dir.path()).await.len() == 3).await;
     assert_eq!(hits(&mirror).await, 0);
 }
+
+#[tokio::test]
+async fn neither_an_export_nor_a_check_nor_the_plan_of_an_import_is_a_use() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    let before = stock(&mirror, dir.path()).await;
+    let bundle = dir.path().join("bundle.tar");
+    let bundle = bundle.to_str().expect("text");
+    for arguments in
+        [&["export", bundle][..], &["verify"], &["import", bundle, "--dry-run"], &["lock", "--file", bundle]]
+    {
+        let done = cache(dir.path(), arguments).await;
+        assert_eq!(done.status.code(), Some(0), "{arguments:?}: {}", said(&done));
+    }
+    assert_eq!(stock(&mirror, dir.path()).await, before);
+    assert_eq!(mirror.get(LARGE).await.status, 200);
+    assert_ne!(stock(&mirror, dir.path()).await, before);
+}

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    forge::Forge,
+    forge::{Forge, Host, Match},
     mirror::setup,
     process::{Launch, blob, files},
 };
@@ -120,4 +120,33 @@ async fn verifying_shows_a_bar_at_a_terminal_and_plain_lines_elsewhere() {
     let plain = crate::cache_ops::cache(dir.path(), &["verify"]).await;
     let text = crate::cache_ops::said(&plain);
     assert!(!text.contains("to go") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[tokio::test]
+async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
+    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    for n in 0..3 {
+        forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 1 << 20));
+    }
+    let gates = ["v1.1.0", "v1.2.0"].map(|tag| forge.gate(Match::on(Host::Archive).containing(tag), 1 << 19));
+    let script = "script -q -e -f -c \"stty cols 120 rows 40; exec '$0' $*\" /dev/null";
+    let launch = Launch::over(&forge, dir.path(), &["warm", "--jobs", "2", "devsapp/fc3@all"]);
+    let mut command = launch.variable("TERM", "xterm").by_way_of(&["sh", "-c", script]).command();
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("script runs");
+    let (_typed, mut shown) = (child.stdin.take(), child.stdout.take().expect("piped"));
+    let (mut text, mut buf, mut held) = (String::new(), [0; 4096], true);
+    let watching = async {
+        while let Ok(len @ 1..) = shown.read(&mut buf).await {
+            text += &String::from_utf8_lossy(&buf[..len]);
+            let bars = ["] 0/3 versions, ", "  devsapp/fc3@v1.2.0 ", "  devsapp/fc3@v1.1.0 ", " 512.00 KiB "];
+            if held && bars.iter().all(|bar| text.contains(bar)) {
+                held = false;
+                gates.iter().for_each(crate::forge::Gate::open);
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), watching).await.is_ok();
+    assert!(ended && !held, "{text}");
+    assert_eq!(child.wait().await.expect("a child").code(), Some(0), "{text}");
+    assert!(text.contains("3 fetched ("), "{text}");
 }

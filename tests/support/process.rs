@@ -108,14 +108,19 @@ impl Launch {
         self
     }
 
-    fn spawn(&self) -> Child {
+    /// The command itself, for a test that talks to it in its own way.
+    pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_srm-mirror").to_owned();
         let words: Vec<&String> = self.wrapper.iter().chain([&program]).chain(&self.arguments).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env_clear().envs(&self.environment);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command.spawn().expect("the program starts")
+        command
+    }
+
+    fn spawn(&self) -> Child {
+        self.command().spawn().expect("the program starts")
     }
 
     /// Starts a mirror and waits until it is ready.
@@ -166,6 +171,11 @@ impl Job {
     /// Waits until standard output says this.
     pub async fn says(&mut self, text: &str) {
         assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
+    }
+
+    /// kill -9, unless it has ended by itself.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it can be waited for");
     }
 
     /// Waits until standard error says this.

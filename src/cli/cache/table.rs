@@ -1,8 +1,9 @@
 //! What is stored, as a table for a person.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// A size in the largest unit that leaves a digit before the point.
@@ -16,9 +17,8 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// The time since `then` in its largest unit.
-fn since(then: &Value, now: Timestamp) -> String {
-    let then = then.as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    let Some(then) = then else { return "-".into() };
+fn since(then: &str, now: Timestamp) -> String {
+    let Ok(then) = then.parse::<Timestamp>() else { return "-".into() };
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -26,6 +26,30 @@ fn since(then: &Value, now: Timestamp) -> String {
         3600..86_400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// What is shown of a zip.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Item<'a> {
+    #[serde(borrow)]
+    upstream: Cow<'a, str>,
+    #[serde(borrow)]
+    package: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
+    #[serde(borrow)]
+    stored_at: Cow<'a, str>,
+    #[serde(borrow)]
+    used_at: Cow<'a, str>,
+    size: u64,
+    hits: u64,
+    pinned: bool,
+    kept: bool,
 }
 
 /// The columns of a zip.
@@ -47,22 +71,21 @@ impl Table {
     }
 
     /// Adds a zip.
-    pub(super) fn add(&mut self, item: &Value) {
+    pub(super) fn add(&mut self, item: &Item<'_>) {
         if self.text.is_empty() {
             self.row(COLUMNS);
         }
-        let text = |name: &str| item[name].as_str().unwrap_or("-");
-        let package = match item["upstream"].as_str() {
-            Some("github") | None => text("package").to_owned(),
-            Some(upstream) => format!("{upstream}:{}", text("package")),
+        let package = match &*item.upstream {
+            "github" | "" => item.package.to_string(),
+            upstream => format!("{upstream}:{}", item.package),
         };
-        let short = |name| text(name).get(..12).unwrap_or(text(name));
-        let version = if item["kind"] == "commit" { short("version") } else { text("version") };
-        let mark = |name: &'static str| if item[name] == true { name } else { "" };
-        let number = |name: &str| item[name].as_u64().unwrap_or(0);
-        let (age, used) = (since(&item["stored_at"], self.now), since(&item["used_at"], self.now));
-        let (size, hits) = (size(number("size")), number("hits").to_string());
-        self.row([&*package, version, &size, short("sha256"), &age, &used, &hits, mark("pinned"), mark("kept")]);
+        let short = |text| str::get(text, ..12).unwrap_or(text).to_owned();
+        let version = if item.kind == "commit" { short(&item.version) } else { item.version.to_string() };
+        let mark = |marked, name| if marked { name } else { "" };
+        let (age, used) = (since(&item.stored_at, self.now), since(&item.used_at, self.now));
+        let (digest, size, hits) = (short(&item.sha256), size(item.size), item.hits.to_string());
+        let (pinned, kept) = (mark(item.pinned, "pinned"), mark(item.kept, "kept"));
+        self.row([&package, &version, &size, &digest, &age, &used, &hits, pinned, kept]);
     }
 
     fn row(&mut self, cells: [&str; COLUMNS.len()]) {
@@ -91,7 +114,7 @@ impl Table {
 /// All of a table at once.
 pub(super) fn items(items: &[Value]) -> String {
     let (mut table, mut out) = (Table::new(), String::new());
-    items.iter().for_each(|item| table.add(item));
+    items.iter().for_each(|item| table.add(&Item::deserialize(item).unwrap_or_default()));
     table.write(|line| out += line);
     out
 }
@@ -140,7 +163,7 @@ mod tests {
     fn a_table_lines_up_and_names_an_upstream_that_is_not_github() {
         let item = |upstream: &str, size: u64| {
             json!({"upstream": upstream, "package": "a/b", "kind": "tag", "version": "v1", "size": size, "hits": size * 7,
-                "sha256": "00112233445566", "stored_at": "nonsense", "used_at": null, "kept": size > 9, "pinned": true})
+                "sha256": "00112233445566", "stored_at": "nonsense", "kept": size > 9, "pinned": true})
         };
         assert_eq!(
             items(&[item("github", 3), item("gitee", 1 << 20)]),

@@ -58,7 +58,8 @@ pub(super) struct Named {
 
 /// The bytes of one zip.
 pub(super) async fn zip(mirror: &Arc<Mirror>, ask: Result<Named, Refusal>) -> Result<Response<Body>, Refusal> {
-    let Some(object) = mirror.cache().object(&ask?.key).await else {
+    let object = mirror.cache().object(&ask?.key).await;
+    let Some(object) = object.map_err(|error| Refusal::failed("the zip cannot be read", error))? else {
         return Err(Refusal(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
     };
     let len = object.meta.len;
@@ -71,7 +72,8 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
     for claim in claims? {
         let failed = |error| Refusal::failed("the record of pins cannot be read", error);
         let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
-        let stored = mirror.cache().object(&claim.key).await;
+        // What cannot be read is as good as absent: the bundle's copy mends it.
+        let stored = mirror.cache().object(&claim.key).await.ok().flatten();
         let state = match pin {
             _ if !mirror.has_place(&claim) => "refused",
             Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",

@@ -9,11 +9,12 @@ use std::{
 use futures_util::stream;
 use http::Response;
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
 
 use super::{Refusal, lines, one};
 use crate::{
+    entry::{Digest, Key},
     http::body::Body,
     mirror::{
         Mirror, Stored, Sum, Tally,
@@ -72,25 +73,59 @@ async fn stored(mirror: &Mirror, selection: &Selection, sort: Sort) -> Result<Ve
 }
 
 /// An item as it is shown.
+#[derive(Serialize)]
+struct Shown<'i> {
+    key: &'i Key,
+    upstream: &'i str,
+    package: String,
+    kind: &'static str,
+    version: &'i str,
+    size: u64,
+    sha256: Digest,
+    stored_at: Timestamp,
+    used_at: Timestamp,
+    hits: u64,
+    served: u64,
+    kept: bool,
+    pinned: bool,
+    commit: Option<&'i str>,
+}
+
+impl<'i> From<&'i Item> for Shown<'i> {
+    fn from(item: &'i Item) -> Self {
+        let Item { target, stored, .. } = item;
+        let Sum { hits, bytes: served } = stored.tally.all();
+        Self {
+            key: &stored.key,
+            upstream: &target.upstream,
+            package: target.package.to_string(),
+            kind: item.kind(),
+            version: item.version(),
+            size: stored.len,
+            sha256: stored.digest,
+            stored_at: stored.stored_at,
+            used_at: stored.used,
+            hits,
+            served,
+            kept: stored.kept,
+            pinned: stored.pinned,
+            commit: stored.commit.as_deref(),
+        }
+    }
+}
+
+/// An item that is shown when it is written.
+struct Line(Item);
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Shown::from(&self.0).serialize(to)
+    }
+}
+
+/// An item as it is shown.
 pub(super) fn shown(item: &Item) -> Value {
-    let Item { target, stored, .. } = item;
-    let served = stored.tally.all();
-    json!({
-        "key": stored.key,
-        "upstream": target.upstream,
-        "package": target.package.to_string(),
-        "kind": item.kind(),
-        "version": item.version(),
-        "size": stored.len,
-        "sha256": stored.digest,
-        "stored_at": stored.stored_at,
-        "used_at": stored.used,
-        "hits": served.hits,
-        "served": served.bytes,
-        "kept": stored.kept,
-        "pinned": stored.pinned,
-        "commit": stored.commit,
-    })
+    json!(Shown::from(item))
 }
 
 /// Every selected zip, one per line. Only what the index says of them is held; the lines are made as they are read.
@@ -98,7 +133,7 @@ pub(super) async fn list(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Bo
     let ask = ask?;
     let mut found = stored(mirror, &ask.pattern, ask.sort).await?;
     found.truncate(ask.limit.unwrap_or(usize::MAX));
-    Ok(lines(stream::iter(found.into_iter().filter_map(Item::of).map(|item| shown(&item)))))
+    Ok(lines(stream::iter(found.into_iter().filter_map(Item::of).map(Line))))
 }
 
 /// What is stored of one upstream or package, and what it has answered.

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::entry::{Digest, Verified};
+use crate::{
+    entry::{Digest, Verified},
+    tier::Sum,
+};
 
 mod admission;
 mod damage;
@@ -119,7 +122,7 @@ async fn store(disk: &Disk, name: &str, bytes: &[u8]) -> Object {
 }
 
 async fn get(disk: &Disk, name: &str) -> Option<Object> {
-    disk.get(&key(name)).await.expect("works")
+    disk.get(&key(name)).await.expect("works").inspect(Object::touch)
 }
 
 async fn bytes_of(object: &Object) -> Vec<u8> {

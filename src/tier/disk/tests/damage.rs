@@ -139,3 +139,49 @@ async fn concurrent_first_uses_share_one_open_file() {
     };
     assert!(all.iter().all(|object| file(object) == file(&all[0])));
 }
+
+#[tokio::test]
+async fn an_index_of_another_form_is_built_again_and_loses_no_object_and_no_pin() {
+    let rig = rig(64);
+    let bytes = body(1, 50_000);
+    store(&rig.disk, "a", &bytes).await;
+    let pin = Pin {
+        key: key("a"),
+        digest: Digest::of(&bytes),
+        len: 50_000,
+        first_seen: Timestamp::UNIX_EPOCH,
+        verified: verified(&bytes),
+    };
+    rig.disk.record_pin(&pin, PinEvent::Pin).await.expect("recorded");
+    rig.disk.store.index.write(|txn| index::set_state(txn, "form", 1)).expect("written");
+    let rig = rig.restart().await;
+    assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("there")).await, bytes);
+    assert_eq!(rig.disk.pin(&key("a")).await.expect("works").map(|pin| pin.digest), Some(Digest::of(&bytes)));
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
+
+#[tokio::test]
+async fn what_was_counted_is_flushed_and_survives_a_crash_and_a_change_of_the_row() {
+    let rig = rig(64);
+    let bytes = body(1, 5000);
+    store(&rig.disk, "a", &bytes).await;
+    let hit = async |disk: &Disk| {
+        let object = get(disk, "a").await.expect("there");
+        object.hit();
+        object.sent(5000);
+    };
+    let counted = async |disk: &Disk| disk.inventory(|_| true).await.expect("works")[0].tally.disk;
+    hit(&rig.disk).await;
+    hit(&rig.disk).await;
+    assert_eq!(counted(&rig.disk).await, Sum { hits: 2, bytes: 10_000 });
+    rig.disk.store.flush().expect("flushed");
+    hit(&rig.disk).await;
+    let rig = rig.crash();
+    assert_eq!(counted(&rig.disk).await.hits, 2, "a crash loses what was not flushed, and nothing else");
+    hit(&rig.disk).await;
+    rig.disk.keep(&key("a"), true).await.expect("kept");
+    store(&rig.disk, "b", &bytes).await;
+    assert_eq!(counted(&rig.disk).await, Sum { hits: 3, bytes: 15_000 });
+    let rig = rig.restart().await;
+    assert_eq!(counted(&rig.disk).await, Sum { hits: 3, bytes: 15_000 });
+}
