@@ -28,7 +28,7 @@ use tokio::{
 /// Whether this system sends files without reading them; elsewhere a [`Socket`] is a plain one and no region is made.
 pub const SENDS_FILES: bool = cfg!(target_os = "linux");
 
-/// Most bytes of one `sendfile`: a fast client must not hold a worker for long.
+/// Most bytes of one `sendfile`, and of all before others have their turn.
 const MOST: usize = 2 << 20;
 /// Slices below this are never looked up: no region is smaller, and headers are.
 pub const LEAST: usize = 16 << 10;
@@ -134,12 +134,20 @@ pub struct Socket {
     stream: TcpStream,
     /// The last write ended within a region: what is left of it may be smaller than [`LEAST`].
     within: bool,
+    /// Bytes of files since others had their turn.
+    #[cfg(target_os = "linux")]
+    sent: usize,
 }
 
 impl Socket {
     /// Wraps a connected socket.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, within: false }
+        Self {
+            stream,
+            within: false,
+            #[cfg(target_os = "linux")]
+            sent: 0,
+        }
     }
 
     fn next<'a>(&self, slices: &'a [IoSlice<'a>]) -> Next<'a> {
@@ -215,9 +223,20 @@ impl AsyncWrite for Socket {
             Next::Memory => {}
             Next::Before(bytes) => return self.poll_send(cx, bytes),
             Next::File(backed, offset, len) => {
+                if self.sent >= MOST {
+                    // A client that takes everything at once would keep the worker until it has all of it; and the two
+                    // ends of one busy connection are in each other's way more than those of several.
+                    self.sent = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 let done = self.poll_sendfile(cx, &*backed, offset, len);
-                if let Poll::Ready(Ok(sent)) = &done {
-                    self.within = *sent < len;
+                match &done {
+                    Poll::Ready(Ok(sent)) => {
+                        self.within = *sent < len;
+                        self.sent += sent;
+                    }
+                    _ => self.sent = 0,
                 }
                 return done;
             }
