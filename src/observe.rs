@@ -8,11 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    filter::{LevelFilter, filter_fn},
-    fmt,
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
+    EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
 mod access;
@@ -113,17 +109,18 @@ pub fn init(config: &Config) -> Result<Log, String> {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("access-log");
     let (queue, writer) = queue.finish(BufWriter::with_capacity(64 << 10, io::stderr()));
     let log = Log { _writer: writer, lost: queue.error_counter() };
-    let others = filter_fn(|meta| meta.target() != ACCESS);
     let registry = tracing_subscriber::registry().with(filter);
     let done = if json {
         access::write_lines_to(queue);
-        registry.with(json_layer(io::stderr).with_filter(others)).try_init()
+        registry.with(json_layer(io::stderr)).try_init()
     } else {
-        let accesses = filter_fn(|meta| meta.target() == ACCESS);
-        // Left alone on a terminal, the layers themselves honour NO_COLOR.
-        let (rest, access) = (fmt::layer().with_writer(io::stderr), fmt::layer().with_writer(queue));
-        let (rest, access) = if terminal { (rest, access) } else { (rest.with_ansi(false), access.with_ansi(false)) };
-        registry.with(rest.with_filter(others)).with(access.with_filter(accesses)).try_init()
+        // One layer with two writers: layers with filters of their own lose events to each other's questions whether
+        // a level is on.
+        let writer = queue.with_filter(|meta| meta.target() == ACCESS).or_else(io::stderr);
+        let layer = fmt::layer().with_writer(writer);
+        // Left alone on a terminal, the layer itself honours NO_COLOR.
+        let layer = if terminal { layer } else { layer.with_ansi(false) };
+        registry.with(layer).try_init()
     };
     done.map_err(|_| "the log is set up already".to_owned())?;
     Ok(log)

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::kernel::Socket;
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
+mod aside;
 mod connection;
 pub mod control;
 pub mod tls;

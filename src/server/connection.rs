@@ -12,6 +12,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     Config, Handler, Peer,
+    aside::Aside,
     tls::{self, Tls},
     watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
@@ -74,22 +75,40 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
-        let (mut stop, mut force) = (pin!(ends.stop.cancelled()), pin!(ends.force.cancelled()));
         let mut closing = false;
         loop {
+            let mut aside = Aside::new(from_outside(&ends, &watch, closing));
             tokio::select! {
+                biased;
                 // How a connection breaks is the client's affair; what a request came to is in its access event.
                 _ = connection.as_mut() => return,
-                () = &mut force => return,
-                () = &mut stop, if !closing => {}
-                overdue = watch.overdue(closing) => match overdue {
-                    Overdue::Idle => {}
-                    Overdue::Stalled => return,
+                end = &mut aside => match end {
+                    End::Now => return,
+                    End::Gently => {}
                 },
             }
             closing = true;
             connection.as_mut().graceful_shutdown();
         }
+    }
+}
+
+/// How a connection is to end.
+enum End {
+    Now,
+    /// When its requests are answered.
+    Gently,
+}
+
+/// Waits for what ends a connection other than itself; `closing` when it is to end gently already.
+async fn from_outside(ends: &Ends, watch: &Watch, closing: bool) -> End {
+    tokio::select! {
+        () = ends.force.cancelled() => End::Now,
+        () = ends.stop.cancelled(), if !closing => End::Gently,
+        overdue = watch.overdue(closing) => match overdue {
+            Overdue::Idle => End::Gently,
+            Overdue::Stalled => End::Now,
+        },
     }
 }
 
