@@ -157,6 +157,12 @@ fn instance() -> String {
 }
 
 impl Running {
+    /// Serves connections on threads of their own, as a server that does nothing else should.
+    pub fn with_lanes(mut self, lanes: server::Lanes) -> Self {
+        self.bound = self.bound.with_lanes(lanes);
+        self
+    }
+
     /// Serves until `shutdown`, then lets running transfers finish for the drain period; `now` ends it at once. Downloads
     /// that no client waits for any more are given up.
     ///

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -71,6 +71,8 @@ pub struct Cache {
     windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
+    /// Where they run: whoever asks may be on a thread that has only connections.
+    runtime: Handle,
     /// Cancelled when nobody is left to wait for a download.
     given_up: CancellationToken,
 }
@@ -91,7 +93,8 @@ impl Failure {
 }
 
 impl Cache {
-    /// Builds the cache over an open disk tier. Its fills run on `tasks`, which whoever drains the app waits for.
+    /// Builds the cache over an open disk tier. Its fills run on `tasks`, which whoever drains the app waits for, and on
+    /// the runtime that this is called in.
     pub fn build(
         memory: &memory::Config,
         disk: Arc<Disk>,
@@ -114,6 +117,7 @@ impl Cache {
             fills: Flights::default(),
             revalidations: Flights::default(),
             tasks,
+            runtime: Handle::current(),
             given_up: CancellationToken::new(),
         })
     }

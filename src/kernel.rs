@@ -89,12 +89,12 @@ impl Mapping {
     }
 
     /// For how many bytes of the file there are addresses.
-    pub fn len(&self) -> usize {
+    pub fn reach(&self) -> usize {
         self.map.len()
     }
 
     /// A part of the file as bytes that [`Socket`] sends without reading them; `None` where it is not below
-    /// [`Mapping::len`]. The file must reach that far; less than [`LEAST`] bytes are not recognised.
+    /// [`Mapping::reach`]. The file must reach that far; less than [`LEAST`] bytes are not recognised.
     pub fn region(self: &Arc<Self>, backed: Arc<dyn Backed>, part: Range<usize>) -> Option<Bytes> {
         let fits = part.start <= part.end && part.end <= self.map.len();
         fits.then(|| Bytes::from_owner(Region { mapping: self.clone(), part, _backed: backed }))

@@ -28,10 +28,12 @@ use crate::value::{BaseUrl, ByteSize, Network, Period};
 mod aside;
 mod connection;
 pub mod control;
+mod lanes;
 pub mod tls;
 mod watch;
 
 use control::Control;
+pub use lanes::Lanes;
 use tls::{Reload, Tls, TlsError};
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -156,6 +158,7 @@ pub struct Bound {
     plain: usize,
     tls: Option<Tls>,
     control: Option<Control>,
+    lanes: Option<Lanes>,
     config: Config,
 }
 
@@ -179,7 +182,15 @@ pub fn bind(config: &Config) -> Result<Bound, StartError> {
     };
     let bound: Result<Vec<_>, BindError> = config.listen.iter().chain(&config.tls.listen).map(listen).collect();
     let (listeners, addresses) = bound?.into_iter().unzip();
-    Ok(Bound { listeners, addresses, plain: config.listen.len(), tls, control: None, config: config.clone() })
+    Ok(Bound {
+        listeners,
+        addresses,
+        plain: config.listen.len(),
+        tls,
+        control: None,
+        lanes: None,
+        config: config.clone(),
+    })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -212,10 +223,17 @@ impl Bound {
         self
     }
 
+    /// Serves connections on threads of their own instead of the runtime's.
+    pub fn with_lanes(mut self, lanes: Lanes) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
     /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
     /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: CancellationToken, now: CancellationToken) -> Drained {
-        let Self { listeners, plain, tls, control, config, .. } = self;
+        let Self { listeners, plain, tls, control, lanes, config, .. } = self;
+        let config = Arc::new(config);
         let tls = tls.map(Arc::new);
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let _cut_when_dropped = force.clone().drop_guard();
@@ -224,11 +242,27 @@ impl Bound {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
             let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
             let tls = tls.clone().filter(|_| peer.tls);
-            let run = connection::run(Socket::new(stream), tls, peer, handler.clone(), &config, ends);
-            connections.spawn(async move {
-                run.await;
-                drop(permit);
-            });
+            let (handler, config) = (handler.clone(), config.clone());
+            match lanes.as_ref().and_then(Lanes::place) {
+                None => {
+                    connections.spawn(async move {
+                        connection::run(Socket::new(stream), tls, peer, handler, &config, ends).await;
+                        drop(permit);
+                    });
+                }
+                Some(place) => {
+                    // Taken from the reactor that accepted it, and given to the lane's.
+                    let Ok(stream) = stream.into_std() else { return };
+                    let lane = place.handle.clone();
+                    let run = async move {
+                        if let Ok(stream) = TcpStream::from_std(stream) {
+                            connection::run(Socket::new(stream), tls, peer, handler, &config, ends).await;
+                        }
+                        drop((permit, place));
+                    };
+                    connections.spawn_on(run, &lane);
+                }
+            }
         });
         let controlled = async {
             let Some(control) = &control else { return std::future::pending().await };

@@ -132,7 +132,7 @@ impl Cache {
     pub(super) fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
         self.fills.join(&ask.key, FillState::Requested, |landing| {
             let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
-            self.tasks.spawn(fill.run());
+            self.tasks.spawn_on(fill.run(), &self.runtime);
         })
     }
 

@@ -219,7 +219,8 @@ impl Cache {
     ) -> (watch::Receiver<Outcome>, bool) {
         self.revalidations.join(key, None, |landing| {
             let (cache, key) = (self.clone(), key.clone());
-            self.tasks.spawn(async move { cache.revalidate(&key, policy, stored, origin, landing).await });
+            let renewal = async move { cache.revalidate(&key, policy, stored, origin, landing).await };
+            self.tasks.spawn_on(renewal, &self.runtime);
         })
     }
 

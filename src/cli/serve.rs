@@ -12,15 +12,11 @@ use crate::{
     app::{self, Holder, OpenError},
     config::Loaded,
     observe,
-    server::tls::Reload,
+    server::{Lanes, tls::Reload},
 };
 
 /// How long the second signal waits for the server to let go before the process ends anyway.
 const LET_GO: Duration = Duration::from_millis(500);
-
-/// A worker looks for new events after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
-/// own 61, a new request waits for thirty.
-const EVENTS: u32 = 8;
 
 /// Time between two attempts to take a directory that a command holds.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -46,14 +42,9 @@ impl Serve {
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .event_interval(EVENTS)
-            .build()
-            .context("start the runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
         let _told = AbortOnDropHandle::new(runtime.spawn(log.tell_losses()));
-        // On a worker: what this thread accepted would have to be handed over to one.
-        let code = runtime.block_on(runtime.spawn(serve(loaded))).context("the server panicked")?;
+        let code = runtime.block_on(serve(loaded));
         // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
         runtime.shutdown_background();
         code
@@ -71,7 +62,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
     let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
 
     let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
-    let mut run = std::pin::pin!(running.run_until(shutdown.clone(), now.clone()));
+    let lanes = Lanes::start().context("start the threads for connections")?;
+    let mut run = std::pin::pin!(running.with_lanes(lanes).run_until(shutdown.clone(), now.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => shutdown.cancel(),

@@ -130,7 +130,7 @@ impl BlobFile {
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(want)?;
         let known = self.mapping.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mapping = match known.filter(|mapping| mapping.len() >= end) {
+        let mapping = match known.filter(|mapping| mapping.reach() >= end) {
             Some(mapping) => mapping,
             None => {
                 // A power of two: of a file that grows, few mappings are made. Those that are too small go with the

@@ -1,0 +1,91 @@
+//! Threads that each serve a share of the connections, with a reactor of their own.
+//!
+//! A runtime whose workers share one reactor has nobody at it while its holder sends a zip: a request that comes
+//! meanwhile waits, and the other worker sleeps. Here nobody shares anything; what a connection sets off for others
+//! (downloads, revalidations) runs elsewhere.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A lane looks for new events after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
+/// own 61, a new request might wait for thirty.
+const EVENTS: u32 = 8;
+
+/// The threads. They end when this is dropped, and their connections with them.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    _end: DropGuard,
+}
+
+#[derive(Debug)]
+struct Lane {
+    handle: Handle,
+    load: Arc<AtomicUsize>,
+}
+
+/// A connection's place in a lane; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) handle: Handle,
+    load: Arc<AtomicUsize>,
+}
+
+impl Lanes {
+    /// Starts one thread for each processor that this process may use.
+    ///
+    /// # Errors
+    /// When the system has no threads or descriptors left.
+    pub fn start() -> io::Result<Self> {
+        let end = CancellationToken::new();
+        let lane = |number: usize| {
+            let runtime = Builder::new_current_thread().enable_all().event_interval(EVENTS).build()?;
+            let (handle, end) = (runtime.handle().clone(), end.clone());
+            thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+                runtime.block_on(end.cancelled());
+                runtime.shutdown_background();
+            })?;
+            Ok(Lane { handle, load: Arc::default() })
+        };
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let lanes = (0..count).map(lane).collect::<io::Result<_>>()?;
+        Ok(Self { lanes, _end: end.drop_guard() })
+    }
+
+    /// A place where there are the fewest connections.
+    pub(super) fn place(&self) -> Option<Place> {
+        let lane = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed))?;
+        lane.load.fetch_add(1, Ordering::Relaxed);
+        Some(Place { handle: lane.handle.clone(), load: lane.load.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_evenly_and_places_are_given_back() {
+        let lanes = Lanes::start().expect("threads");
+        let loads = || lanes.lanes.iter().map(|lane| lane.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let places: Vec<_> = (0..3 * lanes.lanes.len()).filter_map(|_| lanes.place()).collect();
+        assert!(loads().iter().all(|load| *load == 3), "{:?}", loads());
+        drop(places);
+        assert!(loads().iter().all(|load| *load == 0), "{:?}", loads());
+    }
+}
