@@ -1,0 +1,72 @@
+//! Zips made by hand, stored and without descriptors, since no packer writes what the flat benches need.
+
+use std::io;
+
+use srm_mirror::origin::Growing;
+
+/// What kind of zip; everything in it is beneath `o-r-12b27ab/`.
+pub(super) struct Kind {
+    /// Number of files.
+    pub(super) files: usize,
+    /// The part of a file's name before its number.
+    pub(super) name: String,
+    /// Bytes of each file.
+    pub(super) data: usize,
+    /// Extra fields of each central record.
+    pub(super) extra: Vec<u8>,
+    /// Whether the central directory lists the files from the last to the first.
+    pub(super) reversed: bool,
+}
+
+impl Kind {
+    /// As a forge packs it: names of a real length, files of 2 KiB.
+    pub(super) fn usual(files: usize) -> Self {
+        let name = "src/subcommands/deploy/module-".into();
+        Self { files, name, data: 2 << 10, extra: vec![0x55, 0x54, 5, 0, 1, 1, 2, 3, 4], reversed: false }
+    }
+
+    pub(super) fn build(&self) -> Vec<u8> {
+        let data = vec![b'x'; self.data];
+        let crc = crc32fast::hash(&data);
+        let (mut zip, mut records) = (Vec::new(), Vec::with_capacity(self.files));
+        for index in 0..self.files {
+            let name = format!("o-r-12b27ab/{}{index:x}", self.name);
+            let (offset, len) = (zip.len() as u32, self.data as u32);
+            // What both headers have: version, flags (none), method (stored), time, date, CRC, sizes, name length.
+            let mut both = vec![20, 0, 0, 0, 0, 0, 0x21, 0x6c, 0x2b, 0x5a];
+            both.extend([crc, len, len].into_iter().flat_map(u32::to_le_bytes));
+            both.extend((name.len() as u16).to_le_bytes());
+            zip.extend([&b"PK\x03\x04"[..], &both[..], &[0, 0], name.as_bytes(), &data].concat());
+            let mut record =
+                [&b"PK\x01\x02\x14\x03"[..], &both[..], &(self.extra.len() as u16).to_le_bytes(), &[0; 6]].concat();
+            record.extend([0o100_644 << 16, offset].into_iter().flat_map(u32::to_le_bytes));
+            record.extend([name.as_bytes(), &self.extra].concat());
+            records.push(record);
+        }
+        if self.reversed {
+            records.reverse();
+        }
+        let (central, directory, count) = (zip.len() as u32, records.concat(), (self.files as u16).to_le_bytes());
+        zip.extend(&directory);
+        zip.extend([&b"PK\x05\x06\0\0\0\0"[..], &count, &count].concat());
+        zip.extend([directory.len() as u32, central].into_iter().flat_map(u32::to_le_bytes));
+        zip.extend([0, 0]);
+        zip
+    }
+}
+
+/// A zip that has arrived.
+pub(super) struct Whole(pub(super) Vec<u8>);
+
+impl Growing for Whole {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+}
