@@ -16,7 +16,7 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A lane looks for new events after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
+/// A lane looks for new events and new connections after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
 /// own 61, a new request might wait for thirty.
 const EVENTS: u32 = 8;
 
@@ -48,7 +48,11 @@ impl Lanes {
     pub fn start() -> io::Result<Self> {
         let end = CancellationToken::new();
         let lane = |number: usize| {
-            let runtime = Builder::new_current_thread().enable_all().event_interval(EVENTS).build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(EVENTS)
+                .global_queue_interval(EVENTS)
+                .build()?;
             let (handle, end) = (runtime.handle().clone(), end.clone());
             thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
                 runtime.block_on(end.cancelled());

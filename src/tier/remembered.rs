@@ -27,7 +27,11 @@ impl Remembered {
     pub fn recall(&self) -> Option<Object> {
         let content = match &self.content {
             Kept::Memory(bytes) => Content::Memory(bytes.clone()),
-            Kept::Disk(file) => Content::Disk(file.upgrade().filter(|file| !file.is_retired())?),
+            Kept::Disk(file) => {
+                // Asks the open file, as a lookup does: one that was cut from outside heals with the next request.
+                let is_there = |file: &Arc<BlobFile>| !file.is_retired() && file.fits(self.meta.len);
+                Content::Disk(file.upgrade().filter(is_there)?)
+            }
         };
         Some(Object { meta: self.meta.clone(), content, tier: self.tier, uses: self.uses.clone() })
     }

@@ -175,7 +175,7 @@ impl BlobFile {
     }
 
     /// True when the file is `len` bytes long and still has a name. Asks the open file: no disk is touched.
-    pub(super) fn fits(&self, len: u64) -> bool {
+    pub(in crate::tier) fn fits(&self, len: u64) -> bool {
         let Ok(stat) = self.file.metadata() else { return false };
         #[cfg(unix)]
         if std::os::unix::fs::MetadataExt::nlink(&stat) == 0 {
