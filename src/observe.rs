@@ -2,6 +2,11 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -70,25 +75,30 @@ const TELL: Duration = Duration::from_secs(10);
 /// The log of the process. Dropping it writes what still waits.
 #[must_use]
 pub struct Log {
+    losses: Arc<Losses>,
     _writer: WorkerGuard,
-    lost: ErrorCounter,
 }
 
-impl Log {
-    /// Says from time to time how many access events were lost because nobody read them. Never ends.
-    pub fn tell_losses(&self) -> impl Future<Output = ()> + Send + use<> {
-        let lost = self.lost.clone();
-        async move {
-            let mut told = 0;
-            loop {
-                tokio::time::sleep(TELL).await;
-                let now = lost.dropped_lines();
-                if now > told {
-                    tracing::warn!(events = now - told, "access events were lost: standard error is read too slowly");
-                    told = now;
-                }
-            }
+/// Access events that were lost because nobody read them.
+struct Losses {
+    counter: ErrorCounter,
+    told: AtomicUsize,
+}
+
+impl Losses {
+    /// Says how many were lost since this was said last.
+    fn tell(&self) {
+        let now = self.counter.dropped_lines();
+        let events = now - self.told.swap(now, Ordering::Relaxed);
+        if events > 0 {
+            tracing::warn!(events, "access events were lost: standard error is read too slowly");
         }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.losses.tell();
     }
 }
 
@@ -97,7 +107,7 @@ impl Log {
 /// No request waits for whoever reads the log: access events go by a queue, and are lost when it is full.
 ///
 /// # Errors
-/// When the level is no filter, or a log is set up already.
+/// When the level is no filter, a log is set up already, or there is no thread to be had.
 pub fn init(config: &Config) -> Result<Log, String> {
     let filter = filter(&config.level)?;
     let terminal = io::stderr().is_terminal();
@@ -108,7 +118,8 @@ pub fn init(config: &Config) -> Result<Log, String> {
     };
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("access-log");
     let (queue, writer) = queue.finish(BufWriter::with_capacity(64 << 10, io::stderr()));
-    let log = Log { _writer: writer, lost: queue.error_counter() };
+    let losses = Arc::new(Losses { counter: queue.error_counter(), told: AtomicUsize::new(0) });
+    let log = Log { losses: losses.clone(), _writer: writer };
     let registry = tracing_subscriber::registry().with(filter);
     let done = if json {
         access::write_lines_to(queue);
@@ -123,6 +134,14 @@ pub fn init(config: &Config) -> Result<Log, String> {
         registry.with(layer).try_init()
     };
     done.map_err(|_| "the log is set up already".to_owned())?;
+    // A thread of its own: what it says waits for the same reader.
+    let told = thread::Builder::new().name("access-log-losses".into()).spawn(move || {
+        loop {
+            thread::sleep(TELL);
+            losses.tell();
+        }
+    });
+    told.map_err(|error| format!("cannot start a thread for the log: {error}"))?;
     Ok(log)
 }
 

@@ -18,9 +18,9 @@ use crate::{entry::Digest, tier::disk::Spool};
 /// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
 const WAITING: usize = 4;
 
-/// Bytes that may be written before the readers are told, as a part of what they know of and at least and at most: fifty
-/// readers that are woken for each small chunk do little else than wake up.
-const UNTOLD: u64 = 8;
+/// Readers are told when the spool has grown by this part of what they know of, but by no less and no more than the two
+/// bounds: fifty readers that are woken for each small chunk do little else than wake up.
+const PART: u64 = 8;
 const LEAST: u64 = 128 << 10;
 const MOST: u64 = 2 << 20;
 /// Less than that is told when no more comes for so long since the last time; a slow upstream's bytes at once.
@@ -79,7 +79,7 @@ fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64))
     loop {
         let untold = spool.len() - told;
         let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
-        let enough = untold >= (told / UNTOLD).clamp(LEAST, MOST);
+        let enough = untold >= (told / PART).clamp(LEAST, MOST);
         let order = if untold > 0 && !enough && !rest.is_zero() && queue.is_empty() {
             within(rest, &mut queue)
         } else if untold > 0 && (enough || queue.is_empty()) {

@@ -38,12 +38,11 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let loaded = self.settings.load()?;
-        let log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+        let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
         for doubt in loaded.doubts() {
             tracing::warn!("{doubt}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let _told = AbortOnDropHandle::new(runtime.spawn(log.tell_losses()));
         let code = runtime.block_on(serve(loaded));
         // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
         runtime.shutdown_background();

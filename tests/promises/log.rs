@@ -1,6 +1,10 @@
 //! The log: one event per request, a machine's or a person's, on standard error; and what the ops pages say.
 
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
 
 use crate::{
     forge::Forge,
@@ -71,4 +75,42 @@ async fn alive_and_ready_are_asked_without_a_forge() {
     let ready = mirror.get("/readyz").await;
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ready")));
     assert_eq!(ready.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted() {
+    // More than the queue, the writer's buffer and the pipe hold together.
+    const REQUESTS: usize = 12_000;
+    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let mut child = Launch::serve(&forge, dir.path()).command().spawn().expect("the program starts");
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = out.next_line().await.expect("read").expect("a line");
+    let address = first.strip_prefix("listening on http://").expect("an address").to_owned();
+    let (reader, mut writer) = TcpStream::connect(&address).await.expect("connected").into_split();
+    let asked = tokio::spawn(async move {
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        for _ in 0..REQUESTS {
+            writer.write_all(request.as_bytes()).await.expect("sent");
+        }
+        writer
+    });
+    let mut lines = BufReader::new(reader).lines();
+    let mut answers = 0;
+    while answers < REQUESTS {
+        let line = lines.next_line().await.expect("read").expect("not closed");
+        answers += usize::from(line.contains("HTTP/1.1 200"));
+    }
+    drop(asked.await.expect("no panic"));
+
+    // Only now does anybody read.
+    let mut err = child.stderr.take().expect("piped");
+    let pid = child.id().expect("running").to_string();
+    assert!(tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill").success());
+    let mut text = String::new();
+    err.read_to_string(&mut text).await.expect("text");
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+    let written = events.iter().filter(|event| event["target"] == "srm_mirror::access").count();
+    let lost: u64 = events.iter().filter_map(|event| event["events"].as_u64()).sum();
+    assert!(lost > 0 && written > 0, "{lost} lost, {written} written");
+    assert_eq!(written as u64 + lost, REQUESTS as u64);
 }
