@@ -184,12 +184,13 @@ impl Cache {
         }
     }
 
-    /// True when a key needs nobody's list to be believed: it is stored or pinned.
+    /// True when a key needs nobody's list to be believed: it is stored, pinned or arriving.
     ///
     /// # Errors
     /// As [`Cache::pin`].
     pub async fn knows(&self, key: &Key) -> Result<bool, Failure> {
-        if self.memory.find(key).is_some() {
+        let arrives = |state: &FillState| matches!(state, FillState::Streaming(_) | FillState::Complete(_));
+        if self.memory.find(key).is_some() || self.fills.state(key).is_some_and(|state| arrives(&state.borrow())) {
             return Ok(true);
         }
         let pin = self.pin(key).await.map_err(|error| Failure::new(error, CacheStatus::hit(None)))?;

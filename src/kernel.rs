@@ -14,7 +14,10 @@ use std::{
     io::{self, IoSlice},
     ops::Range,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -128,10 +131,34 @@ enum Next<'a> {
     File(Arc<dyn Backed>, u64, usize),
 }
 
+/// Whether more of an answer follows what has been handed to a [`Socket`]: told by whoever makes the answer, heard by the
+/// socket of the same connection.
+#[derive(Clone, Debug, Default)]
+pub struct More(Arc<AtomicBool>);
+
+impl More {
+    /// Tells it.
+    pub fn tell(&self, more: bool) {
+        self.0.store(more, Ordering::Relaxed);
+    }
+
+    /// What was told last.
+    pub fn follows(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A TCP socket that sends regions of files without reading them.
+///
+/// While more regions follow, the kernel keeps the last bytes of one until those of the next fill their packet
+/// (`TCP_CORK`): without it every region ends with a small packet of its own, and a tenth of the work is spent on them.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
+    more: More,
+    /// The kernel keeps back what fills no packet.
+    #[cfg(target_os = "linux")]
+    corked: bool,
     /// The last write ended within a region: what is left of it may be smaller than [`LEAST`].
     within: bool,
     /// Bytes of files since others had their turn.
@@ -140,13 +167,26 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Wraps a connected socket.
-    pub fn new(stream: TcpStream) -> Self {
-        Self {
+    /// Wraps a connected socket; whoever makes the answers tells it by the other what follows.
+    pub fn new(stream: TcpStream) -> (Self, More) {
+        let more = More::default();
+        let socket = Self {
             stream,
+            more: more.clone(),
+            #[cfg(target_os = "linux")]
+            corked: false,
             within: false,
             #[cfg(target_os = "linux")]
             sent: 0,
+        };
+        (socket, more)
+    }
+
+    /// Has the kernel keep back what fills no packet, or send it. One that refuses sends small packets.
+    #[cfg(target_os = "linux")]
+    fn cork(&mut self, cork: bool) {
+        if self.corked != cork {
+            self.corked = rustix::net::sockopt::set_tcp_cork(&self.stream, cork).is_ok() && cork;
         }
     }
 
@@ -230,6 +270,9 @@ impl AsyncWrite for Socket {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                if self.more.follows() {
+                    self.cork(true);
+                }
                 let done = self.poll_sendfile(cx, &*backed, offset, len);
                 match &done {
                     Poll::Ready(Ok(sent)) => {
@@ -250,6 +293,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        #[cfg(target_os = "linux")]
+        if !self.more.follows() {
+            self.cork(false);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

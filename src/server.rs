@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::kernel::Socket;
+use crate::kernel::{More, Socket};
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 mod aside;
@@ -269,7 +269,8 @@ impl Bound {
             loop {
                 let (stream, peer) = control.accept().await;
                 let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
-                connections.spawn(connection::run(stream, None, peer, handler.clone(), &config, ends));
+                let socket = (stream, More::default());
+                connections.spawn(connection::run(socket, None, peer, handler.clone(), &config, ends));
             }
         };
         let files = async {

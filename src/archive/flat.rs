@@ -24,8 +24,6 @@ const NAME_LEN_AT: u64 = 26;
 pub struct Flat {
     /// Length of the view, bytes.
     pub len: u64,
-    /// SHA-256 of the view: its strong ETag and `Repr-Digest`.
-    pub digest: Digest,
     /// Offset of the central directory in the zip; from here to the zip's end is what [`Flat::plan`] needs.
     pub central: u64,
     /// SHA-256 of the zip from there on.
@@ -38,6 +36,11 @@ pub struct Flat {
 pub struct Damaged;
 
 impl Flat {
+    /// What is kept of a planned view.
+    pub(super) fn new(central: &Central, plan: &Plan) -> Self {
+        Self { len: plan.len, central: central.at, central_digest: Digest::of(&central.tail) }
+    }
+
     /// Makes the plan from the zip's bytes from [`Flat::central`] on (at most [`super::MAX_CENTRAL`] bytes).
     ///
     /// Takes milliseconds for ten thousand entries: worth keeping while the view is asked for.

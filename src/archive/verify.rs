@@ -2,25 +2,19 @@
 
 use std::io;
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
     Facts, ZipVerifier,
     central::{Central, Record},
-    flat::{Flat, Plan, Slice},
+    flat::{Flat, Plan},
     invalid,
     local::{Local, Step, Walk},
     manifest, name, publish, sign,
-    source::read_exact,
 };
 use crate::{
-    entry::{Digest, Verified},
+    entry::Verified,
     origin::{Growing, Verify, VerifyError},
     package::Manifest,
 };
-
-/// Bytes of the flat view that are hashed at once.
-const STRIDE: u64 = 1 << 20;
 
 impl Verify for ZipVerifier {
     fn prefix_len(&self) -> usize {
@@ -76,7 +70,7 @@ impl Verify for ZipVerifier {
         if walk.at() != central.at {
             return invalid("the zip has bytes that belong to no entry");
         }
-        report(body, &mut walk, &central)
+        report(&mut walk, &central)
     }
 }
 
@@ -89,7 +83,7 @@ fn agree(local: &Local, record: &Record, name: u64) -> bool {
 }
 
 /// What there is to say of a zip whose entries are whole.
-fn report(body: &dyn Growing, walk: &mut Walk<'_>, central: &Central) -> Result<Verified, VerifyError> {
+fn report(walk: &mut Walk<'_>, central: &Central) -> Result<Verified, VerifyError> {
     let by_name = central.by_name();
     let sorted: Vec<&[u8]> = by_name.iter().map(|index| central.name(&central.records[*index as usize])).collect();
     name::check_all(&sorted).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))?;
@@ -107,7 +101,7 @@ fn report(body: &dyn Growing, walk: &mut Walk<'_>, central: &Central) -> Result<
         entries: central.records.len(),
         symlinks: central.records.iter().filter(|record| record.link).count(),
         inflated: walk.inflated,
-        flat: Plan::new(central).map(|plan| flat_view(body, central, &plan)).transpose()?,
+        flat: Plan::new(central).map(|plan| Flat::new(central, &plan)),
     };
     Ok(Verified {
         manifest,
@@ -125,32 +119,4 @@ fn read_publish(walk: &mut Walk<'_>, central: &Central, cut: usize) -> Result<Ma
     let Some(record) = publish::NAMES.into_iter().find_map(named) else { return Ok(Manifest::default()) };
     let text = walk.content(record.offset, record.packed, publish::MAX_LEN)?;
     Ok(text.map(|text| publish::parse(&text)).unwrap_or_default())
-}
-
-/// Length and digest of the flat view, by reading it as it will be sent.
-fn flat_view(body: &dyn Growing, central: &Central, plan: &Plan) -> Result<Flat, VerifyError> {
-    let mut hash = Sha256::new();
-    let mut read = Vec::new();
-    let mut at = 0;
-    while at < plan.len() {
-        let batch = plan.batch(at..plan.len().min(at + STRIDE));
-        let source = batch.source();
-        read.resize((source.end - source.start) as usize, 0);
-        read_exact(body, &mut read, source.start)?;
-        for slice in batch.slices() {
-            match slice {
-                Slice::Zip(range) => {
-                    hash.update(&read[(range.start - source.start) as usize..(range.end - source.start) as usize]);
-                }
-                Slice::Own(range) => hash.update(&plan.own()[range.clone()]),
-            }
-        }
-        at += STRIDE;
-    }
-    Ok(Flat {
-        len: plan.len(),
-        digest: Digest(hash.finalize().into()),
-        central: central.at,
-        central_digest: Digest::of(&central.tail),
-    })
 }

@@ -57,13 +57,16 @@ impl Cache {
     /// # Errors
     /// The fill's error, before any byte has been handed out.
     pub async fn archive(self: &Arc<Self>, ask: &ArchiveAsk) -> Result<ArchiveAnswer, Failure> {
-        if let Some(object) = self.lookup(&ask.key).await {
-            let status = CacheStatus::hit(None).detail(object.tier);
-            return Ok(self.stored(object, status));
-        }
         let status = CacheStatus::forwarded(Fwd::UriMiss);
-        if let Some(error) = self.failures.recent(&ask.key) {
-            return Err(Failure::new(error, status.detail("cool-down")));
+        // What is on its way is in no tier: fifty who wait for it need not each look on the disk.
+        if self.fills.state(&ask.key).is_none() {
+            if let Some(object) = self.lookup(&ask.key).await {
+                let status = CacheStatus::hit(None).detail(object.tier);
+                return Ok(self.stored(object, status));
+            }
+            if let Some(error) = self.failures.recent(&ask.key) {
+                return Err(Failure::new(error, status.detail("cool-down")));
+            }
         }
         let (mut state, collapsed) = self.fill(ask);
         if let FillState::Complete(object) = &*state.borrow() {

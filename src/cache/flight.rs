@@ -53,6 +53,11 @@ impl<S> Flights<S> {
         (seen, false)
     }
 
+    /// The state of the flight of `key`, where there is one.
+    pub(crate) fn state(&self, key: &Key) -> Option<watch::Receiver<S>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
     /// Number of flights at the moment.
     pub(crate) fn len(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -189,7 +189,9 @@ impl Tail {
             0 if whole => Step::Done,
             0 => Step::Wait,
             len if self.position == self.start => Step::Read { len: len.min(FIRST) },
-            len => Step::Read { len: len.min(if self.direct { FRAME } else { CHUNK }) },
+            // Up to where frames begin: all who follow ask for the same parts.
+            len if self.direct => Step::Read { len: len.min(FRAME - self.position as usize % FRAME) },
+            len => Step::Read { len: len.min(CHUNK) },
         }
     }
 }

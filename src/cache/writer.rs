@@ -18,13 +18,11 @@ use crate::{entry::Digest, tier::disk::Spool};
 /// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
 const WAITING: usize = 4;
 
-/// Readers are told when the spool has grown by this part of what they know of, but by no less and no more than the two
-/// bounds: fifty readers that are woken for each small chunk do little else than wake up.
-const PART: u64 = 8;
-const LEAST: u64 = 128 << 10;
-const MOST: u64 = 2 << 20;
-/// Less than that is told when no more comes for so long since the last time; a slow upstream's bytes at once.
-const PAUSE: Duration = Duration::from_millis(4);
+/// Readers are told of the first bytes at once, and then of more after this long: fifty that are woken for each chunk do
+/// little else than wake up, and hold up the download itself.
+const PAUSE: Duration = Duration::from_millis(20);
+/// So much is told sooner.
+const MOST: u64 = 16 << 20;
 
 enum Order {
     Write(Bytes),
@@ -43,8 +41,8 @@ pub(super) struct Writer {
 pub(super) struct Refused;
 
 impl Writer {
-    /// Starts the thread; `grown` hears the spool's new length after the first chunk and every few milliseconds, or
-    /// whenever it has grown by much. Who waits for `tasks` waits for the thread, too: it removes the spool of a download
+    /// Starts the thread; `grown` hears the spool's new length after the first chunk, every few milliseconds while it
+    /// grows, and at its end. Who waits for `tasks` waits for the thread, too: it removes the spool of a download
     /// that was given up. Must be called within a tokio runtime.
     pub(super) fn start(tasks: &TaskTracker, spool: Spool, grown: impl Fn(u64) + Send + 'static) -> Self {
         let (orders, queue) = mpsc::channel(WAITING);
@@ -79,11 +77,10 @@ fn work(mut spool: Spool, mut queue: mpsc::Receiver<Order>, grown: impl Fn(u64))
     loop {
         let untold = spool.len() - told;
         let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
-        let enough = untold >= (told / PART).clamp(LEAST, MOST);
-        let order = if untold > 0 && !enough && !rest.is_zero() && queue.is_empty() {
-            within(rest, &mut queue)
-        } else if untold > 0 && (enough || queue.is_empty()) {
+        let order = if untold > 0 && (rest.is_zero() || untold >= MOST) {
             Next::Nothing
+        } else if untold > 0 {
+            within(rest, &mut queue)
         } else {
             queue.blocking_recv().map_or(Next::End, Next::Order)
         };

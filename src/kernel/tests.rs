@@ -39,7 +39,7 @@ async fn pair() -> (Socket, TcpStream) {
     client.set_recv_buffer_size(4096).expect("small");
     let address = listener.local_addr().expect("bound");
     let (client, ours) = tokio::join!(client.connect(address), listener.accept());
-    (Socket::new(ours.expect("accepted").0), client.expect("connected"))
+    (Socket::new(ours.expect("accepted").0).0, client.expect("connected"))
 }
 
 async fn write_all(socket: &mut Socket, mut parts: Vec<Bytes>) -> io::Result<()> {
@@ -129,4 +129,36 @@ async fn a_client_that_leaves_ends_the_write_and_frees_the_region() {
     drop(client);
     assert!(write.await.expect("no panic").is_err());
     assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_region_waits_for_the_next_region_only() {
+    const LEN: usize = 40_001;
+    let bytes = noise(3 * LEN);
+    let held = file(&bytes);
+    let (mut socket, mut client) = pair().await;
+    let read = tokio::spawn(async move {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.expect("read");
+        got
+    });
+    let corked = |socket: &Socket| rustix::net::sockopt::tcp_cork(&socket.stream).expect("told");
+    let part = |number: usize| vec![region(held.clone(), (number * LEN) as u64, LEN).expect("a region")];
+
+    socket.more.tell(true);
+    write_all(&mut socket, part(0)).await.expect("written");
+    assert!(corked(&socket));
+    // The next one has to be waited for.
+    socket.more.tell(false);
+    socket.flush().await.expect("flushed");
+    assert!(!corked(&socket));
+    socket.more.tell(true);
+    write_all(&mut socket, part(1)).await.expect("written");
+    assert!(corked(&socket));
+    // The last one.
+    socket.more.tell(false);
+    write_all(&mut socket, part(2)).await.expect("written");
+    assert!(!corked(&socket));
+    drop(socket);
+    assert_eq!(Digest::of(&read.await.expect("no panic")), Digest::of(&bytes));
 }

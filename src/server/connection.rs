@@ -16,6 +16,7 @@ use super::{
     tls::{self, Tls},
     watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
+use crate::kernel::More;
 
 /// Most header fields of a request.
 const FIELDS: usize = 100;
@@ -36,7 +37,7 @@ pub(super) struct Ends {
 ///
 /// The time of a first request's header includes the handshake of TLS.
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
+    (socket, more): (S, More),
     tls: Option<Arc<Tls>>,
     peer: Peer,
     handler: H,
@@ -47,7 +48,7 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
     let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
     async move {
         // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
-        let io = WatchedIo::new(stream, watch.clone());
+        let io = WatchedIo::new(socket, watch.clone());
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {
@@ -66,12 +67,12 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let io = TokioIo::new(io);
         let begun = watch.clone();
         let service = service_fn(move |request| {
-            let mut turn = begun.begin();
+            let (mut turn, more) = (begun.begin(), more.clone());
             let answering = handler.handle(request, peer);
             async move {
                 let response = answering.await;
                 turn.waits_for_us(false);
-                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, turn)))
+                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, turn, more)))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));

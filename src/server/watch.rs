@@ -19,6 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::kernel::More;
+
 /// Longest time between two looks at the clock where there is nothing to wait for.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -146,16 +148,17 @@ impl Drop for Turn {
     }
 }
 
-/// A body that tells the clock whether it, or the client, is waited for.
+/// A body that tells the clock whether it, or the client, is waited for, and the socket whether more of it follows.
 #[derive(Debug)]
 pub(super) struct WatchedBody<B> {
     body: B,
     turn: Turn,
+    more: More,
 }
 
 impl<B> WatchedBody<B> {
-    pub(super) fn new(body: B, turn: Turn) -> Self {
-        Self { body, turn }
+    pub(super) fn new(body: B, turn: Turn, more: More) -> Self {
+        Self { body, turn, more }
     }
 }
 
@@ -166,6 +169,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.turn.waits_for_us(frame.is_pending());
+        // What has to be waited for does not hold up what is there.
+        let follows = matches!(frame, Poll::Ready(Some(Ok(_)))) && self.body.size_hint().exact() != Some(0);
+        self.more.tell(follows);
         frame
     }
 
@@ -228,5 +234,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::body::{self, BodyError};
+
+    #[tokio::test]
+    async fn the_socket_is_told_that_more_follows_only_while_it_is_there() {
+        let watch = Arc::new(Watch::new(LOOK, LOOK));
+        let more = More::default();
+        let parts = || stream::iter(["a", "b"]).chain(stream::pending()).map(|part| Ok::<_, BodyError>(part.into()));
+        for (len, second) in [(Some(2), false), (Some(3), true), (None, true)] {
+            let body = body::Body::stream(parts().boxed(), len);
+            let mut body = WatchedBody::new(body, watch.begin(), more.clone());
+            for expected in [true, second] {
+                body.frame().await.expect("one").expect("good");
+                assert_eq!(more.follows(), expected, "{len:?}");
+            }
+            if second {
+                let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
+                assert!(waits && !more.follows(), "{len:?}");
+            }
+        }
     }
 }

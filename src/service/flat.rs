@@ -3,18 +3,18 @@
 //! The plan is made from the zip's central directory, so a cold request waits for the end of the download, HEAD too:
 //! before that nobody knows the view's length. Plans are kept while their views are asked for.
 
-use std::{ops::Range, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{Response, request::Parts};
-use tokio::sync::Mutex;
+use sha2::{Digest as _, Sha256};
 
 use super::{Exchange, archive, error::Problem, target, zip};
 use crate::{
     archive::{
         Facts,
-        flat::{Damaged, Flat, Plan},
+        flat::{Batch, Damaged, Plan},
     },
     dialect::{Ask, PackageRef},
     entry::Digest,
@@ -25,14 +25,18 @@ use crate::{
 
 /// Bytes of plans that are kept.
 const PLANS: u64 = 32 << 20;
+/// Views whose digest is kept; each takes some 150 bytes.
+const DIGESTS: u64 = 100_000;
+/// Bytes of a view that are hashed at once.
+const STRIDE: usize = 1 << 20;
 /// Bytes of a view that are read and made at once.
 const BATCH: u64 = 256 << 10;
 
 /// The views that were asked for lately, by the digest of their zip.
 pub(super) struct Flats {
-    views: moka::sync::Cache<Digest, Arc<View>>,
-    /// Held while a plan is made: who waits for it finds the plan of whoever came first.
-    making: Mutex<()>,
+    views: moka::future::Cache<Digest, Arc<View>>,
+    /// The digests of the views, which outlive the plans: making one takes a look at every byte.
+    digests: moka::sync::Cache<Digest, Digest>,
 }
 
 /// How a zip becomes its flat view.
@@ -40,7 +44,7 @@ enum View {
     /// It is its own.
     Itself,
     /// By a plan.
-    Planned { flat: Flat, plan: Plan },
+    Planned { plan: Plan, digest: Digest },
 }
 
 impl View {
@@ -57,32 +61,59 @@ impl Flats {
     pub(super) fn new() -> Self {
         let weigher = |_: &Digest, view: &Arc<View>| view.weight();
         Self {
-            views: moka::sync::Cache::builder().max_capacity(PLANS).weigher(weigher).build(),
-            making: Mutex::new(()),
+            views: moka::future::Cache::builder().max_capacity(PLANS).weigher(weigher).build(),
+            digests: moka::sync::Cache::new(DIGESTS),
         }
     }
 
     /// The view of a zip, made once for all who ask for it at the time.
-    async fn view(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
-        if let Some(view) = self.views.get(&object.meta.digest) {
-            return Ok(view);
-        }
-        let _making = self.making.lock().await;
-        if let Some(view) = self.views.get(&object.meta.digest) {
-            return Ok(view);
-        }
-        let view = Arc::new(match Facts::from_value(&object.meta.verified.facts)?.flat {
-            None => View::Itself,
-            Some(flat) => {
-                let len = object.meta.len.saturating_sub(flat.central);
-                let tail = object.read(flat.central, usize::try_from(len).unwrap_or(usize::MAX)).await?;
-                let make = move || flat.plan(tail).map(|plan| View::Planned { flat, plan });
-                tokio::task::spawn_blocking(make).await.map_err(std::io::Error::other)??
-            }
-        });
-        self.views.insert(object.meta.digest, view.clone());
-        Ok(view)
+    async fn view(&self, object: &Object) -> Result<Arc<View>, Arc<Unreadable>> {
+        self.views.try_get_with(object.meta.digest, self.make(object)).await
     }
+
+    async fn make(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
+        let Some(flat) = Facts::from_value(&object.meta.verified.facts)?.flat else {
+            return Ok(Arc::new(View::Itself));
+        };
+        let len = object.meta.len.saturating_sub(flat.central);
+        let tail = object.read(flat.central, usize::try_from(len).unwrap_or(usize::MAX)).await?;
+        let plan = tokio::task::spawn_blocking(move || flat.plan(tail)).await.map_err(io::Error::other)??;
+        let digest = match self.digests.get(&object.meta.digest) {
+            Some(known) => known,
+            None => {
+                let digest = digest(object, &plan).await?;
+                self.digests.insert(object.meta.digest, digest);
+                digest
+            }
+        };
+        Ok(Arc::new(View::Planned { plan, digest }))
+    }
+}
+
+/// SHA-256 of a view, by reading it as it will be sent.
+///
+/// Nobody needs it before the view is asked for: verification would keep everybody who waits for the plain zip waiting
+/// for it.
+async fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    for start in (0..plan.len()).step_by(STRIDE) {
+        let batch = plan.batch(start..plan.len().min(start + STRIDE as u64));
+        let bytes = read(object, &batch).await?;
+        let update = move || {
+            hash.update(&bytes);
+            hash
+        };
+        hash = tokio::task::spawn_blocking(update).await.map_err(io::Error::other)?;
+    }
+    Ok(Digest(hash.finalize().into()))
+}
+
+/// The bytes of a part of a view.
+async fn read(object: &Object, batch: &Batch) -> io::Result<Bytes> {
+    let source = batch.source();
+    let want = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
+    let read = if want == 0 { Bytes::new() } else { object.read(source.start, want).await? };
+    batch.assemble(&read)
 }
 
 /// Why a stored zip has no view.
@@ -91,7 +122,7 @@ enum Unreadable {
     #[error(transparent)]
     Damaged(#[from] Damaged),
     #[error("cannot read it: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("what is stored about it is of another kind: {0}")]
     Facts(#[from] serde_json::Error),
 }
@@ -140,9 +171,9 @@ pub(super) async fn respond(
                 let body = |part| archive::part(object, part, exchange.direct);
                 zip::complete(&parts.method, &parts.headers, &meta.digest, meta.len, body)
             }
-            View::Planned { flat, .. } => {
+            View::Planned { plan, digest } => {
                 let body = |part| part_of(object, view.clone(), part);
-                zip::complete(&parts.method, &parts.headers, &flat.digest, flat.len, body)
+                zip::complete(&parts.method, &parts.headers, digest, plan.len(), body)
             }
         };
         zip::finish(&mut response, &resolved, answer.age, &package.name);
@@ -150,7 +181,7 @@ pub(super) async fn respond(
     }
 }
 
-/// The bytes of a part of a view.
+/// A part of a view as a body.
 fn part_of(object: Object, view: Arc<View>, part: Range<u64>) -> Body {
     let len = part.end - part.start;
     let next = |(object, view, part): (Object, Arc<View>, Range<u64>)| async move {
@@ -160,10 +191,8 @@ fn part_of(object: Object, view: Arc<View>, part: Range<u64>) -> Body {
         }
         let end = part.end.min(part.start + BATCH);
         let batch = plan.batch(part.start..end);
-        let (source, digest) = (batch.source(), object.meta.digest);
-        let want = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
-        let read = if want == 0 { Ok(Bytes::new()) } else { object.read(source.start, want).await };
-        let bytes = read.and_then(|read| batch.assemble(&read)).map_err(|error| {
+        let bytes = read(&object, &batch).await.map_err(|error| {
+            let digest = object.meta.digest;
             tracing::error!(target: "srm_mirror::service", %digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
