@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::{
-    forge::{Forge, Host},
+    forge::{Forge, Host, Match},
     mirror::{Got, Mirror, setup},
 };
 
@@ -208,6 +210,30 @@ async fn refs_tags_is_only_a_tag_and_refs_heads_only_a_branch() {
     assert_eq!(zip(&mirror, "refs/heads/v1.0.0").await.status, 404, "v1.0.0 is no branch");
     assert_eq!(asked(&forge), ["commits/heads/v1.0.0"]);
     assert_eq!(zip(&mirror, "refs/tags/1.0.0").await.status, 404, "exact means exact");
+}
+
+#[tokio::test]
+async fn who_comes_while_a_branch_is_tried_as_a_tag_gets_the_branch_too() {
+    let forge = forge().await;
+    let gate = forge.gate_head(Match::path_contains("refs/tags/main"));
+    let mirror = setup(&forge).start().await;
+    let first = async { zip(&mirror, "main").await };
+    let later = async {
+        gate.reached().await;
+        let (all, _) = tokio::join!(join_all((0..8).map(|_| zip(&mirror, "main"))), async {
+            // Long enough for the others to be where they wait; were it not, they would be served all the same.
+            for _ in 0..20 {
+                mirror.get("/healthz").await;
+            }
+            gate.open();
+        });
+        all
+    };
+    let (first, mut all) = tokio::join!(first, later);
+    all.push(first);
+    for got in all {
+        assert_eq!((got.status, got.header("cache-control")), (200, "public, max-age=60"));
+    }
 }
 
 #[tokio::test]
