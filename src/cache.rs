@@ -71,7 +71,8 @@ pub struct Cache {
     windows: Arc<Semaphore>,
     revalidations: Flights<documents::Outcome>,
     tasks: TaskTracker,
-    /// Where they run: whoever asks may be on a thread that has only connections.
+    /// Where they run: whoever asks may be on a thread that is there for connections. A download that only passes
+    /// through belongs to one connection and runs with it.
     runtime: Handle,
     /// Cancelled when nobody is left to wait for a download.
     given_up: CancellationToken,
@@ -175,13 +176,20 @@ impl Cache {
         })
     }
 
-    /// Sets a stored blob aside that a reader has found to be damaged: whoever asks next fetches it anew.
-    pub async fn distrust(&self, digest: &Digest) {
-        self.memory.forget(digest);
-        self.generations.end_all();
-        if let Err(error) = self.disk.set_aside(digest, "a reader found it damaged").await {
+    /// Sets a stored object aside that a reader has found to be damaged: whoever asks next fetches it anew.
+    pub async fn distrust(&self, object: &Object) {
+        let digest = &object.meta.digest;
+        if let Err(error) = self.disk.set_aside(object, "a reader found it damaged").await {
             tracing::warn!(target: "srm_mirror::cache", %digest, %error, "a damaged blob cannot be set aside");
         }
+        self.forget_blob(digest);
+    }
+
+    /// Takes a blob that has left the disk out of memory, whoever copies it there meanwhile.
+    fn forget_blob(&self, digest: &Digest) {
+        self.generations.end_all();
+        self.memory.forget(digest);
+        self.generations.end_all();
     }
 
     /// True when a key needs nobody's list to be believed: it is stored, pinned or arriving.
@@ -203,10 +211,11 @@ impl Cache {
             object.touch();
             return Some(object);
         }
+        let before = self.generations.now(key);
         match self.disk.get(key).await {
             Ok(Some(object)) => {
                 object.touch();
-                self.promote(key, &object).await;
+                self.promote(key, &object, &before).await;
                 Some(object)
             }
             Ok(None) => None,
@@ -217,9 +226,16 @@ impl Cache {
         }
     }
 
-    async fn promote(&self, key: &Key, object: &Object) {
+    /// Copies what is small into memory, unless something has been removed since `before`: it may have been this.
+    async fn promote(&self, key: &Key, object: &Object, before: &Generation) {
+        if !before.holds() {
+            return;
+        }
         if let Err(error) = self.memory.put(key, object).await {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "cannot copy into memory");
+        }
+        if !before.holds() {
+            self.memory.forget_key(key);
         }
     }
 

@@ -31,7 +31,8 @@ use tokio::{
 /// Whether this system sends files without reading them; elsewhere a [`Socket`] is a plain one and no region is made.
 pub const SENDS_FILES: bool = cfg!(target_os = "linux");
 
-/// Most bytes of one `sendfile`, and of all before others have their turn.
+/// Most bytes of one `sendfile`, and of all before the connection gives way to others. hyper tries again before it does:
+/// a turn is two or three times as much.
 const MOST: usize = 2 << 20;
 /// Slices below this are never looked up: no region is smaller, and headers are.
 pub const LEAST: usize = 16 << 10;
@@ -45,7 +46,6 @@ pub trait Backed: Send + Sync + 'static {
 /// Where the addresses of all living mappings lead, by their first address.
 static MAPPINGS: RwLock<BTreeMap<usize, Target>> = RwLock::new(BTreeMap::new());
 
-#[derive(Clone)]
 struct Target {
     len: usize,
     /// Weak, for the file may hold its own mapping. Whoever holds a region holds the file, too.

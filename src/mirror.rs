@@ -54,8 +54,8 @@ pub struct Mirror {
     access: Access,
     verify: Arc<dyn Verify>,
     parsed: moka::sync::Cache<Digest, Parsed>,
-    /// Documents that are known not to be stored: a zip's hit need not look on the disk for them.
-    absent: moka::sync::Cache<Key, ()>,
+    /// Documents that were not stored in a generation: a zip's hit need not look on the disk for them while it holds.
+    absent: moka::sync::Cache<Key, Generation>,
     known: known::Kept,
 }
 
@@ -222,14 +222,13 @@ impl Mirror {
     async fn stored(&self, target: &Target, ask: &DocumentAsk) -> Option<Document> {
         let key = document_key(&target.upstream, &target.package, ask);
         let known = self.cache.document_in_memory(&key);
-        if known.is_some() || self.absent.contains_key(&key) {
+        if known.is_some() || self.absent.get(&key).is_some_and(|generation| generation.holds()) {
             return known;
         }
-        // First the mark and then the look: a document that is stored in between takes the mark away again.
-        self.absent.insert(key.clone(), ());
+        let generation = self.cache.generation(&key);
         let stored = self.cache.stored_document(&key).await;
-        if stored.is_some() {
-            self.absent.invalidate(&key);
+        if stored.is_none() {
+            self.absent.insert(key, generation);
         }
         stored
     }
@@ -302,7 +301,6 @@ impl Mirror {
                 return Err(failure.into());
             }
         };
-        self.absent.invalidate(&key);
         if answer.document.meta.standing == Standing::Gone {
             if self.access.gone == Gone::Follow {
                 return Err(missing(Missing::Package, answer.status));

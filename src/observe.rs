@@ -1,7 +1,7 @@
 //! What the mirror says of itself: the log, and its one event per request.
 
 use std::{
-    io::{self, BufWriter, IsTerminal},
+    io::{self, BufWriter, IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, util::SubscriberInitExt,
 };
@@ -76,22 +76,22 @@ const TELL: Duration = Duration::from_secs(10);
 #[must_use]
 pub struct Log {
     losses: Arc<Losses>,
-    _writer: WorkerGuard,
+    _writers: [WorkerGuard; 2],
 }
 
-/// Access events that were lost because nobody read them.
+/// Events that were lost because nobody read them.
 struct Losses {
-    counter: ErrorCounter,
+    counters: [ErrorCounter; 2],
     told: AtomicUsize,
 }
 
 impl Losses {
     /// Says how many were lost since this was said last.
     fn tell(&self) {
-        let now = self.counter.dropped_lines();
+        let now = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
         let events = now - self.told.swap(now, Ordering::Relaxed);
         if events > 0 {
-            tracing::warn!(events, "access events were lost: standard error is read too slowly");
+            tracing::warn!(events, "log events were lost: standard error is read too slowly");
         }
     }
 }
@@ -104,7 +104,8 @@ impl Drop for Log {
 
 /// Sets the log up for the whole process; it goes to standard error. To be called once.
 ///
-/// No request waits for whoever reads the log: access events go by a queue, and are lost when it is full.
+/// No request waits for whoever reads the log: access events go by a queue, all others by another, and what finds its
+/// queue full is lost and counted.
 ///
 /// # Errors
 /// When the level is no filter, a log is set up already, or there is no thread to be had.
@@ -116,26 +117,26 @@ pub fn init(config: &Config) -> Result<Log, String> {
         Format::Text => false,
         Format::Json => true,
     };
-    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("access-log");
-    let (queue, writer) = queue.finish(BufWriter::with_capacity(64 << 10, io::stderr()));
-    let losses = Arc::new(Losses { counter: queue.error_counter(), told: AtomicUsize::new(0) });
-    let log = Log { losses: losses.clone(), _writer: writer };
+    let (queue, writer) = bounded("access-log", BufWriter::with_capacity(64 << 10, io::stderr()));
+    let (others, other_writer) = bounded("log", io::stderr());
+    let counters = [queue.error_counter(), others.error_counter()];
+    let losses = Arc::new(Losses { counters, told: AtomicUsize::new(0) });
+    let log = Log { losses: losses.clone(), _writers: [writer, other_writer] };
     let registry = tracing_subscriber::registry().with(filter);
     let done = if json {
         access::write_lines_to(queue);
-        registry.with(json_layer(io::stderr)).try_init()
+        registry.with(json_layer(others)).try_init()
     } else {
         // One layer with two writers: layers with filters of their own lose events to each other's questions whether
         // a level is on.
-        let writer = queue.with_filter(|meta| meta.target() == ACCESS).or_else(io::stderr);
+        let writer = queue.with_filter(|meta| meta.target() == ACCESS).or_else(others);
         let layer = fmt::layer().with_writer(writer);
         // Left alone on a terminal, the layer itself honours NO_COLOR.
         let layer = if terminal { layer } else { layer.with_ansi(false) };
         registry.with(layer).try_init()
     };
     done.map_err(|_| "the log is set up already".to_owned())?;
-    // A thread of its own: what it says waits for the same reader.
-    let told = thread::Builder::new().name("access-log-losses".into()).spawn(move || {
+    let told = thread::Builder::new().name("log-losses".into()).spawn(move || {
         loop {
             thread::sleep(TELL);
             losses.tell();
@@ -143,6 +144,11 @@ pub fn init(config: &Config) -> Result<Log, String> {
     });
     told.map_err(|error| format!("cannot start a thread for the log: {error}"))?;
     Ok(log)
+}
+
+/// A queue of lines with a thread that writes them: whoever finds it full loses the line, and it is counted.
+fn bounded(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name(thread).finish(to)
 }
 
 /// One flat object per line: the event's own fields beside `timestamp`, `level` and `target`, no nested spans.
@@ -155,7 +161,36 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    /// A standard error that takes nothing until somebody lets go of the other end.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_standard_error_that_takes_nothing_and_what_is_lost_is_counted() {
+        let (let_go, stuck) = mpsc::channel();
+        let (mut queue, _writer) = bounded("log", Stuck(stuck));
+        let counter = queue.error_counter();
+        for _ in 0..WAITING + 100 {
+            queue.write_all(b"a line\n").expect("taken");
+        }
+        // One of them may be in the writer's hands.
+        assert!((99..=100).contains(&counter.dropped_lines()), "{}", counter.dropped_lines());
+        drop(let_go);
+    }
 
     #[test]
     fn a_misspelt_level_is_refused_with_the_words_there_are() {

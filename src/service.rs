@@ -80,7 +80,7 @@ pub struct Service {
     health: Health,
     prepared: Prepared,
     json: Json,
-    flats: Flats,
+    flats: Arc<Flats>,
     rows: Rows,
     ids: Ids,
 }
@@ -103,7 +103,7 @@ struct Exchange {
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
     pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
-        let (json, flats, ids) = (Json::new(), Flats::new(), Ids::new());
+        let (json, flats, ids) = (Json::new(), Arc::new(Flats::new()), Ids::new());
         let (prepared, rows) = (Prepared::default(), Rows::default());
         Self { mirror, names, hosts, pseudonym, health, prepared, json, flats, rows, ids }
     }
@@ -131,7 +131,9 @@ impl Service {
         // In a box: a future that holds every other one is long, and would be moved about with each request.
         Either::Right(Box::pin(async move {
             let input = client.control.then(|| admin::input(body));
-            let mut response = service.answer(&parts, client, input, now, &mut exchange).await;
+            let mut leaving = log::Leaving::new(&parts, client.addr, &mut exchange);
+            let mut response = service.answer(&parts, client, input, now, leaving.exchange()).await;
+            leaving.stayed();
             finish(&mut response, &exchange);
             service.prepared.keep(&parts, client, &exchange, &response);
             log::observe(response, &parts, client.addr, exchange)

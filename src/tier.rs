@@ -132,6 +132,22 @@ impl Object {
         }
     }
 
+    /// Reads exactly the length of `buf` at `offset`. Blocks.
+    ///
+    /// # Errors
+    /// As [`Object::read`].
+    pub fn read_exact(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.content {
+            Content::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = start.checked_add(buf.len()).and_then(|end| bytes.get(start..end));
+                buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Content::Disk(file) => file.fill(buf, offset),
+        }
+    }
+
     /// At most `max` of the bytes from `offset` on that there are.
     fn within(&self, offset: u64, max: usize) -> usize {
         usize::try_from(self.meta.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(max)

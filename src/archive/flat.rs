@@ -211,6 +211,19 @@ impl Batch {
         &self.slices
     }
 
+    /// The view's bytes in what was read from [`Batch::source`], piece by piece.
+    ///
+    /// # Panics
+    /// When `read` is shorter than the source.
+    pub fn pieces<'a>(&'a self, read: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.slices.iter().map(|slice| match slice {
+            Slice::Own(range) => &self.own[range.clone()],
+            Slice::Zip(range) => {
+                &read[(range.start - self.source.start) as usize..(range.end - self.source.start) as usize]
+            }
+        })
+    }
+
     /// Makes the view's bytes of what was read from [`Batch::source`]; copies nothing when they lie in one piece.
     ///
     /// # Errors

@@ -70,9 +70,9 @@ impl Cache {
     /// # Errors
     /// When it cannot be removed.
     pub async fn remove(&self, key: &Key, forget: bool) -> io::Result<()> {
-        self.memory.remove(key).await?;
         self.disk.remove(key).await?;
-        // A reader may have copied it up between the two.
+        // Whoever copies it into memory meanwhile takes it out again: see `promote`.
+        self.generations.end(key);
         self.memory.remove(key).await?;
         self.generations.end(key);
         self.failures.forget(key);
@@ -89,8 +89,7 @@ impl Cache {
     pub async fn check(&self, digest: &Digest) -> io::Result<bool> {
         let good = self.disk.check(digest).await?;
         if !good {
-            self.memory.forget(digest);
-            self.generations.end_all();
+            self.forget_blob(digest);
         }
         Ok(good)
     }

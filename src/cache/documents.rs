@@ -117,11 +117,13 @@ impl Cache {
 
     /// Forgets a stored document whose body turned out to be unreadable, so that it is asked for anew and whole.
     pub async fn discard(&self, key: &Key) {
-        self.documents.remove(key);
-        self.generations.end(key);
         if let Err(error) = self.disk.documents().remove(key).await {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "unreadable document cannot be removed");
         }
+        // Whoever reads it from disk meanwhile must not bring it back: see `stored_document`.
+        self.generations.end(key);
+        self.documents.remove(key);
+        self.generations.end(key);
     }
 
     /// A blocked document is never served without asking again whether it still is.
@@ -138,8 +140,17 @@ impl Cache {
         if let Some(document) = self.documents.get(key) {
             return Some(document);
         }
+        let before = self.generations.now(key);
         match self.disk.documents().get(key).await {
-            Ok(found) => found.inspect(|document| self.documents.put(key, document.clone())),
+            Ok(found) => found.inspect(|document| {
+                // What was removed or replaced while it was read is not what is stored.
+                if before.holds() {
+                    self.documents.put_where_none_is(key, document);
+                }
+                if !before.holds() {
+                    self.documents.remove(key);
+                }
+            }),
             Err(error) => {
                 tracing::warn!(target: "srm_mirror::cache", %key, %error, "stored document cannot be read");
                 None

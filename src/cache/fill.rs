@@ -14,7 +14,7 @@ use super::{
     download::Download,
     flight::Landing,
     progress::growing,
-    writer::{Refused, Writer},
+    writer::{Refused, Told, Writer},
 };
 use crate::{
     entry::{Digest, Meta, Verified},
@@ -168,11 +168,12 @@ impl Fill {
             self.landing.state.send_replace(FillState::Streaming(arriving));
         }
         let state = self.landing.state.clone();
-        let progress = grower.clone();
-        let writer = Writer::start(&self.cache.tasks, spool, move |written| {
-            progress.advance(written);
-            show_written(&state, written);
-        });
+        let verifier = grower.clone();
+        let told = Told {
+            verifier: move |written| verifier.advance(written),
+            readers: move |written| show_written(&state, written),
+        };
+        let writer = Writer::start(&self.cache.tasks, spool, told);
         for chunk in first {
             writer.write(chunk).await?;
         }
@@ -201,10 +202,16 @@ impl Fill {
 
     /// Makes the object visible in the tiers. The clients have been answered: trouble here costs only a later download.
     async fn admit(&self, spool: Spool, meta: Meta) {
-        match self.cache.disk.admit(&self.ask.key, spool, meta).await {
-            Ok(object) => self.cache.promote(&self.ask.key, &object).await,
+        let (cache, key) = (&self.cache, &self.ask.key);
+        let before = cache.generations.now(key);
+        match cache.disk.admit(key, spool, meta).await {
+            Ok(object) => {
+                cache.promote(key, &object, &before).await;
+                // It may have led to an earlier packing.
+                cache.generations.end(key);
+            }
             Err(error) => {
-                tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "complete, but not admitted");
+                tracing::warn!(target: "srm_mirror::cache", %key, %error, "complete, but not admitted");
             }
         }
     }

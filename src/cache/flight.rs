@@ -2,14 +2,34 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::watch;
 
 use crate::entry::Key;
 
-type Running<S> = Arc<Mutex<HashMap<Key, watch::Receiver<S>>>>;
+type Running<S> = Arc<Table<S>>;
+
+/// The flights, and how many there are: whoever only wants to know that there is none asks without the lock.
+#[derive(Debug)]
+struct Table<S> {
+    flights: Mutex<HashMap<Key, watch::Receiver<S>>>,
+    count: AtomicUsize,
+}
+
+impl<S> Table<S> {
+    /// Works on the table.
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<Key, watch::Receiver<S>>) -> T) -> T {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work(&mut flights);
+        self.count.store(flights.len(), Ordering::Release);
+        done
+    }
+}
 
 /// The flights of one kind, by key. `S` is the state that everybody who waits can see.
 #[derive(Debug)]
@@ -31,7 +51,7 @@ pub(crate) struct Landing<S> {
 
 impl<S> Default for Flights<S> {
     fn default() -> Self {
-        Self { running: Arc::default() }
+        Self { running: Arc::new(Table { flights: Mutex::default(), count: AtomicUsize::new(0) }) }
     }
 }
 
@@ -40,14 +60,17 @@ impl<S> Flights<S> {
     ///
     /// `start` runs after the flight is in the table, so there is never a second one.
     pub(crate) fn join(&self, key: &Key, first: S, start: impl FnOnce(Landing<S>)) -> (watch::Receiver<S>, bool) {
-        let (state, seen) = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(state) = running.get(key) {
-                return (state.clone(), true);
+        let joined = self.running.with(|flights| match flights.get(key) {
+            Some(state) => Err(state.clone()),
+            None => {
+                let (state, seen) = watch::channel(first);
+                flights.insert(key.clone(), seen.clone());
+                Ok((state, seen))
             }
-            let (state, seen) = watch::channel(first);
-            running.insert(key.clone(), seen.clone());
-            (state, seen)
+        });
+        let (state, seen) = match joined {
+            Ok(new) => new,
+            Err(state) => return (state, true),
         };
         start(Landing { key: key.clone(), running: self.running.clone(), state });
         (seen, false)
@@ -55,18 +78,21 @@ impl<S> Flights<S> {
 
     /// The state of the flight of `key`, where there is one.
     pub(crate) fn state(&self, key: &Key) -> Option<watch::Receiver<S>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        if self.len() == 0 {
+            return None;
+        }
+        self.running.with(|flights| flights.get(key).cloned())
     }
 
     /// Number of flights at the moment.
     pub(crate) fn len(&self) -> usize {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.running.count.load(Ordering::Acquire)
     }
 }
 
 impl<S> Drop for Landing<S> {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.running.with(|flights| flights.remove(&self.key));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Tells whether what was read of a package is still what is stored.
 //!
-//! An answer that was made of a package's documents, or of one of its zips, may be given again while their generation holds: one atomic load, where
-//! reading them again would take locks. Several packages may share a counter; then an answer is thought over once more
-//! than it had to be.
+//! An answer that was made of a package's documents, or of one of its zips, may be given again while their generation
+//! holds: one atomic load, where reading them again would take locks. And what was read from disk is copied into memory
+//! only while it holds: it may have been removed since. Several packages may share a counter; then an answer is thought
+//! over once more than it had to be.
 
 use std::sync::{
     Arc,
@@ -43,8 +44,8 @@ impl Generations {
         }
     }
 
-    /// Ends the present generation; to be called after a document of the package has changed, or
-    /// a key of it leads to another zip, or to none. A zip that leaves the disk tells so itself ([`crate::tier::Remembered`]).
+    /// Ends the present generation; to be called after a document of the package has changed, or a key of it leads to
+    /// another zip, or to none. A zip that leaves the disk tells so itself ([`crate::tier::Remembered`]).
     pub(super) fn end(&self, key: &Key) {
         self.0[counter(key)].fetch_add(1, Ordering::Release);
     }

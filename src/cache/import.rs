@@ -5,7 +5,11 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
-use super::{Cache, progress::growing, writer::Writer};
+use super::{
+    Cache,
+    progress::growing,
+    writer::{Told, Writer},
+};
 use crate::{
     entry::{Claim, Digest, Document, Key, Meta, Pin},
     origin::{Verify, VerifyError},
@@ -58,7 +62,7 @@ impl Cache {
         }
         let spool = self.spool(Some(claimed.len)).await.ok_or(ImportError::NoRoom)?;
         let (grower, grown) = growing(spool.file());
-        let writer = Writer::start(&self.tasks, spool, |_| {});
+        let writer = Writer::start(&self.tasks, spool, Told::nobody());
         let (mut body, mut len) = (std::pin::pin!(body), 0);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;

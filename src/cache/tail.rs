@@ -17,9 +17,6 @@ use crate::{
 
 /// Most bytes of one read: bounds the memory of a waiting client.
 pub(crate) const CHUNK: usize = 256 << 10;
-/// Most bytes of the first read: many clients often wait for one download, and each has its first bytes before any has
-/// its second.
-const FIRST: usize = 64 << 10;
 /// Most bytes of one region of the spool, which nobody reads into memory.
 const FRAME: usize = 2 << 20;
 
@@ -39,8 +36,6 @@ pub struct Tail {
     /// The announced length of the whole body, as the client has been told it.
     announced: Option<u64>,
     direct: bool,
-    /// Its first bytes have just been handed out.
-    begun: bool,
 }
 
 /// Where a tail reads.
@@ -69,7 +64,7 @@ impl Tail {
         announced: Option<u64>,
     ) -> Self {
         let source = Source::Spool(spool);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false, begun: false }
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
     }
 
     pub(super) fn passing(
@@ -79,7 +74,7 @@ impl Tail {
         passing: Passing,
     ) -> Self {
         let (source, announced) = (Source::Passing(Box::new(passing)), None);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false, begun: false }
+        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
     }
 
     /// Lets the tail hand out regions of the spool where it can, for a plain socket ([`crate::kernel`]).
@@ -129,10 +124,6 @@ impl Tail {
     /// # Errors
     /// When the body cannot be completed. The connection must then be broken, never ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        if self.begun {
-            self.begun = false;
-            tokio::task::yield_now().await;
-        }
         loop {
             let spool = match &mut self.source {
                 Source::Passing(passing) => return passing.next().await,
@@ -153,7 +144,6 @@ impl Tail {
                         tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;
-                    self.begun = self.position == self.start;
                     self.position += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
@@ -188,7 +178,6 @@ impl Tail {
         match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(CHUNK) {
             0 if whole => Step::Done,
             0 => Step::Wait,
-            len if self.position == self.start => Step::Read { len: len.min(FIRST) },
             // Up to where frames begin: all who follow ask for the same parts.
             len if self.direct => Step::Read { len: len.min(FRAME - self.position as usize % FRAME) },
             len => Step::Read { len: len.min(CHUNK) },

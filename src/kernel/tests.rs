@@ -1,4 +1,4 @@
-use std::{io::Write as _, sync::atomic::Ordering};
+use std::io::Write as _;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -99,7 +99,6 @@ async fn a_slice_of_a_region_is_found_from_any_of_its_bytes_and_forgotten_with_i
     assert!(left.is_none_or(|end| end <= address));
     assert_eq!(Arc::strong_count(&held), 1);
     assert!(target(&noise(LEAST)).is_none());
-    std::sync::atomic::fence(Ordering::SeqCst);
 }
 
 #[tokio::test]

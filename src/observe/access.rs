@@ -54,8 +54,8 @@ pub struct AccessEvent<'a> {
     pub package: Option<&'a str>,
     /// The version as it was asked for.
     pub version: Option<&'a str>,
-    /// Status of the answer.
-    pub status: u16,
+    /// Status of the answer; absent where the client left before there was one.
+    pub status: Option<u16>,
     /// What the cache did, in one word: `hit`, `miss`, `collapsed`, `stale`.
     pub cache: Option<&'a str>,
     /// The `Cache-Status` member of the answer (RFC 9211).
@@ -145,7 +145,8 @@ struct Line<'a> {
     package: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
-    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -233,7 +234,7 @@ mod tests {
             upstream: Some("github"),
             package: Some("devsapp/fc3"),
             version: None,
-            status: 200,
+            status: Some(200),
             cache: Some("hit"),
             cache_status: Some("srm-mirror; hit"),
             upstream_status: None,
@@ -284,6 +285,7 @@ mod tests {
             cache_status: None,
             upstream_status: Some(503),
             first_byte_ms: None,
+            status: None,
             version: Some("v1\u{7}"),
             ..event()
         };

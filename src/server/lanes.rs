@@ -19,9 +19,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A lane looks for new events after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
 /// own 61, a new request might wait for thirty.
 const EVENTS: u32 = 8;
-/// It takes up what other threads have for it, new connections and the news of a download among it, before every task
-/// of its own: fifty that wait for the same bytes would have their first ones long after each other.
-const OTHERS: u32 = 1;
+/// It takes up what other threads have for it, new connections and the news of a download among it, in turn with its
+/// own tasks: fifty that wait for the same bytes would have their first ones long after each other, were the news of
+/// each to wait for more. Before all of its own tasks would be too often: news may come without end.
+const OTHERS: u32 = 2;
+/// Threads of a lane for what blocks, most of it reads of what the page cache lacks.
+const BLOCKING: usize = 64;
 
 /// The threads. They end when this is dropped, and their connections with them.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl Lanes {
                 .enable_all()
                 .event_interval(EVENTS)
                 .global_queue_interval(OTHERS)
+                .max_blocking_threads(BLOCKING)
                 .build()?;
             let (handle, end) = (runtime.handle().clone(), end.clone());
             thread::Builder::new().name(format!("connections-{number}")).spawn(move || {

@@ -66,26 +66,37 @@ impl Flats {
         }
     }
 
-    /// The view of a zip, made once for all who ask for it at the time.
-    async fn view(&self, object: &Object) -> Result<Arc<View>, Arc<Unreadable>> {
-        self.views.try_get_with(object.meta.digest, self.make(object)).await
+    /// The view of a zip, made once for all who ask for it at the time, and to its end even if all of them leave.
+    async fn view(self: &Arc<Self>, object: &Object) -> Result<Arc<View>, Arc<Unreadable>> {
+        let zip = object.meta.digest;
+        if let Some(view) = self.views.get(&zip).await {
+            return Ok(view);
+        }
+        let (this, object) = (self.clone(), object.clone());
+        let made = tokio::spawn(async move {
+            let make = async {
+                let flats = this.clone();
+                tokio::task::spawn_blocking(move || flats.make(&object)).await.map_err(io::Error::other)?
+            };
+            this.views.try_get_with(zip, make).await
+        });
+        made.await.map_err(|error| Arc::new(io::Error::other(error).into()))?
     }
 
-    async fn make(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
+    /// Blocks for as long as it takes to read all of the zip.
+    fn make(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
         let Some(flat) = Facts::from_value(&object.meta.verified.facts)?.flat else {
             return Ok(Arc::new(View::Itself));
         };
         let len = object.meta.len.saturating_sub(flat.central);
-        let tail = object.read(flat.central, usize::try_from(len).unwrap_or(usize::MAX)).await?;
-        let plan = tokio::task::spawn_blocking(move || flat.plan(tail)).await.map_err(io::Error::other)??;
+        let mut tail = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        object.read_exact(&mut tail, flat.central)?;
+        let plan = flat.plan(tail.into())?;
         let digest = match self.digests.get(&object.meta.digest) {
             Some(known) => known,
-            None => {
-                let digest = digest(object, &plan).await?;
-                self.digests.insert(object.meta.digest, digest);
-                digest
-            }
+            None => digest(object, &plan)?,
         };
+        self.digests.insert(object.meta.digest, digest);
         Ok(Arc::new(View::Planned { plan, digest }))
     }
 }
@@ -94,16 +105,14 @@ impl Flats {
 ///
 /// Nobody needs it before the view is asked for: verification would keep everybody who waits for the plain zip waiting
 /// for it.
-async fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
+fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
+    let (mut hash, mut read) = (Sha256::new(), Vec::new());
     for start in (0..plan.len()).step_by(STRIDE) {
         let batch = plan.batch(start..plan.len().min(start + STRIDE as u64));
-        let bytes = read(object, &batch).await?;
-        let update = move || {
-            hash.update(&bytes);
-            hash
-        };
-        hash = tokio::task::spawn_blocking(update).await.map_err(io::Error::other)?;
+        let source = batch.source();
+        read.resize(usize::try_from(source.end - source.start).unwrap_or(usize::MAX), 0);
+        object.read_exact(&mut read, source.start)?;
+        hash = batch.pieces(&read).fold(hash, Sha256::chain_update);
     }
     Ok(Digest(hash.finalize().into()))
 }
@@ -134,7 +143,7 @@ enum Unreadable {
 /// # Errors
 /// As for the plain zip; 503 when there is no room on disk and the zip is too large for memory.
 pub(super) async fn respond(
-    flats: &Flats,
+    flats: &Arc<Flats>,
     mirror: &Mirror,
     parts: &Parts,
     (package, version, ask): (&PackageRef, &Version, &Ask),
@@ -161,7 +170,7 @@ pub(super) async fn respond(
                     return Err(Problem::damaged(exchange.cache.take(), ask));
                 }
                 again = false;
-                mirror.cache().distrust(&digest).await;
+                mirror.cache().distrust(&object).await;
                 continue;
             }
         };

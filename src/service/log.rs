@@ -2,14 +2,48 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use http::{Response, header, request::Parts};
+use http::{Method, Response, header, request::Parts};
 
 use super::Exchange;
 use crate::{
     dialect::{Ask, Dialect},
-    http::body::{Body, End},
+    http::body::{Body, BodyEnd, End},
     observe::{self, AccessEvent, Outcome},
 };
+
+/// Stands by while a request is answered. If it is dropped before, the client has left, and the event says so.
+pub(super) struct Leaving<'a> {
+    parts: &'a Parts,
+    client: SocketAddr,
+    exchange: &'a mut Exchange,
+    stayed: bool,
+}
+
+impl<'a> Leaving<'a> {
+    pub(super) fn new(parts: &'a Parts, client: SocketAddr, exchange: &'a mut Exchange) -> Self {
+        Self { parts, client, exchange, stayed: false }
+    }
+
+    /// What the request comes to.
+    pub(super) fn exchange(&mut self) -> &mut Exchange {
+        self.exchange
+    }
+
+    /// There is an answer; the event is its affair.
+    pub(super) fn stayed(mut self) {
+        self.stayed = true;
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.stayed
+            && let Some(event) = Event::of(self.parts, self.client, self.exchange)
+        {
+            event.write(self.exchange, None, BodyEnd { sent: 0, end: End::Aborted });
+        }
+    }
+}
 
 /// Arranges that the event is written at the end of the answer. Costs nothing while the level is off.
 pub(super) fn observe(
@@ -18,41 +52,57 @@ pub(super) fn observe(
     client: SocketAddr,
     exchange: Exchange,
 ) -> Response<Body> {
-    let Some(started) = exchange.started else { return response };
-    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (agent, method, status) = (text(header::USER_AGENT), parts.method.clone(), response.status().as_u16());
-    let first_byte_ms = millis(started);
-    response.map(|body| {
-        body.watched(move |ended| {
-            let ask = exchange.route.as_ref().map(|route| &route.ask);
-            let package = ask.and_then(Ask::package);
-            let name = package.map(|package| package.name.to_string());
-            let version = ask.and_then(version);
-            let field = exchange.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
-            observe::access(&AccessEvent {
-                request_id: &exchange.id.to_string(),
-                client,
-                user_agent: agent.as_deref(),
-                method: method.as_str(),
-                dialect: exchange.route.as_ref().map(|route| dialect(route.dialect, &route.ask)),
-                upstream: package.map(|package| &*package.upstream),
-                package: name.as_deref(),
-                version: version.as_deref(),
-                status,
-                cache: exchange.cache.as_ref().map(|cache| cache.label()),
-                cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
-                upstream_status: exchange.cache.as_ref().and_then(|cache| cache.fwd_status),
-                bytes: ended.sent,
-                duration_ms: millis(started),
-                first_byte_ms: Some(first_byte_ms),
-                outcome: match ended.end {
-                    End::Complete => Outcome::Complete,
-                    End::Aborted => Outcome::Aborted,
-                    End::Broken => Outcome::Broken,
-                },
-            });
-        })
-    })
+    let Some(event) = Event::of(parts, client, &exchange) else { return response };
+    let answer = (response.status().as_u16(), millis(event.started));
+    response.map(|body| body.watched(move |end| event.write(&exchange, Some(answer), end)))
+}
+
+/// What the event says of the request.
+struct Event {
+    started: Instant,
+    client: SocketAddr,
+    agent: Option<String>,
+    method: Method,
+}
+
+impl Event {
+    /// `None` where none will be written.
+    fn of(parts: &Parts, client: SocketAddr, exchange: &Exchange) -> Option<Self> {
+        let started = exchange.started?;
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Some(Self { started, client, agent, method: parts.method.clone() })
+    }
+
+    /// Writes it: with the answer's status and when it began, in milliseconds, where there was one.
+    fn write(&self, exchange: &Exchange, answer: Option<(u16, u64)>, ended: BodyEnd) {
+        let ask = exchange.route.as_ref().map(|route| &route.ask);
+        let package = ask.and_then(Ask::package);
+        let name = package.map(|package| package.name.to_string());
+        let version = ask.and_then(version);
+        let field = exchange.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
+        observe::access(&AccessEvent {
+            request_id: &exchange.id.to_string(),
+            client: self.client,
+            user_agent: self.agent.as_deref(),
+            method: self.method.as_str(),
+            dialect: exchange.route.as_ref().map(|route| dialect(route.dialect, &route.ask)),
+            upstream: package.map(|package| &*package.upstream),
+            package: name.as_deref(),
+            version: version.as_deref(),
+            status: answer.map(|(status, _)| status),
+            cache: exchange.cache.as_ref().map(|cache| cache.label()),
+            cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
+            upstream_status: exchange.cache.as_ref().and_then(|cache| cache.fwd_status),
+            bytes: ended.sent,
+            duration_ms: millis(self.started),
+            first_byte_ms: answer.map(|(_, first_byte_ms)| first_byte_ms),
+            outcome: match ended.end {
+                End::Complete => Outcome::Complete,
+                End::Aborted => Outcome::Aborted,
+                End::Broken => Outcome::Broken,
+            },
+        });
+    }
 }
 
 fn millis(started: Instant) -> u64 {

@@ -53,7 +53,6 @@ struct Shelf {
 }
 
 /// One answer.
-#[derive(Clone)]
 struct Kept {
     made_at: Timestamp,
     generation: Generation,
@@ -64,7 +63,6 @@ struct Kept {
 }
 
 /// What an answer's body is made of.
-#[derive(Clone)]
 enum Kind {
     Json(Bytes),
     Zip(Remembered),

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::store::{Store, lock};
 use crate::{
-    entry::{Digest, Key, Meta, Pin},
+    entry::{Key, Meta, Pin},
     origin::BoxFuture,
     tier::{Content, Object, Tier, Usage},
     value::{ByteSize, Period},
@@ -227,13 +227,18 @@ impl Disk {
         blocking(move || store.pinned()).await
     }
 
-    /// Moves a blob that somebody has found damaged out of the way; its readers keep it.
+    /// Moves an object that somebody has found damaged out of the way; its readers keep it. A file that has taken its
+    /// place meanwhile stays.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub async fn set_aside(&self, digest: &Digest, why: &'static str) -> io::Result<()> {
-        let (store, digest) = (Arc::clone(&self.store), *digest);
-        blocking(move || store.set_aside(&digest, why, || true)).await
+    pub async fn set_aside(&self, object: &Object, why: &'static str) -> io::Result<()> {
+        let (store, digest, content) = (Arc::clone(&self.store), object.meta.digest, object.content.clone());
+        blocking(move || match content {
+            Content::Disk(file) => store.set_file_aside(&digest, why, &file),
+            Content::Memory(_) => store.set_aside(&digest, why, || true),
+        })
+        .await
     }
 
     /// The documents of this tier.

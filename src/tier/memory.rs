@@ -127,6 +127,11 @@ impl Documents {
         self.cache.insert(key.clone(), document);
     }
 
+    /// Keeps a document unless there is one.
+    pub fn put_where_none_is(&self, key: &Key, document: &Document) {
+        self.cache.entry_by_ref(key).or_insert_with(|| document.clone());
+    }
+
     /// Forgets a document.
     pub fn remove(&self, key: &Key) {
         self.cache.invalidate(key);

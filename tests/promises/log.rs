@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::{
-    forge::Forge,
+    forge::{Forge, Match},
     process::{Ended, Launch},
 };
 
@@ -113,4 +113,24 @@ async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted(
     let lost: u64 = events.iter().filter_map(|event| event["events"].as_u64()).sum();
     assert!(lost > 0 && written > 0, "{lost} lost, {written} written");
     assert_eq!(written as u64 + lost, REQUESTS as u64);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_has_an_event_too() {
+    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
+    let gate = forge.gate_head(Match::any());
+    let mut mirror = Launch::serve(&forge, dir.path()).start().await;
+    let mut client = TcpStream::connect(mirror.address).await.expect("connected");
+    client.write_all(b"GET /devsapp/fc3/zipball/1.0.0 HTTP/1.1\r\nhost: m\r\n\r\n").await.expect("sent");
+    gate.reached().await;
+    drop(client);
+    // While the forge still keeps everybody waiting.
+    mirror.logs("aborted").await;
+    gate.open();
+    let ended = mirror.stop().await;
+    let events = events(&ended);
+    let left = events.iter().find(|event| event["package"] == "devsapp/fc3").unwrap_or_else(|| panic!("{events:?}"));
+    assert_eq!(left["outcome"], "aborted", "{left}");
+    assert!(left["status"].is_null() && left["bytes"] == 0, "{left}");
 }

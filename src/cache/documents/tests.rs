@@ -118,3 +118,34 @@ async fn a_refresh_asks_only_for_what_is_stored_and_stale() {
     cache.refresh(&key(), policy, good.clone()).await;
     assert_eq!(good.asked(), 1, "fresh");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reader_brings_a_removed_document_back() {
+    let (_dir, cache) = cache();
+    let policy = cache.policies().releases(false);
+    for _ in 0..30 {
+        cache.document(&key(), policy, Says::new(Ok("{}"))).await.expect("stored");
+        // What is only on disk is copied into memory by whoever reads it.
+        cache.documents.remove(&key());
+        let stop = Arc::new(AtomicUsize::new(0));
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (cache, stop) = (cache.clone(), stop.clone());
+                tokio::spawn(async move {
+                    while stop.load(Ordering::Acquire) == 0 {
+                        cache.stored_document(&key()).await;
+                        cache.documents.remove(&key());
+                        cache.stored_document(&key()).await;
+                    }
+                    cache.stored_document(&key()).await.is_some()
+                })
+            })
+            .collect();
+        cache.discard(&key()).await;
+        stop.store(1, Ordering::Release);
+        for reader in readers {
+            assert!(!reader.await.expect("no panic"));
+        }
+        assert!(cache.document_in_memory(&key()).is_none());
+    }
+}

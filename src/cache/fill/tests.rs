@@ -91,3 +91,36 @@ async fn everybody_who_waits_hears_of_a_fill_that_vanished() {
     assert!(state.has_changed().is_err(), "closed without a final state");
     assert_eq!(bench.cache.fills_running(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reader_brings_a_removed_zip_back_into_memory() {
+    let bench = bench();
+    let (ask, _) = ask(&bench, Some(body(1000, 0)));
+    for _ in 0..30 {
+        bench.cache.completed(&ask).await.expect("stored");
+        eventually_landed(&bench).await;
+        bench.cache.memory.forget_key(&ask.key);
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (cache, key) = (bench.cache.clone(), ask.key.clone());
+                tokio::spawn(async move {
+                    while cache.lookup(&key).await.is_some() {
+                        cache.memory.forget_key(&key);
+                    }
+                })
+            })
+            .collect();
+        bench.cache.remove(&ask.key, false).await.expect("removed");
+        for reader in readers {
+            reader.await.expect("no panic");
+        }
+        assert!(bench.cache.memory.find(&ask.key).is_none());
+    }
+}
+
+/// Waits for the fills that run now; others may follow.
+async fn eventually_landed(bench: &Bench) {
+    while bench.cache.fills_running() > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -161,7 +161,7 @@ impl BlobFile {
     }
 
     /// Reads exactly the length of `buf` at `offset`. Blocks.
-    pub(super) fn fill(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    pub(in crate::tier) fn fill(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.read_at(buf, offset)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

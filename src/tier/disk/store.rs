@@ -1,7 +1,7 @@
 //! The disk tier's state in one struct, and what every part of it needs: space, lookups, pins, the flush.
 //!
 //! Everything here blocks; [`super::Disk`] calls it on the blocking pool. Locks are taken in this order: eviction, a
-//! digest's stripe, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
+//! digest's stripe, the flush, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
 //! space is safe.
 
 use std::{
@@ -60,6 +60,8 @@ pub(super) struct Store {
     pub(super) gone: Mutex<HashMap<Digest, u64>>,
     /// Set when a failure may have left folders and index different: the next start compares them.
     pub(super) doubt: AtomicBool,
+    /// Held while uses and renewals are written: two at once would count the same uses.
+    flushing: Mutex<()>,
     /// Held while evicting.
     pub(super) evicting: Mutex<()>,
     /// Held while a document is named or removed.
@@ -109,6 +111,7 @@ impl Store {
             kept: Mutex::default(),
             gone: Mutex::default(),
             doubt: AtomicBool::new(false),
+            flushing: Mutex::default(),
             evicting: Mutex::default(),
             documents: Mutex::default(),
             documents_limit: config.documents.0.min(limit / 2),
@@ -307,6 +310,7 @@ impl Store {
 
     /// Writes what waits in memory to the index.
     pub(super) fn flush(&self) -> io::Result<()> {
+        let _flushing = lock(&self.flushing);
         let waiting = self.recent.waiting();
         if waiting.is_empty() {
             return Ok(());
