@@ -248,7 +248,7 @@ class DroppedPages:
         while not self.done.is_set():
             for file in opened:
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-            self.done.wait(0.02)
+            self.done.wait(0.25)  # no kernel throws out what was read a few milliseconds ago
         for file in opened:
             os.close(file)
 
