@@ -34,14 +34,22 @@ impl Default for Resident {
 impl Resident {
     /// True when exactly this part was seen in this tick or the last.
     pub(super) fn was(&self, offset: u64, len: usize) -> bool {
+        self.was_at(tick(), offset, len)
+    }
+
+    fn was_at(&self, now: u64, offset: u64, len: usize) -> bool {
         let known = self.place(offset).load(Ordering::Relaxed);
-        let since = tick().wrapping_sub(known & 0xffff_ffff);
+        let since = now.wrapping_sub(known & 0xffff_ffff);
         known >> 32 == tag(offset, len) && since <= 1
     }
 
     /// Notes that this part is there.
     pub(super) fn note(&self, offset: u64, len: usize) {
-        self.place(offset).store(tag(offset, len) << 32 | tick(), Ordering::Relaxed);
+        self.note_at(tick(), offset, len);
+    }
+
+    fn note_at(&self, now: u64, offset: u64, len: usize) {
+        self.place(offset).store(tag(offset, len) << 32 | now, Ordering::Relaxed);
     }
 
     fn place(&self, offset: u64) -> &AtomicU64 {
@@ -72,14 +80,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_look_is_believed_in_its_tick_and_the_next_one() {
+        let (resident, now) = (Resident::default(), tick());
+        resident.note_at(now, 0, 100);
+        assert_eq!([0, 1, 2, 3].map(|later| resident.was_at(now + later, 0, 100)), [true, true, false, false]);
+    }
+
+    #[test]
     fn only_the_part_that_was_seen_is_known() {
-        let resident = Resident::default();
-        assert!(!resident.was(0, 100) && !resident.was(0, 0));
-        resident.note(0, 100);
-        assert!(resident.was(0, 100));
-        assert!(!resident.was(0, 101) && !resident.was(1, 100) && !resident.was(STEP, 100));
+        let (resident, now) = (Resident::default(), tick());
+        let was = |offset, len| resident.was_at(now, offset, len);
+        assert!(!was(0, 100) && !was(0, 0));
+        resident.note_at(now, 0, 100);
+        assert!(was(0, 100));
+        assert!(!was(0, 101) && !was(1, 100) && !was(STEP, 100));
         // Another part takes the place.
-        resident.note(STEP * PLACES as u64, 100);
-        assert!(!resident.was(0, 100) && resident.was(STEP * PLACES as u64, 100));
+        resident.note_at(now, STEP * PLACES as u64, 100);
+        assert!(!was(0, 100) && was(STEP * PLACES as u64, 100));
     }
 }
