@@ -71,21 +71,28 @@ enum Command {
     Warm(warm::Warm),
 }
 
-/// Flags that set configuration, for every command that works with it.
+/// Flags that set configuration, for commands that serve or show all of it.
 #[derive(Debug, Default, Args)]
 struct Settings {
-    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// Where the cache is [default: srm-mirror in the user's cache directory]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<String>,
     /// The address clients know the mirror by
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+}
+
+/// Flags for commands that work on a cache directory and serve nobody.
+#[derive(Clone, Debug, Default, Args)]
+struct Place {
+    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the cache is [default: srm-mirror in the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<String>,
     /// auto, text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -94,20 +101,26 @@ struct Settings {
     log_level: Option<String>,
 }
 
+impl Place {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Settings { place: self.clone(), ..Settings::default() }.load()
+    }
+}
+
 impl Settings {
     fn load(&self) -> Result<Loaded, ConfigError> {
         let listen = (!self.listen.is_empty()).then(|| self.listen.clone().into());
         let text = |value: &Option<String>| value.clone().map(toml::Value::from);
         let flags = [
             ("--listen", "server.listen", listen),
-            ("--cache-dir", "disk.dir", text(&self.cache_dir)),
+            ("--cache-dir", "disk.dir", text(&self.place.cache_dir)),
             ("--public-url", "server.public_url", text(&self.public_url)),
-            ("--log-format", "log.format", text(&self.log_format)),
-            ("--log-level", "log.level", text(&self.log_level)),
+            ("--log-format", "log.format", text(&self.place.log_format)),
+            ("--log-level", "log.level", text(&self.place.log_level)),
         ];
         let flags = flags.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }));
         let flags: Vec<Flag> = flags.collect();
-        crate::config::load(self.config.as_deref(), &Environment::of_process(), &flags)
+        crate::config::load(self.place.config.as_deref(), &Environment::of_process(), &flags)
     }
 }
 
@@ -219,7 +232,10 @@ mod tests {
         ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
-        for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {
+        for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]]
+            .into_iter()
+            .chain([&["cache", "ls", "--listen", "127.0.0.1:0"][..], &["cache", "gc", "--unused", "1 fortnight"]])
+        {
             assert_eq!(run(arguments), USAGE, "{arguments:?}");
         }
         for arguments in [["--listen", "localhost"], ["--log-format", "xml"], ["--public-url", "x"]] {

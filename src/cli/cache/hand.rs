@@ -25,7 +25,7 @@ use super::{
 use crate::{
     archive::ZipVerifier,
     cli::{
-        FAILED, Settings, Wrong, print,
+        FAILED, Place, Wrong, print,
         session::{self, Session, accepted},
     },
     entry::{Claim, Digest, HandedDocument},
@@ -35,9 +35,9 @@ use crate::{
 const CHUNK: usize = 256 << 10;
 
 /// Writes a bundle. It has its name only when it is whole.
-pub(super) fn export(settings: &Settings, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
+pub(super) fn export(place: &Place, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
     let draft = file.with_added_extension("partial");
-    let done = session::run(settings.load()?, async |session| write(session, &draft, pattern).await);
+    let done = session::run(place.load()?, async |session| write(session, &draft, pattern).await);
     match done {
         Ok((0, _)) => {
             fs::remove_file(&draft)?;
@@ -110,8 +110,8 @@ fn put(out: &mut File, name: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Checks a bundle as a whole, compares it with what was first seen here, and only then takes it in. What is stored
 /// already is not sent again, so a second run goes on where a first one ended.
-pub(super) fn import(settings: &Settings, file: &Path, force: bool, sure: &Sure) -> anyhow::Result<u8> {
-    let loaded = settings.load()?;
+pub(super) fn import(place: &Place, file: &Path, force: bool, sure: &Sure) -> anyhow::Result<u8> {
+    let loaded = place.load()?;
     let archives = &loaded.config.archives;
     let verifier = ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 };
     let Bundle { file, documents, zips } = bundle::check(file, &verifier)?;
