@@ -13,7 +13,7 @@ use super::{
 use crate::{
     entry::{Claim, Digest, Document, Key, Meta, Pin},
     origin::{Verify, VerifyError},
-    tier::disk::PinEvent,
+    tier::{Tier as _, disk::PinEvent},
 };
 
 /// Why something is not taken in. Nothing has changed then.
@@ -37,6 +37,12 @@ impl Cache {
     /// The largest zip that may be stored, bytes.
     pub fn largest_archive(&self) -> u64 {
         self.archives.max_size.0
+    }
+
+    /// True when what is stored under a key is on disk and can be read; that memory has it says nothing of tomorrow.
+    pub async fn is_on_disk(&self, key: &Key) -> bool {
+        // What cannot be read is as good as absent: whoever hands it over again mends it.
+        self.disk.get(key).await.is_ok_and(|object| object.is_some())
     }
 
     /// Takes in a zip. With `force`, other content that is pinned under the key is forgotten.

@@ -55,7 +55,7 @@ async fn filled(forge: &Forge) -> TempDir {
 }
 
 /// A bundle of everything, and the directory that it lies in.
-async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
+pub async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
     let from = filled(forge).await;
     let bundle = from.path().join("bundle.tar");
     let done = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
@@ -63,7 +63,7 @@ async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
     (from, bundle)
 }
 
-async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, String) {
+pub async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, String) {
     let arguments = [&["import", bundle.to_str().expect("text")], more].concat();
     let done = cache(dir, &arguments).await;
     (done.status.code(), said(&done))

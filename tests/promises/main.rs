@@ -19,6 +19,7 @@ mod seed;
 mod zips;
 
 mod budget;
+mod bundle_room;
 mod bundles;
 mod cache_ops;
 mod cli;

@@ -72,13 +72,11 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
     for claim in claims? {
         let failed = |error| Refusal::failed("the record of pins cannot be read", error);
         let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
-        // What cannot be read is as good as absent: the bundle's copy mends it.
-        let stored = mirror.cache().object(&claim.key).await.ok().flatten();
         let state = match pin {
             _ if !mirror.has_place(&claim) => "refused",
             Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",
             // The same content in another packing is what clients were promised here: it stays.
-            _ if stored.is_some() => "stored",
+            _ if mirror.cache().is_on_disk(&claim.key).await => "stored",
             _ => "wanted",
         };
         states.push(json!({"key": claim.key, "state": state}));

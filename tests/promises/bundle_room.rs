@@ -1,0 +1,92 @@
+//! An import that has no room says so: before anything is evicted for it, or by name for what others have pushed out.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use srm_mirror::{entry::Key, tier::Tier as _};
+use tempfile::TempDir;
+
+use crate::{
+    bundles::import,
+    cache_ops::{cache, said},
+    eventually::eventually,
+    forge::{Forge, Host},
+    mirror::{Mirror, setup},
+    process::{Ended, Launch, blob},
+    zips::blobs,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// A forge with `count` versions of one package, of `len` bytes each.
+async fn forge(package: &str, count: u64, len: u64) -> Forge {
+    let forge = Forge::start().await;
+    for n in 0..count {
+        forge.repo(package).release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, len));
+    }
+    forge
+}
+
+async fn warm(forge: &Forge, dir: &Path, package: &str) {
+    let ended = Launch::over(forge, dir, &["warm", "--quiet", &format!("{package}@all")]).run().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// A bundle of all versions, and the directory that it lies in.
+async fn exported(forge: &Forge, package: &str) -> (TempDir, PathBuf) {
+    let from = tempfile::tempdir().expect("a directory");
+    warm(forge, from.path(), package).await;
+    let bundle = from.path().join("bundle.tar");
+    let done = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    (from, bundle)
+}
+
+async fn import_within(forge: &Forge, dir: &Path, bundle: &Path, limit: u64) -> Ended {
+    Launch::over(forge, dir, &["cache", "import", bundle.to_str().expect("text")])
+        .set("disk.limit", &format!("{limit}MiB"))
+        .set("disk.documents", "1MiB")
+        .run()
+        .await
+}
+
+/// A mirror that serves and has the zip of `load/p0` in memory alone.
+async fn in_memory_alone(forge: &Forge, dir: &Path) -> Mirror {
+    let mirror = setup(forge).start_in(dir).await;
+    let zip = "/load/p0/zipball/v1.0.0";
+    assert_eq!(mirror.get(zip).await.status, 200);
+    let hot = || async { mirror.head(zip).await.cache_status().contains("memory") };
+    eventually("it is in memory", hot).await;
+    // As eviction does: memory hears nothing of it.
+    mirror.cache.disk().remove(&Key::new("github/load/p0/tag/v1.0.0")).await.expect("removed");
+    assert!(!blob(dir, &forge.sha256("load/p0", "v1.0.0")).exists());
+    assert!(mirror.head(zip).await.cache_status().contains("memory"));
+    mirror
+}
+
+async fn load() -> Forge {
+    forge("load/p0", 1, 900_000).await
+}
+
+#[tokio::test]
+async fn what_only_memory_has_is_imported_onto_the_disk() {
+    let (forge, to) = (load().await, tempfile::tempdir().expect("a directory"));
+    let (_from, bundle) = exported(&forge, "load/p0").await;
+    let _mirror = in_memory_alone(&forge, to.path()).await;
+    let (code, text) = import(to.path(), &bundle, &[]).await;
+    assert!(code == Some(0) && text.contains("; 0 zips were here already"), "{code:?}: {text}");
+    assert!(blob(to.path(), &forge.sha256("load/p0", "v1.0.0")).exists());
+}
+
+#[tokio::test]
+async fn what_only_memory_has_is_warmed_onto_the_disk_without_the_forge() {
+    let (forge, dir) = (load().await, tempfile::tempdir().expect("a directory"));
+    let mirror = in_memory_alone(&forge, dir.path()).await;
+    let lists = mirror.admin(dir.path(), "warm", json!({"package": "load/p0"})).await;
+    assert_eq!(lists[0]["releases"][0]["stored"], false, "{lists:?}");
+    let asked = forge.count(|seen| seen.host == Host::Archive);
+    let lines = mirror.admin(dir.path(), "warm", json!({"package": "load/p0", "version": "v1.0.0"})).await;
+    assert_eq!(lines.last().expect("a line")["done"], true, "{lines:?}");
+    assert!(blob(dir.path(), &forge.sha256("load/p0", "v1.0.0")).exists());
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), asked);
+}
