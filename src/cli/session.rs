@@ -202,6 +202,7 @@ fn builder() -> reqwest::ClientBuilder {
     Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(PATIENCE)
 }
 
-fn unreachable(error: reqwest::Error) -> Unavailable {
+/// The error that the mirror does not answer, or breaks off.
+pub(super) fn unreachable(error: reqwest::Error) -> Unavailable {
     Unavailable(format!("the mirror cannot be reached: {}", error.without_url()))
 }

@@ -50,6 +50,19 @@ async fn import_within(forge: &Forge, dir: &Path, bundle: &Path, limit: u64) -> 
         .await
 }
 
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_an_upload_reaches_the_user() {
+    let (forge, mine) = (forge("devsapp/fc3", 1, 14 * MIB).await, forge("devsapp/mine", 2, 6 * MIB).await);
+    let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
+    let to = tempfile::tempdir().expect("a directory");
+    warm(&mine, to.path(), "devsapp/mine").await;
+    assert_eq!(cache(to.path(), &["keep", "devsapp/mine"]).await.status.code(), Some(0));
+    let ended = import_within(&forge, to.path(), &bundle, 24).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let why = "import github/devsapp/fc3/tag/v1.0.0: there is no room for it in the cache";
+    assert!(ended.err.contains(why), "{ended:?}");
+}
+
 /// A mirror that serves and has the zip of `load/p0` in memory alone.
 async fn in_memory_alone(forge: &Forge, dir: &Path) -> Mirror {
     let mirror = setup(forge).start_in(dir).await;

@@ -26,7 +26,7 @@ use crate::{
     archive::ZipVerifier,
     cli::{
         FAILED, Place, Wrong, print,
-        session::{self, Session, accepted},
+        session::{self, Session, accepted, unreachable},
     },
     entry::{Claim, Digest, HandedDocument},
 };
@@ -81,12 +81,12 @@ async fn write(session: &Session, draft: &Path, pattern: Option<String>) -> anyh
             continue;
         }
         let body = serde_json::to_vec(&json!({"key": key}))?;
-        let answer = session.request(Method::POST, "/-/zip").body(body).send().await.context("ask for a zip")?;
+        let answer = session.request(Method::POST, "/-/zip").body(body).send().await.map_err(unreachable)?;
         let mut zip = accepted(answer).await?.bytes_stream();
         out.write_all(bundle::header(&format!("blobs/{}", meta.digest), meta.len)?.as_bytes())?;
         let (mut sha, mut len) = (Sha256::new(), 0);
         while let Some(chunk) = zip.next().await {
-            let chunk = chunk.context("read a zip")?;
+            let chunk = chunk.map_err(unreachable)?;
             (len, _) = (len + chunk.len() as u64, sha.update(&chunk));
             out.write_all(&chunk)?;
         }
@@ -154,7 +154,7 @@ pub(super) fn import(place: &Place, file: &Path, force: bool, sure: &Sure) -> an
                 claim.meta.len,
             )));
             let sent = session.request(Method::POST, "/-/import/zip").body(body).send().await;
-            accepted(sent.context("send a zip")?).await.with_context(|| format!("import {}", claim.key))?;
+            accepted(sent.map_err(unreachable)?).await.with_context(|| format!("import {}", claim.key))?;
         }
         let mut taken = 0;
         for document in &documents {

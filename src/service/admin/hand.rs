@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Input, Refusal, lines, one,
+    Input, Refusal, drain, lines, one,
     stock::{Asked, items},
     with_type,
 };
@@ -86,6 +86,14 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
 
 /// Takes in one zip: a line of JSON with its claim, and its bytes.
 pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Response<Body>, Refusal> {
+    let done = take_from(mirror, &mut input).await;
+    if done.is_err() {
+        drain(&mut input).await;
+    }
+    done
+}
+
+async fn take_from(mirror: &Arc<Mirror>, input: &mut Input) -> Result<Response<Body>, Refusal> {
     #[derive(Deserialize)]
     struct Head {
         #[serde(default)]
@@ -107,7 +115,7 @@ pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Respo
     let head: Head =
         serde_json::from_slice(&first[..end]).map_err(|why| Refusal::bad(format!("the claim is malformed: {why}")))?;
     let rest = Bytes::from(first.split_off(end + 1));
-    let frames = stream::unfold(input, |mut input| async move {
+    let frames = stream::unfold(input, |input| async move {
         let frame = input.frame().await?;
         let broken = |_| ImportError::Wrong("its bytes broke off".to_owned());
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
