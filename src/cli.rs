@@ -43,10 +43,11 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: something is not there;
-       cache: something is damaged, nothing was there, or the answer was no
+       cache: something is damaged, nothing was there, there is no room for it, or the answer was no
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
+  69   an address to listen on is not available; connect --check, cache: the mirror cannot be reached; warm: nor an
+       upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -180,7 +181,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
     if why.chain().any(usage) || why.chain().any(limit) {
         USAGE
     } else if let Some(refused) = refused {
-        if refused.status.is_client_error() { USAGE } else { FAILED }
+        refused.exit_code()
     } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
@@ -254,6 +255,12 @@ mod tests {
         );
         assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
         assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
+        for (status, code) in [(400, USAGE), (422, USAGE), (404, FAILED), (409, FAILED), (507, FAILED), (500, IO)] {
+            let status = http::StatusCode::from_u16(status).expect("a status");
+            let refused = anyhow::Error::from(session::Refused { status, message: "no".into() }).context("import x");
+            assert_eq!((exit_code(&refused), sentence(&refused).as_str()), (code, "import x: no"), "{status}");
+        }
+        assert_eq!(exit_code(&session::Unavailable("gone".into()).into()), UNAVAILABLE);
     }
 
     #[test]
