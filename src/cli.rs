@@ -155,6 +155,25 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     })
 }
 
+/// A text that may be another's, as a terminal may have it: what would steer the terminal or turn its writing around is
+/// escaped.
+fn visible(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// As [`visible`], for a text of several lines.
+fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
 /// The error and its causes in one line.
 fn sentence(why: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -165,7 +184,7 @@ fn sentence(why: &anyhow::Error) -> String {
             break;
         }
     }
-    parts.join(": ")
+    visible_lines(&parts.join(": "))
 }
 
 fn exit_code(why: &anyhow::Error) -> u8 {
@@ -261,6 +280,13 @@ mod tests {
             assert_eq!((exit_code(&refused), sentence(&refused).as_str()), (code, "import x: no"), "{status}");
         }
         assert_eq!(exit_code(&session::Unavailable("gone".into()).into()), UNAVAILABLE);
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let hostile = anyhow::anyhow!("no \u{1b}[2J\u{9b}31m\u{202e}\r\u{7} ä\nnext");
+        assert_eq!(sentence(&hostile), "no \\u{1b}[2J\\u{9b}31m\\u{202e}\\r\\u{7} ä\nnext");
+        assert_eq!(visible("a\nb\tc"), "a\\nb\\tc");
     }
 
     #[test]
