@@ -19,7 +19,7 @@ use crate::{
     process::{Launch, files, spooled},
 };
 
-const PATHS: [&str; 11] = [
+pub const PATHS: [&str; 11] = [
     "/devsapp/fc3/releases",
     "/devsapp/fc3/releases/latest",
     "/devsapp/fc3/zipball/v1.0.0",
@@ -33,7 +33,7 @@ const PATHS: [&str; 11] = [
     "/gitee/devsapp/demo/releases",
 ];
 
-async fn forge() -> Forge {
+pub async fn forge() -> Forge {
     let forge = Forge::start().await;
     forge
         .repo("devsapp/fc3")
@@ -179,9 +179,9 @@ async fn an_import_that_is_killed_leaves_whole_zips_and_the_next_run_takes_the_r
 }
 
 /// The files of a bundle, in order.
-type Parts = Vec<(String, Vec<u8>)>;
+pub type Parts = Vec<(String, Vec<u8>)>;
 
-fn read(bundle: &Path) -> Parts {
+pub fn read(bundle: &Path) -> Parts {
     let mut archive = tar::Archive::new(fs::File::open(bundle).expect("opens"));
     let entries = archive.entries().expect("a tar").map(|entry| {
         let mut entry = entry.expect("whole");
@@ -192,7 +192,7 @@ fn read(bundle: &Path) -> Parts {
     entries.collect()
 }
 
-fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
+pub fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in parts {
         let mut header = tar::Header::new_ustar();
@@ -209,7 +209,7 @@ fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
 }
 
 /// Changes the manifest of a bundle.
-fn manifest(parts: &Parts, change: impl Fn(&mut Value)) -> Parts {
+pub fn manifest(parts: &Parts, change: impl Fn(&mut Value)) -> Parts {
     let mut parts = parts.clone();
     let mut value: Value = serde_json::from_slice(&parts[0].1).expect("JSON");
     change(&mut value);
@@ -231,6 +231,26 @@ fn with_zip(parts: &Parts, bytes: &[u8]) -> Parts {
     let last = parts.len() - 1;
     parts[last] = (format!("blobs/{digest}"), bytes.to_vec());
     parts
+}
+
+/// Changes the first document whose key has `part` in it; what the manifest says of it stays true.
+pub fn with_document(parts: &Parts, part: &str, change: impl Fn(&mut Value)) -> Parts {
+    let mut parts = parts.clone();
+    let has = |entry: &Entry| entry.0.starts_with("documents/") && String::from_utf8_lossy(&entry.1).contains(part);
+    let at = parts.iter().position(has).expect("a document");
+    let mut document: Value = serde_json::from_slice(&parts[at].1).expect("JSON");
+    change(&mut document);
+    let body = document["body"].as_str().expect("text");
+    document["meta"]["digest"] = json!(srm_mirror::entry::Digest::of(body.as_bytes()).to_string());
+    let text = document.to_string().into_bytes();
+    let sha256 = srm_mirror::entry::Digest::of(&text).to_string();
+    let old = std::mem::replace(&mut parts[at], (format!("documents/{sha256}"), text));
+    manifest(&parts, |value| {
+        let listed = value["documents"].as_array_mut().expect("a list").iter_mut();
+        for row in listed.filter(|row| old.0.ends_with(row["sha256"].as_str().expect("text"))) {
+            *row = json!({"key": document["key"], "sha256": sha256, "len": parts[at].1.len()});
+        }
+    })
 }
 
 /// A zip of a few KiB that says it unpacks to 17 GiB.

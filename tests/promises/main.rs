@@ -20,6 +20,7 @@ mod zips;
 
 mod budget;
 mod bundle_room;
+mod bundle_trust;
 mod bundles;
 mod cache_ops;
 mod cli;

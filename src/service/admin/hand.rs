@@ -136,7 +136,9 @@ pub(super) async fn take_document(
         return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("this mirror has no place for {}", handed.key)));
     }
     if check {
-        return Ok(one(&json!({"state": "wanted"})));
+        let failed = |error| Refusal::failed("a stored document cannot be read", error);
+        let stored = mirror.cache().has_document(&handed.key, &handed.meta).await.map_err(failed)?;
+        return Ok(one(&json!({"state": if stored { "stored" } else { "wanted" }})));
     }
     let taken = mirror.import_document(handed).await.map_err(refusal)?;
     Ok(one(&json!({"state": if taken { "stored" } else { "older" }})))

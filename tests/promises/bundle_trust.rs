@@ -1,0 +1,60 @@
+//! What a bundle says is looked at before it is believed, and what an import or export says is so.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+
+use crate::{
+    bundles::{PATHS, exported, forge, import, manifest, read, tar, with_document},
+    cache_ops::{cache, said},
+    forge::Host,
+    mirror::setup,
+    process::Launch,
+};
+
+fn same(_: &str, _: &mut tar::Header) {}
+
+#[tokio::test]
+async fn a_forged_list_is_not_confirmed_by_the_validators_that_came_with_it() {
+    let forge = forge().await;
+    let (from, bundle) = exported(&forge).await;
+    let parts = with_document(&read(&bundle), "fc3/releases\"", |document| {
+        let body = document["body"].as_str().expect("text").replace("v1.1.0", "v6.6.6");
+        document["body"] = json!(body);
+    });
+    let path = from.path().join("forged.tar");
+    fs::write(&path, tar(&parts, same)).expect("written");
+    let to = tempfile::tempdir().expect("a directory");
+    let (code, text) = import(to.path(), &path, &[]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let mirror = setup(&forge).start_in(to.path()).await;
+    mirror.clock.advance(std::time::Duration::from_secs(48 * 3600));
+    let asked = forge.count(|seen| seen.host == Host::GithubApi);
+    let list = mirror.get(PATHS[0]).await;
+    let text = String::from_utf8_lossy(&list.body).into_owned();
+    assert!(forge.count(|seen| seen.host == Host::GithubApi) > asked, "nobody was asked: {}", list.cache_status());
+    assert!(text.contains("v1.1.0") && !text.contains("v6.6.6"), "{}: {text}", list.cache_status());
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_stored_is_an_error_and_not_counted() {
+    let forge = forge().await;
+    let (_from, bundle) = exported(&forge).await;
+    let to = tempfile::tempdir().expect("a directory");
+    let _mirror = setup(&forge).start_in(to.path()).await;
+    let documents = to.path().join("documents");
+    fs::remove_dir_all(&documents).expect("the folder");
+    fs::write(&documents, "not a folder").expect("a file in its place");
+    let (code, text) = import(to.path(), &bundle, &[]).await;
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains("bundle.tar: a stored document cannot be read"), "{text}");
+    assert!(!text.contains("documents imported"), "{text}");
+
+    // One that takes zips and no document.
+    let to = tempfile::tempdir().expect("a directory");
+    let import = Launch::over(&forge, to.path(), &["cache", "import", bundle.to_str().expect("text")]);
+    let ended = import.set("disk.documents", "1KiB").run().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("import g") && ended.err.contains("no room for it in the cache"), "{ended:?}");
+    assert!(!ended.out.contains("documents imported"), "{ended:?}");
+}
