@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,9 +14,12 @@ use super::{FAILED, Place, Wrong, print, session};
 use crate::value::{ByteSize, Period};
 
 mod bundle;
+mod draft;
 mod hand;
 mod table;
 mod verify;
+
+use draft::Draft;
 
 /// Bytes that are printed at once.
 const AT_ONCE: usize = 64 << 10;
@@ -205,7 +209,9 @@ impl Cache {
                 let ask = json!({"pattern": pattern, "forget": forget});
                 destroy(&place, "rm", ask, &sure)
             }
-            Action::Gc { unused, sure, place } => destroy(&place, "gc", json!({"unused": unused.map(|period| period.to_string())}), &sure),
+            Action::Gc { unused, sure, place } => {
+                destroy(&place, "gc", json!({"unused": unused.map(|period| period.to_string())}), &sure)
+            }
             Action::Keep { pattern, dry_run, place } => keep(&place, &pattern, true, dry_run),
             Action::Unkeep { pattern, dry_run, place } => keep(&place, &pattern, false, dry_run),
             Action::Export { file, pattern, place } => hand::export(&place, &file, pattern),
@@ -310,6 +316,10 @@ fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Resu
 /// The lock file is TOML: one `[[package]]` per zip.
 fn lock(place: &Place, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
     let items = lines(place, "pins", &json!({"pattern": pattern}))?;
+    if items.is_empty() {
+        print(&format!("nothing of that is stored; {} is left as it was\n", file.display()));
+        return Ok(FAILED);
+    }
     let mut text = String::from("# Written by srm-mirror cache lock.\nversion = 1\n");
     for item in &items {
         text += "\n[[package]]\n";
@@ -319,8 +329,9 @@ fn lock(place: &Place, pattern: Option<String>, file: &std::path::Path) -> anyho
             }
         }
     }
-    let draft = file.with_added_extension("new");
-    std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, file))?;
+    let mut draft = Draft::of(file)?;
+    draft.file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    draft.publish()?;
     print(&format!("{} packages in {}\n", items.len(), file.display()));
     Ok(0)
 }
