@@ -15,7 +15,8 @@ use crate::value::{ByteSize, Period};
 
 mod bundle;
 mod draft;
-mod hand;
+mod export;
+mod import;
 mod table;
 mod verify;
 
@@ -214,8 +215,8 @@ impl Cache {
             }
             Action::Keep { pattern, dry_run, place } => keep(&place, &pattern, true, dry_run),
             Action::Unkeep { pattern, dry_run, place } => keep(&place, &pattern, false, dry_run),
-            Action::Export { file, pattern, place } => hand::export(&place, &file, pattern),
-            Action::Import { file, force, sure, place } => hand::import(&place, &file, force, &sure),
+            Action::Export { file, pattern, place } => export::run(&place, &file, pattern),
+            Action::Import { file, force, sure, place } => import::run(&place, &file, force, &sure),
             Action::Lock { pattern, file, place } => lock(&place, pattern, &file),
         }
     }

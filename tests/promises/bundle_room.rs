@@ -51,6 +51,40 @@ async fn import_within(forge: &Forge, dir: &Path, bundle: &Path, limit: u64) -> 
 }
 
 #[tokio::test]
+async fn an_import_that_cannot_fit_is_refused_before_anything_is_evicted_for_it() {
+    let (forge, mine) = (forge("devsapp/fc3", 12, MIB).await, forge("devsapp/mine", 2, MIB).await);
+    let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
+    let to = tempfile::tempdir().expect("a directory");
+    warm(&mine, to.path(), "devsapp/mine").await;
+    let ended = import_within(&forge, to.path(), &bundle, 8).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains("disk.limit is 8MiB") && ended.out.contains("bundle.tar"), "{ended:?}");
+    for n in 0..2 {
+        assert!(blob(to.path(), &mine.sha256("devsapp/mine", &format!("v1.{n}.0"))).exists());
+    }
+    assert_eq!(blobs(to.path()), 2);
+}
+
+#[tokio::test]
+async fn an_import_names_what_it_has_pushed_out_itself_and_fails() {
+    let (forge, mine) = (forge("devsapp/fc3", 9, MIB).await, forge("devsapp/mine", 6, MIB).await);
+    let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
+    let to = tempfile::tempdir().expect("a directory");
+    warm(&mine, to.path(), "devsapp/mine").await;
+    assert_eq!(cache(to.path(), &["keep", "devsapp/mine"]).await.status.code(), Some(0));
+    let ended = import_within(&forge, to.path(), &bundle, 12).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let there = |n: &u64| blob(to.path(), &forge.sha256("devsapp/fc3", &format!("v1.{n}.0"))).exists();
+    let lost: Vec<u64> = (0..9).filter(|n| !there(n)).collect();
+    assert!(!lost.is_empty(), "all found room: {ended:?}");
+    for n in 0..9 {
+        let named = ended.out.contains(&format!("lost  github/devsapp/fc3/tag/v1.{n}.0"));
+        assert_eq!(named, lost.contains(&n), "v1.{n}.0: {ended:?}");
+    }
+    assert!(ended.out.contains("disk.limit is 12MiB"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_refusal_in_the_middle_of_an_upload_reaches_the_user() {
     let (forge, mine) = (forge("devsapp/fc3", 1, 14 * MIB).await, forge("devsapp/mine", 2, 6 * MIB).await);
     let (_from, bundle) = exported(&forge, "devsapp/fc3").await;

@@ -58,3 +58,47 @@ async fn a_document_that_cannot_be_stored_is_an_error_and_not_counted() {
     assert!(ended.err.contains("import g") && ended.err.contains("no room for it in the cache"), "{ended:?}");
     assert!(!ended.out.contains("documents imported"), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_bundle_of_thousands_of_zips_is_planned_in_parts() {
+    let forge = forge().await;
+    let (from, bundle) = exported(&forge).await;
+    let parts = manifest(&read(&bundle), |value| {
+        let zips = value["zips"].as_array_mut().expect("a list");
+        for n in 0..2500 {
+            let mut zip = zips[n % 2].clone();
+            zip["key"] = json!(format!("github/devsapp/fc3/tag/v7.{n}.0"));
+            zips.push(zip);
+        }
+    });
+    let path = from.path().join("large.tar");
+    fs::write(&path, tar(&parts, same)).expect("written");
+    let (code, text) = import(from.path(), &path, &["--dry-run"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("2500 zips") && text.contains("2 are here already"), "{text}");
+}
+
+#[tokio::test]
+async fn an_export_leaves_files_of_others_alone_and_names_what_it_cannot_write() {
+    let forge = forge().await;
+    let (from, bundle) = exported(&forge).await;
+    let foreign = from.path().join("bundle.tar.partial");
+    fs::write(&foreign, "mine").expect("written");
+    let good = fs::read(&bundle).expect("read");
+    let export = async |file: &Path, pattern: &str| {
+        let done = cache(from.path(), &["export", file.to_str().expect("text"), pattern]).await;
+        (done.status.code(), said(&done))
+    };
+    let (code, text) = export(&bundle, "devsapp/nothing").await;
+    assert!(code == Some(1) && text.contains("nothing of that is stored"), "{text}");
+    assert_eq!(fs::read(&bundle).expect("read"), good, "nothing was exported and the old bundle is gone");
+    assert_eq!(export(&bundle, "devsapp/*").await.0, Some(0));
+    assert_eq!(fs::read_to_string(&foreign).expect("still there"), "mine");
+    let names = fs::read_dir(from.path()).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().contains("partial")).count(), 1, "a draft is left");
+    let nowhere = from.path().join("nowhere/bundle.tar");
+    let (code, text) = export(&nowhere, "devsapp/*").await;
+    assert!(code == Some(74) && text.contains("nowhere"), "{code:?}: {text}");
+    let (code, text) = import(from.path(), &nowhere, &[]).await;
+    assert!(code == Some(74) && text.contains("nowhere/bundle.tar"), "{code:?}: {text}");
+}

@@ -70,7 +70,7 @@ pub async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, S
 }
 
 /// What counts in a cache directory.
-fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut left) = (BTreeMap::new(), ["blobs", "documents", "pins.jsonl"].map(|n| dir.join(n)).to_vec());
     while let Some(path) = left.pop() {
         if path.is_dir() {
@@ -326,6 +326,33 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
             "a manifest that is another's",
             tar(&manifest(&parts, |value| value["zips"][0]["meta"]["manifest"] = json!("00".repeat(32))), same),
         ),
+        (
+            "a zip that is listed twice",
+            tar(
+                &manifest(&parts, |value| {
+                    let zips = value["zips"].as_array_mut().expect("a list");
+                    zips.push(zips[0].clone());
+                }),
+                same,
+            ),
+        ),
+        ("a document that is listed twice", {
+            let mut parts = manifest(&parts, |value| {
+                let documents = value["documents"].as_array_mut().expect("a list");
+                documents.insert(0, documents[0].clone());
+            });
+            parts.insert(1, parts[1].clone());
+            tar(&parts, same)
+        }),
+        (
+            "an escape sequence where a number should be",
+            tar(
+                &manifest(&parts, |value| {
+                    value["\u{1b}[2Jformat"] = json!(1);
+                }),
+                same,
+            ),
+        ),
         ("no zip at all", tar(&with_zip(&parts, &b"<html>".repeat(100)), same)),
         ("a bomb", tar(&with_zip(&parts, &bomb()), same)),
         (
@@ -351,6 +378,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         let (code, text) =
             import(to.path(), &path, &["--force", "--yes", "--config", config.to_str().expect("text")]).await;
         assert_eq!(code, Some(64), "{what}: {text}");
+        assert!(!text.contains('\u{1b}') && text.contains("hostile.tar"), "{what}: {text}");
         assert_eq!(state(to.path()), before, "{what}: {text}");
     }
     let (code, text) = import(to.path(), &bundle, &[]).await;
