@@ -281,6 +281,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         parts.push((name.to_owned(), b"x".to_vec()));
         tar(&parts, same)
     };
+    let zip_key = |key: &str| tar(&manifest(&parts, |value| value["zips"][0]["key"] = json!(key)), same);
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("no tar", b"PK\x03\x04".repeat(1000)),
@@ -344,6 +345,18 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
             parts.insert(1, parts[1].clone());
             tar(&parts, same)
         }),
+        ("a tag with an escape sequence", zip_key("github/devsapp/fc3/tag/\u{1b}[2Jv1")),
+        ("a tag that climbs", zip_key("github/devsapp/fc3/tag/../../x")),
+        ("a commit that is none", zip_key("github/devsapp/fc3/commit/HEAD")),
+        (
+            "a document of a tag with an escape sequence",
+            tar(
+                &with_document(&parts, "fc3/latest\"", |document| {
+                    document["key"] = json!("github/devsapp/fc3/release/\u{1b}[2Jv1");
+                }),
+                same,
+            ),
+        ),
         (
             "an escape sequence where a number should be",
             tar(
