@@ -69,6 +69,7 @@ mod warm;
 mod warm_again;
 mod warm_locked;
 mod warm_projects;
+mod warm_room;
 mod warm_server;
 mod warm_trouble;
 mod ways_out;
