@@ -145,8 +145,13 @@ pub async fn start_at(
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
     let section = config.disk.clone();
-    let disk = tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await??;
-    disk.set_holder_addresses(addresses)?;
+    let name = dir.display().to_string();
+    let disk = match tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await? {
+        // Which directory, the other reasons need not say: they are about the process, the format or the limit.
+        Err(error @ OpenError::Io { .. }) => return Err(error).context(format!("cache directory {name}")),
+        opened => opened?,
+    };
+    disk.set_holder_addresses(addresses).with_context(|| format!("cache directory {name}"))?;
     Ok(disk)
 }
 

@@ -43,10 +43,11 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: something is not there;
-       cache: something is damaged, nothing was there, or the answer was no
+       cache: something is damaged, nothing was there, there is no room for it, or the answer was no
   64   wrong usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check: the mirror cannot be reached; warm: nor an upstream
+  69   an address to listen on is not available; connect --check, cache: the mirror cannot be reached; warm: nor an
+       upstream
   70   a fault of the program itself
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
@@ -71,21 +72,28 @@ enum Command {
     Warm(warm::Warm),
 }
 
-/// Flags that set configuration, for every command that works with it.
+/// Flags that set configuration, for commands that serve or show all of it.
 #[derive(Debug, Default, Args)]
 struct Settings {
-    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// Where the cache is [default: srm-mirror in the user's cache directory]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<String>,
     /// The address clients know the mirror by
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+}
+
+/// Flags for commands that work on a cache directory and serve nobody.
+#[derive(Clone, Debug, Default, Args)]
+struct Place {
+    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the cache is [default: srm-mirror in the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<String>,
     /// auto, text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -94,20 +102,26 @@ struct Settings {
     log_level: Option<String>,
 }
 
+impl Place {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Settings { place: self.clone(), ..Settings::default() }.load()
+    }
+}
+
 impl Settings {
     fn load(&self) -> Result<Loaded, ConfigError> {
         let listen = (!self.listen.is_empty()).then(|| self.listen.clone().into());
         let text = |value: &Option<String>| value.clone().map(toml::Value::from);
         let flags = [
             ("--listen", "server.listen", listen),
-            ("--cache-dir", "disk.dir", text(&self.cache_dir)),
+            ("--cache-dir", "disk.dir", text(&self.place.cache_dir)),
             ("--public-url", "server.public_url", text(&self.public_url)),
-            ("--log-format", "log.format", text(&self.log_format)),
-            ("--log-level", "log.level", text(&self.log_level)),
+            ("--log-format", "log.format", text(&self.place.log_format)),
+            ("--log-level", "log.level", text(&self.place.log_level)),
         ];
         let flags = flags.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }));
         let flags: Vec<Flag> = flags.collect();
-        crate::config::load(self.config.as_deref(), &Environment::of_process(), &flags)
+        crate::config::load(self.place.config.as_deref(), &Environment::of_process(), &flags)
     }
 }
 
@@ -141,6 +155,25 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     })
 }
 
+/// A text that may be another's, as a terminal may have it: what would steer the terminal or turn its writing around is
+/// escaped.
+fn visible(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// As [`visible`], for a text of several lines.
+fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
 /// The error and its causes in one line.
 fn sentence(why: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -151,7 +184,7 @@ fn sentence(why: &anyhow::Error) -> String {
             break;
         }
     }
-    parts.join(": ")
+    visible_lines(&parts.join(": "))
 }
 
 fn exit_code(why: &anyhow::Error) -> u8 {
@@ -167,7 +200,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
     if why.chain().any(usage) || why.chain().any(limit) {
         USAGE
     } else if let Some(refused) = refused {
-        if refused.status.is_client_error() { USAGE } else { FAILED }
+        refused.exit_code()
     } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
@@ -219,7 +252,10 @@ mod tests {
         ] {
             assert_eq!(run(arguments), 0, "{arguments:?}");
         }
-        for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]] {
+        for arguments in [&[][..], &["sevre"], &["serve", "--nope"], &["config"], &["config", "check", "no.toml"]]
+            .into_iter()
+            .chain([&["cache", "ls", "--listen", "127.0.0.1:0"][..], &["cache", "gc", "--unused", "1 fortnight"]])
+        {
             assert_eq!(run(arguments), USAGE, "{arguments:?}");
         }
         for arguments in [["--listen", "localhost"], ["--log-format", "xml"], ["--public-url", "x"]] {
@@ -238,6 +274,19 @@ mod tests {
         );
         assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
         assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
+        for (status, code) in [(400, USAGE), (422, USAGE), (404, FAILED), (409, FAILED), (507, FAILED), (500, IO)] {
+            let status = http::StatusCode::from_u16(status).expect("a status");
+            let refused = anyhow::Error::from(session::Refused { status, message: "no".into() }).context("import x");
+            assert_eq!((exit_code(&refused), sentence(&refused).as_str()), (code, "import x: no"), "{status}");
+        }
+        assert_eq!(exit_code(&session::Unavailable("gone".into()).into()), UNAVAILABLE);
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let hostile = anyhow::anyhow!("no \u{1b}[2J\u{9b}31m\u{202e}\r\u{7} ä\nnext");
+        assert_eq!(sentence(&hostile), "no \\u{1b}[2J\\u{9b}31m\\u{202e}\\r\\u{7} ä\nnext");
+        assert_eq!(visible("a\nb\tc"), "a\\nb\\tc");
     }
 
     #[test]

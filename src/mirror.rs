@@ -281,7 +281,10 @@ impl Mirror {
         let mut answer = self.document(target, ask.clone(), policy).await?;
         let mut value = parse(&answer.document);
         if value.is_none() {
-            self.cache.discard(&document_key(&target.upstream, &target.package, &ask)).await;
+            let key = document_key(&target.upstream, &target.package, &ask);
+            if let Err(error) = self.cache.discard(&key).await {
+                tracing::warn!(target: "srm_mirror::mirror", %key, %error, "an unreadable document cannot be removed");
+            }
             answer = self.document(target, ask, policy).await?;
             value = parse(&answer.document);
         }

@@ -1,6 +1,6 @@
 //! Release documents: mutable, fresh for a while, then revalidated, served stale while the upstream fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -115,15 +115,17 @@ impl Cache {
         }
     }
 
-    /// Forgets a stored document whose body turned out to be unreadable, so that it is asked for anew and whole.
-    pub async fn discard(&self, key: &Key) {
-        if let Err(error) = self.disk.documents().remove(key).await {
-            tracing::warn!(target: "srm_mirror::cache", %key, %error, "unreadable document cannot be removed");
-        }
+    /// Forgets a stored document, so that it is asked for anew and whole.
+    ///
+    /// # Errors
+    /// When it cannot be removed from disk; memory has forgotten it all the same.
+    pub async fn discard(&self, key: &Key) -> io::Result<()> {
+        let removed = self.disk.documents().remove(key).await;
         // Whoever reads it from disk meanwhile must not bring it back: see `stored_document`.
         self.generations.end(key);
         self.documents.remove(key);
         self.generations.end(key);
+        removed
     }
 
     /// A blocked document is never served without asking again whether it still is.

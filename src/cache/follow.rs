@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
-use super::{ArchiveAsk, Cache, Failure, fill::FillState};
+use super::{ArchiveAsk, Cache, Content, Failure, Object, fill::FillState};
 use crate::{
-    entry::Meta,
+    entry::{Key, Meta},
     http::cache_status::{CacheStatus, Fwd},
     origin::FetchError,
 };
@@ -32,7 +32,7 @@ pub enum Step {
         /// The announced length.
         total: Option<u64>,
     },
-    /// It is stored.
+    /// It is on disk.
     Stored(Arc<Meta>),
 }
 
@@ -42,15 +42,28 @@ impl Cache {
         Following { cache: self.clone(), ask, state: None, reported: None }
     }
 
-    /// What is known of an archive without opening it: whether a tier has it, and its length where it was ever seen.
+    /// What is known of an archive without opening it: whether it is on disk, and its length where it was ever seen.
     pub async fn holding(&self, ask: &ArchiveAsk) -> (bool, Option<u64>) {
-        if let Some(object) = self.memory.find(&ask.key) {
-            return (true, Some(object.meta.len));
-        }
         let pin = self.pin(&ask.key).await.ok().flatten();
         let Some(pin) = pin else { return (false, None) };
         let stored = self.disk.holds(&ask.key).await.unwrap_or(false);
         (stored, Some(pin.len))
+    }
+
+    /// Puts on disk what memory alone has: the disk may have evicted it, and memory is no place to be stored in.
+    async fn put_on_disk(&self, key: &Key, object: &Object) -> Result<(), FetchError> {
+        let Content::Memory(bytes) = &object.content else { return Ok(()) };
+        if self.disk.holds(key).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let (mut spool, bytes) = (self.spool(Some(object.meta.len)).await.ok_or_else(not_stored)?, bytes.clone());
+        let written = spawn_blocking(move || spool.append(&bytes).map(|()| spool)).await;
+        let spool = written.map_err(|_| not_stored())?.map_err(|_| not_stored())?;
+        let admitted = self.disk.admit(key, spool, (*object.meta).clone()).await;
+        admitted.map(drop).map_err(|error| {
+            tracing::warn!(target: "srm_mirror::cache", %key, %error, "what memory has cannot be put on disk");
+            not_stored()
+        })
     }
 }
 
@@ -66,7 +79,7 @@ impl Following {
             Some(state) => state,
             None => {
                 if let Some(object) = self.cache.lookup(&self.ask.key).await {
-                    return Ok(Step::Stored(object.meta));
+                    return self.stored(object).await.map_err(failed);
                 }
                 if let Some(error) = self.cache.failures.recent(&self.ask.key) {
                     return Err(failed(error));
@@ -102,9 +115,14 @@ impl Following {
     async fn landed(&self, mut state: watch::Receiver<FillState>) -> Result<Step, FetchError> {
         while state.changed().await.is_ok() {}
         match self.cache.lookup(&self.ask.key).await {
-            Some(object) => Ok(Step::Stored(object.meta)),
+            Some(object) => self.stored(object).await,
             None => Err(not_stored()),
         }
+    }
+
+    async fn stored(&self, object: Object) -> Result<Step, FetchError> {
+        self.cache.put_on_disk(&self.ask.key, &object).await?;
+        Ok(Step::Stored(object.meta))
     }
 }
 

@@ -11,9 +11,9 @@ use super::{
     writer::{Told, Writer},
 };
 use crate::{
-    entry::{Claim, Digest, Document, Key, Meta, Pin},
+    entry::{Claim, Digest, Document, DocumentMeta, Key, Meta, Pin},
     origin::{Verify, VerifyError},
-    tier::disk::PinEvent,
+    tier::{Tier as _, disk::PinEvent},
 };
 
 /// Why something is not taken in. Nothing has changed then.
@@ -37,6 +37,12 @@ impl Cache {
     /// The largest zip that may be stored, bytes.
     pub fn largest_archive(&self) -> u64 {
         self.archives.max_size.0
+    }
+
+    /// True when what is stored under a key is on disk and can be read; that memory has it says nothing of tomorrow.
+    pub async fn is_on_disk(&self, key: &Key) -> bool {
+        // What cannot be read is as good as absent: whoever hands it over again mends it.
+        self.disk.get(key).await.is_ok_and(|object| object.is_some())
     }
 
     /// Takes in a zip. With `force`, other content that is pinned under the key is forgotten.
@@ -107,22 +113,48 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes in a document, unless what is stored was confirmed later; true when it was taken.
+    /// Takes in a document, unless what is stored was confirmed later; true when it was taken and is on disk.
+    ///
+    /// What it says of how to ask again is dropped: the upstream must not be asked whether something is still so that it
+    /// may never have said.
     ///
     /// # Errors
-    /// `Wrong` when its body has not the digest that it claims.
+    /// `Wrong` when its body has not the digest that it claims; `NoRoom` and `Io` when it cannot be stored.
     pub async fn import_document(&self, key: &Key, mut document: Document) -> Result<bool, ImportError> {
         if Digest::of(&document.body) != document.meta.digest {
             return Err(ImportError::Wrong("a document does not have the digest that it was said to have".into()));
         }
-        let stored = self.stored_document(key).await;
-        if stored.is_some_and(|stored| stored.meta.validated_at >= document.meta.validated_at) {
+        if self.disk.documents().get(key).await?.is_some_and(|known| is_as_late(&known, &document.meta)) {
             return Ok(false);
         }
+        let later = self.document_in_memory(key).filter(|known| is_as_late(known, &document.meta));
         let (meta, now) = (Arc::make_mut(&mut document.meta), self.clock.now());
         meta.validated_at = meta.validated_at.min(now);
-        self.keep(key, &document, true).await;
+        meta.changed_at = meta.changed_at.min(now);
+        (meta.validators.pages, meta.validators.walked_at) = (Vec::new(), None);
+        let taken = later.is_none();
+        // What the disk did not take when it came is later all the same.
+        let document = later.unwrap_or(document);
+        self.disk.documents().put(key, &document).await.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => ImportError::NoRoom,
+            _ => ImportError::Io(error),
+        })?;
+        self.documents.put(key, document);
+        self.generations.end(key);
         self.failures.forget(key);
-        Ok(true)
+        Ok(taken)
     }
+
+    /// True when a document is on disk, or one that was confirmed at least as late.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn has_document(&self, key: &Key, meta: &DocumentMeta) -> io::Result<bool> {
+        let known = self.disk.documents().get(key).await?;
+        Ok(known.is_some_and(|known| known.meta.digest == meta.digest || is_as_late(&known, meta)))
+    }
+}
+
+fn is_as_late(known: &Document, meta: &DocumentMeta) -> bool {
+    known.meta.validated_at >= meta.validated_at
 }

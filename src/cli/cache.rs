@@ -5,17 +5,22 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{FAILED, Settings, Wrong, print, session};
-use crate::value::ByteSize;
+use super::{FAILED, Place, Wrong, print, session};
+use crate::value::{ByteSize, Period};
 
 mod bundle;
-mod hand;
+mod draft;
+mod export;
+mod import;
 mod table;
 mod verify;
+
+use draft::Draft;
 
 /// Bytes that are printed at once.
 const AT_ONCE: usize = 64 << 10;
@@ -59,7 +64,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Say what takes the space and what is asked for: tiers, upstreams, the largest and the most used packages
     #[command(after_help = "Example: srm-mirror cache stats --json")]
@@ -68,7 +73,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Hash everything that is stored again; set aside what is damaged and fetch it again
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
@@ -82,7 +87,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Remove zips, and with a whole package its release list; what was first seen stays known
     #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
@@ -95,18 +100,18 @@ enum Action {
         #[command(flatten)]
         sure: Sure,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Remove damaged files that were set aside, and on demand what nobody uses
     #[command(after_help = "Example: srm-mirror cache gc --unused 90d --yes")]
     Gc {
         /// Remove zips that were not used for this long and are not kept
         #[arg(long, value_name = "PERIOD")]
-        unused: Option<String>,
+        unused: Option<Period>,
         #[command(flatten)]
         sure: Sure,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Never evict these
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
@@ -117,7 +122,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Take the mark of keep away
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
@@ -128,7 +133,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Write zips, release lists and digests into one file, for a mirror that has no internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
@@ -138,7 +143,7 @@ enum Action {
         /// Which ones [default: all]
         pattern: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Take in what another mirror has exported; every byte is checked before anything changes
     #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
@@ -151,7 +156,7 @@ enum Action {
         #[command(flatten)]
         sure: Sure,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
     /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
@@ -162,7 +167,7 @@ enum Action {
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
         file: PathBuf,
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
 }
 
@@ -195,28 +200,30 @@ struct Sure {
 impl Cache {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
-            Action::Ls { pattern, sort, limit, json, settings } => {
+            Action::Ls { pattern, sort, limit, json, place } => {
                 let ask = json!({"pattern": pattern, "sort": sort, "limit": limit});
-                ls(&settings, &ask, json)
+                ls(&place, &ask, json)
             }
-            Action::Stats { json, settings } => stats(&settings, json),
-            Action::Verify { pattern, no_fetch, json, settings } => verify::run(&settings, pattern, no_fetch, json),
-            Action::Rm { pattern, forget, sure, settings } => {
+            Action::Stats { json, place } => stats(&place, json),
+            Action::Verify { pattern, no_fetch, json, place } => verify::run(&place, pattern, no_fetch, json),
+            Action::Rm { pattern, forget, sure, place } => {
                 let ask = json!({"pattern": pattern, "forget": forget});
-                destroy(&settings, "rm", ask, &sure)
+                destroy(&place, "rm", ask, &sure)
             }
-            Action::Gc { unused, sure, settings } => destroy(&settings, "gc", json!({"unused": unused}), &sure),
-            Action::Keep { pattern, dry_run, settings } => keep(&settings, &pattern, true, dry_run),
-            Action::Unkeep { pattern, dry_run, settings } => keep(&settings, &pattern, false, dry_run),
-            Action::Export { file, pattern, settings } => hand::export(&settings, &file, pattern),
-            Action::Import { file, force, sure, settings } => hand::import(&settings, &file, force, &sure),
-            Action::Lock { pattern, file, settings } => lock(&settings, pattern, &file),
+            Action::Gc { unused, sure, place } => {
+                destroy(&place, "gc", json!({"unused": unused.map(|period| period.to_string())}), &sure)
+            }
+            Action::Keep { pattern, dry_run, place } => keep(&place, &pattern, true, dry_run),
+            Action::Unkeep { pattern, dry_run, place } => keep(&place, &pattern, false, dry_run),
+            Action::Export { file, pattern, place } => export::run(&place, &file, pattern),
+            Action::Import { file, force, sure, place } => import::run(&place, &file, force, &sure),
+            Action::Lock { pattern, file, place } => lock(&place, pattern, &file),
         }
     }
 }
 
 /// What is stored comes line by line; a table is held as far as its widths have to be known.
-fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
+fn ls(place: &Place, ask: &Value, json: bool) -> anyhow::Result<u8> {
     let (mut table, mut text) = (table::Table::new(), String::new());
     let mut say = |line: &str| {
         text += line;
@@ -224,7 +231,7 @@ fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
             print(&std::mem::take(&mut text));
         }
     };
-    session::run(settings.load()?, async |session| {
+    session::run(place.load()?, async |session| {
         let each = |line: &[u8]| {
             if json {
                 say(std::str::from_utf8(line)?);
@@ -241,15 +248,15 @@ fn ls(settings: &Settings, ask: &Value, json: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn stats(settings: &Settings, json: bool) -> anyhow::Result<u8> {
-    let stats = session::run(settings.load()?, async |session| session.post("stats", &json!({})).await)?;
+fn stats(place: &Place, json: bool) -> anyhow::Result<u8> {
+    let stats = session::run(place.load()?, async |session| session.post("stats", &json!({})).await)?;
     print(&if json { format!("{stats}\n") } else { table::stats(&stats) });
     Ok(0)
 }
 
 /// Says what would go, asks, and lets it go.
-fn destroy(settings: &Settings, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Result<u8> {
-    session::run(settings.load()?, async |session| {
+fn destroy(place: &Place, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Result<u8> {
+    session::run(place.load()?, async |session| {
         ask["dry_run"] = true.into();
         let plan = session.post(what, &ask).await?;
         let zips = plan["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -291,8 +298,8 @@ fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-fn keep(settings: &Settings, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
-    session::run(settings.load()?, async |session| {
+fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
+    session::run(place.load()?, async |session| {
         let found = lines_of(session, "stock", &json!({"pattern": pattern})).await?;
         if found.is_empty() {
             print("nothing of that is stored\n");
@@ -308,8 +315,12 @@ fn keep(settings: &Settings, pattern: &str, kept: bool, dry_run: bool) -> anyhow
 }
 
 /// The lock file is TOML: one `[[package]]` per zip.
-fn lock(settings: &Settings, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
-    let items = lines(settings, "pins", &json!({"pattern": pattern}))?;
+fn lock(place: &Place, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
+    let items = lines(place, "pins", &json!({"pattern": pattern}))?;
+    if items.is_empty() {
+        print(&format!("nothing of that is stored; {} is left as it was\n", file.display()));
+        return Ok(FAILED);
+    }
     let mut text = String::from("# Written by srm-mirror cache lock.\nversion = 1\n");
     for item in &items {
         text += "\n[[package]]\n";
@@ -319,14 +330,15 @@ fn lock(settings: &Settings, pattern: Option<String>, file: &std::path::Path) ->
             }
         }
     }
-    let draft = file.with_added_extension("new");
-    std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, file))?;
+    let mut draft = Draft::of(file)?;
+    draft.file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    draft.publish()?;
     print(&format!("{} packages in {}\n", items.len(), file.display()));
     Ok(0)
 }
 
-fn lines(settings: &Settings, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
-    session::run(settings.load()?, async |session| lines_of(session, what, ask).await)
+fn lines(place: &Place, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
+    session::run(place.load()?, async |session| lines_of(session, what, ask).await)
 }
 
 async fn lines_of(session: &session::Session, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {

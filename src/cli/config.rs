@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Settings, print};
+use super::{Place, Settings, print};
 
 /// Check the configuration, or show what holds and where it was set
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ impl Config {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
             Action::Check { file, config } => {
-                let loaded = Settings { config: file.or(config), ..Settings::default() }.load()?;
+                let loaded = Place { config: file.or(config), ..Place::default() }.load()?;
                 let doubts = loaded.doubts().into_iter().map(|doubt| format!("warning: {doubt}\n"));
                 print(&format!("{}the configuration is good\n", doubts.collect::<String>()));
             }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{FAILED, UNAVAILABLE, print};
+use super::{FAILED, UNAVAILABLE, print, visible_lines};
 use crate::value::BaseUrl;
 
 mod check;
@@ -58,7 +58,7 @@ impl Connect {
             print(&if self.json {
                 format!("{:#}\n", json!({"mirror": subject.base, "ways": ways}))
             } else {
-                text(&ways)
+                visible_lines(&text(&ways))
             });
             return Ok(0);
         }
@@ -74,7 +74,7 @@ impl Connect {
         print(&if self.json {
             format!("{:#}\n", json!({"mirror": subject.base, "ways": ways, "checks": checks}))
         } else {
-            table(&checks)
+            visible_lines(&table(&checks))
         });
         let failed = checks.iter().any(|check| matches!(check.outcome, Outcome::Fails(_)));
         Ok(if failed { FAILED } else { 0 })

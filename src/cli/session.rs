@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::{FAILED, IO, USAGE};
 use crate::{
     app::{self, OpenError},
     config::Loaded,
@@ -42,6 +43,18 @@ pub(super) struct Refused {
     pub(super) status: StatusCode,
     /// Why.
     pub(super) message: String,
+}
+
+impl Refused {
+    /// What was asked is wrong, the answer is no, or the mirror's disk does not do its work.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self.status {
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT => FAILED,
+            StatusCode::INTERNAL_SERVER_ERROR => IO,
+            status if status.is_client_error() => USAGE,
+            _ => FAILED,
+        }
+    }
 }
 
 /// An open conversation.
@@ -202,6 +215,7 @@ fn builder() -> reqwest::ClientBuilder {
     Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(PATIENCE)
 }
 
-fn unreachable(error: reqwest::Error) -> Unavailable {
+/// The error that the mirror does not answer, or breaks off.
+pub(super) fn unreachable(error: reqwest::Error) -> Unavailable {
     Unavailable(format!("the mirror cannot be reached: {}", error.without_url()))
 }

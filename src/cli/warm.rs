@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
 use super::{
-    FAILED, SIGNAL, Settings, UNAVAILABLE,
+    FAILED, Place, SIGNAL, UNAVAILABLE,
     serve::Signals,
     session::{self, Session},
 };
@@ -116,8 +116,8 @@ impl Warm {
             let session = Session::server(server.as_str())?;
             return runtime.block_on(fill(&session, false, wishes, &show, &options));
         }
-        let settings = Settings { config: self.config, cache_dir: self.cache_dir, ..Settings::default() };
-        session::run(settings.load()?, async |session| fill(session, true, wishes, &show, &options).await)
+        let place = Place { config: self.config, cache_dir: self.cache_dir, ..Place::default() };
+        session::run(place.load()?, async |session| fill(session, true, wishes, &show, &options).await)
     }
 
     /// Everything that is wished for.

@@ -9,8 +9,8 @@ use super::{Mirror, stock};
 use crate::{
     cache::ImportError,
     entry::{Claim, Document, HandedDocument, Key},
-    package::{BranchHead, Release, Releases, Repository},
-    upstream::DocumentAsk,
+    package::{BranchHead, Release, Releases, Repository, Version},
+    upstream::{DocumentAsk, GitRef},
 };
 
 impl Mirror {
@@ -32,9 +32,12 @@ impl Mirror {
 
     /// True for a zip with a key as the mirror makes them, of an upstream that it has, and no larger than it allows.
     pub fn has_place(&self, claim: &Claim) -> bool {
-        let target = stock::read_key(&claim.key).map(|(target, _)| target.upstream);
-        target.is_some_and(|upstream| self.upstreams.contains_key(&*upstream))
-            && claim.meta.len <= self.cache.largest_archive()
+        let Some((target, reference)) = stock::read_key(&claim.key) else { return false };
+        let named = match &reference {
+            GitRef::Tag(tag) => is_tag(tag),
+            GitRef::Commit(sha) => sha.parse() == Ok(Version::Commit(sha.clone())),
+        };
+        named && self.upstreams.contains_key(&*target.upstream) && claim.meta.len <= self.cache.largest_archive()
     }
 
     /// Takes in a document, unless a newer one is stored; true when it was taken.
@@ -60,10 +63,20 @@ impl Mirror {
         let Some((target, ask)) = stock::read_document_key(key) else { return false };
         let good = match ask {
             DocumentAsk::Releases => reads::<Releases>(body),
-            DocumentAsk::Latest | DocumentAsk::Tag(_) => reads::<Release>(body),
+            DocumentAsk::Latest => reads::<Release>(body),
+            DocumentAsk::Tag(tag) => is_tag(&tag) && reads::<Release>(body),
             DocumentAsk::Repository => reads::<Repository>(body),
-            DocumentAsk::Branch(_) => reads::<BranchHead>(body),
+            DocumentAsk::Branch(name) => is_branch(&name) && reads::<BranchHead>(body),
         };
         good && self.upstreams.contains_key(&*target.upstream)
     }
+}
+
+/// True for what can be a tag: a key of the mirror's own never has another, one from elsewhere may.
+fn is_tag(name: &str) -> bool {
+    format!("refs/tags/{name}").parse() == Ok(Version::Tag(name.to_owned()))
+}
+
+fn is_branch(name: &str) -> bool {
+    format!("refs/heads/{name}").parse() == Ok(Version::Branch(name.to_owned()))
 }

@@ -1,6 +1,6 @@
 //! Filling the mirror ahead of its clients: the lists of a package, and the zip of a version followed to its end.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -127,22 +127,26 @@ impl Mirror {
     /// # Errors
     /// When the record of pins cannot be read.
     pub async fn first_seen(&self, target: &Target, version: &Version) -> Result<Option<Timestamp>, FetchError> {
-        let tag = |name: &str| GitRef::Tag(name.to_owned());
-        let references = match version {
-            Version::Branch(_) => Vec::new(),
-            Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
-            Version::Tag(name) => vec![tag(name)],
-            Version::Name(name) => {
-                [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect()
-            }
-        };
-        for reference in references {
+        for reference in references(version) {
             let key = archive_key(&target.upstream, &target.package, &reference);
             if let Some(pin) = self.cache().pin(&key).await? {
                 return Ok(Some(pin.first_seen));
             }
         }
         Ok(None)
+    }
+
+    /// True when a tag or commit is on disk, as far as the index knows. Asks nobody.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn is_stored(&self, target: &Target, version: &Version) -> io::Result<bool> {
+        for reference in references(version) {
+            if self.cache().disk().holds(&archive_key(&target.upstream, &target.package, &reference)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What an upstream still allows.
@@ -161,5 +165,16 @@ impl Warming {
             Step::Progress { bytes, total } => Warmed::Progress { bytes, total },
             Step::Stored(meta) => Warmed::Stored(meta),
         })
+    }
+}
+
+/// What a version can be the name of, without asking anybody. A branch is no lasting name.
+fn references(version: &Version) -> Vec<GitRef> {
+    let tag = |name: &str| GitRef::Tag(name.to_owned());
+    match version {
+        Version::Branch(_) => Vec::new(),
+        Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
+        Version::Tag(name) => vec![tag(name)],
+        Version::Name(name) => [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect(),
     }
 }

@@ -100,11 +100,18 @@ pub(super) async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, Ref
         let frame = frame.map_err(|_| Refusal::bad("the request's body broke off"))?;
         text.extend_from_slice(&frame.into_data().unwrap_or_default());
         if text.len() > LARGEST {
+            drain(&mut input).await;
             return Err(Refusal::bad("the request's body is too large"));
         }
     }
     let text = if text.is_empty() { b"{}" } else { &*text };
     serde_json::from_slice(text).map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+}
+
+/// Reads what is left of a request that is refused: whoever still sends it would find the connection broken instead of
+/// the reason.
+async fn drain(input: &mut Input) {
+    while let Some(Ok(_)) = input.frame().await {}
 }
 
 /// One JSON value.

@@ -19,7 +19,7 @@ use crate::{
     process::{Launch, files, spooled},
 };
 
-const PATHS: [&str; 11] = [
+pub const PATHS: [&str; 11] = [
     "/devsapp/fc3/releases",
     "/devsapp/fc3/releases/latest",
     "/devsapp/fc3/zipball/v1.0.0",
@@ -33,7 +33,7 @@ const PATHS: [&str; 11] = [
     "/gitee/devsapp/demo/releases",
 ];
 
-async fn forge() -> Forge {
+pub async fn forge() -> Forge {
     let forge = Forge::start().await;
     forge
         .repo("devsapp/fc3")
@@ -55,7 +55,7 @@ async fn filled(forge: &Forge) -> TempDir {
 }
 
 /// A bundle of everything, and the directory that it lies in.
-async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
+pub async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
     let from = filled(forge).await;
     let bundle = from.path().join("bundle.tar");
     let done = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
@@ -63,14 +63,14 @@ async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
     (from, bundle)
 }
 
-async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, String) {
+pub async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, String) {
     let arguments = [&["import", bundle.to_str().expect("text")], more].concat();
     let done = cache(dir, &arguments).await;
     (done.status.code(), said(&done))
 }
 
 /// What counts in a cache directory.
-fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut left) = (BTreeMap::new(), ["blobs", "documents", "pins.jsonl"].map(|n| dir.join(n)).to_vec());
     while let Some(path) = left.pop() {
         if path.is_dir() {
@@ -179,9 +179,9 @@ async fn an_import_that_is_killed_leaves_whole_zips_and_the_next_run_takes_the_r
 }
 
 /// The files of a bundle, in order.
-type Parts = Vec<(String, Vec<u8>)>;
+pub type Parts = Vec<(String, Vec<u8>)>;
 
-fn read(bundle: &Path) -> Parts {
+pub fn read(bundle: &Path) -> Parts {
     let mut archive = tar::Archive::new(fs::File::open(bundle).expect("opens"));
     let entries = archive.entries().expect("a tar").map(|entry| {
         let mut entry = entry.expect("whole");
@@ -192,7 +192,7 @@ fn read(bundle: &Path) -> Parts {
     entries.collect()
 }
 
-fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
+pub fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in parts {
         let mut header = tar::Header::new_ustar();
@@ -209,7 +209,7 @@ fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
 }
 
 /// Changes the manifest of a bundle.
-fn manifest(parts: &Parts, change: impl Fn(&mut Value)) -> Parts {
+pub fn manifest(parts: &Parts, change: impl Fn(&mut Value)) -> Parts {
     let mut parts = parts.clone();
     let mut value: Value = serde_json::from_slice(&parts[0].1).expect("JSON");
     change(&mut value);
@@ -231,6 +231,26 @@ fn with_zip(parts: &Parts, bytes: &[u8]) -> Parts {
     let last = parts.len() - 1;
     parts[last] = (format!("blobs/{digest}"), bytes.to_vec());
     parts
+}
+
+/// Changes the first document whose key has `part` in it; what the manifest says of it stays true.
+pub fn with_document(parts: &Parts, part: &str, change: impl Fn(&mut Value)) -> Parts {
+    let mut parts = parts.clone();
+    let has = |entry: &Entry| entry.0.starts_with("documents/") && String::from_utf8_lossy(&entry.1).contains(part);
+    let at = parts.iter().position(has).expect("a document");
+    let mut document: Value = serde_json::from_slice(&parts[at].1).expect("JSON");
+    change(&mut document);
+    let body = document["body"].as_str().expect("text");
+    document["meta"]["digest"] = json!(srm_mirror::entry::Digest::of(body.as_bytes()).to_string());
+    let text = document.to_string().into_bytes();
+    let sha256 = srm_mirror::entry::Digest::of(&text).to_string();
+    let old = std::mem::replace(&mut parts[at], (format!("documents/{sha256}"), text));
+    manifest(&parts, |value| {
+        let listed = value["documents"].as_array_mut().expect("a list").iter_mut();
+        for row in listed.filter(|row| old.0.ends_with(row["sha256"].as_str().expect("text"))) {
+            *row = json!({"key": document["key"], "sha256": sha256, "len": parts[at].1.len()});
+        }
+    })
 }
 
 /// A zip of a few KiB that says it unpacks to 17 GiB.
@@ -261,6 +281,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         parts.push((name.to_owned(), b"x".to_vec()));
         tar(&parts, same)
     };
+    let zip_key = |key: &str| tar(&manifest(&parts, |value| value["zips"][0]["key"] = json!(key)), same);
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("no tar", b"PK\x03\x04".repeat(1000)),
@@ -306,6 +327,45 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
             "a manifest that is another's",
             tar(&manifest(&parts, |value| value["zips"][0]["meta"]["manifest"] = json!("00".repeat(32))), same),
         ),
+        (
+            "a zip that is listed twice",
+            tar(
+                &manifest(&parts, |value| {
+                    let zips = value["zips"].as_array_mut().expect("a list");
+                    zips.push(zips[0].clone());
+                }),
+                same,
+            ),
+        ),
+        ("a document that is listed twice", {
+            let mut parts = manifest(&parts, |value| {
+                let documents = value["documents"].as_array_mut().expect("a list");
+                documents.insert(0, documents[0].clone());
+            });
+            parts.insert(1, parts[1].clone());
+            tar(&parts, same)
+        }),
+        ("a tag with an escape sequence", zip_key("github/devsapp/fc3/tag/\u{1b}[2Jv1")),
+        ("a tag that climbs", zip_key("github/devsapp/fc3/tag/../../x")),
+        ("a commit that is none", zip_key("github/devsapp/fc3/commit/HEAD")),
+        (
+            "a document of a tag with an escape sequence",
+            tar(
+                &with_document(&parts, "fc3/latest\"", |document| {
+                    document["key"] = json!("github/devsapp/fc3/release/\u{1b}[2Jv1");
+                }),
+                same,
+            ),
+        ),
+        (
+            "an escape sequence where a number should be",
+            tar(
+                &manifest(&parts, |value| {
+                    value["\u{1b}[2Jformat"] = json!(1);
+                }),
+                same,
+            ),
+        ),
         ("no zip at all", tar(&with_zip(&parts, &b"<html>".repeat(100)), same)),
         ("a bomb", tar(&with_zip(&parts, &bomb()), same)),
         (
@@ -331,6 +391,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         let (code, text) =
             import(to.path(), &path, &["--force", "--yes", "--config", config.to_str().expect("text")]).await;
         assert_eq!(code, Some(64), "{what}: {text}");
+        assert!(!text.contains('\u{1b}') && text.contains("hostile.tar"), "{what}: {text}");
         assert_eq!(state(to.path()), before, "{what}: {text}");
     }
     let (code, text) = import(to.path(), &bundle, &[]).await;

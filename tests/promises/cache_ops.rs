@@ -227,3 +227,21 @@ async fn what_destroys_needs_a_yes_where_nobody_can_be_asked() {
         assert_eq!(blobs(dir.path()).len(), left, "{arguments:?}: {}", said(&done));
     }
 }
+
+#[tokio::test]
+async fn a_lock_of_nothing_leaves_the_lock_file_alone_and_fails() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    filled(&forge, dir.path()).await.stop().await;
+    let file = dir.path().join("srm-mirror.lock");
+    let name = file.to_str().expect("text");
+    assert_eq!(cache(dir.path(), &["lock", "--file", name]).await.status.code(), Some(0));
+    let before = fs::read(&file).expect("written");
+    let done = cache(dir.path(), &["lock", "devsapp/nothing", "--file", name]).await;
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(said(&done).contains("nothing of that is stored") && said(&done).contains(name), "{}", said(&done));
+    assert_eq!(fs::read(&file).expect("still there"), before);
+    let nowhere = dir.path().join("nowhere/srm-mirror.lock");
+    let done = cache(dir.path(), &["lock", "--file", nowhere.to_str().expect("text")]).await;
+    assert_eq!(done.status.code(), Some(74), "{}", said(&done));
+    assert!(said(&done).contains("nowhere"), "{}", said(&done));
+}

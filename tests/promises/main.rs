@@ -19,6 +19,8 @@ mod seed;
 mod zips;
 
 mod budget;
+mod bundle_room;
+mod bundle_trust;
 mod bundles;
 mod cache_ops;
 mod cli;
@@ -67,6 +69,7 @@ mod warm;
 mod warm_again;
 mod warm_locked;
 mod warm_projects;
+mod warm_room;
 mod warm_server;
 mod warm_trouble;
 mod ways_out;

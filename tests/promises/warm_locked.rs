@@ -113,3 +113,27 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
     assert_eq!(warmed.code, Some(64), "{warmed:?}");
     assert!(warmed.err.contains("\"topic\" is no full commit"), "{}", warmed.err);
 }
+
+#[tokio::test]
+async fn a_locked_tag_is_itself_whatever_else_its_name_could_mean() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let names = ["latest", "all", "1.0.0", "v1.0.0"];
+    for (name, content) in names.iter().zip(["a", "b", "c"]) {
+        forge.repo("devsapp/fc3").tag(name, |t| t.file("a", content));
+    }
+    let sum = |name: &str| forge.sha256("devsapp/fc3", &format!("refs/tags/{name}"));
+    let rows = names.map(|name| row("github", "devsapp/fc3", name, &sum(name), "").replace("commit = \"\"\n", ""));
+    let ended = warm(&forge, dir.path(), &rows.concat()).await;
+    assert!(ended.code == Some(0) && ended.out.contains("4 fetched"), "{ended:?}");
+    for name in names {
+        assert!(blob(&dir.path().join("cache"), &sum(name)).exists(), "{name}");
+    }
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), 4, "more than what is locked was fetched");
+
+    let twice = warm(&forge, dir.path(), &[rows[0].clone(), rows[0].clone()].concat()).await;
+    assert!(twice.code == Some(64) && twice.err.contains("devsapp/fc3@latest is locked twice"), "{twice:?}");
+    // Only v1.1.0 is there, which is something else.
+    let toggled = row("github", "devsapp/fc3", "1.1.0", &sum("v1.0.0"), "").replace("commit = \"\"\n", "");
+    let ended = warm(&forge, dir.path(), &toggled).await;
+    assert!(ended.code == Some(1) && ended.err.contains("failed  github:devsapp/fc3@1.1.0"), "{ended:?}");
+}

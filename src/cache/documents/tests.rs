@@ -101,7 +101,7 @@ async fn a_discarded_document_is_asked_for_anew() {
         cache.document(&key(), policy, good.clone()).await.expect("an answer");
         assert_eq!(good.asked(), asked);
     }
-    cache.discard(&key()).await;
+    cache.discard(&key()).await.expect("removed");
     assert!(cache.stored_document(&key()).await.is_none());
     cache.document(&key(), policy, good.clone()).await.expect("an answer");
     assert_eq!(good.asked(), 2);
@@ -141,7 +141,7 @@ async fn no_reader_brings_a_removed_document_back() {
                 })
             })
             .collect();
-        cache.discard(&key()).await;
+        cache.discard(&key()).await.expect("removed");
         stop.store(1, Ordering::Release);
         for reader in readers {
             assert!(!reader.await.expect("no panic"));

@@ -4,12 +4,14 @@
 //! plain files only.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt as _,
     path::Path,
 };
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -50,9 +52,33 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) file: File,
-    pub(super) documents: Vec<HandedDocument>,
+    /// Each document and where its bytes begin.
+    pub(super) documents: Vec<Place>,
     /// Each zip and where its bytes begin.
     pub(super) zips: Vec<(Claim, u64)>,
+}
+
+/// Where a document lies. Only one of them is in memory at a time.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) key: Key,
+    sha256: Digest,
+    offset: u64,
+    len: u64,
+}
+
+impl Bundle {
+    /// Reads a document again.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has changed since it was checked.
+    pub(super) fn document(&self, place: &Place) -> anyhow::Result<HandedDocument> {
+        let mut text = vec![0; usize::try_from(place.len)?];
+        self.file.read_exact_at(&mut text, place.offset).context("cannot read the bundle again")?;
+        let same = Digest::of(&text) == place.sha256;
+        let document = same.then(|| serde_json::from_slice(&text).ok()).flatten();
+        document.ok_or_else(|| Wrong("the bundle was changed while it was read".into()).into())
+    }
 }
 
 /// Part of a file, as a body.
@@ -95,12 +121,26 @@ pub(super) fn padding(len: u64) -> usize {
 /// # Errors
 /// [`Wrong`] with what is wrong with it; [`io::Error`] where it cannot be opened.
 pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundle> {
-    let file = File::open(path)?;
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (documents, zips) = walk(&file, verifier).map_err(|why| Wrong(format!("{}: {why}", path.display())))?;
     Ok(Bundle { file, documents, zips })
 }
 
-type Contents = (Vec<HandedDocument>, Vec<(Claim, u64)>);
+type Contents = (Vec<Place>, Vec<(Claim, u64)>);
+
+/// Reads the first file. What another version wrote is called so before a word of it that is new is complained about.
+fn manifest(text: &[u8]) -> Result<Manifest, String> {
+    #[derive(Deserialize)]
+    struct Form {
+        format: u32,
+    }
+    let malformed = |why| format!("{MANIFEST}: {why}");
+    let Form { format } = serde_json::from_slice(text).map_err(malformed)?;
+    if format != FORMAT {
+        return Err(format!("its format is {format}, this version knows {FORMAT}"));
+    }
+    serde_json::from_slice(text).map_err(malformed)
+}
 
 fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
     let mut archive = tar::Archive::new(file);
@@ -119,46 +159,48 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
     };
 
     let mut first = next(MANIFEST)?;
-    let manifest: Manifest = serde_json::from_slice(&whole(&mut first)?).map_err(|why| format!("{MANIFEST}: {why}"))?;
-    if manifest.format != FORMAT {
-        return Err(format!("its format is {}, this version knows {FORMAT}", manifest.format));
-    }
+    let manifest = manifest(&whole(&mut first)?)?;
+    drop(first);
+    let mut keys = HashSet::new();
+    let mut once = |key: &Key| if keys.insert(key.clone()) { Ok(()) } else { Err(format!("it has {key} twice")) };
     let mut documents = Vec::new();
-    for listed in &manifest.documents {
-        let name = format!("documents/{}", listed.sha256);
-        let text = whole(&mut next(&name)?)?;
+    for Listed { key, sha256, len } in manifest.documents {
+        once(&key)?;
+        let name = format!("documents/{sha256}");
+        let mut entry = next(&name)?;
+        let (offset, text) = (entry.raw_file_position(), whole(&mut entry)?);
         let document: HandedDocument = serde_json::from_slice(&text).map_err(|why| format!("{name}: {why}"))?;
-        let good = text.len() as u64 == listed.len
-            && Digest::of(&text) == listed.sha256
-            && document.key == listed.key
+        let good = text.len() as u64 == len
+            && Digest::of(&text) == sha256
+            && document.key == key
             && Digest::of(document.body.as_bytes()) == document.meta.digest;
         if !good {
             return Err(format!("{name} is not what it should be"));
         }
-        documents.push(document);
+        documents.push(Place { key, sha256, offset, len });
     }
     let mut zips: Vec<(Claim, u64)> = Vec::new();
+    // Keys may share a blob: what the first of them said of it holds for all.
+    let mut blobs: HashMap<Digest, (u64, Digest, u64)> = HashMap::new();
     for claim in manifest.zips {
-        let same = zips.iter().rev().find(|(earlier, _)| earlier.meta.digest == claim.meta.digest);
-        let offset = match same {
-            Some((earlier, _)) if earlier.meta.len != claim.meta.len => return Err("one zip has two lengths".into()),
-            Some((earlier, offset)) => {
-                if earlier.meta.verified.manifest != claim.meta.verified.manifest {
-                    return Err("one zip has two contents".into());
-                }
-                *offset
-            }
+        once(&claim.key)?;
+        let (digest, len, content) = (claim.meta.digest, claim.meta.len, claim.meta.verified.manifest);
+        let offset = match blobs.get(&digest) {
+            Some((known, ..)) if *known != len => return Err(format!("blobs/{digest} has two lengths")),
+            Some((_, known, _)) if *known != content => return Err(format!("blobs/{digest} has two contents")),
+            Some((.., offset)) => *offset,
             None => {
-                let name = format!("blobs/{}", claim.meta.digest);
+                let name = format!("blobs/{digest}");
                 let mut entry = next(&name)?;
-                let (offset, len) = (entry.raw_file_position(), entry.size());
-                if len != claim.meta.len || hash(&mut entry)? != claim.meta.digest {
+                let (offset, size) = (entry.raw_file_position(), entry.size());
+                if size != len || hash(&mut entry)? != digest {
                     return Err(format!("{name} does not have its length or its digest"));
                 }
                 let found = verifier.verify(&Part { file, offset, len }).map_err(|why| format!("{name}: {why}"))?;
-                if found.manifest != claim.meta.verified.manifest {
+                if found.manifest != content {
                     return Err(format!("{name} has other content than it was said to have"));
                 }
+                blobs.insert(digest, (len, content, offset));
                 offset
             }
         };
@@ -187,5 +229,18 @@ fn hash(entry: &mut tar::Entry<'_, &File>) -> Result<Digest, String> {
             0 => return Ok(Digest(sha.finalize().into())),
             n => sha.update(&buf[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_of_another_version_is_called_so_whatever_else_it_says() {
+        let why = manifest(br#"{"format": 2, "documents": 7, "news": true}"#).expect_err("another version");
+        assert_eq!(why, "its format is 2, this version knows 1");
+        let why = manifest(br#"{"format": 1, "documents": [], "zips": [], "news": true}"#).expect_err("unknown");
+        assert!(why.contains("news"), "{why}");
     }
 }

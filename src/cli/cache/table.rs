@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::cli::{visible, visible_lines};
+
 /// A size in the largest unit that leaves a digit before the point.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -89,7 +91,9 @@ impl Table {
     }
 
     fn row(&mut self, cells: [&str; COLUMNS.len()]) {
-        for (width, cell) in self.widths.iter_mut().zip(cells) {
+        // A tab or an end of line in a cell would be another cell or row.
+        let cells = cells.map(visible);
+        for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = (*width).max(cell.chars().count());
         }
         self.text += &cells.join("\t");
@@ -146,7 +150,7 @@ pub(super) fn stats(stats: &Value) -> String {
             let _ = writeln!(out, "  {:>10}  {name} ({zips})", bytes(&top["bytes"]));
         }
     }
-    out
+    visible_lines(&out)
 }
 
 fn text(value: &Value) -> &str {
@@ -172,5 +176,13 @@ mod tests {
              gitee:a/b  v1       1.0 MiB  001122334455  -    -     7340032  pinned  kept\n"
         );
         assert_eq!(items(&[]), "");
+    }
+
+    #[test]
+    fn a_cell_neither_steers_the_terminal_nor_makes_another_cell_or_row() {
+        let hostile = json!({"package": "a/b\tc", "version": "\u{1b}[2J\nv1"});
+        let shown = items(&[hostile]);
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(shown.contains("a/b\\tc") && shown.contains("\\u{1b}[2J\\nv1"), "{shown}");
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::wish::Wish;
+use crate::value::ByteSize;
 
 /// Largest list read.
 const LIMIT: u64 = 16 << 20;
@@ -39,16 +40,25 @@ pub(super) enum WrongList {
 /// The file, the line and the reason.
 pub(super) fn read(file: &Path) -> Result<Vec<Wish>, WrongList> {
     let name = file.display().to_string();
-    let mut text = String::new();
     let read = if name == "-" {
-        io::stdin().lock().take(LIMIT).read_to_string(&mut text)
+        whole(io::stdin().lock(), LIMIT)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(LIMIT).read_to_string(&mut text))
+        std::fs::File::open(file).and_then(|file| whole(file, LIMIT))
     };
     match read {
-        Ok(_) => parse(&name, &text),
+        Ok(text) => parse(&name, &text),
         Err(source) => Err(WrongList::Unreadable { name, source }),
     }
+}
+
+/// Reads a text to its end; one that is longer than `limit` bytes is an error and not cut.
+pub(super) fn whole(from: impl io::Read, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    from.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::other(format!("it is larger than {}", ByteSize(limit))));
+    }
+    Ok(text)
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Wish>, WrongList> {
@@ -84,6 +94,13 @@ mod tests {
             .map(|wish| (wish.package.as_str(), wish.versions.as_ref().map(|versions| versions.text.as_str())))
             .collect();
         assert_eq!(said, [("devsapp/fc3", None), ("fc", Some("^0.1")), ("a/b", Some("v1#2"))]);
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_and_not_cut() {
+        assert_eq!(whole(&b"a/b\n"[..], 4).expect("fits"), "a/b\n");
+        let why = whole(&b"a/b\nc"[..], 4).expect_err("one byte more").to_string();
+        assert_eq!(why, "it is larger than 4B");
     }
 
     #[test]

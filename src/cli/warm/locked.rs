@@ -1,10 +1,10 @@
 //! `srm-mirror.lock`: exactly these zips, as `cache lock` wrote them.
 
-use std::{fs, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
 use serde::Deserialize;
 
-use super::wish::Wish;
+use super::wish::{Meaning, Versions, Wish, WrongWish};
 use crate::package::Version;
 
 /// What a zip must be.
@@ -20,7 +20,6 @@ pub(super) struct Locked {
 
 #[derive(Deserialize)]
 struct File {
-    version: u32,
     #[serde(default)]
     package: Vec<Row>,
 }
@@ -79,23 +78,56 @@ pub(super) fn read(file: &Path) -> Result<Vec<Wish>, WrongLock> {
 }
 
 fn parse(text: &str) -> Result<Vec<Wish>, String> {
-    let file: File = toml::from_str(text).map_err(|why| why.message().to_owned())?;
-    if file.version != 1 {
-        return Err(format!("version = {}: a newer srm-mirror wrote it", file.version));
+    /// What another version wrote is called so before a word of it that is new is complained about.
+    #[derive(Deserialize)]
+    struct Form {
+        version: u32,
     }
+    let malformed = |why: toml::de::Error| why.message().to_owned();
+    let Form { version } = toml::from_str(text).map_err(malformed)?;
+    if version != 1 {
+        return Err(format!("version = {version}: another srm-mirror wrote it, this one knows version 1"));
+    }
+    let file: File = toml::from_str(text).map_err(malformed)?;
+    let mut seen = HashSet::new();
     let wish = |row: Row| {
-        if row.sha256.len() != 64 || !row.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(format!("{}@{}: \"{}\" is no SHA-256", row.package, row.version, row.sha256));
+        let wish = row.wish()?;
+        let name = format!("{}:{}@{}", row.upstream, row.package, row.version);
+        let (package, _) = name.split_at(name.len() - row.version.len());
+        if seen.insert((package.to_ascii_lowercase(), row.version)) {
+            Ok(wish)
+        } else {
+            Err(format!("{name} is locked twice"))
         }
-        if row.kind == Kind::Commit && !matches!(row.version.parse(), Ok(Version::Commit(_))) {
-            return Err(format!("{}: \"{}\" is no full commit", row.package, row.version));
-        }
-        let wish: Wish = format!("{}:{}@{}", row.upstream, row.package, row.version)
-            .parse()
-            .map_err(|why: super::wish::WrongWish| why.to_string())?;
-        Ok(Wish { locked: Some(Locked { sha256: row.sha256, commit: row.commit, tag: row.kind == Kind::Tag }), ..wish })
     };
     file.package.into_iter().map(wish).collect()
+}
+
+impl Row {
+    /// Exactly this tag or commit: no word and no range is looked for in its name.
+    fn wish(&self) -> Result<Wish, String> {
+        let Self { upstream, package, kind, version, sha256, commit } = self;
+        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(format!("{package}@{version}: \"{sha256}\" is no SHA-256"));
+        }
+        match kind {
+            Kind::Commit if !matches!(version.parse(), Ok(Version::Commit(_))) => {
+                return Err(format!("{package}: \"{version}\" is no full commit"));
+            }
+            Kind::Commit => {}
+            Kind::Tag => {
+                let parsed = format!("refs/tags/{version}").parse::<Version>();
+                parsed.map_err(|why| format!("{package}: \"{version}\" is no tag: {}", why.0))?;
+            }
+        }
+        let wish: Wish = format!("{upstream}:{package}").parse().map_err(|why: WrongWish| why.to_string())?;
+        if wish.versions.is_some() {
+            return Err(format!("\"{package}\" is no package"));
+        }
+        let versions = Versions { text: version.clone(), meaning: Meaning::Ref };
+        let locked = Locked { sha256: sha256.clone(), commit: commit.clone(), tag: *kind == Kind::Tag };
+        Ok(Wish { versions: Some(versions), locked: Some(locked), ..wish })
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +147,8 @@ mod tests {
         assert_eq!(wishes[0].package.path(), "/github/devsapp/fc3");
         let locked = wishes[0].locked.as_ref().expect("locked");
         assert_eq!((locked.differs(&sum, None), locked.differs("cd", None).is_some()), (None, true));
+        let later = parse("version = 2\npackage = \"something else\"").expect_err("another version");
+        assert!(later.contains("this one knows version 1"), "{later}");
         for text in ["version = 2", "x", &row("a b", &sum), &row("v1", "ab"), ""] {
             assert!(parse(text).is_err(), "{text}");
         }

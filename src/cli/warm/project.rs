@@ -8,13 +8,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
-use super::wish::Wish;
+use super::{list::whole, wish::Wish};
 
 /// Largest project file read.
 const LIMIT: u64 = 4 << 20;
@@ -57,8 +56,8 @@ pub(super) fn read(path: &Path, found: &mut Found) -> Result<(), WrongProject> {
         return found.file(path).map_err(wrong);
     }
     let mut files = Vec::new();
-    folder(path, DEPTH, &mut files).map_err(|why| wrong(why.to_string()))?;
-    if files.is_empty() {
+    folder(path, DEPTH, &mut files, &mut found.failed).map_err(|why| wrong(why.to_string()))?;
+    if files.is_empty() && found.failed.is_empty() {
         return Err(wrong("no s.yaml or s.yml is in it or below".into()));
     }
     for file in files {
@@ -69,15 +68,20 @@ pub(super) fn read(path: &Path, found: &mut Found) -> Result<(), WrongProject> {
     Ok(())
 }
 
-/// The project files below a folder, in order. Links are not followed: they could lead round in circles.
-fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
+/// The project files below a folder, in order. Links are not followed: they could lead round in circles. A folder below it
+/// that cannot be read takes no other one with it: it is among the `failed`.
+fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>, failed: &mut Vec<(PathBuf, String)>) -> io::Result<()> {
     let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let (kind, name) = (entry.file_type()?, entry.file_name());
         let name = name.to_string_lossy();
-        if kind.is_dir() && depth > 0 && !SKIPPED.contains(&&*name) {
-            folder(&entry.path(), depth - 1, files)?;
+        if kind.is_dir() && !SKIPPED.contains(&&*name) {
+            let looked = match depth {
+                0 => Err(io::Error::other("too deep, nothing in it was looked at")),
+                _ => folder(&entry.path(), depth - 1, files, failed),
+            };
+            failed.extend(looked.err().map(|why| (entry.path(), why.to_string())));
         } else if matches!(&*name, "s.yaml" | "s.yml") && entry.path().is_file() {
             files.push(entry.path());
         }
@@ -92,9 +96,7 @@ impl Found {
         if !self.read.insert(canonical) {
             return Ok(());
         }
-        let mut text = String::new();
-        let file = fs::File::open(path).map_err(|why| why.to_string())?;
-        file.take(LIMIT).read_to_string(&mut text).map_err(|why| why.to_string())?;
+        let text = fs::File::open(path).and_then(|file| whole(file, LIMIT)).map_err(|why| why.to_string())?;
         let tree = parse(&text).map_err(|why| format!("not YAML: {}", one_line(&why)))?;
         let Value::Object(top) = &tree else { return Err("not a project file: no mapping at its top".into()) };
         if !top.keys().any(|key| is_structure(key)) {

@@ -155,6 +155,9 @@ fn wanted<'r>(
         return if newest.is_empty() { Err("it has no release".into()) } else { Ok(newest) };
     };
     let exact = |tag: &str| releases.iter().find(|release| release.tag == tag);
+    if let Some(locked) = &wish.locked {
+        return Ok(vec![(versions.text.clone(), exact(&versions.text).filter(|_| locked.tag))]);
+    }
     let toggled = || with_v_toggled(&versions.text).and_then(|tag| exact(&tag));
     if let Some(release) = exact(&versions.text).or_else(toggled) {
         return Ok(vec![named(release)]);

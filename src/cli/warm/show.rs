@@ -10,7 +10,7 @@ use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, Pro
 use serde_json::{Value, json};
 
 use super::talk::Stored;
-use crate::cli::print;
+use crate::cli::{print, visible};
 
 /// The bar of everything; its message says how many bytes came.
 const ALL: &str = "[{bar:28}] {pos}/{len} versions, {msg}, {elapsed} gone, about {eta} to go";
@@ -133,7 +133,7 @@ impl Show {
     /// A version is being fetched; `len` is its length where that is known.
     pub(super) fn begin(&self, what: &str, len: Option<u64>) -> Running<'_> {
         let bar = if let Mode::Bars { multi, .. } = &self.mode {
-            let bar = ProgressBar::no_length().with_prefix(what.to_owned()).with_style(style(ENDLESS));
+            let bar = ProgressBar::no_length().with_prefix(visible(what)).with_style(style(ENDLESS));
             let bar = multi.add(bar);
             with_length(&bar, len);
             bar.enable_steady_tick(TICK);
@@ -150,7 +150,7 @@ impl Show {
     /// Something is not there, and why.
     pub(super) fn fail(&self, what: &str, why: &str) {
         self.failures.borrow_mut().push((what.to_owned(), why.to_owned()));
-        let line = format!("failed  {what}: {why}");
+        let line = visible(&format!("failed  {what}: {why}"));
         match &self.mode {
             Mode::Bars { multi, all } => {
                 all.inc(1);
@@ -197,13 +197,14 @@ impl Show {
     }
 
     fn tell(&self, line: &str, value: impl FnOnce() -> Value) {
+        let line = visible(line);
         match &self.mode {
             Mode::Bars { multi, .. } => drop(multi.println(line)),
             Mode::Lines => print(&format!("{line}\n")),
             Mode::Json => event(&value()),
             Mode::Quiet => {}
             #[cfg(test)]
-            Mode::Kept(lines) => lines.borrow_mut().push(line.to_owned()),
+            Mode::Kept(lines) => lines.borrow_mut().push(line),
         }
     }
 }

@@ -13,7 +13,10 @@ use super::{
     select::Listed,
     wish::{Spelled, segment},
 };
-use crate::cli::session::{Refused, Session, Unavailable};
+use crate::{
+    cli::session::{Refused, Session, Unavailable},
+    value::ByteSize,
+};
 
 /// What warming asks of a mirror.
 pub(super) trait Fills {
@@ -22,6 +25,10 @@ pub(super) trait Fills {
 
     /// When the mirror first saw a version, where it tells.
     async fn first_seen(&self, package: &Spelled, version: &str) -> Option<Timestamp>;
+
+    /// The limit of the disk where a tag or commit that was stored is not on it any more; `None` while it is, and where
+    /// the mirror does not tell.
+    async fn lost(&self, package: &Spelled, version: &str) -> Result<Option<ByteSize>, Trouble>;
 
     /// Has a zip stored.
     async fn fill(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble>;
@@ -70,6 +77,8 @@ pub(super) struct Stored {
     pub(super) len: u64,
     /// True when it was stored before.
     pub(super) cached: bool,
+    /// The tag that it is of, where it is of one and the mirror tells.
+    pub(super) tag: Option<String>,
     /// The full commit, where the zip or the version tells it.
     pub(super) commit: Option<String>,
     /// What the upstream still allows.
@@ -174,6 +183,15 @@ impl Fills for Mirror<'_> {
         }
         let ask = json!({"package": package.as_str(), "version": version, "only_first_seen": true});
         self.session.post("warm", &ask).await.ok()?["first_seen"].as_str()?.parse().ok()
+    }
+
+    async fn lost(&self, package: &Spelled, version: &str) -> Result<Option<ByteSize>, Trouble> {
+        if !self.control {
+            return Ok(None);
+        }
+        let ask = json!({"package": package.as_str(), "version": version, "only_stored": true});
+        let answer = self.session.post("warm", &ask).await.map_err(trouble)?;
+        Ok((answer["stored"] == false).then(|| ByteSize(answer["limit"].as_u64().unwrap_or_default())))
     }
 
     async fn fill(&self, package: &Spelled, version: &str, hear: Hear<'_>) -> Result<Stored, Trouble> {

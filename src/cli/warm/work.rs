@@ -46,6 +46,8 @@ pub(super) struct Work<'w, M> {
     down: RefCell<HashSet<String>>,
     /// The upstream of packages that name none, as soon as an answer has told.
     default_upstream: RefCell<String>,
+    /// What was stored: its name, and what the mirror is asked for it by.
+    held: RefCell<Vec<(String, Spelled, String)>>,
     failed: Cell<u32>,
     unreachable: Cell<u32>,
 }
@@ -84,6 +86,7 @@ impl<'w, M: Fills> Work<'w, M> {
             pace: Pace::default(),
             down: RefCell::default(),
             default_upstream: RefCell::default(),
+            held: RefCell::default(),
             failed: Cell::default(),
             unreachable: Cell::default(),
         }
@@ -113,11 +116,29 @@ impl<'w, M: Fills> Work<'w, M> {
                 self.fail(&item.name(), &trouble);
             }
         }
+        self.look_again().await;
         match (self.failed.get(), self.unreachable.get()) {
             (0, _) => Outcome::Complete,
             (failed, unreachable) if failed == unreachable => Outcome::Unreachable,
             _ => Outcome::Incomplete,
         }
+    }
+
+    /// Names what was stored and is not any more: a disk that is too small lets the earlier go for the later.
+    async fn look_again(&self) {
+        let lost = async |(what, package, version): (String, Spelled, String)| {
+            (self.mirror.lost(&package, &version).await, what)
+        };
+        let held = stream::iter(self.held.take()).map(lost).buffered(self.options.jobs);
+        held.for_each(async |(lost, what)| match lost {
+            Ok(None) => {}
+            Ok(Some(limit)) => {
+                let why = format!("what came later took its room: disk.limit is {limit}; raise it, or warm fewer");
+                self.fail(&what, &Trouble::new(Kind::Refused, why));
+            }
+            Err(trouble) => self.fail(&what, &trouble),
+        })
+        .await;
     }
 
     /// Has a package's lists stored and chooses among its releases.
@@ -198,7 +219,12 @@ impl<'w, M: Fills> Work<'w, M> {
                         drop(running);
                         self.fail(&what, &Trouble::new(Kind::Refused, why));
                     }
-                    None => running.stored(&what, &stored),
+                    None => {
+                        running.stored(&what, &stored);
+                        let tag = stored.tag.map(|tag| format!("refs/tags/{tag}"));
+                        let asked = tag.or(stored.commit).map(|version| (what, package.clone(), version));
+                        self.held.borrow_mut().extend(asked);
+                    }
                 }
                 None
             }

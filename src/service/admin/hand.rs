@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Input, Refusal, lines, one,
+    Input, Refusal, drain, lines, one,
     stock::{Asked, items},
     with_type,
 };
@@ -72,13 +72,11 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
     for claim in claims? {
         let failed = |error| Refusal::failed("the record of pins cannot be read", error);
         let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
-        // What cannot be read is as good as absent: the bundle's copy mends it.
-        let stored = mirror.cache().object(&claim.key).await.ok().flatten();
         let state = match pin {
             _ if !mirror.has_place(&claim) => "refused",
             Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",
             // The same content in another packing is what clients were promised here: it stays.
-            _ if stored.is_some() => "stored",
+            _ if mirror.cache().is_on_disk(&claim.key).await => "stored",
             _ => "wanted",
         };
         states.push(json!({"key": claim.key, "state": state}));
@@ -88,6 +86,14 @@ pub(super) async fn plan(mirror: &Arc<Mirror>, claims: Result<Vec<Claim>, Refusa
 
 /// Takes in one zip: a line of JSON with its claim, and its bytes.
 pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Response<Body>, Refusal> {
+    let done = take_from(mirror, &mut input).await;
+    if done.is_err() {
+        drain(&mut input).await;
+    }
+    done
+}
+
+async fn take_from(mirror: &Arc<Mirror>, input: &mut Input) -> Result<Response<Body>, Refusal> {
     #[derive(Deserialize)]
     struct Head {
         #[serde(default)]
@@ -109,7 +115,7 @@ pub(super) async fn take(mirror: &Arc<Mirror>, mut input: Input) -> Result<Respo
     let head: Head =
         serde_json::from_slice(&first[..end]).map_err(|why| Refusal::bad(format!("the claim is malformed: {why}")))?;
     let rest = Bytes::from(first.split_off(end + 1));
-    let frames = stream::unfold(input, |mut input| async move {
+    let frames = stream::unfold(input, |input| async move {
         let frame = input.frame().await?;
         let broken = |_| ImportError::Wrong("its bytes broke off".to_owned());
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
@@ -130,7 +136,9 @@ pub(super) async fn take_document(
         return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("this mirror has no place for {}", handed.key)));
     }
     if check {
-        return Ok(one(&json!({"state": "wanted"})));
+        let failed = |error| Refusal::failed("a stored document cannot be read", error);
+        let stored = mirror.cache().has_document(&handed.key, &handed.meta).await.map_err(failed)?;
+        return Ok(one(&json!({"state": if stored { "stored" } else { "wanted" }})));
     }
     let taken = mirror.import_document(handed).await.map_err(refusal)?;
     Ok(one(&json!({"state": if taken { "stored" } else { "older" }})))

@@ -228,7 +228,7 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
             mirror.cache().remove(key, true).await.map_err(failed)?;
         }
         for key in &documents {
-            mirror.cache().discard(key).await;
+            mirror.cache().discard(key).await.map_err(failed)?;
         }
     }
     Ok(one(&json!({

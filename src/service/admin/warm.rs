@@ -2,7 +2,8 @@
 //!
 //! With `{"package"}` the release list and the latest release are stored and told. With `{"package", "version"}` the zip
 //! is stored; lines `{"bytes", "total"}` come before the last one, which has `done` or `failed`. With `"only_first_seen": true`
-//! nothing is fetched and `{"first_seen"}` told.
+//! nothing is fetched and `{"first_seen"}` told, with `"only_stored": true` nothing but `{"stored", "limit"}`: whether it is on
+//! disk, and how many bytes may be.
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::{
     service::error::{Problem, seconds},
 };
 
+const INDEX: &str = "the index of the cache cannot be read";
 const PINS: &str = "the record of what was first seen cannot be read";
 
 #[derive(Deserialize)]
@@ -36,6 +38,9 @@ struct Wanted {
     /// Fetch nothing and tell when the version was first seen.
     #[serde(default)]
     only_first_seen: bool,
+    /// Fetch nothing and tell whether the version is on disk.
+    #[serde(default)]
+    only_stored: bool,
 }
 
 /// Answers the request.
@@ -56,6 +61,11 @@ pub(super) async fn answer(mirror: &Arc<Mirror>, names: &Names, input: Input) ->
     if wanted.only_first_seen {
         let seen = mirror.first_seen(&target, &version).await.map_err(|error| Refusal::failed(PINS, error))?;
         return Ok(one(&json!({"first_seen": seen})));
+    }
+    if wanted.only_stored {
+        let stored = mirror.is_stored(&target, &version).await.map_err(|error| Refusal::failed(INDEX, error))?;
+        let ([_, disk], _) = mirror.cache().usage();
+        return Ok(one(&json!({"stored": stored, "limit": disk.limit})));
     }
     Ok(lines(stream::unfold(Step::Begin(Zip { mirror: mirror.clone(), target, package, version }), Step::next)))
 }

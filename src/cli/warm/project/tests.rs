@@ -146,3 +146,22 @@ fn what_is_no_project_is_refused() {
         assert!(refused(&file).contains("other.yaml"), "{text}");
     }
 }
+
+#[test]
+fn what_is_too_deep_or_too_large_is_named_and_the_rest_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("s.yaml"), "services: {a: {component: fc3}}").expect("written");
+    let deep = dir.path().join(["d"; DEPTH + 2].join("/"));
+    fs::create_dir_all(&deep).expect("folders");
+    let large = dir.path().join("large");
+    fs::create_dir(&large).expect("a folder");
+    let comment = "#".repeat(usize::try_from(LIMIT).expect("small"));
+    fs::write(large.join("s.yaml"), format!("services: {{a: {{component: fc}}}}\n{comment}")).expect("written");
+    let mut found = Found::default();
+    read(dir.path(), &mut found).expect("a project");
+    assert_eq!(said(&found).0, ["fc3"]);
+    let failed: Vec<String> = found.failed.iter().map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert!(failed.iter().any(|line| line.contains("d: too deep")), "{failed:?}");
+    assert!(failed.iter().any(|line| line.contains("large/s.yaml: it is larger than 4MiB")), "{failed:?}");
+}

@@ -3,10 +3,13 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::cli::warm::{
-    pace::RESERVE,
-    select::Listed,
-    talk::{Allowance, Hear, Lists, Stored},
+use crate::{
+    cli::warm::{
+        pace::RESERVE,
+        select::Listed,
+        talk::{Allowance, Hear, Lists, Stored},
+    },
+    value::ByteSize,
 };
 
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -73,6 +76,10 @@ impl Fills for &Scripted {
 
     async fn first_seen(&self, _: &Spelled, _: &str) -> Option<Timestamp> {
         None
+    }
+
+    async fn lost(&self, _: &Spelled, _: &str) -> Result<Option<ByteSize>, Trouble> {
+        Ok(None)
     }
 
     async fn fill(&self, _: &Spelled, _: &str, _: Hear<'_>) -> Result<Stored, Trouble> {
