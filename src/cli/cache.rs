@@ -22,7 +22,7 @@ const AT_ONCE: usize = 64 << 10;
 
 const PATTERNS: &str = "\
 A PATTERN is owner/repo, `*` and `?` allowed, an upstream's name and `:` may stand in front, a version behind `@`:
-  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*
+  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*    and for everything  */*
 
 All of them work while the mirror runs, through control.sock in its cache directory, and without it.";
 
@@ -48,6 +48,7 @@ enum Action {
     #[command(after_help = LS)]
     Ls {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// In which order
         #[arg(long, value_enum, default_value = "name")]
@@ -74,6 +75,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
     Verify {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// Do not fetch anything again
         #[arg(long)]
@@ -88,6 +90,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
     Rm {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Forget what was first seen, too: the next fetch may have other content
         #[arg(long)]
@@ -112,6 +115,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
     Keep {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Only say what would be done
         #[arg(long)]
@@ -123,6 +127,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
     Unkeep {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Only say what would be done
         #[arg(long)]
@@ -136,6 +141,7 @@ enum Action {
         /// The file to write
         file: PathBuf,
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         #[command(flatten)]
         settings: Settings,
@@ -157,6 +163,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// The file
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
@@ -190,6 +197,14 @@ struct Sure {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+}
+
+/// An empty argument is more likely an unset variable than a wish to change everything.
+fn pattern(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("it is empty, perhaps an unset variable; write '*/*' for everything");
+    }
+    Ok(text.to_owned())
 }
 
 impl Cache {

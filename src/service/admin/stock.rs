@@ -27,7 +27,7 @@ use crate::{
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ask {
-    /// Empty: everything.
+    /// Absent: everything, where nothing is destroyed. An empty one is refused: it may be an unset variable.
     #[serde(deserialize_with = "selection")]
     pub(super) pattern: Selection,
     /// Say what would be done and do nothing.
@@ -46,6 +46,14 @@ pub(super) struct Ask {
 }
 
 impl Ask {
+    /// Refuses to change everything when nobody has said so.
+    fn named(self) -> Asked {
+        if self.pattern.is_named() {
+            return Ok(self);
+        }
+        Err(Refusal::bad("the request says no pattern; write */* for everything"))
+    }
+
     /// The documents of every package that is selected, in whatever version.
     pub(super) fn with_documents(&self) -> Selection {
         self.pattern.clone().of_any_version()
@@ -55,7 +63,7 @@ impl Ask {
 pub(super) type Asked = Result<Ask, Refusal>;
 
 fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> {
-    match Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) {
+    match Option::<String>::deserialize(from)? {
         Some(text) => text.parse().map_err(de::Error::custom),
         None => Ok(Selection::default()),
     }
@@ -212,7 +220,7 @@ pub(super) async fn stats(mirror: &Arc<Mirror>) -> Result<Response<Body>, Refusa
 
 /// Removes zips, and where whole packages are selected their documents.
 pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
-    let ask = ask?;
+    let ask = ask?.named()?;
     let failed = |error| Refusal::failed("something cannot be removed from the cache", error);
     let items = items(mirror, &ask.pattern).await?;
     let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
@@ -245,7 +253,7 @@ fn freed(items: &[Item]) -> u64 {
 
 /// Marks zips as never to be evicted, or takes the mark away.
 pub(super) async fn keep(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
-    let ask = ask?;
+    let ask = ask?.named()?;
     let kept = ask.kept.unwrap_or(true);
     let mut changed = items(mirror, &ask.pattern).await?;
     changed.retain(|item| item.stored.kept != kept);

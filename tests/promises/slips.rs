@@ -1,0 +1,70 @@
+//! What an operator's slip must not do: an unset variable, a wrong directory, a count that is not so.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    cache_ops::{cache, said},
+    eventually::eventually,
+    forge::Forge,
+    mirror::{Mirror, setup},
+};
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
+    forge
+}
+
+async fn filled(forge: &Forge, dir: &Path) -> Mirror {
+    let mirror = setup(forge).start_in(dir).await;
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+    eventually("the zip is stored", async || stored(&mirror, dir).await == 1).await;
+    mirror
+}
+
+async fn stored(mirror: &Mirror, dir: &Path) -> usize {
+    mirror.admin(dir, "stock", json!({})).await.len()
+}
+
+#[tokio::test]
+async fn an_empty_pattern_is_refused_and_does_not_mean_everything() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    let file = dir.path().join("file");
+    let file = file.to_str().expect("text");
+    for arguments in [
+        &["rm", "", "--yes"][..],
+        &["rm", "", "--dry-run"],
+        &["keep", ""],
+        &["unkeep", ""],
+        &["ls", ""],
+        &["verify", ""],
+        &["export", file, ""],
+        &["lock", "", "--file", file],
+    ] {
+        let done = cache(dir.path(), arguments).await;
+        assert_eq!(done.status.code(), Some(64), "{arguments:?}: {}", said(&done));
+        assert!(said(&done).contains("empty") && said(&done).contains("*/*"), "{arguments:?}: {}", said(&done));
+    }
+    for (what, ask) in [
+        ("rm", json!({"pattern": ""})),
+        ("rm", json!({})),
+        ("rm", json!({"pattern": null})),
+        ("keep", json!({"pattern": ""})),
+        ("keep", json!({})),
+        ("gc", json!({"pattern": "", "unused": "0s"})),
+        ("stock", json!({"pattern": ""})),
+        ("claims", json!({"pattern": ""})),
+    ] {
+        let got = mirror.control(dir.path(), Method::POST, &format!("/-/{what}"), ask.to_string()).await;
+        assert_eq!(got.status, 400, "{what} {ask}: {:?}", got.body);
+        assert!(got.json()["message"].as_str().is_some_and(|why| why.contains("*/*")), "{what} {ask}: {:?}", got.body);
+    }
+    let all = mirror.admin(dir.path(), "stock", json!({})).await;
+    assert!(all.len() == 1 && all[0]["kept"] == false, "{all:?}");
+    let done = cache(dir.path(), &["rm", "*/*", "--yes"]).await;
+    assert_eq!((done.status.code(), stored(&mirror, dir.path()).await), (Some(0), 0), "{}", said(&done));
+}
