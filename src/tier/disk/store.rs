@@ -1,7 +1,7 @@
 //! The disk tier's state in one struct, and what every part of it needs: space, lookups, pins, the flush.
 //!
-//! Everything here blocks; [`super::Disk`] calls it on the blocking pool. Locks are taken in this order: eviction, a
-//! digest's stripe, the flush, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
+//! Everything here blocks; [`super::Disk`] calls it on the blocking pool. Locks are taken in this order: the
+//! marks, eviction, a digest's stripe, the flush, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
 //! space is safe.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -54,8 +54,10 @@ pub(super) struct Store {
     pub(super) front: Front<Arc<Meta>>,
     /// Digests whose bytes were hashed since the start.
     pub(super) sound: Mutex<HashSet<Digest>>,
-    /// Blobs that are never evicted.
-    pub(super) kept: Mutex<HashSet<Digest>>,
+    /// Blobs that are never evicted, and what each counts.
+    pub(super) kept: Mutex<HashMap<Digest, u64>>,
+    /// Held shared while an admission takes over a key's mark of being kept, alone while a mark changes.
+    pub(super) marking: RwLock<()>,
     /// Unlinked blobs whose rows are still in the index, and when they were unlinked.
     pub(super) gone: Mutex<HashMap<Digest, u64>>,
     /// Set when a failure may have left folders and index different: the next start compares them.
@@ -109,6 +111,7 @@ impl Store {
             front: Front::new(FRONT, |meta: &Arc<Meta>| front::weight(&meta.verified)),
             sound: Mutex::default(),
             kept: Mutex::default(),
+            marking: RwLock::default(),
             gone: Mutex::default(),
             doubt: AtomicBool::new(false),
             flushing: Mutex::default(),

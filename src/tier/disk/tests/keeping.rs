@@ -1,0 +1,62 @@
+use super::*;
+
+/// The stored keys and whether each is kept.
+async fn kept(disk: &Disk) -> Vec<(String, bool)> {
+    let all = disk.inventory(|_| true).await.expect("works");
+    let mut all: Vec<_> = all.into_iter().map(|stored| (stored.key.as_str().to_owned(), stored.kept)).collect();
+    all.sort();
+    all
+}
+
+fn marks(marks: &[(&str, bool)]) -> Vec<(String, bool)> {
+    marks.iter().map(|(name, kept)| (key(name).as_str().to_owned(), *kept)).collect()
+}
+
+#[tokio::test]
+async fn what_is_kept_is_kept_again_when_it_comes_back_after_it_was_damaged() {
+    for (lost, bytes) in [(false, 1), (true, 1), (false, 2)] {
+        for clean in [None, Some(true), Some(false)] {
+            let mut rig = rig(64);
+            store(&rig.disk, "a", &body(1, 5000)).await;
+            assert!(rig.disk.keep(&key("a"), true).await.expect("kept"));
+            // Another key of the same bytes, which nobody keeps.
+            store(&rig.disk, "b", &body(1, 5000)).await;
+            let digest = Digest::of(&body(1, 5000));
+            if lost {
+                fs::remove_file(rig.disk.store.layout.blob(&digest)).expect("there");
+            } else {
+                rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
+            }
+            rig = match clean {
+                Some(true) => rig.restart().await,
+                Some(false) => rig.crash(),
+                None => rig,
+            };
+            assert!(get(&rig.disk, "a").await.is_none());
+            for name in ["b", "a"] {
+                store(&rig.disk, name, &body(bytes, 5000)).await;
+            }
+            assert_eq!(kept(&rig.disk).await, marks(&[("a", true), ("b", false)]), "{lost} {bytes} {clean:?}");
+            let rig = rig.restart().await;
+            assert_eq!(kept(&rig.disk).await, marks(&[("a", true), ("b", false)]), "{lost} {bytes} {clean:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kept_key_is_kept_in_its_new_packing_until_it_is_unkept_or_removed() {
+    let rig = rig(64);
+    store(&rig.disk, "a", &body(1, 5000)).await;
+    rig.disk.keep(&key("a"), true).await.expect("kept");
+    store(&rig.disk, "a", &body(2, 5000)).await;
+    assert_eq!(kept(&rig.disk).await, marks(&[("a", true)]));
+    rig.disk.keep(&key("a"), false).await.expect("not kept");
+    store(&rig.disk, "a", &body(3, 5000)).await;
+    assert_eq!(kept(&rig.disk).await, marks(&[("a", false)]));
+    rig.disk.keep(&key("a"), true).await.expect("kept");
+    rig.disk.remove(&key("a")).await.expect("removed");
+    store(&rig.disk, "a", &body(3, 5000)).await;
+    assert_eq!(kept(&rig.disk).await, marks(&[("a", false)]));
+    assert_eq!(files(&rig.path("blobs")).len(), 2);
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
