@@ -189,12 +189,18 @@ impl Store {
         // Others may take what was freed; every round frees something or is the last.
         while !charge.grow(bytes) {
             let missing = (bytes - charge.bytes()).saturating_sub(self.budget.free());
-            let hopeless = missing > self.budget.standing(Kind::Blob) + self.quarantine.bytes();
+            let hopeless = missing > self.evictable();
             if hopeless || (self.evict(missing) == 0 && missing > 0) {
                 return if charge.grow(bytes) { Ok(()) } else { Err(SpoolError::NoSpace) };
             }
         }
         Ok(())
+    }
+
+    /// Bytes that evicting everything would free: what is kept stays.
+    fn evictable(&self) -> u64 {
+        let kept: u64 = lock(&self.kept).values().sum();
+        self.budget.standing(Kind::Blob).saturating_sub(kept) + self.quarantine.bytes()
     }
 
     /// Takes `bytes` from the budget, evicting if need be.

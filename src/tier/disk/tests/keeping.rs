@@ -1,5 +1,7 @@
 use super::*;
 
+const MIB: usize = 1 << 20;
+
 /// The stored keys and whether each is kept.
 async fn kept(disk: &Disk) -> Vec<(String, bool)> {
     let all = disk.inventory(|_| true).await.expect("works");
@@ -59,4 +61,23 @@ async fn a_kept_key_is_kept_in_its_new_packing_until_it_is_unkept_or_removed() {
     assert_eq!(kept(&rig.disk).await, marks(&[("a", false)]));
     assert_eq!(files(&rig.path("blobs")).len(), 2);
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
+}
+
+#[tokio::test]
+async fn what_is_kept_makes_no_room_and_so_nothing_else_goes_for_it_in_vain() {
+    let rig = rig(16);
+    store(&rig.disk, "kept", &body(1, 6 * MIB)).await;
+    rig.disk.keep(&key("kept"), true).await.expect("kept");
+    store(&rig.disk, "idle", &body(2, 3 * MIB)).await;
+    for round in 0..2 {
+        // With all that is not kept gone, there would be some ten.
+        assert!(matches!(rig.disk.spool(Some(12 << 20)), Err(SpoolError::NoSpace)));
+        assert!(get(&rig.disk, "idle").await.is_some(), "evicted for nothing, round {round}");
+        assert!(get(&rig.disk, "kept").await.is_some());
+    }
+    let rig = rig.restart().await;
+    assert!(matches!(rig.disk.spool(Some(12 << 20)), Err(SpoolError::NoSpace)));
+    assert!(get(&rig.disk, "idle").await.is_some(), "what is kept was forgotten by the restart");
+    rig.disk.keep(&key("kept"), false).await.expect("not kept");
+    rig.disk.spool(Some(12 << 20)).expect("room");
 }
