@@ -115,7 +115,9 @@ impl Store {
         let _stripe = self.stripe(&digest);
         let Some(row) = self.row(&digest)? else { return Ok(false) };
         let mut sidecar = Sidecar::read(&self.layout.sidecar(&digest))?;
-        if sidecar.keep(key, kept) {
+        // A kill may have left the sidecar changed and the row not.
+        let differs = row.names.iter().any(|name| name.key == *key && name.kept != kept);
+        if sidecar.keep(key, kept) || differs {
             self.rewrite(&digest, row, &sidecar)?;
         }
         Ok(true)
@@ -147,6 +149,23 @@ impl Store {
         drop(self.budget.unstand(Kind::Blob, before - blocks(row.len)));
         charge.stand(Kind::Blob);
         written.map(drop)
+    }
+
+    /// Makes a row say what its sidecar says, which a kill may have left newer; false when there is no good sidecar.
+    pub(super) fn believe_sidecar(&self, digest: &Digest) -> io::Result<bool> {
+        let _marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(digest);
+        // What is gone is not damaged.
+        let Some(old) = self.row(digest)? else { return Ok(true) };
+        let Some(mut row) = self.adopt(digest) else { return Ok(false) };
+        (row.used, row.tally) = (old.used, old.tally);
+        self.index.write(|txn| index::put_blob(txn, digest, &row, None))?;
+        self.note_kept(digest, &row);
+        // These bytes lie there already, whether they fit or not.
+        self.budget.found(row.cost.saturating_sub(old.cost)).stand(Kind::Blob);
+        drop(self.budget.unstand(Kind::Blob, old.cost.saturating_sub(row.cost)));
+        self.front.invalidate(old.names.iter().chain(&row.names).map(|name| &name.key));
+        Ok(true)
     }
 
     /// Moves a damaged blob out of the way. `still` is asked under the blob's lock whether it is still as bad as it
