@@ -288,11 +288,7 @@ impl Store {
     pub(super) fn pin(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
         let changes = self.pins.changes();
         let place = self.index.read(|txn| index::pin(txn, key))?;
-        let pin = place.map(|place| self.journal.at(place)).transpose()?.map(Arc::new);
-        // Not absent but unreadable: to call it absent would let other content in.
-        if pin.as_ref().is_some_and(|pin| pin.key != *key) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the pins journal and the index disagree"));
-        }
+        let pin = place.map(|place| self.journal.at(place, key)).transpose()?.map(Arc::new);
         self.pins.keep(key, pin.clone(), changes);
         Ok(pin)
     }
@@ -300,7 +296,7 @@ impl Store {
     /// Every pin whose key begins with `prefix`, in order of keys.
     pub(super) fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
         let places = self.index.read(|txn| index::pins(txn, prefix))?;
-        places.into_iter().map(|place| self.journal.at(place)).collect()
+        places.into_iter().map(|place| self.journal.read(place)).collect()
     }
 
     /// Every pinned key, in order.
@@ -308,13 +304,22 @@ impl Store {
         self.index.read(index::pinned)
     }
 
-    /// Appends to the journal; durable when it returns.
-    pub(super) fn record_pin(&self, pin: &Pin, event: PinEvent) -> io::Result<()> {
+    /// Appends to the journal what `judge` says of a key's pin; durable when it returns.
+    pub(super) fn settle_pin<E>(
+        &self,
+        key: &Key,
+        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
+    ) -> io::Result<Result<(), E>> {
         let reserve = |charge: &mut Charge, bytes| Ok(self.reserve(charge, bytes)?);
-        let recorded = self.journal.append(&self.index, event, pin, reserve);
-        self.pins.invalidate([&pin.key]);
+        let settled = match self.journal.settle(&self.index, key, judge, reserve) {
+            // Nothing was written: that says nothing about the disk.
+            Ok(Ok(false)) => return Ok(Ok(())),
+            Ok(Err(refused)) => return Ok(Err(refused)),
+            written => written.map(drop),
+        };
+        self.pins.invalidate([key]);
         self.settle();
-        self.health.note(&[Part::Pins, Part::Index], recorded)
+        self.health.note(&[Part::Pins, Part::Index], settled).map(Ok)
     }
 
     /// Writes what waits in memory to the index.
