@@ -199,6 +199,24 @@ struct Sure {
     dry_run: bool,
 }
 
+impl Action {
+    /// The settings of what works on a cache that is there; `import` makes one.
+    fn of_existing(&self) -> Option<&Settings> {
+        match self {
+            Self::Ls { settings, .. }
+            | Self::Stats { settings, .. }
+            | Self::Verify { settings, .. }
+            | Self::Rm { settings, .. }
+            | Self::Gc { settings, .. }
+            | Self::Keep { settings, .. }
+            | Self::Unkeep { settings, .. }
+            | Self::Export { settings, .. }
+            | Self::Lock { settings, .. } => Some(settings),
+            Self::Import { .. } => None,
+        }
+    }
+}
+
 /// An empty argument is more likely an unset variable than a wish to change everything.
 fn pattern(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
@@ -207,8 +225,24 @@ fn pattern(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
+/// Refuses a directory that does not exist: a slip in its name must not make an empty cache there.
+fn exists(settings: &Settings) -> anyhow::Result<()> {
+    let dir = settings.load()?.config.disk.dir;
+    match dir.filter(|dir| !dir.exists()) {
+        Some(dir) => {
+            let why = format!(
+                "there is no cache directory at {}; --cache-dir or disk.dir names it, serve and warm make one",
+                dir.display()
+            );
+            Err(io::Error::new(io::ErrorKind::NotFound, why).into())
+        }
+        None => Ok(()),
+    }
+}
+
 impl Cache {
     pub(super) fn run(self) -> anyhow::Result<u8> {
+        self.action.of_existing().map_or(Ok(()), exists)?;
         match self.action {
             Action::Ls { pattern, sort, limit, json, settings } => {
                 let ask = json!({"pattern": pattern, "sort": sort, "limit": limit});

@@ -94,6 +94,15 @@ pub enum OpenError {
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
     },
+    /// It holds other things, and has never been a cache.
+    #[error(
+        "{} is not empty and is no cache directory; name an empty or a new directory with --cache-dir or disk.dir",
+        dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// It was written by a newer version.
     #[error(
         "the cache directory has format {found:?}, this version knows formats up to {known}; use a newer version or another directory"

@@ -1,6 +1,6 @@
 //! What an operator's slip must not do: an unset variable, a wrong directory, a count that is not so.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use reqwest::Method;
 use serde_json::json;
@@ -10,6 +10,7 @@ use crate::{
     eventually::eventually,
     forge::Forge,
     mirror::{Mirror, setup},
+    process::files,
 };
 
 async fn forge() -> Forge {
@@ -67,4 +68,39 @@ async fn an_empty_pattern_is_refused_and_does_not_mean_everything() {
     assert!(all.len() == 1 && all[0]["kept"] == false, "{all:?}");
     let done = cache(dir.path(), &["rm", "*/*", "--yes"]).await;
     assert_eq!((done.status.code(), stored(&mirror, dir.path()).await), (Some(0), 0), "{}", said(&done));
+}
+
+#[tokio::test]
+async fn whoever_only_looks_makes_no_cache_where_there_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let missing = dir.path().join("srm-miror");
+    let file = dir.path().join("file");
+    let file = file.to_str().expect("text");
+    for arguments in [
+        &["ls"][..],
+        &["stats"],
+        &["verify"],
+        &["export", file],
+        &["lock", "--file", file],
+        &["rm", "*/*", "--yes"],
+        &["gc", "--yes"],
+        &["keep", "*/*"],
+    ] {
+        let done = cache(&missing, arguments).await;
+        assert_eq!(done.status.code(), Some(74), "{arguments:?}: {}", said(&done));
+        assert!(said(&done).contains("srm-miror") && said(&done).lines().count() == 1, "{}", said(&done));
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_something_else_is_not_taken_for_a_cache() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("spool")).expect("made");
+    fs::write(dir.path().join("spool/letter.txt"), "dear").expect("written");
+    let done = cache(dir.path(), &["ls"]).await;
+    assert_eq!(done.status.code(), Some(74), "{}", said(&done));
+    let (text, path) = (said(&done), dir.path().display().to_string());
+    assert!(text.contains(&path) && text.contains("--cache-dir") && text.lines().count() == 1, "{text}");
+    assert_eq!(files(dir.path()).len(), 1, "it is left as it is");
 }

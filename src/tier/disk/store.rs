@@ -91,6 +91,7 @@ impl Store {
         }
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let layout = Layout::new(dir);
+        layout.recognise()?;
         layout.create().map_err(io("make the cache directory"))?;
         let lock = Lock::take(&layout.holder())?;
         layout.prepare()?;
