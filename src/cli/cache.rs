@@ -320,7 +320,8 @@ fn destroy(settings: &Settings, what: &str, mut ask: Value, sure: &Sure) -> anyh
         if !sure.yes && !confirmed("remove them?")? {
             return Ok(FAILED);
         }
-        ask["dry_run"] = false.into();
+        // Only what was shown: others work on the cache while a person thinks.
+        (ask["dry_run"], ask["only"]) = (false.into(), plan["plan"].clone());
         session.post(what, &ask).await?;
         print("removed\n");
         Ok(0)

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -23,6 +23,15 @@ use crate::{
     value::Period,
 };
 
+/// What a dry run says would go.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Planned {
+    zips: BTreeSet<Key>,
+    documents: BTreeSet<Key>,
+    pins: BTreeSet<Key>,
+}
+
 /// A request about what a pattern selects.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +41,8 @@ pub(super) struct Ask {
     pub(super) pattern: Selection,
     /// Say what would be done and do nothing.
     pub(super) dry_run: bool,
+    /// For `rm` and `gc`: nothing but what a dry run has told; what has come since stays.
+    only: Option<Planned>,
     /// For `rm`: forget the pins, too.
     forget: bool,
     /// For `keep`: false takes the mark away.
@@ -222,9 +233,24 @@ pub(super) async fn stats(mirror: &Arc<Mirror>) -> Result<Response<Body>, Refusa
 pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
     let ask = ask?.named()?;
     let failed = |error| Refusal::failed("something cannot be removed from the cache", error);
-    let items = items(mirror, &ask.pattern).await?;
-    let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
+    let mut items = items(mirror, &ask.pattern).await?;
+    let mut documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
     let mut pins = if ask.forget { mirror.pins_of(&ask.pattern).await.map_err(failed)? } else { Default::default() };
+    if let Some(only) = &ask.only {
+        documents.retain(|key| only.documents.contains(key));
+        pins.retain(|key| only.pins.contains(key));
+        items.retain(|Item { stored: Stored { key, .. }, .. }| {
+            let told = only.zips.contains(key);
+            // A zip that came after its pin was told keeps both: to forget the pin would remove the zip.
+            let _ = !told && pins.remove(key);
+            told
+        });
+    }
+    let plan = Planned {
+        zips: keys_of(&items),
+        documents: documents.iter().cloned().collect(),
+        pins: pins.iter().cloned().collect(),
+    };
     let answer: Vec<Value> = items.iter().map(shown).collect();
     let forgotten = pins.len();
     if !ask.dry_run {
@@ -241,8 +267,12 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     }
     Ok(one(&json!({
         "zips": answer, "bytes": freed(&items), "documents": documents.len(), "forgotten": forgotten,
-        "dry_run": ask.dry_run,
+        "plan": plan, "dry_run": ask.dry_run,
     })))
+}
+
+fn keys_of(items: &[Item]) -> BTreeSet<Key> {
+    items.iter().map(|item| item.stored.key.clone()).collect()
 }
 
 /// Bytes on disk of these items; a blob that is shared counts once.
@@ -273,7 +303,8 @@ pub(super) async fn collect(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response
         old = items(mirror, &ask.pattern).await?;
         let now = mirror.cache().clock().now();
         let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
-        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0);
+        let told = |key: &Key| ask.only.as_ref().is_none_or(|only| only.zips.contains(key));
+        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0 && told(&item.stored.key));
     }
     let (_, sums) = mirror.cache().usage();
     if !ask.dry_run {
@@ -284,7 +315,8 @@ pub(super) async fn collect(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response
     }
     Ok(one(&json!({
         "zips": old.iter().map(shown).collect::<Vec<_>>(), "bytes": freed(&old) + sums.quarantine,
-        "quarantine": sums.quarantine, "dry_run": ask.dry_run,
+        "quarantine": sums.quarantine, "plan": Planned { zips: keys_of(&old), ..Planned::default() },
+        "dry_run": ask.dry_run,
     })))
 }
 
