@@ -351,8 +351,11 @@ fn keep(settings: &Settings, pattern: &str, kept: bool, dry_run: bool) -> anyhow
         let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
         let done = session.post("keep", &ask).await?;
         let zips = done["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (would, how) = (if dry_run { "would be " } else { "" }, if kept { "kept" } else { "evictable" });
-        print(&format!("{}{} of {} zips {would}{how} now\n", table::items(zips), zips.len(), found.len()));
+        let already = found.iter().filter(|item| item["kept"] == kept).count();
+        let changed = zips.iter().filter(|item| dry_run || item["kept"] == kept).count();
+        let how = if kept { "kept" } else { "evictable" };
+        let text = if dry_run { format!("would be {how}") } else { format!("are {how} now") };
+        print(&format!("{}{} of {} zips {text}\n", table::items(zips), already + changed, found.len()));
         Ok(0)
     })
 }

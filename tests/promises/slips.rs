@@ -104,3 +104,26 @@ async fn a_directory_of_something_else_is_not_taken_for_a_cache() {
     assert!(text.contains(&path) && text.contains("--cache-dir") && text.lines().count() == 1, "{text}");
     assert_eq!(files(dir.path()).len(), 1, "it is left as it is");
 }
+
+#[tokio::test]
+async fn counts_say_what_is_so() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    for _ in 0..2 {
+        let done = cache(dir.path(), &["keep", "devsapp/fc3"]).await;
+        assert!(said(&done).ends_with("1 of 1 zips are kept now\n"), "{}", said(&done));
+    }
+    let done = cache(dir.path(), &["unkeep", "devsapp/fc3", "--dry-run"]).await;
+    assert!(said(&done).ends_with("1 of 1 zips would be evictable\n"), "{}", said(&done));
+
+    // The commit's zip has the same bytes as the tag's.
+    let commit = forge.repo("devsapp/fc3").commit("v1.0.0");
+    assert_eq!(mirror.get(&format!("/devsapp/fc3/zipball/{commit}")).await.status, 200);
+    eventually("it is stored", async || stored(&mirror, dir.path()).await == 2).await;
+    let rm = async |pattern: &str| {
+        let plan = &mirror.admin(dir.path(), "rm", json!({"pattern": pattern, "dry_run": true})).await[0];
+        (plan["zips"].as_array().map(Vec::len), plan["bytes"].as_u64().expect("a number") > 0)
+    };
+    assert_eq!(rm("devsapp/fc3@1.0.0").await, (Some(1), false), "the commit's zip still needs the file");
+    assert_eq!(rm("devsapp/fc3").await, (Some(2), true));
+}

@@ -275,10 +275,13 @@ fn keys_of(items: &[Item]) -> BTreeSet<Key> {
     items.iter().map(|item| item.stored.key.clone()).collect()
 }
 
-/// Bytes on disk of these items; a blob that is shared counts once.
+/// Bytes on disk that go with these items: a blob goes with the last of its keys.
 fn freed(items: &[Item]) -> u64 {
-    let blobs: BTreeMap<_, _> = items.iter().map(|item| (item.stored.digest, item.stored.cost)).collect();
-    blobs.values().sum()
+    let mut blobs: BTreeMap<_, (usize, &Stored)> = BTreeMap::new();
+    for Item { stored, .. } in items {
+        blobs.entry(stored.digest).or_insert((0, stored)).0 += 1;
+    }
+    blobs.values().filter(|(count, stored)| *count == stored.keys).map(|(_, stored)| stored.cost).sum()
 }
 
 /// Marks zips as never to be evicted, or takes the mark away.

@@ -27,6 +27,8 @@ pub struct Stored {
     pub len: u64,
     /// Bytes that the blob takes on disk.
     pub cost: u64,
+    /// Number of keys that lead to the blob.
+    pub keys: usize,
     /// When the bytes were fetched.
     pub stored_at: Timestamp,
     /// The commit they were made from, where that is known.
@@ -153,10 +155,11 @@ impl Store {
                 tally.add(noted.tally);
                 let used = i64::try_from(used.max(noted.last)).ok();
                 let used = used.and_then(|used| Timestamp::from_microsecond(used).ok()).unwrap_or_default();
+                let keys = names.len();
                 let names = names.into_iter().filter(|name| wanted(&name.key));
                 found.extend(names.map(|Name { key, kept, stored_at, commit }| {
                     let pinned = pinned.binary_search(&key).is_ok();
-                    Stored { key, digest, len, cost, stored_at, commit, used, tally, kept, pinned }
+                    Stored { key, digest, len, cost, keys, stored_at, commit, used, tally, kept, pinned }
                 }));
             }
         }
