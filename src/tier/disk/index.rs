@@ -226,9 +226,7 @@ pub(super) fn put_blob(
 /// Removes a blob's row and the keys that still lead to it.
 pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
     let old = BLOBS.remove(txn, digest)?;
-    if old.as_ref().is_some_and(Row::is_kept) {
-        txn.open_table(KEPT)?.remove(&digest.0)?;
-    }
+    txn.open_table(KEPT)?.remove(&digest.0)?;
     let mut keys = txn.open_table(KEYS)?;
     for name in old.iter().flat_map(|old| &old.names) {
         unlink_key(&mut keys, &name.key, digest)?;
