@@ -15,7 +15,7 @@ use crate::{
     origin::FetchError,
     tier::{
         Tier as _,
-        disk::{Disk, PinEvent, Spool, SpoolError},
+        disk::{Disk, Spool, SpoolError},
         memory::{self, Memory},
     },
 };
@@ -33,6 +33,7 @@ pub mod follow;
 mod generation;
 mod import;
 mod passing;
+mod pinning;
 pub mod policy;
 mod progress;
 pub mod tail;
@@ -259,27 +260,29 @@ impl Cache {
 
     /// Compares what was fetched with its pin, or pins it. Durable when it returns, so that no client ever holds a
     /// whole body that a crash could make the mirror forget having vouched for.
+    ///
+    /// The pin that counts is the one that stands now: another may have come since the download began, when `pin` was
+    /// read.
     async fn settle_pin(&self, key: &Key, pin: Option<Arc<Pin>>, meta: &Meta) -> Result<(), FetchError> {
-        let (pin, event) = match pin {
-            Some(old) if old.verified.manifest != meta.verified.manifest => {
-                tracing::error!(
-                    target: "srm_mirror::cache", %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
-                    first_seen = %old.first_seen, "pin-mismatch: the upstream's content has changed"
-                );
-                return Err(FetchError::PinMismatch);
-            }
-            Some(old) if old.digest == meta.digest => return Ok(()),
-            Some(old) => (Pin { digest: meta.digest, len: meta.len, ..(*old).clone() }, PinEvent::Packing),
-            None => {
-                let (key, verified) = (key.clone(), meta.verified.clone());
-                let pin = Pin { key, digest: meta.digest, len: meta.len, first_seen: meta.stored_at, verified };
-                (pin, PinEvent::Pin)
-            }
+        let new = Pin {
+            key: key.clone(),
+            digest: meta.digest,
+            len: meta.len,
+            first_seen: meta.stored_at,
+            verified: meta.verified.clone(),
         };
-        if let Err(error) = self.disk.record_pin(&pin, event).await {
+        let first = new.clone();
+        let settled = self.disk.settle_pin(key, move |old| pinning::judge(first, old)).await.unwrap_or_else(|error| {
             tracing::error!(target: "srm_mirror::cache", %key, %error, "cannot record what was first seen");
-        }
-        Ok(())
+            pinning::judge(new, pin.map(Arc::unwrap_or_clone)).map(drop)
+        });
+        settled.map_err(|old| {
+            tracing::error!(
+                target: "srm_mirror::cache", %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
+                first_seen = %old.first_seen, "pin-mismatch: the upstream's content has changed"
+            );
+            FetchError::PinMismatch
+        })
     }
 
     /// Remembers a failure for as long as the policy says: a 404 as a short truth, anything else as a cool-down.

@@ -1,10 +1,10 @@
 //! What an operator does to the cache: removes, keeps, checks.
 
-use std::io;
+use std::{convert::Infallible, io};
 
 use super::Cache;
 use crate::{
-    entry::{Digest, Key},
+    entry::{Digest, Key, Pin},
     tier::{
         Object, Tier as _, Usage,
         disk::{PinEvent, Stored, Sums},
@@ -76,8 +76,9 @@ impl Cache {
         self.memory.remove(key).await?;
         self.generations.end(key);
         self.failures.forget(key);
-        if forget && let Some(pin) = self.disk.pin(key).await? {
-            self.disk.record_pin(&pin, PinEvent::Forget).await?;
+        if forget {
+            let judge = |old: Option<Pin>| Ok::<_, Infallible>(Vec::from_iter(old.map(|pin| (PinEvent::Forget, pin))));
+            let Ok(()) = self.disk.settle_pin(key, judge).await?;
         }
         Ok(())
     }

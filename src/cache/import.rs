@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::{
     Cache,
+    pinning::judge,
     progress::growing,
     writer::{Told, Writer},
 };
@@ -62,8 +63,7 @@ impl Cache {
             return Err(wrong("it is larger than archives.max_size allows"));
         }
         let pin = self.disk.pin(&key).await?;
-        let differs = pin.as_ref().is_some_and(|pin| pin.verified.manifest != claimed.verified.manifest);
-        if differs && !force {
+        if !force && pin.is_some_and(|pin| pin.verified.manifest != claimed.verified.manifest) {
             return Err(ImportError::Conflict);
         }
         let spool = self.spool(Some(claimed.len)).await.ok_or(ImportError::NoRoom)?;
@@ -94,18 +94,18 @@ impl Cache {
         }
         let now = self.clock.now();
         let meta = Meta { stored_at: claimed.stored_at.min(now), verified: verified.clone(), ..claimed };
-        if let Some(old) = pin.as_ref().filter(|_| differs) {
-            tracing::warn!(target: "srm_mirror::cache", %key, "an operator lets an import replace what was first seen");
-            self.disk.record_pin(old, PinEvent::Forget).await?;
-        }
-        let (first_seen, event) = match pin.filter(|_| !differs) {
-            Some(old) if old.digest == digest => (None, PinEvent::Packing),
-            Some(old) => (Some(old.first_seen), PinEvent::Packing),
-            None => (Some(first_seen.min(now)), PinEvent::Pin),
+        let new = Pin { key: key.clone(), digest, len, first_seen: first_seen.min(now), verified };
+        // Asked again: while the bytes came, somebody else may have seen the version first.
+        let judge = move |old| match judge(new.clone(), old) {
+            Err(old) if force => {
+                tracing::warn!(
+                    target: "srm_mirror::cache", key = %old.key, "an operator lets an import replace what was first seen"
+                );
+                Ok(vec![(PinEvent::Forget, *old), (PinEvent::Pin, new)])
+            }
+            judged => judged,
         };
-        if let Some(first_seen) = first_seen {
-            self.disk.record_pin(&Pin { key: key.clone(), digest, len, first_seen, verified }, event).await?;
-        }
+        self.disk.settle_pin(&key, judge).await?.map_err(|_| ImportError::Conflict)?;
         self.disk.admit(&key, spool, meta).await?;
         self.memory.forget_key(&key);
         self.generations.end(&key);

@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64 << 10;
 
 const PATTERNS: &str = "\
 A PATTERN is owner/repo, `*` and `?` allowed, an upstream's name and `:` may stand in front, a version behind `@`:
-  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*
+  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*    and for everything  */*
 
 All of them work while the mirror runs, through control.sock in its cache directory, and without it.";
 
@@ -53,6 +53,7 @@ enum Action {
     #[command(after_help = LS)]
     Ls {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// In which order
         #[arg(long, value_enum, default_value = "name")]
@@ -79,6 +80,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
     Verify {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// Do not fetch anything again
         #[arg(long)]
@@ -93,6 +95,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
     Rm {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Forget what was first seen, too: the next fetch may have other content
         #[arg(long)]
@@ -117,6 +120,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
     Keep {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Only say what would be done
         #[arg(long)]
@@ -128,6 +132,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
     Unkeep {
         /// Which ones
+        #[arg(value_parser = pattern)]
         pattern: String,
         /// Only say what would be done
         #[arg(long)]
@@ -141,6 +146,7 @@ enum Action {
         /// The file to write
         file: PathBuf,
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         #[command(flatten)]
         place: Place,
@@ -162,6 +168,7 @@ enum Action {
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
         /// Which ones [default: all]
+        #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// The file
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
@@ -197,8 +204,50 @@ struct Sure {
     dry_run: bool,
 }
 
+impl Action {
+    /// The place of what works on a cache that is there; `import` makes one.
+    fn of_existing(&self) -> Option<&Place> {
+        match self {
+            Self::Ls { place, .. }
+            | Self::Stats { place, .. }
+            | Self::Verify { place, .. }
+            | Self::Rm { place, .. }
+            | Self::Gc { place, .. }
+            | Self::Keep { place, .. }
+            | Self::Unkeep { place, .. }
+            | Self::Export { place, .. }
+            | Self::Lock { place, .. } => Some(place),
+            Self::Import { .. } => None,
+        }
+    }
+}
+
+/// An empty argument is more likely an unset variable than a wish to change everything.
+fn pattern(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("it is empty, perhaps an unset variable; write '*/*' for everything");
+    }
+    Ok(text.to_owned())
+}
+
+/// Refuses a directory that does not exist: a slip in its name must not make an empty cache there.
+fn exists(place: &Place) -> anyhow::Result<()> {
+    let dir = place.load()?.config.disk.dir;
+    match dir.filter(|dir| !dir.exists()) {
+        Some(dir) => {
+            let why = format!(
+                "there is no cache directory at {}; --cache-dir or disk.dir names it, serve and warm make one",
+                dir.display()
+            );
+            Err(io::Error::new(io::ErrorKind::NotFound, why).into())
+        }
+        None => Ok(()),
+    }
+}
+
 impl Cache {
     pub(super) fn run(self) -> anyhow::Result<u8> {
+        self.action.of_existing().map_or(Ok(()), exists)?;
         match self.action {
             Action::Ls { pattern, sort, limit, json, place } => {
                 let ask = json!({"pattern": pattern, "sort": sort, "limit": limit});
@@ -278,7 +327,8 @@ fn destroy(place: &Place, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Re
         if !sure.yes && !confirmed("remove them?")? {
             return Ok(FAILED);
         }
-        ask["dry_run"] = false.into();
+        // Only what was shown: others work on the cache while a person thinks.
+        (ask["dry_run"], ask["only"]) = (false.into(), plan["plan"].clone());
         session.post(what, &ask).await?;
         print("removed\n");
         Ok(0)
@@ -308,8 +358,11 @@ fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Resu
         let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
         let done = session.post("keep", &ask).await?;
         let zips = done["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (would, how) = (if dry_run { "would be " } else { "" }, if kept { "kept" } else { "evictable" });
-        print(&format!("{}{} of {} zips {would}{how} now\n", table::items(zips), zips.len(), found.len()));
+        let already = found.iter().filter(|item| item["kept"] == kept).count();
+        let changed = zips.iter().filter(|item| dry_run || item["kept"] == kept).count();
+        let how = if kept { "kept" } else { "evictable" };
+        let text = if dry_run { format!("would be {how}") } else { format!("are {how} now") };
+        print(&format!("{}{} of {} zips {text}\n", table::items(zips), already + changed, found.len()));
         Ok(0)
     })
 }

@@ -29,6 +29,9 @@ impl FromStr for Selection {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the pattern is empty, perhaps an unset variable; write */* for everything".into());
+        }
         let (package, version) = match text.split_once('@') {
             Some((package, version)) if !version.is_empty() => (package, Some(version)),
             Some(_) => return Err("there is no version after the @".into()),
@@ -39,6 +42,11 @@ impl FromStr for Selection {
 }
 
 impl Selection {
+    /// True when somebody has said which; else everything is selected.
+    pub fn is_named(&self) -> bool {
+        self.package.is_some()
+    }
+
     /// The same packages in every version.
     pub fn of_any_version(self) -> Self {
         Self { version: None, ..self }

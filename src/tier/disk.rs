@@ -4,6 +4,7 @@
 //! pool. A hit on an open, known blob blocks nowhere and writes nothing.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -92,6 +93,15 @@ pub enum OpenError {
     Busy {
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
+    },
+    /// It holds other things, and has never been a cache.
+    #[error(
+        "{} is not empty and is no cache directory; name an empty or a new directory with --cache-dir or disk.dir",
+        dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
     },
     /// It was written by a newer version.
     #[error(
@@ -200,13 +210,28 @@ impl Disk {
         blocking(move || store.pin(&key)).await
     }
 
-    /// Appends to the pins journal; durable when it returns.
+    /// Shows `judge` what was first seen under a key, and appends to the pins journal what it says, or nothing when it
+    /// refuses. Nobody else can append in between; durable when it returns.
     ///
     /// # Errors
-    /// When it could not be made durable. It may be there all the same after the next start.
+    /// When the pin cannot be read, or what is new could not be made durable. It may be there all the same after the
+    /// next start. Within it, why `judge` refused.
+    pub async fn settle_pin<E: Send + 'static>(
+        &self,
+        key: &Key,
+        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E> + Send + 'static,
+    ) -> io::Result<Result<(), E>> {
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        blocking(move || store.settle_pin(&key, judge)).await
+    }
+
+    /// Appends to the pins journal, whatever it says already.
+    ///
+    /// # Errors
+    /// As [`Disk::settle_pin`].
     pub async fn record_pin(&self, pin: &Pin, event: PinEvent) -> io::Result<()> {
-        let (store, pin) = (Arc::clone(&self.store), pin.clone());
-        blocking(move || store.record_pin(&pin, event)).await
+        let told = vec![(event, pin.clone())];
+        self.settle_pin(&pin.key, |_| Ok::<_, Infallible>(told)).await.map(|Ok(())| ())
     }
 
     /// Every pin whose key begins with `prefix`, in order of keys.

@@ -24,7 +24,7 @@ async fn filled(forge: &Forge, dir: &Path) -> Mirror {
     for path in ZIPS.iter().chain(&["/devsapp/fc3/releases"]) {
         assert_eq!(mirror.get(path).await.status, 200, "{path}");
     }
-    crate::eventually::eventually("all are admitted", async || stock(&mirror, dir, "").await.len() == 3).await;
+    crate::eventually::eventually("all are admitted", async || stock(&mirror, dir, "*/*").await.len() == 3).await;
     mirror
 }
 
@@ -53,7 +53,7 @@ pub fn said(output: &Output) -> String {
 async fn the_stock_tells_package_version_size_digest_and_mark() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = filled(&forge, dir.path()).await;
-    let all = stock(&mirror, dir.path(), "").await;
+    let all = stock(&mirror, dir.path(), "*/*").await;
     let names: Vec<_> = all.iter().map(|item| (item["package"].as_str(), item["version"].as_str())).collect();
     let expected = [("devsapp/fc3", "v1.0.0"), ("devsapp/fc3", "v1.1.0"), ("devsapp/start", "v1.0.0")];
     assert_eq!(names, expected.map(|(package, version)| (Some(package), Some(version))));
@@ -69,13 +69,13 @@ async fn the_stock_tells_package_version_size_digest_and_mark() {
 async fn a_list_of_the_stock_reads_the_index_alone() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = filled(&forge, dir.path()).await;
-    let before = stock(&mirror, dir.path(), "").await;
+    let before = stock(&mirror, dir.path(), "*/*").await;
     assert!(before.iter().all(|item| item["commit"].as_str().is_some_and(|commit| commit.len() == 40)), "{before:?}");
     for blob in blobs(dir.path()) {
         fs::remove_file(blob.with_extension("json")).expect("removed");
         fs::remove_file(blob).expect("removed");
     }
-    assert_eq!(stock(&mirror, dir.path(), "").await, before);
+    assert_eq!(stock(&mirror, dir.path(), "*/*").await, before);
     let largest = mirror.admin(dir.path(), "stock", json!({"sort": "size", "limit": 1})).await;
     let most = before.iter().map(|item| item["size"].as_u64()).max().expect("some");
     assert_eq!((largest.len(), largest[0]["size"].as_u64()), (1, most));
@@ -107,7 +107,7 @@ async fn a_removed_package_takes_its_release_list_with_it() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     let mirror = filled(&forge, dir.path()).await;
     mirror.admin(dir.path(), "rm", json!({"pattern": "devsapp/fc3"})).await;
-    assert_eq!(stock(&mirror, dir.path(), "").await.len(), 1);
+    assert_eq!(stock(&mirror, dir.path(), "*/*").await.len(), 1);
     let list = mirror.get("/devsapp/fc3/releases").await;
     assert!(list.cache_status().contains("fwd=uri-miss"), "{}", list.cache_status());
 }
@@ -138,7 +138,7 @@ async fn what_is_kept_is_never_evicted_also_after_the_index_is_lost() {
         for n in 1..12 {
             fetch(&mirror, n).await;
         }
-        let left = stock(&mirror, dir.path(), "").await;
+        let left = stock(&mirror, dir.path(), "*/*").await;
         assert!(left.len() < 12, "nothing was evicted");
         assert!(left.iter().any(|item| item["version"] == "v1.0.0" && item["kept"] == true), "{round}: {left:?}");
         mirror.stop().await;
@@ -172,14 +172,15 @@ async fn verify_finds_what_is_damaged_sets_it_aside_and_fetches_it_again() {
     damage();
     assert_eq!(states(&mirror.admin(dir.path(), "verify", json!({})).await), ["good", "good", "mended"]);
     assert_eq!(fs::read_dir(dir.path().join("quarantine")).expect("a folder").count(), 1);
-    crate::eventually::eventually("it is stored again", async || stock(&mirror, dir.path(), "").await.len() == 3).await;
+    crate::eventually::eventually("it is stored again", async || stock(&mirror, dir.path(), "*/*").await.len() == 3)
+        .await;
     assert_eq!(states(&mirror.admin(dir.path(), "verify", json!({})).await), ["good"; 3]);
     damage();
     let lines = mirror.admin(dir.path(), "verify", json!({"no_fetch": true})).await;
     assert_eq!(states(&lines), ["damaged", "good", "good"]);
     mirror.admin(dir.path(), "gc", json!({})).await;
     assert_eq!(fs::read_dir(dir.path().join("quarantine")).expect("a folder").count(), 0);
-    assert_eq!(stock(&mirror, dir.path(), "").await.len(), 2);
+    assert_eq!(stock(&mirror, dir.path(), "*/*").await.len(), 2);
 }
 
 #[tokio::test]

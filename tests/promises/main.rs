@@ -60,6 +60,7 @@ mod scale;
 mod sendfile;
 mod serves;
 mod simple;
+mod slips;
 mod streaming;
 mod terminal;
 mod tls;

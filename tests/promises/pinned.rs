@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use srm_mirror::{
+    entry::{Digest, Key, Pin, Verified},
+    tier::disk::PinEvent,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -112,4 +116,27 @@ async fn with_the_forge_down_a_lost_version_is_an_error_and_the_pin_stays() {
     assert_eq!(mirror.get(ZIP).await.status, 502);
     assert_eq!(mirror.get(ZIP).await.status, 503, "cooling down");
     assert_eq!(pins(dir.path()).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_while_a_download_runs_judges_that_download() {
+    let forge = forge(Lengths::Never, |r| r.noise("big.bin", 1, 2 * MIB)).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let end = forge.gate(zips(), len(&forge) - 1);
+    let mirror = again(&forge, &dir).await;
+    let client = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
+    end.reached().await;
+    // As an import does that comes in between.
+    let verified = Verified { manifest: Digest::of(b"other"), commit: None, facts: serde_json::Value::Null };
+    let (digest, first_seen) = (Digest::of(b"bytes"), mirror.clock.now());
+    let pin = Pin { key: Key::new("github/devsapp/fc3/tag/v1.0.0"), digest, len: 5, first_seen, verified };
+    mirror.cache.disk().record_pin(&pin, PinEvent::Pin).await.expect("recorded");
+    end.open();
+    let whole = match client.await.expect("no panic") {
+        Ok(head) => Drink::of(head).end().await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!whole, "two contents of one version were handed out");
+    eventually("the download ends", || mirror.cache.fills_running() == 0).await;
+    assert_eq!((pins(dir.path()).len(), blobs(dir.path())), (1, 0), "{:?}", pins(dir.path()));
 }

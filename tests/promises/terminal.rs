@@ -34,6 +34,16 @@ fn quoted(word: &str) -> String {
 
 /// Runs `cache` at a terminal; types `answer` when it is asked for. The code and all that the terminal showed.
 async fn at_terminal(dir: &Path, arguments: &[&str], answer: &str) -> (Option<i32>, String) {
+    at_terminal_while(dir, arguments, answer, async || {}).await
+}
+
+/// As [`at_terminal`]; `meanwhile` happens after the question and before the answer.
+async fn at_terminal_while(
+    dir: &Path,
+    arguments: &[&str],
+    answer: &str,
+    meanwhile: impl AsyncFn(),
+) -> (Option<i32>, String) {
     let dir = dir.to_str().expect("text");
     let words = [&[env!("CARGO_BIN_EXE_srm-mirror"), "cache"], arguments, &["--cache-dir", dir]].concat();
     let words: Vec<String> = words.into_iter().map(quoted).collect();
@@ -53,6 +63,7 @@ async fn at_terminal(dir: &Path, arguments: &[&str], answer: &str) -> (Option<i3
             }
             if !asked && text.contains("[y/N]") {
                 asked = true;
+                meanwhile().await;
                 typed.write_all(format!("{answer}\n").as_bytes()).await.expect("typed");
             }
         }
@@ -149,4 +160,29 @@ async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
     assert!(ended && !held, "{text}");
     assert_eq!(child.wait().await.expect("a child").code(), Some(0), "{text}");
     assert!(text.contains("3 fetched ("), "{text}");
+}
+
+#[tokio::test]
+async fn a_yes_removes_what_was_shown_and_nothing_that_came_after_the_question() {
+    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    forge.repo("devsapp/fc3").release("v1.1.0", |r| r.file("index.js", "2"));
+    let mirror = setup(&forge).start_in(dir.path()).await;
+    let stored = async || mirror.admin(dir.path(), "stock", serde_json::json!({})).await;
+    let fetch = async |path: &str, count: usize| {
+        assert_eq!(mirror.get(path).await.status, 200);
+        crate::eventually::eventually("it is stored", async || stored().await.len() == count).await;
+    };
+    for arguments in [&["rm", "devsapp/fc3"][..], &["rm", "*/*", "--forget"], &["gc", "--unused", "0s"]] {
+        fetch(ZIP, 1).await;
+        let late = async || {
+            fetch("/devsapp/fc3/zipball/v1.1.0", 2).await;
+            assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
+        };
+        let (code, text) = at_terminal_while(dir.path(), arguments, "y", late).await;
+        assert!(code == Some(0) && text.contains("1 zips"), "{arguments:?}: {text}");
+        let left = stored().await;
+        assert!(left.len() == 1 && left[0]["version"] == "v1.1.0", "{arguments:?}: {left:?}");
+        assert!(left[0]["pinned"] == true, "{arguments:?}: {left:?}");
+        mirror.admin(dir.path(), "rm", serde_json::json!({"pattern": "*/*"})).await;
+    }
 }

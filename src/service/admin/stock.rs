@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -23,15 +23,26 @@ use crate::{
     value::Period,
 };
 
+/// What a dry run says would go.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Planned {
+    zips: BTreeSet<Key>,
+    documents: BTreeSet<Key>,
+    pins: BTreeSet<Key>,
+}
+
 /// A request about what a pattern selects.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ask {
-    /// Empty: everything.
+    /// Absent: everything, where nothing is destroyed. An empty one is refused: it may be an unset variable.
     #[serde(deserialize_with = "selection")]
     pub(super) pattern: Selection,
     /// Say what would be done and do nothing.
     pub(super) dry_run: bool,
+    /// For `rm` and `gc`: nothing but what a dry run has told; what has come since stays.
+    only: Option<Planned>,
     /// For `rm`: forget the pins, too.
     forget: bool,
     /// For `keep`: false takes the mark away.
@@ -46,6 +57,14 @@ pub(super) struct Ask {
 }
 
 impl Ask {
+    /// Refuses to change everything when nobody has said so.
+    fn named(self) -> Asked {
+        if self.pattern.is_named() {
+            return Ok(self);
+        }
+        Err(Refusal::bad("the request says no pattern; write */* for everything"))
+    }
+
     /// The documents of every package that is selected, in whatever version.
     pub(super) fn with_documents(&self) -> Selection {
         self.pattern.clone().of_any_version()
@@ -55,7 +74,7 @@ impl Ask {
 pub(super) type Asked = Result<Ask, Refusal>;
 
 fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> {
-    match Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) {
+    match Option::<String>::deserialize(from)? {
         Some(text) => text.parse().map_err(de::Error::custom),
         None => Ok(Selection::default()),
     }
@@ -212,11 +231,26 @@ pub(super) async fn stats(mirror: &Arc<Mirror>) -> Result<Response<Body>, Refusa
 
 /// Removes zips, and where whole packages are selected their documents.
 pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
-    let ask = ask?;
+    let ask = ask?.named()?;
     let failed = |error| Refusal::failed("something cannot be removed from the cache", error);
-    let items = items(mirror, &ask.pattern).await?;
-    let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
+    let mut items = items(mirror, &ask.pattern).await?;
+    let mut documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
     let mut pins = if ask.forget { mirror.pins_of(&ask.pattern).await.map_err(failed)? } else { Default::default() };
+    if let Some(only) = &ask.only {
+        documents.retain(|key| only.documents.contains(key));
+        pins.retain(|key| only.pins.contains(key));
+        items.retain(|Item { stored: Stored { key, .. }, .. }| {
+            let told = only.zips.contains(key);
+            // A zip that came after its pin was told keeps both: to forget the pin would remove the zip.
+            let _ = !told && pins.remove(key);
+            told
+        });
+    }
+    let plan = Planned {
+        zips: keys_of(&items),
+        documents: documents.iter().cloned().collect(),
+        pins: pins.iter().cloned().collect(),
+    };
     let answer: Vec<Value> = items.iter().map(shown).collect();
     let forgotten = pins.len();
     if !ask.dry_run {
@@ -233,19 +267,26 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     }
     Ok(one(&json!({
         "zips": answer, "bytes": freed(&items), "documents": documents.len(), "forgotten": forgotten,
-        "dry_run": ask.dry_run,
+        "plan": plan, "dry_run": ask.dry_run,
     })))
 }
 
-/// Bytes on disk of these items; a blob that is shared counts once.
+fn keys_of(items: &[Item]) -> BTreeSet<Key> {
+    items.iter().map(|item| item.stored.key.clone()).collect()
+}
+
+/// Bytes on disk that go with these items: a blob goes with the last of its keys.
 fn freed(items: &[Item]) -> u64 {
-    let blobs: BTreeMap<_, _> = items.iter().map(|item| (item.stored.digest, item.stored.cost)).collect();
-    blobs.values().sum()
+    let mut blobs: BTreeMap<_, (usize, &Stored)> = BTreeMap::new();
+    for Item { stored, .. } in items {
+        blobs.entry(stored.digest).or_insert((0, stored)).0 += 1;
+    }
+    blobs.values().filter(|(count, stored)| *count == stored.keys).map(|(_, stored)| stored.cost).sum()
 }
 
 /// Marks zips as never to be evicted, or takes the mark away.
 pub(super) async fn keep(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
-    let ask = ask?;
+    let ask = ask?.named()?;
     let kept = ask.kept.unwrap_or(true);
     let mut changed = items(mirror, &ask.pattern).await?;
     changed.retain(|item| item.stored.kept != kept);
@@ -265,7 +306,8 @@ pub(super) async fn collect(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response
         old = items(mirror, &ask.pattern).await?;
         let now = mirror.cache().clock().now();
         let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
-        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0);
+        let told = |key: &Key| ask.only.as_ref().is_none_or(|only| only.zips.contains(key));
+        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0 && told(&item.stored.key));
     }
     let (_, sums) = mirror.cache().usage();
     if !ask.dry_run {
@@ -276,7 +318,8 @@ pub(super) async fn collect(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response
     }
     Ok(one(&json!({
         "zips": old.iter().map(shown).collect::<Vec<_>>(), "bytes": freed(&old) + sums.quarantine,
-        "quarantine": sums.quarantine, "dry_run": ask.dry_run,
+        "quarantine": sums.quarantine, "plan": Planned { zips: keys_of(&old), ..Planned::default() },
+        "dry_run": ask.dry_run,
     })))
 }
 

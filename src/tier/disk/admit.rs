@@ -1,6 +1,9 @@
 //! How a spool becomes a blob. A kill between any two steps leaves either nothing or the whole object.
 
-use std::{fs, io, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fs, io,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use super::{
     NAME, SpoolError,
@@ -57,6 +60,7 @@ impl Store {
         let file = spool.disarm();
         after(Step::BlobSynced);
 
+        let marking = self.marking.read().unwrap_or_else(PoisonError::into_inner);
         let stripe = self.stripe(&digest);
         let row = self.row(&digest)?;
         let mut sidecar = Sidecar::default();
@@ -64,7 +68,9 @@ impl Store {
             sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();
             sidecar.entries.retain(|entry| row.has(&entry.key));
         }
-        sidecar.put(key, Meta::clone(&meta));
+        // The mark is the key's: it outlives damage and comes along to a new packing.
+        let kept = self.index.read(|txn| index::is_key_kept(txn, key))?;
+        sidecar.put(key, Meta::clone(&meta), kept);
         let text = sidecar.bytes()?;
         let (blob_cost, sidecar_cost) = (blocks(meta.len), blocks(text.len() as u64));
         // The stored bytes stay only if they are known to be good: else the new ones heal them.
@@ -111,7 +117,8 @@ impl Store {
             }
         };
         after(Step::Indexed);
-        self.note_kept(&digest, new.is_kept());
+        self.note_kept(&digest, &new);
+        drop(marking);
 
         if let Some(row) = &row {
             let freed = if stays { row.cost - blocks(row.len) } else { row.cost };

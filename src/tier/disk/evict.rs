@@ -1,7 +1,10 @@
 //! How blobs leave: evicted, removed or set aside. Files go first and their rows after: a kill in between leaves rows
 //! without files, which the next start removes, and it works on a disk that is too full to write the index.
 
-use std::{io, sync::Arc, sync::atomic::Ordering};
+use std::{
+    io,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use tracing::{debug, warn};
 
@@ -77,10 +80,11 @@ impl Store {
         freed
     }
 
-    /// Forgets a key; the blob goes with its last key.
+    /// Forgets a key and that it was kept; the blob goes with its last key.
     pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
-        let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(()) };
-        let removed = self.detach(&digest, key);
+        let _marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
+        let found = self.index.read(|txn| index::find(txn, key))?;
+        let removed = found.map_or(Ok(()), |digest| self.detach(&digest, key)).and_then(|()| self.unmark(key));
         self.settle();
         if let Err(error) = &removed {
             self.health.fails(Part::Blobs, error);
@@ -106,14 +110,25 @@ impl Store {
 
     /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is.
     pub(super) fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        let _marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
         let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(false) };
         let _stripe = self.stripe(&digest);
         let Some(row) = self.row(&digest)? else { return Ok(false) };
         let mut sidecar = Sidecar::read(&self.layout.sidecar(&digest))?;
-        if sidecar.keep(key, kept) {
+        // A kill may have left the sidecar changed and the row not.
+        let differs = row.names.iter().any(|name| name.key == *key && name.kept != kept);
+        if sidecar.keep(key, kept) || differs {
             self.rewrite(&digest, row, &sidecar)?;
         }
         Ok(true)
+    }
+
+    /// Forgets that a key is kept.
+    fn unmark(&self, key: &Key) -> io::Result<()> {
+        if self.index.read(|txn| index::is_key_kept(txn, key))? {
+            self.index.write(|txn| index::unmark_key(txn, key))?;
+        }
+        Ok(())
     }
 
     /// Replaces a blob's sidecar and makes its row agree. The caller holds the stripe.
@@ -127,13 +142,30 @@ impl Store {
         row.cost = blocks(row.len) + charge.bytes();
         row.names = sidecar.names();
         let written = self.index.write(|txn| index::put_blob(txn, digest, &row, None));
-        self.note_kept(digest, row.is_kept());
+        self.note_kept(digest, &row);
         if written.is_err() {
             self.doubt.store(true, Ordering::SeqCst);
         }
         drop(self.budget.unstand(Kind::Blob, before - blocks(row.len)));
         charge.stand(Kind::Blob);
         written.map(drop)
+    }
+
+    /// Makes a row say what its sidecar says, which a kill may have left newer; false when there is no good sidecar.
+    pub(super) fn believe_sidecar(&self, digest: &Digest) -> io::Result<bool> {
+        let _marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(digest);
+        // What is gone is not damaged.
+        let Some(old) = self.row(digest)? else { return Ok(true) };
+        let Some(mut row) = self.adopt(digest) else { return Ok(false) };
+        (row.used, row.tally) = (old.used, old.tally);
+        self.index.write(|txn| index::put_blob(txn, digest, &row, None))?;
+        self.note_kept(digest, &row);
+        // These bytes lie there already, whether they fit or not.
+        self.budget.found(row.cost.saturating_sub(old.cost)).stand(Kind::Blob);
+        drop(self.budget.unstand(Kind::Blob, old.cost.saturating_sub(row.cost)));
+        self.front.invalidate(old.names.iter().chain(&row.names).map(|name| &name.key));
+        Ok(true)
     }
 
     /// Moves a damaged blob out of the way. `still` is asked under the blob's lock whether it is still as bad as it
@@ -210,17 +242,17 @@ impl Store {
     }
 
     /// Remembers whether a blob is never evicted.
-    pub(super) fn note_kept(&self, digest: &Digest, kept: bool) {
+    pub(super) fn note_kept(&self, digest: &Digest, row: &Row) {
         let mut all = lock(&self.kept);
-        if kept {
-            all.insert(*digest);
+        if row.is_kept() {
+            all.insert(*digest, row.cost);
         } else {
             all.remove(digest);
         }
     }
 
     fn is_kept(&self, digest: &Digest) -> bool {
-        lock(&self.kept).contains(digest)
+        lock(&self.kept).contains_key(digest)
     }
 
     pub(super) fn is_gone(&self, digest: &Digest) -> bool {

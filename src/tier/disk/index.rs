@@ -24,10 +24,12 @@ const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
 const PINS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("pins");
 const RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
 const KEPT: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
+/// The keys that are kept, also while nothing is stored under them: what was damaged is kept again when it comes back.
+const KEPT_KEYS: TableDefinition<'_, &str, ()> = TableDefinition::new("kept_keys");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
 /// The form of the rows; an index of another form is built again from the folders.
-const FORM: u64 = 2;
+const FORM: u64 = 3;
 
 /// The open index. One writer at a time; writes block until they are durable.
 pub(super) struct Index {
@@ -54,6 +56,7 @@ impl Index {
                     txn.open_table(PINS)?;
                     txn.open_table(RENEWALS)?;
                     txn.open_table(KEPT)?;
+                    txn.open_table(KEPT_KEYS)?;
                     set_state(txn, "form", FORM)
                 })?;
             }
@@ -61,6 +64,9 @@ impl Index {
         };
         let checked = |check: bool| {
             let (index, fresh) = usable(check)?;
+            if index.read(|txn| state(txn, "form"))? == FORM - 1 {
+                index.write(mark_kept_keys)?;
+            }
             // What was not closed cleanly is read through once; what was is trusted.
             let (clean, form) = index.read(|txn| Ok((state(txn, "clean")? == 1, state(txn, "form")?)))?;
             if form != FORM {
@@ -192,8 +198,16 @@ pub(super) fn put_blob(
     let old = BLOBS.put(txn, digest, &Row { tally: counted, ..row.clone() })?;
     if row.is_kept() {
         txn.open_table(KEPT)?.insert(&digest.0, ())?;
-    } else if old.as_ref().is_some_and(Row::is_kept) {
+    } else {
         txn.open_table(KEPT)?.remove(&digest.0)?;
+    }
+    let mut kept_keys = txn.open_table(KEPT_KEYS)?;
+    for name in &row.names {
+        if name.kept {
+            kept_keys.insert(name.key.as_str(), ())?;
+        } else {
+            kept_keys.remove(name.key.as_str())?;
+        }
     }
     let mut keys = txn.open_table(KEYS)?;
     for name in old.iter().flat_map(|old| &old.names).filter(|name| !row.has(&name.key)) {
@@ -212,9 +226,7 @@ pub(super) fn put_blob(
 /// Removes a blob's row and the keys that still lead to it.
 pub(super) fn remove_blob(txn: &WriteTransaction, digest: &Digest) -> Result<Option<Row>, redb::Error> {
     let old = BLOBS.remove(txn, digest)?;
-    if old.as_ref().is_some_and(Row::is_kept) {
-        txn.open_table(KEPT)?.remove(&digest.0)?;
-    }
+    txn.open_table(KEPT)?.remove(&digest.0)?;
     let mut keys = txn.open_table(KEYS)?;
     for name in old.iter().flat_map(|old| &old.names) {
         unlink_key(&mut keys, &name.key, digest)?;
@@ -230,9 +242,37 @@ fn unlink_key(keys: &mut redb::Table<'_, &str, &[u8; 32]>, key: &Key, digest: &D
     Ok(())
 }
 
-/// The blobs that are never evicted.
-pub(super) fn kept(txn: &ReadTransaction) -> Result<Vec<Digest>, redb::Error> {
-    txn.open_table(KEPT)?.iter()?.map(|item| Ok(Digest(*item?.0.value()))).collect()
+/// The blobs that are never evicted, and what each counts.
+pub(super) fn kept(txn: &ReadTransaction) -> Result<Vec<(Digest, u64)>, redb::Error> {
+    let mut kept = Vec::new();
+    for item in txn.open_table(KEPT)?.iter()? {
+        let digest = Digest(*item?.0.value());
+        kept.push((digest, BLOBS.get(txn, &digest)?.map_or(0, |row| row.cost)));
+    }
+    Ok(kept)
+}
+
+/// True for a key that is kept, whether something is stored under it or not.
+pub(super) fn is_key_kept(txn: &ReadTransaction, key: &Key) -> Result<bool, redb::Error> {
+    Ok(txn.open_table(KEPT_KEYS)?.get(key.as_str())?.is_some())
+}
+
+/// Forgets that a key is kept.
+pub(super) fn unmark_key(txn: &WriteTransaction, key: &Key) -> Result<(), redb::Error> {
+    txn.open_table(KEPT_KEYS)?.remove(key.as_str())?;
+    Ok(())
+}
+
+/// Brings an index of the last form to this one, which knows kept keys as well as kept blobs.
+fn mark_kept_keys(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut keys = txn.open_table(KEPT_KEYS)?;
+    for item in txn.open_table(KEPT)?.iter()? {
+        let row = BLOBS.peek(txn, &Digest(*item?.0.value()))?;
+        for name in row.iter().flat_map(|row| &row.names).filter(|name| name.kept) {
+            keys.insert(name.key.as_str(), ())?;
+        }
+    }
+    set_state(txn, "form", FORM)
 }
 
 /// Where the last line about a pin stands in the journal: offset and length in bytes.
@@ -335,6 +375,28 @@ mod tests {
         fill(&index, failed).expect("room again");
         assert_eq!(rows(&index), 200 * (u64::from(failed) + 1));
         assert!(budget.total() >= index.len());
+    }
+
+    #[test]
+    fn an_index_of_the_last_form_keeps_its_rows_and_learns_which_keys_are_kept() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let budget = Budget::new(8 << 20);
+        let open = || Index::open(&Layout::new(dir.path()), Arc::new(Mutex::new(budget.found(0)))).expect("opens").0;
+        let names = ["kept", "other"].map(|key| Name { kept: key == "kept", ..Name::of(Key::new(key)) });
+        let row = Row::new(1, 1, 1, names.to_vec());
+        let index = open();
+        index.write(|txn| put_blob(txn, &Digest([1; 32]), &row, None)).expect("put");
+        index.write(|txn| Ok(txn.delete_table(KEPT_KEYS)?)).expect("as it was");
+        index
+            .close(|txn| {
+                set_state(txn, "form", FORM - 1)?;
+                set_state(txn, "clean", 1)
+            })
+            .expect("closes");
+        let index = open();
+        let kept = |key: &str| index.read(|txn| is_key_kept(txn, &Key::new(key))).expect("works");
+        assert!(kept("kept") && !kept("other"));
+        assert_eq!(index.read(|txn| BLOBS.get(txn, &Digest([1; 32]))).expect("works"), Some(row));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Stored {
     pub len: u64,
     /// Bytes that the blob takes on disk.
     pub cost: u64,
+    /// Number of keys that lead to the blob.
+    pub keys: usize,
     /// When the bytes were fetched.
     pub stored_at: Timestamp,
     /// The commit they were made from, where that is known.
@@ -153,10 +155,11 @@ impl Store {
                 tally.add(noted.tally);
                 let used = i64::try_from(used.max(noted.last)).ok();
                 let used = used.and_then(|used| Timestamp::from_microsecond(used).ok()).unwrap_or_default();
+                let keys = names.len();
                 let names = names.into_iter().filter(|name| wanted(&name.key));
                 found.extend(names.map(|Name { key, kept, stored_at, commit }| {
                     let pinned = pinned.binary_search(&key).is_ok();
-                    Stored { key, digest, len, cost, stored_at, commit, used, tally, kept, pinned }
+                    Stored { key, digest, len, cost, keys, stored_at, commit, used, tally, kept, pinned }
                 }));
             }
         }
@@ -167,10 +170,11 @@ impl Store {
     pub(super) fn check(&self, digest: &Digest) -> io::Result<bool> {
         let Some(row) = self.row(digest)? else { return Ok(true) };
         let path = self.layout.sidecar(digest);
-        if !is_whole(&path, &row) {
-            // Row and sidecar change together under the blob's lock; here they were read without it.
-            let still = || self.row(digest).is_ok_and(|row| row.is_some_and(|row| !is_whole(&path, &row)));
-            return self.set_aside(digest, "its sidecar is missing or damaged", still).map(|()| false);
+        if !is_whole(&path, &row) && !self.believe_sidecar(digest)? {
+            // It was read without the blob's lock: somebody may have healed it.
+            return self
+                .set_aside(digest, "its sidecar is missing or damaged", || self.adopt(digest).is_none())
+                .map(|()| false);
         }
         let Some(file) = self.open_blob(digest)? else { return self.missing(digest).map(|()| false) };
         if !file.fits(row.len) {
@@ -184,7 +188,7 @@ impl Store {
     }
 }
 
-/// True when a sidecar describes every key of a row.
+/// True when a sidecar says of every key what its row says.
 fn is_whole(path: &Path, row: &Row) -> bool {
-    Sidecar::read(path).is_ok_and(|sidecar| row.names.iter().all(|name| sidecar.get(&name.key).is_some()))
+    Sidecar::read(path).is_ok_and(|sidecar| sidecar.names() == row.names)
 }

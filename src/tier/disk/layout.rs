@@ -12,6 +12,10 @@ use crate::entry::{Digest, Key};
 /// The number in the file `format`; a directory with a higher one was written by a newer version.
 const FORMAT: u32 = 1;
 
+/// What may lie in a directory that was never a cache: a new file system has the first, and a first start that was
+/// killed leaves the others.
+const NOBODYS: [&str; 3] = ["lost+found", "holder", "control.sock"];
+
 /// The paths of one cache directory.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -22,6 +26,29 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), next: AtomicU64::new(0) }
+    }
+
+    /// Refuses a directory that holds something and is no cache: its `spool/` is not ours to empty.
+    ///
+    /// # Errors
+    /// [`OpenError::Foreign`].
+    pub(super) fn recognise(&self) -> Result<(), OpenError> {
+        let io = |source| OpenError::Io { what: "read the cache directory", source };
+        if ["format", "index.redb", "pins.jsonl"].iter().any(|name| self.dir.join(name).exists()) {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io(error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(io)?.file_name();
+            if !NOBODYS.iter().any(|nobodys| name == *nobodys) {
+                return Err(OpenError::Foreign { dir: self.dir.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directory itself, for its owner alone: what it holds may be private.

@@ -87,29 +87,54 @@ impl Journal {
         Ok(Self { reader, state: Mutex::new(State { file, end, charge, waiting: Vec::new() }) })
     }
 
-    /// Appends a line; durable and in the index when it returns. `reserve` makes the journal's charge larger.
-    pub(super) fn append(
+    /// Shows `judge` the pin of a key and appends what it says, while nobody else can append: two who have fetched
+    /// different content cannot both be the first. Durable and in the index when it returns; false when nothing was to
+    /// be appended. `reserve` makes the journal's charge larger.
+    pub(super) fn settle<E>(
         &self,
         index: &Index,
-        event: PinEvent,
-        pin: &Pin,
+        key: &Key,
+        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
+        reserve: impl FnOnce(&mut Charge, u64) -> io::Result<()>,
+    ) -> io::Result<Result<bool, E>> {
+        let mut state = self.lock();
+        let waiting = state.waiting.iter().rev().find(|(waiting, _)| waiting == key).map(|(_, place)| *place);
+        let place = waiting.map_or_else(|| index.read(|txn| index::pin(txn, key)), Ok)?;
+        let events = match judge(place.map(|place| self.at(place, key)).transpose()?) {
+            Ok(events) if events.is_empty() => return Ok(Ok(false)),
+            Ok(events) => events,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.append(&mut state, index, events, reserve).map(|()| Ok(true))
+    }
+
+    /// Appends lines: all of them, or none.
+    fn append(
+        &self,
+        state: &mut State,
+        index: &Index,
+        events: Vec<(PinEvent, Pin)>,
         reserve: impl FnOnce(&mut Charge, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Line { at: Timestamp::now(), event, pin: pin.clone() })?;
-        line.push(b'\n');
-        let mut state = self.lock();
-        let (start, end) = (state.end, state.end + line.len() as u64);
+        let (start, mut lines, mut places) = (state.end, Vec::new(), Vec::new());
+        for (event, pin) in events {
+            let (key, from) = (pin.key.clone(), lines.len());
+            serde_json::to_writer(&mut lines, &Line { at: Timestamp::now(), event, pin })?;
+            lines.push(b'\n');
+            places.push((key, place(event, start + from as u64, lines.len() - from)));
+        }
+        let end = start + lines.len() as u64;
         reserve(&mut state.charge, blocks(end))?;
         // Always from the known end: what a failed append left behind is overwritten.
         state.file.seek(SeekFrom::Start(start))?;
-        let written = state.file.write_all(&line).and_then(|()| state.file.sync_data());
+        let written = state.file.write_all(&lines).and_then(|()| state.file.sync_data());
         if let Err(error) = written {
             // If even this fails the torn line is cut at the next start.
             let _ = state.file.set_len(start);
             return Err(error);
         }
         state.end = end;
-        state.waiting.push((pin.key.clone(), place(event, start, line.len())));
+        state.waiting.append(&mut places);
         index.write(|txn| {
             state.waiting.iter().try_for_each(|(key, place)| index::set_pin(txn, key, *place))?;
             index::set_state(txn, SEEN, end)
@@ -118,8 +143,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads the pin whose line stands at `place`.
-    pub(super) fn at(&self, (offset, len): (u64, u32)) -> io::Result<Pin> {
+    /// Reads the pin of a key, whose line stands at `place`.
+    pub(super) fn at(&self, place: (u64, u32), key: &Key) -> io::Result<Pin> {
+        // Not absent but unreadable: to call it absent would let other content in.
+        let disagree = || io::Error::new(io::ErrorKind::InvalidData, "the pins journal and the index disagree");
+        self.read(place).and_then(|pin| if pin.key == *key { Ok(pin) } else { Err(disagree()) })
+    }
+
+    /// Reads the pin whose line stands at a place.
+    pub(super) fn read(&self, (offset, len): (u64, u32)) -> io::Result<Pin> {
         let mut text = vec![0; len as usize];
         self.reader.fill(&mut text, offset)?;
         Ok(serde_json::from_slice::<Line>(&text)?.pin)

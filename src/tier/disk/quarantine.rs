@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tracing::warn;
+
 use super::{
     blob::BlobFile,
     budget::{Budget, Charge, blocks},
@@ -34,13 +36,15 @@ struct Held {
 impl Quarantine {
     /// Counts what an earlier run has left.
     pub(super) fn open(dir: PathBuf, budget: &Arc<Budget>) -> io::Result<Self> {
-        let mut held = VecDeque::new();
+        let mut found = Vec::new();
         for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let charge = budget.found(blocks(entry.metadata()?.len()));
-            held.push_back(Held { path: entry.path(), charge, reader: None });
+            let path = entry?.path();
+            let stat = fs::symlink_metadata(&path)?;
+            let charge = budget.found(space(&path, &stat)?);
+            found.push((stat.modified()?, Held { path, charge, reader: None }));
         }
-        Ok(Self { dir, held: Mutex::new(held) })
+        found.sort_by_key(|(modified, _)| *modified);
+        Ok(Self { dir, held: Mutex::new(found.into_iter().map(|(_, held)| held).collect()) })
     }
 
     /// Moves a file here, with the bytes it counts. When it cannot be moved it is removed.
@@ -53,7 +57,10 @@ impl Quarantine {
             let at = held.iter().position(|held| held.path == to);
             at.and_then(|at| held.remove(at))
         };
-        earlier.map_or(Ok(()), discard)?;
+        if let Some(Err((held, cause))) = earlier.map(discard) {
+            warn!(path = %held.path.display(), %cause, "an earlier damaged file cannot be removed");
+            self.lock().push_back(held);
+        }
         match fs::rename(path, &to) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -64,8 +71,12 @@ impl Quarantine {
             Err(_) => return stage::remove(path).map(|_| linger(reader.map(Arc::clone), charge)),
         }
         self.lock().push_back(Held { path: to, charge, reader: reader.map(Arc::downgrade) });
-        while self.lock().len() > MOST {
-            self.discard_oldest()?;
+        let count = self.lock().len();
+        for _ in MOST..count {
+            // What is damaged is out of the way all the same.
+            if let Err(cause) = self.discard_oldest() {
+                warn!(%cause, "a damaged file that was set aside cannot be removed");
+            }
         }
         Ok(())
     }
@@ -75,19 +86,21 @@ impl Quarantine {
         self.lock().iter().map(|held| held.charge.bytes()).sum()
     }
 
-    /// Removes all files; the number of them.
+    /// Removes all files; the number of them. One that cannot be removed keeps no other.
     pub(super) fn clear(&self) -> io::Result<usize> {
-        let mut count = 0;
-        while self.discard_oldest()? {
-            count += 1;
-        }
-        Ok(count)
+        let count = self.lock().len();
+        let all: Vec<_> = (0..count).map(|_| self.discard_oldest()).collect();
+        all.into_iter().try_fold(0, |count, done| Ok(count + usize::from(done?)))
     }
 
-    /// Removes the oldest file; false when there is none.
+    /// Removes the oldest file; false when there is none. One that cannot be removed goes on counting, and is the
+    /// newest then, so that the next try is another's.
     pub(super) fn discard_oldest(&self) -> io::Result<bool> {
-        let oldest = self.lock().pop_front();
-        oldest.map_or(Ok(false), |held| discard(held).map(|()| true))
+        let Some(oldest) = self.lock().pop_front() else { return Ok(false) };
+        discard(oldest).map(|()| true).map_err(|(held, cause)| {
+            self.lock().push_back(held);
+            cause
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Held>> {
@@ -95,8 +108,28 @@ impl Quarantine {
     }
 }
 
-fn discard(held: Held) -> io::Result<()> {
-    stage::remove(&held.path)?;
+/// The space that a file takes, or a folder with all that somebody has put into it. Links are not followed.
+fn space(path: &Path, stat: &fs::Metadata) -> io::Result<u64> {
+    let mut sum = blocks(stat.len());
+    if stat.is_dir() {
+        sum = 0;
+        for entry in fs::read_dir(path)? {
+            let path = entry?.path();
+            sum += space(&path, &fs::symlink_metadata(&path)?)?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Removes it, or gives it back with the reason why not.
+fn discard(held: Held) -> Result<(), (Held, io::Error)> {
+    let removed = match stage::remove(&held.path) {
+        Err(_) if held.path.is_dir() => fs::remove_dir_all(&held.path),
+        removed => removed.map(drop),
+    };
+    if let Err(cause) = removed {
+        return Err((held, cause));
+    }
     linger(held.reader.and_then(|reader| reader.upgrade()), held.charge);
     Ok(())
 }

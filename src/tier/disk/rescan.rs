@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// A row for a blob that has its sidecar and the length this names.
-    fn adopt(&self, digest: &Digest) -> Option<Row> {
+    pub(super) fn adopt(&self, digest: &Digest) -> Option<Row> {
         let path = self.layout.sidecar(digest);
         let sidecar = Sidecar::read(&path).ok()?;
         let len = fs::metadata(self.layout.blob(digest)).ok()?.len();

@@ -40,9 +40,8 @@ impl Sidecar {
         self.entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.meta)
     }
 
-    /// Puts a key, in place of an earlier entry of the same key; what was to be kept stays kept.
-    pub(super) fn put(&mut self, key: &Key, meta: Meta) {
-        let kept = self.entries.iter().any(|entry| entry.key == *key && entry.kept);
+    /// Puts a key, in place of an earlier entry of the same key.
+    pub(super) fn put(&mut self, key: &Key, meta: Meta, kept: bool) {
         self.remove(key);
         self.entries.push(Entry { key: key.clone(), meta, kept });
     }

@@ -1,7 +1,7 @@
 //! The disk tier's state in one struct, and what every part of it needs: space, lookups, pins, the flush.
 //!
-//! Everything here blocks; [`super::Disk`] calls it on the blocking pool. Locks are taken in this order: eviction, a
-//! digest's stripe, the flush, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
+//! Everything here blocks; [`super::Disk`] calls it on the blocking pool. Locks are taken in this order: the
+//! marks, eviction, a digest's stripe, the flush, the journal, the index. Whoever evicts only *tries* a stripe, so holding one while asking for
 //! space is safe.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -54,8 +54,10 @@ pub(super) struct Store {
     pub(super) front: Front<Arc<Meta>>,
     /// Digests whose bytes were hashed since the start.
     pub(super) sound: Mutex<HashSet<Digest>>,
-    /// Blobs that are never evicted.
-    pub(super) kept: Mutex<HashSet<Digest>>,
+    /// Blobs that are never evicted, and what each counts.
+    pub(super) kept: Mutex<HashMap<Digest, u64>>,
+    /// Held shared while an admission takes over a key's mark of being kept, alone while a mark changes.
+    pub(super) marking: RwLock<()>,
     /// Unlinked blobs whose rows are still in the index, and when they were unlinked.
     pub(super) gone: Mutex<HashMap<Digest, u64>>,
     /// Set when a failure may have left folders and index different: the next start compares them.
@@ -89,6 +91,7 @@ impl Store {
         }
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let layout = Layout::new(dir);
+        layout.recognise()?;
         layout.create().map_err(io("make the cache directory"))?;
         let lock = Lock::take(&layout.holder())?;
         layout.prepare()?;
@@ -109,6 +112,7 @@ impl Store {
             front: Front::new(FRONT, |meta: &Arc<Meta>| front::weight(&meta.verified)),
             sound: Mutex::default(),
             kept: Mutex::default(),
+            marking: RwLock::default(),
             gone: Mutex::default(),
             doubt: AtomicBool::new(false),
             flushing: Mutex::default(),
@@ -186,12 +190,18 @@ impl Store {
         // Others may take what was freed; every round frees something or is the last.
         while !charge.grow(bytes) {
             let missing = (bytes - charge.bytes()).saturating_sub(self.budget.free());
-            let hopeless = missing > self.budget.standing(Kind::Blob) + self.quarantine.bytes();
+            let hopeless = missing > self.evictable();
             if hopeless || (self.evict(missing) == 0 && missing > 0) {
                 return if charge.grow(bytes) { Ok(()) } else { Err(SpoolError::NoSpace) };
             }
         }
         Ok(())
+    }
+
+    /// Bytes that evicting everything would free: what is kept stays.
+    fn evictable(&self) -> u64 {
+        let kept: u64 = lock(&self.kept).values().sum();
+        self.budget.standing(Kind::Blob).saturating_sub(kept) + self.quarantine.bytes()
     }
 
     /// Takes `bytes` from the budget, evicting if need be.
@@ -279,11 +289,7 @@ impl Store {
     pub(super) fn pin(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
         let changes = self.pins.changes();
         let place = self.index.read(|txn| index::pin(txn, key))?;
-        let pin = place.map(|place| self.journal.at(place)).transpose()?.map(Arc::new);
-        // Not absent but unreadable: to call it absent would let other content in.
-        if pin.as_ref().is_some_and(|pin| pin.key != *key) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the pins journal and the index disagree"));
-        }
+        let pin = place.map(|place| self.journal.at(place, key)).transpose()?.map(Arc::new);
         self.pins.keep(key, pin.clone(), changes);
         Ok(pin)
     }
@@ -291,7 +297,7 @@ impl Store {
     /// Every pin whose key begins with `prefix`, in order of keys.
     pub(super) fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
         let places = self.index.read(|txn| index::pins(txn, prefix))?;
-        places.into_iter().map(|place| self.journal.at(place)).collect()
+        places.into_iter().map(|place| self.journal.read(place)).collect()
     }
 
     /// Every pinned key, in order.
@@ -299,13 +305,22 @@ impl Store {
         self.index.read(index::pinned)
     }
 
-    /// Appends to the journal; durable when it returns.
-    pub(super) fn record_pin(&self, pin: &Pin, event: PinEvent) -> io::Result<()> {
+    /// Appends to the journal what `judge` says of a key's pin; durable when it returns.
+    pub(super) fn settle_pin<E>(
+        &self,
+        key: &Key,
+        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
+    ) -> io::Result<Result<(), E>> {
         let reserve = |charge: &mut Charge, bytes| Ok(self.reserve(charge, bytes)?);
-        let recorded = self.journal.append(&self.index, event, pin, reserve);
-        self.pins.invalidate([&pin.key]);
+        let settled = match self.journal.settle(&self.index, key, judge, reserve) {
+            // Nothing was written: that says nothing about the disk.
+            Ok(Ok(false)) => return Ok(Ok(())),
+            Ok(Err(refused)) => return Ok(Err(refused)),
+            written => written.map(drop),
+        };
+        self.pins.invalidate([key]);
         self.settle();
-        self.health.note(&[Part::Pins, Part::Index], recorded)
+        self.health.note(&[Part::Pins, Part::Index], settled).map(Ok)
     }
 
     /// Writes what waits in memory to the index.

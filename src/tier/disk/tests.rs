@@ -19,6 +19,7 @@ mod admission;
 mod damage;
 mod documents;
 mod eviction;
+mod keeping;
 mod pins;
 mod reads;
 mod space;

@@ -130,16 +130,22 @@ impl Shelf {
         Ok(old)
     }
 
+    /// Removes a row and returns it, if it could be read.
     pub(in crate::tier::disk) fn remove(
         &self,
         txn: &WriteTransaction,
         id: &Digest,
     ) -> Result<Option<Row>, redb::Error> {
-        let old = txn.open_table(self.rows)?.remove(&id.0)?.and_then(|row| parse(row.value()));
-        if let Some(row) = &old {
-            txn.open_table(self.order)?.remove((row.used, &id.0))?;
-            self.count(txn, |bytes, count| (bytes.saturating_sub(row.cost), count.saturating_sub(1)))?;
-        }
+        let mut rows = txn.open_table(self.rows)?;
+        let Some(old) = rows.remove(&id.0)?.map(|row| parse(row.value())) else { return Ok(None) };
+        let mut order = txn.open_table(self.order)?;
+        let cost = match &old {
+            Some(row) => order.remove((row.used, &id.0))?.map(|cost| cost.value()),
+            // It does not say any more where it stands, but it still counts.
+            None => order.extract_if(|(_, other), _| other == &id.0)?.next().transpose()?.map(|(_, cost)| cost.value()),
+        };
+        let cost = cost.unwrap_or_else(|| old.as_ref().map_or(0, |row| row.cost));
+        self.count(txn, |bytes, count| (bytes.saturating_sub(cost), count.saturating_sub(1)))?;
         Ok(old)
     }
 
@@ -237,4 +243,48 @@ impl Shelf {
 /// A row that does not parse is as good as absent: the next full look at the folders mends it.
 fn parse(bytes: &[u8]) -> Option<Row> {
     serde_json::from_slice(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::tier::disk::{
+        budget::Budget,
+        index::{Index, put_blob, remove_blob},
+        layout::Layout,
+    };
+
+    #[test]
+    fn a_row_that_cannot_be_read_leaves_nothing_behind_when_it_goes() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let room = Arc::new(Mutex::new(Budget::new(8 << 20).found(0)));
+        let (index, _) = Index::open(&Layout::new(dir.path()), room).expect("opens");
+        let id = Digest([7; 32]);
+        let name = Name { kept: true, ..Name::of(Key::new("k")) };
+        let row = |used| Row::new(5000, 8192, used, vec![name.clone()]);
+        let left = || {
+            let order = |txn: &ReadTransaction| {
+                let mut order = Vec::new();
+                BLOBS.by_use(txn, |digest, cost| {
+                    order.push((digest, cost));
+                    true
+                })?;
+                Ok((BLOBS.totals(txn)?, order, super::super::kept(txn)?.len()))
+            };
+            index.read(order).expect("readable")
+        };
+        let garble = |txn: &WriteTransaction| {
+            txn.open_table(BLOBS.rows)?.insert(&id.0, &b"{"[..])?;
+            Ok(())
+        };
+        index.write(|txn| put_blob(txn, &id, &row(1), None)).expect("put");
+        index.write(garble).expect("written");
+        index.write(|txn| put_blob(txn, &id, &row(2), None)).expect("put again");
+        assert_eq!(left(), ((8192, 1), vec![(id, 8192)], 1));
+        index.write(garble).expect("written");
+        index.write(|txn| remove_blob(txn, &id)).expect("removed");
+        assert_eq!(left(), ((0, 0), Vec::new(), 0));
+    }
 }

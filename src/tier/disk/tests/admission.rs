@@ -152,6 +152,34 @@ fn a_newer_format_and_a_tiny_limit_are_refused_with_a_reason() {
     assert!(refused.contains("format \"2\"") && refused.contains("up to 1"), "{refused}");
 }
 
+#[test]
+fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
+    for (theirs, opens) in [
+        (&["spool/letter.txt"][..], false),
+        (&["photo.jpg"], false),
+        (&["blobs/ab/cd"], false),
+        (&[], true),
+        // A new file system, and a first start that was killed.
+        (&["lost+found/x"], true),
+        (&["holder"], true),
+        (&["pins.jsonl"], true),
+    ] {
+        let dir = TempDir::new().expect("a folder");
+        for path in theirs.iter().map(|name| dir.path().join(name)) {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, b"").expect("written");
+        }
+        let before = files(dir.path());
+        let opened = Disk::open(&config(64), dir.path());
+        assert_eq!(opened.is_ok(), opens, "{theirs:?}");
+        if let Err(refused) = opened {
+            let text = refused.to_string();
+            assert!(text.contains(&dir.path().display().to_string()) && text.contains("empty"), "{text}");
+            assert_eq!(files(dir.path()), before, "{theirs:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_closed_directory_is_free_though_somebody_has_not_let_go_of_the_tier() {
     let rig = rig(16);

@@ -185,3 +185,23 @@ async fn what_was_counted_is_flushed_and_survives_a_crash_and_a_change_of_the_ro
     let rig = rig.restart().await;
     assert_eq!(counted(&rig.disk).await, Sum { hits: 3, bytes: 15_000 });
 }
+
+#[tokio::test]
+async fn what_is_put_beside_damaged_files_is_counted_and_in_nobodys_way() {
+    let rig = rig(64);
+    rig.disk.close().await.expect("closes");
+    let looked_at = rig.path("quarantine/looked-at/deeper");
+    fs::create_dir_all(&looked_at).expect("made");
+    fs::write(looked_at.join("copy.zip"), body(9, 70_000)).expect("written");
+    fs::write(rig.path("quarantine/copy.zip"), body(9, 5000)).expect("written");
+    let rig = rig.crash();
+    let counted = || rig.disk.sums().quarantine;
+    assert!(counted() >= 70_000 + 5000, "{}", counted());
+    store(&rig.disk, "a", &body(1, 20_000)).await;
+    let digest = Digest::of(&body(1, 20_000));
+    rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
+    assert_eq!(files(&rig.path("quarantine")).len(), 3);
+    rig.disk.clean().await.expect("cleaned");
+    assert_eq!(fs::read_dir(rig.path("quarantine")).expect("a folder").count(), 0);
+    assert_eq!((counted(), rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));
+}

@@ -102,3 +102,30 @@ async fn an_unreadable_pin_is_an_error_and_not_absent() {
     fs::write(&path, text.replacen('{', "[", 1)).expect("written");
     assert!(rig.disk.pin(&key("a")).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_see_a_version_first_with_different_content_one_is_the_first() {
+    let rig = rig(64);
+    let tasks = (1..=16).map(|seed| {
+        let disk = Arc::clone(&rig.disk);
+        let judge = move |old: Option<Pin>| match old {
+            Some(old) if old != pin("a", seed) => Err(Box::new(old)),
+            Some(_) => Ok(Vec::new()),
+            None => Ok(vec![(PinEvent::Pin, pin("a", seed))]),
+        };
+        tokio::spawn(async move { disk.settle_pin(&key("a"), judge).await.expect("works").map(|()| pin("a", seed)) })
+    });
+    let all = futures_util::future::join_all(tasks).await.into_iter().map(|done| done.expect("no panic"));
+    let (first, refused): (Vec<_>, Vec<_>) = all.partition(Result::is_ok);
+    assert_eq!((first.len(), refused.len()), (1, 15));
+    let first = first.into_iter().find_map(Result::ok).expect("one");
+    assert!(refused.into_iter().all(|told| told == Err(Box::new(first.clone()))), "each is told who was the first");
+    assert_eq!(found(&rig.disk, "a").await, Some(first.clone()));
+    assert_eq!(fs::read_to_string(rig.path("pins.jsonl")).expect("text").lines().count(), 1);
+    // What an operator lets replace it is one step: nobody sees the version without a pin in between.
+    let both = vec![(PinEvent::Forget, first), (PinEvent::Pin, pin("a", 99))];
+    let settled = rig.disk.settle_pin(&key("a"), |_| Ok::<_, ()>(both)).await.expect("works");
+    assert_eq!((settled, found(&rig.disk, "a").await), (Ok(()), Some(pin("a", 99))));
+    let rig = rig.crash();
+    assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 99)));
+}

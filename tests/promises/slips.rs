@@ -1,0 +1,129 @@
+//! What an operator's slip must not do: an unset variable, a wrong directory, a count that is not so.
+
+use std::{fs, path::Path};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    cache_ops::{cache, said},
+    eventually::eventually,
+    forge::Forge,
+    mirror::{Mirror, setup},
+    process::files,
+};
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
+    forge
+}
+
+async fn filled(forge: &Forge, dir: &Path) -> Mirror {
+    let mirror = setup(forge).start_in(dir).await;
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+    eventually("the zip is stored", async || stored(&mirror, dir).await == 1).await;
+    mirror
+}
+
+async fn stored(mirror: &Mirror, dir: &Path) -> usize {
+    mirror.admin(dir, "stock", json!({})).await.len()
+}
+
+#[tokio::test]
+async fn an_empty_pattern_is_refused_and_does_not_mean_everything() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    let file = dir.path().join("file");
+    let file = file.to_str().expect("text");
+    for arguments in [
+        &["rm", "", "--yes"][..],
+        &["rm", "", "--dry-run"],
+        &["keep", ""],
+        &["unkeep", ""],
+        &["ls", ""],
+        &["verify", ""],
+        &["export", file, ""],
+        &["lock", "", "--file", file],
+    ] {
+        let done = cache(dir.path(), arguments).await;
+        assert_eq!(done.status.code(), Some(64), "{arguments:?}: {}", said(&done));
+        assert!(said(&done).contains("empty") && said(&done).contains("*/*"), "{arguments:?}: {}", said(&done));
+    }
+    for (what, ask) in [
+        ("rm", json!({"pattern": ""})),
+        ("rm", json!({})),
+        ("rm", json!({"pattern": null})),
+        ("keep", json!({"pattern": ""})),
+        ("keep", json!({})),
+        ("gc", json!({"pattern": "", "unused": "0s"})),
+        ("stock", json!({"pattern": ""})),
+        ("claims", json!({"pattern": ""})),
+    ] {
+        let got = mirror.control(dir.path(), Method::POST, &format!("/-/{what}"), ask.to_string()).await;
+        assert_eq!(got.status, 400, "{what} {ask}: {:?}", got.body);
+        assert!(got.json()["message"].as_str().is_some_and(|why| why.contains("*/*")), "{what} {ask}: {:?}", got.body);
+    }
+    let all = mirror.admin(dir.path(), "stock", json!({})).await;
+    assert!(all.len() == 1 && all[0]["kept"] == false, "{all:?}");
+    let done = cache(dir.path(), &["rm", "*/*", "--yes"]).await;
+    assert_eq!((done.status.code(), stored(&mirror, dir.path()).await), (Some(0), 0), "{}", said(&done));
+}
+
+#[tokio::test]
+async fn whoever_only_looks_makes_no_cache_where_there_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let missing = dir.path().join("srm-miror");
+    let file = dir.path().join("file");
+    let file = file.to_str().expect("text");
+    for arguments in [
+        &["ls"][..],
+        &["stats"],
+        &["verify"],
+        &["export", file],
+        &["lock", "--file", file],
+        &["rm", "*/*", "--yes"],
+        &["gc", "--yes"],
+        &["keep", "*/*"],
+    ] {
+        let done = cache(&missing, arguments).await;
+        assert_eq!(done.status.code(), Some(74), "{arguments:?}: {}", said(&done));
+        assert!(said(&done).contains("srm-miror") && said(&done).lines().count() == 1, "{}", said(&done));
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_something_else_is_not_taken_for_a_cache() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("spool")).expect("made");
+    fs::write(dir.path().join("spool/letter.txt"), "dear").expect("written");
+    let done = cache(dir.path(), &["ls"]).await;
+    assert_eq!(done.status.code(), Some(74), "{}", said(&done));
+    let (text, path) = (said(&done), dir.path().display().to_string());
+    assert!(text.contains(&path) && text.contains("--cache-dir") && text.lines().count() == 1, "{text}");
+    assert_eq!(files(dir.path()).len(), 1, "it is left as it is");
+}
+
+#[tokio::test]
+async fn counts_say_what_is_so() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    for _ in 0..2 {
+        let done = cache(dir.path(), &["keep", "devsapp/fc3"]).await;
+        assert!(said(&done).ends_with("1 of 1 zips are kept now\n"), "{}", said(&done));
+    }
+    let done = cache(dir.path(), &["unkeep", "devsapp/fc3", "--dry-run"]).await;
+    assert!(said(&done).ends_with("1 of 1 zips would be evictable\n"), "{}", said(&done));
+
+    // The commit's zip has the same bytes as the tag's.
+    let commit = forge.repo("devsapp/fc3").commit("v1.0.0");
+    assert_eq!(mirror.get(&format!("/devsapp/fc3/zipball/{commit}")).await.status, 200);
+    eventually("it is stored", async || stored(&mirror, dir.path()).await == 2).await;
+    let rm = async |pattern: &str| {
+        let plan = &mirror.admin(dir.path(), "rm", json!({"pattern": pattern, "dry_run": true})).await[0];
+        (plan["zips"].as_array().map(Vec::len), plan["bytes"].as_u64().expect("a number") > 0)
+    };
+    assert_eq!(rm("devsapp/fc3@1.0.0").await, (Some(1), false), "the commit's zip still needs the file");
+    assert_eq!(rm("devsapp/fc3").await, (Some(2), true));
+}
