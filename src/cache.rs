@@ -61,7 +61,11 @@ const FAILURES: u64 = 10_000;
 pub struct Cache {
     memory: Memory,
     documents: memory::Documents,
+    /// End with every change of what is stored.
     generations: Generations,
+    /// End when a key leads to another zip or to none, and with nothing else: beside all other changes, what was read
+    /// from disk may be copied into memory.
+    removals: Generations,
     disk: Arc<Disk>,
     clock: Clock,
     policies: Documents,
@@ -109,6 +113,7 @@ impl Cache {
             memory: Memory::new(memory),
             documents: memory::Documents::new(memory),
             generations: Generations::new(),
+            removals: Generations::new(),
             disk,
             failures: Failures::with_room_for(FAILURES, clock.clone()),
             clock,
@@ -188,7 +193,7 @@ impl Cache {
 
     /// Takes a blob that has left the disk out of memory, whoever copies it there meanwhile.
     fn forget_blob(&self, digest: &Digest) {
-        self.generations.end_all();
+        self.removals.end_all();
         self.memory.forget(digest);
         self.generations.end_all();
     }
@@ -212,7 +217,7 @@ impl Cache {
             object.touch();
             return Some(object);
         }
-        let before = self.generations.now(key);
+        let before = self.removals.now(key);
         match self.disk.get(key).await {
             Ok(Some(object)) => {
                 object.touch();
@@ -227,7 +232,8 @@ impl Cache {
         }
     }
 
-    /// Copies what is small into memory, unless something has been removed since `before`: it may have been this.
+    /// Copies what is small into memory, unless something of the package has been removed since `before`: it may have
+    /// been this.
     async fn promote(&self, key: &Key, object: &Object, before: &Generation) {
         if !before.holds() {
             return;

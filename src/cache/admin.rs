@@ -72,7 +72,7 @@ impl Cache {
     pub async fn remove(&self, key: &Key, forget: bool) -> io::Result<()> {
         self.disk.remove(key).await?;
         // Whoever copies it into memory meanwhile takes it out again: see `promote`.
-        self.generations.end(key);
+        self.removals.end(key);
         self.memory.remove(key).await?;
         self.generations.end(key);
         self.failures.forget(key);

@@ -203,7 +203,7 @@ impl Fill {
     /// Makes the object visible in the tiers. The clients have been answered: trouble here costs only a later download.
     async fn admit(&self, spool: Spool, meta: Meta) {
         let (cache, key) = (&self.cache, &self.ask.key);
-        let before = cache.generations.now(key);
+        let before = cache.removals.now(key);
         match cache.disk.admit(key, spool, meta).await {
             Ok(object) => {
                 cache.promote(key, &object, &before).await;

@@ -107,6 +107,8 @@ impl Cache {
         };
         self.disk.settle_pin(&key, judge).await?.map_err(|_| ImportError::Conflict)?;
         self.disk.admit(&key, spool, meta).await?;
+        // Whoever has read what was there before must not bring it back: see `promote`.
+        self.removals.end(&key);
         self.memory.forget_key(&key);
         self.generations.end(&key);
         self.failures.forget(&key);
