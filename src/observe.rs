@@ -88,8 +88,9 @@ struct Losses {
 impl Losses {
     /// Says how many were lost since this was said last.
     fn tell(&self) {
-        let now = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
-        let events = now - self.told.swap(now, Ordering::Relaxed);
+        let now: usize = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
+        // The thread and the end may both be here: each event is told by one of them.
+        let events = now.saturating_sub(self.told.fetch_max(now, Ordering::Relaxed));
         if events > 0 {
             tracing::warn!(events, "log events were lost: standard error is read too slowly");
         }

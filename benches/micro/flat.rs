@@ -45,7 +45,7 @@ fn plan(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, kind: &Kind) -> (P
 fn read(plan: &Plan, zip: &Bytes, range: Range<u64>) -> Bytes {
     let batch = plan.batch(range);
     let source = batch.source();
-    batch.assemble(&zip.slice(source.start as usize..source.end as usize)).expect("all there")
+    batch.assemble(zip.slice(source.start as usize..source.end as usize)).expect("all there")
 }
 
 /// Measures ranges anywhere of the view: where they are, and what they are.

@@ -218,32 +218,64 @@ impl Batch {
     pub fn pieces<'a>(&'a self, read: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.slices.iter().map(|slice| match slice {
             Slice::Own(range) => &self.own[range.clone()],
-            Slice::Zip(range) => {
-                &read[(range.start - self.source.start) as usize..(range.end - self.source.start) as usize]
-            }
+            Slice::Zip(range) => &read[self.within(range)],
         })
     }
 
-    /// Makes the view's bytes of what was read from [`Batch::source`]; copies nothing when they lie in one piece.
+    /// Makes the view's bytes of what was read from [`Batch::source`]: in the same place where nobody else has it, and
+    /// without a copy when they lie in one piece.
     ///
     /// # Errors
     /// When `read` is shorter than the source: the stored zip has lost bytes.
-    pub fn assemble(&self, read: &Bytes) -> io::Result<Bytes> {
+    pub fn assemble(&self, read: Bytes) -> io::Result<Bytes> {
         if (read.len() as u64) < self.source.end - self.source.start {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let piece = |slice: &Slice| match slice {
-            Slice::Own(range) => self.own.slice(range.clone()),
-            Slice::Zip(range) => {
-                read.slice((range.start - self.source.start) as usize..(range.end - self.source.start) as usize)
-            }
-        };
-        if let [only] = &self.slices[..] {
-            return Ok(piece(only));
+        match (&self.slices[..], read) {
+            ([Slice::Own(range)], _) => Ok(self.own.slice(range.clone())),
+            ([Slice::Zip(range)], read) => Ok(read.slice(self.within(range))),
+            // From here on every piece comes to lie where it was or before that.
+            ([Slice::Zip(_), ..], read) => match read.try_into_mut() {
+                Ok(buf) => Ok(self.close_up(buf).freeze()),
+                Err(read) => Ok(self.copied(&read)),
+            },
+            (_, read) => Ok(self.copied(&read)),
         }
+    }
+
+    /// Where a part of the zip is in what was read.
+    fn within(&self, range: &Range<u64>) -> Range<usize> {
+        (range.start - self.source.start) as usize..(range.end - self.source.start) as usize
+    }
+
+    fn copied(&self, read: &[u8]) -> Bytes {
         let mut bytes = BytesMut::with_capacity(read.len() + 2 * self.slices.len());
-        self.slices.iter().for_each(|slice| bytes.extend_from_slice(&piece(slice)));
-        Ok(bytes.freeze())
+        self.pieces(read).for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.freeze()
+    }
+
+    /// Moves the pieces together over what the view leaves out.
+    fn close_up(&self, mut buf: BytesMut) -> BytesMut {
+        let mut len = 0;
+        for slice in &self.slices {
+            match slice {
+                Slice::Zip(range) => {
+                    let from = self.within(range);
+                    let add = from.len();
+                    buf.copy_within(from, len);
+                    len += add;
+                }
+                Slice::Own(range) => {
+                    let own = &self.own[range.clone()];
+                    // The view's directory is longer than what is left of what was read.
+                    buf.resize(buf.len().max(len + own.len()), 0);
+                    buf[len..len + own.len()].copy_from_slice(own);
+                    len += own.len();
+                }
+            }
+        }
+        buf.truncate(len);
+        buf
     }
 }
 

@@ -70,12 +70,14 @@ impl Cache {
     /// # Errors
     /// When it cannot be removed.
     pub async fn remove(&self, key: &Key, forget: bool) -> io::Result<()> {
-        self.disk.remove(key).await?;
+        let removed = self.disk.remove(key).await;
         // Whoever copies it into memory meanwhile takes it out again: see `promote`.
         self.removals.end(key);
         self.memory.remove(key).await?;
         self.generations.end(key);
         self.failures.forget(key);
+        // Its file may be gone all the same: only now is that an error.
+        removed?;
         if forget {
             let judge = |old: Option<Pin>| Ok::<_, Infallible>(Vec::from_iter(old.map(|pin| (PinEvent::Forget, pin))));
             let Ok(()) = self.disk.settle_pin(key, judge).await?;

@@ -339,6 +339,8 @@ impl Cache {
         if let Err(error) = kept {
             tracing::warn!(target: "srm_mirror::cache", %key, %error, "document is kept in memory only");
         }
+        // Whoever did not find it on disk a moment ago, and it may not be in memory any more, looks again.
+        self.generations.end(key);
     }
 }
 

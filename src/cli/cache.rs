@@ -310,7 +310,7 @@ fn destroy(place: &Place, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Re
         let plan = session.post(what, &ask).await?;
         let zips = plan["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
         let number = |name: &str| plan[name].as_u64().unwrap_or(0);
-        if zips.is_empty() && number("documents") + number("forgotten") + number("bytes") == 0 {
+        if zips.is_empty() && number("documents") + number("forgotten") + number("marks") + number("bytes") == 0 {
             print("there is nothing to remove\n");
             return Ok(if what == "rm" { FAILED } else { 0 });
         }
@@ -319,6 +319,9 @@ fn destroy(place: &Place, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Re
         say += &format!("{} zips, {} release documents, {size} on disk", zips.len(), number("documents"));
         if number("forgotten") > 0 {
             say += &format!("; {} digests are forgotten", number("forgotten"));
+        }
+        if number("marks") > 0 {
+            say += &format!("; {} that are not stored are kept no more", number("marks"));
         }
         print(&format!("{say}\n"));
         if sure.dry_run {
@@ -351,12 +354,16 @@ fn confirmed(question: &str) -> anyhow::Result<bool> {
 fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
     session::run(place.load()?, async |session| {
         let found = lines_of(session, "stock", &json!({"pattern": pattern})).await?;
-        if found.is_empty() {
+        let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
+        let done = session.post("keep", &ask).await?;
+        let marks = done["marks"].as_u64().unwrap_or(0);
+        if marks > 0 {
+            let will = if dry_run { "would be" } else { "are" };
+            print(&format!("{marks} that are not stored {will} kept no more\n"));
+        } else if found.is_empty() {
             print("nothing of that is stored\n");
             return Ok(FAILED);
         }
-        let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
-        let done = session.post("keep", &ask).await?;
         let zips = done["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
         let already = found.iter().filter(|item| item["kept"] == kept).count();
         let changed = zips.iter().filter(|item| dry_run || item["kept"] == kept).count();

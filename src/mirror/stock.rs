@@ -173,6 +173,15 @@ impl Mirror {
         Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
     }
 
+    /// The selected keys that are kept while nothing is stored under them.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn waiting_marks(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+        let keys = self.cache.disk().waiting().await?;
+        Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
+    }
+
     /// Fetches again what was stored under a key, and waits until it is stored.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ async fn read(object: &Object, batch: &Batch) -> io::Result<Bytes> {
     let source = batch.source();
     let want = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
     let read = if want == 0 { Bytes::new() } else { object.read(source.start, want).await? };
-    batch.assemble(&read)
+    batch.assemble(read)
 }
 
 /// Why a stored zip has no view.

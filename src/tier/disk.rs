@@ -252,6 +252,15 @@ impl Disk {
         blocking(move || store.pinned()).await
     }
 
+    /// Every key that is kept while nothing is stored under it, in order: what comes back is kept again.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn waiting(&self) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.waiting()).await
+    }
+
     /// Moves an object that somebody has found damaged out of the way; its readers keep it. A file that has taken its
     /// place meanwhile stays.
     ///

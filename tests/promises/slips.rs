@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use reqwest::Method;
 use serde_json::json;
+use srm_mirror::entry::Key;
 
 use crate::{
     cache_ops::{cache, said},
@@ -126,4 +127,23 @@ async fn counts_say_what_is_so() {
     };
     assert_eq!(rm("devsapp/fc3@1.0.0").await, (Some(1), false), "the commit's zip still needs the file");
     assert_eq!(rm("devsapp/fc3").await, (Some(2), true));
+}
+
+#[tokio::test]
+async fn the_last_word_on_a_mark_counts_also_while_nothing_is_stored() {
+    for words in [&["unkeep", "devsapp/fc3"][..], &["rm", "devsapp/fc3@v1.0.0", "--yes"]] {
+        let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+        let mirror = filled(&forge, dir.path()).await;
+        assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
+        let key = Key::new("github/devsapp/fc3/tag/v1.0.0");
+        let object = mirror.cache.object(&key).await.expect("readable").expect("stored");
+        mirror.cache.distrust(&object).await;
+        let done = cache(dir.path(), words).await;
+        assert_eq!(done.status.code(), Some(0), "{words:?}: {}", said(&done));
+        assert!(said(&done).contains("kept no more"), "{words:?}: {}", said(&done));
+        assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+        eventually("the zip is stored", async || stored(&mirror, dir.path()).await == 1).await;
+        let stock = mirror.admin(dir.path(), "stock", json!({})).await;
+        assert_eq!(stock[0]["kept"], false, "{words:?}");
+    }
 }

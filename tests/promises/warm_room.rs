@@ -13,7 +13,7 @@ async fn warm_names_what_it_has_pushed_out_itself_and_fails() {
     for n in 0..12 {
         forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 1 << 20));
     }
-    let warm = Launch::over(&forge, dir.path(), &["warm", "--json", "devsapp/fc3@all"]);
+    let warm = Launch::over(&forge, dir.path(), &["warm", "--json", "--jobs", "1", "devsapp/fc3@all"]);
     let ended = warm.set("disk.limit", "8MiB").set("disk.documents", "1MiB").run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let events: Vec<Value> = ended.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

@@ -41,7 +41,12 @@ fn read(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
 fn read_batch(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Bytes {
     let batch = plan.batch(range);
     let source = batch.source();
-    batch.assemble(&Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize])).expect("all there")
+    let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
+    // Once where somebody else has the bytes, too, and once in their place.
+    let copied = batch.assemble(read.clone()).expect("all there");
+    let closed_up = batch.assemble(read).expect("all there");
+    assert_eq!(copied, closed_up);
+    closed_up
 }
 
 fn check(items: &[Item], top: &str) -> Vec<u8> {
@@ -146,8 +151,8 @@ fn a_batch_reads_one_stretch_and_copies_nothing_of_a_large_file() {
     assert_eq!(batch.slices().len(), 1);
     let source = batch.source();
     let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
-    assert_eq!(batch.assemble(&read).expect("all there").as_ptr(), read.as_ptr());
-    assert!(batch.assemble(&read.slice(1..)).is_err(), "a stored zip that lost bytes is an error");
+    assert_eq!(batch.assemble(read.clone()).expect("all there").as_ptr(), read.as_ptr());
+    assert!(batch.assemble(read.slice(1..)).is_err(), "a stored zip that lost bytes is an error");
     assert!(plan.weight() < 1_000);
 }
 

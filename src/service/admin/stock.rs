@@ -253,7 +253,9 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     };
     let answer: Vec<Value> = items.iter().map(shown).collect();
     let forgotten = pins.len();
+    let marks = mirror.waiting_marks(&ask.pattern).await.map_err(failed)?;
     if !ask.dry_run {
+        unmark(mirror, &marks).await?;
         for item in &items {
             mirror.cache().remove(&item.stored.key, ask.forget).await.map_err(failed)?;
             pins.remove(&item.stored.key);
@@ -267,8 +269,17 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     }
     Ok(one(&json!({
         "zips": answer, "bytes": freed(&items), "documents": documents.len(), "forgotten": forgotten,
-        "plan": plan, "dry_run": ask.dry_run,
+        "marks": marks.len(), "plan": plan, "dry_run": ask.dry_run,
     })))
+}
+
+/// Takes marks away that wait for what is not stored.
+async fn unmark(mirror: &Mirror, marks: &BTreeSet<Key>) -> Result<(), Refusal> {
+    for key in marks {
+        let done = mirror.cache().disk().keep(key, false).await;
+        done.map_err(|error| Refusal::failed("a mark cannot be taken away", error))?;
+    }
+    Ok(())
 }
 
 fn keys_of(items: &[Item]) -> BTreeSet<Key> {
@@ -294,7 +305,17 @@ pub(super) async fn keep(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Bo
         let done = mirror.cache().disk().keep(&item.stored.key, kept).await;
         item.stored.kept = done.map_err(|error| Refusal::failed("the mark cannot be written", error))? == kept;
     }
-    Ok(one(&json!({"zips": changed.iter().map(shown).collect::<Vec<_>>(), "kept": kept, "dry_run": ask.dry_run})))
+    let mut marks = BTreeSet::new();
+    if !kept {
+        let found = mirror.waiting_marks(&ask.pattern).await;
+        marks = found.map_err(|error| Refusal::failed(INDEX, error))?;
+    }
+    if !ask.dry_run {
+        unmark(mirror, &marks).await?;
+    }
+    Ok(one(&json!({
+        "zips": changed.iter().map(shown).collect::<Vec<_>>(), "kept": kept, "marks": marks.len(), "dry_run": ask.dry_run,
+    })))
 }
 
 /// Removes damaged files that were set aside, and zips that nobody has used for a while and nobody keeps.

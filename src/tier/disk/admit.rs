@@ -118,7 +118,6 @@ impl Store {
         };
         after(Step::Indexed);
         self.note_kept(&digest, &new);
-        drop(marking);
 
         if let Some(row) = &row {
             let freed = if stays { row.cost - blocks(row.len) } else { row.cost };
@@ -139,6 +138,8 @@ impl Store {
         if let Some(moved) = moved {
             self.detach(&moved, key)?;
         }
+        // Only now has the key one home: to mark another key of the old one would write this one there again.
+        drop(marking);
         let file = if stays { self.open_blob(&digest)?.unwrap_or(file) } else { file };
         let uses = file.uses().cloned();
         Ok(Object { meta, content: Content::Disk(file), tier: NAME, uses })

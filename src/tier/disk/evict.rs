@@ -27,11 +27,12 @@ impl Store {
     pub(super) fn evict(&self, missing: u64) -> u64 {
         let _one = lock(&self.evicting);
         let mut freed = 0;
-        while freed < missing && self.quarantine.bytes() > 0 {
+        while freed < missing && self.quarantine.evictable() > 0 {
             let before = self.quarantine.bytes();
             match self.quarantine.discard_oldest() {
                 Ok(true) => freed += before.saturating_sub(self.quarantine.bytes()),
-                _ => break,
+                Ok(false) => break,
+                Err(cause) => warn!(%cause, "a damaged file that was set aside cannot be removed"),
             }
         }
         let used = |digest: &Digest| self.recent.is_used(digest);
@@ -103,22 +104,25 @@ impl Store {
         }
         let mut sidecar = Sidecar::read(&self.layout.sidecar(digest))?;
         sidecar.remove(key);
-        self.rewrite(digest, row, &sidecar)?;
+        self.rewrite(digest, row, &mut sidecar)?;
         self.front.invalidate([key]);
         Ok(())
     }
 
-    /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is.
+    /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is. A mark that waits
+    /// for what is not stored is taken away all the same.
     pub(super) fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
         let _marking = self.marking.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(false) };
+        let Some(digest) = self.index.read(|txn| index::find(txn, key))? else {
+            return if kept { Ok(false) } else { self.unmark(key).map(|()| false) };
+        };
         let _stripe = self.stripe(&digest);
         let Some(row) = self.row(&digest)? else { return Ok(false) };
         let mut sidecar = Sidecar::read(&self.layout.sidecar(&digest))?;
         // A kill may have left the sidecar changed and the row not.
         let differs = row.names.iter().any(|name| name.key == *key && name.kept != kept);
         if sidecar.keep(key, kept) || differs {
-            self.rewrite(&digest, row, &sidecar)?;
+            self.rewrite(&digest, row, &mut sidecar)?;
         }
         Ok(true)
     }
@@ -132,7 +136,11 @@ impl Store {
     }
 
     /// Replaces a blob's sidecar and makes its row agree. The caller holds the stripe.
-    fn rewrite(&self, digest: &Digest, mut row: Row, sidecar: &Sidecar) -> io::Result<()> {
+    fn rewrite(&self, digest: &Digest, mut row: Row, sidecar: &mut Sidecar) -> io::Result<()> {
+        let keys = sidecar.entries.iter().map(|entry| &entry.key);
+        for key in self.index.read(|txn| index::left(txn, digest, keys))? {
+            sidecar.remove(&key);
+        }
         let text = sidecar.bytes()?;
         let charge = self.take(blocks(text.len() as u64))?;
         let staged = Staged::write(self.layout.staging(), &[&text])?;
@@ -159,6 +167,8 @@ impl Store {
         let Some(old) = self.row(digest)? else { return Ok(true) };
         let Some(mut row) = self.adopt(digest) else { return Ok(false) };
         (row.used, row.tally) = (old.used, old.tally);
+        let left = self.index.read(|txn| index::left(txn, digest, row.names.iter().map(|name| &name.key)))?;
+        row.names.retain(|name| !left.contains(&name.key));
         self.index.write(|txn| index::put_blob(txn, digest, &row, None))?;
         self.note_kept(digest, &row);
         // These bytes lie there already, whether they fit or not.

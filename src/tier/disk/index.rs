@@ -64,9 +64,6 @@ impl Index {
         };
         let checked = |check: bool| {
             let (index, fresh) = usable(check)?;
-            if index.read(|txn| state(txn, "form"))? == FORM - 1 {
-                index.write(mark_kept_keys)?;
-            }
             // What was not closed cleanly is read through once; what was is trusted.
             let (clean, form) = index.read(|txn| Ok((state(txn, "clean")? == 1, state(txn, "form")?)))?;
             if form != FORM {
@@ -186,8 +183,23 @@ pub(super) fn find(txn: &ReadTransaction, key: &Key) -> Result<Option<Digest>, r
     Ok(txn.open_table(KEYS)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
 }
 
-/// Puts a blob's row and lets its keys lead to it; what an earlier row has counted goes on. Returns that row, and which
-/// other blob `moved` led to.
+/// Those of a blob's keys that lead to another one by now: a kill may have left them in its sidecar.
+pub(super) fn left<'k>(
+    txn: &ReadTransaction,
+    digest: &Digest,
+    keys: impl Iterator<Item = &'k Key>,
+) -> Result<Vec<Key>, redb::Error> {
+    let mut left = Vec::new();
+    for key in keys {
+        if find(txn, key)?.is_some_and(|other| other != *digest) {
+            left.push(key.clone());
+        }
+    }
+    Ok(left)
+}
+
+/// Puts a blob's row and lets `moved` lead to it, and those of its other keys that lead to no other; what an earlier
+/// row has counted goes on. Returns that row, and which other blob `moved` led to.
 pub(super) fn put_blob(
     txn: &WriteTransaction,
     digest: &Digest,
@@ -215,10 +227,14 @@ pub(super) fn put_blob(
     }
     let mut before = None;
     for Name { key, .. } in &row.names {
-        let was = keys.insert(key.as_str(), &digest.0)?.map(|was| Digest(*was.value()));
+        let other = keys.get(key.as_str())?.map(|was| Digest(*was.value())).filter(|was| was != digest);
         if moved == Some(key) {
-            before = was.filter(|was| was != digest);
+            before = other;
+        } else if other.is_some() {
+            // It has gone to newer bytes, and a kill has left the name here.
+            continue;
         }
+        keys.insert(key.as_str(), &digest.0)?;
     }
     Ok((old, before))
 }
@@ -257,22 +273,23 @@ pub(super) fn is_key_kept(txn: &ReadTransaction, key: &Key) -> Result<bool, redb
     Ok(txn.open_table(KEPT_KEYS)?.get(key.as_str())?.is_some())
 }
 
+/// The keys that are kept and lead to nothing, in order.
+pub(super) fn waiting(txn: &ReadTransaction) -> Result<Vec<Key>, redb::Error> {
+    let keys = txn.open_table(KEYS)?;
+    let mut waiting = Vec::new();
+    for item in txn.open_table(KEPT_KEYS)?.iter()? {
+        let key = item?.0;
+        if keys.get(key.value())?.is_none() {
+            waiting.push(Key::new(key.value()));
+        }
+    }
+    Ok(waiting)
+}
+
 /// Forgets that a key is kept.
 pub(super) fn unmark_key(txn: &WriteTransaction, key: &Key) -> Result<(), redb::Error> {
     txn.open_table(KEPT_KEYS)?.remove(key.as_str())?;
     Ok(())
-}
-
-/// Brings an index of the last form to this one, which knows kept keys as well as kept blobs.
-fn mark_kept_keys(txn: &WriteTransaction) -> Result<(), redb::Error> {
-    let mut keys = txn.open_table(KEPT_KEYS)?;
-    for item in txn.open_table(KEPT)?.iter()? {
-        let row = BLOBS.peek(txn, &Digest(*item?.0.value()))?;
-        for name in row.iter().flat_map(|row| &row.names).filter(|name| name.kept) {
-            keys.insert(name.key.as_str(), ())?;
-        }
-    }
-    set_state(txn, "form", FORM)
 }
 
 /// Where the last line about a pin stands in the journal: offset and length in bytes.
@@ -375,28 +392,6 @@ mod tests {
         fill(&index, failed).expect("room again");
         assert_eq!(rows(&index), 200 * (u64::from(failed) + 1));
         assert!(budget.total() >= index.len());
-    }
-
-    #[test]
-    fn an_index_of_the_last_form_keeps_its_rows_and_learns_which_keys_are_kept() {
-        let dir = tempfile::TempDir::new().expect("a folder");
-        let budget = Budget::new(8 << 20);
-        let open = || Index::open(&Layout::new(dir.path()), Arc::new(Mutex::new(budget.found(0)))).expect("opens").0;
-        let names = ["kept", "other"].map(|key| Name { kept: key == "kept", ..Name::of(Key::new(key)) });
-        let row = Row::new(1, 1, 1, names.to_vec());
-        let index = open();
-        index.write(|txn| put_blob(txn, &Digest([1; 32]), &row, None)).expect("put");
-        index.write(|txn| Ok(txn.delete_table(KEPT_KEYS)?)).expect("as it was");
-        index
-            .close(|txn| {
-                set_state(txn, "form", FORM - 1)?;
-                set_state(txn, "clean", 1)
-            })
-            .expect("closes");
-        let index = open();
-        let kept = |key: &str| index.read(|txn| is_key_kept(txn, &Key::new(key))).expect("works");
-        assert!(kept("kept") && !kept("other"));
-        assert_eq!(index.read(|txn| BLOBS.get(txn, &Digest([1; 32]))).expect("works"), Some(row));
     }
 
     #[test]

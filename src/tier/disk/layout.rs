@@ -12,9 +12,9 @@ use crate::entry::{Digest, Key};
 /// The number in the file `format`; a directory with a higher one was written by a newer version.
 const FORMAT: u32 = 1;
 
-/// What may lie in a directory that was never a cache: a new file system has the first, and a first start that was
-/// killed leaves the others.
-const NOBODYS: [&str; 3] = ["lost+found", "holder", "control.sock"];
+/// What may lie in a directory that was never a cache, beside hidden files: a new file system has the first three, and
+/// a first start that was killed leaves the others.
+const NOBODYS: [&str; 5] = ["lost+found", "aquota.user", "aquota.group", "holder", "control.sock"];
 
 /// The paths of one cache directory.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ impl Layout {
     /// [`OpenError::Foreign`].
     pub(super) fn recognise(&self) -> Result<(), OpenError> {
         let io = |source| OpenError::Io { what: "read the cache directory", source };
-        if ["format", "index.redb", "pins.jsonl"].iter().any(|name| self.dir.join(name).exists()) {
+        let known = || ["format", "index.redb", "pins.jsonl"].iter().any(|name| self.dir.join(name).exists());
+        if known() {
             return Ok(());
         }
         let entries = match fs::read_dir(&self.dir) {
@@ -44,7 +45,9 @@ impl Layout {
         };
         for entry in entries {
             let name = entry.map_err(io)?.file_name();
-            if !NOBODYS.iter().any(|nobodys| name == *nobodys) {
+            let nobodys = name.as_encoded_bytes().starts_with(b".") || NOBODYS.iter().any(|nobodys| name == *nobodys);
+            // Another process may have made it a cache since the first look.
+            if !nobodys && !known() {
                 return Err(OpenError::Foreign { dir: self.dir.clone() });
             }
         }

@@ -31,6 +31,8 @@ struct Held {
     charge: Charge,
     /// Somebody was reading it when it was found to be damaged.
     reader: Option<std::sync::Weak<BlobFile>>,
+    /// No room is made of it: a folder, which somebody has put here, or what could not be removed.
+    stays: bool,
 }
 
 impl Quarantine {
@@ -40,8 +42,12 @@ impl Quarantine {
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
             let stat = fs::symlink_metadata(&path)?;
-            let charge = budget.found(space(&path, &stat)?);
-            found.push((stat.modified()?, Held { path, charge, reader: None }));
+            let bytes = space(&path, &stat).unwrap_or_else(|cause| {
+                warn!(path = %path.display(), %cause, "what is in quarantine cannot be counted");
+                blocks(stat.len())
+            });
+            let charge = budget.found(bytes);
+            found.push((stat.modified()?, Held { path, charge, reader: None, stays: stat.is_dir() }));
         }
         found.sort_by_key(|(modified, _)| *modified);
         Ok(Self { dir, held: Mutex::new(found.into_iter().map(|(_, held)| held).collect()) })
@@ -70,8 +76,13 @@ impl Quarantine {
             }
             Err(_) => return stage::remove(path).map(|_| linger(reader.map(Arc::clone), charge)),
         }
-        self.lock().push_back(Held { path: to, charge, reader: reader.map(Arc::downgrade) });
-        let count = self.lock().len();
+        let count = {
+            let mut held = self.lock();
+            // An earlier file that could not be removed is gone now.
+            held.retain(|held| held.path != to);
+            held.push_back(Held { path: to, charge, reader: reader.map(Arc::downgrade), stays: false });
+            held.len()
+        };
         for _ in MOST..count {
             // What is damaged is out of the way all the same.
             if let Err(cause) = self.discard_oldest() {
@@ -86,19 +97,33 @@ impl Quarantine {
         self.lock().iter().map(|held| held.charge.bytes()).sum()
     }
 
-    /// Removes all files; the number of them. One that cannot be removed keeps no other.
+    /// Bytes that room can be made of.
+    pub(super) fn evictable(&self) -> u64 {
+        self.lock().iter().filter(|held| !held.stays).map(|held| held.charge.bytes()).sum()
+    }
+
+    /// Removes all files, and folders, too; the number of them. One that cannot be removed keeps no other.
     pub(super) fn clear(&self) -> io::Result<usize> {
-        let count = self.lock().len();
+        let count = {
+            let mut all = self.lock();
+            all.iter_mut().for_each(|held| held.stays = false);
+            all.len()
+        };
         let all: Vec<_> = (0..count).map(|_| self.discard_oldest()).collect();
         all.into_iter().try_fold(0, |count, done| Ok(count + usize::from(done?)))
     }
 
-    /// Removes the oldest file; false when there is none. One that cannot be removed goes on counting, and is the
-    /// newest then, so that the next try is another's.
+    /// Removes the oldest file that room can be made of; false when there is none. One that cannot be removed goes on
+    /// counting and stays.
     pub(super) fn discard_oldest(&self) -> io::Result<bool> {
-        let Some(oldest) = self.lock().pop_front() else { return Ok(false) };
+        let oldest = {
+            let mut all = self.lock();
+            let at = all.iter().position(|held| !held.stays);
+            at.and_then(|at| all.remove(at))
+        };
+        let Some(oldest) = oldest else { return Ok(false) };
         discard(oldest).map(|()| true).map_err(|(held, cause)| {
-            self.lock().push_back(held);
+            self.lock().push_back(Held { stays: true, ..held });
             cause
         })
     }

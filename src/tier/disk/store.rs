@@ -201,7 +201,7 @@ impl Store {
     /// Bytes that evicting everything would free: what is kept stays.
     fn evictable(&self) -> u64 {
         let kept: u64 = lock(&self.kept).values().sum();
-        self.budget.standing(Kind::Blob).saturating_sub(kept) + self.quarantine.bytes()
+        self.budget.standing(Kind::Blob).saturating_sub(kept) + self.quarantine.evictable()
     }
 
     /// Takes `bytes` from the budget, evicting if need be.
@@ -298,6 +298,11 @@ impl Store {
     pub(super) fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
         let places = self.index.read(|txn| index::pins(txn, prefix))?;
         places.into_iter().map(|place| self.journal.read(place)).collect()
+    }
+
+    /// Every key that is kept while nothing is stored under it, in order.
+    pub(super) fn waiting(&self) -> io::Result<Vec<Key>> {
+        self.index.read(index::waiting)
     }
 
     /// Every pinned key, in order.

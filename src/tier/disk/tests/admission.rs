@@ -161,6 +161,7 @@ fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
         (&[], true),
         // A new file system, and a first start that was killed.
         (&["lost+found/x"], true),
+        (&[".snapshot/x", ".keep", "aquota.user"], true),
         (&["holder"], true),
         (&["pins.jsonl"], true),
     ] {

@@ -201,6 +201,10 @@ async fn what_is_put_beside_damaged_files_is_counted_and_in_nobodys_way() {
     let digest = Digest::of(&body(1, 20_000));
     rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
     assert_eq!(files(&rig.path("quarantine")).len(), 3);
+    // Files make room; what somebody has put here does not, and nobody counts on it.
+    rig.disk.store.evict(1 << 20);
+    assert_eq!(files(&rig.path("quarantine")).len(), 1);
+    assert!(counted() >= 70_000 && rig.disk.store.quarantine.evictable() == 0);
     rig.disk.clean().await.expect("cleaned");
     assert_eq!(fs::read_dir(rig.path("quarantine")).expect("a folder").count(), 0);
     assert_eq!((counted(), rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));

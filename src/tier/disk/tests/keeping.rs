@@ -23,6 +23,19 @@ fn killed(rig: &Rig, index: &[u8]) -> Rig {
 }
 
 #[tokio::test]
+async fn a_mark_that_waits_for_what_is_not_stored_can_be_taken_away() {
+    let rig = rig(64);
+    store(&rig.disk, "a", &body(1, 5000)).await;
+    assert!(rig.disk.keep(&key("a"), true).await.expect("kept"));
+    assert!(rig.disk.waiting().await.expect("read").is_empty());
+    rig.disk.store.set_aside(&Digest::of(&body(1, 5000)), "a test says so", || true).expect("set aside");
+    assert_eq!(rig.disk.waiting().await.expect("read"), [key("a")]);
+    assert!(!rig.disk.keep(&key("a"), false).await.expect("done"), "nothing is stored");
+    store(&rig.disk, "a", &body(1, 5000)).await;
+    assert_eq!(kept(&rig.disk).await, marks(&[("a", false)]));
+}
+
+#[tokio::test]
 async fn what_is_kept_is_kept_again_when_it_comes_back_after_it_was_damaged() {
     for (lost, bytes) in [(false, 1), (true, 1), (false, 2)] {
         for clean in [None, Some(true), Some(false)] {
@@ -107,6 +120,26 @@ async fn a_kill_between_a_sidecar_and_its_row_costs_no_good_file() {
     assert_eq!(bytes_of(&get(&rig.disk, "b").await.expect("there")).await, body(1, 5000));
     assert_eq!(kept(&rig.disk).await, marks(&[("b", false)]));
     assert_eq!((rig.disk.usage().objects, rig.disk.usage().bytes), (1, on_disk(&rig.disk, rig.dir.path())));
+}
+
+#[tokio::test]
+async fn a_sidecar_that_a_kill_has_left_newer_takes_no_key_back() {
+    let rig = rig(64);
+    store(&rig.disk, "a", &body(1, 5000)).await;
+    let before = fs::read(rig.path("index.redb")).expect("there");
+    store(&rig.disk, "c", &body(1, 5000)).await;
+    let rig = killed(&rig, &before);
+    assert!(get(&rig.disk, "c").await.is_none());
+    store(&rig.disk, "c", &body(2, 5000)).await;
+    let look = || (0..3).for_each(|_| rig.disk.store.scrub_next().expect("works"));
+    look();
+    assert_eq!(bytes_of(&get(&rig.disk, "c").await.expect("there")).await, body(2, 5000));
+    // Nor does a mark on another key of those bytes.
+    rig.disk.keep(&key("a"), true).await.expect("kept");
+    assert_eq!(bytes_of(&get(&rig.disk, "c").await.expect("there")).await, body(2, 5000));
+    assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("there")).await, body(1, 5000));
+    assert_eq!(kept(&rig.disk).await, marks(&[("a", true), ("c", false)]));
+    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
 }
 
 #[tokio::test]
