@@ -57,7 +57,7 @@ impl Cache {
             return Ok(());
         }
         let (mut spool, bytes) = (self.spool(Some(object.meta.len)).await.ok_or_else(not_stored)?, bytes.clone());
-        let written = spawn_blocking(move || spool.append(&bytes).map(|()| spool)).await;
+        let written = spawn_blocking(move || spool.append(&[bytes]).map(|()| spool)).await;
         let spool = written.map_err(|_| not_stored())?.map_err(|_| not_stored())?;
         let admitted = self.disk.admit(key, spool, (*object.meta).clone()).await;
         admitted.map(drop).map_err(|error| {

@@ -1,6 +1,7 @@
 //! The one writer of a spool: hashes and writes on a blocking thread while the next bytes arrive.
 
 use std::{
+    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -17,12 +18,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::{entry::Digest, tier::disk::Spool};
 
-/// Chunks that may wait for the disk; with a chunk's few hundred KiB this bounds a fill's memory.
+/// Chunks that may wait for the disk; with a chunk's few hundred KiB, and the [`EDGE`] that is held back, this bounds a
+/// fill's memory.
 const WAITING: usize = 4;
 
 /// Whom a spool's growth is told to.
 pub(super) struct Told<V, R> {
-    /// The verifier hears of every chunk: it must not be behind when the last of them comes.
+    /// The verifier hears of every write: it must not be behind when the last of them comes.
     pub(super) verifier: V,
     /// The readers hear of the first bytes at once, and then every [`PAUSE`].
     pub(super) readers: R,
@@ -40,6 +42,10 @@ impl Told<fn(u64), fn(u64)> {
 const PAUSE: Duration = Duration::from_millis(20);
 /// So much is told sooner.
 const MOST: u64 = 16 << 20;
+
+/// Writes end at multiples of this many bytes where time allows: a file system that keeps what one write brings in one
+/// piece of memory sends it to every later client with less work than pages from all over.
+const EDGE: u64 = 1 << 20;
 
 enum Order {
     Write(Bytes),
@@ -92,17 +98,18 @@ impl Writer {
 }
 
 fn work(
-    mut spool: Spool,
+    spool: Spool,
     mut queue: mpsc::Receiver<Order>,
     tell: &Told<impl Fn(u64), impl Fn(u64)>,
 ) -> io::Result<(Spool, Digest)> {
-    let mut hash = Sha256::new();
+    let (mut hash, mut out) = (Sha256::new(), Out { spool, held: VecDeque::new(), waiting: 0, tell });
     let (mut told, mut told_at) = (0, None::<Instant>);
     loop {
-        let untold = spool.len() - told;
+        let untold = out.spool.len() + out.waiting - told;
         let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
         if untold > 0 && (rest.is_zero() || untold >= MOST) {
-            (told, told_at) = (spool.len(), Some(Instant::now()));
+            out.write(out.waiting)?;
+            (told, told_at) = (out.spool.len(), Some(Instant::now()));
             (tell.readers)(told);
             continue;
         }
@@ -111,20 +118,63 @@ fn work(
         let Some(order) = order else { break };
         match order {
             Order::Write(chunk) => {
-                spool.append(&chunk).inspect_err(|error| {
-                    tracing::warn!(target: "srm_mirror::cache", %error, "cannot write to the spool");
-                })?;
-                (tell.verifier)(spool.len());
+                // While it is in the processor's cache.
                 hash.update(&chunk);
+                out.hold(chunk)?;
             }
             // Nobody listens any more when the fill was given up; the queue's end follows.
             Order::Checkpoint(reply) => drop(reply.send(Digest(hash.clone().finalize().into()))),
         }
     }
-    if told < spool.len() {
-        (tell.readers)(spool.len());
+    out.write(out.waiting)?;
+    if told < out.spool.len() {
+        (tell.readers)(out.spool.len());
     }
-    Ok((spool, Digest(hash.finalize().into())))
+    Ok((out.spool, Digest(hash.finalize().into())))
+}
+
+/// The spool, and what is not in it yet.
+struct Out<'a, V, R> {
+    spool: Spool,
+    held: VecDeque<Bytes>,
+    /// Bytes that are held.
+    waiting: u64,
+    tell: &'a Told<V, R>,
+}
+
+impl<V: Fn(u64), R> Out<'_, V, R> {
+    /// Takes a chunk, and writes up to the last edge that is reached.
+    fn hold(&mut self, chunk: Bytes) -> io::Result<()> {
+        self.waiting += chunk.len() as u64;
+        self.held.push_back(chunk);
+        let edge = (self.spool.len() + self.waiting) / EDGE * EDGE;
+        self.write(edge.saturating_sub(self.spool.len()))
+    }
+
+    /// Writes the first `bytes` of what is held.
+    fn write(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.waiting -= bytes;
+        let (mut ready, mut missing) = (Vec::with_capacity(self.held.len()), bytes);
+        while missing > 0
+            && let Some(mut chunk) = self.held.pop_front()
+        {
+            if let Ok(part @ 1..) = usize::try_from(missing)
+                && part < chunk.len()
+            {
+                self.held.push_front(chunk.split_off(part));
+            }
+            missing -= chunk.len() as u64;
+            ready.push(chunk);
+        }
+        self.spool.append(&ready).inspect_err(|error| {
+            tracing::warn!(target: "srm_mirror::cache", %error, "cannot write to the spool");
+        })?;
+        (self.tell.verifier)(self.spool.len());
+        Ok(())
+    }
 }
 
 /// The next order, within a time if there is one; `None` at the end.
@@ -134,95 +184,4 @@ fn next(queue: &mut mpsc::Receiver<Order>, within: Option<Duration>) -> Result<O
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        pin::pin,
-        sync::{Arc, Mutex, mpsc as std_mpsc},
-    };
-
-    use super::*;
-    use crate::cache::fakes::bench;
-
-    fn readers<R>(readers: R) -> Told<fn(u64), R> {
-        Told { verifier: |_| {}, readers }
-    }
-
-    #[tokio::test]
-    async fn a_slow_disk_holds_the_download_up_and_not_memory() {
-        let bench = bench();
-        let spool = bench.cache.disk().spool(None).expect("room");
-        let (go, gate) = std_mpsc::channel::<()>();
-        let (here, mut stands) = mpsc::unbounded_channel();
-        let writer = Writer::start(
-            &tokio_util::task::TaskTracker::new(),
-            spool,
-            readers(move |written| {
-                here.send(written).expect("heard");
-                // Stands for a write that takes long; a closed channel lets everything go.
-                let _ = gate.recv();
-            }),
-        );
-        let chunk = Bytes::from(vec![7; 300 << 10]);
-        writer.write(chunk.clone()).await.expect("taken");
-        assert_eq!(stands.recv().await, Some(chunk.len() as u64));
-        for _ in 0..WAITING {
-            writer.write(chunk.clone()).await.expect("may wait");
-        }
-        {
-            let mut next = pin!(writer.write(chunk.clone()));
-            assert!(futures_util::poll!(&mut next).is_pending(), "more than {WAITING} chunks wait");
-            drop(go);
-            next.await.expect("taken");
-        }
-        let (spool, digest) = writer.finish().await.expect("written");
-        assert_eq!((spool.len(), digest), (6 * chunk.len() as u64, Digest::of(&chunk.repeat(6))));
-    }
-
-    #[tokio::test]
-    async fn small_chunks_do_not_wake_the_readers_each_and_none_is_left_untold() {
-        let bench = bench();
-        let spool = bench.cache.disk().spool(None).expect("room");
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let (go, gate) = std_mpsc::channel::<()>();
-        let tell = told.clone();
-        let writer = Writer::start(
-            &tokio_util::task::TaskTracker::new(),
-            spool,
-            readers(move |written| {
-                tell.lock().expect("sound").push(written);
-                let _ = gate.recv();
-            }),
-        );
-        // The thread stands at its first report while the others queue up, and finds them all waiting.
-        for _ in 0..=WAITING {
-            writer.write(Bytes::from(vec![1; 1000])).await.expect("taken");
-        }
-        drop(go);
-        let (spool, _) = writer.finish().await.expect("written");
-        let told = told.lock().expect("sound").clone();
-        assert_eq!(told.last(), Some(&spool.len()));
-        assert!(told.len() <= 2, "{told:?}");
-    }
-
-    #[tokio::test]
-    async fn the_verifier_hears_of_every_chunk_and_of_many_bytes_the_readers_hear_soon() {
-        let bench = bench();
-        let spool = bench.cache.disk().spool(None).expect("room");
-        let told = Arc::new(Mutex::new([const { Vec::new() }; 2]));
-        let [verifier, readers] = [0, 1].map(|who| {
-            let told = told.clone();
-            move |written| told.lock().expect("sound")[who].push(written)
-        });
-        let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, Told { verifier, readers });
-        let chunk = Bytes::from(vec![1; 1 << 20]);
-        for _ in 0..40 {
-            writer.write(chunk.clone()).await.expect("taken");
-        }
-        writer.finish().await.expect("written");
-        let [verifier, readers] = told.lock().expect("sound").clone();
-        assert_eq!(verifier, (1..=40).map(|chunks| chunks << 20).collect::<Vec<u64>>());
-        let steps = readers.iter().zip(&readers[1..]).map(|(from, to)| to - from);
-        assert!(readers[0] <= MOST && readers.last() == Some(&(40 << 20)), "{readers:?}");
-        assert!(steps.max() <= Some(MOST), "{readers:?}");
-    }
-}
+mod tests;

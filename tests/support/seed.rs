@@ -81,7 +81,7 @@ async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
     let (verifier, whole) = (ZipVerifier { max_entries: 10, max_inflated: u64::MAX }, Whole(bytes.clone()));
     let verified = verifier.verify(&whole).expect("a good zip");
     let mut spool = disk.spool(Some(bytes.len() as u64)).expect("room");
-    spool.append(&bytes).expect("written");
+    spool.append(&[&bytes]).expect("written");
     let (key, digest, len) = (Key::new(key), Digest::of(&bytes), bytes.len() as u64);
     let meta = Meta { digest, len, stored_at: Timestamp::now(), anonymous: true, verified: verified.clone() };
     let pin = Pin { key: key.clone(), digest, len, first_seen: meta.stored_at, verified };

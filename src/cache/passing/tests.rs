@@ -11,7 +11,7 @@ impl Bench {
     /// A spool with these bytes.
     fn spooled(&self, bytes: &[u8]) -> Arc<BlobFile> {
         let mut spool = self.cache.disk().spool(None).expect("room");
-        spool.append(bytes).expect("written");
+        spool.append(&[bytes]).expect("written");
         spool.file()
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, IoSlice, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -35,20 +35,22 @@ impl Spool {
         Ok(Self { store: Arc::clone(store), file, path, len: 0, armed: true })
     }
 
-    /// Appends bytes; readers of [`Spool::file`] can read them when it returns. Blocks.
+    /// Appends bytes, in one write where the system takes it; readers of [`Spool::file`] can read them when it returns. Blocks.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when neither budget nor disk has room, whatever was evicted; otherwise what the
     /// file system says. Part of the bytes may have been written: [`Spool::len`] tells.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.reserve(self.len + bytes.len() as u64)?;
-        let mut rest = bytes;
+    pub fn append(&mut self, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> =
+            parts.iter().map(|part| IoSlice::new(part.as_ref())).filter(|part| !part.is_empty()).collect();
+        self.reserve(self.len + slices.iter().map(|slice| slice.len() as u64).sum::<u64>())?;
+        let mut rest = &mut slices[..];
         while !rest.is_empty() {
-            match self.file.file().write(rest) {
+            match self.file.file().write_vectored(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.len += n as u64;
-                    rest = &rest[n..];
+                    IoSlice::advance_slices(&mut rest, n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The disk is smaller than the limit says, or others fill it.

@@ -113,7 +113,7 @@ fn verified(bytes: &[u8]) -> Verified {
 
 fn filled(disk: &Disk, bytes: &[u8]) -> Spool {
     let mut spool = disk.spool(Some(bytes.len() as u64)).expect("space");
-    spool.append(bytes).expect("written");
+    spool.append(&[bytes]).expect("written");
     spool
 }
 

@@ -56,7 +56,7 @@ async fn a_hopeless_request_evicts_nothing() {
     assert!(matches!(rig.disk.spool(Some(1 << 30)), Err(SpoolError::NoSpace)));
     let mut spool = rig.disk.spool(None).expect("space");
     let chunk = body(2, MIB);
-    let full = (0..64).find_map(|_| spool.append(&chunk).err()).expect("full");
+    let full = (0..64).find_map(|_| spool.append(&[&chunk]).err()).expect("full");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     assert!(rig.disk.usage().bytes <= rig.disk.usage().limit);
     drop(spool);
@@ -131,7 +131,7 @@ async fn many_at_once_stay_within_the_limit_and_leave_nothing_uncounted() {
                 }
                 let spooled = tokio::task::block_in_place(|| {
                     let mut spool = disk.spool((round % 2 == 0).then_some(bytes.len() as u64))?;
-                    spool.append(&bytes).map(|()| spool).map_err(SpoolError::from)
+                    spool.append(&[&bytes]).map(|()| spool).map_err(SpoolError::from)
                 });
                 if let Ok(spool) = spooled {
                     drop(disk.admit(&key(&name), spool, meta(&bytes)).await);

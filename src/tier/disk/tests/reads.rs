@@ -7,12 +7,12 @@ async fn a_reader_follows_a_spool_while_it_grows_and_after_it_is_admitted() {
     let bytes = body(1, 200_000);
     let mut spool = rig.disk.spool(None).expect("space");
     let reader = spool.file();
-    spool.append(&bytes[..120_000]).expect("written");
+    spool.append(&[&bytes[..120_000]]).expect("written");
     assert_eq!(spool.len(), 120_000);
     assert_eq!(reader.read(100_000, 20_000).await.expect("readable"), bytes[100_000..120_000]);
     let short = reader.read(100_000, 20_001).await.expect_err("not yet written");
     assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
-    spool.append(&bytes[120_000..]).expect("written");
+    spool.append(&[&bytes[120_000..]]).expect("written");
     let object = rig.disk.admit(&key("a"), spool, meta(&bytes)).await.expect("admitted");
     assert_eq!(reader.read(0, 200_000).await.expect("readable"), bytes);
     assert_eq!(bytes_of(&object).await, bytes);

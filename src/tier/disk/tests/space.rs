@@ -52,7 +52,7 @@ impl World {
                 self.seed += 1;
                 let bytes = body(self.seed, len);
                 if let Some((spool, written)) = self.spools.get_mut(at) {
-                    match spool.append(&bytes) {
+                    match spool.append(&[&bytes]) {
                         Ok(()) => written.extend(bytes),
                         Err(error) => {
                             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
