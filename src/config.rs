@@ -101,6 +101,7 @@ impl Loaded {
 /// # Errors
 /// The first thing that is wrong.
 pub fn load(file: Option<&Path>, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
+    environment.check_workers()?;
     let named = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
     let set = match &named {
         Some(path) => layers::of_file(path)?,

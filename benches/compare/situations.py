@@ -191,7 +191,7 @@ def settle(server, most=60):
 
 @row("many", "a mirror with many cached zips: start, memory, growth")
 def many(scene, arguments, name, title):
-    wanted = 10_000 if arguments.quick else 100_000
+    wanted = 4_000 if arguments.quick else 100_000
     large, count = seeded(scene, os.environ.get("CACHE100K") or scene.dir / "large", wanted)
     small, few = seeded(scene, scene.dir / "small", 100)
     label = f"{count:,} cached zips"

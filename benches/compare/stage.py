@@ -96,9 +96,10 @@ class Stage:
 
     def spawn(self, name, command):
         """Starts a program that this stage will end; its output goes to a file of its name."""
-        # Two workers, as nginx has, whatever the machine; the mirror reads nothing else from the environment.
+        # Two workers, as nginx has, whatever the machine, unless somebody wants to know of others; the mirror reads nothing
+        # else from the environment.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SRM_MIRROR")}
-        environment["TOKIO_WORKER_THREADS"] = "2"
+        environment.setdefault("TOKIO_WORKER_THREADS", "2")
         said = open(self.dir / f"{name}.out", "wb")
         errors = open(self.dir / f"{name}.err", "wb")
         # The group of a terminal would get Ctrl-C at once; we end programs in our order, by id.

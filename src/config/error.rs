@@ -44,10 +44,10 @@ impl fmt::Display for Source {
 /// A wrong configuration. Prints as one line that names key, value, place, reason and an example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file as a whole: it cannot be read, or is not TOML.
+    /// The file as a whole: it cannot be read, or is not TOML. Or a variable that is no key of ours.
     #[error("config: {place}: {reason}")]
     File {
-        /// The file, with the line where there is one.
+        /// The file, with the line where there is one; or the variable.
         place: String,
         /// What is wrong.
         reason: String,

@@ -32,6 +32,9 @@ pub(super) type Leaves = BTreeMap<Vec<String>, Leaf>;
 const SEPARATOR: &str = "__";
 const PREFIX: &str = "SRM_MIRROR__";
 
+/// More threads than processors are of no use, and so many are no mistake on the largest machine.
+const MOST_WORKERS: usize = 1024;
+
 /// The variables of the process, or in tests any others.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
@@ -45,6 +48,22 @@ impl Environment {
     /// A variable that is set, not empty and text.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name.as_ref() as &std::ffi::OsStr).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Looks at the one variable that we do not read ourselves, `TOKIO_WORKER_THREADS`: tokio panics over what is no number
+    /// of threads.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn check_workers(&self) -> Result<(), ConfigError> {
+        const NAME: &str = "TOKIO_WORKER_THREADS";
+        let Some(said) = self.0.get(NAME.as_ref() as &std::ffi::OsStr) else { return Ok(()) };
+        let count = said.to_str().and_then(|said| said.parse().ok());
+        if count.is_some_and(|count: usize| (1..=MOST_WORKERS).contains(&count)) {
+            return Ok(());
+        }
+        let reason = format!("{said:?} is not a number of threads; write 1 to {MOST_WORKERS}, or unset it");
+        Err(ConfigError::File { place: NAME.to_owned(), reason })
     }
 }
 

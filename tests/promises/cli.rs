@@ -33,6 +33,29 @@ async fn serve_needs_no_configuration_and_says_what_it_does() {
 }
 
 #[tokio::test]
+async fn as_many_threads_as_the_environment_says_or_64_and_one_message() {
+    let home = tempfile::tempdir().expect("a directory");
+    let home = home.path().to_str().expect("text");
+    let serve = |threads| {
+        let launch = Launch::bare(&["serve", "--listen", "127.0.0.1:0"]).variable("HOME", home);
+        launch.variable("TOKIO_WORKER_THREADS", threads)
+    };
+    let mirror = serve("1").start().await;
+    assert_eq!(mirror.get("/healthz").await.status, 200);
+    assert_eq!(mirror.stop().await.code, Some(0));
+    for wrong in ["0", "many", "", "1000000"] {
+        let ended = serve(wrong).run().await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""), "{ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+        assert!(
+            ended.err.contains("config: TOKIO_WORKER_THREADS: ") && ended.err.contains("1 to 1024"),
+            "{}",
+            ended.err
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_is_64_and_one_message() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("mirror.toml");
