@@ -86,8 +86,6 @@ struct Connection<'a> {
     held: Vec<u8>,
     /// Where bodies go; never touched in drop mode.
     scratch: Vec<u8>,
-    /// The socket gave less than it was asked for: whatever comes next will be told of.
-    drained: bool,
     hash: Option<Sha256>,
     asked: Instant,
     first: bool,
@@ -108,29 +106,19 @@ impl<'a> Connection<'a> {
         stream.set_nodelay(true)?;
         let scratch = vec![0; if arguments.mode == Mode::Drop { 1 << 20 } else { 128 << 10 }];
         let asked = Instant::now();
-        Ok(Self {
-            arguments,
-            tally,
-            stream,
-            held: Vec::new(),
-            scratch,
-            drained: false,
-            hash: None,
-            asked,
-            first: false,
-        })
+        Ok(Self { arguments, tally, stream, held: Vec::new(), scratch, hash: None, asked, first: false })
     }
 
     /// Receives at least one byte and at most `most` into the scratch, or nowhere; 0 at the end of the stream.
     async fn receive(&mut self, most: u64, flags: RecvFlags) -> io::Result<usize> {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.scratch.len());
         let (stream, buffer) = (&self.stream, &mut self.scratch[..most]);
-        if std::mem::take(&mut self.drained) {
-            // Says that there is nothing, so that nobody looks: half of all calls would find nothing.
+        let received = stream.async_io(Interest::READABLE, || Ok(recv(stream, &mut *buffer, flags)?.1)).await?;
+        if received < most {
+            // The socket gave all it had: says so, or half of all calls would find nothing. On this one thread no news of
+            // more can have come in between.
             let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
         }
-        let received = stream.async_io(Interest::READABLE, || Ok(recv(stream, &mut *buffer, flags)?.1)).await?;
-        self.drained = received < most;
         Ok(received)
     }
 

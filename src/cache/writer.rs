@@ -18,8 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{entry::Digest, tier::disk::Spool};
 
-/// Chunks that may wait for the disk; with a chunk's few hundred KiB, and the [`EDGE`] that is held back, this bounds a
-/// fill's memory.
+/// Chunks that may wait for the disk; with a chunk's few hundred KiB, and what is held back, this bounds a fill's memory.
 const WAITING: usize = 4;
 
 /// Whom a spool's growth is told to.
@@ -46,6 +45,8 @@ const MOST: u64 = 16 << 20;
 /// Writes end at multiples of this many bytes where time allows: a file system that keeps what one write brings in one
 /// piece of memory sends it to every later client with less work than pages from all over.
 const EDGE: u64 = 1 << 20;
+/// More pieces than this are not held back: each may be the last that keeps a buffer of many KiB.
+const PIECES: usize = 256;
 
 enum Order {
     Write(Bytes),
@@ -143,10 +144,13 @@ struct Out<'a, V, R> {
 }
 
 impl<V: Fn(u64), R> Out<'_, V, R> {
-    /// Takes a chunk, and writes up to the last edge that is reached.
+    /// Takes a chunk, and writes up to the last edge that is reached; all, where too many wait.
     fn hold(&mut self, chunk: Bytes) -> io::Result<()> {
         self.waiting += chunk.len() as u64;
         self.held.push_back(chunk);
+        if self.held.len() >= PIECES {
+            return self.write(self.waiting);
+        }
         let edge = (self.spool.len() + self.waiting) / EDGE * EDGE;
         self.write(edge.saturating_sub(self.spool.len()))
     }

@@ -43,14 +43,15 @@ impl Serve {
             tracing::warn!("{doubt}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let code = runtime.block_on(serve(loaded));
+        let lanes = Lanes::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
+        let code = runtime.block_on(serve(loaded, lanes));
         // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
         runtime.shutdown_background();
         code
     }
 }
 
-async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
+async fn serve(loaded: Loaded, lanes: Lanes) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
     let running = tokio::select! {
@@ -61,7 +62,6 @@ async fn serve(loaded: Loaded) -> anyhow::Result<u8> {
     let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
 
     let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
-    let lanes = Lanes::start().context("start the threads for connections")?;
     let mut run = std::pin::pin!(running.with_lanes(lanes).run_until(shutdown.clone(), now.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),

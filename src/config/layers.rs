@@ -32,8 +32,8 @@ pub(super) type Leaves = BTreeMap<Vec<String>, Leaf>;
 const SEPARATOR: &str = "__";
 const PREFIX: &str = "SRM_MIRROR__";
 
-/// More threads than processors are of no use, and so many are no mistake on the largest machine.
-const MOST_WORKERS: usize = 1024;
+/// More threads than processors are of no use; each has descriptors of its own.
+const MOST_WORKERS: usize = 256;
 
 /// The variables of the process, or in tests any others.
 #[derive(Clone, Debug, Default)]

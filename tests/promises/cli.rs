@@ -48,7 +48,7 @@ async fn as_many_threads_as_the_environment_says_or_64_and_one_message() {
         assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""), "{ended:?}");
         assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
         assert!(
-            ended.err.contains("config: TOKIO_WORKER_THREADS: ") && ended.err.contains("1 to 1024"),
+            ended.err.contains("config: TOKIO_WORKER_THREADS: ") && ended.err.contains("1 to 256"),
             "{}",
             ended.err
         );

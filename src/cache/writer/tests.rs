@@ -48,6 +48,7 @@ async fn small_chunks_do_not_wake_the_readers_each_and_none_is_left_untold() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let (go, gate) = std_mpsc::channel::<()>();
     let tell = told.clone();
+    let begun = Instant::now();
     let writer = Writer::start(
         &tokio_util::task::TaskTracker::new(),
         spool,
@@ -64,11 +65,13 @@ async fn small_chunks_do_not_wake_the_readers_each_and_none_is_left_untold() {
     let (spool, _) = writer.finish().await.expect("written");
     let told = told.lock().expect("sound").clone();
     assert_eq!(told.last(), Some(&spool.len()));
-    assert!(told.len() <= 2, "{told:?}");
+    // A machine that has no time for us lets a pause go by.
+    let pauses = begun.elapsed().as_millis() / PAUSE.as_millis();
+    assert!(told.len() as u128 <= 2 + pauses, "{told:?}");
 }
 
 #[tokio::test]
-async fn the_verifier_hears_of_every_chunk_and_of_many_bytes_the_readers_hear_soon() {
+async fn the_verifier_hears_of_every_write_and_of_many_bytes_the_readers_hear_soon() {
     let bench = bench();
     let spool = bench.cache.disk().spool(None).expect("room");
     let told = Arc::new(Mutex::new([const { Vec::new() }; 2]));
@@ -120,4 +123,24 @@ async fn what_comes_in_small_pieces_is_written_in_large_ones_unless_somebody_wai
     for written in &verifier {
         assert!(written % EDGE == 0 || readers.contains(written), "a write ended at {written} for nobody: {readers:?}");
     }
+}
+
+#[tokio::test]
+async fn many_tiny_pieces_are_not_held_back() {
+    let bench = bench();
+    let spool = bench.cache.disk().spool(None).expect("room");
+    let told = Arc::new(Mutex::new(vec![0]));
+    let verifier = {
+        let told = told.clone();
+        move |written| told.lock().expect("sound").push(written)
+    };
+    let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, Told { verifier, readers: |_| {} });
+    for _ in 0..10 * PIECES {
+        writer.write(Bytes::from_static(b"tiny")).await.expect("taken");
+    }
+    writer.finish().await.expect("written");
+    let told = told.lock().expect("sound").clone();
+    assert_eq!(told.last(), Some(&(10 * PIECES as u64 * 4)));
+    let steps = told.iter().zip(&told[1..]).map(|(from, to)| to - from);
+    assert!(steps.max() <= Some(PIECES as u64 * 4), "{told:?}");
 }
