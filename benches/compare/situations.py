@@ -106,7 +106,10 @@ def slow(scene, arguments, name, title):
             for _ in range(2):
                 get(server.url + path)
             options = {"mode": "drop", "connections": SLOW_CLIENTS, "slow": 200_000, "seconds": max(3, arguments.seconds)}
-            grown, _ = growth_during(server, load_command(server.url + path, **options), server.url)
+            grown, done = growth_during(server, load_command(server.url + path, **options), server.url)
+            # They are slow, but none of them stands still: memory that nobody asks for says nothing.
+            if done["bytes"] < SLOW_CLIENTS * options["slow"] * options["seconds"] / 2:
+                raise stage.Broken(f"{who}: the slow clients had only {done['bytes']:,} bytes")
             samples.setdefault(who, []).append(grown)
     return [result(f"{name} memory", title, "growth of anonymous memory, MiB", samples, None, ("<=", 16), ("<=", 8))]
 

@@ -1,7 +1,6 @@
 //! The one writer of a spool: hashes and writes on a blocking thread while the next bytes arrive.
 
 use std::{
-    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -42,9 +41,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// So much is told sooner.
 const MOST: u64 = 16 << 20;
 
-/// Writes end at multiples of this many bytes where time allows: a file system that keeps what one write brings in one
-/// piece of memory sends it to every later client with less work than pages from all over.
-const EDGE: u64 = 1 << 20;
+/// Writes are of at least this many bytes where time allows: a file system that keeps what one write brings in one piece
+/// of memory sends it to every later client with less work than pages from all over.
+const LARGE: u64 = 1 << 20;
 /// More pieces than this are not held back: each may be the last that keeps a buffer of many KiB.
 const PIECES: usize = 256;
 
@@ -103,13 +102,13 @@ fn work(
     mut queue: mpsc::Receiver<Order>,
     tell: &Told<impl Fn(u64), impl Fn(u64)>,
 ) -> io::Result<(Spool, Digest)> {
-    let (mut hash, mut out) = (Sha256::new(), Out { spool, held: VecDeque::new(), waiting: 0, tell });
+    let (mut hash, mut out) = (Sha256::new(), Out { spool, held: Vec::new(), waiting: 0, tell });
     let (mut told, mut told_at) = (0, None::<Instant>);
     loop {
         let untold = out.spool.len() + out.waiting - told;
         let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
         if untold > 0 && (rest.is_zero() || untold >= MOST) {
-            out.write(out.waiting)?;
+            out.write()?;
             (told, told_at) = (out.spool.len(), Some(Instant::now()));
             (tell.readers)(told);
             continue;
@@ -127,7 +126,7 @@ fn work(
             Order::Checkpoint(reply) => drop(reply.send(Digest(hash.clone().finalize().into()))),
         }
     }
-    out.write(out.waiting)?;
+    out.write()?;
     if told < out.spool.len() {
         (tell.readers)(out.spool.len());
     }
@@ -137,45 +136,30 @@ fn work(
 /// The spool, and what is not in it yet.
 struct Out<'a, V, R> {
     spool: Spool,
-    held: VecDeque<Bytes>,
+    held: Vec<Bytes>,
     /// Bytes that are held.
     waiting: u64,
     tell: &'a Told<V, R>,
 }
 
 impl<V: Fn(u64), R> Out<'_, V, R> {
-    /// Takes a chunk, and writes up to the last edge that is reached; all, where too many wait.
+    /// Takes a chunk, and writes all that is held once it is enough, or in too many pieces.
     fn hold(&mut self, chunk: Bytes) -> io::Result<()> {
         self.waiting += chunk.len() as u64;
-        self.held.push_back(chunk);
-        if self.held.len() >= PIECES {
-            return self.write(self.waiting);
-        }
-        let edge = (self.spool.len() + self.waiting) / EDGE * EDGE;
-        self.write(edge.saturating_sub(self.spool.len()))
+        self.held.push(chunk);
+        if self.waiting >= LARGE || self.held.len() >= PIECES { self.write() } else { Ok(()) }
     }
 
-    /// Writes the first `bytes` of what is held.
-    fn write(&mut self, bytes: u64) -> io::Result<()> {
-        if bytes == 0 {
+    /// Writes what is held.
+    fn write(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
             return Ok(());
         }
-        self.waiting -= bytes;
-        let (mut ready, mut missing) = (Vec::with_capacity(self.held.len()), bytes);
-        while missing > 0
-            && let Some(mut chunk) = self.held.pop_front()
-        {
-            if let Ok(part @ 1..) = usize::try_from(missing)
-                && part < chunk.len()
-            {
-                self.held.push_front(chunk.split_off(part));
-            }
-            missing -= chunk.len() as u64;
-            ready.push(chunk);
-        }
-        self.spool.append(&ready).inspect_err(|error| {
+        self.spool.append(&self.held).inspect_err(|error| {
             tracing::warn!(target: "srm_mirror::cache", %error, "cannot write to the spool");
         })?;
+        self.held.clear();
+        self.waiting = 0;
         (self.tell.verifier)(self.spool.len());
         Ok(())
     }

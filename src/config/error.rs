@@ -44,12 +44,20 @@ impl fmt::Display for Source {
 /// A wrong configuration. Prints as one line that names key, value, place, reason and an example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file as a whole: it cannot be read, or is not TOML. Or a variable that is no key of ours.
+    /// The file as a whole: it cannot be read, or is not TOML.
     #[error("config: {place}: {reason}")]
     File {
-        /// The file, with the line where there is one; or the variable.
+        /// The file, with the line where there is one.
         place: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// A variable that is no key of ours.
+    #[error("config: {name}: {reason}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong, and what is right.
         reason: String,
     },
     /// One key.

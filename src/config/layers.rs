@@ -63,7 +63,7 @@ impl Environment {
             return Ok(());
         }
         let reason = format!("{said:?} is not a number of threads; write 1 to {MOST_WORKERS}, or unset it");
-        Err(ConfigError::File { place: NAME.to_owned(), reason })
+        Err(ConfigError::Variable { name: NAME, reason })
     }
 }
 

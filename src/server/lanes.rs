@@ -47,8 +47,8 @@ pub(super) struct Place {
 }
 
 impl Lanes {
-    /// Starts so many threads. As many as the runtime has workers are right: the two are seldom busy at once. Not to be
-    /// called in async code, where a runtime that must go again would panic.
+    /// Starts `count` threads: as many as the runtime has workers, of which few are busy at the same time. Not to be called
+    /// in async code: where a thread cannot be had, its runtime goes again, which would panic there.
     ///
     /// # Errors
     /// When the system has no threads or descriptors left.

@@ -130,6 +130,24 @@ async fn counts_say_what_is_so() {
 }
 
 #[tokio::test]
+async fn what_was_not_shown_keeps_its_mark() {
+    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let mirror = filled(&forge, dir.path()).await;
+    assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
+    let rm = async |ask| mirror.admin(dir.path(), "rm", ask).await.remove(0);
+    let shown = rm(json!({"pattern": "devsapp/fc3", "dry_run": true})).await;
+    assert_eq!((&shown["zips"][0]["version"], &shown["marks"]), (&json!("v1.0.0"), &json!(0)));
+    // Between the question and its answer the zip is found to be damaged: its mark waits for it from now on.
+    let object = mirror.cache.object(&Key::new("github/devsapp/fc3/tag/v1.0.0")).await.expect("readable");
+    mirror.cache.distrust(&object.expect("stored")).await;
+    let done = rm(json!({"pattern": "devsapp/fc3", "only": shown["plan"]})).await;
+    assert_eq!(done["marks"], 0, "{done}");
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+    eventually("the zip is stored", async || stored(&mirror, dir.path()).await == 1).await;
+    assert_eq!(mirror.admin(dir.path(), "stock", json!({})).await[0]["kept"], true);
+}
+
+#[tokio::test]
 async fn the_last_word_on_a_mark_counts_also_while_nothing_is_stored() {
     for words in [&["unkeep", "devsapp/fc3"][..], &["rm", "devsapp/fc3@v1.0.0", "--yes"]] {
         let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));

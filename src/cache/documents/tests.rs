@@ -119,6 +119,23 @@ async fn a_refresh_asks_only_for_what_is_stored_and_stale() {
     assert_eq!(good.asked(), 1, "fresh");
 }
 
+#[tokio::test]
+async fn an_answer_made_while_a_document_was_being_written_is_not_given_again() {
+    let (_dir, cache) = cache();
+    let (key, policy) = (key(), cache.policies().releases(false));
+    let document = cache.document(&key, policy, Says::new(Ok("{}"))).await.expect("stored").document;
+    let mut keep = std::pin::pin!(cache.keep(&key, &document, true));
+    // The disk has threads of its own: it may be done before anybody asks, but not every time.
+    let mut tries = 0..1000;
+    while futures_util::poll!(&mut keep).is_ready() {
+        tries.next().expect("it is never in the middle");
+        keep.set(cache.keep(&key, &document, true));
+    }
+    let made = cache.generations.now(&key);
+    keep.await;
+    assert!(!made.holds());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reader_brings_a_removed_document_back() {
     let (_dir, cache) = cache();

@@ -30,6 +30,8 @@ struct Planned {
     zips: BTreeSet<Key>,
     documents: BTreeSet<Key>,
     pins: BTreeSet<Key>,
+    /// Keys that are kept while nothing is stored under them.
+    marks: BTreeSet<Key>,
 }
 
 /// A request about what a pattern selects.
@@ -236,7 +238,9 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
     let mut items = items(mirror, &ask.pattern).await?;
     let mut documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
     let mut pins = if ask.forget { mirror.pins_of(&ask.pattern).await.map_err(failed)? } else { Default::default() };
+    let mut marks = mirror.waiting_marks(&ask.pattern).await.map_err(failed)?;
     if let Some(only) = &ask.only {
+        marks.retain(|key| only.marks.contains(key));
         documents.retain(|key| only.documents.contains(key));
         pins.retain(|key| only.pins.contains(key));
         items.retain(|Item { stored: Stored { key, .. }, .. }| {
@@ -250,10 +254,10 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
         zips: keys_of(&items),
         documents: documents.iter().cloned().collect(),
         pins: pins.iter().cloned().collect(),
+        marks: marks.clone(),
     };
     let answer: Vec<Value> = items.iter().map(shown).collect();
     let forgotten = pins.len();
-    let marks = mirror.waiting_marks(&ask.pattern).await.map_err(failed)?;
     if !ask.dry_run {
         unmark(mirror, &marks).await?;
         for item in &items {
@@ -305,11 +309,8 @@ pub(super) async fn keep(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Bo
         let done = mirror.cache().disk().keep(&item.stored.key, kept).await;
         item.stored.kept = done.map_err(|error| Refusal::failed("the mark cannot be written", error))? == kept;
     }
-    let mut marks = BTreeSet::new();
-    if !kept {
-        let found = mirror.waiting_marks(&ask.pattern).await;
-        marks = found.map_err(|error| Refusal::failed(INDEX, error))?;
-    }
+    let waiting = if kept { Ok(BTreeSet::new()) } else { mirror.waiting_marks(&ask.pattern).await };
+    let marks = waiting.map_err(|error| Refusal::failed(INDEX, error))?;
     if !ask.dry_run {
         unmark(mirror, &marks).await?;
     }
