@@ -9,7 +9,7 @@ mod seed;
 use std::{path::PathBuf, time::Instant};
 
 use clap::Parser;
-use srm_mirror::{tier::disk::Config, value::ByteSize};
+use srm_mirror::{storage::disk::Config, value::ByteSize};
 
 /// Fills a cache directory with zips that no forge ever sent.
 #[derive(Parser)]

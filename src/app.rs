@@ -17,10 +17,10 @@ use crate::{
     config::Config,
     entry::Digest,
     http::body::Body,
-    mirror::{Mirror, access::Access},
+    registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, Handler, Peer, control, tls::Reload},
-    service::{Client, Service, base::Hosts, ops::Health},
-    tier::disk::Disk,
+    service::{Client, Service, hosts::Hosts, ops::Health},
+    storage::disk::Disk,
     upstream,
     value::Secret,
 };
@@ -28,8 +28,8 @@ use crate::{
 mod loopback;
 
 pub use crate::{
-    dialect::{Names, PackageRef, zipball_url},
-    tier::disk::{Holder, OpenError},
+    dialect::{Names, PackageId, zipball_url},
+    storage::disk::{Holder, OpenError},
 };
 
 /// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
@@ -117,10 +117,10 @@ pub async fn start_at(
         let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }
-    let access = Access::build(&config.packages).map_err(anyhow::Error::msg)?;
+    let access = AccessPolicy::build(&config.packages).map_err(anyhow::Error::msg)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
     let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
-    let mirror = Arc::new(Mirror::build(cache.clone(), upstreams, access, verify));
+    let mirror = Arc::new(Registry::build(cache.clone(), upstreams, access, verify));
     let health = Health::default();
     let pseudonym = upstream::pseudonym(&instance);
     let section = config.server.clone();
@@ -163,7 +163,7 @@ fn instance() -> String {
 
 impl Running {
     /// Serves connections on threads of their own, as a server that does nothing else should.
-    pub fn with_lanes(mut self, lanes: server::Lanes) -> Self {
+    pub fn with_lanes(mut self, lanes: server::ConnectionThreads) -> Self {
         self.bound = self.bound.with_lanes(lanes);
         self
     }

@@ -13,7 +13,7 @@ use crate::{
     entry::{Digest, Key, Meta, Pin},
     http::cache_status::CacheStatus,
     origin::FetchError,
-    tier::{
+    storage::{
         Tier as _,
         disk::{Disk, Spool, SpoolError},
         memory::{self, Memory},
@@ -24,30 +24,30 @@ mod admin;
 pub mod archives;
 pub mod documents;
 mod download;
-mod failures;
 #[cfg(test)]
 mod fakes;
 mod fill;
-mod flight;
-pub mod follow;
+pub mod fill_watcher;
 mod generation;
 mod import;
-mod passing;
+mod negative_cache;
+mod pass_through;
 mod pinning;
 pub mod policy;
 mod progress;
-pub mod tail;
-mod writer;
+mod single_flight;
+pub mod spool_reader;
+mod spool_writer;
 
-use failures::Failures;
 use fill::FillState;
-use flight::Flights;
 use generation::Generations;
+use negative_cache::NegativeCache;
 use policy::{Archives, Documents};
+use single_flight::SingleFlight;
 
-pub use crate::tier::{
-    Content, Object, Remembered, Sum, Tally, Usage,
-    disk::{Stored, Sums},
+pub use crate::storage::{
+    Content, HitStats, Object, TierStats, Usage, WeakObject,
+    disk::{DiskUsage, InventoryEntry},
 };
 pub use admin::Checked;
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
@@ -70,11 +70,11 @@ pub struct Cache {
     clock: Clock,
     policies: Documents,
     archives: Archives,
-    failures: Failures,
-    fills: Flights<FillState>,
+    failures: NegativeCache,
+    fills: SingleFlight<FillState>,
     fill_permits: Semaphore,
     windows: Arc<Semaphore>,
-    revalidations: Flights<documents::Outcome>,
+    revalidations: SingleFlight<documents::Outcome>,
     tasks: TaskTracker,
     /// Where they run: whoever asks may be on a thread that is there for connections. A download that only passes
     /// through belongs to one connection and runs with it.
@@ -115,14 +115,14 @@ impl Cache {
             generations: Generations::new(),
             removals: Generations::new(),
             disk,
-            failures: Failures::with_room_for(FAILURES, clock.clone()),
+            failures: NegativeCache::with_room_for(FAILURES, clock.clone()),
             clock,
             policies,
             fill_permits: Semaphore::new(archives.concurrency),
-            windows: Arc::new(Semaphore::new(passing::WINDOWS)),
+            windows: Arc::new(Semaphore::new(pass_through::WINDOWS)),
             archives,
-            fills: Flights::default(),
-            revalidations: Flights::default(),
+            fills: SingleFlight::default(),
+            revalidations: SingleFlight::default(),
             tasks,
             runtime: Handle::current(),
             given_up: CancellationToken::new(),
@@ -166,7 +166,7 @@ impl Cache {
     /// `Refused` when the pins cannot be read: without them nobody can vouch for the bytes.
     pub async fn pin(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
         self.disk.pin(key).await.map_err(|error| {
-            tracing::error!(target: "srm_mirror::cache", %key, %error, "the record of pins cannot be read");
+            tracing::error!(%key, %error, "the record of pins cannot be read");
             FetchError::Refused("the record of what was first seen cannot be read".into())
         })
     }
@@ -177,16 +177,16 @@ impl Cache {
     /// As [`Cache::pin`].
     pub async fn pinned(&self) -> Result<Vec<Key>, FetchError> {
         self.disk.pinned().await.map_err(|error| {
-            tracing::error!(target: "srm_mirror::cache", %error, "the record of pins cannot be read");
+            tracing::error!(%error, "the record of pins cannot be read");
             FetchError::Refused("the record of what was first seen cannot be read".into())
         })
     }
 
     /// Sets a stored object aside that a reader has found to be damaged: whoever asks next fetches it anew.
-    pub async fn distrust(&self, object: &Object) {
+    pub async fn quarantine(&self, object: &Object) {
         let digest = &object.meta.digest;
         if let Err(error) = self.disk.set_aside(object, "a reader found it damaged").await {
-            tracing::warn!(target: "srm_mirror::cache", %digest, %error, "a damaged blob cannot be set aside");
+            tracing::warn!(%digest, %error, "a damaged blob cannot be set aside");
         }
         self.forget_blob(digest);
     }
@@ -202,7 +202,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::pin`].
-    pub async fn knows(&self, key: &Key) -> Result<bool, Failure> {
+    pub async fn is_known(&self, key: &Key) -> Result<bool, Failure> {
         let arrives = |state: &FillState| matches!(state, FillState::Streaming(_) | FillState::Complete(_));
         if self.memory.find(key).is_some() || self.fills.state(key).is_some_and(|state| arrives(&state.borrow())) {
             return Ok(true);
@@ -226,7 +226,7 @@ impl Cache {
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(target: "srm_mirror::cache", %key, %error, "the disk tier cannot be read");
+                tracing::warn!(%key, %error, "the disk tier cannot be read");
                 None
             }
         }
@@ -239,7 +239,7 @@ impl Cache {
             return;
         }
         if let Err(error) = self.memory.put(key, object).await {
-            tracing::warn!(target: "srm_mirror::cache", %key, %error, "cannot copy into memory");
+            tracing::warn!(%key, %error, "cannot copy into memory");
         }
         if !before.holds() {
             self.memory.forget_key(key);
@@ -253,11 +253,11 @@ impl Cache {
         match made {
             Ok(Ok(spool)) => Some(spool),
             Ok(Err(SpoolError::NoSpace)) => {
-                tracing::warn!(target: "srm_mirror::cache", len, "no room on disk; passing through");
+                tracing::warn!(len, "no room on disk; passing through");
                 None
             }
             Ok(Err(SpoolError::Io(error))) => {
-                tracing::warn!(target: "srm_mirror::cache", %error, "cannot open a spool; passing through");
+                tracing::warn!(%error, "cannot open a spool; passing through");
                 None
             }
             Err(_) => None,
@@ -278,13 +278,14 @@ impl Cache {
             verified: meta.verified.clone(),
         };
         let first = new.clone();
-        let settled = self.disk.settle_pin(key, move |old| pinning::judge(first, old)).await.unwrap_or_else(|error| {
-            tracing::error!(target: "srm_mirror::cache", %key, %error, "cannot record what was first seen");
-            pinning::judge(new, pin.map(Arc::unwrap_or_clone)).map(drop)
-        });
+        let settled =
+            self.disk.settle_pin(key, move |old| pinning::compare_with_pin(first, old)).await.unwrap_or_else(|error| {
+                tracing::error!(%key, %error, "cannot record what was first seen");
+                pinning::compare_with_pin(new, pin.map(Arc::unwrap_or_clone)).map(drop)
+            });
         settled.map_err(|old| {
             tracing::error!(
-                target: "srm_mirror::cache", %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
+                %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
                 first_seen = %old.first_seen, "pin-mismatch: the upstream's content has changed"
             );
             FetchError::PinMismatch

@@ -15,12 +15,12 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod admin_client;
 mod cache;
 mod completions;
 mod config;
 mod connect;
 mod serve;
-mod session;
 mod tls;
 mod warm;
 
@@ -74,9 +74,9 @@ enum Command {
 
 /// Flags that set configuration, for commands that serve or show all of it.
 #[derive(Debug, Default, Args)]
-struct Settings {
+struct ServeArgs {
     #[command(flatten)]
-    place: Place,
+    place: CacheArgs,
     /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
@@ -87,7 +87,7 @@ struct Settings {
 
 /// Flags for commands that work on a cache directory and serve nobody.
 #[derive(Clone, Debug, Default, Args)]
-struct Place {
+struct CacheArgs {
     /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -102,13 +102,13 @@ struct Place {
     log_level: Option<String>,
 }
 
-impl Place {
+impl CacheArgs {
     fn load(&self) -> Result<Loaded, ConfigError> {
-        Settings { place: self.clone(), ..Settings::default() }.load()
+        ServeArgs { place: self.clone(), ..ServeArgs::default() }.load()
     }
 }
 
-impl Settings {
+impl ServeArgs {
     fn load(&self) -> Result<Loaded, ConfigError> {
         let listen = (!self.listen.is_empty()).then(|| self.listen.clone().into());
         let text = |value: &Option<String>| value.clone().map(toml::Value::from);
@@ -157,7 +157,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
 
 /// A text that may be another's, as a terminal may have it: what would steer the terminal or turn its writing around is
 /// escaped.
-fn visible(text: &str) -> String {
+fn escape_terminal(text: &str) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -169,9 +169,9 @@ fn visible(text: &str) -> String {
     out
 }
 
-/// As [`visible`], for a text of several lines.
+/// As [`escape_terminal`], for a text of several lines.
 fn visible_lines(text: &str) -> String {
-    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(escape_terminal).collect::<Vec<_>>().join("\n")
 }
 
 /// The error and its causes in one line.
@@ -193,7 +193,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
     };
     let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    let refused = why.chain().find_map(|why| why.downcast_ref::<session::Refused>());
+    let refused = why.chain().find_map(|why| why.downcast_ref::<admin_client::Refused>());
     let usage = |why: &(dyn std::error::Error + 'static)| {
         why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why)
     };
@@ -201,7 +201,7 @@ fn exit_code(why: &anyhow::Error) -> u8 {
         USAGE
     } else if let Some(refused) = refused {
         refused.exit_code()
-    } else if is(|why| why.is::<session::Unavailable>() || connect::is_unreachable(why)) {
+    } else if is(|why| why.is::<admin_client::Unavailable>() || connect::is_unreachable(why)) {
         UNAVAILABLE
     } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
         why.exit_code()
@@ -276,17 +276,18 @@ mod tests {
         assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
         for (status, code) in [(400, USAGE), (422, USAGE), (404, FAILED), (409, FAILED), (507, FAILED), (500, IO)] {
             let status = http::StatusCode::from_u16(status).expect("a status");
-            let refused = anyhow::Error::from(session::Refused { status, message: "no".into() }).context("import x");
+            let refused =
+                anyhow::Error::from(admin_client::Refused { status, message: "no".into() }).context("import x");
             assert_eq!((exit_code(&refused), sentence(&refused).as_str()), (code, "import x: no"), "{status}");
         }
-        assert_eq!(exit_code(&session::Unavailable("gone".into()).into()), UNAVAILABLE);
+        assert_eq!(exit_code(&admin_client::Unavailable("gone".into()).into()), UNAVAILABLE);
     }
 
     #[test]
     fn what_would_steer_a_terminal_is_escaped() {
         let hostile = anyhow::anyhow!("no \u{1b}[2J\u{9b}31m\u{202e}\r\u{7} ä\nnext");
         assert_eq!(sentence(&hostile), "no \\u{1b}[2J\\u{9b}31m\\u{202e}\\r\\u{7} ä\nnext");
-        assert_eq!(visible("a\nb\tc"), "a\\nb\\tc");
+        assert_eq!(escape_terminal("a\nb\tc"), "a\\nb\\tc");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_path_to_error::Segment;
 
 use crate::{
     cache::policy::{Archives, Documents, Mode},
-    dialect, mirror, observe, server, tier, upstream,
+    dialect, observe, registry, server, storage, upstream,
     value::{ByteSize, Secret},
 };
 
@@ -27,7 +27,7 @@ mod show;
 mod tokens;
 
 pub use error::{ConfigError, Source};
-pub use layers::{Environment, Flag, Leaf};
+pub use layers::{Environment, Flag, Setting};
 pub use schema::EXAMPLE;
 
 /// The variable that names the configuration file where `--config` does not.
@@ -44,11 +44,11 @@ pub struct Config {
     /// How a path becomes a package.
     pub names: dialect::Config,
     /// Who may ask for what.
-    pub packages: mirror::Config,
+    pub packages: registry::Config,
     /// The memory tier.
-    pub memory: tier::memory::Config,
+    pub memory: storage::memory::Config,
     /// The disk tier.
-    pub disk: tier::disk::Config,
+    pub disk: storage::disk::Config,
     /// How long release documents are fresh and usable.
     pub documents: Documents,
     /// Limits of a download and of what a zip may be.
@@ -65,9 +65,9 @@ impl Default for Config {
             mode: Mode::default(),
             server: server::Config::default(),
             names: dialect::Config::default(),
-            packages: mirror::Config::default(),
-            memory: tier::memory::Config::default(),
-            disk: tier::disk::Config::default(),
+            packages: registry::Config::default(),
+            memory: storage::memory::Config::default(),
+            disk: storage::disk::Config::default(),
             documents: Documents::default(),
             archives: Archives::default(),
             upstreams: upstream::defaults(),
@@ -83,7 +83,7 @@ pub struct Loaded {
     pub config: Config,
     /// The token of each upstream, where it has one.
     pub tokens: BTreeMap<String, Option<Secret>>,
-    leaves: layers::Leaves,
+    leaves: layers::Settings,
 }
 
 impl Loaded {
@@ -105,19 +105,19 @@ pub fn load(file: Option<&Path>, environment: &Environment, flags: &[Flag]) -> R
     let named = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
     let set = match &named {
         Some(path) => layers::of_file(path)?,
-        None => layers::Leaves::new(),
+        None => layers::Settings::new(),
     };
     merge(set, environment, flags)
 }
 
-fn merge(mut set: layers::Leaves, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
+fn merge(mut set: layers::Settings, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
     set.extend(layers::of_environment(environment)?);
     set.extend(layers::of_flags(flags));
     layers::check_keys(&set)?;
 
     let mut leaves = names::with_defaults(set)?;
     let mut config = parse(&leaves)?;
-    follow(&mut config, &mut leaves)?;
+    derive_defaults(&mut config, &mut leaves)?;
     check::all(&config, &leaves)?;
     let tokens = tokens::resolve(&config, environment, &leaves)?;
     check::exposure(&config, &tokens, &leaves)?;
@@ -125,7 +125,7 @@ fn merge(mut set: layers::Leaves, environment: &Environment, flags: &[Flag]) -> 
 }
 
 /// Reads the merged leaves as a [`Config`]; a value of the wrong shape is an error that names its key.
-fn parse(leaves: &layers::Leaves) -> Result<Config, ConfigError> {
+fn parse(leaves: &layers::Settings) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(layers::to_tree(leaves)).map_err(|why| {
         let mut path: Vec<String> = Vec::new();
         for segment in why.path() {
@@ -145,7 +145,7 @@ fn parse(leaves: &layers::Leaves) -> Result<Config, ConfigError> {
 }
 
 /// Gives values to keys whose default depends on others: what nobody set must not make wrong what somebody set.
-fn follow(config: &mut Config, leaves: &mut layers::Leaves) -> Result<(), ConfigError> {
+fn derive_defaults(config: &mut Config, leaves: &mut layers::Settings) -> Result<(), ConfigError> {
     if config.disk.dir.is_none() {
         let user = etcetera::choose_base_strategy().map_err(|_| {
             let reason = "there is no home directory to keep the cache in; for example \"/var/cache/srm-mirror\"";
@@ -153,7 +153,7 @@ fn follow(config: &mut Config, leaves: &mut layers::Leaves) -> Result<(), Config
         })?;
         let dir = user.cache_dir().join("srm-mirror");
         let value = toml::Value::from(dir.to_string_lossy().into_owned());
-        let leaf = Leaf { value, source: Source::Follows("the user's cache directory") };
+        let leaf = Setting { value, source: Source::Derived("the user's cache directory") };
         leaves.insert(vec!["disk".into(), "dir".into()], leaf);
         config.disk.dir = Some(dir);
     }
@@ -164,13 +164,13 @@ fn follow(config: &mut Config, leaves: &mut layers::Leaves) -> Result<(), Config
 }
 
 /// Lowers a default to `most`; a value that somebody set stays.
-fn lower(leaves: &mut layers::Leaves, key: [&str; 2], size: &mut ByteSize, most: u64, from: &'static str) {
+fn lower(leaves: &mut layers::Settings, key: [&str; 2], size: &mut ByteSize, most: u64, from: &'static str) {
     if let Some(leaf) = leaves.get_mut(&key.map(str::to_owned)[..])
         && !leaf.source.is_set()
         && size.0 > most
     {
         *size = ByteSize(most);
-        *leaf = Leaf { value: size.to_string().into(), source: Source::Follows(from) };
+        *leaf = Setting { value: size.to_string().into(), source: Source::Derived(from) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! How clients ask and how answers are wrapped: one path grammar and one JSON envelope per dialect.
 //!
-//! [`parse`] turns a method, a path and a query into a [`Route`] or a [`Reject`] that knows which envelope its error must
+//! [`parse`] turns a method, a path and a query into a [`Route`] or a [`RouteError`] that knows which envelope its error must
 //! wear. How a path is read:
 //!
 //! 1. A reserved first segment (`repos`, `api`, `simple`, `v3`, `healthz`, `readyz`, `metrics`, `-`, an upstream's name)
@@ -27,8 +27,9 @@ mod simple;
 mod srm;
 mod v3;
 
+pub use crate::package::PackageId;
 pub use github::Root;
-pub use names::{Names, PackageRef};
+pub use names::Names;
 pub use page::Page;
 pub use path::zipball_url;
 
@@ -70,35 +71,35 @@ pub struct Route {
     /// Whose envelope the answer wears.
     pub dialect: Dialect,
     /// What is asked for.
-    pub ask: Ask,
+    pub ask: ApiRequest,
 }
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum ApiRequest {
     /// Every release, or one page of them.
     Releases {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Only where the client sent `per_page` or `page`.
         page: Option<Page>,
     },
     /// What the upstream calls the latest release.
     Latest {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
     },
     /// The release of one version.
     Tag {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Which one.
         version: Version,
     },
     /// The release with the forge's own number (github only): where its `url` leads.
     ById {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// The forge's number (`id` in [`crate::package::Release::rest`]).
         id: u64,
         /// Only its assets: where its `assets_url` leads.
@@ -107,28 +108,28 @@ pub enum Ask {
     /// The zip of one version.
     Archive {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Which one.
         version: Version,
     },
     /// The same zip without its top folder.
     Flat {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Which one.
         version: Version,
     },
     /// The metadata record of one version, or of all.
     Metadata {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Which one; all where it is `None`.
         version: Option<Version>,
     },
     /// The repository itself (github only).
     Repository {
         /// This package.
-        package: PackageRef,
+        package: PackageId,
     },
     /// The packages the mirror knows (v3 only).
     Search {
@@ -140,7 +141,7 @@ pub enum Ask {
     /// The versions of one package as rows (v3 only).
     Detail {
         /// Of this package.
-        package: PackageRef,
+        package: PackageId,
         /// Which part of the list.
         page: Page,
     },
@@ -148,9 +149,9 @@ pub enum Ask {
     Ops(Ops),
 }
 
-impl Ask {
+impl ApiRequest {
     /// The package that is asked about, where it is one.
-    pub fn package(&self) -> Option<&PackageRef> {
+    pub fn package(&self) -> Option<&PackageId> {
         match self {
             Self::Releases { package, .. }
             | Self::Latest { package }
@@ -181,7 +182,7 @@ pub enum Ops {
 
 /// A request that no [`Route`] fits, and whose envelope says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
+pub struct RouteError {
     /// Whose envelope the error wears.
     pub dialect: Dialect,
     /// What is wrong.
@@ -204,7 +205,7 @@ pub enum Reason {
     },
 }
 
-impl Reject {
+impl RouteError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self.reason {
@@ -239,9 +240,9 @@ const RESERVED: [&str; 8] = ["repos", "api", "simple", "v3", "healthz", "readyz"
 ///
 /// # Errors
 /// See [`Reason`].
-pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) -> Result<Route, Reject> {
+pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let (dialect, rest) = Dialect::of(path);
-    let reject = |reason| Reject { dialect, reason };
+    let reject = |reason| RouteError { dialect, reason };
     let reads = *method == Method::GET || *method == Method::HEAD;
     if dialect == Dialect::V3 && !reads {
         return Err(reject(Reason::MethodNotAllowed { allow: READS, message: v3::HOSTS_NOTHING.into() }));
@@ -256,7 +257,7 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
         Dialect::V3 => v3::parse(names, &segments, query),
     };
     let ask = ask.map_err(reject)?;
-    if !reads && !matches!(ask, Ask::Ops(Ops::Admin(_))) {
+    if !reads && !matches!(ask, ApiRequest::Ops(Ops::Admin(_))) {
         let message = format!("this address can only be read; use {READS}");
         return Err(reject(Reason::MethodNotAllowed { allow: READS, message }));
     }
@@ -268,15 +269,15 @@ impl Dialect {
     ///
     /// The slash doubled by a base address that ends in one is forgiven, once at the start and once after that prefix.
     fn of(path: &str) -> (Self, &str) {
-        let path = path::forgive(path.strip_prefix('/').unwrap_or(path));
-        let (first, rest) = path::cut(path);
+        let path = path::strip_leading_slash(path.strip_prefix('/').unwrap_or(path));
+        let (first, rest) = path::split_first_segment(path);
         match path::decode(first).as_deref() {
             Ok("simple") => (Self::Simple, rest),
             Ok("v3") => (Self::V3, rest),
             Ok("repos") => (Self::Github(Root::Plain), rest),
             Ok("api") => {
-                let (version, after) = path::cut(rest);
-                let (word, after) = path::cut(after);
+                let (version, after) = path::split_first_segment(rest);
+                let (word, after) = path::split_first_segment(after);
                 let under = version == "v3" && word == "repos";
                 (Self::Github(Root::ApiV3), if under { after } else { "" })
             }

@@ -130,7 +130,7 @@ pub struct Pin {
 /// What one mirror tells another about a zip that it hands over: nothing of it is believed without a look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claim {
+pub struct ExportedArchive {
     /// Its key.
     pub key: Key,
     /// When the key was first seen.
@@ -142,7 +142,7 @@ pub struct Claim {
 /// A document that one mirror hands over to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HandedDocument {
+pub struct ExportedDocument {
     /// Its key.
     pub key: Key,
     /// What is stored about it.
@@ -192,13 +192,13 @@ pub struct DocumentMeta {
     pub validators: Validators,
     /// What the upstream last said of the thing itself.
     #[serde(default)]
-    pub standing: Standing,
+    pub standing: UpstreamStatus,
 }
 
 /// What an upstream last said of something that is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum UpstreamStatus {
     /// It is there.
     #[default]
     Present,

@@ -11,22 +11,22 @@
 //! | [`server`] | listeners, connections, limits, drain |
 //! | [`service`] | one request: parse, ask the mirror, answer, one log event |
 //! | [`dialect`] | how clients ask and how answers are wrapped |
-//! | [`mirror`] | the use cases: a package's releases, a version's zip, its metadata record |
+//! | [`registry`] | the use cases: a package's releases, a version's zip, its metadata record |
 //! | [`cache`] | look up, join or start a fill, answer or serve stale; what is fresh, and what is pinned |
-//! | [`tier`] | where complete zips are: memory over disk |
+//! | [`storage`] | where complete zips are: memory over disk |
 //! | [`upstream`] | the forges: their APIs, limits and ways |
 //! | [`origin`] | the contract between the cache and what it caches |
 //! | [`archive`] | what a zip says of itself |
-//! | [`kernel`] | parts of files sent without being read: the only `unsafe` |
+//! | [`sendfile`] | parts of files sent without being read: the only `unsafe` |
 //! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`observe`] | the words that all of them share |
 //!
-//! They import each other in one direction: `app` hands the `service` to the `server`; the service knows `dialect` and `mirror`, the
-//! mirror knows `cache` and `upstream`, the cache knows `tier`. ARCHITECTURE.md has the whole rule, and a test holds it.
+//! They import each other in one direction: `app` hands the `service` to the `server`; the service knows `dialect` and `registry`, the
+//! mirror knows `cache` and `upstream`, the cache knows `storage`. ARCHITECTURE.md has the whole rule, and a test holds it.
 //!
 //! # One request
 //!
 //! `GET /devsapp/fc3/zipball/1.0.0` is accepted by [`server`] and handed to [`service::Service::handle`]. [`dialect::parse`]
-//! makes an [`dialect::Ask::Archive`] of the path. [`mirror::Mirror::archive`] asks whether the package may be served and
+//! makes an [`dialect::ApiRequest::Archive`] of the path. [`registry::Registry::archive`] asks whether the package may be served and
 //! which tag the version is, by what is pinned, then by the release list. [`cache::Cache::archive`] looks into the tiers:
 //!
 //! - What is there is a hit. Nobody else is asked.
@@ -44,13 +44,13 @@ pub mod config;
 pub mod dialect;
 pub mod entry;
 pub mod http;
-pub mod kernel;
-pub mod mirror;
 pub mod observe;
 pub mod origin;
 pub mod package;
+pub mod registry;
+pub mod sendfile;
 pub mod server;
 pub mod service;
-pub mod tier;
+pub mod storage;
 pub mod upstream;
 pub mod value;

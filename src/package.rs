@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows HTTP, an upstream or the cache.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,28 @@ impl PackageName {
     /// `owner/repo` in lower case: the form that is compared, matched by patterns and used in keys.
     pub fn folded(&self) -> String {
         format!("{}/{}", self.owner.to_ascii_lowercase(), self.repo.to_ascii_lowercase())
+    }
+}
+
+/// A package and the upstream it lives on. Compares without case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageId {
+    /// The upstream's configured name.
+    pub upstream: Arc<str>,
+    /// `owner/repo`, as the client or the configuration spells it.
+    pub name: PackageName,
+}
+
+impl PackageId {
+    /// `upstream/owner/repo` with owner and repo in lower case: the beginning of every key.
+    pub fn folded(&self) -> String {
+        format!("{}/{}", self.upstream, self.name.folded())
+    }
+}
+
+impl fmt::Display for PackageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.name, self.upstream)
     }
 }
 

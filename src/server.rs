@@ -22,18 +22,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::kernel::{More, Socket};
+use crate::sendfile::{MoreDataFlag, Socket};
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
-mod aside;
 mod connection;
+mod connection_threads;
 pub mod control;
-mod lanes;
+mod poll_on_wake;
+mod timeouts;
 pub mod tls;
-mod watch;
 
+pub use connection_threads::ConnectionThreads;
 use control::Control;
-pub use lanes::Lanes;
 use tls::{Reload, Tls, TlsError};
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -158,13 +158,13 @@ pub struct Bound {
     plain: usize,
     tls: Option<Tls>,
     control: Option<Control>,
-    lanes: Option<Lanes>,
+    lanes: Option<ConnectionThreads>,
     config: Config,
 }
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
+pub struct ShutdownReport {
     /// Connections that were cut because they were not done in time.
     pub cut: usize,
 }
@@ -224,14 +224,19 @@ impl Bound {
     }
 
     /// Serves connections on threads of their own instead of the runtime's.
-    pub fn with_lanes(mut self, lanes: Lanes) -> Self {
+    pub fn with_lanes(mut self, lanes: ConnectionThreads) -> Self {
         self.lanes = Some(lanes);
         self
     }
 
     /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
     /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
-    pub async fn serve<H: Handler>(self, handler: H, shutdown: CancellationToken, now: CancellationToken) -> Drained {
+    pub async fn serve<H: Handler>(
+        self,
+        handler: H,
+        shutdown: CancellationToken,
+        now: CancellationToken,
+    ) -> ShutdownReport {
         let Self { listeners, plain, tls, control, lanes, config, .. } = self;
         let config = Arc::new(config);
         let tls = tls.map(Arc::new);
@@ -240,10 +245,10 @@ impl Bound {
         let connections = TaskTracker::new();
         let accepting = accept_all(&listeners, plain, &config, |stream, peer, permit| {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
-            let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
+            let ends = connection::ShutdownTokens { stop: stop.child_token(), force: force.child_token() };
             let tls = tls.clone().filter(|_| peer.tls);
             let (handler, config) = (handler.clone(), config.clone());
-            match lanes.as_ref().and_then(Lanes::place) {
+            match lanes.as_ref().and_then(ConnectionThreads::place) {
                 None => {
                     connections.spawn(async move {
                         connection::run(Socket::new(stream), tls, peer, handler, &config, ends).await;
@@ -268,8 +273,8 @@ impl Bound {
             let Some(control) = &control else { return std::future::pending().await };
             loop {
                 let (stream, peer) = control.accept().await;
-                let ends = connection::Ends { stop: stop.child_token(), force: force.child_token() };
-                let socket = (stream, More::default());
+                let ends = connection::ShutdownTokens { stop: stop.child_token(), force: force.child_token() };
+                let socket = (stream, MoreDataFlag::default());
                 connections.spawn(connection::run(socket, None, peer, handler.clone(), &config, ends));
             }
         };
@@ -297,7 +302,7 @@ impl Bound {
         let cut = connections.len();
         force.cancel();
         connections.wait().await;
-        Drained { cut }
+        ShutdownReport { cut }
     }
 }
 

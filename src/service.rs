@@ -15,38 +15,38 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, header, request:
 use jiff::Timestamp;
 
 use crate::{
-    dialect::{self, Ask, Dialect, Names, Ops, PackageRef, Route},
+    dialect::{self, ApiRequest, Dialect, Names, Ops, Route},
     http::{
         body::Body,
         cache_status::{CacheStatus, Fwd},
         field::came_through,
     },
-    mirror::{Mirror, MirrorError, Object, Remembered, Target},
     observe,
+    registry::{Object, Registry, RegistryError, WeakObject},
 };
 
 mod admin;
 mod archive;
-pub mod base;
 mod error;
 mod flat;
+pub mod hosts;
 mod json;
 mod list;
 mod log;
 pub mod ops;
-mod prepared;
 pub mod render;
 mod request_id;
+mod response_cache;
 mod zip;
 
-use base::{Hosts, Reached};
 use error::Problem;
-use flat::Flats;
+use flat::FlatViewCache;
+use hosts::{Hosts, RequestHost};
 use json::Json;
 use list::Rows;
 use ops::Health;
-use prepared::{Before, Prepared};
 use request_id::{Ids, RequestId};
+use response_cache::{ResponseCache, Snapshot};
 
 /// The mirror's name in `Cache-Status` (RFC 9211 §2).
 const CACHE_NAME: &str = "srm-mirror";
@@ -72,39 +72,39 @@ pub struct Client {
 
 /// Answers requests.
 pub struct Service {
-    mirror: Arc<Mirror>,
+    mirror: Arc<Registry>,
     names: Names,
     hosts: Hosts,
     /// The pseudonym in the `Via` of the mirror's own requests.
     pseudonym: String,
     health: Health,
-    prepared: Prepared,
+    prepared: ResponseCache,
     json: Json,
-    flats: Arc<Flats>,
+    flats: Arc<FlatViewCache>,
     rows: Rows,
     ids: Ids,
 }
 
 /// What one request came to, for its log event and its answer's last headers.
-struct Exchange {
+struct RequestContext {
     id: RequestId,
     /// Only where the request's event will be written: nobody else asks for the time.
     started: Option<Instant>,
     route: Option<Arc<Route>>,
     /// What may be kept of the answer was the case before it was thought over.
-    before: Option<Before>,
+    before: Option<Snapshot>,
     cache: Option<CacheStatus>,
     /// The stored zip that the answer is, whatever happens in the cache next.
-    zip: Option<Remembered>,
+    zip: Option<WeakObject>,
     /// The answer goes to a plain socket as it is: parts of files can be sent without being read.
     direct: bool,
 }
 
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
-    pub fn build(mirror: Arc<Mirror>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
-        let (json, flats, ids) = (Json::new(), Arc::new(Flats::new()), Ids::new());
-        let (prepared, rows) = (Prepared::default(), Rows::default());
+    pub fn build(mirror: Arc<Registry>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
+        let (json, flats, ids) = (Json::new(), Arc::new(FlatViewCache::new()), Ids::new());
+        let (prepared, rows) = (ResponseCache::default(), Rows::default());
         Self { mirror, names, hosts, pseudonym, health, prepared, json, flats, rows, ids }
     }
 
@@ -118,25 +118,25 @@ impl Service {
         // Only a plain TCP socket sends files by itself.
         let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
         let started = observe::access_enabled().then(Instant::now);
-        let mut exchange =
-            Exchange { id: self.ids.next(), started, route: None, before: None, cache: None, zip: None, direct };
+        let mut context =
+            RequestContext { id: self.ids.next(), started, route: None, before: None, cache: None, zip: None, direct };
         let now = self.mirror.cache().clock().now();
         if let Some(found) = self.prepared.find(&parts, client, now, direct) {
             let mut response = found.response;
-            response.headers_mut().insert(X_REQUEST_ID, exchange.id.to_header());
-            (exchange.route, exchange.cache) = (Some(found.route), Some(found.status));
-            return Either::Left(ready(log::observe(response, &parts, client.addr, exchange)));
+            response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
+            (context.route, context.cache) = (Some(found.route), Some(found.status));
+            return Either::Left(ready(log::observe(response, &parts, client.addr, context)));
         }
         let service = self.clone();
         // In a box: a future that holds every other one is long, and would be moved about with each request.
         Either::Right(Box::pin(async move {
             let input = client.control.then(|| admin::input(body));
-            let mut leaving = log::Leaving::new(&parts, client.addr, &mut exchange);
-            let mut response = service.answer(&parts, client, input, now, leaving.exchange()).await;
-            leaving.stayed();
-            finish(&mut response, &exchange);
-            service.prepared.keep(&parts, client, &exchange, &response);
-            log::observe(response, &parts, client.addr, exchange)
+            let mut abort_guard = log::AbortGuard::new(&parts, client.addr, &mut context);
+            let mut response = service.answer(&parts, client, input, now, abort_guard.context()).await;
+            abort_guard.disarm();
+            finish(&mut response, &context);
+            service.prepared.keep(&parts, client, &context, &response);
+            log::observe(response, &parts, client.addr, context)
         }))
     }
 
@@ -146,43 +146,43 @@ impl Service {
         client: Client,
         input: Option<admin::Input>,
         now: Timestamp,
-        exchange: &mut Exchange,
+        context: &mut RequestContext,
     ) -> Response<Body> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let route = dialect::parse(&self.names, &parts.method, path, query);
         let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
         let route = route.map(Arc::new);
-        exchange.route = route.as_ref().ok().cloned();
+        context.route = route.as_ref().ok().cloned();
         match route.as_deref() {
-            Ok(Route { ask: Ask::Ops(question), .. }) if base::any_name_will_do(question) => {
+            Ok(Route { ask: ApiRequest::Ops(question), .. }) if hosts::any_name_will_do(question) => {
                 return self.health.answer(question, &self.mirror);
             }
-            Ok(Route { ask: Ask::Ops(Ops::Admin(path)), .. }) => {
+            Ok(Route { ask: ApiRequest::Ops(Ops::Admin(path)), .. }) => {
                 if let Some(input) = input {
                     return admin::answer(&self.mirror, &self.names, &parts.method, path, input).await;
                 }
             }
             _ => {}
         }
-        let reached = match self.hosts.reached(parts, client) {
-            Ok(reached) => reached,
-            Err(error) => return problem(error, dialect, parts, exchange),
+        let request_host = match self.hosts.request_host(parts, client) {
+            Ok(request_host) => request_host,
+            Err(error) => return problem(error, dialect, parts, context),
         };
         let route = match route {
             Ok(route) => route,
-            Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, exchange),
+            Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, context),
         };
-        if let Ask::Ops(question) = &route.ask {
+        if let ApiRequest::Ops(question) = &route.ask {
             return self.health.answer(question, &self.mirror);
         }
         let result = if came_through(&parts.headers, &self.pseudonym) {
             Err(Problem::looped(&route.ask))
         } else {
-            self.ask(&route, parts, &reached, now, exchange).await
+            self.ask(&route, parts, &request_host, now, context).await
         };
         match result {
             Ok(response) => response,
-            Err(error) => problem(error, dialect, parts, exchange),
+            Err(error) => problem(error, dialect, parts, context),
         }
     }
 
@@ -191,23 +191,23 @@ impl Service {
         &self,
         route: &Route,
         parts: &Parts,
-        reached: &Reached<'_>,
+        request_host: &RequestHost<'_>,
         now: Timestamp,
-        exchange: &mut Exchange,
+        context: &mut RequestContext,
     ) -> Result<Response<Body>, Problem> {
-        let failed = |error: MirrorError| Problem::of(error, &route.ask);
-        exchange.before = route.ask.package().map(|package| Before::new(now, self.mirror.generation(&target(package))));
+        let failed = |error: RegistryError| Problem::of(error, &route.ask);
+        context.before = route.ask.package().map(|package| Snapshot::new(now, self.mirror.generation(package)));
         let zip = match &route.ask {
-            Ask::Archive { package, version } => {
-                let archive = self.mirror.archive(&target(package), version).await.map_err(failed)?;
-                exchange.cache = Some(archive.answer.status.clone());
-                exchange.zip = archive.lasting().map(Object::remember);
-                let response = archive::respond(parts, exchange.direct, &package.name, archive).await;
-                Some(response.map_err(|error| Problem::late(error, exchange.cache.take(), &route.ask))?)
+            ApiRequest::Archive { package, version } => {
+                let archive = self.mirror.archive(package, version).await.map_err(failed)?;
+                context.cache = Some(archive.answer.status.clone());
+                context.zip = archive.cacheable_object().map(Object::remember);
+                let response = archive::respond(parts, context.direct, &package.name, archive).await;
+                Some(response.map_err(|error| Problem::late(error, context.cache.take(), &route.ask))?)
             }
-            Ask::Flat { package, version } => {
+            ApiRequest::Flat { package, version } => {
                 let asked = (package, version, &route.ask);
-                Some(flat::respond(&self.flats, &self.mirror, parts, asked, exchange).await?)
+                Some(flat::respond(&self.flats, &self.mirror, parts, asked, context).await?)
             }
             _ => None,
         };
@@ -219,23 +219,19 @@ impl Service {
         }
         let (mirror, names) = (&self.mirror, &self.names);
         let answer = match &route.ask {
-            Ask::Search { search, page } => {
+            ApiRequest::Search { search, page } => {
                 list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
             }
-            _ => json::ask(mirror, names, route, reached, parts.uri.path(), &self.json).await?,
+            _ => json::ask(mirror, names, route, request_host, parts.uri.path(), &self.json).await?,
         };
-        exchange.cache = Some(answer.status.clone());
-        Ok(answer.respond(route.dialect, parts, exchange.id))
+        context.cache = Some(answer.status.clone());
+        Ok(answer.respond(route.dialect, parts, context.id))
     }
 }
 
-fn target(package: &PackageRef) -> Target {
-    Target { upstream: package.upstream.clone(), package: package.name.clone() }
-}
-
 /// An error in the envelope of its dialect.
-fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exchange) -> Response<Body> {
-    let body = dialect.error(problem.status.as_u16(), &problem.message, &exchange.id.to_string());
+fn problem(problem: Problem, dialect: Dialect, parts: &Parts, context: &mut RequestContext) -> Response<Body> {
+    let body = dialect.error(problem.status.as_u16(), &problem.message, &context.id.to_string());
     let mut response = json::response(problem.status, body, &parts.method);
     let headers = response.headers_mut();
     if let Some(wait) = problem.retry_after {
@@ -247,11 +243,11 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, exchange: &mut Exc
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
     // What was meant by an address that is none, nobody knows.
-    let ask = exchange.route.as_ref().map(|route| &route.ask);
-    if matches!(ask, None | Some(Ask::Archive { .. } | Ask::Flat { .. })) {
+    let ask = context.route.as_ref().map(|route| &route.ask);
+    if matches!(ask, None | Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. })) {
         close(&mut response, parts);
     }
-    exchange.cache = problem.cache;
+    context.cache = problem.cache;
     response
 }
 
@@ -263,13 +259,13 @@ fn close(response: &mut Response<Body>, parts: &Parts) {
 }
 
 /// The headers that every answer has.
-fn finish(response: &mut Response<Body>, exchange: &Exchange) {
+fn finish(response: &mut Response<Body>, context: &RequestContext) {
     let headers = response.headers_mut();
-    if let Some(status) = &exchange.cache {
+    if let Some(status) = &context.cache {
         headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
-    } else if !matches!(exchange.route.as_ref().map(|route| &route.ask), Some(Ask::Ops(_))) {
+    } else if !matches!(context.route.as_ref().map(|route| &route.ask), Some(ApiRequest::Ops(_))) {
         // Even an answer for which nothing was looked up says so: the cache was not asked.
         headers.insert(CACHE_STATUS, CacheStatus::forwarded(Fwd::Bypass).render(CACHE_NAME));
     }
-    headers.insert(X_REQUEST_ID, exchange.id.to_header());
+    headers.insert(X_REQUEST_ID, context.id.to_header());
 }

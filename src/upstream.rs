@@ -17,8 +17,7 @@ use crate::{
 };
 
 mod body;
-mod budget;
-mod call;
+mod call_log;
 mod client;
 mod connect;
 mod failure;
@@ -28,6 +27,7 @@ mod json;
 mod normalise;
 mod offline;
 mod pages;
+mod rate_limiter;
 mod redirect;
 mod throttle;
 
@@ -128,8 +128,8 @@ pub trait Upstream: Send + Sync + 'static {
     fn has_token(&self) -> bool;
 
     /// What it allows the mirror for now. An upstream that says nothing of it allows everything.
-    fn allowance(&self) -> Allowance {
-        Allowance::default()
+    fn allowance(&self) -> RateLimitStatus {
+        RateLimitStatus::default()
     }
 
     /// Asks for a document, conditionally where `stored` was fetched with the same token; the body of a changed one is
@@ -157,7 +157,7 @@ pub trait Upstream: Send + Sync + 'static {
 
 /// What an upstream still allows, as far as its last answers told. Unknown is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimitStatus {
     /// Requests left until `reset`.
     pub remaining: Option<u64>,
     /// When the quota is filled up again.

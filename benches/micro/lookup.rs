@@ -12,8 +12,8 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use srm_mirror::{
-    entry::{Digest, Document, DocumentMeta, Key, Meta, Standing, Validators, Verified},
-    tier::{
+    entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators, Verified},
+    storage::{
         Content, Object, Tier,
         memory::{Config, Documents, Memory},
     },
@@ -41,7 +41,7 @@ fn document() -> Document {
         validated_at: Timestamp::UNIX_EPOCH,
         changed_at: Timestamp::UNIX_EPOCH,
         validators: Validators::default(),
-        standing: Standing::Present,
+        standing: UpstreamStatus::Present,
     };
     Document { meta: Arc::new(meta), body }
 }

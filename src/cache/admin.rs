@@ -5,9 +5,9 @@ use std::{convert::Infallible, io};
 use super::Cache;
 use crate::{
     entry::{Digest, Key, Pin},
-    tier::{
+    storage::{
         Object, Tier as _, Usage,
-        disk::{PinEvent, Stored, Sums},
+        disk::{DiskUsage, InventoryEntry, PinEvent},
     },
 };
 
@@ -27,7 +27,7 @@ impl Cache {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn inventory(&self, wanted: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<Stored>> {
+    pub async fn inventory(&self, wanted: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
         self.disk.inventory(wanted).await
     }
 
@@ -48,7 +48,7 @@ impl Cache {
     }
 
     /// What the tiers hold, the faster one first, and what the bytes on disk are made of.
-    pub fn usage(&self) -> ([Usage; 2], Sums) {
+    pub fn usage(&self) -> ([Usage; 2], DiskUsage) {
         ([self.memory.usage(), self.disk.usage()], self.disk.sums())
     }
 

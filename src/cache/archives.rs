@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use super::{
     Cache, Failure,
     fill::{Arriving, Fill, FillState},
-    passing::{Passing, Skip},
-    tail::Tail,
+    pass_through::{PassThrough, ResumePoint},
+    spool_reader::SpoolReader,
 };
 use crate::{
     entry::{Key, Meta},
     http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, FetchedBody, Origin, Verify},
-    tier::Object,
+    storage::Object,
 };
 
 /// One archive: its key, where it comes from, and what makes it good. Cheap to clone.
@@ -35,7 +35,7 @@ pub enum Served {
     /// Still arriving.
     Arriving {
         /// Reads it as it arrives.
-        tail: Tail,
+        spool_reader: SpoolReader,
         /// The announced length.
         len: Option<u64>,
     },
@@ -78,7 +78,7 @@ impl Cache {
             Ok(known) => known.clone(),
             Err(_) => FillState::Failed(FetchError::Unreachable("the download was given up")),
         };
-        let (tail, len) = match known {
+        let (spool_reader, len) = match known {
             // It came into a tier between the look and the start of the fill: nobody was asked.
             FillState::Complete(object) if object.uses.is_some() => {
                 let status = CacheStatus::hit(None).detail(object.tier);
@@ -88,19 +88,23 @@ impl Cache {
             FillState::Failed(error) => return Err(Failure::new(error, status)),
             FillState::Streaming(arriving) => {
                 let Arriving { spool, len, .. } = arriving;
-                (Tail::spooled(self.clone(), ask.clone(), state, spool, len), len)
+                (SpoolReader::spooled(self.clone(), ask.clone(), state, spool, len), len)
             }
             FillState::Requested | FillState::NoRoom => {
-                let passing = Passing::open(self, ask, Skip::default()).await;
+                let passing = PassThrough::open(self, ask, ResumePoint::default()).await;
                 let passing = passing.map_err(|error| Failure::new(error, status.clone()))?;
                 let len = passing.len();
-                let tail = Tail::passing(self.clone(), ask.clone(), state, passing);
+                let spool_reader = SpoolReader::passing(self.clone(), ask.clone(), state, passing);
                 let status = status.status(200).detail("no-room");
-                return Ok(ArchiveAnswer { served: Served::Arriving { tail, len }, age: Duration::ZERO, status });
+                return Ok(ArchiveAnswer {
+                    served: Served::Arriving { spool_reader, len },
+                    age: Duration::ZERO,
+                    status,
+                });
             }
         };
         let status = status.status(200).stored();
-        Ok(ArchiveAnswer { served: Served::Arriving { tail, len }, age: Duration::ZERO, status })
+        Ok(ArchiveAnswer { served: Served::Arriving { spool_reader, len }, age: Duration::ZERO, status })
     }
 
     /// Waits until the archive is complete and tells what is stored about it.
@@ -133,8 +137,8 @@ impl Cache {
 
     /// Joins or starts the fill of a key; the flag is true for who joined.
     pub(super) fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
-        self.fills.join(&ask.key, FillState::Requested, |landing| {
-            let fill = Fill { cache: self.clone(), ask: ask.clone(), landing };
+        self.fills.join(&ask.key, FillState::Requested, |guard| {
+            let fill = Fill { cache: self.clone(), ask: ask.clone(), guard };
             self.tasks.spawn_on(fill.run(), &self.runtime);
         })
     }

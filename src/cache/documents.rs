@@ -6,11 +6,11 @@ use tokio::sync::watch;
 
 use super::{
     Cache, Failure,
-    flight::Landing,
     policy::{Freshness, Policy, Usable},
+    single_flight::FlightGuard,
 };
 use crate::{
-    entry::{Digest, Document, DocumentMeta, Key, Standing},
+    entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
     http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, FetchedDocument, Origin},
 };
@@ -25,12 +25,12 @@ pub(crate) type Outcome = Option<Result<Renewed, FetchError>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Renewed {
     document: Document,
-    how: How,
+    how: RenewalSource,
 }
 
 /// How a document became as new as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+enum RenewalSource {
     /// The upstream sent it.
     Sent,
     /// The upstream said that it has not changed.
@@ -80,21 +80,21 @@ impl Cache {
             }
         }
         if let Some(error) = failed {
-            return self.instead_of(error, stored, policy, None);
+            return self.stale_or_error(error, stored, policy, None);
         }
         let (state, collapsed) = self.renew(key, policy, stored.clone(), origin);
         match landed(state).await {
             Ok(Renewed { document, how }) => {
                 let status = CacheStatus::forwarded(forward);
                 let status = match how {
-                    How::Sent => status.status(200).stored(),
-                    How::Confirmed => status.status(304),
-                    How::Already => status,
+                    RenewalSource::Sent => status.status(200).stored(),
+                    RenewalSource::Confirmed => status.status(304),
+                    RenewalSource::Already => status,
                 };
-                let collapsed = collapsed || how == How::Already;
+                let collapsed = collapsed || how == RenewalSource::Already;
                 Ok(self.answer(&document, if collapsed { status.collapsed() } else { status }))
             }
-            Err(error) => self.instead_of(error, stored, policy, Some(forward)),
+            Err(error) => self.stale_or_error(error, stored, policy, Some(forward)),
         }
     }
 
@@ -109,9 +109,9 @@ impl Cache {
     /// Marks what is stored as blocked: the upstream has said so of something else of the same package.
     pub async fn block(&self, key: &Key) {
         if let Some(document) = self.stored_document(key).await
-            && document.meta.standing != Standing::Blocked
+            && document.meta.standing != UpstreamStatus::Blocked
         {
-            self.keep(key, &with_standing(&document, Standing::Blocked), false).await;
+            self.keep(key, &with_standing(&document, UpstreamStatus::Blocked), false).await;
         }
     }
 
@@ -132,8 +132,8 @@ impl Cache {
     fn judge(&self, document: &Document, policy: Policy) -> Freshness {
         let age = self.clock.since(document.meta.validated_at);
         match document.meta.standing {
-            Standing::Blocked => Freshness::Stale { over: age, usable: Usable::No },
-            Standing::Present | Standing::Gone => policy.judge(age),
+            UpstreamStatus::Blocked => Freshness::Stale { over: age, usable: Usable::No },
+            UpstreamStatus::Present | UpstreamStatus::Gone => policy.judge(age),
         }
     }
 
@@ -154,7 +154,7 @@ impl Cache {
                 }
             }),
             Err(error) => {
-                tracing::warn!(target: "srm_mirror::cache", %key, %error, "stored document cannot be read");
+                tracing::warn!(%key, %error, "stored document cannot be read");
                 None
             }
         }
@@ -175,7 +175,7 @@ impl Cache {
 
     /// The stale document that is served in place of an error, or the error. `forward` is `None` where the upstream
     /// was not asked, because it failed a moment ago.
-    fn instead_of(
+    fn stale_or_error(
         &self,
         error: FetchError,
         stored: Option<Document>,
@@ -203,7 +203,7 @@ impl Cache {
             Some(fwd) => forwarded(fwd).used_stale().ttl(stale),
             None => CacheStatus::hit(Some(stale)),
         };
-        if error == FetchError::Blocked || document.meta.standing == Standing::Blocked {
+        if error == FetchError::Blocked || document.meta.standing == UpstreamStatus::Blocked {
             return Err(Failure::new(FetchError::Blocked, status));
         }
         let usable = !matches!(policy.judge(age), Freshness::Stale { usable: Usable::No, .. });
@@ -217,7 +217,7 @@ impl Cache {
         };
         let mut answer = self.answer(&document, status.detail(detail));
         if let FetchError::NotFound(_) = error {
-            answer.document = with_standing(&document, Standing::Gone);
+            answer.document = with_standing(&document, UpstreamStatus::Gone);
         }
         Ok(answer)
     }
@@ -230,9 +230,9 @@ impl Cache {
         stored: Option<Document>,
         origin: DocumentOrigin,
     ) -> (watch::Receiver<Outcome>, bool) {
-        self.revalidations.join(key, None, |landing| {
+        self.revalidations.join(key, None, |guard| {
             let (cache, key) = (self.clone(), key.clone());
-            let renewal = async move { cache.revalidate(&key, policy, stored, origin, landing).await };
+            let renewal = async move { cache.revalidate(&key, policy, stored, origin, guard).await };
             self.tasks.spawn_on(renewal, &self.runtime);
         })
     }
@@ -243,19 +243,19 @@ impl Cache {
         policy: Policy,
         stored: Option<Document>,
         origin: DocumentOrigin,
-        landing: Landing<Outcome>,
+        guard: FlightGuard<Outcome>,
     ) {
         // Another flight may have landed between the caller's look and this one's start: then its outcome is the answer,
         // or every herd would cost a second request.
         let newest = self.documents.get(key);
         let outcome = match newest.clone().filter(|document| self.is_fresh(document, policy)) {
-            Some(document) => Ok(Renewed { document, how: How::Already }),
+            Some(document) => Ok(Renewed { document, how: RenewalSource::Already }),
             None => match self.failures.recent(key) {
                 Some(error) => Err(error),
                 None => self.ask(key, policy, newest.or(stored), origin).await,
             },
         };
-        landing.state.send_replace(Some(outcome));
+        guard.state.send_replace(Some(outcome));
     }
 
     /// Asks the upstream, and keeps what it says.
@@ -274,10 +274,10 @@ impl Cache {
             (Some(document), FetchError::NotFound(_) | FetchError::Blocked) => {
                 // What the upstream says of a thing that is stored is asked again as often as the thing itself would be.
                 self.failures.remember(key, &error, self.policies.negative.0.max(policy.fresh));
-                let was_blocked = document.meta.standing == Standing::Blocked;
+                let was_blocked = document.meta.standing == UpstreamStatus::Blocked;
                 // A block outlives the repository that it was laid on.
                 let blocked = was_blocked || error == FetchError::Blocked;
-                let standing = if blocked { Standing::Blocked } else { Standing::Gone };
+                let standing = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
                 self.keep(key, &with_standing(document, standing), false).await;
             }
             _ => self.remember_failure(key, &error),
@@ -287,7 +287,7 @@ impl Cache {
 
     fn is_fresh(&self, document: &Document, policy: Policy) -> bool {
         let age = self.clock.since(document.meta.validated_at);
-        document.meta.standing != Standing::Blocked && policy.holds(age)
+        document.meta.standing != UpstreamStatus::Blocked && policy.holds(age)
     }
 
     /// Stores what was fetched; a 304 only renews the meta of what is there.
@@ -300,17 +300,26 @@ impl Cache {
         let now = self.clock.now();
         let (document, how, body_changed) = match (fetched, stored) {
             (FetchedDocument::NotModified { validators }, Some(old)) => {
-                let meta =
-                    DocumentMeta { validated_at: now, validators, standing: Standing::Present, ..(*old.meta).clone() };
-                (Document { meta: Arc::new(meta), body: old.body }, How::Confirmed, false)
+                let meta = DocumentMeta {
+                    validated_at: now,
+                    validators,
+                    standing: UpstreamStatus::Present,
+                    ..(*old.meta).clone()
+                };
+                (Document { meta: Arc::new(meta), body: old.body }, RenewalSource::Confirmed, false)
             }
             (FetchedDocument::Changed { body, validators }, old) => {
                 let digest = Digest::of(&body);
                 let same = old.filter(|old| old.meta.digest == digest);
                 let changed_at = same.as_ref().map_or(now, |old| old.meta.changed_at);
-                let meta =
-                    DocumentMeta { digest, validated_at: now, changed_at, validators, standing: Standing::Present };
-                (Document { meta: Arc::new(meta), body }, How::Sent, same.is_none())
+                let meta = DocumentMeta {
+                    digest,
+                    validated_at: now,
+                    changed_at,
+                    validators,
+                    standing: UpstreamStatus::Present,
+                };
+                (Document { meta: Arc::new(meta), body }, RenewalSource::Sent, same.is_none())
             }
             (FetchedDocument::NotModified { .. }, None) => {
                 return Err(FetchError::Invalid("not modified, though nothing was stored".into()));
@@ -337,14 +346,14 @@ impl Cache {
             documents.put_meta(key, document.meta.clone()).await
         };
         if let Err(error) = kept {
-            tracing::warn!(target: "srm_mirror::cache", %key, %error, "document is kept in memory only");
+            tracing::warn!(%key, %error, "document is kept in memory only");
         }
         // Whoever did not find it on disk a moment ago, and it may not be in memory any more, looks again.
         self.generations.end(key);
     }
 }
 
-fn with_standing(document: &Document, standing: Standing) -> Document {
+fn with_standing(document: &Document, standing: UpstreamStatus) -> Document {
     let meta = DocumentMeta { standing, ..(*document.meta).clone() };
     Document { meta: Arc::new(meta), body: document.body.clone() }
 }

@@ -89,7 +89,7 @@ impl Download {
         while is_break(&error) && self.resumes_left > 0 {
             self.resumes_left -= 1;
             tracing::info!(
-                target: "srm_mirror::cache", key = %self.ask.key, received = self.received, %error,
+                key = %self.ask.key, received = self.received, %error,
                 left = self.resumes_left, "the body broke off; asking again"
             );
             tokio::time::sleep(self.backoff).await;
@@ -97,7 +97,7 @@ impl Download {
             match self.reattach(so_far).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
-                    tracing::warn!(target: "srm_mirror::cache", key = %self.ask.key, "the body differs from its first part");
+                    tracing::warn!(key = %self.ask.key, "the body differs from its first part");
                     break;
                 }
                 Err(next) if is_break(&next) => {}

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     entry::{Digest, Document, Verified},
     origin::{BoxFuture, FetchError, FetchedBody, Growing, Origin, Verify, VerifyError},
-    tier::{
+    storage::{
         disk::{self, Disk},
         memory,
     },

@@ -12,14 +12,14 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     ArchiveAsk, Cache,
     download::Download,
-    flight::Landing,
     progress::growing,
-    writer::{Refused, Told, Writer},
+    single_flight::FlightGuard,
+    spool_writer::{ProgressListeners, Refused, Writer},
 };
 use crate::{
     entry::{Digest, Meta, Verified},
     origin::{FetchError, VerifyError},
-    tier::{BlobFile, Content, Object, disk::Spool},
+    storage::{BlobFile, Content, Object, disk::Spool},
 };
 
 /// What everybody who waits for a fill can see.
@@ -52,22 +52,22 @@ pub(crate) struct Arriving {
 pub(super) struct Fill {
     pub(super) cache: Arc<Cache>,
     pub(super) ask: ArchiveAsk,
-    pub(super) landing: Landing<FillState>,
+    pub(super) guard: FlightGuard<FillState>,
 }
 
 /// Why a fill ends without an object.
-enum Ending {
+enum FillFailure {
     Failed(FetchError),
     NoRoom,
 }
 
-impl From<FetchError> for Ending {
+impl From<FetchError> for FillFailure {
     fn from(error: FetchError) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<Refused> for Ending {
+impl From<Refused> for FillFailure {
     fn from(_: Refused) -> Self {
         Self::NoRoom
     }
@@ -78,18 +78,18 @@ type Verdict = JoinHandle<Result<Verified, VerifyError>>;
 impl Fill {
     /// Flies to the end. Whatever happens, a final state is published before the flight leaves the table.
     pub(super) async fn run(self) {
-        let Err(ending) = self.fly().await else { return };
+        let Err(ending) = self.execute().await else { return };
         let state = match ending {
-            Ending::NoRoom => FillState::NoRoom,
-            Ending::Failed(error) => {
+            FillFailure::NoRoom => FillState::NoRoom,
+            FillFailure::Failed(error) => {
                 self.cache.remember_failure(&self.ask.key, &error);
                 FillState::Failed(error)
             }
         };
-        self.landing.state.send_replace(state);
+        self.guard.state.send_replace(state);
     }
 
-    async fn fly(&self) -> Result<(), Ending> {
+    async fn execute(&self) -> Result<(), FillFailure> {
         let fetched = match self.cache.given_up.run_until_cancelled(self.fetch()).await {
             Some(fetched) => fetched?,
             None => return Err(FetchError::Unreachable("the mirror is stopping").into()),
@@ -97,28 +97,28 @@ impl Fill {
         let Some((spool, meta)) = fetched else { return Ok(()) };
         let object =
             Object { meta: Arc::new(meta.clone()), content: Content::Disk(spool.file()), tier: "spool", uses: None };
-        self.landing.state.send_replace(FillState::Complete(object));
+        self.guard.state.send_replace(FillState::Complete(object));
         self.admit(spool, meta).await;
         Ok(())
     }
 
     /// Brings a whole, verified and pinned body into a spool; `None` when somebody has stored it meanwhile.
-    async fn fetch(&self) -> Result<Option<(Spool, Meta)>, Ending> {
+    async fn fetch(&self) -> Result<Option<(Spool, Meta)>, FillFailure> {
         let _permit = self.cache.fill_permits.acquire().await;
         if let Some(object) = self.cache.lookup(&self.ask.key).await {
-            self.landing.state.send_replace(FillState::Complete(object));
+            self.guard.state.send_replace(FillState::Complete(object));
             return Ok(None);
         }
         if let Some(error) = self.cache.failures.recent(&self.ask.key) {
             // It failed between the look of whoever started this and the start: no second try before the cool-down.
-            self.landing.state.send_replace(FillState::Failed(error));
+            self.guard.state.send_replace(FillState::Failed(error));
             return Ok(None);
         }
         let pin = self.cache.pin(&self.ask.key).await?;
         let limits = &self.cache.archives;
         let mut download = Download::open(&self.ask, limits.max_size.0, limits.resumes).await?;
         let first = self.first_bytes(&mut download).await?;
-        let spool = self.cache.spool(download.len).await.ok_or(Ending::NoRoom)?;
+        let spool = self.cache.spool(download.len).await.ok_or(FillFailure::NoRoom)?;
         // What is pinned is compared as a whole before anybody sees a byte of it.
         let show = pin.is_none();
         let (spool, digest, verified) = self.receive(&mut download, first, spool, show).await?;
@@ -158,18 +158,18 @@ impl Fill {
         first: Vec<Bytes>,
         spool: Spool,
         show: bool,
-    ) -> Result<(Spool, Digest, Verified), Ending> {
+    ) -> Result<(Spool, Digest, Verified), FillFailure> {
         let (grower, grown) = growing(spool.file());
         let grower = Arc::new(grower);
         let verify = self.ask.verify.clone();
         let verdict = tokio::task::spawn_blocking(move || verify.verify(&grown));
         if show {
             let arriving = Arriving { spool: spool.file(), len: download.len, written: 0 };
-            self.landing.state.send_replace(FillState::Streaming(arriving));
+            self.guard.state.send_replace(FillState::Streaming(arriving));
         }
-        let state = self.landing.state.clone();
+        let state = self.guard.state.clone();
         let verifier = grower.clone();
-        let told = Told {
+        let told = ProgressListeners {
             verifier: move |written| verifier.advance(written),
             readers: move |written| show_written(&state, written),
         };
@@ -196,7 +196,7 @@ impl Fill {
         match verdict.await {
             Ok(Ok(verified)) => Ok((spool, digest, verified)),
             Ok(Err(error)) => Err(ending_of(error)),
-            Err(_) => Err(Ending::Failed(FetchError::Invalid("the body could not be verified".into()))),
+            Err(_) => Err(FillFailure::Failed(FetchError::Invalid("the body could not be verified".into()))),
         }
     }
 
@@ -211,7 +211,7 @@ impl Fill {
                 cache.generations.end(key);
             }
             Err(error) => {
-                tracing::warn!(target: "srm_mirror::cache", %key, %error, "complete, but not admitted");
+                tracing::warn!(%key, %error, "complete, but not admitted");
             }
         }
     }
@@ -227,20 +227,20 @@ fn show_written(state: &watch::Sender<FillState>, now: u64) {
     });
 }
 
-async fn refusal(verdict: Verdict) -> Ending {
+async fn refusal(verdict: Verdict) -> FillFailure {
     match verdict.await {
         Ok(Err(error)) => ending_of(error),
-        Ok(Ok(_)) | Err(_) => Ending::Failed(FetchError::Invalid("the body could not be verified".into())),
+        Ok(Ok(_)) | Err(_) => FillFailure::Failed(FetchError::Invalid("the body could not be verified".into())),
     }
 }
 
 /// A body that cannot be read back is the disk's trouble, not the upstream's.
-fn ending_of(error: VerifyError) -> Ending {
+fn ending_of(error: VerifyError) -> FillFailure {
     match error {
-        VerifyError::Invalid(reason) => Ending::Failed(FetchError::Invalid(reason)),
+        VerifyError::Invalid(reason) => FillFailure::Failed(FetchError::Invalid(reason)),
         VerifyError::Io(error) => {
-            tracing::warn!(target: "srm_mirror::cache", %error, "the spool cannot be read back");
-            Ending::NoRoom
+            tracing::warn!(%error, "the spool cannot be read back");
+            FillFailure::NoRoom
         }
     }
 }

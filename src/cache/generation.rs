@@ -45,7 +45,7 @@ impl Generations {
     }
 
     /// Ends the present generation; to be called after a document of the package has changed, or a key of it leads to
-    /// another zip, or to none. A zip that leaves the disk tells so itself ([`crate::tier::Remembered`]).
+    /// another zip, or to none. A zip that leaves the disk tells so itself ([`crate::storage::WeakObject`]).
     pub(super) fn end(&self, key: &Key) {
         self.0[counter(key)].fetch_add(1, Ordering::Release);
     }

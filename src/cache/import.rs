@@ -7,14 +7,14 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::{
     Cache,
-    pinning::judge,
+    pinning::compare_with_pin,
     progress::growing,
-    writer::{Told, Writer},
+    spool_writer::{ProgressListeners, Writer},
 };
 use crate::{
-    entry::{Claim, Digest, Document, DocumentMeta, Key, Meta, Pin},
+    entry::{Digest, Document, DocumentMeta, ExportedArchive, Key, Meta, Pin},
     origin::{Verify, VerifyError},
-    tier::{Tier as _, disk::PinEvent},
+    storage::{Tier as _, disk::PinEvent},
 };
 
 /// Why something is not taken in. Nothing has changed then.
@@ -52,12 +52,12 @@ impl Cache {
     /// See [`ImportError`].
     pub async fn import(
         &self,
-        claim: Claim,
+        claim: ExportedArchive,
         body: impl Stream<Item = Result<Bytes, ImportError>>,
         verify: Arc<dyn Verify>,
         force: bool,
     ) -> Result<(), ImportError> {
-        let Claim { key, first_seen, meta: claimed } = claim;
+        let ExportedArchive { key, first_seen, meta: claimed } = claim;
         let wrong = |why: &str| ImportError::Wrong(why.to_owned());
         if claimed.len > self.largest_archive() {
             return Err(wrong("it is larger than archives.max_size allows"));
@@ -68,7 +68,7 @@ impl Cache {
         }
         let spool = self.spool(Some(claimed.len)).await.ok_or(ImportError::NoRoom)?;
         let (grower, grown) = growing(spool.file());
-        let writer = Writer::start(&self.tasks, spool, Told::nobody());
+        let writer = Writer::start(&self.tasks, spool, ProgressListeners::nobody());
         let (mut body, mut len) = (std::pin::pin!(body), 0);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
@@ -96,10 +96,10 @@ impl Cache {
         let meta = Meta { stored_at: claimed.stored_at.min(now), verified: verified.clone(), ..claimed };
         let new = Pin { key: key.clone(), digest, len, first_seen: first_seen.min(now), verified };
         // Asked again: while the bytes came, somebody else may have seen the version first.
-        let judge = move |old| match judge(new.clone(), old) {
+        let judge = move |old| match compare_with_pin(new.clone(), old) {
             Err(old) if force => {
                 tracing::warn!(
-                    target: "srm_mirror::cache", key = %old.key, "an operator lets an import replace what was first seen"
+                    key = %old.key, "an operator lets an import replace what was first seen"
                 );
                 Ok(vec![(PinEvent::Forget, *old), (PinEvent::Pin, new)])
             }

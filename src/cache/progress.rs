@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
-use crate::{origin::Growing, tier::BlobFile};
+use crate::{origin::Growing, storage::BlobFile};
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -21,23 +21,23 @@ pub(super) struct Progress {
     changed: Condvar,
 }
 
-/// The writing side: dropping it before [`Grower::finish`] tells the readers that the body was given up.
+/// The writing side: dropping it before [`ProgressWriter::finish`] tells the readers that the body was given up.
 #[derive(Debug)]
-pub(super) struct Grower(Arc<Progress>);
+pub(super) struct ProgressWriter(Arc<Progress>);
 
 /// The reading side: a file that is read no further than it has been written.
-pub(super) struct GrowingFile {
+pub(super) struct SpoolView {
     file: Arc<BlobFile>,
     progress: Arc<Progress>,
 }
 
 /// The two sides of one spool's progress.
-pub(super) fn growing(file: Arc<BlobFile>) -> (Grower, GrowingFile) {
+pub(super) fn growing(file: Arc<BlobFile>) -> (ProgressWriter, SpoolView) {
     let progress = Arc::new(Progress { state: Mutex::new((0, Stage::Growing)), changed: Condvar::new() });
-    (Grower(progress.clone()), GrowingFile { file, progress })
+    (ProgressWriter(progress.clone()), SpoolView { file, progress })
 }
 
-impl Grower {
+impl ProgressWriter {
     /// `written` bytes are there now.
     pub(super) fn advance(&self, written: u64) {
         self.0.set(|state| state.0 = written);
@@ -49,7 +49,7 @@ impl Grower {
     }
 }
 
-impl Drop for Grower {
+impl Drop for ProgressWriter {
     fn drop(&mut self) {
         self.0.set(|state| {
             if matches!(state.1, Stage::Growing) {
@@ -79,7 +79,7 @@ impl Progress {
     }
 }
 
-impl Growing for GrowingFile {
+impl Growing for SpoolView {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let (written, _) = self.progress.wait_beyond(offset)?;
         let there = usize::try_from(written.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());

@@ -10,17 +10,17 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{FAILED, Place, Wrong, print, session};
+use super::{CacheArgs, FAILED, Wrong, admin_client, print};
 use crate::value::{ByteSize, Period};
 
+mod atomic_file;
 mod bundle;
-mod draft;
 mod export;
 mod import;
 mod table;
 mod verify;
 
-use draft::Draft;
+use atomic_file::AtomicFile;
 
 /// Bytes that are printed at once.
 const AT_ONCE: usize = 64 << 10;
@@ -65,7 +65,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Say what takes the space and what is asked for: tiers, upstreams, the largest and the most used packages
     #[command(after_help = "Example: srm-mirror cache stats --json")]
@@ -74,7 +74,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Hash everything that is stored again; set aside what is damaged and fetch it again
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
@@ -89,7 +89,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Remove zips, and with a whole package its release list; what was first seen stays known
     #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
@@ -101,9 +101,9 @@ enum Action {
         #[arg(long)]
         forget: bool,
         #[command(flatten)]
-        sure: Sure,
+        sure: ConfirmArgs,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Remove damaged files that were set aside, and on demand what nobody uses
     #[command(after_help = "Example: srm-mirror cache gc --unused 90d --yes")]
@@ -112,9 +112,9 @@ enum Action {
         #[arg(long, value_name = "PERIOD")]
         unused: Option<Period>,
         #[command(flatten)]
-        sure: Sure,
+        sure: ConfirmArgs,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Never evict these
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
@@ -126,7 +126,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Take the mark of keep away
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
@@ -138,7 +138,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Write zips, release lists and digests into one file, for a mirror that has no internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
@@ -149,7 +149,7 @@ enum Action {
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Take in what another mirror has exported; every byte is checked before anything changes
     #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
@@ -160,9 +160,9 @@ enum Action {
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        sure: Sure,
+        sure: ConfirmArgs,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
     /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
@@ -174,7 +174,7 @@ enum Action {
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
         file: PathBuf,
         #[command(flatten)]
-        place: Place,
+        place: CacheArgs,
     },
 }
 
@@ -195,7 +195,7 @@ enum Sort {
 
 /// For what cannot be undone.
 #[derive(Debug, Args)]
-struct Sure {
+struct ConfirmArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -206,7 +206,7 @@ struct Sure {
 
 impl Action {
     /// The place of what works on a cache that is there; `import` makes one.
-    fn of_existing(&self) -> Option<&Place> {
+    fn of_existing(&self) -> Option<&CacheArgs> {
         match self {
             Self::Ls { place, .. }
             | Self::Stats { place, .. }
@@ -231,7 +231,7 @@ fn pattern(text: &str) -> Result<String, &'static str> {
 }
 
 /// Refuses a directory that does not exist: a slip in its name must not make an empty cache there.
-fn exists(place: &Place) -> anyhow::Result<()> {
+fn exists(place: &CacheArgs) -> anyhow::Result<()> {
     let dir = place.load()?.config.disk.dir;
     match dir.filter(|dir| !dir.exists()) {
         Some(dir) => {
@@ -272,7 +272,7 @@ impl Cache {
 }
 
 /// What is stored comes line by line; a table is held as far as its widths have to be known.
-fn ls(place: &Place, ask: &Value, json: bool) -> anyhow::Result<u8> {
+fn ls(place: &CacheArgs, ask: &Value, json: bool) -> anyhow::Result<u8> {
     let (mut table, mut text) = (table::Table::new(), String::new());
     let mut say = |line: &str| {
         text += line;
@@ -280,7 +280,7 @@ fn ls(place: &Place, ask: &Value, json: bool) -> anyhow::Result<u8> {
             print(&std::mem::take(&mut text));
         }
     };
-    session::run(place.load()?, async |session| {
+    admin_client::run(place.load()?, async |session| {
         let each = |line: &[u8]| {
             if json {
                 say(std::str::from_utf8(line)?);
@@ -297,15 +297,15 @@ fn ls(place: &Place, ask: &Value, json: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn stats(place: &Place, json: bool) -> anyhow::Result<u8> {
-    let stats = session::run(place.load()?, async |session| session.post("stats", &json!({})).await)?;
+fn stats(place: &CacheArgs, json: bool) -> anyhow::Result<u8> {
+    let stats = admin_client::run(place.load()?, async |session| session.post("stats", &json!({})).await)?;
     print(&if json { format!("{stats}\n") } else { table::stats(&stats) });
     Ok(0)
 }
 
 /// Says what would go, asks, and lets it go.
-fn destroy(place: &Place, what: &str, mut ask: Value, sure: &Sure) -> anyhow::Result<u8> {
-    session::run(place.load()?, async |session| {
+fn destroy(place: &CacheArgs, what: &str, mut ask: Value, sure: &ConfirmArgs) -> anyhow::Result<u8> {
+    admin_client::run(place.load()?, async |session| {
         ask["dry_run"] = true.into();
         let plan = session.post(what, &ask).await?;
         let zips = plan["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -351,8 +351,8 @@ fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
-    session::run(place.load()?, async |session| {
+fn keep(place: &CacheArgs, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
+    admin_client::run(place.load()?, async |session| {
         let found = lines_of(session, "stock", &json!({"pattern": pattern})).await?;
         let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
         let done = session.post("keep", &ask).await?;
@@ -375,7 +375,7 @@ fn keep(place: &Place, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Resu
 }
 
 /// The lock file is TOML: one `[[package]]` per zip.
-fn lock(place: &Place, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
+fn lock(place: &CacheArgs, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
     let items = lines(place, "pins", &json!({"pattern": pattern}))?;
     if items.is_empty() {
         print(&format!("nothing of that is stored; {} is left as it was\n", file.display()));
@@ -390,18 +390,18 @@ fn lock(place: &Place, pattern: Option<String>, file: &std::path::Path) -> anyho
             }
         }
     }
-    let mut draft = Draft::of(file)?;
+    let mut draft = AtomicFile::of(file)?;
     draft.file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
     draft.publish()?;
     print(&format!("{} packages in {}\n", items.len(), file.display()));
     Ok(0)
 }
 
-fn lines(place: &Place, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
-    session::run(place.load()?, async |session| lines_of(session, what, ask).await)
+fn lines(place: &CacheArgs, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
+    admin_client::run(place.load()?, async |session| lines_of(session, what, ask).await)
 }
 
-async fn lines_of(session: &session::Session, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
+async fn lines_of(session: &admin_client::AdminClient, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
     let mut items = Vec::new();
     session
         .lines(what, ask, |item| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Place, Settings, print};
+use super::{CacheArgs, ServeArgs, print};
 
 /// Check the configuration, or show what holds and where it was set
 #[derive(Debug, Args)]
@@ -27,14 +27,14 @@ enum Action {
     },
     /// Print the effective values as TOML, each with where it was set; secrets are masked
     #[command(after_help = "Example: SRM_MIRROR__DISK__LIMIT=10GiB srm-mirror config show")]
-    Show(Box<Settings>),
+    Show(Box<ServeArgs>),
 }
 
 impl Config {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
             Action::Check { file, config } => {
-                let loaded = Place { config: file.or(config), ..Place::default() }.load()?;
+                let loaded = CacheArgs { config: file.or(config), ..CacheArgs::default() }.load()?;
                 let doubts = loaded.doubts().into_iter().map(|doubt| format!("warning: {doubt}\n"));
                 print(&format!("{}the configuration is good\n", doubts.collect::<String>()));
             }

@@ -10,12 +10,12 @@ use super::{FAILED, UNAVAILABLE, print, visible_lines};
 use crate::value::BaseUrl;
 
 mod check;
-mod subject;
-mod ways;
+mod client_setup;
+mod example_target;
 
 use check::{Check, Outcome, Unreachable};
-use subject::Subject;
-use ways::Way;
+use client_setup::ClientSetup;
+use example_target::ExampleTarget;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,12 +49,12 @@ pub(super) struct Connect {
 
 impl Connect {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let mut subject = Subject::read(&self.url, &self.package)?;
+        let mut subject = ExampleTarget::read(&self.url, &self.package)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-        let address = runtime.block_on(subject::address(&self.url));
+        let address = runtime.block_on(example_target::address(&self.url));
         if !self.check {
-            let ways = ways::all(&subject, address);
+            let ways = client_setup::all(&subject, address);
             print(&if self.json {
                 format!("{:#}\n", json!({"mirror": subject.base, "ways": ways}))
             } else {
@@ -70,7 +70,7 @@ impl Connect {
             }
             Err(why) => return Err(why.into()),
         };
-        let ways = ways::all(&subject, address);
+        let ways = client_setup::all(&subject, address);
         print(&if self.json {
             format!("{:#}\n", json!({"mirror": subject.base, "ways": ways, "checks": checks}))
         } else {
@@ -88,10 +88,10 @@ pub(super) fn is_unreachable(why: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The error that the command line is wrong.
 pub(super) fn is_usage(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.is::<subject::WrongPackage>() || why.is::<check::WrongAuthority>()
+    why.is::<example_target::PackageArgError>() || why.is::<check::AuthorityError>()
 }
 
-fn text(ways: &[Way]) -> String {
+fn text(ways: &[ClientSetup]) -> String {
     let mut text = String::new();
     for way in ways {
         let _ = writeln!(text, "# {}: {}", way.client, way.purpose);

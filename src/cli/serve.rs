@@ -7,12 +7,12 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{SIGNAL, Settings, print};
+use super::{SIGNAL, ServeArgs, print};
 use crate::{
     app::{self, Holder, OpenError},
     config::Loaded,
     observe,
-    server::{Lanes, tls::Reload},
+    server::{ConnectionThreads, tls::Reload},
 };
 
 /// How long the second signal waits for the server to let go before the process ends anyway.
@@ -32,7 +32,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
     #[command(flatten)]
-    settings: Settings,
+    settings: ServeArgs,
 }
 
 impl Serve {
@@ -43,7 +43,8 @@ impl Serve {
             tracing::warn!("{doubt}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let lanes = Lanes::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
+        let lanes =
+            ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
         let code = runtime.block_on(serve(loaded, lanes));
         // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
         runtime.shutdown_background();
@@ -51,7 +52,7 @@ impl Serve {
     }
 }
 
-async fn serve(loaded: Loaded, lanes: Lanes) -> anyhow::Result<u8> {
+async fn serve(loaded: Loaded, lanes: ConnectionThreads) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
     let running = tokio::select! {

@@ -7,28 +7,28 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
 use super::{
-    FAILED, Place, SIGNAL, UNAVAILABLE,
+    CacheArgs, FAILED, SIGNAL, UNAVAILABLE,
+    admin_client::{self, AdminClient},
     serve::Signals,
-    session::{self, Session},
 };
 use crate::value::{BaseUrl, Period};
 
+mod client;
 mod list;
 mod locked;
-mod pace;
+mod package_spec;
 mod project;
+mod quota_gate;
+mod reporter;
 mod select;
-mod show;
-mod talk;
-mod wish;
-mod work;
+mod warmer;
 
+use client::MirrorClient;
+use package_spec::PackageSpec;
 use project::Found;
+use reporter::Reporter;
 use select::{Exclude, Limits};
-use show::Show;
-use talk::Mirror;
-use wish::Wish;
-use work::{Options, Outcome, Work};
+use warmer::{Options, Outcome, Warmer};
 
 const HELP: &str = "\
 Packages are written PACKAGE[@VERSIONS]. PACKAGE is owner/repo, upstream:owner/repo, or a name that the mirror knows.
@@ -98,7 +98,7 @@ pub(super) struct Warm {
 
 impl Warm {
     pub(super) fn run(mut self) -> anyhow::Result<u8> {
-        let show = Show::new(self.json, self.quiet);
+        let show = Reporter::new(self.json, self.quiet);
         let wishes = self.wishes(&show)?;
         let options = Options {
             limits: Limits {
@@ -113,16 +113,16 @@ impl Warm {
         if let Some(server) = &self.server {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-            let session = Session::server(server.as_str())?;
+            let session = AdminClient::server(server.as_str())?;
             return runtime.block_on(fill(&session, false, wishes, &show, &options));
         }
-        let place = Place { config: self.config, cache_dir: self.cache_dir, ..Place::default() };
-        session::run(place.load()?, async |session| fill(session, true, wishes, &show, &options).await)
+        let place = CacheArgs { config: self.config, cache_dir: self.cache_dir, ..CacheArgs::default() };
+        admin_client::run(place.load()?, async |session| fill(session, true, wishes, &show, &options).await)
     }
 
     /// Everything that is wished for.
-    fn wishes(&self, show: &Show) -> anyhow::Result<Wishes> {
-        let mut wishes = self.wishes.iter().map(|text| text.parse()).collect::<Result<Vec<Wish>, _>>()?;
+    fn wishes(&self, show: &Reporter) -> anyhow::Result<PackageSpecs> {
+        let mut wishes = self.wishes.iter().map(|text| text.parse()).collect::<Result<Vec<PackageSpec>, _>>()?;
         for file in &self.file {
             wishes.extend(list::read(file)?);
         }
@@ -138,22 +138,28 @@ impl Warm {
         }
         let unread = found.failed.iter().map(|(file, why)| (file.display().to_string(), why.clone())).collect();
         wishes.extend(found.wishes.into_iter().map(|(wish, _)| wish));
-        Ok(Wishes { wishes, unread })
+        Ok(PackageSpecs { wishes, unread })
     }
 }
 
 /// What is wished for, and the project files that may wish for more but cannot be read.
-struct Wishes {
-    wishes: Vec<Wish>,
+struct PackageSpecs {
+    wishes: Vec<PackageSpec>,
     unread: Vec<(String, String)>,
 }
 
-async fn fill(session: &Session, control: bool, wishes: Wishes, show: &Show, options: &Options) -> anyhow::Result<u8> {
+async fn fill(
+    session: &AdminClient,
+    control: bool,
+    wishes: PackageSpecs,
+    show: &Reporter,
+    options: &Options,
+) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     for (file, why) in &wishes.unread {
         show.fail(file, why);
     }
-    let work = Work::new(Mirror::by(session, control), show, options);
+    let work = Warmer::new(MirrorClient::by(session, control), show, options);
     let outcome = tokio::select! {
         outcome = work.run(wishes.wishes) => outcome,
         number = signals.next() => {
@@ -171,8 +177,8 @@ async fn fill(session: &Session, control: bool, wishes: Wishes, show: &Show, opt
 
 /// The error that the command line, or a file that it names, is wrong.
 pub(super) fn is_usage(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.is::<wish::WrongWish>()
-        || why.is::<list::WrongList>()
-        || why.is::<locked::WrongLock>()
-        || why.is::<project::WrongProject>()
+    why.is::<package_spec::PackageSpecError>()
+        || why.is::<list::PackageListError>()
+        || why.is::<locked::LockFileError>()
+        || why.is::<project::ProjectFileError>()
 }

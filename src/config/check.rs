@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, fs, net::IpAddr};
 use super::{
     Config,
     error::{ConfigError, is_token},
-    layers::{Leaves, reason, wrong},
+    layers::{Settings, reason, wrong},
     names,
 };
 use crate::{
-    mirror::Private,
-    observe, server,
-    tier::disk::LEAST_LIMIT,
+    observe,
+    registry::Private,
+    server,
+    storage::disk::LEAST_LIMIT,
     upstream,
     value::{BaseUrl, ByteSize, Period, Secret},
 };
@@ -20,7 +21,7 @@ use crate::{
 const HEADER_LIMITS: [ByteSize; 2] = [ByteSize(8 << 10), ByteSize::mib(1)];
 
 /// Checks everything but what depends on tokens.
-pub(super) fn all(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
+pub(super) fn all(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
     server(config, leaves)?;
     names::check(config, leaves)?;
     storage(config, leaves)?;
@@ -32,16 +33,16 @@ pub(super) fn all(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
 }
 
 /// Fails with `reason` at `path` unless `good`.
-fn must(good: bool, leaves: &Leaves, path: &[&str], reason: &str) -> Result<(), ConfigError> {
+fn must(good: bool, leaves: &Settings, path: &[&str], reason: &str) -> Result<(), ConfigError> {
     if good { Ok(()) } else { Err(wrong(leaves, path, reason)) }
 }
 
 /// A period in which something is waited for: not zero, for then nothing is ever in time.
-fn some_time(period: Period, leaves: &Leaves, path: &[&str]) -> Result<(), ConfigError> {
+fn some_time(period: Period, leaves: &Settings, path: &[&str]) -> Result<(), ConfigError> {
     must(!period.0.is_zero(), leaves, path, "must not be zero")
 }
 
-fn server(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
+fn server(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
     let server = &config.server;
     let all = || server.listen.iter().chain(&server.tls.listen);
     let mut fixed: Vec<_> = all().filter(|address| address.port() != 0).collect();
@@ -65,7 +66,7 @@ fn server(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     some_time(server.send_timeout, leaves, &["server", "send_timeout"])
 }
 
-fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
+fn storage(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
     let (memory, disk, archives) = (&config.memory, &config.disk, &config.archives);
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     must(memory.archive_max <= memory.archives, leaves, &["memory", "archive_max"], &reason)?;
@@ -85,7 +86,7 @@ fn storage(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
     must(some, leaves, &["archives", "concurrency"], "must be 1 to 128")
 }
 
-fn upstream(name: &str, upstream: &upstream::Config, leaves: &Leaves) -> Result<(), ConfigError> {
+fn upstream(name: &str, upstream: &upstream::Config, leaves: &Settings) -> Result<(), ConfigError> {
     let at = |key| ["upstreams", name, key];
     let complain = |key, why: String| Err(wrong(leaves, &at(key), why));
     for (key, period) in [
@@ -147,7 +148,7 @@ fn check_proxy(text: &str) -> Result<(), String> {
 pub(super) fn exposure(
     config: &Config,
     tokens: &BTreeMap<String, Option<Secret>>,
-    leaves: &Leaves,
+    leaves: &Settings,
 ) -> Result<(), ConfigError> {
     let mut listeners = config.server.listen.iter().chain(&config.server.tls.listen);
     let beyond = listeners.find(|address| !address.ip().to_canonical().is_loopback());

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{layers::Leaf, schema};
+use super::{layers::Setting, schema};
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Source {
     /// Nowhere: the default.
     Default,
     /// Nowhere, and the default was made from another key's value.
-    Follows(&'static str),
+    Derived(&'static str),
     /// A line of the configuration file; lines count from 1.
     File(PathBuf, usize),
     /// An environment variable.
@@ -25,7 +25,7 @@ pub enum Source {
 impl Source {
     /// True when somebody set the value, false for a default.
     pub fn is_set(&self) -> bool {
-        !matches!(self, Self::Default | Self::Follows(_))
+        !matches!(self, Self::Default | Self::Derived(_))
     }
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Follows(key) => write!(f, "default, follows {key}"),
+            Self::Derived(key) => write!(f, "default, follows {key}"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(name) => f.write_str(name),
@@ -87,7 +87,7 @@ impl ConfigError {
     }
 
     /// A key whose value is wrong; adds an example where the reason has none.
-    pub(super) fn value(path: &[String], leaf: &Leaf, reason: impl fmt::Display) -> Self {
+    pub(super) fn value(path: &[String], leaf: &Setting, reason: impl fmt::Display) -> Self {
         let mut reason = reason.to_string();
         if !reason.contains("for example")
             && !reason.contains("did you mean")

@@ -18,7 +18,7 @@ use super::{
 
 /// One value and where it was set.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leaf {
+pub struct Setting {
     /// The value.
     pub value: Value,
     /// Where it was set.
@@ -26,7 +26,7 @@ pub struct Leaf {
 }
 
 /// Values by their path. A path that holds an empty table is a section somebody opened and left empty.
-pub(super) type Leaves = BTreeMap<Vec<String>, Leaf>;
+pub(super) type Settings = BTreeMap<Vec<String>, Setting>;
 
 /// What separates the parts of a variable's name, and what all of ours begin with.
 const SEPARATOR: &str = "__";
@@ -85,13 +85,13 @@ pub struct Flag {
 }
 
 /// The leaves of a tree that all come from one place.
-pub(super) fn of_tree(tree: Table, source: &Source) -> Leaves {
-    let mut leaves = Leaves::new();
+pub(super) fn of_tree(tree: Table, source: &Source) -> Settings {
+    let mut leaves = Settings::new();
     flatten(&mut Vec::new(), Value::Table(tree), source, &mut leaves);
     leaves
 }
 
-fn flatten(at: &mut Vec<String>, value: Value, source: &Source, into: &mut Leaves) {
+fn flatten(at: &mut Vec<String>, value: Value, source: &Source, into: &mut Settings) {
     match value {
         Value::Table(table) if at.is_empty() || !table.is_empty() => {
             for (key, value) in table {
@@ -101,13 +101,13 @@ fn flatten(at: &mut Vec<String>, value: Value, source: &Source, into: &mut Leave
             }
         }
         value => {
-            into.insert(at.clone(), Leaf { value, source: source.clone() });
+            into.insert(at.clone(), Setting { value, source: source.clone() });
         }
     }
 }
 
 /// The leaves of a file.
-pub(super) fn of_file(path: &Path) -> Result<Leaves, ConfigError> {
+pub(super) fn of_file(path: &Path) -> Result<Settings, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|why| ConfigError::file(path, None, format_args!("cannot be read: {}", reason(&why))))?;
     of_text(path, &text)
@@ -120,14 +120,14 @@ pub(super) fn reason(why: &std::io::Error) -> String {
 }
 
 /// The leaves of a file's text.
-pub(super) fn of_text(path: &Path, text: &str) -> Result<Leaves, ConfigError> {
+pub(super) fn of_text(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
     let wrong = |why: toml::de::Error| {
         let reason = format!("not TOML: {}", why.message().replace('\n', ", "));
         ConfigError::file(path, why.span().map(|span| line(span.start)), reason)
     };
     let tree = DeTable::parse(text).map_err(wrong)?.into_inner();
-    let mut leaves = Leaves::new();
+    let mut leaves = Settings::new();
     let place = |offset| Source::File(path.to_owned(), line(offset));
     spanned(&mut Vec::new(), tree, &place, &mut leaves).map_err(wrong)?;
     Ok(leaves)
@@ -137,7 +137,7 @@ fn spanned(
     at: &mut Vec<String>,
     table: DeTable<'_>,
     place: &impl Fn(usize) -> Source,
-    into: &mut Leaves,
+    into: &mut Settings,
 ) -> Result<(), toml::de::Error> {
     for (key, value) in table {
         let source = place(key.span().start);
@@ -145,7 +145,7 @@ fn spanned(
         match value.into_inner() {
             DeValue::Table(table) if !table.is_empty() => spanned(at, table, place, into)?,
             value => {
-                into.insert(at.clone(), Leaf { value: plain(value)?, source });
+                into.insert(at.clone(), Setting { value: plain(value)?, source });
             }
         }
         at.pop();
@@ -165,8 +165,8 @@ fn plain(value: DeValue<'_>) -> Result<Value, toml::de::Error> {
 /// `SRM_MIRROR__UPSTREAMS__MY_FORGE__API` is `upstreams.my-forge.api`: most shells have no names with a dash, and an
 /// upstream's name has no underscore. One underscore after `SRM_MIRROR` is not ours: Kubernetes sets
 /// `SRM_MIRROR_SERVICE_HOST` and its like for a service of our name.
-pub(super) fn of_environment(environment: &Environment) -> Result<Leaves, ConfigError> {
-    let mut leaves = Leaves::new();
+pub(super) fn of_environment(environment: &Environment) -> Result<Settings, ConfigError> {
+    let mut leaves = Settings::new();
     for (name, value) in &environment.0 {
         let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
         let source = Source::Variable(format!("{PREFIX}{key}"));
@@ -179,7 +179,7 @@ pub(super) fn of_environment(environment: &Environment) -> Result<Leaves, Config
         };
         match schema::find(&path) {
             Kind::Value(like) => {
-                leaves.insert(path, Leaf { value: parse_like(like, text), source });
+                leaves.insert(path, Setting { value: parse_like(like, text), source });
             }
             // A whole section as an inline table: {fc3 = "devsapp/fc3"}.
             Kind::Section => match toml::from_str::<Table>(&format!("v = {text}")).map(|mut table| table.remove("v")) {
@@ -209,13 +209,13 @@ fn parse_like(like: &Value, text: &str) -> Value {
 }
 
 /// The leaves of the flags.
-pub(super) fn of_flags(flags: &[Flag]) -> Leaves {
-    let leaf = |flag: &Flag| Leaf { value: flag.value.clone(), source: Source::Flag(flag.name) };
+pub(super) fn of_flags(flags: &[Flag]) -> Settings {
+    let leaf = |flag: &Flag| Setting { value: flag.value.clone(), source: Source::Flag(flag.name) };
     flags.iter().map(|flag| (flag.key.split('.').map(str::to_owned).collect(), leaf(flag))).collect()
 }
 
 /// Refuses what is not a key, and sections that are no sections.
-pub(super) fn check_keys(leaves: &Leaves) -> Result<(), ConfigError> {
+pub(super) fn check_keys(leaves: &Settings) -> Result<(), ConfigError> {
     for (path, leaf) in leaves {
         match (schema::find(path), &leaf.value) {
             (Kind::Value(_), Value::Table(_)) => {
@@ -239,7 +239,7 @@ fn unknown_part(path: &[String]) -> String {
 }
 
 /// The leaves as one tree.
-pub(super) fn to_tree(leaves: &Leaves) -> Table {
+pub(super) fn to_tree(leaves: &Settings) -> Table {
     let mut tree = Table::new();
     for (path, leaf) in leaves {
         put(&mut tree, path, &leaf.value);
@@ -260,7 +260,7 @@ fn put(tree: &mut Table, path: &[String], value: &Value) {
 }
 
 /// The error that a key's value is wrong.
-pub(super) fn wrong(leaves: &Leaves, path: &[&str], reason: impl std::fmt::Display) -> ConfigError {
+pub(super) fn wrong(leaves: &Settings, path: &[&str], reason: impl std::fmt::Display) -> ConfigError {
     let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
     match leaves.get(&path) {
         Some(leaf) => ConfigError::value(&path, leaf, reason),

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{
     Config,
     error::{ConfigError, Source, dotted},
-    layers::{self, Leaf, Leaves},
+    layers::{self, Setting, Settings},
     schema,
 };
 use crate::{package::PackageName, upstream, value::BaseUrl};
@@ -17,7 +17,7 @@ const RESERVED: [&str; 12] =
     ["repos", "api", "simple", "v3", "healthz", "readyz", "metrics", "-", "releases", "zipball", "flat", "metadata"];
 
 /// Adds to what is set every default, those of each upstream by its kind.
-pub(super) fn with_defaults(set: Leaves) -> Result<Leaves, ConfigError> {
+pub(super) fn with_defaults(set: Settings) -> Result<Settings, ConfigError> {
     // Serialising our own defaults cannot fail; a test holds that it does not.
     let mut tree = Table::try_from(Config::default()).unwrap_or_default();
     tree.remove("upstreams");
@@ -33,7 +33,7 @@ pub(super) fn with_defaults(set: Leaves) -> Result<Leaves, ConfigError> {
 }
 
 /// The defaults of one upstream.
-fn of_kind(name: &str, set: &Leaves) -> Result<Leaves, ConfigError> {
+fn of_kind(name: &str, set: &Settings) -> Result<Settings, ConfigError> {
     let known = upstream::defaults();
     let path = |key: &str| vec!["upstreams".to_owned(), name.to_owned(), key.to_owned()];
     let kind = set.get(&path("kind"));
@@ -70,14 +70,14 @@ fn of_kind(name: &str, set: &Leaves) -> Result<Leaves, ConfigError> {
         }
     }
     let leaf = |(key, value): (String, Value)| {
-        let source = if follows.contains(&key.as_str()) { Source::Follows("api") } else { Source::Default };
-        (path(&key), Leaf { value, source })
+        let source = if follows.contains(&key.as_str()) { Source::Derived("api") } else { Source::Default };
+        (path(&key), Setting { value, source })
     };
     Ok(table.into_iter().map(leaf).collect())
 }
 
 /// Checks upstream names, `names.*` and the patterns of `packages.*`.
-pub(super) fn check(config: &Config, leaves: &Leaves) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
     let wrong = |path: &[&str], reason: String| Err(layers::wrong(leaves, path, reason));
     let there_are = || format!("there are {}", config.upstreams.keys().cloned().collect::<Vec<_>>().join(", "));
     for name in config.upstreams.keys() {

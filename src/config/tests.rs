@@ -33,7 +33,7 @@ fn the_example_has_every_key_there_is() {
         // Serde itself tells the names of all fields when it meets one that does not exist.
         let table = section.iter().try_fold(&tree, |table, part| table.get(part)?.as_table());
         let mut leaves = layers::of_tree(tree.clone(), &Source::Default);
-        let wrong = Leaf { value: 1.into(), source: Source::Default };
+        let wrong = Setting { value: 1.into(), source: Source::Default };
         leaves.insert([section.clone(), vec!["zzz".into()]].concat(), wrong);
         let why = Config::deserialize(layers::to_tree(&leaves)).expect_err("refused");
         let fields: Vec<&str> = why.message().split('`').skip(3).step_by(2).collect();
@@ -225,7 +225,7 @@ fn a_default_never_makes_a_set_value_wrong() {
     let loaded = loaded("disk.limit = \"100MiB\"\nmemory.archives = \"0\"", &[]).expect("good");
     assert_eq!(loaded.config.disk.documents, ByteSize::mib(25));
     assert_eq!(loaded.config.memory.archive_max, ByteSize(0));
-    assert_eq!(loaded.source(&["disk", "documents"]), &Source::Follows("disk.limit"));
+    assert_eq!(loaded.source(&["disk", "documents"]), &Source::Derived("disk.limit"));
     assert_eq!(loaded.doubts().len(), 1, "archives.max_size is larger than the disk");
 }
 

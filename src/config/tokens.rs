@@ -6,7 +6,7 @@ use super::{
     Config,
     check::unreadable,
     error::ConfigError,
-    layers::{Environment, Leaves, wrong},
+    layers::{Environment, Settings, wrong},
 };
 use crate::{upstream, value::Secret};
 
@@ -22,7 +22,7 @@ const LONGEST: usize = 4096;
 pub(super) fn resolve(
     config: &Config,
     environment: &Environment,
-    leaves: &Leaves,
+    leaves: &Settings,
 ) -> Result<BTreeMap<String, Option<Secret>>, ConfigError> {
     let resolve = |(name, upstream): (&String, &upstream::Config)| {
         let token = one(upstream, environment).map_err(|(key, why)| wrong(leaves, &["upstreams", name, key], why))?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    Ask, Names, PackageRef, Reason,
+    ApiRequest, Names, PackageId, Reason,
     srm::{self, no_route, tail},
 };
 use crate::package::PackageName;
@@ -33,15 +33,15 @@ impl Root {
 }
 
 /// Reads what follows `/repos`.
-pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask, Reason> {
+pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match segments {
-        [owner, repo] => Ok(Ask::Repository { package: names.pair(owner, repo)? }),
+        [owner, repo] => Ok(ApiRequest::Repository { package: names.pair(owner, repo)? }),
         [owner, repo, word @ ("releases" | "zipball"), rest @ ..] => below(names.pair(owner, repo)?, word, rest, query),
         [first, owner, repo, rest @ ..] => {
             let upstream = names.upstream(first).ok_or_else(no_route)?.clone();
-            let package = PackageRef { upstream, name: PackageName::new(owner, repo)? };
+            let package = PackageId { upstream, name: PackageName::new(owner, repo)? };
             match rest {
-                [] => Ok(Ask::Repository { package }),
+                [] => Ok(ApiRequest::Repository { package }),
                 [word @ ("releases" | "zipball"), rest @ ..] => below(package, word, rest, query),
                 _ => Err(no_route()),
             }
@@ -51,7 +51,7 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask
 }
 
 /// Reads what follows a package: srm's routes, and releases by their number.
-fn below(package: PackageRef, word: &str, rest: &[&str], query: &str) -> Result<Ask, Reason> {
+fn below(package: PackageId, word: &str, rest: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     let (id, assets) = match (word, rest) {
         ("releases", [id]) => (id, false),
         ("releases", [id, "assets"]) => (id, true),
@@ -60,7 +60,7 @@ fn below(package: PackageRef, word: &str, rest: &[&str], query: &str) -> Result<
     if id.bytes().all(|byte| byte.is_ascii_digit())
         && let Ok(id) = id.parse()
     {
-        return Ok(Ask::ById { package, id, assets });
+        return Ok(ApiRequest::ById { package, id, assets });
     }
     tail(package, word, rest, query)
 }

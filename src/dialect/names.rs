@@ -1,31 +1,9 @@
 //! From names in a path or in a configuration to packages.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Config, RESERVED, srm::is_route_word, v3};
-use crate::package::{NameError, PackageName};
-
-/// A package and the upstream it lives on. Compares without case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PackageRef {
-    /// The upstream's configured name.
-    pub upstream: Arc<str>,
-    /// `owner/repo`, as the client or the configuration spells it.
-    pub name: PackageName,
-}
-
-impl PackageRef {
-    /// `upstream/owner/repo` with owner and repo in lower case: the beginning of every key.
-    pub fn folded(&self) -> String {
-        format!("{}/{}", self.upstream, self.name.folded())
-    }
-}
-
-impl fmt::Display for PackageRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.name, self.upstream)
-    }
-}
+use crate::package::{NameError, PackageId, PackageName};
 
 /// Everything that gives a name its meaning: the upstreams, the aliases and the default owner. Never changes.
 #[derive(Clone, Debug)]
@@ -34,7 +12,7 @@ pub struct Names {
     default_upstream: Arc<str>,
     default_owner: Option<String>,
     /// By `name` or `owner/name` in lower case.
-    aliases: BTreeMap<String, PackageRef>,
+    aliases: BTreeMap<String, PackageId>,
 }
 
 impl Names {
@@ -94,7 +72,7 @@ impl Names {
     }
 
     /// Reads `owner/repo` or `upstream:owner/repo`, without aliases.
-    fn written(&self, text: &str) -> Result<PackageRef, String> {
+    fn written(&self, text: &str) -> Result<PackageId, String> {
         let (upstream, name) = match text.split_once(':') {
             None => (&self.default_upstream, text),
             Some((upstream, name)) => {
@@ -102,14 +80,14 @@ impl Names {
             }
         };
         let name = name.parse().map_err(|why: NameError| why.0)?;
-        Ok(PackageRef { upstream: upstream.clone(), name })
+        Ok(PackageId { upstream: upstream.clone(), name })
     }
 
     /// Reads a package as an operator writes it: `fc3`, `owner/repo` or `upstream:owner/repo`.
     ///
     /// # Errors
     /// A clause that says what is wrong with it.
-    pub fn package(&self, text: &str) -> Result<PackageRef, String> {
+    pub fn package(&self, text: &str) -> Result<PackageId, String> {
         if let Some(package) = self.alias(text) {
             return Ok(package.clone());
         }
@@ -136,12 +114,12 @@ impl Names {
     }
 
     /// Every alias (`name` or `owner/name`, lower case) and its package, in the order of the names.
-    pub fn aliases(&self) -> impl Iterator<Item = (&str, &PackageRef)> {
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &PackageId)> {
         self.aliases.iter().map(|(key, package)| (key.as_str(), package))
     }
 
     /// The package an alias stands for.
-    pub(super) fn alias(&self, key: &str) -> Option<&PackageRef> {
+    pub(super) fn alias(&self, key: &str) -> Option<&PackageId> {
         if self.aliases.is_empty() {
             return None;
         }
@@ -149,16 +127,16 @@ impl Names {
     }
 
     /// `owner/repo` where no upstream is named: an alias of that spelling, else on the default upstream.
-    pub(super) fn pair(&self, owner: &str, repo: &str) -> Result<PackageRef, NameError> {
+    pub(super) fn pair(&self, owner: &str, repo: &str) -> Result<PackageId, NameError> {
         let name = PackageName::new(owner, repo)?;
         Ok(match self.alias(&name.to_string()) {
             Some(package) => package.clone(),
-            None => PackageRef { upstream: self.default_upstream.clone(), name },
+            None => PackageId { upstream: self.default_upstream.clone(), name },
         })
     }
 
     /// A plain name under the default owner; `None` where there is no default owner.
-    pub(super) fn plain(&self, name: &str) -> Option<Result<PackageRef, NameError>> {
+    pub(super) fn plain(&self, name: &str) -> Option<Result<PackageId, NameError>> {
         self.default_owner.as_deref().map(|owner| self.pair(owner, name))
     }
 
@@ -167,26 +145,26 @@ impl Names {
     }
 
     /// True when `/owner/repo/{route word}` is read as this package.
-    pub(super) fn is_direct(&self, package: &PackageRef) -> bool {
+    pub(super) fn is_direct(&self, package: &PackageId) -> bool {
         let (owner, repo) = (package.name.owner(), package.name.repo());
         let shadowed = self.is_reserved(owner) || (is_route_word(repo) && self.alias(owner).is_some());
         !shadowed && self.is_pair(package)
     }
 
     /// True when `owner/repo` without an upstream means this package.
-    fn is_pair(&self, package: &PackageRef) -> bool {
+    fn is_pair(&self, package: &PackageId) -> bool {
         self.pair(package.name.owner(), package.name.repo()).is_ok_and(|found| found == *package)
     }
 
     /// The name of this package in the v3 dialect: an alias, a plain name, `owner__repo` or `{upstream}__owner__repo`.
     ///
     /// `None` for the few that have none: an owner with `__` in it.
-    pub fn v3_name(&self, package: &PackageRef) -> Option<String> {
+    pub fn v3_name(&self, package: &PackageId) -> Option<String> {
         v3::name(self, package)
     }
 
     /// The package in a path of the github dialect, behind `/repos/`: `owner/repo` or `upstream/owner/repo`.
-    pub fn api_path(&self, package: &PackageRef) -> String {
+    pub fn api_path(&self, package: &PackageId) -> String {
         if self.is_pair(package) { package.name.to_string() } else { format!("{}/{}", package.upstream, package.name) }
     }
 }

@@ -4,20 +4,20 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Names, PackageRef};
+use super::{Names, PackageId};
 use crate::package::Version;
 
 /// What RFC 3986 §2.3 calls unreserved, and the slash.
 const LITERAL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Cuts the first segment off, forgiving one doubled slash behind it.
-pub(super) fn cut(path: &str) -> (&str, &str) {
+pub(super) fn split_first_segment(path: &str) -> (&str, &str) {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-    (first, forgive(rest))
+    (first, strip_leading_slash(rest))
 }
 
 /// Drops one leading slash: what a base address that ends in a slash leaves behind.
-pub(super) fn forgive(rest: &str) -> &str {
+pub(super) fn strip_leading_slash(rest: &str) -> &str {
     rest.strip_prefix('/').unwrap_or(rest)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, String> {
 /// `{base}/{owner}/{repo}/zipball/{tag}`, with the upstream's name in front where the short form would be read as something
 /// else; `flat` for the flat view. [`super::parse`] reads it back to the same package and tag. `repos/` never occurs after
 /// `base`, since one client cuts its first occurrence out.
-pub fn zipball_url(base: &str, names: &Names, package: &PackageRef, tag: &str, flat: bool) -> String {
+pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, flat: bool) -> String {
     let word = if flat { "flat" } else { "zipball" };
     let upstream = if names.is_direct(package) { String::new() } else { format!("/{}", package.upstream) };
     // A tag that reads as something else when it stands alone says that it is one.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Ask, Names, Ops, PackageRef, Page, Reason};
+use super::{ApiRequest, Names, Ops, PackageId, Page, Reason};
 use crate::package::{PackageName, Version};
 
 /// True for the word that ends the name of a package in a path.
@@ -12,26 +12,26 @@ pub(super) fn is_route_word(segment: &str) -> bool {
 }
 
 /// Reads a path from its very beginning, where the mirror's own routes are too.
-pub(super) fn parse_root(names: &Names, segments: &[&str], query: &str) -> Result<Ask, Reason> {
+pub(super) fn parse_root(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match segments {
-        ["healthz"] => Ok(Ask::Ops(Ops::Healthz)),
-        ["readyz"] => Ok(Ask::Ops(Ops::Readyz)),
-        ["metrics"] => Ok(Ask::Ops(Ops::Metrics)),
-        ["-", rest @ ..] => Ok(Ask::Ops(Ops::Admin(rest.join("/")))),
+        ["healthz"] => Ok(ApiRequest::Ops(Ops::Healthz)),
+        ["readyz"] => Ok(ApiRequest::Ops(Ops::Readyz)),
+        ["metrics"] => Ok(ApiRequest::Ops(Ops::Metrics)),
+        ["-", rest @ ..] => Ok(ApiRequest::Ops(Ops::Admin(rest.join("/")))),
         ["healthz" | "readyz" | "metrics", ..] => Err(no_route()),
         _ => parse(names, segments, query),
     }
 }
 
 /// Reads what follows the dialect's prefix: rules 1 (upstreams) to 4 of [`super`].
-pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask, Reason> {
+pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     if let [first, rest @ ..] = segments
         && let Some(upstream) = names.upstream(first)
     {
         return match rest {
             [owner, repo, word, rest @ ..] if is_route_word(word) => {
                 let name = PackageName::new(owner, repo)?;
-                tail(PackageRef { upstream: upstream.clone(), name }, word, rest, query)
+                tail(PackageId { upstream: upstream.clone(), name }, word, rest, query)
             }
             _ => Err(no_route()),
         };
@@ -54,15 +54,15 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask
 }
 
 /// Reads what follows a package: a route word and its rest.
-pub(super) fn tail(package: PackageRef, word: &str, rest: &[&str], query: &str) -> Result<Ask, Reason> {
+pub(super) fn tail(package: PackageId, word: &str, rest: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match (word, rest) {
-        ("releases", []) => Ok(Ask::Releases { package, page: Page::of(query)? }),
-        ("releases", ["latest"]) => Ok(Ask::Latest { package }),
-        ("releases", ["tags", version @ ..]) => Ok(Ask::Tag { package, version: read_version(version)? }),
-        ("zipball", version) => Ok(Ask::Archive { package, version: read_version(version)? }),
-        ("flat", version) => Ok(Ask::Flat { package, version: read_version(version)? }),
-        ("metadata", []) => Ok(Ask::Metadata { package, version: None }),
-        ("metadata", version) => Ok(Ask::Metadata { package, version: Some(read_version(version)?) }),
+        ("releases", []) => Ok(ApiRequest::Releases { package, page: Page::of(query)? }),
+        ("releases", ["latest"]) => Ok(ApiRequest::Latest { package }),
+        ("releases", ["tags", version @ ..]) => Ok(ApiRequest::Tag { package, version: read_version(version)? }),
+        ("zipball", version) => Ok(ApiRequest::Archive { package, version: read_version(version)? }),
+        ("flat", version) => Ok(ApiRequest::Flat { package, version: read_version(version)? }),
+        ("metadata", []) => Ok(ApiRequest::Metadata { package, version: None }),
+        ("metadata", version) => Ok(ApiRequest::Metadata { package, version: Some(read_version(version)?) }),
         _ => Err(no_route()),
     }
 }

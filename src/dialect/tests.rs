@@ -21,7 +21,7 @@ fn usual() -> Names {
 }
 
 /// A route or a rejection in one line.
-fn show(result: Result<Route, Reject>) -> String {
+fn show(result: Result<Route, RouteError>) -> String {
     fn dialect(dialect: Dialect) -> &'static str {
         match dialect {
             Dialect::Srm => "srm",
@@ -38,18 +38,18 @@ fn show(result: Result<Route, Reject>) -> String {
     let page = |page: Page| format!("{}x{}", page.page, page.per_page);
     let package = route.ask.package().map(|package| format!("{}:{}", package.upstream, package.name));
     let what = match route.ask {
-        Ask::Releases { page: None, .. } => "releases".into(),
-        Ask::Releases { page: Some(of), .. } => format!("releases {}", page(of)),
-        Ask::Latest { .. } => "latest".into(),
-        Ask::Tag { version, .. } => format!("tag {version:?}"),
-        Ask::ById { id, assets, .. } => format!("id {id} {assets}"),
-        Ask::Archive { version, .. } => format!("zip {version:?}"),
-        Ask::Flat { version, .. } => format!("flat {version:?}"),
-        Ask::Metadata { version, .. } => format!("metadata {version:?}"),
-        Ask::Repository { .. } => "repository".into(),
-        Ask::Search { search, page: of } => format!("search {search:?} {}", page(of)),
-        Ask::Detail { page: of, .. } => format!("detail {}", page(of)),
-        Ask::Ops(ops) => format!("{ops:?}"),
+        ApiRequest::Releases { page: None, .. } => "releases".into(),
+        ApiRequest::Releases { page: Some(of), .. } => format!("releases {}", page(of)),
+        ApiRequest::Latest { .. } => "latest".into(),
+        ApiRequest::Tag { version, .. } => format!("tag {version:?}"),
+        ApiRequest::ById { id, assets, .. } => format!("id {id} {assets}"),
+        ApiRequest::Archive { version, .. } => format!("zip {version:?}"),
+        ApiRequest::Flat { version, .. } => format!("flat {version:?}"),
+        ApiRequest::Metadata { version, .. } => format!("metadata {version:?}"),
+        ApiRequest::Repository { .. } => "repository".into(),
+        ApiRequest::Search { search, page: of } => format!("search {search:?} {}", page(of)),
+        ApiRequest::Detail { page: of, .. } => format!("detail {}", page(of)),
+        ApiRequest::Ops(ops) => format!("{ops:?}"),
     };
     [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")
 }

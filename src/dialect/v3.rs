@@ -5,7 +5,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::{
-    Ask, Names, PackageRef, Page, Reason,
+    ApiRequest, Names, PackageId, Page, Reason,
     srm::{no_route, read_version},
 };
 use crate::package::PackageName;
@@ -15,19 +15,19 @@ pub(super) const HOSTS_NOTHING: &str =
     "this registry is a mirror and hosts nothing of its own: publish, remove and login are done at the real registry";
 
 /// Reads what follows `/v3`.
-pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask, Reason> {
+pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match segments {
         ["packages", "releases"] => {
             let search = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "search");
             let search = search.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty());
-            Ok(Ask::Search { search, page: Page::of(query)?.unwrap_or_default() })
+            Ok(ApiRequest::Search { search, page: Page::of(query)?.unwrap_or_default() })
         }
         ["packages", name, "release", rest @ ..] => {
             let package = package(names, name)?;
             match rest {
-                [] => Ok(Ask::Detail { package, page: Page::of(query)?.unwrap_or_default() }),
-                ["latest"] => Ok(Ask::Latest { package }),
-                ["tags", version @ ..] => Ok(Ask::Tag { package, version: read_version(version)? }),
+                [] => Ok(ApiRequest::Detail { package, page: Page::of(query)?.unwrap_or_default() }),
+                ["latest"] => Ok(ApiRequest::Latest { package }),
+                ["tags", version @ ..] => Ok(ApiRequest::Tag { package, version: read_version(version)? }),
                 _ => Err(no_route()),
             }
         }
@@ -37,7 +37,7 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Ask
 }
 
 /// Reads a name: an alias, `{upstream}__owner__repo`, `owner__repo` (split at the first `__`), or a plain name.
-fn package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
+fn package(names: &Names, name: &str) -> Result<PackageId, Reason> {
     if let Some(package) = names.alias(name) {
         return Ok(package.clone());
     }
@@ -49,14 +49,14 @@ fn package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
     };
     match (names.upstream(first), rest.split_once("__")) {
         (Some(upstream), Some((owner, repo))) => {
-            Ok(PackageRef { upstream: upstream.clone(), name: PackageName::new(owner, repo)? })
+            Ok(PackageId { upstream: upstream.clone(), name: PackageName::new(owner, repo)? })
         }
         _ => Ok(names.pair(first, rest)?),
     }
 }
 
 /// The shortest name that [`package`] reads back to this package; `None` where there is none (an owner with `__` in it).
-pub(super) fn name(names: &Names, wanted: &PackageRef) -> Option<String> {
+pub(super) fn name(names: &Names, wanted: &PackageId) -> Option<String> {
     let aliases = names.aliases().filter(|(key, package)| !key.contains('/') && *package == wanted);
     let (owner, repo) = (wanted.name.owner(), wanted.name.repo());
     let spelled = [repo.to_owned(), format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", wanted.upstream)];

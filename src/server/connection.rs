@@ -12,11 +12,11 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     Config, Handler, Peer,
-    aside::Aside,
+    poll_on_wake::PollOnWake,
+    timeouts::{ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
     tls::{self, Tls},
-    watch::{Overdue, Watch, WatchedBody, WatchedIo},
 };
-use crate::kernel::More;
+use crate::sendfile::MoreDataFlag;
 
 /// Most header fields of a request.
 const FIELDS: usize = 100;
@@ -26,7 +26,7 @@ const STREAMS: u32 = 128;
 const PING: Duration = Duration::from_secs(20);
 
 /// What ends a connection from outside.
-pub(super) struct Ends {
+pub(super) struct ShutdownTokens {
     /// Let the running requests end, take no new one.
     pub(super) stop: CancellationToken,
     /// End now.
@@ -37,18 +37,18 @@ pub(super) struct Ends {
 ///
 /// The time of a first request's header includes the handshake of TLS.
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    (socket, more): (S, More),
+    (socket, more): (S, MoreDataFlag),
     tls: Option<Arc<Tls>>,
     peer: Peer,
     handler: H,
     config: &Config,
-    ends: Ends,
+    ends: ShutdownTokens,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
     let builder = builder(config);
-    let watch = Arc::new(Watch::new(config.header_timeout.0, config.send_timeout.0));
+    let watch = Arc::new(ConnectionTimeouts::new(config.header_timeout.0, config.send_timeout.0));
     async move {
         // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
-        let io = WatchedIo::new(socket, watch.clone());
+        let io = TimedIo::new(socket, watch.clone());
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {
@@ -72,13 +72,13 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             async move {
                 let response = answering.await;
                 turn.waits_for_us(false);
-                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, turn, more)))
+                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, turn, more)))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut closing = false;
         loop {
-            let mut aside = Aside::new(from_outside(&ends, &watch, closing));
+            let mut aside = PollOnWake::new(from_outside(&ends, &watch, closing));
             tokio::select! {
                 biased;
                 // How a connection breaks is the client's affair; what a request came to is in its access event.
@@ -102,13 +102,13 @@ enum End {
 }
 
 /// Waits for what ends a connection other than itself; `closing` when it is to end gently already.
-async fn from_outside(ends: &Ends, watch: &Watch, closing: bool) -> End {
+async fn from_outside(ends: &ShutdownTokens, watch: &ConnectionTimeouts, closing: bool) -> End {
     tokio::select! {
         () = ends.force.cancelled() => End::Now,
         () = ends.stop.cancelled(), if !closing => End::Gently,
         overdue = watch.overdue(closing) => match overdue {
-            Overdue::Idle => End::Gently,
-            Overdue::Stalled => End::Now,
+            TimedOut::Idle => End::Gently,
+            TimedOut::Stalled => End::Now,
         },
     }
 }
@@ -117,7 +117,7 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     let limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
     let mut builder = Builder::new(TokioExecutor::new());
     // hyper's own header timeout sees neither a client that never sends a first line nor an idle HTTP/2 connection;
-    // `Watch` sees all three, with one timer.
+    // `ConnectionTimeouts` sees all three, with one timer.
     builder
         .http1()
         .header_read_timeout(None)

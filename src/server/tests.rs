@@ -84,7 +84,7 @@ struct Serving {
     site: Site,
     shutdown: CancellationToken,
     now: CancellationToken,
-    done: JoinHandle<Drained>,
+    done: JoinHandle<ShutdownReport>,
 }
 
 impl Serving {
@@ -108,7 +108,7 @@ impl Serving {
         client
     }
 
-    async fn end(self) -> Drained {
+    async fn end(self) -> ShutdownReport {
         timeout(PATIENCE, self.done).await.expect("serving ends").expect("no panic")
     }
 }
@@ -174,7 +174,7 @@ async fn the_tail_of_an_answer_is_not_cut_while_its_client_is_slow() {
     }
     serving.shutdown.cancel();
     assert_eq!(rest(&mut slow).await.len(), LARGE);
-    assert_eq!(serving.end().await, Drained { cut: 0 });
+    assert_eq!(serving.end().await, ShutdownReport { cut: 0 });
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn draining_finishes_running_transfers_and_takes_nothing_new() {
 
     serving.site.gate.notify_waiters();
     assert!(rest(&mut transfer).await.contains("second"));
-    assert_eq!(serving.end().await, Drained { cut: 0 });
+    assert_eq!(serving.end().await, ShutdownReport { cut: 0 });
 }
 
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn a_second_signal_ends_at_once() {
     until(&mut transfer, "first ").await;
     serving.shutdown.cancel();
     serving.now.cancel();
-    assert_eq!(serving.end().await, Drained { cut: 1 });
+    assert_eq!(serving.end().await, ShutdownReport { cut: 1 });
     assert!(!rest(&mut transfer).await.ends_with("0\r\n\r\n"), "a cut transfer does not look whole");
 }
 
@@ -237,7 +237,7 @@ async fn a_drain_is_over_when_its_time_is() {
     let mut transfer = serving.get("/gated").await;
     until(&mut transfer, "first ").await;
     serving.shutdown.cancel();
-    assert_eq!(serving.end().await, Drained { cut: 1 });
+    assert_eq!(serving.end().await, ShutdownReport { cut: 1 });
 }
 
 #[tokio::test]

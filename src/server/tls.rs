@@ -72,11 +72,11 @@ impl Reload {
 /// Everything that TLS connections share.
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
-    chosen: Arc<Chosen>,
+    chosen: Arc<CertResolver>,
     config: Config,
     reload: Reload,
     /// What the files held when they were last read.
-    first: files::Seen,
+    first: files::FileFingerprint,
 }
 
 impl std::fmt::Debug for Tls {
@@ -96,7 +96,7 @@ impl Tls {
             return Ok(None);
         }
         let (first, keys) = files::read(&config.certificates)?;
-        let chosen = Arc::new(Chosen(RwLock::new(keys)));
+        let chosen = Arc::new(CertResolver(RwLock::new(keys)));
         let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -124,15 +124,15 @@ impl Tls {
 
 /// The certificates that hold now. Never empty: [`files::read`] refuses that.
 #[derive(Debug)]
-struct Chosen(RwLock<Vec<Arc<CertifiedKey>>>);
+struct CertResolver(RwLock<Vec<Arc<CertifiedKey>>>);
 
-impl Chosen {
+impl CertResolver {
     fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 }
 
-impl ResolvesServerCert for Chosen {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let named = hello.server_name().and_then(|name| keys.iter().find(|key| files::is_for(key, name)));

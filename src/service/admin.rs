@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use crate::{
     dialect::Names,
     http::body::{Body, BodyError},
-    mirror::Mirror,
+    registry::Registry,
 };
 
-mod hand;
-mod stock;
+mod inventory;
+mod transfer;
 mod verify;
 mod warm;
 
@@ -39,9 +39,9 @@ where
 
 /// Why a request is not done: a status and a sentence for the one who asked.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+pub(super) struct AdminError(pub(super) StatusCode, pub(super) String);
 
-impl Refusal {
+impl AdminError {
     /// 400.
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, message.into())
@@ -49,14 +49,14 @@ impl Refusal {
 
     /// 500, in our words; the cause is logged.
     pub(super) fn failed(message: &str, error: impl std::fmt::Display) -> Self {
-        tracing::error!(target: "srm_mirror::service", %error, "{message}");
+        tracing::error!(%error, "{message}");
         Self(StatusCode::INTERNAL_SERVER_ERROR, message.to_owned())
     }
 }
 
 /// Answers one request; `path` is what follows `/-/`.
 pub(super) async fn answer(
-    mirror: &Arc<Mirror>,
+    mirror: &Arc<Registry>,
     names: &Names,
     method: &Method,
     path: &str,
@@ -65,22 +65,22 @@ pub(super) async fn answer(
     let done = match (method, path) {
         (&Method::POST, "ping") => ping(input).await,
         (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
-        (&Method::POST, "stock") => stock::list(mirror, read(input).await).await,
-        (&Method::POST, "stats") => stock::stats(mirror).await,
-        (&Method::POST, "rm") => stock::remove(mirror, read(input).await).await,
-        (&Method::POST, "keep") => stock::keep(mirror, read(input).await).await,
-        (&Method::POST, "gc") => stock::collect(mirror, read(input).await).await,
+        (&Method::POST, "stock") => inventory::list(mirror, read(input).await).await,
+        (&Method::POST, "stats") => inventory::stats(mirror).await,
+        (&Method::POST, "rm") => inventory::remove(mirror, read(input).await).await,
+        (&Method::POST, "keep") => inventory::keep(mirror, read(input).await).await,
+        (&Method::POST, "gc") => inventory::collect(mirror, read(input).await).await,
         (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
-        (&Method::POST, "claims") => hand::claims(mirror, read(input).await).await,
-        (&Method::POST, "zip") => hand::zip(mirror, read(input).await).await,
-        (&Method::POST, "import/plan") => hand::plan(mirror, read(input).await).await,
-        (&Method::POST, "import/zip") => hand::take(mirror, input).await,
-        (&Method::POST, "import/document") => hand::take_document(mirror, read(input).await, false).await,
-        (&Method::POST, "import/document/check") => hand::take_document(mirror, read(input).await, true).await,
-        (&Method::POST, "pins") => stock::pins(mirror, read(input).await).await,
-        _ => Err(Refusal(StatusCode::NOT_FOUND, "there is no such administration".into())),
+        (&Method::POST, "claims") => transfer::claims(mirror, read(input).await).await,
+        (&Method::POST, "zip") => transfer::zip(mirror, read(input).await).await,
+        (&Method::POST, "import/plan") => transfer::plan(mirror, read(input).await).await,
+        (&Method::POST, "import/zip") => transfer::take(mirror, input).await,
+        (&Method::POST, "import/document") => transfer::take_document(mirror, read(input).await, false).await,
+        (&Method::POST, "import/document/check") => transfer::take_document(mirror, read(input).await, true).await,
+        (&Method::POST, "pins") => inventory::pins(mirror, read(input).await).await,
+        _ => Err(AdminError(StatusCode::NOT_FOUND, "there is no such administration".into())),
     };
-    done.unwrap_or_else(|Refusal(status, message)| {
+    done.unwrap_or_else(|AdminError(status, message)| {
         let code = status.as_str();
         let mut response = one(&json!({"message": message, "status": code}));
         *response.status_mut() = status;
@@ -88,24 +88,24 @@ pub(super) async fn answer(
     })
 }
 
-async fn ping(input: Input) -> Result<Response<Body>, Refusal> {
+async fn ping(input: Input) -> Result<Response<Body>, AdminError> {
     let _: serde_json::Map<String, Value> = read(input).await?;
     Ok(one(&json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")})))
 }
 
 /// Reads a JSON object; an empty body is an empty one.
-pub(super) async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, Refusal> {
+pub(super) async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
     let mut text = Vec::new();
     while let Some(frame) = input.frame().await {
-        let frame = frame.map_err(|_| Refusal::bad("the request's body broke off"))?;
+        let frame = frame.map_err(|_| AdminError::bad("the request's body broke off"))?;
         text.extend_from_slice(&frame.into_data().unwrap_or_default());
         if text.len() > LARGEST {
             drain(&mut input).await;
-            return Err(Refusal::bad("the request's body is too large"));
+            return Err(AdminError::bad("the request's body is too large"));
         }
     }
     let text = if text.is_empty() { b"{}" } else { &*text };
-    serde_json::from_slice(text).map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+    serde_json::from_slice(text).map_err(|error| AdminError::bad(format!("the request is malformed: {error}")))
 }
 
 /// Reads what is left of a request that is refused: whoever still sends it would find the connection broken instead of

@@ -12,9 +12,9 @@ use crate::{
         conditional::{self, Precondition},
         range::{self, RangeDecision, Wanted},
     },
-    mirror::{Content, Object, Served, Tail, resolve::Archive},
     origin::FetchError,
     package::PackageName,
+    registry::{Content, Object, Served, SpoolReader, resolve::Archive},
 };
 
 /// Most bytes of one read from a stored zip.
@@ -37,14 +37,16 @@ pub(super) async fn respond(
     let Archive { answer, resolved } = archive;
     let mut response = match answer.served {
         Served::Stored(object) => stored(method, headers, object, direct),
-        Served::Arriving { tail, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {
+        Served::Arriving { spool_reader, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {
             // HTTP/1.0 ends a body of unknown length by closing: a broken one would look like a whole one.
-            let Ok(object) = tail.whole().await? else {
+            let Ok(object) = spool_reader.whole().await? else {
                 return Err(FetchError::Refused("its length is not known, and HTTP/1.0 cannot tell its end".into()));
             };
             stored(method, headers, object, direct)
         }
-        Served::Arriving { tail, len } => arriving(method, headers, tail.direct(direct), len, direct).await?,
+        Served::Arriving { spool_reader, len } => {
+            arriving(method, headers, spool_reader.direct(direct), len, direct).await?
+        }
     };
     zip::finish(&mut response, &resolved, answer.age, package);
     Ok(response)
@@ -53,14 +55,14 @@ pub(super) async fn respond(
 /// A complete zip: length and digest are known, any part can be had.
 fn stored(method: &Method, headers: &HeaderMap, object: Object, direct: bool) -> Response<Body> {
     let meta = object.meta.clone();
-    zip::complete(method, headers, &meta.digest, meta.len, |range| part(object, range, direct))
+    zip::complete(method, headers, &meta.digest, meta.len, |range| range_body(object, range, direct))
 }
 
 /// A zip whose download still runs: no digest is known, so no tag matches.
 async fn arriving(
     method: &Method,
     headers: &HeaderMap,
-    tail: Tail,
+    spool_reader: SpoolReader,
     len: Option<u64>,
     direct: bool,
 ) -> Result<Response<Body>, FetchError> {
@@ -71,49 +73,50 @@ async fn arriving(
     }
     let wanted = Wanted::of(headers, method, None);
     if wanted == Wanted::Whole {
-        return Ok(growing(method, StatusCode::OK, tail, len));
+        return Ok(streaming_body(method, StatusCode::OK, spool_reader, len));
     }
     let Some(len) = len else {
         // A part of unknown length cannot be described: wait for the end.
-        return match tail.whole().await? {
+        return match spool_reader.whole().await? {
             Ok(object) => Ok(stored(method, headers, object, direct)),
-            Err(tail) => Ok(growing(method, StatusCode::OK, tail, None)),
+            Err(spool_reader) => Ok(streaming_body(method, StatusCode::OK, spool_reader, None)),
         };
     };
     match wanted.resolve(len) {
-        RangeDecision::Whole => Ok(growing(method, StatusCode::OK, tail, Some(len))),
+        RangeDecision::Whole => Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len))),
         RangeDecision::Unsatisfiable => {
             let mut response = zip::status(StatusCode::RANGE_NOT_SATISFIABLE);
             response.headers_mut().insert(header::CONTENT_RANGE, range::unsatisfied_range(len));
             Ok(response)
         }
         RangeDecision::Part { first, last } => {
-            let (tail, confined) = tail.within(first..last + 1);
+            let (spool_reader, confined) = spool_reader.within(first..last + 1);
             if !confined {
-                return Ok(growing(method, StatusCode::OK, tail, Some(len)));
+                return Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len)));
             }
-            let mut response = growing(method, StatusCode::PARTIAL_CONTENT, tail, Some(last + 1 - first));
+            let mut response =
+                streaming_body(method, StatusCode::PARTIAL_CONTENT, spool_reader, Some(last + 1 - first));
             response.headers_mut().insert(header::CONTENT_RANGE, range::content_range(first, last, len));
             Ok(response)
         }
     }
 }
 
-fn growing(method: &Method, status: StatusCode, tail: Tail, len: Option<u64>) -> Response<Body> {
+fn streaming_body(method: &Method, status: StatusCode, spool_reader: SpoolReader, len: Option<u64>) -> Response<Body> {
     let body = if *method == Method::HEAD {
         Body::empty()
     } else {
-        let next = |mut tail: Tail| async move {
-            let bytes = tail.next().await.map_err(BodyError::from)?;
-            Ok::<_, BodyError>(bytes.map(|bytes| (bytes, tail)))
+        let next = |mut spool_reader: SpoolReader| async move {
+            let bytes = spool_reader.next().await.map_err(BodyError::from)?;
+            Ok::<_, BodyError>(bytes.map(|bytes| (bytes, spool_reader)))
         };
-        Body::stream(stream::try_unfold(tail, next).boxed(), len)
+        Body::stream(stream::try_unfold(spool_reader, next).boxed(), len)
     };
     zip::zip(status, len, body)
 }
 
 /// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
-pub(super) fn part(object: Object, range: Range<u64>, direct: bool) -> Body {
+pub(super) fn range_body(object: Object, range: Range<u64>, direct: bool) -> Body {
     if let Content::Memory(bytes) = &object.content {
         object.sent(range.end - range.start);
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
@@ -131,7 +134,7 @@ pub(super) fn part(object: Object, range: Range<u64>, direct: bool) -> Body {
             object.read(range.start, want.min(CHUNK)).await
         };
         let bytes = bytes.map_err(|error| {
-            tracing::error!(target: "srm_mirror::service", digest = %object.meta.digest, %error, "cannot read a stored zip");
+            tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
         object.sent(bytes.len() as u64);

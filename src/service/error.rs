@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::{
-    dialect::{Ask, Reason, Reject},
+    dialect::{ApiRequest, Reason, RouteError},
     http::cache_status::CacheStatus,
-    mirror::{Failure, MirrorError},
     origin::{FetchError, Missing},
+    registry::{Failure, RegistryError},
 };
 
 /// An error as a client gets it.
@@ -36,7 +36,7 @@ impl Problem {
     }
 
     /// A request that no route fits.
-    pub(crate) fn rejected(reject: &Reject) -> Self {
+    pub(crate) fn rejected(reject: &RouteError) -> Self {
         let status = StatusCode::from_u16(reject.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let allow = match reject.reason {
             Reason::MethodNotAllowed { allow, .. } => Some(allow),
@@ -46,17 +46,17 @@ impl Problem {
     }
 
     /// A request of the mirror's own that came back to it (RFC 9110 §7.6.3).
-    pub(crate) fn looped(ask: &Ask) -> Self {
+    pub(crate) fn looped(ask: &ApiRequest) -> Self {
         Self::fetch(&FetchError::Loop, ask)
     }
 
     /// A zip that failed after its first bytes were known and before any of them was sent.
-    pub(crate) fn late(error: FetchError, cache: Option<CacheStatus>, ask: &Ask) -> Self {
+    pub(crate) fn late(error: FetchError, cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
         Self { cache: cache.map(CacheStatus::failed), ..Self::fetch(&error, ask) }
     }
 
     /// A zip that only passes through is too large to be held for its flat view: nothing of it is kept.
-    pub(crate) fn no_room(cache: Option<CacheStatus>, ask: &Ask) -> Self {
+    pub(crate) fn no_room(cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
         let message = format!(
             "{} cannot be made flat: this mirror has no room on disk for it and it is too large for its memory; \
              ask whoever runs this mirror, or take the zip as it is (zipball instead of flat)",
@@ -66,19 +66,19 @@ impl Problem {
     }
 
     /// A stored zip that is no longer what was verified, and could not be had again.
-    pub(crate) fn damaged(cache: Option<CacheStatus>, ask: &Ask) -> Self {
+    pub(crate) fn damaged(cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
         let message = format!("what is stored of {} is damaged; ask whoever runs this mirror", subject(ask));
         Self { cache: cache.map(CacheStatus::failed), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, message) }
     }
 
     /// Why the mirror has no answer to `ask`.
-    pub(crate) fn of(error: MirrorError, ask: &Ask) -> Self {
+    pub(crate) fn of(error: RegistryError, ask: &ApiRequest) -> Self {
         match error {
-            MirrorError::Forbidden => {
+            RegistryError::Forbidden => {
                 let message = format!("{} is not among the packages this mirror may serve", subject(ask));
                 Self::new(StatusCode::FORBIDDEN, message)
             }
-            MirrorError::Fetch(Failure { error, status }) => {
+            RegistryError::Fetch(Failure { error, status }) => {
                 let mut problem = Self::fetch(&error, ask);
                 let offline = matches!(error, FetchError::Offline { .. });
                 problem.cache = Some(if offline { status.detail("offline") } else { status }.failed());
@@ -87,7 +87,7 @@ impl Problem {
         }
     }
 
-    fn fetch(error: &FetchError, ask: &Ask) -> Self {
+    fn fetch(error: &FetchError, ask: &ApiRequest) -> Self {
         let (what, upstream) = (subject(ask), upstream(ask));
         let later = "try again later, or ask whoever runs this mirror";
         let (status, message) = match error {
@@ -170,31 +170,31 @@ pub(crate) fn seconds(period: Duration) -> u64 {
 }
 
 /// What was asked for, in words.
-fn subject(ask: &Ask) -> String {
+fn subject(ask: &ApiRequest) -> String {
     let package = ask.package().map(|package| package.name.to_string()).unwrap_or_else(|| "this".into());
     match ask {
-        Ask::Tag { version, .. }
-        | Ask::Archive { version, .. }
-        | Ask::Flat { version, .. }
-        | Ask::Metadata { version: Some(version), .. } => format!("{package} {}", version.name()),
+        ApiRequest::Tag { version, .. }
+        | ApiRequest::Archive { version, .. }
+        | ApiRequest::Flat { version, .. }
+        | ApiRequest::Metadata { version: Some(version), .. } => format!("{package} {}", version.name()),
         _ => package,
     }
 }
 
-fn upstream(ask: &Ask) -> String {
+fn upstream(ask: &ApiRequest) -> String {
     ask.package().map(|package| package.upstream.to_string()).unwrap_or_else(|| "the upstream".into())
 }
 
-fn not_found(missing: Missing, ask: &Ask) -> String {
+fn not_found(missing: Missing, ask: &ApiRequest) -> String {
     let package = ask.package().map(|package| package.name.to_string()).unwrap_or_default();
     let upstream = upstream(ask);
     match (missing, ask) {
         (Missing::Package, _) => format!("there is no package {package} on {upstream}, or this mirror may not see it"),
-        (Missing::Release, Ask::Tag { version, .. } | Ask::Metadata { version: Some(version), .. }) => {
+        (Missing::Release, ApiRequest::Tag { version, .. } | ApiRequest::Metadata { version: Some(version), .. }) => {
             format!("{package} on {upstream} has no release {}", version.name())
         }
         (Missing::Release, _) => format!("{package} on {upstream} has no release"),
-        (Missing::Version, Ask::Archive { version, .. } | Ask::Flat { version, .. }) => {
+        (Missing::Version, ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) => {
             format!("{package} on {upstream} has no version {} (no tag, branch or commit)", version.name())
         }
         (Missing::Version, _) => format!("{package} on {upstream} has no such version"),

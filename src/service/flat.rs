@@ -10,17 +10,17 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::{Exchange, archive, error::Problem, target, zip};
+use super::{RequestContext, archive, error::Problem, zip};
 use crate::{
     archive::{
         Facts,
         flat::{Batch, Damaged, Plan},
     },
-    dialect::{Ask, PackageRef},
+    dialect::{ApiRequest, PackageId},
     entry::Digest,
     http::body::{Body, BodyError},
-    mirror::{Mirror, Object, Served, resolve::Archive},
     package::Version,
+    registry::{Object, Registry, Served, resolve::Archive},
 };
 
 /// Bytes of plans that are kept.
@@ -33,7 +33,7 @@ const STRIDE: usize = 1 << 20;
 const BATCH: u64 = 256 << 10;
 
 /// The views that were asked for lately, by the digest of their zip.
-pub(super) struct Flats {
+pub(super) struct FlatViewCache {
     views: moka::future::Cache<Digest, Arc<View>>,
     /// The digests of the views, which outlive the plans: making one takes a look at every byte.
     digests: moka::sync::Cache<Digest, Digest>,
@@ -57,7 +57,7 @@ impl View {
     }
 }
 
-impl Flats {
+impl FlatViewCache {
     pub(super) fn new() -> Self {
         let weigher = |_: &Digest, view: &Arc<View>| view.weight();
         Self {
@@ -89,9 +89,9 @@ impl Flats {
             return Ok(Arc::new(View::Itself));
         };
         let len = object.meta.len.saturating_sub(flat.central);
-        let mut tail = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        object.read_exact(&mut tail, flat.central)?;
-        let plan = flat.plan(tail.into())?;
+        let mut spool_reader = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        object.read_exact(&mut spool_reader, flat.central)?;
+        let plan = flat.plan(spool_reader.into())?;
         let digest = match self.digests.get(&object.meta.digest) {
             Some(known) => known,
             None => digest(object, &plan)?,
@@ -143,41 +143,41 @@ enum Unreadable {
 /// # Errors
 /// As for the plain zip; 503 when there is no room on disk and the zip is too large for memory.
 pub(super) async fn respond(
-    flats: &Arc<Flats>,
-    mirror: &Mirror,
+    flats: &Arc<FlatViewCache>,
+    mirror: &Registry,
     parts: &Parts,
-    (package, version, ask): (&PackageRef, &Version, &Ask),
-    exchange: &mut Exchange,
+    (package, version, ask): (&PackageId, &Version, &ApiRequest),
+    context: &mut RequestContext,
 ) -> Result<Response<Body>, Problem> {
     let mut again = true;
     loop {
-        let found = mirror.archive(&target(package), version).await;
+        let found = mirror.archive(package, version).await;
         let Archive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
-        exchange.cache = Some(answer.status);
+        context.cache = Some(answer.status);
         let whole = match answer.served {
             Served::Stored(object) => Ok(object),
-            Served::Arriving { tail, .. } => {
-                tail.whole().await.map_err(|error| Problem::late(error, exchange.cache.take(), ask))?
+            Served::Arriving { spool_reader, .. } => {
+                spool_reader.whole().await.map_err(|error| Problem::late(error, context.cache.take(), ask))?
             }
         };
-        let Ok(object) = whole else { return Err(Problem::no_room(exchange.cache.take(), ask)) };
+        let Ok(object) = whole else { return Err(Problem::no_room(context.cache.take(), ask)) };
         let view = match flats.view(&object).await {
             Ok(view) => view,
             Err(error) => {
                 let digest = object.meta.digest;
-                tracing::error!(target: "srm_mirror::service", %digest, %error, "a stored zip has no flat view");
+                tracing::error!(%digest, %error, "a stored zip has no flat view");
                 if !again {
-                    return Err(Problem::damaged(exchange.cache.take(), ask));
+                    return Err(Problem::damaged(context.cache.take(), ask));
                 }
                 again = false;
-                mirror.cache().distrust(&object).await;
+                mirror.cache().quarantine(&object).await;
                 continue;
             }
         };
         let mut response = match &*view {
             View::Itself => {
                 let meta = object.meta.clone();
-                let body = |part| archive::part(object, part, exchange.direct);
+                let body = |part| archive::range_body(object, part, context.direct);
                 zip::complete(&parts.method, &parts.headers, &meta.digest, meta.len, body)
             }
             View::Planned { plan, digest } => {
@@ -202,7 +202,7 @@ fn part_of(object: Object, view: Arc<View>, part: Range<u64>) -> Body {
         let batch = plan.batch(part.start..end);
         let bytes = read(&object, &batch).await.map_err(|error| {
             let digest = object.meta.digest;
-            tracing::error!(target: "srm_mirror::service", %digest, %error, "cannot read a stored zip");
+            tracing::error!(%digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
         object.sent(bytes.len() as u64);

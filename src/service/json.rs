@@ -6,14 +6,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use super::{
-    base::Reached,
     error::Problem,
+    hosts::RequestHost,
     render::{self, View},
     request_id::RequestId,
-    target,
 };
 use crate::{
-    dialect::{Ask, Dialect, Names, PackageRef, Page, Route},
+    dialect::{ApiRequest, Dialect, Names, PackageId, Page, Route},
     entry::Digest,
     http::{
         body::Body,
@@ -21,7 +20,7 @@ use crate::{
         conditional::{self, Precondition},
         field::strong_etag,
     },
-    mirror::{Answer, Mirror, MirrorError},
+    registry::{Answer, Registry, RegistryError},
 };
 
 /// Bytes of rendered JSON that are kept.
@@ -32,11 +31,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 
 /// What was rendered a moment ago, by everything that it was rendered from.
 pub(super) struct Json {
-    rendered: moka::sync::Cache<Arc<Rendition>, Rendered>,
+    rendered: moka::sync::Cache<Arc<RenderKey>, Rendered>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Rendition {
+struct RenderKey {
     of: Digest,
     what: &'static str,
     dialect: Dialect,
@@ -63,12 +62,12 @@ pub(super) struct JsonAnswer {
 impl Json {
     /// An empty store.
     pub(super) fn new() -> Self {
-        let weigher = |_: &Arc<Rendition>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
+        let weigher = |_: &Arc<RenderKey>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
         Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build() }
     }
 
     /// Only configured bases are a bounded set, and what is made for them is kept: a client may write anything into `Host`.
-    fn render(&self, rendition: Rendition, keeps: bool, make: impl FnOnce() -> Bytes) -> Rendered {
+    fn render(&self, rendition: RenderKey, keeps: bool, make: impl FnOnce() -> Bytes) -> Rendered {
         let rendered = || Rendered::of(make());
         if keeps { self.rendered.get_with(Arc::new(rendition), rendered) } else { rendered() }
     }
@@ -97,7 +96,7 @@ impl Request<'_> {
         answer: &Answer<T>,
         make: impl FnOnce(&View<'_>) -> Bytes,
     ) -> JsonAnswer {
-        let rendition = Rendition {
+        let rendition = RenderKey {
             of: answer.digest,
             what,
             dialect: self.view.dialect,
@@ -113,42 +112,41 @@ impl Request<'_> {
 
 /// Asks the mirror what a route asks and renders it.
 pub(super) async fn ask(
-    mirror: &Mirror,
+    mirror: &Registry,
     names: &Names,
     route: &Route,
-    reached: &Reached<'_>,
+    request_host: &RequestHost<'_>,
     path: &str,
     json: &Json,
 ) -> Result<JsonAnswer, Problem> {
-    let failed = |error: MirrorError| Problem::of(error, &route.ask);
+    let failed = |error: RegistryError| Problem::of(error, &route.ask);
     let no_json = || Problem::new(StatusCode::NOT_FOUND, "this address has no JSON");
     let package = route.ask.package().ok_or_else(no_json)?;
-    let base = reached.base();
+    let base = request_host.base();
     let view = View { dialect: route.dialect, base: &base, names, package };
-    let request = Request { json, keeps: reached.is_configured(), view, path };
-    let target = target(package);
+    let request = Request { json, keeps: request_host.is_configured(), view, path };
     Ok(match &route.ask {
-        Ask::Releases { page, .. } => {
-            let list = mirror.releases(&target).await.map_err(failed)?;
+        ApiRequest::Releases { page, .. } => {
+            let list = mirror.releases(package).await.map_err(failed)?;
             let all = &list.value.releases;
             let shown = page.map_or(&all[..], |page| page.slice(all));
             request.answer("releases", page.map(|page| (page, all.len())), &list, |view| view.releases(shown))
         }
-        Ask::Detail { page, .. } => {
-            let list = mirror.releases(&target).await.map_err(failed)?;
+        ApiRequest::Detail { page, .. } => {
+            let list = mirror.releases(package).await.map_err(failed)?;
             let all = &list.value.releases;
             request.answer("detail", Some((*page, all.len())), &list, |view| view.releases(page.slice(all)))
         }
-        Ask::Latest { .. } => {
-            let latest = mirror.latest(&target).await.map_err(failed)?;
+        ApiRequest::Latest { .. } => {
+            let latest = mirror.latest(package).await.map_err(failed)?;
             request.answer("release", None, &latest, |view| view.release(&latest.value))
         }
-        Ask::Tag { version, .. } => {
-            let release = mirror.release(&target, version.name()).await.map_err(failed)?;
+        ApiRequest::Tag { version, .. } => {
+            let release = mirror.release(package, version.name()).await.map_err(failed)?;
             request.answer("release", None, &release, |view| view.release(&release.value))
         }
-        Ask::ById { id, assets, .. } => {
-            let list = mirror.releases(&target).await.map_err(failed)?;
+        ApiRequest::ById { id, assets, .. } => {
+            let list = mirror.releases(package).await.map_err(failed)?;
             let found = render::by_id(&list.value.releases, *id);
             let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
             // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
@@ -157,25 +155,25 @@ pub(super) async fn ask(
             let what = if *assets { "assets" } else { "release" };
             request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
         }
-        Ask::Repository { .. } => {
-            let repository = mirror.repository(&target).await.map_err(failed)?;
+        ApiRequest::Repository { .. } => {
+            let repository = mirror.repository(package).await.map_err(failed)?;
             request.answer("repository", None, &repository, |view| view.repository(&repository.value))
         }
-        Ask::Metadata { version: Some(version), .. } => {
-            let record = mirror.metadata(&target, version.name()).await.map_err(failed)?;
+        ApiRequest::Metadata { version: Some(version), .. } => {
+            let record = mirror.metadata(package, version.name()).await.map_err(failed)?;
             request.answer("metadata", None, &record, |_| render::metadata(&record.value))
         }
-        Ask::Metadata { version: None, .. } => {
-            let records = mirror.metadata_list(&target).await.map_err(failed)?;
+        ApiRequest::Metadata { version: None, .. } => {
+            let records = mirror.metadata_list(package).await.map_err(failed)?;
             request.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
-        Ask::Archive { .. } | Ask::Flat { .. } | Ask::Search { .. } | Ask::Ops(_) => {
+        ApiRequest::Archive { .. } | ApiRequest::Flat { .. } | ApiRequest::Search { .. } | ApiRequest::Ops(_) => {
             return Err(no_json());
         }
     })
 }
 
-fn missing_id(package: &PackageRef, id: u64, status: &CacheStatus) -> Problem {
+fn missing_id(package: &PackageId, id: u64, status: &CacheStatus) -> Problem {
     let message = format!("{} on {} has no release with the number {id}", package.name, package.upstream);
     Problem { cache: Some(status.clone()), ..Problem::new(StatusCode::NOT_FOUND, message) }
 }

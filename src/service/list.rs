@@ -9,14 +9,13 @@ use super::{
     error::Problem,
     json::JsonAnswer,
     render::{self, Listed},
-    target,
 };
 use crate::{
-    dialect::{Ask, Names, PackageRef, Page},
+    dialect::{ApiRequest, Names, Page},
     http::cache_status::CacheStatus,
-    mirror::{
-        Mirror,
-        known::{Known, KnownList},
+    registry::{
+        Registry,
+        catalog::{Catalog, CatalogEntry},
     },
 };
 
@@ -25,7 +24,7 @@ use crate::{
 pub(super) struct Rows(Mutex<Option<Made>>);
 
 /// A list and its rows.
-type Made = (Arc<KnownList>, Arc<Vec<Row>>);
+type Made = (Arc<Catalog>, Arc<Vec<Row>>);
 
 /// One row of the list.
 struct Row {
@@ -37,7 +36,7 @@ struct Row {
 }
 
 impl Rows {
-    fn of(&self, names: &Names, list: &Arc<KnownList>) -> Arc<Vec<Row>> {
+    fn of(&self, names: &Names, list: &Arc<Catalog>) -> Arc<Vec<Row>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((of, rows)) if Arc::ptr_eq(of, list) => rows.clone(),
@@ -55,13 +54,13 @@ impl Rows {
 /// # Errors
 /// When what the mirror knows cannot be read.
 pub(super) async fn ask(
-    mirror: &Mirror,
+    mirror: &Registry,
     names: &Names,
     rows: &Rows,
-    ask: &Ask,
+    ask: &ApiRequest,
     (search, page): (Option<&str>, Page),
 ) -> Result<JsonAnswer, Problem> {
-    let known = mirror.known(names.aliases().map(|(_, package)| target(package))).await;
+    let known = mirror.known(names.aliases().map(|(_, package)| package.clone())).await;
     let (list, age) = known.map_err(|error| Problem::of(error, ask))?;
     let (rows, wanted) = (rows.of(names, &list), search.map(str::to_lowercase));
     let found: Vec<Listed<'_>> = rows
@@ -73,10 +72,10 @@ pub(super) async fn ask(
 }
 
 /// A row for every alias, and one for every package that has none; in order of their names.
-fn rows(names: &Names, known: &[Known]) -> Vec<Row> {
+fn rows(names: &Names, known: &[CatalogEntry]) -> Vec<Row> {
     let mut rows = BTreeMap::new();
     for (place, known) in known.iter().enumerate() {
-        let wanted = PackageRef { upstream: known.target.upstream.clone(), name: known.target.package.clone() };
+        let wanted = known.target.clone();
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == wanted);
         let before = rows.len();
         rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), place)));

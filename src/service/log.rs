@@ -4,43 +4,43 @@ use std::{net::SocketAddr, time::Instant};
 
 use http::{Method, Response, header, request::Parts};
 
-use super::Exchange;
+use super::RequestContext;
 use crate::{
-    dialect::{Ask, Dialect},
+    dialect::{ApiRequest, Dialect},
     http::body::{Body, BodyEnd, End},
     observe::{self, AccessEvent, Outcome},
 };
 
 /// Stands by while a request is answered. If it is dropped before, the client has left, and the event says so.
-pub(super) struct Leaving<'a> {
+pub(super) struct AbortGuard<'a> {
     parts: &'a Parts,
     client: SocketAddr,
-    exchange: &'a mut Exchange,
-    stayed: bool,
+    context: &'a mut RequestContext,
+    disarm: bool,
 }
 
-impl<'a> Leaving<'a> {
-    pub(super) fn new(parts: &'a Parts, client: SocketAddr, exchange: &'a mut Exchange) -> Self {
-        Self { parts, client, exchange, stayed: false }
+impl<'a> AbortGuard<'a> {
+    pub(super) fn new(parts: &'a Parts, client: SocketAddr, context: &'a mut RequestContext) -> Self {
+        Self { parts, client, context, disarm: false }
     }
 
     /// What the request comes to.
-    pub(super) fn exchange(&mut self) -> &mut Exchange {
-        self.exchange
+    pub(super) fn context(&mut self) -> &mut RequestContext {
+        self.context
     }
 
     /// There is an answer; the event is its affair.
-    pub(super) fn stayed(mut self) {
-        self.stayed = true;
+    pub(super) fn disarm(mut self) {
+        self.disarm = true;
     }
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
-        if !self.stayed
-            && let Some(event) = Event::of(self.parts, self.client, self.exchange)
+        if !self.disarm
+            && let Some(event) = Event::of(self.parts, self.client, self.context)
         {
-            event.write(self.exchange, None, BodyEnd { sent: 0, end: End::Aborted });
+            event.write(self.context, None, BodyEnd { sent: 0, end: End::Aborted });
         }
     }
 }
@@ -50,11 +50,11 @@ pub(super) fn observe(
     response: Response<Body>,
     parts: &Parts,
     client: SocketAddr,
-    exchange: Exchange,
+    context: RequestContext,
 ) -> Response<Body> {
-    let Some(event) = Event::of(parts, client, &exchange) else { return response };
+    let Some(event) = Event::of(parts, client, &context) else { return response };
     let answer = (response.status().as_u16(), millis(event.started));
-    response.map(|body| body.watched(move |end| event.write(&exchange, Some(answer), end)))
+    response.map(|body| body.watched(move |end| event.write(&context, Some(answer), end)))
 }
 
 /// What the event says of the request.
@@ -67,32 +67,32 @@ struct Event {
 
 impl Event {
     /// `None` where none will be written.
-    fn of(parts: &Parts, client: SocketAddr, exchange: &Exchange) -> Option<Self> {
-        let started = exchange.started?;
+    fn of(parts: &Parts, client: SocketAddr, context: &RequestContext) -> Option<Self> {
+        let started = context.started?;
         let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Some(Self { started, client, agent, method: parts.method.clone() })
     }
 
     /// Writes it: with the answer's status and when it began, in milliseconds, where there was one.
-    fn write(&self, exchange: &Exchange, answer: Option<(u16, u64)>, ended: BodyEnd) {
-        let ask = exchange.route.as_ref().map(|route| &route.ask);
-        let package = ask.and_then(Ask::package);
+    fn write(&self, context: &RequestContext, answer: Option<(u16, u64)>, ended: BodyEnd) {
+        let ask = context.route.as_ref().map(|route| &route.ask);
+        let package = ask.and_then(ApiRequest::package);
         let name = package.map(|package| package.name.to_string());
         let version = ask.and_then(version);
-        let field = exchange.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
+        let field = context.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
         observe::access(&AccessEvent {
-            request_id: &exchange.id.to_string(),
+            request_id: &context.id.to_string(),
             client: self.client,
             user_agent: self.agent.as_deref(),
             method: self.method.as_str(),
-            dialect: exchange.route.as_ref().map(|route| dialect(route.dialect, &route.ask)),
+            dialect: context.route.as_ref().map(|route| dialect(route.dialect, &route.ask)),
             upstream: package.map(|package| &*package.upstream),
             package: name.as_deref(),
             version: version.as_deref(),
             status: answer.map(|(status, _)| status),
-            cache: exchange.cache.as_ref().map(|cache| cache.label()),
+            cache: context.cache.as_ref().map(|cache| cache.label()),
             cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
-            upstream_status: exchange.cache.as_ref().and_then(|cache| cache.fwd_status),
+            upstream_status: context.cache.as_ref().and_then(|cache| cache.fwd_status),
             bytes: ended.sent,
             duration_ms: millis(self.started),
             first_byte_ms: answer.map(|(_, first_byte_ms)| first_byte_ms),
@@ -109,9 +109,9 @@ fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn dialect(dialect: Dialect, ask: &Ask) -> &'static str {
+fn dialect(dialect: Dialect, ask: &ApiRequest) -> &'static str {
     match (dialect, ask) {
-        (_, Ask::Ops(_)) => "ops",
+        (_, ApiRequest::Ops(_)) => "ops",
         (Dialect::Srm, _) => "srm",
         (Dialect::Github(_), _) => "github",
         (Dialect::Simple, _) => "simple",
@@ -119,12 +119,12 @@ fn dialect(dialect: Dialect, ask: &Ask) -> &'static str {
     }
 }
 
-fn version(ask: &Ask) -> Option<String> {
+fn version(ask: &ApiRequest) -> Option<String> {
     match ask {
-        Ask::Tag { version, .. }
-        | Ask::Archive { version, .. }
-        | Ask::Flat { version, .. }
-        | Ask::Metadata { version: Some(version), .. } => Some(version.to_string()),
+        ApiRequest::Tag { version, .. }
+        | ApiRequest::Archive { version, .. }
+        | ApiRequest::Flat { version, .. }
+        | ApiRequest::Metadata { version: Some(version), .. } => Some(version.to_string()),
         _ => None,
     }
 }

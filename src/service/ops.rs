@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::{dialect::Ops, http::body::Body, mirror::Mirror};
+use crate::{dialect::Ops, http::body::Body, registry::Registry};
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -31,7 +31,7 @@ impl Health {
     }
 
     /// Answers an ops question. Trouble below makes the mirror `degraded`, never not ready: it still serves.
-    pub(super) fn answer(&self, question: &Ops, mirror: &Mirror) -> Response<Body> {
+    pub(super) fn answer(&self, question: &Ops, mirror: &Registry) -> Response<Body> {
         let (status, value) = match question {
             Ops::Healthz => (StatusCode::OK, json!({"status": "alive"})),
             Ops::Readyz => match self.0.load(Ordering::Acquire) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, Names, PackageRef, Root, zipball_url},
+    dialect::{Dialect, Names, PackageId, Root, zipball_url},
     package::{Asset, Manifest, Metadata, Release, Repository},
 };
 
@@ -25,7 +25,7 @@ pub struct View<'a> {
     /// What names mean.
     pub names: &'a Names,
     /// The package; its spelling is used in addresses.
-    pub package: &'a PackageRef,
+    pub package: &'a PackageId,
 }
 
 /// A release as the srm, simple and v3 dialects show it (SRM's four fields are never null).

@@ -12,8 +12,8 @@ use crate::{
         field::{content_disposition, repr_digest, strong_etag},
         range::{self, RangeDecision},
     },
-    mirror::resolve::Resolved,
     package::PackageName,
+    registry::resolve::Resolved,
 };
 
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");

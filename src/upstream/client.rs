@@ -24,14 +24,14 @@ use tokio::{
 use url::Url;
 
 use super::{
-    Allowance, BuildError, Config,
+    BuildError, Config, RateLimitStatus,
     body::{Body, Meter, Permits},
-    budget::Budget,
-    call::{Call, LOG},
+    call_log::{CallLog, LOG},
     connect,
     failure::{self, invalid},
+    rate_limiter::RateLimiter,
     redirect::{self, HOPS, Redirects},
-    throttle::{Refusal, Verdict},
+    throttle::{ErrorClass, Refusal},
 };
 use crate::{
     entry::{Digest, Document, PageValidator, Validators},
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// What is particular to a kind of forge on the wire.
-pub(super) struct Wire {
+pub(super) struct ForgeProfile {
     /// The scheme of `Authorization`.
     pub(super) scheme: &'static str,
     /// Further headers of every API request.
@@ -48,12 +48,12 @@ pub(super) struct Wire {
     /// `Accept` of API requests where nothing else is asked for.
     pub(super) accept: &'static str,
     /// What a refusal means.
-    pub(super) judge: fn(Refusal<'_>, Timestamp) -> Verdict,
+    pub(super) judge: fn(Refusal<'_>, Timestamp) -> ErrorClass,
 }
 
 /// Whose quota a request spends, and whether it may carry the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum RequestKind {
     /// The API: with token.
     Api,
     /// Web pages and archive hosts, which have limits of their own: never with token.
@@ -72,7 +72,7 @@ pub(super) struct Client {
     pub(super) api: BaseUrl,
     pub(super) web: BaseUrl,
     pub(super) full_walk: Period,
-    wire: &'static Wire,
+    wire: &'static ForgeProfile,
     http: reqwest::Client,
     via: HeaderValue,
     token: Option<HeaderValue>,
@@ -84,8 +84,8 @@ pub(super) struct Client {
     document_limit: u64,
     slots: Arc<Semaphore>,
     archive_slots: Arc<Semaphore>,
-    api_budget: Budget,
-    archive_budget: Budget,
+    api_budget: RateLimiter,
+    archive_budget: RateLimiter,
     last_answer: Mutex<Option<Instant>>,
 }
 
@@ -95,7 +95,7 @@ impl Client {
         config: &Config,
         token: Option<Secret>,
         instance: &str,
-        wire: &'static Wire,
+        wire: &'static ForgeProfile,
     ) -> Result<Self, BuildError> {
         let wrong = |key, reason: &str| BuildError { upstream: name.to_owned(), key, reason: reason.to_owned() };
         let header = |text: String, key| {
@@ -129,8 +129,8 @@ impl Client {
             document_limit: config.document_limit.0,
             slots: Arc::new(Semaphore::new(config.concurrency)),
             archive_slots: Arc::new(Semaphore::new(archives)),
-            api_budget: Budget::default(),
-            archive_budget: Budget::default(),
+            api_budget: RateLimiter::default(),
+            archive_budget: RateLimiter::default(),
             last_answer: Mutex::new(None),
         })
     }
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// What the API allows for now.
-    pub(super) fn allowance(&self) -> Allowance {
+    pub(super) fn allowance(&self) -> RateLimitStatus {
         self.api_budget.allowance()
     }
 
@@ -167,7 +167,7 @@ impl Client {
     }
 
     /// Logs a call's failure, once.
-    pub(super) fn finish<T>(&self, call: &Call<'_>, result: Result<T, FetchError>) -> Result<T, FetchError> {
+    pub(super) fn finish<T>(&self, call: &CallLog<'_>, result: Result<T, FetchError>) -> Result<T, FetchError> {
         call.finish(&self.name, self.api_budget.quota(), result)
     }
 
@@ -175,7 +175,7 @@ impl Client {
     /// (a renamed repository). A 404 is `NotFound(missing)`.
     pub(super) async fn document(
         &self,
-        call: &Call<'_>,
+        call: &CallLog<'_>,
         url: &Url,
         accept: Option<&'static str>,
         validator: Option<&PageValidator>,
@@ -185,7 +185,7 @@ impl Client {
         let accept = accept.unwrap_or(self.wire.accept);
         let mut url = url.clone();
         for hop in 0..=HOPS {
-            let response = self.send(call, &url, accept, Lane::Api, validator).await?;
+            let response = self.send(call, &url, accept, RequestKind::Api, validator).await?;
             match response.status() {
                 StatusCode::OK => {
                     identity(response.headers())?;
@@ -202,24 +202,29 @@ impl Client {
                         tracing::info!(target: LOG, upstream = self.name, %package, "upstream knows the package by another name");
                     }
                 }
-                _ => return Err(self.refused(response, Lane::Api, missing).await),
+                _ => return Err(self.refused(response, RequestKind::Api, missing).await),
             }
         }
         Err(invalid("more redirects than allowed"))
     }
 
     /// Opens an archive. The token goes along until the API's origin is left and does not come back.
-    pub(super) async fn archive(&self, call: &Call<'_>, url: Url, lane: Lane) -> Result<FetchedBody, FetchError> {
+    pub(super) async fn archive(
+        &self,
+        call: &CallLog<'_>,
+        url: Url,
+        lane: RequestKind,
+    ) -> Result<FetchedBody, FetchError> {
         let permits: Permits = [Some(slot(&self.archive_slots).await?), Some(slot(&self.slots).await?)];
         let (mut url, mut lane) = (url, lane);
-        let anonymous = self.token.is_none() || lane == Lane::Archive;
+        let anonymous = self.token.is_none() || lane == RequestKind::Archive;
         for _ in 0..=HOPS {
-            let accept = if lane == Lane::Api { self.wire.accept } else { "*/*" };
+            let accept = if lane == RequestKind::Api { self.wire.accept } else { "*/*" };
             let response = self.send(call, &url, accept, lane, None).await?;
             match response.status() {
                 StatusCode::OK => {
                     identity(response.headers())?;
-                    not_a_page(response.headers())?;
+                    ensure_not_html(response.headers())?;
                     let body = Body::new(response, self.idle_timeout, permits);
                     return Ok(FetchedBody { len: body.announced(), anonymous, body: body.stream() });
                 }
@@ -227,7 +232,7 @@ impl Client {
                     url = redirect::target(response.headers(), &url)?;
                     self.redirects.allow(&url)?;
                     if !self.is_api(&url) {
-                        lane = Lane::Archive;
+                        lane = RequestKind::Archive;
                     }
                 }
                 _ => return Err(self.refused(response, lane, Missing::Version).await),
@@ -239,10 +244,10 @@ impl Client {
     /// Sends one GET and waits for the head of its answer.
     async fn send(
         &self,
-        call: &Call<'_>,
+        call: &CallLog<'_>,
         url: &Url,
         accept: &'static str,
-        lane: Lane,
+        lane: RequestKind,
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
         self.budget(lane).check()?;
@@ -273,12 +278,18 @@ impl Client {
         Ok(response)
     }
 
-    fn headers(&self, url: &Url, accept: &'static str, lane: Lane, validator: Option<&PageValidator>) -> HeaderMap {
+    fn headers(
+        &self,
+        url: &Url,
+        accept: &'static str,
+        lane: RequestKind,
+        validator: Option<&PageValidator>,
+    ) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(VIA, self.via.clone());
-        if lane == Lane::Api && self.is_api(url) {
+        if lane == RequestKind::Api && self.is_api(url) {
             for (name, value) in self.wire.headers {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
@@ -303,7 +314,7 @@ impl Client {
     }
 
     /// What an answer that is neither a success nor a redirect to follow means.
-    async fn refused(&self, response: reqwest::Response, lane: Lane, missing: Missing) -> FetchError {
+    async fn refused(&self, response: reqwest::Response, lane: RequestKind, missing: Missing) -> FetchError {
         let status = response.status();
         if status.as_u16() < 400 {
             return invalid("an unexpected kind of answer");
@@ -312,27 +323,27 @@ impl Client {
         let text = Body::new(response, self.idle_timeout, [None, None]).refusal(self.response_timeout).await;
         let refusal = Refusal { status, headers: &headers, text: &text };
         let verdict = (self.wire.judge)(refusal, Timestamp::now());
-        if let Verdict::Throttled(wait) = verdict {
+        if let ErrorClass::Throttled(wait) = verdict {
             return self.budget(lane).throttled(wait);
         }
         self.budget(lane).allowed();
-        if status == StatusCode::UNAUTHORIZED && lane == Lane::Api && self.has_token() {
+        if status == StatusCode::UNAUTHORIZED && lane == RequestKind::Api && self.has_token() {
             // One 401 is no proof (Gitee's outages look the same), so the token stays in use.
             if !self.token_doubted.swap(true, Relaxed) {
                 tracing::warn!(target: LOG, upstream = self.name, "the token is probably wrong or expired (401)");
             }
         }
         match (verdict, status) {
-            (Verdict::Blocked, _) => FetchError::Blocked,
+            (ErrorClass::Blocked, _) => FetchError::Blocked,
             (_, StatusCode::NOT_FOUND) => FetchError::NotFound(missing),
             (_, status) => FetchError::Status(status.as_u16()),
         }
     }
 
-    fn budget(&self, lane: Lane) -> &Budget {
+    fn budget(&self, lane: RequestKind) -> &RateLimiter {
         match lane {
-            Lane::Api => &self.api_budget,
-            Lane::Archive => &self.archive_budget,
+            RequestKind::Api => &self.api_budget,
+            RequestKind::Archive => &self.archive_budget,
         }
     }
 
@@ -377,7 +388,7 @@ fn identity(headers: &HeaderMap) -> Result<(), FetchError> {
 }
 
 /// Refuses what says of itself that it is a page: a login form or an error with status 200.
-fn not_a_page(headers: &HeaderMap) -> Result<(), FetchError> {
+fn ensure_not_html(headers: &HeaderMap) -> Result<(), FetchError> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let page = kind.starts_with("text/") || ["html", "json", "xml"].iter().any(|word| kind.contains(word));
     if page { Err(invalid("a page instead of a zip")) } else { Ok(()) }

@@ -4,9 +4,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Allowance, BuildError, Config, DocumentAsk, GitRef, Upstream, address,
-    call::Call,
-    client::{Client, Lane, Wire},
+    BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, Upstream, address,
+    call_log::CallLog,
+    client::{Client, ForgeProfile, RequestKind},
     failure::invalid,
     github::release,
     normalise,
@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// The token goes into a header: in a query, which Gitee also takes, it would end up in logs.
-static WIRE: Wire = Wire { scheme: "token", headers: &[], accept: "application/json", judge: throttle::gitee };
+static WIRE: ForgeProfile =
+    ForgeProfile { scheme: "token", headers: &[], accept: "application/json", judge: throttle::gitee };
 
 /// The branch of an empty repository, which names none.
 const DEFAULT_BRANCH: &str = "master";
@@ -42,7 +43,7 @@ impl Gitee {
 
     async fn ask(
         &self,
-        call: &Call<'_>,
+        call: &CallLog<'_>,
         package: &PackageName,
         ask: &DocumentAsk,
         stored: Option<&Document>,
@@ -82,15 +83,20 @@ impl Gitee {
     ///
     /// Only some of them can be told that a tag is meant. The others are asked once it is known that no branch has that
     /// name: a branch must never be kept as if it were a tag.
-    async fn zip(&self, call: &Call<'_>, package: &PackageName, reference: &GitRef) -> Result<FetchedBody, FetchError> {
+    async fn zip(
+        &self,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        reference: &GitRef,
+    ) -> Result<FetchedBody, FetchError> {
         let web = |parts: &[&str]| {
             let parts = [package.owner(), package.repo()].into_iter().chain(parts.iter().copied());
-            (address(&self.client.web, parts.flat_map(|part| part.split('/'))), Lane::Archive)
+            (address(&self.client.web, parts.flat_map(|part| part.split('/'))), RequestKind::Archive)
         };
         let api = |name: &str| {
             let mut url = self.url(package, ["zipball"]);
             url.query_pairs_mut().append_pair("ref", name);
-            self.client.has_token().then_some((url, Lane::Api))
+            self.client.has_token().then_some((url, RequestKind::Api))
         };
         match reference {
             GitRef::Commit(sha) => {
@@ -116,8 +122,8 @@ impl Gitee {
 
     async fn first_of<const N: usize>(
         &self,
-        call: &Call<'_>,
-        ways: [Option<(Url, Lane)>; N],
+        call: &CallLog<'_>,
+        ways: [Option<(Url, RequestKind)>; N],
     ) -> Result<FetchedBody, FetchError> {
         let mut result = Err(FetchError::NotFound(Missing::Version));
         for (url, lane) in ways.into_iter().flatten() {
@@ -130,7 +136,7 @@ impl Gitee {
         result
     }
 
-    async fn is_no_branch(&self, call: &Call<'_>, package: &PackageName, name: &str) -> Result<bool, FetchError> {
+    async fn is_no_branch(&self, call: &CallLog<'_>, package: &PackageName, name: &str) -> Result<bool, FetchError> {
         let url = self.url(package, ["branches", name]);
         let single = Single { url: &url, accept: None, missing: Missing::Version };
         match pages::single(&self.client, call, single, None, branch_head).await {
@@ -146,7 +152,7 @@ impl Upstream for Gitee {
         self.client.has_token()
     }
 
-    fn allowance(&self) -> Allowance {
+    fn allowance(&self) -> RateLimitStatus {
         self.client.allowance()
     }
 
@@ -157,7 +163,7 @@ impl Upstream for Gitee {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
         Box::pin(async move {
-            let call = Call::new(package, ask.name());
+            let call = CallLog::new(package, ask.name());
             let result = self.ask(&call, package, ask, stored).await;
             self.client.finish(&call, result)
         })
@@ -169,7 +175,7 @@ impl Upstream for Gitee {
         reference: &'a GitRef,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(async move {
-            let call = Call::new(package, "archive");
+            let call = CallLog::new(package, "archive");
             let result = self.zip(&call, package, reference).await;
             self.client.finish(&call, result)
         })

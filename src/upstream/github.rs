@@ -3,9 +3,9 @@
 use url::Url;
 
 use super::{
-    Allowance, BuildError, Config, DocumentAsk, GitRef, Upstream,
-    call::Call,
-    client::{Client, Lane, Wire},
+    BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, Upstream,
+    call_log::CallLog,
+    client::{Client, ForgeProfile, RequestKind},
     failure::invalid,
     normalise::{self, Listed},
     pages::{self, PER_PAGE, Paging, Single},
@@ -18,7 +18,7 @@ use crate::{
     value::Secret,
 };
 
-static WIRE: Wire = Wire {
+static WIRE: ForgeProfile = ForgeProfile {
     scheme: "Bearer",
     headers: &[("x-github-api-version", "2022-11-28")],
     accept: "application/vnd.github+json",
@@ -45,7 +45,7 @@ impl Github {
 
     async fn ask(
         &self,
-        call: &Call<'_>,
+        call: &CallLog<'_>,
         package: &PackageName,
         ask: &DocumentAsk,
         stored: Option<&Document>,
@@ -89,7 +89,7 @@ impl Github {
     }
 
     /// GitHub answers 404 to `latest` both without a release and without a repository; its list knows the difference.
-    async fn what_is_missing(&self, call: &Call<'_>, package: &PackageName) -> FetchError {
+    async fn what_is_missing(&self, call: &CallLog<'_>, package: &PackageName) -> FetchError {
         match self.client.document(call, &self.list(package, 1), None, None, Missing::Package).await {
             Ok(_) => FetchError::NotFound(Missing::Release),
             Err(error) => error,
@@ -108,7 +108,7 @@ impl Upstream for Github {
         self.client.has_token()
     }
 
-    fn allowance(&self) -> Allowance {
+    fn allowance(&self) -> RateLimitStatus {
         self.client.allowance()
     }
 
@@ -119,7 +119,7 @@ impl Upstream for Github {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
         Box::pin(async move {
-            let call = Call::new(package, ask.name());
+            let call = CallLog::new(package, ask.name());
             let result = self.ask(&call, package, ask, stored).await;
             self.client.finish(&call, result)
         })
@@ -131,13 +131,13 @@ impl Upstream for Github {
         reference: &'a GitRef,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(async move {
-            let call = Call::new(package, "archive");
+            let call = CallLog::new(package, "archive");
             // A tag's slashes stay slashes here, as in GitHub's own links; `refs/tags/` so that no branch can answer.
             let url = match reference {
                 GitRef::Tag(tag) => self.url(package, ["zipball", "refs", "tags"].into_iter().chain(tag.split('/'))),
                 GitRef::Commit(sha) => self.url(package, ["zipball", sha]),
             };
-            let result = self.client.archive(&call, url, Lane::Api).await;
+            let result = self.client.archive(&call, url, RequestKind::Api).await;
             self.client.finish(&call, result)
         })
     }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     body::{Body, Meter},
-    call::{Call, LOG},
+    call_log::{CallLog, LOG},
     client::{Answer, Client, is_same},
     failure::invalid,
     json::ArrayElements,
@@ -46,7 +46,7 @@ pub(super) struct Single<'a> {
 /// Asks for a document of one answer and normalises it.
 pub(super) async fn single<T: Serialize>(
     client: &Client,
-    call: &Call<'_>,
+    call: &CallLog<'_>,
     ask: Single<'_>,
     stored: Option<&Document>,
     normalise: impl FnOnce(&[u8]) -> Result<T, FetchError>,
@@ -69,23 +69,25 @@ pub(super) async fn single<T: Serialize>(
 /// validator, and those that have not changed are taken from the stored list.
 pub(super) async fn releases(
     client: &Client,
-    call: &Call<'_>,
+    call: &CallLog<'_>,
     first: &Url,
     paging: Paging,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
     let known = client.usable(stored, first).zip(stored);
-    if let Some(done) = walk(client, call, first, paging, known).await? {
+    if let Some(done) = fetch_all_pages(client, call, first, paging, known).await? {
         return Ok(done);
     }
     // What is stored could not be read: ask for everything.
-    walk(client, call, first, paging, None).await?.ok_or_else(|| invalid("unchanged, without having been asked so"))
+    fetch_all_pages(client, call, first, paging, None)
+        .await?
+        .ok_or_else(|| invalid("unchanged, without having been asked so"))
 }
 
 /// `None` when a page is said to be unchanged whose stored releases cannot be found.
-async fn walk(
+async fn fetch_all_pages(
     client: &Client,
-    call: &Call<'_>,
+    call: &CallLog<'_>,
     first: &Url,
     paging: Paging,
     known: Option<(&Validators, &Document)>,
@@ -170,7 +172,7 @@ struct Page {
 }
 
 /// Reads one page, one release at a time.
-async fn read(client: &Client, call: &Call<'_>, body: &mut Body, meter: &mut Meter) -> Result<Page, FetchError> {
+async fn read(client: &Client, call: &CallLog<'_>, body: &mut Body, meter: &mut Meter) -> Result<Page, FetchError> {
     meter.announce(body.announced())?;
     let mut page = Page { entries: 0, releases: Vec::new() };
     let mut broken = 0_usize;

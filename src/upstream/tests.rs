@@ -17,7 +17,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    entry::{Digest, DocumentMeta, Standing, Validators},
+    entry::{Digest, DocumentMeta, UpstreamStatus, Validators},
     origin::Missing,
     package::Releases,
 };
@@ -256,7 +256,7 @@ fn stored(fetched: FetchedDocument) -> Document {
         validated_at: now,
         changed_at: now,
         validators,
-        standing: Standing::Present,
+        standing: UpstreamStatus::Present,
     };
     Document { meta: Arc::new(meta), body }
 }

@@ -9,7 +9,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 
 /// What a status of 400 or more means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ErrorClass {
     /// A rate limit, to be waited out for that long; `None` where the forge does not say how long.
     Throttled(Option<Duration>),
     /// Blocked for legal reasons or by the forge's terms.
@@ -31,46 +31,46 @@ const GITEE_WAIT: Duration = Duration::from_secs(60);
 
 /// GitHub: `retry-after` first, then an exhausted quota's reset, then the words of a secondary limit, which may come
 /// without either and with quota left.
-pub(super) fn github(refusal: Refusal<'_>, now: Timestamp) -> Verdict {
+pub(super) fn github(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
     let Refusal { status, headers, text } = refusal;
     if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
-        return Verdict::Blocked;
+        return ErrorClass::Blocked;
     }
     if !matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
-        return Verdict::Plain;
+        return ErrorClass::Plain;
     }
     let now = date(headers).unwrap_or(now);
     if let Some(wait) = retry_after(headers, now) {
-        return Verdict::Throttled(Some(wait));
+        return ErrorClass::Throttled(Some(wait));
     }
     if number(headers, "x-ratelimit-remaining") == Some(0) {
-        return Verdict::Throttled(reset(headers).map(|reset| until(reset, now)));
+        return ErrorClass::Throttled(reset(headers).map(|reset| until(reset, now)));
     }
     let text = text.to_ascii_lowercase();
     let limit = ["rate limit", "abuse detection"].iter().any(|words| text.contains(words));
     if limit || status == StatusCode::TOO_MANY_REQUESTS {
-        Verdict::Throttled(None)
+        ErrorClass::Throttled(None)
     } else if text.contains("access blocked") {
-        Verdict::Blocked
+        ErrorClass::Blocked
     } else {
-        Verdict::Plain
+        ErrorClass::Plain
     }
 }
 
 /// Gitee: no dependable header, so its words decide, in both of its languages.
-pub(super) fn gitee(refusal: Refusal<'_>, now: Timestamp) -> Verdict {
+pub(super) fn gitee(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
     let Refusal { status, headers, text } = refusal;
     if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
-        return Verdict::Blocked;
+        return ErrorClass::Blocked;
     }
     let words = ["请求过于频繁", "超过限制", "访问频率"];
     let limit = status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::FORBIDDEN
             && (text.to_ascii_lowercase().contains("rate limit") || words.iter().any(|words| text.contains(words)));
     if limit {
-        Verdict::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_WAIT)))
+        ErrorClass::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_WAIT)))
     } else {
-        Verdict::Plain
+        ErrorClass::Plain
     }
 }
 
@@ -114,19 +114,19 @@ mod tests {
     const RESET: &str = "1697659261"; // 61 s after NOW
 
     fn judge(
-        by: fn(Refusal<'_>, Timestamp) -> Verdict,
+        by: fn(Refusal<'_>, Timestamp) -> ErrorClass,
         status: u16,
         headers: &[(&'static str, &str)],
         text: &str,
-    ) -> Verdict {
+    ) -> ErrorClass {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value"))).collect();
         let status = StatusCode::from_u16(status).expect("a status");
         by(Refusal { status, headers: &headers, text }, NOW.parse().expect("a time"))
     }
 
-    fn seconds(n: u64) -> Verdict {
-        Verdict::Throttled(Some(Duration::from_secs(n)))
+    fn seconds(n: u64) -> ErrorClass {
+        ErrorClass::Throttled(Some(Duration::from_secs(n)))
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let primary = "API rate limit exceeded for 192.0.2.1.";
         let secondary = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
         let blocked = r#"{"message":"Repository access blocked","block":{"reason":"tos"}}"#;
-        type Row = (&'static str, u16, Vec<(&'static str, &'static str)>, &'static str, Verdict);
+        type Row = (&'static str, u16, Vec<(&'static str, &'static str)>, &'static str, ErrorClass);
         let rows: Vec<Row> = vec![
             (
                 "primary, anonymous",
@@ -150,7 +150,7 @@ mod tests {
                 primary,
                 seconds(61),
             ),
-            ("primary without reset", 403, vec![("x-ratelimit-remaining", "0")], primary, Verdict::Throttled(None)),
+            ("primary without reset", 403, vec![("x-ratelimit-remaining", "0")], primary, ErrorClass::Throttled(None)),
             (
                 "the forge's clock counts, not ours",
                 403,
@@ -174,7 +174,7 @@ mod tests {
                 403,
                 vec![("x-ratelimit-remaining", "21"), ("x-ratelimit-reset", RESET)],
                 secondary,
-                Verdict::Throttled(None),
+                ErrorClass::Throttled(None),
             ),
             ("secondary with seconds", 429, vec![("retry-after", "8")], "", seconds(8)),
             ("secondary with a date", 429, vec![("retry-after", "Wed, 18 Oct 2023 20:00:09 GMT")], "", seconds(9)),
@@ -185,20 +185,26 @@ mod tests {
                 secondary,
                 seconds(8),
             ),
-            ("the old words", 403, vec![], "You have triggered an abuse detection mechanism", Verdict::Throttled(None)),
-            ("an archive host's bare 429", 429, vec![], "", Verdict::Throttled(None)),
+            (
+                "the old words",
+                403,
+                vec![],
+                "You have triggered an abuse detection mechanism",
+                ErrorClass::Throttled(None),
+            ),
+            ("an archive host's bare 429", 429, vec![], "", ErrorClass::Throttled(None)),
             (
                 "forbidden",
                 403,
                 vec![("x-ratelimit-remaining", "4999")],
                 "Resource not accessible by integration",
-                Verdict::Plain,
+                ErrorClass::Plain,
             ),
-            ("blocked by the terms", 403, vec![("x-ratelimit-remaining", "4999")], blocked, Verdict::Blocked),
-            ("blocked by law", 451, vec![("x-ratelimit-remaining", "0")], blocked, Verdict::Blocked),
-            ("not found with an empty quota", 404, vec![("x-ratelimit-remaining", "0")], "", Verdict::Plain),
-            ("bad token", 401, vec![], "Bad credentials", Verdict::Plain),
-            ("outage", 503, vec![("retry-after", "5")], "", Verdict::Plain),
+            ("blocked by the terms", 403, vec![("x-ratelimit-remaining", "4999")], blocked, ErrorClass::Blocked),
+            ("blocked by law", 451, vec![("x-ratelimit-remaining", "0")], blocked, ErrorClass::Blocked),
+            ("not found with an empty quota", 404, vec![("x-ratelimit-remaining", "0")], "", ErrorClass::Plain),
+            ("bad token", 401, vec![], "Bad credentials", ErrorClass::Plain),
+            ("outage", 503, vec![("retry-after", "5")], "", ErrorClass::Plain),
         ];
         for (what, status, headers, text, want) in rows {
             assert_eq!(judge(github, status, &headers, text), want, "{what}");
@@ -213,10 +219,10 @@ mod tests {
             (403, "超过限制", seconds(60)),
             (403, "访问频率过高", seconds(60)),
             (429, "", seconds(60)),
-            (403, "403 Forbidden", Verdict::Plain),
-            (401, "401 Unauthorized: Access token does not exist", Verdict::Plain),
-            (400, "reject by mode [ja-p]", Verdict::Plain),
-            (451, "", Verdict::Blocked),
+            (403, "403 Forbidden", ErrorClass::Plain),
+            (401, "401 Unauthorized: Access token does not exist", ErrorClass::Plain),
+            (400, "reject by mode [ja-p]", ErrorClass::Plain),
+            (451, "", ErrorClass::Blocked),
         ] {
             assert_eq!(judge(gitee, status, &[], text), want, "{status} {text}");
         }

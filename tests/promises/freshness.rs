@@ -19,7 +19,7 @@ async fn forge() -> Forge {
 }
 
 fn with_token(forge: &Forge) -> Setup {
-    setup(forge).token("github", "T0KEN").with(|config| config.packages.private = srm_mirror::mirror::Private::Serve)
+    setup(forge).token("github", "T0KEN").with(|config| config.packages.private = srm_mirror::registry::Private::Serve)
 }
 
 fn secs(n: u64) -> Duration {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use srm_mirror::{
-    tier::{
+    storage::{
         Tier as _,
         disk::{self, Disk},
     },

@@ -107,7 +107,8 @@ async fn offline_the_newest_full_release_of_a_stored_list_is_latest() {
 async fn offline_what_only_the_token_could_see_stays_hidden() {
     let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
     forge.accept_token("T0KEN");
-    let serve = |config: &mut srm_mirror::config::Config| config.packages.private = srm_mirror::mirror::Private::Serve;
+    let serve =
+        |config: &mut srm_mirror::config::Config| config.packages.private = srm_mirror::registry::Private::Serve;
     forge.repo("devsapp/fc3").private();
     let mirror = setup(&forge).token("github", "T0KEN").with(serve).start_in(dir.path()).await;
     assert_eq!((mirror.get(LIST).await.status, mirror.get(ZIP).await.status), (200, 200));

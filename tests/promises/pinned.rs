@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use srm_mirror::{
     entry::{Digest, Key, Pin, Verified},
-    tier::disk::PinEvent,
+    storage::disk::PinEvent,
 };
 use tempfile::TempDir;
 

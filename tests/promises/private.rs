@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use srm_mirror::mirror::Private;
+use srm_mirror::registry::Private;
 
 use crate::{
     forge::{Forge, Match},

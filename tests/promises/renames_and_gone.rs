@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use srm_mirror::mirror::access::Gone;
+use srm_mirror::registry::policy::Gone;
 
 use crate::{
     eventually::eventually,

@@ -171,7 +171,7 @@ async fn a_zip_that_is_removed_or_set_aside_is_not_given_again() {
         again(&mirror, path, &[]).await;
         let key = Key::new(format!("github/devsapp/fc3/tag/{tag}"));
         let object = mirror.cache.object(&key).await.expect("readable").expect("stored");
-        mirror.cache.distrust(&object).await;
+        mirror.cache.quarantine(&object).await;
         let got = mirror.get(path).await;
         assert!(got.cache_status().contains("fwd=uri-miss"), "{path}: {}", got.cache_status());
         eventually("stored", || mirror.cache.fills_running() == 0).await;

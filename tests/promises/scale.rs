@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use srm_mirror::{entry::Digest, tier::disk::Config};
+use srm_mirror::{entry::Digest, storage::disk::Config};
 
 use crate::{forge::Forge, process::Launch, seed};
 

@@ -4,7 +4,7 @@ use std::{io::Cursor, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use srm_mirror::mirror::Private;
+use srm_mirror::registry::Private;
 
 use crate::{
     answer_text::golden,

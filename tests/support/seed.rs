@@ -14,7 +14,7 @@ use srm_mirror::{
     archive::ZipVerifier,
     entry::{Digest, Key, Meta, Pin},
     origin::{Growing, Verify as _},
-    tier::disk::{Config, Disk, PinEvent},
+    storage::disk::{Config, Disk, PinEvent},
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 

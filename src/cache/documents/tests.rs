@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     entry::Validators,
     origin::{BoxFuture, Missing},
-    tier::{disk, memory},
+    storage::{disk, memory},
 };
 
 /// Says one thing, and counts how often it is asked.
@@ -64,7 +64,7 @@ async fn who_comes_just_after_a_flight_has_landed_costs_no_second_request() {
     // As a caller who looked before the first flight landed, and found nothing.
     let (state, joined) = cache.renew(&key(), policy, None, good.clone());
     let late = landed(state).await.expect("an answer");
-    assert_eq!((joined, late.how, good.asked()), (false, How::Already, 1));
+    assert_eq!((joined, late.how, good.asked()), (false, RenewalSource::Already, 1));
 
     let bad = Says::new(Err(FetchError::Status(500)));
     cache.clock().advance(Duration::from_secs(3600));
@@ -89,7 +89,7 @@ async fn a_block_outlives_the_repository_that_it_was_laid_on() {
     let back = cache.clock();
     back.advance(Duration::from_secs(60));
     let answer = cache.document(&key(), policy, Says::new(Ok("[]"))).await.expect("lifted");
-    assert_eq!(answer.document.meta.standing, Standing::Present);
+    assert_eq!(answer.document.meta.standing, UpstreamStatus::Present);
 }
 
 #[tokio::test]

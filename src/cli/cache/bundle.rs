@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     archive::ZipVerifier,
     cli::Wrong,
-    entry::{Claim, Digest, HandedDocument, Key},
+    entry::{Digest, ExportedArchive, ExportedDocument, Key},
     origin::{Growing, Verify as _},
 };
 
@@ -35,7 +35,7 @@ const LARGEST: u64 = 256 << 20;
 pub(super) struct Manifest {
     pub(super) format: u32,
     pub(super) documents: Vec<Listed>,
-    pub(super) zips: Vec<Claim>,
+    pub(super) zips: Vec<ExportedArchive>,
 }
 
 /// One document in a bundle.
@@ -53,14 +53,14 @@ pub(super) struct Listed {
 pub(super) struct Bundle {
     pub(super) file: File,
     /// Each document and where its bytes begin.
-    pub(super) documents: Vec<Place>,
+    pub(super) documents: Vec<CacheArgs>,
     /// Each zip and where its bytes begin.
-    pub(super) zips: Vec<(Claim, u64)>,
+    pub(super) zips: Vec<(ExportedArchive, u64)>,
 }
 
 /// Where a document lies. Only one of them is in memory at a time.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct CacheArgs {
     pub(super) key: Key,
     sha256: Digest,
     offset: u64,
@@ -72,7 +72,7 @@ impl Bundle {
     ///
     /// # Errors
     /// When the file cannot be read, or has changed since it was checked.
-    pub(super) fn document(&self, place: &Place) -> anyhow::Result<HandedDocument> {
+    pub(super) fn document(&self, place: &CacheArgs) -> anyhow::Result<ExportedDocument> {
         let mut text = vec![0; usize::try_from(place.len)?];
         self.file.read_exact_at(&mut text, place.offset).context("cannot read the bundle again")?;
         let same = Digest::of(&text) == place.sha256;
@@ -126,7 +126,7 @@ pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundl
     Ok(Bundle { file, documents, zips })
 }
 
-type Contents = (Vec<Place>, Vec<(Claim, u64)>);
+type Contents = (Vec<CacheArgs>, Vec<(ExportedArchive, u64)>);
 
 /// Reads the first file. What another version wrote is called so before a word of it that is new is complained about.
 fn manifest(text: &[u8]) -> Result<Manifest, String> {
@@ -169,7 +169,7 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
         let name = format!("documents/{sha256}");
         let mut entry = next(&name)?;
         let (offset, text) = (entry.raw_file_position(), whole(&mut entry)?);
-        let document: HandedDocument = serde_json::from_slice(&text).map_err(|why| format!("{name}: {why}"))?;
+        let document: ExportedDocument = serde_json::from_slice(&text).map_err(|why| format!("{name}: {why}"))?;
         let good = text.len() as u64 == len
             && Digest::of(&text) == sha256
             && document.key == key
@@ -177,9 +177,9 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
         if !good {
             return Err(format!("{name} is not what it should be"));
         }
-        documents.push(Place { key, sha256, offset, len });
+        documents.push(CacheArgs { key, sha256, offset, len });
     }
-    let mut zips: Vec<(Claim, u64)> = Vec::new();
+    let mut zips: Vec<(ExportedArchive, u64)> = Vec::new();
     // Keys may share a blob: what the first of them said of it holds for all.
     let mut blobs: HashMap<Digest, (u64, Digest, u64)> = HashMap::new();
     for claim in manifest.zips {

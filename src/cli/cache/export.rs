@@ -14,24 +14,25 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    atomic_file::AtomicFile,
     bundle::{self, Listed, MANIFEST, Manifest},
-    draft::Draft,
     table::size,
 };
 use crate::{
     cli::{
-        FAILED, Place, print,
-        session::{self, Session, accepted, unreachable},
+        CacheArgs, FAILED,
+        admin_client::{self, AdminClient, accepted, unreachable},
+        print,
     },
-    entry::{Claim, Digest, HandedDocument},
+    entry::{Digest, ExportedArchive, ExportedDocument},
 };
 
 /// Writes a bundle. It has its name only when it is whole.
-pub(super) fn run(place: &Place, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
-    let mut draft = Draft::of(file)?;
-    let documents = Draft::of(&file.with_added_extension("documents"))?;
+pub(super) fn run(place: &CacheArgs, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
+    let mut draft = AtomicFile::of(file)?;
+    let documents = AtomicFile::of(&file.with_added_extension("documents"))?;
     let ask = json!({"pattern": pattern});
-    let done = session::run(place.load()?, async |session| {
+    let done = admin_client::run(place.load()?, async |session| {
         let mut bundle = Bundle { out: &mut draft.file, documents: documents.file.try_clone()?, file };
         bundle.write(session, &ask).await
     });
@@ -56,14 +57,14 @@ struct Bundle<'b> {
 
 impl Bundle<'_> {
     /// The number of zips, and of all bytes.
-    async fn write(&mut self, session: &Session, ask: &Value) -> anyhow::Result<(usize, u64)> {
+    async fn write(&mut self, session: &AdminClient, ask: &Value) -> anyhow::Result<(usize, u64)> {
         let mut manifest = Manifest { format: bundle::FORMAT, documents: Vec::new(), zips: Vec::new() };
         let each = |mut line: Value| {
             if let Some(claim) = line.get_mut("zip") {
                 manifest.zips.push(serde_json::from_value(claim.take())?);
                 return Ok(());
             }
-            let document: HandedDocument = serde_json::from_value(line["document"].take())?;
+            let document: ExportedDocument = serde_json::from_value(line["document"].take())?;
             let text = serde_json::to_vec(&document)?;
             let (sha256, len) = (Digest::of(&text), text.len() as u64);
             put(&mut self.documents, &format!("documents/{sha256}"), &text).map_err(unwritten(self.file))?;
@@ -83,7 +84,11 @@ impl Bundle<'_> {
         Ok((manifest.zips.len(), len))
     }
 
-    async fn zip(&mut self, session: &Session, Claim { key, meta, .. }: &Claim) -> anyhow::Result<()> {
+    async fn zip(
+        &mut self,
+        session: &AdminClient,
+        ExportedArchive { key, meta, .. }: &ExportedArchive,
+    ) -> anyhow::Result<()> {
         let body = serde_json::to_vec(&json!({"key": key}))?;
         let answer = session.request(Method::POST, "/-/zip").body(body).send().await.map_err(unreachable)?;
         let answer = accepted(answer).await.with_context(|| format!("export {key}"))?;

@@ -16,7 +16,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Sure,
+    ConfirmArgs,
     bundle::{self, Bundle},
     confirmed,
     table::size,
@@ -24,11 +24,11 @@ use super::{
 use crate::{
     archive::ZipVerifier,
     cli::{
-        FAILED, Place, Wrong, print,
-        session::{self, Session, accepted, unreachable},
-        visible,
+        CacheArgs, FAILED, Wrong,
+        admin_client::{self, AdminClient, accepted, unreachable},
+        escape_terminal, print,
     },
-    entry::{Claim, Key},
+    entry::{ExportedArchive, Key},
     value::ByteSize,
 };
 
@@ -41,26 +41,26 @@ const BLOCK: u64 = 4096;
 
 /// Checks a bundle as a whole, compares it with what was first seen here, and only then takes it in. What is stored
 /// already is not sent again, so a second run goes on where a first one ended.
-pub(super) fn run(place: &Place, path: &Path, force: bool, sure: &Sure) -> anyhow::Result<u8> {
+pub(super) fn run(place: &CacheArgs, path: &Path, force: bool, sure: &ConfirmArgs) -> anyhow::Result<u8> {
     let loaded = place.load()?;
     let archives = &loaded.config.archives;
     let verifier = ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 };
     let bundle = bundle::check(path, &verifier)?;
-    session::run(loaded, async |session| Import { session, bundle: &bundle, path }.run(force, sure).await)
+    admin_client::run(loaded, async |session| Import { session, bundle: &bundle, path }.run(force, sure).await)
 }
 
 /// A bundle on its way into a mirror.
 struct Import<'i> {
-    session: &'i Session,
+    session: &'i AdminClient,
     bundle: &'i Bundle,
     path: &'i Path,
 }
 
 impl Import<'_> {
-    async fn run(&self, force: bool, sure: &Sure) -> anyhow::Result<u8> {
+    async fn run(&self, force: bool, sure: &ConfirmArgs) -> anyhow::Result<u8> {
         let zips = &self.bundle.zips;
         let states = self.states().await?;
-        let is = |claim: &Claim, state: &str| states.get(&claim.key).is_some_and(|found| found == state);
+        let is = |claim: &ExportedArchive, state: &str| states.get(&claim.key).is_some_and(|found| found == state);
         if let Some((claim, _)) = zips.iter().find(|(claim, _)| is(claim, "refused")) {
             let (path, key) = (self.path.display(), &claim.key);
             let why =
@@ -71,10 +71,10 @@ impl Import<'_> {
             let checked = self.session.post("import/document/check", &self.bundle.document(listed)?).await;
             checked.with_context(|| self.path.display().to_string())?;
         }
-        let conflicts: Vec<&Claim> =
+        let conflicts: Vec<&ExportedArchive> =
             zips.iter().map(|(claim, _)| claim).filter(|claim| is(claim, "conflict")).collect();
         for claim in &conflicts {
-            print(&format!("conflict  {}: other content was first seen here\n", visible(claim.key.as_str())));
+            print(&format!("conflict  {}: other content was first seen here\n", escape_terminal(claim.key.as_str())));
         }
         if !conflicts.is_empty() && !force {
             print("nothing was imported; --force replaces what was first seen here\n");
@@ -122,7 +122,7 @@ impl Import<'_> {
     async fn states(&self) -> anyhow::Result<HashMap<Key, String>> {
         let mut states = HashMap::new();
         for part in self.bundle.zips.chunks(ASKED) {
-            let claims: Vec<&Claim> = part.iter().map(|(claim, _)| claim).collect();
+            let claims: Vec<&ExportedArchive> = part.iter().map(|(claim, _)| claim).collect();
             let each = |line: Value| {
                 let (key, state) = (line["key"].as_str(), line["state"].as_str());
                 states.extend(key.zip(state).map(|(key, state)| (Key::new(key), state.to_owned())));
@@ -140,7 +140,7 @@ impl Import<'_> {
     }
 
     /// Sends one zip. Other content is only replaced where a person was asked about it.
-    async fn send(&self, claim: &Claim, offset: u64, force: bool) -> anyhow::Result<()> {
+    async fn send(&self, claim: &ExportedArchive, offset: u64, force: bool) -> anyhow::Result<()> {
         let head = format!("{}\n", json!({"force": force, "claim": claim}));
         let unreadable = Arc::new(OnceLock::new());
         let zip = part(self.bundle.file.try_clone()?, offset, claim.meta.len, unreadable.clone());
@@ -161,7 +161,7 @@ impl Import<'_> {
         let mut lost = 0;
         let mut name = |key: &Key| {
             lost += 1;
-            print(&format!("lost  {}: what came later has taken its room\n", visible(key.as_str())));
+            print(&format!("lost  {}: what came later has taken its room\n", escape_terminal(key.as_str())));
         };
         let states = self.states().await?;
         for (claim, _) in &self.bundle.zips {
@@ -180,7 +180,7 @@ impl Import<'_> {
 }
 
 /// The least that zips take on disk; what two of them share counts once.
-fn needed<'c>(claims: impl Iterator<Item = &'c Claim>) -> u64 {
+fn needed<'c>(claims: impl Iterator<Item = &'c ExportedArchive>) -> u64 {
     let mut blobs = HashSet::new();
     let lens = claims.filter(|claim| blobs.insert(claim.meta.digest)).map(|claim| claim.meta.len);
     lens.map(|len| len.next_multiple_of(BLOCK)).sum()

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::{visible, visible_lines};
+use crate::cli::{escape_terminal, visible_lines};
 
 /// A size in the largest unit that leaves a digit before the point.
 pub(super) fn size(bytes: u64) -> String {
@@ -92,7 +92,7 @@ impl Table {
 
     fn row(&mut self, cells: [&str; COLUMNS.len()]) {
         // A tab or an end of line in a cell would be another cell or row.
-        let cells = cells.map(visible);
+        let cells = cells.map(escape_terminal);
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = (*width).max(cell.chars().count());
         }

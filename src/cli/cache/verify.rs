@@ -6,17 +6,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::table::size;
-use crate::cli::{FAILED, Place, print, session, visible};
+use crate::cli::{CacheArgs, FAILED, admin_client, escape_terminal, print};
 
 /// The bar on a terminal; its message says what was found.
 const BAR: &str = "[{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}about {eta} to go";
 
 /// Exit code 0 when everything is good or mended, 1 when something is not.
-pub(super) fn run(place: &Place, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
+pub(super) fn run(place: &CacheArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
     let ask = json!({"pattern": pattern, "no_fetch": no_fetch});
     let mut sums = Sums::default();
     let bar = Bar::new(!json && io::stderr().is_terminal());
-    session::run(place.load()?, async |session| {
+    admin_client::run(place.load()?, async |session| {
         session
             .lines("verify", &ask, |line| {
                 if json {
@@ -82,7 +82,7 @@ struct Sums {
 impl Sums {
     /// Counts a line; what is to be said of it at once.
     fn take(&mut self, line: &Value) -> Option<String> {
-        let name = |value: &Value| visible(value.as_str().unwrap_or("-"));
+        let name = |value: &Value| escape_terminal(value.as_str().unwrap_or("-"));
         let what = match line["event"].as_str()? {
             "zip" => {
                 self.zips += 1;
@@ -103,7 +103,8 @@ impl Sums {
             }
             _ => {
                 self.damaged += 1;
-                let reason = line["reason"].as_str().map(|why| format!(": {}", visible(why))).unwrap_or_default();
+                let reason =
+                    line["reason"].as_str().map(|why| format!(": {}", escape_terminal(why))).unwrap_or_default();
                 Some(format!("damaged  {what}{reason}\n"))
             }
         }

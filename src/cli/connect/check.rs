@@ -6,7 +6,7 @@ use reqwest::{Certificate, Client, header, redirect::Policy};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::Subject;
+use super::ExampleTarget;
 
 mod ask;
 
@@ -25,7 +25,7 @@ pub(super) struct Unreachable(pub(super) String);
 /// `--ca-file` that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--ca-file {file}: {reason}")]
-pub(super) struct WrongAuthority {
+pub(super) struct AuthorityError {
     file: String,
     reason: String,
 }
@@ -73,10 +73,10 @@ impl Serialize for Check {
 /// # Errors
 /// Outside: `--ca-file`. Inside: nothing answers at all.
 pub(super) async fn all(
-    subject: &mut Subject,
+    subject: &mut ExampleTarget,
     address: Option<SocketAddr>,
     ca_file: Option<&Path>,
-) -> Result<Result<Vec<Check>, Unreachable>, WrongAuthority> {
+) -> Result<Result<Vec<Check>, Unreachable>, AuthorityError> {
     let client = client(address, ca_file)?;
     let base = subject.base.clone();
     let mut run = Run { client, base, checks: Vec::new() };
@@ -89,7 +89,7 @@ pub(super) async fn all(
 }
 
 /// A client that finds the names of the real hosts at the mirror, and goes nowhere else.
-fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client, WrongAuthority> {
+fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client, AuthorityError> {
     let mut builder = Client::builder()
         .user_agent(concat!("srm-mirror-connect/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
@@ -102,7 +102,7 @@ fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client,
         }
     }
     let shown = ca_file.map(|file| file.display().to_string()).unwrap_or_default();
-    let wrong = |reason: &str| WrongAuthority { file: shown.clone(), reason: reason.to_owned() };
+    let wrong = |reason: &str| AuthorityError { file: shown.clone(), reason: reason.to_owned() };
     if let Some(file) = ca_file {
         let pem = std::fs::read(file).map_err(|why| wrong(&format!("cannot be read: {why}")))?;
         let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
@@ -143,7 +143,7 @@ impl Run {
         Ok(())
     }
 
-    async fn routes(&mut self, subject: &mut Subject) {
+    async fn routes(&mut self, subject: &mut ExampleTarget) {
         let (path, v3, api) = (subject.path(), subject.v3_name(), subject.api_path());
         let latest = self.json("srm", &format!("{path}/releases/latest"), release).await;
         if subject.version.is_none() {
@@ -184,7 +184,7 @@ impl Run {
     }
 
     /// The names that the CLIs have built in, led to the mirror as a hosts entry would.
-    async fn overrides(&mut self, subject: &Subject, address: Option<SocketAddr>) {
+    async fn overrides(&mut self, subject: &ExampleTarget, address: Option<SocketAddr>) {
         let Some(address) = address else { return };
         let scheme = if self.base.starts_with("https:") { "https" } else { "http" };
         let simple = format!("/simple{}/releases", subject.path());

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::wish::Wish;
+use super::package_spec::PackageSpec;
 use crate::value::ByteSize;
 
 /// Largest list read.
@@ -13,7 +13,7 @@ const LIMIT: u64 = 16 << 20;
 
 /// A list that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WrongList {
+pub(super) enum PackageListError {
     /// It cannot be read.
     #[error("--file {name}: {source}")]
     Unreadable {
@@ -38,7 +38,7 @@ pub(super) enum WrongList {
 ///
 /// # Errors
 /// The file, the line and the reason.
-pub(super) fn read(file: &Path) -> Result<Vec<Wish>, WrongList> {
+pub(super) fn read(file: &Path) -> Result<Vec<PackageSpec>, PackageListError> {
     let name = file.display().to_string();
     let read = if name == "-" {
         whole(io::stdin().lock(), LIMIT)
@@ -47,7 +47,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<Wish>, WrongList> {
     };
     match read {
         Ok(text) => parse(&name, &text),
-        Err(source) => Err(WrongList::Unreadable { name, source }),
+        Err(source) => Err(PackageListError::Unreadable { name, source }),
     }
 }
 
@@ -61,13 +61,13 @@ pub(super) fn whole(from: impl io::Read, limit: u64) -> io::Result<String> {
     Ok(text)
 }
 
-fn parse(name: &str, text: &str) -> Result<Vec<Wish>, WrongList> {
+fn parse(name: &str, text: &str) -> Result<Vec<PackageSpec>, PackageListError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(uncommented).enumerate().filter(|(_, line)| !line.is_empty());
     lines
         .map(|(at, line)| {
-            let wrong = |why: super::wish::WrongWish| why.to_string();
-            line.parse().map_err(wrong).map_err(|reason| WrongList::Line {
+            let wrong = |why: super::package_spec::PackageSpecError| why.to_string();
+            line.parse().map_err(wrong).map_err(|reason| PackageListError::Line {
                 name: name.to_owned(),
                 line: at + 1,
                 reason,

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs, path::Path};
 
 use serde::Deserialize;
 
-use super::wish::{Meaning, Versions, Wish, WrongWish};
+use super::package_spec::{PackageSpec, PackageSpecError, VersionSelector, Versions};
 use crate::package::Version;
 
 /// What a zip must be.
@@ -47,7 +47,7 @@ enum Kind {
 /// A lock file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--locked {file}: {reason}")]
-pub(super) struct WrongLock {
+pub(super) struct LockFileError {
     file: String,
     reason: String,
 }
@@ -71,13 +71,13 @@ impl Locked {
 ///
 /// # Errors
 /// When it cannot be read, is of a later form, or a row is no package.
-pub(super) fn read(file: &Path) -> Result<Vec<Wish>, WrongLock> {
-    let wrong = |reason: String| WrongLock { file: file.display().to_string(), reason };
+pub(super) fn read(file: &Path) -> Result<Vec<PackageSpec>, LockFileError> {
+    let wrong = |reason: String| LockFileError { file: file.display().to_string(), reason };
     let text = fs::read_to_string(file).map_err(|why| wrong(why.to_string()))?;
     parse(&text).map_err(wrong)
 }
 
-fn parse(text: &str) -> Result<Vec<Wish>, String> {
+fn parse(text: &str) -> Result<Vec<PackageSpec>, String> {
     /// What another version wrote is called so before a word of it that is new is complained about.
     #[derive(Deserialize)]
     struct Form {
@@ -105,7 +105,7 @@ fn parse(text: &str) -> Result<Vec<Wish>, String> {
 
 impl Row {
     /// Exactly this tag or commit: no word and no range is looked for in its name.
-    fn wish(&self) -> Result<Wish, String> {
+    fn wish(&self) -> Result<PackageSpec, String> {
         let Self { upstream, package, kind, version, sha256, commit } = self;
         if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(format!("{package}@{version}: \"{sha256}\" is no SHA-256"));
@@ -120,13 +120,14 @@ impl Row {
                 parsed.map_err(|why| format!("{package}: \"{version}\" is no tag: {}", why.0))?;
             }
         }
-        let wish: Wish = format!("{upstream}:{package}").parse().map_err(|why: WrongWish| why.to_string())?;
+        let wish: PackageSpec =
+            format!("{upstream}:{package}").parse().map_err(|why: PackageSpecError| why.to_string())?;
         if wish.versions.is_some() {
             return Err(format!("\"{package}\" is no package"));
         }
-        let versions = Versions { text: version.clone(), meaning: Meaning::Ref };
+        let versions = Versions { text: version.clone(), meaning: VersionSelector::Ref };
         let locked = Locked { sha256: sha256.clone(), commit: commit.clone(), tag: *kind == Kind::Tag };
-        Ok(Wish { versions: Some(versions), locked: Some(locked), ..wish })
+        Ok(PackageSpec { versions: Some(versions), locked: Some(locked), ..wish })
     }
 }
 

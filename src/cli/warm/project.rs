@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{list::whole, wish::Wish};
+use super::{list::whole, package_spec::PackageSpec};
 
 /// Largest project file read.
 const LIMIT: u64 = 4 << 20;
@@ -28,7 +28,7 @@ const SKIPPED: [&str; 3] = ["node_modules", ".git", ".s"];
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The packages, each once, with the first file that names it.
-    pub(super) wishes: Vec<(Wish, PathBuf)>,
+    pub(super) wishes: Vec<(PackageSpec, PathBuf)>,
     /// What is no package of a mirror: the file, the text and why it is left out.
     pub(super) skipped: Vec<(PathBuf, String, &'static str)>,
     /// Files that were found and cannot be read.
@@ -40,7 +40,7 @@ pub(super) struct Found {
 /// A project that was named and cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--project {}: {reason}", path.display())]
-pub(super) struct WrongProject {
+pub(super) struct ProjectFileError {
     path: PathBuf,
     reason: String,
 }
@@ -49,8 +49,8 @@ pub(super) struct WrongProject {
 ///
 /// # Errors
 /// When it is not there, is no project file, or the folder has none.
-pub(super) fn read(path: &Path, found: &mut Found) -> Result<(), WrongProject> {
-    let wrong = |reason: String| WrongProject { path: path.to_owned(), reason };
+pub(super) fn read(path: &Path, found: &mut Found) -> Result<(), ProjectFileError> {
+    let wrong = |reason: String| ProjectFileError { path: path.to_owned(), reason };
     let about = fs::metadata(path).map_err(|why| wrong(why.to_string()))?;
     if !about.is_dir() {
         return found.file(path).map_err(wrong);
@@ -146,7 +146,7 @@ impl Found {
             return skip("a folder of the project");
         }
         let name = name.split_ascii_whitespace().next().unwrap_or(name);
-        match name.parse::<Wish>() {
+        match name.parse::<PackageSpec>() {
             Ok(wish) => {
                 if self.seen.insert(name.to_ascii_lowercase()) {
                     self.wishes.push((wish, path.to_owned()));

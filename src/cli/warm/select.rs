@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
-use super::wish::{Meaning, Spelled, Wish};
+use super::package_spec::{PackageSpec, RawName, VersionSelector};
 use crate::package::{semantic, with_v_toggled};
 
 /// A release as the mirror lists it.
@@ -88,18 +88,18 @@ impl Exclude {
     }
 
     /// True when no version of the package is left.
-    pub(super) fn whole(&self, package: &Spelled) -> bool {
+    pub(super) fn whole(&self, package: &RawName) -> bool {
         self.version.is_none() && self.package.as_ref().is_some_and(|pattern| fits(pattern, package))
     }
 
-    fn one(&self, package: &Spelled, version: &str) -> bool {
+    fn one(&self, package: &RawName, version: &str) -> bool {
         self.package.as_ref().is_none_or(|pattern| fits(pattern, package))
             && self.version.as_ref().is_some_and(|pattern| pattern.matches(version))
     }
 }
 
 /// A pattern without an upstream fits the package on any.
-fn fits(pattern: &WildMatch, package: &Spelled) -> bool {
+fn fits(pattern: &WildMatch, package: &RawName) -> bool {
     let folded = package.as_str().to_ascii_lowercase();
     pattern.matches(&folded) || folded.split_once(':').is_some_and(|(_, name)| pattern.matches(name))
 }
@@ -109,7 +109,7 @@ fn fits(pattern: &WildMatch, package: &Spelled) -> bool {
 /// # Errors
 /// When the wish fits nothing at all.
 pub(super) fn choose(
-    wish: &Wish,
+    wish: &PackageSpec,
     releases: &[Listed],
     latest: Option<&str>,
     limits: &Limits,
@@ -144,7 +144,7 @@ fn too_young(release: &Listed, limit: Timestamp) -> Option<&'static str> {
 type Wanted<'r> = Vec<(String, Option<&'r Listed>)>;
 
 fn wanted<'r>(
-    wish: &Wish,
+    wish: &PackageSpec,
     releases: &'r [Listed],
     latest: Option<&str>,
     limits: &Limits,
@@ -163,13 +163,13 @@ fn wanted<'r>(
         return Ok(vec![named(release)]);
     }
     match &versions.meaning {
-        Meaning::All if releases.is_empty() => Err("it has no release".into()),
-        Meaning::All => Ok(releases.iter().take(limits.latest.unwrap_or(usize::MAX)).map(named).collect()),
-        Meaning::Latest => match newest(releases, latest, 1) {
+        VersionSelector::All if releases.is_empty() => Err("it has no release".into()),
+        VersionSelector::All => Ok(releases.iter().take(limits.latest.unwrap_or(usize::MAX)).map(named).collect()),
+        VersionSelector::Latest => match newest(releases, latest, 1) {
             newest if newest.is_empty() => Err("it has no latest release".into()),
             newest => Ok(newest),
         },
-        Meaning::Range(range) => {
+        VersionSelector::Range(range) => {
             let version = |release: &'r Listed| Some((semantic(&release.tag)?, release));
             let mut fitting: Vec<_> = releases.iter().filter_map(version).collect();
             fitting.retain(|(version, release)| {
@@ -182,7 +182,7 @@ fn wanted<'r>(
                 false => Ok(fitting.into_iter().map(|(_, release)| named(release)).collect()),
             }
         }
-        Meaning::Ref => Ok(vec![(versions.text.clone(), None)]),
+        VersionSelector::Ref => Ok(vec![(versions.text.clone(), None)]),
     }
 }
 

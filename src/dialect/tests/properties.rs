@@ -50,10 +50,10 @@ proptest! {
         let route = parse(&names, &Method::GET, path, None).expect("a route");
         prop_assert_eq!(route.ask.package(), Some(&package), "{}", url);
         prop_assert_eq!(route.dialect, Dialect::Srm);
-        let (Ask::Archive { version, .. } | Ask::Flat { version, .. }) = &route.ask else {
+        let (ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) = &route.ask else {
             return Err(TestCaseError::fail(url));
         };
-        prop_assert_eq!(matches!(route.ask, Ask::Flat { .. }), flat);
+        prop_assert_eq!(matches!(route.ask, ApiRequest::Flat { .. }), flat);
         prop_assert_eq!(version.name(), tag.as_str());
         prop_assert!(!matches!(version, Version::Branch(_) | Version::Commit(_)), "{}", url);
     }
@@ -71,7 +71,7 @@ proptest! {
             return Ok(());
         };
         let route = parse(&names, &Method::GET, &format!("/v3/packages/{name}/release/latest"), None).expect("a route");
-        prop_assert_eq!(route.ask, Ask::Latest { package });
+        prop_assert_eq!(route.ask, ApiRequest::Latest { package });
     }
 
     #[test]

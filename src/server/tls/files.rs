@@ -56,7 +56,7 @@ fn words(why: &io::Error) -> String {
 }
 
 /// What the files held, as one digest.
-pub(super) type Seen = Digest;
+pub(super) type FileFingerprint = Digest;
 
 /// Reads and checks every certificate of a configuration, and forgets them.
 ///
@@ -67,7 +67,7 @@ pub fn load(config: &Config) -> Result<(), TlsError> {
 }
 
 /// Reads every certificate with its key.
-pub(super) fn read(files: &[Files]) -> Result<(Seen, Vec<Arc<CertifiedKey>>), TlsError> {
+pub(super) fn read(files: &[Files]) -> Result<(FileFingerprint, Vec<Arc<CertifiedKey>>), TlsError> {
     if files.is_empty() {
         return Err(TlsError::NoCertificate);
     }

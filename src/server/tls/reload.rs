@@ -7,15 +7,20 @@ use tokio::sync::Notify;
 
 use super::{
     Config,
-    files::{self, Seen, TlsError},
+    files::{self, FileFingerprint, TlsError},
 };
 
 /// Reads the files every `config.reload` and when `asked`, and hands new certificates to `replace`; ends never.
 ///
 /// Files that cannot be used change nothing and are said once: a certificate and its key are two files, and between
 /// the writing of the one and of the other they do not fit.
-pub(super) async fn follow(config: &Config, asked: &Notify, first: Seen, replace: impl Fn(Vec<Arc<CertifiedKey>>)) {
-    let mut last: Result<Seen, String> = Ok(first);
+pub(super) async fn follow(
+    config: &Config,
+    asked: &Notify,
+    first: FileFingerprint,
+    replace: impl Fn(Vec<Arc<CertifiedKey>>),
+) {
+    let mut last: Result<FileFingerprint, String> = Ok(first);
     loop {
         let by_hand = tokio::select! {
             () = asked.notified() => true,
@@ -45,7 +50,7 @@ async fn period(config: &Config) {
     if config.reload.is_forever() { pending().await } else { tokio::time::sleep(config.reload.0).await }
 }
 
-async fn read(config: &Config) -> Result<(Seen, Vec<Arc<CertifiedKey>>), TlsError> {
+async fn read(config: &Config) -> Result<(FileFingerprint, Vec<Arc<CertifiedKey>>), TlsError> {
     let files = config.certificates.clone();
     let read = tokio::task::spawn_blocking(move || files::read(&files)).await;
     // Only a panic or the end of the runtime gets here.

@@ -7,22 +7,23 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    Refusal, lines,
-    stock::{Asked, items},
+    AdminError,
+    inventory::{Asked, items},
+    lines,
 };
 use crate::{
     entry::Key,
     http::body::Body,
-    mirror::{Checked, Mirror, stock::Item},
+    registry::{Checked, Registry, inventory::Item},
 };
 
 /// Zips that are hashed at once.
 const AT_ONCE: usize = 4;
 
 /// One line first: what there is to do; then one per blob, and one per document that was damaged.
-pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<Body>, Refusal> {
+pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
     let ask = ask?;
-    let failed = |error| Refusal::failed("the index of the cache cannot be read", error);
+    let failed = |error| AdminError::failed("the index of the cache cannot be read", error);
     let mut blobs: BTreeMap<_, Vec<Item>> = BTreeMap::new();
     for item in items(mirror, &ask.pattern).await? {
         blobs.entry(item.stored.digest).or_default().push(item);
@@ -45,7 +46,7 @@ pub(super) async fn verify(mirror: &Arc<Mirror>, ask: Asked) -> Result<Response<
 }
 
 /// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
-async fn check(mirror: &Mirror, items: &[Item], fetch: bool) -> Value {
+async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
     let Some(first) = items.first() else { return Value::Null };
     let (digest, size) = (first.stored.digest, first.stored.len);
     let (mut state, mut reason) = ("good", None);
@@ -62,11 +63,11 @@ async fn check(mirror: &Mirror, items: &[Item], fetch: bool) -> Value {
             }
         }
         Err(error) => {
-            tracing::error!(target: "srm_mirror::service", %digest, %error, "a zip cannot be read");
+            tracing::error!(%digest, %error, "a zip cannot be read");
             (state, reason) = ("damaged", Some("it cannot be read".to_owned()));
         }
     }
-    let names = items.iter().map(|item| format!("{}:{}@{}", item.target.upstream, item.target.package, item.version()));
+    let names = items.iter().map(|item| format!("{}:{}@{}", item.target.upstream, item.target.name, item.version()));
     json!({
         "event": "zip", "sha256": digest, "size": size, "state": state, "reason": reason,
         "names": names.collect::<Vec<_>>(),
@@ -74,7 +75,7 @@ async fn check(mirror: &Mirror, items: &[Item], fetch: bool) -> Value {
 }
 
 /// Checks one document; a damaged one is set aside, and comes again from memory or else from its upstream.
-async fn check_document(mirror: &Mirror, key: &Key, fetch: bool) -> Value {
+async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
     let (mut state, mut reason) = ("damaged", None);
     match mirror.cache().check_document(key).await {
         Ok(Checked::Good) => state = "good",
@@ -85,7 +86,7 @@ async fn check_document(mirror: &Mirror, key: &Key, fetch: bool) -> Value {
         },
         Ok(Checked::Damaged) => {}
         Err(error) => {
-            tracing::error!(target: "srm_mirror::service", %key, %error, "a document cannot be read");
+            tracing::error!(%key, %error, "a document cannot be read");
             reason = Some("it cannot be read".to_owned());
         }
     }

@@ -13,17 +13,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Input, Refusal, lines, one, read};
+use super::{AdminError, Input, lines, one, read};
 use crate::{
-    dialect::{Ask, Names, PackageRef},
+    dialect::{ApiRequest, Names, PackageId},
     http::body::Body,
-    mirror::{
-        Failure, Mirror, MirrorError, Target,
+    origin::FetchError,
+    package::Version,
+    registry::{
+        Failure, Registry, RegistryError,
         resolve::Resolved,
         warm::{Lists, Warmed, Warming},
     },
-    origin::FetchError,
-    package::Version,
     service::error::{Problem, seconds},
 };
 
@@ -47,23 +47,23 @@ struct Wanted {
 ///
 /// # Errors
 /// 400 for a name or version that cannot be; what goes wrong later is told in the answer.
-pub(super) async fn answer(mirror: &Arc<Mirror>, names: &Names, input: Input) -> Result<Response<Body>, Refusal> {
+pub(super) async fn answer(mirror: &Arc<Registry>, names: &Names, input: Input) -> Result<Response<Body>, AdminError> {
     let wanted: Wanted = read(input).await?;
-    let package = names.package(&wanted.package).map_err(Refusal::bad)?;
-    let target = Target { upstream: package.upstream.clone(), package: package.name.clone() };
+    let package = names.package(&wanted.package).map_err(AdminError::bad)?;
+    let target = package.clone();
     let Some(version) = wanted.version else {
         return Ok(one(&match mirror.warm_lists(&target).await {
             Ok(lists) => listed(&lists, mirror, &target),
-            Err(error) => failed(error, &Ask::Releases { package, page: None }, mirror, &target),
+            Err(error) => failed(error, &ApiRequest::Releases { package, page: None }, mirror, &target),
         }));
     };
-    let version: Version = version.parse().map_err(|why: crate::package::NameError| Refusal::bad(why.0))?;
+    let version: Version = version.parse().map_err(|why: crate::package::NameError| AdminError::bad(why.0))?;
     if wanted.only_first_seen {
-        let seen = mirror.first_seen(&target, &version).await.map_err(|error| Refusal::failed(PINS, error))?;
+        let seen = mirror.first_seen(&target, &version).await.map_err(|error| AdminError::failed(PINS, error))?;
         return Ok(one(&json!({"first_seen": seen})));
     }
     if wanted.only_stored {
-        let stored = mirror.is_stored(&target, &version).await.map_err(|error| Refusal::failed(INDEX, error))?;
+        let stored = mirror.is_stored(&target, &version).await.map_err(|error| AdminError::failed(INDEX, error))?;
         let ([_, disk], _) = mirror.cache().usage();
         return Ok(one(&json!({"stored": stored, "limit": disk.limit})));
     }
@@ -72,9 +72,9 @@ pub(super) async fn answer(mirror: &Arc<Mirror>, names: &Names, input: Input) ->
 
 /// What is asked for.
 struct Zip {
-    mirror: Arc<Mirror>,
-    target: Target,
-    package: PackageRef,
+    mirror: Arc<Registry>,
+    target: PackageId,
+    package: PackageId,
     version: Version,
 }
 
@@ -117,14 +117,14 @@ impl Step {
 }
 
 impl Zip {
-    fn failed(&self, error: MirrorError) -> Value {
-        let ask = Ask::Archive { package: self.package.clone(), version: self.version.clone() };
+    fn failed(&self, error: RegistryError) -> Value {
+        let ask = ApiRequest::Archive { package: self.package.clone(), version: self.version.clone() };
         failed(error, &ask, &self.mirror, &self.target)
     }
 }
 
-fn listed(lists: &Lists, mirror: &Mirror, target: &Target) -> Value {
-    let release = |listed: &crate::mirror::warm::Listed| {
+fn listed(lists: &Lists, mirror: &Registry, target: &PackageId) -> Value {
+    let release = |listed: &crate::registry::warm::Listed| {
         let release = &listed.release;
         json!({
             "tag": release.tag_name, "created_at": release.created_at, "published_at": release.published_at,
@@ -138,10 +138,10 @@ fn listed(lists: &Lists, mirror: &Mirror, target: &Target) -> Value {
     })
 }
 
-fn failed(error: MirrorError, ask: &Ask, mirror: &Mirror, target: &Target) -> Value {
+fn failed(error: RegistryError, ask: &ApiRequest, mirror: &Registry, target: &PackageId) -> Value {
     let kind = match &error {
-        MirrorError::Fetch(Failure { error, .. }) => kind(error),
-        MirrorError::Forbidden => "refused",
+        RegistryError::Fetch(Failure { error, .. }) => kind(error),
+        RegistryError::Forbidden => "refused",
     };
     let problem = Problem::of(error, ask);
     json!({
@@ -164,7 +164,7 @@ fn kind(error: &FetchError) -> &'static str {
 }
 
 /// What the package's upstream still allows; times in seconds from now.
-fn allowance(mirror: &Mirror, target: &Target) -> Value {
+fn allowance(mirror: &Registry, target: &PackageId) -> Value {
     let allowance = mirror.allowance(target);
     let reset = allowance.reset.map(|reset| reset.duration_since(Timestamp::now()).as_secs().max(0));
     json!({

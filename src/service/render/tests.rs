@@ -135,7 +135,7 @@ fn pretty(bytes: &Bytes) -> String {
     serde_json::to_string_pretty(&value).expect("JSON")
 }
 
-fn view<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageRef) -> View<'a> {
+fn view<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> View<'a> {
     View { dialect, base: "https://mirror.example", names, package }
 }
 

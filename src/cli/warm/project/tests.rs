@@ -10,7 +10,7 @@ fn found(text: &str) -> (Vec<String>, Vec<String>) {
 }
 
 fn said(found: &Found) -> (Vec<String>, Vec<String>) {
-    let wish = |(wish, _): &(Wish, PathBuf)| match &wish.versions {
+    let wish = |(wish, _): &(PackageSpec, PathBuf)| match &wish.versions {
         Some(versions) => format!("{}@{}", wish.package, versions.text),
         None => wish.package.to_string(),
     };

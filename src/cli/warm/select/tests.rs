@@ -15,7 +15,7 @@ fn releases() -> Vec<Listed> {
 }
 
 fn chosen(text: &str, limits: &Limits) -> Result<Vec<String>, String> {
-    let wish: Wish = text.parse().expect("a wish");
+    let wish: PackageSpec = text.parse().expect("a wish");
     let choice = choose(&wish, &releases(), Some("v1.2.10"), limits)?;
     Ok(choice.chosen.into_iter().map(|chosen| chosen.version).collect())
 }
@@ -66,7 +66,7 @@ fn what_is_excluded_or_too_young_is_left_out_and_named() {
 #[test]
 fn a_pattern_of_a_package_takes_all_of_it() {
     let whole = |pattern: &str, package: &str| {
-        let wish: Wish = package.parse().expect("a wish");
+        let wish: PackageSpec = package.parse().expect("a wish");
         Exclude::parse(pattern).expect("a pattern").whole(&wish.package)
     };
     assert!(whole("devsapp/*", "DevsApp/fc3") && whole("*/fc3", "gitee:devsapp/fc3") && whole("gitee:*", "gitee:a/b"));
