@@ -143,8 +143,8 @@ fn behave(forge: &Forge, arguments: &Arguments) {
 
 /// A component that says its version when it is deployed.
 fn component(package: &str, tag: &str) -> impl FnOnce(Spec) -> Spec + use<> {
-    let (name, number) =
-        (package.rsplit('/').next().unwrap_or(package).to_owned(), tag.trim_start_matches('v').to_owned());
+    let name = package.rsplit('/').next().unwrap_or(package).to_owned();
+    let number = tag.trim_start_matches('v').to_owned();
     move |release| {
         let release = if number.contains('-') { release.prerelease() } else { release };
         release
@@ -224,8 +224,10 @@ fn fill(forge: &Forge, arguments: &Arguments) {
 }
 
 fn greet(forge: &Forge, arguments: &Arguments) {
-    let (api, archive) = (forge.github_api(), forge.archive_host());
-    let (gitee, web) = (forge.gitee_api(), forge.gitee_web());
+    let api = forge.github_api();
+    let archive = forge.archive_host();
+    let gitee = forge.gitee_api();
+    let web = forge.gitee_web();
     println!("github api   {api}");
     println!("archive host http://{archive}");
     println!("gitee        {gitee}");

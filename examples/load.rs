@@ -112,7 +112,8 @@ impl<'a> Connection<'a> {
     /// Receives at least one byte and at most `most` into the scratch, or nowhere; 0 at the end of the stream.
     async fn receive(&mut self, most: u64, flags: RecvFlags) -> io::Result<usize> {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.scratch.len());
-        let (stream, buffer) = (&self.stream, &mut self.scratch[..most]);
+        let stream = &self.stream;
+        let buffer = &mut self.scratch[..most];
         let received = stream.async_io(Interest::READABLE, || Ok(recv(stream, &mut *buffer, flags)?.1)).await?;
         if received < most {
             // The socket gave all it had: says so, or half of all calls would find nothing. On this one thread no news of
@@ -187,7 +188,9 @@ impl<'a> Connection<'a> {
         self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
         self.asked = Instant::now();
         let status = self.line().await?;
-        let (mut len, mut chunked, mut keep) = (None, false, true);
+        let mut len = None;
+        let mut chunked = false;
+        let mut keep = true;
         loop {
             let line = self.line().await?.to_ascii_lowercase();
             match line.split_once(':').map(|(name, value)| (name, value.trim())) {
@@ -271,7 +274,8 @@ async fn main() {
     let begun = Instant::now();
     let clients: Vec<_> = (0..arguments.connections)
         .map(|number| {
-            let (arguments, tally) = (arguments.clone(), tally.clone());
+            let arguments = arguments.clone();
+            let tally = tally.clone();
             tokio::spawn(async move { client(&arguments, &tally, number, limit).await })
         })
         .collect();
@@ -293,7 +297,8 @@ fn report(arguments: &Arguments, tally: &Tally, took: Duration) {
     first.sort_by(f64::total_cmp);
     let percentile = |part: usize| first.get((first.len() * part / 1000).min(first.len().saturating_sub(1))).copied();
     let last = tally.last_first_byte.lock().unwrap().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let (bytes, seconds) = (tally.bytes.load(Relaxed), took.as_secs_f64());
+    let bytes = tally.bytes.load(Relaxed);
+    let seconds = took.as_secs_f64();
     let error = tally.first_error.lock().unwrap().clone();
     if arguments.json {
         let told = serde_json::json!({

@@ -98,7 +98,8 @@ pub async fn start_at(
     let bound = server::bind(&config.server)?;
     let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
     let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
-    let (tasks, background) = (TaskTracker::new(), CancellationToken::new());
+    let tasks = TaskTracker::new();
+    let background = CancellationToken::new();
     // Declared after the tier, so that its file is gone before the directory is let go.
     let control = control::listen(&dir).inspect_err(|error| {
         tracing::warn!(%error, "there is no control socket: administration has to wait until the mirror has ended");

@@ -133,7 +133,9 @@ fn extra_fields(extra: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8], usize)
         if extra.len() - at < 4 {
             return None;
         }
-        let (id, len, start) = (le16(extra, at), usize::from(le16(extra, at + 2)), at + 4);
+        let id = le16(extra, at);
+        let len = usize::from(le16(extra, at + 2));
+        let start = at + 4;
         let data = extra.get(start..start + len);
         at = data.map_or(extra.len(), |data| start + data.len());
         Some(data.map(|data| (id, data, start)))

@@ -157,7 +157,8 @@ fn derive_defaults(config: &mut Config, leaves: &mut layers::Settings) -> Result
         leaves.insert(vec!["disk".into(), "dir".into()], leaf);
         config.disk.dir = Some(dir);
     }
-    let (limit, archives) = (config.disk.limit.0 / 4, config.memory.archives.0);
+    let limit = config.disk.limit.0 / 4;
+    let archives = config.memory.archives.0;
     lower(leaves, ["disk", "documents"], &mut config.disk.documents, limit, "disk.limit");
     lower(leaves, ["memory", "archive_max"], &mut config.memory.archive_max, archives, "memory.archives");
     Ok(())

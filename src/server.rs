@@ -240,14 +240,16 @@ impl Bound {
         let Self { listeners, plain, tls, control, lanes, config, .. } = self;
         let config = Arc::new(config);
         let tls = tls.map(Arc::new);
-        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let force = CancellationToken::new();
         let _cut_when_dropped = force.clone().drop_guard();
         let connections = TaskTracker::new();
         let accepting = accept_all(&listeners, plain, &config, |stream, peer, permit| {
             // A child token of its own per connection: waiting on the shared one would share its lock, too.
             let ends = connection::ShutdownTokens { stop: stop.child_token(), force: force.child_token() };
             let tls = tls.clone().filter(|_| peer.tls);
-            let (handler, config) = (handler.clone(), config.clone());
+            let handler = handler.clone();
+            let config = config.clone();
             match lanes.as_ref().and_then(ConnectionThreads::place) {
                 None => {
                     connections.spawn(async move {

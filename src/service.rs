@@ -103,8 +103,11 @@ struct RequestContext {
 impl Service {
     /// Puts the parts together. `pseudonym` is what the mirror calls itself in `Via`.
     pub fn build(mirror: Arc<Registry>, names: Names, hosts: Hosts, pseudonym: String, health: Health) -> Self {
-        let (json, flats, ids) = (Json::new(), Arc::new(FlatViewCache::new()), Ids::new());
-        let (prepared, rows) = (ResponseCache::default(), Rows::default());
+        let json = Json::new();
+        let flats = Arc::new(FlatViewCache::new());
+        let ids = Ids::new();
+        let prepared = ResponseCache::default();
+        let rows = Rows::default();
         Self { mirror, names, hosts, pseudonym, health, prepared, json, flats, rows, ids }
     }
 
@@ -148,7 +151,8 @@ impl Service {
         now: Timestamp,
         context: &mut RequestContext,
     ) -> Response<Body> {
-        let (path, query) = (parts.uri.path(), parts.uri.query());
+        let path = parts.uri.path();
+        let query = parts.uri.query();
         let route = dialect::parse(&self.names, &parts.method, path, query);
         let dialect = route.as_ref().map_or_else(|reject| reject.dialect, |route| route.dialect);
         let route = route.map(Arc::new);
@@ -217,7 +221,8 @@ impl Service {
             }
             return Ok(response);
         }
-        let (mirror, names) = (&self.mirror, &self.names);
+        let mirror = &self.mirror;
+        let names = &self.names;
         let answer = match &route.ask {
             ApiRequest::Search { search, page } => {
                 list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?

@@ -71,14 +71,16 @@ pub(super) fn bench(criterion: &mut Criterion) {
         [(100, "", "100"), (10_000, "", "10,000"), (100_000, "", "100,000"), (10_000, &*long, "10,000 long keys")]
     {
         let (kept, others) = keys(count, filler);
-        let (archives, object) = (Memory::new(&CONFIG), object());
+        let archives = Memory::new(&CONFIG);
+        let object = object();
         for key in &kept {
             archives.put(key, &object).now_or_never().expect("memory waits for nothing").expect("memory cannot fail");
         }
         looks(&mut group, &format!("zip hit, {what}"), &kept, true, |key| archives.find(key).is_some());
         looks(&mut group, &format!("zip miss, {what}"), &others, false, |key| archives.find(key).is_some());
         drop(archives);
-        let (documents, document) = (Documents::new(&CONFIG), document());
+        let documents = Documents::new(&CONFIG);
+        let document = document();
         kept.iter().for_each(|key| documents.put(key, document.clone()));
         looks(&mut group, &format!("document hit, {what}"), &kept, true, |key| documents.get(key).is_some());
         looks(&mut group, &format!("document miss, {what}"), &others, false, |key| documents.get(key).is_some());

@@ -28,10 +28,12 @@ impl Kind {
     pub(super) fn build(&self) -> Vec<u8> {
         let data = vec![b'x'; self.data];
         let crc = crc32fast::hash(&data);
-        let (mut zip, mut records) = (Vec::new(), Vec::with_capacity(self.files));
+        let mut zip = Vec::new();
+        let mut records = Vec::with_capacity(self.files);
         for index in 0..self.files {
             let name = format!("o-r-12b27ab/{}{index:x}", self.name);
-            let (offset, len) = (zip.len() as u32, self.data as u32);
+            let offset = zip.len() as u32;
+            let len = self.data as u32;
             // What both headers have: version, flags (none), method (stored), time, date, CRC, sizes, name length.
             let mut both = vec![20, 0, 0, 0, 0, 0, 0x21, 0x6c, 0x2b, 0x5a];
             both.extend([crc, len, len].into_iter().flat_map(u32::to_le_bytes));
@@ -46,7 +48,9 @@ impl Kind {
         if self.reversed {
             records.reverse();
         }
-        let (central, directory, count) = (zip.len() as u32, records.concat(), (self.files as u16).to_le_bytes());
+        let central = zip.len() as u32;
+        let directory = records.concat();
+        let count = (self.files as u16).to_le_bytes();
         zip.extend(&directory);
         zip.extend([&b"PK\x05\x06\0\0\0\0"[..], &count, &count].concat());
         zip.extend([directory.len() as u32, central].into_iter().flat_map(u32::to_le_bytes));

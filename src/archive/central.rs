@@ -245,7 +245,9 @@ impl End {
         {
             return Err("is one of several disks");
         }
-        let (mut count, mut size, mut central) = (le(record, 10, 2), le(record, 12, 4), le(record, 16, 4));
+        let mut count = le(record, 10, 2);
+        let mut size = le(record, 12, 4);
+        let mut central = le(record, 16, 4);
         let mut start = plain;
         let locator = plain.checked_sub(sign::LOCATOR64_LEN).map(|locator| &bytes[locator..plain]);
         if let Some(locator) = locator.filter(|locator| locator.starts_with(sign::LOCATOR64)) {

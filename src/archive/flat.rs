@@ -140,7 +140,8 @@ impl Plan {
 
     /// The slices that make up `range` of the view, in order, none empty; what lies behind the view's end is left out.
     pub fn slices(&self, range: Range<u64>) -> impl Iterator<Item = Slice> + '_ {
-        let (mut at, end) = (range.start, range.end.min(self.len));
+        let mut at = range.start;
+        let end = range.end.min(self.len);
         let mut index = self.entries.partition_point(|entry| entry.at <= at).saturating_sub(1);
         std::iter::from_fn(move || {
             if at >= end {

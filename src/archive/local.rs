@@ -146,7 +146,8 @@ impl<'a> Walk<'a> {
         self.at = self.source.offset();
         self.entries += 1;
         self.inflated += found.size;
-        let (Measured { packed, size, crc }, Header { flags, method, name, .. }) = (found, header);
+        let Measured { packed, size, crc } = found;
+        let Header { flags, method, name, .. } = header;
         Ok(Step::Entry(Local { offset, packed, size, crc, flags, method, name }))
     }
 
@@ -176,8 +177,11 @@ impl<'a> Walk<'a> {
         if fixed.len() < sign::LOCAL_LEN {
             return self.wrong("is cut off");
         }
-        let (flags, method) = (le16(fixed, 6), le16(fixed, 8));
-        let (crc, mut packed, mut size) = (le32(fixed, 14), le(fixed, 18, 4), le(fixed, 22, 4));
+        let flags = le16(fixed, 6);
+        let method = le16(fixed, 8);
+        let crc = le32(fixed, 14);
+        let mut packed = le(fixed, 18, 4);
+        let mut size = le(fixed, 22, 4);
         let name_end = sign::LOCAL_LEN + usize::from(le16(fixed, 26));
         let len = name_end + usize::from(le16(fixed, 28));
         if flags & sign::FLAGS_REFUSED != 0 {
@@ -190,9 +194,11 @@ impl<'a> Walk<'a> {
         if whole.len() < len {
             return self.wrong("is cut off");
         }
-        let (path, extra) = (&whole[sign::LOCAL_LEN..name_end], &whole[name_end..]);
+        let path = &whole[sign::LOCAL_LEN..name_end];
+        let extra = &whole[name_end..];
         let judged = name::check(path).and_then(|()| check_extra(path, extra));
-        let (folder, name) = (path.ends_with(b"/"), self.hasher.hash_one(path));
+        let folder = path.ends_with(b"/");
+        let name = self.hasher.hash_one(path);
         if size == sign::IN_ZIP64 || packed == sign::IN_ZIP64 {
             let wide = extra_fields(extra).flatten().find(|(id, ..)| *id == sign::EXTRA_ZIP64);
             let mut wide = wide.map(|(_, data, _)| data).unwrap_or_default().chunks_exact(8).map(|v| le(v, 0, 8));
@@ -215,7 +221,8 @@ impl<'a> Walk<'a> {
         to: &mut dyn FnMut(&[u8]),
     ) -> Result<Measured, VerifyError> {
         let mut crc = crc32fast::Hasher::new();
-        let (mut taken, mut size) = (0_u64, 0_u64);
+        let mut taken = 0_u64;
+        let mut size = 0_u64;
         self.inflate.reset(false);
         loop {
             let left = packed.map_or(u64::MAX, |packed| packed - taken);
@@ -232,7 +239,8 @@ impl<'a> Walk<'a> {
                 ended = input.len() as u64 == left;
                 input.len()
             } else {
-                let (in_before, out_before) = (self.inflate.total_in(), self.inflate.total_out());
+                let in_before = self.inflate.total_in();
+                let out_before = self.inflate.total_out();
                 let status = self.inflate.decompress(input, &mut self.out, FlushDecompress::None);
                 let made = (self.inflate.total_out() - out_before) as usize;
                 let used = (self.inflate.total_in() - in_before) as usize;

@@ -231,7 +231,8 @@ impl Cache {
         origin: DocumentOrigin,
     ) -> (watch::Receiver<Outcome>, bool) {
         self.revalidations.join(key, None, |guard| {
-            let (cache, key) = (self.clone(), key.clone());
+            let cache = self.clone();
+            let key = key.clone();
             let renewal = async move { cache.revalidate(&key, policy, stored, origin, guard).await };
             self.tasks.spawn_on(renewal, &self.runtime);
         })

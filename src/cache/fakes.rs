@@ -77,7 +77,8 @@ pub(super) fn bench() -> Bench {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = Disk::open(&disk::Config::default(), dir.path()).expect("opens");
     let memory = memory::Config::default();
-    let (documents, archives) = (Documents::default(), Archives::default());
+    let documents = Documents::default();
+    let archives = Archives::default();
     let cache = Cache::build(&memory, disk, documents, archives, Clock::default(), TaskTracker::new());
     Bench { cache, judge: Arc::default(), _dir: dir }
 }

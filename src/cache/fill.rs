@@ -123,7 +123,8 @@ impl Fill {
         let show = pin.is_none();
         let (spool, digest, verified) = self.receive(&mut download, first, spool, show).await?;
 
-        let (len, stored_at) = (spool.len(), self.cache.clock.now());
+        let len = spool.len();
+        let stored_at = self.cache.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
         self.cache.settle_pin(&self.ask.key, pin, &meta).await?;
         Ok(Some((spool, meta)))
@@ -202,7 +203,8 @@ impl Fill {
 
     /// Makes the object visible in the tiers. The clients have been answered: trouble here costs only a later download.
     async fn admit(&self, spool: Spool, meta: Meta) {
-        let (cache, key) = (&self.cache, &self.ask.key);
+        let cache = &self.cache;
+        let key = &self.ask.key;
         let before = cache.removals.now(key);
         match cache.disk.admit(key, spool, meta).await {
             Ok(object) => {

@@ -56,7 +56,8 @@ impl Cache {
         if self.disk.holds(key).await.unwrap_or(false) {
             return Ok(());
         }
-        let (mut spool, bytes) = (self.spool(Some(object.meta.len)).await.ok_or_else(not_stored)?, bytes.clone());
+        let mut spool = self.spool(Some(object.meta.len)).await.ok_or_else(not_stored)?;
+        let bytes = bytes.clone();
         let written = spawn_blocking(move || spool.append(&[bytes]).map(|()| spool)).await;
         let spool = written.map_err(|_| not_stored())?.map_err(|_| not_stored())?;
         let admitted = self.disk.admit(key, spool, (*object.meta).clone()).await;

@@ -75,7 +75,9 @@ mod tests {
     fn a_change_of_any_document_ends_the_generation_of_its_package_and_of_no_other() {
         let generations = Generations::new();
         let now = |key: &str| generations.now(&Key::new(key));
-        let (list, latest, other) = (now("github/a/b/releases"), now("github/a/b/latest"), now("github/a/c/releases"));
+        let list = now("github/a/b/releases");
+        let latest = now("github/a/b/latest");
+        let other = now("github/a/c/releases");
         assert!(list.holds() && latest.holds() && other.holds());
         generations.end(&Key::new("github/a/b/release/v1/x"));
         assert!(!list.holds() && !latest.holds() && other.holds());

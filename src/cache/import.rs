@@ -69,7 +69,8 @@ impl Cache {
         let spool = self.spool(Some(claimed.len)).await.ok_or(ImportError::NoRoom)?;
         let (grower, grown) = growing(spool.file());
         let writer = Writer::start(&self.tasks, spool, ProgressListeners::nobody());
-        let (mut body, mut len) = (std::pin::pin!(body), 0);
+        let mut body = std::pin::pin!(body);
+        let mut len = 0;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             len += chunk.len() as u64;
@@ -130,7 +131,8 @@ impl Cache {
             return Ok(false);
         }
         let later = self.document_in_memory(key).filter(|known| is_as_late(known, &document.meta));
-        let (meta, now) = (Arc::make_mut(&mut document.meta), self.clock.now());
+        let meta = Arc::make_mut(&mut document.meta);
+        let now = self.clock.now();
         meta.validated_at = meta.validated_at.min(now);
         meta.changed_at = meta.changed_at.min(now);
         (meta.validators.pages, meta.validators.walked_at) = (Vec::new(), None);

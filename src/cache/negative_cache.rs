@@ -58,7 +58,8 @@ mod tests {
     fn a_failure_is_remembered_for_its_period_and_no_longer() {
         let clock = Clock::default();
         let failures = NegativeCache::with_room_for(10, clock.clone());
-        let (key, error) = (Key::new("k"), FetchError::NotFound(Missing::Package));
+        let key = Key::new("k");
+        let error = FetchError::NotFound(Missing::Package);
         failures.remember(&key, &error, Duration::from_secs(30));
         clock.advance(Duration::from_secs(25));
         assert_eq!(failures.recent(&key), Some(error.clone()));

@@ -208,7 +208,8 @@ impl PassThrough {
     async fn verify_whole(&mut self, cache: &Cache) -> Result<Meta, FetchError> {
         let mut all = BytesMut::with_capacity(self.held_len);
         self.held.iter().for_each(|chunk| all.extend_from_slice(chunk));
-        let (verify, all) = (self.ask.verify.clone(), all.freeze());
+        let verify = self.ask.verify.clone();
+        let all = all.freeze();
         let beginning = &all[..all.len().min(verify.prefix_len())];
         verify.prefix(beginning).map_err(FetchError::Invalid)?;
         // From here on there is one copy.
@@ -220,7 +221,9 @@ impl PassThrough {
             Err(_) => return Err(FetchError::Invalid("the body could not be verified".into())),
         };
         let digest = Digest(self.hash.clone().finalize().into());
-        let (len, anonymous, stored_at) = (self.download.received, self.download.anonymous, cache.clock.now());
+        let len = self.download.received;
+        let anonymous = self.download.anonymous;
+        let stored_at = cache.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous, verified };
         cache.settle_pin(&self.ask.key, self.pin.clone(), &meta).await?;
         Ok(meta)

@@ -192,7 +192,8 @@ impl Documents {
     }
 
     fn policy(&self, fresh: Period) -> Policy {
-        let (while_revalidating, if_error) = (self.stale_while_revalidate.0, self.stale_if_error.0);
+        let while_revalidating = self.stale_while_revalidate.0;
+        let if_error = self.stale_if_error.0;
         Policy { fresh: fresh.0, while_revalidating, if_error, mode: self.mode }
     }
 }
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn what_is_stored_holds_at_any_age_where_the_mode_says_so() {
         let policy = |mode| Documents { mode, ..Documents::default() }.releases(false);
-        let (year, moment) = (Duration::from_secs(365 * 86_400), Duration::from_secs(5));
+        let year = Duration::from_secs(365 * 86_400);
+        let moment = Duration::from_secs(5);
         assert!(!policy(Mode::Online).holds(year));
         assert!(policy(Mode::PreferCache).holds(year) && policy(Mode::Offline).holds(year));
         // A caller who found nothing in what is stored may ask again, but not offline.

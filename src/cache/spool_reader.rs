@@ -73,7 +73,8 @@ impl SpoolReader {
         state: watch::Receiver<FillState>,
         passing: PassThrough,
     ) -> Self {
-        let (source, announced) = (Source::PassThrough(Box::new(passing)), None);
+        let source = Source::PassThrough(Box::new(passing));
+        let announced = None;
         Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
     }
 
@@ -148,7 +149,9 @@ impl SpoolReader {
                     return Ok(Some(bytes));
                 }
                 Step::Pass => {
-                    let (from, until, end) = (self.start, self.position, self.end);
+                    let from = self.start;
+                    let until = self.position;
+                    let end = self.end;
                     let skip = ResumePoint { from, until, end, already: Some(spool), announced: self.announced };
                     let passing = PassThrough::open(&self.cache, &self.ask, skip).await?;
                     self.source = Source::PassThrough(Box::new(passing));

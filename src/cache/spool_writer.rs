@@ -102,8 +102,10 @@ fn work(
     mut queue: mpsc::Receiver<WriterCommand>,
     tell: &ProgressListeners<impl Fn(u64), impl Fn(u64)>,
 ) -> io::Result<(Spool, Digest)> {
-    let (mut hash, mut out) = (Sha256::new(), SpoolBuffer { spool, held: Vec::new(), waiting: 0, tell });
-    let (mut told, mut told_at) = (0, None::<Instant>);
+    let mut hash = Sha256::new();
+    let mut out = SpoolBuffer { spool, held: Vec::new(), waiting: 0, tell };
+    let mut told = 0;
+    let mut told_at = None::<Instant>;
     loop {
         let untold = out.spool.len() + out.waiting - told;
         let rest = told_at.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));

@@ -101,7 +101,8 @@ impl AdminClient {
         loop {
             let busy = match app::start_local(loaded.config.clone(), loaded.tokens.clone()).await {
                 Ok(running) => {
-                    let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
+                    let shutdown = CancellationToken::new();
+                    let now = CancellationToken::new();
                     let run = tokio::spawn(running.run_until(shutdown.clone(), now));
                     return Self::by_socket(&dir, Some(Local { shutdown, run }));
                 }

@@ -273,7 +273,8 @@ impl Cache {
 
 /// What is stored comes line by line; a table is held as far as its widths have to be known.
 fn ls(place: &CacheArgs, ask: &Value, json: bool) -> anyhow::Result<u8> {
-    let (mut table, mut text) = (table::Table::new(), String::new());
+    let mut table = table::Table::new();
+    let mut text = String::new();
     let mut say = |line: &str| {
         text += line;
         if text.len() >= AT_ONCE || line.is_empty() {

@@ -62,7 +62,8 @@ async fn serve(loaded: Loaded, lanes: ConnectionThreads) -> anyhow::Result<u8> {
     print(&format!("{}{banner}ready\n", listening(&running.addresses, &running.tls_addresses)));
     let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
 
-    let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
+    let shutdown = CancellationToken::new();
+    let now = CancellationToken::new();
     let mut run = std::pin::pin!(running.with_lanes(lanes).run_until(shutdown.clone(), now.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),

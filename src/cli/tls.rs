@@ -72,8 +72,11 @@ impl Tls {
 /// What a person does next.
 fn report(made: &authority::Made) -> String {
     let mut text = String::new();
-    let (ca, cert, key) = (made.ca.display(), made.cert.display(), made.key.display());
-    let (verb, names) = (if made.new_ca { "made" } else { "kept" }, made.names.join(", "));
+    let ca = made.ca.display();
+    let cert = made.cert.display();
+    let key = made.key.display();
+    let verb = if made.new_ca { "made" } else { "kept" };
+    let names = made.names.join(", ");
     let _ = writeln!(text, "authority    {ca} ({verb})");
     let _ = writeln!(text, "certificate  {cert} for {names}, valid until {}", made.until);
     let _ = writeln!(text, "key          {key}");

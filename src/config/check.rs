@@ -67,7 +67,9 @@ fn server(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
 }
 
 fn storage(config: &Config, leaves: &Settings) -> Result<(), ConfigError> {
-    let (memory, disk, archives) = (&config.memory, &config.disk, &config.archives);
+    let memory = &config.memory;
+    let disk = &config.disk;
+    let archives = &config.archives;
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     must(memory.archive_max <= memory.archives, leaves, &["memory", "archive_max"], &reason)?;
     let reason = format!("must be at least {LEAST_LIMIT}: index and journal have to fit with something beside them");

@@ -98,7 +98,8 @@ pub(super) fn is_secret_word(name: &str) -> bool {
 
 /// What is to be said of a key that does not exist.
 pub(super) fn unknown(path: &[String]) -> String {
-    let (parent, name) = (&path[..path.len().saturating_sub(1)], path.last().map_or("", String::as_str));
+    let parent = &path[..path.len().saturating_sub(1)];
+    let name = path.last().map_or("", String::as_str);
     if let Kind::Value(_) = find(parent) {
         return format!("{} is a value, not a section", dotted(parent));
     }

@@ -24,7 +24,8 @@ impl Loaded {
             sections.entry(path[..path.len() - 1].to_vec()).or_default().push_str(&line);
         }
         for path in self.unset().filter(|path| !effective.contains_key(path)) {
-            let (name, section) = (dotted(&path[path.len() - 1..]), path[..path.len() - 1].to_vec());
+            let name = dotted(&path[path.len() - 1..]);
+            let section = path[..path.len() - 1].to_vec();
             let _ = writeln!(sections.entry(section).or_default(), "{:REMARKS$}# not set", format!("# {name}"));
         }
         let text = |(path, lines): (Vec<String>, String)| match path.as_slice() {

@@ -146,7 +146,8 @@ impl Names {
 
     /// True when `/owner/repo/{route word}` is read as this package.
     pub(super) fn is_direct(&self, package: &PackageId) -> bool {
-        let (owner, repo) = (package.name.owner(), package.name.repo());
+        let owner = package.name.owner();
+        let repo = package.name.repo();
         let shadowed = self.is_reserved(owner) || (is_route_word(repo) && self.alias(owner).is_some());
         !shadowed && self.is_pair(package)
     }

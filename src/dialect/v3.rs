@@ -58,7 +58,8 @@ fn package(names: &Names, name: &str) -> Result<PackageId, Reason> {
 /// The shortest name that [`package`] reads back to this package; `None` where there is none (an owner with `__` in it).
 pub(super) fn name(names: &Names, wanted: &PackageId) -> Option<String> {
     let aliases = names.aliases().filter(|(key, package)| !key.contains('/') && *package == wanted);
-    let (owner, repo) = (wanted.name.owner(), wanted.name.repo());
+    let owner = wanted.name.owner();
+    let repo = wanted.name.repo();
     let spelled = [repo.to_owned(), format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", wanted.upstream)];
     let mut candidates = aliases.map(|(key, _)| key.to_owned()).chain(spelled);
     candidates.find(|name| package(names, name).is_ok_and(|found| found == *wanted))

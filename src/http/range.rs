@@ -85,7 +85,8 @@ impl Wanted {
             ("", count) => Some(Self::Suffix { count: number(count)? }),
             (first, "") => Some(Self::From { first: number(first)? }),
             (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
+                let first = number(first)?;
+                let last = number(last)?;
                 // RFC 9110 §14.1.1: "An int-range is invalid if the last-pos value is present and less than first-pos".
                 (first <= last).then_some(Self::Closed { first, last })
             }

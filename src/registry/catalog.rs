@@ -90,7 +90,8 @@ impl Registry {
         for target in named {
             newest.entry(id(&target)).or_insert((target, None));
         }
-        let (mut shown, mut undecided) = (BTreeSet::new(), Vec::new());
+        let mut shown = BTreeSet::new();
+        let mut undecided = Vec::new();
         for (id, (target, _)) in &newest {
             match self.may_list(target).await {
                 Visibility::Yes => drop(shown.insert(id.clone())),
@@ -141,8 +142,8 @@ impl Registry {
         if !self.access.must_be_public(&target.upstream, &target.name) {
             return Visibility::Yes;
         }
-        let (repository, latest) =
-            (self.peek(target, &DocumentAsk::Repository).await, self.peek(target, &DocumentAsk::Latest).await);
+        let repository = self.peek(target, &DocumentAsk::Repository).await;
+        let latest = self.peek(target, &DocumentAsk::Latest).await;
         // A mirror that has no token any more may still hold what only the token could see.
         let with_token = |document: &Option<Document>| {
             document.as_ref().is_some_and(|document| document.meta.validators.asked_as.is_some())

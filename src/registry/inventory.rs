@@ -241,7 +241,9 @@ pub(super) fn read_document_key(key: &Key) -> Option<(PackageId, DocumentAsk)> {
 /// The package of any key: `{upstream}/{owner}/{repo}/…`.
 pub(super) fn package_of(key: &Key) -> Option<PackageId> {
     let mut parts = key.as_str().splitn(4, '/');
-    let (upstream, owner, repo) = (parts.next()?, parts.next()?, parts.next()?);
+    let upstream = parts.next()?;
+    let owner = parts.next()?;
+    let repo = parts.next()?;
     Some(PackageId { upstream: upstream.into(), name: PackageName::new(owner, repo).ok()? })
 }
 

@@ -67,7 +67,8 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let io = TokioIo::new(io);
         let begun = watch.clone();
         let service = service_fn(move |request| {
-            let (mut turn, more) = (begun.begin(), more.clone());
+            let mut turn = begun.begin();
+            let more = more.clone();
             let answering = handler.handle(request, peer);
             async move {
                 let response = answering.await;

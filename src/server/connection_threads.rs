@@ -61,7 +61,8 @@ impl ConnectionThreads {
                 .global_queue_interval(OTHERS)
                 .max_blocking_threads(BLOCKING)
                 .build()?;
-            let (handle, end) = (runtime.handle().clone(), end.clone());
+            let handle = runtime.handle().clone();
+            let end = end.clone();
             thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
                 runtime.block_on(end.cancelled());
                 runtime.shutdown_background();

@@ -51,7 +51,8 @@ impl Site {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<TestBody> {
         assert!(peer.addr.ip().is_loopback() && peer.local.port() != 0);
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let (gate, drops) = (self.gate.clone(), Drops(self.dropped.clone()));
+        let gate = self.gate.clone();
+        let drops = Drops(self.dropped.clone());
         let text = |text: &'static str| Ok::<_, io::Error>(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
         Response::new(match request.uri().path() {
             "/gated" => {
@@ -92,7 +93,9 @@ impl Serving {
         let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         change(&mut config);
         let bound = bind(&config).expect("a free port");
-        let (site, shutdown, now) = (Site::default(), CancellationToken::new(), CancellationToken::new());
+        let site = Site::default();
+        let shutdown = CancellationToken::new();
+        let now = CancellationToken::new();
         let address = bound.addresses()[0];
         let done = tokio::spawn(bound.serve(site.clone(), shutdown.clone(), now.clone()));
         Self { address, site, shutdown, now, done }
@@ -152,7 +155,8 @@ async fn a_client_that_does_not_finish_its_header_is_disconnected() {
 #[tokio::test]
 async fn waiting_for_the_mirror_is_not_the_clients_fault() {
     let serving = Serving::with(|config| (config.header_timeout, config.send_timeout) = (SHORT, SHORT));
-    let (mut wait, mut gated) = (serving.get("/wait").await, serving.get("/gated").await);
+    let mut wait = serving.get("/wait").await;
+    let mut gated = serving.get("/gated").await;
     until(&mut gated, "first ").await;
     // Two silent connections, one after the other, are the clock: both timeouts are over when they are closed.
     for _ in 0..2 {

@@ -33,7 +33,8 @@ pub(super) async fn respond(
     package: &PackageName,
     archive: Archive,
 ) -> Result<Response<Body>, FetchError> {
-    let (method, headers) = (&parts.method, &parts.headers);
+    let method = &parts.method;
+    let headers = &parts.headers;
     let Archive { answer, resolved } = archive;
     let mut response = match answer.served {
         Served::Stored(object) => stored(method, headers, object, direct),

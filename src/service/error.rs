@@ -88,7 +88,8 @@ impl Problem {
     }
 
     fn fetch(error: &FetchError, ask: &ApiRequest) -> Self {
-        let (what, upstream) = (subject(ask), upstream(ask));
+        let what = subject(ask);
+        let upstream = upstream(ask);
         let later = "try again later, or ask whoever runs this mirror";
         let (status, message) = match error {
             FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, not_found(*missing, ask)),

@@ -72,7 +72,8 @@ impl FlatViewCache {
         if let Some(view) = self.views.get(&zip).await {
             return Ok(view);
         }
-        let (this, object) = (self.clone(), object.clone());
+        let this = self.clone();
+        let object = object.clone();
         let made = tokio::spawn(async move {
             let make = async {
                 let flats = this.clone();
@@ -106,7 +107,8 @@ impl FlatViewCache {
 /// Nobody needs it before the view is asked for: verification would keep everybody who waits for the plain zip waiting
 /// for it.
 fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
-    let (mut hash, mut read) = (Sha256::new(), Vec::new());
+    let mut hash = Sha256::new();
+    let mut read = Vec::new();
     for start in (0..plan.len()).step_by(STRIDE) {
         let batch = plan.batch(start..plan.len().min(start + STRIDE as u64));
         let source = batch.source();

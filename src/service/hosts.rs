@@ -152,7 +152,8 @@ fn wrong(message: &str) -> Problem {
 /// The one `Host` there may be (RFC 9112 §3.2): of two, a proxy in front may have believed the other.
 fn host(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut lines = headers.get_all(header::HOST).iter();
-    let (first, second) = (lines.next(), lines.next());
+    let first = lines.next();
+    let second = lines.next();
     if second.is_some() {
         return Err(wrong("host may be given only once"));
     }

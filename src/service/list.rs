@@ -62,7 +62,8 @@ pub(super) async fn ask(
 ) -> Result<JsonAnswer, Problem> {
     let known = mirror.known(names.aliases().map(|(_, package)| package.clone())).await;
     let (list, age) = known.map_err(|error| Problem::of(error, ask))?;
-    let (rows, wanted) = (rows.of(names, &list), search.map(str::to_lowercase));
+    let rows = rows.of(names, &list);
+    let wanted = search.map(str::to_lowercase);
     let found: Vec<Listed<'_>> = rows
         .iter()
         .filter(|row| wanted.as_ref().is_none_or(|wanted| row.searched.contains(wanted)))

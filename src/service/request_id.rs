@@ -53,7 +53,8 @@ impl fmt::Display for RequestId {
 
 /// Writes a number to the end of `text`, in at least so many digits; tells where it begins.
 fn hexadecimal(text: &mut [u8], mut number: u64, least: usize) -> usize {
-    let (end, mut at) = (text.len(), text.len());
+    let end = text.len();
+    let mut at = text.len();
     while number > 0 || end - at < least {
         at -= 1;
         text[at] = b"0123456789abcdef"[(number & 15) as usize];

@@ -78,7 +78,8 @@ pub(super) fn status(status: StatusCode) -> Response<Body> {
 
 /// The headers that say how old a zip is, how long it may be kept, and what to call it.
 pub(super) fn finish(response: &mut Response<Body>, resolved: &Resolved, age: Duration, package: &PackageName) {
-    let (success, client_error) = (response.status().is_success(), response.status().is_client_error());
+    let success = response.status().is_success();
+    let client_error = response.status().is_client_error();
     let out = response.headers_mut();
     if out.contains_key(header::ETAG) {
         out.insert(header::AGE, HeaderValue::from(age.as_secs()));

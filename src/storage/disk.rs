@@ -194,7 +194,8 @@ impl Disk {
     /// # Errors
     /// What the file system says; then nothing is stored and the spool is gone, though its readers can go on.
     pub async fn admit(&self, key: &Key, spool: Spool, meta: Meta) -> io::Result<Object> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.admit(&key, spool, meta, |_| {})).await
     }
 
@@ -206,7 +207,8 @@ impl Disk {
         if let Some(known) = self.store.hot_pin(key) {
             return Ok(known);
         }
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.pin(&key)).await
     }
 
@@ -221,7 +223,8 @@ impl Disk {
         key: &Key,
         judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E> + Send + 'static,
     ) -> io::Result<Result<(), E>> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.settle_pin(&key, judge)).await
     }
 
@@ -239,7 +242,8 @@ impl Disk {
     /// # Errors
     /// When the journal or the index cannot be read.
     pub async fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
-        let (store, prefix) = (Arc::clone(&self.store), prefix.to_owned());
+        let store = Arc::clone(&self.store);
+        let prefix = prefix.to_owned();
         blocking(move || store.pins(&prefix)).await
     }
 
@@ -267,7 +271,9 @@ impl Disk {
     /// # Errors
     /// When it cannot be moved.
     pub async fn set_aside(&self, object: &Object, why: &'static str) -> io::Result<()> {
-        let (store, digest, content) = (Arc::clone(&self.store), object.meta.digest, object.content.clone());
+        let store = Arc::clone(&self.store);
+        let digest = object.meta.digest;
+        let content = object.content.clone();
         blocking(move || match content {
             Content::Disk(file) => store.set_file_aside(&digest, why, &file),
             Content::Memory(_) => store.set_aside(&digest, why, || true),
@@ -304,7 +310,8 @@ impl Disk {
         let meta = match store.front.get(key) {
             Some(meta) => meta,
             None => {
-                let (store, key) = (Arc::clone(store), key.clone());
+                let store = Arc::clone(store);
+                let key = key.clone();
                 let Some(meta) = blocking(move || store.load(&key)).await? else { return Ok(None) };
                 meta
             }
@@ -355,7 +362,8 @@ impl Tier for Disk {
     }
 
     fn remove<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, io::Result<()>> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         Box::pin(blocking(move || store.remove(&key)))
     }
 

@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn no_use_is_lost_or_counted_twice_between_threads_and_the_one_who_writes() {
-        let (uses, mut sum) = (UsageCounters::new(0), HitStats::default());
+        let uses = UsageCounters::new(0);
+        let mut sum = HitStats::default();
         std::thread::scope(|scope| {
             for in_memory in [true, false] {
                 let uses = &uses;

@@ -48,7 +48,8 @@ impl<'a> CallLog<'a> {
         result: Result<T, FetchError>,
     ) -> Result<T, FetchError> {
         let Err(error) = &result else { return result };
-        let (package, ask) = (self.package, self.what);
+        let package = self.package;
+        let ask = self.what;
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let requests = self.requests.load(Relaxed);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);

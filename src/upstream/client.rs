@@ -216,7 +216,8 @@ impl Client {
         lane: RequestKind,
     ) -> Result<FetchedBody, FetchError> {
         let permits: Permits = [Some(slot(&self.archive_slots).await?), Some(slot(&self.slots).await?)];
-        let (mut url, mut lane) = (url, lane);
+        let mut url = url;
+        let mut lane = lane;
         let anonymous = self.token.is_none() || lane == RequestKind::Archive;
         for _ in 0..=HOPS {
             let accept = if lane == RequestKind::Api { self.wire.accept } else { "*/*" };

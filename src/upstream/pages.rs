@@ -123,7 +123,8 @@ async fn fetch_all_pages(
                 let page = read(client, call, &mut body, &mut meter).await?;
                 next = match next_page(paging, body.headers(), &url, number, page.entries) {
                     Some(next) if !client.is_api(&next) => {
-                        let (upstream, package) = (client.name.as_str(), call.package);
+                        let upstream = client.name.as_str();
+                        let package = call.package;
                         tracing::warn!(target: LOG, upstream, %package, "the next page is not the API's own: not followed");
                         list.truncated = true;
                         None
@@ -195,7 +196,8 @@ async fn read(client: &Client, call: &CallLog<'_>, body: &mut Body, meter: &mut 
     }
     if broken > 0 {
         // One bad entry must not take the others away from everybody.
-        let (upstream, package) = (client.name.as_str(), call.package);
+        let upstream = client.name.as_str();
+        let package = call.package;
         tracing::warn!(target: LOG, upstream, %package, broken, "releases without a tag or a date are left out");
     }
     Ok(page)

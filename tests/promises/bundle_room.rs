@@ -117,7 +117,8 @@ async fn load() -> Forge {
 
 #[tokio::test]
 async fn what_only_memory_has_is_imported_onto_the_disk() {
-    let (forge, to) = (load().await, tempfile::tempdir().expect("a directory"));
+    let forge = load().await;
+    let to = tempfile::tempdir().expect("a directory");
     let (_from, bundle) = exported(&forge, "load/p0").await;
     let _mirror = in_memory_alone(&forge, to.path()).await;
     let (code, text) = import(to.path(), &bundle, &[]).await;
@@ -127,7 +128,8 @@ async fn what_only_memory_has_is_imported_onto_the_disk() {
 
 #[tokio::test]
 async fn what_only_memory_has_is_warmed_onto_the_disk_without_the_forge() {
-    let (forge, dir) = (load().await, tempfile::tempdir().expect("a directory"));
+    let forge = load().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = in_memory_alone(&forge, dir.path()).await;
     let lists = mirror.admin(dir.path(), "warm", json!({"package": "load/p0"})).await;
     assert_eq!(lists[0]["releases"][0]["stored"], false, "{lists:?}");

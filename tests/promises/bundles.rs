@@ -71,7 +71,8 @@ pub async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, S
 
 /// What counts in a cache directory.
 pub fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut left) = (BTreeMap::new(), ["blobs", "documents", "pins.jsonl"].map(|n| dir.join(n)).to_vec());
+    let mut found = BTreeMap::new();
+    let mut left = ["blobs", "documents", "pins.jsonl"].map(|n| dir.join(n)).to_vec();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("read").path()));
@@ -158,7 +159,8 @@ async fn an_import_that_is_killed_leaves_whole_zips_and_the_next_run_takes_the_r
     for n in 0..16 {
         forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 200_000));
     }
-    let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let from = tempfile::tempdir().expect("a directory");
+    let to = tempfile::tempdir().expect("a directory");
     let warmed = Launch::over(&forge, from.path(), &["warm", "--quiet", "devsapp/fc3@all"]).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
     let bundle = from.path().join("bundle.tar");

@@ -51,7 +51,8 @@ pub fn said(output: &Output) -> String {
 
 #[tokio::test]
 async fn the_stock_tells_package_version_size_digest_and_mark() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let all = stock(&mirror, dir.path(), "*/*").await;
     let names: Vec<_> = all.iter().map(|item| (item["package"].as_str(), item["version"].as_str())).collect();
@@ -67,7 +68,8 @@ async fn the_stock_tells_package_version_size_digest_and_mark() {
 
 #[tokio::test]
 async fn a_list_of_the_stock_reads_the_index_alone() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let before = stock(&mirror, dir.path(), "*/*").await;
     assert!(before.iter().all(|item| item["commit"].as_str().is_some_and(|commit| commit.len() == 40)), "{before:?}");
@@ -83,7 +85,8 @@ async fn a_list_of_the_stock_reads_the_index_alone() {
 
 #[tokio::test]
 async fn what_is_removed_frees_its_space_at_once_and_its_pin_stays_unless_forgotten() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let bytes = |stats: &Value| stats["disk"]["zips"].as_u64().expect("a number");
     let before = bytes(&mirror.admin(dir.path(), "stats", json!({})).await[0]);
@@ -104,7 +107,8 @@ async fn what_is_removed_frees_its_space_at_once_and_its_pin_stays_unless_forgot
 
 #[tokio::test]
 async fn a_removed_package_takes_its_release_list_with_it() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     mirror.admin(dir.path(), "rm", json!({"pattern": "devsapp/fc3"})).await;
     assert_eq!(stock(&mirror, dir.path(), "*/*").await.len(), 1);
@@ -156,7 +160,8 @@ async fn what_is_kept_is_never_evicted_also_after_the_index_is_lost() {
 
 #[tokio::test]
 async fn verify_finds_what_is_damaged_sets_it_aside_and_fetches_it_again() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let states = |lines: &[Value]| {
         let zips = lines.iter().filter(|line| line["event"] == "zip");
@@ -185,7 +190,8 @@ async fn verify_finds_what_is_damaged_sets_it_aside_and_fetches_it_again() {
 
 #[tokio::test]
 async fn the_commands_work_beside_a_running_server_and_without_one() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let with = cache(dir.path(), &["ls"]).await;
     assert_eq!(with.status.code(), Some(0), "{}", said(&with));
@@ -209,7 +215,8 @@ async fn the_commands_work_beside_a_running_server_and_without_one() {
 
 #[tokio::test]
 async fn what_destroys_needs_a_yes_where_nobody_can_be_asked() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     for (arguments, code, left) in [
         (&["rm", "devsapp/fc3@1.0.0"][..], 64, 3),
@@ -231,7 +238,8 @@ async fn what_destroys_needs_a_yes_where_nobody_can_be_asked() {
 
 #[tokio::test]
 async fn a_lock_of_nothing_leaves_the_lock_file_alone_and_fails() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     let file = dir.path().join("srm-mirror.lock");
     let name = file.to_str().expect("text");

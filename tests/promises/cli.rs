@@ -79,7 +79,8 @@ async fn a_wrong_configuration_is_64_and_one_message() {
             assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""), "{arguments:?}: {ended:?}");
             assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
             for part in parts {
-                let (said, part) = (ended.err.to_lowercase(), part.to_lowercase());
+                let said = ended.err.to_lowercase();
+                let part = part.to_lowercase();
                 assert!(said.contains(&part), "{part:?} is not in {said}");
             }
         }
@@ -101,7 +102,8 @@ async fn a_port_in_use_is_69_and_says_which() {
 
 #[tokio::test]
 async fn a_second_mirror_on_the_same_directory_says_who_holds_it() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let first = Launch::serve(&forge, dir.path()).start().await;
     let second = Launch::serve(&forge, dir.path()).run().await;
     assert_eq!(second.code, Some(74), "{second:?}");
@@ -154,7 +156,8 @@ async fn version_help_and_config_answer_on_standard_output() {
 /// Everything that is written anywhere while the mirror has tokens, at the most talkative level.
 #[tokio::test]
 async fn no_token_is_in_any_output_log_answer_or_file() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let secret = tempfile::tempdir().expect("a directory");
     let file = secret.path().join("token");
     fs::write(&file, format!("{FROM_FILE}\n")).expect("written");

@@ -53,7 +53,8 @@ async fn a_good_mirror_is_exit_code_0() {
 
 #[tokio::test]
 async fn a_mirror_with_tls_for_the_real_names_serves_init_by_name() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let names = ["localhost", "api.devsapp.cn"];
     assert!(init(dir.path(), &names, &[]).await.status.success());
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "localhost")]);

@@ -31,7 +31,8 @@ async fn administration_answers_by_the_socket_and_is_404_over_tcp() {
 
 #[tokio::test]
 async fn the_socket_is_for_its_owner_alone_and_goes_with_the_mirror() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("control.sock");
     std::fs::write(&socket, "left by a kill").expect("written");
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -53,7 +54,8 @@ async fn the_socket_answers_every_route_under_any_name() {
 
 #[tokio::test]
 async fn a_directory_with_a_long_path_has_a_socket_too() {
-    let (forge, root) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let root = tempfile::tempdir().expect("a directory");
     let dir = root.path().join("a".repeat(120));
     let mirror = setup(&forge).start_in(&dir).await;
     assert!(dir.join("control.sock").exists());

@@ -14,7 +14,8 @@ const LEN: u64 = 2 << 20;
 
 /// A mirror with one client that has begun to read a zip whose second half the forge holds back.
 async fn half_way(drain: &str) -> (Forge, tempfile::TempDir, Gate, Process, reqwest::Response) {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, LEN));
     let gate = forge.gate(Match::on(Host::Archive), LEN / 2);
     let mirror = Launch::serve(&forge, dir.path()).set("server.drain", drain).start().await;

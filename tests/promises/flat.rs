@@ -25,7 +25,9 @@ fn listing(bytes: &[u8]) -> Listing {
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip");
     let entry = |index| {
         let mut file = zip.by_index(index).expect("an entry");
-        let (name, mode, mut content) = (file.name().expect("a name").into_owned(), file.unix_mode(), Vec::new());
+        let name = file.name().expect("a name").into_owned();
+        let mode = file.unix_mode();
+        let mut content = Vec::new();
         file.read_to_end(&mut content).expect("content with the right CRC");
         (name, content, mode)
     };
@@ -110,7 +112,8 @@ async fn ranges_conditions_and_head_are_those_of_the_view() {
             .start()
             .await;
         let whole = mirror.get(FLAT).await;
-        let (bytes, etag) = (&whole.body, whole.header("etag").to_owned());
+        let bytes = &whole.body;
+        let etag = whole.header("etag").to_owned();
         let end = bytes.len();
         for (from, to) in [(0, 0), (0, 9), (25, 40), (end / 2, end / 2 + 300_000), (end - 30, end - 1), (1, end - 1)] {
             let part = mirror.get_with(FLAT, &[("range", &format!("bytes={from}-{to}"))]).await;

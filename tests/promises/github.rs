@@ -62,7 +62,8 @@ async fn drafts_are_dropped_prereleases_are_listed_and_nulls_are_mended() {
     for root in ["/devsapp/fc3", "/repos/devsapp/fc3", "/github/devsapp/fc3"] {
         let list = mirror.get(&format!("{root}/releases")).await;
         assert_eq!(tags(&list), ["v2.0.0-rc.1", "v1.0.0"], "{root}");
-        let (rc, old) = (&list.json()[0], &list.json()[1]);
+        let rc = &list.json()[0];
+        let old = &list.json()[1];
         assert_eq!((&rc["prerelease"], &old["body"], &old["name"]), (&true.into(), &"".into(), &Value::Null), "{root}");
         assert_eq!(old["created_at"], "2021-01-04T07:41:23Z");
         assert_eq!(mirror.get(&format!("{root}/releases/latest")).await.json()["tag_name"], "v1.0.0");

@@ -53,12 +53,14 @@ fn sum(value: &Value) -> (u64, u64) {
 
 #[tokio::test]
 async fn hits_and_bytes_are_counted_by_version_tier_upstream_and_package() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     assert!(told(&stock(&mirror, dir.path()).await).iter().all(|(_, hits, bytes)| (*hits, *bytes) == (0, 0)));
-    let (small, large) =
-        (forge.zip_bytes("devsapp/fc3", "v1.0.0").len(), forge.zip_bytes("devsapp/fc3", "v1.1.0").len());
-    let (small, large) = (small as u64, large as u64);
+    let small = forge.zip_bytes("devsapp/fc3", "v1.0.0").len();
+    let large = forge.zip_bytes("devsapp/fc3", "v1.1.0").len();
+    let small = small as u64;
+    let large = large as u64;
 
     // Whole, by another dialect, without a body, unchanged; then a part and the flat view of the other.
     let etag = mirror.get(SMALL).await.header("etag").to_owned();
@@ -97,7 +99,8 @@ async fn hits_and_bytes_are_counted_by_version_tier_upstream_and_package() {
 
 #[tokio::test]
 async fn hits_survive_a_restart_and_go_with_the_zip_or_with_the_index() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     for _ in 0..3 {
         assert_eq!(mirror.get(LARGE).await.status, 200);
@@ -129,7 +132,8 @@ async fn hits_survive_a_restart_and_go_with_the_zip_or_with_the_index() {
 
 #[tokio::test]
 async fn neither_an_export_nor_a_check_nor_the_plan_of_an_import_is_a_use() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let before = stock(&mirror, dir.path()).await;
     let bundle = dir.path().join("bundle.tar");

@@ -16,7 +16,8 @@ async fn forge() -> Forge {
 
 #[tokio::test]
 async fn serve_waits_for_the_command_that_holds_the_directory_says_so_and_then_starts() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive), 1 << 19);
     let warm = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).begin();
     gate.reached().await;
@@ -40,7 +41,8 @@ async fn serve_waits_for_the_command_that_holds_the_directory_says_so_and_then_s
 
 #[tokio::test]
 async fn serve_that_waits_ends_at_a_signal() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive), 1 << 19);
     let warm = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).begin();
     gate.reached().await;
@@ -54,7 +56,8 @@ async fn serve_that_waits_ends_at_a_signal() {
 
 #[tokio::test]
 async fn a_second_server_does_not_wait_and_says_who_holds_the_directory() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let first = Launch::serve(&forge, dir.path()).start().await;
     let second = Launch::serve(&forge, dir.path()).begin().ended().await;
     assert_eq!(second.code, Some(74), "{second:?}");
@@ -64,7 +67,8 @@ async fn a_second_server_does_not_wait_and_says_who_holds_the_directory() {
 
 #[tokio::test]
 async fn a_command_works_through_the_command_that_holds_the_directory() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive).containing("fc3"), 1 << 19);
     let first = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).begin();
     gate.reached().await;

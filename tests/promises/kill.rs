@@ -26,10 +26,12 @@ async fn forge() -> Forge {
 
 /// Kills a mirror while the only download stands at a gate, starts again and looks at what is left.
 async fn killed_at(gate: impl FnOnce(&Forge) -> Gate, bytes_are_spooled: bool) {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let gate = gate(&forge);
     let mirror = Launch::serve(&forge, dir.path()).start().await;
-    let (client, url) = (mirror.client.clone(), mirror.url(ZIP));
+    let client = mirror.client.clone();
+    let url = mirror.url(ZIP);
     let waiting = tokio::spawn(async move { client.get(url).send().await?.bytes().await });
     gate.reached().await;
     if bytes_are_spooled {
@@ -71,9 +73,11 @@ async fn a_kill_after_the_last_byte_and_before_the_verdict_leaves_nothing() {
 
 #[tokio::test]
 async fn what_was_stored_before_a_kill_is_served_after_it_without_the_forge() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, dir.path()).start().await;
-    let (zip, list) = (mirror.get(ZIP).await, mirror.get("/devsapp/fc3/releases").await);
+    let zip = mirror.get(ZIP).await;
+    let list = mirror.get("/devsapp/fc3/releases").await;
     let stored = || async { is_stored(&mirror.get(ZIP).await) };
     eventually("the zip is stored", stored).await;
     mirror.kill().await;
@@ -118,11 +122,13 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         forge.repo(&name).release("v1.0.0", |r| r.noise("data.bin", n, 20_000 + n * 15_000));
         sums.insert(n, forge.sha256(&name, "v1.0.0"));
     }
-    let (sums, dir) = (Arc::new(sums), tempfile::tempdir().expect("a directory"));
+    let sums = Arc::new(sums);
+    let dir = tempfile::tempdir().expect("a directory");
     // Memory would answer in place of the disk that is to be proved.
     let launch = Launch::serve(&forge, dir.path()).set("disk.limit", "6MiB").set("memory.archives", "0");
     let launch = launch.set("log.level", "warn");
-    let (mut dice, mut served) = (Dice::new(0x5eed), 0);
+    let mut dice = Dice::new(0x5eed);
+    let mut served = 0;
     for round in 0..20 {
         let mirror = Arc::new(launch.clone().start().await);
         let clients: Vec<_> =
@@ -149,13 +155,15 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         assert!(!ended.err.contains("panicked"), "{}", ended.err);
 
         let config = disk::Config { limit: ByteSize(LIMIT), documents: ByteSize(LIMIT / 4), ..Default::default() };
-        let (opened, path) = (dir.path().to_owned(), dir.path().to_owned());
+        let opened = dir.path().to_owned();
+        let path = dir.path().to_owned();
         let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &opened)).await.expect("no panic");
         // Held while it is looked at: the index becomes shorter when it is closed.
         let disk = disk.expect("opens by itself");
         let usage = disk.usage();
         assert_eq!(spooled(&path), 0, "round {round}: the spool folder is not swept");
-        let (lies, index) = (space(&path), std::fs::metadata(path.join("index.redb")).expect("an index").len());
+        let lies = space(&path);
+        let index = std::fs::metadata(path.join("index.redb")).expect("an index").len();
         assert!(usage.bytes <= LIMIT && lies <= LIMIT, "round {round}: {usage:?}, on disk {lies}");
         // The index may double while it is written, and is counted so.
         assert_eq!(

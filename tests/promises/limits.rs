@@ -17,7 +17,8 @@ use crate::{
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
 
 async fn mirror(len: u64, change: impl FnOnce(Launch) -> Launch) -> (Forge, tempfile::TempDir, Process) {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, len));
     let mirror = change(Launch::serve(&forge, dir.path())).start().await;
     (forge, dir, mirror)

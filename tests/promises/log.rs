@@ -12,7 +12,8 @@ use crate::{
 };
 
 async fn asked(format: Option<&str>) -> Ended {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
     let launch = Launch::serve(&forge, dir.path());
     let launch = match format {
@@ -67,7 +68,8 @@ async fn text_is_text_and_has_the_same_events() {
 
 #[tokio::test]
 async fn alive_and_ready_are_asked_without_a_forge() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.down().await;
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     let alive = mirror.get("/healthz").await;
@@ -81,7 +83,8 @@ async fn alive_and_ready_are_asked_without_a_forge() {
 async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted() {
     // More than the queue, the writer's buffer and the pipe hold together.
     const REQUESTS: usize = 12_000;
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mut child = Launch::serve(&forge, dir.path()).command().spawn().expect("the program starts");
     let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
     let first = out.next_line().await.expect("read").expect("a line");
@@ -117,7 +120,8 @@ async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted(
 
 #[tokio::test]
 async fn a_client_that_leaves_before_its_answer_has_an_event_too() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
     let gate = forge.gate_head(Match::any());
     let mut mirror = Launch::serve(&forge, dir.path()).start().await;

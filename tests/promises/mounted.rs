@@ -74,12 +74,16 @@ async fn state(mirror: &Process) -> (u16, String) {
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn under_load_the_file_system_never_holds_more_than_the_limit() {
     const LIMIT: u64 = 16 << 20;
-    let (forge, dir) = (forge(40, 700_000).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(40, 700_000).await;
+    let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("disk.limit", "16MiB").set("memory.archives", "0");
     let (mirror, seen) = start(launch.set("log.level", "warn"), dir.path(), 64).await;
-    let (most, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let most = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
     let sampler = {
-        let (most, over, seen) = (most.clone(), over.clone(), seen.clone());
+        let most = most.clone();
+        let over = over.clone();
+        let seen = seen.clone();
         // What the file system itself says counts unlinked files that are still read, and is one moment.
         std::thread::spawn(move || {
             while !over.load(Ordering::Acquire) {
@@ -88,10 +92,12 @@ async fn under_load_the_file_system_never_holds_more_than_the_limit() {
             }
         })
     };
-    let (mirror, forge) = (Arc::new(mirror), Arc::new(forge));
+    let mirror = Arc::new(mirror);
+    let forge = Arc::new(forge);
     let clients: Vec<_> = (0..6)
         .map(|client| {
-            let (mirror, forge) = (mirror.clone(), forge.clone());
+            let mirror = mirror.clone();
+            let forge = forge.clone();
             tokio::spawn(async move {
                 for step in 0..25 {
                     fetch(&mirror, &forge, (client * 7 + step * (client + 1)) % 40).await;
@@ -114,7 +120,8 @@ async fn under_load_the_file_system_never_holds_more_than_the_limit() {
 #[tokio::test]
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
-    let (forge, dir) = (forge(8, 3 << 20).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(8, 3 << 20).await;
+    let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
     let (mirror, seen) = start(launch, dir.path(), 24).await;
     assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
@@ -140,7 +147,8 @@ async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
 #[tokio::test]
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_stored() {
-    let (forge, dir) = (forge(12, 3 << 20).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(12, 3 << 20).await;
+    let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
     let (mirror, _seen) = start(launch, dir.path(), 16).await;
     for n in 0..12 {
@@ -151,7 +159,8 @@ async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_store
 }
 
 async fn starts_on_a_full_disk(killed: bool) {
-    let (forge, dir) = (forge(4, 1 << 20).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(4, 1 << 20).await;
+    let dir = tempfile::tempdir().expect("a directory");
     let kept = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, kept.path()).start().await;
     for n in 0..3 {
@@ -195,7 +204,8 @@ async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
 
 #[tokio::test]
 async fn files_that_may_not_grow_cost_no_client_a_byte() {
-    let (forge, dir) = (forge(2, 12 << 20).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(2, 12 << 20).await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("load/small").release("v1.0.0", |r| r.file("index.js", b"1"));
     // The shell's unit is half a KiB or a whole one; either is less than the zip and more than the index.
     let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";

@@ -40,7 +40,8 @@ async fn start(mode: Mode, forge: &Forge, dir: &Path) -> Mirror {
 
 #[tokio::test]
 async fn offline_answers_list_latest_tag_and_zip_from_what_is_stored_and_opens_no_socket() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST, LATEST, ZIP, "/devsapp/fc3/zipball/topic", "/devsapp/fc3/flat/v1.0.0"]).await;
     let connections = forge.connections();
     let mirror = start(Mode::Offline, &forge, dir.path()).await;
@@ -64,7 +65,8 @@ async fn offline_answers_list_latest_tag_and_zip_from_what_is_stored_and_opens_n
 
 #[tokio::test]
 async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST]).await;
     let connections = forge.connections();
     let mirror = start(Mode::Offline, &forge, dir.path()).await;
@@ -96,7 +98,8 @@ async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
 
 #[tokio::test]
 async fn offline_the_newest_full_release_of_a_stored_list_is_latest() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST]).await;
     let mirror = start(Mode::Offline, &forge, dir.path()).await;
     let got = mirror.get(LATEST).await;
@@ -105,7 +108,8 @@ async fn offline_the_newest_full_release_of_a_stored_list_is_latest() {
 
 #[tokio::test]
 async fn offline_what_only_the_token_could_see_stays_hidden() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.accept_token("T0KEN");
     let serve =
         |config: &mut srm_mirror::config::Config| config.packages.private = srm_mirror::registry::Private::Serve;
@@ -125,7 +129,8 @@ async fn offline_what_only_the_token_could_see_stays_hidden() {
 
 #[tokio::test]
 async fn prefer_cache_asks_only_for_what_is_missing() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST, ZIP]).await;
     let mirror = start(Mode::PreferCache, &forge, dir.path()).await;
     let asked = forge.requests().len();

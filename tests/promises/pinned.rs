@@ -128,7 +128,8 @@ async fn what_is_pinned_while_a_download_runs_judges_that_download() {
     end.reached().await;
     // As an import does that comes in between.
     let verified = Verified { manifest: Digest::of(b"other"), commit: None, facts: serde_json::Value::Null };
-    let (digest, first_seen) = (Digest::of(b"bytes"), mirror.clock.now());
+    let digest = Digest::of(b"bytes");
+    let first_seen = mirror.clock.now();
     let pin = Pin { key: Key::new("github/devsapp/fc3/tag/v1.0.0"), digest, len: 5, first_seen, verified };
     mirror.cache.disk().record_pin(&pin, PinEvent::Pin).await.expect("recorded");
     end.open();

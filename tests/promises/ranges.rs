@@ -23,7 +23,8 @@ async fn stored(size: u64) -> Stored {
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
-    let (bytes, etag) = (forge.zip_bytes(PACKAGE, TAG), format!("\"{}\"", sha256(&forge)));
+    let bytes = forge.zip_bytes(PACKAGE, TAG);
+    let etag = format!("\"{}\"", sha256(&forge));
     Stored { forge, mirror, bytes, etag }
 }
 
@@ -89,7 +90,9 @@ async fn one_range_of_a_stored_zip_is_that_part_and_anything_else_the_whole() {
 async fn conditions_on_a_stored_zip_hold_as_rfc_9110_says() {
     let stored = stored(1000).await;
     let etag = stored.etag.clone();
-    let (weak, other, list) = (format!("W/{etag}"), "\"other\"".to_owned(), format!("\"a\", {etag}"));
+    let weak = format!("W/{etag}");
+    let other = "\"other\"".to_owned();
+    let list = format!("\"a\", {etag}");
     let range = ("range", "bytes=0-9");
     let table: Vec<(Vec<(&str, &str)>, u16)> = vec![
         (vec![("if-none-match", &etag)], 304),
@@ -132,7 +135,8 @@ async fn conditions_on_a_stored_zip_hold_as_rfc_9110_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_a_zip_that_is_arriving_is_served_at_once_where_its_length_is_known() {
     let forge = forge(Lengths::Always, |r| r.stored().big(4 * MIB)).await;
-    let (bytes, whole) = (forge.zip_bytes(PACKAGE, TAG), len(&forge));
+    let bytes = forge.zip_bytes(PACKAGE, TAG);
+    let whole = len(&forge);
     let gate = forge.gate(zips(), 2 * MIB);
     let mirror = Mirror::over(&forge).await;
     let open = |range: String| mirror.client.get(mirror.url(ZIP)).header("range", range).send();
@@ -233,7 +237,8 @@ async fn head_on_a_miss_starts_the_fill_and_does_not_wait_for_its_end() {
         assert_eq!(head.header("etag"), "");
         gate.open();
         eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
-        let (head, got) = (mirror.head(ZIP).await, mirror.get(ZIP).await);
+        let head = mirror.head(ZIP).await;
+        let got = mirror.get(ZIP).await;
         assert_eq!(asked(&forge), 1);
         for name in ["content-type", "content-length", "etag", "accept-ranges", "repr-digest", "cache-control"] {
             assert_eq!(head.header(name), got.header(name), "{name}");

@@ -138,7 +138,8 @@ async fn a_branch_is_cached_for_a_minute_and_revalidated_by_its_commit() {
     let forge = forge().await;
     forge.repo(NAME).branch("dev/next", |b| b.file("index.js", "1"));
     let mirror = setup(&forge).start().await;
-    let (first_commit, first_zip) = (forge.repo(NAME).commit("dev/next"), forge.sha256(NAME, "dev/next"));
+    let first_commit = forge.repo(NAME).commit("dev/next");
+    let first_zip = forge.sha256(NAME, "dev/next");
     let first = zip(&mirror, "dev/next").await;
     assert_eq!((first.status, first.sha256()), (200, first_zip.clone()));
     assert_eq!(first.header("cache-control"), "public, max-age=60");
@@ -195,7 +196,8 @@ async fn refs_tags_is_only_a_tag_and_refs_heads_only_a_branch() {
     let forge = forge().await;
     forge.repo(NAME).tag_only("dup").branch("dup", |b| b.file("b", "branch"));
     let mirror = setup(&forge).start().await;
-    let (tag, branch) = (forge.sha256(NAME, "refs/tags/dup"), forge.sha256(NAME, "refs/heads/dup"));
+    let tag = forge.sha256(NAME, "refs/tags/dup");
+    let branch = forge.sha256(NAME, "refs/heads/dup");
     assert_ne!(tag, branch);
     assert_eq!(zip(&mirror, "refs/heads/dup").await.sha256(), branch);
     assert_eq!(asked(&forge)[0], "commits/heads/dup", "a branch needs no list");

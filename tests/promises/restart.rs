@@ -23,7 +23,8 @@ const ASKED: [&str; 5] = [
 
 /// Fills a directory, changes it while nobody holds it, and expects the same answers with the forge down.
 async fn survives(change: impl FnOnce(&Path)) {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     let mut before = Vec::new();
     for path in ASKED {
@@ -101,7 +102,8 @@ async fn an_index_with_garbage_in_its_pages_is_rebuilt() {
 
 #[tokio::test]
 async fn a_torn_line_of_the_journal_is_cut_and_the_pins_before_it_hold() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     mirror.stop().await;
@@ -123,7 +125,8 @@ async fn a_torn_line_of_the_journal_is_cut_and_the_pins_before_it_hold() {
 
 #[tokio::test]
 async fn a_damaged_document_is_asked_again_and_never_served() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     let before = mirror.get("/devsapp/fc3/releases").await;
     assert_eq!(before.status, 200);
@@ -149,7 +152,8 @@ async fn a_damaged_document_is_asked_again_and_never_served() {
 
 #[tokio::test]
 async fn the_pin_holds_after_the_zip_is_lost_and_the_index_too() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     mirror.stop().await;

@@ -9,7 +9,8 @@ use crate::{forge::Forge, process::Launch, seed};
 const SIZE: u64 = 600;
 
 async fn starts_over(count: u64) {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let begun = Instant::now();
     seed::fill(dir.path(), &Config::default(), seed::PATTERN, count, SIZE).await;
     println!("stored {count} zips in {:.1?}", begun.elapsed());

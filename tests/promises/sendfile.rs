@@ -73,7 +73,8 @@ async fn a_slow_client_with_a_small_window_gets_every_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_are_answered_in_their_order_each_with_its_part() {
     let stored = stored().await;
-    let (address, len) = (stored.mirror.address, stored.bytes.len());
+    let address = stored.mirror.address;
+    let len = stored.bytes.len();
     let mut stream = narrow(address).await;
     // Parts that begin and end anywhere: regions of files begin at pages, and small parts are no regions at all.
     let parts = [(0, 0), (1, 4096), (4095, 70_000), (len - 100_000, len - 1), (123_457, 6 << 20), (0, len - 1)];

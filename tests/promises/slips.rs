@@ -33,7 +33,8 @@ async fn stored(mirror: &Mirror, dir: &Path) -> usize {
 
 #[tokio::test]
 async fn an_empty_pattern_is_refused_and_does_not_mean_everything() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let file = dir.path().join("file");
     let file = file.to_str().expect("text");
@@ -101,14 +102,16 @@ async fn a_directory_of_something_else_is_not_taken_for_a_cache() {
     fs::write(dir.path().join("spool/letter.txt"), "dear").expect("written");
     let done = cache(dir.path(), &["ls"]).await;
     assert_eq!(done.status.code(), Some(74), "{}", said(&done));
-    let (text, path) = (said(&done), dir.path().display().to_string());
+    let text = said(&done);
+    let path = dir.path().display().to_string();
     assert!(text.contains(&path) && text.contains("--cache-dir") && text.lines().count() == 1, "{text}");
     assert_eq!(files(dir.path()).len(), 1, "it is left as it is");
 }
 
 #[tokio::test]
 async fn counts_say_what_is_so() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     for _ in 0..2 {
         let done = cache(dir.path(), &["keep", "devsapp/fc3"]).await;
@@ -131,7 +134,8 @@ async fn counts_say_what_is_so() {
 
 #[tokio::test]
 async fn what_was_not_shown_keeps_its_mark() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
     let rm = async |ask| mirror.admin(dir.path(), "rm", ask).await.remove(0);
@@ -150,7 +154,8 @@ async fn what_was_not_shown_keeps_its_mark() {
 #[tokio::test]
 async fn the_last_word_on_a_mark_counts_also_while_nothing_is_stored() {
     for words in [&["unkeep", "devsapp/fc3"][..], &["rm", "devsapp/fc3@v1.0.0", "--yes"]] {
-        let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+        let forge = forge().await;
+        let dir = tempfile::tempdir().expect("a directory");
         let mirror = filled(&forge, dir.path()).await;
         assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
         let key = Key::new("github/devsapp/fc3/tag/v1.0.0");

@@ -22,7 +22,8 @@ fn anonymous() -> u64 {
 /// The promise of the issue: 51 clients, one request, everybody has the first half before the forge sends the second.
 async fn fifty_one(lengths: Lengths, size: u64) {
     let forge = forge(lengths, |r| r.stored().big(size)).await;
-    let (whole, digest) = (len(&forge), sha256(&forge));
+    let whole = len(&forge);
+    let digest = sha256(&forge);
     let half = forge.gate(zips(), whole / 2);
     let mirror = Mirror::over(&forge).await;
     let before = anonymous();
@@ -61,7 +62,8 @@ async fn fifty_one_clients_stream_one_download_of_known_length() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_or_never_reads_changes_nothing_for_the_others() {
     let forge = forge(Lengths::Never, |r| r.stored().big(24 * MIB)).await;
-    let (whole, digest) = (len(&forge), sha256(&forge));
+    let whole = len(&forge);
+    let digest = sha256(&forge);
     let half = forge.gate(zips(), whole / 2);
     let mirror = Mirror::over(&forge).await;
     // The first client is the one that started the fill.

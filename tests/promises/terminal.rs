@@ -53,9 +53,12 @@ async fn at_terminal_while(
     script.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
     let mut child = script.spawn().expect("script runs");
-    let (mut typed, mut shown) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let mut typed = child.stdin.take().expect("piped");
+    let mut shown = child.stdout.take().expect("piped");
     let conversation = async {
-        let (mut text, mut asked, mut buf) = (String::new(), false, [0; 4096]);
+        let mut text = String::new();
+        let mut asked = false;
+        let mut buf = [0; 4096];
         loop {
             match shown.read(&mut buf).await {
                 Ok(0) | Err(_) => break text,
@@ -74,7 +77,8 @@ async fn at_terminal_while(
 
 #[tokio::test]
 async fn at_a_terminal_what_destroys_asks_and_a_no_changes_nothing() {
-    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    let forge = forge("1").await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await;
     let zip = blob(dir.path(), &forge.sha256("devsapp/fc3", "v1.0.0"));
     for arguments in [&["rm", "devsapp/fc3"][..], &["rm", "devsapp/fc3", "--forget"], &["gc", "--unused", "0s"]] {
@@ -94,7 +98,8 @@ async fn at_a_terminal_what_destroys_asks_and_a_no_changes_nothing() {
 
 #[tokio::test]
 async fn at_a_terminal_yes_asks_nothing() {
-    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    let forge = forge("1").await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await;
     let (code, text) = at_terminal(dir.path(), &["gc", "--unused", "0s", "--yes"], "n").await;
     assert_eq!((code, text.contains("[y/N]")), (Some(0), false), "{text}");
@@ -103,8 +108,10 @@ async fn at_a_terminal_yes_asks_nothing() {
 
 #[tokio::test]
 async fn at_a_terminal_a_forced_import_asks_before_it_replaces_what_was_first_seen() {
-    let (one, other) = (forge("1").await, forge("2").await);
-    let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let one = forge("1").await;
+    let other = forge("2").await;
+    let from = tempfile::tempdir().expect("a directory");
+    let to = tempfile::tempdir().expect("a directory");
     filled(&one, from.path()).await;
     filled(&other, to.path()).await;
     let bundle = from.path().join("bundle.tar");
@@ -120,7 +127,8 @@ async fn at_a_terminal_a_forced_import_asks_before_it_replaces_what_was_first_se
 
 #[tokio::test]
 async fn verifying_shows_a_bar_at_a_terminal_and_plain_lines_elsewhere() {
-    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    let forge = forge("1").await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     mirror.stop().await;
@@ -135,7 +143,8 @@ async fn verifying_shows_a_bar_at_a_terminal_and_plain_lines_elsewhere() {
 
 #[tokio::test]
 async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     for n in 0..3 {
         forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 1 << 20));
     }
@@ -144,8 +153,11 @@ async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
     let launch = Launch::over(&forge, dir.path(), &["warm", "--jobs", "2", "devsapp/fc3@all"]);
     let mut command = launch.variable("TERM", "xterm").by_way_of(&["sh", "-c", script]).command();
     let mut child = command.stdin(Stdio::piped()).spawn().expect("script runs");
-    let (_typed, mut shown) = (child.stdin.take(), child.stdout.take().expect("piped"));
-    let (mut text, mut buf, mut held) = (String::new(), [0; 4096], true);
+    let _typed = child.stdin.take();
+    let mut shown = child.stdout.take().expect("piped");
+    let mut text = String::new();
+    let mut buf = [0; 4096];
+    let mut held = true;
     let watching = async {
         while let Ok(len @ 1..) = shown.read(&mut buf).await {
             text += &String::from_utf8_lossy(&buf[..len]);
@@ -164,7 +176,8 @@ async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
 
 #[tokio::test]
 async fn a_yes_removes_what_was_shown_and_nothing_that_came_after_the_question() {
-    let (forge, dir) = (forge("1").await, tempfile::tempdir().expect("a directory"));
+    let forge = forge("1").await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.1.0", |r| r.file("index.js", "2"));
     let mirror = setup(&forge).start_in(dir.path()).await;
     let stored = async || mirror.admin(dir.path(), "stock", serde_json::json!({})).await;

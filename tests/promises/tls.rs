@@ -160,7 +160,8 @@ async fn ready(stream: &mut TlsStream<TcpStream>) {
 
 #[tokio::test]
 async fn both_protocols_are_spoken_with_tls_beside_plain_and_addresses_follow_the_scheme() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]).start().await;
     let base = format!("https://mirror.test:{}", tls(&mirror).port());
     let clients = [
@@ -183,11 +184,14 @@ async fn both_protocols_are_spoken_with_tls_beside_plain_and_addresses_follow_th
 
 #[tokio::test]
 async fn a_client_gets_the_first_certificate_for_its_name_and_else_the_first() {
-    let (forge, dir) = (forge().await, made(&["api.test", "registry.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["api.test", "registry.test"]).await;
     assert!(init(dir.path(), &["registry.test"], &[]).await.status.success());
-    let (one, both) = (files(dir.path(), "registry.test"), files(dir.path(), "api.test"));
+    let one = files(dir.path(), "registry.test");
+    let both = files(dir.path(), "api.test");
     let mirror = with_tls(setup(&forge), vec![one.clone(), both.clone()]).start().await;
-    let (one, both) = (der(one.cert_file), der(both.cert_file));
+    let one = der(one.cert_file);
+    let both = der(both.cert_file);
     assert_eq!(shown(tls(&mirror), "registry.test").await, one);
     assert_eq!(shown(tls(&mirror), "api.test").await, both);
     assert_eq!(shown(tls(&mirror), "API.test").await, both);
@@ -197,7 +201,8 @@ async fn a_client_gets_the_first_certificate_for_its_name_and_else_the_first() {
 
 #[tokio::test]
 async fn a_new_certificate_holds_for_new_connections_and_breaks_no_old_one() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
     let mirror = with_tls(setup(&forge), vec![pair.clone()]).start().await;
     let mut old = connect(tls(&mirror), "mirror.test").await;
@@ -215,7 +220,8 @@ async fn a_new_certificate_holds_for_new_connections_and_breaks_no_old_one() {
 
 #[tokio::test]
 async fn changed_files_are_found_without_being_asked() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
     let mirror = with_tls(setup(&forge), vec![pair.clone()]);
     let mirror = mirror.with(|config| config.server.tls.reload = "10ms".parse().expect("a period")).start().await;
@@ -240,7 +246,8 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let log = Log::default();
     let writer = log.clone();
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
@@ -248,7 +255,8 @@ async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
     let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     let pair = files(dir.path(), "mirror.test");
     let mirror = with_tls(setup(&forge), vec![pair.clone()]).start().await;
-    let (cert, good) = (pair.cert_file.clone(), fs::read(&pair.cert_file).expect("read"));
+    let cert = pair.cert_file.clone();
+    let good = fs::read(&pair.cert_file).expect("read");
     let before = der(cert.clone());
     fs::write(&cert, b"-----BEGIN CERTIFICATE-----\nnot base64!\n").expect("written");
     mirror.reload.as_ref().expect("TLS").ask();
@@ -273,7 +281,8 @@ async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
 
 #[tokio::test]
 async fn a_client_that_never_finishes_the_handshake_is_dropped_and_its_place_is_free_again() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
     let mirror = mirror
         .with(|config| {
@@ -294,7 +303,8 @@ async fn a_client_that_never_finishes_the_handshake_is_dropped_and_its_place_is_
 
 #[tokio::test]
 async fn a_handshake_that_is_not_done_holds_no_drain_up() {
-    let (forge, dir) = (forge().await, made(&["mirror.test"]).await);
+    let forge = forge().await;
+    let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
     let mirror = mirror.with(|config| config.server.drain = Period::FOREVER).start().await;
     let mut silent = TcpStream::connect(tls(&mirror)).await.expect("a connection");
@@ -318,13 +328,15 @@ fn config(dir: &Path, tls: &str) -> String {
 }
 
 fn certificates(files: &Files) -> String {
-    let (cert, key) = (files.cert_file.display(), files.key_file.display());
+    let cert = files.cert_file.display();
+    let key = files.key_file.display();
     format!("certificates = [{{ cert_file = \"{cert}\", key_file = \"{key}\" }}]")
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_certificate_is_said_in_one_sentence_before_anything_starts() {
-    let (dir, other) = (made(&["mirror.test"]).await, made(&["other.test"]).await);
+    let dir = made(&["mirror.test"]).await;
+    let other = made(&["other.test"]).await;
     let good = files(dir.path(), "mirror.test");
     let empty = dir.path().join("empty");
     fs::write(&empty, "").expect("written");
@@ -396,7 +408,8 @@ async fn sighup_reads_the_certificates_again_and_ends_nothing() {
 async fn tls_init_overwrites_nothing_unasked_and_keeps_its_authority() {
     let dir = made(&["a.test", "b.test"]).await;
     let read = |name: &str| fs::read(dir.path().join(name)).expect(name);
-    let (ca, cert) = (read("ca.pem"), read("a.test.pem"));
+    let ca = read("ca.pem");
+    let cert = read("a.test.pem");
     for (name, mode) in [("ca.key", 0o600), ("a.test.key", 0o600), ("ca.pem", 0o644)] {
         let meta = fs::metadata(dir.path().join(name)).expect(name);
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{name}");

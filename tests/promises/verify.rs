@@ -65,7 +65,8 @@ fn states<'l>(lines: &'l [Value], kind: &str) -> Vec<&'l str> {
 
 #[tokio::test]
 async fn damaged_documents_are_set_aside_and_fetched_again() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     let count = damage_documents(dir.path());
     assert!(count >= 2, "list and latest are documents");
@@ -85,7 +86,8 @@ async fn damaged_documents_are_set_aside_and_fetched_again() {
 
 #[tokio::test]
 async fn a_document_that_memory_still_has_is_mended_without_the_forge() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let count = damage_documents(dir.path());
     forge.clear_log();
@@ -96,7 +98,8 @@ async fn a_document_that_memory_still_has_is_mended_without_the_forge() {
 
 #[tokio::test]
 async fn offline_what_is_damaged_is_set_aside_and_stays_so_with_its_reason() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     let count = damage_documents(dir.path());
     damage_zip(&forge, dir.path());
@@ -117,7 +120,8 @@ async fn offline_what_is_damaged_is_set_aside_and_stays_so_with_its_reason() {
 
 #[tokio::test]
 async fn a_zip_is_called_mended_when_it_is_stored() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     for _ in 0..5 {
         damage_zip(&forge, dir.path());
@@ -135,7 +139,8 @@ async fn a_zip_is_called_mended_when_it_is_stored() {
 
 #[tokio::test]
 async fn a_damaged_description_is_found_too() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
     let sidecar = blob(dir.path(), &forge.sha256("devsapp/fc3", "v1.0.0")).with_extension("json");
     fs::write(&sidecar, "{").expect("written");
@@ -145,7 +150,8 @@ async fn a_damaged_description_is_found_too() {
 
 #[tokio::test]
 async fn the_command_says_what_it_mended_and_fails_where_it_could_not() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     let count = damage_documents(dir.path());
     let done = cache(dir.path(), &["verify", "--no-fetch"]).await;

@@ -70,13 +70,15 @@ async fn each_way_to_name_versions_fetches_what_it_says() {
 
 #[tokio::test]
 async fn names_lists_and_standard_input_work_together() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let list = dir.path().join("list");
     let piped = dir.path().join("piped");
     fs::write(&list, "# Monday\ndevsapp/fc3@1.0.0   # the old one\n\nname\n").expect("written");
     fs::write(&piped, "gitee:devsapp/demo\n").expect("written");
     let cache = dir.path().join("cache");
-    let (list, redirect) = (list.to_str().expect("text"), format!("exec \"$@\" < {}", piped.display()));
+    let list = list.to_str().expect("text");
+    let redirect = format!("exec \"$@\" < {}", piped.display());
     let ended = Launch::over(&forge, &cache, &["warm", "--json", "devsapp/fc", "--file", list, "--file", "-"])
         .set("names.aliases", "{name = \"devsapp/fc3\"}")
         .by_way_of(&["sh", "-c", &redirect, "sh"])
@@ -107,7 +109,8 @@ async fn what_is_excluded_or_too_young_is_not_fetched() {
 
 #[tokio::test]
 async fn a_dry_run_says_what_would_be_fetched_and_fetches_no_zip() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let run = |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments).run();
     assert_eq!(run(&["warm", "--quiet", "devsapp/fc3@1.0.0"]).await.code, Some(0));
     let zips = forge.count(|seen| seen.host == Host::Archive);
@@ -122,7 +125,8 @@ async fn a_dry_run_says_what_would_be_fetched_and_fetches_no_zip() {
 
 #[tokio::test]
 async fn lists_and_latest_are_stored_too_and_answer_without_the_forge() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let ended = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3@1.0.0"]).run().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     forge.down().await;
@@ -148,7 +152,8 @@ async fn without_a_terminal_there_are_plain_lines_and_quiet_says_only_what_faile
 
 #[tokio::test]
 async fn bad_input_is_64_and_touches_nothing() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let list = dir.path().join("list");
     fs::write(&list, "devsapp/fc3\na b c\n").expect("written");
     let list = list.to_str().expect("text");

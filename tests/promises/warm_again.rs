@@ -60,7 +60,8 @@ async fn what_is_complete_costs_one_conditional_request_through_the_server_that_
 
 #[tokio::test]
 async fn a_new_release_is_found_at_once_and_alone_fetched() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(counts(&all(&forge, dir.path()).run().await), (Some(0), 3, 0, 0));
     forge.repo("devsapp/fc3").release("v1.3.0", |r| r);
@@ -108,7 +109,8 @@ async fn an_address_where_nobody_answers_is_69() {
 
 /// Stops a run by a signal while its second version stands at a gate, and lets another one finish the work.
 async fn stopped_by(signal: &str, code: Option<i32>) {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive).containing("v1.1.0"), 1 << 19);
     let mut job = all(&forge, dir.path()).begin();
     job.says("\"event\":\"fetched\",\"what\":\"devsapp/fc3@v1.2.0\"").await;

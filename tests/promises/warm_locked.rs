@@ -30,7 +30,8 @@ async fn warm(forge: &Forge, dir: &Path, rows: &str) -> Ended {
 
 #[tokio::test]
 async fn exactly_what_is_locked_is_fetched() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let sum = forge.sha256("devsapp/fc3", "v1.0.0");
     let commit = forge.repo("devsapp/fc3").commit("v1.0.0");
     let gitee = forge.gitee_repo("devsapp/demo").sha256("v0.0.1");
@@ -44,8 +45,10 @@ async fn exactly_what_is_locked_is_fetched() {
 
 #[tokio::test]
 async fn what_one_mirror_locks_another_is_filled_with() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
-    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = dir.path().join("first");
+    let second = dir.path().join("second");
     let file = dir.path().join("srm-mirror.lock");
     let file = file.to_str().expect("text");
     let wishes = ["warm", "devsapp/fc3@all", "gitee:devsapp/demo"];
@@ -61,7 +64,8 @@ async fn what_one_mirror_locks_another_is_filled_with() {
 #[tokio::test]
 async fn any_difference_is_a_failure_that_says_what_differs() {
     let forge = forge().await;
-    let (sum, commit) = (forge.sha256("devsapp/fc3", "v1.0.0"), forge.repo("devsapp/fc3").commit("v1.0.0"));
+    let sum = forge.sha256("devsapp/fc3", "v1.0.0");
+    let commit = forge.repo("devsapp/fc3").commit("v1.0.0");
     for (sum, commit, why) in [
         ("ab".repeat(32), commit.clone(), "is locked"),
         (sum.clone(), "ab".repeat(20), "its commit is"),
@@ -79,14 +83,17 @@ async fn any_difference_is_a_failure_that_says_what_differs() {
 
 #[tokio::test]
 async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").branch("topic", |b| b.file("index.js", b"topic"));
     // The name of a tag that no release has, and of a branch.
     forge.repo("devsapp/fc3").tag("edge", |t| t.file("a", "tag")).branch("edge", |b| b.file("a", b"branch"));
-    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let first = dir.path().join("first");
+    let second = dir.path().join("second");
     let file = dir.path().join("srm-mirror.lock");
     let locked = file.to_str().expect("text");
-    let (release, topic) = (forge.repo("devsapp/fc3").commit("v1.0.0"), forge.repo("devsapp/fc3").commit("topic"));
+    let release = forge.repo("devsapp/fc3").commit("v1.0.0");
+    let topic = forge.repo("devsapp/fc3").commit("topic");
     let wishes = ["warm", &format!("devsapp/fc3@{release}"), "devsapp/fc3@topic", "devsapp/fc3@refs/tags/edge"];
     let warmed = Launch::over(&forge, &first, &wishes).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
@@ -116,7 +123,8 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
 
 #[tokio::test]
 async fn a_locked_tag_is_itself_whatever_else_its_name_could_mean() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let names = ["latest", "all", "1.0.0", "v1.0.0"];
     for (name, content) in names.iter().zip(["a", "b", "c"]) {
         forge.repo("devsapp/fc3").tag(name, |t| t.file("a", content));

@@ -9,7 +9,8 @@ use crate::{
 
 #[tokio::test]
 async fn warm_names_what_it_has_pushed_out_itself_and_fails() {
-    let (forge, dir) = (Forge::start().await, tempfile::tempdir().expect("a directory"));
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
     for n in 0..12 {
         forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 1 << 20));
     }

@@ -34,7 +34,8 @@ fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
 
 #[tokio::test]
 async fn a_server_that_is_offline_is_asked_once_and_what_it_lacks_is_named() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let warmed = Launch::over(&forge, dir.path(), &["warm", "--quiet", "devsapp/fc3@1.0.0"]).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
     let connections = forge.connections();
@@ -64,7 +65,8 @@ async fn a_server_that_is_offline_is_asked_once_and_what_it_lacks_is_named() {
 
 #[tokio::test]
 async fn an_offline_directory_is_a_failure_with_its_reason_and_opens_no_socket() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let connections = forge.connections();
     let ended = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).set("mode", "offline").run().await;
     assert_eq!((ended.code, forge.connections()), (Some(1), connections), "{ended:?}");
@@ -118,7 +120,8 @@ async fn a_server_that_says_when_to_come_again_is_waited_for_and_the_wait_is_sai
 
 #[tokio::test]
 async fn a_plain_name_without_an_owner_says_what_to_do() {
-    let (forge, dir) = (forge().await, tempfile::tempdir().expect("a directory"));
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
     let run = |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments);
     let ended = run(&["warm", "fc3@1.0.0"]).run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");

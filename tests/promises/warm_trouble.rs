@@ -33,7 +33,8 @@ fn count(events: &[Value], kind: &str) -> usize {
 
 #[tokio::test]
 async fn a_forge_that_fails_every_third_request_is_warmed_from_all_the_same() {
-    let (forge, dir) = (forge(9).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(9).await;
+    let dir = tempfile::tempdir().expect("a directory");
     let fault = forge.fault(Match::any(), Fault::status(500, &[], "")).every_nth(3);
     let ended = warm(&forge, dir.path(), &["devsapp/fc3@all"]).run().await;
     let events = events(&ended);
@@ -43,14 +44,16 @@ async fn a_forge_that_fails_every_third_request_is_warmed_from_all_the_same() {
 
 #[tokio::test]
 async fn the_quota_is_never_overspent_and_each_wait_is_announced() {
-    let (forge, dir) = (forge(7).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(7).await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.rate_limits(10, 5000);
     forge.rate_reset_in(3);
     let ended = warm(&forge, dir.path(), &["devsapp/fc3@all"]).run().await;
     let events = events(&ended);
     assert_eq!((ended.code, count(&events, "fetched")), (Some(0), 7), "{ended:?}");
     let wait = events.iter().find(|event| event["event"] == "waiting").expect("a wait");
-    let (seconds, why) = (wait["seconds"].as_u64().expect("seconds"), wait["reason"].as_str().expect("a reason"));
+    let seconds = wait["seconds"].as_u64().expect("seconds");
+    let why = wait["reason"].as_str().expect("a reason");
     assert!((1..=5).contains(&seconds) && why.contains("it allows 5 more requests"), "{wait}");
     assert_eq!(wait["for"], "github");
     let refused = forge.count(|seen| matches!(seen.status, Some(403 | 429)));
@@ -78,7 +81,8 @@ async fn a_limit_that_is_told_is_waited_for() {
 
 #[tokio::test]
 async fn a_wait_longer_than_allowed_is_a_failure_with_its_reason() {
-    let (forge, dir) = (forge(1).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(1).await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.fault(Match::any(), Fault::SecondaryRateLimit { retry_after: Some("900".into()) });
     let ended = warm(&forge, dir.path(), &["devsapp/fc3", "--max-wait", "10s"]).run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -89,7 +93,8 @@ async fn a_wait_longer_than_allowed_is_a_failure_with_its_reason() {
 
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_69_and_tried_in_vain_only_once() {
-    let (forge, dir) = (forge(1).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(1).await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.down().await;
     let ended = warm(&forge, dir.path(), &["devsapp/fc3", "devsapp/a", "devsapp/b", "--jobs", "1"]).run().await;
     assert_eq!((ended.code, count(&events(&ended), "failed")), (Some(69), 3), "{ended:?}");
@@ -97,7 +102,8 @@ async fn an_upstream_that_cannot_be_reached_is_69_and_tried_in_vain_only_once() 
 
 #[tokio::test]
 async fn what_failed_is_named_with_its_reason_and_the_rest_is_fetched() {
-    let (forge, dir) = (forge(2).await, tempfile::tempdir().expect("a directory"));
+    let forge = forge(2).await;
+    let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/bad").release("v1.0.0", |r| r.wrong_crc());
     let wishes = ["devsapp/fc3@1.0.0", "devsapp/fc3@9.9.9", "devsapp/fc3@^7", "devsapp/none", "devsapp/bad"];
     let ended = warm(&forge, dir.path(), &wishes).run().await;

@@ -48,7 +48,8 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
     mirror.clock.advance(Duration::from_secs(90));
     let hit = mirror.get(ZIP).await;
     same(&hit, &always);
-    let (bytes, digest) = (forge.zip_bytes(PACKAGE, TAG), forge.sha256(PACKAGE, TAG));
+    let bytes = forge.zip_bytes(PACKAGE, TAG);
+    let digest = forge.sha256(PACKAGE, TAG);
     let repr = srm_mirror::http::field::repr_digest(&srm_mirror::entry::Digest::of(&bytes).0);
     same(
         &hit,

@@ -40,7 +40,8 @@ fn root() -> &'static Path {
 
 /// Every file below a folder, if there is one, whose name ends so; less what npm installs.
 fn files(folder: &str, end: &str) -> Vec<(PathBuf, String)> {
-    let (mut found, mut left) = (Vec::new(), vec![root().join(folder)]);
+    let mut found = Vec::new();
+    let mut left = vec![root().join(folder)];
     while let Some(path) = left.pop() {
         if path.ends_with("node_modules") {
             continue;

@@ -19,7 +19,8 @@ impl Token {
 
 /// Splits source into tokens.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
-    let (mut rest, mut tokens) = (source, Vec::new());
+    let mut rest = source;
+    let mut tokens = Vec::new();
     while let Some(first) = rest.chars().next() {
         let skip = match first {
             '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
@@ -53,7 +54,8 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
 }
 
 fn block_comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
+    let mut depth = 0;
+    let mut at = 0;
     while at < text.len() {
         let here = &text.as_bytes()[at..];
         if here.starts_with(b"/*") {
@@ -114,7 +116,9 @@ fn raw_string(prefix: &str, rest: &str) -> Option<usize> {
 /// `super` that climbs all the way is found too.
 pub(crate) fn paths_from_root(source: &str, root: &str, level: usize) -> Vec<String> {
     let tokens = tokens(source);
-    let (mut paths, mut depth, mut inner) = (Vec::new(), 0, Vec::new());
+    let mut paths = Vec::new();
+    let mut depth = 0;
+    let mut inner = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
         let inside = at >= 2 && tokens[at - 1].is(':') && tokens[at - 2].is(':');
@@ -212,7 +216,8 @@ pub(crate) fn environment_uses(source: &str) -> Vec<String> {
 /// The names of all functions of a file that are tests, those inside `proptest!` too.
 pub(crate) fn tests(source: &str) -> Vec<String> {
     let tokens = tokens(source);
-    let (mut names, mut marked) = (Vec::new(), false);
+    let mut names = Vec::new();
+    let mut marked = false;
     for (at, token) in tokens.iter().enumerate() {
         if token.is_word("test") && tokens.get(at + 1).is_some_and(|next| next.is(']') || next.is('(')) {
             marked = true;

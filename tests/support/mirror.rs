@@ -118,9 +118,12 @@ impl Setup {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
         let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
-        let (address, cache) = (running.addresses[0], running.cache.clone());
-        let (tls_address, reload) = (running.tls_addresses.first().copied(), running.reload.clone());
-        let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
+        let address = running.addresses[0];
+        let cache = running.cache.clone();
+        let tls_address = running.tls_addresses.first().copied();
+        let reload = running.reload.clone();
+        let shutdown = CancellationToken::new();
+        let now = CancellationToken::new();
         let run = running.run_until(shutdown.clone(), now.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
@@ -168,7 +171,8 @@ impl Mirror {
             request = request.header(*name, *value);
         }
         let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         Ok(Got { status, headers, body: response.bytes().await? })
     }
 
@@ -197,7 +201,8 @@ impl Mirror {
         let client = reqwest::Client::builder().no_proxy().unix_socket(dir.join("control.sock")).build();
         let request = client.expect("a client").request(method, format!("http://mirror{path}")).body(body);
         let response = request.send().await.expect("a head");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         Got { status, headers, body: response.bytes().await.expect("a whole answer") }
     }
 

@@ -207,7 +207,8 @@ impl Process {
     /// An answer, or why there was no whole one.
     pub async fn try_get(&self, path: &str) -> Result<Got, reqwest::Error> {
         let response = self.client.get(self.url(path)).send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         Ok(Got { status, headers, body: response.bytes().await? })
     }
 

@@ -57,13 +57,15 @@ impl Growing for Whole {
 /// Stores and pins `count` zips of about `size` bytes each, under keys made of `pattern`, and closes the directory.
 pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: u64) {
     const LANES: u64 = 16;
-    let (config, path) = (config.clone(), dir.to_owned());
+    let config = config.clone();
+    let path = dir.to_owned();
     let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &path)).await.expect("no panic");
     let disk = disk.expect("a cache directory");
     // Whatever waits for the disk to be in time lets others go on.
     let lanes: Vec<_> = (0..LANES)
         .map(|lane| {
-            let (disk, pattern) = (disk.clone(), pattern.to_owned());
+            let disk = disk.clone();
+            let pattern = pattern.to_owned();
             tokio::spawn(async move {
                 for n in (lane..count).step_by(LANES as usize) {
                     store(&disk, pattern.replace("{n}", &n.to_string()), zip(n, size)).await;
@@ -78,11 +80,14 @@ pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: 
 }
 
 async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
-    let (verifier, whole) = (ZipVerifier { max_entries: 10, max_inflated: u64::MAX }, Whole(bytes.clone()));
+    let verifier = ZipVerifier { max_entries: 10, max_inflated: u64::MAX };
+    let whole = Whole(bytes.clone());
     let verified = verifier.verify(&whole).expect("a good zip");
     let mut spool = disk.spool(Some(bytes.len() as u64)).expect("room");
     spool.append(&[&bytes]).expect("written");
-    let (key, digest, len) = (Key::new(key), Digest::of(&bytes), bytes.len() as u64);
+    let key = Key::new(key);
+    let digest = Digest::of(&bytes);
+    let len = bytes.len() as u64;
     let meta = Meta { digest, len, stored_at: Timestamp::now(), anonymous: true, verified: verified.clone() };
     let pin = Pin { key: key.clone(), digest, len, first_seen: meta.stored_at, verified };
     disk.record_pin(&pin, PinEvent::Pin).await.expect("pinned");

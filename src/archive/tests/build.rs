@@ -105,7 +105,8 @@ impl Zip {
 
     /// Overwrites a little-endian number of `len` bytes in local header and central record of an entry.
     pub(super) fn both(self, entry: usize, (local, central): (usize, usize), value: u16) -> Self {
-        let (local, central) = (self.locals[entry] + local, self.records[entry] + central);
+        let local = self.locals[entry] + local;
+        let central = self.records[entry] + central;
         self.set(local, &value.to_le_bytes()).set(central, &value.to_le_bytes())
     }
 
@@ -124,10 +125,15 @@ fn put(to: &mut Vec<u8>, fields: &[(u64, usize)]) {
 
 /// Builds a zip; with Zip64 end records when an entry is wide.
 pub(super) fn build(items: &[Item], comment: &[u8]) -> Zip {
-    let (mut bytes, mut directory, mut records) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut locals, mut data) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    let mut directory = Vec::new();
+    let mut records = Vec::new();
+    let mut locals = Vec::new();
+    let mut data = Vec::new();
     for item in items {
-        let (packed, crc, offset) = (item.packed(), u64::from(crc32fast::hash(&item.data)), bytes.len() as u64);
+        let packed = item.packed();
+        let crc = u64::from(crc32fast::hash(&item.data));
+        let offset = bytes.len() as u64;
         let utf8 = std::str::from_utf8(&item.name).is_ok() && !item.name.is_ascii();
         let flags = u64::from(utf8) << 11 | u64::from(item.descriptor.is_some()) << 3;
         let method = if item.deflate { 8 } else { 0 };
@@ -135,7 +141,8 @@ pub(super) fn build(items: &[Item], comment: &[u8]) -> Zip {
         let hidden = if item.descriptor.is_some() { (0, 0, 0) } else { (crc, sizes.0, sizes.1) };
         let none = 0xffff_ffff;
         let narrow = |pair: (u64, u64)| if item.wide { (none, none) } else { pair };
-        let (mut local_extra, mut central_extra) = (item.extra.clone(), item.extra.clone());
+        let mut local_extra = item.extra.clone();
+        let mut central_extra = item.extra.clone();
         if item.wide {
             put(&mut local_extra, &[(1, 2), (16, 2), (hidden.2, 8), (hidden.1, 8)]);
             put(&mut central_extra, &[(1, 2), (24, 2), (sizes.1, 8), (sizes.0, 8), (offset, 8)]);
@@ -166,7 +173,9 @@ pub(super) fn build(items: &[Item], comment: &[u8]) -> Zip {
         put(&mut directory, &[(u64::from(item.mode) << 16, 4), (offset, 4)]);
         directory.extend_from_slice(&[&item.name[..], &central_extra, &item.comment].concat());
     }
-    let (central, size, count) = (bytes.len(), directory.len() as u64, items.len() as u64);
+    let central = bytes.len();
+    let size = directory.len() as u64;
+    let count = items.len() as u64;
     let records = records.into_iter().map(|at| at + central).collect();
     bytes.extend_from_slice(&directory);
     let end = bytes.len();

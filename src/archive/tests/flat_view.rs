@@ -15,7 +15,9 @@ fn listing(bytes: &[u8]) -> Listing {
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip");
     let entry = |index| {
         let mut file = zip.by_index(index).expect("an entry");
-        let (name, mode, mut content) = (file.name_raw().to_vec(), file.unix_mode(), Vec::new());
+        let name = file.name_raw().to_vec();
+        let mode = file.unix_mode();
+        let mut content = Vec::new();
         file.read_to_end(&mut content).expect("content");
         (name, content, mode)
     };
@@ -60,7 +62,8 @@ fn check(items: &[Item], top: &str) -> Vec<u8> {
     };
     assert_eq!(listing(&view), listing(&zip).into_iter().filter_map(cut).collect::<Listing>());
     // The view is a good zip by our own rules too, of the same content and commit.
-    let (of_zip, of_view) = (verify(&zip).expect("good"), verify(&view).expect("the view is good"));
+    let of_zip = verify(&zip).expect("good");
+    let of_view = verify(&view).expect("the view is good");
     assert_eq!(of_view.commit, of_zip.commit);
     view
 }
@@ -201,8 +204,10 @@ proptest! {
         let zip = build(&items, COMMIT).bytes;
         let (plan, flat) = plan(&zip);
         for (a, b) in ranges {
-            let (a, b) = (u64::from(a) % (flat.len + 2), u64::from(b) % (flat.len + 2));
-            let (from, to) = (a.min(b), a.max(b));
+            let a = u64::from(a) % (flat.len + 2);
+let b = u64::from(b) % (flat.len + 2);
+            let from = a.min(b);
+let to = a.max(b);
             let whole = &view[view.len().min(from as usize)..view.len().min(to as usize)];
             prop_assert_eq!(&read(&plan, &zip, from..to)[..], whole);
             prop_assert_eq!(&read_batch(&plan, &zip, from..to)[..], whole);

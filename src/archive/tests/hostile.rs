@@ -53,7 +53,8 @@ fn no_flipped_byte_goes_unseen_but_where_it_says_nothing_of_the_content() {
 #[test]
 fn a_zip_that_is_wrong_in_one_point_is_refused_for_that() {
     let z = plain();
-    let (local, record) = (z.locals[1], z.records[1]);
+    let local = z.locals[1];
+    let record = z.records[1];
     let cases: Vec<(&str, Zip, &str)> = vec![
         ("data", z.clone().flip(z.data[7].start), "entry 8 of the zip has a wrong CRC"),
         ("deflated data", z.clone().flip(z.data[1].start), "entry 2 of the zip has"),

@@ -45,7 +45,8 @@ impl Origin for Says {
 fn cache() -> (TempDir, Arc<Cache>) {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = disk::Disk::open(&disk::Config::default(), dir.path()).expect("opens");
-    let (policies, archives) = (Documents::default(), Archives::default());
+    let policies = Documents::default();
+    let archives = Archives::default();
     let cache =
         Cache::build(&memory::Config::default(), disk, policies, archives, Clock::default(), TaskTracker::new());
     (dir, cache)
@@ -122,7 +123,8 @@ async fn a_refresh_asks_only_for_what_is_stored_and_stale() {
 #[tokio::test]
 async fn an_answer_made_while_a_document_was_being_written_is_not_given_again() {
     let (_dir, cache) = cache();
-    let (key, policy) = (key(), cache.policies().releases(false));
+    let key = key();
+    let policy = cache.policies().releases(false);
     let document = cache.document(&key, policy, Says::new(Ok("{}"))).await.expect("stored").document;
     let mut keep = std::pin::pin!(cache.keep(&key, &document, true));
     // The disk has threads of its own: it may be done before anybody asks, but not every time.
@@ -147,7 +149,8 @@ async fn no_reader_brings_a_removed_document_back() {
         let stop = Arc::new(AtomicUsize::new(0));
         let readers: Vec<_> = (0..4)
             .map(|_| {
-                let (cache, stop) = (cache.clone(), stop.clone());
+                let cache = cache.clone();
+                let stop = stop.clone();
                 tokio::spawn(async move {
                     while stop.load(Ordering::Acquire) == 0 {
                         cache.stored_document(&key()).await;

@@ -102,7 +102,8 @@ async fn no_reader_brings_a_removed_zip_back_into_memory() {
         bench.cache.memory.forget_key(&ask.key);
         let readers: Vec<_> = (0..4)
             .map(|_| {
-                let (cache, key) = (bench.cache.clone(), ask.key.clone());
+                let cache = bench.cache.clone();
+                let key = ask.key.clone();
                 tokio::spawn(async move {
                     while cache.lookup(&key).await.is_some() {
                         cache.memory.forget_key(&key);

@@ -105,7 +105,8 @@ async fn what_comes_in_small_pieces_is_written_in_large_ones_unless_somebody_wai
     let writer = Writer::start(&tokio_util::task::TaskTracker::new(), spool, ProgressListeners { verifier, readers });
     // One is larger than what is written at once.
     let pieces = (0..500_u32).map(|n| if n == 250 { 5_000_000 } else { 1 + (n * 7919) % 30_011 });
-    let (mut whole, mut so_far) = (Vec::new(), Vec::new());
+    let mut whole = Vec::new();
+    let mut so_far = Vec::new();
     for (n, len) in pieces.enumerate() {
         let piece: Vec<u8> = (0..len).map(|at| (at as usize * 31 + n) as u8).collect();
         whole.extend_from_slice(&piece);

@@ -168,7 +168,8 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
         once(&key)?;
         let name = format!("documents/{sha256}");
         let mut entry = next(&name)?;
-        let (offset, text) = (entry.raw_file_position(), whole(&mut entry)?);
+        let offset = entry.raw_file_position();
+        let text = whole(&mut entry)?;
         let document: ExportedDocument = serde_json::from_slice(&text).map_err(|why| format!("{name}: {why}"))?;
         let good = text.len() as u64 == len
             && Digest::of(&text) == sha256
@@ -184,7 +185,9 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
     let mut blobs: HashMap<Digest, (u64, Digest, u64)> = HashMap::new();
     for claim in manifest.zips {
         once(&claim.key)?;
-        let (digest, len, content) = (claim.meta.digest, claim.meta.len, claim.meta.verified.manifest);
+        let digest = claim.meta.digest;
+        let len = claim.meta.len;
+        let content = claim.meta.verified.manifest;
         let offset = match blobs.get(&digest) {
             Some((known, ..)) if *known != len => return Err(format!("blobs/{digest} has two lengths")),
             Some((_, known, _)) if *known != content => return Err(format!("blobs/{digest} has two contents")),
@@ -192,7 +195,8 @@ fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
             None => {
                 let name = format!("blobs/{digest}");
                 let mut entry = next(&name)?;
-                let (offset, size) = (entry.raw_file_position(), entry.size());
+                let offset = entry.raw_file_position();
+                let size = entry.size();
                 if size != len || hash(&mut entry)? != digest {
                     return Err(format!("{name} does not have its length or its digest"));
                 }
@@ -223,7 +227,8 @@ fn whole(entry: &mut tar::Entry<'_, &File>) -> Result<Vec<u8>, String> {
 }
 
 fn hash(entry: &mut tar::Entry<'_, &File>) -> Result<Digest, String> {
-    let (mut sha, mut buf) = (Sha256::new(), vec![0; 256 << 10]);
+    let mut sha = Sha256::new();
+    let mut buf = vec![0; 256 << 10];
     loop {
         match entry.read(&mut buf).map_err(|_| "it is truncated")? {
             0 => return Ok(Digest(sha.finalize().into())),

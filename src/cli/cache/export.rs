@@ -66,7 +66,8 @@ impl Bundle<'_> {
             }
             let document: ExportedDocument = serde_json::from_value(line["document"].take())?;
             let text = serde_json::to_vec(&document)?;
-            let (sha256, len) = (Digest::of(&text), text.len() as u64);
+            let sha256 = Digest::of(&text);
+            let len = text.len() as u64;
             put(&mut self.documents, &format!("documents/{sha256}"), &text).map_err(unwritten(self.file))?;
             manifest.documents.push(Listed { key: document.key, sha256, len });
             Ok(())
@@ -94,7 +95,9 @@ impl Bundle<'_> {
         let answer = accepted(answer).await.with_context(|| format!("export {key}"))?;
         let header = bundle::header(&format!("blobs/{}", meta.digest), meta.len)?;
         self.out.write_all(header.as_bytes()).map_err(unwritten(self.file))?;
-        let (mut zip, mut sha, mut len) = (answer.bytes_stream(), Sha256::new(), 0);
+        let mut zip = answer.bytes_stream();
+        let mut sha = Sha256::new();
+        let mut len = 0;
         while let Some(chunk) = zip.next().await {
             let chunk = chunk.map_err(unreachable)?;
             (len, _) = (len + chunk.len() as u64, sha.update(&chunk));

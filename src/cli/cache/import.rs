@@ -62,7 +62,8 @@ impl Import<'_> {
         let states = self.states().await?;
         let is = |claim: &ExportedArchive, state: &str| states.get(&claim.key).is_some_and(|found| found == state);
         if let Some((claim, _)) = zips.iter().find(|(claim, _)| is(claim, "refused")) {
-            let (path, key) = (self.path.display(), &claim.key);
+            let path = self.path.display();
+            let key = &claim.key;
             let why =
                 format!("{path}: this mirror has no place for {key}: no such upstream, a wrong name, or too large");
             return Err(Wrong(why).into());
@@ -80,9 +81,12 @@ impl Import<'_> {
             print("nothing was imported; --force replaces what was first seen here\n");
             return Ok(FAILED);
         }
-        let (limit, need) = (self.limit().await?, needed(zips.iter().map(|(claim, _)| claim)));
+        let limit = self.limit().await?;
+        let need = needed(zips.iter().map(|(claim, _)| claim));
         if need > limit {
-            let (path, need, limit) = (self.path.display(), size(need), ByteSize(limit));
+            let path = self.path.display();
+            let need = size(need);
+            let limit = ByteSize(limit);
             print(&format!(
                 "nothing was imported: the zips of {path} take {need} and disk.limit is {limit}; raise it, or export fewer\n"
             ));
@@ -124,7 +128,8 @@ impl Import<'_> {
         for part in self.bundle.zips.chunks(ASKED) {
             let claims: Vec<&ExportedArchive> = part.iter().map(|(claim, _)| claim).collect();
             let each = |line: Value| {
-                let (key, state) = (line["key"].as_str(), line["state"].as_str());
+                let key = line["key"].as_str();
+                let state = line["state"].as_str();
                 states.extend(key.zip(state).map(|(key, state)| (Key::new(key), state.to_owned())));
                 Ok(())
             };

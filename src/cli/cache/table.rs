@@ -11,7 +11,8 @@ use crate::cli::{escape_terminal, visible_lines};
 /// A size in the largest unit that leaves a digit before the point.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
+    let mut value = bytes as f64;
+    let mut unit = 0;
     while value >= 1024.0 && unit + 1 < UNITS.len() {
         (value, unit) = (value / 1024.0, unit + 1);
     }
@@ -84,9 +85,13 @@ impl Table {
         let short = |text| str::get(text, ..12).unwrap_or(text).to_owned();
         let version = if item.kind == "commit" { short(&item.version) } else { item.version.to_string() };
         let mark = |marked, name| if marked { name } else { "" };
-        let (age, used) = (since(&item.stored_at, self.now), since(&item.used_at, self.now));
-        let (digest, size, hits) = (short(&item.sha256), size(item.size), item.hits.to_string());
-        let (pinned, kept) = (mark(item.pinned, "pinned"), mark(item.kept, "kept"));
+        let age = since(&item.stored_at, self.now);
+        let used = since(&item.used_at, self.now);
+        let digest = short(&item.sha256);
+        let size = size(item.size);
+        let hits = item.hits.to_string();
+        let pinned = mark(item.pinned, "pinned");
+        let kept = mark(item.kept, "kept");
         self.row([&package, &version, &size, &digest, &age, &used, &hits, pinned, kept]);
     }
 
@@ -117,7 +122,8 @@ impl Table {
 
 /// All of a table at once.
 pub(super) fn items(items: &[Value]) -> String {
-    let (mut table, mut out) = (Table::new(), String::new());
+    let mut table = Table::new();
+    let mut out = String::new();
     items.iter().for_each(|item| table.add(&Item::deserialize(item).unwrap_or_default()));
     table.write(|line| out += line);
     out
@@ -130,7 +136,8 @@ pub(super) fn stats(stats: &Value) -> String {
     let answered = |part: &Value| format!("{} hits, {} served", part["hits"], bytes(&part["served"]));
     for tier in ["disk", "memory"] {
         let at = &stats[tier];
-        let (used, limit) = (bytes(&at["bytes"]), bytes(&at["limit"]));
+        let used = bytes(&at["bytes"]);
+        let limit = bytes(&at["limit"]);
         let _ = writeln!(out, "{tier:8}{used} of {limit}, {} objects; {}", at["objects"], answered(at));
     }
     let disk = &stats["disk"];

@@ -144,7 +144,9 @@ impl Run {
     }
 
     async fn routes(&mut self, subject: &mut ExampleTarget) {
-        let (path, v3, api) = (subject.path(), subject.v3_name(), subject.api_path());
+        let path = subject.path();
+        let v3 = subject.v3_name();
+        let api = subject.api_path();
         let latest = self.json("srm", &format!("{path}/releases/latest"), release).await;
         if subject.version.is_none() {
             subject.version = latest;

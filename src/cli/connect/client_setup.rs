@@ -22,8 +22,12 @@ pub(super) struct ClientSetup {
 
 /// Every way there is, the shortest first. `address` is the mirror's, where it is known.
 pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<ClientSetup> {
-    let (base, zip, version) = (&subject.base, subject.zip(), subject.version());
-    let (owner, repo, v3) = (subject.owner(), subject.repo(), subject.v3_name());
+    let base = &subject.base;
+    let zip = subject.zip();
+    let version = subject.version();
+    let owner = subject.owner();
+    let repo = subject.repo();
+    let v3 = subject.v3_name();
     let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.ip().to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");
     let trust = "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem".to_owned();

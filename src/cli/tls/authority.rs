@@ -119,8 +119,10 @@ pub(super) fn init(dir: &Path, wanted: &Wanted) -> Result<Made, InitError> {
     let stem = names[0].replace('*', "_").replace(':', "-");
     // A certificate for a host called "ca" must not land on the authority.
     let stem = if stem == "ca" { "ca-host".to_owned() } else { stem };
-    let (ca_file, ca_key) = (dir.join("ca.pem"), dir.join("ca.key"));
-    let (cert_file, key_file) = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
+    let ca_file = dir.join("ca.pem");
+    let ca_key = dir.join("ca.key");
+    let cert_file = dir.join(format!("{stem}.pem"));
+    let key_file = dir.join(format!("{stem}.key"));
     if !wanted.force
         && let Some(there) = [&cert_file, &key_file].into_iter().find(|file| file.exists())
     {

@@ -137,7 +137,9 @@ impl<'s> MirrorClient<'s> {
         }
         let no_room = text(&response, "cache-status").contains("detail=no-room");
         let total = response.content_length();
-        let (mut stream, mut sum, mut bytes) = (response.bytes_stream(), Sha256::new(), 0);
+        let mut stream = response.bytes_stream();
+        let mut sum = Sha256::new();
+        let mut bytes = 0;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| broken())?;
             bytes += chunk.len() as u64;

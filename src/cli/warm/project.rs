@@ -74,7 +74,8 @@ fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>, failed: &mut Vec<
     let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let (kind, name) = (entry.file_type()?, entry.file_name());
+        let kind = entry.file_type()?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
         if kind.is_dir() && !SKIPPED.contains(&&*name) {
             let looked = match depth {

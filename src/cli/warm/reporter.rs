@@ -165,8 +165,11 @@ impl Reporter {
 
     /// The last word. `left` is what was not come to; `dry` says that nothing was to be fetched.
     pub(super) fn summary(&self, interrupted: bool, dry: bool) {
-        let (fetched, stored, skipped) = (self.fetched.get(), self.stored.get(), self.skipped.get());
-        let (bytes, seconds) = (self.bytes.get(), self.started.elapsed().as_secs_f64());
+        let fetched = self.fetched.get();
+        let stored = self.stored.get();
+        let skipped = self.skipped.get();
+        let bytes = self.bytes.get();
+        let seconds = self.started.elapsed().as_secs_f64();
         let failures = self.failures.borrow();
         match &self.mode {
             Mode::Json => event(&json!({

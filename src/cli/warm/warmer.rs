@@ -162,7 +162,8 @@ impl<'w, M: WarmTarget> Warmer<'w, M> {
             }
             allowance.upstream
         });
-        let (mut items, mut seen) = (Vec::<Item>::new(), HashSet::new());
+        let mut items = Vec::<Item>::new();
+        let mut seen = HashSet::new();
         for wish in wishes {
             match choose(&wish, &lists.releases, lists.latest.as_deref(), &self.options.limits) {
                 Ok(Choice { chosen, skipped }) => {
@@ -171,7 +172,8 @@ impl<'w, M: WarmTarget> Warmer<'w, M> {
                     }
                     let new = chosen.into_iter().filter(|chosen| seen.insert(chosen.version.clone()));
                     let item = |chosen| {
-                        let (package, upstream) = (package.clone(), upstream.clone());
+                        let package = package.clone();
+                        let upstream = upstream.clone();
                         Item { package, upstream, chosen, locked: wish.locked.clone() }
                     };
                     items.extend(new.map(item));
@@ -247,7 +249,8 @@ impl<'w, M: WarmTarget> Warmer<'w, M> {
         costs: bool,
         ask: impl AsyncFn() -> Result<T, FetchFailure>,
     ) -> Result<T, FetchFailure> {
-        let (mut tries, mut told) = (0, 0);
+        let mut tries = 0;
+        let mut told = 0;
         loop {
             while costs && let Some(wait) = self.pace.ask(upstream, self.options.longest_wait) {
                 let left = wait.remaining.unwrap_or_default();

@@ -74,7 +74,8 @@ pub(super) fn read(files: &[Files]) -> Result<(FileFingerprint, Vec<Arc<Certifie
     let mut seen = Vec::new();
     let mut keys = Vec::new();
     for Files { cert_file, key_file } in files {
-        let (cert, key) = (bytes(cert_file)?, bytes(key_file)?);
+        let cert = bytes(cert_file)?;
+        let key = bytes(key_file)?;
         seen.extend_from_slice(&Digest::of(&cert).0);
         seen.extend_from_slice(&Digest::of(&key).0);
         keys.push(Arc::new(certified(cert_file, &cert, key_file, &key)?));

@@ -187,7 +187,8 @@ pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, Admi
     let ([memory, disk], sums) = mirror.cache().usage();
     let mut upstreams: BTreeMap<String, Part> = BTreeMap::new();
     let mut packages: BTreeMap<(Arc<str>, String), Part> = BTreeMap::new();
-    let (mut tally, mut blobs) = (HitStats::default(), HashSet::new());
+    let mut tally = HitStats::default();
+    let mut blobs = HashSet::new();
     for stored in stored(mirror, &Selection::default(), Sort::Name).await? {
         if blobs.insert(stored.digest) {
             tally.add(stored.tally);

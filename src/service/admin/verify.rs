@@ -32,7 +32,8 @@ pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.len).sum();
     let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
 
-    let (checker, fetch) = (mirror.clone(), !ask.no_fetch);
+    let checker = mirror.clone();
+    let fetch = !ask.no_fetch;
     let zips = stream::iter(blobs.into_values()).map(move |items| {
         let mirror = checker.clone();
         async move { check(&mirror, &items, fetch).await }
@@ -48,8 +49,10 @@ pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
 /// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
 async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
     let Some(first) = items.first() else { return Value::Null };
-    let (digest, size) = (first.stored.digest, first.stored.len);
-    let (mut state, mut reason) = ("good", None);
+    let digest = first.stored.digest;
+    let size = first.stored.len;
+    let mut state = "good";
+    let mut reason = None;
     match mirror.cache().check(&digest).await {
         Ok(true) => {}
         Ok(false) => {
@@ -76,7 +79,8 @@ async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
 
 /// Checks one document; a damaged one is set aside, and comes again from memory or else from its upstream.
 async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
-    let (mut state, mut reason) = ("damaged", None);
+    let mut state = "damaged";
+    let mut reason = None;
     match mirror.cache().check_document(key).await {
         Ok(Checked::Good) => state = "good",
         Ok(Checked::Mended) => state = "mended",

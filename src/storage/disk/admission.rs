@@ -72,7 +72,8 @@ impl Store {
         let kept = self.index.read(|txn| index::is_key_kept(txn, key))?;
         sidecar.put(key, Meta::clone(&meta), kept);
         let text = sidecar.bytes()?;
-        let (blob_cost, sidecar_cost) = (blocks(meta.len), blocks(text.len() as u64));
+        let blob_cost = blocks(meta.len);
+        let sidecar_cost = blocks(text.len() as u64);
         // The stored bytes stay only if they are known to be good: else the new ones heal them.
         let stays = row.is_some() && self.is_good(&digest, meta.len);
         let sidecar_charge = if stays {

@@ -46,7 +46,8 @@ impl Documents {
     /// # Errors
     /// When the file cannot be read.
     pub async fn get(&self, key: &Key) -> io::Result<Option<Document>> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.read_document(&key)).await
     }
 
@@ -56,7 +57,9 @@ impl Documents {
     /// [`io::ErrorKind::StorageFull`] when it is larger than all documents may be, or when nothing can be evicted for
     /// it; otherwise what the file system says. The earlier document is then still there.
     pub async fn put(&self, key: &Key, document: &Document) -> io::Result<()> {
-        let (store, key, document) = (Arc::clone(&self.store), key.clone(), document.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
+        let document = document.clone();
         blocking(move || store.write_document(&key, &document)).await
     }
 
@@ -87,7 +90,8 @@ impl Documents {
     /// # Errors
     /// What the file system says.
     pub async fn remove(&self, key: &Key) -> io::Result<()> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.remove_document(&key)).await
     }
 }

@@ -69,7 +69,8 @@ impl Disk {
     /// # Errors
     /// When index or sidecar cannot be read.
     pub async fn describe(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.load(&key)).await
     }
 
@@ -78,7 +79,8 @@ impl Disk {
     /// # Errors
     /// When the index cannot be read.
     pub async fn holds(&self, key: &Key) -> io::Result<bool> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || {
             Ok(store.index.read(|txn| index::find(txn, &key))?.is_some_and(|digest| !store.is_gone(&digest)))
         })
@@ -101,7 +103,8 @@ impl Disk {
     /// # Errors
     /// When it cannot be made durable.
     pub async fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
         blocking(move || store.keep(&key, kept)).await
     }
 
@@ -110,7 +113,8 @@ impl Disk {
     /// # Errors
     /// When it cannot be read or set aside.
     pub async fn check(&self, digest: &Digest) -> io::Result<bool> {
-        let (store, digest) = (Arc::clone(&self.store), *digest);
+        let store = Arc::clone(&self.store);
+        let digest = *digest;
         blocking(move || store.check(&digest)).await
     }
 
@@ -136,7 +140,8 @@ impl Disk {
     /// What the bytes are made of.
     pub fn sums(&self) -> DiskUsage {
         let Store { budget, quarantine, .. } = &*self.store;
-        let (blobs, documents) = (budget.standing(Kind::Blob), budget.standing(Kind::Document));
+        let blobs = budget.standing(Kind::Blob);
+        let documents = budget.standing(Kind::Document);
         DiskUsage { blobs, documents, quarantine: quarantine.bytes() }
     }
 }
@@ -144,9 +149,11 @@ impl Disk {
 impl Store {
     fn inventory(&self, wanted: impl Fn(&Key) -> bool) -> io::Result<Vec<InventoryEntry>> {
         let mut found = Vec::new();
-        let (pinned, recent) = (self.pinned()?, self.recent.noted());
+        let pinned = self.pinned()?;
+        let recent = self.recent.noted();
         for first in 0..=u8::MAX {
-            let (mut from, mut to) = (Digest([0; 32]), Digest([0xff; 32]));
+            let mut from = Digest([0; 32]);
+            let mut to = Digest([0xff; 32]);
             (from.0[0], to.0[0]) = (first, first);
             for (digest, row) in self.index.read(|txn| BLOBS.range(txn, from, to))? {
                 let Some(row) = row.filter(|_| !self.is_gone(&digest)) else { continue };

@@ -81,14 +81,16 @@ mod tests {
 
     #[test]
     fn a_look_is_believed_in_its_tick_and_the_next_one() {
-        let (resident, now) = (PageCacheHints::default(), tick());
+        let resident = PageCacheHints::default();
+        let now = tick();
         resident.note_at(now, 0, 100);
         assert_eq!([0, 1, 2, 3].map(|later| resident.was_at(now + later, 0, 100)), [true, true, false, false]);
     }
 
     #[test]
     fn only_the_part_that_was_seen_is_known() {
-        let (resident, now) = (PageCacheHints::default(), tick());
+        let resident = PageCacheHints::default();
+        let now = tick();
         let was = |offset, len| resident.was_at(now, offset, len);
         assert!(!was(0, 100) && !was(0, 0));
         resident.note_at(now, 0, 100);

@@ -116,9 +116,12 @@ impl Journal {
         events: Vec<(PinEvent, Pin)>,
         reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (start, mut lines, mut places) = (state.end, Vec::new(), Vec::new());
+        let start = state.end;
+        let mut lines = Vec::new();
+        let mut places = Vec::new();
         for (event, pin) in events {
-            let (key, from) = (pin.key.clone(), lines.len());
+            let key = pin.key.clone();
+            let from = lines.len();
             serde_json::to_writer(&mut lines, &Line { at: Timestamp::now(), event, pin })?;
             lines.push(b'\n');
             places.push((key, place(event, start + from as u64, lines.len() - from)));

@@ -56,9 +56,11 @@ impl Store {
     }
 
     fn rescan_shard(&self, first: u8, found: &mut Found, changes: &mut Changes) -> io::Result<()> {
-        let (mut from, mut to) = (Digest([0; 32]), Digest([0xff; 32]));
+        let mut from = Digest([0; 32]);
+        let mut to = Digest([0xff; 32]);
         (from.0[0], to.0[0]) = (first, first);
-        let (mut blobs, mut sidecars) = (BTreeSet::new(), BTreeSet::new());
+        let mut blobs = BTreeSet::new();
+        let mut sidecars = BTreeSet::new();
         for name in names(&self.layout.shard(first))? {
             match name.strip_suffix(".json") {
                 Some(stem) => stem.parse().map(|digest| sidecars.insert(digest)).ok(),

@@ -32,7 +32,8 @@ pub(super) fn spawn(store: &Arc<Store>, scrub: Period, tracker: &TaskTracker, to
     if scrub.is_forever() || scrub.0.is_zero() {
         return;
     }
-    let (pacer, scrubber) = (Arc::clone(store), Arc::clone(store));
+    let pacer = Arc::clone(store);
+    let scrubber = Arc::clone(store);
     let pause = move || {
         let objects = pacer.objects.load(std::sync::atomic::Ordering::SeqCst).max(1);
         let pause = scrub.0.div_f64(objects as f64);

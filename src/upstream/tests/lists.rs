@@ -17,7 +17,8 @@ fn linked(seen: &Seen, pages: usize) -> Reply {
     if page == pages {
         return reply;
     }
-    let (base, next) = (seen.base(), page + 1);
+    let base = seen.base();
+    let next = page + 1;
     reply.with(
         "link",
         format!(

@@ -134,7 +134,9 @@ async fn a_time_limit_may_be_forever() {
         false => Reply::error(404, "Not Found"),
     })
     .await;
-    let (connect_timeout, response_timeout, idle_timeout) = (Period::FOREVER, Period::FOREVER, Period::FOREVER);
+    let connect_timeout = Period::FOREVER;
+    let response_timeout = Period::FOREVER;
+    let idle_timeout = Period::FOREVER;
     let config = Config { connect_timeout, response_timeout, idle_timeout, ..config(Kind::Github, &api.base()) };
     let upstream = anonymous(&config);
     ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
@@ -159,7 +161,8 @@ async fn archives_that_stand_still_leave_room_for_documents() {
     let config = Config { concurrency: 2, ..config(Kind::Github, &api.base()) };
     let upstream = anonymous(&config);
     let standing = upstream.archive(&package(), &tag("v1")).await.expect("an archive");
-    let (name, reference) = (package(), tag("v2"));
+    let name = package();
+    let reference = tag("v2");
     let mut waiting = std::pin::pin!(upstream.archive(&name, &reference));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");

@@ -85,7 +85,8 @@ pub fn send(
             At::Head => None,
         })
         .collect();
-    let (mut wrong_at, mut pace) = (None, None);
+    let mut wrong_at = None;
+    let mut pace = None;
     let mut length = answer.with_length.then(|| answer.content.len());
     if let Some(fault) = fault {
         match *fault.fault() {

@@ -306,7 +306,9 @@ pub struct Plan {
 impl Plan {
     pub fn add_fault(&self, matches: Match, fault: Fault) -> FaultRef {
         let rule = Mutex::new(Rule { matched: 0, skip: 0, nth: 1, left: Some(1) });
-        let (hits, reached, release) = (Tally::default(), Tally::default(), Latch::default());
+        let hits = Tally::default();
+        let reached = Tally::default();
+        let release = Latch::default();
         let fault =
             FaultRef(Arc::new(Planned { matches, fault, rule, hits, reached, release, removed: AtomicU64::new(0) }));
         self.faults.lock().unwrap().push(fault.clone());

@@ -148,7 +148,8 @@ fn api(state: &State, repo: &Repo, rest: &[&str], path: &Path, known: bool) -> A
 
 fn releases(web: &str, repo: &Repo, path: &Path) -> Answer {
     let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let (size, page) = (number("per_page", 20).clamp(1, 100), number("page", 1).max(1));
+    let size = number("per_page", 20).clamp(1, 100);
+    let page = number("page", 1).max(1);
     let mut all: Vec<&Release> = repo.releases.iter().filter(|release| !release.spec.draft).collect();
     if path.query("direction") == Some("desc") {
         all.reverse();

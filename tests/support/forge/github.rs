@@ -212,7 +212,8 @@ fn moved(
 
 fn releases(api: &str, repo: &Repo, path: &Path, caller: &Caller) -> Answer {
     let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let (size, page) = (number("per_page", 30).clamp(1, 100), number("page", 1).max(1));
+    let size = number("per_page", 30).clamp(1, 100);
+    let page = number("page", 1).max(1);
     if page * size > 1000 && (page - 1) * size >= 1000 {
         return error(422, "Only the first 1000 results are available.", "releases/releases#list-releases");
     }

@@ -30,8 +30,11 @@ fn user(api: &str, login: &str) -> Value {
 
 /// One release; a draft has no archive addresses and no date of publication.
 pub fn release_json(api: &str, repo: &Repo, release: &Release) -> Value {
-    let (id, name, tag) = (release.id, &repo.full_name, &release.tag);
-    let (spec, url) = (&release.spec, format!("{api}/repos/{name}/releases/{id}"));
+    let id = release.id;
+    let name = &repo.full_name;
+    let tag = &release.tag;
+    let spec = &release.spec;
+    let url = format!("{api}/repos/{name}/releases/{id}");
     let ball = |kind: &str| (!spec.draft).then(|| format!("{api}/repos/{name}/{kind}/{}", encode(tag)));
     let page = if spec.draft { format!("untagged-{id:020x}") } else { encode(tag) };
     json!({
@@ -79,7 +82,8 @@ fn asset_json(api: &str, repo: &Repo, release: &Release, asset: &Asset, number: 
 
 /// The repository itself.
 pub fn repo_json(api: &str, repo: &Repo) -> Value {
-    let (id, name) = (repo.id, &repo.full_name);
+    let id = repo.id;
+    let name = &repo.full_name;
     let url = format!("{api}/repos/{name}");
     json!({
         "id": id, "node_id": format!("R_{}", hex(&id.to_be_bytes())), "name": repo.name(), "full_name": name,

@@ -44,7 +44,8 @@ impl Tree {
     }
 
     pub fn same_zip(&self, other: &Self) -> bool {
-        let (a, b) = (&self.spec, &other.spec);
+        let a = &self.spec;
+        let b = &other.spec;
         self.commit == other.commit && a.packing == b.packing && a.raw_zip == b.raw_zip
     }
 

@@ -227,7 +227,9 @@ impl<'a> Writer<'a> {
         let time = jiff::Timestamp::from_second(mtime).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
         let day = ((time.year() - 1980) as u16) << 9 | (time.month() as u16) << 5 | time.day() as u16;
         let clock = (time.hour() as u16) << 11 | (time.minute() as u16) << 5 | (time.second() as u16 / 2);
-        let (segments, open, central) = (Vec::new(), Vec::new(), Vec::new());
+        let segments = Vec::new();
+        let open = Vec::new();
+        let central = Vec::new();
         Self { packing, mtime, dos: (clock, day), segments, len: 0, open, central, entries: 0 }
     }
 
@@ -245,7 +247,13 @@ impl<'a> Writer<'a> {
     }
 
     fn folder(&mut self, name: &str) {
-        let (method, crc, packed, size, creator, attributes, descriptor) = (0, 0, 0, 0, 0, 16, false);
+        let method = 0;
+        let crc = 0;
+        let packed = 0;
+        let size = 0;
+        let creator = 0;
+        let attributes = 16;
+        let descriptor = false;
         self.headers(&Entry { name, method, crc, packed, size, creator, attributes, descriptor });
     }
 
@@ -271,7 +279,8 @@ impl<'a> Writer<'a> {
             _ => (0, 0),
         };
         let descriptor = self.packing.descriptors;
-        let (packed, size) = (body.len(), file.data.len());
+        let packed = body.len();
+        let size = file.data.len();
         self.headers(&Entry { name, method, crc, packed, size, creator, attributes, descriptor });
         if let Data::Bytes(bytes) = &body {
             self.open.extend_from_slice(bytes);

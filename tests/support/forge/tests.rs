@@ -79,7 +79,8 @@ async fn packing_options_do_what_they_say() {
     assert_eq!(open("flat").unwrap().by_index(0).unwrap().name().unwrap(), "README.md");
     assert!(open("raw").is_err());
 
-    let (before, commit) = (repo.sha256("late"), repo.commit("late"));
+    let before = repo.sha256("late");
+    let commit = repo.commit("late");
     let repo = repo.repack("late");
     assert_eq!(repo.commit("late"), commit);
     assert_ne!(repo.sha256("late"), before);

@@ -27,14 +27,16 @@ struct Scripted {
 
 impl Scripted {
     fn new(versions: usize, quota: u64) -> Self {
-        let (windows, flying) = (RefCell::default(), Cell::default());
+        let windows = RefCell::default();
+        let flying = Cell::default();
         Self { versions, quota, windows, refused: Cell::default(), flying, most: Cell::default() }
     }
 
     /// One request to the upstream, which takes a while.
     async fn request(&self) -> Result<Allowance, FetchFailure> {
         let (spent, until) = {
-            let (mut windows, now) = (self.windows.borrow_mut(), Instant::now());
+            let mut windows = self.windows.borrow_mut();
+            let now = Instant::now();
             if windows.last().is_none_or(|(_, until)| *until <= now) {
                 windows.push((0, now + WINDOW));
             }
@@ -88,7 +90,8 @@ impl WarmTarget for &Scripted {
 }
 
 async fn warm(scripted: &Scripted, jobs: usize, longest_wait: Duration) -> (Outcome, Vec<String>, Duration) {
-    let (show, begun) = (Reporter::kept(), Instant::now());
+    let show = Reporter::kept();
+    let begun = Instant::now();
     let options = Options { limits: Limits::default(), jobs, longest_wait, dry: false };
     let wishes = vec!["devsapp/fc3@all".parse().expect("a wish")];
     let outcome = Warmer::new(scripted, &show, &options).run(wishes).await;

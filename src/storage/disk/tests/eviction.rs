@@ -163,7 +163,8 @@ async fn a_row_that_is_being_forgotten_is_never_taken_for_one_whose_files_are_th
     let digest = Digest::of(&bytes);
     let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let look = || {
-        let (store, ended) = (Arc::clone(&rig.disk.store), Arc::clone(&ended));
+        let store = Arc::clone(&rig.disk.store);
+        let ended = Arc::clone(&ended);
         tokio::task::spawn_blocking(move || {
             while !ended.load(Ordering::SeqCst) {
                 let stripe = store.stripe(&digest);

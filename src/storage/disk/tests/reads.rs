@@ -108,7 +108,8 @@ async fn uses_reach_the_index_without_a_clean_end() {
 #[tokio::test]
 async fn background_work_ends_when_it_is_cancelled() {
     let rig = rig(64);
-    let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+    let tracker = TaskTracker::new();
+    let token = CancellationToken::new();
     rig.disk.spawn_background(&tracker, &token);
     assert_eq!(tracker.len(), 2);
     tracker.close();

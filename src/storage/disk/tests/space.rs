@@ -85,7 +85,8 @@ impl World {
                 }
             }
             Act::Pin(name) => {
-                let (name, bytes) = (name.to_string(), body(1, 1));
+                let name = name.to_string();
+                let bytes = body(1, 1);
                 let pin = Pin {
                     key: key(&name),
                     digest: Digest::of(&bytes),
