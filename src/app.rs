@@ -19,7 +19,7 @@ use crate::{
     http::body::Body,
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, Handler, Peer, control, tls::Reload},
-    service::{Client, Service, hosts::Hosts, ops::Health},
+    service::{Client, Health, Service, hosts::Hosts},
     storage::disk::Disk,
     upstream,
     value::Secret,

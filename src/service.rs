@@ -25,26 +25,24 @@ use crate::{
     registry::{Object, Registry, RegistryError, WeakObject},
 };
 
-mod admin;
-mod archive;
 mod error;
-mod flat;
+mod handlers;
 pub mod hosts;
-mod json;
-mod list;
 mod log;
-pub mod ops;
 pub mod render;
 mod request_id;
 mod response_cache;
 mod zip;
 
 use error::Problem;
-use flat::FlatViewCache;
+pub use handlers::health::Health;
+use handlers::{
+    admin, archive,
+    catalog::{self, Rows},
+    flat::{self, FlatViewCache},
+    json::{self, Json},
+};
 use hosts::{Hosts, RequestHost};
-use json::Json;
-use list::Rows;
-use ops::Health;
 use request_id::{Ids, RequestId};
 use response_cache::{ResponseCache, Snapshot};
 
@@ -225,7 +223,7 @@ impl Service {
         let names = &self.names;
         let answer = match &route.ask {
             ApiRequest::Search { search, page } => {
-                list::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
+                catalog::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
             }
             _ => json::ask(mirror, names, route, request_host, parts.uri.path(), &self.json).await?,
         };

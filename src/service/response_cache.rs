@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request:
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
-use super::{Client, RequestContext, archive};
+use super::{Client, RequestContext, handlers::archive};
 use crate::{
     dialect::{ApiRequest, Dialect, Route},
     http::{body::Body, cache_status::CacheStatus},

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::{RequestContext, archive, error::Problem, zip};
+use super::archive;
 use crate::{
     archive::{
         Facts,
@@ -21,6 +21,7 @@ use crate::{
     http::body::{Body, BodyError},
     package::Version,
     registry::{Object, Registry, Served, resolve::Archive},
+    service::{RequestContext, error::Problem, zip},
 };
 
 /// Bytes of plans that are kept.
@@ -33,7 +34,7 @@ const STRIDE: usize = 1 << 20;
 const BATCH: u64 = 256 << 10;
 
 /// The views that were asked for lately, by the digest of their zip.
-pub(super) struct FlatViewCache {
+pub(in crate::service) struct FlatViewCache {
     views: moka::future::Cache<Digest, Arc<View>>,
     /// The digests of the views, which outlive the plans: making one takes a look at every byte.
     digests: moka::sync::Cache<Digest, Digest>,
@@ -58,7 +59,7 @@ impl View {
 }
 
 impl FlatViewCache {
-    pub(super) fn new() -> Self {
+    pub(in crate::service) fn new() -> Self {
         let weigher = |_: &Digest, view: &Arc<View>| view.weight();
         Self {
             views: moka::future::Cache::builder().max_capacity(PLANS).weigher(weigher).build(),
@@ -144,7 +145,7 @@ enum Unreadable {
 ///
 /// # Errors
 /// As for the plain zip; 503 when there is no room on disk and the zip is too large for memory.
-pub(super) async fn respond(
+pub(in crate::service) async fn respond(
     flats: &Arc<FlatViewCache>,
     mirror: &Registry,
     parts: &Parts,

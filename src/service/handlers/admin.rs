@@ -27,10 +27,10 @@ mod warm;
 const LARGEST: usize = 64 << 20;
 
 /// The body of a request.
-pub(super) type Input = UnsyncBoxBody<Bytes, BodyError>;
+pub(in crate::service) type Input = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Makes a body of any type an [`Input`].
-pub(super) fn input<B>(body: B) -> Input
+pub(in crate::service) fn input<B>(body: B) -> Input
 where
     B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
 {
@@ -55,7 +55,7 @@ impl AdminError {
 }
 
 /// Answers one request; `path` is what follows `/-/`.
-pub(super) async fn answer(
+pub(in crate::service) async fn answer(
     mirror: &Arc<Registry>,
     names: &Names,
     method: &Method,

@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    error::Problem,
-    json::JsonAnswer,
-    render::{self, Listed},
-};
+use super::json::JsonAnswer;
 use crate::{
     dialect::{ApiRequest, Names, Page},
     http::cache_status::CacheStatus,
@@ -17,11 +13,15 @@ use crate::{
         Registry,
         catalog::{Catalog, CatalogEntry},
     },
+    service::{
+        error::Problem,
+        render::{self, Listed},
+    },
 };
 
 /// The rows of the last list, which are made once for each list.
 #[derive(Default)]
-pub(super) struct Rows(Mutex<Option<Made>>);
+pub(in crate::service) struct Rows(Mutex<Option<Made>>);
 
 /// A list and its rows.
 type Made = (Arc<Catalog>, Arc<Vec<Row>>);
@@ -53,7 +53,7 @@ impl Rows {
 ///
 /// # Errors
 /// When what the mirror knows cannot be read.
-pub(super) async fn ask(
+pub(in crate::service) async fn ask(
     mirror: &Registry,
     names: &Names,
     rows: &Rows,

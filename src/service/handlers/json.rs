@@ -5,12 +5,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-use super::{
-    error::Problem,
-    hosts::RequestHost,
-    render::{self, View},
-    request_id::RequestId,
-};
 use crate::{
     dialect::{ApiRequest, Dialect, Names, PackageId, Page, Route},
     entry::Digest,
@@ -21,6 +15,12 @@ use crate::{
         field::strong_etag,
     },
     registry::{Answer, Registry, RegistryError},
+    service::{
+        error::Problem,
+        hosts::RequestHost,
+        render::{self, View},
+        request_id::RequestId,
+    },
 };
 
 /// Bytes of rendered JSON that are kept.
@@ -30,7 +30,7 @@ const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// What was rendered a moment ago, by everything that it was rendered from.
-pub(super) struct Json {
+pub(in crate::service) struct Json {
     rendered: moka::sync::Cache<Arc<RenderKey>, Rendered>,
 }
 
@@ -51,17 +51,17 @@ struct Rendered {
 }
 
 /// A JSON answer before it is wrapped.
-pub(super) struct JsonAnswer {
+pub(in crate::service) struct JsonAnswer {
     rendered: Rendered,
     link: Option<HeaderValue>,
     age: Duration,
     /// What happened in the cache.
-    pub(super) status: CacheStatus,
+    pub(in crate::service) status: CacheStatus,
 }
 
 impl Json {
     /// An empty store.
-    pub(super) fn new() -> Self {
+    pub(in crate::service) fn new() -> Self {
         let weigher = |_: &Arc<RenderKey>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
         Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build() }
     }
@@ -111,7 +111,7 @@ impl Request<'_> {
 }
 
 /// Asks the mirror what a route asks and renders it.
-pub(super) async fn ask(
+pub(in crate::service) async fn ask(
     mirror: &Registry,
     names: &Names,
     route: &Route,
@@ -180,12 +180,12 @@ fn missing_id(package: &PackageId, id: u64, status: &CacheStatus) -> Problem {
 
 impl JsonAnswer {
     /// An answer that is rendered already.
-    pub(super) fn of(value: Bytes, age: Duration, status: CacheStatus) -> Self {
+    pub(in crate::service) fn of(value: Bytes, age: Duration, status: CacheStatus) -> Self {
         Self { rendered: Rendered::of(value), link: None, age, status }
     }
 
     /// Wraps the value and answers, or says that the client's copy is still good.
-    pub(super) fn respond(self, dialect: Dialect, parts: &Parts, request_id: RequestId) -> Response<Body> {
+    pub(in crate::service) fn respond(self, dialect: Dialect, parts: &Parts, request_id: RequestId) -> Response<Body> {
         // The v3 envelope names the request, so no two of its answers are the same.
         let etag = Some(self.rendered.etag).filter(|_| dialect != Dialect::V3);
         let tag = etag.as_ref().and_then(|etag| etag.to_str().ok());
@@ -214,7 +214,7 @@ impl JsonAnswer {
 }
 
 /// A JSON body with its headers; for HEAD the headers alone.
-pub(super) fn response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
+pub(in crate::service) fn response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
     let len = HeaderValue::from(body.len());
     let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { Body::full(body) });
     *response.status_mut() = status;

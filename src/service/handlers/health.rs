@@ -31,7 +31,7 @@ impl Health {
     }
 
     /// Answers an ops question. Trouble below makes the mirror `degraded`, never not ready: it still serves.
-    pub(super) fn answer(&self, question: &Ops, mirror: &Registry) -> Response<Body> {
+    pub(in crate::service) fn answer(&self, question: &Ops, mirror: &Registry) -> Response<Body> {
         let (status, value) = match question {
             Ops::Healthz => (StatusCode::OK, json!({"status": "alive"})),
             Ops::Readyz => match self.0.load(Ordering::Acquire) {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 
-use super::zip;
 use crate::{
     http::{
         body::{Body, BodyError},
@@ -15,6 +14,7 @@ use crate::{
     origin::FetchError,
     package::PackageName,
     registry::{Content, Object, Served, SpoolReader, resolve::Archive},
+    service::zip,
 };
 
 /// Most bytes of one read from a stored zip.
@@ -27,7 +27,7 @@ const FRAME: usize = 2 << 20;
 /// # Errors
 /// When the end of a zip that is still arriving had to be waited for (a part of unknown length, HTTP/1.0), and it
 /// failed before.
-pub(super) async fn respond(
+pub(in crate::service) async fn respond(
     parts: &Parts,
     direct: bool,
     package: &PackageName,
@@ -117,7 +117,7 @@ fn streaming_body(method: &Method, status: StatusCode, spool_reader: SpoolReader
 }
 
 /// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
-pub(super) fn range_body(object: Object, range: Range<u64>, direct: bool) -> Body {
+pub(in crate::service) fn range_body(object: Object, range: Range<u64>, direct: bool) -> Body {
     if let Content::Memory(bytes) = &object.content {
         object.sent(range.end - range.start);
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());

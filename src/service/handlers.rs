@@ -1,0 +1,8 @@
+//! One file per kind of answer: each asks the registry and makes the response.
+
+pub(super) mod admin;
+pub(super) mod archive;
+pub(super) mod catalog;
+pub(super) mod flat;
+pub(super) mod health;
+pub(super) mod json;
