@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod admin_client;
+mod atomic_file;
 mod cache;
 mod completions;
 mod config;

@@ -10,17 +10,19 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CacheArgs, FAILED, Wrong, admin_client, print};
+use super::{
+    CacheArgs, FAILED, Wrong, admin_client,
+    atomic_file::{AtomicFile, SHARED_FILE_MODE},
+    print,
+};
 use crate::value::{ByteSize, Period};
 
-mod atomic_file;
 mod bundle;
 mod export;
 mod import;
 mod table;
 mod verify;
 
-use atomic_file::AtomicFile;
 
 /// Bytes that are printed at once.
 const AT_ONCE: usize = 64 << 10;
@@ -391,9 +393,12 @@ fn lock(place: &CacheArgs, pattern: Option<String>, file: &std::path::Path) -> a
             }
         }
     }
-    let mut draft = AtomicFile::of(file)?;
-    draft.file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
-    draft.publish()?;
+    let write = || {
+        let lock_file = AtomicFile::create(file, SHARED_FILE_MODE)?;
+        lock_file.file().write_all(text.as_bytes())?;
+        lock_file.publish()
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))?;
     print(&format!("{} packages in {}\n", items.len(), file.display()));
     Ok(0)
 }

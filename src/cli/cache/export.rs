@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    atomic_file::AtomicFile,
     bundle::{self, Listed, MANIFEST, Manifest},
     table::size,
 };
@@ -22,6 +21,7 @@ use crate::{
     cli::{
         CacheArgs, FAILED,
         admin_client::{self, AdminClient, accepted, unreachable},
+        atomic_file::{AtomicFile, SHARED_FILE_MODE},
         print,
     },
     entry::{Digest, ExportedArchive, ExportedDocument},
@@ -29,11 +29,12 @@ use crate::{
 
 /// Writes a bundle. It has its name only when it is whole.
 pub(super) fn run(place: &CacheArgs, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
-    let mut draft = AtomicFile::of(file)?;
-    let documents = AtomicFile::of(&file.with_added_extension("documents"))?;
+    let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(unwritten(file))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let documents = tempfile::tempfile_in(folder).map_err(unwritten(file))?;
     let ask = json!({"pattern": pattern});
     let done = admin_client::run(place.load()?, async |session| {
-        let mut bundle = Bundle { out: &mut draft.file, documents: documents.file.try_clone()?, file };
+        let mut bundle = Bundle { out: archive.file(), documents, file };
         bundle.write(session, &ask).await
     });
     let (zips, bytes) = done?;
@@ -41,14 +42,14 @@ pub(super) fn run(place: &CacheArgs, file: &Path, pattern: Option<String>) -> an
         print("nothing of that is stored\n");
         return Ok(FAILED);
     }
-    draft.publish()?;
+    archive.publish().map_err(unwritten(file))?;
     print(&format!("{zips} zips, {} in {}\n", size(bytes), file.display()));
     Ok(0)
 }
 
 /// A bundle that is being written.
 struct Bundle<'b> {
-    out: &'b mut File,
+    out: &'b File,
     /// The documents wait here: the manifest, which comes first, has to name them all.
     documents: File,
     /// Its name, for whoever has to be told.
@@ -68,13 +69,13 @@ impl Bundle<'_> {
             let text = serde_json::to_vec(&document)?;
             let sha256 = Digest::of(&text);
             let len = text.len() as u64;
-            put(&mut self.documents, &format!("documents/{sha256}"), &text).map_err(unwritten(self.file))?;
+            put(&self.documents, &format!("documents/{sha256}"), &text).map_err(unwritten(self.file))?;
             manifest.documents.push(Listed { key: document.key, sha256, len });
             Ok(())
         };
         session.lines("claims", ask, each).await?;
         put(self.out, MANIFEST, &serde_json::to_vec(&manifest)?).map_err(unwritten(self.file))?;
-        self.documents.rewind().and_then(|()| io::copy(&mut self.documents, self.out)).map_err(unwritten(self.file))?;
+        self.documents.rewind().and_then(|()| io::copy(&mut self.documents, &mut self.out)).map_err(unwritten(self.file))?;
         let mut written = BTreeSet::new();
         for claim in manifest.zips.iter().filter(|claim| written.insert(claim.meta.digest)) {
             self.zip(session, claim).await?;
@@ -116,7 +117,7 @@ fn unwritten(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
     move |error| anyhow::Error::from(error).context(format!("cannot write {}", file.display()))
 }
 
-fn put(out: &mut File, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn put(mut out: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bundle::header(name, bytes.len() as u64)?.as_bytes())?;
     out.write_all(bytes)?;
     out.write_all(&vec![0; bundle::padding(bytes.len() as u64)])

@@ -4,7 +4,6 @@ use std::{
     fs, io,
     io::Write as _,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,7 +21,7 @@ use rustls::{
 };
 
 use crate::{
-    cli::{INTERNAL, IO, USAGE},
+    cli::{INTERNAL, IO, USAGE, atomic_file::AtomicFile},
     entry::Digest,
 };
 
@@ -278,21 +277,12 @@ fn at(file: &Path) -> impl FnOnce(io::Error) -> InitError {
     move |source| InitError::File { file, source }
 }
 
-/// Writes a file under another name and moves it in place: a mirror that runs never reads half of it.
-fn write(file: &Path, text: &str, mode: u32) -> Result<(), InitError> {
-    let mut staged = file.as_os_str().to_owned();
-    staged.push(".new");
-    let staged = PathBuf::from(staged);
-    let done = (|| {
-        // What an earlier run left behind could have another owner or mode.
-        match fs::remove_file(&staged) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-            _ => {}
-        }
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&staged, file)
-    })();
-    done.map_err(at(file))
+/// Replaces a file atomically, so that a running mirror never reads a part of it.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), InitError> {
+    let replace = || {
+        let file = AtomicFile::create(path, mode)?;
+        file.file().write_all(text.as_bytes())?;
+        file.publish()
+    };
+    replace().map_err(at(path))
 }
