@@ -14,7 +14,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::FetchError,
     storage::{
-        Tier as _,
+        Generations, Tier as _,
         disk::{Disk, Spool, SpoolError},
         memory::{self, Memory},
     },
@@ -28,7 +28,6 @@ mod download;
 mod fakes;
 mod fill;
 pub mod fill_watcher;
-mod generation;
 mod import;
 mod negative_cache;
 mod pass_through;
@@ -40,18 +39,16 @@ pub mod spool_reader;
 mod spool_writer;
 
 use fill::FillState;
-use generation::Generations;
 use negative_cache::NegativeCache;
 use policy::{Archives, Documents};
 use single_flight::SingleFlight;
 
 pub use crate::storage::{
-    Content, HitStats, Object, TierStats, Usage, WeakObject,
+    Content, Generation, HitStats, Object, TierStats, Usage, WeakObject,
     disk::{DiskUsage, InventoryEntry},
 };
 pub use admin::Checked;
 pub use archives::{ArchiveAnswer, ArchiveAsk, Served};
-pub use generation::Generation;
 pub use import::ImportError;
 
 /// Room for remembered failures: a flood of wrong names must not cost memory.
@@ -112,8 +109,8 @@ impl Cache {
         Arc::new(Self {
             memory: Memory::new(memory),
             documents: memory::Documents::new(memory),
-            generations: Generations::new(),
-            removals: Generations::new(),
+            generations: Generations::default(),
+            removals: Generations::default(),
             disk,
             failures: NegativeCache::with_room_for(FAILURES, clock.clone()),
             clock,
@@ -147,7 +144,7 @@ impl Cache {
     /// The present state of the documents of the package that a key belongs to. Whoever takes it before reading them
     /// can tell later, at no cost, that they are still what they were.
     pub fn generation(&self, key: &Key) -> Generation {
-        self.generations.now(key)
+        self.generations.snapshot(key)
     }
 
     /// The disk tier, for administration.
@@ -193,9 +190,9 @@ impl Cache {
 
     /// Takes a blob that has left the disk out of memory, whoever copies it there meanwhile.
     fn forget_blob(&self, digest: &Digest) {
-        self.removals.end_all();
+        self.removals.bump_all();
         self.memory.forget(digest);
-        self.generations.end_all();
+        self.generations.bump_all();
     }
 
     /// True when a key needs nobody's list to be believed: it is stored, pinned or arriving.
@@ -217,7 +214,7 @@ impl Cache {
             object.touch();
             return Some(object);
         }
-        let before = self.removals.now(key);
+        let before = self.removals.snapshot(key);
         match self.disk.get(key).await {
             Ok(Some(object)) => {
                 object.touch();
@@ -235,14 +232,10 @@ impl Cache {
     /// Copies what is small into memory, unless something of the package has been removed since `before`: it may have
     /// been this.
     async fn promote(&self, key: &Key, object: &Object, before: &Generation) {
-        if !before.holds() {
-            return;
-        }
-        if let Err(error) = self.memory.put(key, object).await {
-            tracing::warn!(%key, %error, "cannot copy into memory");
-        }
-        if !before.holds() {
-            self.memory.forget_key(key);
+        match self.memory.load(object).await {
+            Ok(Some(object)) => before.run_if_current(|| self.memory.insert(key, object)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%key, %error, "cannot copy into memory"),
         }
     }
 

@@ -214,7 +214,7 @@ impl Registry {
     async fn stored(&self, target: &PackageId, ask: &DocumentAsk) -> Option<Document> {
         let key = document_key(&target.upstream, &target.name, ask);
         let known = self.cache.document_in_memory(&key);
-        if known.is_some() || self.negative_lookups.get(&key).is_some_and(|generation| generation.holds()) {
+        if known.is_some() || self.negative_lookups.get(&key).is_some_and(|generation| generation.is_current()) {
             return known;
         }
         let generation = self.cache.generation(&key);

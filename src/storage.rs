@@ -12,11 +12,13 @@ use crate::{
 };
 
 pub mod disk;
+mod generation;
 pub mod memory;
 mod usage;
 mod weak_object;
 
 pub use disk::blob::BlobFile;
+pub use generation::{Generation, Generations};
 pub use usage::{HitStats, TierStats, UsageCounters};
 pub use weak_object::WeakObject;
 

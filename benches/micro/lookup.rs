@@ -9,12 +9,11 @@ use std::{hint::black_box, sync::Arc};
 
 use bytes::Bytes;
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use srm_mirror::{
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators, Verified},
     storage::{
-        Content, Object, Tier,
+        Content, Object,
         memory::{Config, Documents, Memory},
     },
     value::ByteSize,
@@ -74,7 +73,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         let archives = Memory::new(&CONFIG);
         let object = object();
         for key in &kept {
-            archives.put(key, &object).now_or_never().expect("memory waits for nothing").expect("memory cannot fail");
+            archives.insert(key, object.clone());
         }
         looks(&mut group, &format!("zip hit, {what}"), &kept, true, |key| archives.find(key).is_some());
         looks(&mut group, &format!("zip miss, {what}"), &others, false, |key| archives.find(key).is_some());

@@ -71,10 +71,8 @@ impl Cache {
     /// When it cannot be removed.
     pub async fn remove(&self, key: &Key, forget: bool) -> io::Result<()> {
         let removed = self.disk.remove(key).await;
-        // Whoever copies it into memory meanwhile takes it out again: see `promote`.
-        self.removals.end(key);
-        self.memory.remove(key).await?;
-        self.generations.end(key);
+        self.removals.bump_with(key, || self.memory.forget_key(key));
+        self.generations.bump(key);
         self.failures.forget(key);
         // Its file may be gone all the same: only now is that an error.
         removed?;

@@ -121,10 +121,7 @@ impl Cache {
     /// When it cannot be removed from disk; memory has forgotten it all the same.
     pub async fn discard(&self, key: &Key) -> io::Result<()> {
         let removed = self.disk.documents().remove(key).await;
-        // Whoever reads it from disk meanwhile must not bring it back: see `stored_document`.
-        self.generations.end(key);
-        self.documents.remove(key);
-        self.generations.end(key);
+        self.generations.bump_with(key, || self.documents.remove(key));
         removed
     }
 
@@ -142,16 +139,10 @@ impl Cache {
         if let Some(document) = self.documents.get(key) {
             return Some(document);
         }
-        let before = self.generations.now(key);
+        let before = self.generations.snapshot(key);
         match self.disk.documents().get(key).await {
             Ok(found) => found.inspect(|document| {
-                // What was removed or replaced while it was read is not what is stored.
-                if before.holds() {
-                    self.documents.put_where_none_is(key, document);
-                }
-                if !before.holds() {
-                    self.documents.remove(key);
-                }
+                before.run_if_current(|| self.documents.put_where_none_is(key, document));
             }),
             Err(error) => {
                 tracing::warn!(%key, %error, "stored document cannot be read");
@@ -338,8 +329,7 @@ impl Cache {
 
     /// Puts a document into memory and on disk. Trouble with the disk is logged, never an answer's fault.
     pub(super) async fn keep(&self, key: &Key, document: &Document, body_changed: bool) {
-        self.documents.put(key, document.clone());
-        self.generations.end(key);
+        self.generations.bump_with(key, || self.documents.put(key, document.clone()));
         let documents = self.disk.documents();
         let kept = if body_changed {
             documents.put(key, document).await
@@ -349,8 +339,8 @@ impl Cache {
         if let Err(error) = kept {
             tracing::warn!(%key, %error, "document is kept in memory only");
         }
-        // Whoever did not find it on disk a moment ago, and it may not be in memory any more, looks again.
-        self.generations.end(key);
+        // A reader that missed it on disk before this write, and in memory after an eviction, reads again.
+        self.generations.bump(key);
     }
 }
 

@@ -205,12 +205,12 @@ impl Fill {
     async fn admit(&self, spool: Spool, meta: Meta) {
         let cache = &self.cache;
         let key = &self.ask.key;
-        let before = cache.removals.now(key);
+        let before = cache.removals.snapshot(key);
         match cache.disk.admit(key, spool, meta).await {
             Ok(object) => {
                 cache.promote(key, &object, &before).await;
                 // It may have led to an earlier packing.
-                cache.generations.end(key);
+                cache.generations.bump(key);
             }
             Err(error) => {
                 tracing::warn!(%key, %error, "complete, but not admitted");

@@ -108,10 +108,8 @@ impl Cache {
         };
         self.disk.settle_pin(&key, judge).await?.map_err(|_| ImportError::Conflict)?;
         self.disk.admit(&key, spool, meta).await?;
-        // Whoever has read what was there before must not bring it back: see `promote`.
-        self.removals.end(&key);
-        self.memory.forget_key(&key);
-        self.generations.end(&key);
+        self.removals.bump_with(&key, || self.memory.forget_key(&key));
+        self.generations.bump(&key);
         self.failures.forget(&key);
         Ok(())
     }
@@ -143,8 +141,7 @@ impl Cache {
             io::ErrorKind::StorageFull => ImportError::NoRoom,
             _ => ImportError::Io(error),
         })?;
-        self.documents.put(key, document);
-        self.generations.end(key);
+        self.generations.bump_with(key, || self.documents.put(key, document));
         self.failures.forget(key);
         Ok(taken)
     }

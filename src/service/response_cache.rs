@@ -107,7 +107,7 @@ impl ResponseCache {
         }
         let kept = answers.get(&key[..])?;
         let since = now.duration_since(kept.made_at);
-        if since.is_negative() || since >= MAX_AGE || !kept.generation.holds() {
+        if since.is_negative() || since >= MAX_AGE || !kept.generation.is_current() {
             return None;
         }
         let body = match &kept.body {

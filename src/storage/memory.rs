@@ -56,6 +56,24 @@ impl Memory {
         self.cache.get(key)
     }
 
+    /// Reads an archive of at most `archive_max` bytes into memory, for [`Memory::insert`]; `None` for a larger one.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub async fn load(&self, object: &Object) -> io::Result<Option<Object>> {
+        let Some(len) = usize::try_from(object.meta.len).ok().filter(|_| object.meta.len <= self.archive_max) else {
+            return Ok(None);
+        };
+        let bytes = object.read(0, len).await?;
+        let Object { meta, uses, .. } = object.clone();
+        Ok(Some(Object { meta, content: Content::Memory(bytes), tier: NAME, uses }))
+    }
+
+    /// Caches an archive that [`Memory::load`] has read.
+    pub fn insert(&self, key: &Key, object: Object) {
+        self.cache.insert(key.clone(), object);
+    }
+
     /// Forgets a key.
     pub fn forget_key(&self, key: &Key) {
         self.cache.invalidate(key);
@@ -83,14 +101,9 @@ impl Tier for Memory {
     /// Takes an archive of at most `archive_max` bytes; the bytes of one on disk are read.
     fn put<'a>(&'a self, key: &'a Key, object: &'a Object) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            let Some(len) = usize::try_from(object.meta.len).ok().filter(|_| object.meta.len <= self.archive_max)
-            else {
-                return Ok(());
-            };
-            let bytes = object.read(0, len).await?;
-            let Object { meta, uses, .. } = object.clone();
-            let object = Object { meta, content: Content::Memory(bytes), tier: NAME, uses };
-            self.cache.insert(key.clone(), object);
+            if let Some(object) = self.load(object).await? {
+                self.insert(key, object);
+            }
             Ok(())
         })
     }

@@ -129,7 +129,7 @@ impl Store {
         let charge = if stays { sidecar_charge } else { file.charge(Option::take) };
         charge.into_iter().for_each(|charge| charge.commit(Kind::Blob));
         self.front.invalidate(old.iter().flat_map(|old| &old.names).chain(&new.names).map(|name| &name.key));
-        self.front.keep(key, Arc::clone(&meta), self.front.changes());
+        self.front.keep(key, Arc::clone(&meta), &self.front.snapshot(key));
         lock(&self.sound).insert(digest);
         if !stays {
             file.set_sound();

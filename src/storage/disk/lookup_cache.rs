@@ -1,54 +1,55 @@
-//! Memory in front of the index: hot keys are looked up without touching it.
-
-use std::sync::{Mutex, PoisonError};
+//! Memory in front of the index: hot keys are looked up without a read transaction.
 
 use moka::sync::Cache;
 
-use crate::entry::{Key, Verified};
+use crate::{
+    entry::{Key, Verified},
+    storage::{Generation, Generations},
+};
 
-/// A bounded map from keys to what the index and the sidecars say of them.
+/// A bounded map from keys to what the index and the sidecars record of them.
 ///
-/// A lookup may overlap with a change of the same key. What it found is therefore only kept if nothing has been
-/// invalidated since it began.
+/// A lookup may overlap with a change of the same key. What it found is therefore only cached if the key was not
+/// invalidated since the lookup began.
 pub(super) struct LookupCache<V> {
     cache: Cache<Key, V>,
-    changes: Mutex<u64>,
+    generations: Generations,
 }
 
 impl<V: Clone + Send + Sync + 'static> LookupCache<V> {
-    /// Of at most `capacity` bytes, as `weigh` estimates them.
+    /// Creates a cache of at most `capacity` bytes, as `weigh` estimates the values.
     pub(super) fn new(capacity: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         let weigher =
             move |key: &Key, value: &V| u32::try_from(key.as_str().len() + weigh(value) + 256).unwrap_or(u32::MAX);
-        Self { cache: Cache::builder().max_capacity(capacity).weigher(weigher).build(), changes: Mutex::new(0) }
+        Self {
+            cache: Cache::builder().max_capacity(capacity).weigher(weigher).build(),
+            generations: Generations::default(),
+        }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<V> {
         self.cache.get(key)
     }
 
-    /// To be asked before a lookup begins and given to [`LookupCache::keep`] after it.
-    pub(super) fn changes(&self) -> u64 {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The generation that [`LookupCache::keep`] needs; take it before the lookup in the index begins.
+    pub(super) fn snapshot(&self, key: &Key) -> Generation {
+        self.generations.snapshot(key)
     }
 
-    /// Keeps what a lookup has found.
-    pub(super) fn keep(&self, key: &Key, value: V, changes: u64) {
-        let now = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if *now == changes {
-            self.cache.insert(key.clone(), value);
-        }
+    /// Caches what a lookup found, unless the key was invalidated since `before`.
+    pub(super) fn keep(&self, key: &Key, value: V, before: &Generation) {
+        before.run_if_current(|| self.cache.insert(key.clone(), value));
     }
 
-    /// Forgets keys; called after their change is in the index.
+    /// Drops keys. Call it after their change is in the index.
     pub(super) fn invalidate<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
-        let mut now = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        *now += 1;
-        keys.into_iter().for_each(|key| self.cache.invalidate(key));
+        for key in keys {
+            self.generations.bump_with(key, || self.cache.invalidate(key));
+        }
     }
 }
 
-/// Bytes of memory that the facts of an entry take, roughly.
+/// Estimates the bytes of memory that the facts of an entry take.
 pub(super) fn weight(verified: &Verified) -> usize {
     fn of(value: &serde_json::Value) -> usize {
         32 + match value {

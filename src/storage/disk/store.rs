@@ -236,7 +236,7 @@ impl Store {
 
     /// What is stored under a key, from the index and the sidecar.
     pub(super) fn load(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
-        let changes = self.front.changes();
+        let before = self.front.snapshot(key);
         let Some(digest) = self.index.read(|txn| index::find(txn, key))? else { return Ok(None) };
         if self.is_gone(&digest) {
             return Ok(None);
@@ -246,7 +246,7 @@ impl Store {
                 let meta = sidecar.get(key).filter(|meta| meta.digest == digest);
                 let meta = meta.map(|meta| Arc::new(meta.clone()));
                 if let Some(meta) = &meta {
-                    self.front.keep(key, Arc::clone(meta), changes);
+                    self.front.keep(key, Arc::clone(meta), &before);
                 }
                 Ok(meta)
             }
@@ -287,10 +287,10 @@ impl Store {
 
     /// The pin of a key.
     pub(super) fn pin(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
-        let changes = self.pins.changes();
+        let before = self.pins.snapshot(key);
         let place = self.index.read(|txn| index::pin(txn, key))?;
         let pin = place.map(|place| self.journal.at(place, key)).transpose()?.map(Arc::new);
-        self.pins.keep(key, pin.clone(), changes);
+        self.pins.keep(key, pin.clone(), &before);
         Ok(pin)
     }
 
