@@ -17,9 +17,10 @@ use crate::{
     config::Config,
     entry::Digest,
     http::body::Body,
+    peer::Peer,
     registry::{Registry, policy::AccessPolicy},
-    server::{self, Bound, Handler, Peer, control, tls::Reload},
-    service::{Client, Health, Service, hosts::Hosts},
+    server::{self, Bound, Handler, control, tls::Reload},
+    service::{Health, Service, hosts::Hosts},
     storage::disk::Disk,
     upstream,
     value::Secret,
@@ -63,8 +64,7 @@ impl Handler for Serve {
     type Body = Body;
 
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
-        let Peer { addr, local, tls, control } = peer;
-        self.0.handle(request, Client { addr, local, tls, control })
+        self.0.handle(request, peer)
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`origin`] | the contract between the cache and what it caches |
 //! | [`archive`] | what a zip says of itself |
 //! | [`sendfile`] | parts of files sent without being read: the only `unsafe` |
-//! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`observe`] | the words that all of them share |
+//! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | the words that all of them share |
 //!
 //! They import each other in one direction: `app` hands the `service` to the `server`; the service knows `dialect` and `registry`, the
 //! mirror knows `cache` and `upstream`, the cache knows `storage`. ARCHITECTURE.md has the whole rule, and a test holds it.
@@ -47,6 +47,7 @@ pub mod http;
 pub mod observe;
 pub mod origin;
 pub mod package;
+pub mod peer;
 pub mod registry;
 pub mod sendfile;
 pub mod server;

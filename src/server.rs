@@ -22,6 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::peer::Peer;
 use crate::sendfile::{MoreDataFlag, Socket};
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
@@ -83,19 +84,6 @@ impl Default for Config {
             tls: tls::Config::default(),
         }
     }
-}
-
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The client; an IPv4 client of an IPv6 listener has its IPv4 address.
-    pub addr: SocketAddr,
-    /// The address it reached.
-    pub local: SocketAddr,
-    /// It speaks TLS with us.
-    pub tls: bool,
-    /// It came by the control socket; both addresses say nothing then.
-    pub control: bool,
 }
 
 /// Answers requests. Cloned for each connection; one call for each request, dropped when the client leaves.

@@ -4,7 +4,6 @@
 
 use std::{
     future::{Ready, ready},
-    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -22,6 +21,7 @@ use crate::{
         field::came_through,
     },
     observe,
+    peer::Peer,
     registry::{Object, Registry, RegistryError, WeakObject},
 };
 
@@ -54,19 +54,6 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer, or the work that it takes.
 pub type Answering = Either<Ready<Response<Body>>, BoxFuture<'static, Response<Body>>>;
-
-/// The connection that a request came by.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Its other end.
-    pub addr: SocketAddr,
-    /// The mirror's end.
-    pub local: SocketAddr,
-    /// True when it is encrypted.
-    pub tls: bool,
-    /// True when it is the control socket: whoever uses it may administrate, under any name.
-    pub control: bool,
-}
 
 /// Answers requests.
 pub struct Service {
@@ -111,7 +98,7 @@ impl Service {
 
     /// Answers one request: at once where the same was answered a moment ago. Only administration looks at the body of
     /// a request.
-    pub fn handle<B>(self: &Arc<Self>, request: Request<B>, client: Client) -> Answering
+    pub fn handle<B>(self: &Arc<Self>, request: Request<B>, client: Peer) -> Answering
     where
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     {
@@ -144,7 +131,7 @@ impl Service {
     async fn answer(
         &self,
         parts: &Parts,
-        client: Client,
+        client: Peer,
         input: Option<admin::Input>,
         now: Timestamp,
         context: &mut RequestContext,

@@ -23,7 +23,6 @@ mod import;
 mod table;
 mod verify;
 
-
 /// Bytes that are printed at once.
 const AT_ONCE: usize = 64 << 10;
 

@@ -11,9 +11,10 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::{Client, error::Problem};
+use super::error::Problem;
 use crate::{
     dialect::Ops,
+    peer::Peer,
     value::{BaseUrl, Network},
 };
 
@@ -62,7 +63,7 @@ impl Hosts {
     ///
     /// # Errors
     /// 400 when what should be a host is none, 421 when it is none of the configured names.
-    pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, client: Client) -> Result<RequestHost<'a>, Problem> {
+    pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, client: Peer) -> Result<RequestHost<'a>, Problem> {
         let mut scheme = if client.tls { Scheme::HTTPS } else { Scheme::HTTP };
         // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
         let mut authority = match parts.uri.authority() {

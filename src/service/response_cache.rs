@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request:
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
-use super::{Client, RequestContext, handlers::archive};
+use super::{RequestContext, handlers::archive};
 use crate::{
     dialect::{ApiRequest, Dialect, Route},
     http::{body::Body, cache_status::CacheStatus},
+    peer::Peer,
     registry::{Generation, WeakObject},
 };
 
@@ -99,7 +100,7 @@ pub(super) struct CacheHit {
 
 impl ResponseCache {
     /// The answer to a request, if it was given a moment ago. It has the request id of that one.
-    pub(super) fn find(&self, parts: &Parts, client: Client, now: Timestamp, direct: bool) -> Option<CacheHit> {
+    pub(super) fn find(&self, parts: &Parts, client: Peer, now: Timestamp, direct: bool) -> Option<CacheHit> {
         let mut shelf = self.threads.get_or_default().borrow_mut();
         let ThreadCache { answers, key, .. } = &mut *shelf;
         if !cache_key(parts, client, key) {
@@ -126,7 +127,7 @@ impl ResponseCache {
     }
 
     /// Keeps an answer that was just given, if it is one that can be given again.
-    pub(super) fn keep(&self, parts: &Parts, client: Client, context: &RequestContext, response: &Response<Body>) {
+    pub(super) fn keep(&self, parts: &Parts, client: Peer, context: &RequestContext, response: &Response<Body>) {
         let (Some(before), Some(route), Some(status)) = (&context.before, &context.route, &context.cache) else {
             return;
         };
@@ -178,7 +179,7 @@ impl ThreadCache {
 }
 
 /// Writes down what a request asks for and under which name; false for one that must be thought over.
-fn cache_key(parts: &Parts, client: Client, key: &mut Vec<u8>) -> bool {
+fn cache_key(parts: &Parts, client: Peer, key: &mut Vec<u8>) -> bool {
     if parts.method != Method::GET || client.control {
         return false;
     }

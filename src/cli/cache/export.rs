@@ -75,7 +75,10 @@ impl Bundle<'_> {
         };
         session.lines("claims", ask, each).await?;
         put(self.out, MANIFEST, &serde_json::to_vec(&manifest)?).map_err(unwritten(self.file))?;
-        self.documents.rewind().and_then(|()| io::copy(&mut self.documents, &mut self.out)).map_err(unwritten(self.file))?;
+        self.documents
+            .rewind()
+            .and_then(|()| io::copy(&mut self.documents, &mut self.out))
+            .map_err(unwritten(self.file))?;
         let mut written = BTreeSet::new();
         for claim in manifest.zips.iter().filter(|claim| written.insert(claim.meta.digest)) {
             self.zip(session, claim).await?;

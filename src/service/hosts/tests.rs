@@ -7,7 +7,7 @@ fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, Sta
         request = request.header(*name, *value);
     }
     let parts = request.body(()).expect("valid").into_parts().0;
-    let client = Client { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls, control: false };
+    let client = Peer { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls, control: false };
     hosts.request_host(&parts, client).map(|request_host| request_host.base()).map_err(|problem| problem.status)
 }
 
