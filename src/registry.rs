@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     cache::{
         ArchiveAnswer, ArchiveAsk, Cache,
@@ -24,7 +26,8 @@ pub mod metadata;
 mod origins;
 pub mod policy;
 pub mod resolve;
-mod transfer;
+pub mod transfer;
+mod views;
 pub mod warm;
 
 use origins::{ArchiveFrom, DocumentFrom, archive_key, document_key};
@@ -35,6 +38,9 @@ pub use crate::cache::{
     WeakObject, spool_reader::SpoolReader,
 };
 pub use policy::{Config, Private};
+pub use views::{
+    CacheUsage, CatalogService, Inventory, MetadataRecords, ReleaseDocuments, Transfer, VersionResolver, Warming,
+};
 
 /// Bytes of documents that are kept parsed.
 const PARSED: u64 = 32 << 20;
@@ -101,9 +107,49 @@ impl Registry {
         Self { cache, upstreams, access, verify, parsed, negative_lookups, known: catalog::CatalogCache::default() }
     }
 
-    /// The cache below.
-    pub fn cache(&self) -> &Arc<Cache> {
-        &self.cache
+    /// The current time on the clock that freshness is measured by.
+    pub fn now(&self) -> Timestamp {
+        self.cache.clock().now()
+    }
+
+    /// Why the cache directory works only in part; `None` when it works.
+    pub fn degraded(&self) -> Option<String> {
+        self.cache.disk().degraded()
+    }
+
+    /// Release lists, releases and the repository of a package.
+    pub fn documents(&self) -> ReleaseDocuments<'_> {
+        ReleaseDocuments(self)
+    }
+
+    /// Zips of versions.
+    pub fn archives(&self) -> VersionResolver<'_> {
+        VersionResolver(self)
+    }
+
+    /// Metadata records of the Serverless Registry Model.
+    pub fn metadata(&self) -> MetadataRecords<'_> {
+        MetadataRecords(self)
+    }
+
+    /// The list of packages that may be shown.
+    pub fn catalog(&self) -> CatalogService<'_> {
+        CatalogService(self)
+    }
+
+    /// What is stored.
+    pub fn inventory(&self) -> Inventory<'_> {
+        Inventory(self)
+    }
+
+    /// Export and import.
+    pub fn transfer(&self) -> Transfer<'_> {
+        Transfer(self)
+    }
+
+    /// Filling the cache ahead of the clients.
+    pub fn warming(&self) -> Warming<'_> {
+        Warming(self)
     }
 
     /// The present state of a package's documents; see [`Generation`].
@@ -115,7 +161,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn releases(&self, target: &PackageId) -> Result<Answer<Releases>, RegistryError> {
+    async fn releases(&self, target: &PackageId) -> Result<Answer<Releases>, RegistryError> {
         self.authorize(target).await?;
         self.releases_within(target, None).await
     }
@@ -124,7 +170,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`]; a package without releases is `NotFound(Missing::Release)`.
-    pub async fn latest(&self, target: &PackageId) -> Result<Answer<Release>, RegistryError> {
+    async fn latest(&self, target: &PackageId) -> Result<Answer<Release>, RegistryError> {
         self.authorize(target).await?;
         let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
         match self.release_document(target, DocumentAsk::Latest, policy).await {
@@ -153,7 +199,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`]; an unknown version is `NotFound(Missing::Release)`.
-    pub async fn release(&self, target: &PackageId, version: &str) -> Result<Answer<Release>, RegistryError> {
+    async fn release(&self, target: &PackageId, version: &str) -> Result<Answer<Release>, RegistryError> {
         self.authorize(target).await?;
         let mut list = self.releases_within(target, None).await?;
         let mut tag = resolve::find_tag(&list.value, version);
@@ -182,7 +228,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn repository(&self, target: &PackageId) -> Result<Answer<Repository>, RegistryError> {
+    async fn repository(&self, target: &PackageId) -> Result<Answer<Repository>, RegistryError> {
         self.authorize(target).await?;
         let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
         self.repository_document(target, policy).await

@@ -108,7 +108,7 @@ impl Service {
         let started = observe::access_enabled().then(Instant::now);
         let mut context =
             RequestContext { id: self.ids.next(), started, route: None, before: None, cache: None, zip: None, direct };
-        let now = self.mirror.cache().clock().now();
+        let now = self.mirror.now();
         if let Some(found) = self.prepared.find(&parts, client, now, direct) {
             let mut response = found.response;
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
@@ -188,7 +188,7 @@ impl Service {
         context.before = route.ask.package().map(|package| Snapshot::new(now, self.mirror.generation(package)));
         let zip = match &route.ask {
             ApiRequest::Archive { package, version } => {
-                let archive = self.mirror.archive(package, version).await.map_err(failed)?;
+                let archive = self.mirror.archives().archive(package, version).await.map_err(failed)?;
                 context.cache = Some(archive.answer.status.clone());
                 context.zip = archive.cacheable_object().map(Object::remember);
                 let response = archive::respond(parts, context.direct, &package.name, archive).await;

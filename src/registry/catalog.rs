@@ -67,7 +67,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the record of pins cannot be read.
-    pub async fn known(
+    pub(super) async fn known(
         &self,
         named: impl Iterator<Item = PackageId>,
     ) -> Result<(Arc<Catalog>, Duration), RegistryError> {

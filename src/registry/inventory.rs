@@ -146,7 +146,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn stock(&self, selection: &Selection, sort: Sort) -> io::Result<Vec<InventoryEntry>> {
+    pub(super) async fn stock(&self, selection: &Selection, sort: Sort) -> io::Result<Vec<InventoryEntry>> {
         let selection = selection.clone();
         let mut items = self.cache.inventory(move |key| selection.takes_key(key)).await?;
         sort.order(&mut items);
@@ -157,7 +157,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn stocked_documents(&self, selection: &Selection) -> io::Result<Vec<Key>> {
+    pub(super) async fn stocked_documents(&self, selection: &Selection) -> io::Result<Vec<Key>> {
         let mut keys = self.cache.disk().document_keys().await?;
         keys.retain(|key| package_of(key).is_some_and(|target| selection.takes(&target, None)));
         keys.sort();
@@ -168,7 +168,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the record of pins cannot be read.
-    pub async fn pins_of(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+    pub(super) async fn pins_of(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
         let keys = self.cache.disk().pinned().await?;
         Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
     }
@@ -177,7 +177,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn waiting_marks(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+    pub(super) async fn waiting_marks(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
         let keys = self.cache.disk().waiting().await?;
         Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
     }
@@ -186,7 +186,7 @@ impl Registry {
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn refetch(&self, item: &Item) -> Result<(), FetchError> {
+    pub(super) async fn refetch(&self, item: &Item) -> Result<(), FetchError> {
         self.authorize(&item.target).await.map_err(cause)?;
         let ask = self.archive_ask(&item.target, item.reference.clone()).map_err(cause)?;
         let mut following = self.cache.follow(ask);
@@ -198,7 +198,7 @@ impl Registry {
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
+    pub(super) async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
         let nonsense = || FetchError::Refused("nobody knows what it was".into());
         let (target, ask) = read_document_key(key).ok_or_else(nonsense)?;
         self.authorize(&target).await.map_err(cause)?;

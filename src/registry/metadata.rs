@@ -15,7 +15,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn metadata_list(&self, target: &PackageId) -> Result<Answer<Vec<Metadata>>, RegistryError> {
+    pub(super) async fn metadata_list(&self, target: &PackageId) -> Result<Answer<Vec<Metadata>>, RegistryError> {
         let list = self.releases(target).await?;
         let mut records = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
@@ -31,7 +31,11 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn metadata(&self, target: &PackageId, version: &str) -> Result<Answer<Metadata>, RegistryError> {
+    pub(super) async fn metadata_record(
+        &self,
+        target: &PackageId,
+        version: &str,
+    ) -> Result<Answer<Metadata>, RegistryError> {
         let release = self.release(target, version).await?;
         let reference = GitRef::Tag(release.value.tag_name.clone());
         let key = archive_key(&target.upstream, &target.name, &reference);

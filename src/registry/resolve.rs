@@ -61,7 +61,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`]; a version that is nowhere is `NotFound(Missing::Version)`.
-    pub async fn archive(&self, target: &PackageId, version: &Version) -> Result<Archive, RegistryError> {
+    pub(super) async fn archive(&self, target: &PackageId, version: &Version) -> Result<Archive, RegistryError> {
         let archive = self.find(target, version).await?;
         if let Served::Stored(object) = &archive.answer.served
             && archive.answer.status.fwd.is_none()

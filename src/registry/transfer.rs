@@ -13,12 +13,34 @@ use crate::{
     upstream::{DocumentAsk, GitRef},
 };
 
+/// What an import would do with a zip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportPlan {
+    /// It would be stored.
+    Wanted,
+    /// The same content is stored already.
+    Stored,
+    /// Other content is pinned under its key.
+    Conflict,
+    /// Its key or size is refused here.
+    Refused,
+}
+
+/// What an import did with a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentImport {
+    /// It is stored.
+    Stored,
+    /// The stored one was validated later and stays.
+    Older,
+}
+
 impl Registry {
     /// Takes in a zip.
     ///
     /// # Errors
     /// See [`ImportError`]; `Wrong` also for a key that is none, or of an upstream that this mirror does not have.
-    pub async fn import(
+    pub(super) async fn import(
         &self,
         claim: ExportedArchive,
         body: impl Stream<Item = Result<Bytes, ImportError>>,
@@ -31,7 +53,7 @@ impl Registry {
     }
 
     /// True for a zip with a key as the mirror makes them, of an upstream that it has, and no larger than it allows.
-    pub fn has_place(&self, claim: &ExportedArchive) -> bool {
+    pub(super) fn has_place(&self, claim: &ExportedArchive) -> bool {
         let Some((target, reference)) = inventory::read_key(&claim.key) else { return false };
         let named = match &reference {
             GitRef::Tag(tag) => is_tag(tag),
@@ -44,7 +66,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::import`].
-    pub async fn import_document(&self, handed: ExportedDocument) -> Result<bool, ImportError> {
+    pub(super) async fn import_document(&self, handed: ExportedDocument) -> Result<bool, ImportError> {
         let ExportedDocument { key, meta, body } = handed;
         if !self.is_document(&key, body.as_bytes()) {
             return Err(ImportError::Wrong(format!("this mirror has no place for {key}, or it cannot be read")));
@@ -56,7 +78,7 @@ impl Registry {
     }
 
     /// True for a key as the mirror makes them, of an upstream that it has, with a body of the kind that the key names.
-    pub fn is_document(&self, key: &Key, body: &[u8]) -> bool {
+    pub(super) fn is_document(&self, key: &Key, body: &[u8]) -> bool {
         fn reads<T: serde::de::DeserializeOwned>(body: &[u8]) -> bool {
             serde_json::from_slice::<T>(body).is_ok()
         }

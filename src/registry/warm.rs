@@ -42,7 +42,7 @@ pub struct Listed {
 }
 
 /// A zip on its way into the store.
-pub struct Warming {
+pub struct WarmingArchive {
     /// What the version turned out to be.
     pub resolved: Resolved,
     /// True when it was stored before anybody asked.
@@ -69,7 +69,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`]; a package without releases has an empty list.
-    pub async fn warm_lists(&self, target: &PackageId) -> Result<Lists, RegistryError> {
+    pub(super) async fn warm_lists(&self, target: &PackageId) -> Result<Lists, RegistryError> {
         self.authorize(target).await?;
         let list = match self.releases_within(target, Some(MIN_REVALIDATE_AGE)).await {
             Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Release), status })) => {
@@ -86,7 +86,7 @@ impl Registry {
         let mut releases = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
             let ask = self.archive_ask(target, GitRef::Tag(release.tag_name.clone()))?;
-            let (stored, len) = self.cache().holding(&ask).await;
+            let (stored, len) = self.cache.holding(&ask).await;
             releases.push(Listed { release: release.clone(), stored, len });
         }
         Ok(Lists { releases, latest, status: list.status })
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     async fn fresh_latest(&self, target: &PackageId) -> Result<Option<String>, RegistryError> {
-        let policy = self.cache().policies().releases(self.upstream(target)?.has_token()).at_most(MIN_REVALIDATE_AGE);
+        let policy = self.cache.policies().releases(self.upstream(target)?.has_token()).at_most(MIN_REVALIDATE_AGE);
         match self.release_document(target, DocumentAsk::Latest, policy).await {
             Ok(latest) => Ok(Some(latest.value.tag_name.clone())),
             Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(_), .. })) => Ok(None),
@@ -111,25 +111,29 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::archive`].
-    pub async fn warm(&self, target: &PackageId, version: &Version) -> Result<Warming, RegistryError> {
+    pub(super) async fn warm(&self, target: &PackageId, version: &Version) -> Result<WarmingArchive, RegistryError> {
         let archive = self.find(target, version).await?;
         let reference = match &archive.resolved {
             Resolved::Tag(tag) => GitRef::Tag(tag.clone()),
             Resolved::Commit(commit) | Resolved::Branch { commit, .. } => GitRef::Commit(commit.clone()),
         };
         let cached = matches!(archive.answer.served, Served::Stored(_)) && archive.answer.status.fwd.is_none();
-        let following = self.cache().follow(self.archive_ask(target, reference)?);
-        Ok(Warming { resolved: archive.resolved, cached, following })
+        let following = self.cache.follow(self.archive_ask(target, reference)?);
+        Ok(WarmingArchive { resolved: archive.resolved, cached, following })
     }
 
     /// When a tag or commit was first seen; `None` where it never was. Asks nobody.
     ///
     /// # Errors
     /// When the record of pins cannot be read.
-    pub async fn first_seen(&self, target: &PackageId, version: &Version) -> Result<Option<Timestamp>, FetchError> {
+    pub(super) async fn first_seen(
+        &self,
+        target: &PackageId,
+        version: &Version,
+    ) -> Result<Option<Timestamp>, FetchError> {
         for reference in references(version) {
             let key = archive_key(&target.upstream, &target.name, &reference);
-            if let Some(pin) = self.cache().pin(&key).await? {
+            if let Some(pin) = self.cache.pin(&key).await? {
                 return Ok(Some(pin.first_seen));
             }
         }
@@ -140,9 +144,9 @@ impl Registry {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn is_stored(&self, target: &PackageId, version: &Version) -> io::Result<bool> {
+    pub(super) async fn is_stored(&self, target: &PackageId, version: &Version) -> io::Result<bool> {
         for reference in references(version) {
-            if self.cache().disk().holds(&archive_key(&target.upstream, &target.name, &reference)).await? {
+            if self.cache.disk().holds(&archive_key(&target.upstream, &target.name, &reference)).await? {
                 return Ok(true);
             }
         }
@@ -150,12 +154,12 @@ impl Registry {
     }
 
     /// What an upstream still allows.
-    pub fn allowance(&self, target: &PackageId) -> RateLimitStatus {
+    pub(super) fn allowance(&self, target: &PackageId) -> RateLimitStatus {
         self.upstream(target).map(|upstream| upstream.allowance()).unwrap_or_default()
     }
 }
 
-impl Warming {
+impl WarmingArchive {
     /// Waits for the next step. Nothing comes after [`Warmed::Stored`] or an error.
     ///
     /// # Errors

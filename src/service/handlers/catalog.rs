@@ -60,7 +60,7 @@ pub(in crate::service) async fn ask(
     ask: &ApiRequest,
     (search, page): (Option<&str>, Page),
 ) -> Result<JsonAnswer, Problem> {
-    let known = mirror.known(names.aliases().map(|(_, package)| package.clone())).await;
+    let known = mirror.catalog().list(names.aliases().map(|(_, package)| package.clone())).await;
     let (list, age) = known.map_err(|error| Problem::of(error, ask))?;
     let rows = rows.of(names, &list);
     let wanted = search.map(str::to_lowercase);

@@ -154,7 +154,7 @@ pub(in crate::service) async fn respond(
 ) -> Result<Response<Body>, Problem> {
     let mut again = true;
     loop {
-        let found = mirror.archive(package, version).await;
+        let found = mirror.archives().archive(package, version).await;
         let Archive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
         context.cache = Some(answer.status);
         let whole = match answer.served {
@@ -173,7 +173,7 @@ pub(in crate::service) async fn respond(
                     return Err(Problem::damaged(context.cache.take(), ask));
                 }
                 again = false;
-                mirror.cache().quarantine(&object).await;
+                mirror.archives().quarantine(&object).await;
                 continue;
             }
         };

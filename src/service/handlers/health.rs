@@ -37,7 +37,7 @@ impl Health {
             Ops::Readyz => match self.0.load(Ordering::Acquire) {
                 STARTING => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "starting"})),
                 DRAINING => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "draining"})),
-                _ => match mirror.cache().disk().degraded() {
+                _ => match mirror.degraded() {
                     None => (StatusCode::OK, json!({"status": "ready"})),
                     Some(reason) => (StatusCode::OK, json!({"status": "degraded", "reasons": [reason]})),
                 },

@@ -127,26 +127,26 @@ pub(in crate::service) async fn ask(
     let request = Request { json, keeps: request_host.is_configured(), view, path };
     Ok(match &route.ask {
         ApiRequest::Releases { page, .. } => {
-            let list = mirror.releases(package).await.map_err(failed)?;
+            let list = mirror.documents().releases(package).await.map_err(failed)?;
             let all = &list.value.releases;
             let shown = page.map_or(&all[..], |page| page.slice(all));
             request.answer("releases", page.map(|page| (page, all.len())), &list, |view| view.releases(shown))
         }
         ApiRequest::Detail { page, .. } => {
-            let list = mirror.releases(package).await.map_err(failed)?;
+            let list = mirror.documents().releases(package).await.map_err(failed)?;
             let all = &list.value.releases;
             request.answer("detail", Some((*page, all.len())), &list, |view| view.releases(page.slice(all)))
         }
         ApiRequest::Latest { .. } => {
-            let latest = mirror.latest(package).await.map_err(failed)?;
+            let latest = mirror.documents().latest(package).await.map_err(failed)?;
             request.answer("release", None, &latest, |view| view.release(&latest.value))
         }
         ApiRequest::Tag { version, .. } => {
-            let release = mirror.release(package, version.name()).await.map_err(failed)?;
+            let release = mirror.documents().release(package, version.name()).await.map_err(failed)?;
             request.answer("release", None, &release, |view| view.release(&release.value))
         }
         ApiRequest::ById { id, assets, .. } => {
-            let list = mirror.releases(package).await.map_err(failed)?;
+            let list = mirror.documents().releases(package).await.map_err(failed)?;
             let found = render::by_id(&list.value.releases, *id);
             let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
             // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
@@ -156,15 +156,15 @@ pub(in crate::service) async fn ask(
             request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
         }
         ApiRequest::Repository { .. } => {
-            let repository = mirror.repository(package).await.map_err(failed)?;
+            let repository = mirror.documents().repository(package).await.map_err(failed)?;
             request.answer("repository", None, &repository, |view| view.repository(&repository.value))
         }
         ApiRequest::Metadata { version: Some(version), .. } => {
-            let record = mirror.metadata(package, version.name()).await.map_err(failed)?;
+            let record = mirror.metadata().record(package, version.name()).await.map_err(failed)?;
             request.answer("metadata", None, &record, |_| render::metadata(&record.value))
         }
         ApiRequest::Metadata { version: None, .. } => {
-            let records = mirror.metadata_list(package).await.map_err(failed)?;
+            let records = mirror.metadata().list(package).await.map_err(failed)?;
             request.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
         ApiRequest::Archive { .. } | ApiRequest::Flat { .. } | ApiRequest::Search { .. } | ApiRequest::Ops(_) => {

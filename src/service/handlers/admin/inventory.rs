@@ -17,7 +17,7 @@ use crate::{
     entry::{Digest, Key},
     http::body::Body,
     registry::{
-        HitStats, InventoryEntry, Registry, TierStats,
+        CacheUsage, HitStats, InventoryEntry, Registry, TierStats,
         inventory::{Item, Selection, Sort},
     },
     value::Period,
@@ -90,7 +90,7 @@ pub(super) async fn items(mirror: &Registry, selection: &Selection) -> Result<Ve
 }
 
 async fn stored(mirror: &Registry, selection: &Selection, sort: Sort) -> Result<Vec<InventoryEntry>, AdminError> {
-    mirror.stock(selection, sort).await.map_err(|error| AdminError::failed(INDEX, error))
+    mirror.inventory().list(selection, sort).await.map_err(|error| AdminError::failed(INDEX, error))
 }
 
 /// An item as it is shown.
@@ -184,7 +184,7 @@ const TOP: usize = 10;
 /// The tiers, the upstreams, and the packages that take or answer most. Hits and bytes served are those of what is stored
 /// now, since it was stored.
 pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, AdminError> {
-    let ([memory, disk], sums) = mirror.cache().usage();
+    let CacheUsage { memory, disk, disk_areas: sums } = mirror.inventory().usage();
     let mut upstreams: BTreeMap<String, Part> = BTreeMap::new();
     let mut packages: BTreeMap<(Arc<str>, String), Part> = BTreeMap::new();
     let mut tally = HitStats::default();
@@ -228,7 +228,7 @@ pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, Admi
         "packages": count,
         "top": largest,
         "busiest": busiest,
-        "downloads": mirror.cache().fills_running(),
+        "downloads": mirror.inventory().fills_running(),
     })))
 }
 
@@ -237,9 +237,13 @@ pub(super) async fn remove(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     let ask = ask?.named()?;
     let failed = |error| AdminError::failed("something cannot be removed from the cache", error);
     let mut items = items(mirror, &ask.pattern).await?;
-    let mut documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
-    let mut pins = if ask.forget { mirror.pins_of(&ask.pattern).await.map_err(failed)? } else { Default::default() };
-    let mut marks = mirror.waiting_marks(&ask.pattern).await.map_err(failed)?;
+    let mut documents = mirror.inventory().document_keys(&ask.pattern).await.map_err(failed)?;
+    let mut pins = if ask.forget {
+        mirror.inventory().pinned_keys(&ask.pattern).await.map_err(failed)?
+    } else {
+        Default::default()
+    };
+    let mut marks = mirror.inventory().kept_missing_keys(&ask.pattern).await.map_err(failed)?;
     if let Some(only) = &ask.only {
         marks.retain(|key| only.marks.contains(key));
         documents.retain(|key| only.documents.contains(key));
@@ -262,14 +266,14 @@ pub(super) async fn remove(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     if !ask.dry_run {
         unmark(mirror, &marks).await?;
         for item in &items {
-            mirror.cache().remove(&item.stored.key, ask.forget).await.map_err(failed)?;
+            mirror.inventory().remove(&item.stored.key, ask.forget).await.map_err(failed)?;
             pins.remove(&item.stored.key);
         }
         for key in &pins {
-            mirror.cache().remove(key, true).await.map_err(failed)?;
+            mirror.inventory().remove(key, true).await.map_err(failed)?;
         }
         for key in &documents {
-            mirror.cache().discard(key).await.map_err(failed)?;
+            mirror.inventory().remove_document(key).await.map_err(failed)?;
         }
     }
     Ok(one(&json!({
@@ -281,7 +285,7 @@ pub(super) async fn remove(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
 /// Takes marks away that wait for what is not stored.
 async fn unmark(mirror: &Registry, marks: &BTreeSet<Key>) -> Result<(), AdminError> {
     for key in marks {
-        let done = mirror.cache().disk().keep(key, false).await;
+        let done = mirror.inventory().keep(key, false).await;
         done.map_err(|error| AdminError::failed("a mark cannot be taken away", error))?;
     }
     Ok(())
@@ -307,10 +311,10 @@ pub(super) async fn keep(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<
     let mut changed = items(mirror, &ask.pattern).await?;
     changed.retain(|item| item.stored.kept != kept);
     for item in changed.iter_mut().filter(|_| !ask.dry_run) {
-        let done = mirror.cache().disk().keep(&item.stored.key, kept).await;
+        let done = mirror.inventory().keep(&item.stored.key, kept).await;
         item.stored.kept = done.map_err(|error| AdminError::failed("the mark cannot be written", error))? == kept;
     }
-    let waiting = if kept { Ok(BTreeSet::new()) } else { mirror.waiting_marks(&ask.pattern).await };
+    let waiting = if kept { Ok(BTreeSet::new()) } else { mirror.inventory().kept_missing_keys(&ask.pattern).await };
     let marks = waiting.map_err(|error| AdminError::failed(INDEX, error))?;
     if !ask.dry_run {
         unmark(mirror, &marks).await?;
@@ -327,17 +331,17 @@ pub(super) async fn collect(mirror: &Arc<Registry>, ask: Asked) -> Result<Respon
     let mut old = Vec::new();
     if let Some(unused) = ask.unused {
         old = items(mirror, &ask.pattern).await?;
-        let now = mirror.cache().clock().now();
+        let now = mirror.now();
         let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
         let told = |key: &Key| ask.only.as_ref().is_none_or(|only| only.zips.contains(key));
         old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0 && told(&item.stored.key));
     }
-    let (_, sums) = mirror.cache().usage();
+    let sums = mirror.inventory().usage().disk_areas;
     if !ask.dry_run {
         for item in &old {
-            mirror.cache().remove(&item.stored.key, false).await.map_err(failed)?;
+            mirror.inventory().remove(&item.stored.key, false).await.map_err(failed)?;
         }
-        mirror.cache().disk().clean().await.map_err(failed)?;
+        mirror.inventory().clear_quarantine().await.map_err(failed)?;
     }
     Ok(one(&json!({
         "zips": old.iter().map(shown).collect::<Vec<_>>(), "bytes": freed(&old) + sums.quarantine,
@@ -350,7 +354,7 @@ pub(super) async fn collect(mirror: &Arc<Registry>, ask: Asked) -> Result<Respon
 pub(super) async fn pins(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
     let mut found = Vec::new();
     for item in items(mirror, &ask?.pattern).await? {
-        let pin = mirror.cache().pin(&item.stored.key).await;
+        let pin = mirror.inventory().pin(&item.stored.key).await;
         let pin = pin.map_err(|error| AdminError::failed("the record of pins cannot be read", error))?;
         let first_seen = pin.map_or(item.stored.stored_at, |pin| pin.first_seen);
         let mut value = shown(&item);

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     entry::{ExportedArchive, ExportedDocument, Key},
     http::body::Body,
-    registry::{ImportError, Registry},
+    registry::{
+        ImportError, Registry,
+        transfer::{DocumentImport, ImportPlan},
+    },
 };
 
 /// Longest claim before the bytes of a zip.
@@ -28,25 +31,16 @@ pub(super) async fn claims(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     let ask = ask?;
     let mut claims = Vec::new();
     for item in items(mirror, &ask.pattern).await? {
-        let pin = mirror.cache().pin(&item.stored.key).await;
-        let pin = pin.map_err(|error| AdminError::failed("the record of pins cannot be read", error))?;
-        let meta = mirror.cache().disk().describe(&item.stored.key).await;
-        let meta = meta.map_err(|error| AdminError::failed("what is stored about a zip cannot be read", error))?;
-        // Removed, or found to be damaged, since the list was made.
-        let Some(meta) = meta else { continue };
-        let first_seen = pin.map_or(meta.stored_at, |pin| pin.first_seen);
-        claims.push(json!({"zip": ExportedArchive { key: item.stored.key, first_seen, meta: (*meta).clone() }}));
+        let archive = mirror.transfer().describe(&item.stored.key).await;
+        let archive = archive.map_err(|error| AdminError::failed("the record of a zip cannot be read", error))?;
+        claims.extend(archive.map(|archive| json!({"zip": archive})));
     }
     let failed = |error| AdminError::failed("the index of the cache cannot be read", error);
-    let documents = mirror.stocked_documents(&ask.with_documents()).await.map_err(failed)?;
+    let documents = mirror.inventory().document_keys(&ask.with_documents()).await.map_err(failed)?;
     let mirror = mirror.clone();
     let documents = stream::iter(documents).filter_map(move |key| {
         let mirror = mirror.clone();
-        async move {
-            let document = mirror.cache().peek_document(&key).await?;
-            let body = String::from_utf8(document.body.to_vec()).ok()?;
-            Some(json!({"document": ExportedDocument { key, meta: (*document.meta).clone(), body }}))
-        }
+        async move { Some(json!({"document": mirror.transfer().export_document(&key).await?})) }
     });
     Ok(lines(stream::iter(claims).chain(documents)))
 }
@@ -58,7 +52,7 @@ pub(super) struct Named {
 
 /// The bytes of one zip.
 pub(super) async fn zip(mirror: &Arc<Registry>, ask: Result<Named, AdminError>) -> Result<Response<Body>, AdminError> {
-    let object = mirror.cache().object(&ask?.key).await;
+    let object = mirror.transfer().open(&ask?.key).await;
     let Some(object) = object.map_err(|error| AdminError::failed("the zip cannot be read", error))? else {
         return Err(AdminError(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
     };
@@ -74,13 +68,11 @@ pub(super) async fn plan(
     let mut states = Vec::new();
     for claim in claims? {
         let failed = |error| AdminError::failed("the record of pins cannot be read", error);
-        let pin = mirror.cache().pin(&claim.key).await.map_err(failed)?;
-        let state = match pin {
-            _ if !mirror.has_place(&claim) => "refused",
-            Some(pin) if pin.verified.manifest != claim.meta.verified.manifest => "conflict",
-            // The same content in another packing is what clients were promised here: it stays.
-            _ if mirror.cache().is_on_disk(&claim.key).await => "stored",
-            _ => "wanted",
+        let state = match mirror.transfer().plan(&claim).await.map_err(failed)? {
+            ImportPlan::Refused => "refused",
+            ImportPlan::Conflict => "conflict",
+            ImportPlan::Stored => "stored",
+            ImportPlan::Wanted => "wanted",
         };
         states.push(json!({"key": claim.key, "state": state}));
     }
@@ -124,7 +116,7 @@ async fn take_from(mirror: &Arc<Registry>, input: &mut Input) -> Result<Response
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
     });
     let body = stream::iter([Ok(rest)]).chain(frames);
-    mirror.import(head.claim, body, head.force).await.map_err(refusal)?;
+    mirror.transfer().import(head.claim, body, head.force).await.map_err(refusal)?;
     Ok(one(&json!({"state": "stored"})))
 }
 
@@ -135,7 +127,7 @@ pub(super) async fn take_document(
     check: bool,
 ) -> Result<Response<Body>, AdminError> {
     let handed = handed?;
-    if !mirror.is_document(&handed.key, handed.body.as_bytes()) {
+    if !mirror.transfer().accepts_document(&handed.key, handed.body.as_bytes()) {
         return Err(AdminError(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("this mirror has no place for {}", handed.key),
@@ -143,11 +135,11 @@ pub(super) async fn take_document(
     }
     if check {
         let failed = |error| AdminError::failed("a stored document cannot be read", error);
-        let stored = mirror.cache().has_document(&handed.key, &handed.meta).await.map_err(failed)?;
+        let stored = mirror.transfer().has_document(&handed.key, &handed.meta).await.map_err(failed)?;
         return Ok(one(&json!({"state": if stored { "stored" } else { "wanted" }})));
     }
-    let taken = mirror.import_document(handed).await.map_err(refusal)?;
-    Ok(one(&json!({"state": if taken { "stored" } else { "older" }})))
+    let taken = mirror.transfer().import_document(handed).await.map_err(refusal)?;
+    Ok(one(&json!({"state": if taken == DocumentImport::Stored { "stored" } else { "older" }})))
 }
 
 fn refusal(error: ImportError) -> AdminError {

@@ -28,7 +28,7 @@ pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     for item in items(mirror, &ask.pattern).await? {
         blobs.entry(item.stored.digest).or_default().push(item);
     }
-    let documents = mirror.stocked_documents(&ask.pattern).await.map_err(failed)?;
+    let documents = mirror.inventory().document_keys(&ask.pattern).await.map_err(failed)?;
     let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.len).sum();
     let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
 
@@ -53,12 +53,12 @@ async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
     let size = first.stored.len;
     let mut state = "good";
     let mut reason = None;
-    match mirror.cache().check(&digest).await {
+    match mirror.inventory().check_blob(&digest).await {
         Ok(true) => {}
         Ok(false) => {
             state = "damaged";
             for item in items.iter().filter(|_| fetch) {
-                match mirror.refetch(item).await {
+                match mirror.inventory().refetch(item).await {
                     Ok(()) if reason.is_none() => state = "mended",
                     Ok(()) => {}
                     Err(error) => (state, reason) = ("damaged", Some(error.to_string())),
@@ -81,10 +81,10 @@ async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
 async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
     let mut state = "damaged";
     let mut reason = None;
-    match mirror.cache().check_document(key).await {
+    match mirror.inventory().check_document(key).await {
         Ok(Checked::Good) => state = "good",
         Ok(Checked::Mended) => state = "mended",
-        Ok(Checked::Damaged) if fetch => match mirror.refetch_document(key).await {
+        Ok(Checked::Damaged) if fetch => match mirror.inventory().refetch_document(key).await {
             Ok(()) => state = "mended",
             Err(error) => reason = Some(error.to_string()),
         },

@@ -22,7 +22,7 @@ use crate::{
     registry::{
         Failure, Registry, RegistryError,
         resolve::Resolved,
-        warm::{Lists, Warmed, Warming},
+        warm::{Lists, Warmed, WarmingArchive},
     },
     service::error::{Problem, seconds},
 };
@@ -52,19 +52,21 @@ pub(super) async fn answer(mirror: &Arc<Registry>, names: &Names, input: Input) 
     let package = names.package(&wanted.package).map_err(AdminError::bad)?;
     let target = package.clone();
     let Some(version) = wanted.version else {
-        return Ok(one(&match mirror.warm_lists(&target).await {
+        return Ok(one(&match mirror.warming().lists(&target).await {
             Ok(lists) => listed(&lists, mirror, &target),
             Err(error) => failed(error, &ApiRequest::Releases { package, page: None }, mirror, &target),
         }));
     };
     let version: Version = version.parse().map_err(|why: crate::package::NameError| AdminError::bad(why.0))?;
     if wanted.only_first_seen {
-        let seen = mirror.first_seen(&target, &version).await.map_err(|error| AdminError::failed(PINS, error))?;
+        let seen =
+            mirror.inventory().first_seen(&target, &version).await.map_err(|error| AdminError::failed(PINS, error))?;
         return Ok(one(&json!({"first_seen": seen})));
     }
     if wanted.only_stored {
-        let stored = mirror.is_stored(&target, &version).await.map_err(|error| AdminError::failed(INDEX, error))?;
-        let ([_, disk], _) = mirror.cache().usage();
+        let stored =
+            mirror.inventory().is_stored(&target, &version).await.map_err(|error| AdminError::failed(INDEX, error))?;
+        let disk = mirror.inventory().usage().disk;
         return Ok(one(&json!({"stored": stored, "limit": disk.limit})));
     }
     Ok(lines(stream::unfold(Step::Begin(Zip { mirror: mirror.clone(), target, package, version }), Step::next)))
@@ -80,7 +82,7 @@ struct Zip {
 
 enum Step {
     Begin(Zip),
-    Follow(Zip, Box<Warming>),
+    Follow(Zip, Box<WarmingArchive>),
     End,
 }
 
@@ -90,7 +92,7 @@ impl Step {
         let (zip, mut warming) = match self {
             Self::End => return None,
             Self::Follow(zip, warming) => (zip, warming),
-            Self::Begin(zip) => match zip.mirror.warm(&zip.target, &zip.version).await {
+            Self::Begin(zip) => match zip.mirror.warming().archive(&zip.target, &zip.version).await {
                 Ok(warming) => (zip, Box::new(warming)),
                 Err(error) => return Some((zip.failed(error), Self::End)),
             },
@@ -165,7 +167,7 @@ fn kind(error: &FetchError) -> &'static str {
 
 /// What the package's upstream still allows; times in seconds from now.
 fn allowance(mirror: &Registry, target: &PackageId) -> Value {
-    let allowance = mirror.allowance(target);
+    let allowance = mirror.warming().rate_limit(target);
     let reset = allowance.reset.map(|reset| reset.duration_since(Timestamp::now()).as_secs().max(0));
     json!({
         "upstream": &*target.upstream, "remaining": allowance.remaining, "reset_in": reset,
