@@ -35,6 +35,7 @@
 //! - A good zip is pinned, then shown as complete, then stored. A bad one breaks its clients' connections and leaves nothing.
 //!
 //! The answer carries a [`http::cache_status::CacheStatus`] that says which of these it was; so does the request's log event.
+pub mod admin_api;
 pub mod app;
 pub mod archive;
 pub mod cache;

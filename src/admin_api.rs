@@ -1,0 +1,175 @@
+//! The administration API: requests, answers, events and errors between the commands and the mirror that holds a cache.
+//!
+//! Every request is `POST /-/{route}` over the control socket, with a JSON object as its body; an empty body is `{}`. A
+//! [`Call`] has one JSON value as its answer; a [`Subscription`] has one JSON value per line, sent as they arise. Between
+//! two events that are more than [`HEARTBEAT_INTERVAL`] apart stand empty lines. An error has a status above 399 and an
+//! [`ErrorBody`]. Client and server are usually one program, but may be two versions of it: unknown fields of a request
+//! are errors, unknown fields of an answer are ignored, and an unknown error code is [`ErrorCode::Other`].
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+mod failure;
+mod inventory;
+mod transfer;
+mod verify;
+mod warm;
+
+pub use failure::FailureCode;
+pub use inventory::{
+    CollectGarbage, DiskStats, KeepArchives, KeepReport, ListArchives, ListPins, MemoryStats, PackageStats, PinnedArchive,
+    ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, SortOrder, Stats, StatsSum, StoredArchive,
+};
+pub use transfer::{
+    CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportPlan, ImportReport,
+    ImportState, ImportedState, PlannedImport, ReadArchive,
+};
+pub use verify::{VerifyArchives, VerifyEvent, VerifyState};
+pub use warm::{
+    FillEvent, FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ListedRelease, PackageLists, StoredState,
+    UpstreamQuota, WarmArchive, WarmFailure, WarmLists, WarmListsAnswer,
+};
+
+/// The path of every route begins with this.
+pub const PATH_PREFIX: &str = "/-/";
+/// Longest time without a byte in the answer to a [`Subscription`]: then an empty line is sent.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Largest JSON body of a request, bytes.
+pub const MAX_REQUEST_BYTES: usize = 64 << 20;
+/// Largest answer to a [`Call`], bytes: a removal names every zip.
+pub const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// Longest line of the answer to a [`Subscription`], bytes: an exported document is one line.
+pub const MAX_EVENT_BYTES: usize = 512 << 20;
+
+/// A request of the administration API.
+pub trait AdminRequest: Serialize + DeserializeOwned {
+    /// What follows [`PATH_PREFIX`] in its path.
+    const ROUTE: &'static str;
+}
+
+/// A request that has one JSON value as its answer.
+pub trait Call: AdminRequest {
+    /// The answer.
+    type Answer: Serialize + DeserializeOwned;
+    /// Longest time until the head of the answer: the work is done by then.
+    const TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+/// A request that has one JSON value per line as its answer.
+pub trait Subscription: AdminRequest {
+    /// One line.
+    type Event: Serialize + DeserializeOwned;
+}
+
+/// Gives a request type its route, and the type of its answer or of its events.
+macro_rules! request {
+    ($request:ty, $route:literal) => {
+        impl $crate::admin_api::AdminRequest for $request {
+            const ROUTE: &'static str = $route;
+        }
+    };
+    ($request:ty, $route:literal, answer $answer:ty $(, within $timeout:expr)?) => {
+        request!($request, $route);
+        impl $crate::admin_api::Call for $request {
+            type Answer = $answer;
+            $(const TIMEOUT: std::time::Duration = $timeout;)?
+        }
+    };
+    ($request:ty, $route:literal, events $event:ty) => {
+        request!($request, $route);
+        impl $crate::admin_api::Subscription for $request {
+            type Event = $event;
+        }
+    };
+}
+pub(crate) use request;
+
+/// Longest time for work that grows with the cache, such as removing every zip one after the other.
+pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Asks whether the mirror answers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Ping {}
+
+/// The mirror's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pong {
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
+request!(Ping, "ping", answer Pong, within Duration::from_secs(30));
+
+/// The body of an error.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One or two sentences for a person.
+    pub message: String,
+    /// The HTTP status, as text.
+    pub status: String,
+    /// The cause.
+    #[serde(default)]
+    pub code: ErrorCode,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request is malformed, or names no package, version or pattern.
+    BadRequest,
+    /// No route has this address.
+    NoSuchRoute,
+    /// The zip is no longer stored.
+    NotStored,
+    /// An import is not what it claims to be, or this mirror has no upstream for it.
+    InvalidImport,
+    /// Other content is pinned under the key of an import.
+    Conflict,
+    /// The cache has no room for an import.
+    NoSpace,
+    /// The cache directory cannot be read or written; the log has the cause.
+    Storage,
+    /// A code that this version does not have, or none.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl ErrorCode {
+    /// The HTTP status of an answer with this code.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NoSuchRoute | Self::NotStored => StatusCode::NOT_FOUND,
+            Self::InvalidImport => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Storage | Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_error_code_is_other() {
+        let code = |text: &str| serde_json::from_str::<ErrorBody>(text).expect("an error body").code;
+        assert_eq!(code(r#"{"message": "no", "status": "404", "code": "not-stored"}"#), ErrorCode::NotStored);
+        assert_eq!(code(r#"{"message": "no", "status": "418", "code": "teapot", "more": 1}"#), ErrorCode::Other);
+        assert_eq!(code(r#"{"message": "no", "status": "404"}"#), ErrorCode::Other);
+    }
+
+    #[test]
+    fn unknown_fields_of_a_request_are_errors() {
+        assert!(serde_json::from_str::<ListArchives>(r#"{"pattern": null, "sort": "size"}"#).is_ok());
+        assert!(serde_json::from_str::<ListArchives>(r#"{"patern": "a/*"}"#).is_err());
+        assert!(serde_json::from_str::<RemoveArchives>(r#"{"forgett": true}"#).is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Why the mirror has no answer about a package: the code that stands in an error beside its sentence.
+
+use serde::{Deserialize, Serialize};
+
+/// The cause of an error about a package. Events of the administration API carry it, and the srm dialect's error
+/// envelope as its member `code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureCode {
+    /// The upstream has no such package.
+    NoPackage,
+    /// The package has no release, or none that fits.
+    NoRelease,
+    /// The package has no such tag, branch or commit.
+    NoVersion,
+    /// The upstream blocks it for legal reasons.
+    Blocked,
+    /// It is not stored, and the mirror is offline.
+    Offline,
+    /// The upstream cannot be reached.
+    UpstreamUnreachable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The upstream limits the mirror's requests.
+    UpstreamThrottled,
+    /// The upstream refuses the mirror's token, or access without one.
+    UpstreamDenied,
+    /// The upstream answered with another status that is an error.
+    UpstreamStatus,
+    /// The upstream's answer is malformed.
+    UpstreamInvalid,
+    /// It is larger than the mirror allows.
+    TooLarge,
+    /// The upstream now has other content than the pinned one.
+    PinMismatch,
+    /// The mirror's own request came back to it.
+    Loop,
+    /// The mirror's configuration does not allow to fetch it, or it cannot be stored.
+    Refused,
+    /// The mirror may not serve the package.
+    Forbidden,
+    /// A code that this version does not have.
+    #[serde(other)]
+    Other,
+}

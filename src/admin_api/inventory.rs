@@ -1,0 +1,296 @@
+//! What is stored: lists, figures, removal, marks, pins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BULK_TIMEOUT, request};
+use crate::{
+    entry::{Digest, Key},
+    value::Period,
+};
+
+/// Lists the stored zips that a pattern selects. An absent pattern selects all of them, an empty one is an error: it may
+/// be an unset variable.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListArchives {
+    /// Such as `devsapp/*`, `gitee:*/*` or `devsapp/fc3@1.*`.
+    pub pattern: Option<String>,
+    /// The order of the list.
+    pub sort: SortOrder,
+    /// The most zips of the list.
+    pub limit: Option<usize>,
+}
+
+request!(ListArchives, "stock", events StoredArchive);
+
+/// The order in which stored zips are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SortOrder {
+    /// Upstream, package, version.
+    #[default]
+    Name,
+    /// Largest first.
+    Size,
+    /// Oldest first.
+    Age,
+    /// Least recently used first.
+    Used,
+    /// Most hits first.
+    Hits,
+}
+
+/// What a zip was fetched by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefKind {
+    /// A tag.
+    #[default]
+    Tag,
+    /// A full commit.
+    Commit,
+}
+
+/// One stored zip.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoredArchive {
+    /// Its key.
+    pub key: Key,
+    /// The name of its upstream.
+    pub upstream: String,
+    /// `owner/repo`, in lower case where only the key has the name.
+    pub package: String,
+    /// What it was fetched by.
+    pub kind: RefKind,
+    /// The tag or the commit.
+    pub version: String,
+    /// Its length, bytes.
+    pub size: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// When it was fetched.
+    pub stored_at: Timestamp,
+    /// When it was last used.
+    pub used_at: Timestamp,
+    /// Answers from memory or disk since it was stored.
+    pub hits: u64,
+    /// Bytes that these answers took.
+    pub served: u64,
+    /// True when it is never evicted.
+    pub kept: bool,
+    /// True when its digest is pinned.
+    pub pinned: bool,
+    /// The commit it was made from, where that is known.
+    pub commit: Option<String>,
+}
+
+/// Asks for the figures of the cache.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadStats {}
+
+request!(ReadStats, "stats", answer Stats);
+
+/// What uses the space, and what it has answered. Hits and bytes served are those of the zips that are stored now, since
+/// they were stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// The memory tier.
+    pub memory: MemoryStats,
+    /// The disk tier.
+    pub disk: DiskStats,
+    /// The zips of each upstream.
+    pub upstreams: BTreeMap<String, StatsSum>,
+    /// The number of packages with stored zips.
+    pub packages: usize,
+    /// The packages with the most bytes.
+    pub top: Vec<PackageStats>,
+    /// The packages with the most hits.
+    pub busiest: Vec<PackageStats>,
+    /// The number of running downloads.
+    pub downloads: usize,
+}
+
+/// The figures of the memory tier.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MemoryStats {
+    /// Bytes in use.
+    pub bytes: u64,
+    /// The most bytes.
+    pub limit: u64,
+    /// The number of zips.
+    pub objects: u64,
+    /// Answers from memory.
+    pub hits: u64,
+    /// Bytes that these answers took.
+    pub served: u64,
+}
+
+/// The figures of the disk tier.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DiskStats {
+    /// Bytes in use.
+    pub bytes: u64,
+    /// The most bytes: `disk.limit`.
+    pub limit: u64,
+    /// The number of zips.
+    pub objects: u64,
+    /// Bytes of zips with their sidecars.
+    pub zips: u64,
+    /// Bytes of documents.
+    pub documents: u64,
+    /// Bytes of quarantined files.
+    pub quarantine: u64,
+    /// Answers from disk.
+    pub hits: u64,
+    /// Bytes that these answers took.
+    pub served: u64,
+}
+
+/// A sum over stored zips.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct StatsSum {
+    /// Their number.
+    pub zips: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What they have answered.
+    pub hits: u64,
+    /// Bytes that these answers took.
+    pub served: u64,
+}
+
+/// The figures of one package.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PackageStats {
+    /// The sum over its zips.
+    #[serde(flatten)]
+    pub sum: StatsSum,
+    /// The name of its upstream.
+    pub upstream: String,
+    /// `owner/repo`.
+    pub package: String,
+}
+
+/// Removes the zips that a pattern selects, and the documents of packages that are selected in every version.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RemoveArchives {
+    /// What is removed; it is required.
+    pub pattern: Option<String>,
+    /// True to report what would be removed and remove nothing.
+    pub dry_run: bool,
+    /// Remove nothing but this part of the selection: the plan of a dry run.
+    pub only: Option<RemovalPlan>,
+    /// Remove the pins too: the next fetch may have other content.
+    pub forget: bool,
+}
+
+request!(RemoveArchives, "rm", answer RemovalReport, within BULK_TIMEOUT);
+
+/// Removes quarantined files, and zips that were not used for a period and are not kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectGarbage {
+    /// The zips that `unused` applies to; all where it is absent.
+    pub pattern: Option<String>,
+    /// True to report what would be removed and remove nothing.
+    pub dry_run: bool,
+    /// Remove no zips but those of this plan of a dry run.
+    pub only: Option<RemovalPlan>,
+    /// Remove zips that were not used for this long; none where it is absent.
+    pub unused: Option<Period>,
+}
+
+request!(CollectGarbage, "gc", answer RemovalReport, within BULK_TIMEOUT);
+
+/// Exactly what a removal removes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RemovalPlan {
+    /// The keys of zips.
+    pub zips: BTreeSet<Key>,
+    /// The keys of documents.
+    pub documents: BTreeSet<Key>,
+    /// The keys of pins.
+    pub pins: BTreeSet<Key>,
+    /// The keys that are marked as kept while nothing is stored under them.
+    pub marks: BTreeSet<Key>,
+}
+
+/// What was removed or, after a dry run, would be.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemovalReport {
+    /// The zips.
+    pub zips: Vec<StoredArchive>,
+    /// Bytes on disk that are freed.
+    pub bytes: u64,
+    /// The number of documents.
+    pub documents: usize,
+    /// The number of pins.
+    pub forgotten: usize,
+    /// The number of marks on keys under which nothing is stored.
+    pub marks: usize,
+    /// Bytes of quarantined files.
+    pub quarantine: u64,
+    /// The keys of all of it.
+    pub plan: RemovalPlan,
+    /// True when nothing was removed.
+    pub dry_run: bool,
+}
+
+/// Marks the zips that a pattern selects as never to be evicted, or takes the mark away.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepArchives {
+    /// What is marked; it is required.
+    pub pattern: Option<String>,
+    /// False to take the mark away.
+    pub kept: bool,
+    /// True to report what would change and change nothing.
+    pub dry_run: bool,
+}
+
+impl Default for KeepArchives {
+    fn default() -> Self {
+        Self { pattern: None, kept: true, dry_run: false }
+    }
+}
+
+request!(KeepArchives, "keep", answer KeepReport, within BULK_TIMEOUT);
+
+/// Which marks were changed or, after a dry run, would be.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeepReport {
+    /// The zips whose mark differs. `kept` is their present state: one that was removed in between keeps its old one.
+    pub zips: Vec<StoredArchive>,
+    /// The mark that was asked for.
+    pub kept: bool,
+    /// The number of marks taken from keys under which nothing is stored.
+    pub marks: usize,
+    /// True when nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Lists the stored zips that a pattern selects, with the time at which each was first seen.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListPins {
+    /// As in [`ListArchives`].
+    pub pattern: Option<String>,
+}
+
+request!(ListPins, "pins", events PinnedArchive);
+
+/// A stored zip and when it was first seen.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PinnedArchive {
+    /// The zip.
+    #[serde(flatten)]
+    pub archive: StoredArchive,
+    /// When its key was first seen.
+    pub first_seen: Timestamp,
+}

@@ -1,0 +1,112 @@
+//! Export and import: what one mirror hands to another. An import is checked as a download is; its claims are not trusted.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BULK_TIMEOUT, request};
+use crate::entry::{ExportedArchive, ExportedDocument, Key};
+
+/// Lists what is needed to import the zips that a pattern selects elsewhere: one claim per zip, then every document.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportArchives {
+    /// As in [`super::ListArchives`]; the documents are those of every selected package, in whatever version.
+    pub pattern: Option<String>,
+}
+
+request!(ExportArchives, "claims", events ExportedItem);
+
+/// One line of an export.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportedItem {
+    /// What is stored about a zip; [`ReadArchive`] has its bytes.
+    Zip(ExportedArchive),
+    /// A whole document.
+    Document(ExportedDocument),
+}
+
+/// Reads the bytes of a stored zip: they are the body of the answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadArchive {
+    /// Its key.
+    pub key: Key,
+}
+
+request!(ReadArchive, "zip");
+
+/// Asks what an import of these zips would do.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImportPlan(pub Vec<ExportedArchive>);
+
+request!(ImportPlan, "import/plan", events PlannedImport);
+
+/// What an import of one zip would do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlannedImport {
+    /// Its key.
+    pub key: Key,
+    /// What would happen.
+    pub state: ImportState,
+}
+
+/// What the import of a zip would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportState {
+    /// The key is no key of a zip, its upstream is not configured, or the zip is too large.
+    Refused,
+    /// Other content is pinned under the key.
+    Conflict,
+    /// The same content is on disk, in whatever packing.
+    Stored,
+    /// It would be stored.
+    Wanted,
+}
+
+/// Imports a zip. The body of the request is this as one line of JSON, then the bytes of the zip.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportArchive {
+    /// True to replace the pin where it has other content.
+    #[serde(default)]
+    pub force: bool,
+    /// What the bytes are claimed to be.
+    pub claim: ExportedArchive,
+}
+
+request!(ImportArchive, "import/zip", answer ImportReport, within BULK_TIMEOUT);
+
+/// Imports a document, unless the stored one was confirmed at least as late.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImportDocument(pub ExportedDocument);
+
+request!(ImportDocument, "import/document", answer ImportReport);
+
+/// Asks whether an import would store a document.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CheckDocument(pub ExportedDocument);
+
+request!(CheckDocument, "import/document/check", answer ImportReport);
+
+/// What became of an import.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// What is stored now.
+    pub state: ImportedState,
+}
+
+/// The state of something imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportedState {
+    /// It is on disk, or one that was confirmed at least as late.
+    Stored,
+    /// It is not on disk.
+    Wanted,
+    /// It was not taken: the stored one was confirmed at least as late.
+    Older,
+}
