@@ -19,12 +19,13 @@ mod warm;
 
 pub use failure::FailureCode;
 pub use inventory::{
-    CollectGarbage, DiskStats, KeepArchives, KeepReport, ListArchives, ListPins, MemoryStats, PackageStats, PinnedArchive,
-    ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, SortOrder, Stats, StatsSum, StoredArchive,
+    CollectGarbage, DiskStats, KeepArchives, KeepReport, ListArchives, ListPins, MemoryStats, PackageStats,
+    PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, SortOrder, Stats, StatsSum,
+    StoredArchive,
 };
 pub use transfer::{
-    CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportPlan, ImportReport,
-    ImportState, ImportedState, PlannedImport, ReadArchive,
+    CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportPlan, ImportReport, ImportState,
+    ImportedState, PlannedImport, ReadArchive,
 };
 pub use verify::{VerifyArchives, VerifyEvent, VerifyState};
 pub use warm::{

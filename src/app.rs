@@ -118,7 +118,7 @@ pub async fn start_at(
         let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }
-    let access = AccessPolicy::build(&config.packages).map_err(anyhow::Error::msg)?;
+    let access = AccessPolicy::build(&config.packages)?;
     let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
     let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
     let mirror = Arc::new(Registry::build(cache.clone(), upstreams, access, verify));

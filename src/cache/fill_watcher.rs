@@ -24,7 +24,7 @@ pub struct FillWatcher {
 
 /// How far it is.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum FillEvent {
     /// It is arriving.
     Progress {
         /// Bytes so far.
@@ -69,11 +69,11 @@ impl Cache {
 }
 
 impl FillWatcher {
-    /// Waits for the next step. Nothing comes after [`Step::Stored`] or an error.
+    /// Waits for the next step. Nothing comes after [`FillEvent::Stored`] or an error.
     ///
     /// # Errors
     /// The fill's error; `Refused` when the archive is good but could not be stored.
-    pub async fn next(&mut self) -> Result<Step, Failure> {
+    pub async fn next(&mut self) -> Result<FillEvent, Failure> {
         let status = CacheStatus::forwarded(Fwd::UriMiss);
         let failed = |error| Failure::new(error, status.clone());
         let mut state = match self.state.take() {
@@ -102,7 +102,7 @@ impl FillWatcher {
                 FillState::Streaming(arriving) if self.reported.is_none_or(|bytes| bytes != arriving.written) => {
                     self.reported = Some(arriving.written);
                     self.state = Some(state);
-                    return Ok(Step::Progress { bytes: arriving.written, total: arriving.len });
+                    return Ok(FillEvent::Progress { bytes: arriving.written, total: arriving.len });
                 }
                 FillState::Requested | FillState::Streaming(_) => {}
             }
@@ -113,7 +113,7 @@ impl FillWatcher {
     }
 
     /// Complete is what clients are served; stored it is when the flight has left the table.
-    async fn landed(&self, mut state: watch::Receiver<FillState>) -> Result<Step, FetchError> {
+    async fn landed(&self, mut state: watch::Receiver<FillState>) -> Result<FillEvent, FetchError> {
         while state.changed().await.is_ok() {}
         match self.cache.lookup(&self.ask.key).await {
             Some(object) => self.stored(object).await,
@@ -121,9 +121,9 @@ impl FillWatcher {
         }
     }
 
-    async fn stored(&self, object: Object) -> Result<Step, FetchError> {
+    async fn stored(&self, object: Object) -> Result<FillEvent, FetchError> {
         self.cache.put_on_disk(&self.ask.key, &object).await?;
-        Ok(Step::Stored(object.meta))
+        Ok(FillEvent::Stored(object.meta))
     }
 }
 

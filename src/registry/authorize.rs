@@ -1,97 +1,161 @@
-//! Whether a package may be served at all: policy, what only a token can see, and what the upstream last said of it.
+//! Decides whether a package may be served: by policy, by visibility, and by what the upstream last said of it.
 
-use super::{Gone, PackageId, Registry, RegistryError, missing, origins::document_key};
+use std::sync::Arc;
+
+use super::{
+    Gone, RegistryError, not_found, package_documents::PackageDocuments, policy::AccessPolicy, upstreams::Upstreams,
+};
 use crate::{
-    entry::UpstreamStatus,
+    cache::Cache,
+    entry::{Document, UpstreamStatus},
     origin::{FetchError, Missing},
+    package::{PackageId, Repository},
     upstream::DocumentAsk,
 };
 
-impl Registry {
-    /// Lets a package through or not, before anything of it is answered. Tells its standing, as far as a stored list
-    /// knows it.
+/// Checks packages before anything of them is answered.
+pub(super) struct Authorizer {
+    policy: AccessPolicy,
+    cache: Arc<Cache>,
+    upstreams: Upstreams,
+    documents: Arc<PackageDocuments>,
+}
+
+/// Whether a package may be listed, as far as stored documents say.
+pub(super) enum Visibility {
+    Visible,
+    Hidden,
+    /// The upstream must be asked whether the repository is private.
+    Unknown {
+        /// Whether the package is listed until the upstream answers.
+        listed: bool,
+    },
+}
+
+impl Authorizer {
+    pub(super) fn new(
+        policy: AccessPolicy,
+        cache: Arc<Cache>,
+        upstreams: Upstreams,
+        documents: Arc<PackageDocuments>,
+    ) -> Self {
+        Self { policy, cache, upstreams, documents }
+    }
+
+    /// Checks a package, and returns what the upstream last said of it.
     ///
     /// # Errors
-    /// `Forbidden` by policy; `NotFound(Package)` for what only the token can see, and for what is gone where that is
-    /// followed; `Blocked` for stored things too.
-    pub(super) async fn authorize(&self, target: &PackageId) -> Result<UpstreamStatus, RegistryError> {
-        if !self.access.allows(&target.upstream, &target.name) {
+    /// `Forbidden` by policy; `NotFound(Package)` for a private repository, and for one that is gone where
+    /// `packages.gone = "follow"`; `Blocked` also when something is stored.
+    pub(super) async fn authorize(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
+        if !self.policy.allows(package) {
             return Err(RegistryError::Forbidden);
         }
-        if self.access.must_be_public(&target.upstream, &target.name)
-            && (self.upstream(target)?.has_token() || self.stored_with_token(target).await)
+        if self.policy.must_be_public(package)
+            && (self.upstreams.has_token(package)? || self.has_document_fetched_with_token(package).await)
         {
-            self.check_public(target).await?;
+            self.check_public(package).await?;
         }
-        self.standing(target).await
+        self.upstream_status(package).await
     }
 
-    /// For what was fetched with a token and is now served by a mirror that has none: it may be private.
+    /// Checks an archive that was fetched with a token when the upstream has no token now: the repository may be private.
+    /// With a token, [`Authorizer::authorize`] has made this check.
     ///
     /// # Errors
-    /// As [`Registry::admit`].
-    pub(super) async fn recheck_public(&self, target: &PackageId) -> Result<(), RegistryError> {
-        let looked = self.upstream(target)?.has_token();
-        if looked || !self.access.must_be_public(&target.upstream, &target.name) {
+    /// As [`Authorizer::authorize`].
+    pub(super) async fn recheck_public(&self, package: &PackageId) -> Result<(), RegistryError> {
+        let already_checked = self.upstreams.has_token(package)?;
+        if already_checked || !self.policy.must_be_public(package) {
             return Ok(());
         }
-        self.check_public(target).await
+        self.check_public(package).await
     }
 
-    /// Looks whether the repository is public, at most once a day where it is there.
-    async fn check_public(&self, target: &PackageId) -> Result<(), RegistryError> {
-        match self.repository_document(target, self.cache.policies().repository()).await {
-            Ok(repository) if repository.value.private => Err(missing(Missing::Package, repository.status)),
+    /// Checks that the repository is public. Its document is revalidated after `documents.repository`.
+    async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
+        match self.documents.repository_for_check(package).await {
+            Ok(repository) if repository.value.private => Err(not_found(Missing::Package, repository.status)),
             Ok(_) => Ok(()),
-            // Nobody can look (any more), but what was once fetched without a token is public.
+            // The upstream does not answer the check; a list that was once fetched without a token proves it public.
             Err(RegistryError::Fetch(failure)) if failure.error != FetchError::Blocked => {
-                let stored = self.stored(target, &DocumentAsk::Releases).await;
-                let public = stored.is_some_and(|list| list.meta.validators.asked_as.is_none());
+                let stored = self.documents.stored(package, &DocumentAsk::Releases).await;
+                let public = stored.is_some_and(|list| !fetched_with_token(&list));
                 if public { Ok(()) } else { Err(RegistryError::Fetch(failure)) }
             }
             Err(error) => Err(error),
         }
     }
 
-    /// True when a document of the package is stored that was asked for with a token.
-    async fn stored_with_token(&self, target: &PackageId) -> bool {
+    async fn has_document_fetched_with_token(&self, package: &PackageId) -> bool {
         for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Repository] {
-            let stored = self.stored(target, &ask).await;
-            if stored.is_some_and(|document| document.meta.validators.asked_as.is_some()) {
+            let stored = self.documents.stored(package, &ask).await;
+            if stored.as_ref().is_some_and(fetched_with_token) {
                 return true;
             }
         }
         false
     }
 
-    /// What the upstream last said of the package, as far as a stored list tells: a block holds for stored zips too.
-    async fn standing(&self, target: &PackageId) -> Result<UpstreamStatus, RegistryError> {
-        let document = self.stored(target, &DocumentAsk::Releases).await;
+    /// What the upstream last said of the package, from the stored list. A block applies to stored archives too.
+    async fn upstream_status(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
+        let document = self.documents.stored(package, &DocumentAsk::Releases).await;
         match document.map_or(UpstreamStatus::Present, |document| document.meta.standing) {
-            // Whether that is still so is asked again as often as the list would be; until then it is the answer.
+            // The list is revalidated as often as any other; until the upstream says otherwise, the status is the answer.
             UpstreamStatus::Blocked => {
-                self.releases_within(target, None).await?;
+                self.documents.releases(package, None).await?;
                 Ok(UpstreamStatus::Present)
             }
-            UpstreamStatus::Gone if self.access.gone == Gone::Follow => {
-                self.releases_within(target, None).await?;
+            UpstreamStatus::Gone if self.policy.gone() == Gone::Follow => {
+                self.documents.releases(package, None).await?;
                 Ok(UpstreamStatus::Present)
             }
-            // What is stored needs no upstream: the look whether the package has come back goes on beside it.
+            // Stored objects are served without the upstream; whether the package has come back is checked in the background.
             UpstreamStatus::Gone => {
-                let policy = self.cache.policies().releases(self.upstream(target)?.has_token());
-                let key = document_key(&target.upstream, &target.name, &DocumentAsk::Releases);
-                self.cache.refresh(&key, policy, self.origin(target, DocumentAsk::Releases)?).await;
+                self.documents.revalidate_releases(package).await?;
                 Ok(UpstreamStatus::Gone)
             }
             UpstreamStatus::Present => Ok(UpstreamStatus::Present),
         }
     }
 
-    /// A block that was met anywhere holds for everything of the package that is stored.
-    pub(super) async fn note_block(&self, target: &PackageId, error: &FetchError) {
-        if *error == FetchError::Blocked {
-            self.cache.block(&document_key(&target.upstream, &target.name, &DocumentAsk::Releases)).await;
+    /// Decides by policy and stored documents whether a package may be listed. Sends no upstream request.
+    pub(super) async fn visibility(&self, package: &PackageId) -> Visibility {
+        let Ok(has_token) = self.upstreams.has_token(package) else { return Visibility::Hidden };
+        if !self.policy.allows(package) {
+            return Visibility::Hidden;
+        }
+        let releases = self.documents.peek(package, &DocumentAsk::Releases).await;
+        match releases.as_ref().map(|document| document.meta.standing) {
+            Some(UpstreamStatus::Blocked) => return Visibility::Hidden,
+            Some(UpstreamStatus::Gone) if self.policy.gone() == Gone::Follow => return Visibility::Hidden,
+            _ => {}
+        }
+        if !self.policy.must_be_public(package) {
+            return Visibility::Visible;
+        }
+        let repository = self.documents.peek(package, &DocumentAsk::Repository).await;
+        let latest = self.documents.peek(package, &DocumentAsk::Latest).await;
+        // Without a token now, documents from an earlier token may still be stored.
+        let stored = [&releases, &latest, &repository];
+        if !has_token && !stored.into_iter().flatten().any(fetched_with_token) {
+            return Visibility::Visible;
+        }
+        let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
+        let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
+        let recent = repository.is_some_and(|document| {
+            self.cache.clock().since(document.meta.validated_at) <= self.cache.policies().repository.0
+        });
+        match public {
+            Some(true) if recent => Visibility::Visible,
+            Some(false) if recent => Visibility::Hidden,
+            // A list that was fetched without a token proves that the repository was public then.
+            None => Visibility::Unknown { listed: releases.is_some_and(|document| !fetched_with_token(&document)) },
+            Some(public) => Visibility::Unknown { listed: public },
         }
     }
+}
+
+fn fetched_with_token(document: &Document) -> bool {
+    document.meta.validators.asked_as.is_some()
 }

@@ -1,129 +1,42 @@
-//! What is stored, in words of packages and versions: the material of administration.
+//! What is stored, by package and version: listed, checked, kept, removed, fetched again.
 
-use std::{cmp::Reverse, collections::BTreeSet, io, str::FromStr};
+use std::{collections::BTreeSet, io, sync::Arc};
 
-use serde::Deserialize;
-use wildmatch::WildMatch;
+use jiff::Timestamp;
 
 use super::{
-    PackageId, Registry, RegistryError,
-    origins::{archive_key, document_key},
-    policy::Pattern,
+    RegistryError,
+    archive_source::ArchiveSource,
+    authorize::Authorizer,
+    keys::{archive_key, parse_archive_key, parse_document_key, parse_package},
+    package_documents::PackageDocuments,
 };
 use crate::{
-    cache::{Checked, Failure, InventoryEntry, fill_watcher::Step},
-    entry::Key,
+    cache::{Cache, Checked, DiskUsage, Failure, InventoryEntry, Usage, fill_watcher::FillEvent},
+    entry::{Digest, Key, Pin},
     origin::FetchError,
-    package::{PackageName, with_v_toggled},
-    upstream::{DocumentAsk, GitRef},
+    package::{PackageId, Version, with_v_toggled},
+    upstream::GitRef,
 };
 
-/// Which packages and versions are meant: `devsapp/fc3`, `devsapp/*`, `gitee:*/*`, `devsapp/fc3@1.*`.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    package: Option<Pattern>,
-    version: Option<WildMatch>,
-}
+pub use super::selection::{InventoryOrder, Selection, SelectionError};
 
-impl FromStr for Selection {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("the pattern is empty, perhaps an unset variable; write */* for everything".into());
-        }
-        let (package, version) = match text.split_once('@') {
-            Some((package, version)) if !version.is_empty() => (package, Some(version)),
-            Some(_) => return Err("there is no version after the @".into()),
-            None => (text, None),
-        };
-        Ok(Self { package: Some(package.parse()?), version: version.map(WildMatch::new) })
-    }
-}
-
-impl Selection {
-    /// True when somebody has said which; else everything is selected.
-    pub fn is_named(&self) -> bool {
-        self.package.is_some()
-    }
-
-    /// The same packages in every version.
-    pub fn of_any_version(self) -> Self {
-        Self { version: None, ..self }
-    }
-
-    /// True for the key of a zip that is selected.
-    fn takes_key(&self, key: &Key) -> bool {
-        if self.package.is_none() && self.version.is_none() {
-            return true;
-        }
-        read_key(key).is_some_and(|(target, reference)| {
-            let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
-            self.takes(&target, Some(version))
-        })
-    }
-
-    fn takes(&self, target: &PackageId, version: Option<&str>) -> bool {
-        let package = self.package.as_ref().is_none_or(|pattern| pattern.matches(&target.upstream, &target.name));
-        let fits = |pattern: &WildMatch, version: &str| {
-            pattern.matches(version) || with_v_toggled(version).is_some_and(|other| pattern.matches(&other))
-        };
-        let version = match (&self.version, version) {
-            (Some(pattern), Some(version)) => fits(pattern, version),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        package && version
-    }
-}
-
-/// In which order stored zips are told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sort {
-    /// Upstream, package, version.
-    #[default]
-    Name,
-    /// Largest first.
-    Size,
-    /// Oldest first.
-    Age,
-    /// Least recently used first.
-    Used,
-    /// Most often answered from the store first.
-    Hits,
-}
-
-impl Sort {
-    fn order(self, items: &mut [InventoryEntry]) {
-        // By name first: what is equal by the rest stays so.
-        items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        match self {
-            Self::Name => {}
-            Self::Size => items.sort_by_key(|item| Reverse(item.len)),
-            Self::Age => items.sort_by_key(|item| item.stored_at),
-            Self::Used => items.sort_by_key(|item| item.used),
-            Self::Hits => items.sort_by_key(|item| Reverse(item.tally.all().hits)),
-        }
-    }
-}
-
-/// One stored zip.
+/// One stored archive.
 #[derive(Clone, Debug)]
-pub struct Item {
-    /// Whose it is. The name is in lower case where only the key tells it.
-    pub target: PackageId,
-    /// What it was fetched by.
+pub struct StoredArchive {
+    /// Its package. The key names it, so it is in lower case.
+    pub package: PackageId,
+    /// The reference that it was fetched by.
     pub reference: GitRef,
-    /// What is stored.
-    pub stored: InventoryEntry,
+    /// What the index says of it.
+    pub entry: InventoryEntry,
 }
 
-impl Item {
-    /// What is stored, in words; `None` where the key is no zip's.
-    pub fn of(stored: InventoryEntry) -> Option<Self> {
-        let (target, reference) = read_key(&stored.key)?;
-        Some(Self { target, reference, stored })
+impl StoredArchive {
+    /// Reads package and reference from the key; `None` when it is not the key of an archive.
+    pub fn of(entry: InventoryEntry) -> Option<Self> {
+        let (package, reference) = parse_archive_key(&entry.key)?;
+        Some(Self { package, reference, entry })
     }
 
     /// The tag or the commit.
@@ -141,74 +54,189 @@ impl Item {
     }
 }
 
-impl Registry {
-    /// The stored zips that are selected; [`Item::of`] says what each is.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub(super) async fn stock(&self, selection: &Selection, sort: Sort) -> io::Result<Vec<InventoryEntry>> {
-        let selection = selection.clone();
-        let mut items = self.cache.inventory(move |key| selection.takes_key(key)).await?;
-        sort.order(&mut items);
-        Ok(items)
+/// What both tiers hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheUsage {
+    /// The memory tier's archives.
+    pub memory: Usage,
+    /// The disk tier.
+    pub disk: Usage,
+    /// The bytes on disk by kind.
+    pub disk_areas: DiskUsage,
+}
+
+/// Administration of stored archives and documents.
+pub struct Inventory {
+    cache: Arc<Cache>,
+    authorizer: Arc<Authorizer>,
+    documents: Arc<PackageDocuments>,
+    archives: Arc<ArchiveSource>,
+}
+
+impl Inventory {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        authorizer: Arc<Authorizer>,
+        documents: Arc<PackageDocuments>,
+        archives: Arc<ArchiveSource>,
+    ) -> Self {
+        Self { cache, authorizer, documents, archives }
     }
 
-    /// The keys of the stored documents of the selected packages; none where versions are selected.
+    /// The selected archives that are stored; [`StoredArchive::of`] reads what each is.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub(super) async fn stocked_documents(&self, selection: &Selection) -> io::Result<Vec<Key>> {
+    pub async fn list(&self, selection: &Selection, order: InventoryOrder) -> io::Result<Vec<InventoryEntry>> {
+        let selection = selection.clone();
+        let mut entries = self.cache.inventory(move |key| selection.selects_archive(key)).await?;
+        order.sort(&mut entries);
+        Ok(entries)
+    }
+
+    /// The keys of the stored documents of the selected packages, in order; none when versions are selected.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn document_keys(&self, selection: &Selection) -> io::Result<Vec<Key>> {
         let mut keys = self.cache.disk().document_keys().await?;
-        keys.retain(|key| package_of(key).is_some_and(|target| selection.takes(&target, None)));
+        keys.retain(|key| parse_package(key).is_some_and(|package| selection.selects(&package, None)));
         keys.sort();
         Ok(keys)
     }
 
-    /// The keys of all pins that are selected.
+    /// The selected keys that are pinned.
     ///
     /// # Errors
-    /// When the record of pins cannot be read.
-    pub(super) async fn pins_of(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+    /// When the pins cannot be read.
+    pub async fn pinned_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
         let keys = self.cache.disk().pinned().await?;
-        Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
+        Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
     }
 
-    /// The selected keys that are kept while nothing is stored under them.
+    /// The selected keys that are marked as kept while nothing is stored under them.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub(super) async fn waiting_marks(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
+    pub async fn kept_missing_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
         let keys = self.cache.disk().waiting().await?;
-        Ok(keys.into_iter().filter(|key| selection.takes_key(key)).collect())
+        Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
     }
 
-    /// Fetches again what was stored under a key, and waits until it is stored.
+    /// The pin of a key.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub async fn pin(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
+        self.cache.pin(key).await
+    }
+
+    /// When a tag or commit was first seen; `None` when it never was. Sends no upstream request.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub async fn first_seen(&self, package: &PackageId, version: &Version) -> Result<Option<Timestamp>, FetchError> {
+        for reference in immutable_references(version) {
+            if let Some(pin) = self.archives.pin(package, &reference).await? {
+                return Ok(Some(pin.first_seen));
+            }
+        }
+        Ok(None)
+    }
+
+    /// True when the index has the archive of a tag or commit. Sends no upstream request.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn is_stored(&self, package: &PackageId, version: &Version) -> io::Result<bool> {
+        for reference in immutable_references(version) {
+            if self.cache.disk().holds(&archive_key(package, &reference)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What both tiers hold.
+    pub fn usage(&self) -> CacheUsage {
+        let ([memory, disk], disk_areas) = self.cache.usage();
+        CacheUsage { memory, disk, disk_areas }
+    }
+
+    /// Number of fills that are running.
+    pub fn fills_running(&self) -> usize {
+        self.cache.fills_running()
+    }
+
+    /// Removes the archive of a key; with `forget_pin`, its pin too: then the next fetch may have other content.
+    ///
+    /// # Errors
+    /// When it cannot be removed from disk.
+    pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
+        self.cache.remove(key, forget_pin).await
+    }
+
+    /// Removes a document: the next request fetches it in full.
+    ///
+    /// # Errors
+    /// When it cannot be removed from disk.
+    pub async fn remove_document(&self, key: &Key) -> io::Result<()> {
+        self.cache.discard(key).await
+    }
+
+    /// Marks the archive of a key as never to be evicted, or removes the mark. Returns true when the archive is stored and
+    /// marked afterwards.
+    ///
+    /// # Errors
+    /// When the mark cannot be written.
+    pub async fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        self.cache.disk().keep(key, kept).await
+    }
+
+    /// Deletes quarantined files, and returns how many there were.
+    ///
+    /// # Errors
+    /// When one cannot be deleted.
+    pub async fn clear_quarantine(&self) -> io::Result<usize> {
+        self.cache.disk().clean().await
+    }
+
+    /// Hashes a stored archive. Returns false when it is damaged: it is quarantined then.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
+        self.cache.check(digest).await
+    }
+
+    /// Reads a stored document. A damaged one is quarantined, and written again from memory when it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn check_document(&self, key: &Key) -> io::Result<Checked> {
+        self.cache.check_document(key).await
+    }
+
+    /// Fetches an archive again, and waits until it is stored.
     ///
     /// # Errors
     /// Why it is not.
-    pub(super) async fn refetch(&self, item: &Item) -> Result<(), FetchError> {
-        self.authorize(&item.target).await.map_err(cause)?;
-        let ask = self.archive_ask(&item.target, item.reference.clone()).map_err(cause)?;
-        let mut following = self.cache.follow(ask);
-        while let Step::Progress { .. } = following.next().await.map_err(|failure| failure.error)? {}
+    pub async fn refetch(&self, archive: &StoredArchive) -> Result<(), FetchError> {
+        self.authorizer.authorize(&archive.package).await.map_err(cause)?;
+        let mut watcher = self.archives.watch(&archive.package, archive.reference.clone()).map_err(cause)?;
+        while let FillEvent::Progress { .. } = watcher.next().await.map_err(|failure| failure.error)? {}
         Ok(())
     }
 
-    /// Fetches a document again that was damaged, and looks whether it is stored.
+    /// Fetches a damaged document again, and checks that it is stored.
     ///
     /// # Errors
     /// Why it is not.
-    pub(super) async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
-        let nonsense = || FetchError::Refused("nobody knows what it was".into());
-        let (target, ask) = read_document_key(key).ok_or_else(nonsense)?;
-        self.authorize(&target).await.map_err(cause)?;
-        let policies = self.cache.policies();
-        let policy = match ask {
-            DocumentAsk::Branch(_) => policies.branch(),
-            DocumentAsk::Repository => policies.repository(),
-            _ => policies.releases(self.upstream(&target).map_err(cause)?.has_token()),
-        };
-        self.document(&target, ask, policy).await.map_err(cause)?;
+    pub async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
+        let unknown = || FetchError::Refused("its key names no document".into());
+        let (package, ask) = parse_document_key(key).ok_or_else(unknown)?;
+        self.authorizer.authorize(&package).await.map_err(cause)?;
+        self.documents.refetch(&package, ask).await.map_err(cause)?;
         match self.cache.check_document(key).await {
             Ok(Checked::Good | Checked::Mended) => Ok(()),
             _ => Err(FetchError::Refused("it cannot be stored".into())),
@@ -223,72 +251,13 @@ fn cause(error: RegistryError) -> FetchError {
     }
 }
 
-/// What the key of a document says.
-pub(super) fn read_document_key(key: &Key) -> Option<(PackageId, DocumentAsk)> {
-    let target = package_of(key)?;
-    let rest = key.as_str().splitn(4, '/').nth(3)?;
-    let ask = match rest.split_once('/') {
-        None if rest == "releases" => DocumentAsk::Releases,
-        None if rest == "latest" => DocumentAsk::Latest,
-        None if rest == "repository" => DocumentAsk::Repository,
-        Some(("release", tag)) => DocumentAsk::Tag(tag.to_owned()),
-        Some(("branch", name)) => DocumentAsk::Branch(name.to_owned()),
-        _ => return None,
-    };
-    (document_key(&target.upstream, &target.name, &ask) == *key).then_some((target, ask))
-}
-
-/// The package of any key: `{upstream}/{owner}/{repo}/…`.
-pub(super) fn package_of(key: &Key) -> Option<PackageId> {
-    let mut parts = key.as_str().splitn(4, '/');
-    let upstream = parts.next()?;
-    let owner = parts.next()?;
-    let repo = parts.next()?;
-    Some(PackageId { upstream: upstream.into(), name: PackageName::new(owner, repo).ok()? })
-}
-
-/// What the key of a zip says.
-pub(super) fn read_key(key: &Key) -> Option<(PackageId, GitRef)> {
-    let target = package_of(key)?;
-    let mut rest = key.as_str().splitn(4, '/').nth(3)?.splitn(2, '/');
-    let reference = match (rest.next()?, rest.next()?) {
-        ("tag", name) => GitRef::Tag(name.to_owned()),
-        ("commit", sha) => GitRef::Commit(sha.to_owned()),
-        _ => return None,
-    };
-    (archive_key(&target.upstream, &target.name, &reference) == *key).then_some((target, reference))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_selection_names_packages_and_versions_with_or_without_v() {
-        let key = Key::new("github/devsapp/fc3/tag/v1.2.0");
-        let (target, _) = read_key(&key).expect("a key");
-        for (text, takes) in [
-            ("devsapp/fc3", true),
-            ("DevsApp/*", true),
-            ("gitee:devsapp/fc3", false),
-            ("devsapp/fc3@v1.2.0", true),
-            ("devsapp/fc3@1.2.0", true),
-            ("devsapp/fc3@1.*", true),
-            ("devsapp/fc3@2.*", false),
-        ] {
-            let selection: Selection = text.parse().expect(text);
-            assert_eq!(selection.takes(&target, Some("v1.2.0")), takes, "{text}");
-        }
-        for text in ["fc3", "a/b@", "a/b/c", ""] {
-            assert!(text.parse::<Selection>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_read_back_to_what_it_was_made_of() {
-        assert!(read_key(&Key::new("github/a/b/tag/x/y")).is_some());
-        for text in ["github/a/b/releases", "github/a/b", "github/a/b/tag", "github/A/b/tag/x", ""] {
-            assert!(read_key(&Key::new(text)).is_none(), "{text}");
-        }
+/// The references that a version can be without a lookup. A branch is none: it is mutable.
+fn immutable_references(version: &Version) -> Vec<GitRef> {
+    let tag = |name: &str| GitRef::Tag(name.to_owned());
+    match version {
+        Version::Branch(_) => Vec::new(),
+        Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
+        Version::Tag(name) => vec![tag(name)],
+        Version::Name(name) => [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect(),
     }
 }

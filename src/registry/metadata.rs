@@ -1,57 +1,60 @@
-//! The metadata record of the Serverless Registry Model, from a release and what its zip says of itself.
+//! The metadata record of the Serverless Registry Model, from a release and the `publish.yaml` in its archive.
 
 use std::sync::Arc;
 
-use super::{Answer, PackageId, Registry, RegistryError, origins::archive_key};
+use super::{CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments};
 use crate::{
     archive::Facts,
     entry::{Digest, Verified},
-    package::{Manifest, Metadata, PackageName, Release, semantic},
+    package::{Manifest, Metadata, PackageId, PackageName, Release, semantic},
     upstream::GitRef,
 };
 
-impl Registry {
-    /// The records of every release. `Type` is known where the zip has been seen, and null elsewhere: a list fetches no zips.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub(super) async fn metadata_list(&self, target: &PackageId) -> Result<Answer<Vec<Metadata>>, RegistryError> {
-        let list = self.releases(target).await?;
-        let mut records = Vec::with_capacity(list.value.releases.len());
-        for release in &list.value.releases {
-            let key = archive_key(&target.upstream, &target.name, &GitRef::Tag(release.tag_name.clone()));
-            let pin = self.cache.pin(&key).await.ok().flatten();
-            records.push(record(&target.name, release, pin.map(|pin| manifest(&pin.verified)).unwrap_or_default()));
-        }
-        let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
-        Ok(Answer { value: Arc::new(records), digest, age: list.age, status: list.status })
+/// Builds metadata records.
+pub struct MetadataRecords {
+    releases: Arc<ReleaseDocuments>,
+    archives: Arc<ArchiveSource>,
+}
+
+impl MetadataRecords {
+    pub(super) fn new(releases: Arc<ReleaseDocuments>, archives: Arc<ArchiveSource>) -> Self {
+        Self { releases, archives }
     }
 
-    /// The record of one version. A version whose zip was never seen is fetched for it.
+    /// The records of every release. `Type` is null where the archive was never seen: a list fetches no archives.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub(super) async fn metadata_record(
-        &self,
-        target: &PackageId,
-        version: &str,
-    ) -> Result<Answer<Metadata>, RegistryError> {
-        let release = self.release(target, version).await?;
+    pub async fn list(&self, package: &PackageId) -> Result<CachedValue<Vec<Metadata>>, RegistryError> {
+        let list = self.releases.releases(package).await?;
+        let mut records = Vec::with_capacity(list.value.releases.len());
+        for release in &list.value.releases {
+            let pin = self.archives.pin(package, &GitRef::Tag(release.tag_name.clone())).await.ok().flatten();
+            let manifest = pin.map(|pin| manifest(&pin.verified)).unwrap_or_default();
+            records.push(record(&package.name, release, manifest));
+        }
+        let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
+        Ok(CachedValue { value: Arc::new(records), digest, age: list.age, status: list.status })
+    }
+
+    /// The record of one version. An archive that was never seen is fetched.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn record(&self, package: &PackageId, version: &str) -> Result<CachedValue<Metadata>, RegistryError> {
+        let release = self.releases.release(package, version).await?;
         let reference = GitRef::Tag(release.value.tag_name.clone());
-        let key = archive_key(&target.upstream, &target.name, &reference);
-        let verified = match self.cache.pin(&key).await.ok().flatten() {
+        let verified = match self.archives.pin(package, &reference).await.ok().flatten() {
             Some(pin) => pin.verified.clone(),
-            None => {
-                let ask = self.archive_ask(target, reference)?;
-                self.cache.completed(&ask).await?.verified.clone()
-            }
+            None => self.archives.completed(package, reference).await?.verified.clone(),
         };
-        let value = record(&target.name, &release.value, manifest(&verified));
+        let value = record(&package.name, &release.value, manifest(&verified));
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
-        Ok(Answer { value: Arc::new(value), digest, age: release.age, status: release.status })
+        Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
     }
 }
 
+/// The manifest that verification read from an archive; empty when there is none.
 pub(super) fn manifest(verified: &Verified) -> Manifest {
     Facts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }

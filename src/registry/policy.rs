@@ -1,26 +1,26 @@
-//! Who may ask for what: the patterns of `[packages]`.
+//! The access policy: which packages are served, by the patterns of the `[packages]` section.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use crate::package::PackageName;
+use crate::package::PackageId;
 
-/// The `[packages]` section: who may ask for what.
+/// The `[packages]` section: which packages are served.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Patterns `owner/repo` (`*` and `?` within a part, case folded, an upstream's name and `:` may stand in front);
-    /// empty allows all.
+    /// Patterns `owner/repo` of packages that are served, with `*` and `?` within a part, compared without case, optionally
+    /// after an upstream's name and `:`. Empty: all.
     pub allow: Vec<String>,
-    /// Patterns that are refused even where `allow` fits.
+    /// Patterns of packages that are refused even if `allow` matches.
     pub deny: Vec<String>,
-    /// What happens to repositories that only the token can see.
+    /// How private repositories are treated, which only the token can read.
     pub private: Private,
     /// Patterns of private repositories that are served although `private = "refuse"`.
     pub private_allow: Vec<String>,
-    /// What happens to a stored package that its upstream no longer has.
+    /// How a stored package is treated that its upstream has removed.
     pub gone: Gone,
 }
 
@@ -28,10 +28,10 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Private {
-    /// They are 404.
+    /// Requests for them get 404.
     #[default]
     Refuse,
-    /// They are served to everybody who can reach the mirror.
+    /// They are served to every client of the mirror.
     Serve,
 }
 
@@ -39,93 +39,116 @@ pub enum Private {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gone {
-    /// Keep serving what is stored.
+    /// What is stored is still served.
     #[default]
     Keep,
-    /// Answer 404 as the upstream does.
+    /// Requests for it get 404, as upstream.
     Follow,
 }
 
-/// One pattern of packages, such as `devsapp/*` or `gitee:*/start-?`.
+/// A pattern of packages, such as `devsapp/*` or `gitee:*/start-?`.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub struct PackagePattern {
     upstream: Option<WildMatch>,
     owner: WildMatch,
     repo: WildMatch,
 }
 
-impl Pattern {
-    /// True when the pattern names the package, whatever its case.
-    pub fn matches(&self, upstream: &str, package: &PackageName) -> bool {
-        self.upstream.as_ref().is_none_or(|pattern| pattern.matches(upstream))
-            && self.owner.matches(&package.owner().to_ascii_lowercase())
-            && self.repo.matches(&package.repo().to_ascii_lowercase())
+impl PackagePattern {
+    /// True when the pattern matches the package. Case does not count.
+    pub fn matches(&self, package: &PackageId) -> bool {
+        self.upstream.as_ref().is_none_or(|pattern| pattern.matches(&package.upstream))
+            && self.owner.matches(&package.name.owner().to_ascii_lowercase())
+            && self.repo.matches(&package.name.repo().to_ascii_lowercase())
     }
 }
 
-impl FromStr for Pattern {
-    type Err = String;
+/// A text that is no [`PackagePattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a pattern of packages; write for example \"devsapp/*\" or \"gitee:devsapp/fc3\"")]
+pub struct PatternError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "not a pattern of packages; write for example \"devsapp/*\" or \"gitee:devsapp/fc3\"".to_owned();
+impl FromStr for PackagePattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
         let folded = text.to_ascii_lowercase();
         let (upstream, name) = match folded.split_once(':') {
             Some((upstream, name)) => (Some(upstream), name),
             None => (None, folded.as_str()),
         };
-        let (owner, repo) = name.split_once('/').ok_or_else(wrong)?;
-        let fits = |part: &str| {
+        let (owner, repo) = name.split_once('/').ok_or(PatternError)?;
+        let is_valid = |part: &str| {
             !part.is_empty()
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?'))
         };
-        if !fits(owner) || !fits(repo) || !upstream.is_none_or(fits) {
-            return Err(wrong());
+        if !is_valid(owner) || !is_valid(repo) || !upstream.is_none_or(is_valid) {
+            return Err(PatternError);
         }
         Ok(Self { upstream: upstream.map(WildMatch::new), owner: WildMatch::new(owner), repo: WildMatch::new(repo) })
     }
 }
 
-/// The patterns, ready to be asked.
+/// A pattern in the `[packages]` section that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("packages.{key} has \"{value}\": {reason}")]
+pub struct PolicyError {
+    /// The key in the section.
+    pub key: &'static str,
+    /// The pattern as it is configured.
+    pub value: String,
+    /// What is wrong with it. Part of the message, so not its source.
+    pub reason: PatternError,
+}
+
+/// The `[packages]` section with its patterns compiled.
 #[derive(Clone, Debug, Default)]
 pub struct AccessPolicy {
-    allow: Vec<Pattern>,
-    deny: Vec<Pattern>,
-    private_allow: Vec<Pattern>,
+    allow: Vec<PackagePattern>,
+    deny: Vec<PackagePattern>,
+    private_allow: Vec<PackagePattern>,
     private: Private,
-    /// What happens to a stored package that its upstream no longer has.
-    pub gone: Gone,
+    gone: Gone,
 }
 
 impl AccessPolicy {
-    /// Parses every pattern.
+    /// Compiles every pattern.
     ///
     /// # Errors
-    /// The key, the value and what is wrong with it.
-    pub fn build(config: &Config) -> Result<Self, String> {
-        let parse = |key: &str, patterns: &[String]| {
-            let parse = |text: &String| text.parse().map_err(|why| format!("packages.{key} has \"{text}\": {why}"));
-            patterns.iter().map(parse).collect::<Result<Vec<Pattern>, String>>()
+    /// The first pattern that is not valid.
+    pub fn build(config: &Config) -> Result<Self, PolicyError> {
+        let compile = |key, patterns: &[String]| -> Result<Vec<PackagePattern>, PolicyError> {
+            let compile =
+                |value: &String| value.parse().map_err(|reason| PolicyError { key, value: value.clone(), reason });
+            patterns.iter().map(compile).collect()
         };
         Ok(Self {
-            allow: parse("allow", &config.allow)?,
-            deny: parse("deny", &config.deny)?,
-            private_allow: parse("private_allow", &config.private_allow)?,
+            allow: compile("allow", &config.allow)?,
+            deny: compile("deny", &config.deny)?,
+            private_allow: compile("private_allow", &config.private_allow)?,
             private: config.private,
             gone: config.gone,
         })
     }
 
-    /// True when the package may be asked for at all.
-    pub fn allows(&self, upstream: &str, package: &PackageName) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(upstream, package));
-        !any(&self.deny) && (self.allow.is_empty() || any(&self.allow))
+    /// True when the package may be served at all.
+    pub fn allows(&self, package: &PackageId) -> bool {
+        !matches_any(&self.deny, package) && (self.allow.is_empty() || matches_any(&self.allow, package))
     }
 
-    /// True when the package may be served only after a look that it is public.
-    pub fn must_be_public(&self, upstream: &str, package: &PackageName) -> bool {
-        let excepted = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(upstream, package));
-        self.private == Private::Refuse && !excepted(&self.private_allow)
+    /// True when the package may be served only if its repository is public.
+    pub fn must_be_public(&self, package: &PackageId) -> bool {
+        self.private == Private::Refuse && !matches_any(&self.private_allow, package)
     }
+
+    /// How a stored package is treated that its upstream has removed.
+    pub fn gone(&self) -> Gone {
+        self.gone
+    }
+}
+
+fn matches_any(patterns: &[PackagePattern], package: &PackageId) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(package))
 }
 
 #[cfg(test)]
@@ -137,9 +160,13 @@ mod tests {
         AccessPolicy::build(&Config { allow: owned(allow), deny: owned(deny), ..Config::default() }).expect("valid")
     }
 
+    fn package(name: &str) -> PackageId {
+        PackageId { upstream: "github".into(), name: name.parse().expect("valid") }
+    }
+
     #[test]
     fn deny_wins_over_allow_and_an_empty_allow_list_allows_all() {
-        let fc3 = "DevsApp/FC3".parse().expect("valid");
+        let fc3 = package("DevsApp/FC3");
         for (allow, deny, allowed) in [
             (&[][..], &[][..], true),
             (&["devsapp/*"], &[], true),
@@ -151,19 +178,20 @@ mod tests {
             (&["devsapp/*"], &["*/fc3"], false),
             (&["DEVSAPP/fc3"], &["gitee:*/*"], true),
         ] {
-            assert_eq!(access(allow, deny).allows("github", &fc3), allowed, "{allow:?} {deny:?}");
+            assert_eq!(access(allow, deny).allows(&fc3), allowed, "{allow:?} {deny:?}");
         }
     }
 
     #[test]
-    fn a_star_stays_within_its_part() {
-        assert!(!access(&["dev*/fc"], &[]).allows("github", &"devsapp/x-fc".parse().expect("valid")));
+    fn a_star_does_not_match_across_the_slash() {
+        assert!(!access(&["dev*/fc"], &[]).allows(&package("devsapp/x-fc")));
     }
 
     #[test]
-    fn a_wrong_pattern_names_its_key_and_gives_an_example() {
+    fn an_invalid_pattern_names_its_key_and_gives_an_example() {
         for text in ["devsapp", "a/b/c", "/b", "a/", ":a/b", "a b/c"] {
             let error = AccessPolicy::build(&Config { allow: vec![text.into()], ..Config::default() }).expect_err(text);
+            let error = error.to_string();
             assert!(error.contains("packages.allow") && error.contains("devsapp/*"), "{error}");
         }
     }

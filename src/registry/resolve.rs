@@ -1,32 +1,32 @@
-//! From a version in a path to a zip, by the fewest upstream requests.
+//! From a version in a path to an archive, with the fewest upstream requests.
 //!
-//! The order: what is pinned, what the release list says, a tag without a release, a branch. `refs/tags/…` and
-//! `refs/heads/…` say themselves what they are, and so does a full commit: forges refuse tags and branches whose name is
-//! 40 hexadecimal digits, so nothing else can be meant and nobody needs to be asked.
+//! A name is tried as a pinned version, in the release list, as a tag without a release, and as a branch. `refs/tags/…`
+//! and `refs/heads/…` state their kind, and so does a full commit: forges refuse tags and branches whose name is 40
+//! hexadecimal digits, so no lookup is needed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{PackageId, Registry, RegistryError, origins::archive_key};
+use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer, package_documents::PackageDocuments};
 use crate::{
-    cache::{ArchiveAnswer, Failure, Object, Served},
+    cache::{ArchiveAnswer, Cache, Failure, Object, Served},
     entry::UpstreamStatus,
     origin::{FetchError, Missing},
-    package::{Releases, Version, with_v_toggled},
+    package::{PackageId, Releases, Version, with_v_toggled},
     upstream::{DocumentAsk, GitRef},
 };
 
-/// A list younger than this is believed when it lacks a version; an older one is revalidated first, so that a fresh
+/// A release list of at least this age is revalidated before a version that it lacks is reported missing, so that a new
 /// release is found at once.
 pub(super) const MIN_REVALIDATE_AGE: Duration = Duration::from_secs(5);
 
-/// What a version turned out to be.
+/// What a version was resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
+pub enum ResolvedVersion {
     /// A tag, in the upstream's spelling. Immutable.
     Tag(String),
     /// A commit. Immutable.
     Commit(String),
-    /// A branch, at the commit it pointed at. Mutable.
+    /// A branch and the commit that it points at. Mutable.
     Branch {
         /// Its name.
         name: String,
@@ -35,20 +35,22 @@ pub enum Resolved {
     },
 }
 
-/// A zip, and what its version turned out to be.
-pub struct Archive {
-    /// The zip.
+/// An archive, and what its version was resolved to.
+pub struct ResolvedArchive {
+    /// The archive.
     pub answer: ArchiveAnswer,
     /// What the version is.
-    pub resolved: Resolved,
+    pub resolved: ResolvedVersion,
 }
 
-impl Archive {
-    /// The stored zip of a version that never means another one, where nobody was asked for it.
+impl ResolvedArchive {
+    /// The stored archive of an immutable version that was found without an upstream request: the response may be cached.
     pub fn cacheable_object(&self) -> Option<&Object> {
         match (&self.answer.served, &self.resolved) {
-            (Served::Stored(object), Resolved::Tag(_) | Resolved::Commit(_)) if self.answer.status.fwd.is_none() => {
-                // One that is still on its way into a tier is in nobody's books.
+            (Served::Stored(object), ResolvedVersion::Tag(_) | ResolvedVersion::Commit(_))
+                if self.answer.status.fwd.is_none() =>
+            {
+                // An object still being admitted has no usage counters.
                 object.uses.is_some().then_some(object)
             }
             _ => None,
@@ -56,13 +58,30 @@ impl Archive {
     }
 }
 
-impl Registry {
-    /// Finds the zip of a version for a client: an answer from the store is counted.
+/// Finds the archive of a version of a package that may be served.
+pub struct VersionResolver {
+    cache: Arc<Cache>,
+    authorizer: Arc<Authorizer>,
+    documents: Arc<PackageDocuments>,
+    archives: Arc<ArchiveSource>,
+}
+
+impl VersionResolver {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        authorizer: Arc<Authorizer>,
+        documents: Arc<PackageDocuments>,
+        archives: Arc<ArchiveSource>,
+    ) -> Self {
+        Self { cache, authorizer, documents, archives }
+    }
+
+    /// Finds the archive of a version for a client: a hit is counted.
     ///
     /// # Errors
-    /// [`RegistryError`]; a version that is nowhere is `NotFound(Missing::Version)`.
-    pub(super) async fn archive(&self, target: &PackageId, version: &Version) -> Result<Archive, RegistryError> {
-        let archive = self.find(target, version).await?;
+    /// [`RegistryError`]; a version that does not exist is `NotFound(Missing::Version)`.
+    pub async fn archive(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
+        let archive = self.resolve(package, version).await?;
         if let Served::Stored(object) = &archive.answer.served
             && archive.answer.status.fwd.is_none()
         {
@@ -71,59 +90,67 @@ impl Registry {
         Ok(archive)
     }
 
-    /// As [`Registry::archive`], uncounted.
+    /// Sets a stored archive aside that its reader found damaged: the next request fetches it again.
+    pub async fn quarantine(&self, object: &Object) {
+        self.cache.quarantine(object).await;
+    }
+
+    /// As [`VersionResolver::archive`], uncounted.
     ///
     /// # Errors
-    /// As [`Registry::archive`].
-    pub(super) async fn find(&self, target: &PackageId, version: &Version) -> Result<Archive, RegistryError> {
-        let standing = self.authorize(target).await?;
+    /// As [`VersionResolver::archive`].
+    pub(super) async fn resolve(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> Result<ResolvedArchive, RegistryError> {
+        let upstream_status = self.authorizer.authorize(package).await?;
         let mut archive = match version {
-            Version::Tag(tag) => self.tagged(target, tag).await?,
-            Version::Branch(branch) => self.branch(target, branch).await?,
+            Version::Tag(tag) => self.tag(package, tag).await?,
+            Version::Branch(branch) => self.branch(package, branch).await?,
             Version::Commit(sha) => {
-                let answer = self.fetch(target, GitRef::Commit(sha.clone())).await?;
-                Archive { answer, resolved: Resolved::Commit(sha.clone()) }
+                let answer = self.archives.get(package, GitRef::Commit(sha.clone())).await?;
+                ResolvedArchive { answer, resolved: ResolvedVersion::Commit(sha.clone()) }
             }
-            Version::Name(name) => self.named(target, name).await?,
+            Version::Name(name) => self.name(package, name).await?,
         };
         if let Served::Stored(object) = &archive.answer.served
             && !object.meta.anonymous
         {
-            self.recheck_public(target).await?;
+            self.authorizer.recheck_public(package).await?;
         }
-        if standing == UpstreamStatus::Gone {
+        if upstream_status == UpstreamStatus::Gone {
             archive.answer.status = archive.answer.status.detail("upstream-gone");
         }
         Ok(archive)
     }
 
-    async fn named(&self, target: &PackageId, name: &str) -> Result<Archive, RegistryError> {
+    async fn name(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
         for tag in [Some(name.to_owned()), with_v_toggled(name)].into_iter().flatten() {
-            if let Some(archive) = self.pinned(target, tag).await? {
+            if let Some(archive) = self.known_tag(package, tag).await? {
                 return Ok(archive);
             }
         }
-        if let Some(tag) = self.stored_releases(target).await.and_then(|list| find_tag(&list, name)) {
-            return self.tagged(target, &tag).await;
+        if let Some(tag) = self.documents.stored_releases(package).await.and_then(|list| find_tag(&list, name)) {
+            return self.tag(package, &tag).await;
         }
-        // What was a branch less than a minute ago still is one: a polled branch must not cost three requests each time.
-        if self.is_fresh_branch(target, name).await {
-            return self.branch(target, name).await;
+        // A polled branch costs one request, not three: while its head is fresh, the name is not looked up as a tag.
+        if self.documents.has_fresh_branch(package, name).await {
+            return self.branch(package, name).await;
         }
-        if let Some(tag) = self.listed_tag(target, name).await? {
-            return self.tagged(target, &tag).await;
+        if let Some(tag) = self.listed_tag(package, name).await? {
+            return self.tag(package, &tag).await;
         }
-        match self.tagged(target, name).await {
+        match self.tag(package, name).await {
             Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Version), .. })) => {
-                self.branch(target, name).await
+                self.branch(package, name).await
             }
-            // With the upstream in trouble nobody knows whether there is such a tag; a branch that was served before
-            // is better than nothing.
+            // While the upstream fails, the tag may exist; a stored branch of that name is served meanwhile.
             Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {
-                let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
+                let stored = self.documents.stored(package, &DocumentAsk::Branch(name.to_owned())).await;
                 match failure.error {
-                    _ if stored.is_some() => self.branch(target, name).await,
-                    FetchError::Offline { .. } => Err(self.told_absent(target, name, failure).await),
+                    _ if stored.is_some() => self.branch(package, name).await,
+                    FetchError::Offline { .. } => Err(self.offline_error(package, name, failure).await),
                     _ => Err(RegistryError::Fetch(failure)),
                 }
             }
@@ -131,64 +158,56 @@ impl Registry {
         }
     }
 
-    /// Offline, a version that a stored whole list lacks is known not to be here.
-    async fn told_absent(&self, target: &PackageId, name: &str, failure: Failure) -> RegistryError {
-        let list = self.stored_releases(target).await.filter(|list| !list.truncated);
+    /// The offline error for a version; `absent` when a stored complete list lacks it.
+    async fn offline_error(&self, package: &PackageId, name: &str, failure: Failure) -> RegistryError {
+        let list = self.documents.stored_releases(package).await.filter(|list| !list.truncated);
         let absent = list.is_some_and(|list| find_tag(&list, name).is_none());
         RegistryError::Fetch(Failure { error: FetchError::Offline { absent }, ..failure })
     }
 
-    /// The zip of a tag that is stored or pinned: needs no list, and where it is stored no upstream.
-    async fn pinned(&self, target: &PackageId, tag: String) -> Result<Option<Archive>, RegistryError> {
+    /// The archive of a tag that is stored, pinned or arriving: no list is read, and for a stored one no upstream request
+    /// is sent.
+    async fn known_tag(&self, package: &PackageId, tag: String) -> Result<Option<ResolvedArchive>, RegistryError> {
         let reference = GitRef::Tag(tag.clone());
-        let key = archive_key(&target.upstream, &target.name, &reference);
-        if !self.cache.is_known(&key).await.map_err(RegistryError::Fetch)? {
+        if !self.archives.is_known(package, &reference).await? {
             return Ok(None);
         }
-        let answer = self.fetch(target, reference).await?;
-        Ok(Some(Archive { answer, resolved: Resolved::Tag(tag) }))
+        let answer = self.archives.get(package, reference).await?;
+        Ok(Some(ResolvedArchive { answer, resolved: ResolvedVersion::Tag(tag) }))
     }
 
-    async fn tagged(&self, target: &PackageId, tag: &str) -> Result<Archive, RegistryError> {
-        let answer = self.fetch(target, GitRef::Tag(tag.to_owned())).await?;
-        Ok(Archive { answer, resolved: Resolved::Tag(tag.to_owned()) })
+    async fn tag(&self, package: &PackageId, tag: &str) -> Result<ResolvedArchive, RegistryError> {
+        let answer = self.archives.get(package, GitRef::Tag(tag.to_owned())).await?;
+        Ok(ResolvedArchive { answer, resolved: ResolvedVersion::Tag(tag.to_owned()) })
     }
 
-    /// A branch is a document (its commit, mutable) and a zip (that commit's, immutable).
-    async fn branch(&self, target: &PackageId, name: &str) -> Result<Archive, RegistryError> {
-        let head = self.branch_head(target, name).await?;
+    /// A branch is a mutable document, its head commit, and the immutable archive of that commit.
+    async fn branch(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
+        let head = self.documents.branch_head(package, name).await?;
         let commit = head.value.commit.clone();
-        let mut answer = self.fetch(target, GitRef::Commit(commit.clone())).await?;
-        // A zip that was stored under a commit that had to be asked for is no plain hit: the asking is what is told.
+        let mut answer = self.archives.get(package, GitRef::Commit(commit.clone())).await?;
+        // If the branch head was fetched, report that fetch in `Cache-Status`.
         if answer.status.fwd.is_none() {
             answer.status = head.status;
         }
-        // What ages is not the zip but the word that the branch points at it.
+        // The age of the answer is that of the branch head: the archive of a commit never changes.
         answer.age = head.age;
-        Ok(Archive { answer, resolved: Resolved::Branch { name: name.to_owned(), commit } })
+        Ok(ResolvedArchive { answer, resolved: ResolvedVersion::Branch { name: name.to_owned(), commit } })
     }
 
-    async fn is_fresh_branch(&self, target: &PackageId, name: &str) -> bool {
-        let stored = self.stored(target, &DocumentAsk::Branch(name.to_owned())).await;
-        stored.is_some_and(|head| {
-            let age = self.cache.clock().since(head.meta.validated_at);
-            head.meta.standing == UpstreamStatus::Present && self.cache.policies().branch().holds(age)
-        })
-    }
-
-    /// The tag that the release list knows a version by; the list is asked for anew unless it is only seconds old.
-    async fn listed_tag(&self, target: &PackageId, name: &str) -> Result<Option<String>, RegistryError> {
-        let listed = self.releases_within(target, Some(MIN_REVALIDATE_AGE)).await;
-        match listed {
-            Ok(answer) => Ok(find_tag(&answer.value, name)),
-            // A repository without any release may still have tags and branches.
+    /// The tag under which the release list has a version. The list is revalidated unless it is younger than
+    /// [`MIN_REVALIDATE_AGE`].
+    async fn listed_tag(&self, package: &PackageId, name: &str) -> Result<Option<String>, RegistryError> {
+        match self.documents.releases(package, Some(MIN_REVALIDATE_AGE)).await {
+            Ok(list) => Ok(find_tag(&list.value, name)),
+            // A repository without releases may still have tags and branches.
             Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Release), .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The spelling a list has for a version: itself, else with `v` added or removed.
+/// The tag of a version in a list: exactly as asked, else with `v` added or removed.
 pub(super) fn find_tag(releases: &Releases, name: &str) -> Option<String> {
     let has = |tag: &str| releases.releases.iter().any(|release| release.tag_name == tag);
     if has(name) {

@@ -1,100 +1,172 @@
-//! What mirrors hand over to each other: zips with their claims, and documents.
+//! Export and import of archives and documents between mirrors.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use serde::de::DeserializeOwned;
 
-use super::{Registry, inventory};
+use super::{
+    keys::{parse_archive_key, parse_document_key},
+    package_documents::PackageDocuments,
+    upstreams::Upstreams,
+};
 use crate::{
-    cache::ImportError,
-    entry::{Document, ExportedArchive, ExportedDocument, Key},
+    cache::{Cache, ImportError, Object},
+    entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
+    origin::{FetchError, Verify},
     package::{BranchHead, Release, Releases, Repository, Version},
     upstream::{DocumentAsk, GitRef},
 };
 
-/// What an import would do with a zip.
+/// What [`Transfer::import`] would do with an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportPlan {
-    /// It would be stored.
+    /// Store it.
     Wanted,
-    /// The same content is stored already.
+    /// Nothing: the same content is stored.
     Stored,
-    /// Other content is pinned under its key.
+    /// Refuse it: other content is pinned under its key.
     Conflict,
-    /// Its key or size is refused here.
+    /// Refuse it: its key is not one that this mirror builds, its upstream is not configured, or it is too large.
     Refused,
 }
 
-/// What an import did with a document.
+/// What [`Transfer::import_document`] did with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentImport {
     /// It is stored.
     Stored,
-    /// The stored one was validated later and stays.
+    /// The stored document was validated at least as late, and stays.
     Older,
 }
 
-impl Registry {
-    /// Takes in a zip.
+/// Exports what is stored, and imports what another mirror exported.
+pub struct Transfer {
+    cache: Arc<Cache>,
+    upstreams: Upstreams,
+    documents: Arc<PackageDocuments>,
+    verify: Arc<dyn Verify>,
+}
+
+impl Transfer {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        upstreams: Upstreams,
+        documents: Arc<PackageDocuments>,
+        verify: Arc<dyn Verify>,
+    ) -> Self {
+        Self { cache, upstreams, documents, verify }
+    }
+
+    /// The record of a stored archive; `None` when it was removed or quarantined since it was listed.
     ///
     /// # Errors
-    /// See [`ImportError`]; `Wrong` also for a key that is none, or of an upstream that this mirror does not have.
-    pub(super) async fn import(
+    /// When pins or metadata cannot be read.
+    pub async fn describe(&self, key: &Key) -> io::Result<Option<ExportedArchive>> {
+        let pin = self.cache.pin(key).await.map_err(io::Error::other)?;
+        let Some(meta) = self.cache.disk().describe(key).await? else { return Ok(None) };
+        let first_seen = pin.map_or(meta.stored_at, |pin| pin.first_seen);
+        Ok(Some(ExportedArchive { key: key.clone(), first_seen, meta: (*meta).clone() }))
+    }
+
+    /// A stored document; `None` when it is absent, unreadable or not UTF-8.
+    pub async fn export_document(&self, key: &Key) -> Option<ExportedDocument> {
+        let document = self.cache.peek_document(key).await?;
+        let body = String::from_utf8(document.body.to_vec()).ok()?;
+        Some(ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body })
+    }
+
+    /// The stored archive of a key. Reading it changes neither the eviction order nor any counter.
+    ///
+    /// # Errors
+    /// When the disk tier cannot be read.
+    pub async fn open(&self, key: &Key) -> io::Result<Option<Object>> {
+        self.cache.object(key).await
+    }
+
+    /// What [`Transfer::import`] would do with an archive.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportPlan, FetchError> {
+        let pin = self.cache.pin(&archive.key).await?;
+        Ok(match pin {
+            _ if !self.accepts_archive(archive) => ImportPlan::Refused,
+            Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportPlan::Conflict,
+            // Other packing of the same content is not imported: clients have seen the digest of what is stored.
+            _ if self.cache.is_on_disk(&archive.key).await => ImportPlan::Stored,
+            _ => ImportPlan::Wanted,
+        })
+    }
+
+    /// Verifies and stores an archive. With `force`, a pin to other content is replaced.
+    ///
+    /// # Errors
+    /// See [`ImportError`]; `Wrong` also for a key that this mirror does not build or whose upstream is not configured.
+    pub async fn import(
         &self,
-        claim: ExportedArchive,
+        archive: ExportedArchive,
         body: impl Stream<Item = Result<Bytes, ImportError>>,
         force: bool,
     ) -> Result<(), ImportError> {
-        if !self.has_place(&claim) {
-            return Err(ImportError::Wrong(format!("this mirror has no place for {}", claim.key)));
+        if !self.accepts_archive(&archive) {
+            return Err(ImportError::Wrong(format!("this mirror has no place for {}", archive.key)));
         }
-        self.cache.import(claim, body, self.verify.clone(), force).await
+        self.cache.import(archive, body, self.verify.clone(), force).await
     }
 
-    /// True for a zip with a key as the mirror makes them, of an upstream that it has, and no larger than it allows.
-    pub(super) fn has_place(&self, claim: &ExportedArchive) -> bool {
-        let Some((target, reference)) = inventory::read_key(&claim.key) else { return false };
-        let named = match &reference {
+    fn accepts_archive(&self, archive: &ExportedArchive) -> bool {
+        let Some((package, reference)) = parse_archive_key(&archive.key) else { return false };
+        let valid = match &reference {
             GitRef::Tag(tag) => is_tag(tag),
             GitRef::Commit(sha) => sha.parse() == Ok(Version::Commit(sha.clone())),
         };
-        named && self.upstreams.contains_key(&*target.upstream) && claim.meta.len <= self.cache.largest_archive()
+        valid && self.upstreams.contains(&package.upstream) && archive.meta.len <= self.cache.largest_archive()
     }
 
-    /// Takes in a document, unless a newer one is stored; true when it was taken.
+    /// True for a document with a key that this mirror builds, of a configured upstream, whose body has the type that the
+    /// key names.
+    pub fn accepts_document(&self, key: &Key, body: &[u8]) -> bool {
+        fn parses<T: DeserializeOwned>(body: &[u8]) -> bool {
+            serde_json::from_slice::<T>(body).is_ok()
+        }
+        let Some((package, ask)) = parse_document_key(key) else { return false };
+        let valid = match ask {
+            DocumentAsk::Releases => parses::<Releases>(body),
+            DocumentAsk::Latest => parses::<Release>(body),
+            DocumentAsk::Tag(tag) => is_tag(&tag) && parses::<Release>(body),
+            DocumentAsk::Repository => parses::<Repository>(body),
+            DocumentAsk::Branch(name) => is_branch(&name) && parses::<BranchHead>(body),
+        };
+        valid && self.upstreams.contains(&package.upstream)
+    }
+
+    /// True when the same document is on disk, or one that was validated at least as late.
     ///
     /// # Errors
-    /// As [`Registry::import`].
-    pub(super) async fn import_document(&self, handed: ExportedDocument) -> Result<bool, ImportError> {
-        let ExportedDocument { key, meta, body } = handed;
-        if !self.is_document(&key, body.as_bytes()) {
+    /// When the disk cannot be read.
+    pub async fn has_document(&self, key: &Key, meta: &DocumentMeta) -> io::Result<bool> {
+        self.cache.has_document(key, meta).await
+    }
+
+    /// Stores a document, unless the stored one was validated at least as late.
+    ///
+    /// # Errors
+    /// See [`ImportError`]; `Wrong` also where [`Transfer::accepts_document`] is false.
+    pub async fn import_document(&self, document: ExportedDocument) -> Result<DocumentImport, ImportError> {
+        let ExportedDocument { key, meta, body } = document;
+        if !self.accepts_document(&key, body.as_bytes()) {
             return Err(ImportError::Wrong(format!("this mirror has no place for {key}, or it cannot be read")));
         }
         let document = Document { meta: Arc::new(meta), body: body.into() };
-        let taken = self.cache.import_document(&key, document).await?;
-        self.negative_lookups.invalidate(&key);
-        Ok(taken)
-    }
-
-    /// True for a key as the mirror makes them, of an upstream that it has, with a body of the kind that the key names.
-    pub(super) fn is_document(&self, key: &Key, body: &[u8]) -> bool {
-        fn reads<T: serde::de::DeserializeOwned>(body: &[u8]) -> bool {
-            serde_json::from_slice::<T>(body).is_ok()
-        }
-        let Some((target, ask)) = inventory::read_document_key(key) else { return false };
-        let good = match ask {
-            DocumentAsk::Releases => reads::<Releases>(body),
-            DocumentAsk::Latest => reads::<Release>(body),
-            DocumentAsk::Tag(tag) => is_tag(&tag) && reads::<Release>(body),
-            DocumentAsk::Repository => reads::<Repository>(body),
-            DocumentAsk::Branch(name) => is_branch(&name) && reads::<BranchHead>(body),
-        };
-        good && self.upstreams.contains_key(&*target.upstream)
+        let stored = self.cache.import_document(&key, document).await?;
+        self.documents.forget_negative_lookup(&key);
+        Ok(if stored { DocumentImport::Stored } else { DocumentImport::Older })
     }
 }
 
-/// True for what can be a tag: a key of the mirror's own never has another, one from elsewhere may.
+/// True for a valid tag name: this mirror's own keys hold no other, an import may.
 fn is_tag(name: &str) -> bool {
     format!("refs/tags/{name}").parse() == Ok(Version::Tag(name.to_owned()))
 }

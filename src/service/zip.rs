@@ -13,7 +13,7 @@ use crate::{
         range::{self, RangeDecision},
     },
     package::PackageName,
-    registry::resolve::Resolved,
+    registry::resolve::ResolvedVersion,
 };
 
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -77,7 +77,7 @@ pub(super) fn status(status: StatusCode) -> Response<Body> {
 }
 
 /// The headers that say how old a zip is, how long it may be kept, and what to call it.
-pub(super) fn finish(response: &mut Response<Body>, resolved: &Resolved, age: Duration, package: &PackageName) {
+pub(super) fn finish(response: &mut Response<Body>, resolved: &ResolvedVersion, age: Duration, package: &PackageName) {
     let success = response.status().is_success();
     let client_error = response.status().is_client_error();
     let out = response.headers_mut();
@@ -87,13 +87,13 @@ pub(super) fn finish(response: &mut Response<Body>, resolved: &Resolved, age: Du
     let cache_control = match resolved {
         // What does not fit this request's range or condition says nothing to anybody else's.
         _ if client_error => NO_STORE,
-        Resolved::Branch { .. } => MUTABLE,
-        Resolved::Tag(_) | Resolved::Commit(_) => IMMUTABLE,
+        ResolvedVersion::Branch { .. } => MUTABLE,
+        ResolvedVersion::Tag(_) | ResolvedVersion::Commit(_) => IMMUTABLE,
     };
     out.insert(header::CACHE_CONTROL, cache_control);
     if success {
         let version = match resolved {
-            Resolved::Tag(name) | Resolved::Commit(name) | Resolved::Branch { name, .. } => name,
+            ResolvedVersion::Tag(name) | ResolvedVersion::Commit(name) | ResolvedVersion::Branch { name, .. } => name,
         };
         let filename = format!("{}-{}.zip", package.repo(), version.replace('/', "-"));
         out.insert(header::CONTENT_DISPOSITION, content_disposition(&filename));

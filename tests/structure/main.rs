@@ -10,19 +10,8 @@ use std::{
 mod scan;
 
 /// Modules that all others may import.
-const LEAVES: [&str; 11] = [
-    "admin_api",
-    "value",
-    "peer",
-    "package",
-    "archive",
-    "entry",
-    "origin",
-    "http",
-    "sendfile",
-    "clock",
-    "observe",
-];
+const LEAVES: [&str; 11] =
+    ["admin_api", "value", "peer", "package", "archive", "entry", "origin", "http", "sendfile", "clock", "observe"];
 
 /// What each other module may import besides the leaves. Adding a module means adding a line.
 const MAY_IMPORT: [(&str, &[&str]); 11] = [

@@ -13,7 +13,7 @@ use crate::{
     },
     origin::FetchError,
     package::PackageName,
-    registry::{Content, Object, Served, SpoolReader, resolve::Archive},
+    registry::{Content, Object, Served, SpoolReader, resolve::ResolvedArchive},
     service::zip,
 };
 
@@ -31,11 +31,11 @@ pub(in crate::service) async fn respond(
     parts: &Parts,
     direct: bool,
     package: &PackageName,
-    archive: Archive,
+    archive: ResolvedArchive,
 ) -> Result<Response<Body>, FetchError> {
     let method = &parts.method;
     let headers = &parts.headers;
-    let Archive { answer, resolved } = archive;
+    let ResolvedArchive { answer, resolved } = archive;
     let mut response = match answer.served {
         Served::Stored(object) => stored(method, headers, object, direct),
         Served::Arriving { spool_reader, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {

@@ -76,7 +76,7 @@ pub(in crate::service) async fn ask(
 fn rows(names: &Names, known: &[CatalogEntry]) -> Vec<Row> {
     let mut rows = BTreeMap::new();
     for (place, known) in known.iter().enumerate() {
-        let wanted = known.target.clone();
+        let wanted = known.package.clone();
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == wanted);
         let before = rows.len();
         rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), place)));

@@ -20,7 +20,7 @@ use crate::{
     entry::Digest,
     http::body::{Body, BodyError},
     package::Version,
-    registry::{Object, Registry, Served, resolve::Archive},
+    registry::{Object, Registry, Served, resolve::ResolvedArchive},
     service::{RequestContext, error::Problem, zip},
 };
 
@@ -155,7 +155,7 @@ pub(in crate::service) async fn respond(
     let mut again = true;
     loop {
         let found = mirror.archives().archive(package, version).await;
-        let Archive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
+        let ResolvedArchive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
         context.cache = Some(answer.status);
         let whole = match answer.served {
             Served::Stored(object) => Ok(object),

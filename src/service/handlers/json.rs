@@ -14,7 +14,7 @@ use crate::{
         conditional::{self, Precondition},
         field::strong_etag,
     },
-    registry::{Answer, Registry, RegistryError},
+    registry::{CachedValue, Registry, RegistryError},
     service::{
         error::Problem,
         hosts::RequestHost,
@@ -93,7 +93,7 @@ impl Request<'_> {
         &self,
         what: &'static str,
         page: Option<(Page, usize)>,
-        answer: &Answer<T>,
+        answer: &CachedValue<T>,
         make: impl FnOnce(&View<'_>) -> Bytes,
     ) -> JsonAnswer {
         let rendition = RenderKey {
@@ -151,7 +151,7 @@ pub(in crate::service) async fn ask(
             let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
             // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
             let of = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
-            let one = Answer { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
+            let one = CachedValue { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
             let what = if *assets { "assets" } else { "release" };
             request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
         }

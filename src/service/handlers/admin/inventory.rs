@@ -17,8 +17,8 @@ use crate::{
     entry::{Digest, Key},
     http::body::Body,
     registry::{
-        CacheUsage, HitStats, InventoryEntry, Registry, TierStats,
-        inventory::{Item, Selection, Sort},
+        HitStats, InventoryEntry, Registry, TierStats,
+        inventory::{CacheUsage, InventoryOrder, Selection, StoredArchive},
     },
     value::Period,
 };
@@ -52,7 +52,7 @@ pub(super) struct Ask {
     /// For `gc`: remove what was not used for this long.
     unused: Option<Period>,
     /// For `stock`: in which order, and at most how many.
-    sort: Sort,
+    sort: InventoryOrder,
     limit: Option<usize>,
     /// For `verify`: do not fetch damaged zips again.
     pub(super) no_fetch: bool,
@@ -84,12 +84,16 @@ fn selection<'de, D: Deserializer<'de>>(from: D) -> Result<Selection, D::Error> 
 
 const INDEX: &str = "the index of the cache cannot be read";
 
-pub(super) async fn items(mirror: &Registry, selection: &Selection) -> Result<Vec<Item>, AdminError> {
-    let stored = stored(mirror, selection, Sort::Name).await?;
-    Ok(stored.into_iter().filter_map(Item::of).collect())
+pub(super) async fn items(mirror: &Registry, selection: &Selection) -> Result<Vec<StoredArchive>, AdminError> {
+    let stored = stored(mirror, selection, InventoryOrder::Name).await?;
+    Ok(stored.into_iter().filter_map(StoredArchive::of).collect())
 }
 
-async fn stored(mirror: &Registry, selection: &Selection, sort: Sort) -> Result<Vec<InventoryEntry>, AdminError> {
+async fn stored(
+    mirror: &Registry,
+    selection: &Selection,
+    sort: InventoryOrder,
+) -> Result<Vec<InventoryEntry>, AdminError> {
     mirror.inventory().list(selection, sort).await.map_err(|error| AdminError::failed(INDEX, error))
 }
 
@@ -112,14 +116,14 @@ struct Shown<'i> {
     commit: Option<&'i str>,
 }
 
-impl<'i> From<&'i Item> for Shown<'i> {
-    fn from(item: &'i Item) -> Self {
-        let Item { target, stored, .. } = item;
+impl<'i> From<&'i StoredArchive> for Shown<'i> {
+    fn from(item: &'i StoredArchive) -> Self {
+        let StoredArchive { package, entry: stored, .. } = item;
         let TierStats { hits, bytes: served } = stored.tally.all();
         Self {
             key: &stored.key,
-            upstream: &target.upstream,
-            package: target.name.to_string(),
+            upstream: &package.upstream,
+            package: package.name.to_string(),
             kind: item.kind(),
             version: item.version(),
             size: stored.len,
@@ -136,7 +140,7 @@ impl<'i> From<&'i Item> for Shown<'i> {
 }
 
 /// An item that is shown when it is written.
-struct Line(Item);
+struct Line(StoredArchive);
 
 impl Serialize for Line {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -145,7 +149,7 @@ impl Serialize for Line {
 }
 
 /// An item as it is shown.
-pub(super) fn shown(item: &Item) -> Value {
+pub(super) fn shown(item: &StoredArchive) -> Value {
     json!(Shown::from(item))
 }
 
@@ -154,7 +158,7 @@ pub(super) async fn list(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<
     let ask = ask?;
     let mut found = stored(mirror, &ask.pattern, ask.sort).await?;
     found.truncate(ask.limit.unwrap_or(usize::MAX));
-    Ok(lines(stream::iter(found.into_iter().filter_map(Item::of).map(Line))))
+    Ok(lines(stream::iter(found.into_iter().filter_map(StoredArchive::of).map(Line))))
 }
 
 /// What is stored of one upstream or package, and what it has answered.
@@ -166,10 +170,10 @@ struct Part {
 }
 
 impl Part {
-    fn add(&mut self, item: &Item) {
+    fn add(&mut self, item: &StoredArchive) {
         self.zips += 1;
-        self.bytes += item.stored.len;
-        self.tally.add(item.stored.tally);
+        self.bytes += item.entry.len;
+        self.tally.add(item.entry.tally);
     }
 
     fn json(&self) -> Value {
@@ -189,13 +193,13 @@ pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, Admi
     let mut packages: BTreeMap<(Arc<str>, String), Part> = BTreeMap::new();
     let mut tally = HitStats::default();
     let mut blobs = HashSet::new();
-    for stored in stored(mirror, &Selection::default(), Sort::Name).await? {
+    for stored in stored(mirror, &Selection::default(), InventoryOrder::Name).await? {
         if blobs.insert(stored.digest) {
             tally.add(stored.tally);
         }
-        let Some(item) = Item::of(stored) else { continue };
-        upstreams.entry(item.target.upstream.to_string()).or_default().add(&item);
-        packages.entry((item.target.upstream.clone(), item.target.name.to_string())).or_default().add(&item);
+        let Some(item) = StoredArchive::of(stored) else { continue };
+        upstreams.entry(item.package.upstream.to_string()).or_default().add(&item);
+        packages.entry((item.package.upstream.clone(), item.package.name.to_string())).or_default().add(&item);
     }
     let mut packages: Vec<_> = packages.into_iter().collect();
     let count = packages.len();
@@ -248,7 +252,7 @@ pub(super) async fn remove(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
         marks.retain(|key| only.marks.contains(key));
         documents.retain(|key| only.documents.contains(key));
         pins.retain(|key| only.pins.contains(key));
-        items.retain(|Item { stored: InventoryEntry { key, .. }, .. }| {
+        items.retain(|StoredArchive { entry: InventoryEntry { key, .. }, .. }| {
             let told = only.zips.contains(key);
             // A zip that came after its pin was told keeps both: to forget the pin would remove the zip.
             let _ = !told && pins.remove(key);
@@ -266,8 +270,8 @@ pub(super) async fn remove(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     if !ask.dry_run {
         unmark(mirror, &marks).await?;
         for item in &items {
-            mirror.inventory().remove(&item.stored.key, ask.forget).await.map_err(failed)?;
-            pins.remove(&item.stored.key);
+            mirror.inventory().remove(&item.entry.key, ask.forget).await.map_err(failed)?;
+            pins.remove(&item.entry.key);
         }
         for key in &pins {
             mirror.inventory().remove(key, true).await.map_err(failed)?;
@@ -291,14 +295,14 @@ async fn unmark(mirror: &Registry, marks: &BTreeSet<Key>) -> Result<(), AdminErr
     Ok(())
 }
 
-fn keys_of(items: &[Item]) -> BTreeSet<Key> {
-    items.iter().map(|item| item.stored.key.clone()).collect()
+fn keys_of(items: &[StoredArchive]) -> BTreeSet<Key> {
+    items.iter().map(|item| item.entry.key.clone()).collect()
 }
 
 /// Bytes on disk that go with these items: a blob goes with the last of its keys.
-fn freed(items: &[Item]) -> u64 {
+fn freed(items: &[StoredArchive]) -> u64 {
     let mut blobs: BTreeMap<_, (usize, &InventoryEntry)> = BTreeMap::new();
-    for Item { stored, .. } in items {
+    for StoredArchive { entry: stored, .. } in items {
         blobs.entry(stored.digest).or_insert((0, stored)).0 += 1;
     }
     blobs.values().filter(|(count, stored)| *count == stored.keys).map(|(_, stored)| stored.cost).sum()
@@ -309,10 +313,10 @@ pub(super) async fn keep(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<
     let ask = ask?.named()?;
     let kept = ask.kept.unwrap_or(true);
     let mut changed = items(mirror, &ask.pattern).await?;
-    changed.retain(|item| item.stored.kept != kept);
+    changed.retain(|item| item.entry.kept != kept);
     for item in changed.iter_mut().filter(|_| !ask.dry_run) {
-        let done = mirror.inventory().keep(&item.stored.key, kept).await;
-        item.stored.kept = done.map_err(|error| AdminError::failed("the mark cannot be written", error))? == kept;
+        let done = mirror.inventory().keep(&item.entry.key, kept).await;
+        item.entry.kept = done.map_err(|error| AdminError::failed("the mark cannot be written", error))? == kept;
     }
     let waiting = if kept { Ok(BTreeSet::new()) } else { mirror.inventory().kept_missing_keys(&ask.pattern).await };
     let marks = waiting.map_err(|error| AdminError::failed(INDEX, error))?;
@@ -334,12 +338,12 @@ pub(super) async fn collect(mirror: &Arc<Registry>, ask: Asked) -> Result<Respon
         let now = mirror.now();
         let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
         let told = |key: &Key| ask.only.as_ref().is_none_or(|only| only.zips.contains(key));
-        old.retain(|item| !item.stored.kept && age(item.stored.used) >= unused.0 && told(&item.stored.key));
+        old.retain(|item| !item.entry.kept && age(item.entry.used) >= unused.0 && told(&item.entry.key));
     }
     let sums = mirror.inventory().usage().disk_areas;
     if !ask.dry_run {
         for item in &old {
-            mirror.inventory().remove(&item.stored.key, false).await.map_err(failed)?;
+            mirror.inventory().remove(&item.entry.key, false).await.map_err(failed)?;
         }
         mirror.inventory().clear_quarantine().await.map_err(failed)?;
     }
@@ -354,9 +358,9 @@ pub(super) async fn collect(mirror: &Arc<Registry>, ask: Asked) -> Result<Respon
 pub(super) async fn pins(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
     let mut found = Vec::new();
     for item in items(mirror, &ask?.pattern).await? {
-        let pin = mirror.inventory().pin(&item.stored.key).await;
+        let pin = mirror.inventory().pin(&item.entry.key).await;
         let pin = pin.map_err(|error| AdminError::failed("the record of pins cannot be read", error))?;
-        let first_seen = pin.map_or(item.stored.stored_at, |pin| pin.first_seen);
+        let first_seen = pin.map_or(item.entry.stored_at, |pin| pin.first_seen);
         let mut value = shown(&item);
         value["first_seen"] = json!(first_seen);
         found.push(value);

@@ -31,7 +31,7 @@ pub(super) async fn claims(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
     let ask = ask?;
     let mut claims = Vec::new();
     for item in items(mirror, &ask.pattern).await? {
-        let archive = mirror.transfer().describe(&item.stored.key).await;
+        let archive = mirror.transfer().describe(&item.entry.key).await;
         let archive = archive.map_err(|error| AdminError::failed("the record of a zip cannot be read", error))?;
         claims.extend(archive.map(|archive| json!({"zip": archive})));
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     entry::Key,
     http::body::Body,
-    registry::{Checked, Registry, inventory::Item},
+    registry::{Checked, Registry, inventory::StoredArchive},
 };
 
 /// Zips that are hashed at once.
@@ -24,12 +24,12 @@ const AT_ONCE: usize = 4;
 pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
     let ask = ask?;
     let failed = |error| AdminError::failed("the index of the cache cannot be read", error);
-    let mut blobs: BTreeMap<_, Vec<Item>> = BTreeMap::new();
+    let mut blobs: BTreeMap<_, Vec<StoredArchive>> = BTreeMap::new();
     for item in items(mirror, &ask.pattern).await? {
-        blobs.entry(item.stored.digest).or_default().push(item);
+        blobs.entry(item.entry.digest).or_default().push(item);
     }
     let documents = mirror.inventory().document_keys(&ask.pattern).await.map_err(failed)?;
-    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.stored.len).sum();
+    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.entry.len).sum();
     let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
 
     let checker = mirror.clone();
@@ -47,10 +47,10 @@ pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Respons
 }
 
 /// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
-async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
+async fn check(mirror: &Registry, items: &[StoredArchive], fetch: bool) -> Value {
     let Some(first) = items.first() else { return Value::Null };
-    let digest = first.stored.digest;
-    let size = first.stored.len;
+    let digest = first.entry.digest;
+    let size = first.entry.len;
     let mut state = "good";
     let mut reason = None;
     match mirror.inventory().check_blob(&digest).await {
@@ -70,7 +70,7 @@ async fn check(mirror: &Registry, items: &[Item], fetch: bool) -> Value {
             (state, reason) = ("damaged", Some("it cannot be read".to_owned()));
         }
     }
-    let names = items.iter().map(|item| format!("{}:{}@{}", item.target.upstream, item.target.name, item.version()));
+    let names = items.iter().map(|item| format!("{}:{}@{}", item.package.upstream, item.package.name, item.version()));
     json!({
         "event": "zip", "sha256": digest, "size": size, "state": state, "reason": reason,
         "names": names.collect::<Vec<_>>(),

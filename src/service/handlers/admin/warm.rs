@@ -20,9 +20,9 @@ use crate::{
     origin::FetchError,
     package::Version,
     registry::{
-        Failure, Registry, RegistryError,
-        resolve::Resolved,
-        warm::{Lists, Warmed, WarmingArchive},
+        Failure, FillEvent, Registry, RegistryError,
+        resolve::ResolvedVersion,
+        warming::{ListedRelease, PackageLists, WarmingArchive},
     },
     service::error::{Problem, seconds},
 };
@@ -98,13 +98,13 @@ impl Step {
             },
         };
         match warming.next().await {
-            Ok(Warmed::Progress { bytes, total }) => {
+            Ok(FillEvent::Progress { bytes, total }) => {
                 Some((json!({"bytes": bytes, "total": total}), Self::Follow(zip, warming)))
             }
-            Ok(Warmed::Stored(meta)) => {
+            Ok(FillEvent::Stored(meta)) => {
                 let (tag, commit) = match &warming.resolved {
-                    Resolved::Tag(tag) => (Some(tag), meta.verified.commit.as_ref()),
-                    Resolved::Commit(commit) | Resolved::Branch { commit, .. } => (None, Some(commit)),
+                    ResolvedVersion::Tag(tag) => (Some(tag), meta.verified.commit.as_ref()),
+                    ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => (None, Some(commit)),
                 };
                 let mut line = json!({
                     "done": true, "tag": tag, "commit": commit, "digest": meta.digest.to_string(), "len": meta.len,
@@ -125,8 +125,8 @@ impl Zip {
     }
 }
 
-fn listed(lists: &Lists, mirror: &Registry, target: &PackageId) -> Value {
-    let release = |listed: &crate::registry::warm::Listed| {
+fn listed(lists: &PackageLists, mirror: &Registry, target: &PackageId) -> Value {
+    let release = |listed: &ListedRelease| {
         let release = &listed.release;
         json!({
             "tag": release.tag_name, "created_at": release.created_at, "published_at": release.published_at,

@@ -1,0 +1,232 @@
+//! The documents of a package, fetched through the cache and parsed. Access is not checked here: see
+//! [`super::authorize`].
+
+use std::{sync::Arc, time::Duration};
+
+use super::{CachedValue, RegistryError, keys::document_key, not_found, parsed::ParsedDocuments, upstreams::Upstreams};
+use crate::{
+    cache::{
+        Cache, Failure, Generation,
+        documents::DocumentAnswer,
+        policy::{Mode, Policy},
+    },
+    entry::{Document, Key, UpstreamStatus},
+    http::cache_status::CacheStatus,
+    origin::{FetchError, Missing},
+    package::{BranchHead, PackageId, Release, Releases, Repository},
+    registry::policy::Gone,
+    upstream::DocumentAsk,
+};
+
+/// Largest number of documents that are remembered as not stored.
+const MAX_NEGATIVE_LOOKUPS: u64 = 100_000;
+
+/// Documents by package, for the use cases.
+pub(super) struct PackageDocuments {
+    cache: Arc<Cache>,
+    upstreams: Upstreams,
+    gone: Gone,
+    parsed: ParsedDocuments,
+    /// Documents that were not stored in a generation: while it is current, a hit on an archive does not look for them
+    /// on disk.
+    negative_lookups: moka::sync::Cache<Key, Generation>,
+}
+
+impl PackageDocuments {
+    pub(super) fn new(cache: Arc<Cache>, upstreams: Upstreams, gone: Gone) -> Self {
+        let parsed = ParsedDocuments::new();
+        let negative_lookups = moka::sync::Cache::new(MAX_NEGATIVE_LOOKUPS);
+        Self { cache, upstreams, gone, parsed, negative_lookups }
+    }
+
+    /// The release list; with `max_age`, revalidated when it is older than that and the upstream answers.
+    pub(super) async fn releases(
+        &self,
+        package: &PackageId,
+        max_age: Option<Duration>,
+    ) -> Result<CachedValue<Releases>, RegistryError> {
+        let policy = self.release_policy(package, max_age)?;
+        self.get(package, DocumentAsk::Releases, policy, |document| self.parsed.releases(document)).await
+    }
+
+    /// A document that is one release; `max_age` as in [`PackageDocuments::releases`].
+    pub(super) async fn release(
+        &self,
+        package: &PackageId,
+        ask: DocumentAsk,
+        max_age: Option<Duration>,
+    ) -> Result<CachedValue<Release>, RegistryError> {
+        let policy = self.release_policy(package, max_age)?;
+        self.get(package, ask, policy, |document| self.parsed.release(document)).await
+    }
+
+    /// The repository itself, as fresh as a release list.
+    pub(super) async fn repository(&self, package: &PackageId) -> Result<CachedValue<Repository>, RegistryError> {
+        self.repository_by(package, self.release_policy(package, None)?).await
+    }
+
+    /// The repository itself, as fresh as the check whether it is public needs it.
+    pub(super) async fn repository_for_check(
+        &self,
+        package: &PackageId,
+    ) -> Result<CachedValue<Repository>, RegistryError> {
+        self.repository_by(package, self.cache.policies().repository()).await
+    }
+
+    async fn repository_by(
+        &self,
+        package: &PackageId,
+        policy: Policy,
+    ) -> Result<CachedValue<Repository>, RegistryError> {
+        self.get(package, DocumentAsk::Repository, policy, |document| self.parsed.repository(document)).await
+    }
+
+    /// The commit that a branch points at.
+    pub(super) async fn branch_head(
+        &self,
+        package: &PackageId,
+        branch: &str,
+    ) -> Result<CachedValue<BranchHead>, RegistryError> {
+        let ask = DocumentAsk::Branch(branch.to_owned());
+        let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
+        self.get(package, ask, self.cache.policies().branch(), parse).await
+    }
+
+    /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
+    /// document that is not stored.
+    pub(super) async fn stored(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
+        let key = document_key(package, ask);
+        let in_memory = self.cache.document_in_memory(&key);
+        if in_memory.is_some() || self.negative_lookups.get(&key).is_some_and(|generation| generation.is_current()) {
+            return in_memory;
+        }
+        let generation = self.cache.generation(&key);
+        let stored = self.cache.stored_document(&key).await;
+        if stored.is_none() {
+            self.negative_lookups.insert(key, generation);
+        }
+        stored
+    }
+
+    /// The stored release list of any age, unless the upstream has removed or blocked the package.
+    pub(super) async fn stored_releases(&self, package: &PackageId) -> Option<Arc<Releases>> {
+        let document = self.stored(package, &DocumentAsk::Releases).await?;
+        if document.meta.standing == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
+    }
+
+    /// A stored document of any age, read without copying it into memory: for walks over many packages.
+    pub(super) async fn peek(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
+        self.cache.peek_document(&document_key(package, ask)).await
+    }
+
+    /// True for a stored branch head that may be used without asking the upstream.
+    pub(super) async fn has_fresh_branch(&self, package: &PackageId, branch: &str) -> bool {
+        let stored = self.stored(package, &DocumentAsk::Branch(branch.to_owned())).await;
+        stored.is_some_and(|head| {
+            let age = self.cache.clock().since(head.meta.validated_at);
+            head.meta.standing == UpstreamStatus::Present && self.cache.policies().branch().holds(age)
+        })
+    }
+
+    /// Fetches a document again under the policy of its kind.
+    pub(super) async fn refetch(&self, package: &PackageId, ask: DocumentAsk) -> Result<(), RegistryError> {
+        let policies = self.cache.policies();
+        let policy = match ask {
+            DocumentAsk::Branch(_) => policies.branch(),
+            DocumentAsk::Repository => policies.repository(),
+            _ => self.release_policy(package, None)?,
+        };
+        self.fetch(package, ask, policy).await.map(drop)
+    }
+
+    /// Starts a revalidation of the stored release list when it is not fresh. Does not wait for it.
+    pub(super) async fn revalidate_releases(&self, package: &PackageId) -> Result<(), RegistryError> {
+        let policy = self.release_policy(package, None)?;
+        let key = document_key(package, &DocumentAsk::Releases);
+        self.cache.refresh(&key, policy, self.upstreams.document_origin(package, DocumentAsk::Releases)?).await;
+        Ok(())
+    }
+
+    /// Records a block that any request of the package met (451): it applies to everything stored of the package.
+    pub(super) async fn record_block(&self, package: &PackageId, error: &FetchError) {
+        if *error == FetchError::Blocked {
+            self.cache.block(&document_key(package, &DocumentAsk::Releases)).await;
+        }
+    }
+
+    /// Forgets that a document is not stored: an import has stored it.
+    pub(super) fn forget_negative_lookup(&self, key: &Key) {
+        self.negative_lookups.invalidate(key);
+    }
+
+    /// The present generation of a package's documents; see [`Generation`].
+    pub(super) fn generation(&self, package: &PackageId) -> Generation {
+        self.cache.generation(&document_key(package, &DocumentAsk::Releases))
+    }
+
+    /// True when no upstream may be asked.
+    pub(super) fn is_offline(&self) -> bool {
+        self.cache.policies().mode == Mode::Offline
+    }
+
+    fn release_policy(&self, package: &PackageId, max_age: Option<Duration>) -> Result<Policy, RegistryError> {
+        let policy = self.cache.policies().releases(self.upstreams.has_token(package)?);
+        Ok(max_age.map_or(policy, |age| policy.at_most(age)))
+    }
+
+    /// A parsed document. A stored one that cannot be parsed is removed and fetched again in full: a revalidation would
+    /// only answer that it has not changed.
+    async fn get<T>(
+        &self,
+        package: &PackageId,
+        ask: DocumentAsk,
+        policy: Policy,
+        parse: impl Fn(&Document) -> Option<Arc<T>>,
+    ) -> Result<CachedValue<T>, RegistryError> {
+        let mut answer = self.fetch(package, ask.clone(), policy).await?;
+        let mut value = parse(&answer.document);
+        if value.is_none() {
+            let key = document_key(package, &ask);
+            if let Err(error) = self.cache.discard(&key).await {
+                tracing::warn!(%key, %error, "cannot remove an unreadable document");
+            }
+            answer = self.fetch(package, ask, policy).await?;
+            value = parse(&answer.document);
+        }
+        let DocumentAnswer { document, age, status } = answer;
+        match value {
+            Some(value) => Ok(CachedValue { value, digest: document.meta.digest, age, status }),
+            None => Err(unreadable(status)),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        package: &PackageId,
+        ask: DocumentAsk,
+        policy: Policy,
+    ) -> Result<DocumentAnswer, RegistryError> {
+        let key = document_key(package, &ask);
+        let origin = self.upstreams.document_origin(package, ask)?;
+        let answer = match self.cache.document(&key, policy, origin).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                self.record_block(package, &failure.error).await;
+                return Err(failure.into());
+            }
+        };
+        if answer.document.meta.standing == UpstreamStatus::Gone {
+            if self.gone == Gone::Follow {
+                return Err(not_found(Missing::Package, answer.status));
+            }
+            return Ok(DocumentAnswer { status: answer.status.detail("upstream-gone"), ..answer });
+        }
+        Ok(answer)
+    }
+}
+
+/// The error for a document that was fetched in full and still cannot be parsed.
+fn unreadable(status: CacheStatus) -> RegistryError {
+    let error = FetchError::Invalid("its normalised form cannot be read".into());
+    RegistryError::Fetch(Failure { error, status })
+}

@@ -1,0 +1,149 @@
+//! Which packages and versions an administration command is about, and in which order stored archives are listed.
+
+use std::{cmp::Reverse, str::FromStr};
+
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use super::{
+    keys::parse_archive_key,
+    policy::{PackagePattern, PatternError},
+};
+use crate::{
+    cache::InventoryEntry,
+    entry::Key,
+    package::{PackageId, with_v_toggled},
+    upstream::GitRef,
+};
+
+/// Patterns of packages and versions: `devsapp/fc3`, `devsapp/*`, `gitee:*/*`, `devsapp/fc3@1.*`. The default selects
+/// everything.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    package: Option<PackagePattern>,
+    version: Option<WildMatch>,
+}
+
+/// Why a text is no [`Selection`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectionError {
+    /// It is empty.
+    #[error("the pattern is empty, perhaps an unset variable; write */* for everything")]
+    Empty,
+    /// It ends with `@`.
+    #[error("there is no version after the @")]
+    NoVersion,
+    /// Its package is no pattern.
+    #[error(transparent)]
+    Package(#[from] PatternError),
+}
+
+impl FromStr for Selection {
+    type Err = SelectionError;
+
+    fn from_str(text: &str) -> Result<Self, SelectionError> {
+        if text.is_empty() {
+            return Err(SelectionError::Empty);
+        }
+        let (package, version) = match text.split_once('@') {
+            Some((package, version)) if !version.is_empty() => (package, Some(version)),
+            Some(_) => return Err(SelectionError::NoVersion),
+            None => (text, None),
+        };
+        Ok(Self { package: Some(package.parse()?), version: version.map(WildMatch::new) })
+    }
+}
+
+impl Selection {
+    /// True when it was parsed from a pattern; false for the default, which selects everything.
+    pub fn is_named(&self) -> bool {
+        self.package.is_some()
+    }
+
+    /// The same packages in every version.
+    pub fn of_any_version(self) -> Self {
+        Self { version: None, ..self }
+    }
+
+    /// True when the archive of this key is selected.
+    pub(super) fn selects_archive(&self, key: &Key) -> bool {
+        if self.package.is_none() && self.version.is_none() {
+            return true;
+        }
+        parse_archive_key(key).is_some_and(|(package, reference)| {
+            let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
+            self.selects(&package, Some(version))
+        })
+    }
+
+    /// True when the package in this version is selected; `None` is a document, which no version selects. A version is
+    /// selected by either spelling, with or without `v`.
+    pub(super) fn selects(&self, package: &PackageId, version: Option<&str>) -> bool {
+        let matches = |pattern: &WildMatch, version: &str| {
+            pattern.matches(version) || with_v_toggled(version).is_some_and(|other| pattern.matches(&other))
+        };
+        let version_selected = match (&self.version, version) {
+            (Some(pattern), Some(version)) => matches(pattern, version),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        version_selected && self.package.as_ref().is_none_or(|pattern| pattern.matches(package))
+    }
+}
+
+/// The order in which stored archives are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InventoryOrder {
+    /// Upstream, package, version.
+    #[default]
+    Name,
+    /// Largest first.
+    Size,
+    /// Oldest first.
+    Age,
+    /// Least recently used first.
+    Used,
+    /// Most hits first.
+    Hits,
+}
+
+impl InventoryOrder {
+    pub(super) fn sort(self, entries: &mut [InventoryEntry]) {
+        // By name first: the sorts below are stable, so equal entries stay in that order.
+        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        match self {
+            Self::Name => {}
+            Self::Size => entries.sort_by_key(|entry| Reverse(entry.len)),
+            Self::Age => entries.sort_by_key(|entry| entry.stored_at),
+            Self::Used => entries.sort_by_key(|entry| entry.used),
+            Self::Hits => entries.sort_by_key(|entry| Reverse(entry.tally.all().hits)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_match_packages_without_case_and_versions_with_or_without_v() {
+        let key = Key::new("github/devsapp/fc3/tag/v1.2.0");
+        let (package, _) = parse_archive_key(&key).expect("a key");
+        for (text, selected) in [
+            ("devsapp/fc3", true),
+            ("DevsApp/*", true),
+            ("gitee:devsapp/fc3", false),
+            ("devsapp/fc3@v1.2.0", true),
+            ("devsapp/fc3@1.2.0", true),
+            ("devsapp/fc3@1.*", true),
+            ("devsapp/fc3@2.*", false),
+        ] {
+            let selection: Selection = text.parse().expect(text);
+            assert_eq!(selection.selects(&package, Some("v1.2.0")), selected, "{text}");
+        }
+        for text in ["fc3", "a/b@", "a/b/c", ""] {
+            assert!(text.parse::<Selection>().is_err(), "{text}");
+        }
+    }
+}

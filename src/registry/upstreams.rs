@@ -1,0 +1,101 @@
+//! The configured upstreams by name, and their documents and archives as the cache's [`Origin`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{RegistryError, not_found};
+use crate::{
+    entry::Document,
+    http::cache_status::CacheStatus,
+    origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
+    package::{PackageId, PackageName},
+    upstream::{DocumentAsk, GitRef, RateLimitStatus, Upstream},
+};
+
+/// The configured upstreams. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Upstreams(Arc<BTreeMap<String, Arc<dyn Upstream>>>);
+
+impl Upstreams {
+    pub(super) fn new(by_name: BTreeMap<String, Arc<dyn Upstream>>) -> Self {
+        Self(Arc::new(by_name))
+    }
+
+    /// True when an upstream of this name is configured.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// True when the package's upstream is asked with a token.
+    ///
+    /// # Errors
+    /// `NotFound(Package)` when no upstream of that name is configured.
+    pub(super) fn has_token(&self, package: &PackageId) -> Result<bool, RegistryError> {
+        Ok(self.of(package)?.has_token())
+    }
+
+    /// What the package's upstream still allows; unknown when it is not configured.
+    pub(super) fn rate_limit(&self, package: &PackageId) -> RateLimitStatus {
+        self.of(package).map(|upstream| upstream.allowance()).unwrap_or_default()
+    }
+
+    /// Where a document of a package is fetched from.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn document_origin(
+        &self,
+        package: &PackageId,
+        ask: DocumentAsk,
+    ) -> Result<Arc<dyn Origin<Fetched = FetchedDocument>>, RegistryError> {
+        let upstream = self.of(package)?.clone();
+        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask }))
+    }
+
+    /// Where the archive of a reference is fetched from.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn archive_origin(
+        &self,
+        package: &PackageId,
+        reference: GitRef,
+    ) -> Result<Arc<dyn Origin<Fetched = FetchedBody>>, RegistryError> {
+        let upstream = self.of(package)?.clone();
+        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference }))
+    }
+
+    fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
+        let upstream = self.0.get(&*package.upstream);
+        upstream.ok_or_else(|| not_found(Missing::Package, CacheStatus::hit(None)))
+    }
+}
+
+/// One document of one package on one upstream.
+struct UpstreamDocument {
+    upstream: Arc<dyn Upstream>,
+    package: PackageName,
+    ask: DocumentAsk,
+}
+
+impl Origin for UpstreamDocument {
+    type Fetched = FetchedDocument;
+
+    fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
+        self.upstream.document(&self.package, &self.ask, stored)
+    }
+}
+
+/// The archive of one reference of one package on one upstream.
+struct UpstreamArchive {
+    upstream: Arc<dyn Upstream>,
+    package: PackageName,
+    reference: GitRef,
+}
+
+impl Origin for UpstreamArchive {
+    type Fetched = FetchedBody;
+
+    fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+        self.upstream.archive(&self.package, &self.reference)
+    }
+}

@@ -1,0 +1,139 @@
+//! Fills the cache ahead of the clients: the lists of a package, and the archive of a version followed to its end.
+
+use std::sync::Arc;
+
+use super::{
+    RegistryError,
+    archive_source::ArchiveSource,
+    authorize::Authorizer,
+    package_documents::PackageDocuments,
+    resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
+    upstreams::Upstreams,
+};
+use crate::{
+    cache::{
+        Failure, Served,
+        fill_watcher::{FillEvent, FillWatcher},
+    },
+    http::cache_status::CacheStatus,
+    origin::{FetchError, Missing},
+    package::{PackageId, Release, Version},
+    upstream::{DocumentAsk, GitRef, RateLimitStatus},
+};
+
+/// The release list and the latest release of a package, both stored.
+pub struct PackageLists {
+    /// Every release, with the availability of its archive.
+    pub releases: Vec<ListedRelease>,
+    /// The tag that the upstream calls latest.
+    pub latest: Option<String>,
+    /// What happened in the cache for the release list.
+    pub status: CacheStatus,
+}
+
+/// A release and the availability of its archive.
+pub struct ListedRelease {
+    /// The release.
+    pub release: Release,
+    /// True when its archive is on disk.
+    pub stored: bool,
+    /// The length of its archive in bytes, when it was ever seen.
+    pub len: Option<u64>,
+}
+
+/// An archive that is being stored.
+pub struct WarmingArchive {
+    /// What the version was resolved to.
+    pub resolved: ResolvedVersion,
+    /// True when it was stored before the request.
+    pub cached: bool,
+    watcher: FillWatcher,
+}
+
+/// Stores lists and archives that clients have not asked for yet.
+pub struct Warming {
+    upstreams: Upstreams,
+    authorizer: Arc<Authorizer>,
+    documents: Arc<PackageDocuments>,
+    archives: Arc<ArchiveSource>,
+    resolver: Arc<VersionResolver>,
+}
+
+impl Warming {
+    pub(super) fn new(
+        upstreams: Upstreams,
+        authorizer: Arc<Authorizer>,
+        documents: Arc<PackageDocuments>,
+        archives: Arc<ArchiveSource>,
+        resolver: Arc<VersionResolver>,
+    ) -> Self {
+        Self { upstreams, authorizer, documents, archives, resolver }
+    }
+
+    /// Stores the documents that clients ask for first: the release list, revalidated when older than
+    /// [`MIN_REVALIDATE_AGE`], and the latest release. An unchanged list costs one conditional request, and the latest
+    /// release then costs none.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; a package without releases has an empty list.
+    pub async fn lists(&self, package: &PackageId) -> Result<PackageLists, RegistryError> {
+        self.authorizer.authorize(package).await?;
+        let list = match self.documents.releases(package, Some(MIN_REVALIDATE_AGE)).await {
+            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Release), status })) => {
+                return Ok(PackageLists { releases: Vec::new(), latest: None, status });
+            }
+            list => list?,
+        };
+        let unchanged = list.status.fwd.is_none() || list.status.fwd_status == Some(304) || list.status.used_stale;
+        let stored = if unchanged { self.documents.stored(package, &DocumentAsk::Latest).await } else { None };
+        let latest = match stored {
+            Some(document) => serde_json::from_slice(&document.body).ok().map(|latest: Release| latest.tag_name),
+            None => self.fetch_latest(package).await?,
+        };
+        let mut releases = Vec::with_capacity(list.value.releases.len());
+        for release in &list.value.releases {
+            let reference = GitRef::Tag(release.tag_name.clone());
+            let (stored, len) = self.archives.availability(package, reference).await?;
+            releases.push(ListedRelease { release: release.clone(), stored, len });
+        }
+        Ok(PackageLists { releases, latest, status: list.status })
+    }
+
+    async fn fetch_latest(&self, package: &PackageId) -> Result<Option<String>, RegistryError> {
+        match self.documents.release(package, DocumentAsk::Latest, Some(MIN_REVALIDATE_AGE)).await {
+            Ok(latest) => Ok(Some(latest.value.tag_name.clone())),
+            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(_), .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts or joins the fill of a version, to be followed. Dropping the result does not stop the fill.
+    ///
+    /// # Errors
+    /// As [`VersionResolver::archive`].
+    pub async fn archive(&self, package: &PackageId, version: &Version) -> Result<WarmingArchive, RegistryError> {
+        let archive = self.resolver.resolve(package, version).await?;
+        let reference = match &archive.resolved {
+            ResolvedVersion::Tag(tag) => GitRef::Tag(tag.clone()),
+            ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => GitRef::Commit(commit.clone()),
+        };
+        let cached = matches!(archive.answer.served, Served::Stored(_)) && archive.answer.status.fwd.is_none();
+        let watcher = self.archives.watch(package, reference)?;
+        Ok(WarmingArchive { resolved: archive.resolved, cached, watcher })
+    }
+
+    /// What the package's upstream still allows.
+    pub fn rate_limit(&self, package: &PackageId) -> RateLimitStatus {
+        self.upstreams.rate_limit(package)
+    }
+}
+
+impl WarmingArchive {
+    /// Waits for the next event. Nothing follows [`FillEvent::Stored`] or an error.
+    ///
+    /// # Errors
+    /// Why the archive is not stored.
+    pub async fn next(&mut self) -> Result<FillEvent, RegistryError> {
+        Ok(self.watcher.next().await?)
+    }
+}
