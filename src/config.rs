@@ -1,7 +1,7 @@
-//! The configuration: the tree of all sections, and how flags, variables, a file and the defaults become one.
+//! The configuration: all sections, and how flags, variables, the file and the defaults are merged.
 //!
-//! A flag wins over a variable, a variable over the file, the file over the default, key by key. This is the only
-//! module besides `main` that reads the environment.
+//! Key by key, a flag wins over a variable, a variable over the file, and the file over the default. Besides `main`,
+//! only this module reads the environment.
 
 use std::{
     collections::BTreeMap,
@@ -19,21 +19,27 @@ use crate::{
 };
 
 mod check;
+mod environment;
 mod error;
 mod layers;
+mod masking;
 mod names;
 mod schema;
+mod setting;
 mod show;
 mod tokens;
 
-pub use error::{ConfigError, Source};
-pub use layers::{Environment, Flag, Setting};
-pub use schema::EXAMPLE;
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use layers::Flag;
+pub use schema::EXAMPLE_CONFIG;
+pub use setting::{Setting, SettingSource};
+use setting::{Settings, owned_path};
 
-/// The variable that names the configuration file where `--config` does not.
+/// The variable that names the configuration file when `--config` is not given.
 pub const FILE_VARIABLE: &str = "SRM_MIRROR_CONFIG";
 
-/// Every section.
+/// All sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -41,19 +47,19 @@ pub struct Config {
     pub mode: Mode,
     /// Listeners and their limits.
     pub server: server::Config,
-    /// How a path becomes a package.
+    /// How the name in a path becomes a package.
     pub names: dialect::Config,
-    /// Who may ask for what.
+    /// Which packages are served.
     pub packages: registry::Config,
     /// The memory tier.
     pub memory: storage::memory::Config,
     /// The disk tier.
     pub disk: storage::disk::Config,
-    /// How long release documents are fresh and usable.
+    /// How long release documents are fresh, and how long they are served stale.
     pub documents: Documents,
-    /// Limits of a download and of what a zip may be.
+    /// Limits of downloads and of zips.
     pub archives: Archives,
-    /// The forges, by the name that is their path prefix.
+    /// The upstreams by name; the name is the path prefix.
     pub upstreams: BTreeMap<String, upstream::Config>,
     /// Logs.
     pub log: observe::Config,
@@ -76,102 +82,102 @@ impl Default for Config {
     }
 }
 
-/// A configuration that passed every check, with where each value came from.
+/// A configuration that passed every check, with the source of each value.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The values; `disk.dir` is always there.
+    /// The values; `disk.dir` is always set.
     pub config: Config,
-    /// The token of each upstream, where it has one.
+    /// The token of each upstream; `None` for an upstream without one.
     pub tokens: BTreeMap<String, Option<Secret>>,
-    leaves: layers::Settings,
+    settings: Settings,
 }
 
 impl Loaded {
-    /// Where a key, given as its parts, was set.
-    pub fn source(&self, key: &[&str]) -> &Source {
-        let key: Vec<String> = key.iter().map(|&part| part.to_owned()).collect();
-        self.leaves.get(&key).map_or(&Source::Default, |leaf| &leaf.source)
+    /// Where a key was set; the key is given as its parts.
+    pub fn source(&self, key: &[&str]) -> &SettingSource {
+        self.settings.get(&owned_path(key)).map_or(&SettingSource::Default, |setting| &setting.source)
     }
 }
 
-/// Merges all layers, resolves the tokens and checks everything.
+/// Merges all layers, reads the tokens and checks everything.
 ///
-/// The file is `file`, else the one that `SRM_MIRROR_CONFIG` names, else none: no file is read that nobody named.
+/// The file is `file`, else the one that `SRM_MIRROR_CONFIG` names. No file is read by default.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first invalid key, value, variable or file.
 pub fn load(file: Option<&Path>, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
-    environment.check_workers()?;
-    let named = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
-    let set = match &named {
+    environment.check_worker_threads()?;
+    let file = file.map(Path::to_owned).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
+    let settings = match &file {
         Some(path) => layers::of_file(path)?,
-        None => layers::Settings::new(),
+        None => Settings::new(),
     };
-    merge(set, environment, flags)
+    merge(settings, environment, flags)
 }
 
-fn merge(mut set: layers::Settings, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
+fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
     set.extend(layers::of_environment(environment)?);
     set.extend(layers::of_flags(flags));
     layers::check_keys(&set)?;
 
-    let mut leaves = names::with_defaults(set)?;
-    let mut config = parse(&leaves)?;
-    derive_defaults(&mut config, &mut leaves)?;
-    check::all(&config, &leaves)?;
-    let tokens = tokens::resolve(&config, environment, &leaves)?;
-    check::exposure(&config, &tokens, &leaves)?;
-    Ok(Loaded { config, tokens, leaves })
+    let mut settings = names::with_defaults(set)?;
+    let mut config = parse(&settings)?;
+    derive_defaults(&mut config, &mut settings)?;
+    check::check_values(&config, &settings)?;
+    let tokens = tokens::resolve(&config, environment, &settings)?;
+    check::check_exposure(&config, &tokens, &settings)?;
+    Ok(Loaded { config, tokens, settings })
 }
 
-/// Reads the merged leaves as a [`Config`]; a value of the wrong shape is an error that names its key.
-fn parse(leaves: &layers::Settings) -> Result<Config, ConfigError> {
-    serde_path_to_error::deserialize(layers::to_tree(leaves)).map_err(|why| {
+/// Parses the merged settings; the error for a value of the wrong type names its key.
+fn parse(settings: &Settings) -> Result<Config, ConfigError> {
+    serde_path_to_error::deserialize(layers::to_tree(settings)).map_err(|error| {
         let mut path: Vec<String> = Vec::new();
-        for segment in why.path() {
+        for segment in error.path() {
             match segment {
                 Segment::Map { key } => path.push(key.clone()),
                 Segment::Enum { variant } => path.push(variant.clone()),
                 Segment::Seq { .. } | Segment::Unknown => {}
             }
         }
-        let reason = check::plain_reason(why.inner().message());
-        let leaf = (0..=path.len()).rev().find_map(|n| leaves.get(&path[..n]).map(|leaf| (&path[..n], leaf)));
-        match leaf {
-            Some((path, leaf)) => ConfigError::value(path, leaf, reason),
-            None => ConfigError::unknown(&path, &Source::Default, reason),
+        let reason = check::plain_reason(error.inner().message());
+        let setting =
+            (0..=path.len()).rev().find_map(|n| settings.get(&path[..n]).map(|setting| (&path[..n], setting)));
+        match setting {
+            Some((path, setting)) => ConfigError::value(path, setting, reason),
+            None => ConfigError::key(&path, &SettingSource::Default, reason),
         }
     })
 }
 
-/// Gives values to keys whose default depends on others: what nobody set must not make wrong what somebody set.
-fn derive_defaults(config: &mut Config, leaves: &mut layers::Settings) -> Result<(), ConfigError> {
+/// Sets the defaults that depend on other keys, so that a default never conflicts with a value that the user set.
+fn derive_defaults(config: &mut Config, settings: &mut Settings) -> Result<(), ConfigError> {
+    let dir_key = owned_path(&["disk", "dir"]);
     if config.disk.dir.is_none() {
         let user = etcetera::choose_base_strategy().map_err(|_| {
-            let reason = "there is no home directory to keep the cache in; for example \"/var/cache/srm-mirror\"";
-            ConfigError::unknown(&["disk".into(), "dir".into()], &Source::Default, reason.into())
+            let reason = "there is no home directory for the default; set it, for example \"/var/cache/srm-mirror\"";
+            ConfigError::key(&dir_key, &SettingSource::Default, reason)
         })?;
         let dir = user.cache_dir().join("srm-mirror");
         let value = toml::Value::from(dir.to_string_lossy().into_owned());
-        let leaf = Setting { value, source: Source::Derived("the user's cache directory") };
-        leaves.insert(vec!["disk".into(), "dir".into()], leaf);
+        settings.insert(dir_key, Setting { value, source: SettingSource::Derived("the user's cache directory") });
         config.disk.dir = Some(dir);
     }
-    let limit = config.disk.limit.0 / 4;
-    let archives = config.memory.archives.0;
-    lower(leaves, ["disk", "documents"], &mut config.disk.documents, limit, "disk.limit");
-    lower(leaves, ["memory", "archive_max"], &mut config.memory.archive_max, archives, "memory.archives");
+    let max_documents = config.disk.limit.0 / 4;
+    let max_archive = config.memory.archives.0;
+    lower_default(settings, ["disk", "documents"], &mut config.disk.documents, max_documents, "disk.limit");
+    lower_default(settings, ["memory", "archive_max"], &mut config.memory.archive_max, max_archive, "memory.archives");
     Ok(())
 }
 
-/// Lowers a default to `most`; a value that somebody set stays.
-fn lower(leaves: &mut layers::Settings, key: [&str; 2], size: &mut ByteSize, most: u64, from: &'static str) {
-    if let Some(leaf) = leaves.get_mut(&key.map(str::to_owned)[..])
-        && !leaf.source.is_set()
-        && size.0 > most
+/// Lowers a default to at most `max` bytes, derived from the key `from`; a value that the user set stays.
+fn lower_default(settings: &mut Settings, key: [&str; 2], size: &mut ByteSize, max: u64, from: &'static str) {
+    if let Some(setting) = settings.get_mut(&owned_path(&key))
+        && !setting.source.is_set()
+        && size.0 > max
     {
-        *size = ByteSize(most);
-        *leaf = Setting { value: size.to_string().into(), source: Source::Derived(from) };
+        *size = ByteSize(max);
+        *setting = Setting { value: size.to_string().into(), source: SettingSource::Derived(from) };
     }
 }
 

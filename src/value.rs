@@ -1,7 +1,7 @@
-//! Leaves that carry their unit and parse themselves: sizes, periods, secrets, networks and base addresses.
+//! Typed values of the configuration: sizes, periods, secrets, base URLs and networks.
 //!
-//! Every type here is `FromStr` and (de)serialises as the same string, so that a configuration file,
-//! an environment variable and a flag accept exactly the same spelling.
+//! All types but [`Secret`] parse with `FromStr` and (de)serialise as the same text, so that the configuration file, a
+//! variable and a flag accept the same notation.
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -9,32 +9,34 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
-/// A number of bytes, written with a binary (`KiB`, `MiB`, `GiB`, `TiB`) or decimal (`kB`, `MB`, `GB`, `TB`) unit.
+/// A number of bytes. The text has a binary (`KiB`, `MiB`, `GiB`, `TiB`) or decimal (`kB`, `MB`, `GB`, `TB`) unit,
+/// in any case, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
-/// A length of time, written as `250ms`, `60s`, `5m`, `1h` or `7d`; `forever` has no end.
+/// A length of time: `250ms`, `60s`, `5m`, `1h`, `7d` or `forever`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(pub Duration);
 
-/// A text that must never be shown: it prints as `***` and serialises as `***`.
+/// A secret text. It prints as `***`; only [`Secret::reveal`] returns the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// An absolute `http` or `https` address without query, fragment, user or trailing slash.
+/// An absolute `http` or `https` URL without query, fragment, user or trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(Url);
 
-/// An address, or a network of them: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+/// An IP network or a single IP address: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpNet);
 
-/// Why a text is not the value it should be: one clause that ends with an example.
+/// Why a text cannot be parsed: one clause that ends with an example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ValueError(pub String);
 
-const UNITS: [(&str, u64); 9] = [
+/// Units of [`ByteSize`] with their number of bytes, the largest first.
+const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -47,12 +49,12 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl ByteSize {
-    /// `n` binary mebibytes.
+    /// `n` mebibytes.
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
 
-    /// `n` binary gibibytes.
+    /// `n` gibibytes.
     pub const fn gib(n: u64) -> Self {
         Self(n << 30)
     }
@@ -62,22 +64,22 @@ impl FromStr for ByteSize {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = || ValueError("not a size; write a whole number with a unit, for example \"50GiB\"".into());
+        let invalid = || ValueError("not a size; write a whole number with a unit, for example \"50GiB\"".into());
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let number: u64 = text[..digits].parse().map_err(|_| invalid())?;
         let unit = text[digits..].trim();
         let scale = match unit {
             "" => 1,
-            _ => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?.1,
+            _ => SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(invalid)?.1,
         };
-        number.checked_mul(scale).map(Self).ok_or_else(wrong)
+        number.checked_mul(scale).map(Self).ok_or_else(invalid)
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
+        let exact = SIZE_UNITS.iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         let (unit, scale) = exact.unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / scale)
     }
@@ -107,14 +109,14 @@ impl FromStr for Period {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong =
+        let invalid =
             || ValueError("not a period; write a whole number with ms, s, m, h or d, for example \"5m\"".into());
         let text = text.trim();
         if text == "forever" {
             return Ok(Self::FOREVER);
         }
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let number: u64 = text[..digits].parse().map_err(|_| invalid())?;
         let seconds = match text[digits..].trim() {
             "ms" => return Ok(Self(Duration::from_millis(number))),
             "s" => Some(number),
@@ -123,7 +125,7 @@ impl FromStr for Period {
             "d" => number.checked_mul(86_400),
             _ => None,
         };
-        seconds.map(Self::secs).ok_or_else(wrong)
+        seconds.map(Self::secs).ok_or_else(invalid)
     }
 }
 
@@ -147,12 +149,12 @@ impl fmt::Display for Period {
 }
 
 impl Secret {
-    /// Wraps a text; white space at both ends is cut (files end in a newline).
+    /// Wraps a text without the white space at its ends: token files end in a newline.
     pub fn new(text: &str) -> Self {
         Self(text.trim().to_owned())
     }
 
-    /// The text itself, for the one place that sends it.
+    /// The text, to be sent to the host that the secret is for.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -171,22 +173,24 @@ impl fmt::Display for Secret {
 }
 
 impl BaseUrl {
-    /// The address as a [`Url`]; its path has no trailing slash unless it is the root.
+    /// The URL; its path has no trailing slash unless it is the root.
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// The address as text, without a trailing slash.
+    /// The URL as text, without a trailing slash.
     pub fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
 
-    /// `scheme://host:port` of the address, the unit of trust for a token (RFC 6454).
+    /// Scheme, host and port: the origin that a token is limited to ([RFC 6454]).
+    ///
+    /// [RFC 6454]: https://www.rfc-editor.org/rfc/rfc6454
     pub fn origin(&self) -> url::Origin {
         self.0.origin()
     }
 
-    /// The host name, lower case.
+    /// The host, in lower case.
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
@@ -196,19 +200,19 @@ impl FromStr for BaseUrl {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = |why: &str| ValueError(format!("{why}; write for example \"https://api.github.com\""));
-        let mut url = Url::parse(text.trim()).map_err(|_| wrong("not an absolute address"))?;
+        let invalid = |why: &str| ValueError(format!("{why}; write for example \"https://api.github.com\""));
+        let mut url = Url::parse(text.trim()).map_err(|_| invalid("not an absolute URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("only http and https are possible"));
+            return Err(invalid("the scheme must be http or https"));
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(wrong("the host is missing"));
+            return Err(invalid("the host is missing"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("a user or password does not belong into the address"));
+            return Err(invalid("the URL must not have a user or password"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("a query or fragment does not belong into the address"));
+            return Err(invalid("the URL must not have a query or fragment"));
         }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
@@ -222,9 +226,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// Serialises through `Display` and deserialises through `FromStr`.
 impl Network {
-    /// True when the address is in it; an IPv4 address in IPv6 clothes is the IPv4 address.
+    /// True when the network has the address; an IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -234,10 +237,11 @@ impl FromStr for Network {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let one = text.parse::<IpAddr>().map(IpNet::from);
-        one.or_else(|_| text.parse())
+        let single = text.parse::<IpAddr>().map(IpNet::from);
+        single
+            .or_else(|_| text.parse())
             .map(Self)
-            .map_err(|_| ValueError("not an address or a network of addresses, for example \"10.0.0.0/8\"".into()))
+            .map_err(|_| ValueError("not an IP address or network, for example \"10.0.0.0/8\"".into()))
     }
 }
 
@@ -247,7 +251,8 @@ impl fmt::Display for Network {
     }
 }
 
-macro_rules! as_text {
+/// Serialises the types through `Display` and deserialises them through `FromStr`.
+macro_rules! serde_as_text {
     ($($name:ty),*) => {$(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -263,14 +268,14 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(ByteSize, Period, BaseUrl, Network);
+serde_as_text!(ByteSize, Period, BaseUrl, Network);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_size_reads_and_prints_with_its_largest_exact_unit() {
+    fn a_size_parses_and_prints_with_its_largest_exact_unit() {
         for (text, bytes) in [("50GiB", 50 << 30), ("1024", 1024), ("10 mb", 10_000_000), ("1KiB", 1024), ("0", 0)] {
             let size: ByteSize = text.parse().expect(text);
             assert_eq!(size.0, bytes, "{text}");
@@ -280,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_its_addresses_and_a_single_one_itself() {
+    fn a_network_contains_its_addresses_and_a_single_address_itself() {
         for (text, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
             ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_size_or_period_is_refused_with_an_example() {
+    fn an_invalid_size_or_period_is_refused_with_an_example() {
         for text in ["", "GiB", "1.5GiB", "-1", "5 parsecs", "99999999999TiB"] {
             assert!(text.parse::<ByteSize>().expect_err(text).0.contains("50GiB"));
         }
@@ -309,21 +314,21 @@ mod tests {
     }
 
     #[test]
-    fn a_period_reads_and_prints_the_same() {
+    fn a_period_prints_as_it_was_written() {
         for text in ["250ms", "59s", "5m", "2h", "7d", "0s", "forever"] {
             assert_eq!(text.parse::<Period>().expect(text).to_string(), text);
         }
     }
 
     #[test]
-    fn a_secret_never_prints() {
+    fn a_secret_prints_as_asterisks() {
         let secret = Secret::new(" ghp_x \n");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(secret.reveal(), "ghp_x");
     }
 
     #[test]
-    fn a_base_address_loses_its_trailing_slash_and_nothing_else() {
+    fn a_base_url_loses_its_trailing_slash_and_nothing_else() {
         let base: BaseUrl = "https://gitee.com/api/v5/".parse().expect("valid");
         assert_eq!(base.as_str(), "https://gitee.com/api/v5");
         assert_eq!("http://[::1]:8080".parse::<BaseUrl>().expect("valid").to_string(), "http://[::1]:8080");

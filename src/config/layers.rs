@@ -1,6 +1,9 @@
-//! The layers of the configuration as flat maps from key to value and place, and their merging.
+//! The layers of the configuration (file, environment, flags), each read into a flat map of settings.
+//!
+//! Written by hand: the configuration crates do not keep the line of each value through a merge, and every error names
+//! file and line.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use serde::{
     Deserialize,
@@ -12,193 +15,159 @@ use toml::{
 };
 
 use super::{
-    error::{ConfigError, Source},
-    schema::{self, Kind},
+    environment::Environment,
+    error::ConfigError,
+    schema::{self, SchemaItem},
+    setting::{Setting, SettingSource, Settings, owned_path},
 };
 
-/// One value and where it was set.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
-    /// The value.
-    pub value: Value,
-    /// Where it was set.
-    pub source: Source,
-}
+/// Prefix of the variables that set a key.
+const VARIABLE_PREFIX: &str = "SRM_MIRROR__";
 
-/// Values by their path. A path that holds an empty table is a section somebody opened and left empty.
-pub(super) type Settings = BTreeMap<Vec<String>, Setting>;
-
-/// What separates the parts of a variable's name, and what all of ours begin with.
-const SEPARATOR: &str = "__";
-const PREFIX: &str = "SRM_MIRROR__";
-
-/// More threads than processors are of no use; each has descriptors of its own.
-const MOST_WORKERS: usize = 256;
-
-/// The variables of the process, or in tests any others.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// The variables of this process.
-    pub fn of_process() -> Self {
-        Self(std::env::vars_os().collect())
-    }
-
-    /// A variable that is set, not empty and text.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name.as_ref() as &std::ffi::OsStr).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
-    }
-
-    /// Looks at the one variable that we do not read ourselves, `TOKIO_WORKER_THREADS`: tokio panics over what is no number
-    /// of threads.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub(super) fn check_workers(&self) -> Result<(), ConfigError> {
-        const NAME: &str = "TOKIO_WORKER_THREADS";
-        let Some(said) = self.0.get(NAME.as_ref() as &std::ffi::OsStr) else { return Ok(()) };
-        let count = said.to_str().and_then(|said| said.parse().ok());
-        if count.is_some_and(|count: usize| (1..=MOST_WORKERS).contains(&count)) {
-            return Ok(());
-        }
-        let reason = format!("{said:?} is not a number of threads; write 1 to {MOST_WORKERS}, or unset it");
-        Err(ConfigError::Variable { name: NAME, reason })
-    }
-}
-
-impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-}
+/// What separates the parts of a key in the name of its variable.
+const VARIABLE_SEPARATOR: &str = "__";
 
 /// A value given on the command line.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// The flag as it is typed, `--listen`.
+    /// The flag with its dashes, `--listen`.
     pub name: &'static str,
-    /// The key it sets, `server.listen`.
+    /// The key that it sets, `server.listen`.
     pub key: &'static str,
     /// The value.
     pub value: Value,
 }
 
-/// The leaves of a tree that all come from one place.
-pub(super) fn of_tree(tree: Table, source: &Source) -> Settings {
-    let mut leaves = Settings::new();
-    flatten(&mut Vec::new(), Value::Table(tree), source, &mut leaves);
-    leaves
+/// The settings of a TOML tree that has one source.
+pub(super) fn of_tree(tree: Table, source: &SettingSource) -> Settings {
+    let mut settings = Settings::new();
+    flatten(&mut Vec::new(), Value::Table(tree), source, &mut settings);
+    settings
 }
 
-fn flatten(at: &mut Vec<String>, value: Value, source: &Source, into: &mut Settings) {
+fn flatten(path: &mut Vec<String>, value: Value, source: &SettingSource, into: &mut Settings) {
     match value {
-        Value::Table(table) if at.is_empty() || !table.is_empty() => {
+        Value::Table(table) if path.is_empty() || !table.is_empty() => {
             for (key, value) in table {
-                at.push(key);
-                flatten(at, value, source, into);
-                at.pop();
+                path.push(key);
+                flatten(path, value, source, into);
+                path.pop();
             }
         }
         value => {
-            into.insert(at.clone(), Setting { value, source: source.clone() });
+            into.insert(path.clone(), Setting { value, source: source.clone() });
         }
     }
 }
 
-/// The leaves of a file.
+/// The settings of a configuration file.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML.
 pub(super) fn of_file(path: &Path) -> Result<Settings, ConfigError> {
     let text = fs::read_to_string(path)
-        .map_err(|why| ConfigError::file(path, None, format_args!("cannot be read: {}", reason(&why))))?;
+        .map_err(|error| ConfigError::file(path, None, format_args!("cannot be read: {}", io_reason(&error))))?;
     of_text(path, &text)
 }
 
-/// The system's words for an error, without its number.
-pub(super) fn reason(why: &std::io::Error) -> String {
-    let text = why.to_string();
+/// An I/O error without the system's error number.
+pub(super) fn io_reason(error: &io::Error) -> String {
+    let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// The leaves of a file's text.
+/// The settings of a configuration file's text.
+///
+/// # Errors
+/// When the text is not TOML.
 pub(super) fn of_text(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
-    let wrong = |why: toml::de::Error| {
-        let reason = format!("not TOML: {}", why.message().replace('\n', ", "));
-        ConfigError::file(path, why.span().map(|span| line(span.start)), reason)
+    let not_toml = |error: toml::de::Error| {
+        let reason = format!("not TOML: {}", error.message().replace('\n', ", "));
+        ConfigError::file(path, error.span().map(|span| line(span.start)), reason)
     };
-    let tree = DeTable::parse(text).map_err(wrong)?.into_inner();
-    let mut leaves = Settings::new();
-    let place = |offset| Source::File(path.to_owned(), line(offset));
-    spanned(&mut Vec::new(), tree, &place, &mut leaves).map_err(wrong)?;
-    Ok(leaves)
+    let tree = DeTable::parse(text).map_err(not_toml)?.into_inner();
+    let mut settings = Settings::new();
+    let source = |offset| SettingSource::File(path.to_owned(), line(offset));
+    flatten_spanned(&mut Vec::new(), tree, &source, &mut settings).map_err(not_toml)?;
+    Ok(settings)
 }
 
-fn spanned(
-    at: &mut Vec<String>,
+fn flatten_spanned(
+    path: &mut Vec<String>,
     table: DeTable<'_>,
-    place: &impl Fn(usize) -> Source,
+    source: &impl Fn(usize) -> SettingSource,
     into: &mut Settings,
 ) -> Result<(), toml::de::Error> {
     for (key, value) in table {
-        let source = place(key.span().start);
-        at.push(key.into_inner().into_owned());
+        let key_source = source(key.span().start);
+        path.push(key.into_inner().into_owned());
         match value.into_inner() {
-            DeValue::Table(table) if !table.is_empty() => spanned(at, table, place, into)?,
+            DeValue::Table(table) if !table.is_empty() => flatten_spanned(path, table, source, into)?,
             value => {
-                into.insert(at.clone(), Setting { value: plain(value)?, source });
+                into.insert(path.clone(), Setting { value: without_spans(value)?, source: key_source });
             }
         }
-        at.pop();
+        path.pop();
     }
     Ok(())
 }
 
-/// A parsed value without its places.
-fn plain(value: DeValue<'_>) -> Result<Value, toml::de::Error> {
+/// A parsed value without its positions in the text.
+fn without_spans(value: DeValue<'_>) -> Result<Value, toml::de::Error> {
     let pair = [("value", Spanned::new(0..0, value).into_deserializer())].into_iter();
     let mut table = Table::deserialize(MapDeserializer::new(pair))?;
     Ok(table.remove("value").unwrap_or(Value::Boolean(false)))
 }
 
-/// The leaves of all variables that are ours.
+/// The settings of all variables that begin with `SRM_MIRROR__`.
 ///
-/// `SRM_MIRROR__UPSTREAMS__MY_FORGE__API` is `upstreams.my-forge.api`: most shells have no names with a dash, and an
-/// upstream's name has no underscore. One underscore after `SRM_MIRROR` is not ours: Kubernetes sets
-/// `SRM_MIRROR_SERVICE_HOST` and its like for a service of our name.
+/// `SRM_MIRROR__UPSTREAMS__MY_FORGE__API` sets `upstreams.my-forge.api`: most shells allow no dash in a name, and an
+/// upstream's name has no underscore. Names with one underscore after `SRM_MIRROR` are ignored: Kubernetes sets
+/// `SRM_MIRROR_SERVICE_HOST` and similar for a service called srm-mirror.
+///
+/// # Errors
+/// When a variable names no key, or its value is not UTF-8.
 pub(super) fn of_environment(environment: &Environment) -> Result<Settings, ConfigError> {
-    let mut leaves = Settings::new();
-    for (name, value) in &environment.0 {
-        let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        let source = Source::Variable(format!("{PREFIX}{key}"));
-        let mut path: Vec<String> = key.split(SEPARATOR).map(str::to_ascii_lowercase).collect();
+    let mut settings = Settings::new();
+    for (name, value) in environment.iter() {
+        let Some(key) = name.to_str().and_then(|name| name.strip_prefix(VARIABLE_PREFIX)) else { continue };
+        let source = SettingSource::Variable(format!("{VARIABLE_PREFIX}{key}"));
+        let mut path: Vec<String> = key.split(VARIABLE_SEPARATOR).map(str::to_ascii_lowercase).collect();
         if path.len() > 1 && path[0] == "upstreams" {
             path[1] = path[1].replace('_', "-");
         }
         let Some(text) = value.to_str() else {
-            return Err(ConfigError::unknown(&path, &source, "the variable's value is not UTF-8".into()));
+            return Err(ConfigError::key(&path, &source, "the variable's value is not UTF-8"));
         };
         match schema::find(&path) {
-            Kind::Value(like) => {
-                leaves.insert(path, Setting { value: parse_like(like, text), source });
+            SchemaItem::Value(like) => {
+                settings.insert(path, Setting { value: parse_like(like, text), source });
             }
             // A whole section as an inline table: {fc3 = "devsapp/fc3"}.
-            Kind::Section => match toml::from_str::<Table>(&format!("v = {text}")).map(|mut table| table.remove("v")) {
-                Ok(Some(value @ Value::Table(_))) => flatten(&mut path, value, &source, &mut leaves),
+            SchemaItem::Section => match parse_value(text) {
+                Some(value @ Value::Table(_)) => flatten(&mut path, value, &source, &mut settings),
                 _ => {
-                    let reason = "a section takes an inline table, for example {key = \"value\"}".to_owned();
-                    return Err(ConfigError::unknown(&path, &source, reason));
+                    let reason = "a section takes an inline table, for example {key = \"value\"}";
+                    return Err(ConfigError::key(&path, &source, reason));
                 }
             },
-            Kind::Unknown => return Err(ConfigError::unknown(&path, &source, schema::unknown(&path))),
+            SchemaItem::Unknown => {
+                return Err(ConfigError::key(&path, &source, schema::explain_unknown(&path)));
+            }
         }
     }
-    Ok(leaves)
+    Ok(settings)
 }
 
-/// A variable's text as a value of the same type as `like`, else as a string (whose type is then complained of).
+/// A text as a TOML value.
+fn parse_value(text: &str) -> Option<Value> {
+    toml::from_str::<Table>(&format!("v = {text}")).ok()?.remove("v")
+}
+
+/// A variable's text as a value of the same type as `like`; else as a string, whose type [`super::parse`] refuses.
 fn parse_like(like: &Value, text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
-    match parsed {
+    match parse_value(text) {
         Some(value) if value.same_type(like) => value,
         _ if like.is_array() => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -208,62 +177,63 @@ fn parse_like(like: &Value, text: &str) -> Value {
     }
 }
 
-/// The leaves of the flags.
+/// The settings of the command-line flags.
 pub(super) fn of_flags(flags: &[Flag]) -> Settings {
-    let leaf = |flag: &Flag| Setting { value: flag.value.clone(), source: Source::Flag(flag.name) };
-    flags.iter().map(|flag| (flag.key.split('.').map(str::to_owned).collect(), leaf(flag))).collect()
+    let setting = |flag: &Flag| Setting { value: flag.value.clone(), source: SettingSource::Flag(flag.name) };
+    flags.iter().map(|flag| (flag.key.split('.').map(str::to_owned).collect(), setting(flag))).collect()
 }
 
-/// Refuses what is not a key, and sections that are no sections.
-pub(super) fn check_keys(leaves: &Settings) -> Result<(), ConfigError> {
-    for (path, leaf) in leaves {
-        match (schema::find(path), &leaf.value) {
-            (Kind::Value(_), Value::Table(_)) => {
-                return Err(ConfigError::value(path, leaf, "this is a value, not a section"));
+/// Checks that every path is a key of the schema, and that sections and values are where the schema has them.
+///
+/// # Errors
+/// The first path that is not.
+pub(super) fn check_keys(settings: &Settings) -> Result<(), ConfigError> {
+    for (path, setting) in settings {
+        match (schema::find(path), &setting.value) {
+            (SchemaItem::Value(_), Value::Table(_)) => {
+                return Err(ConfigError::value(path, setting, "this is a value, not a section"));
             }
-            (Kind::Section, Value::Table(_)) | (Kind::Value(_), _) => {}
-            (Kind::Section, _) => {
-                let reason = "this is a section; write its keys under it, for example [server]".to_owned();
-                return Err(ConfigError::unknown(path, &leaf.source, reason));
+            (SchemaItem::Section, Value::Table(_)) | (SchemaItem::Value(_), _) => {}
+            (SchemaItem::Section, _) => {
+                let reason = "this is a section; write its keys under it, for example [server]";
+                return Err(ConfigError::key(path, &setting.source, reason));
             }
-            (Kind::Unknown, _) => return Err(ConfigError::unknown(path, &leaf.source, unknown_part(path))),
+            (SchemaItem::Unknown, _) => {
+                let unknown = (1..=path.len()).find(|&n| schema::find(&path[..n]) == SchemaItem::Unknown);
+                let reason = schema::explain_unknown(&path[..unknown.unwrap_or(path.len())]);
+                return Err(ConfigError::key(path, &setting.source, reason));
+            }
         }
     }
     Ok(())
 }
 
-/// The first part of the path that is unknown is the one to complain of.
-fn unknown_part(path: &[String]) -> String {
-    let known = (1..=path.len()).find(|&n| schema::find(&path[..n]) == Kind::Unknown).unwrap_or(path.len());
-    schema::unknown(&path[..known])
-}
-
-/// The leaves as one tree.
-pub(super) fn to_tree(leaves: &Settings) -> Table {
+/// The settings as one TOML tree.
+pub(super) fn to_tree(settings: &Settings) -> Table {
     let mut tree = Table::new();
-    for (path, leaf) in leaves {
-        put(&mut tree, path, &leaf.value);
+    for (path, setting) in settings {
+        insert(&mut tree, path, &setting.value);
     }
     tree
 }
 
-fn put(tree: &mut Table, path: &[String], value: &Value) {
+fn insert(tree: &mut Table, path: &[String], value: &Value) {
     match path {
         [] => {}
         [last] => drop(tree.insert(last.clone(), value.clone())),
         [first, rest @ ..] => {
             if let Value::Table(table) = tree.entry(first.clone()).or_insert_with(|| Value::Table(Table::new())) {
-                put(table, rest, value);
+                insert(table, rest, value);
             }
         }
     }
 }
 
-/// The error that a key's value is wrong.
-pub(super) fn wrong(leaves: &Settings, path: &[&str], reason: impl std::fmt::Display) -> ConfigError {
-    let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
-    match leaves.get(&path) {
-        Some(leaf) => ConfigError::value(&path, leaf, reason),
-        None => ConfigError::unknown(&path, &Source::Default, reason.to_string()),
+/// The error for a key whose value is invalid, with the place where it was set.
+pub(super) fn invalid(settings: &Settings, path: &[&str], reason: impl fmt::Display) -> ConfigError {
+    let path = owned_path(path);
+    match settings.get(&path) {
+        Some(setting) => ConfigError::value(&path, setting, reason),
+        None => ConfigError::key(&path, &SettingSource::Default, reason),
     }
 }

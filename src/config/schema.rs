@@ -1,142 +1,136 @@
-//! Which keys there are, read from `config.example.toml`: the example is the schema, so neither can go stale alone.
+//! The keys of the configuration, read from `config.example.toml`: the example file is the schema, so the two cannot
+//! differ.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use super::error::dotted;
+use super::{
+    masking::is_secret_word,
+    setting::{dotted, owned_path},
+};
 
-/// The example file: every key at its default, commented out.
-pub const EXAMPLE: &str = include_str!("../../config.example.toml");
+/// The text of `config.example.toml`: every key at its default, commented out.
+pub const EXAMPLE_CONFIG: &str = include_str!("../../config.example.toml");
 
-/// Every key of the example with its value, the ones without default included.
-static KEYS: LazyLock<BTreeMap<Vec<String>, toml::Value>> = LazyLock::new(|| {
-    let mut keys = BTreeMap::new();
-    // A test holds that the example parses; were it broken, every key would be unknown.
-    let tree = toml::from_str(&uncommented(EXAMPLE, true)).unwrap_or_default();
-    collect(&mut Vec::new(), &tree, &mut keys);
+/// Values by the path of their key.
+type KeyTable = BTreeMap<Vec<String>, toml::Value>;
+
+/// Every key of the example file with its value, keys without a default included.
+static SCHEMA_KEYS: LazyLock<KeyTable> = LazyLock::new(|| keys_of(&uncommented(EXAMPLE_CONFIG, ExampleKeys::All)));
+
+/// The keys of a TOML text. A test holds that the example parses; an example that does not has no keys.
+fn keys_of(text: &str) -> KeyTable {
+    let mut keys = KeyTable::new();
+    collect(&mut Vec::new(), &toml::from_str(text).unwrap_or_default(), &mut keys);
     keys
-});
+}
 
-fn collect(at: &mut Vec<String>, table: &toml::Table, into: &mut BTreeMap<Vec<String>, toml::Value>) {
+fn collect(path: &mut Vec<String>, table: &toml::Table, into: &mut KeyTable) {
     for (key, value) in table {
-        at.push(key.clone());
+        path.push(key.clone());
         match value {
-            toml::Value::Table(table) => collect(at, table, into),
+            toml::Value::Table(table) => collect(path, table, into),
             value => {
-                into.insert(at.clone(), value.clone());
+                into.insert(path.clone(), value.clone());
             }
         }
-        at.pop();
+        path.pop();
     }
 }
 
-/// The example with its keys un-commented: those with a default, and on demand also those without.
-pub(super) fn uncommented(text: &str, all: bool) -> String {
+/// Which keys of the example file are uncommented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExampleKeys {
+    /// Those with a default, `#key = value`.
+    WithDefault,
+    /// Those without a default too, `#? key = value`.
+    All,
+}
+
+/// The example's text with these keys uncommented.
+pub(super) fn uncommented(text: &str, keys: ExampleKeys) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if rest.starts_with("? ") => if all { &rest[2..] } else { "" }.to_owned(),
+        Some(rest) if rest.starts_with("? ") => if keys == ExampleKeys::All { &rest[2..] } else { "" }.to_owned(),
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest.to_owned(),
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// What a path of the configuration is.
+/// What the schema has at a path.
 #[derive(Debug, PartialEq)]
-pub(super) enum Kind {
-    /// A value, and an example of it.
+pub(super) enum SchemaItem {
+    /// A key with a value; the value is an example.
     Value(&'static toml::Value),
-    /// A section that has further keys.
+    /// A section with further keys.
     Section,
     /// Nothing.
     Unknown,
 }
 
-/// Looks a path up. Upstreams of every name have the same keys, and every alias is a text.
-pub(super) fn find(path: &[String]) -> Kind {
+/// Looks up a path. All upstreams have the same keys, and every alias is a string.
+pub(super) fn find(path: &[String]) -> SchemaItem {
     let path = generic(path);
-    match KEYS.get(&path) {
-        Some(value) => Kind::Value(value),
-        None if KEYS.keys().any(|key| key.starts_with(&path)) => Kind::Section,
-        None => Kind::Unknown,
+    match SCHEMA_KEYS.get(&path) {
+        Some(value) => SchemaItem::Value(value),
+        None if SCHEMA_KEYS.keys().any(|key| key.starts_with(&path)) => SchemaItem::Section,
+        None => SchemaItem::Unknown,
     }
 }
 
-/// The path with names that are free to choose replaced by those of the example.
+/// The path with user-chosen names (upstreams, aliases) replaced by those of the example file.
 fn generic(path: &[String]) -> Vec<String> {
     let mut path = path.to_vec();
     match path.first().map(String::as_str) {
-        // An own section of the example (gitee) keeps its own values; only what it leaves out is github's.
-        Some("upstreams") if path.len() > 1 && !KEYS.contains_key(&path) => path[1] = "github".into(),
+        // A section of the example (gitee) keeps its own values; keys that it lacks are looked up under github.
+        Some("upstreams") if path.len() > 1 && !SCHEMA_KEYS.contains_key(&path) => path[1] = "github".into(),
         Some("names") if path.len() == 3 && path[1] == "aliases" => path[2] = "fc3".into(),
         _ => {}
     }
     path
 }
 
-/// An example of a key's value, as TOML.
+/// An example of a key's value, as TOML; `None` for a section or an unknown key.
 pub(super) fn example(path: &[String]) -> Option<String> {
     match find(path) {
-        Kind::Value(value) => Some(value.to_string()),
-        _ => None,
+        SchemaItem::Value(value) => Some(value.to_string()),
+        SchemaItem::Section | SchemaItem::Unknown => None,
     }
 }
 
-/// True when the key can be left out and then has no value: it stands in the example as `#?`.
+/// The keys without a default, `#?` in the example file, less the aliases.
 pub(super) fn optional_keys() -> impl Iterator<Item = &'static Vec<String>> {
-    static WITH_DEFAULT: LazyLock<BTreeMap<Vec<String>, toml::Value>> = LazyLock::new(|| {
-        let mut keys = BTreeMap::new();
-        let tree = toml::from_str(&uncommented(EXAMPLE, false)).unwrap_or_default();
-        collect(&mut Vec::new(), &tree, &mut keys);
-        keys
-    });
-    KEYS.keys().filter(|key| !WITH_DEFAULT.contains_key(*key) && !key.starts_with(&["names".into(), "aliases".into()]))
+    static WITH_DEFAULT: LazyLock<KeyTable> =
+        LazyLock::new(|| keys_of(&uncommented(EXAMPLE_CONFIG, ExampleKeys::WithDefault)));
+    let aliases = owned_path(&["names", "aliases"]);
+    SCHEMA_KEYS.keys().filter(move |key| !WITH_DEFAULT.contains_key(*key) && !key.starts_with(&aliases))
 }
 
-/// True for a last part of a key that would hold a secret, had the configuration such keys.
-pub(super) fn is_secret_word(name: &str) -> bool {
-    ["token", "secret", "password", "key", "auth"].iter().any(|word| name.to_ascii_lowercase().contains(word))
-}
-
-/// What is to be said of a key that does not exist.
-pub(super) fn unknown(path: &[String]) -> String {
+/// Explains an unknown key: a token in the wrong place, a key below a value, or the most similar key.
+pub(super) fn explain_unknown(path: &[String]) -> String {
     let parent = &path[..path.len().saturating_sub(1)];
     let name = path.last().map_or("", String::as_str);
-    if let Kind::Value(_) = find(parent) {
+    if let SchemaItem::Value(_) = find(parent) {
         return format!("{} is a value, not a section", dotted(parent));
     }
     if parent.first().is_some_and(|first| first == "upstreams") && is_secret_word(name) {
-        return "no such key; a token stands in a variable (token_env) or in a file (token_file), never here".into();
+        return "no such key; name the token's variable (token_env) or its file (token_file) instead".into();
     }
-    let place = generic(parent);
-    let siblings = KEYS.keys().filter(|key| key.len() > place.len() && key.starts_with(&place));
-    let near = nearest(name, siblings.map(|key| key[place.len()].as_str()));
-    let guess = match near {
+    let section = generic(parent);
+    let siblings = SCHEMA_KEYS.keys().filter(|key| key.len() > section.len() && key.starts_with(&section));
+    let suggestion = match nearest(name, siblings.map(|key| key[section.len()].as_str())) {
         Some(near) => Some([parent, &[near.to_owned()]].concat()),
-        None => KEYS.keys().find(|key| key.last().is_some_and(|last| last == name)).cloned(),
+        None => SCHEMA_KEYS.keys().find(|key| key.last().is_some_and(|last| last == name)).cloned(),
     };
-    match guess {
-        Some(guess) => format!("no such key; did you mean {}?", dotted(&guess)),
-        None => "no such key; config.example.toml has them all".into(),
+    match suggestion {
+        Some(key) => format!("no such key; did you mean {}?", dotted(&key)),
+        None => "no such key; config.example.toml lists all keys".into(),
     }
 }
 
-/// The candidate that a misspelt `word` most likely means.
+/// The candidate most similar to `word`; `None` where each differs in more than a third of the letters, or in more
+/// than three.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.len() / 3).clamp(1, 3);
-    let near = candidates.map(|candidate| (distance(word, candidate), candidate)).filter(|(far, _)| *far <= most);
-    near.min().map(|(_, candidate)| candidate)
-}
-
-/// Number of letters to insert, remove or replace to make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.chars().count()]
+    let max_distance = (word.len() / 3).clamp(1, 3);
+    let distances = candidates.map(|candidate| (strsim::levenshtein(word, candidate), candidate));
+    distances.filter(|(distance, _)| *distance <= max_distance).min().map(|(_, candidate)| candidate)
 }

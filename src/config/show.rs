@@ -1,32 +1,33 @@
-//! The effective configuration for a person: TOML that can be loaded again, with where each value was set.
+//! Prints the effective configuration: TOML that loads again, with where each value was set.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use toml::{Table, Value};
 
 use super::{
-    Loaded,
-    error::{Source, dotted, shown},
-    layers, schema,
+    Loaded, layers,
+    masking::masked,
+    schema,
+    setting::{SettingSource, dotted},
 };
 
-/// Column at which the remarks begin, where the value leaves room.
-const REMARKS: usize = 44;
+/// Column at which the comments begin; longer values push their comment to the right.
+const COMMENT_COLUMN: usize = 44;
 
 impl Loaded {
-    /// Every key with its effective value and, as a remark, where it was set. Secrets are masked.
+    /// Every key with its effective value and a comment that says where it was set. Secrets are masked.
     pub fn show(&self) -> String {
         let tree = Table::try_from(&self.config).unwrap_or_default();
         let mut sections: BTreeMap<Vec<String>, String> = BTreeMap::new();
-        let effective = layers::of_tree(tree, &Source::Default);
-        for (path, leaf) in effective.iter().filter(|(_, leaf)| !leaf.value.is_table()) {
-            let line = self.line(path, &leaf.value);
+        let effective = layers::of_tree(tree, &SettingSource::Default);
+        for (path, setting) in effective.iter().filter(|(_, setting)| !setting.value.is_table()) {
+            let line = self.line(path, &setting.value);
             sections.entry(path[..path.len() - 1].to_vec()).or_default().push_str(&line);
         }
-        for path in self.unset().filter(|path| !effective.contains_key(path)) {
+        for path in self.optional_keys().filter(|path| !effective.contains_key(path)) {
             let name = dotted(&path[path.len() - 1..]);
             let section = path[..path.len() - 1].to_vec();
-            let _ = writeln!(sections.entry(section).or_default(), "{:REMARKS$}# not set", format!("# {name}"));
+            let _ = writeln!(sections.entry(section).or_default(), "{:COMMENT_COLUMN$}# not set", format!("# {name}"));
         }
         let text = |(path, lines): (Vec<String>, String)| match path.as_slice() {
             [] => lines,
@@ -35,14 +36,14 @@ impl Loaded {
         sections.into_iter().map(text).collect::<Vec<_>>().join("\n")
     }
 
-    /// What is allowed but probably not meant, one sentence each.
-    pub fn doubts(&self) -> Vec<String> {
-        super::check::doubts(&self.config)
+    /// Settings that are valid but probably a mistake, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        super::check::warnings(&self.config)
     }
 
     fn line(&self, path: &[String], value: &Value) -> String {
         let key = dotted(&path[path.len() - 1..]);
-        let source = self.leaves.get(path).map_or(&Source::Default, |leaf| &leaf.source);
+        let source = self.settings.get(path).map_or(&SettingSource::Default, |setting| &setting.source);
         let token = match (path, value.as_str()) {
             ([section, name, last], Some(_)) if section == "upstreams" && last.starts_with("token_") => {
                 let used =
@@ -55,11 +56,11 @@ impl Loaded {
             }
             _ => "",
         };
-        format!("{:REMARKS$}# {source}{token}\n", format!("{key} = {} ", shown(path, value)))
+        format!("{:COMMENT_COLUMN$}# {source}{token}\n", format!("{key} = {} ", masked(path, value)))
     }
 
-    /// The keys that may be left out and have no default, of every upstream there is.
-    fn unset(&self) -> impl Iterator<Item = Vec<String>> {
+    /// The keys without a default, for every configured upstream.
+    fn optional_keys(&self) -> impl Iterator<Item = Vec<String>> {
         schema::optional_keys().flat_map(|path| match path.as_slice() {
             [first, _, last] if first == "upstreams" => {
                 let names = self.config.upstreams.keys();

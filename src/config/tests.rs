@@ -1,53 +1,55 @@
 use std::{fs, path::PathBuf};
 
-use super::*;
+use super::{schema::ExampleKeys, *};
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().copied().collect()
 }
 
-/// Loads `mirror.toml` of this text, with these variables and no flags.
+/// Loads a `mirror.toml` with this text, with these variables and no flags.
 fn loaded(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     merge(layers::of_text(Path::new("mirror.toml"), text)?, &environment(variables), &[])
 }
 
-fn complaint(text: &str, variables: &[(&str, &str)]) -> String {
+fn error_of(text: &str, variables: &[(&str, &str)]) -> String {
     loaded(text, variables).expect_err(text).to_string()
 }
 
 #[test]
-fn the_example_uncommented_is_the_default() {
-    let example: Config = toml::from_str(&schema::uncommented(EXAMPLE, false)).expect("the example loads");
+fn config_example_uncommented_equals_the_defaults() {
+    let example: Config =
+        toml::from_str(&schema::uncommented(EXAMPLE_CONFIG, ExampleKeys::WithDefault)).expect("the example parses");
     assert_eq!(example, Config::default());
-    let every: Config = toml::from_str(&schema::uncommented(EXAMPLE, true)).expect("its examples load");
-    assert!(every.server.public_url.is_some() && every.upstreams["github"].proxy.is_some());
+    let all: Config =
+        toml::from_str(&schema::uncommented(EXAMPLE_CONFIG, ExampleKeys::All)).expect("its optional keys parse");
+    assert!(all.server.public_url.is_some() && all.upstreams["github"].proxy.is_some());
 }
 
 #[test]
-fn the_example_has_every_key_there_is() {
+fn config_example_has_every_key_of_every_section() {
     let tree = toml::Table::try_from(Config::default()).expect("serialises");
     let sections = tree.iter().filter(|(key, value)| *key != "upstreams" && value.is_table());
     let sections = sections.map(|(key, _)| vec![key.clone()]);
     let below = [["upstreams", "github"], ["server", "tls"]].map(|path| path.map(str::to_owned).to_vec());
     for section in sections.chain([vec![]]).chain(below) {
-        // Serde itself tells the names of all fields when it meets one that does not exist.
+        // Serde lists all fields in its error for an unknown one.
         let table = section.iter().try_fold(&tree, |table, part| table.get(part)?.as_table());
-        let mut leaves = layers::of_tree(tree.clone(), &Source::Default);
-        let wrong = Setting { value: 1.into(), source: Source::Default };
-        leaves.insert([section.clone(), vec!["zzz".into()]].concat(), wrong);
-        let why = Config::deserialize(layers::to_tree(&leaves)).expect_err("refused");
-        let fields: Vec<&str> = why.message().split('`').skip(3).step_by(2).collect();
-        assert!(fields.len() >= table.expect("a section").len(), "{why}");
+        let mut settings = layers::of_tree(tree.clone(), &SettingSource::Default);
+        let unknown = Setting { value: 1.into(), source: SettingSource::Default };
+        settings.insert([section.clone(), vec!["zzz".into()]].concat(), unknown);
+        let error = Config::deserialize(layers::to_tree(&settings)).expect_err("an unknown field");
+        let fields: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() >= table.expect("a section").len(), "{error}");
         for field in fields {
             let key = [section.clone(), vec![field.to_owned()]].concat();
-            assert_ne!(schema::find(&key), schema::Kind::Unknown, "{key:?} is not in config.example.toml");
+            assert_ne!(schema::find(&key), schema::SchemaItem::Unknown, "{key:?} is not in config.example.toml");
         }
     }
 }
 
 #[test]
 fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("m.toml");
     fs::write(&file, "[server]\nlisten = [\"127.0.0.1:1\"]\nmax_connections = 1\ndrain = \"1s\"\n").expect("a file");
     let variables = environment(&[
@@ -57,17 +59,17 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     ]);
     let value = toml::Value::from(vec!["127.0.0.1:4"]);
     let flags = [Flag { name: "--listen", key: "server.listen", value }];
-    let loaded = load(Some(&file), &variables, &flags).expect("good");
+    let loaded = load(Some(&file), &variables, &flags).expect("valid");
     let server = &loaded.config.server;
     assert_eq!(server.listen, ["127.0.0.1:4".parse().expect("address")]);
     assert_eq!((server.max_connections, server.drain.to_string().as_str()), (2, "1s"));
-    assert_eq!(loaded.source(&["server", "listen"]), &Source::Flag("--listen"));
+    assert_eq!(loaded.source(&["server", "listen"]), &SettingSource::Flag("--listen"));
     assert_eq!(
         loaded.source(&["server", "max_connections"]),
-        &Source::Variable("SRM_MIRROR__SERVER__MAX_CONNECTIONS".into())
+        &SettingSource::Variable("SRM_MIRROR__SERVER__MAX_CONNECTIONS".into())
     );
-    assert_eq!(loaded.source(&["server", "drain"]), &Source::File(file, 4));
-    assert_eq!(loaded.source(&["server", "header_limit"]), &Source::Default);
+    assert_eq!(loaded.source(&["server", "drain"]), &SettingSource::File(file, 4));
+    assert_eq!(loaded.source(&["server", "header_limit"]), &SettingSource::Default);
 }
 
 #[test]
@@ -84,13 +86,13 @@ fn a_list_in_a_variable_is_toml_or_comma_separated() {
             ("SRM_MIRROR__DISK__LIMIT", "\"9GiB\""),
         ],
     );
-    let config = aliases.expect("good").config;
+    let config = aliases.expect("valid").config;
     assert_eq!(config.names.aliases.len(), 2);
     assert_eq!(config.disk.limit, ByteSize::gib(9));
 }
 
 #[test]
-fn a_wrong_value_is_named_with_its_key_place_reason_and_example() {
+fn an_invalid_value_is_reported_with_key_place_reason_and_example() {
     for (text, message) in [
         (
             "[disk]\nlimit = \"50 parsecs\"",
@@ -116,19 +118,19 @@ fn a_wrong_value_is_named_with_its_key_place_reason_and_example() {
         ("[disk]\n\n[serwer]", "config: serwer (mirror.toml:3): no such key; did you mean server?"),
         (
             "[upstreams.github]\ntimeout = 1",
-            "config: upstreams.github.timeout (mirror.toml:2): no such key; config.example.toml has them all",
+            "config: upstreams.github.timeout (mirror.toml:2): no such key; config.example.toml lists all keys",
         ),
         (
             "[names]\ndefault_upstream = \"gihub\"",
-            "config: names.default_upstream = \"gihub\" (mirror.toml:2): no such upstream; there are gitee, github; \
-             did you mean \"github\"?",
+            "config: names.default_upstream = \"gihub\" (mirror.toml:2): no such upstream; the upstreams are gitee, \
+             github; did you mean \"github\"?",
         ),
         ("a = [1", "config: mirror.toml:1: not TOML: unclosed array, expected `]`"),
     ] {
-        assert_eq!(complaint(text, &[]), message);
+        assert_eq!(error_of(text, &[]), message);
     }
     assert_eq!(
-        complaint("", &[("SRM_MIRROR__DISK__LIMITS", "1")]),
+        error_of("", &[("SRM_MIRROR__DISK__LIMITS", "1")]),
         "config: disk.limits (SRM_MIRROR__DISK__LIMITS): no such key; did you mean disk.limit?"
     );
     let missing = load(Some(&PathBuf::from("no.toml")), &Environment::default(), &[]).expect_err("missing");
@@ -136,7 +138,7 @@ fn a_wrong_value_is_named_with_its_key_place_reason_and_example() {
 }
 
 #[test]
-fn every_check_names_its_key() {
+fn every_check_reports_its_key_and_the_place() {
     for (text, key) in [
         ("server.listen = []", "server.listen"),
         ("server.known_hosts = [\"https://x\"]", "server.known_hosts"),
@@ -179,14 +181,14 @@ fn every_check_names_its_key() {
         ("upstreams.github.token_env = \"A B\"", "upstreams.github.token_env"),
         ("upstreams.github.address = \"1.2.3.4\"", "upstreams.github.address"),
     ] {
-        let message = complaint(text, &[]);
+        let message = error_of(text, &[]);
         assert!(message.starts_with(&format!("config: {key} ")), "{text}\n{message}");
         assert!(message.contains("(mirror.toml:"), "{text}\n{message}");
     }
 }
 
 #[test]
-fn good_proxies_hosts_and_patterns_are_accepted() {
+fn valid_proxies_hosts_and_patterns_are_accepted() {
     for proxy in ["http://p:3128", "https://u:p@p", "socks5://127.0.0.1:1080", "socks5h://p"] {
         loaded(&format!("upstreams.github.proxy = \"{proxy}\""), &[]).expect(proxy);
     }
@@ -196,12 +198,12 @@ fn good_proxies_hosts_and_patterns_are_accepted() {
 }
 
 #[test]
-fn a_new_upstream_takes_the_rest_from_its_kind_but_not_its_token() {
+fn a_new_upstream_takes_the_defaults_of_its_kind_but_not_its_token() {
     let text =
         "[upstreams.corp]\nkind = \"gitee\"\napi = \"https://git.corp/api/v5\"\n[upstreams.twin]\nkind=\"github\"";
     let variables =
         [("GITEE_TOKEN", "t0k3n"), ("GITHUB_TOKEN", "t0k3n"), ("SRM_MIRROR__UPSTREAMS__TWIN__FULL_WALK", "2h")];
-    let loaded = loaded(text, &variables).expect("good");
+    let loaded = loaded(text, &variables).expect("valid");
     let corp = &loaded.config.upstreams["corp"];
     assert_eq!((corp.web.as_str(), corp.token_env.as_deref()), ("https://git.corp", None));
     assert_eq!(corp.redirect_hosts, loaded.config.upstreams["gitee"].redirect_hosts);
@@ -212,30 +214,30 @@ fn a_new_upstream_takes_the_rest_from_its_kind_but_not_its_token() {
 }
 
 #[test]
-fn setting_the_api_of_a_default_upstream_keeps_its_token_and_moves_its_pages() {
+fn the_api_of_a_default_upstream_moves_its_web_pages_and_keeps_its_token() {
     let loaded =
         loaded("", &[("SRM_MIRROR__UPSTREAMS__GITEE__API", "http://127.0.0.1:9/api/v5"), ("GITEE_TOKEN", "x")]);
-    let loaded = loaded.expect("good");
+    let loaded = loaded.expect("valid");
     assert_eq!(loaded.config.upstreams["gitee"].web.as_str(), "http://127.0.0.1:9");
     assert!(loaded.tokens["gitee"].is_some());
 }
 
 #[test]
-fn a_default_never_makes_a_set_value_wrong() {
-    let loaded = loaded("disk.limit = \"100MiB\"\nmemory.archives = \"0\"", &[]).expect("good");
+fn a_derived_default_never_conflicts_with_a_set_value() {
+    let loaded = loaded("disk.limit = \"100MiB\"\nmemory.archives = \"0\"", &[]).expect("valid");
     assert_eq!(loaded.config.disk.documents, ByteSize::mib(25));
     assert_eq!(loaded.config.memory.archive_max, ByteSize(0));
-    assert_eq!(loaded.source(&["disk", "documents"]), &Source::Derived("disk.limit"));
-    assert_eq!(loaded.doubts().len(), 1, "archives.max_size is larger than the disk");
+    assert_eq!(loaded.source(&["disk", "documents"]), &SettingSource::Derived("disk.limit"));
+    assert_eq!(loaded.warnings().len(), 1, "archives.max_size is larger than the disk");
 }
 
 #[test]
-fn a_token_comes_from_the_file_before_the_variable_and_is_never_shown() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn a_token_file_wins_over_the_variable_and_the_token_is_never_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("token");
     fs::write(&file, "from-file\n").expect("a file");
     let text = format!("upstreams.github.token_file = {:?}\nupstreams.gitee.proxy = \"http://me:hush@p\"", file);
-    let loaded = loaded(&text, &[("GITHUB_TOKEN", "from-variable"), ("GITEE_TOKEN", "")]).expect("good");
+    let loaded = loaded(&text, &[("GITHUB_TOKEN", "from-variable"), ("GITEE_TOKEN", "")]).expect("valid");
     assert_eq!(loaded.tokens["github"].as_ref().map(Secret::reveal), Some("from-file"));
     assert_eq!(loaded.tokens["gitee"], None);
     let shown = format!("{loaded:?}{}", loaded.show());
@@ -246,16 +248,16 @@ fn a_token_comes_from_the_file_before_the_variable_and_is_never_shown() {
 }
 
 #[test]
-fn a_token_in_the_wrong_place_is_not_repeated() {
+fn an_error_about_a_misplaced_token_does_not_repeat_the_token() {
     for text in [
         "upstreams.github.token_env = \"ghp_hush\"",
         "upstreams.github.token = \"hush\"",
         "upstreams.github.proxy = \"ftp://me:hush@p\"",
     ] {
-        let message = complaint(text, &[]);
+        let message = error_of(text, &[]);
         assert!(!message.contains("hush"), "{message}");
     }
-    let message = complaint("", &[("GITHUB_TOKEN", "hu sh\u{7f}")]);
+    let message = error_of("", &[("GITHUB_TOKEN", "hu sh\u{7f}")]);
     assert!(
         message.contains("upstreams.github.token_env = \"GITHUB_TOKEN\"") && !message.contains("hu sh"),
         "{message}"
@@ -263,25 +265,25 @@ fn a_token_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
-fn private_repositories_are_not_shown_to_a_network_by_accident() {
+fn private_repositories_are_not_served_to_a_network_by_accident() {
     let text = "[server]\nlisten = [\"0.0.0.0:80\"]\n[packages]\nprivate = \"serve\"";
     let token = [("GITHUB_TOKEN", "x")];
-    let message = complaint(text, &token);
+    let message = error_of(text, &token);
     for part in ["packages.private = \"serve\" (mirror.toml:4)", "0.0.0.0:80", "github", "packages.allow"] {
         assert!(message.contains(part), "{message}");
     }
-    loaded(text, &[]).expect("without a token nothing private can be seen");
-    loaded(&format!("{text}\nallow = [\"acme/*\"]"), &token).expect("with a list it is meant");
-    loaded(&text.replace("0.0.0.0", "[::ffff:127.0.0.1]"), &token).expect("loopback is no network");
-    loaded(&text.replace("\"serve\"", "\"refuse\""), &token).expect("refused repositories are not shown");
+    loaded(text, &[]).expect("without a token no private repository is readable");
+    loaded(&format!("{text}\nallow = [\"acme/*\"]"), &token).expect("a list of packages is explicit");
+    loaded(&text.replace("0.0.0.0", "[::ffff:127.0.0.1]"), &token).expect("loopback only");
+    loaded(&text.replace("\"serve\"", "\"refuse\""), &token).expect("private repositories are refused");
 }
 
 #[test]
-fn what_config_show_prints_loads_again_to_the_same() {
+fn the_output_of_config_show_loads_to_the_same_configuration() {
     let first =
-        loaded("[names.aliases]\n\"devsapp/core\" = \"a/b\"\n[upstreams.x]\nkind = \"gitee\"", &[]).expect("good");
+        loaded("[names.aliases]\n\"devsapp/core\" = \"a/b\"\n[upstreams.x]\nkind = \"gitee\"", &[]).expect("valid");
     let shown = first.show();
-    assert_eq!(loaded(&shown, &[]).expect("it loads").config, first.config, "{shown}");
+    assert_eq!(loaded(&shown, &[]).expect("loads").config, first.config, "{shown}");
     assert!(
         shown.lines().any(|line| line.starts_with("\"devsapp/core\" = \"a/b\"") && line.ends_with("mirror.toml:2"))
     );
