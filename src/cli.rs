@@ -1,4 +1,4 @@
-//! The command line: one file per command, and the exit codes they share.
+//! The command line: one file per command, the shared flags and the exit codes.
 
 use std::{
     ffi::OsString,
@@ -25,31 +25,32 @@ mod serve;
 mod tls;
 mod warm;
 
-/// What was to be found out is not so: a route does not work.
+/// The command ran and its result is negative: a route does not work, a package is missing, a zip is damaged.
 pub const FAILED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE`).
 pub const USAGE: u8 = 64;
-/// A file that was named is not there or cannot be read (`EX_NOINPUT`).
+/// A certificate or key does not exist or cannot be read (`EX_NOINPUT`).
 pub const NO_INPUT: u8 = 66;
-/// Something that is needed is not there: an address to listen on is taken (`EX_UNAVAILABLE`).
+/// A service or resource is unavailable: the address to listen on is taken, the mirror does not answer
+/// (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
-/// Our own fault (`EX_SOFTWARE`).
+/// A bug in this program (`EX_SOFTWARE`).
 pub const INTERNAL: u8 = 70;
-/// The cache directory or another file cannot be used (`EX_IOERR`).
+/// The cache directory or another file cannot be read or written (`EX_IOERR`).
 pub const IO: u8 = 74;
-/// Added to a signal's number when it ended the program at once, as shells count.
+/// Base of the exit code after a signal that ended the program at once: the signal's number is added, as in shells.
 pub const SIGNAL: u8 = 128;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work; warm: something is not there;
-       cache: something is damaged, nothing was there, there is no room for it, or the answer was no
-  64   wrong usage or configuration
+  0    success; serve: drained after SIGTERM or SIGINT
+  1    connect --check: a route does not work; warm: a package or version is missing;
+       cache: a zip is damaged, nothing matched, there is no room, or the user answered no
+  64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache: the mirror cannot be reached; warm: nor an
-       upstream
-  70   a fault of the program itself
+  69   an address to listen on is not available; connect --check, cache: the mirror cannot be reached;
+       warm: the mirror or an upstream cannot be reached
+  70   a bug in this program
   74   the cache directory or another file cannot be used
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
@@ -64,48 +65,48 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Serve),
-    Completions(completions::Completions),
+    Serve(serve::ServeCommand),
+    Completions(completions::CompletionsCommand),
     Cache(Box<cache::Cache>),
-    Config(config::Config),
-    Connect(connect::Connect),
-    Tls(tls::Tls),
+    Config(config::ConfigCommand),
+    Connect(connect::ConnectCommand),
+    Tls(tls::TlsCommand),
     Warm(warm::Warm),
 }
 
-/// Flags that set configuration, for commands that serve or show all of it.
+/// Flags of commands that use the whole configuration.
 #[derive(Debug, Default, Args)]
 struct ServeArgs {
     #[command(flatten)]
-    place: CacheArgs,
+    cache: CacheArgs,
     /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// The address clients know the mirror by
+    /// Public URL of the mirror; zipball_url in responses begins with it
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
 }
 
-/// Flags for commands that work on a cache directory and serve nobody.
+/// Flags of commands that work on a cache directory.
 #[derive(Clone, Debug, Default, Args)]
 struct CacheArgs {
-    /// Configuration file [else the one that SRM_MIRROR_CONFIG names, else none]
+    /// Configuration file [default: the file that SRM_MIRROR_CONFIG names, or none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the cache is [default: srm-mirror in the user's cache directory]
+    /// Cache directory [default: srm-mirror in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<String>,
-    /// auto, text or json
+    /// Log format: auto, text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// error, warn, info, debug, trace, off, or a filter
+    /// Log level: error, warn, info, debug, trace, off, or a filter
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }
 
 impl CacheArgs {
     fn load(&self) -> Result<Loaded, ConfigError> {
-        ServeArgs { place: self.clone(), ..ServeArgs::default() }.load()
+        ServeArgs { cache: self.clone(), ..ServeArgs::default() }.load()
     }
 }
 
@@ -115,18 +116,18 @@ impl ServeArgs {
         let text = |value: &Option<String>| value.clone().map(toml::Value::from);
         let flags = [
             ("--listen", "server.listen", listen),
-            ("--cache-dir", "disk.dir", text(&self.place.cache_dir)),
+            ("--cache-dir", "disk.dir", text(&self.cache.cache_dir)),
             ("--public-url", "server.public_url", text(&self.public_url)),
-            ("--log-format", "log.format", text(&self.place.log_format)),
-            ("--log-level", "log.level", text(&self.place.log_level)),
+            ("--log-format", "log.format", text(&self.cache.log_format)),
+            ("--log-level", "log.level", text(&self.cache.log_level)),
         ];
         let flags = flags.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }));
         let flags: Vec<Flag> = flags.collect();
-        crate::config::load(self.place.config.as_deref(), &Environment::of_process(), &flags)
+        crate::config::load(self.cache.config.as_deref(), &Environment::of_process(), &flags)
     }
 }
 
-/// Runs the command that the program's arguments name.
+/// Runs the command that the process's arguments name, and returns the exit code.
 pub fn run() -> ExitCode {
     ExitCode::from(run_with(std::env::args_os()))
 }
@@ -134,14 +135,14 @@ pub fn run() -> ExitCode {
 fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(why) => {
-            let asked = matches!(why.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nobody is left to tell when the terminal is gone.
-            let _ = why.print();
-            return if asked { 0 } else { USAGE };
+        Err(error) => {
+            let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // A write error cannot be reported: the terminal is gone.
+            let _ = error.print();
+            return if requested { 0 } else { USAGE };
         }
     };
-    let done = match cli.command {
+    let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Cache(command) => command.run(),
@@ -150,81 +151,81 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Tls(command) => command.run(),
         Command::Warm(command) => command.run(),
     };
-    done.unwrap_or_else(|why| {
-        let _ = writeln!(io::stderr(), "srm-mirror: {}", sentence(&why));
-        exit_code(&why)
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "srm-mirror: {}", error_line(&error));
+        exit_code(&error)
     })
 }
 
-/// A text that may be another's, as a terminal may have it: what would steer the terminal or turn its writing around is
-/// escaped.
+/// Escapes control characters, invisible characters and changes of the writing direction, so that a text from elsewhere
+/// cannot control the terminal.
 fn escape_terminal(text: &str) -> String {
-    let steers = |c: char| {
+    let controls = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if controls(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }
 
-/// As [`escape_terminal`], for a text of several lines.
-fn visible_lines(text: &str) -> String {
+/// As [`escape_terminal`], but keeps line feeds.
+fn escape_terminal_lines(text: &str) -> String {
     text.split('\n').map(escape_terminal).collect::<Vec<_>>().join("\n")
 }
 
-/// The error and its causes in one line.
-fn sentence(why: &anyhow::Error) -> String {
+/// The error and its causes, separated by colons.
+fn error_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for cause in why.chain() {
+    for cause in error.chain() {
         parts.push(cause.to_string());
-        // These say everything already, for a person; the system's own words would only be added to it.
+        // The messages of these errors include their causes.
         if cause.is::<ConfigError>() || cause.is::<StartError>() {
             break;
         }
     }
-    visible_lines(&parts.join(": "))
+    escape_terminal_lines(&parts.join(": "))
 }
 
-fn exit_code(why: &anyhow::Error) -> u8 {
-    let is = |found: fn(&(dyn std::error::Error + 'static)) -> bool| why.chain().any(found);
-    let limit = |why: &(dyn std::error::Error + 'static)| {
-        matches!(why.downcast_ref::<OpenError>(), Some(OpenError::Limit { .. }))
+/// The exit code by the causes of an error.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let is = |matches: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(matches);
+    let usage = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<ConfigError>()
+            || cause.is::<UsageError>()
+            || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
+            || connect::is_usage(cause)
+            || warm::is_usage(cause)
     };
-    let start = why.chain().find_map(|why| why.downcast_ref::<StartError>());
-    let refused = why.chain().find_map(|why| why.downcast_ref::<admin_client::Refused>());
-    let usage = |why: &(dyn std::error::Error + 'static)| {
-        why.is::<ConfigError>() || why.is::<Wrong>() || connect::is_usage(why) || warm::is_usage(why)
-    };
-    if why.chain().any(usage) || why.chain().any(limit) {
+    if is(usage) {
         USAGE
-    } else if let Some(refused) = refused {
+    } else if let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<admin_client::Refused>()) {
         refused.exit_code()
-    } else if is(|why| why.is::<admin_client::Unavailable>() || connect::is_unreachable(why)) {
+    } else if is(|cause| cause.is::<admin_client::Unavailable>() || connect::is_unreachable(cause)) {
         UNAVAILABLE
-    } else if let Some(why) = why.chain().find_map(|why| why.downcast_ref::<tls::InitError>()) {
-        why.exit_code()
-    } else if let Some(start) = start {
-        match start {
+    } else if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<tls::TlsInitError>()) {
+        error.exit_code()
+    } else if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<StartError>()) {
+        match error {
             StartError::Bind(_) => UNAVAILABLE,
             StartError::Tls(TlsError::Unreadable { .. }) => NO_INPUT,
             StartError::Tls(_) => USAGE,
         }
-    } else if is(|why| why.is::<io::Error>() || why.is::<OpenError>()) {
+    } else if is(|cause| cause.is::<io::Error>() || cause.is::<OpenError>()) {
         IO
     } else {
         INTERNAL
     }
 }
 
-/// What was typed cannot be done (`EX_USAGE`); a sentence for whoever typed it.
+/// The arguments cannot be carried out (`EX_USAGE`); the message is for the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Wrong(String);
+struct UsageError(String);
 
-/// Writes to standard output; a reader that has gone is no error.
+/// Writes to standard output; a closed pipe is not an error.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_is_64_and_help_is_0() {
+    fn invalid_usage_is_exit_code_64_and_help_is_0() {
         for arguments in [
             &["--help"][..],
             &["--version"],
@@ -265,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_follows_the_cause() {
+    fn the_exit_code_depends_on_the_cause_of_the_error() {
         let io = || io::Error::other("no");
         let bind = BindError { address: ([127, 0, 0, 1], 1).into(), source: io() };
         let bind = anyhow::Error::from(StartError::from(bind)).context("start");
         assert_eq!(
-            (exit_code(&bind), sentence(&bind).as_str()),
+            (exit_code(&bind), error_line(&bind).as_str()),
             (UNAVAILABLE, "start: cannot listen on 127.0.0.1:1: no")
         );
         assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
@@ -279,20 +280,20 @@ mod tests {
             let status = http::StatusCode::from_u16(status).expect("a status");
             let refused =
                 anyhow::Error::from(admin_client::Refused { status, message: "no".into() }).context("import x");
-            assert_eq!((exit_code(&refused), sentence(&refused).as_str()), (code, "import x: no"), "{status}");
+            assert_eq!((exit_code(&refused), error_line(&refused).as_str()), (code, "import x: no"), "{status}");
         }
         assert_eq!(exit_code(&admin_client::Unavailable("gone".into()).into()), UNAVAILABLE);
     }
 
     #[test]
-    fn what_would_steer_a_terminal_is_escaped() {
+    fn terminal_control_characters_in_errors_are_escaped() {
         let hostile = anyhow::anyhow!("no \u{1b}[2J\u{9b}31m\u{202e}\r\u{7} ä\nnext");
-        assert_eq!(sentence(&hostile), "no \\u{1b}[2J\\u{9b}31m\\u{202e}\\r\\u{7} ä\nnext");
+        assert_eq!(error_line(&hostile), "no \\u{1b}[2J\\u{9b}31m\\u{202e}\\r\\u{7} ä\nnext");
         assert_eq!(escape_terminal("a\nb\tc"), "a\\nb\\tc");
     }
 
     #[test]
-    fn every_shell_has_completions_that_know_the_commands() {
+    fn the_completions_of_every_shell_have_the_commands() {
         use clap::CommandFactory as _;
         use clap::ValueEnum as _;
         for shell in clap_complete::Shell::value_variants() {
@@ -305,18 +306,18 @@ mod tests {
     #[test]
     fn every_command_has_an_example_in_its_help() {
         use clap::CommandFactory as _;
-        fn look(command: &clap::Command) {
+        fn check(command: &clap::Command) {
             if command.get_subcommands().next().is_some() {
-                return command.get_subcommands().for_each(look);
+                return command.get_subcommands().for_each(check);
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example") && help.contains("srm-mirror "), "{}: {help}", command.get_name());
         }
-        look(&Cli::command());
+        check(&Cli::command());
     }
 
     #[test]
-    fn clap_finds_no_fault_with_the_commands() {
+    fn the_command_definitions_pass_the_debug_checks_of_clap() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }

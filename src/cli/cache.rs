@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    CacheArgs, FAILED, Wrong, admin_client,
+    CacheArgs, FAILED, UsageError, admin_client,
     atomic_file::{AtomicFile, SHARED_FILE_MODE},
     print,
 };
@@ -343,9 +343,10 @@ fn destroy(place: &CacheArgs, what: &str, mut ask: Value, sure: &ConfirmArgs) ->
 /// Asks the person at the terminal.
 fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        return Err(
-            Wrong("nobody is there to be asked; --yes does it, --dry-run only says what would be done".into()).into()
-        );
+        return Err(UsageError(
+            "nobody is there to be asked; --yes does it, --dry-run only says what would be done".into(),
+        )
+        .into());
     }
     write!(io::stderr(), "{question} [y/N] ")?;
     let mut line = String::new();

@@ -1,26 +1,26 @@
-//! `srm-mirror completions`: what a shell needs to complete the commands.
+//! `srm-mirror completions`: prints a completion script for a shell.
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::{Shell, generate};
 
 use super::{Cli, print};
 
-const EXAMPLES: &str = "\
+const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   srm-mirror completions bash > /etc/bash_completion.d/srm-mirror
   srm-mirror completions zsh > ~/.zfunc/_srm-mirror
   srm-mirror completions fish > ~/.config/fish/completions/srm-mirror.fish";
 
-/// Print a script that completes the commands in a shell
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Completions {
-    /// The shell
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct CompletionsCommand {
+    /// Shell that the script is for
     shell: Shell,
 }
 
-impl Completions {
-    #[expect(clippy::unnecessary_wraps, reason = "every command runs alike")]
+impl CompletionsCommand {
+    #[expect(clippy::unnecessary_wraps, reason = "all commands have the same signature")]
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let mut script: Vec<u8> = Vec::new();
         generate(self.shell, &mut Cli::command(), "srm-mirror", &mut script);

@@ -1,4 +1,4 @@
-//! `srm-mirror config`: looks at the configuration and changes nothing.
+//! `srm-mirror config`: checks or shows the configuration and changes nothing.
 
 use std::path::PathBuf;
 
@@ -6,22 +6,22 @@ use clap::{Args, Subcommand};
 
 use super::{CacheArgs, ServeArgs, print};
 
-/// Check the configuration, or show what holds and where it was set
+/// Check the configuration, or show its values and where each was set
 #[derive(Debug, Args)]
-pub(super) struct Config {
+pub(super) struct ConfigCommand {
     #[command(subcommand)]
-    action: Action,
+    action: ConfigAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
-    /// Say whether serve would accept the configuration: the file with the present variables
+enum ConfigAction {
+    /// Check whether serve would accept the configuration: the file, with the variables that are set
     #[command(after_help = "Example: srm-mirror config check mirror.toml")]
     Check {
-        /// The file [else the one that SRM_MIRROR_CONFIG names, else none]
+        /// Configuration file [default: the file that SRM_MIRROR_CONFIG names, or none]
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
-        /// The same, as serve takes it
+        /// The same, as a flag like that of serve
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -30,15 +30,15 @@ enum Action {
     Show(Box<ServeArgs>),
 }
 
-impl Config {
+impl ConfigCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
-            Action::Check { file, config } => {
+            ConfigAction::Check { file, config } => {
                 let loaded = CacheArgs { config: file.or(config), ..CacheArgs::default() }.load()?;
-                let doubts = loaded.doubts().into_iter().map(|doubt| format!("warning: {doubt}\n"));
-                print(&format!("{}the configuration is good\n", doubts.collect::<String>()));
+                let warnings = loaded.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
+                print(&format!("{}the configuration is valid\n", warnings.collect::<String>()));
             }
-            Action::Show(settings) => print(&settings.load()?.show()),
+            ConfigAction::Show(args) => print(&args.load()?.show()),
         }
         Ok(0)
     }

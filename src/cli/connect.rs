@@ -1,4 +1,4 @@
-//! `srm-mirror connect`: what clients of a mirror must type, and whether it would work.
+//! `srm-mirror connect`: prints how to set up each client for a mirror, and checks a running mirror's routes.
 
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -6,40 +6,40 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{FAILED, UNAVAILABLE, print, visible_lines};
+use super::{FAILED, UNAVAILABLE, escape_terminal_lines, print};
 use crate::value::BaseUrl;
 
 mod check;
 mod client_setup;
 mod example_target;
 
-use check::{Check, Outcome, Unreachable};
+use check::{CaFileError, CheckReport, MirrorUnreachable, RouteCheck, RouteState};
 use client_setup::ClientSetup;
-use example_target::ExampleTarget;
+use example_target::{ExampleTarget, PackageArgError};
 
-const EXAMPLES: &str = "\
+const CONNECT_HELP: &str = "\
 Examples:
   srm-mirror connect http://mirror.example.com:8080
   srm-mirror connect http://mirror.example.com:8080 --package devsapp/fc3@1.0.0
   srm-mirror connect https://mirror.example.com --check --ca-file ca.pem
 
-With --check: exit code 0 when every route works, 1 when one does not, 69 when the mirror cannot be reached. A line
-that begins with \"off\" is something this mirror does not offer, and no fault.";
+Exit codes with --check: 0 when every route works, 1 when one does not, 69 when the mirror cannot be reached. A route
+marked \"off\" is not offered by this mirror's configuration and does not count as a failure.";
 
-/// Print what to type so that s, octokit, PyGithub and curl use a mirror
+/// Print how to set up s, octokit, PyGithub and curl for a mirror, or check its routes
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Connect {
-    /// The mirror's address as its clients reach it
+#[command(after_help = CONNECT_HELP)]
+pub(super) struct ConnectCommand {
+    /// URL of the mirror as its clients reach it
     #[arg(value_name = "URL")]
     url: BaseUrl,
-    /// The package of the examples
+    /// Package of the examples
     #[arg(long, value_name = "OWNER/REPO[@VERSION]", default_value = "devsapp/fc3")]
     package: String,
-    /// Try each route against the running mirror instead
+    /// Try each route of the running mirror instead
     #[arg(long)]
     check: bool,
-    /// With --check: an authority to trust besides the system's (PEM), as NODE_EXTRA_CA_CERTS
+    /// With --check: certificate authority to trust besides the system's (PEM), as NODE_EXTRA_CA_CERTS
     #[arg(long, value_name = "FILE", requires = "check")]
     ca_file: Option<PathBuf>,
     /// Print JSON
@@ -47,58 +47,58 @@ pub(super) struct Connect {
     json: bool,
 }
 
-impl Connect {
+impl ConnectCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let mut subject = ExampleTarget::read(&self.url, &self.package)?;
+        let mut target = ExampleTarget::parse(&self.url, &self.package)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-        let address = runtime.block_on(example_target::address(&self.url));
+        let address = runtime.block_on(example_target::resolve(&self.url));
         if !self.check {
-            let ways = client_setup::all(&subject, address);
+            let setups = client_setup::all(&target, address);
             print(&if self.json {
-                format!("{:#}\n", json!({"mirror": subject.base, "ways": ways}))
+                format!("{:#}\n", json!({"mirror": target.base, "ways": setups}))
             } else {
-                visible_lines(&text(&ways))
+                escape_terminal_lines(&setup_text(&setups))
             });
             return Ok(0);
         }
-        let checks = match runtime.block_on(check::all(&mut subject, address, self.ca_file.as_deref()))? {
-            Ok(checks) => checks,
-            Err(Unreachable(why)) if self.json => {
-                print(&format!("{:#}\n", json!({"mirror": subject.base, "unreachable": why})));
+        let checks = match runtime.block_on(check::check_routes(&mut target, address, self.ca_file.as_deref()))? {
+            CheckReport::Routes(checks) => checks,
+            CheckReport::Unreachable(MirrorUnreachable(reason)) if self.json => {
+                print(&format!("{:#}\n", json!({"mirror": target.base, "unreachable": reason})));
                 return Ok(UNAVAILABLE);
             }
-            Err(why) => return Err(why.into()),
+            CheckReport::Unreachable(unreachable) => return Err(unreachable.into()),
         };
-        let ways = client_setup::all(&subject, address);
+        let setups = client_setup::all(&target, address);
         print(&if self.json {
-            format!("{:#}\n", json!({"mirror": subject.base, "ways": ways, "checks": checks}))
+            format!("{:#}\n", json!({"mirror": target.base, "ways": setups, "checks": checks}))
         } else {
-            visible_lines(&table(&checks))
+            escape_terminal_lines(&check_table(&checks))
         });
-        let failed = checks.iter().any(|check| matches!(check.outcome, Outcome::Fails(_)));
+        let failed = checks.iter().any(|check| matches!(check.state, RouteState::Fails(_)));
         Ok(if failed { FAILED } else { 0 })
     }
 }
 
-/// The error that nothing answers at the address.
-pub(super) fn is_unreachable(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.is::<Unreachable>()
+/// True for the error that nothing answers at the mirror's address.
+pub(super) fn is_unreachable(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<MirrorUnreachable>()
 }
 
-/// The error that the command line is wrong.
-pub(super) fn is_usage(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.is::<example_target::PackageArgError>() || why.is::<check::AuthorityError>()
+/// True for an invalid argument.
+pub(super) fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<PackageArgError>() || error.is::<CaFileError>()
 }
 
-fn text(ways: &[ClientSetup]) -> String {
+fn setup_text(setups: &[ClientSetup]) -> String {
     let mut text = String::new();
-    for way in ways {
-        let _ = writeln!(text, "# {}: {}", way.client, way.purpose);
-        for line in &way.lines {
+    for setup in setups {
+        let _ = writeln!(text, "# {}: {}", setup.client, setup.purpose);
+        for line in &setup.lines {
             let _ = writeln!(text, "{line}");
         }
-        for note in &way.notes {
+        for note in &setup.notes {
             let _ = writeln!(text, "#   {note}");
         }
         text.push('\n');
@@ -107,16 +107,11 @@ fn text(ways: &[ClientSetup]) -> String {
     text
 }
 
-fn table(checks: &[Check]) -> String {
-    let client = checks.iter().map(|check| check.client.len()).max().unwrap_or_default();
+fn check_table(checks: &[RouteCheck]) -> String {
+    let width = checks.iter().map(|check| check.client.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for Check { client: who, route, outcome } in checks {
-        let (word, said) = match outcome {
-            Outcome::Ok(said) => ("ok", said),
-            Outcome::Off(said) => ("off", said),
-            Outcome::Fails(said) => ("fails", said),
-        };
-        let _ = writeln!(text, "{word:5}  {who:client$}  {route}: {said}");
+    for RouteCheck { client, route, state } in checks {
+        let _ = writeln!(text, "{:5}  {client:width$}  {route}: {}", state.word(), state.detail());
     }
     text
 }

@@ -1,4 +1,4 @@
-//! `srm-mirror serve`: the mirror itself.
+//! `srm-mirror serve`: runs the mirror until a signal ends it.
 
 use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
 
@@ -15,44 +15,44 @@ use crate::{
     server::{ConnectionThreads, tls::Reload},
 };
 
-/// How long the second signal waits for the server to let go before the process ends anyway.
-const LET_GO: Duration = Duration::from_millis(500);
+/// Time that the server has to abort all connections after the second signal; then the process ends.
+const ABORT_GRACE: Duration = Duration::from_millis(500);
 
-/// Time between two attempts to take a directory that a command holds.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Interval between two attempts to open a cache directory that a command holds.
+const DIRECTORY_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-const EXAMPLES: &str = "\
+const SERVE_EXAMPLES: &str = "\
 Examples:
   srm-mirror serve
   srm-mirror serve --listen 0.0.0.0:8080 --cache-dir /var/cache/srm-mirror --public-url https://mirror.example.com
   SRM_MIRROR__MODE=offline srm-mirror serve --config /etc/srm-mirror.toml";
 
-/// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reads the certificates again
+/// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reloads the certificates
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Serve {
+#[command(after_help = SERVE_EXAMPLES)]
+pub(super) struct ServeCommand {
     #[command(flatten)]
-    settings: ServeArgs,
+    args: ServeArgs,
 }
 
-impl Serve {
+impl ServeCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let loaded = self.settings.load()?;
+        let loaded = self.args.load()?;
         let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
-        for doubt in loaded.doubts() {
-            tracing::warn!("{doubt}");
+        for warning in loaded.warnings() {
+            tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let lanes =
+        let threads =
             ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
-        let code = runtime.block_on(serve(loaded, lanes));
-        // What still runs on blocking threads is safe to lose at any instruction; waiting for it would not be "at once".
+        let code = runtime.block_on(serve(loaded, threads));
+        // Do not wait for blocking tasks: the cache survives a stop at any instruction, and the second signal ends at once.
         runtime.shutdown_background();
         code
     }
 }
 
-async fn serve(loaded: Loaded, lanes: ConnectionThreads) -> anyhow::Result<u8> {
+async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
     let running = tokio::select! {
@@ -60,11 +60,11 @@ async fn serve(loaded: Loaded, lanes: ConnectionThreads) -> anyhow::Result<u8> {
         number = signals.next() => return Ok(SIGNAL + number),
     };
     print(&format!("{}{banner}ready\n", listening(&running.addresses, &running.tls_addresses)));
-    let _hang_up = running.reload.clone().map(reload_on_hang_up).transpose().context("listen for signals")?;
+    let _reload_task = running.reload.clone().map(reload_on_sighup).transpose().context("listen for signals")?;
 
     let shutdown = CancellationToken::new();
-    let now = CancellationToken::new();
-    let mut run = std::pin::pin!(running.with_lanes(lanes).run_until(shutdown.clone(), now.clone()));
+    let abort = CancellationToken::new();
+    let mut run = std::pin::pin!(running.with_lanes(threads).run_until(shutdown.clone(), abort.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => shutdown.cancel(),
@@ -72,17 +72,17 @@ async fn serve(loaded: Loaded, lanes: ConnectionThreads) -> anyhow::Result<u8> {
     tokio::select! {
         done = &mut run => done.map(|()| 0),
         number = signals.next() => {
-            now.cancel();
-            let _ = tokio::time::timeout(LET_GO, run).await;
+            abort.cancel();
+            let _ = tokio::time::timeout(ABORT_GRACE, run).await;
             Ok(SIGNAL + number)
         }
     }
 }
 
-/// Starts the mirror. Where a command works on the cache directory at the moment, its end is waited for: a command
-/// listens nowhere, another server does.
+/// Starts the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without
+/// addresses is a command.
 async fn start(loaded: &Loaded) -> anyhow::Result<app::Running> {
-    let mut told = false;
+    let mut waiting = false;
     loop {
         let error = match app::start(loaded.config.clone(), loaded.tokens.clone()).await {
             Ok(running) => return Ok(running),
@@ -93,15 +93,15 @@ async fn start(loaded: &Loaded) -> anyhow::Result<app::Running> {
         if !busy || holder.is_some_and(|holder| !holder.addresses.is_empty()) {
             return Err(error);
         }
-        if !told {
-            tracing::warn!("{error}, a command; waiting for its end");
-            told = true;
+        if !waiting {
+            tracing::warn!("{error}, a command; waiting until it ends");
+            waiting = true;
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(DIRECTORY_RETRY_INTERVAL).await;
     }
 }
 
-/// The two signals that end the mirror.
+/// SIGINT and SIGTERM.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -112,7 +112,7 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for the next one and tells its number.
+    /// Waits for the next signal and returns its number.
     pub(super) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
@@ -121,35 +121,35 @@ impl Signals {
     }
 }
 
-/// Has the certificates read again after each SIGHUP. Without TLS there is nothing to read again, and the signal keeps
-/// its own meaning: a mirror ends with the terminal it was started in.
-fn reload_on_hang_up(reload: Reload) -> io::Result<AbortOnDropHandle<()>> {
-    let mut hang_up = signal(SignalKind::hangup())?;
+/// Spawns a task that reloads the certificates after each SIGHUP. It is not called without TLS: SIGHUP then ends the
+/// process, so a mirror ends with its terminal.
+fn reload_on_sighup(reload: Reload) -> io::Result<AbortOnDropHandle<()>> {
+    let mut sighup = signal(SignalKind::hangup())?;
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
+        while sighup.recv().await.is_some() {
             reload.ask();
         }
     })))
 }
 
-/// Where the mirror can be reached.
+/// One line for each address.
 fn listening(addresses: &[SocketAddr], tls: &[SocketAddr]) -> String {
     let scheme = |address| if tls.contains(address) { "https" } else { "http" };
     addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address))).collect()
 }
 
-/// What a person wants to know before the first request. Tokens are named, never shown.
+/// The lines printed at start: public URL, cache directory, upstreams. Names where each token comes from, not the token.
 fn banner(loaded: &Loaded) -> String {
     let config = &loaded.config;
     let mut text = String::new();
     if let Some(url) = &config.server.public_url {
-        let _ = writeln!(text, "known as {url}");
+        let _ = writeln!(text, "public URL {url}");
     }
     if let Some(dir) = &config.disk.dir {
         let _ = writeln!(text, "caching in {}, at most {}", dir.display(), config.disk.limit);
     }
     for (name, upstream) in &config.upstreams {
-        let default = if *name == config.names.default_upstream { " (for paths that name none)" } else { "" };
+        let default = if *name == config.names.default_upstream { " (default)" } else { "" };
         let token = match (loaded.tokens.get(name), &upstream.token_file, &upstream.token_env) {
             (Some(Some(_)), Some(file), _) => format!("with the token in {}", file.display()),
             (Some(Some(_)), None, Some(variable)) => format!("with the token in {variable}"),
@@ -167,7 +167,7 @@ mod tests {
     use crate::config::{Environment, load};
 
     #[test]
-    fn the_banner_says_which_upstreams_have_a_token_and_never_the_token() {
+    fn the_banner_names_where_each_token_comes_from_and_never_the_token() {
         let environment: Environment = [
             ("GITHUB_TOKEN", "hush"),
             ("SRM_MIRROR__DISK__DIR", "/c"),
@@ -175,11 +175,11 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let banner = banner(&load(None, &environment, &[]).expect("good"));
+        let banner = banner(&load(None, &environment, &[]).expect("valid"));
         for line in [
-            "known as https://m\n",
+            "public URL https://m\n",
             "caching in /c, at most 50GiB\n",
-            "upstream github (for paths that name none): https://api.github.com with the token in GITHUB_TOKEN\n",
+            "upstream github (default): https://api.github.com with the token in GITHUB_TOKEN\n",
             "upstream gitee: https://gitee.com/api/v5 without a token (GITEE_TOKEN is not set)\n",
         ] {
             assert!(banner.contains(line), "{banner}");

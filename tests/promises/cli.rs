@@ -21,7 +21,7 @@ async fn serve_needs_no_configuration_and_says_what_it_does() {
     for part in [
         format!("listening on http://{}\n", mirror.address),
         format!("caching in {home}/.cache/srm-mirror, at most 50GiB\n"),
-        "upstream github (for paths that name none): https://api.github.com with the token in GITHUB_TOKEN\n".into(),
+        "upstream github (default): https://api.github.com with the token in GITHUB_TOKEN\n".into(),
         "upstream gitee: https://gitee.com/api/v5 without a token (GITEE_TOKEN is not set)\n".into(),
     ] {
         assert!(out.contains(&part), "{part:?} is not in {out}");
@@ -144,7 +144,7 @@ async fn version_help_and_config_answer_on_standard_output() {
     let help = run(&["--help"]).await;
     assert!(help.code == Some(0) && help.out.contains("Exit codes"), "{help:?}");
     let check = run(&["config", "check"]).await;
-    assert!(check.code == Some(0) && check.out.contains("the configuration is good"), "{check:?}");
+    assert!(check.code == Some(0) && check.out.contains("the configuration is valid"), "{check:?}");
     let show = run(&["config", "show"]).await;
     let limit = show.out.lines().find(|line| line.starts_with("limit")).expect("a limit");
     assert!(limit.contains("7GiB") && limit.contains("SRM_MIRROR__DISK__LIMIT"), "{limit}");

@@ -370,10 +370,10 @@ async fn a_key_that_everybody_can_read_is_warned_of() {
     let pair = files(dir.path(), "mirror.test");
     let file = config(dir.path(), &certificates(&pair));
     let check = |done: Output| String::from_utf8(done.stdout).expect("text");
-    assert_eq!(check(program(&["config", "check", &file]).await), "the configuration is good\n");
+    assert_eq!(check(program(&["config", "check", &file]).await), "the configuration is valid\n");
     fs::set_permissions(&pair.key_file, fs::Permissions::from_mode(0o644)).expect("changed");
     let said = check(program(&["config", "check", &file]).await);
-    assert!(said.contains("everybody on this machine can read the key") && said.contains("chmod 600"), "{said}");
+    assert!(said.contains("other users of this machine can read the key") && said.contains("chmod 600"), "{said}");
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn tls_init_overwrites_nothing_unasked_and_keeps_its_authority() {
     }
     let again = init(dir.path(), &["a.test"], &[]).await;
     assert_eq!(again.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("a.test.pem is there already; --force"), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("a.test.pem exists already; --force"), "{again:?}");
     assert_eq!((read("ca.pem"), read("a.test.pem")), (ca.clone(), cert.clone()));
 
     assert!(init(dir.path(), &["a.test"], &["--force"]).await.status.success());

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     archive::ZipVerifier,
-    cli::Wrong,
+    cli::UsageError,
     entry::{Digest, ExportedArchive, ExportedDocument, Key},
     origin::{Growing, Verify as _},
 };
@@ -77,7 +77,7 @@ impl Bundle {
         self.file.read_exact_at(&mut text, place.offset).context("cannot read the bundle again")?;
         let same = Digest::of(&text) == place.sha256;
         let document = same.then(|| serde_json::from_slice(&text).ok()).flatten();
-        document.ok_or_else(|| Wrong("the bundle was changed while it was read".into()).into())
+        document.ok_or_else(|| UsageError("the bundle was changed while it was read".into()).into())
     }
 }
 
@@ -119,10 +119,10 @@ pub(super) fn padding(len: u64) -> usize {
 /// Reads and checks all of a bundle.
 ///
 /// # Errors
-/// [`Wrong`] with what is wrong with it; [`io::Error`] where it cannot be opened.
+/// [`UsageError`] when the bundle is invalid; [`io::Error`] where it cannot be opened.
 pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundle> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (documents, zips) = walk(&file, verifier).map_err(|why| Wrong(format!("{}: {why}", path.display())))?;
+    let (documents, zips) = walk(&file, verifier).map_err(|why| UsageError(format!("{}: {why}", path.display())))?;
     Ok(Bundle { file, documents, zips })
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     archive::ZipVerifier,
     cli::{
-        CacheArgs, FAILED, Wrong,
+        CacheArgs, FAILED, UsageError,
         admin_client::{self, AdminClient, accepted, unreachable},
         escape_terminal, print,
     },
@@ -66,7 +66,7 @@ impl Import<'_> {
             let key = &claim.key;
             let why =
                 format!("{path}: this mirror has no place for {key}: no such upstream, a wrong name, or too large");
-            return Err(Wrong(why).into());
+            return Err(UsageError(why).into());
         }
         for listed in &self.bundle.documents {
             let checked = self.session.post("import/document/check", &self.bundle.document(listed)?).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::{escape_terminal, visible_lines};
+use crate::cli::{escape_terminal, escape_terminal_lines};
 
 /// A size in the largest unit that leaves a digit before the point.
 pub(super) fn size(bytes: u64) -> String {
@@ -157,7 +157,7 @@ pub(super) fn stats(stats: &Value) -> String {
             let _ = writeln!(out, "  {:>10}  {name} ({zips})", bytes(&top["bytes"]));
         }
     }
-    visible_lines(&out)
+    escape_terminal_lines(&out)
 }
 
 fn text(value: &Value) -> &str {

@@ -1,4 +1,4 @@
-//! Each route tried against the running mirror, as its client would.
+//! Tries each route of a running mirror as the client that uses it would.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -8,42 +8,55 @@ use serde_json::Value;
 
 use super::ExampleTarget;
 
-mod ask;
+mod request;
 
-use ask::Asked;
+use request::{CheckResponse, RequestFailure};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long one answer may take; a zip that the mirror does not have yet comes from its forge.
-const ANSWER: Duration = Duration::from_secs(60);
+/// Time-out of a connection.
+const CHECK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time-out of one response. The mirror may have to fetch the zip from the forge first.
+const CHECK_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The host that `s init NAME` of `s` 3 has built in.
+const INIT_HOST: &str = "api.devsapp.cn";
+/// The registry that `s` 2 has built in.
+const REGISTRY_HOST: &str = "registry.devsapp.cn";
 
 /// Nothing answers at the mirror's address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreachable(pub(super) String);
+pub(super) struct MirrorUnreachable(pub(super) String);
 
-/// `--ca-file` that cannot be used.
+/// The file given with `--ca-file` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--ca-file {file}: {reason}")]
-pub(super) struct AuthorityError {
+pub(super) struct CaFileError {
     file: String,
     reason: String,
 }
 
-/// What came of one route.
-#[derive(Debug)]
-pub(super) struct Check {
-    /// Who uses it.
-    pub(super) client: &'static str,
-    /// Its path, or its address where that is another host.
-    pub(super) route: String,
-    /// Whether it works.
-    pub(super) outcome: Outcome,
+/// The result of all checks.
+pub(super) enum CheckReport {
+    /// The mirror answers; one row for each route.
+    Routes(Vec<RouteCheck>),
+    /// Nothing answers at the mirror's address; no route was tried.
+    Unreachable(MirrorUnreachable),
 }
 
-/// Whether a route works, and what there is to say.
+/// The result of one route.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) struct RouteCheck {
+    /// The client that uses the route.
+    pub(super) client: &'static str,
+    /// The path, or the URL where the host is not the mirror's own.
+    pub(super) route: String,
+    /// Whether it works.
+    pub(super) state: RouteState,
+}
+
+/// Whether a route works, with details for the user.
+#[derive(Debug)]
+pub(super) enum RouteState {
     /// It works.
     Ok(String),
     /// This mirror does not offer it.
@@ -52,217 +65,244 @@ pub(super) enum Outcome {
     Fails(String),
 }
 
-impl Serialize for Check {
+impl RouteState {
+    /// The state in one word.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Ok(_) => "ok",
+            Self::Off(_) => "off",
+            Self::Fails(_) => "fails",
+        }
+    }
+
+    /// What the response had, or why the route does not work.
+    pub(super) fn detail(&self) -> &str {
+        match self {
+            Self::Ok(detail) | Self::Off(detail) | Self::Fails(detail) => detail,
+        }
+    }
+}
+
+impl Serialize for RouteCheck {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (state, said) = match &self.outcome {
-            Outcome::Ok(said) => ("ok", said),
-            Outcome::Off(said) => ("off", said),
-            Outcome::Fails(said) => ("fails", said),
-        };
         let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("client", self.client)?;
         map.serialize_entry("route", &self.route)?;
-        map.serialize_entry("state", state)?;
-        map.serialize_entry("detail", said)?;
+        map.serialize_entry("state", self.state.word())?;
+        map.serialize_entry("detail", self.state.detail())?;
         map.end()
     }
 }
 
-/// Tries everything, one after the other. Where no version was given, the latest becomes the subject's.
+/// Tries every route, one after the other. Sets the target's version to the latest when it has none.
 ///
 /// # Errors
-/// Outside: `--ca-file`. Inside: nothing answers at all.
-pub(super) async fn all(
-    subject: &mut ExampleTarget,
+/// When `--ca-file` cannot be used.
+pub(super) async fn check_routes(
+    target: &mut ExampleTarget,
     address: Option<SocketAddr>,
     ca_file: Option<&Path>,
-) -> Result<Result<Vec<Check>, Unreachable>, AuthorityError> {
+) -> Result<CheckReport, CaFileError> {
     let client = client(address, ca_file)?;
-    let base = subject.base.clone();
-    let mut run = Run { client, base, checks: Vec::new() };
-    if let Err(why) = run.ready().await {
-        return Ok(Err(why));
+    let base = target.base.clone();
+    let mut checker = RouteChecker { client, base, checks: Vec::new() };
+    if let Err(unreachable) = checker.check_ready().await {
+        return Ok(CheckReport::Unreachable(unreachable));
     }
-    run.routes(subject).await;
-    run.overrides(subject, address).await;
-    Ok(Ok(run.checks))
+    checker.check_own_routes(target).await;
+    checker.check_built_in_hosts(target, address).await;
+    Ok(CheckReport::Routes(checker.checks))
 }
 
-/// A client that finds the names of the real hosts at the mirror, and goes nowhere else.
-fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client, AuthorityError> {
+/// A client that resolves the built-in hosts to the mirror and follows no redirect.
+fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client, CaFileError> {
     let mut builder = Client::builder()
         .user_agent(concat!("srm-mirror-connect/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .no_proxy()
-        .connect_timeout(CONNECT)
-        .timeout(ANSWER);
+        .connect_timeout(CHECK_CONNECT_TIMEOUT)
+        .timeout(CHECK_RESPONSE_TIMEOUT);
     if let Some(address) = address {
         for name in [INIT_HOST, REGISTRY_HOST] {
             builder = builder.resolve(name, address);
         }
     }
-    let shown = ca_file.map(|file| file.display().to_string()).unwrap_or_default();
-    let wrong = |reason: &str| AuthorityError { file: shown.clone(), reason: reason.to_owned() };
-    if let Some(file) = ca_file {
-        let pem = std::fs::read(file).map_err(|why| wrong(&format!("cannot be read: {why}")))?;
+    let file = ca_file.map(|file| file.display().to_string()).unwrap_or_default();
+    let unusable = |reason: String| CaFileError { file: file.clone(), reason };
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
         let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
         if certificates.is_empty() {
-            return Err(wrong("has no certificate in PEM form in it"));
+            return Err(unusable("has no PEM certificate".into()));
         }
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(|_| wrong("TLS cannot be set up with it, or with the system's certificates"))
+    builder.build().map_err(|_| unusable("TLS cannot be set up with it, or with the system's certificates".into()))
 }
 
-/// The hosts that the CLIs have built in.
-const INIT_HOST: &str = "api.devsapp.cn";
-const REGISTRY_HOST: &str = "registry.devsapp.cn";
-
-struct Run {
+/// The checks in progress.
+struct RouteChecker {
     client: Client,
     base: String,
-    checks: Vec<Check>,
+    checks: Vec<RouteCheck>,
 }
 
-impl Run {
-    /// Asks for the mirror itself; only its answer, whatever it is, lets the rest begin.
-    async fn ready(&mut self) -> Result<(), Unreachable> {
-        let asked = ask::get(&self.client, &format!("{}/readyz", self.base), &[]).await;
-        let outcome = match asked {
-            Err(why) if why.connecting => {
-                return Err(Unreachable(format!("{} cannot be reached: {}", self.base, why.reason)));
+impl RouteChecker {
+    /// Checks that the mirror answers at all.
+    ///
+    /// # Errors
+    /// When no connection can be established. Any other failure is a row, and the other routes are tried.
+    async fn check_ready(&mut self) -> Result<(), MirrorUnreachable> {
+        let state = match request::get(&self.client, &format!("{}/readyz", self.base), &[]).await {
+            Err(failure) if failure.connect_failed => {
+                return Err(MirrorUnreachable(format!("{} cannot be reached: {}", self.base, failure.reason)));
             }
-            Err(why) => Outcome::Fails(why.reason),
-            Ok(asked) => match asked.json().get("status").and_then(Value::as_str) {
-                Some(state) if asked.status == 200 => Outcome::Ok(state.to_owned()),
-                Some(state) => Outcome::Fails(format!("the mirror is {state}")),
-                None => Outcome::Fails(format!("{} and not a mirror's answer", asked.status)),
+            Err(failure) => RouteState::Fails(failure.reason),
+            Ok(response) => match response.json().get("status").and_then(Value::as_str) {
+                Some(status) if response.status == 200 => RouteState::Ok(status.to_owned()),
+                Some(status) => RouteState::Fails(format!("the mirror is {status}")),
+                None => RouteState::Fails(format!("{}, and the body is not a mirror's", response.status)),
             },
         };
-        self.note("mirror", "/readyz", outcome);
+        self.add("mirror", "/readyz", state);
         Ok(())
     }
 
-    async fn routes(&mut self, subject: &mut ExampleTarget) {
-        let path = subject.path();
-        let v3 = subject.v3_name();
-        let api = subject.api_path();
-        let latest = self.json("srm", &format!("{path}/releases/latest"), release).await;
-        if subject.version.is_none() {
-            subject.version = latest;
+    /// Tries the routes at the mirror's own address.
+    async fn check_own_routes(&mut self, target: &mut ExampleTarget) {
+        let path = target.path();
+        let v3 = target.v3_name();
+        let api = target.api_path();
+        let latest = self.check_json("srm", &format!("{path}/releases/latest"), release_tag).await;
+        if target.version.is_none() {
+            target.version = latest;
         }
-        let tag = subject.version.clone().map(|tag| tag.replace('%', "%25").replace('/', "%2F").replace('#', "%23"));
+        let tag = target.version.clone().map(|tag| tag.replace('%', "%25").replace('/', "%2F").replace('#', "%23"));
 
         let route = format!("/v3/packages/{v3}/release/latest");
-        self.json("s 3", &route, |value| release(value.get("body")?)).await;
+        self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;
         if let Some(tag) = &tag {
             let route = format!("/v3/packages/{v3}/release/tags/{tag}");
-            self.json("s 3", &route, |value| release(value.get("body")?)).await;
-            self.zip("s 3 update", &format!("{path}/flat/{tag}"), &[]).await;
-            self.zip("s 3 by URL, init --uri", &format!("{path}/zipball/{tag}"), &[]).await;
+            self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;
+            self.check_zip("s 3 update", &format!("{path}/flat/{tag}")).await;
+            self.check_zip("s 3 by URL, init --uri", &format!("{path}/zipball/{tag}")).await;
         }
-        self.json("s 3 registry list", "/v3/packages/releases", |value| rows(value.get("body")?)).await;
-        self.json("s 3 registry detail", &format!("/v3/packages/{v3}/release"), |value| rows(value.get("body")?)).await;
-        self.json("s 2", &format!("/simple{path}/releases"), |value| rows(value.get("Response")?)).await;
-        self.json("octokit", &format!("/repos/{api}/releases/latest"), release).await;
-        self.json("PyGithub", &format!("/api/v3/repos/{api}"), |value| {
+        let route = format!("/v3/packages/{v3}/release");
+        self.check_json("s 3 registry list", "/v3/packages/releases", |value| row_count(value.get("body")?)).await;
+        self.check_json("s 3 registry detail", &route, |value| row_count(value.get("body")?)).await;
+        self.check_json("s 2", &format!("/simple{path}/releases"), |value| row_count(value.get("Response")?)).await;
+        self.check_json("octokit", &format!("/repos/{api}/releases/latest"), release_tag).await;
+        self.check_json("PyGithub", &format!("/api/v3/repos/{api}"), |value| {
             let url = value.get("url")?.as_str()?;
             url.contains("/repos/").then(|| format!("leads to {url}"))
         })
         .await;
         if let Some(tag) = &tag {
-            self.zip("curl -C, wget -c", &format!("{path}/zipball/{tag}"), &[(header::RANGE, "bytes=0-3")]).await;
+            self.check_range("curl -C, wget -c", &format!("{path}/zipball/{tag}")).await;
         }
-        let route = format!("/v3/packages/{}/release/latest", subject.repo());
-        let plain = self.ask(&route, &[]).await;
-        let outcome = match plain {
-            Ok(asked) if asked.status == 200 => Outcome::Ok("plain names work".into()),
-            Ok(asked) if asked.status == 404 => {
-                Outcome::Off("plain names need names.default_owner or an alias on the mirror".into())
+        let route = format!("/v3/packages/{}/release/latest", target.repo());
+        let state = match self.get(&route, &[]).await {
+            Ok(response) if response.status == 200 => RouteState::Ok("plain names work".into()),
+            Ok(response) if response.status == 404 => {
+                RouteState::Off("plain names need names.default_owner or an alias on the mirror".into())
             }
-            other => judged(other, |_| None),
+            other => state_of(other, |_| None),
         };
-        self.note("s 3 by plain name", &route, outcome);
+        self.add("s 3 by plain name", &route, state);
     }
 
-    /// The names that the CLIs have built in, led to the mirror as a hosts entry would.
-    async fn overrides(&mut self, subject: &ExampleTarget, address: Option<SocketAddr>) {
+    /// Tries the hosts that the CLIs have built in, resolved to the mirror as a hosts entry would.
+    async fn check_built_in_hosts(&mut self, target: &ExampleTarget, address: Option<SocketAddr>) {
         let Some(address) = address else { return };
         let scheme = if self.base.starts_with("https:") { "https" } else { "http" };
-        let simple = format!("/simple{}/releases", subject.path());
-        let init = format!("/v3/packages/{}/release/latest", subject.v3_name());
+        let simple = format!("/simple{}/releases", target.path());
+        let init = format!("/v3/packages/{}/release/latest", target.v3_name());
         for (client, host, route) in [("s 2 by hosts entry", REGISTRY_HOST, simple), ("s 3 init NAME", INIT_HOST, init)]
         {
             let url = format!("{scheme}://{host}:{}{route}", address.port());
-            let asked = ask::get(&self.client, &url, &[]).await;
-            let outcome = match asked {
-                Err(why) if why.certificate => {
-                    Outcome::Off(format!("no certificate for {host} that this machine trusts"))
+            let state = match request::get(&self.client, &url, &[]).await {
+                Err(failure) if failure.certificate_invalid => {
+                    RouteState::Off(format!("no certificate for {host} that this machine trusts"))
                 }
-                Ok(asked) if asked.status == 421 => Outcome::Off(format!("the mirror does not answer to {host}")),
-                // `s init NAME` asks by TLS only; that the mirror would answer is half of it.
-                Ok(asked) if asked.status == 200 && host == INIT_HOST && scheme == "http" => {
-                    Outcome::Off("answered here, but the CLI asks by TLS only: try the https address".into())
+                Ok(response) if response.status == 421 => {
+                    RouteState::Off(format!("the mirror does not answer for the host {host}"))
                 }
-                other => judged(other, |_| Some("answered".into())),
+                // `s init NAME` uses TLS only: a mirror that answers over plain HTTP does not serve it.
+                Ok(response) if response.status == 200 && host == INIT_HOST && scheme == "http" => {
+                    RouteState::Off("works over HTTP, but the CLI uses TLS only: check the https URL".into())
+                }
+                other => state_of(other, |_| Some("answered".into())),
             };
-            self.note(client, &url, outcome);
+            self.add(client, &url, state);
         }
     }
 
-    async fn ask(&self, route: &str, headers: &[(header::HeaderName, &str)]) -> Result<Asked, ask::Failure> {
-        ask::get(&self.client, &format!("{}{route}", self.base), headers).await
+    async fn get(&self, route: &str, headers: &[(header::HeaderName, &str)]) -> Result<CheckResponse, RequestFailure> {
+        request::get(&self.client, &format!("{}{route}", self.base), headers).await
     }
 
-    /// Tries a JSON route; `good` reads what its client needs, and what it says is kept.
-    async fn json(
+    /// Tries a JSON route. `read` takes what the client needs from the body; that is the row's detail and is returned.
+    async fn check_json(
         &mut self,
         client: &'static str,
         route: &str,
-        good: impl FnOnce(&Value) -> Option<String>,
+        read: impl FnOnce(&Value) -> Option<String>,
     ) -> Option<String> {
-        let outcome = judged(self.ask(route, &[]).await, |asked| good(&asked.json()));
-        let said = if let Outcome::Ok(said) = &outcome { Some(said.clone()) } else { None };
-        self.note(client, route, outcome);
-        said
+        let state = state_of(self.get(route, &[]).await, |response| read(&response.json()));
+        let detail = if let RouteState::Ok(detail) = &state { Some(detail.clone()) } else { None };
+        self.add(client, route, state);
+        detail
     }
 
-    /// Tries a zip and looks at its beginning.
-    async fn zip(&mut self, client: &'static str, route: &str, headers: &[(header::HeaderName, &str)]) {
-        let wanted = if headers.is_empty() { 200 } else { 206 };
-        let outcome = match self.ask(route, headers).await {
-            Ok(asked) if asked.status == 200 && wanted == 206 => Outcome::Fails("parts are not sent".into()),
-            other => {
-                judged(other, |asked| asked.body.starts_with(b"PK\x03\x04").then(|| format!("a zip, {}", asked.cache)))
-            }
+    /// Tries a zip.
+    async fn check_zip(&mut self, client: &'static str, route: &str) {
+        let state = state_of(self.get(route, &[]).await, zip_detail);
+        self.add(client, route, state);
+    }
+
+    /// Tries the beginning of a zip as a range.
+    async fn check_range(&mut self, client: &'static str, route: &str) {
+        let state = match self.get(route, &[(header::RANGE, "bytes=0-3")]).await {
+            Ok(response) if response.status == 200 => RouteState::Fails("ranges are not served".into()),
+            other => state_of(other, zip_detail),
         };
-        self.note(client, route, outcome);
+        self.add(client, route, state);
     }
 
-    fn note(&mut self, client: &'static str, route: &str, outcome: Outcome) {
-        self.checks.push(Check { client, route: route.to_owned(), outcome });
+    fn add(&mut self, client: &'static str, route: &str, state: RouteState) {
+        self.checks.push(RouteCheck { client, route: route.to_owned(), state });
     }
 }
 
-/// A success that `good` has nothing to say to is none.
-fn judged(asked: Result<Asked, ask::Failure>, good: impl FnOnce(&Asked) -> Option<String>) -> Outcome {
-    match asked {
-        Err(why) => Outcome::Fails(why.reason),
-        Ok(asked) if asked.status >= 300 => Outcome::Fails(format!("{} {}", asked.status, asked.complaint())),
-        Ok(asked) => match good(&asked) {
-            Some(said) => Outcome::Ok(said),
-            None => Outcome::Fails(format!("{} without what the client needs", asked.status)),
+/// The state by the response: a success in which `read` does not find what the client needs is a failure.
+fn state_of(
+    response: Result<CheckResponse, RequestFailure>,
+    read: impl FnOnce(&CheckResponse) -> Option<String>,
+) -> RouteState {
+    match response {
+        Err(failure) => RouteState::Fails(failure.reason),
+        Ok(response) if response.status >= 300 => {
+            RouteState::Fails(format!("{} {}", response.status, response.error_message()))
+        }
+        Ok(response) => match read(&response) {
+            Some(detail) => RouteState::Ok(detail),
+            None => RouteState::Fails(format!("{} without the fields that the client needs", response.status)),
         },
     }
 }
 
-/// The tag of a release that has an absolute address for its zip, and one that no CLI rewrites.
-fn release(value: &Value) -> Option<String> {
+/// The detail of a zip: its cache status. `None` when the body is not a zip.
+fn zip_detail(response: &CheckResponse) -> Option<String> {
+    response.body.starts_with(b"PK\x03\x04").then(|| format!("a zip, {}", response.cache))
+}
+
+/// The tag of a release whose zip has an absolute URL that no CLI rewrites.
+fn release_tag(value: &Value) -> Option<String> {
     let zip = value.get("zipball_url")?.as_str()?;
     let usable = url::Url::parse(zip).is_ok() && !zip.contains("/repos/");
     value.get("tag_name")?.as_str().filter(|_| usable).map(str::to_owned)
 }
 
-fn rows(value: &Value) -> Option<String> {
+fn row_count(value: &Value) -> Option<String> {
     value.as_array().map(|rows| format!("{} rows", rows.len()))
 }

@@ -1,4 +1,4 @@
-//! What each client must be told.
+//! The settings that make each client use the mirror.
 
 use std::net::SocketAddr;
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use super::ExampleTarget;
 
-/// How one client comes to the mirror.
+/// How to set up one client for one purpose.
 #[derive(Debug, Serialize)]
 pub(super) struct ClientSetup {
     /// The client.
     pub(super) client: &'static str,
-    /// What it is good for.
+    /// The purpose.
     pub(super) purpose: &'static str,
-    /// What to type or write.
+    /// Shell commands, or lines for a file.
     pub(super) lines: Vec<String>,
-    /// What to know.
+    /// Conditions and limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) notes: Vec<String>,
 }
 
-/// Every way there is, the shortest first. `address` is the mirror's, where it is known.
-pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<ClientSetup> {
-    let base = &subject.base;
-    let zip = subject.zip();
-    let version = subject.version();
-    let owner = subject.owner();
-    let repo = subject.repo();
-    let v3 = subject.v3_name();
+/// All setups, the simplest of each client first. `address` is the mirror's; `None` when its host cannot be resolved.
+pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<ClientSetup> {
+    let base = &target.base;
+    let zip = target.zip_url();
+    let version = target.version();
+    let owner = target.owner();
+    let repo = target.repo();
+    let v3 = target.v3_name();
     let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.ip().to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");
     let trust = "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem".to_owned();
@@ -46,16 +46,16 @@ pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<C
         },
         ClientSetup {
             client: "s 3",
-            purpose: "one component by its address, without any setting",
+            purpose: "one component by its URL, without any setting",
             lines: vec![format!("#   in s.yaml:   component: {zip}#{}", fragment(repo, version))],
             notes: vec![
-                "keep what follows #: the CLI names its cache folder after it, else all packages of one version share one"
+                "keep the part after #: the CLI names its cache folder after it; without it all packages of a version share one"
                     .into(),
             ],
         },
         ClientSetup {
             client: "s 3",
-            purpose: "init of an application by its address",
+            purpose: "init of an application by its URL",
             lines: vec![format!("s init --uri {zip}")],
             notes: vec![],
         },
@@ -64,8 +64,8 @@ pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<C
             purpose: "init of an application by its name",
             lines: vec![hosts("api.devsapp.cn"), trust.clone(), format!("s init {v3}")],
             notes: vec![
-                "the CLI asks https://api.devsapp.cn whatever its registry is: the mirror must listen on port 443 with".into(),
-                "a certificate for that name, which `srm-mirror tls init --name api.devsapp.cn` makes".into(),
+                "the CLI always uses https://api.devsapp.cn for this: the mirror must listen on port 443 with a certificate".into(),
+                "for that name (`srm-mirror tls init --name api.devsapp.cn`)".into(),
             ],
         },
         ClientSetup {
@@ -74,7 +74,7 @@ pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<C
             lines: vec![hosts("registry.devsapp.cn"), trust],
             notes: vec![
                 "the CLI has its registries built in: the mirror must listen on port 80, and on port 443 with a".into(),
-                "certificate for registry.devsapp.cn (`srm-mirror tls init`), whence it fetches devsapp/core; configure".into(),
+                "certificate for registry.devsapp.cn (`srm-mirror tls init`), from which it fetches devsapp/core; configure".into(),
                 "names.default_owner = \"devsapp\" and names.aliases.\"devsapp/core\" = \"Serverless-Devs/core\"".into(),
             ],
         },
@@ -92,20 +92,20 @@ pub(super) fn all(subject: &ExampleTarget, address: Option<SocketAddr>) -> Vec<C
             purpose: "releases and zips",
             lines: vec![format!(
                 "Github(base_url=\"{base}/api/v3\").get_repo(\"{}\").get_latest_release()",
-                subject.api_path()
+                target.api_path()
             )],
             notes: vec![],
         },
         ClientSetup {
             client: "curl",
-            purpose: "a zip, resumed where it was broken off",
+            purpose: "a zip; an interrupted download resumes",
             lines: vec![format!("curl -f -C - -o {repo}-{}.zip {zip}", version.replace('/', "-"))],
             notes: vec![],
         },
     ]
 }
 
-/// What the CLI shall call the folder: its own for each package and version, with no dot in it.
+/// The URL fragment that names the cache folder of the CLI: unique for package and version, without a dot.
 fn fragment(repo: &str, version: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     format!("/{repo}-{version}").chars().enumerate().map(|(at, c)| if at == 0 { c } else { plain(c) }).collect()
@@ -117,13 +117,13 @@ mod tests {
 
     fn lines(package: &str) -> String {
         let url = "https://mirror.example/srm/".parse().expect("address");
-        let subject = ExampleTarget::read(&url, package).expect(package);
+        let target = ExampleTarget::parse(&url, package).expect(package);
         let address = Some(([192, 0, 2, 7], 443).into());
-        all(&subject, address).iter().flat_map(|way| way.lines.clone()).collect::<Vec<_>>().join("\n")
+        all(&target, address).iter().flat_map(|setup| setup.lines.clone()).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn the_lines_are_those_of_the_mirror_and_the_package() {
+    fn the_setup_lines_have_the_urls_of_the_mirror_and_the_package() {
         let text = lines("devsapp/fc3@1.2.3");
         for line in [
             "s set registry https://mirror.example/srm/v3\n",
@@ -140,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn two_packages_of_one_version_do_not_share_a_folder_of_the_cli() {
+    fn two_packages_of_one_version_do_not_share_a_cache_folder_of_the_cli() {
         let folder = |package: &str| {
             let text = lines(package);
             let url = text.lines().find(|line| line.contains('#') && line.contains("/zipball/")).expect("a line");
-            // What the CLI does: the last segment up to its first dot.
+            // The CLI takes the last segment up to its first dot.
             let last = url.rsplit('/').next().expect("a segment");
             last.split('.').next().expect("a part").to_owned()
         };
@@ -154,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_package_of_another_upstream_has_its_name_in_front() {
+    fn a_package_of_another_upstream_has_the_upstream_in_its_path_and_name() {
         let text = lines("gitee:devsapp/fc3@1.0.0");
         assert!(text.contains("/srm/gitee/devsapp/fc3/zipball/1.0.0"), "{text}");
         assert!(text.contains("component: gitee__devsapp__fc3@1.0.0"), "{text}");
-        for wrong in ["fc3", "a/b@", "a b/c", "http://x/y"] {
-            assert!(ExampleTarget::read(&"http://m".parse().expect("address"), wrong).is_err(), "{wrong}");
+        for invalid in ["fc3", "a/b@", "a b/c", "http://x/y"] {
+            assert!(ExampleTarget::parse(&"http://m".parse().expect("address"), invalid).is_err(), "{invalid}");
         }
     }
 }

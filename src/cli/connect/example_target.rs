@@ -1,4 +1,4 @@
-//! The mirror and the package that the examples are about.
+//! The mirror and the package of the examples.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,10 +10,10 @@ use crate::{
     value::BaseUrl,
 };
 
-/// What stands in the examples where no version is known.
-const VERSION: &str = "VERSION";
+/// The version in the examples while none is known.
+const VERSION_PLACEHOLDER: &str = "VERSION";
 
-/// `--package` that cannot be read.
+/// The value of `--package` cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("--package {text}: {reason}; write for example devsapp/fc3 or gitee:devsapp/fc3@1.0.0")]
 pub(super) struct PackageArgError {
@@ -23,7 +23,7 @@ pub(super) struct PackageArgError {
 
 /// A mirror and a package.
 pub(super) struct ExampleTarget {
-    /// The mirror's address without a slash at the end.
+    /// The mirror's URL without a trailing slash.
     pub(super) base: String,
     /// The version, where one is known.
     pub(super) version: Option<String>,
@@ -32,17 +32,20 @@ pub(super) struct ExampleTarget {
 }
 
 impl ExampleTarget {
-    /// Reads `owner/repo[@version]` or `upstream:owner/repo[@version]`.
-    pub(super) fn read(url: &BaseUrl, text: &str) -> Result<Self, PackageArgError> {
-        let wrong = |reason: String| PackageArgError { text: text.to_owned(), reason };
+    /// Parses `owner/repo[@version]` or `upstream:owner/repo[@version]`.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub(super) fn parse(url: &BaseUrl, text: &str) -> Result<Self, PackageArgError> {
+        let invalid = |reason: String| PackageArgError { text: text.to_owned(), reason };
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => (name, Some(version.to_owned())),
             None => (text, None),
         };
         if version.as_ref().is_some_and(String::is_empty) {
-            return Err(wrong("the version is missing".into()));
+            return Err(invalid("the version is missing".into()));
         }
-        // The mirror's own configuration is not known here: its upstreams are those of the default and the one named.
+        // The mirror's configuration is unknown here: assume the default upstreams and the one in the package's name.
         let defaults = Config::default();
         let mut upstreams: Vec<&str> = defaults.upstreams.keys().map(String::as_str).collect();
         if let Some((upstream, _)) = name.split_once(':')
@@ -50,17 +53,17 @@ impl ExampleTarget {
         {
             upstreams.push(upstream);
         }
-        let names = Names::build(&defaults.names, &upstreams).map_err(wrong)?;
+        let names = Names::build(&defaults.names, &upstreams).map_err(|error| invalid(error.to_string()))?;
         if !name.contains('/') {
-            return Err(wrong("the owner is missing".into()));
+            return Err(invalid("the owner is missing".into()));
         }
-        let package = names.package(name).map_err(wrong)?;
+        let package = names.package(name).map_err(|error| invalid(error.to_string()))?;
         Ok(Self { base: url.as_str().to_owned(), version, names, package })
     }
 
-    /// The version, or a word in its place.
+    /// The version, or a placeholder.
     pub(super) fn version(&self) -> &str {
-        self.version.as_deref().unwrap_or(VERSION)
+        self.version.as_deref().unwrap_or(VERSION_PLACEHOLDER)
     }
 
     pub(super) fn owner(&self) -> &str {
@@ -71,30 +74,30 @@ impl ExampleTarget {
         self.package.name.repo()
     }
 
-    /// The address of the zip.
-    pub(super) fn zip(&self) -> String {
+    /// The URL of the zip.
+    pub(super) fn zip_url(&self) -> String {
         zipball_url(&self.base, &self.names, &self.package, self.version(), false)
     }
 
-    /// The path of the package in the srm dialect, and in simple behind `/simple`.
+    /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
     pub(super) fn path(&self) -> String {
         let zip = zipball_url("", &self.names, &self.package, "x", false);
         zip.trim_end_matches("/zipball/x").to_owned()
     }
 
-    /// The package in the v3 dialect; the few names that have none are asked for by their repository.
+    /// The package's name in the v3 dialect; the repository for names that the dialect cannot express.
     pub(super) fn v3_name(&self) -> String {
         self.names.v3_name(&self.package).unwrap_or_else(|| self.repo().to_owned())
     }
 
-    /// The path of the package in the github dialect, behind `/repos/`.
+    /// The package's path in the github dialect, below `/repos/`.
     pub(super) fn api_path(&self) -> String {
         self.names.api_path(&self.package)
     }
 }
 
-/// The address of the mirror's host with its port; `None` where no name service knows it.
-pub(super) async fn address(url: &BaseUrl) -> Option<SocketAddr> {
+/// The mirror's IP address and port; `None` when its host name cannot be resolved.
+pub(super) async fn resolve(url: &BaseUrl) -> Option<SocketAddr> {
     let port = url.url().port_or_known_default().unwrap_or(80);
     let ip = match url.url().host()? {
         Host::Ipv4(ip) => IpAddr::from(ip),
