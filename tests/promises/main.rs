@@ -30,6 +30,7 @@ mod damage;
 mod discretion;
 mod drain;
 mod flat;
+mod format_upgrade;
 mod freshness;
 mod gitee;
 mod github;
