@@ -1,6 +1,6 @@
 //! The scripted forge of the tests, started by hand: GitHub, its archive host and Gitee on loopback, with demo packages.
 //!
-//! `cargo run --example forge`, then the lines it prints in another terminal. Ctrl-C ends it. A line
+//! `cargo run -p examples --bin forge`, then the lines it prints in another terminal. Ctrl-C ends it. A line
 //! `release devsapp/fc3 v0.3.0` on its standard input publishes that release.
 #![allow(clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
 //! A load generator for bodies, as light as it can be, so that the server is what is measured: one thread, keep-alive,
 //! and in drop mode the kernel throws the bytes away (`MSG_TRUNC`) instead of copying them to us.
 //!
-//! `cargo run --release --example load -- --connections 16 --seconds 5 http://127.0.0.1:8080/devsapp/fc3/zipball/v0.2.0`
+//! `cargo run --release -p examples --bin load -- --connections 16 --seconds 5 http://127.0.0.1:8080/devsapp/fc3/zipball/v0.2.0`
 #![allow(clippy::unwrap_used)]
 
 use std::{

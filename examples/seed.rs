@@ -1,8 +1,11 @@
-//! Fills a cache directory with zips for measurements: `cargo run --release --example seed -- DIR N SIZE`.
+//! Fills a cache directory with zips for measurements: `cargo run --release -p examples --bin seed -- DIR N SIZE`.
 //!
 //! The zips are made on the fly, stored and pinned as if they had been fetched. A mirror on the directory then serves
 //! `/seed/p0/zipball/v1.0.0` to `/seed/pN-1/zipball/v1.0.0` without asking any forge.
 
+#[path = "../tests/support/forge.rs"]
+#[allow(dead_code, reason = "only its packer is used here")]
+mod forge;
 #[path = "../tests/support/seed.rs"]
 mod seed;
 

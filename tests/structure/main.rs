@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod items;
+mod language;
 mod scan;
 
 /// Modules that all others may import.

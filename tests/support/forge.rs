@@ -57,7 +57,7 @@ pub use self::{
     gitee::GiteeZips,
     handle::RepoRef,
     log::{Host, Seen},
-    pack::{Archive, hex},
+    pack::{Archive, Data, File, Packing, hex, pack},
     spec::Spec,
 };
 

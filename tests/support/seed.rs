@@ -2,11 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::missing_panics_doc, missing_docs)]
 
-use std::{
-    io::{Cursor, Write as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,10 +12,14 @@ use srm_mirror::{
     origin::{Growing, Verify as _},
     storage::disk::{Config, Disk, PinEvent},
 };
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+use crate::forge::{Data, File, Packing, pack};
 
 /// Where `{n}` stands in a pattern of keys, the zip's number comes.
 pub const PATTERN: &str = "github/seed/p{n}/tag/v1.0.0";
+
+/// Modification time of every file, seconds since 1970.
+const MODIFIED: i64 = 1_700_000_000;
 
 /// The zip of a number, of about `size` bytes: one top folder as forges make it, with bytes of its own.
 pub fn zip(n: u64, size: u64) -> Bytes {
@@ -31,11 +31,9 @@ pub fn zip(n: u64, size: u64) -> Bytes {
         seed.to_le_bytes()
     });
     let noise: Vec<u8> = noise.flatten().take(usize::try_from(size).expect("fits")).collect();
-    let mut zip = ZipWriter::new(Cursor::new(Vec::with_capacity(noise.len() + 1024)));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    zip.start_file(format!("seed-p{n}-0000000/data.bin"), options).expect("a file");
-    zip.write_all(&noise).expect("written");
-    zip.finish().expect("finished").into_inner().into()
+    let file = File { mode: 0o100_644, data: Data::Bytes(noise.into()) };
+    let packing = Packing { stored: true, commit_comment: false, ..Packing::default() };
+    pack(&format!("seed-p{n}-0000000"), "", MODIFIED, [(&"data.bin".to_owned(), &file)], &packing).bytes()
 }
 
 /// A whole body, as the verifier reads it.
