@@ -1,4 +1,4 @@
-//! The composition root: from a configuration to a running mirror, and to its end.
+//! The composition root: builds the parts from a configuration, binds the listeners, serves, and drains.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ use crate::{
     http::body::Body,
     peer::Peer,
     registry::{Registry, policy::AccessPolicy},
-    server::{self, Bound, Handler, control, tls::Reload},
+    server::{self, Bound, ConnectionThreads, Handler, control, tls::Reload},
     service::{Health, Service, hosts::Hosts},
     storage::disk::Disk,
-    upstream,
+    upstream::{self, Upstream},
     value::Secret,
 };
 
@@ -33,34 +33,38 @@ pub use crate::{
     storage::disk::{Holder, OpenError},
 };
 
-/// Complete downloads have at least this long to be stored at the end, also where the drain period is over.
-const STORE: Duration = Duration::from_secs(2);
+/// The token of each upstream by its name, as the configuration has read it.
+pub type UpstreamTokens = BTreeMap<String, Option<Secret>>;
 
-/// The mirror, bound to its addresses but not serving yet.
-pub struct Running {
-    /// Where it listens, the plain addresses first; the ports are real ones.
+/// Shutdown waits at least this long for complete downloads to be stored, even when the drain period is over.
+const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
+
+/// A mirror that is bound to its addresses and not serving yet. Dropping it releases the addresses and the directory.
+pub struct App {
+    /// Where it listens, the plain addresses first, with the real ports.
     pub addresses: Vec<SocketAddr>,
-    /// The part of them where TLS is spoken.
+    /// The addresses among them that speak TLS.
     pub tls_addresses: Vec<SocketAddr>,
-    /// Has the certificates read again, where there are some.
+    /// Reloads the certificates; `None` without TLS.
     pub reload: Option<Reload>,
-    /// The clock that freshness is counted by.
+    /// The clock that freshness is measured with.
     pub clock: Clock,
-    /// The cache, for whoever watches it.
+    /// The cache, for tests that observe it.
     pub cache: Arc<Cache>,
     bound: Bound,
     service: Arc<Service>,
     health: Health,
     tasks: TaskTracker,
     background: CancellationToken,
-    drain: Duration,
-    upstreams: BTreeMap<String, upstream::Config>,
+    drain_period: Duration,
+    /// The upstreams whose names are checked for leading back to this mirror.
+    checked_upstreams: BTreeMap<String, upstream::Config>,
 }
 
 #[derive(Clone)]
-struct Serve(Arc<Service>);
+struct ServiceHandler(Arc<Service>);
 
-impl Handler for Serve {
+impl Handler for ServiceHandler {
     type Body = Body;
 
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
@@ -68,87 +72,141 @@ impl Handler for Serve {
     }
 }
 
-/// Builds everything and binds the listeners. `tokens` holds each upstream's token, read by the configuration.
-///
-/// # Errors
-/// When a listener cannot be bound, the cache directory cannot be used, or an upstream's settings do not work.
-pub async fn start(config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
-    start_at(config, tokens, Clock::default()).await
+impl App {
+    /// Builds every part, opens the cache directory and binds the listeners. Sends no upstream request.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound, the cache directory cannot be used, or a setting is not valid. An [`OpenError`] of
+    /// the directory can be downcast.
+    pub async fn bind(config: Config, tokens: UpstreamTokens) -> anyhow::Result<Self> {
+        Self::bind_with_clock(config, tokens, Clock::default()).await
+    }
+
+    /// As [`App::bind`], with the control socket as the only listener: for a command that holds the directory itself.
+    ///
+    /// # Errors
+    /// As [`App::bind`].
+    pub async fn bind_control_only(mut config: Config, tokens: UpstreamTokens) -> anyhow::Result<Self> {
+        config.server.listen.clear();
+        config.server.tls = server::tls::Config::default();
+        Self::bind(config, tokens).await
+    }
+
+    /// As [`App::bind`], with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`App::bind`].
+    pub async fn bind_with_clock(config: Config, tokens: UpstreamTokens, clock: Clock) -> anyhow::Result<Self> {
+        let bound = server::bind(&config.server)?;
+        let dir: PathBuf =
+            config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
+        let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
+        let tasks = TaskTracker::new();
+        let background = CancellationToken::new();
+        // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
+        let control = control::listen(&dir).inspect_err(|error| {
+            tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");
+        });
+        disk.spawn_background(&tasks, &background);
+
+        let archives = config.archives.clone();
+        let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
+        let documents = Documents { mode: config.mode, ..config.documents.clone() };
+        let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
+        let instance = instance_id();
+        let upstreams = build_upstreams(&config, tokens, &instance)?;
+        let policy = AccessPolicy::build(&config.packages)?;
+        let upstream_names: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
+        let names = Names::build(&config.names, &upstream_names).map_err(anyhow::Error::msg)?;
+        let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
+        let health = Health::default();
+        let pseudonym = upstream::pseudonym(&instance);
+        let section = config.server.clone();
+        let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
+        let service = Service::build(registry, names, hosts, pseudonym, health.clone());
+        Ok(Self {
+            addresses: bound.addresses().to_vec(),
+            tls_addresses: bound.tls_addresses().to_vec(),
+            reload: bound.reload(),
+            clock,
+            cache,
+            bound: bound.with_control(control.ok()),
+            service: Arc::new(service),
+            health,
+            tasks,
+            background,
+            drain_period: config.server.drain.0,
+            // Offline, nothing is sent, not even a question to the name service.
+            checked_upstreams: if config.mode == Mode::Offline { BTreeMap::new() } else { config.upstreams },
+        })
+    }
+
+    /// Serves connections on these threads instead of the caller's runtime.
+    pub fn with_connection_threads(mut self, threads: ConnectionThreads) -> Self {
+        self.bound = self.bound.with_lanes(threads);
+        self
+    }
+
+    /// Serves until `graceful` is cancelled, then waits for running transfers up to the drain period; cancelling `abort`
+    /// ends everything at once. Downloads that no client waits for are aborted; complete ones are still stored.
+    ///
+    /// # Errors
+    /// When the disk tier cannot be closed.
+    pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
+        self.health.serving();
+        let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
+        let health = self.health;
+        let drain_start = {
+            let graceful = graceful.clone();
+            async move {
+                graceful.cancelled().await;
+                health.draining();
+                tracing::info!("draining; a second signal stops at once");
+                tokio::time::Instant::now()
+            }
+        };
+        let serve = self.bound.serve(ServiceHandler(self.service), graceful, abort.clone());
+        // Biased: `/readyz` reports draining before the listeners close.
+        let (drain_started, report) = tokio::join!(biased; drain_start, serve);
+        if report.cut > 0 {
+            tracing::warn!(connections = report.cut, "aborted transfers that did not finish within the drain period");
+        }
+        loopback_check.abort();
+        // No client is left: an incomplete download has no reader, a complete one is still stored.
+        self.cache.give_up_downloads();
+        self.background.cancel();
+        self.tasks.close();
+        let remaining = self.drain_period.saturating_sub(drain_started.elapsed()).max(MIN_ADMISSION_WAIT);
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = tokio::time::sleep(remaining) => tracing::warn!("stopped before every complete download was stored"),
+            () = abort.cancelled() => {}
+        }
+        self.cache.disk().close().await?;
+        Ok(())
+    }
 }
 
-/// As [`start`], but reachable by the control socket alone: for a command that works on the directory itself.
-///
-/// # Errors
-/// As [`start`].
-pub async fn start_local(mut config: Config, tokens: BTreeMap<String, Option<Secret>>) -> anyhow::Result<Running> {
-    config.server.listen.clear();
-    config.server.tls = server::tls::Config::default();
-    start(config, tokens).await
-}
-
-/// As [`start`], by a given clock.
-///
-/// # Errors
-/// As [`start`].
-pub async fn start_at(
-    config: Config,
-    mut tokens: BTreeMap<String, Option<Secret>>,
-    clock: Clock,
-) -> anyhow::Result<Running> {
-    let bound = server::bind(&config.server)?;
-    let dir: PathBuf = config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
-    let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
-    let tasks = TaskTracker::new();
-    let background = CancellationToken::new();
-    // Declared after the tier, so that its file is gone before the directory is let go.
-    let control = control::listen(&dir).inspect_err(|error| {
-        tracing::warn!(%error, "there is no control socket: administration has to wait until the mirror has ended");
-    });
-    disk.spawn_background(&tasks, &background);
-
-    let archives = config.archives.clone();
-    let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
-    let documents = Documents { mode: config.mode, ..config.documents.clone() };
-    let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
-    let instance = instance();
+fn build_upstreams(
+    config: &Config,
+    mut tokens: UpstreamTokens,
+    instance: &str,
+) -> Result<BTreeMap<String, Arc<dyn Upstream>>, upstream::BuildError> {
     let mut upstreams = BTreeMap::new();
     for (name, section) in &config.upstreams {
         let token = tokens.remove(name).flatten();
-        let upstream = upstream::build(name, section, token, &instance)?;
+        let upstream = upstream::build(name, section, token, instance)?;
         let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }
-    let access = AccessPolicy::build(&config.packages)?;
-    let known: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
-    let names = Names::build(&config.names, &known).map_err(anyhow::Error::msg)?;
-    let mirror = Arc::new(Registry::build(cache.clone(), upstreams, access, verify));
-    let health = Health::default();
-    let pseudonym = upstream::pseudonym(&instance);
-    let section = config.server.clone();
-    let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-    let service = Service::build(mirror, names, hosts, pseudonym, health.clone());
-    Ok(Running {
-        addresses: bound.addresses().to_vec(),
-        tls_addresses: bound.tls_addresses().to_vec(),
-        reload: bound.reload(),
-        clock,
-        cache,
-        bound: bound.with_control(control.ok()),
-        service: Arc::new(service),
-        health,
-        tasks,
-        background,
-        drain: config.server.drain.0,
-        // Nothing leads anywhere offline, not even a question to the name service.
-        upstreams: if config.mode == Mode::Offline { BTreeMap::new() } else { config.upstreams },
-    })
+    Ok(upstreams)
 }
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
     let section = config.disk.clone();
     let name = dir.display().to_string();
     let disk = match tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await? {
-        // Which directory, the other reasons need not say: they are about the process, the format or the limit.
+        // Other errors are not about the directory's path but about another process, the format or the limit.
         Err(error @ OpenError::Io { .. }) => return Err(error).context(format!("cache directory {name}")),
         opened => opened?,
     };
@@ -156,55 +214,8 @@ async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> a
     Ok(disk)
 }
 
-/// A name of this process that no other mirror has, for `Via`.
-fn instance() -> String {
+/// An identifier of this process for `Via` (RFC 9110 §7.6.3), different in every mirror.
+fn instance_id() -> String {
     let seed = format!("{:?} {}", std::time::SystemTime::now(), std::process::id());
     Digest::of(seed.as_bytes()).to_string()[..12].to_owned()
-}
-
-impl Running {
-    /// Serves connections on threads of their own, as a server that does nothing else should.
-    pub fn with_lanes(mut self, lanes: server::ConnectionThreads) -> Self {
-        self.bound = self.bound.with_lanes(lanes);
-        self
-    }
-
-    /// Serves until `shutdown`, then lets running transfers finish for the drain period; `now` ends it at once. Downloads
-    /// that no client waits for any more are given up.
-    ///
-    /// # Errors
-    /// When what must be written at the end cannot be.
-    pub async fn run_until(self, shutdown: CancellationToken, now: CancellationToken) -> anyhow::Result<()> {
-        self.health.serving();
-        let warned = self.tasks.spawn(loopback::warn(self.upstreams, self.addresses));
-        let health = self.health;
-        let mark = {
-            let shutdown = shutdown.clone();
-            async move {
-                shutdown.cancelled().await;
-                health.draining();
-                tracing::info!("draining; a second signal ends at once");
-                tokio::time::Instant::now()
-            }
-        };
-        let serve = self.bound.serve(Serve(self.service), shutdown, now.clone());
-        // In this order: nobody is turned away by a mirror that still says it is ready.
-        let (began, drained) = tokio::join!(biased; mark, serve);
-        if drained.cut > 0 {
-            tracing::warn!(connections = drained.cut, "transfers that did not end in time were cut");
-        }
-        warned.abort();
-        // Every client has gone: what is complete is still stored, what is not has nobody who waits for it.
-        self.cache.give_up_downloads();
-        self.background.cancel();
-        self.tasks.close();
-        let left = self.drain.saturating_sub(began.elapsed()).max(STORE);
-        tokio::select! {
-            () = self.tasks.wait() => {}
-            () = tokio::time::sleep(left) => tracing::warn!("what was to be stored is not stored in time"),
-            () = now.cancelled() => {}
-        }
-        self.cache.disk().close().await?;
-        Ok(())
-    }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, IO, USAGE};
 use crate::{
-    app::{self, OpenError},
+    app::{App, OpenError},
     config::Loaded,
     observe,
     server::control::SocketPath,
@@ -99,11 +99,11 @@ impl AdminClient {
         let dir = loaded.config.disk.dir.clone().context("disk.dir is not set")?;
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let busy = match app::start_local(loaded.config.clone(), loaded.tokens.clone()).await {
-                Ok(running) => {
+            let busy = match App::bind_control_only(loaded.config.clone(), loaded.tokens.clone()).await {
+                Ok(app) => {
                     let shutdown = CancellationToken::new();
                     let now = CancellationToken::new();
-                    let run = tokio::spawn(running.run_until(shutdown.clone(), now));
+                    let run = tokio::spawn(app.serve_until(shutdown.clone(), now));
                     return Self::by_socket(&dir, Some(Local { shutdown, run }));
                 }
                 Err(error) => match error.downcast_ref::<OpenError>() {

@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, ServeArgs, print};
 use crate::{
-    app::{self, Holder, OpenError},
+    app::{App, Holder, OpenError},
     config::Loaded,
     observe,
     server::{ConnectionThreads, tls::Reload},
@@ -55,16 +55,16 @@ impl ServeCommand {
 async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     let banner = banner(&loaded);
-    let running = tokio::select! {
-        running = start(&loaded) => running?,
+    let app = tokio::select! {
+        app = bind(&loaded) => app?,
         number = signals.next() => return Ok(SIGNAL + number),
     };
-    print(&format!("{}{banner}ready\n", listening(&running.addresses, &running.tls_addresses)));
-    let _reload_task = running.reload.clone().map(reload_on_sighup).transpose().context("listen for signals")?;
+    print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
+    let _reload_task = app.reload.clone().map(reload_on_sighup).transpose().context("listen for signals")?;
 
     let shutdown = CancellationToken::new();
     let abort = CancellationToken::new();
-    let mut run = std::pin::pin!(running.with_lanes(threads).run_until(shutdown.clone(), abort.clone()));
+    let mut run = std::pin::pin!(app.with_connection_threads(threads).serve_until(shutdown.clone(), abort.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => shutdown.cancel(),
@@ -79,13 +79,13 @@ async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8>
     }
 }
 
-/// Starts the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without
+/// Binds the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without
 /// addresses is a command.
-async fn start(loaded: &Loaded) -> anyhow::Result<app::Running> {
+async fn bind(loaded: &Loaded) -> anyhow::Result<App> {
     let mut waiting = false;
     loop {
-        let error = match app::start(loaded.config.clone(), loaded.tokens.clone()).await {
-            Ok(running) => return Ok(running),
+        let error = match App::bind(loaded.config.clone(), loaded.tokens.clone()).await {
+            Ok(app) => return Ok(app),
             Err(error) => error,
         };
         let busy = matches!(error.downcast_ref::<OpenError>(), Some(OpenError::Busy { .. }));

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 
 use bytes::Bytes;
 use srm_mirror::{
-    app::{self, Running},
+    app::App,
     cache::Cache,
     clock::Clock,
     config::Config,
@@ -117,14 +117,14 @@ impl Setup {
     pub async fn start_in(mut self, dir: &Path) -> Mirror {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
-        let running: Running = app::start_at(self.config, self.tokens, clock.clone()).await.expect("starts");
-        let address = running.addresses[0];
-        let cache = running.cache.clone();
-        let tls_address = running.tls_addresses.first().copied();
-        let reload = running.reload.clone();
+        let app = App::bind_with_clock(self.config, self.tokens, clock.clone()).await.expect("starts");
+        let address = app.addresses[0];
+        let cache = app.cache.clone();
+        let tls_address = app.tls_addresses.first().copied();
+        let reload = app.reload.clone();
         let shutdown = CancellationToken::new();
         let now = CancellationToken::new();
-        let run = running.run_until(shutdown.clone(), now.clone());
+        let run = app.serve_until(shutdown.clone(), now.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
