@@ -11,7 +11,7 @@ use crate::{
     archive::ZipVerifier,
     cache::{
         Cache,
-        policy::{Documents, Mode},
+        policy::{DocumentConfig, UpstreamMode},
     },
     clock::Clock,
     config::Config,
@@ -111,7 +111,7 @@ impl App {
 
         let archives = config.archives.clone();
         let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
-        let documents = Documents { mode: config.mode, ..config.documents.clone() };
+        let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
         let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
         let instance = instance_id();
         let upstreams = build_upstreams(&config, tokens, &instance)?;
@@ -137,7 +137,7 @@ impl App {
             background,
             drain_period: config.server.drain.0,
             // Offline, nothing is sent, not even a question to the name service.
-            checked_upstreams: if config.mode == Mode::Offline { BTreeMap::new() } else { config.upstreams },
+            checked_upstreams: if config.mode == UpstreamMode::Offline { BTreeMap::new() } else { config.upstreams },
         })
     }
 
@@ -173,7 +173,7 @@ impl App {
         }
         loopback_check.abort();
         // No client is left: an incomplete download has no reader, a complete one is still stored.
-        self.cache.give_up_downloads();
+        self.cache.archives().abort_downloads();
         self.background.cancel();
         self.tasks.close();
         let remaining = self.drain_period.saturating_sub(drain_started.elapsed()).max(MIN_ADMISSION_WAIT);
@@ -196,7 +196,7 @@ fn build_upstreams(
     for (name, section) in &config.upstreams {
         let token = tokens.remove(name).flatten();
         let upstream = upstream::build(name, section, token, instance)?;
-        let upstream = if config.mode == Mode::Offline { upstream::offline(&upstream) } else { upstream };
+        let upstream = if config.mode == UpstreamMode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }
     Ok(upstreams)

@@ -1,4 +1,4 @@
-//! The wall clock, as a thing that is handed in: freshness is counted by it, and it survives a restart.
+//! The wall clock that freshness is measured with. It is passed in, so that tests can advance it.
 
 use std::{
     sync::{
@@ -10,23 +10,23 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Tells the time. Clones share one offset, so that a test can move all of them ahead without waiting.
+/// The system's time plus an offset in milliseconds, which clones share.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<AtomicI64>);
 
 impl Clock {
-    /// The system's time plus what [`Clock::advance`] has added.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
-        let ahead = SignedDuration::from_millis(self.0.load(Ordering::Relaxed));
-        Timestamp::now().saturating_add(ahead).unwrap_or(Timestamp::MAX)
+        let offset = SignedDuration::from_millis(self.0.load(Ordering::Relaxed));
+        Timestamp::now().saturating_add(offset).unwrap_or(Timestamp::MAX)
     }
 
-    /// How long ago `then` was; zero when it lies in the future (a clock was set back).
+    /// The time since `then`; zero when `then` lies in the future, because the system's clock was set back.
     pub fn since(&self, then: Timestamp) -> Duration {
         Duration::try_from(self.now().duration_since(then)).unwrap_or_default()
     }
 
-    /// Moves this clock and its clones ahead.
+    /// Advances this clock and its clones.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
 
 use crate::{
-    cache::policy::{Archives, Documents, Mode},
+    cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
     dialect, observe, registry, server, storage, upstream,
     value::{ByteSize, Secret},
 };
@@ -44,7 +44,7 @@ pub const FILE_VARIABLE: &str = "SRM_MIRROR_CONFIG";
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Whether and when upstreams are asked.
-    pub mode: Mode,
+    pub mode: UpstreamMode,
     /// Listeners and their limits.
     pub server: server::Config,
     /// How the name in a path becomes a package.
@@ -56,9 +56,9 @@ pub struct Config {
     /// The disk tier.
     pub disk: storage::disk::Config,
     /// How long release documents are fresh, and how long they are served stale.
-    pub documents: Documents,
+    pub documents: DocumentConfig,
     /// Limits of downloads and of zips.
-    pub archives: Archives,
+    pub archives: ArchiveConfig,
     /// The upstreams by name; the name is the path prefix.
     pub upstreams: BTreeMap<String, upstream::Config>,
     /// Logs.
@@ -68,14 +68,14 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            mode: Mode::default(),
+            mode: UpstreamMode::default(),
             server: server::Config::default(),
             names: dialect::Config::default(),
             packages: registry::Config::default(),
             memory: storage::memory::Config::default(),
             disk: storage::disk::Config::default(),
-            documents: Documents::default(),
-            archives: Archives::default(),
+            documents: DocumentConfig::default(),
+            archives: ArchiveConfig::default(),
             upstreams: upstream::defaults(),
             log: observe::Config::default(),
         }

@@ -27,7 +27,7 @@
 //!
 //! `GET /devsapp/fc3/zipball/1.0.0` is accepted by [`server`] and handed to [`service::Service::handle`]. [`dialect::parse`]
 //! makes an [`dialect::ApiRequest::Archive`] of the path. [`registry::Registry::archive`] asks whether the package may be served and
-//! which tag the version is, by what is pinned, then by the release list. [`cache::Cache::archive`] looks into the tiers:
+//! which tag the version is, by what is pinned, then by the release list. [`cache::ArchiveCache::get`] looks into the tiers:
 //!
 //! - What is there is a hit. Nobody else is asked.
 //! - Else the first caller starts a fill, and whoever comes meanwhile joins it. The fill downloads into a spool and verifies

@@ -46,8 +46,10 @@ use upstreams::Upstreams;
 use warming::Warming;
 
 pub use crate::cache::{
-    Checked, Content, Failure, Generation, HitStats, ImportError, InventoryEntry, Object, Served, TierStats,
-    WeakObject, fill_watcher::FillEvent, spool_reader::SpoolReader,
+    CacheFailure, CacheUsage, Content, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object,
+    ServedArchive, TierStats, WeakObject,
+    fill_watcher::FillEvent,
+    spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
 pub use policy::{Config, Gone, Private};
 
@@ -83,11 +85,11 @@ pub enum RegistryError {
     /// `packages.allow` and `packages.deny` do not permit this package.
     Forbidden,
     /// The cache or the upstream has no answer.
-    Fetch(Failure),
+    Fetch(CacheFailure),
 }
 
-impl From<Failure> for RegistryError {
-    fn from(failure: Failure) -> Self {
+impl From<CacheFailure> for RegistryError {
+    fn from(failure: CacheFailure) -> Self {
         Self::Fetch(failure)
     }
 }
@@ -173,5 +175,5 @@ impl Registry {
 }
 
 fn not_found(what: Missing, status: CacheStatus) -> RegistryError {
-    RegistryError::Fetch(Failure { error: FetchError::NotFound(what), status })
+    RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(what), status })
 }

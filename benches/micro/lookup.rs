@@ -1,8 +1,8 @@
-//! From a key to what is in memory: [`Memory::find`] and [`Documents::get`], which decide whether a request is a hit.
+//! Lookups in the memory tier: [`Memory::find`] and [`Documents::get`], which decide whether a request is a hit.
 //!
-//! Compare: 100, 10,000 and 100,000 entries, hit with hit and miss with miss. The table needs no more steps, but it and the
-//! entries leave the processor's caches, and they are looked at in an order without a pattern: a thousand times the entries
-//! may take ten times as long. The key is hashed, so one of 1,000 bytes that differs from the others only in its last ones
+//! Compare: 100, 10,000 and 100,000 entries, hit with hit and miss with miss. A lookup needs no more steps in a larger table,
+//! but the table and its entries leave the processor's caches, and the order of lookups is random: a thousand times the
+//! entries may take ten times as long. The key is hashed, so a key of 1,000 bytes that differs from the others only at its end
 //! costs its length and no more: compare it with the 10,000 entries of short keys.
 
 use std::{hint::black_box, sync::Arc};
@@ -19,9 +19,9 @@ use srm_mirror::{
     value::ByteSize,
 };
 
-use super::Places;
+use super::PseudoRandom;
 
-/// Room for everything: what is measured is a look, not an eviction.
+/// Large enough that nothing is evicted.
 const CONFIG: Config =
     Config { documents: ByteSize::gib(1), archives: ByteSize::gib(1), archive_max: ByteSize::mib(1) };
 
@@ -45,20 +45,25 @@ fn document() -> Document {
     Document { meta: Arc::new(meta), body }
 }
 
-/// Keys as the mirror makes them, with `filler` in them: `kept` of them are put, as many others are not.
-fn keys(kept: usize, filler: &str) -> (Vec<Key>, Vec<Key>) {
+/// Keys of the mirror's form, with `filler` in them: `stored` to be stored, and as many that are not.
+fn keys(stored: usize, filler: &str) -> (Vec<Key>, Vec<Key>) {
     let key =
         |index: usize| Key::new(format!("github/devsapp/{filler}package-{}/tag/v1.0.{}", index / 100, index % 100));
-    ((0..kept).map(key).collect(), (kept..2 * kept).map(key).collect())
+    ((0..stored).map(key).collect(), (stored..2 * stored).map(key).collect())
 }
 
-/// Measures looks for these keys in an order without a pattern.
-fn looks(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, keys: &[Key], found: bool, look: impl Fn(&Key) -> bool) {
-    // What was put last may still be on its way into the table's records, never out of sight.
-    assert!(keys.iter().all(|key| look(key) == found), "{name}");
-    let mut places = Places(7);
+/// Measures lookups of these keys in random order.
+fn lookups(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    keys: &[Key],
+    found: bool,
+    finds: impl Fn(&Key) -> bool,
+) {
+    assert!(keys.iter().all(|key| finds(key) == found), "{name}");
+    let mut random = PseudoRandom(7);
     group.bench_function(name, |bench| {
-        bench.iter(|| look(black_box(&keys[places.below(keys.len() as u64) as usize])));
+        bench.iter(|| finds(black_box(&keys[random.below(keys.len() as u64) as usize])));
     });
 }
 
@@ -69,20 +74,20 @@ pub(super) fn bench(criterion: &mut Criterion) {
     for (count, filler, what) in
         [(100, "", "100"), (10_000, "", "10,000"), (100_000, "", "100,000"), (10_000, &*long, "10,000 long keys")]
     {
-        let (kept, others) = keys(count, filler);
+        let (stored, absent) = keys(count, filler);
         let archives = Memory::new(&CONFIG);
         let object = object();
-        for key in &kept {
+        for key in &stored {
             archives.insert(key, object.clone());
         }
-        looks(&mut group, &format!("zip hit, {what}"), &kept, true, |key| archives.find(key).is_some());
-        looks(&mut group, &format!("zip miss, {what}"), &others, false, |key| archives.find(key).is_some());
+        lookups(&mut group, &format!("zip hit, {what}"), &stored, true, |key| archives.find(key).is_some());
+        lookups(&mut group, &format!("zip miss, {what}"), &absent, false, |key| archives.find(key).is_some());
         drop(archives);
         let documents = Documents::new(&CONFIG);
         let document = document();
-        kept.iter().for_each(|key| documents.put(key, document.clone()));
-        looks(&mut group, &format!("document hit, {what}"), &kept, true, |key| documents.get(key).is_some());
-        looks(&mut group, &format!("document miss, {what}"), &others, false, |key| documents.get(key).is_some());
+        stored.iter().for_each(|key| documents.put(key, document.clone()));
+        lookups(&mut group, &format!("document hit, {what}"), &stored, true, |key| documents.get(key).is_some());
+        lookups(&mut group, &format!("document miss, {what}"), &absent, false, |key| documents.get(key).is_some());
     }
     group.finish();
 }

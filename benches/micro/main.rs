@@ -1,10 +1,10 @@
-//! Micro-benches: one pure step of a request at a time, with what clients and forges usually send and with the worst of it.
+//! Micro-benches: one pure step of a request at a time, with usual and with adversarial input.
 //!
 //! `cargo bench --bench micro` runs all in under three minutes, `cargo bench --bench micro -- path/` one group.
 //!
-//! Adversarial inputs come in two sizes, the second many times the first, under one name: `path/8 KiB of slashes` has the
-//! throughput of `path/1 KiB of slashes` or a better one, or else the step is worse than linear in what a stranger sends.
-//! Each group's file says what is to be compared.
+//! Adversarial inputs come in two sizes, the second many times the first, under one name. If `path/8 KiB of slashes` has a
+//! lower throughput than `path/1 KiB of slashes`, the step is worse than linear in its input. Each group's file says which
+//! figures to compare.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ fn main() {
     criterion.final_summary();
 }
 
-/// A small generator of places anywhere below a bound, the same ones in every run.
-struct Places(u64);
+/// A generator of pseudo-random numbers below a bound, the same ones in every run.
+struct PseudoRandom(u64);
 
-impl Places {
+impl PseudoRandom {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 24) % bound

@@ -1,8 +1,8 @@
-//! From a path to what is asked for: [`dialect::parse`], which sees every request before anything else does.
+//! Parsing of paths: [`dialect::parse`], the first step of every request.
 //!
-//! Compare: the adversarial paths of 1 KiB and of 8 KiB with each other, in bytes/s; one that is refused by its first
-//! segment may gain with its length, none may lose. And the plain name with no alias configured, with 100 and with 100,000:
-//! a look into a tree, which grows with the logarithm.
+//! Compare: the adversarial paths of 1 KiB and of 8 KiB with each other, in bytes/s; a path that its first segment decides may
+//! be faster when longer, none may be slower. And the plain name with no alias configured, with 100 and with 100,000: a
+//! lookup in a tree, which grows with the logarithm.
 
 use std::hint::black_box;
 
@@ -20,8 +20,8 @@ fn names(aliases: usize) -> Names {
     Names::build(&config, &["github", "gitee"]).expect("a valid configuration")
 }
 
-/// Measures one path; `good` says whether it is one, so that no bench measures something else than its name says.
-fn one(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, names: &Names, path: &str, good: bool) {
+/// Measures one path. `good` says whether it parses, so that each bench measures what its name says.
+fn one_path(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, names: &Names, path: &str, good: bool) {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     assert_eq!(dialect::parse(names, &Method::GET, path, query).is_ok(), good, "{name}");
     group.throughput(Throughput::Bytes((path.len() + query.map_or(0, str::len)) as u64));
@@ -33,24 +33,24 @@ fn one(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, names: &Names, path
 pub(super) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("path");
     let few = names(3);
-    one(&mut group, "srm releases", &few, "/devsapp/fc3/releases/latest", true);
-    one(&mut group, "srm zipball", &few, "/devsapp/fc3/zipball/v1.0.0", true);
-    one(&mut group, "github page", &few, "/repos/devsapp/fc3/releases?per_page=100&page=2", true);
-    one(&mut group, "simple alias", &few, "/simple/name-1/releases/latest", true);
-    one(&mut group, "v3 search", &few, "/v3/packages/releases?search=fc3&page=2", true);
-    one(&mut group, "v3 tag, encoded", &few, "/v3/packages/devsapp__fc3/release/tags/v1%2E0%2F0", true);
+    one_path(&mut group, "srm releases", &few, "/devsapp/fc3/releases/latest", true);
+    one_path(&mut group, "srm zipball", &few, "/devsapp/fc3/zipball/v1.0.0", true);
+    one_path(&mut group, "github page", &few, "/repos/devsapp/fc3/releases?per_page=100&page=2", true);
+    one_path(&mut group, "simple alias", &few, "/simple/name-1/releases/latest", true);
+    one_path(&mut group, "v3 search", &few, "/v3/packages/releases?search=fc3&page=2", true);
+    one_path(&mut group, "v3 tag, encoded", &few, "/v3/packages/devsapp__fc3/release/tags/v1%2E0%2F0", true);
     for count in [0, 100, 100_000] {
-        one(&mut group, &format!("plain name, {count} aliases"), &names(count), "/name-7/releases/latest", true);
+        one_path(&mut group, &format!("plain name, {count} aliases"), &names(count), "/name-7/releases/latest", true);
     }
     for kib in [1, 8] {
         let many = |what: &str| what.repeat((kib << 10) / what.len());
         let adversarial = [
             ("of slashes", many("/"), false),
-            // Encoded slashes do not end a segment: one long name that is none.
+            // Encoded slashes do not end a segment: this is one long, invalid name.
             ("of %2F", format!("/{}/fc3/releases", many("%2F")), false),
             ("of %41", format!("/devsapp/{}/releases", many("%41")), false),
             ("of % alone at the end", format!("/{}%", many("a")), false),
-            ("of %FF, no UTF-8", format!("/{}", many("%FF")), false),
+            ("of %FF, not UTF-8", format!("/{}", many("%FF")), false),
             ("of segments", format!("/devsapp/fc3/zipball{}", many("/a")), false),
             ("of encoded segments", format!("/devsapp/fc3/zipball{}", many("/%61aaaa")), false),
             ("of letters for a name", format!("/{}/releases", many("A")), false),
@@ -58,7 +58,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
             ("of query", format!("/devsapp/fc3/releases?{}", many("page=1&%70age=2&")), true),
         ];
         for (name, path, good) in adversarial {
-            one(&mut group, &format!("{kib} KiB {name}"), &few, &path, good);
+            one_path(&mut group, &format!("{kib} KiB {name}"), &few, &path, good);
         }
     }
     group.finish();

@@ -1,8 +1,8 @@
-//! From releases to JSON: [`View`], for every document that is not answered from what was rendered before.
+//! Rendering of releases as JSON: [`View`], for every document that the response cache does not hold.
 //!
-//! Compare, in bytes of JSON/s: 1, 30 and 500 releases of one dialect with each other; the notes that must be escaped
-//! throughout, 4 KiB and 64 KiB of them for each release (a control character becomes six bytes, a quote two); a release
-//! with 100 and with 10,000 fields that the mirror does not know and shows in GitHub's order.
+//! Compare, in bytes of JSON/s: 1, 30 and 500 releases of one dialect with each other; notes in which every character is
+//! escaped, 4 KiB and 64 KiB per release (a control character becomes six bytes, a quote two); a release with 100 and with
+//! 10,000 unknown fields, which the mirror shows in GitHub's order.
 
 use std::hint::black_box;
 
@@ -20,11 +20,11 @@ const GITHUB: Dialect = Dialect::Github(Root::Plain);
 fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
-        _ => unreachable!("an object is given"),
+        _ => unreachable!("not an object"),
     }
 }
 
-/// What a forge says of a release, with these notes.
+/// A release as a forge describes it, with these notes.
 fn release(index: usize, notes: &str) -> Release {
     let author = json!({ "login": "octo", "id": 7, "node_id": "U_7", "type": "User", "site_admin": false });
     let asset = Asset {
@@ -54,7 +54,7 @@ fn release(index: usize, notes: &str) -> Release {
     }
 }
 
-fn one(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
+fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
     let names = Names::build(&Config::default(), &["github", "gitee"]).expect("a valid configuration");
     let package = names.package("devsapp/fc3").expect("a package");
     let view = View { dialect, base: "http://mirror.example:8080", names: &names, package: &package };
@@ -70,8 +70,8 @@ pub(super) fn bench(criterion: &mut Criterion) {
             .repeat(8);
     for count in [1, 30, 500] {
         let releases: Vec<Release> = (0..count).map(|index| release(index, &notes)).collect();
-        one(&mut group, &format!("srm, {count} releases"), Dialect::Srm, &releases);
-        one(&mut group, &format!("github, {count} releases"), GITHUB, &releases);
+        one_document(&mut group, &format!("srm, {count} releases"), Dialect::Srm, &releases);
+        one_document(&mut group, &format!("github, {count} releases"), GITHUB, &releases);
     }
     for kib in [4, 64] {
         let many = |what: &str| what.repeat((kib << 10) / what.len());
@@ -79,13 +79,13 @@ pub(super) fn bench(criterion: &mut Criterion) {
             [("control characters", many("\u{1}")), ("quotes", many("\"\\")), ("Chinese", many("\u{6587}"))];
         for (name, notes) in adversarial {
             let releases: Vec<Release> = (0..30).map(|index| release(index, &notes)).collect();
-            one(&mut group, &format!("srm, 30 releases, {kib} KiB of {name}"), Dialect::Srm, &releases);
+            one_document(&mut group, &format!("srm, 30 releases, {kib} KiB of {name}"), Dialect::Srm, &releases);
         }
     }
     for fields in [100, 10_000] {
         let field = |index: usize| (format!("field_{index}"), Value::from(index));
-        let strange = Release { rest: (0..fields).map(field).collect(), ..release(1, &notes) };
-        one(&mut group, &format!("github, 1 release with {fields} fields"), GITHUB, &[strange]);
+        let unusual = Release { rest: (0..fields).map(field).collect(), ..release(1, &notes) };
+        one_document(&mut group, &format!("github, 1 release with {fields} fields"), GITHUB, &[unusual]);
     }
     group.finish();
 }

@@ -1,25 +1,25 @@
-//! Zips made by hand, stored and without descriptors, since no packer writes what the flat benches need.
+//! Zips for the flat benches, written by hand because no packer writes these shapes: stored entries, no data descriptors.
 
 use std::io;
 
 use srm_mirror::origin::Growing;
 
-/// What kind of zip; everything in it is beneath `o-r-12b27ab/`.
-pub(super) struct Kind {
+/// The shape of a zip. All its files are in `o-r-12b27ab/`.
+pub(super) struct ZipShape {
     /// Number of files.
     pub(super) files: usize,
     /// The part of a file's name before its number.
     pub(super) name: String,
-    /// Bytes of each file.
+    /// Bytes per file.
     pub(super) data: usize,
     /// Extra fields of each central record.
     pub(super) extra: Vec<u8>,
-    /// Whether the central directory lists the files from the last to the first.
+    /// True when the central directory lists the files in reverse order.
     pub(super) reversed: bool,
 }
 
-impl Kind {
-    /// As a forge packs it: names of a real length, files of 2 KiB.
+impl ZipShape {
+    /// The shape of a forge's zip: names of a real length, files of 2 KiB.
     pub(super) fn usual(files: usize) -> Self {
         let name = "src/subcommands/deploy/module-".into();
         Self { files, name, data: 2 << 10, extra: vec![0x55, 0x54, 5, 0, 1, 1, 2, 3, 4], reversed: false }
@@ -34,13 +34,13 @@ impl Kind {
             let name = format!("o-r-12b27ab/{}{index:x}", self.name);
             let offset = zip.len() as u32;
             let len = self.data as u32;
-            // What both headers have: version, flags (none), method (stored), time, date, CRC, sizes, name length.
-            let mut both = vec![20, 0, 0, 0, 0, 0, 0x21, 0x6c, 0x2b, 0x5a];
-            both.extend([crc, len, len].into_iter().flat_map(u32::to_le_bytes));
-            both.extend((name.len() as u16).to_le_bytes());
-            zip.extend([&b"PK\x03\x04"[..], &both[..], &[0, 0], name.as_bytes(), &data].concat());
+            // The fields that both headers have: version, flags (none), method (stored), time, date, CRC, sizes, name length.
+            let mut common = vec![20, 0, 0, 0, 0, 0, 0x21, 0x6c, 0x2b, 0x5a];
+            common.extend([crc, len, len].into_iter().flat_map(u32::to_le_bytes));
+            common.extend((name.len() as u16).to_le_bytes());
+            zip.extend([&b"PK\x03\x04"[..], &common[..], &[0, 0], name.as_bytes(), &data].concat());
             let mut record =
-                [&b"PK\x01\x02\x14\x03"[..], &both[..], &(self.extra.len() as u16).to_le_bytes(), &[0; 6]].concat();
+                [&b"PK\x01\x02\x14\x03"[..], &common[..], &(self.extra.len() as u16).to_le_bytes(), &[0; 6]].concat();
             record.extend([0o100_644 << 16, offset].into_iter().flat_map(u32::to_le_bytes));
             record.extend([name.as_bytes(), &self.extra].concat());
             records.push(record);
@@ -59,10 +59,10 @@ impl Kind {
     }
 }
 
-/// A zip that has arrived.
-pub(super) struct Whole(pub(super) Vec<u8>);
+/// A zip that has arrived completely.
+pub(super) struct CompleteZip(pub(super) Vec<u8>);
 
-impl Growing for Whole {
+impl Growing for CompleteZip {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let rest = self.0.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());

@@ -1,35 +1,32 @@
-//! Archives: immutable, pinned at first sight, filled once for everybody who waits.
+//! The archive cache: immutable archives, pinned at first sight, filled once for all clients that wait.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::sync::watch;
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
-    Cache, Failure,
-    fill::{Arriving, Fill, FillState},
-    pass_through::{PassThrough, ResumePoint},
+    ArchiveRequest, CacheFailure,
+    fill::{Fill, FillContext},
+    fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState, FinishedFill},
+    fill_watcher::FillWatcher,
+    pass_through::{PassThrough, PassThroughPool, ResumePoint},
+    single_flight::{JoinedFlight, SingleFlight},
     spool_reader::SpoolReader,
 };
 use crate::{
     entry::{Key, Meta},
     http::cache_status::{CacheStatus, Fwd},
-    origin::{FetchError, FetchedBody, Origin, Verify},
+    origin::FetchError,
     storage::Object,
 };
 
-/// One archive: its key, where it comes from, and what makes it good. Cheap to clone.
-#[derive(Clone)]
-pub struct ArchiveAsk {
-    /// The key.
-    pub key: Key,
-    /// Fetches it.
-    pub origin: Arc<dyn Origin<Fetched = FetchedBody>>,
-    /// Judges it.
-    pub verify: Arc<dyn Verify>,
+/// Archives by key: looked up, filled, followed and removed.
+pub struct ArchiveCache {
+    context: Arc<FillContext>,
+    fills: SingleFlight<FillState>,
+    pass_throughs: Arc<PassThroughPool>,
 }
 
-/// An archive, complete or on its way.
-pub enum Served {
+/// An archive, complete or arriving.
+pub enum ServedArchive {
     /// Complete: length and digest are known, any part can be read.
     Stored(Object),
     /// Still arriving.
@@ -41,110 +38,189 @@ pub enum Served {
     },
 }
 
-/// An archive and what happened on the way to it.
+/// An archive and how it was found.
 pub struct ArchiveAnswer {
     /// The archive.
-    pub served: Served,
-    /// How long ago it was fetched; zero while it arrives.
+    pub served: ServedArchive,
+    /// Time since it was fetched; zero while it arrives.
     pub age: Duration,
     /// What happened.
     pub status: CacheStatus,
 }
 
-impl Cache {
-    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes are known.
+/// What the index and the pins say of an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveAvailability {
+    /// True when it is on disk.
+    pub on_disk: bool,
+    /// Its length in bytes, if it was ever seen.
+    pub len: Option<u64>,
+}
+
+impl ArchiveCache {
+    pub(super) fn new(context: FillContext) -> Self {
+        let pass_throughs = Arc::new(PassThroughPool::new(&context));
+        Self { context: Arc::new(context), fills: SingleFlight::default(), pass_throughs }
+    }
+
+    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read.
     ///
     /// # Errors
     /// The fill's error, before any byte has been handed out.
-    pub async fn archive(self: &Arc<Self>, ask: &ArchiveAsk) -> Result<ArchiveAnswer, Failure> {
+    pub async fn get(&self, request: &ArchiveRequest) -> Result<ArchiveAnswer, CacheFailure> {
         let status = CacheStatus::forwarded(Fwd::UriMiss);
-        // What is on its way is in no tier: fifty who wait for it need not each look on the disk.
-        if self.fills.state(&ask.key).is_none() {
-            if let Some(object) = self.lookup(&ask.key).await {
-                let status = CacheStatus::hit(None).detail(object.tier);
-                return Ok(self.stored(object, status));
+        // A running fill saves its waiting clients a lookup on disk each.
+        if self.fills.find(&request.key).is_none() {
+            if let Some(object) = self.context.tiers.lookup(&request.key).await {
+                return Ok(self.hit(object));
             }
-            if let Some(error) = self.failures.recent(&ask.key) {
-                return Err(Failure::new(error, status.detail("cool-down")));
+            if let Some(error) = self.context.failures.recent(&request.key) {
+                return Err(CacheFailure::new(error, status.detail("cool-down")));
             }
         }
-        let (mut state, collapsed) = self.fill(ask);
-        if let FillState::Complete(object) = &*state.borrow() {
-            // Complete and on its way into the tiers: whoever comes now waits for nothing.
-            return Ok(self.stored(object.clone(), CacheStatus::hit(None).detail(object.tier)));
+        let JoinedFlight { flight, collapsed } = self.join_fill(request);
+        let mut fill = FillHandle::new(flight);
+        if let Some(object) = fill.completed() {
+            // Complete and being admitted: this client waits for nothing.
+            return Ok(self.hit(object));
         }
         let status = if collapsed { status.collapsed() } else { status };
-        let known = match state.wait_for(|state| !matches!(state, FillState::Requested)).await {
-            Ok(known) => known.clone(),
-            Err(_) => FillState::Failed(FetchError::Unreachable("the download was given up")),
-        };
-        let (spool_reader, len) = match known {
-            // It came into a tier between the look and the start of the fill: nobody was asked.
-            FillState::Complete(object) if object.uses.is_some() => {
-                let status = CacheStatus::hit(None).detail(object.tier);
-                return Ok(self.stored(object, status));
+        match fill.head().await {
+            // Admitted between the lookup and the start of the fill: no upstream was asked.
+            Ok(FillHead::Finished(FinishedFill::Complete(object))) if object.uses.is_some() => Ok(self.hit(object)),
+            Ok(FillHead::Finished(FinishedFill::Complete(object))) => {
+                Ok(self.answer_stored(object, status.status(200).stored()))
             }
-            FillState::Complete(object) => return Ok(self.stored(object, status.status(200).stored())),
-            FillState::Failed(error) => return Err(Failure::new(error, status)),
-            FillState::Streaming(arriving) => {
-                let Arriving { spool, len, .. } = arriving;
-                (SpoolReader::spooled(self.clone(), ask.clone(), state, spool, len), len)
+            Ok(FillHead::Streaming(ArrivingBody { spool, len, .. })) => {
+                let spool_reader = SpoolReader::of_spool(self.pass_throughs.clone(), request.clone(), fill, spool, len);
+                Ok(answer_arriving(spool_reader, len, status.status(200).stored()))
             }
-            FillState::Requested | FillState::NoRoom => {
-                let passing = PassThrough::open(self, ask, ResumePoint::default()).await;
-                let passing = passing.map_err(|error| Failure::new(error, status.clone()))?;
-                let len = passing.len();
-                let spool_reader = SpoolReader::passing(self.clone(), ask.clone(), state, passing);
-                let status = status.status(200).detail("no-room");
-                return Ok(ArchiveAnswer {
-                    served: Served::Arriving { spool_reader, len },
-                    age: Duration::ZERO,
-                    status,
-                });
+            Ok(FillHead::Finished(FinishedFill::NoRoom)) => {
+                let opened = PassThrough::open(&self.pass_throughs, request, ResumePoint::default()).await;
+                let pass_through = opened.map_err(|error| CacheFailure::new(error, status.clone()))?;
+                let len = pass_through.len();
+                let spool_reader =
+                    SpoolReader::of_pass_through(self.pass_throughs.clone(), request.clone(), fill, pass_through);
+                Ok(answer_arriving(spool_reader, len, status.status(200).detail("no-room")))
             }
-        };
-        let status = status.status(200).stored();
-        Ok(ArchiveAnswer { served: Served::Arriving { spool_reader, len }, age: Duration::ZERO, status })
+            Err(error) => Err(CacheFailure::new(error, status)),
+        }
     }
 
-    /// Waits until the archive is complete and tells what is stored about it.
+    /// Waits until the archive is complete, and returns its meta.
     ///
     /// # Errors
-    /// The fill's error. A body that only passes through for want of room is never complete here.
-    pub async fn completed(self: &Arc<Self>, ask: &ArchiveAsk) -> Result<Arc<Meta>, Failure> {
-        if let Some(object) = self.lookup(&ask.key).await {
+    /// The fill's error; `Unreachable` when the disk has no room for the archive.
+    pub async fn completed(&self, request: &ArchiveRequest) -> Result<Arc<Meta>, CacheFailure> {
+        if let Some(object) = self.context.tiers.lookup(&request.key).await {
             return Ok(object.meta);
         }
         let status = CacheStatus::forwarded(Fwd::UriMiss);
-        if let Some(error) = self.failures.recent(&ask.key) {
-            return Err(Failure::new(error, status.detail("cool-down")));
+        if let Some(error) = self.context.failures.recent(&request.key) {
+            return Err(CacheFailure::new(error, status.detail("cool-down")));
         }
-        let (mut state, _) = self.fill(ask);
-        let failed = |reason| Failure::new(FetchError::Unreachable(reason), status.clone());
-        loop {
-            let now = state.borrow_and_update().clone();
-            match now {
-                FillState::Complete(object) => return Ok(object.meta),
-                FillState::Failed(error) => return Err(Failure::new(error, status)),
-                FillState::NoRoom => return Err(failed("there is no room to look into the zip")),
-                FillState::Requested | FillState::Streaming(_) => {}
+        match self.fill(request).finished().await {
+            Ok(FinishedFill::Complete(object)) => Ok(object.meta),
+            Ok(FinishedFill::NoRoom) => {
+                let error = FetchError::Unreachable("there is no room on disk to read the archive");
+                Err(CacheFailure::new(error, status))
             }
-            if state.changed().await.is_err() {
-                return Err(failed("the download was given up"));
-            }
+            Err(error) => Err(CacheFailure::new(error, status)),
         }
     }
 
-    /// Joins or starts the fill of a key; the flag is true for who joined.
-    pub(super) fn fill(self: &Arc<Self>, ask: &ArchiveAsk) -> (watch::Receiver<FillState>, bool) {
-        self.fills.join(&ask.key, FillState::Requested, |guard| {
-            let fill = Fill { cache: self.clone(), ask: ask.clone(), guard };
-            self.tasks.spawn_on(fill.run(), &self.runtime);
+    /// Follows the fill of an archive without reading its bytes; starts it where the archive is neither stored nor
+    /// arriving.
+    pub fn watch(self: &Arc<Self>, request: ArchiveRequest) -> FillWatcher {
+        FillWatcher::new(self.clone(), request)
+    }
+
+    /// What is known of an archive without opening it.
+    pub async fn availability(&self, key: &Key) -> ArchiveAvailability {
+        let pin = self.context.pins.get(key).await.ok().flatten();
+        let Some(pin) = pin else { return ArchiveAvailability::default() };
+        ArchiveAvailability { on_disk: self.context.tiers.is_indexed(key).await, len: Some(pin.len) }
+    }
+
+    /// True when a key exists whatever the release list says: it is in memory, arriving or pinned.
+    ///
+    /// # Errors
+    /// When the pin records cannot be read.
+    pub async fn is_known(&self, key: &Key) -> Result<bool, CacheFailure> {
+        if self.context.tiers.in_memory(key).is_some() || self.is_arriving(key) {
+            return Ok(true);
+        }
+        let pin = self.context.pins.get(key).await.map_err(|error| CacheFailure::new(error, CacheStatus::hit(None)))?;
+        Ok(pin.is_some())
+    }
+
+    fn is_arriving(&self, key: &Key) -> bool {
+        let progress = self.fills.find(key).map(|flight| FillHandle::new(flight).progress());
+        matches!(progress, Some(Ok(FillProgress::Streaming { .. } | FillProgress::Complete { .. })))
+    }
+
+    /// Removes what is stored under a key; with `forget_pin`, its pin, too: then the next fetch may have other content.
+    ///
+    /// # Errors
+    /// When the file or the pin cannot be removed.
+    pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
+        let removed = self.context.tiers.remove(key).await;
+        self.context.failures.forget(key);
+        removed?;
+        if forget_pin {
+            self.context.pins.forget(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Number of running fills.
+    pub fn running_fills(&self) -> usize {
+        self.fills.len()
+    }
+
+    /// Aborts every download, now and later. A body that is complete is still admitted.
+    pub fn abort_downloads(&self) {
+        self.context.aborted.cancel();
+    }
+
+    /// Joins or starts the fill of a key.
+    pub(super) fn fill(&self, request: &ArchiveRequest) -> FillHandle {
+        FillHandle::new(self.join_fill(request).flight)
+    }
+
+    fn join_fill(&self, request: &ArchiveRequest) -> JoinedFlight<FillState> {
+        self.fills.join(&request.key, |guard| {
+            let fill = Fill { context: self.context.clone(), request: request.clone(), guard };
+            self.context.tasks.spawn(fill.run());
         })
     }
 
-    fn stored(&self, object: Object, status: CacheStatus) -> ArchiveAnswer {
-        let age = self.clock.since(object.meta.stored_at);
-        ArchiveAnswer { served: Served::Stored(object), age, status }
+    /// What fills work with.
+    pub(super) fn context(&self) -> &FillContext {
+        &self.context
+    }
+
+    fn hit(&self, object: Object) -> ArchiveAnswer {
+        let status = CacheStatus::hit(None).detail(object.tier);
+        self.answer_stored(object, status)
+    }
+
+    fn answer_stored(&self, object: Object, status: CacheStatus) -> ArchiveAnswer {
+        let age = self.context.clock.since(object.meta.stored_at);
+        ArchiveAnswer { served: ServedArchive::Stored(object), age, status }
     }
 }
+
+fn answer_arriving(spool_reader: SpoolReader, len: Option<u64>, status: CacheStatus) -> ArchiveAnswer {
+    ArchiveAnswer { served: ServedArchive::Arriving { spool_reader, len }, age: Duration::ZERO, status }
+}
+
+#[cfg(test)]
+impl ArchiveCache {
+    pub(super) fn pass_throughs(&self) -> Arc<PassThroughPool> {
+        self.pass_throughs.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The upstream's body as a fill reads it: counted, bounded, and taken up again where it broke off.
+//! The upstream's body as a fill reads it: counted, bounded, and resumed where it broke off.
 
 use std::time::Duration;
 
@@ -6,51 +6,65 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use sha2::{Digest as _, Sha256};
 
-use super::ArchiveAsk;
+use super::ArchiveRequest;
 use crate::{
     entry::Digest,
     origin::{FetchError, FetchedBody},
 };
 
-/// Wait before the first resumption; doubles each time.
-const BACKOFF: Duration = Duration::from_millis(100);
+/// Delay before the first resumption; doubles with each.
+const FIRST_RESUME_DELAY: Duration = Duration::from_millis(100);
 
-/// One body, over as many upstream answers as it takes.
+/// One body, from as many upstream responses as it takes.
 pub(super) struct Download {
-    ask: ArchiveAsk,
-    limit: u64,
+    request: ArchiveRequest,
+    max_bytes: u64,
     resumes_left: u32,
-    backoff: Duration,
+    resume_delay: Duration,
     body: BoxStream<'static, Result<Bytes, FetchError>>,
     /// The announced length.
     pub(super) len: Option<u64>,
-    /// True when it came without a token.
+    /// True when it was fetched without a token.
     pub(super) anonymous: bool,
     /// Bytes handed out so far.
     pub(super) received: u64,
 }
 
+/// Whether a new response continues the body.
+enum Reattached {
+    Continues,
+    Differs,
+}
+
 impl Download {
-    /// Asks the upstream; at most `limit` bytes are accepted and `resumes` breaks mended.
-    pub(super) async fn open(ask: &ArchiveAsk, limit: u64, resumes: u32) -> Result<Self, FetchError> {
-        let FetchedBody { len, anonymous, body } = fetch(ask, limit).await?;
-        let ask = ask.clone();
-        Ok(Self { ask, limit, resumes_left: resumes, backoff: BACKOFF, body, len, anonymous, received: 0 })
+    /// Asks the upstream. At most `max_bytes` are accepted and `resumes` breaks repaired.
+    pub(super) async fn open(request: &ArchiveRequest, max_bytes: u64, resumes: u32) -> Result<Self, FetchError> {
+        let FetchedBody { len, anonymous, body } = fetch(request, max_bytes).await?;
+        Ok(Self {
+            request: request.clone(),
+            max_bytes,
+            resumes_left: resumes,
+            resume_delay: FIRST_RESUME_DELAY,
+            body,
+            len,
+            anonymous,
+            received: 0,
+        })
     }
 
-    /// Holds the body to a length that somebody has been told already.
+    /// Holds the body to a length that a client was told already.
     ///
     /// # Errors
-    /// When it announces another one.
-    pub(super) fn expect_len(&mut self, told: Option<u64>) -> Result<(), FetchError> {
-        if self.len.is_some() && told.is_some() && self.len != told {
+    /// When the upstream announces another one.
+    pub(super) fn expect_len(&mut self, announced: Option<u64>) -> Result<(), FetchError> {
+        if self.len.is_some() && announced.is_some() && self.len != announced {
             return Err(FetchError::Invalid("the body differs from its first part".into()));
         }
-        self.len = self.len.or(told);
+        self.len = self.len.or(announced);
         Ok(())
     }
 
-    /// The next bytes; `None` after the last of a body of the announced length.
+    /// The next bytes; `None` after the last one of a body of the announced length.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         let chunk = match self.body.next().await {
             Some(chunk) => chunk?,
@@ -60,8 +74,8 @@ impl Download {
             None => return Ok(None),
         };
         self.received += chunk.len() as u64;
-        if self.received > self.limit {
-            return Err(FetchError::TooLarge { limit: self.limit });
+        if self.received > self.max_bytes {
+            return Err(FetchError::TooLarge { limit: self.max_bytes });
         }
         if self.len.is_some_and(|len| self.received > len) {
             return Err(FetchError::Invalid("more bytes than announced".into()));
@@ -69,35 +83,35 @@ impl Download {
         Ok(Some(chunk))
     }
 
-    /// Begins again from the first byte. Only for a body of which nothing has been used yet.
+    /// Starts again from the first byte. Only while no byte of the body has been used.
     ///
     /// # Errors
-    /// `error` when it cannot be mended by asking again or has been too often.
+    /// `error` when a new request cannot repair it or no resumption is left.
     pub(super) async fn restart(&mut self, error: FetchError) -> Result<(), FetchError> {
-        self.again(error, None).await
+        self.retry(error, None).await
     }
 
-    /// Goes on after a break: asks again, skips what is already there and makes sure that it is the same.
+    /// Continues after a break: asks again, skips the bytes received so far and compares them with `prefix_digest`.
     ///
     /// # Errors
-    /// `error` when it cannot be mended by asking again, has been too often, or what comes now is something else.
-    pub(super) async fn resume(&mut self, error: FetchError, so_far: Digest) -> Result<(), FetchError> {
-        self.again(error, Some(so_far)).await
+    /// `error` when a new request cannot repair it, no resumption is left, or the body now begins otherwise.
+    pub(super) async fn resume(&mut self, error: FetchError, prefix_digest: Digest) -> Result<(), FetchError> {
+        self.retry(error, Some(prefix_digest)).await
     }
 
-    async fn again(&mut self, error: FetchError, so_far: Option<Digest>) -> Result<(), FetchError> {
+    async fn retry(&mut self, error: FetchError, prefix_digest: Option<Digest>) -> Result<(), FetchError> {
         while is_break(&error) && self.resumes_left > 0 {
             self.resumes_left -= 1;
             tracing::info!(
-                key = %self.ask.key, received = self.received, %error,
+                key = %self.request.key, received = self.received, %error,
                 left = self.resumes_left, "the body broke off; asking again"
             );
-            tokio::time::sleep(self.backoff).await;
-            self.backoff *= 2;
-            match self.reattach(so_far).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {
-                    tracing::warn!(key = %self.ask.key, "the body differs from its first part");
+            tokio::time::sleep(self.resume_delay).await;
+            self.resume_delay *= 2;
+            match self.reattach(prefix_digest).await {
+                Ok(Reattached::Continues) => return Ok(()),
+                Ok(Reattached::Differs) => {
+                    tracing::warn!(key = %self.request.key, "the body differs from its first part");
                     break;
                 }
                 Err(next) if is_break(&next) => {}
@@ -107,22 +121,24 @@ impl Download {
         Err(error)
     }
 
-    /// Asks again and skips to where the body broke off; false when what is skipped is not what came before.
-    async fn reattach(&mut self, so_far: Option<Digest>) -> Result<bool, FetchError> {
-        let fetched = fetch(&self.ask, self.limit).await?;
-        let Some(so_far) = so_far else {
-            (self.len, self.body, self.received) = (fetched.len, fetched.body, 0);
+    /// Asks again and skips to where the body broke off.
+    async fn reattach(&mut self, prefix_digest: Option<Digest>) -> Result<Reattached, FetchError> {
+        let fetched = fetch(&self.request, self.max_bytes).await?;
+        let Some(prefix_digest) = prefix_digest else {
+            self.len = fetched.len;
+            self.body = fetched.body;
+            self.received = 0;
             self.anonymous = fetched.anonymous;
-            return Ok(true);
+            return Ok(Reattached::Continues);
         };
         if self.len.is_some() && fetched.len.is_some() && self.len != fetched.len {
-            return Ok(false);
+            return Ok(Reattached::Differs);
         }
         let mut body = fetched.body;
         let mut hash = Sha256::new();
         let mut left = self.received;
         while left > 0 {
-            let Some(mut chunk) = body.next().await.transpose()? else { return Ok(false) };
+            let Some(mut chunk) = body.next().await.transpose()? else { return Ok(Reattached::Differs) };
             let skipped = chunk.split_to(usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len()));
             hash.update(&skipped);
             left -= skipped.len() as u64;
@@ -131,21 +147,22 @@ impl Download {
             }
         }
         self.body = body;
-        // What a token helped to fetch is not known to be public.
+        // A body of which a token fetched any part is not known to be public.
         self.anonymous &= fetched.anonymous;
-        Ok(Digest(hash.finalize().into()) == so_far)
+        let same = Digest(hash.finalize().into()) == prefix_digest;
+        Ok(if same { Reattached::Continues } else { Reattached::Differs })
     }
 }
 
-async fn fetch(ask: &ArchiveAsk, limit: u64) -> Result<FetchedBody, FetchError> {
-    let fetched = ask.origin.fetch(None).await?;
-    if fetched.len.is_some_and(|len| len > limit) {
-        return Err(FetchError::TooLarge { limit });
+async fn fetch(request: &ArchiveRequest, max_bytes: u64) -> Result<FetchedBody, FetchError> {
+    let fetched = request.origin.fetch(None).await?;
+    if fetched.len.is_some_and(|len| len > max_bytes) {
+        return Err(FetchError::TooLarge { limit: max_bytes });
     }
     Ok(fetched)
 }
 
-/// True for errors that say nothing about the body itself: the connection's fault, not the content's.
+/// True for errors of the connection, which say nothing about the body.
 fn is_break(error: &FetchError) -> bool {
     matches!(error, FetchError::Unreachable(_) | FetchError::Timeout(_))
 }

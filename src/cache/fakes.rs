@@ -1,8 +1,8 @@
-//! What the cache's own tests put below it: an origin, a verifier, a directory.
+//! What the cache's own tests build on: an origin, a verifier, and a cache over a temporary directory.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -10,12 +10,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Cache,
-    policy::{Archives, Documents},
+    ArchiveRequest, Cache,
+    policy::{ArchiveConfig, DocumentConfig},
 };
 use crate::{
     clock::Clock,
-    entry::{Digest, Document, Verified},
+    entry::{Digest, Document, Key, Verified},
     origin::{BoxFuture, FetchError, FetchedBody, Growing, Origin, Verify, VerifyError},
     storage::{
         disk::{self, Disk},
@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// Sends the same bytes every time.
-pub(super) struct Sends {
+pub(super) struct FixedBody {
     pub(super) bytes: Bytes,
     pub(super) len: Option<u64>,
 }
 
-impl Origin for Sends {
+impl Origin for FixedBody {
     type Fetched = FetchedBody;
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
@@ -39,14 +39,37 @@ impl Origin for Sends {
     }
 }
 
-/// Says yes until told otherwise; everything has the same manifest.
+/// Sends the same bytes every time, or never responds; counts its requests.
+pub(super) struct CountingOrigin {
+    requests: AtomicUsize,
+    bytes: Option<Bytes>,
+}
+
+impl CountingOrigin {
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Origin for CountingOrigin {
+    type Fetched = FetchedBody;
+
+    fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let Some(bytes) = self.bytes.clone() else { return Box::pin(std::future::pending()) };
+        let body = stream::iter([Ok(bytes)]).boxed();
+        Box::pin(std::future::ready(Ok(FetchedBody { len: None, anonymous: true, body })))
+    }
+}
+
+/// Accepts everything unless a switch is set; every body has the same manifest.
 #[derive(Default)]
-pub(super) struct Judge {
+pub(super) struct FakeVerifier {
     pub(super) refuses_endings: AtomicBool,
     pub(super) panics: AtomicBool,
 }
 
-impl Verify for Judge {
+impl Verify for FakeVerifier {
     fn prefix_len(&self) -> usize {
         1
     }
@@ -60,30 +83,41 @@ impl Verify for Judge {
     }
 
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
-        assert!(!self.panics.load(Ordering::Relaxed), "asked to panic");
+        assert!(!self.panics.load(Ordering::Relaxed), "the test asked for a panic");
         body.len()?;
         Ok(Verified { manifest: Digest([1; 32]), commit: None, facts: serde_json::Value::Null })
     }
 }
 
-/// A cache over a directory of its own.
-pub(super) struct Bench {
+/// A cache over a temporary directory.
+pub(super) struct TestCache {
     pub(super) cache: Arc<Cache>,
-    pub(super) judge: Arc<Judge>,
+    pub(super) verifier: Arc<FakeVerifier>,
+    pub(super) tasks: TaskTracker,
     _dir: tempfile::TempDir,
 }
 
-pub(super) fn bench() -> Bench {
-    let dir = tempfile::tempdir().expect("a directory");
-    let disk = Disk::open(&disk::Config::default(), dir.path()).expect("opens");
-    let memory = memory::Config::default();
-    let documents = Documents::default();
-    let archives = Archives::default();
-    let cache = Cache::build(&memory, disk, documents, archives, Clock::default(), TaskTracker::new());
-    Bench { cache, judge: Arc::default(), _dir: dir }
+impl TestCache {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = Disk::open(&disk::Config::default(), dir.path()).expect("opens");
+        let memory = memory::Config::default();
+        let documents = DocumentConfig::default();
+        let archives = ArchiveConfig::default();
+        let tasks = TaskTracker::new();
+        let cache = Cache::build(&memory, disk, documents, archives, Clock::default(), tasks.clone());
+        Self { cache, verifier: Arc::default(), tasks, _dir: dir }
+    }
+
+    /// A request for an archive of these bytes; without bytes, the origin never responds.
+    pub(super) fn request(&self, bytes: Option<Bytes>) -> (ArchiveRequest, Arc<CountingOrigin>) {
+        let origin = Arc::new(CountingOrigin { requests: AtomicUsize::new(0), bytes });
+        let verify = self.verifier.clone();
+        (ArchiveRequest { key: Key::new("k"), origin: origin.clone(), verify }, origin)
+    }
 }
 
-/// Some bytes.
+/// A body of `len` bytes that depends on `seed`.
 pub(super) fn body(len: usize, seed: usize) -> Bytes {
     (0..len).map(|i| ((i * 31) ^ (i >> 7) ^ seed) as u8).collect::<Vec<u8>>().into()
 }

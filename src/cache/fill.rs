@@ -1,63 +1,72 @@
 //! A fill: one download of one key, detached from the clients that wait for it.
 //!
-//! It ends in exactly one of the three final states of [`FillState`]. Its life, in order: permit, a second look into
-//! the tiers, the pin, the upstream, a spool, the body (resumed where it breaks), the verdict, the pin again,
-//! `Complete`, admission, and last of all its place in the table.
+//! It ends in exactly one [`FillState::Ended`]. Its steps, in order: permit, a second lookup in the tiers, the pin, the
+//! upstream, a spool, the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
+//! its removal from the table.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    ArchiveAsk, Cache,
+    ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords,
     download::Download,
-    progress::growing,
+    fill_state::{ArrivingBody, FillState, FinishedFill, publish_written},
+    negative_cache::NegativeCache,
+    policy::ArchiveConfig,
+    progress::growing_spool,
     single_flight::FlightGuard,
-    spool_writer::{ProgressListeners, Refused, Writer},
+    spool_writer::{ProgressListeners, SpoolWriteError, SpoolWriter},
 };
 use crate::{
+    clock::Clock,
     entry::{Digest, Meta, Verified},
     origin::{FetchError, VerifyError},
-    storage::{BlobFile, Content, Object, disk::Spool},
+    storage::{Content, Object, disk::Spool},
 };
 
-/// What everybody who waits for a fill can see.
-#[derive(Clone, Debug)]
-pub(crate) enum FillState {
-    /// Nothing is known yet, or nothing may be shown before the whole body is verified.
-    Requested,
-    /// The body is arriving.
-    Streaming(Arriving),
-    /// The whole body is there and good.
-    Complete(Object),
-    /// The disk takes no more: each client goes on by itself from where the spool ends.
-    NoRoom,
-    /// It failed; nothing of it is kept.
-    Failed(FetchError),
+/// What all fills work with.
+pub(super) struct FillContext {
+    pub(super) tiers: Arc<ArchiveTiers>,
+    pub(super) pins: PinRecords,
+    pub(super) failures: NegativeCache,
+    pub(super) limits: ArchiveConfig,
+    pub(super) clock: Clock,
+    pub(super) tasks: BackgroundTasks,
+    /// Cancelled at shutdown, when no client waits for a download any more.
+    pub(super) aborted: CancellationToken,
+    permits: Semaphore,
 }
 
-/// A body that is arriving.
-#[derive(Clone, Debug)]
-pub(crate) struct Arriving {
-    /// The growing file.
-    pub(crate) spool: Arc<BlobFile>,
-    /// The announced length.
-    pub(crate) len: Option<u64>,
-    /// How many bytes are in the file.
-    pub(crate) written: u64,
+impl FillContext {
+    pub(super) fn new(
+        tiers: Arc<ArchiveTiers>,
+        pins: PinRecords,
+        failures: NegativeCache,
+        limits: ArchiveConfig,
+        clock: Clock,
+        tasks: BackgroundTasks,
+    ) -> Self {
+        let permits = Semaphore::new(limits.concurrency);
+        Self { tiers, pins, failures, limits, clock, tasks, aborted: CancellationToken::new(), permits }
+    }
 }
 
 /// One fill and everything it needs.
 pub(super) struct Fill {
-    pub(super) cache: Arc<Cache>,
-    pub(super) ask: ArchiveAsk,
+    pub(super) context: Arc<FillContext>,
+    pub(super) request: ArchiveRequest,
     pub(super) guard: FlightGuard<FillState>,
 }
 
 /// Why a fill ends without an object.
 enum FillFailure {
+    /// To be remembered in the negative cache.
     Failed(FetchError),
+    /// From the negative cache: a failure that is younger than its cool-down.
+    Remembered(FetchError),
     NoRoom,
 }
 
@@ -67,72 +76,92 @@ impl From<FetchError> for FillFailure {
     }
 }
 
-impl From<Refused> for FillFailure {
-    fn from(_: Refused) -> Self {
+impl From<SpoolWriteError> for FillFailure {
+    fn from(_: SpoolWriteError) -> Self {
         Self::NoRoom
     }
 }
 
-type Verdict = JoinHandle<Result<Verified, VerifyError>>;
+impl From<VerifyError> for FillFailure {
+    /// An I/O error means that the spool cannot be read back: the disk's fault, not the upstream's.
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Invalid(reason) => Self::Failed(FetchError::Invalid(reason)),
+            VerifyError::Io(error) => {
+                tracing::warn!(%error, "the spool cannot be read back");
+                Self::NoRoom
+            }
+        }
+    }
+}
+
+/// Where the archive of a fill is.
+enum FilledArchive {
+    /// In a spool: whole, verified and pinned.
+    Spooled(Spool, Meta),
+    /// In a tier since before the fill started.
+    Stored(Object),
+}
+
+type VerifyTask = JoinHandle<Result<Verified, VerifyError>>;
 
 impl Fill {
-    /// Flies to the end. Whatever happens, a final state is published before the flight leaves the table.
+    /// Runs to the end. A final state is published before the fill leaves the table, also by a panic.
     pub(super) async fn run(self) {
-        let Err(ending) = self.execute().await else { return };
-        let state = match ending {
-            FillFailure::NoRoom => FillState::NoRoom,
-            FillFailure::Failed(error) => {
-                self.cache.remember_failure(&self.ask.key, &error);
-                FillState::Failed(error)
+        let filled = match self.context.aborted.run_until_cancelled(self.fetch()).await {
+            Some(filled) => filled,
+            None => Err(FetchError::Unreachable("the mirror is stopping").into()),
+        };
+        match filled {
+            Ok(FilledArchive::Stored(object)) => self.publish_end(Ok(FinishedFill::Complete(object))),
+            Ok(FilledArchive::Spooled(spool, meta)) => {
+                let content = Content::Disk(spool.file());
+                let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", uses: None };
+                self.publish_end(Ok(FinishedFill::Complete(object)));
+                self.context.tiers.admit(&self.request.key, spool, meta).await;
             }
-        };
-        self.guard.state.send_replace(state);
+            Err(FillFailure::NoRoom) => self.publish_end(Ok(FinishedFill::NoRoom)),
+            Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
+            Err(FillFailure::Failed(error)) => {
+                self.context.failures.remember(&self.request.key, &error);
+                self.publish_end(Err(error));
+            }
+        }
     }
 
-    async fn execute(&self) -> Result<(), FillFailure> {
-        let fetched = match self.cache.given_up.run_until_cancelled(self.fetch()).await {
-            Some(fetched) => fetched?,
-            None => return Err(FetchError::Unreachable("the mirror is stopping").into()),
-        };
-        let Some((spool, meta)) = fetched else { return Ok(()) };
-        let object =
-            Object { meta: Arc::new(meta.clone()), content: Content::Disk(spool.file()), tier: "spool", uses: None };
-        self.guard.state.send_replace(FillState::Complete(object));
-        self.admit(spool, meta).await;
-        Ok(())
+    fn publish_end(&self, end: Result<FinishedFill, FetchError>) {
+        self.guard.publish(FillState::Ended(end));
     }
 
-    /// Brings a whole, verified and pinned body into a spool; `None` when somebody has stored it meanwhile.
-    async fn fetch(&self) -> Result<Option<(Spool, Meta)>, FillFailure> {
-        let _permit = self.cache.fill_permits.acquire().await;
-        if let Some(object) = self.cache.lookup(&self.ask.key).await {
-            self.guard.state.send_replace(FillState::Complete(object));
-            return Ok(None);
+    /// Brings a whole, verified and pinned body into a spool, unless the archive is in a tier by now.
+    async fn fetch(&self) -> Result<FilledArchive, FillFailure> {
+        let Self { context, request, .. } = self;
+        let _permit = context.permits.acquire().await;
+        if let Some(object) = context.tiers.lookup(&request.key).await {
+            return Ok(FilledArchive::Stored(object));
         }
-        if let Some(error) = self.cache.failures.recent(&self.ask.key) {
-            // It failed between the look of whoever started this and the start: no second try before the cool-down.
-            self.guard.state.send_replace(FillState::Failed(error));
-            return Ok(None);
+        if let Some(error) = context.failures.recent(&request.key) {
+            // An earlier fill failed between the caller's lookup and the start of this one.
+            return Err(FillFailure::Remembered(error));
         }
-        let pin = self.cache.pin(&self.ask.key).await?;
-        let limits = &self.cache.archives;
-        let mut download = Download::open(&self.ask, limits.max_size.0, limits.resumes).await?;
+        let pin = context.pins.get(&request.key).await?;
+        let mut download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;
         let first = self.first_bytes(&mut download).await?;
-        let spool = self.cache.spool(download.len).await.ok_or(FillFailure::NoRoom)?;
-        // What is pinned is compared as a whole before anybody sees a byte of it.
-        let show = pin.is_none();
-        let (spool, digest, verified) = self.receive(&mut download, first, spool, show).await?;
+        let spool = context.tiers.open_spool(download.len).await.ok_or(FillFailure::NoRoom)?;
+        // A pinned archive is compared as a whole before a client may read a byte of it.
+        let streamed = pin.is_none();
+        let (spool, digest, verified) = self.receive(&mut download, first, spool, streamed).await?;
 
         let len = spool.len();
-        let stored_at = self.cache.clock.now();
+        let stored_at = context.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
-        self.cache.settle_pin(&self.ask.key, pin, &meta).await?;
-        Ok(Some((spool, meta)))
+        context.pins.settle(&request.key, pin, &meta).await?;
+        Ok(FilledArchive::Spooled(spool, meta))
     }
 
-    /// Reads until the verifier can judge how the body begins, so that no client ever sees a wrong first byte.
+    /// Reads until the verifier accepts the first bytes, so that no client ever gets a wrong first byte.
     async fn first_bytes(&self, download: &mut Download) -> Result<Vec<Bytes>, FetchError> {
-        let wanted = self.ask.verify.prefix_len();
+        let needed = self.request.verify.prefix_len();
         let mut first = Vec::new();
         loop {
             match download.next().await {
@@ -143,38 +172,39 @@ impl Fill {
                     first.clear();
                 }
             }
-            if first.iter().map(Bytes::len).sum::<usize>() >= wanted {
+            if first.iter().map(Bytes::len).sum::<usize>() >= needed {
                 break;
             }
         }
-        let beginning: Vec<u8> = first.iter().flatten().copied().take(wanted).collect();
-        self.ask.verify.prefix(&beginning).map_err(FetchError::Invalid)?;
+        let prefix: Vec<u8> = first.iter().flatten().copied().take(needed).collect();
+        self.request.verify.prefix(&prefix).map_err(FetchError::Invalid)?;
         Ok(first)
     }
 
-    /// Receives the body into the spool and verifies it beside the download; shows it as it grows where it may.
+    /// Receives the body into the spool and verifies it beside the download; where `streamed`, clients may read it as it
+    /// grows.
     async fn receive(
         &self,
         download: &mut Download,
         first: Vec<Bytes>,
         spool: Spool,
-        show: bool,
+        streamed: bool,
     ) -> Result<(Spool, Digest, Verified), FillFailure> {
-        let (grower, grown) = growing(spool.file());
-        let grower = Arc::new(grower);
-        let verify = self.ask.verify.clone();
-        let verdict = tokio::task::spawn_blocking(move || verify.verify(&grown));
-        if show {
-            let arriving = Arriving { spool: spool.file(), len: download.len, written: 0 };
-            self.guard.state.send_replace(FillState::Streaming(arriving));
+        let (progress_writer, spool_view) = growing_spool(spool.file());
+        let progress_writer = Arc::new(progress_writer);
+        let verify = self.request.verify.clone();
+        let verify_task: VerifyTask = tokio::task::spawn_blocking(move || verify.verify(&spool_view));
+        if streamed {
+            let body = ArrivingBody { spool: spool.file(), len: download.len, written: 0 };
+            self.guard.publish(FillState::Streaming(body));
         }
-        let state = self.guard.state.clone();
-        let verifier = grower.clone();
-        let told = ProgressListeners {
-            verifier: move |written| verifier.advance(written),
-            readers: move |written| show_written(&state, written),
+        let state = self.guard.sender();
+        let verifier_progress = progress_writer.clone();
+        let listeners = ProgressListeners {
+            verifier: move |written| verifier_progress.advance(written),
+            readers: move |written| publish_written(&state, written),
         };
-        let writer = Writer::start(&self.cache.tasks, spool, told);
+        let writer = SpoolWriter::start(&self.context.tasks.tracker, spool, listeners);
         for chunk in first {
             writer.write(chunk).await?;
         }
@@ -183,69 +213,32 @@ impl Fill {
                 Ok(Some(chunk)) => writer.write(chunk).await?,
                 Ok(None) => break,
                 Err(error) => {
-                    let so_far = writer.checkpoint().await?;
-                    download.resume(error, so_far).await?;
+                    let prefix_digest = writer.checkpoint().await?;
+                    download.resume(error, prefix_digest).await?;
                 }
             }
-            if verdict.is_finished() {
-                // It cannot have said yes before the end: the rest of a bad body is not worth fetching.
-                return Err(refusal(verdict).await);
+            if verify_task.is_finished() {
+                // The verifier never accepts before the end; the rest of a bad body need not be fetched.
+                return Err(early_refusal(verify_task).await);
             }
         }
         let (spool, digest) = writer.finish().await?;
-        grower.finish();
-        match verdict.await {
+        progress_writer.finish();
+        match verify_task.await {
             Ok(Ok(verified)) => Ok((spool, digest, verified)),
-            Ok(Err(error)) => Err(ending_of(error)),
-            Err(_) => Err(FillFailure::Failed(FetchError::Invalid("the body could not be verified".into()))),
-        }
-    }
-
-    /// Makes the object visible in the tiers. The clients have been answered: trouble here costs only a later download.
-    async fn admit(&self, spool: Spool, meta: Meta) {
-        let cache = &self.cache;
-        let key = &self.ask.key;
-        let before = cache.removals.snapshot(key);
-        match cache.disk.admit(key, spool, meta).await {
-            Ok(object) => {
-                cache.promote(key, &object, &before).await;
-                // It may have led to an earlier packing.
-                cache.generations.bump(key);
-            }
-            Err(error) => {
-                tracing::warn!(%key, %error, "complete, but not admitted");
-            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(FillFailure::Failed(unverifiable())),
         }
     }
 }
 
-fn show_written(state: &watch::Sender<FillState>, now: u64) {
-    state.send_if_modified(|state| match state {
-        FillState::Streaming(arriving) => {
-            arriving.written = now;
-            true
-        }
-        _ => false,
-    });
-}
-
-async fn refusal(verdict: Verdict) -> FillFailure {
-    match verdict.await {
-        Ok(Err(error)) => ending_of(error),
-        Ok(Ok(_)) | Err(_) => FillFailure::Failed(FetchError::Invalid("the body could not be verified".into())),
+async fn early_refusal(verify_task: VerifyTask) -> FillFailure {
+    match verify_task.await {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(_)) | Err(_) => FillFailure::Failed(unverifiable()),
     }
 }
 
-/// A body that cannot be read back is the disk's trouble, not the upstream's.
-fn ending_of(error: VerifyError) -> FillFailure {
-    match error {
-        VerifyError::Invalid(reason) => FillFailure::Failed(FetchError::Invalid(reason)),
-        VerifyError::Io(error) => {
-            tracing::warn!(%error, "the spool cannot be read back");
-            FillFailure::NoRoom
-        }
-    }
+fn unverifiable() -> FetchError {
+    FetchError::Invalid("the body could not be verified".into())
 }
-
-#[cfg(test)]
-mod tests;

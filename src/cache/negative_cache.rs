@@ -1,51 +1,67 @@
-//! What failed a moment ago and is therefore not asked again yet: remembered 404s and short cool-downs.
+//! The negative cache: failures of the last moments, so that upstreams are not asked for them again yet.
 //!
-//! In memory only and bounded: nothing but a 404 is ever remembered as a truth, and not for long.
+//! In memory only, and bounded. A 404 is an answer for a short while; every other failure is a cool-down.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::policy::DocumentConfig;
 use crate::{clock::Clock, entry::Key, origin::FetchError};
 
-/// Failures by key, each with its end.
+/// Failures by key, each with its expiry. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct NegativeCache {
-    recent: moka::sync::Cache<Key, (FetchError, Timestamp)>,
+pub(super) struct NegativeCache {
+    failures: moka::sync::Cache<Key, (FetchError, Timestamp)>,
+    not_found_period: Duration,
+    cooldown: Duration,
     clock: Clock,
 }
 
 impl NegativeCache {
-    /// Room for this many; the least used are forgotten first.
-    pub(crate) fn with_room_for(count: u64, clock: Clock) -> Self {
-        Self { recent: moka::sync::Cache::new(count), clock }
+    /// Holds up to `max_entries` failures; the least used are dropped first.
+    pub(super) fn new(max_entries: u64, config: &DocumentConfig, clock: Clock) -> Self {
+        let failures = moka::sync::Cache::new(max_entries);
+        Self { failures, not_found_period: config.negative.0, cooldown: config.cooldown.0, clock }
     }
 
-    /// The failure of `key` that is still remembered, with the time that is left where waiting may help.
-    pub(crate) fn recent(&self, key: &Key) -> Option<FetchError> {
-        let (error, until) = self.recent.get(key)?;
+    /// The unexpired failure of `key`, with the remaining time where waiting may help.
+    pub(super) fn recent(&self, key: &Key) -> Option<FetchError> {
+        let (error, until) = self.failures.get(key)?;
         let left = Duration::try_from(until.duration_since(self.clock.now())).ok().filter(|left| !left.is_zero())?;
         Some(match error {
             FetchError::Throttled { retry_after } => FetchError::Throttled { retry_after: retry_after.max(left) },
             FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Status(500..) => {
                 FetchError::CoolingDown { cause: Box::new(error), retry_after: left }
             }
-            // What is wrong with the thing itself does not get better by waiting.
+            // Waiting does not change an answer about the object itself.
             other => other,
         })
     }
 
+    /// Remembers a failure for the configured period of its kind.
+    pub(super) fn remember(&self, key: &Key, error: &FetchError) {
+        let period = match error {
+            // No upstream was asked, and what is imported next must be found at once.
+            FetchError::Offline { .. } => return,
+            FetchError::NotFound(_) => self.not_found_period,
+            FetchError::Throttled { retry_after } => self.cooldown.min(*retry_after),
+            _ => self.cooldown,
+        };
+        self.remember_for(key, error, period);
+    }
+
     /// Remembers a failure for `period`; zero remembers nothing.
-    pub(crate) fn remember(&self, key: &Key, error: &FetchError, period: Duration) {
+    pub(super) fn remember_for(&self, key: &Key, error: &FetchError, period: Duration) {
         if !period.is_zero() {
             let until = self.clock.now().saturating_add(period).unwrap_or(Timestamp::MAX);
-            self.recent.insert(key.clone(), (error.clone(), until));
+            self.failures.insert(key.clone(), (error.clone(), until));
         }
     }
 
-    /// Forgets the failure of `key`: it has worked since.
-    pub(crate) fn forget(&self, key: &Key) {
-        self.recent.invalidate(key);
+    /// Drops the failure of `key`: it was fetched, imported or removed since.
+    pub(super) fn forget(&self, key: &Key) {
+        self.failures.invalidate(key);
     }
 }
 
@@ -57,15 +73,15 @@ mod tests {
     #[test]
     fn a_failure_is_remembered_for_its_period_and_no_longer() {
         let clock = Clock::default();
-        let failures = NegativeCache::with_room_for(10, clock.clone());
+        let failures = NegativeCache::new(10, &DocumentConfig::default(), clock.clone());
         let key = Key::new("k");
         let error = FetchError::NotFound(Missing::Package);
-        failures.remember(&key, &error, Duration::from_secs(30));
+        failures.remember_for(&key, &error, Duration::from_secs(30));
         clock.advance(Duration::from_secs(25));
         assert_eq!(failures.recent(&key), Some(error.clone()));
         clock.advance(Duration::from_secs(5));
         assert_eq!(failures.recent(&key), None);
-        failures.remember(&key, &error, Duration::ZERO);
+        failures.remember_for(&key, &error, Duration::ZERO);
         assert_eq!(failures.recent(&key), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Freshness of release documents, and the limits of a fill: pure decisions and the configuration behind them.
+//! Freshness of documents and limits of fills: pure decisions and their configuration.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{ByteSize, Period};
 
-/// The key `mode`: whether and when upstreams are asked.
+/// The key `mode`: when upstreams are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// For what is not fresh.
+pub enum UpstreamMode {
+    /// For everything that is not fresh.
     #[default]
     Online,
-    /// For what is not stored.
+    /// Only for what is not stored.
     PreferCache,
     /// Never.
     Offline,
 }
 
-impl Mode {
-    /// The word in `Cache-Status` where it made a stale document the answer.
+impl UpstreamMode {
+    /// The `detail` in `Cache-Status` where the mode is why a stale document is served.
     pub fn name(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -30,32 +30,32 @@ impl Mode {
     }
 }
 
-/// The `[documents]` section: how long release documents are fresh and usable.
+/// The `[documents]` section: how long documents are fresh and usable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Documents {
+pub struct DocumentConfig {
     /// Fresh for this long when a token is sent (a 304 is then free of quota).
     pub fresh_with_token: Period,
     /// Fresh for this long without a token (an anonymous 304 counts against 60 an hour).
     pub fresh_anonymous: Period,
-    /// After that, served stale while one revalidation runs, for this long.
+    /// Then served stale, while one revalidation runs, for this long.
     pub stale_while_revalidate: Period,
     /// Served stale for this long while the upstream fails.
     pub stale_if_error: Period,
-    /// A 404 is remembered for this long.
+    /// A 404 is cached for this long.
     pub negative: Period,
-    /// After any other failure the same thing is not asked again for this long.
+    /// After any other failure, the upstream is not asked for the same key for this long.
     pub cooldown: Period,
-    /// The look at whether a repository is private is renewed after this long.
+    /// The check whether a repository is private is fresh for this long.
     pub repository: Period,
     /// The commit of a branch is fresh for this long.
     pub branch: Period,
-    /// Whether and when upstreams are asked: the key `mode`, which stands above all sections.
+    /// When upstreams are asked: the top-level key `mode`.
     #[serde(skip)]
-    pub mode: Mode,
+    pub mode: UpstreamMode,
 }
 
-impl Default for Documents {
+impl Default for DocumentConfig {
     fn default() -> Self {
         Self {
             fresh_with_token: Period::secs(60),
@@ -66,28 +66,28 @@ impl Default for Documents {
             cooldown: Period::secs(5),
             repository: Period::secs(86_400),
             branch: Period::secs(60),
-            mode: Mode::Online,
+            mode: UpstreamMode::Online,
         }
     }
 }
 
-/// The `[archives]` section: limits of a fill and of what a zip may be.
+/// The `[archives]` section: limits of fills and of zips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Archives {
-    /// Largest zip, counted while it arrives.
+pub struct ArchiveConfig {
+    /// Largest zip, measured while it arrives.
     pub max_size: ByteSize,
     /// Most files and folders in a zip.
     pub max_entries: usize,
     /// Most bytes a zip may unpack to.
     pub max_inflated: ByteSize,
-    /// Most downloads at once.
+    /// Most concurrent downloads.
     pub concurrency: usize,
-    /// How often one download that broke in the middle is resumed.
+    /// How often one download that breaks is resumed.
     pub resumes: u32,
 }
 
-impl Default for Archives {
+impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
             max_size: ByteSize::gib(2),
@@ -99,7 +99,7 @@ impl Default for Archives {
     }
 }
 
-/// How long one kind of document is fresh, and for how long it may be served after that.
+/// How long one kind of document is fresh, and how long it may be served after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Fresh for this long after the upstream last confirmed it.
@@ -108,85 +108,85 @@ pub struct Policy {
     pub while_revalidating: Duration,
     /// Served stale for this long while the upstream fails.
     pub if_error: Duration,
-    /// What is done instead where upstreams are not to be asked.
-    pub mode: Mode,
+    /// When upstreams are asked.
+    pub mode: UpstreamMode,
 }
 
-/// What a policy says of a document of a certain age ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
+/// What a policy says of a document of one age ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// May be served as it is.
     Fresh {
-        /// For how much longer.
+        /// Remaining freshness.
         ttl: Duration,
     },
-    /// Should be revalidated.
+    /// To be revalidated.
     Stale {
-        /// For how long it has been stale.
+        /// Time since it became stale.
         over: Duration,
-        /// What it may be used for all the same.
-        usable: Usable,
+        /// When it may be served all the same.
+        usable: StaleUse,
     },
 }
 
 /// When a stale document may be served ([RFC 5861](https://www.rfc-editor.org/rfc/rfc5861)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usable {
-    /// At once, while a revalidation runs beside it.
+pub enum StaleUse {
+    /// At once, while a revalidation runs.
     WhileRevalidating,
-    /// As it is, without asking anybody: the mode wants it so.
-    AsItIs,
+    /// Without a revalidation: the mode asks no upstream.
+    AsFresh,
     /// Only when the revalidation fails.
     IfError,
-    /// Not any more.
-    No,
+    /// Never.
+    Never,
 }
 
 impl Policy {
-    /// Judges a document that the upstream confirmed `age` ago.
-    pub fn judge(&self, age: Duration) -> Freshness {
+    /// The freshness of a document that the upstream confirmed `age` ago.
+    pub fn freshness(&self, age: Duration) -> Freshness {
         if age < self.fresh {
             return Freshness::Fresh { ttl: self.fresh - age };
         }
         let over = age - self.fresh;
-        let usable = if self.mode != Mode::Online {
-            Usable::AsItIs
+        let usable = if self.mode != UpstreamMode::Online {
+            StaleUse::AsFresh
         } else if over < self.while_revalidating {
-            Usable::WhileRevalidating
+            StaleUse::WhileRevalidating
         } else if over < self.if_error {
-            Usable::IfError
+            StaleUse::IfError
         } else {
-            Usable::No
+            StaleUse::Never
         };
         Freshness::Stale { over, usable }
     }
 
-    /// True for a document that nobody has to be asked about at this age.
-    pub fn holds(&self, age: Duration) -> bool {
-        matches!(self.judge(age), Freshness::Fresh { .. } | Freshness::Stale { usable: Usable::AsItIs, .. })
+    /// True when a document of this age is served without asking the upstream.
+    pub fn needs_no_request(&self, age: Duration) -> bool {
+        matches!(self.freshness(age), Freshness::Fresh { .. } | Freshness::Stale { usable: StaleUse::AsFresh, .. })
     }
 
-    /// The same policy for a caller who wants an answer not older than `age`: it waits for a revalidation,
-    /// but still takes a stale answer when that fails.
+    /// The same policy for a caller that needs a document no older than `age`: it waits for a revalidation, but accepts a
+    /// stale document when that fails.
     pub fn at_most(self, age: Duration) -> Self {
-        // What such a caller misses in what is stored is not stored: offline alone it stays at that.
-        let mode = if self.mode == Mode::PreferCache { Mode::Online } else { self.mode };
+        // The caller misses a version in the stored document: `prefer-cache` may ask upstream for it, `offline` may not.
+        let mode = if self.mode == UpstreamMode::PreferCache { UpstreamMode::Online } else { self.mode };
         Self { fresh: self.fresh.min(age), while_revalidating: Duration::ZERO, mode, ..self }
     }
 }
 
-impl Documents {
-    /// The policy of release documents; `token` tells whether the upstream is asked with one.
+impl DocumentConfig {
+    /// The policy of release documents; `token` says whether requests to the upstream carry one.
     pub fn releases(&self, token: bool) -> Policy {
         self.policy(if token { self.fresh_with_token } else { self.fresh_anonymous })
     }
 
-    /// The policy of the look at the repository itself.
+    /// The policy of the check whether a repository is private.
     pub fn repository(&self) -> Policy {
         self.policy(self.repository)
     }
 
-    /// The policy of a branch's commit: never served stale while the upstream works.
+    /// The policy of a branch's commit: never served stale while the upstream answers.
     pub fn branch(&self) -> Policy {
         Policy { while_revalidating: Duration::ZERO, ..self.policy(self.branch) }
     }
@@ -203,50 +203,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_is_fresh_then_revalidated_beside_then_only_for_errors() {
+    fn a_document_is_fresh_then_stale_while_revalidating_then_stale_if_error() {
         let policy = Policy {
             fresh: Duration::from_secs(60),
             while_revalidating: Duration::from_secs(600),
             if_error: Duration::from_secs(6000),
-            mode: Mode::Online,
+            mode: UpstreamMode::Online,
         };
         let stale = |over, usable| Freshness::Stale { over: Duration::from_secs(over), usable };
         for (age, expected) in [
             (0, Freshness::Fresh { ttl: Duration::from_secs(60) }),
             (59, Freshness::Fresh { ttl: Duration::from_secs(1) }),
-            (61, stale(1, Usable::WhileRevalidating)),
-            (659, stale(599, Usable::WhileRevalidating)),
-            (660, stale(600, Usable::IfError)),
-            (6059, stale(5999, Usable::IfError)),
-            (6060, stale(6000, Usable::No)),
+            (61, stale(1, StaleUse::WhileRevalidating)),
+            (659, stale(599, StaleUse::WhileRevalidating)),
+            (660, stale(600, StaleUse::IfError)),
+            (6059, stale(5999, StaleUse::IfError)),
+            (6060, stale(6000, StaleUse::Never)),
         ] {
-            assert_eq!(policy.judge(Duration::from_secs(age)), expected, "age {age}");
+            assert_eq!(policy.freshness(Duration::from_secs(age)), expected, "age {age}");
         }
     }
 
     #[test]
-    fn without_a_limit_a_stale_document_outlives_any_outage() {
-        let policy = Documents::default().releases(false);
+    fn a_stale_document_outlives_any_outage_without_a_limit() {
+        let policy = DocumentConfig::default().releases(false);
         let year = Duration::from_secs(365 * 86_400);
-        assert!(matches!(policy.judge(10 * year), Freshness::Stale { usable: Usable::IfError, .. }));
+        assert!(matches!(policy.freshness(10 * year), Freshness::Stale { usable: StaleUse::IfError, .. }));
     }
 
     #[test]
-    fn what_is_stored_holds_at_any_age_where_the_mode_says_so() {
-        let policy = |mode| Documents { mode, ..Documents::default() }.releases(false);
+    fn a_stored_document_of_any_age_needs_no_request_where_the_mode_says_so() {
+        let policy = |mode| DocumentConfig { mode, ..DocumentConfig::default() }.releases(false);
         let year = Duration::from_secs(365 * 86_400);
-        let moment = Duration::from_secs(5);
-        assert!(!policy(Mode::Online).holds(year));
-        assert!(policy(Mode::PreferCache).holds(year) && policy(Mode::Offline).holds(year));
-        // A caller who found nothing in what is stored may ask again, but not offline.
-        assert!(!policy(Mode::PreferCache).at_most(moment).holds(year));
-        assert!(policy(Mode::Offline).at_most(moment).holds(year));
+        let few_seconds = Duration::from_secs(5);
+        assert!(!policy(UpstreamMode::Online).needs_no_request(year));
+        assert!(
+            policy(UpstreamMode::PreferCache).needs_no_request(year)
+                && policy(UpstreamMode::Offline).needs_no_request(year)
+        );
+        // A caller that misses a version in the stored document may ask again, but not offline.
+        assert!(!policy(UpstreamMode::PreferCache).at_most(few_seconds).needs_no_request(year));
+        assert!(policy(UpstreamMode::Offline).at_most(few_seconds).needs_no_request(year));
     }
 
     #[test]
-    fn zero_freshness_is_always_stale() {
-        let documents = Documents { fresh_anonymous: Period::secs(0), ..Documents::default() };
+    fn a_document_with_zero_freshness_is_always_stale() {
+        let documents = DocumentConfig { fresh_anonymous: Period::secs(0), ..DocumentConfig::default() };
         let policy = Policy { while_revalidating: Duration::ZERO, ..documents.releases(false) };
-        assert!(matches!(policy.judge(Duration::ZERO), Freshness::Stale { usable: Usable::IfError, .. }));
+        assert!(matches!(policy.freshness(Duration::ZERO), Freshness::Stale { usable: StaleUse::IfError, .. }));
     }
 }

@@ -1,189 +1,197 @@
-//! A client's view of a fill: it follows the growing spool at its own pace and owns nothing of the download.
+//! One client's reader of a fill: it reads the growing spool at its own pace and owns nothing of the download.
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::{
-    ArchiveAsk, Cache,
-    fill::FillState,
-    pass_through::{PassThrough, ResumePoint},
+    ArchiveRequest,
+    fill_state::{FillHandle, FillProgress, FinishedFill},
+    pass_through::{PassThrough, PassThroughPool, ResumePoint},
 };
 use crate::{
     origin::FetchError,
     storage::{BlobFile, Object},
 };
 
-/// Most bytes of one read: bounds the memory of a waiting client.
-pub(crate) const CHUNK: usize = 256 << 10;
-/// Most bytes of one region of the spool, which nobody reads into memory.
-const FRAME: usize = 2 << 20;
+/// Largest read into memory: bounds the memory of a waiting client.
+const MAX_READ_BYTES: usize = 256 << 10;
+/// Largest slice of the spool that is sent without being read into memory.
+const FRAME_BYTES: usize = 2 << 20;
 
-/// The end of what is on its way is kept back until the verdict: not even the end record of a zip gets out before.
-/// This is one end record with a commit as its comment.
-const WITHHELD: u64 = 64;
+/// Last bytes of an arriving body that are withheld until it is verified: so much that the end record of a zip, with a
+/// commit as its comment, is never sent before.
+const WITHHELD_BYTES: u64 = 64;
 
-/// Reads a body that may still be arriving. Dropping it changes nothing for anybody else.
+/// Reads a body that may still be arriving. Dropping it changes nothing for other readers.
 pub struct SpoolReader {
-    cache: Arc<Cache>,
-    ask: ArchiveAsk,
-    state: watch::Receiver<FillState>,
-    source: Source,
+    pass_throughs: Arc<PassThroughPool>,
+    request: ArchiveRequest,
+    fill: FillHandle,
+    source: ReadSource,
     start: u64,
     position: u64,
     end: Option<u64>,
-    /// The announced length of the whole body, as the client has been told it.
-    announced: Option<u64>,
+    /// The length of the whole body, as the client was told.
+    announced_len: Option<u64>,
     direct: bool,
 }
 
-/// Where a tail reads.
-enum Source {
+/// Where a reader takes its bytes from.
+enum ReadSource {
     /// The fill's spool.
     Spool(Arc<BlobFile>),
     /// A download of its own, because the disk takes no more.
     PassThrough(Box<PassThrough>),
 }
 
-/// What a tail can do next.
-enum Step {
+/// What a reader of a spool can do next.
+enum ReadStep {
     Read { len: usize },
     Done,
     Wait,
-    Pass,
-    Fail(FetchError),
+    PassThrough,
+}
+
+/// What [`SpoolReader::whole`] returns.
+pub enum WholeBody {
+    /// The complete object.
+    Complete(Object),
+    /// The reader, unchanged: the body is too large to be held without room on disk.
+    TooLarge(SpoolReader),
+}
+
+/// What [`SpoolReader::within`] returns.
+pub enum RangeReader {
+    /// A reader of the range alone.
+    Confined(SpoolReader),
+    /// The reader, unchanged: its download cannot be confined.
+    Whole(SpoolReader),
 }
 
 impl SpoolReader {
-    pub(super) fn spooled(
-        cache: Arc<Cache>,
-        ask: ArchiveAsk,
-        state: watch::Receiver<FillState>,
+    /// A reader of the fill's spool.
+    pub(super) fn of_spool(
+        pass_throughs: Arc<PassThroughPool>,
+        request: ArchiveRequest,
+        fill: FillHandle,
         spool: Arc<BlobFile>,
-        announced: Option<u64>,
+        announced_len: Option<u64>,
     ) -> Self {
-        let source = Source::Spool(spool);
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+        let source = ReadSource::Spool(spool);
+        Self { pass_throughs, request, fill, source, start: 0, position: 0, end: None, announced_len, direct: false }
     }
 
-    pub(super) fn passing(
-        cache: Arc<Cache>,
-        ask: ArchiveAsk,
-        state: watch::Receiver<FillState>,
-        passing: PassThrough,
+    /// A reader of its own download.
+    pub(super) fn of_pass_through(
+        pass_throughs: Arc<PassThroughPool>,
+        request: ArchiveRequest,
+        fill: FillHandle,
+        pass_through: PassThrough,
     ) -> Self {
-        let source = Source::PassThrough(Box::new(passing));
-        let announced = None;
-        Self { cache, ask, state, source, start: 0, position: 0, end: None, announced, direct: false }
+        let source = ReadSource::PassThrough(Box::new(pass_through));
+        let announced_len = None;
+        Self { pass_throughs, request, fill, source, start: 0, position: 0, end: None, announced_len, direct: false }
     }
 
-    /// Lets the tail hand out regions of the spool where it can, for a plain socket ([`crate::sendfile`]).
+    /// With `direct`, the reader yields slices of the spool where it can, for a plain socket ([`crate::sendfile`]).
     pub fn direct(self, direct: bool) -> Self {
         Self { direct, ..self }
     }
 
-    /// Confines the tail to a part of the body; only before the first read.
-    /// A tail that reads a download of its own cannot be confined and is given back as it is, with `false`.
-    pub fn within(mut self, range: Range<u64>) -> (Self, bool) {
-        let can = matches!(self.source, Source::Spool(_));
-        if can {
-            (self.start, self.position, self.end) = (range.start, range.start, Some(range.end));
+    /// Confines the reader to a part of the body. Only before the first read.
+    pub fn within(mut self, range: Range<u64>) -> RangeReader {
+        match self.source {
+            ReadSource::PassThrough(_) => RangeReader::Whole(self),
+            ReadSource::Spool(_) => {
+                self.start = range.start;
+                self.position = range.start;
+                self.end = Some(range.end);
+                RangeReader::Confined(self)
+            }
         }
-        (self, can)
     }
 
-    /// Waits for the end and hands out the complete object; only before the first read.
+    /// Waits for the end and returns the complete object. Only before the first read.
     ///
-    /// Without room on disk the body comes by a download of its own: it is an object in memory if it is small, and the
-    /// tail itself is given back if it is not.
+    /// Without room on disk the body comes by a download of its own, and the object is in memory.
     ///
     /// # Errors
     /// When the body cannot be completed.
-    pub async fn whole(mut self) -> Result<Result<Object, Self>, FetchError> {
-        loop {
-            match &*self.state.borrow_and_update() {
-                FillState::Complete(object) => return Ok(Ok(object.clone())),
-                FillState::Failed(error) => return Err(error.clone()),
-                FillState::NoRoom => break,
-                FillState::Requested | FillState::Streaming(_) => {}
-            }
-            if self.state.changed().await.is_err() {
-                return Err(FetchError::Unreachable("the download was given up"));
-            }
+    pub async fn whole(mut self) -> Result<WholeBody, FetchError> {
+        match self.fill.finished().await? {
+            FinishedFill::Complete(object) => return Ok(WholeBody::Complete(object)),
+            FinishedFill::NoRoom => {}
         }
-        let passing = match self.source {
-            Source::PassThrough(passing) => passing,
-            Source::Spool(_) => Box::new(PassThrough::open(&self.cache, &self.ask, ResumePoint::default()).await?),
+        let pass_through = match self.source {
+            ReadSource::PassThrough(pass_through) => pass_through,
+            ReadSource::Spool(_) => {
+                Box::new(PassThrough::open(&self.pass_throughs, &self.request, ResumePoint::default()).await?)
+            }
         };
-        let given_back = |passing| Self { source: Source::PassThrough(passing), ..self };
-        Ok(passing.into_object().map_err(given_back))
+        Ok(match pass_through.into_object() {
+            Ok(object) => WholeBody::Complete(object),
+            Err(pass_through) => WholeBody::TooLarge(Self { source: ReadSource::PassThrough(pass_through), ..self }),
+        })
     }
 
-    /// The next bytes, at most 256 KiB, or 2 MiB of a region; `None` after the last byte of a body that has been found good.
+    /// The next bytes: at most 256 KiB, or a slice of 2 MiB; `None` after the last byte of a verified body.
     ///
     /// # Errors
     /// When the body cannot be completed. The connection must then be broken, never ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
             let spool = match &mut self.source {
-                Source::PassThrough(passing) => return passing.next().await,
-                Source::Spool(spool) => spool.clone(),
+                ReadSource::PassThrough(pass_through) => return pass_through.next().await,
+                ReadSource::Spool(spool) => spool.clone(),
             };
-            match self.step() {
-                Step::Done => return Ok(None),
-                Step::Fail(error) => return Err(error),
-                Step::Read { len } => {
-                    let read = async {
-                        if self.direct {
-                            spool.frame(self.position, len).await
-                        } else {
-                            spool.read(self.position, len).await
-                        }
+            match self.step()? {
+                ReadStep::Done => return Ok(None),
+                ReadStep::Wait => self.fill.changed().await,
+                ReadStep::PassThrough => {
+                    let resume = ResumePoint {
+                        part_start: self.start,
+                        sent_until: self.position,
+                        part_end: self.end,
+                        spool: Some(spool),
+                        announced_len: self.announced_len,
                     };
-                    let bytes = read.await.map_err(|error| {
-                        tracing::warn!(key = %self.ask.key, %error, "cannot read a spool");
+                    let pass_through = PassThrough::open(&self.pass_throughs, &self.request, resume).await?;
+                    self.source = ReadSource::PassThrough(Box::new(pass_through));
+                }
+                ReadStep::Read { len } => {
+                    let read = if self.direct {
+                        spool.frame(self.position, len).await
+                    } else {
+                        spool.read(self.position, len).await
+                    };
+                    let bytes = read.map_err(|error| {
+                        tracing::warn!(key = %self.request.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;
                     self.position += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
-                Step::Pass => {
-                    let from = self.start;
-                    let until = self.position;
-                    let end = self.end;
-                    let skip = ResumePoint { from, until, end, already: Some(spool), announced: self.announced };
-                    let passing = PassThrough::open(&self.cache, &self.ask, skip).await?;
-                    self.source = Source::PassThrough(Box::new(passing));
-                }
-                Step::Wait => {
-                    // A channel that closes without a final state is a fill that vanished: its word is "failed".
-                    if self.state.changed().await.is_err() && matches!(self.step(), Step::Wait) {
-                        return Err(FetchError::Unreachable("the download was given up"));
-                    }
-                }
             }
         }
     }
 
-    fn step(&mut self) -> Step {
-        let state = self.state.borrow_and_update();
-        let (readable, whole) = match &*state {
-            FillState::Requested => return Step::Wait,
-            FillState::NoRoom => return Step::Pass,
-            FillState::Failed(error) => return Step::Fail(error.clone()),
-            FillState::Complete(object) => (self.end.unwrap_or(u64::MAX).min(object.meta.len), true),
-            FillState::Streaming(arriving) => {
-                let end = self.end.or(arriving.len).unwrap_or(arriving.written);
-                (arriving.written.min(end.saturating_sub(WITHHELD)), false)
+    fn step(&mut self) -> Result<ReadStep, FetchError> {
+        let (readable, complete) = match self.fill.progress()? {
+            FillProgress::Requested => return Ok(ReadStep::Wait),
+            FillProgress::NoRoom => return Ok(ReadStep::PassThrough),
+            FillProgress::Complete { len } => (self.end.unwrap_or(u64::MAX).min(len), true),
+            FillProgress::Streaming { written, total } => {
+                let end = self.end.or(total).unwrap_or(written);
+                (written.min(end.saturating_sub(WITHHELD_BYTES)), false)
             }
         };
-        match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(CHUNK) {
-            0 if whole => Step::Done,
-            0 => Step::Wait,
-            // Up to where frames begin: all who follow ask for the same parts.
-            len if self.direct => Step::Read { len: len.min(FRAME - self.position as usize % FRAME) },
-            len => Step::Read { len: len.min(CHUNK) },
-        }
+        Ok(match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(MAX_READ_BYTES) {
+            0 if complete => ReadStep::Done,
+            0 => ReadStep::Wait,
+            // Frames start at multiples of their size, so that all readers ask for the same slices.
+            len if self.direct => ReadStep::Read { len: len.min(FRAME_BYTES - self.position as usize % FRAME_BYTES) },
+            len => ReadStep::Read { len: len.min(MAX_READ_BYTES) },
+        })
     }
 }

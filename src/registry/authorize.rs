@@ -144,7 +144,7 @@ impl Authorizer {
         let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
         let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
         let recent = repository.is_some_and(|document| {
-            self.cache.clock().since(document.meta.validated_at) <= self.cache.policies().repository.0
+            self.cache.clock().since(document.meta.validated_at) <= self.cache.document_config().repository.0
         });
         match public {
             Some(true) if recent => Visibility::Visible,

@@ -19,7 +19,7 @@ use super::{
     metadata::manifest,
 };
 use crate::{
-    cache::{Cache, Failure},
+    cache::{Cache, CacheFailure},
     entry::Key,
     http::cache_status::CacheStatus,
     package::{Manifest, PackageId, semantic},
@@ -86,8 +86,8 @@ impl CatalogService {
     }
 
     async fn build(&self, named: Vec<PackageId>) -> Result<Vec<CatalogEntry>, RegistryError> {
-        let pinned = self.cache.pinned().await;
-        let pinned = pinned.map_err(|error| Failure { error, status: CacheStatus::hit(None) })?;
+        let pinned = self.cache.pins().keys().await;
+        let pinned = pinned.map_err(|error| CacheFailure { error, status: CacheStatus::hit(None) })?;
         let mut candidates = newest_tags(&pinned);
         for package in named {
             candidates.entry(folded_id(&package)).or_insert((package, None));

@@ -6,7 +6,7 @@ use super::{
     CachedValue, RegistryError, authorize::Authorizer, not_found, package_documents::PackageDocuments, resolve,
 };
 use crate::{
-    cache::Failure,
+    cache::CacheFailure,
     entry::Digest,
     origin::{FetchError, Missing},
     package::{PackageId, Release, Releases, Repository},
@@ -51,7 +51,7 @@ impl ReleaseDocuments {
     async fn latest_from_list(
         &self,
         package: &PackageId,
-        failure: Failure,
+        failure: CacheFailure,
     ) -> Result<CachedValue<Release>, RegistryError> {
         let Ok(list) = self.documents.releases(package, None).await else { return Err(failure.into()) };
         let stable = list.value.releases.iter().filter(|release| !release.prerelease);
@@ -82,7 +82,7 @@ impl ReleaseDocuments {
         }
         if self.documents.is_offline() {
             let error = FetchError::Offline { absent: true };
-            return Err(RegistryError::Fetch(Failure { error, status: list.status }));
+            return Err(RegistryError::Fetch(CacheFailure { error, status: list.status }));
         }
         Err(not_found(Missing::Release, list.status))
     }

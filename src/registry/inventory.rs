@@ -12,7 +12,7 @@ use super::{
     package_documents::PackageDocuments,
 };
 use crate::{
-    cache::{Cache, Checked, DiskUsage, Failure, InventoryEntry, Usage, fill_watcher::FillEvent},
+    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillEvent},
     entry::{Digest, Key, Pin},
     origin::FetchError,
     package::{PackageId, Version, with_v_toggled},
@@ -54,17 +54,6 @@ impl StoredArchive {
     }
 }
 
-/// What both tiers hold.
-#[derive(Clone, Copy, Debug)]
-pub struct CacheUsage {
-    /// The memory tier's archives.
-    pub memory: Usage,
-    /// The disk tier.
-    pub disk: Usage,
-    /// The bytes on disk by kind.
-    pub disk_areas: DiskUsage,
-}
-
 /// Administration of stored archives and documents.
 pub struct Inventory {
     cache: Arc<Cache>,
@@ -89,7 +78,7 @@ impl Inventory {
     /// When the index cannot be read.
     pub async fn list(&self, selection: &Selection, order: InventoryOrder) -> io::Result<Vec<InventoryEntry>> {
         let selection = selection.clone();
-        let mut entries = self.cache.inventory(move |key| selection.selects_archive(key)).await?;
+        let mut entries = self.cache.archive_tiers().inventory(move |key| selection.selects_archive(key)).await?;
         order.sort(&mut entries);
         Ok(entries)
     }
@@ -128,7 +117,7 @@ impl Inventory {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn pin(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
-        self.cache.pin(key).await
+        self.cache.pins().get(key).await
     }
 
     /// When a tag or commit was first seen; `None` when it never was. Sends no upstream request.
@@ -159,13 +148,12 @@ impl Inventory {
 
     /// What both tiers hold.
     pub fn usage(&self) -> CacheUsage {
-        let ([memory, disk], disk_areas) = self.cache.usage();
-        CacheUsage { memory, disk, disk_areas }
+        self.cache.usage()
     }
 
     /// Number of fills that are running.
     pub fn fills_running(&self) -> usize {
-        self.cache.fills_running()
+        self.cache.archives().running_fills()
     }
 
     /// Removes the archive of a key; with `forget_pin`, its pin too: then the next fetch may have other content.
@@ -173,7 +161,7 @@ impl Inventory {
     /// # Errors
     /// When it cannot be removed from disk.
     pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
-        self.cache.remove(key, forget_pin).await
+        self.cache.archives().remove(key, forget_pin).await
     }
 
     /// Removes a document: the next request fetches it in full.
@@ -181,7 +169,7 @@ impl Inventory {
     /// # Errors
     /// When it cannot be removed from disk.
     pub async fn remove_document(&self, key: &Key) -> io::Result<()> {
-        self.cache.discard(key).await
+        self.cache.document_tiers().remove(key).await
     }
 
     /// Marks the archive of a key as never to be evicted, or removes the mark. Returns true when the archive is stored and
@@ -206,15 +194,15 @@ impl Inventory {
     /// # Errors
     /// When it cannot be read.
     pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
-        self.cache.check(digest).await
+        self.cache.archive_tiers().check_blob(digest).await
     }
 
     /// Reads a stored document. A damaged one is quarantined, and written again from memory when it is there.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn check_document(&self, key: &Key) -> io::Result<Checked> {
-        self.cache.check_document(key).await
+    pub async fn check_document(&self, key: &Key) -> io::Result<DocumentCheck> {
+        self.cache.document_tiers().check(key).await
     }
 
     /// Fetches an archive again, and waits until it is stored.
@@ -237,8 +225,8 @@ impl Inventory {
         let (package, ask) = parse_document_key(key).ok_or_else(unknown)?;
         self.authorizer.authorize(&package).await.map_err(cause)?;
         self.documents.refetch(&package, ask).await.map_err(cause)?;
-        match self.cache.check_document(key).await {
-            Ok(Checked::Good | Checked::Mended) => Ok(()),
+        match self.cache.document_tiers().check(key).await {
+            Ok(DocumentCheck::Intact | DocumentCheck::Repaired) => Ok(()),
             _ => Err(FetchError::Refused("it cannot be stored".into())),
         }
     }
@@ -246,7 +234,7 @@ impl Inventory {
 
 fn cause(error: RegistryError) -> FetchError {
     match error {
-        RegistryError::Fetch(Failure { error, .. }) => error,
+        RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
     }
 }

@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use super::{CachedValue, RegistryError, keys::document_key, not_found, parsed::ParsedDocuments, upstreams::Upstreams};
 use crate::{
     cache::{
-        Cache, Failure, Generation,
+        Cache, CacheFailure, Generation,
         documents::DocumentAnswer,
-        policy::{Mode, Policy},
+        policy::{Policy, UpstreamMode},
     },
     entry::{Document, Key, UpstreamStatus},
     http::cache_status::CacheStatus,
@@ -70,7 +70,7 @@ impl PackageDocuments {
         &self,
         package: &PackageId,
     ) -> Result<CachedValue<Repository>, RegistryError> {
-        self.repository_by(package, self.cache.policies().repository()).await
+        self.repository_by(package, self.cache.document_config().repository()).await
     }
 
     async fn repository_by(
@@ -89,19 +89,19 @@ impl PackageDocuments {
     ) -> Result<CachedValue<BranchHead>, RegistryError> {
         let ask = DocumentAsk::Branch(branch.to_owned());
         let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
-        self.get(package, ask, self.cache.policies().branch(), parse).await
+        self.get(package, ask, self.cache.document_config().branch(), parse).await
     }
 
     /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
     /// document that is not stored.
     pub(super) async fn stored(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
         let key = document_key(package, ask);
-        let in_memory = self.cache.document_in_memory(&key);
+        let in_memory = self.cache.document_tiers().in_memory(&key);
         if in_memory.is_some() || self.negative_lookups.get(&key).is_some_and(|generation| generation.is_current()) {
             return in_memory;
         }
         let generation = self.cache.generation(&key);
-        let stored = self.cache.stored_document(&key).await;
+        let stored = self.cache.document_tiers().get(&key).await;
         if stored.is_none() {
             self.negative_lookups.insert(key, generation);
         }
@@ -116,7 +116,7 @@ impl PackageDocuments {
 
     /// A stored document of any age, read without copying it into memory: for walks over many packages.
     pub(super) async fn peek(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
-        self.cache.peek_document(&document_key(package, ask)).await
+        self.cache.document_tiers().peek(&document_key(package, ask)).await
     }
 
     /// True for a stored branch head that may be used without asking the upstream.
@@ -124,13 +124,13 @@ impl PackageDocuments {
         let stored = self.stored(package, &DocumentAsk::Branch(branch.to_owned())).await;
         stored.is_some_and(|head| {
             let age = self.cache.clock().since(head.meta.validated_at);
-            head.meta.standing == UpstreamStatus::Present && self.cache.policies().branch().holds(age)
+            head.meta.standing == UpstreamStatus::Present && self.cache.document_config().branch().needs_no_request(age)
         })
     }
 
     /// Fetches a document again under the policy of its kind.
     pub(super) async fn refetch(&self, package: &PackageId, ask: DocumentAsk) -> Result<(), RegistryError> {
-        let policies = self.cache.policies();
+        let policies = self.cache.document_config();
         let policy = match ask {
             DocumentAsk::Branch(_) => policies.branch(),
             DocumentAsk::Repository => policies.repository(),
@@ -143,14 +143,17 @@ impl PackageDocuments {
     pub(super) async fn revalidate_releases(&self, package: &PackageId) -> Result<(), RegistryError> {
         let policy = self.release_policy(package, None)?;
         let key = document_key(package, &DocumentAsk::Releases);
-        self.cache.refresh(&key, policy, self.upstreams.document_origin(package, DocumentAsk::Releases)?).await;
+        self.cache
+            .documents()
+            .refresh(&key, policy, self.upstreams.document_origin(package, DocumentAsk::Releases)?)
+            .await;
         Ok(())
     }
 
     /// Records a block that any request of the package met (451): it applies to everything stored of the package.
     pub(super) async fn record_block(&self, package: &PackageId, error: &FetchError) {
         if *error == FetchError::Blocked {
-            self.cache.block(&document_key(package, &DocumentAsk::Releases)).await;
+            self.cache.documents().block(&document_key(package, &DocumentAsk::Releases)).await;
         }
     }
 
@@ -166,11 +169,11 @@ impl PackageDocuments {
 
     /// True when no upstream may be asked.
     pub(super) fn is_offline(&self) -> bool {
-        self.cache.policies().mode == Mode::Offline
+        self.cache.document_config().mode == UpstreamMode::Offline
     }
 
     fn release_policy(&self, package: &PackageId, max_age: Option<Duration>) -> Result<Policy, RegistryError> {
-        let policy = self.cache.policies().releases(self.upstreams.has_token(package)?);
+        let policy = self.cache.document_config().releases(self.upstreams.has_token(package)?);
         Ok(max_age.map_or(policy, |age| policy.at_most(age)))
     }
 
@@ -187,7 +190,7 @@ impl PackageDocuments {
         let mut value = parse(&answer.document);
         if value.is_none() {
             let key = document_key(package, &ask);
-            if let Err(error) = self.cache.discard(&key).await {
+            if let Err(error) = self.cache.document_tiers().remove(&key).await {
                 tracing::warn!(%key, %error, "cannot remove an unreadable document");
             }
             answer = self.fetch(package, ask, policy).await?;
@@ -208,7 +211,7 @@ impl PackageDocuments {
     ) -> Result<DocumentAnswer, RegistryError> {
         let key = document_key(package, &ask);
         let origin = self.upstreams.document_origin(package, ask)?;
-        let answer = match self.cache.document(&key, policy, origin).await {
+        let answer = match self.cache.documents().get(&key, policy, origin).await {
             Ok(answer) => answer,
             Err(failure) => {
                 self.record_block(package, &failure.error).await;
@@ -228,5 +231,5 @@ impl PackageDocuments {
 /// The error for a document that was fetched in full and still cannot be parsed.
 fn unreadable(status: CacheStatus) -> RegistryError {
     let error = FetchError::Invalid("its normalised form cannot be read".into());
-    RegistryError::Fetch(Failure { error, status })
+    RegistryError::Fetch(CacheFailure { error, status })
 }

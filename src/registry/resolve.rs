@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer, package_documents::PackageDocuments};
 use crate::{
-    cache::{ArchiveAnswer, Cache, Failure, Object, Served},
+    cache::{ArchiveAnswer, Cache, CacheFailure, Object, ServedArchive},
     entry::UpstreamStatus,
     origin::{FetchError, Missing},
     package::{PackageId, Releases, Version, with_v_toggled},
@@ -47,7 +47,7 @@ impl ResolvedArchive {
     /// The stored archive of an immutable version that was found without an upstream request: the response may be cached.
     pub fn cacheable_object(&self) -> Option<&Object> {
         match (&self.answer.served, &self.resolved) {
-            (Served::Stored(object), ResolvedVersion::Tag(_) | ResolvedVersion::Commit(_))
+            (ServedArchive::Stored(object), ResolvedVersion::Tag(_) | ResolvedVersion::Commit(_))
                 if self.answer.status.fwd.is_none() =>
             {
                 // An object still being admitted has no usage counters.
@@ -82,7 +82,7 @@ impl VersionResolver {
     /// [`RegistryError`]; a version that does not exist is `NotFound(Missing::Version)`.
     pub async fn archive(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
         let archive = self.resolve(package, version).await?;
-        if let Served::Stored(object) = &archive.answer.served
+        if let ServedArchive::Stored(object) = &archive.answer.served
             && archive.answer.status.fwd.is_none()
         {
             object.hit();
@@ -92,7 +92,7 @@ impl VersionResolver {
 
     /// Sets a stored archive aside that its reader found damaged: the next request fetches it again.
     pub async fn quarantine(&self, object: &Object) {
-        self.cache.quarantine(object).await;
+        self.cache.archive_tiers().quarantine(object).await;
     }
 
     /// As [`VersionResolver::archive`], uncounted.
@@ -114,7 +114,7 @@ impl VersionResolver {
             }
             Version::Name(name) => self.name(package, name).await?,
         };
-        if let Served::Stored(object) = &archive.answer.served
+        if let ServedArchive::Stored(object) = &archive.answer.served
             && !object.meta.anonymous
         {
             self.authorizer.recheck_public(package).await?;
@@ -142,7 +142,7 @@ impl VersionResolver {
             return self.tag(package, &tag).await;
         }
         match self.tag(package, name).await {
-            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Version), .. })) => {
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Version), .. })) => {
                 self.branch(package, name).await
             }
             // While the upstream fails, the tag may exist; a stored branch of that name is served meanwhile.
@@ -159,10 +159,10 @@ impl VersionResolver {
     }
 
     /// The offline error for a version; `absent` when a stored complete list lacks it.
-    async fn offline_error(&self, package: &PackageId, name: &str, failure: Failure) -> RegistryError {
+    async fn offline_error(&self, package: &PackageId, name: &str, failure: CacheFailure) -> RegistryError {
         let list = self.documents.stored_releases(package).await.filter(|list| !list.truncated);
         let absent = list.is_some_and(|list| find_tag(&list, name).is_none());
-        RegistryError::Fetch(Failure { error: FetchError::Offline { absent }, ..failure })
+        RegistryError::Fetch(CacheFailure { error: FetchError::Offline { absent }, ..failure })
     }
 
     /// The archive of a tag that is stored, pinned or arriving: no list is read, and for a stored one no upstream request
@@ -201,7 +201,7 @@ impl VersionResolver {
         match self.documents.releases(package, Some(MIN_REVALIDATE_AGE)).await {
             Ok(list) => Ok(find_tag(&list.value, name)),
             // A repository without releases may still have tags and branches.
-            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Release), .. })) => Ok(None),
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Release), .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -12,12 +12,14 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    cache::{Cache, ImportError, Object},
+    cache::{Cache, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::{FetchError, Verify},
     package::{BranchHead, Release, Releases, Repository, Version},
     upstream::{DocumentAsk, GitRef},
 };
+
+pub use crate::cache::DocumentImport;
 
 /// What [`Transfer::import`] would do with an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +32,6 @@ pub enum ImportPlan {
     Conflict,
     /// Refuse it: its key is not one that this mirror builds, its upstream is not configured, or it is too large.
     Refused,
-}
-
-/// What [`Transfer::import_document`] did with a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DocumentImport {
-    /// It is stored.
-    Stored,
-    /// The stored document was validated at least as late, and stays.
-    Older,
 }
 
 /// Exports what is stored, and imports what another mirror exported.
@@ -64,7 +57,7 @@ impl Transfer {
     /// # Errors
     /// When pins or metadata cannot be read.
     pub async fn describe(&self, key: &Key) -> io::Result<Option<ExportedArchive>> {
-        let pin = self.cache.pin(key).await.map_err(io::Error::other)?;
+        let pin = self.cache.pins().get(key).await.map_err(io::Error::other)?;
         let Some(meta) = self.cache.disk().describe(key).await? else { return Ok(None) };
         let first_seen = pin.map_or(meta.stored_at, |pin| pin.first_seen);
         Ok(Some(ExportedArchive { key: key.clone(), first_seen, meta: (*meta).clone() }))
@@ -72,7 +65,7 @@ impl Transfer {
 
     /// A stored document; `None` when it is absent, unreadable or not UTF-8.
     pub async fn export_document(&self, key: &Key) -> Option<ExportedDocument> {
-        let document = self.cache.peek_document(key).await?;
+        let document = self.cache.document_tiers().peek(key).await?;
         let body = String::from_utf8(document.body.to_vec()).ok()?;
         Some(ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body })
     }
@@ -82,7 +75,7 @@ impl Transfer {
     /// # Errors
     /// When the disk tier cannot be read.
     pub async fn open(&self, key: &Key) -> io::Result<Option<Object>> {
-        self.cache.object(key).await
+        self.cache.archive_tiers().peek(key).await
     }
 
     /// What [`Transfer::import`] would do with an archive.
@@ -90,12 +83,12 @@ impl Transfer {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportPlan, FetchError> {
-        let pin = self.cache.pin(&archive.key).await?;
+        let pin = self.cache.pins().get(&archive.key).await?;
         Ok(match pin {
             _ if !self.accepts_archive(archive) => ImportPlan::Refused,
             Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportPlan::Conflict,
             // Other packing of the same content is not imported: clients have seen the digest of what is stored.
-            _ if self.cache.is_on_disk(&archive.key).await => ImportPlan::Stored,
+            _ if self.cache.archive_tiers().is_on_disk(&archive.key).await => ImportPlan::Stored,
             _ => ImportPlan::Wanted,
         })
     }
@@ -103,7 +96,7 @@ impl Transfer {
     /// Verifies and stores an archive. With `force`, a pin to other content is replaced.
     ///
     /// # Errors
-    /// See [`ImportError`]; `Wrong` also for a key that this mirror does not build or whose upstream is not configured.
+    /// See [`ImportError`]; `Invalid` also for a key that this mirror does not build or whose upstream is not configured.
     pub async fn import(
         &self,
         archive: ExportedArchive,
@@ -111,9 +104,10 @@ impl Transfer {
         force: bool,
     ) -> Result<(), ImportError> {
         if !self.accepts_archive(&archive) {
-            return Err(ImportError::Wrong(format!("this mirror has no place for {}", archive.key)));
+            return Err(ImportError::Invalid(format!("this mirror has no place for {}", archive.key)));
         }
-        self.cache.import(archive, body, self.verify.clone(), force).await
+        let on_conflict = if force { PinConflict::Replace } else { PinConflict::Refuse };
+        self.cache.importer().import(archive, body, self.verify.clone(), on_conflict).await
     }
 
     fn accepts_archive(&self, archive: &ExportedArchive) -> bool {
@@ -122,7 +116,9 @@ impl Transfer {
             GitRef::Tag(tag) => is_tag(tag),
             GitRef::Commit(sha) => sha.parse() == Ok(Version::Commit(sha.clone())),
         };
-        valid && self.upstreams.contains(&package.upstream) && archive.meta.len <= self.cache.largest_archive()
+        valid
+            && self.upstreams.contains(&package.upstream)
+            && archive.meta.len <= self.cache.importer().max_archive_bytes()
     }
 
     /// True for a document with a key that this mirror builds, of a configured upstream, whose body has the type that the
@@ -147,22 +143,22 @@ impl Transfer {
     /// # Errors
     /// When the disk cannot be read.
     pub async fn has_document(&self, key: &Key, meta: &DocumentMeta) -> io::Result<bool> {
-        self.cache.has_document(key, meta).await
+        self.cache.document_tiers().has(key, meta).await
     }
 
     /// Stores a document, unless the stored one was validated at least as late.
     ///
     /// # Errors
-    /// See [`ImportError`]; `Wrong` also where [`Transfer::accepts_document`] is false.
+    /// See [`ImportError`]; `Invalid` also where [`Transfer::accepts_document`] is false.
     pub async fn import_document(&self, document: ExportedDocument) -> Result<DocumentImport, ImportError> {
         let ExportedDocument { key, meta, body } = document;
         if !self.accepts_document(&key, body.as_bytes()) {
-            return Err(ImportError::Wrong(format!("this mirror has no place for {key}, or it cannot be read")));
+            return Err(ImportError::Invalid(format!("this mirror has no place for {key}, or it cannot be read")));
         }
         let document = Document { meta: Arc::new(meta), body: body.into() };
-        let stored = self.cache.import_document(&key, document).await?;
+        let outcome = self.cache.documents().import(&key, document).await?;
         self.documents.forget_negative_lookup(&key);
-        Ok(if stored { DocumentImport::Stored } else { DocumentImport::Older })
+        Ok(outcome)
     }
 }
 

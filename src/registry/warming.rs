@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cache::{
-        Failure, Served,
+        ArchiveAvailability, CacheFailure, ServedArchive,
         fill_watcher::{FillEvent, FillWatcher},
     },
     http::cache_status::CacheStatus,
@@ -79,7 +79,7 @@ impl Warming {
     pub async fn lists(&self, package: &PackageId) -> Result<PackageLists, RegistryError> {
         self.authorizer.authorize(package).await?;
         let list = match self.documents.releases(package, Some(MIN_REVALIDATE_AGE)).await {
-            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(Missing::Release), status })) => {
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Release), status })) => {
                 return Ok(PackageLists { releases: Vec::new(), latest: None, status });
             }
             list => list?,
@@ -93,7 +93,8 @@ impl Warming {
         let mut releases = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
             let reference = GitRef::Tag(release.tag_name.clone());
-            let (stored, len) = self.archives.availability(package, reference).await?;
+            let availability = self.archives.availability(package, &reference).await;
+            let ArchiveAvailability { on_disk: stored, len } = availability;
             releases.push(ListedRelease { release: release.clone(), stored, len });
         }
         Ok(PackageLists { releases, latest, status: list.status })
@@ -102,7 +103,7 @@ impl Warming {
     async fn fetch_latest(&self, package: &PackageId) -> Result<Option<String>, RegistryError> {
         match self.documents.release(package, DocumentAsk::Latest, Some(MIN_REVALIDATE_AGE)).await {
             Ok(latest) => Ok(Some(latest.value.tag_name.clone())),
-            Err(RegistryError::Fetch(Failure { error: FetchError::NotFound(_), .. })) => Ok(None),
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -117,7 +118,7 @@ impl Warming {
             ResolvedVersion::Tag(tag) => GitRef::Tag(tag.clone()),
             ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => GitRef::Commit(commit.clone()),
         };
-        let cached = matches!(archive.answer.served, Served::Stored(_)) && archive.answer.status.fwd.is_none();
+        let cached = matches!(archive.answer.served, ServedArchive::Stored(_)) && archive.answer.status.fwd.is_none();
         let watcher = self.archives.watch(package, reference)?;
         Ok(WarmingArchive { resolved: archive.resolved, cached, watcher })
     }

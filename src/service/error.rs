@@ -11,7 +11,7 @@ use crate::{
     dialect::{ApiRequest, Reason, RouteError},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    registry::{Failure, RegistryError},
+    registry::{CacheFailure, RegistryError},
 };
 
 /// An error as a client gets it.
@@ -78,7 +78,7 @@ impl Problem {
                 let message = format!("{} is not among the packages this mirror may serve", subject(ask));
                 Self::new(StatusCode::FORBIDDEN, message)
             }
-            RegistryError::Fetch(Failure { error, status }) => {
+            RegistryError::Fetch(CacheFailure { error, status }) => {
                 let mut problem = Self::fetch(&error, ask);
                 let offline = matches!(error, FetchError::Offline { .. });
                 problem.cache = Some(if offline { status.detail("offline") } else { status }.failed());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use srm_mirror::cache::policy::Mode;
+use srm_mirror::cache::policy::UpstreamMode;
 use tempfile::TempDir;
 
 use crate::{
@@ -105,7 +105,7 @@ async fn what_one_mirror_exports_another_without_a_forge_serves() {
     assert!(code == Some(0) && text.contains("1 zips were here already"), "{text}");
 
     let connections = forge.connections();
-    let mirror = setup(&forge).with(|config| config.mode = Mode::Offline).start_in(to.path()).await;
+    let mirror = setup(&forge).with(|config| config.mode = UpstreamMode::Offline).start_in(to.path()).await;
     for path in PATHS {
         let got = mirror.get(path).await;
         assert_eq!(got.status, 200, "{path}: {:?}", got.body);
@@ -121,7 +121,7 @@ async fn a_running_mirror_takes_a_bundle_in_and_serves_it_at_once() {
     let forge = forge().await;
     let (_from, bundle) = exported(&forge).await;
     let to = tempfile::tempdir().expect("a directory");
-    let mirror = setup(&forge).with(|config| config.mode = Mode::Offline).start_in(to.path()).await;
+    let mirror = setup(&forge).with(|config| config.mode = UpstreamMode::Offline).start_in(to.path()).await;
     assert_eq!((mirror.get(PATHS[0]).await.status, mirror.get(PATHS[2]).await.status), (503, 503));
     assert_eq!(import(to.path(), &bundle, &[]).await.0, Some(0));
     for path in PATHS {

@@ -133,7 +133,7 @@ async fn what_is_kept_is_never_evicted_also_after_the_index_is_lost() {
     let mut mirror = start().start_in(dir.path()).await;
     let fetch = async |mirror: &Mirror, n: u64| {
         assert_eq!(mirror.get(&format!("/devsapp/fc3/zipball/v1.{n}.0")).await.status, 200);
-        crate::eventually::eventually("it is admitted", async || mirror.cache.fills_running() == 0).await;
+        crate::eventually::eventually("it is admitted", async || mirror.cache.archives().running_fills() == 0).await;
     };
     fetch(&mirror, 0).await;
     let kept = mirror.admin(dir.path(), "keep", json!({"pattern": "devsapp/fc3@1.0.0"})).await;

@@ -22,12 +22,12 @@ async fn a_client_that_leaves_at_any_point_leaves_no_zombie() {
         let gate = at.map_or_else(|| forge.gate_head(zips()), |at| forge.gate(zips(), at));
         let request = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
         gate.reached().await;
-        assert_eq!(mirror.cache.fills_running(), 1);
+        assert_eq!(mirror.cache.archives().running_fills(), 1);
         request.abort();
         // Whether it was aborted or had its head already: nobody reads any more.
         drop(request.await);
         gate.open();
-        eventually("landed", || mirror.cache.fills_running() == 0 && spooled(mirror.dir()) == 0).await;
+        eventually("landed", || mirror.cache.archives().running_fills() == 0 && spooled(mirror.dir()) == 0).await;
         assert_eq!(blobs(mirror.dir()), 1, "gate at {at:?}");
         assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
     }
@@ -47,7 +47,7 @@ async fn a_fill_that_fails_with_nobody_left_gives_everything_back() {
     for round in 1..=3 {
         drop(mirror.open(ZIP).await);
         gate.open();
-        eventually("landed", || mirror.cache.fills_running() == 0 && spooled(mirror.dir()) == 0).await;
+        eventually("landed", || mirror.cache.archives().running_fills() == 0 && spooled(mirror.dir()) == 0).await;
         assert_eq!(asked(&forge), 4 * round);
         mirror.clock.advance(Duration::from_secs(6));
     }
@@ -69,5 +69,5 @@ async fn a_client_without_room_that_leaves_ends_its_own_download() {
     }
     // The upstream's only slot is free again.
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
-    eventually("landed", || mirror.cache.fills_running() == 0).await;
+    eventually("landed", || mirror.cache.archives().running_fills() == 0).await;
 }

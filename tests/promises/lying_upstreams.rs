@@ -15,7 +15,10 @@ const MIB: u64 = 1 << 20;
 const BOTH: [Lengths; 2] = [Lengths::Never, Lengths::Always];
 
 async fn nothing_is_kept(mirror: &Mirror) {
-    eventually("the spool folder is empty", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+    eventually("the spool folder is empty", || {
+        spooled(mirror.dir()) == 0 && mirror.cache.archives().running_fills() == 0
+    })
+    .await;
     assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (0, 0));
 }
 

@@ -29,7 +29,8 @@ async fn passes_whole(mirror: &Mirror, forge: &Forge) {
         assert!(!got.cache_status().contains("stored"), "{}", got.cache_status());
         assert_eq!(got.header("etag"), "");
     }
-    eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+    eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.archives().running_fills() == 0)
+        .await;
     assert_eq!(blobs(mirror.dir()), 0);
 }
 
@@ -53,7 +54,8 @@ async fn room_that_ends_in_the_middle_is_not_noticed_by_clients() {
         for end in ends {
             assert_eq!(end.expect("whole"), sha256(&forge), "{size} MiB");
         }
-        eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+        eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.archives().running_fills() == 0)
+            .await;
         assert_eq!(blobs(mirror.dir()), 0);
     }
 }
@@ -72,7 +74,7 @@ async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
     fs::remove_file(mirror.dir().join("spool")).expect("the file");
     fs::create_dir(mirror.dir().join("spool")).expect("a folder");
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
-    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
     assert_eq!(mirror.get("/readyz").await.json()["status"], "ready");
 }
 

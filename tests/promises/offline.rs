@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use srm_mirror::cache::policy::Mode;
+use srm_mirror::cache::policy::UpstreamMode;
 
 use crate::{
     forge::Forge,
@@ -32,7 +32,7 @@ async fn warm(forge: &Forge, dir: &Path, paths: &[&str]) {
     mirror.stop().await;
 }
 
-async fn start(mode: Mode, forge: &Forge, dir: &Path) -> Mirror {
+async fn start(mode: UpstreamMode, forge: &Forge, dir: &Path) -> Mirror {
     let mirror = setup(forge).with(|config| config.mode = mode).start_in(dir).await;
     mirror.clock.advance(MONTH);
     mirror
@@ -44,7 +44,7 @@ async fn offline_answers_list_latest_tag_and_zip_from_what_is_stored_and_opens_n
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST, LATEST, ZIP, "/devsapp/fc3/zipball/topic", "/devsapp/fc3/flat/v1.0.0"]).await;
     let connections = forge.connections();
-    let mirror = start(Mode::Offline, &forge, dir.path()).await;
+    let mirror = start(UpstreamMode::Offline, &forge, dir.path()).await;
     for path in [LIST, LATEST, "/devsapp/fc3/releases/tags/v1.1.0", "/devsapp/fc3/releases/tags/1.1.0"] {
         let got = mirror.get(path).await;
         assert_eq!(got.status, 200, "{path}: {:?}", got.body);
@@ -69,7 +69,7 @@ async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST]).await;
     let connections = forge.connections();
-    let mirror = start(Mode::Offline, &forge, dir.path()).await;
+    let mirror = start(UpstreamMode::Offline, &forge, dir.path()).await;
     for (path, status) in [
         ("/devsapp/fc3/releases/tags/v9", 404),
         ("/devsapp/fc3/zipball/v9", 404),
@@ -101,7 +101,7 @@ async fn offline_the_newest_full_release_of_a_stored_list_is_latest() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST]).await;
-    let mirror = start(Mode::Offline, &forge, dir.path()).await;
+    let mirror = start(UpstreamMode::Offline, &forge, dir.path()).await;
     let got = mirror.get(LATEST).await;
     assert_eq!((got.status, &got.json()["tag_name"]), (200, &"v1.1.0".into()));
 }
@@ -118,7 +118,7 @@ async fn offline_what_only_the_token_could_see_stays_hidden() {
     assert_eq!((mirror.get(LIST).await.status, mirror.get(ZIP).await.status), (200, 200));
     mirror.stop().await;
     for token in [true, false] {
-        let offline = setup(&forge).with(|config| config.mode = Mode::Offline);
+        let offline = setup(&forge).with(|config| config.mode = UpstreamMode::Offline);
         let offline = if token { offline.token("github", "T0KEN") } else { offline };
         let mirror = offline.start_in(dir.path()).await;
         assert_ne!((mirror.get(LIST).await.status, mirror.get(ZIP).await.status), (200, 200), "token: {token}");
@@ -132,7 +132,7 @@ async fn prefer_cache_asks_only_for_what_is_missing() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST, ZIP]).await;
-    let mirror = start(Mode::PreferCache, &forge, dir.path()).await;
+    let mirror = start(UpstreamMode::PreferCache, &forge, dir.path()).await;
     let asked = forge.requests().len();
     for path in [LIST, ZIP, "/devsapp/fc3/releases/tags/v1.0.0"] {
         assert_eq!(mirror.get(path).await.status, 200);

@@ -138,6 +138,6 @@ async fn what_is_pinned_while_a_download_runs_judges_that_download() {
         Err(_) => false,
     };
     assert!(!whole, "two contents of one version were handed out");
-    eventually("the download ends", || mirror.cache.fills_running() == 0).await;
+    eventually("the download ends", || mirror.cache.archives().running_fills() == 0).await;
     assert_eq!((pins(dir.path()).len(), blobs(dir.path())), (1, 0), "{:?}", pins(dir.path()));
 }

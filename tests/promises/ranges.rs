@@ -22,7 +22,7 @@ async fn stored(size: u64) -> Stored {
     let forge = forge(Lengths::Never, |r| r.stored().big(size)).await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
-    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
     let bytes = forge.zip_bytes(PACKAGE, TAG);
     let etag = format!("\"{}\"", sha256(&forge));
     Stored { forge, mirror, bytes, etag }
@@ -236,7 +236,7 @@ async fn head_on_a_miss_starts_the_fill_and_does_not_wait_for_its_end() {
         assert_eq!(head.header("content-length"), announced);
         assert_eq!(head.header("etag"), "");
         gate.open();
-        eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+        eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
         let head = mirror.head(ZIP).await;
         let got = mirror.get(ZIP).await;
         assert_eq!(asked(&forge), 1);

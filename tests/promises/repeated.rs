@@ -120,7 +120,7 @@ async fn with_zips(dir: &std::path::Path) -> (Forge, Mirror) {
     let mirror = setup(&forge).with(|config| config.memory.archive_max.0 = 100 << 10).start_in(dir).await;
     for path in ZIPS {
         mirror.get(path).await;
-        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
     }
     (forge, mirror)
 }
@@ -158,23 +158,23 @@ async fn a_zip_that_is_removed_or_set_aside_is_not_given_again() {
     for path in ZIPS {
         // The second one left with the first.
         mirror.get(path).await;
-        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
         again(&mirror, path, &[]).await;
         mirror.admin(dir.path(), "rm", serde_json::json!({"pattern": "devsapp/fc3"})).await;
         let got = mirror.get(path).await;
         assert!(got.cache_status().contains("fwd=uri-miss"), "{path}: {}", got.cache_status());
-        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
     }
     for (path, tag) in ZIPS.into_iter().zip(["v1.0.0", "v1.1.0"]) {
         mirror.get(path).await;
-        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
         again(&mirror, path, &[]).await;
         let key = Key::new(format!("github/devsapp/fc3/tag/{tag}"));
-        let object = mirror.cache.object(&key).await.expect("readable").expect("stored");
-        mirror.cache.quarantine(&object).await;
+        let object = mirror.cache.archive_tiers().peek(&key).await.expect("readable").expect("stored");
+        mirror.cache.archive_tiers().quarantine(&object).await;
         let got = mirror.get(path).await;
         assert!(got.cache_status().contains("fwd=uri-miss"), "{path}: {}", got.cache_status());
-        eventually("stored", || mirror.cache.fills_running() == 0).await;
+        eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
     }
 }
 
@@ -183,8 +183,8 @@ async fn what_is_remembered_keeps_no_removed_zip_on_the_disk() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_forge, mirror) = with_zips(dir.path()).await;
     again(&mirror, ZIPS[1], &[]).await;
-    let before = mirror.cache.usage().1.blobs;
+    let before = mirror.cache.usage().disk_areas.blobs;
     mirror.admin(dir.path(), "rm", serde_json::json!({"pattern": "devsapp/fc3"})).await;
     assert!(before > 300_000);
-    assert_eq!(mirror.cache.usage().1.blobs, 0, "an open file would still take its room");
+    assert_eq!(mirror.cache.usage().disk_areas.blobs, 0, "an open file would still take its room");
 }

@@ -15,7 +15,10 @@ async fn big(lengths: Lengths) -> Forge {
 }
 
 async fn nothing_is_kept(mirror: &Mirror) {
-    eventually("the spool folder is empty", || spooled(mirror.dir()) == 0 && mirror.cache.fills_running() == 0).await;
+    eventually("the spool folder is empty", || {
+        spooled(mirror.dir()) == 0 && mirror.cache.archives().running_fills() == 0
+    })
+    .await;
     assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (0, 0));
 }
 

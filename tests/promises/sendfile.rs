@@ -27,7 +27,7 @@ async fn stored() -> Stored {
     let forge = forge(Lengths::Never, |r| r.stored().big(SIZE)).await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
-    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
     let bytes = forge.zip_bytes(PACKAGE, TAG);
     Stored { _forge: forge, mirror, bytes }
 }

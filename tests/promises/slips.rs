@@ -142,8 +142,8 @@ async fn what_was_not_shown_keeps_its_mark() {
     let shown = rm(json!({"pattern": "devsapp/fc3", "dry_run": true})).await;
     assert_eq!((&shown["zips"][0]["version"], &shown["marks"]), (&json!("v1.0.0"), &json!(0)));
     // Between the question and its answer the zip is found to be damaged: its mark waits for it from now on.
-    let object = mirror.cache.object(&Key::new("github/devsapp/fc3/tag/v1.0.0")).await.expect("readable");
-    mirror.cache.quarantine(&object.expect("stored")).await;
+    let object = mirror.cache.archive_tiers().peek(&Key::new("github/devsapp/fc3/tag/v1.0.0")).await.expect("readable");
+    mirror.cache.archive_tiers().quarantine(&object.expect("stored")).await;
     let done = rm(json!({"pattern": "devsapp/fc3", "only": shown["plan"]})).await;
     assert_eq!(done["marks"], 0, "{done}");
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
@@ -159,8 +159,8 @@ async fn the_last_word_on_a_mark_counts_also_while_nothing_is_stored() {
         let mirror = filled(&forge, dir.path()).await;
         assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
         let key = Key::new("github/devsapp/fc3/tag/v1.0.0");
-        let object = mirror.cache.object(&key).await.expect("readable").expect("stored");
-        mirror.cache.quarantine(&object).await;
+        let object = mirror.cache.archive_tiers().peek(&key).await.expect("readable").expect("stored");
+        mirror.cache.archive_tiers().quarantine(&object).await;
         let done = cache(dir.path(), words).await;
         assert_eq!(done.status.code(), Some(0), "{words:?}: {}", said(&done));
         assert!(said(&done).contains("kept no more"), "{words:?}: {}", said(&done));

@@ -90,7 +90,7 @@ async fn a_fill_finishes_when_all_clients_have_left() {
     half.reached().await;
     drop(clients);
     half.open();
-    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.fills_running() == 0).await;
+    eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
     forge.down().await;
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));

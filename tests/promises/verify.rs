@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use srm_mirror::cache::policy::Mode;
+use srm_mirror::cache::policy::UpstreamMode;
 
 use crate::{
     cache_ops::{cache, said},
@@ -104,7 +104,7 @@ async fn offline_what_is_damaged_is_set_aside_and_stays_so_with_its_reason() {
     let count = damage_documents(dir.path());
     damage_zip(&forge, dir.path());
     let connections = forge.connections();
-    let mirror = setup(&forge).with(|config| config.mode = Mode::Offline).start_in(dir.path()).await;
+    let mirror = setup(&forge).with(|config| config.mode = UpstreamMode::Offline).start_in(dir.path()).await;
     let lines = verify(&mirror, dir.path()).await;
     let states = (states(&lines, "zip"), states(&lines, "document"));
     assert_eq!(states, (vec!["damaged"], vec!["damaged"; count]), "{lines:?}");

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use serde_json::Value;
-use srm_mirror::cache::policy::Mode;
+use srm_mirror::cache::policy::UpstreamMode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -39,7 +39,7 @@ async fn a_server_that_is_offline_is_asked_once_and_what_it_lacks_is_named() {
     let warmed = Launch::over(&forge, dir.path(), &["warm", "--quiet", "devsapp/fc3@1.0.0"]).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
     let connections = forge.connections();
-    let mirror = setup(&forge).with(|config| config.mode = Mode::Offline).start_in(dir.path()).await;
+    let mirror = setup(&forge).with(|config| config.mode = UpstreamMode::Offline).start_in(dir.path()).await;
     let begun = std::time::Instant::now();
     let wishes = ["warm", "--json", "--server", &mirror.url(""), "devsapp/fc3@all", "devsapp/other"];
     let by_address = Launch::bare(&wishes).run().await;

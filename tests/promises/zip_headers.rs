@@ -20,7 +20,7 @@ fn same(got: &Got, expected: &[(&str, &str)]) {
 }
 
 async fn settled(mirror: &Mirror, count: usize) {
-    eventually("stored", || blobs(mirror.dir()) == count && mirror.cache.fills_running() == 0).await;
+    eventually("stored", || blobs(mirror.dir()) == count && mirror.cache.archives().running_fills() == 0).await;
 }
 
 async fn small() -> Forge {

@@ -1,55 +1,41 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tempfile::TempDir;
-use tokio_util::task::TaskTracker;
 
-use super::*;
+use super::{renewal::RenewalSource, *};
 use crate::{
-    cache::policy::{Archives, Documents},
-    clock::Clock,
+    cache::fakes::TestCache,
     entry::Validators,
     origin::{BoxFuture, Missing},
-    storage::{disk, memory},
 };
 
-/// Says one thing, and counts how often it is asked.
-struct Says {
-    result: Result<&'static str, FetchError>,
-    asked: AtomicUsize,
+/// Gives one response every time, and counts its requests.
+struct FixedDocument {
+    response: Result<&'static str, FetchError>,
+    requests: AtomicUsize,
 }
 
-impl Says {
-    fn new(result: Result<&'static str, FetchError>) -> Arc<Self> {
-        Arc::new(Self { result, asked: AtomicUsize::new(0) })
+impl FixedDocument {
+    fn new(response: Result<&'static str, FetchError>) -> Arc<Self> {
+        Arc::new(Self { response, requests: AtomicUsize::new(0) })
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Acquire)
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
     }
 }
 
-impl Origin for Says {
+impl Origin for FixedDocument {
     type Fetched = FetchedDocument;
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
-        self.asked.fetch_add(1, Ordering::AcqRel);
-        let result = self.result.clone().map(|body| FetchedDocument::Changed {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        let response = self.response.clone().map(|body| FetchedDocument::Changed {
             body: Bytes::from_static(body.as_bytes()),
             validators: Validators { pages: Vec::new(), asked_as: None, walked_at: None },
         });
-        Box::pin(async move { result })
+        Box::pin(async move { response })
     }
-}
-
-fn cache() -> (TempDir, Arc<Cache>) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let disk = disk::Disk::open(&disk::Config::default(), dir.path()).expect("opens");
-    let policies = Documents::default();
-    let archives = Archives::default();
-    let cache =
-        Cache::build(&memory::Config::default(), disk, policies, archives, Clock::default(), TaskTracker::new());
-    (dir, cache)
 }
 
 fn key() -> Key {
@@ -57,114 +43,127 @@ fn key() -> Key {
 }
 
 #[tokio::test]
-async fn who_comes_just_after_a_flight_has_landed_costs_no_second_request() {
-    let (_dir, cache) = cache();
-    let policy = cache.policies().releases(true);
-    let good = Says::new(Ok("[]"));
-    cache.document(&key(), policy, good.clone()).await.expect("an answer");
-    // As a caller who looked before the first flight landed, and found nothing.
-    let (state, joined) = cache.renew(&key(), policy, None, good.clone());
-    let late = landed(state).await.expect("an answer");
-    assert_eq!((joined, late.how, good.asked()), (false, RenewalSource::Already, 1));
+async fn a_request_just_after_a_flight_has_landed_costs_no_second_upstream_request() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(true);
+    let good = FixedDocument::new(Ok("[]"));
+    documents.get(&key(), policy, good.clone()).await.expect("an answer");
+    // As a caller that looked the document up before the first flight landed, and found nothing.
+    let JoinedFlight { mut flight, collapsed } = documents.renew(&key(), policy, None, good.clone());
+    let late = flight.finished().await.into_result().expect("an answer");
+    assert_eq!((collapsed, late.source, good.requests()), (false, RenewalSource::EarlierFlight, 1));
 
-    let bad = Says::new(Err(FetchError::Status(500)));
-    cache.clock().advance(Duration::from_secs(3600));
-    assert!(cache.document(&key(), policy, bad.clone()).await.expect("stale").status.used_stale);
-    let (state, _) = cache.renew(&key(), policy, None, bad.clone());
-    assert!(matches!(landed(state).await, Err(FetchError::CoolingDown { .. })));
-    assert_eq!(bad.asked(), 1, "the cool-down holds for late callers too");
+    let bad = FixedDocument::new(Err(FetchError::Status(500)));
+    test.cache.clock().advance(Duration::from_secs(3600));
+    assert!(documents.get(&key(), policy, bad.clone()).await.expect("stale").status.used_stale);
+    let mut flight = documents.renew(&key(), policy, None, bad.clone()).flight;
+    assert!(matches!(flight.finished().await.into_result(), Err(FetchError::CoolingDown { .. })));
+    assert_eq!(bad.requests(), 1, "the cool-down holds for late callers too");
 }
 
 #[tokio::test]
-async fn a_block_outlives_the_repository_that_it_was_laid_on() {
-    let (_dir, cache) = cache();
-    let policy = cache.policies().releases(true);
-    cache.document(&key(), policy, Says::new(Ok("[]"))).await.expect("an answer");
-    cache.block(&key()).await;
-    let gone = Says::new(Err(FetchError::NotFound(Missing::Package)));
-    for asked in [1, 1, 2] {
-        let failure = cache.document(&key(), policy, gone.clone()).await.expect_err("blocked");
-        assert_eq!((failure.error, gone.asked()), (FetchError::Blocked, asked));
-        cache.clock().advance(Duration::from_secs(40));
+async fn a_revalidation_that_vanished_fails_its_requests() {
+    let test = TestCache::new();
+    let mut flight = test.cache.documents().revalidations.join(&key(), drop).flight;
+    assert!(matches!(flight.finished().await.into_result(), Err(FetchError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn a_blocked_package_stays_blocked_when_its_repository_disappears() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(true);
+    documents.get(&key(), policy, FixedDocument::new(Ok("[]"))).await.expect("an answer");
+    documents.block(&key()).await;
+    let gone = FixedDocument::new(Err(FetchError::NotFound(Missing::Package)));
+    for requests in [1, 1, 2] {
+        let failure = documents.get(&key(), policy, gone.clone()).await.expect_err("blocked");
+        assert_eq!((failure.error, gone.requests()), (FetchError::Blocked, requests));
+        test.cache.clock().advance(Duration::from_secs(40));
     }
-    let back = cache.clock();
-    back.advance(Duration::from_secs(60));
-    let answer = cache.document(&key(), policy, Says::new(Ok("[]"))).await.expect("lifted");
+    test.cache.clock().advance(Duration::from_secs(60));
+    let answer = documents.get(&key(), policy, FixedDocument::new(Ok("[]"))).await.expect("lifted");
     assert_eq!(answer.document.meta.standing, UpstreamStatus::Present);
 }
 
 #[tokio::test]
-async fn a_discarded_document_is_asked_for_anew() {
-    let (_dir, cache) = cache();
-    let policy = cache.policies().releases(true);
-    let good = Says::new(Ok("[]"));
-    for asked in [1, 1] {
-        cache.document(&key(), policy, good.clone()).await.expect("an answer");
-        assert_eq!(good.asked(), asked);
+async fn a_removed_document_is_fetched_anew() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(true);
+    let good = FixedDocument::new(Ok("[]"));
+    for requests in [1, 1] {
+        documents.get(&key(), policy, good.clone()).await.expect("an answer");
+        assert_eq!(good.requests(), requests);
     }
-    cache.discard(&key()).await.expect("removed");
-    assert!(cache.stored_document(&key()).await.is_none());
-    cache.document(&key(), policy, good.clone()).await.expect("an answer");
-    assert_eq!(good.asked(), 2);
+    documents.tiers.remove(&key()).await.expect("removed");
+    assert!(documents.tiers.get(&key()).await.is_none());
+    documents.get(&key(), policy, good.clone()).await.expect("an answer");
+    assert_eq!(good.requests(), 2);
 }
 
 #[tokio::test]
-async fn a_refresh_asks_only_for_what_is_stored_and_stale() {
-    let (_dir, cache) = cache();
-    let policy = cache.policies().releases(true);
-    let good = Says::new(Ok("[]"));
-    cache.refresh(&key(), policy, good.clone()).await;
-    assert_eq!(good.asked(), 0, "nothing is stored");
-    cache.document(&key(), policy, good.clone()).await.expect("an answer");
-    cache.refresh(&key(), policy, good.clone()).await;
-    assert_eq!(good.asked(), 1, "fresh");
+async fn a_refresh_revalidates_only_what_is_stored_and_stale() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(true);
+    let good = FixedDocument::new(Ok("[]"));
+    documents.refresh(&key(), policy, good.clone()).await;
+    assert_eq!(good.requests(), 0, "nothing is stored");
+    documents.get(&key(), policy, good.clone()).await.expect("an answer");
+    documents.refresh(&key(), policy, good.clone()).await;
+    assert_eq!(good.requests(), 1, "fresh");
 }
 
 #[tokio::test]
-async fn an_answer_made_while_a_document_was_being_written_is_not_given_again() {
-    let (_dir, cache) = cache();
+async fn a_response_made_while_a_document_is_written_is_not_sent_again() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
     let key = key();
-    let policy = cache.policies().releases(false);
-    let document = cache.document(&key, policy, Says::new(Ok("{}"))).await.expect("stored").document;
-    let mut keep = std::pin::pin!(cache.keep(&key, &document, true));
-    // The disk has threads of its own: it may be done before anybody asks, but not every time.
+    let policy = documents.config().releases(false);
+    let document = documents.get(&key, policy, FixedDocument::new(Ok("{}"))).await.expect("stored").document;
+    let store = || documents.tiers.store(&key, &document, DocumentChange::Body);
+    let mut storing = std::pin::pin!(store());
+    // The disk has threads of its own: a write may be done at the first poll, but not every time.
     let mut tries = 0..1000;
-    while futures_util::poll!(&mut keep).is_ready() {
-        tries.next().expect("it is never in the middle");
-        keep.set(cache.keep(&key, &document, true));
+    while futures_util::poll!(&mut storing).is_ready() {
+        tries.next().expect("no write was caught in progress");
+        storing.set(store());
     }
-    let made = cache.generations.snapshot(&key);
-    keep.await;
+    let made = test.cache.generation(&key);
+    storing.await;
     assert!(!made.is_current());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reader_brings_a_removed_document_back() {
-    let (_dir, cache) = cache();
-    let policy = cache.policies().releases(false);
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(false);
     for _ in 0..30 {
-        cache.document(&key(), policy, Says::new(Ok("{}"))).await.expect("stored");
-        // What is only on disk is copied into memory by whoever reads it.
-        cache.documents.remove(&key());
+        documents.get(&key(), policy, FixedDocument::new(Ok("{}"))).await.expect("stored");
+        // A document that is only on disk is copied into memory by its readers.
+        documents.tiers.evict_from_memory(&key());
         let stop = Arc::new(AtomicUsize::new(0));
         let readers: Vec<_> = (0..4)
             .map(|_| {
-                let cache = cache.clone();
+                let tiers = documents.tiers.clone();
                 let stop = stop.clone();
                 tokio::spawn(async move {
                     while stop.load(Ordering::Acquire) == 0 {
-                        cache.stored_document(&key()).await;
-                        cache.documents.remove(&key());
-                        cache.stored_document(&key()).await;
+                        tiers.get(&key()).await;
+                        tiers.evict_from_memory(&key());
+                        tiers.get(&key()).await;
                     }
                 })
             })
             .collect();
-        cache.discard(&key()).await.expect("removed");
+        documents.tiers.remove(&key()).await.expect("removed");
         stop.store(1, Ordering::Release);
         for reader in readers {
             reader.await.expect("no panic");
         }
-        assert!(cache.stored_document(&key()).await.is_none());
+        assert!(documents.tiers.get(&key()).await.is_none());
     }
 }

@@ -1,13 +1,19 @@
-use super::*;
-use crate::{
-    cache::fakes::{Bench, Sends, bench, body},
-    entry::Key,
-};
 use std::sync::atomic::Ordering;
 
-const LARGE: usize = 9 << 20;
+use super::*;
+use crate::{
+    cache::fakes::{FixedBody, TestCache, body},
+    entry::Key,
+};
 
-impl Bench {
+/// Larger than the window.
+const LARGE_BYTES: usize = 9 << 20;
+
+impl TestCache {
+    fn pool(&self) -> Arc<PassThroughPool> {
+        self.cache.archives().pass_throughs()
+    }
+
     /// A spool with these bytes.
     fn spooled(&self, bytes: &[u8]) -> Arc<BlobFile> {
         let mut spool = self.cache.disk().spool(None).expect("room");
@@ -16,18 +22,18 @@ impl Bench {
     }
 
     /// What a client gets of a body that is sent with this announced length.
-    async fn passed(&self, bytes: &Bytes, len: Option<u64>, skip: ResumePoint) -> (Vec<u8>, Option<FetchError>) {
-        let origin = Arc::new(Sends { bytes: bytes.clone(), len });
+    async fn passed(&self, bytes: &Bytes, len: Option<u64>, resume: ResumePoint) -> (Vec<u8>, Option<FetchError>) {
+        let origin = Arc::new(FixedBody { bytes: bytes.clone(), len });
         let key = Key::new(format!("of {} bytes", bytes.len()));
-        let ask = ArchiveAsk { key, origin, verify: self.judge.clone() };
+        let request = ArchiveRequest { key, origin, verify: self.verifier.clone() };
         let mut got = Vec::new();
-        let mut passing = match PassThrough::open(&self.cache, &ask, skip).await {
-            Ok(passing) => passing,
+        let mut pass_through = match PassThrough::open(&self.pool(), &request, resume).await {
+            Ok(pass_through) => pass_through,
             Err(error) => return (got, Some(error)),
         };
         loop {
-            match passing.next().await {
-                Ok(Some(part)) => got.extend_from_slice(&part),
+            match pass_through.next().await {
+                Ok(Some(piece)) => got.extend_from_slice(&piece),
                 Ok(None) => return (got, None),
                 Err(error) => return (got, Some(error)),
             }
@@ -36,55 +42,65 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_client_goes_on_where_the_spool_ended() {
-    let bench = bench();
-    for len in [100_000, LARGE] {
+async fn a_client_continues_where_the_spool_ended() {
+    let test = TestCache::new();
+    for len in [100_000, LARGE_BYTES] {
         let bytes = body(len, 0);
-        let already = || Some(bench.spooled(&bytes[..5000]));
-        let skip = ResumePoint { until: 3000, already: already(), ..ResumePoint::default() };
-        let (got, error) = bench.passed(&bytes, None, skip).await;
+        let spool = || Some(test.spooled(&bytes[..5000]));
+        let resume = ResumePoint { sent_until: 3000, spool: spool(), ..ResumePoint::default() };
+        let (got, error) = test.passed(&bytes, None, resume).await;
         assert!(error.is_none() && got == bytes[3000..], "{len}: {error:?}");
 
-        let skip =
-            ResumePoint { from: 1000, until: 2000, end: Some(2500), already: already(), announced: Some(len as u64) };
-        let (got, error) = bench.passed(&bytes, None, skip).await;
+        let resume = ResumePoint {
+            part_start: 1000,
+            sent_until: 2000,
+            part_end: Some(2500),
+            spool: spool(),
+            announced_len: Some(len as u64),
+        };
+        let (got, error) = test.passed(&bytes, None, resume).await;
         assert!(error.is_none() && got == bytes[2000..2500], "{len}: {error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_part_beyond_the_end_of_the_spool_is_served() {
-    let bench = bench();
-    for len in [100_000, LARGE] {
+    let test = TestCache::new();
+    for len in [100_000, LARGE_BYTES] {
         let bytes = body(len, 0);
-        let already = Some(bench.spooled(&bytes[..10]));
-        let skip = ResumePoint { from: 50_000, until: 50_000, end: Some(60_000), already, announced: Some(len as u64) };
-        let (got, error) = bench.passed(&bytes, None, skip).await;
+        let resume = ResumePoint {
+            part_start: 50_000,
+            sent_until: 50_000,
+            part_end: Some(60_000),
+            spool: Some(test.spooled(&bytes[..10])),
+            announced_len: Some(len as u64),
+        };
+        let (got, error) = test.passed(&bytes, None, resume).await;
         assert!(error.is_none() && got == bytes[50_000..60_000], "{len}: {error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_differs_from_what_the_client_has_is_refused_before_a_byte() {
-    let bench = bench();
-    for len in [100_000, LARGE] {
+    let test = TestCache::new();
+    for len in [100_000, LARGE_BYTES] {
         let bytes = body(len, 0);
-        let already = Some(bench.spooled(&body(5000, 1)));
-        let skip = ResumePoint { until: 3000, already, ..ResumePoint::default() };
-        let (got, error) = bench.passed(&bytes, None, skip).await;
+        let spool = Some(test.spooled(&body(5000, 1)));
+        let resume = ResumePoint { sent_until: 3000, spool, ..ResumePoint::default() };
+        let (got, error) = test.passed(&bytes, None, resume).await;
         assert!(got.is_empty() && matches!(error, Some(FetchError::Invalid(_))), "{len}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_body_of_another_length_than_the_client_was_told_never_reaches_that_length() {
-    let bench = bench();
-    for len in [100_000, LARGE] {
+async fn a_body_of_another_length_than_announced_to_the_client_never_reaches_that_length() {
+    let test = TestCache::new();
+    for len in [100_000, LARGE_BYTES] {
         let bytes = body(len, 0);
         for told in [len - 1, len + 1, len / 2, len * 2] {
             for announced in [None, Some(len as u64)] {
-                let skip = ResumePoint { announced: Some(told as u64), ..ResumePoint::default() };
-                let (got, error) = bench.passed(&bytes, announced, skip).await;
+                let resume = ResumePoint { announced_len: Some(told as u64), ..ResumePoint::default() };
+                let (got, error) = test.passed(&bytes, announced, resume).await;
                 assert!(got.len() < told && error.is_some(), "{len} told {told}: {} and {error:?}", got.len());
             }
         }
@@ -92,33 +108,34 @@ async fn a_body_of_another_length_than_the_client_was_told_never_reaches_that_le
 }
 
 #[tokio::test]
-async fn neither_the_whole_nor_a_part_is_complete_before_the_ending_has_been_judged() {
-    let bench = bench();
-    bench.judge.refuses_endings.store(true, Ordering::Relaxed);
-    let bytes = body(LARGE, 0);
-    let (got, error) = bench.passed(&bytes, None, ResumePoint::default()).await;
-    assert!(got.len() <= LARGE - ENDING && error.is_some());
-    let skip = ResumePoint { end: Some(400_000), ..ResumePoint::default() };
-    let (got, error) = bench.passed(&bytes, None, skip).await;
+async fn neither_the_whole_nor_a_part_is_complete_before_the_ending_is_checked() {
+    let test = TestCache::new();
+    test.verifier.refuses_endings.store(true, Ordering::Relaxed);
+    let bytes = body(LARGE_BYTES, 0);
+    let (got, error) = test.passed(&bytes, None, ResumePoint::default()).await;
+    assert!(got.len() <= LARGE_BYTES - WITHHELD_ENDING_BYTES && error.is_some());
+    let resume = ResumePoint { part_end: Some(400_000), ..ResumePoint::default() };
+    let (got, error) = test.passed(&bytes, None, resume).await;
     assert!(got.len() < 400_000 && error.is_some(), "{} bytes", got.len());
 }
 
-/// Windows are memory: there are only so many, and each is given back.
+/// Windows are memory: their number is bounded, and each is given back.
 #[tokio::test]
 async fn windows_are_bounded_and_given_back() {
-    let bench = bench();
+    let test = TestCache::new();
     let bytes = body(1000, 0);
-    for _ in 0..2 * WINDOWS {
-        bench.passed(&bytes, None, ResumePoint::default()).await;
+    for _ in 0..2 * MAX_WINDOWS {
+        test.passed(&bytes, None, ResumePoint::default()).await;
     }
-    assert_eq!(bench.cache.windows.available_permits(), WINDOWS);
-    let origin = Arc::new(Sends { bytes, len: None });
-    let ask = ArchiveAsk { key: Key::new("k"), origin, verify: bench.judge.clone() };
+    let pool = test.pool();
+    assert_eq!(pool.windows.available_permits(), MAX_WINDOWS);
+    let origin = Arc::new(FixedBody { bytes, len: None });
+    let request = ArchiveRequest { key: Key::new("k"), origin, verify: test.verifier.clone() };
     let mut open = Vec::new();
-    for _ in 0..WINDOWS {
-        open.push(PassThrough::open(&bench.cache, &ask, ResumePoint::default()).await.expect("opens"));
+    for _ in 0..MAX_WINDOWS {
+        open.push(PassThrough::open(&pool, &request, ResumePoint::default()).await.expect("opens"));
     }
-    let mut next = Box::pin(PassThrough::open(&bench.cache, &ask, ResumePoint::default()));
+    let mut next = Box::pin(PassThrough::open(&pool, &request, ResumePoint::default()));
     assert!(futures_util::poll!(&mut next).is_pending());
     open.pop();
     next.await.expect("opens");

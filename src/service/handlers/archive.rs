@@ -13,7 +13,7 @@ use crate::{
     },
     origin::FetchError,
     package::PackageName,
-    registry::{Content, Object, Served, SpoolReader, resolve::ResolvedArchive},
+    registry::{Content, Object, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
     service::zip,
 };
 
@@ -37,15 +37,17 @@ pub(in crate::service) async fn respond(
     let headers = &parts.headers;
     let ResolvedArchive { answer, resolved } = archive;
     let mut response = match answer.served {
-        Served::Stored(object) => stored(method, headers, object, direct),
-        Served::Arriving { spool_reader, len: None } if parts.version < Version::HTTP_11 && *method != Method::HEAD => {
+        ServedArchive::Stored(object) => stored(method, headers, object, direct),
+        ServedArchive::Arriving { spool_reader, len: None }
+            if parts.version < Version::HTTP_11 && *method != Method::HEAD =>
+        {
             // HTTP/1.0 ends a body of unknown length by closing: a broken one would look like a whole one.
-            let Ok(object) = spool_reader.whole().await? else {
+            let WholeBody::Complete(object) = spool_reader.whole().await? else {
                 return Err(FetchError::Refused("its length is not known, and HTTP/1.0 cannot tell its end".into()));
             };
             stored(method, headers, object, direct)
         }
-        Served::Arriving { spool_reader, len } => {
+        ServedArchive::Arriving { spool_reader, len } => {
             arriving(method, headers, spool_reader.direct(direct), len, direct).await?
         }
     };
@@ -79,8 +81,8 @@ async fn arriving(
     let Some(len) = len else {
         // A part of unknown length cannot be described: wait for the end.
         return match spool_reader.whole().await? {
-            Ok(object) => Ok(stored(method, headers, object, direct)),
-            Err(spool_reader) => Ok(streaming_body(method, StatusCode::OK, spool_reader, None)),
+            WholeBody::Complete(object) => Ok(stored(method, headers, object, direct)),
+            WholeBody::TooLarge(spool_reader) => Ok(streaming_body(method, StatusCode::OK, spool_reader, None)),
         };
     };
     match wanted.resolve(len) {
@@ -91,10 +93,12 @@ async fn arriving(
             Ok(response)
         }
         RangeDecision::Part { first, last } => {
-            let (spool_reader, confined) = spool_reader.within(first..last + 1);
-            if !confined {
-                return Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len)));
-            }
+            let spool_reader = match spool_reader.within(first..last + 1) {
+                RangeReader::Confined(spool_reader) => spool_reader,
+                RangeReader::Whole(spool_reader) => {
+                    return Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len)));
+                }
+            };
             let mut response =
                 streaming_body(method, StatusCode::PARTIAL_CONTENT, spool_reader, Some(last + 1 - first));
             response.headers_mut().insert(header::CONTENT_RANGE, range::content_range(first, last, len));

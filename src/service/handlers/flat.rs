@@ -20,7 +20,7 @@ use crate::{
     entry::Digest,
     http::body::{Body, BodyError},
     package::Version,
-    registry::{Object, Registry, Served, resolve::ResolvedArchive},
+    registry::{Object, Registry, ServedArchive, WholeBody, resolve::ResolvedArchive},
     service::{RequestContext, error::Problem, zip},
 };
 
@@ -158,12 +158,12 @@ pub(in crate::service) async fn respond(
         let ResolvedArchive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
         context.cache = Some(answer.status);
         let whole = match answer.served {
-            Served::Stored(object) => Ok(object),
-            Served::Arriving { spool_reader, .. } => {
+            ServedArchive::Stored(object) => WholeBody::Complete(object),
+            ServedArchive::Arriving { spool_reader, .. } => {
                 spool_reader.whole().await.map_err(|error| Problem::late(error, context.cache.take(), ask))?
             }
         };
-        let Ok(object) = whole else { return Err(Problem::no_room(context.cache.take(), ask)) };
+        let WholeBody::Complete(object) = whole else { return Err(Problem::no_room(context.cache.take(), ask)) };
         let view = match flats.view(&object).await {
             Ok(view) => view,
             Err(error) => {

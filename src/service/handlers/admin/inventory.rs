@@ -17,8 +17,8 @@ use crate::{
     entry::{Digest, Key},
     http::body::Body,
     registry::{
-        HitStats, InventoryEntry, Registry, TierStats,
-        inventory::{CacheUsage, InventoryOrder, Selection, StoredArchive},
+        CacheUsage, HitStats, InventoryEntry, Registry, TierStats,
+        inventory::{InventoryOrder, Selection, StoredArchive},
     },
     value::Period,
 };

@@ -112,7 +112,7 @@ async fn take_from(mirror: &Arc<Registry>, input: &mut Input) -> Result<Response
     let rest = Bytes::from(first.split_off(end + 1));
     let frames = stream::unfold(input, |input| async move {
         let frame = input.frame().await?;
-        let broken = |_| ImportError::Wrong("its bytes broke off".to_owned());
+        let broken = |_| ImportError::Invalid("its bytes broke off".to_owned());
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
     });
     let body = stream::iter([Ok(rest)]).chain(frames);
@@ -144,7 +144,7 @@ pub(super) async fn take_document(
 
 fn refusal(error: ImportError) -> AdminError {
     let status = match &error {
-        ImportError::Wrong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ImportError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ImportError::Conflict => StatusCode::CONFLICT,
         ImportError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
         ImportError::Io(cause) => {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     entry::Key,
     http::body::Body,
-    registry::{Checked, Registry, inventory::StoredArchive},
+    registry::{DocumentCheck, Registry, inventory::StoredArchive},
 };
 
 /// Zips that are hashed at once.
@@ -82,13 +82,13 @@ async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
     let mut state = "damaged";
     let mut reason = None;
     match mirror.inventory().check_document(key).await {
-        Ok(Checked::Good) => state = "good",
-        Ok(Checked::Mended) => state = "mended",
-        Ok(Checked::Damaged) if fetch => match mirror.inventory().refetch_document(key).await {
+        Ok(DocumentCheck::Intact) => state = "good",
+        Ok(DocumentCheck::Repaired) => state = "mended",
+        Ok(DocumentCheck::Damaged) if fetch => match mirror.inventory().refetch_document(key).await {
             Ok(()) => state = "mended",
             Err(error) => reason = Some(error.to_string()),
         },
-        Ok(Checked::Damaged) => {}
+        Ok(DocumentCheck::Damaged) => {}
         Err(error) => {
             tracing::error!(%key, %error, "a document cannot be read");
             reason = Some("it cannot be read".to_owned());

@@ -20,7 +20,7 @@ use crate::{
     origin::FetchError,
     package::Version,
     registry::{
-        Failure, FillEvent, Registry, RegistryError,
+        CacheFailure, FillEvent, Registry, RegistryError,
         resolve::ResolvedVersion,
         warming::{ListedRelease, PackageLists, WarmingArchive},
     },
@@ -142,7 +142,7 @@ fn listed(lists: &PackageLists, mirror: &Registry, target: &PackageId) -> Value 
 
 fn failed(error: RegistryError, ask: &ApiRequest, mirror: &Registry, target: &PackageId) -> Value {
     let kind = match &error {
-        RegistryError::Fetch(Failure { error, .. }) => kind(error),
+        RegistryError::Fetch(CacheFailure { error, .. }) => kind(error),
         RegistryError::Forbidden => "refused",
     };
     let problem = Problem::of(error, ask);

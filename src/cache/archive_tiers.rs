@@ -1,0 +1,221 @@
+//! The tiers that hold archives: memory in front of disk.
+
+use std::{io, sync::Arc};
+
+use tokio::task::spawn_blocking;
+
+use crate::{
+    entry::{Digest, Key, Meta},
+    origin::FetchError,
+    storage::{
+        Content, Generation, Generations, Object, Tier as _, Usage,
+        disk::{Disk, InventoryEntry, Spool, SpoolError},
+        memory::{self, Memory},
+    },
+};
+
+/// Complete archives, in memory and on disk.
+pub struct ArchiveTiers {
+    memory: Memory,
+    disk: Arc<Disk>,
+    /// Bumped by every change of what is stored of a package, documents included: responses depend on it.
+    generations: Generations,
+    /// Bumped only when a key leads to another archive or to none. Separate, because revalidated documents must not keep
+    /// archives out of memory.
+    removals: Generations,
+}
+
+impl ArchiveTiers {
+    pub(super) fn new(memory: &memory::Config, disk: Arc<Disk>, generations: Generations) -> Self {
+        Self { memory: Memory::new(memory), disk, generations, removals: Generations::default() }
+    }
+
+    /// What memory holds under a key.
+    pub(super) fn in_memory(&self, key: &Key) -> Option<Object> {
+        self.memory.find(key)
+    }
+
+    /// Looks a key up for a client, memory first, and copies a small archive into memory. A tier that fails counts as a
+    /// miss.
+    pub(super) async fn lookup(&self, key: &Key) -> Option<Object> {
+        if let Some(object) = self.memory.find(key) {
+            object.touch();
+            return Some(object);
+        }
+        let before = self.removals.snapshot(key);
+        match self.disk.get(key).await {
+            Ok(Some(object)) => {
+                object.touch();
+                self.promote(key, &object, &before).await;
+                Some(object)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(%key, %error, "the disk tier cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Copies a small archive into memory, unless the key's package had an archive removed since `before`.
+    async fn promote(&self, key: &Key, object: &Object, before: &Generation) {
+        match self.memory.load(object).await {
+            Ok(Some(object)) => before.run_if_current(|| self.memory.insert(key, object)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%key, %error, "an archive cannot be copied into memory"),
+        }
+    }
+
+    /// What is stored under a key, without counting a use or changing the order of eviction.
+    ///
+    /// # Errors
+    /// When the disk tier cannot be read.
+    pub async fn peek(&self, key: &Key) -> io::Result<Option<Object>> {
+        let object = match self.memory.find(key) {
+            Some(object) => Some(object),
+            None => self.disk.get(key).await?,
+        };
+        Ok(object.map(|object| Object { uses: None, ..object }))
+    }
+
+    /// True when the archive of a key is on disk and can be read; a copy in memory does not count.
+    pub async fn is_on_disk(&self, key: &Key) -> bool {
+        // An unreadable archive counts as absent, so that an import replaces it.
+        self.disk.get(key).await.is_ok_and(|object| object.is_some())
+    }
+
+    /// True when the index has the key. Opens no file; false when the index cannot be read.
+    pub(super) async fn is_indexed(&self, key: &Key) -> bool {
+        self.disk.holds(key).await.unwrap_or(false)
+    }
+
+    /// Reserves a spool of `len` bytes, or of a first step when the length is unknown; `None`, logged, when the disk has
+    /// no room or fails.
+    pub(super) async fn open_spool(&self, len: Option<u64>) -> Option<Spool> {
+        let disk = self.disk.clone();
+        match spawn_blocking(move || disk.spool(len)).await {
+            Ok(Ok(spool)) => Some(spool),
+            Ok(Err(SpoolError::NoSpace)) => {
+                tracing::warn!(len, "no room on disk for a download");
+                None
+            }
+            Ok(Err(SpoolError::Io(error))) => {
+                tracing::warn!(%error, "cannot open a spool");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Makes a fetched archive visible under its key. The waiting clients have it already, so an error is only logged.
+    pub(super) async fn admit(&self, key: &Key, spool: Spool, meta: Meta) {
+        let before = self.removals.snapshot(key);
+        match self.disk.admit(key, spool, meta).await {
+            Ok(object) => {
+                self.promote(key, &object, &before).await;
+                // The key may have led to another packing of the same content.
+                self.generations.bump(key);
+            }
+            Err(error) => tracing::warn!(%key, %error, "a complete archive is not admitted"),
+        }
+    }
+
+    /// Makes an imported archive visible under its key, in place of the one stored before.
+    ///
+    /// # Errors
+    /// When it cannot be made durable; then what was stored before stays.
+    pub(super) async fn replace(&self, key: &Key, spool: Spool, meta: Meta) -> io::Result<()> {
+        self.disk.admit(key, spool, meta).await?;
+        self.drop_from_memory(key);
+        Ok(())
+    }
+
+    /// Writes an archive to disk that only memory holds: the disk tier may have evicted it.
+    ///
+    /// # Errors
+    /// `Refused` when the disk has no room for it or fails.
+    pub(super) async fn ensure_on_disk(&self, key: &Key, object: &Object) -> Result<(), FetchError> {
+        let Content::Memory(bytes) = &object.content else { return Ok(()) };
+        if self.is_indexed(key).await {
+            return Ok(());
+        }
+        let mut spool = self.open_spool(Some(object.meta.len)).await.ok_or_else(not_storable)?;
+        let bytes = bytes.clone();
+        let written = spawn_blocking(move || spool.append(&[bytes]).map(|()| spool)).await;
+        let spool = written.map_err(|_| not_storable())?.map_err(|_| not_storable())?;
+        let admitted = self.disk.admit(key, spool, (*object.meta).clone()).await;
+        admitted.map(drop).map_err(|error| {
+            tracing::warn!(%key, %error, "an archive in memory cannot be written to disk");
+            not_storable()
+        })
+    }
+
+    /// Removes the archive of a key from both tiers; its readers keep it.
+    ///
+    /// # Errors
+    /// When the file cannot be removed; the key leads to nothing all the same.
+    pub(super) async fn remove(&self, key: &Key) -> io::Result<()> {
+        let removed = self.disk.remove(key).await;
+        self.drop_from_memory(key);
+        removed
+    }
+
+    fn drop_from_memory(&self, key: &Key) {
+        self.removals.bump_with(key, || self.memory.forget_key(key));
+        self.generations.bump(key);
+    }
+
+    /// Quarantines an archive that a reader found damaged; the next request fetches it again.
+    pub async fn quarantine(&self, object: &Object) {
+        let digest = &object.meta.digest;
+        if let Err(error) = self.disk.set_aside(object, "a reader found it damaged").await {
+            tracing::warn!(%digest, %error, "a damaged blob cannot be quarantined");
+        }
+        self.drop_blob_from_memory(digest);
+    }
+
+    /// Hashes a blob; a damaged one is quarantined, dropped from memory, and reported as false.
+    ///
+    /// # Errors
+    /// When the blob cannot be read.
+    pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
+        let intact = self.disk.check(digest).await?;
+        if !intact {
+            self.drop_blob_from_memory(digest);
+        }
+        Ok(intact)
+    }
+
+    /// Bumps every package, because a blob can be stored under any key.
+    fn drop_blob_from_memory(&self, digest: &Digest) {
+        self.removals.bump_all();
+        self.memory.forget(digest);
+        self.generations.bump_all();
+    }
+
+    /// Every stored archive whose key `selects` accepts.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn inventory(&self, selects: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
+        self.disk.inventory(selects).await
+    }
+
+    /// What the memory tier holds.
+    pub(super) fn memory_usage(&self) -> Usage {
+        self.memory.usage()
+    }
+}
+
+/// The error of a caller that wants an archive stored, where it cannot be.
+pub(super) fn not_storable() -> FetchError {
+    FetchError::Refused("the archive cannot be stored: the disk has no room for it or fails".into())
+}
+
+#[cfg(test)]
+impl ArchiveTiers {
+    /// Drops the copy in memory, as an eviction does.
+    pub(super) fn evict_from_memory(&self, key: &Key) {
+        self.memory.forget_key(key);
+    }
+}

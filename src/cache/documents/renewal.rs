@@ -1,0 +1,147 @@
+//! One revalidation of one document, for all requests that wait for it.
+
+use std::sync::Arc;
+
+use super::{DocumentCache, DocumentOrigin, with_standing};
+use crate::{
+    cache::{document_tiers::DocumentChange, policy::Policy, single_flight::FlightState},
+    entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
+    origin::{FetchError, FetchedDocument},
+};
+
+/// The state of a revalidation.
+#[derive(Clone, Debug)]
+pub(super) enum RenewalState {
+    Running,
+    Ended(Result<RenewedDocument, FetchError>),
+}
+
+/// A document that is as new as the request's policy demands.
+#[derive(Clone, Debug)]
+pub(super) struct RenewedDocument {
+    pub(super) document: Document,
+    pub(super) source: RenewalSource,
+}
+
+/// What renewed a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RenewalSource {
+    /// The upstream sent it.
+    Sent,
+    /// The upstream said that it has not changed.
+    Confirmed,
+    /// A flight that landed between the caller's lookup and this one.
+    EarlierFlight,
+}
+
+impl FlightState for RenewalState {
+    fn requested() -> Self {
+        Self::Running
+    }
+
+    fn aborted() -> Self {
+        Self::Ended(Err(aborted()))
+    }
+
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+}
+
+impl RenewalState {
+    /// The outcome of the final state.
+    pub(super) fn into_result(self) -> Result<RenewedDocument, FetchError> {
+        match self {
+            Self::Ended(result) => result,
+            Self::Running => Err(aborted()),
+        }
+    }
+}
+
+fn aborted() -> FetchError {
+    FetchError::Unreachable("the request was aborted")
+}
+
+/// One revalidation and everything it needs.
+pub(super) struct Revalidation {
+    pub(super) cache: Arc<DocumentCache>,
+    pub(super) key: Key,
+    pub(super) policy: Policy,
+    pub(super) stored: Option<Document>,
+    pub(super) origin: DocumentOrigin,
+}
+
+impl Revalidation {
+    /// Renews the document, unless an earlier flight has done so or failed a moment ago: without this check, every herd
+    /// would cost a second request.
+    pub(super) async fn run(self) -> Result<RenewedDocument, FetchError> {
+        let newest = self.cache.tiers.in_memory(&self.key);
+        if let Some(document) = newest.clone().filter(|document| self.cache.is_fresh(document, self.policy)) {
+            return Ok(RenewedDocument { document, source: RenewalSource::EarlierFlight });
+        }
+        if let Some(error) = self.cache.failures.recent(&self.key) {
+            return Err(error);
+        }
+        let stored = newest.or_else(|| self.stored.clone());
+        match self.origin.fetch(stored.as_ref()).await {
+            Ok(fetched) => self.store(stored, fetched).await,
+            Err(error) => {
+                self.record_failure(stored, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn record_failure(&self, stored: Option<Document>, error: &FetchError) {
+        let cache = &self.cache;
+        match (stored, error) {
+            (Some(document), FetchError::NotFound(_) | FetchError::Blocked) => {
+                // Asked again no more often than the document itself would be.
+                let period = cache.config.negative.0.max(self.policy.fresh);
+                cache.failures.remember_for(&self.key, error, period);
+                // A blocked package that disappears stays blocked.
+                let blocked = document.meta.standing == UpstreamStatus::Blocked || *error == FetchError::Blocked;
+                let standing = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
+                cache.tiers.store(&self.key, &with_standing(&document, standing), DocumentChange::Meta).await;
+            }
+            _ => cache.failures.remember(&self.key, error),
+        }
+    }
+
+    /// Stores what was fetched; a 304 renews only the meta.
+    async fn store(&self, stored: Option<Document>, fetched: FetchedDocument) -> Result<RenewedDocument, FetchError> {
+        let cache = &self.cache;
+        let now = cache.clock.now();
+        let (document, source, change) = match (fetched, stored) {
+            (FetchedDocument::NotModified { validators }, Some(old)) => {
+                let meta = DocumentMeta {
+                    validated_at: now,
+                    validators,
+                    standing: UpstreamStatus::Present,
+                    ..(*old.meta).clone()
+                };
+                let document = Document { meta: Arc::new(meta), body: old.body };
+                (document, RenewalSource::Confirmed, DocumentChange::Meta)
+            }
+            (FetchedDocument::Changed { body, validators }, old) => {
+                let digest = Digest::of(&body);
+                let same = old.filter(|old| old.meta.digest == digest);
+                let meta = DocumentMeta {
+                    digest,
+                    validated_at: now,
+                    changed_at: same.as_ref().map_or(now, |old| old.meta.changed_at),
+                    validators,
+                    standing: UpstreamStatus::Present,
+                };
+                let change = if same.is_some() { DocumentChange::Meta } else { DocumentChange::Body };
+                (Document { meta: Arc::new(meta), body }, RenewalSource::Sent, change)
+            }
+            (FetchedDocument::NotModified { .. }, None) => {
+                return Err(FetchError::Invalid("not modified, though nothing is stored".into()));
+            }
+        };
+        cache.failures.forget(&self.key);
+        cache.tiers.store(&self.key, &document, change).await;
+        Ok(RenewedDocument { document, source })
+    }
+}

@@ -1,0 +1,140 @@
+//! Pin settlement: compares fetched or imported content with what was first seen under its key.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use crate::{
+    entry::{Key, Meta, Pin},
+    origin::FetchError,
+    storage::disk::{Disk, PinEvent},
+};
+
+/// The content that was first seen under each key. Cheap to clone.
+#[derive(Clone)]
+pub struct PinRecords {
+    disk: Arc<Disk>,
+}
+
+/// What an import does where other content is pinned under its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinConflict {
+    /// The import is refused.
+    Refuse,
+    /// The pin is replaced, on the word of an operator.
+    Replace,
+}
+
+/// Why an import is not pinned.
+#[derive(Debug)]
+pub(super) enum ImportPinError {
+    /// Other content is pinned under the key.
+    Conflict,
+    /// The pin records cannot be read or written.
+    Io(io::Error),
+}
+
+impl PinRecords {
+    pub(super) fn new(disk: Arc<Disk>) -> Self {
+        Self { disk }
+    }
+
+    /// What is pinned under a key.
+    ///
+    /// # Errors
+    /// `Refused` when the pin records cannot be read: content cannot be checked without them.
+    pub async fn get(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
+        self.read(key).await.map_err(|error| {
+            tracing::error!(%key, %error, "the pin records cannot be read");
+            unreadable()
+        })
+    }
+
+    /// As [`PinRecords::get`], with the cause.
+    pub(super) async fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
+        self.disk.pin(key).await
+    }
+
+    /// Every pinned key, in order.
+    ///
+    /// # Errors
+    /// As [`PinRecords::get`].
+    pub async fn keys(&self) -> Result<Vec<Key>, FetchError> {
+        self.disk.pinned().await.map_err(|error| {
+            tracing::error!(%error, "the pin records cannot be read");
+            unreadable()
+        })
+    }
+
+    /// Compares what was fetched with its pin, or pins it. Durable when it returns: a crash must not lose the pin of a
+    /// body that a client already has.
+    ///
+    /// The present pin counts. `known`, which was read before the download, takes its place only when the records cannot
+    /// be read or written.
+    ///
+    /// # Errors
+    /// `PinMismatch` when other content is pinned.
+    pub(super) async fn settle(&self, key: &Key, known: Option<Arc<Pin>>, meta: &Meta) -> Result<(), FetchError> {
+        let fetched = Pin {
+            key: key.clone(),
+            digest: meta.digest,
+            len: meta.len,
+            first_seen: meta.stored_at,
+            verified: meta.verified.clone(),
+        };
+        let new = fetched.clone();
+        let settled = self.disk.settle_pin(key, move |old| compare_with_pin(new, old)).await.unwrap_or_else(|error| {
+            tracing::error!(%key, %error, "a pin cannot be recorded");
+            compare_with_pin(fetched, known.map(Arc::unwrap_or_clone)).map(drop)
+        });
+        settled.map_err(|old| {
+            tracing::error!(
+                %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
+                first_seen = %old.first_seen, "pin-mismatch: the upstream's content has changed"
+            );
+            FetchError::PinMismatch
+        })
+    }
+
+    /// Compares what is imported with its pin, or pins it. Durable when it returns.
+    ///
+    /// # Errors
+    /// See [`ImportPinError`].
+    pub(super) async fn settle_import(&self, imported: Pin, on_conflict: PinConflict) -> Result<(), ImportPinError> {
+        let key = imported.key.clone();
+        let compare = move |old| match compare_with_pin(imported.clone(), old) {
+            Err(old) if on_conflict == PinConflict::Replace => {
+                tracing::warn!(key = %old.key, "an import replaces a pin, on the word of an operator");
+                Ok(vec![(PinEvent::Forget, *old), (PinEvent::Pin, imported)])
+            }
+            compared => compared,
+        };
+        let settled = self.disk.settle_pin(&key, compare).await.map_err(ImportPinError::Io)?;
+        settled.map_err(|_| ImportPinError::Conflict)
+    }
+
+    /// Removes the pin of a key: the next fetch may have other content.
+    ///
+    /// # Errors
+    /// When the records cannot be written.
+    pub(super) async fn forget(&self, key: &Key) -> io::Result<()> {
+        let forget = |old: Option<Pin>| Ok::<_, Infallible>(Vec::from_iter(old.map(|pin| (PinEvent::Forget, pin))));
+        let Ok(()) = self.disk.settle_pin(key, forget).await?;
+        Ok(())
+    }
+}
+
+fn unreadable() -> FetchError {
+    FetchError::Refused("the pin records cannot be read".into())
+}
+
+/// The events to record for `new`, given the present pin: none when it has the same packing already.
+///
+/// # Errors
+/// The old pin when its content differs.
+fn compare_with_pin(new: Pin, old: Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, Box<Pin>> {
+    match old {
+        None => Ok(vec![(PinEvent::Pin, new)]),
+        Some(old) if old.verified.manifest != new.verified.manifest => Err(Box::new(old)),
+        Some(old) if old.digest == new.digest => Ok(Vec::new()),
+        Some(old) => Ok(vec![(PinEvent::Packing, Pin { digest: new.digest, len: new.len, ..old })]),
+    }
+}
