@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod contributing;
 mod items;
 mod language;
 mod scan;
