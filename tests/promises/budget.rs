@@ -1,4 +1,4 @@
-//! Bytes on disk never exceed the limit; what was used least recently goes first; nothing that is read is cut.
+//! Bytes on disk never exceed the limit, eviction is by least recent use, and a zip being read is not cut.
 
 use std::path::Path;
 
@@ -46,7 +46,7 @@ fn archives(forge: &Forge) -> usize {
 }
 
 #[tokio::test]
-async fn the_files_never_exceed_the_limit_and_the_last_ones_stay() {
+async fn files_never_exceed_the_limit_and_the_most_recent_stay() {
     let forge = forge(40, 900_000).await;
     let mirror = setup(&forge).with(small).start().await;
     for n in 0..40 {
@@ -61,7 +61,7 @@ async fn the_files_never_exceed_the_limit_and_the_last_ones_stay() {
 }
 
 #[tokio::test]
-async fn what_is_hot_in_memory_is_not_evicted_from_disk() {
+async fn a_zip_used_from_memory_is_not_evicted_from_disk() {
     let forge = forge(30, 900_000).await;
     let mirror = setup(&forge).with(small).start().await;
     fetch(&mirror, &forge, 0).await;
@@ -96,14 +96,14 @@ async fn a_pin_outlives_its_zip_and_judges_what_is_fetched_again() {
     let got = mirror.get("/load/p1/zipball/v1.0.0").await;
     assert_eq!(got.status, 502);
     assert!(String::from_utf8_lossy(&got.body).contains("pin-mismatch"), "{:?}", got.body);
-    // The same files in another packing are the same version.
+    // The same files in another packing are the same content.
     assert!(!stored(mirror.dir(), &forge, 2));
     forge.repo("load/p2").repack("v1.0.0");
     fetch(&mirror, &forge, 2).await;
 }
 
 #[tokio::test]
-async fn a_zip_that_is_read_is_never_cut_by_eviction() {
+async fn eviction_never_cuts_a_zip_that_is_being_read() {
     const LARGE: u64 = 24 << 20;
     let forge = forge(20, 2 << 20).await;
     forge.repo("load/large").release("v1.0.0", |r| r.noise("data.bin", 7, LARGE));
@@ -114,7 +114,7 @@ async fn a_zip_that_is_read_is_never_cut_by_eviction() {
     let mirror = setup(&forge).with(limit).start().await;
     let large = forge.sha256("load/large", "v1.0.0");
     assert_eq!(mirror.get("/load/large/zipball/v1.0.0").await.sha256(), large);
-    // A client that takes nothing for now: more than the kernel takes ahead of it is still to be read.
+    // The client pauses with more left to read than the kernel's buffers hold.
     let slow = mirror.open("/load/large/zipball/v1.0.0").await;
     for n in 0..20 {
         fetch(&mirror, &forge, n).await;
@@ -126,7 +126,7 @@ async fn a_zip_that_is_read_is_never_cut_by_eviction() {
 }
 
 #[tokio::test]
-async fn a_zip_larger_than_the_limit_is_passed_on_whole_and_not_stored() {
+async fn a_zip_larger_than_the_limit_passes_through_whole_and_is_not_stored() {
     let forge = forge(1, 900_000).await;
     forge.repo("load/large").release("v1.0.0", |r| r.noise("data.bin", 7, LIMIT + (2 << 20)));
     let mirror = setup(&forge).with(small).start().await;

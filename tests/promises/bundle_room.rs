@@ -1,4 +1,4 @@
-//! An import that has no room says so: before anything is evicted for it, or by name for what others have pushed out.
+//! An import without enough disk space fails before it evicts anything, or names each zip that was evicted in between.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ async fn warm(forge: &Forge, dir: &Path, package: &str) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
-/// A bundle of all versions, and the directory that it lies in.
+/// A bundle of all versions, and its directory.
 async fn exported(forge: &Forge, package: &str) -> (TempDir, PathBuf) {
     let from = tempfile::tempdir().expect("a directory");
     warm(forge, from.path(), package).await;
@@ -51,8 +51,9 @@ async fn import_within(forge: &Forge, dir: &Path, bundle: &Path, limit: u64) -> 
 }
 
 #[tokio::test]
-async fn an_import_that_cannot_fit_is_refused_before_anything_is_evicted_for_it() {
-    let (forge, mine) = (forge("devsapp/fc3", 12, MIB).await, forge("devsapp/mine", 2, MIB).await);
+async fn an_import_that_cannot_fit_is_refused_before_any_eviction() {
+    let mine = forge("devsapp/mine", 2, MIB).await;
+    let forge = forge("devsapp/fc3", 12, MIB).await;
     let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
     let to = tempfile::tempdir().expect("a directory");
     warm(&mine, to.path(), "devsapp/mine").await;
@@ -66,8 +67,9 @@ async fn an_import_that_cannot_fit_is_refused_before_anything_is_evicted_for_it(
 }
 
 #[tokio::test]
-async fn an_import_names_what_it_has_pushed_out_itself_and_fails() {
-    let (forge, mine) = (forge("devsapp/fc3", 9, MIB).await, forge("devsapp/mine", 6, MIB).await);
+async fn an_import_that_evicts_its_own_zips_names_them_and_fails() {
+    let mine = forge("devsapp/mine", 6, MIB).await;
+    let forge = forge("devsapp/fc3", 9, MIB).await;
     let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
     let to = tempfile::tempdir().expect("a directory");
     warm(&mine, to.path(), "devsapp/mine").await;
@@ -85,8 +87,9 @@ async fn an_import_names_what_it_has_pushed_out_itself_and_fails() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_the_middle_of_an_upload_reaches_the_user() {
-    let (forge, mine) = (forge("devsapp/fc3", 1, 14 * MIB).await, forge("devsapp/mine", 2, 6 * MIB).await);
+async fn a_refusal_during_an_upload_reaches_the_user() {
+    let mine = forge("devsapp/mine", 2, 6 * MIB).await;
+    let forge = forge("devsapp/fc3", 1, 14 * MIB).await;
     let (_from, bundle) = exported(&forge, "devsapp/fc3").await;
     let to = tempfile::tempdir().expect("a directory");
     warm(&mine, to.path(), "devsapp/mine").await;
@@ -97,14 +100,14 @@ async fn a_refusal_in_the_middle_of_an_upload_reaches_the_user() {
     assert!(ended.err.contains(why), "{ended:?}");
 }
 
-/// A mirror that serves and has the zip of `load/p0` in memory alone.
+/// A running mirror that has the zip of `load/p0` only in memory.
 async fn in_memory_alone(forge: &Forge, dir: &Path) -> Mirror {
     let mirror = setup(forge).start_in(dir).await;
     let zip = "/load/p0/zipball/v1.0.0";
     assert_eq!(mirror.get(zip).await.status, 200);
     let hot = || async { mirror.head(zip).await.cache_status().contains("memory") };
     eventually("it is in memory", hot).await;
-    // As eviction does: memory hears nothing of it.
+    // Eviction from disk leaves the memory cache unchanged.
     mirror.cache.disk().remove(&Key::new("github/load/p0/tag/v1.0.0")).await.expect("removed");
     assert!(!blob(dir, &forge.sha256("load/p0", "v1.0.0")).exists());
     assert!(mirror.head(zip).await.cache_status().contains("memory"));
@@ -116,7 +119,7 @@ async fn load() -> Forge {
 }
 
 #[tokio::test]
-async fn what_only_memory_has_is_imported_onto_the_disk() {
+async fn a_zip_only_in_memory_is_imported_to_disk() {
     let forge = load().await;
     let to = tempfile::tempdir().expect("a directory");
     let (_from, bundle) = exported(&forge, "load/p0").await;
@@ -127,7 +130,7 @@ async fn what_only_memory_has_is_imported_onto_the_disk() {
 }
 
 #[tokio::test]
-async fn what_only_memory_has_is_warmed_onto_the_disk_without_the_forge() {
+async fn a_zip_only_in_memory_is_warmed_to_disk_without_the_forge() {
     let forge = load().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = in_memory_alone(&forge, dir.path()).await;

@@ -1,4 +1,4 @@
-//! What a bundle says is looked at before it is believed, and what an import or export says is so.
+//! The claims of a bundle are verified before use, and the reports of export and import are true.
 
 use std::{fs, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
 fn same(_: &str, _: &mut tar::Header) {}
 
 #[tokio::test]
-async fn a_forged_list_is_not_confirmed_by_the_validators_that_came_with_it() {
+async fn a_forged_list_is_not_confirmed_by_its_own_validators() {
     let forge = forge().await;
     let (from, bundle) = exported(&forge).await;
     let parts = with_document(&read(&bundle), "fc3/releases\"", |document| {
@@ -50,7 +50,7 @@ async fn a_document_that_cannot_be_stored_is_an_error_and_not_counted() {
     assert!(text.contains("bundle.tar: a stored document cannot be read"), "{text}");
     assert!(!text.contains("documents imported"), "{text}");
 
-    // One that takes zips and no document.
+    // This mirror accepts zips but no documents.
     let to = tempfile::tempdir().expect("a directory");
     let import = Launch::over(&forge, to.path(), &["cache", "import", bundle.to_str().expect("text")]);
     let ended = import.set("disk.documents", "1KiB").run().await;
@@ -79,7 +79,7 @@ async fn a_bundle_of_thousands_of_zips_is_planned_in_parts() {
 }
 
 #[tokio::test]
-async fn an_export_leaves_files_of_others_alone_and_names_what_it_cannot_write() {
+async fn an_export_overwrites_no_foreign_file_and_names_what_it_cannot_write() {
     let forge = forge().await;
     let (from, bundle) = exported(&forge).await;
     let foreign = from.path().join("bundle.tar.partial");

@@ -1,4 +1,4 @@
-//! Air-gap bundles: exported by one mirror, imported by another that has no forge; hostile ones change nothing.
+//! Bundles: one mirror exports, another without a forge imports and serves; a hostile bundle changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ pub async fn forge() -> Forge {
     forge
 }
 
-/// A mirror's directory with everything of the forge in it.
+/// A cache directory with every package of the forge.
 async fn filled(forge: &Forge) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(forge).start_in(dir.path()).await;
@@ -54,7 +54,7 @@ async fn filled(forge: &Forge) -> TempDir {
     dir
 }
 
-/// A bundle of everything, and the directory that it lies in.
+/// A bundle of everything, and its directory.
 pub async fn exported(forge: &Forge) -> (TempDir, PathBuf) {
     let from = filled(forge).await;
     let bundle = from.path().join("bundle.tar");
@@ -69,7 +69,7 @@ pub async fn import(dir: &Path, bundle: &Path, more: &[&str]) -> (Option<i32>, S
     (done.status.code(), said(&done))
 }
 
-/// What counts in a cache directory.
+/// The files of a cache directory that a bundle may change.
 pub fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = ["blobs", "documents", "pins.jsonl"].map(|n| dir.join(n)).to_vec();
@@ -87,7 +87,7 @@ pub fn state(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 type Entry = (String, Vec<u8>);
 
 #[tokio::test]
-async fn what_one_mirror_exports_another_without_a_forge_serves() {
+async fn a_mirror_without_a_forge_serves_what_another_exported() {
     let forge = forge().await;
     let (_from, bundle) = exported(&forge).await;
     let to = tempfile::tempdir().expect("a directory");
@@ -99,7 +99,7 @@ async fn what_one_mirror_exports_another_without_a_forge_serves() {
     let (code, text) = import(to.path(), &bundle, &[]).await;
     assert!(code == Some(0) && text.contains("0 zips") && text.contains("2 zips were here already"), "{text}");
 
-    // An import that was cut short goes on with what is missing.
+    // An interrupted import continues with what is missing.
     assert_eq!(cache(to.path(), &["rm", "devsapp/fc3@1.1.0", "--yes"]).await.status.code(), Some(0));
     let (code, text) = import(to.path(), &bundle, &[]).await;
     assert!(code == Some(0) && text.contains("1 zips were here already"), "{text}");
@@ -117,7 +117,7 @@ async fn what_one_mirror_exports_another_without_a_forge_serves() {
 }
 
 #[tokio::test]
-async fn a_running_mirror_takes_a_bundle_in_and_serves_it_at_once() {
+async fn a_running_mirror_imports_a_bundle_and_serves_it_at_once() {
     let forge = forge().await;
     let (_from, bundle) = exported(&forge).await;
     let to = tempfile::tempdir().expect("a directory");
@@ -130,7 +130,7 @@ async fn a_running_mirror_takes_a_bundle_in_and_serves_it_at_once() {
 }
 
 #[tokio::test]
-async fn an_import_never_replaces_what_was_first_seen_unless_it_is_forced() {
+async fn an_import_replaces_pinned_content_only_with_force() {
     let one = forge().await;
     let (_from, bundle) = exported(&one).await;
     let other = Forge::start().await;
@@ -154,7 +154,7 @@ async fn an_import_never_replaces_what_was_first_seen_unless_it_is_forced() {
 }
 
 #[tokio::test]
-async fn an_import_that_is_killed_leaves_whole_zips_and_the_next_run_takes_the_rest() {
+async fn a_killed_import_leaves_whole_zips_and_the_next_run_imports_the_rest() {
     let forge = Forge::start().await;
     for n in 0..16 {
         forge.repo("devsapp/fc3").release(&format!("v1.{n}.0"), |r| r.noise("data.bin", n, 200_000));
@@ -198,7 +198,7 @@ pub fn tar(parts: &Parts, change: impl Fn(&str, &mut tar::Header)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in parts {
         let mut header = tar::Header::new_ustar();
-        // As bytes: the library itself writes no hostile name.
+        // Written as bytes: the library refuses hostile names.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
@@ -219,7 +219,7 @@ pub fn manifest(parts: &Parts, change: impl Fn(&mut Value)) -> Parts {
     parts
 }
 
-/// Puts other bytes into the place of the last zip, with their own digest and length.
+/// Replaces the last zip by other bytes, with their digest and length.
 fn with_zip(parts: &Parts, bytes: &[u8]) -> Parts {
     let digest = srm_mirror::entry::Digest::of(bytes).to_string();
     let old = parts.last().expect("a zip").0.trim_start_matches("blobs/").to_owned();
@@ -235,7 +235,7 @@ fn with_zip(parts: &Parts, bytes: &[u8]) -> Parts {
     parts
 }
 
-/// Changes the first document whose key has `part` in it; what the manifest says of it stays true.
+/// Changes the first document whose key contains `part`; the manifest is updated to match.
 pub fn with_document(parts: &Parts, part: &str, change: impl Fn(&mut Value)) -> Parts {
     let mut parts = parts.clone();
     let has = |entry: &Entry| entry.0.starts_with("documents/") && String::from_utf8_lossy(&entry.1).contains(part);
@@ -380,7 +380,7 @@ async fn hostile_and_damaged_bundles_are_refused_with_nothing_changed() {
         ),
     ];
     let to = tempfile::tempdir().expect("a directory");
-    // Something that could be changed.
+    // Content that an import could change.
     let mirror = setup(&forge).start_in(to.path()).await;
     assert_eq!(mirror.get(PATHS[2]).await.status, 200);
     mirror.stop().await;

@@ -1,4 +1,4 @@
-//! What an operator does to the cache: look, remove, keep, verify; through the server and without one.
+//! The operator's commands on the cache (list, remove, keep, verify), with a running server and without one.
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, process::Output};
 
@@ -38,7 +38,7 @@ fn blobs(dir: &Path) -> Vec<std::path::PathBuf> {
     files.filter(|file| file.extension().is_none()).collect()
 }
 
-/// Runs the program over a cache directory, with nobody to be asked.
+/// Runs the program over a cache directory, without a terminal for questions.
 pub async fn cache(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_srm-mirror"));
     command.env_clear().arg("cache").args(arguments).arg("--cache-dir").arg(dir);
@@ -50,7 +50,7 @@ pub fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_stock_tells_package_version_size_digest_and_mark() {
+async fn the_inventory_lists_package_version_size_digest_and_keep_mark() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -67,7 +67,7 @@ async fn the_stock_tells_package_version_size_digest_and_mark() {
 }
 
 #[tokio::test]
-async fn a_list_of_the_stock_reads_the_index_alone() {
+async fn listing_the_inventory_reads_only_the_index() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -84,7 +84,7 @@ async fn a_list_of_the_stock_reads_the_index_alone() {
 }
 
 #[tokio::test]
-async fn what_is_removed_frees_its_space_at_once_and_its_pin_stays_unless_forgotten() {
+async fn removing_a_zip_frees_its_space_at_once_and_keeps_its_pin_unless_forgotten() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -97,7 +97,7 @@ async fn what_is_removed_frees_its_space_at_once_and_its_pin_stays_unless_forgot
     let after = bytes(&mirror.admin(dir.path(), "stats", json!({})).await[0]);
     assert_eq!((blobs(dir.path()).len(), before - after), (2, plan["bytes"].as_u64().expect("a number")));
 
-    // The pin judges what is fetched again, until an operator says to forget it.
+    // A zip that is fetched again is compared with its pin, until the operator forgets the pin.
     forge.repo("devsapp/fc3").tag("v1.0.0", |t| t.file("index.js", b"something else"));
     assert_eq!(mirror.get(ZIPS[0]).await.status, 502);
     mirror.admin(dir.path(), "rm", ask(false, true)).await;
@@ -117,7 +117,7 @@ async fn a_removed_package_takes_its_release_list_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_never_evicted_also_after_the_index_is_lost() {
+async fn a_kept_zip_is_never_evicted_also_after_the_index_is_lost() {
     let forge = Forge::start().await;
     for n in 0..12 {
         let big = |r: crate::forge::Spec| r.noise("data.bin", n, 1 << 20);
@@ -159,7 +159,7 @@ async fn what_is_kept_is_never_evicted_also_after_the_index_is_lost() {
 }
 
 #[tokio::test]
-async fn verify_finds_what_is_damaged_sets_it_aside_and_fetches_it_again() {
+async fn verify_quarantines_damaged_zips_and_fetches_them_again() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -214,7 +214,7 @@ async fn the_commands_work_beside_a_running_server_and_without_one() {
 }
 
 #[tokio::test]
-async fn what_destroys_needs_a_yes_where_nobody_can_be_asked() {
+async fn destructive_commands_need_yes_without_a_terminal() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;

@@ -1,4 +1,4 @@
-//! The program from outside: what it prints, how it ends, and that no token is ever in any of it.
+//! The executable: its output, its exit codes, and that no token appears in any of it.
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -14,7 +14,7 @@ const FROM_FILE: &str = "gitee0secret0gitee0secret0gitee0";
 async fn serve_needs_no_configuration_and_says_what_it_does() {
     let home = tempfile::tempdir().expect("a directory");
     let home = home.path().to_str().expect("text");
-    // Port 8080 may be taken here; everything else is as out of the box.
+    // Port 8080 may be in use; all other settings are defaults.
     let launch = Launch::bare(&["serve", "--listen", "127.0.0.1:0"]).variable("HOME", home);
     let mirror = launch.variable("GITHUB_TOKEN", TOKEN).start().await;
     let out = mirror.out();
@@ -33,7 +33,7 @@ async fn serve_needs_no_configuration_and_says_what_it_does() {
 }
 
 #[tokio::test]
-async fn as_many_threads_as_the_environment_says_or_64_and_one_message() {
+async fn the_environment_sets_the_thread_count_or_64_and_one_message() {
     let home = tempfile::tempdir().expect("a directory");
     let home = home.path().to_str().expect("text");
     let serve = |threads| {
@@ -89,7 +89,7 @@ async fn a_wrong_configuration_is_64_and_one_message() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_69_and_says_which() {
+async fn a_port_in_use_is_69_and_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let dir = tempfile::tempdir().expect("a directory");
@@ -101,7 +101,7 @@ async fn a_port_in_use_is_69_and_says_which() {
 }
 
 #[tokio::test]
-async fn a_second_mirror_on_the_same_directory_says_who_holds_it() {
+async fn a_second_mirror_on_the_same_directory_names_the_holder() {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let first = Launch::serve(&forge, dir.path()).start().await;
@@ -153,7 +153,7 @@ async fn version_help_and_config_answer_on_standard_output() {
     assert_eq!(run(&["sevre"]).await.code, Some(64));
 }
 
-/// Everything that is written anywhere while the mirror has tokens, at the most talkative level.
+/// Everything the mirror writes anywhere while it has tokens, at the most verbose log level.
 #[tokio::test]
 async fn no_token_is_in_any_output_log_answer_or_file() {
     let forge = Forge::start().await;
@@ -198,7 +198,7 @@ async fn no_token_is_in_any_output_log_answer_or_file() {
     };
     ask(&paths, &mut said).await;
     assert!(said.contains("/gitee/devsapp/demo/zipball/v1.0.0 200"), "{said}");
-    // The forge repeats the token in its own words, then knows it no more, then is gone.
+    // The forge echoes the token, then rejects it, then is down.
     let words = format!("{{\"message\": \"Bad credentials {TOKEN} {FROM_FILE}\"}}");
     let repeat = forge.fault(Match::any(), Fault::status(401, &[("x-echo", TOKEN)], &words)).always();
     ask(&["/devsapp/a/releases", "/devsapp/b/zipball/v1", "/gitee/devsapp/c/releases"], &mut said).await;

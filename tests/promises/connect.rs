@@ -1,4 +1,4 @@
-//! `srm-mirror connect` says what to type, and `--check` which of it works.
+//! `srm-mirror connect` prints the set-up of each client, and `--check` says which of it works.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ async fn every_route_of_a_good_mirror_works() {
     assert!(checks.len() >= 13, "{checks:?}");
     for (client, state, detail) in &checks {
         let wanted = match client.as_str() {
-            // Needs a default owner, and TLS: not a fault of this mirror.
+            // Needs a default owner and TLS: no fault of this mirror.
             "s 3 by plain name" | "s 3 init NAME" => "off",
             _ => "ok",
         };
@@ -74,7 +74,7 @@ async fn a_mirror_with_tls_for_the_real_names_serves_init_by_name() {
 }
 
 #[tokio::test]
-async fn a_package_that_is_not_there_is_named_with_the_mirrors_own_words() {
+async fn a_missing_package_is_named_with_the_mirrors_message() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let (code, checks) = checks(&[&mirror.url(""), "--package", "devsapp/none@1.0.0"]).await;
@@ -85,7 +85,7 @@ async fn a_package_that_is_not_there_is_named_with_the_mirrors_own_words() {
 }
 
 #[tokio::test]
-async fn where_nothing_listens_is_one_sentence_and_69() {
+async fn an_address_without_a_listener_is_one_sentence_and_69() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let done = program(&["connect", &format!("http://{nobody}"), "--check"]).await;
     let said = String::from_utf8(done.stderr).expect("text");
@@ -94,7 +94,7 @@ async fn where_nothing_listens_is_one_sentence_and_69() {
 }
 
 #[tokio::test]
-async fn what_to_type_needs_no_mirror() {
+async fn printing_the_set_up_needs_no_mirror() {
     let done = program(&["connect", "http://127.0.0.1:8080", "--package", "devsapp/fc3@1.0.0"]).await;
     let said = String::from_utf8(done.stdout).expect("text");
     assert_eq!(done.status.code(), Some(0), "{said}");

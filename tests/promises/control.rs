@@ -1,4 +1,4 @@
-//! The control socket: the same service and its administration, for the owner of the directory alone.
+//! The control socket: the same service plus administration, for the owner of the directory only.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -30,7 +30,7 @@ async fn administration_answers_by_the_socket_and_is_404_over_tcp() {
 }
 
 #[tokio::test]
-async fn the_socket_is_for_its_owner_alone_and_goes_with_the_mirror() {
+async fn the_socket_is_private_to_its_owner_and_removed_with_the_mirror() {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("control.sock");
@@ -43,7 +43,7 @@ async fn the_socket_is_for_its_owner_alone_and_goes_with_the_mirror() {
 }
 
 #[tokio::test]
-async fn the_socket_answers_every_route_under_any_name() {
+async fn the_socket_answers_every_route_under_any_host_name() {
     let forge = Forge::start().await;
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
     let mirror = setup(&forge).with(|config| config.server.known_hosts = vec!["mirror.example".into()]).start().await;

@@ -1,4 +1,4 @@
-//! Damage on disk is found before anybody gets a byte of it, set aside, and healed against the pin.
+//! Damage on disk is found before a byte of it is sent; the file is quarantined, fetched again and compared with its pin.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ async fn sound(mirror: &Mirror, forge: &Forge) {
     assert_eq!((got.status, got.sha256()), (200, forge.sha256("devsapp/fc3", "v1.0.0")), "{:?}", got.headers);
 }
 
-/// As [`sound`], and waits until the zip is stored: its client does not wait for that.
+/// As [`sound`], then waits until the zip is stored: the client's response ends earlier.
 async fn stored(mirror: &Mirror, forge: &Forge) -> PathBuf {
     sound(mirror, forge).await;
     let path = blob(mirror.dir(), &forge.sha256("devsapp/fc3", "v1.0.0"));
@@ -40,7 +40,7 @@ async fn stored(mirror: &Mirror, forge: &Forge) -> PathBuf {
     path
 }
 
-/// Stores a zip, damages its files while nobody holds the directory, and expects that nobody is served the damage.
+/// Stores a zip, damages its files while no process holds the directory, and expects that the damage is not served.
 async fn healed(change: impl Fn(&Path), aside: usize) {
     let forge = forge(50_000).await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -112,7 +112,7 @@ async fn a_sidecar_of_garbage_costs_a_download_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn damaged_bytes_are_not_healed_with_other_content() {
+async fn a_damaged_zip_is_not_replaced_by_other_content() {
     let forge = forge(50_000).await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -127,8 +127,8 @@ async fn damaged_bytes_are_not_healed_with_other_content() {
 }
 
 #[tokio::test]
-async fn a_file_cut_while_it_is_sent_breaks_the_connection_and_heals_with_the_next_request() {
-    // Larger than what the kernel takes ahead of a client that reads nothing.
+async fn a_file_truncated_while_it_is_sent_breaks_the_connection_and_is_restored_by_the_next_request() {
+    // Larger than the kernel's socket buffers.
     let forge = forge(24 << 20).await;
     let mirror = Mirror::over(&forge).await;
     let path = stored(&mirror, &forge).await;

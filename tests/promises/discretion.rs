@@ -1,4 +1,4 @@
-//! Nothing a client sends goes upstream, and nothing of the upstream's own words, addresses and tokens comes out.
+//! No client header goes upstream, and no text, address or token of the upstream reaches a client.
 
 use crate::{
     forge::{Fault, Forge, Host, Match},
@@ -125,7 +125,7 @@ async fn each_request_is_one_access_event_with_its_fields() {
         assert_eq!(got.status, status, "{path}");
         let id = got.header("x-request-id").to_owned();
         assert!(!id.is_empty());
-        // The event is written when the body has ended, which the client may learn first.
+        // The event is written after the body's end, which the client may see first.
         let events = || -> Vec<String> {
             logs::lines(&id).into_iter().filter(|line| line.contains(srm_mirror::observe::ACCESS)).collect()
         };

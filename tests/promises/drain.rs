@@ -1,4 +1,4 @@
-//! SIGTERM: nothing new is taken, what runs may finish, and the end comes in time and leaves nothing behind.
+//! SIGTERM: new connections are refused, running requests finish, and the process ends in time without leftovers.
 
 use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::{
 const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
 const LEN: u64 = 2 << 20;
 
-/// A mirror with one client that has begun to read a zip whose second half the forge holds back.
+/// A mirror with one client that reads a zip whose second half the forge withholds.
 async fn half_way(drain: &str) -> (Forge, tempfile::TempDir, Gate, Process, reqwest::Response) {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -26,7 +26,7 @@ async fn half_way(drain: &str) -> (Forge, tempfile::TempDir, Gate, Process, reqw
 }
 
 #[tokio::test]
-async fn a_running_transfer_finishes_while_nobody_new_is_let_in() {
+async fn a_running_transfer_finishes_while_new_connections_are_refused() {
     let (forge, dir, gate, mut mirror, response) = half_way("1h").await;
     mirror.signal("TERM").await;
     mirror.logs("draining").await;
@@ -49,10 +49,10 @@ async fn a_running_transfer_finishes_while_nobody_new_is_let_in() {
 async fn readyz_says_draining_on_a_connection_that_is_still_open() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (_forge, _dir, gate, mut mirror, response) = half_way("1h").await;
-    // A request that is half sent when the signal comes is still answered.
+    // A request that is half sent at the signal is still answered.
     let mut stream = TcpStream::connect(mirror.address).await.expect("connected");
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: m\r\n").await.expect("sent");
-    // Answered on another connection: the first one was accepted before it.
+    // An answer on another connection proves that the first one was accepted.
     assert_eq!(mirror.get("/healthz").await.status, 200);
     mirror.signal("TERM").await;
     mirror.logs("draining").await;
@@ -89,7 +89,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_download_that_nobody_waits_for_is_given_up_and_leaves_no_spool() {
+async fn a_download_without_clients_is_aborted_and_leaves_no_spool() {
     let (_forge, dir, _gate, mirror, response) = half_way("1h").await;
     let mut body = response.bytes_stream();
     body.next().await.expect("a chunk").expect("good");

@@ -1,4 +1,4 @@
-//! The flat view: the same files without their folder, with a digest, ranges and one upstream request of its own.
+//! The flat view: the same files without the top folder, with its own digest, ETag and ranges, from one upstream request.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
 const FLAT: &str = "/devsapp/fc3/flat/v1.0.0";
 const MIB: u64 = 1 << 20;
 
-/// What an unpacker gets: name, content, Unix mode.
+/// One unpacked file: name, content, Unix mode.
 type Listing = Vec<(String, Vec<u8>, Option<u32>)>;
 
 fn listing(bytes: &[u8]) -> Listing {
@@ -34,7 +34,7 @@ fn listing(bytes: &[u8]) -> Listing {
     (0..zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip").len()).map(entry).collect()
 }
 
-/// The listing of the forge's zip, each name less the folder.
+/// The files of the forge's zip, names without the top folder.
 fn unpacked(forge: &Forge) -> Listing {
     let without = |(name, content, mode): (String, Vec<u8>, Option<u32>)| {
         let (_, rest) = name.split_once('/').expect("in the folder");
@@ -52,7 +52,7 @@ fn usual(spec: Spec) -> Spec {
         .publish_yaml("Type: Component\nName: fc3\n")
 }
 
-/// A whole answer has all that a complete zip has.
+/// Expects the headers of a complete zip.
 fn is_complete(got: &Got) {
     assert_eq!(got.status, 200, "{:?}", got.body);
     assert_eq!(got.header("etag"), format!("\"{}\"", got.sha256()));
@@ -102,7 +102,7 @@ async fn a_zip_without_a_top_folder_is_its_own_flat_view() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_conditions_and_head_are_those_of_the_view() {
     let forge = forge(Lengths::Always, |spec| usual(spec).big(2 * MIB)).await;
-    // From the disk and from memory.
+    // From disk and from memory.
     for memory in [0, 16] {
         let mirror = setup(&forge)
             .with(|config| {
@@ -151,7 +151,7 @@ async fn twenty_cold_clients_and_a_head_cost_one_upstream_request() {
     }));
     let (answers, ()) = tokio::join!(clients, async {
         gate.reached().await;
-        // A plain client streams at the same time from the same download.
+        // A client of the plain zip streams from the same download.
         let mut plain = Drink::of(mirror.open(ZIP).await);
         plain.until(MIB / 2).await;
         gate.open();
@@ -220,14 +220,14 @@ fn damage(dir: &std::path::Path, digest: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_central_directory_is_mended_or_an_error_and_never_a_broken_zip() {
+async fn a_damaged_central_directory_is_repaired_or_an_error_and_never_a_broken_zip() {
     let forge = forge(Lengths::Always, usual).await;
     let start = || async {
         let mirror = setup(&forge).with(|config| config.memory.archives = ByteSize(0));
         let mirror = mirror.with(|config| config.memory.archive_max = ByteSize(0)).start().await;
         assert_eq!(mirror.get(ZIP).await.status, 200);
         eventually("it is stored", || blobs(mirror.dir()) == 1).await;
-        // The tier has looked at it: from here on it is believed.
+        // The blob was hashed once since the start and is not hashed again.
         assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
         damage(mirror.dir(), &sha256(&forge));
         mirror
@@ -264,7 +264,7 @@ async fn a_download_that_fails_is_an_error_before_any_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_room_a_small_zip_is_made_flat_in_memory_and_a_large_one_is_an_honest_error() {
+async fn without_space_a_small_flat_view_is_built_in_memory_and_a_large_one_is_an_error() {
     for (lengths, size) in [(Lengths::Always, 7), (Lengths::Never, 7), (Lengths::Always, 20), (Lengths::Never, 20)] {
         let forge = forge(lengths, |spec| usual(spec).stored().big(size * MIB)).await;
         let setup = setup(&forge).with(|config| {

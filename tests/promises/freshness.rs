@@ -1,4 +1,4 @@
-//! Release documents are fresh for a while, then revalidated, and served stale for as long as the upstream fails.
+//! Release documents are fresh for a period, then revalidated, and served stale while the upstream fails.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn a_list_is_fresh_for_a_minute_with_a_token_and_for_five_without() {
 }
 
 #[tokio::test]
-async fn a_stale_list_is_answered_at_once_while_one_revalidation_runs_beside_it() {
+async fn a_stale_list_is_served_at_once_while_one_revalidation_runs() {
     let forge = forge().await;
     let mirror = with_token(&forge).start().await;
     stored(&mirror).await;
@@ -101,7 +101,7 @@ async fn after_the_stale_while_revalidate_window_a_request_waits_for_the_upstrea
     assert_eq!(lists(&forge), 3);
 }
 
-/// Every way an upstream fails, the status where nothing is stored, and the remark where something is.
+/// Each upstream failure, the status with nothing stored, and the `Cache-Status` detail with a stored document.
 fn failures() -> Vec<(&'static str, Fault, u16, &'static str)> {
     let json = [("content-type", "application/json")];
     let limit = [("x-ratelimit-remaining", "0"), ("content-type", "application/json")];
@@ -137,12 +137,12 @@ fn quick(setup: Setup) -> Setup {
 }
 
 #[tokio::test]
-async fn a_stale_list_is_served_whatever_goes_wrong_upstream_and_says_so() {
+async fn a_stale_list_is_served_and_marked_for_every_upstream_failure() {
     for (what, fault, _, detail) in failures() {
         let forge = forge().await;
         let mirror = quick(setup(&forge)).start().await;
         stored(&mirror).await;
-        // Something new, so that the answer that goes wrong has a body.
+        // A changed list, so that the failing response has a body.
         forge.repo("devsapp/fc3").release("v1.1.0", |r| r);
         forge.fault(Match::path(FORGE_LIST), fault).always();
         mirror.clock.advance(secs(30 * 86_400));
@@ -163,7 +163,7 @@ async fn a_stale_list_is_served_whatever_goes_wrong_upstream_and_says_so() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_stored_each_failure_has_its_status_and_a_cool_down() {
+async fn with_nothing_stored_each_failure_has_its_status_and_a_cool_down() {
     for (what, fault, status, _) in failures() {
         let forge = forge().await;
         let mirror = quick(setup(&forge)).start().await;
@@ -299,7 +299,7 @@ async fn documents_survive_a_restart_with_the_forge_down() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_does_not_end_the_revalidation() {
+async fn a_disconnecting_client_does_not_end_the_revalidation() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let gate = forge.gate_head(Match::path(FORGE_LIST));

@@ -1,4 +1,4 @@
-//! Gitee from end to end: its order, its times, its way to say 404, and its web pages in place of zips.
+//! Gitee from end to end: release order, time zones, its form of 404, and web pages in place of zips.
 
 use crate::{
     forge::{Forge, GiteeZips},
@@ -59,7 +59,7 @@ async fn a_zip_comes_by_the_api_with_a_token_and_from_the_web_without() {
             assert_eq!(by_api > 0, token);
             for seen in forge.requests() {
                 let with = seen.headers.contains_key("authorization");
-                // A redirect within the API's own origin keeps the token; a web page that is asked first never gets it.
+                // A redirect within the API's origin keeps the token; the web host never gets it.
                 let may = token && (seen.path().starts_with("/api/v5") || zips == GiteeZips::RedirectToWeb);
                 assert_eq!(with, may, "{}", seen.path_and_query);
                 assert!(!seen.path_and_query.contains("T0KEN"), "the token is a header");

@@ -1,4 +1,4 @@
-//! GitHub from end to end: every page, no draft, upstream order, and "latest" as GitHub means it.
+//! GitHub from end to end: all pages, no drafts, upstream order, and GitHub's own `latest`.
 
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ async fn all_pages_are_one_list_in_the_upstream_s_order() {
     }
     assert_eq!(forge.requests().len(), 3);
 
-    // Page one alone speaks for the list, until the hourly full walk.
+    // Page one stands for the whole list until the hourly walk over all pages.
     mirror.clock.advance(std::time::Duration::from_secs(1200));
     let again = mirror.get("/devsapp/many/releases").await;
     assert_eq!(again.cache_status(), "srm-mirror; fwd=stale; fwd-status=304");
@@ -49,7 +49,7 @@ async fn all_pages_are_one_list_in_the_upstream_s_order() {
 }
 
 #[tokio::test]
-async fn drafts_are_dropped_prereleases_are_listed_and_nulls_are_mended() {
+async fn drafts_are_dropped_prereleases_are_listed_and_nulls_are_replaced() {
     let forge = Forge::start().await;
     forge.accept_token("T0KEN");
     forge
@@ -57,7 +57,7 @@ async fn drafts_are_dropped_prereleases_are_listed_and_nulls_are_mended() {
         .release("v1.0.0", |r| r.no_body().no_name().created_at("2021-01-04T07:41:23Z"))
         .release("v1.1.0", |r| r.draft())
         .release("v2.0.0-rc.1", |r| r.prerelease());
-    // Only a token with push rights sees drafts.
+    // Only a token with push rights is sent drafts.
     let mirror = setup(&forge).token("github", "T0KEN").start().await;
     for root in ["/devsapp/fc3", "/repos/devsapp/fc3", "/github/devsapp/fc3"] {
         let list = mirror.get(&format!("{root}/releases")).await;
@@ -83,7 +83,7 @@ async fn latest_is_asked_and_not_computed() {
 }
 
 #[tokio::test]
-async fn no_release_and_no_repository_are_told_apart() {
+async fn a_missing_release_and_a_missing_repository_are_distinguished() {
     let forge = Forge::start().await;
     forge.repo("devsapp/empty");
     forge.repo("devsapp/rc").release("v1.0.0-rc", |r| r.prerelease());
@@ -103,9 +103,9 @@ async fn no_release_and_no_repository_are_told_apart() {
     assert_eq!(missing, (404, "devsapp/rc on github has no release v9".into()));
 }
 
-/// PyGithub makes an `UnknownObjectException` of exactly these words; octokit and gh print what stands in `errors`.
+/// PyGithub raises `UnknownObjectException` for exactly this message; octokit and gh print `errors`.
 #[tokio::test]
-async fn what_is_missing_in_the_github_dialect_is_said_in_githubs_words_and_ours() {
+async fn a_404_of_the_github_dialect_has_githubs_message_and_ours() {
     let forge = Forge::start().await;
     forge.repo("devsapp/rc").release("v1.0.0-rc", |r| r.prerelease());
     let mirror = setup(&forge).start().await;
@@ -234,7 +234,7 @@ async fn a_repository_carries_its_default_branch_and_a_change_of_it_is_seen_with
 }
 
 #[tokio::test]
-async fn a_release_list_that_is_nonsense_on_a_later_page_is_not_half_a_list() {
+async fn an_invalid_later_page_does_not_truncate_the_list() {
     let forge = Forge::start().await;
     let mut repo = forge.repo("devsapp/many");
     for n in 0..150 {

@@ -1,4 +1,4 @@
-//! Every JSON answer of every dialect as it goes over the wire, with its headers. A change here is a change of the contract.
+//! Every JSON response of every dialect with its headers. A change here changes the wire contract.
 
 use std::fmt::Write as _;
 
@@ -32,7 +32,7 @@ async fn forge() -> Forge {
     forge
 }
 
-/// One answer as text, without what differs from run to run.
+/// One response as text, without the parts that differ between runs.
 fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
     let mut text = format!("GET {path}\n\n{}\n", got.status);
     let mut names: Vec<&str> = got.headers.keys().map(|name| name.as_str()).collect();
@@ -40,7 +40,7 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
     for name in names {
         let value = match name {
             "date" | "x-request-id" | "etag" | "content-length" | "age" => "…".to_owned(),
-            // A slow machine sees a second less.
+            // A slow machine may see one second less.
             "cache-status" => without_number(got.header(name), "ttl="),
             _ => got.header(name).to_owned(),
         };
@@ -55,7 +55,7 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
     text.replace(id, "REQUEST-ID")
 }
 
-/// The text with the digits behind `word` left out.
+/// The text without the digits after `word`.
 fn without_number(text: &str, word: &str) -> String {
     match text.split_once(word) {
         Some((before, after)) => format!("{before}{word}…{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),

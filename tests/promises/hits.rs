@@ -1,4 +1,4 @@
-//! How often what is stored was answered from, by version, tier, upstream and package; over restarts, too.
+//! Hits are counted per version, tier, upstream and package, and survive a restart.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ async fn forge() -> Forge {
     forge
 }
 
-/// A mirror that keeps the small zip in memory and the large one on disk alone, with both stored.
+/// A mirror with the small zip in memory and the large one only on disk.
 async fn filled(forge: &Forge, dir: &Path) -> Mirror {
     let mirror = setup(forge).with(|config| config.memory.archive_max = ByteSize(100 << 10)).start_in(dir).await;
     for path in [SMALL, LARGE, "/gitee/devsapp/demo/zipball/v0.0.1"] {
@@ -62,14 +62,14 @@ async fn hits_and_bytes_are_counted_by_version_tier_upstream_and_package() {
     let small = small as u64;
     let large = large as u64;
 
-    // Whole, by another dialect, without a body, unchanged; then a part and the flat view of the other.
+    // Whole, in another dialect, HEAD, 304; then a range and the flat view of the other zip.
     let etag = mirror.get(SMALL).await.header("etag").to_owned();
     assert_eq!(mirror.get("/repos/devsapp/fc3/zipball/1.0.0").await.cache_status(), "srm-mirror; hit; detail=memory");
     assert_eq!(mirror.head(SMALL).await.status, 200);
     assert_eq!(mirror.get_with(SMALL, &[("if-none-match", &etag)]).await.status, 304);
     assert_eq!(mirror.get(LARGE).await.cache_status(), "srm-mirror; hit; detail=disk");
     assert_eq!(mirror.get_with(LARGE, &[("range", "bytes=0-999")]).await.status, 206);
-    // Neither a look at the stock nor warming is a client's.
+    // Listing and warming are no hits.
     let ended = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3@all"]).run().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
 
@@ -114,7 +114,7 @@ async fn hits_survive_a_restart_and_go_with_the_zip_or_with_the_index() {
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!(hits(&mirror).await, 3);
     assert_eq!(mirror.get(LARGE).await.status, 200);
-    // A change of the row keeps what it has counted.
+    // Updating the row keeps its counters.
     mirror.admin(dir.path(), "keep", json!({"pattern": "devsapp/fc3@1.1.0"})).await;
     assert_eq!(hits(&mirror).await, 4);
     mirror.stop().await;
@@ -131,7 +131,7 @@ async fn hits_survive_a_restart_and_go_with_the_zip_or_with_the_index() {
 }
 
 #[tokio::test]
-async fn neither_an_export_nor_a_check_nor_the_plan_of_an_import_is_a_use() {
+async fn export_check_and_import_plan_are_no_uses() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;

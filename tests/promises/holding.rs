@@ -1,4 +1,4 @@
-//! One process holds a cache directory: who comes second works through it, waits for it, or says why it cannot.
+//! One process holds a cache directory: a second one works through it, waits for it, or says why it cannot.
 
 use crate::{
     forge::{Forge, Host, Match},
@@ -15,7 +15,7 @@ async fn forge() -> Forge {
 }
 
 #[tokio::test]
-async fn serve_waits_for_the_command_that_holds_the_directory_says_so_and_then_starts() {
+async fn serve_waits_with_a_message_for_the_command_that_holds_the_directory() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive), 1 << 19);
@@ -40,7 +40,7 @@ async fn serve_waits_for_the_command_that_holds_the_directory_says_so_and_then_s
 }
 
 #[tokio::test]
-async fn serve_that_waits_ends_at_a_signal() {
+async fn a_waiting_serve_ends_at_a_signal() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive), 1 << 19);
@@ -55,7 +55,7 @@ async fn serve_that_waits_ends_at_a_signal() {
 }
 
 #[tokio::test]
-async fn a_second_server_does_not_wait_and_says_who_holds_the_directory() {
+async fn a_second_server_does_not_wait_and_names_the_holder() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let first = Launch::serve(&forge, dir.path()).start().await;

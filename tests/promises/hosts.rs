@@ -1,4 +1,4 @@
-//! Under which names the mirror answers, and the addresses it makes of them.
+//! The host names that the mirror accepts, and the addresses it builds from them.
 
 use srm_mirror::config::Config;
 
@@ -49,7 +49,7 @@ async fn the_real_hosts_paths_are_answered_under_any_name() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_configured_goes_before_every_name() {
+async fn public_url_takes_precedence_over_every_host_name() {
     let forge = forge().await;
     let public = Some("https://mirror.example/srm".parse().expect("an address"));
     let mirror = with(&forge, |config| {
@@ -64,7 +64,7 @@ async fn an_address_that_is_configured_goes_before_every_name() {
 }
 
 #[tokio::test]
-async fn only_a_configured_proxy_is_believed() {
+async fn only_a_trusted_proxy_sets_the_forwarded_host() {
     let forge = forge().await;
     let headers = [("host", "inner"), ("x-forwarded-host", "mirror.example"), ("x-forwarded-proto", "https")];
     for (list, expected) in [
@@ -79,7 +79,7 @@ async fn only_a_configured_proxy_is_believed() {
 }
 
 #[tokio::test]
-async fn another_name_is_misdirected_where_names_are_configured() {
+async fn an_unknown_host_name_is_421_where_names_are_configured() {
     let forge = forge().await;
     let mirror = with(&forge, |config| {
         config.server.known_hosts = vec!["api.devsapp.cn".into(), "*.mirror.example".into()];
@@ -100,17 +100,17 @@ async fn another_name_is_misdirected_where_names_are_configured() {
     ] {
         insta::assert_snapshot!(format!("misdirected_{name}"), golden(&mirror.get_with(path, &evil).await));
     }
-    // A name that only a proxy could vouch for.
+    // A name that only a trusted proxy may set.
     let headers = [("host", "evil.example"), ("x-forwarded-host", "api.devsapp.cn")];
     assert_eq!(mirror.get_with(LATEST, &headers).await.status, 421);
     assert_eq!(forge.requests().len(), asked);
-    // Health checks and scrapers come by address.
+    // Health checks and scrapers use the IP address.
     assert_eq!(mirror.get_with("/healthz", &evil).await.status, 200);
     assert_eq!(mirror.get_with("/readyz", &evil).await.status, 200);
 }
 
 #[tokio::test]
-async fn what_is_kept_for_one_known_name_is_not_shown_under_another() {
+async fn a_response_cached_for_one_host_name_is_not_sent_under_another() {
     let forge = forge().await;
     let mirror = with(&forge, |config| config.server.known_hosts = vec!["a.example".into(), "b.example".into()]).await;
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! JSON answers can be asked for by HEAD and by ETag, and have no surprises in their headers.
+//! JSON responses support HEAD and ETag, and their headers are exactly those of the contract.
 
 use crate::{
     forge::Forge,
@@ -45,7 +45,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_still_good_is_304_and_one_of_another_document_is_not() {
+async fn a_matching_etag_is_304_and_another_documents_is_not() {
     let (forge, mirror) = mirror().await;
     for route in ROUTES {
         let got = mirror.get(route).await;
@@ -71,7 +71,7 @@ async fn a_copy_that_is_still_good_is_304_and_one_of_another_document_is_not() {
 }
 
 #[tokio::test]
-async fn the_etag_tells_bases_dialects_and_pages_apart() {
+async fn the_etag_differs_by_base_dialect_and_page() {
     let (_forge, mirror) = mirror().await;
     let etag = async |path: &str, host: &str| mirror.get_with(path, &[("host", host)]).await.header("etag").to_owned();
     let all = [

@@ -1,4 +1,4 @@
-//! kill -9 at any moment, then start: no half object is served, nothing is to be repaired by hand.
+//! After kill -9 at any moment a start serves no partial object and needs no repair by hand.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ async fn forge() -> Forge {
     forge
 }
 
-/// Kills a mirror while the only download stands at a gate, starts again and looks at what is left.
+/// Kills a mirror while its only download waits at a gate, starts again and checks what is left.
 async fn killed_at(gate: impl FnOnce(&Forge) -> Gate, bytes_are_spooled: bool) {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -93,7 +93,7 @@ async fn what_was_stored_before_a_kill_is_served_after_it_without_the_forge() {
 const LIMIT: u64 = 6 << 20;
 const PACKAGES: u64 = 30;
 
-/// Asks for random zips until it is cut; every whole answer is compared with the forge's zip.
+/// Requests random zips until the connection is cut; compares every whole response with the forge's zip.
 async fn ask(mirror: Arc<Process>, sums: Arc<BTreeMap<u64, String>>, seed: u64) -> Vec<u64> {
     let mut dice = Dice::new(seed);
     let mut whole = Vec::new();
@@ -113,7 +113,7 @@ fn pinned(dir: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_disk() {
+async fn twenty_kills_under_load_damage_nothing_and_the_budget_equals_the_disk() {
     let forge = Forge::start().await;
     forge.rate_limits(1_000_000, 1_000_000);
     let mut sums = BTreeMap::new();
@@ -124,7 +124,7 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
     }
     let sums = Arc::new(sums);
     let dir = tempfile::tempdir().expect("a directory");
-    // Memory would answer in place of the disk that is to be proved.
+    // The memory cache is off, so that every hit comes from disk.
     let launch = Launch::serve(&forge, dir.path()).set("disk.limit", "6MiB").set("memory.archives", "0");
     let launch = launch.set("log.level", "warn");
     let mut dice = Dice::new(0x5eed);
@@ -133,7 +133,7 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         let mirror = Arc::new(launch.clone().start().await);
         let clients: Vec<_> =
             (0..4).map(|n| tokio::spawn(ask(mirror.clone(), sums.clone(), 100 * round + n + 1))).collect();
-        // The load itself runs for a random while; nothing waits for this time to be enough for anything.
+        // A random duration of load; no assertion depends on its length.
         tokio::time::sleep(Duration::from_millis(dice.roll(400))).await;
         mirror.signal("KILL").await;
         let journal = {
@@ -158,14 +158,14 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_is_what_lies_on_d
         let opened = dir.path().to_owned();
         let path = dir.path().to_owned();
         let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &opened)).await.expect("no panic");
-        // Held while it is looked at: the index becomes shorter when it is closed.
+        // Checked while the directory is held: closing shrinks the index.
         let disk = disk.expect("opens by itself");
         let usage = disk.usage();
         assert_eq!(spooled(&path), 0, "round {round}: the spool folder is not swept");
         let lies = space(&path);
         let index = std::fs::metadata(path.join("index.redb")).expect("an index").len();
         assert!(usage.bytes <= LIMIT && lies <= LIMIT, "round {round}: {usage:?}, on disk {lies}");
-        // The index may double while it is written, and is counted so.
+        // A write may double the index, so twice its length is reserved.
         assert_eq!(
             usage.bytes,
             lies + index.div_ceil(4096) * 4096,

@@ -1,4 +1,4 @@
-//! A client that leaves, whenever it does, leaves nothing behind: no work in flight, no file, no slot.
+//! A client that disconnects at any moment leaves no task, no file and no occupied slot.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_at_any_point_leaves_no_zombie() {
+async fn a_client_that_disconnects_at_any_point_leaves_no_work() {
     let forge = forge(Lengths::Never, |r| r.stored().big(2 * MIB)).await;
     let whole = len(&forge);
     // Before the head; after the first bytes; in the middle; before the last byte.
@@ -24,7 +24,7 @@ async fn a_client_that_leaves_at_any_point_leaves_no_zombie() {
         gate.reached().await;
         assert_eq!(mirror.cache.archives().running_fills(), 1);
         request.abort();
-        // Whether it was aborted or had its head already: nobody reads any more.
+        // Aborted before or after its head: the connection is closed in both cases.
         drop(request.await);
         gate.open();
         eventually("landed", || mirror.cache.archives().running_fills() == 0 && spooled(mirror.dir()) == 0).await;
@@ -34,9 +34,9 @@ async fn a_client_that_leaves_at_any_point_leaves_no_zombie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fill_that_fails_with_nobody_left_gives_everything_back() {
+async fn a_failing_fill_without_clients_releases_everything() {
     let forge = forge(Lengths::Never, |r| r.stored().big(2 * MIB)).await;
-    // With one slot for downloads, a slot that is not given back would stop everything.
+    // With one download slot, a slot that is not released would stop everything.
     let setup = setup(&forge).with(|config| {
         config.archives.concurrency = 1;
         config.upstreams.values_mut().for_each(|upstream| upstream.concurrency = 1);
@@ -56,7 +56,7 @@ async fn a_fill_that_fails_with_nobody_left_gives_everything_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_without_room_that_leaves_ends_its_own_download() {
+async fn a_disconnecting_pass_through_client_ends_its_own_download() {
     let forge = forge(Lengths::Always, |r| r.stored().big(24 * MIB)).await;
     let setup = setup(&forge).with(|config| {
         config.disk.limit = srm_mirror::value::ByteSize::mib(6);

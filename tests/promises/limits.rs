@@ -1,4 +1,4 @@
-//! What a client may take: header, time, connections; and what a zip may weigh.
+//! Limits per client (header size, time, connections) and the size limit of a zip.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ async fn a_header_that_comes_too_slowly_ends_the_connection() {
         assert_eq!(said(&mirror, beginning).await, "", "{beginning:?}");
         assert!(started.elapsed() < Duration::from_secs(10), "it took as long as without the limit");
     }
-    // Each byte in time does not make a header in time.
+    // Bytes that each arrive in time do not extend the header's deadline.
     let mut stream = TcpStream::connect(mirror.address).await.expect("connected");
     let mut sent = 0;
     while stream.write_all(b"G").await.is_ok() && sent < 200 {
@@ -62,7 +62,7 @@ async fn a_header_that_comes_too_slowly_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_until_another_ends() {
+async fn a_connection_over_the_limit_waits_until_another_ends() {
     let (_forge, _dir, mirror) = mirror(1000, |launch| launch.set("server.max_connections", "2")).await;
     let one = TcpStream::connect(mirror.address).await.expect("connected");
     let _two = TcpStream::connect(mirror.address).await.expect("connected");
@@ -75,8 +75,8 @@ async fn a_connection_too_many_waits_until_another_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_disconnected_and_the_others_are_not() {
-    // Larger than what the kernel takes ahead of a client that reads nothing.
+async fn a_client_that_reads_nothing_is_disconnected_and_others_are_not() {
+    // Larger than the kernel's socket buffers.
     let (forge, _dir, mut mirror) = mirror(24 << 20, |launch| launch.set("server.send_timeout", "300ms")).await;
     let sum = forge.sha256("devsapp/fc3", "v1.0.0");
     assert_eq!(mirror.get(ZIP).await.sha256(), sum);
@@ -102,7 +102,7 @@ async fn a_zip_over_the_limit_is_502_where_its_length_is_announced() {
 }
 
 #[tokio::test]
-async fn a_zip_over_the_limit_is_broken_off_where_its_length_is_only_counted() {
+async fn a_zip_of_unknown_length_over_the_limit_breaks_the_connection() {
     let forge = Forge::start().await;
     forge.lengths(Lengths::Never);
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, 2 << 20));

@@ -1,4 +1,4 @@
-//! The log: one event per request, a machine's or a person's, on standard error; and what the ops pages say.
+//! The log: one event per request, as JSON or text, on standard error; and the operations pages.
 
 use serde_json::Value;
 use tokio::{
@@ -67,7 +67,7 @@ async fn text_is_text_and_has_the_same_events() {
 }
 
 #[tokio::test]
-async fn alive_and_ready_are_asked_without_a_forge() {
+async fn health_checks_need_no_forge() {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.down().await;
@@ -80,8 +80,8 @@ async fn alive_and_ready_are_asked_without_a_forge() {
 }
 
 #[tokio::test]
-async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted() {
-    // More than the queue, the writer's buffer and the pipe hold together.
+async fn no_request_waits_for_the_log_reader_and_lost_events_are_counted() {
+    // More than queue, writer buffer and pipe hold together.
     const REQUESTS: usize = 12_000;
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -105,7 +105,7 @@ async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted(
     }
     drop(asked.await.expect("no panic"));
 
-    // Only now does anybody read.
+    // The reader starts only now.
     let mut err = child.stderr.take().expect("piped");
     let pid = child.id().expect("running").to_string();
     assert!(tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill").success());
@@ -119,7 +119,7 @@ async fn no_request_waits_for_whoever_reads_the_log_and_what_is_lost_is_counted(
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_its_answer_has_an_event_too() {
+async fn a_client_that_disconnects_before_its_response_has_an_event() {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
@@ -129,7 +129,7 @@ async fn a_client_that_leaves_before_its_answer_has_an_event_too() {
     client.write_all(b"GET /devsapp/fc3/zipball/1.0.0 HTTP/1.1\r\nhost: m\r\n\r\n").await.expect("sent");
     gate.reached().await;
     drop(client);
-    // While the forge still keeps everybody waiting.
+    // The forge still withholds its response.
     mirror.logs("aborted").await;
     gate.open();
     let ended = mirror.stop().await;

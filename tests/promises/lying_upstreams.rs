@@ -1,4 +1,4 @@
-//! A truncated, broken or lying body never reaches the cache and never ends as a clean 200 at a client.
+//! A truncated, corrupt or wrong body is never cached and never ends as a clean 200.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ async fn nothing_is_kept(mirror: &Mirror) {
     assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (0, 0));
 }
 
-/// The client of a bad body sees a broken connection, nothing stays, and after the cool-down a good body is fetched.
+/// The client of a bad body gets a broken connection, nothing is stored, and after the cool-down a good body is fetched.
 async fn breaks(forge: &Forge, what: &str, mend: impl FnOnce()) {
     let mirror = Mirror::over(forge).await;
-    // A verdict that is quicker than the first byte is an error from the start, or a connection without an answer.
+    // A verdict before the first byte is an error response, or a connection without a response.
     let client = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
     assert!(client.as_ref().map_or(true, |got| got.status == 502), "{what}: a clean end: {client:?}");
     nothing_is_kept(&mirror).await;
@@ -39,7 +39,7 @@ async fn breaks(forge: &Forge, what: &str, mend: impl FnOnce()) {
     assert_eq!((later.status, later.sha256()), (200, sha256(forge)), "{what}");
 }
 
-/// An error in place of a zip, in JSON, with no byte of anything else; nothing stays.
+/// A JSON error in place of the zip and nothing else; nothing is stored.
 async fn refused(mirror: &Mirror, status: u16) -> String {
     let got = mirror.get(ZIP).await;
     assert_eq!(got.status, status, "{:?}", got.body);
@@ -110,7 +110,7 @@ async fn a_body_that_ends_cleanly_but_too_early_breaks_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_instead_of_a_zip_is_an_error_and_no_byte_of_it_gets_out() {
+async fn a_web_page_in_place_of_a_zip_is_an_error_and_none_of_it_is_sent() {
     let forge = forge(Lengths::Never, |r| r.file("a", "b")).await;
     for fault in [
         Fault::Html200,
@@ -140,15 +140,15 @@ async fn an_upstream_that_fails_before_its_head_is_an_error_with_the_right_statu
             }
         })
     };
-    // Connections to the archive host are refused.
+    // The archive host refuses connections.
     forge.down_host(Host::Archive).await;
     refused(&short().start().await, 502).await;
     forge.up_host(Host::Archive).await;
-    // They close before a head.
+    // The archive host closes before its head.
     forge.fault(zips(), Fault::Refuse).always();
     refused(&short().start().await, 502).await;
     forge.clear_faults();
-    // The head never comes.
+    // The archive host sends no head.
     let stall = forge.fault(zips(), Fault::HeadStall).always();
     refused(&short().start().await, 504).await;
     stall.release();
@@ -163,7 +163,7 @@ async fn an_upstream_that_fails_before_its_head_is_an_error_with_the_right_statu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_upstream_is_not_asked_again_until_it_has_cooled_down() {
+async fn a_failed_upstream_is_not_asked_again_during_the_cool_down() {
     let forge = forge(Lengths::Never, |r| r.file("a", "b")).await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);

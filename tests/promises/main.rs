@@ -1,4 +1,4 @@
-//! What the mirror promises, one file per promise, over the scripted forge.
+//! The mirror's promises, one file each, over the scripted forge.
 #![allow(unreachable_pub, reason = "support modules are mounted by several crates")]
 
 #[path = "../support/answer_text.rs"]

@@ -1,6 +1,6 @@
-//! A disk of its own for the cache, small and truly full: a tmpfs that only the mirror's process sees.
+//! A cache on its own small file system that is really full: a tmpfs visible only to the mirror's process.
 //!
-//! Where mounting is not permitted these tests fail with the reason; `--skip mounted::` leaves them out knowingly.
+//! Where mounting is not permitted these tests fail with the reason; `--skip mounted::` skips them.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,12 +18,12 @@ use crate::{
     process::{Launch, Process, is_stored, spooled},
 };
 
-/// Starts a mirror whose cache directory is a file system of so many MiB. What it holds ends with the process.
+/// Starts a mirror whose cache directory is a file system of that many MiB. Its content ends with the process.
 async fn start(launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
     start_after(":", launch, dir, mebibytes).await
 }
 
-/// As [`start`], after some words of a shell in the new and empty directory.
+/// As [`start`], after a shell command in the new, empty directory.
 async fn start_after(first: &str, launch: Launch, dir: &Path, mebibytes: u64) -> (Process, PathBuf) {
     let mount = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 cache \"$0\"");
     let script = format!("{mount} && cd \"$0\" && {{ {first}; cd /; }} && exec \"$@\"");
@@ -48,7 +48,7 @@ async fn forge(count: u64, len: u64) -> Forge {
     forge
 }
 
-/// Fetches a zip and compares it; true when it was stored before.
+/// Fetches a zip and compares it; true for a hit.
 async fn fetch(mirror: &Process, forge: &Forge, n: u64) -> bool {
     let got = mirror.get(&format!("/load/p{n}/zipball/v1.0.0")).await;
     assert_eq!((got.status, got.sha256()), (200, forge.sha256(&format!("load/p{n}"), "v1.0.0")), "p{n}");
@@ -84,7 +84,7 @@ async fn under_load_the_file_system_never_holds_more_than_the_limit() {
         let most = most.clone();
         let over = over.clone();
         let seen = seen.clone();
-        // What the file system itself says counts unlinked files that are still read, and is one moment.
+        // The file system's own figure includes unlinked files that are still read, at one moment.
         std::thread::spawn(move || {
             while !over.load(Ordering::Acquire) {
                 most.fetch_max(used(&seen), Ordering::AcqRel);
@@ -125,7 +125,7 @@ async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
     let (mirror, seen) = start(launch, dir.path(), 24).await;
     assert_eq!(state(&mirror).await, (200, "ready".to_owned()));
-    // Somebody else fills the disk.
+    // Another process fills the disk.
     let ballast = seen.join("ballast");
     let left = free(&seen);
     std::fs::write(&ballast, vec![7; usize::try_from(left - (1 << 20)).expect("fits")]).expect("written");
@@ -146,7 +146,7 @@ async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
 
 #[tokio::test]
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
-async fn on_a_disk_smaller_than_the_limit_the_oldest_go_and_the_newest_are_stored() {
+async fn on_a_disk_smaller_than_the_limit_the_oldest_are_evicted_for_the_newest() {
     let forge = forge(12, 3 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
@@ -177,7 +177,7 @@ async fn starts_on_a_full_disk(killed: bool) {
     let fill = format!("cp -a {}/. . && ! dd if=/dev/zero of=ballast bs=4k 2>/dev/null", kept.path().display());
     let (mirror, seen) = start_after(&fill, launch, dir.path(), 12).await;
     let asked = forge.count(|seen| seen.host == Host::Archive);
-    // The least recently used one may have made room for the start; the others are there.
+    // The start may have evicted the least recently used zip; the others are stored.
     for n in 1..3 {
         assert!(fetch(&mirror, &forge, n).await, "p{n}: {}", mirror.err());
     }
@@ -203,11 +203,11 @@ async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
 }
 
 #[tokio::test]
-async fn files_that_may_not_grow_cost_no_client_a_byte() {
+async fn a_file_size_limit_costs_no_client_a_byte() {
     let forge = forge(2, 12 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("load/small").release("v1.0.0", |r| r.file("index.js", b"1"));
-    // The shell's unit is half a KiB or a whole one; either is less than the zip and more than the index.
+    // The shell's block is 512 or 1024 bytes; either total is smaller than the zip and larger than the index.
     let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";
     let launch = Launch::serve(&forge, dir.path()).by_way_of(&["sh", "-c", script, "sh"]);
     let mirror = launch.start().await;

@@ -1,4 +1,4 @@
-//! The cache never turns its own trouble into an error: without room or without a disk, zips pass through, whole.
+//! Disk trouble is never an error for clients: without space or without a disk, whole zips pass through.
 
 use std::{fs, time::Duration};
 
@@ -36,7 +36,7 @@ async fn passes_whole(mirror: &Mirror, forge: &Forge) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zip_larger_than_the_disk_may_hold_passes_through_whole() {
-    // One that fits into the window of memory, and one that does not.
+    // One zip fits into the memory window, one does not.
     for size in [7, 20] {
         let forge = forge(Lengths::Always, |r| r.stored().big(size * MIB)).await;
         let mirror = tiny(&forge, 6).await;
@@ -45,7 +45,7 @@ async fn a_zip_larger_than_the_disk_may_hold_passes_through_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn room_that_ends_in_the_middle_is_not_noticed_by_clients() {
+async fn space_that_runs_out_mid_download_is_invisible_to_clients() {
     for size in [7, 24] {
         let forge = forge(Lengths::Never, |r| r.stored().big(size * MIB)).await;
         let mirror = tiny(&forge, 6).await;
@@ -61,7 +61,7 @@ async fn room_that_ends_in_the_middle_is_not_noticed_by_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
+async fn an_unwritable_disk_is_no_error_and_readyz_says_degraded() {
     let forge = forge(Lengths::Never, |r| r.stored().big(2 * MIB)).await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get("/readyz").await.json()["status"], "ready");
@@ -70,7 +70,7 @@ async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
     passes_whole(&mirror, &forge).await;
     let ready = mirror.get("/readyz").await;
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("degraded")), "{:?}", ready.body);
-    // Mended, it stores again and is ready again.
+    // After the repair the mirror stores again and reports ready.
     fs::remove_file(mirror.dir().join("spool")).expect("the file");
     fs::create_dir(mirror.dir().join("spool")).expect("a folder");
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
@@ -79,7 +79,7 @@ async fn a_disk_that_takes_nothing_is_no_error_and_readyz_says_degraded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_body_without_room_is_never_a_clean_200() {
+async fn a_bad_body_that_passes_through_is_never_a_clean_200() {
     for size in [7, 20] {
         for lengths in [Lengths::Always, Lengths::Never] {
             for fault in [
@@ -99,9 +99,9 @@ async fn a_bad_body_without_room_is_never_a_clean_200() {
     }
 }
 
-/// The room ends in the middle, and the client's own download brings something else from there on.
+/// Space runs out in the middle, and the client's own download continues with other bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_bytes_after_the_room_has_ended_break_the_connection() {
+async fn other_bytes_after_the_spool_ends_break_the_connection() {
     for other in [24, 16, 30] {
         let forge = forge(Lengths::Never, |r| r.stored().noise("big.bin", 1, 24 * MIB)).await;
         let gate = forge.gate(zips(), MIB);
@@ -115,7 +115,7 @@ async fn other_bytes_after_the_room_has_ended_break_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pin_holds_without_room_too() {
+async fn a_pin_holds_without_disk_space() {
     for (size, lengths) in [(5, Lengths::Always), (20, Lengths::Always), (20, Lengths::Never)] {
         let forge = forge(lengths, |r| r.stored().noise("big.bin", 1, size * MIB)).await;
         let dir = tempfile::tempdir().expect("a directory");
@@ -138,7 +138,7 @@ async fn a_pin_holds_without_room_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passed_through_whole_is_pinned_all_the_same() {
+async fn a_zip_that_passed_through_whole_is_pinned() {
     let forge = forge(Lengths::Always, |r| r.stored().noise("big.bin", 1, 7 * MIB)).await;
     let mirror = tiny(&forge, 6).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);

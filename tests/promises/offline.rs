@@ -1,4 +1,4 @@
-//! Offline a mirror answers from what is stored and opens no connection; `prefer-cache` asks only for what is missing.
+//! `offline` answers from the cache and opens no connection; `prefer-cache` fetches only what is missing.
 
 use std::{path::Path, time::Duration};
 
@@ -39,7 +39,7 @@ async fn start(mode: UpstreamMode, forge: &Forge, dir: &Path) -> Mirror {
 }
 
 #[tokio::test]
-async fn offline_answers_list_latest_tag_and_zip_from_what_is_stored_and_opens_no_socket() {
+async fn offline_serves_stored_list_latest_tag_and_zip_and_opens_no_socket() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST, LATEST, ZIP, "/devsapp/fc3/zipball/topic", "/devsapp/fc3/flat/v1.0.0"]).await;
@@ -64,7 +64,7 @@ async fn offline_answers_list_latest_tag_and_zip_from_what_is_stored_and_opens_n
 }
 
 #[tokio::test]
-async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
+async fn offline_a_miss_is_an_error_and_opens_no_socket() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     warm(&forge, dir.path(), &[LIST]).await;
@@ -82,7 +82,7 @@ async fn offline_what_is_not_stored_says_so_and_opens_no_socket() {
         ("/devsapp/fc3/zipball/refs/heads/topic", 503),
         ("/gitee/devsapp/other/releases", 503),
     ] {
-        // Twice: nothing is remembered, for what is imported next must be found at once.
+        // Twice: the miss is not remembered, because an import must take effect at once.
         for _ in 0..2 {
             let got = mirror.get(path).await;
             let text = String::from_utf8_lossy(&got.body).into_owned();
@@ -107,7 +107,7 @@ async fn offline_the_newest_full_release_of_a_stored_list_is_latest() {
 }
 
 #[tokio::test]
-async fn offline_what_only_the_token_could_see_stays_hidden() {
+async fn offline_private_packages_stay_hidden() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.accept_token("T0KEN");
@@ -143,7 +143,7 @@ async fn prefer_cache_asks_only_for_what_is_missing() {
     assert_eq!(forge.requests().len(), asked, "what is stored was asked for");
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.1.0").await.status, 200);
     assert!(forge.requests().len() > asked);
-    // A release that is newer than the stored list is a miss, too.
+    // A release newer than the stored list is also a miss.
     forge.repo("devsapp/fc3").release("v3.0.0", |r| r);
     assert_eq!(mirror.get("/devsapp/fc3/releases/tags/3.0.0").await.status, 200);
 }

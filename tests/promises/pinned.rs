@@ -1,4 +1,4 @@
-//! What was served once is pinned: fetched anew, it is verified as a whole before its first byte, and other content is refused.
+//! A served version is pinned: fetched again, it is verified whole before its first byte; other content is refused.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
-/// A forge, and a directory that has seen the version and has lost its bytes.
+/// A forge, and a directory with the version's pin but without its zip.
 async fn lost() -> (Forge, TempDir) {
     let forge = forge(Lengths::Never, |r| r.file("a.txt", "a".repeat(9000)).noise("big.bin", 1, 2 * MIB)).await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -35,7 +35,7 @@ async fn again(forge: &Forge, dir: &TempDir) -> Mirror {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_content_in_another_packing_is_served_and_noted() {
+async fn the_same_content_in_another_packing_is_served_and_recorded() {
     let (forge, dir) = lost().await;
     let old = sha256(&forge);
     forge.repo(PACKAGE).repack(TAG);
@@ -51,7 +51,7 @@ async fn the_same_content_in_another_packing_is_served_and_noted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_bytes_are_served_and_noted_only_once() {
+async fn the_same_bytes_are_served_and_recorded_once() {
     let (forge, dir) = lost().await;
     let got = again(&forge, &dir).await.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));
@@ -65,7 +65,7 @@ async fn no_head_goes_out_before_a_pinned_version_is_verified_as_a_whole() {
     let mirror = again(&forge, &dir).await;
     let mut head = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
     end.reached().await;
-    // Everything but one byte is there. A head would come within this time if it came without the verdict.
+    // All but one byte has arrived. A head sent without the verdict would arrive within this time.
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut head).await.is_err(), "a head before the verdict");
     end.open();
     let mut client = Drink::of(head.await.expect("no panic").expect("a head"));
@@ -91,7 +91,7 @@ async fn other_content_is_refused_every_time_and_never_stored() {
     eventually("the spool folder is empty", || spooled(dir.path()) == 0).await;
     assert_eq!((blobs(dir.path()), pins(dir.path()).len()), (0, 1));
     mirror.stop().await;
-    // Not even a restart makes it forget.
+    // The pin survives a restart.
     let mirror = again(&forge, &dir).await;
     assert_eq!(mirror.get(ZIP).await.status, 502);
 }
@@ -119,14 +119,14 @@ async fn with_the_forge_down_a_lost_version_is_an_error_and_the_pin_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pinned_while_a_download_runs_judges_that_download() {
+async fn a_pin_made_during_a_download_is_compared_with_that_download() {
     let forge = forge(Lengths::Never, |r| r.noise("big.bin", 1, 2 * MIB)).await;
     let dir = tempfile::tempdir().expect("a directory");
     let end = forge.gate(zips(), len(&forge) - 1);
     let mirror = again(&forge, &dir).await;
     let client = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
     end.reached().await;
-    // As an import does that comes in between.
+    // As an import does during the download.
     let verified = Verified { manifest: Digest::of(b"other"), commit: None, facts: serde_json::Value::Null };
     let digest = Digest::of(b"bytes");
     let first_seen = mirror.clock.now();

@@ -1,4 +1,4 @@
-//! Who may ask for what, and what a request must look like.
+//! The package policy, and the form of a valid request.
 
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,7 +45,7 @@ fn routes(owner: &str, repo: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn deny_wins_over_allow_on_every_route_whatever_the_case_and_nobody_is_asked() {
+async fn deny_wins_over_allow_on_every_route_in_any_case_without_an_upstream_request() {
     let forge = forge().await;
     let mirror = setup(&forge)
         .with(|config| {
@@ -83,7 +83,7 @@ async fn a_package_that_is_denied_later_is_hidden_though_it_is_stored() {
 }
 
 #[tokio::test]
-async fn an_alias_does_not_lead_around_the_policy() {
+async fn an_alias_does_not_bypass_the_policy() {
     let forge = forge().await;
     let mirror = setup(&forge)
         .with(|config| {
@@ -99,7 +99,7 @@ async fn an_alias_does_not_lead_around_the_policy() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_400_naming_the_part_in_one_line_of_json() {
+async fn a_malformed_request_is_400_naming_the_part_in_one_line_of_json() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let long = format!("/devsapp/fc3/zipball/{}", "v".repeat(5000));
@@ -124,7 +124,7 @@ async fn what_is_malformed_is_400_naming_the_part_in_one_line_of_json() {
         ("/devsapp/fc3/releases?page=1e3", "page"),
         (&long, "version"),
     ] {
-        // As it stands: a client library would tidy the path up.
+        // Sent as written: a client library would normalise the path.
         let answer = raw(&mirror, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
         let (head, text) = answer.split_once("\r\n\r\n").expect("an answer");
         assert!(head.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
@@ -259,8 +259,8 @@ async fn a_public_url_is_the_base_of_every_address_whatever_the_client_calls_the
 }
 
 #[tokio::test]
-async fn a_request_of_the_mirror_s_own_that_comes_back_to_it_is_508() {
-    // The first start takes a free port; the second leads its upstream to the address it listens on itself.
+async fn the_mirrors_own_request_that_returns_to_it_is_508() {
+    // The first start takes a free port; the second has its own address as upstream.
     let forge = forge().await;
     let first = setup(&forge).start().await;
     let address = first.address;

@@ -1,4 +1,4 @@
-//! What only the mirror's token can see is 404 to everybody, through every route, unless configuration says otherwise.
+//! A repository that only the mirror's token can see is 404 on every route, unless the configuration says otherwise.
 
 use std::{path::Path, time::Duration};
 
@@ -27,7 +27,7 @@ fn serving(forge: &Forge) -> Setup {
     refusing(forge).with(|config| config.packages.private = Private::Serve)
 }
 
-/// Every address that leads to something of the private repository.
+/// Every route of the private repository.
 fn routes(forge: &Forge) -> Vec<String> {
     let commit = forge.repo(SECRET).commit("v1.0.0");
     let below = [
@@ -72,7 +72,7 @@ async fn all_are_hidden(mirror: &Mirror, forge: &Forge) {
     }
 }
 
-/// Reads everything there is while it may be read.
+/// Requests every route while the repository is public.
 async fn fill(forge: &Forge, dir: &Path) {
     let mirror = serving(forge).start_in(dir).await;
     let commit = forge.repo(SECRET).commit("v1.0.0");
@@ -85,7 +85,7 @@ async fn fill(forge: &Forge, dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_private_repository_is_404_through_every_route_and_looked_at_once_a_day() {
+async fn a_private_repository_is_404_on_every_route_and_checked_once_a_day() {
     let forge = forge().await;
     let mirror = refusing(&forge).start().await;
     for day in 1..=2 {
@@ -95,13 +95,13 @@ async fn a_private_repository_is_404_through_every_route_and_looked_at_once_a_da
         let looks = forge.count(|seen| seen.path().eq_ignore_ascii_case("/repos/acme/secret"));
         assert_eq!(looks, day, "one look a day");
         assert_eq!(forge.requests().len(), day, "and nothing else is asked");
-        // Beyond the day and the time in which it may be stale.
+        // Later than the freshness period plus the stale period.
         mirror.clock.advance(Duration::from_secs(2000));
     }
 }
 
 #[tokio::test]
-async fn public_ones_are_served_after_that_look_and_it_costs_one_request_a_day() {
+async fn a_public_repository_is_served_after_one_check_a_day() {
     let forge = forge().await;
     let mirror = refusing(&forge).start().await;
     for path in
@@ -113,7 +113,7 @@ async fn public_ones_are_served_after_that_look_and_it_costs_one_request_a_day()
 }
 
 #[tokio::test]
-async fn what_was_cached_while_it_was_served_is_hidden_once_it_is_refused() {
+async fn a_cached_package_is_hidden_once_it_is_private() {
     for with_token in [true, false] {
         for up in [true, false] {
             let forge = forge().await;
@@ -122,7 +122,7 @@ async fn what_was_cached_while_it_was_served_is_hidden_once_it_is_refused() {
             if !up {
                 forge.down().await;
             }
-            // Without a token the mirror asks as anybody would, and is told that there is nothing.
+            // Without a token the upstream answers 404.
             let setup = if with_token { refusing(&forge) } else { setup(&forge) };
             let mirror = setup.start_in(dir.path()).await;
             for route in routes(&forge) {
@@ -135,7 +135,7 @@ async fn what_was_cached_while_it_was_served_is_hidden_once_it_is_refused() {
 }
 
 #[tokio::test]
-async fn the_list_of_packages_does_not_name_it_either_with_or_without_the_token() {
+async fn a_private_package_is_absent_from_the_catalog_with_and_without_the_token() {
     for with_token in [true, false] {
         for up in [true, false] {
             let forge = forge().await;
@@ -155,7 +155,7 @@ async fn the_list_of_packages_does_not_name_it_either_with_or_without_the_token(
 }
 
 #[tokio::test]
-async fn only_a_zip_is_cached_and_a_mirror_without_a_token_still_hides_it() {
+async fn a_private_package_of_which_only_a_zip_is_cached_stays_hidden_without_a_token() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = serving(&forge).start_in(dir.path()).await;
@@ -168,7 +168,7 @@ async fn only_a_zip_is_cached_and_a_mirror_without_a_token_still_hides_it() {
 }
 
 #[tokio::test]
-async fn private_allow_lets_the_named_ones_through() {
+async fn private_allow_serves_the_named_packages() {
     let forge = forge().await;
     forge.repo("acme/other").release("v1.0.0", |r| r).private();
     let mirror = refusing(&forge).with(|config| config.packages.private_allow = vec!["Acme/sec*".into()]).start().await;
@@ -180,7 +180,7 @@ async fn private_allow_lets_the_named_ones_through() {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_lets_only_through_what_was_fetched_without_a_token() {
+async fn when_the_visibility_check_fails_only_documents_fetched_without_a_token_are_served() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -194,7 +194,7 @@ async fn a_look_that_fails_lets_only_through_what_was_fetched_without_a_token() 
 }
 
 #[tokio::test]
-async fn one_look_serves_all_who_ask_at_once() {
+async fn concurrent_requests_share_one_visibility_check() {
     let forge = forge().await;
     let mirror = std::sync::Arc::new(refusing(&forge).start().await);
     let gate = forge.gate_head(Match::path("/repos/acme/secret"));

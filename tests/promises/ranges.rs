@@ -1,4 +1,4 @@
-//! Parts and conditions, of a stored zip and of one that is still arriving.
+//! Ranges and conditional requests, for a stored zip and for one that is still arriving.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ struct Stored {
     etag: String,
 }
 
-/// Two sizes: one that the memory tier keeps and one that is read from disk.
+/// Two sizes: one for the memory cache, one read from disk.
 async fn stored(size: u64) -> Stored {
     let forge = forge(Lengths::Never, |r| r.stored().big(size)).await;
     let mirror = Mirror::over(&forge).await;
@@ -33,7 +33,7 @@ fn complete(got: &Got, stored: &Stored) {
     assert_eq!(got.header("accept-ranges"), "bytes");
     assert!(got.header("repr-digest").starts_with("sha-256=:"), "{}", got.header("repr-digest"));
     assert_eq!(got.header("age"), "0");
-    // A 412 or 416 that a cache on the way kept would answer everybody.
+    // A shared cache that stored a 412 or 416 would send it to every client.
     let kept = if got.status < 400 { "public, max-age=31536000, immutable" } else { "no-store" };
     assert_eq!(got.header("cache-control"), kept);
     assert!(got.cache_status().starts_with("srm-mirror; hit"), "{}", got.cache_status());
@@ -78,7 +78,7 @@ async fn one_range_of_a_stored_zip_is_that_part_and_anything_else_the_whole() {
             assert_eq!(got.header("content-length"), bytes.len().to_string(), "{range}");
             complete(&got, &stored);
         }
-        // HEAD knows no ranges (RFC 9110 §14.2) and has the headers of the whole.
+        // Range is defined for GET only (RFC 9110 §14.2): HEAD has the headers of the whole.
         let head = stored.mirror.request(reqwest::Method::HEAD, ZIP, &[("range", "bytes=0-1")]).await.expect("a head");
         assert_eq!((head.status, head.header("content-length")), (200, &*len.to_string()));
         complete(&head, &stored);
@@ -133,7 +133,7 @@ async fn conditions_on_a_stored_zip_hold_as_rfc_9110_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_zip_that_is_arriving_is_served_at_once_where_its_length_is_known() {
+async fn a_range_of_an_arriving_zip_of_known_length_is_served_at_once() {
     let forge = forge(Lengths::Always, |r| r.stored().big(4 * MIB)).await;
     let bytes = forge.zip_bytes(PACKAGE, TAG);
     let whole = len(&forge);
@@ -148,7 +148,7 @@ async fn a_part_of_a_zip_that_is_arriving_is_served_at_once_where_its_length_is_
     let etag = format!("\"{}\"", sha256(&forge));
     let conditional = conditional.header("if-range", &etag).send().await.expect("a head");
     let unmatched = mirror.client.get(mirror.url(ZIP)).header("if-match", &etag).send().await.expect("a head");
-    // Nothing has come after the gate: all these heads are those of a zip that is arriving.
+    // The gate is still closed: all these heads belong to a zip that is arriving.
     let heads = [&first, &suffix, &beyond, &several, &conditional, &unmatched];
     assert_eq!(heads.map(|head| head.status().as_u16()), [206, 206, 416, 200, 200, 412]);
     for head in heads {
@@ -161,7 +161,7 @@ async fn a_part_of_a_zip_that_is_arriving_is_served_at_once_where_its_length_is_
     assert_eq!(content_range(&suffix), format!("bytes {}-{}/{whole}", whole - 100, whole - 1));
     assert_eq!(content_range(&beyond), format!("bytes */{whole}"));
     assert_eq!(first.content_length(), Some(1_999_000));
-    // The part streams before the second half of the zip has come.
+    // The range streams before the second half of the zip arrives.
     let mut first = Drink::of(first);
     first.until(1_990_000).await;
     gate.open();
@@ -174,7 +174,7 @@ async fn a_part_of_a_zip_that_is_arriving_is_served_at_once_where_its_length_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_zip_of_unknown_length_waits_for_the_end() {
+async fn a_range_of_an_arriving_zip_of_unknown_length_waits_for_the_end() {
     let forge = forge(Lengths::Never, |r| r.stored().big(4 * MIB)).await;
     let bytes = forge.zip_bytes(PACKAGE, TAG);
     let gate = forge.gate(zips(), 2 * MIB);
@@ -194,7 +194,7 @@ async fn a_part_of_a_zip_of_unknown_length_waits_for_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_zip_that_turns_out_bad_is_never_whole() {
+async fn a_range_of_a_bad_zip_never_completes() {
     for lengths in [Lengths::Always, Lengths::Never] {
         let forge = forge(lengths, |r| r.stored().wrong_crc().big(4 * MIB)).await;
         for range in ["bytes=0-0", "bytes=0-99999", "bytes=-10", "bytes=3000000-"] {
@@ -206,7 +206,7 @@ async fn a_part_of_a_zip_that_turns_out_bad_is_never_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_is_not_complete_before_the_whole_zip_has_been_found_good() {
+async fn a_range_is_not_complete_before_the_whole_zip_is_verified() {
     for (range, len) in [("bytes=0-0", 1), ("bytes=0-99999", 100_000), ("bytes=1000000-1999999", 1_000_000)] {
         let forge = forge(Lengths::Always, |r| r.stored().big(4 * MIB)).await;
         forge.fault(zips(), Fault::WrongBytesAt(3 * MIB));
@@ -214,7 +214,7 @@ async fn a_part_is_not_complete_before_the_whole_zip_has_been_found_good() {
         let mirror = Mirror::over(&forge).await;
         let part = mirror.client.get(mirror.url(ZIP)).header("range", range).send().await.expect("a head");
         assert_eq!(part.status(), 206);
-        // Of the part itself everything has come, and all but its end goes out.
+        // The whole range has arrived; all but its last bytes is sent.
         gate.reached().await;
         let mut part = Drink::of(part);
         part.until(u64::saturating_sub(len, 64)).await;

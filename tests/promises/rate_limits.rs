@@ -1,4 +1,4 @@
-//! Rate limits are recognised as what they are: never cached as truth, never run into a second time, and told plainly.
+//! Rate limits are recognised: not cached as content, not hit a second time, and reported with `Retry-After`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn forge() -> Forge {
 }
 
 #[tokio::test]
-async fn an_exhausted_quota_is_503_with_retry_after_and_nobody_is_asked_until_the_reset() {
+async fn an_exhausted_quota_is_503_with_retry_after_and_no_request_until_the_reset() {
     let forge = forge().await;
     forge.rate_limits(1, 5000);
     forge.rate_reset_in(1200);
@@ -45,7 +45,7 @@ async fn an_exhausted_quota_is_503_with_retry_after_and_nobody_is_asked_until_th
 }
 
 #[tokio::test]
-async fn a_secondary_limit_with_quota_left_is_one_too() {
+async fn a_secondary_limit_with_quota_left_is_a_rate_limit() {
     for (retry_after, least) in [(None, 60), (Some("90".to_owned()), 90)] {
         let forge = forge().await;
         let mirror = setup(&forge).start().await;
@@ -59,7 +59,7 @@ async fn a_secondary_limit_with_quota_left_is_one_too() {
 }
 
 #[tokio::test]
-async fn a_limit_is_forgotten_by_a_restart_and_was_never_stored_as_truth() {
+async fn a_rate_limit_is_not_stored_and_not_kept_over_a_restart() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;

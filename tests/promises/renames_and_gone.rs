@@ -1,4 +1,4 @@
-//! What becomes of a package whose upstream renames, removes or blocks it.
+//! A package whose repository is renamed, removed or blocked at its upstream.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn a_renamed_repository_is_followed_by_its_number() {
 }
 
 #[tokio::test]
-async fn a_package_that_is_gone_keeps_being_served_and_says_so() {
+async fn a_package_that_is_gone_is_still_served_and_marked() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -61,7 +61,7 @@ async fn a_package_that_is_gone_keeps_being_served_and_says_so() {
     }
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.1.0").await.status, 404, "listed, but its zip was never seen");
 
-    // It is asked again once in five minutes, not at every request.
+    // The upstream is asked again once in five minutes, not at every request.
     let lists = || forge.count(|seen| seen.path() == "/repos/devsapp/fc3/releases");
     let asked = lists();
     mirror.clock.advance(secs(280));
@@ -74,7 +74,7 @@ async fn a_package_that_is_gone_keeps_being_served_and_says_so() {
     let mirror = setup(&forge).start_in(dir.path()).await;
     mirror.clock.advance(secs(7200));
     forge.repo(NAME).release("v1.0.0", |r| r).release("v2.0.0", |r| r);
-    // A stored zip waits for nobody, and starts the look that finds the package again.
+    // A stored zip is served at once and starts the check that finds the package again.
     assert!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.cache_status().ends_with("upstream-gone"));
     eventually("the package is back", async || {
         mirror.get("/devsapp/fc3/zipball/v1.0.0").await.cache_status().ends_with("detail=memory")
@@ -84,7 +84,7 @@ async fn a_package_that_is_gone_keeps_being_served_and_says_so() {
 }
 
 #[tokio::test]
-async fn gone_follow_makes_it_404_for_stored_things_too_until_it_is_back() {
+async fn gone_follow_makes_stored_packages_404_until_they_return() {
     let forge = forge().await;
     let mirror = setup(&forge).with(|config| config.packages.gone = Gone::Follow).start().await;
     filled(&mirror).await;
@@ -108,7 +108,7 @@ async fn a_block_is_451_at_once_for_everything_that_is_stored() {
         let mirror = setup(&forge).start_in(dir.path()).await;
         filled(&mirror).await;
         forge.repo(NAME).blocked();
-        // Whichever is not fresh learns of it.
+        // Every stale document is revalidated.
         if met_by.starts_with("releases") {
             mirror.clock.advance(secs(3600));
         }

@@ -1,4 +1,4 @@
-//! What was answered a moment ago is answered again without being thought over, and is what it would be if it were.
+//! A response of the last second is sent again from the response cache, and equals the one a new lookup would give.
 
 use std::time::Duration;
 
@@ -25,21 +25,21 @@ async fn forge() -> Forge {
     forge
 }
 
-/// Asks until a hit has been kept and asks once more.
+/// Requests until a hit is in the response cache, then once more.
 async fn again(mirror: &Mirror, path: &str, headers: &[(&str, &str)]) -> [Got; 2] {
     mirror.get_with(path, headers).await;
     [mirror.get_with(path, headers).await, mirror.get_with(path, headers).await]
 }
 
 #[tokio::test]
-async fn a_repeated_answer_differs_in_nothing_but_its_request_id() {
+async fn a_repeated_response_differs_only_in_its_request_id() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     for path in PREPARED {
         let [mut first, mut second] = again(&mirror, path, &[]).await;
         assert_eq!(first.status, 200, "{path}");
         assert_ne!(first.header("x-request-id"), second.header("x-request-id"), "{path}");
-        // The second may have struck between the two.
+        // The second may have changed between the two requests.
         for name in ["x-request-id", "date", "age", "cache-status"] {
             assert!(first.headers.remove(name).is_some() && second.headers.remove(name).is_some(), "{path}: {name}");
         }
@@ -48,7 +48,7 @@ async fn a_repeated_answer_differs_in_nothing_but_its_request_id() {
 }
 
 #[tokio::test]
-async fn whatever_may_change_an_answer_does_so_right_after_another_one() {
+async fn every_input_of_a_response_takes_effect_right_after_a_cached_one() {
     let forge = forge().await;
     let mirror = setup(&forge)
         .with(|config| config.server.trusted_proxies = vec!["127.0.0.1".parse().expect("a network")])
@@ -71,7 +71,7 @@ async fn whatever_may_change_an_answer_does_so_right_after_another_one() {
 }
 
 #[tokio::test]
-async fn time_goes_on_for_a_repeated_answer() {
+async fn the_age_of_a_repeated_response_advances() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     let [_, got] = again(&mirror, PREPARED[0], &[]).await;
@@ -79,20 +79,20 @@ async fn time_goes_on_for_a_repeated_answer() {
     mirror.clock.advance(Duration::from_secs(20));
     let later: u64 = mirror.get(PREPARED[0]).await.header("age").parse().expect("seconds");
     assert!((age + 20..age + 25).contains(&later), "{age} then {later}");
-    // Stale: it is asked for anew behind this answer, and whoever comes after that gets the new one.
+    // Stale: revalidated in the background; a request after that gets the new document.
     mirror.clock.advance(Duration::from_secs(400));
     assert!(mirror.get(PREPARED[0]).await.cache_status().contains("stale-while-revalidate"));
 }
 
 #[tokio::test]
-async fn a_document_that_changes_ends_what_was_made_of_it_at_once() {
+async fn a_changed_document_invalidates_cached_responses_at_once() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     let path = "/devsapp/fc3/releases";
     let [_, old] = again(&mirror, path, &[]).await;
     assert_eq!(old.json().as_array().map(Vec::len), Some(2));
     forge.repo("devsapp/fc3").release("v1.2.0", |r| r);
-    // A version that the list lacks has the list asked for anew, within the same second.
+    // A version missing from the list revalidates the list within the same second.
     mirror.clock.advance(Duration::from_secs(6));
     again(&mirror, path, &[]).await;
     assert_eq!(mirror.get("/devsapp/fc3/releases/tags/v1.2.0").await.status, 200);
@@ -100,7 +100,7 @@ async fn a_document_that_changes_ends_what_was_made_of_it_at_once() {
 }
 
 #[tokio::test]
-async fn more_addresses_than_a_worker_keeps_are_all_answered() {
+async fn more_urls_than_a_thread_caches_are_all_answered() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     mirror.get("/devsapp/fc3/releases").await;
@@ -112,7 +112,7 @@ async fn more_addresses_than_a_worker_keeps_are_all_answered() {
     }
 }
 
-/// Two zips: one that memory keeps and one that goes from the disk.
+/// Two zips: one in memory, one sent from disk.
 async fn with_zips(dir: &std::path::Path) -> (Forge, Mirror) {
     let forge = Forge::start().await;
     let small = |r: crate::forge::Spec| r.noise("data.bin", 1, 10_000);
@@ -152,11 +152,11 @@ async fn a_repeated_zip_is_the_same_zip_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_zip_that_is_removed_or_set_aside_is_not_given_again() {
+async fn a_removed_or_quarantined_zip_is_not_sent_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_forge, mirror) = with_zips(dir.path()).await;
     for path in ZIPS {
-        // The second one left with the first.
+        // The second client disconnected with the first.
         mirror.get(path).await;
         eventually("stored", || mirror.cache.archives().running_fills() == 0).await;
         again(&mirror, path, &[]).await;
@@ -179,7 +179,7 @@ async fn a_zip_that_is_removed_or_set_aside_is_not_given_again() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_keeps_no_removed_zip_on_the_disk() {
+async fn a_cached_response_keeps_no_removed_zip_on_disk() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_forge, mirror) = with_zips(dir.path()).await;
     again(&mirror, ZIPS[1], &[]).await;

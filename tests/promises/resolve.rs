@@ -1,5 +1,5 @@
-//! A version becomes a zip by the fewest upstream requests, in an order that is fixed: a pin, the release list, a tag
-//! without a release, a branch. Each step is held to what it asks and what it answers.
+//! A version resolves to a zip with the fewest upstream requests, in a fixed order: a pin, the release list, a tag
+//! without a release, a branch. Each step is tested for its requests and its result.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn forge() -> Forge {
     forge
 }
 
-/// What was asked since the last time, in short words.
+/// The upstream requests since the last call, abbreviated.
 fn asked(forge: &Forge) -> Vec<String> {
     let word = |seen: &crate::forge::Seen| {
         let path = seen.path().strip_prefix("/repos/devsapp/fc3").unwrap_or_default().to_owned();
@@ -45,7 +45,7 @@ fn secs(n: u64) -> Duration {
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 #[tokio::test]
-async fn a_version_of_the_list_costs_the_list_and_its_zip_and_then_nothing_in_either_spelling() {
+async fn a_listed_version_costs_the_list_and_its_zip_then_nothing_in_either_spelling() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let first = zip(&mirror, "1.0.0").await;
@@ -79,7 +79,7 @@ async fn a_stored_list_is_enough_however_old_and_with_the_api_down() {
 }
 
 #[tokio::test]
-async fn a_version_that_an_older_list_lacks_is_looked_for_once_in_five_seconds() {
+async fn a_version_missing_from_an_older_list_revalidates_it_once_in_five_seconds() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
@@ -179,7 +179,7 @@ async fn a_branch_is_cached_for_a_minute_and_revalidated_by_its_commit() {
 }
 
 #[tokio::test]
-async fn a_full_commit_goes_straight_to_its_zip() {
+async fn a_full_commit_is_fetched_without_list_or_tag_requests() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let commit = forge.repo(NAME).commit("v1.0.0");
@@ -215,7 +215,7 @@ async fn refs_tags_is_only_a_tag_and_refs_heads_only_a_branch() {
 }
 
 #[tokio::test]
-async fn who_comes_while_a_branch_is_tried_as_a_tag_gets_the_branch_too() {
+async fn requests_during_the_tag_attempt_of_a_branch_get_the_branch() {
     let forge = forge().await;
     let gate = forge.gate_head(Match::path_contains("refs/tags/main"));
     let mirror = setup(&forge).start().await;
@@ -223,7 +223,7 @@ async fn who_comes_while_a_branch_is_tried_as_a_tag_gets_the_branch_too() {
     let later = async {
         gate.reached().await;
         let (all, _) = tokio::join!(join_all((0..8).map(|_| zip(&mirror, "main"))), async {
-            // Long enough for the others to be where they wait; were it not, they would be served all the same.
+            // Usually long enough for the others to wait; if it is not, they are served all the same.
             for _ in 0..20 {
                 mirror.get("/healthz").await;
             }
@@ -239,7 +239,7 @@ async fn who_comes_while_a_branch_is_tried_as_a_tag_gets_the_branch_too() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_had_leaves_every_step_that_needs_it_to_the_error_table() {
+async fn an_unavailable_list_maps_every_dependent_step_to_its_error() {
     let forge = forge().await;
     forge.down().await;
     let mirror = setup(&forge).start().await;

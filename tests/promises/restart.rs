@@ -1,4 +1,4 @@
-//! A restart forgets nothing, and what it needs beside the files can be lost.
+//! Stored content survives a restart, also without the index.
 
 use std::{fs, io::Write as _, path::Path};
 
@@ -21,7 +21,7 @@ const ASKED: [&str; 5] = [
     "/devsapp/fc3/releases/tags/v0.9.0",
 ];
 
-/// Fills a directory, changes it while nobody holds it, and expects the same answers with the forge down.
+/// Fills a directory, changes it while no process holds it, and expects the same responses with the forge down.
 async fn survives(change: impl FnOnce(&Path)) {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -44,7 +44,7 @@ async fn survives(change: impl FnOnce(&Path)) {
             assert_eq!(got.body, before, "{path}");
             continue;
         }
-        // Only the mirror's own address is another one.
+        // Only the mirror's address differs.
         let text = String::from_utf8(before.to_vec()).expect("text").replace(&host, &mirror.address.to_string());
         assert_eq!(String::from_utf8_lossy(&got.body), text, "{path}");
     }
@@ -91,7 +91,7 @@ async fn an_index_with_garbage_in_its_pages_is_rebuilt() {
     survives(|dir| {
         let path = dir.join("index.redb");
         let mut bytes = fs::read(&path).expect("an index");
-        // The header stays good: the damage shows only when a page is read.
+        // The header stays valid: the damage is found when a page is read.
         for byte in bytes.iter_mut().skip(4096) {
             *byte ^= 0x5a;
         }

@@ -1,4 +1,4 @@
-//! A download survives its upstream: what breaks in the middle is taken up again, and only with the same bytes.
+//! A download that breaks in the middle is resumed, and only with the same bytes.
 
 use crate::{
     forge::{Fault, Forge, Lengths},
@@ -38,7 +38,7 @@ async fn a_body_cut_in_the_middle_is_resumed_and_clients_see_only_whole_bytes() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_in_the_middle_is_resumed_too() {
+async fn a_stalled_body_is_resumed() {
     let forge = big(Lengths::Always).await;
     let stall = forge.fault(zips(), Fault::Stall { after: MIB });
     let setup = setup(&forge).with(|config| {
@@ -96,7 +96,7 @@ async fn other_bytes_on_resumption_break_the_connection_and_are_never_mixed() {
     }
 }
 
-/// What differs lies behind the break: lengths agree, the first part agrees, and still the end must be verified.
+/// The content differs only after the break: length and prefix agree, and verification must still find it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_rest_after_a_resumption_is_found_at_the_end() {
     let forge = big(Lengths::Always).await;

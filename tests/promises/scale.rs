@@ -1,4 +1,4 @@
-//! Many stored zips: the mirror starts, serves them, and finds them again when its index is lost.
+//! Many stored zips: the mirror starts, serves them, and rebuilds a lost index.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Zips that go from the disk to a plain socket without being read arrive as they are, whatever the client does.
+//! Zips sent from disk to a plain socket with sendfile arrive unchanged, whatever the client does.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::{
     zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, forge},
 };
 
-/// Larger than what the memory tier takes and than what is sent at once.
+/// Larger than the memory cache's limit per zip and than one sendfile call.
 const SIZE: u64 = 9 << 20;
 
 struct Stored {
@@ -32,7 +32,7 @@ async fn stored() -> Stored {
     Stored { _forge: forge, mirror, bytes }
 }
 
-/// A connection whose kernel takes only few bytes at a time.
+/// A connection with small socket buffers.
 async fn narrow(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -44,7 +44,7 @@ async fn ask(stream: &mut TcpStream, address: SocketAddr, fields: &str) {
     stream.write_all(head.as_bytes()).await.expect("sent");
 }
 
-/// The head of the next answer on a connection, and as many bytes of body as it announces.
+/// Reads the head of the next response and as many body bytes as it announces.
 async fn answer(stream: &mut TcpStream, piece: usize) -> (String, Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -76,7 +76,7 @@ async fn pipelined_requests_are_answered_in_their_order_each_with_its_part() {
     let address = stored.mirror.address;
     let len = stored.bytes.len();
     let mut stream = narrow(address).await;
-    // Parts that begin and end anywhere: regions of files begin at pages, and small parts are no regions at all.
+    // Ranges with arbitrary ends: mapped slices begin at pages, and small ranges are copied.
     let parts = [(0, 0), (1, 4096), (4095, 70_000), (len - 100_000, len - 1), (123_457, 6 << 20), (0, len - 1)];
     for (first, last) in parts {
         ask(&mut stream, address, &format!("range: bytes={first}-{last}\r\n")).await;
@@ -107,7 +107,7 @@ async fn a_connection_that_is_kept_serves_zips_and_lists_in_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_leave_anywhere_disturb_nobody() {
+async fn clients_that_disconnect_anywhere_disturb_no_other() {
     let stored = stored().await;
     let address = stored.mirror.address;
     let whole = tokio::spawn({
@@ -119,7 +119,7 @@ async fn clients_that_leave_anywhere_disturb_nobody() {
         ask(&mut stream, address, "").await;
         let mut piece = vec![0; 1 + turn * 40_000];
         stream.read_exact(&mut piece).await.expect("a piece");
-        // Unread bytes make the kernel reset the connection, in the middle of what is being sent.
+        // Unread bytes make the kernel reset the connection in the middle of the transfer.
         drop(stream);
     }
     let digest = srm_mirror::entry::Digest::of(&stored.bytes).to_string();

@@ -1,4 +1,4 @@
-//! The routes answer, the second request needs no upstream, and a restart forgets nothing.
+//! The routes respond, the second request needs no upstream, and stored content survives a restart.
 
 use crate::{forge::Forge, mirror::setup};
 
@@ -11,7 +11,7 @@ async fn forge() -> Forge {
 }
 
 #[tokio::test]
-async fn the_second_request_for_a_zip_asks_nobody_and_a_restart_forgets_nothing() {
+async fn the_second_request_for_a_zip_needs_no_upstream_also_after_a_restart() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;

@@ -1,4 +1,4 @@
-//! The 2.x client: its registry under `/simple`, and its GitHub registry with the addresses it rewrites.
+//! The 2.x client: its registry under `/simple`, and its GitHub registry with the URLs that it rewrites.
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ fn usual(forge: &Forge) -> Setup {
     })
 }
 
-/// What the client takes from an answer: `body.Response || body`, or the error's text.
+/// The value that the client reads: `body.Response || body`, or the error's message.
 fn taken(got: &Got) -> Result<Value, String> {
     let body = got.json();
     match body["Error"]["Message"].as_str() {
@@ -39,7 +39,7 @@ fn taken(got: &Got) -> Result<Value, String> {
 }
 
 #[tokio::test]
-async fn successes_wear_the_envelope_of_the_2x_registry() {
+async fn successes_have_the_envelope_of_the_2x_registry() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     for (name, path) in [
@@ -53,7 +53,7 @@ async fn successes_wear_the_envelope_of_the_2x_registry() {
 }
 
 #[tokio::test]
-async fn errors_wear_the_envelope_of_the_2x_registry_with_their_status() {
+async fn errors_have_the_envelope_of_the_2x_registry_with_their_status() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     for (name, method, path) in [
@@ -82,16 +82,16 @@ async fn the_2x_client_finds_its_version_in_the_list_and_gets_the_zip_with_its_f
     let got = mirror.get(path).await;
     assert_eq!(got.sha256(), forge.sha256("devsapp/fc", "v1.0.0"), "the upstream's bytes");
     assert_eq!(mirror.get("/simple/devsapp/fc/zipball/1.0.0").await.sha256(), got.sha256());
-    // What it cannot run without.
+    // The client does not run without this package.
     let core = mirror.get_with("/simple/devsapp/core/zipball/0.1.66", &HOST).await;
     assert_eq!(core.sha256(), forge.sha256("Serverless-Devs/core", "0.1.66"));
-    // A base address that ends in a slash.
+    // A base URL with a trailing slash.
     for path in ["//simple/devsapp/fc/releases/latest", "/simple//devsapp/fc/releases/latest"] {
         assert_eq!(mirror.get(path).await.status, 200, "{path}");
     }
 }
 
-/// What the 2.x client makes of an address on its GitHub registry.
+/// The URL that the 2.x client derives on its GitHub registry.
 fn rewritten(url: &str) -> String {
     if !url.contains("/dev") {
         return url.to_owned();
@@ -104,7 +104,7 @@ fn rewritten(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_addresses_that_the_2x_client_rewrites_are_answered() {
+async fn the_urls_that_the_2x_client_rewrites_are_answered() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     let list = mirror.get_with("/repos/devsapp/fc/releases", &[("host", "api.github.com")]).await.json();

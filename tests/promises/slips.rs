@@ -1,4 +1,4 @@
-//! What an operator's slip must not do: an unset variable, a wrong directory, a count that is not so.
+//! An operator's mistake (an unset variable, a wrong directory) destroys nothing, and reported counts are true.
 
 use std::{fs, path::Path};
 
@@ -73,7 +73,7 @@ async fn an_empty_pattern_is_refused_and_does_not_mean_everything() {
 }
 
 #[tokio::test]
-async fn whoever_only_looks_makes_no_cache_where_there_is_none() {
+async fn read_only_commands_create_no_cache_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let missing = dir.path().join("srm-miror");
     let file = dir.path().join("file");
@@ -109,7 +109,7 @@ async fn a_directory_of_something_else_is_not_taken_for_a_cache() {
 }
 
 #[tokio::test]
-async fn counts_say_what_is_so() {
+async fn reported_counts_are_true() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -133,7 +133,7 @@ async fn counts_say_what_is_so() {
 }
 
 #[tokio::test]
-async fn what_was_not_shown_keeps_its_mark() {
+async fn an_entry_that_was_not_shown_keeps_its_mark() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -141,7 +141,7 @@ async fn what_was_not_shown_keeps_its_mark() {
     let rm = async |ask| mirror.admin(dir.path(), "rm", ask).await.remove(0);
     let shown = rm(json!({"pattern": "devsapp/fc3", "dry_run": true})).await;
     assert_eq!((&shown["zips"][0]["version"], &shown["marks"]), (&json!("v1.0.0"), &json!(0)));
-    // Between the question and its answer the zip is found to be damaged: its mark waits for it from now on.
+    // Between question and answer the zip is found damaged: its keep mark stays for the restored zip.
     let object = mirror.cache.archive_tiers().peek(&Key::new("github/devsapp/fc3/tag/v1.0.0")).await.expect("readable");
     mirror.cache.archive_tiers().quarantine(&object.expect("stored")).await;
     let done = rm(json!({"pattern": "devsapp/fc3", "only": shown["plan"]})).await;
@@ -152,7 +152,7 @@ async fn what_was_not_shown_keeps_its_mark() {
 }
 
 #[tokio::test]
-async fn the_last_word_on_a_mark_counts_also_while_nothing_is_stored() {
+async fn the_last_keep_or_unkeep_holds_while_nothing_is_stored() {
     for words in [&["unkeep", "devsapp/fc3"][..], &["rm", "devsapp/fc3@v1.0.0", "--yes"]] {
         let forge = forge().await;
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Everybody streams from the one download while it runs, at no cost in memory, and nobody can hold up anybody else.
+//! All clients stream from the one running download with flat memory, and a slow client delays no other.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn anonymous() -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// The promise of the issue: 51 clients, one request, everybody has the first half before the forge sends the second.
+/// 51 clients, one upstream request: every client has the first half before the forge sends the second.
 async fn fifty_one(lengths: Lengths, size: u64) {
     let forge = forge(lengths, |r| r.stored().big(size)).await;
     let whole = len(&forge);
@@ -43,7 +43,7 @@ async fn fifty_one(lengths: Lengths, size: u64) {
     assert_eq!(asked(&forge), 1);
     eventually("stored", || blobs(mirror.dir()) == 1 && spooled(mirror.dir()) == 0).await;
     assert_eq!(pins(mirror.dir()).len(), 1);
-    // 51 clients that were each held whole would be 5 GiB; what is allowed here is 3 MiB for each, client side included.
+    // Whole copies for 51 clients would take 5 GiB; 3 MiB for each is allowed, client side included.
     for growth in [during, after] {
         assert!(growth < 153 * MIB, "anonymous memory grew by {} MiB", growth / MIB);
     }
@@ -60,13 +60,13 @@ async fn fifty_one_clients_stream_one_download_of_known_length() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_or_never_reads_changes_nothing_for_the_others() {
+async fn a_client_that_disconnects_or_never_reads_changes_nothing_for_others() {
     let forge = forge(Lengths::Never, |r| r.stored().big(24 * MIB)).await;
     let whole = len(&forge);
     let digest = sha256(&forge);
     let half = forge.gate(zips(), whole / 2);
     let mirror = Mirror::over(&forge).await;
-    // The first client is the one that started the fill.
+    // The first client started the fill.
     let leaves = mirror.open(ZIP).await;
     let stalls = mirror.open(ZIP).await;
     let mut good = Drink::of(mirror.open(ZIP).await);
@@ -75,7 +75,7 @@ async fn a_client_that_leaves_or_never_reads_changes_nothing_for_the_others() {
     half.open();
     assert_eq!(good.end().await.expect("whole"), digest);
     assert_eq!(mirror.get(ZIP).await.sha256(), digest, "a later client");
-    // Late, but not too late: the zip is complete by now, and still there for who was slow.
+    // The zip is complete by now and still readable by a slow client.
     assert_eq!(Drink::of(stalls).end().await.expect("whole"), digest);
     assert_eq!(asked(&forge), 1);
 }
@@ -97,7 +97,7 @@ async fn a_fill_finishes_when_all_clients_have_left() {
     assert!(got.cache_status().starts_with("srm-mirror; hit"), "{}", got.cache_status());
 }
 
-/// A bad zip shows what was withheld: all of it had arrived when the verdict fell.
+/// A bad zip shows the withheld bytes: the whole body had arrived before the verdict.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_has_the_last_bytes_before_the_verdict() {
     for lengths in [Lengths::Never, Lengths::Always] {
@@ -106,15 +106,15 @@ async fn no_client_has_the_last_bytes_before_the_verdict() {
         let end = forge.gate(zips(), whole - 1);
         let mirror = Mirror::over(&forge).await;
         let mut client = Drink::of(mirror.open(ZIP).await);
-        // All but what is withheld comes at once ...
+        // All but the withheld bytes arrive at once ...
         client.until(whole - 65).await;
         end.reached().await;
         assert!(client.read <= whole - 64, "{} of {whole}", client.read);
-        // ... the rest only with the verdict.
+        // ... the rest only after the verdict.
         end.open();
         assert_eq!(client.end().await.expect("whole"), sha256(&forge));
 
-        // Wrong at the very end: all of it has arrived when the verdict falls.
+        // Wrong at its last bytes: the whole body arrives before the verdict.
         forge.fault(zips(), Fault::WrongBytesAt(whole - 60));
         let other = setup(&forge).start().await;
         let mut client = Drink::of(other.open(ZIP).await);

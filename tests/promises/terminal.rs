@@ -1,6 +1,6 @@
-//! What destroys asks the person at a terminal, a real pseudo-terminal here, and long work shows a bar there.
+//! On a terminal (a real pseudo-terminal here) destructive commands ask first, and long work shows a progress bar.
 //!
-//! The terminal is that of `script` (util-linux), which hands the code of what it ran on.
+//! The terminal is that of `script` (util-linux), which passes the exit code on.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -32,17 +32,17 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Runs `cache` at a terminal; types `answer` when it is asked for. The code and all that the terminal showed.
+/// Runs `cache` on a terminal and types `answer` at the question. Returns the exit code and the terminal's text.
 async fn at_terminal(dir: &Path, arguments: &[&str], answer: &str) -> (Option<i32>, String) {
     at_terminal_while(dir, arguments, answer, async || {}).await
 }
 
-/// As [`at_terminal`]; `meanwhile` happens after the question and before the answer.
+/// As [`at_terminal`]; `between` happens after the question and before the answer.
 async fn at_terminal_while(
     dir: &Path,
     arguments: &[&str],
     answer: &str,
-    meanwhile: impl AsyncFn(),
+    between: impl AsyncFn(),
 ) -> (Option<i32>, String) {
     let dir = dir.to_str().expect("text");
     let words = [&[env!("CARGO_BIN_EXE_srm-mirror"), "cache"], arguments, &["--cache-dir", dir]].concat();
@@ -66,7 +66,7 @@ async fn at_terminal_while(
             }
             if !asked && text.contains("[y/N]") {
                 asked = true;
-                meanwhile().await;
+                between().await;
                 typed.write_all(format!("{answer}\n").as_bytes()).await.expect("typed");
             }
         }
@@ -76,7 +76,7 @@ async fn at_terminal_while(
 }
 
 #[tokio::test]
-async fn at_a_terminal_what_destroys_asks_and_a_no_changes_nothing() {
+async fn on_a_terminal_destructive_commands_ask_and_no_changes_nothing() {
     let forge = forge("1").await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await;
@@ -97,7 +97,7 @@ async fn at_a_terminal_what_destroys_asks_and_a_no_changes_nothing() {
 }
 
 #[tokio::test]
-async fn at_a_terminal_yes_asks_nothing() {
+async fn on_a_terminal_the_yes_flag_asks_nothing() {
     let forge = forge("1").await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await;
@@ -107,7 +107,7 @@ async fn at_a_terminal_yes_asks_nothing() {
 }
 
 #[tokio::test]
-async fn at_a_terminal_a_forced_import_asks_before_it_replaces_what_was_first_seen() {
+async fn on_a_terminal_a_forced_import_asks_before_it_replaces_pinned_content() {
     let one = forge("1").await;
     let other = forge("2").await;
     let from = tempfile::tempdir().expect("a directory");
@@ -175,7 +175,7 @@ async fn warming_shows_a_bar_for_all_and_one_for_each_download_at_a_terminal() {
 }
 
 #[tokio::test]
-async fn a_yes_removes_what_was_shown_and_nothing_that_came_after_the_question() {
+async fn yes_removes_what_was_shown_and_nothing_stored_since() {
     let forge = forge("1").await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.1.0", |r| r.file("index.js", "2"));

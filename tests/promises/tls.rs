@@ -1,4 +1,4 @@
-//! Names that lead to the mirror by TLS: certificates by name, read again while serving, and made by `tls init`.
+//! TLS: certificates by server name, reloaded while serving, and created by `tls init`.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ use crate::{
     mirror::{Mirror, Setup, setup},
 };
 
-/// Longest time for anything to happen that must happen.
+/// Deadline of every expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the program itself.
@@ -82,13 +82,13 @@ fn tls(mirror: &Mirror) -> SocketAddr {
     mirror.tls_address.expect("a TLS listener")
 }
 
-/// A client that trusts this authority only, and finds the name at the mirror.
+/// A client that trusts only this authority and resolves the name to the mirror.
 fn client(mirror: &Mirror, dir: &Path, name: &str) -> reqwest::ClientBuilder {
     let ca = reqwest::Certificate::from_pem(&fs::read(dir.join("ca.pem")).expect("ca.pem")).expect("a certificate");
     reqwest::Client::builder().no_proxy().tls_certs_only([ca]).resolve(name, tls(mirror))
 }
 
-/// Believes everything: what a server shows is looked at by the test.
+/// Accepts every certificate: the test examines it.
 #[derive(Debug)]
 struct Believe(Arc<CryptoProvider>);
 
@@ -137,13 +137,13 @@ async fn connect(address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
     connector.connect(name, socket).await.expect("a handshake")
 }
 
-/// The certificate that a client sees who asks for this name.
+/// The certificate that the server sends for this name.
 async fn shown(address: SocketAddr, name: &str) -> CertificateDer<'static> {
     let stream = connect(address, name).await;
     stream.get_ref().1.peer_certificates().expect("certificates")[0].clone().into_owned()
 }
 
-/// Handshakes until the certificate is the wanted one.
+/// Repeats handshakes until the server sends the expected certificate.
 async fn until_shown(address: SocketAddr, name: &str, wanted: &CertificateDer<'_>) {
     let look = async { while shown(address, name).await != *wanted {} };
     timeout(PATIENCE, look).await.expect("the new certificate is shown");
@@ -200,7 +200,7 @@ async fn a_client_gets_the_first_certificate_for_its_name_and_else_the_first() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_holds_for_new_connections_and_breaks_no_old_one() {
+async fn a_new_certificate_is_used_for_new_connections_and_breaks_no_old_one() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
@@ -219,7 +219,7 @@ async fn a_new_certificate_holds_for_new_connections_and_breaks_no_old_one() {
 }
 
 #[tokio::test]
-async fn changed_files_are_found_without_being_asked() {
+async fn changed_certificate_files_are_found_without_a_signal() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
@@ -229,7 +229,7 @@ async fn changed_files_are_found_without_being_asked() {
     until_shown(tls(&mirror), "mirror.test", &der(pair.cert_file)).await;
 }
 
-/// What is logged, as a writer.
+/// A writer that collects the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -245,13 +245,13 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
+async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let log = Log::default();
     let writer = log.clone();
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-    // The test's runtime has one thread: this one logs everything the mirror does.
+    // The runtime has one thread, so this subscriber receives all events of the mirror.
     let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     let pair = files(dir.path(), "mirror.test");
     let mirror = with_tls(setup(&forge), vec![pair.clone()]).start().await;
@@ -280,7 +280,7 @@ async fn a_broken_new_file_is_logged_and_the_old_certificate_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_finishes_the_handshake_is_dropped_and_its_place_is_free_again() {
+async fn an_unfinished_handshake_times_out_and_releases_its_slot() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
@@ -302,19 +302,19 @@ async fn a_client_that_never_finishes_the_handshake_is_dropped_and_its_place_is_
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_done_holds_no_drain_up() {
+async fn an_unfinished_handshake_does_not_delay_shutdown() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]);
     let mirror = mirror.with(|config| config.server.drain = Period::FOREVER).start().await;
     let mut silent = TcpStream::connect(tls(&mirror)).await.expect("a connection");
-    // Accepted in the order of arrival: when this one is answered, the silent one has its place.
+    // Connections are accepted in order: this response proves that the silent one holds its slot.
     ready(&mut connect(tls(&mirror), "mirror.test").await).await;
     timeout(PATIENCE, mirror.stop()).await.expect("ends");
     let _ = timeout(PATIENCE, silent.read_to_end(&mut Vec::new())).await.expect("closed");
 }
 
-/// A configuration file with this `[server.tls]`, over nothing of the internet.
+/// A configuration file with this `[server.tls]` and no upstream on the internet.
 fn config(dir: &Path, tls: &str) -> String {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\nreload = \"forever\"\n{tls}\n\
@@ -334,7 +334,7 @@ fn certificates(files: &Files) -> String {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_said_in_one_sentence_before_anything_starts() {
+async fn a_bad_certificate_is_one_sentence_before_start() {
     let dir = made(&["mirror.test"]).await;
     let other = made(&["other.test"]).await;
     let good = files(dir.path(), "mirror.test");
@@ -365,7 +365,7 @@ async fn what_is_wrong_with_a_certificate_is_said_in_one_sentence_before_anythin
 }
 
 #[tokio::test]
-async fn a_key_that_everybody_can_read_is_warned_of() {
+async fn a_world_readable_key_is_a_warning() {
     let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
     let file = config(dir.path(), &certificates(&pair));
@@ -377,7 +377,7 @@ async fn a_key_that_everybody_can_read_is_warned_of() {
 }
 
 #[tokio::test]
-async fn sighup_reads_the_certificates_again_and_ends_nothing() {
+async fn sighup_reloads_the_certificates_and_ends_no_connection() {
     let dir = made(&["mirror.test"]).await;
     let pair = files(dir.path(), "mirror.test");
     let file = config(dir.path(), &certificates(&pair));
@@ -405,7 +405,7 @@ async fn sighup_reads_the_certificates_again_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn tls_init_overwrites_nothing_unasked_and_keeps_its_authority() {
+async fn tls_init_overwrites_nothing_without_force_and_reuses_its_authority() {
     let dir = made(&["a.test", "b.test"]).await;
     let read = |name: &str| fs::read(dir.path().join(name)).expect(name);
     let ca = read("ca.pem");
@@ -425,7 +425,7 @@ async fn tls_init_overwrites_nothing_unasked_and_keeps_its_authority() {
 }
 
 #[tokio::test]
-async fn an_authority_signs_for_the_names_of_its_making_only() {
+async fn an_authority_signs_only_for_the_names_it_was_created_with() {
     let dir = made(&["a.test"]).await;
     for foreign in ["b.test", "192.0.2.1", "*.b.test"] {
         let done = init(dir.path(), &[foreign], &[]).await;

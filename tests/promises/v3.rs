@@ -1,4 +1,4 @@
-//! The 3.x client: names without a slash, one envelope, zips without their folder, lists of what the mirror knows.
+//! The 3.x client: names without a slash, one envelope, zips without a top folder, and the catalog.
 
 use std::{io::Cursor, time::Duration};
 
@@ -38,7 +38,7 @@ fn usual(forge: &Forge) -> Setup {
     })
 }
 
-/// What the client makes of an answer: the value, or the error it prints where the body is a text.
+/// The value that the client reads, or the error it prints when the body is a string.
 fn taken(got: &Got) -> Result<Value, String> {
     let body = got.json();
     assert_eq!(body["request_id"], got.header("x-request-id"));
@@ -57,7 +57,7 @@ fn names(zip: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Loads a component as the client does and says which code it got.
+/// Loads a component as the client does and returns the code that it got.
 async fn load(mirror: &Mirror, path: &str) -> String {
     let release = taken(&mirror.get(path).await).expect("a release");
     let url = release["zipball_url"].as_str().expect("a text").to_owned();
@@ -70,7 +70,7 @@ async fn load(mirror: &Mirror, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn successes_wear_the_envelope_of_the_3x_registry() {
+async fn successes_have_the_envelope_of_the_3x_registry() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     for (name, path) in [
@@ -85,7 +85,7 @@ async fn successes_wear_the_envelope_of_the_3x_registry() {
 }
 
 #[tokio::test]
-async fn errors_are_a_text_in_the_envelope_with_their_own_status() {
+async fn errors_are_a_string_in_the_envelope_with_their_status() {
     let forge = forge().await;
     let mirror = usual(&forge).with(|config| config.packages.deny = vec!["evil/*".into()]).start().await;
     for (name, method, path) in [
@@ -108,7 +108,7 @@ async fn errors_are_a_text_in_the_envelope_with_their_own_status() {
 }
 
 #[tokio::test]
-async fn an_upstream_in_trouble_is_a_sentence_in_every_dialect() {
+async fn an_upstream_failure_is_a_sentence_in_every_dialect() {
     let paths =
         ["/v3/packages/fc3/release/latest", "/simple/fc3/releases", "/fc3/releases", "/repos/devsapp/fc3/releases"];
     let limited =
@@ -137,7 +137,7 @@ async fn an_upstream_in_trouble_is_a_sentence_in_every_dialect() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_name_is_read() {
+async fn every_spelling_of_a_name_is_accepted() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     for (path, tag) in [
@@ -150,7 +150,7 @@ async fn every_spelling_of_a_name_is_read() {
         ("/v3/packages/github__acme__tool/release/latest", "2.0.0"),
         ("/v3/packages/start/release/latest", "0.1.0"),
         ("/v3/packages/gitee__devsapp__start-fc/release/latest", "0.1.0"),
-        // A base address that ends in a slash.
+        // A base URL with a trailing slash.
         ("/v3//packages/fc3/release/latest", "v1.1.0"),
         ("//v3/packages/fc3/release/latest", "v1.1.0"),
     ] {
@@ -186,7 +186,7 @@ async fn listed(mirror: &Mirror, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_list_has_what_the_mirror_knows_and_nothing_that_it_does_not() {
+async fn the_catalog_has_the_known_packages_and_no_others() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     assert_eq!(listed(&mirror, "").await, ["start"], "an alias is known at once");
@@ -214,7 +214,7 @@ async fn the_list_has_what_the_mirror_knows_and_nothing_that_it_does_not() {
 }
 
 #[tokio::test]
-async fn the_names_of_a_list_can_be_asked_for_and_survive_a_restart() {
+async fn the_names_in_the_catalog_resolve_and_survive_a_restart() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = usual(&forge).start_in(dir.path()).await;
@@ -233,7 +233,7 @@ async fn the_names_of_a_list_can_be_asked_for_and_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_served_is_not_listed() {
+async fn a_refused_package_is_absent_from_the_catalog() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let token = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
@@ -265,7 +265,7 @@ async fn what_may_not_be_served_is_not_listed() {
     assert_eq!(listed(&mirror, "").await, ["acme__tool"]);
     mirror.stop().await;
 
-    // Nobody can say whether they are public: they are left out.
+    // Their visibility is unknown: the catalog omits them.
     drop(forge.repo("acme/unknown").private());
     forge.down().await;
     let mirror = closed().with(|config| {
@@ -276,7 +276,7 @@ async fn what_may_not_be_served_is_not_listed() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_never_leaves_the_mirror() {
+async fn no_client_input_leaves_the_mirror() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
     let own = [

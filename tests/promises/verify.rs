@@ -1,4 +1,4 @@
-//! `cache verify` finds what is damaged, zips and documents, and says that it is mended when the new copy is stored.
+//! `cache verify` finds damaged zips and documents, and reports a repair once the new copy is stored.
 
 use std::{fs, path::Path};
 
@@ -32,7 +32,7 @@ async fn filled(forge: &Forge, dir: &Path) -> Mirror {
     mirror
 }
 
-/// Changes a byte in the middle of every stored document; their number.
+/// Changes a byte in the middle of every stored document; returns their number.
 fn damage_documents(dir: &Path) -> usize {
     let documents = files(&dir.join("documents"));
     for (path, len) in &documents {
@@ -64,13 +64,13 @@ fn states<'l>(lines: &'l [Value], kind: &str) -> Vec<&'l str> {
 }
 
 #[tokio::test]
-async fn damaged_documents_are_set_aside_and_fetched_again() {
+async fn damaged_documents_are_quarantined_and_fetched_again() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
     let count = damage_documents(dir.path());
     assert!(count >= 2, "list and latest are documents");
-    // Nothing of them is in this one's memory.
+    // The memory cache of this process is empty.
     let mirror = setup(&forge).start_in(dir.path()).await;
     forge.clear_log();
     let lines = verify(&mirror, dir.path()).await;
@@ -85,7 +85,7 @@ async fn damaged_documents_are_set_aside_and_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_document_that_memory_still_has_is_mended_without_the_forge() {
+async fn a_document_still_in_memory_is_repaired_without_the_forge() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -97,7 +97,7 @@ async fn a_document_that_memory_still_has_is_mended_without_the_forge() {
 }
 
 #[tokio::test]
-async fn offline_what_is_damaged_is_set_aside_and_stays_so_with_its_reason() {
+async fn offline_damage_is_quarantined_and_reported_as_unrepaired() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;
@@ -113,13 +113,13 @@ async fn offline_what_is_damaged_is_set_aside_and_stays_so_with_its_reason() {
     assert_eq!((quarantine(dir.path()), forge.connections()), (count + 1, connections));
     mirror.stop().await;
 
-    // Online again the same command mends what it can name; what is gone is fetched by whoever asks.
+    // Online again the same command repairs what the index names; a removed document is fetched at the next request.
     let mirror = setup(&forge).start_in(dir.path()).await;
     assert_eq!((mirror.get(LIST).await.status, mirror.get(ZIP).await.status), (200, 200));
 }
 
 #[tokio::test]
-async fn a_zip_is_called_mended_when_it_is_stored() {
+async fn a_zip_is_reported_repaired_when_it_is_stored() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -129,7 +129,7 @@ async fn a_zip_is_called_mended_when_it_is_stored() {
         assert_eq!(mirror.admin(dir.path(), "stock", json!({})).await.len(), 1, "it was said before it was so");
     }
     mirror.stop().await;
-    // A copy that cannot be stored mends nothing.
+    // A copy that cannot be stored is no repair.
     damage_zip(&forge, dir.path());
     forge.repo("devsapp/fc3").tag("v1.0.0", |t| t.file("index.js", b"something else"));
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -138,7 +138,7 @@ async fn a_zip_is_called_mended_when_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_damaged_description_is_found_too() {
+async fn a_damaged_sidecar_is_found() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = filled(&forge, dir.path()).await;
@@ -149,7 +149,7 @@ async fn a_damaged_description_is_found_too() {
 }
 
 #[tokio::test]
-async fn the_command_says_what_it_mended_and_fails_where_it_could_not() {
+async fn verify_reports_repairs_and_fails_for_what_it_cannot_repair() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     filled(&forge, dir.path()).await.stop().await;

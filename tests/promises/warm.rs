@@ -1,4 +1,4 @@
-//! `warm` fetches what is wished for, however it is wished, and says what it does.
+//! `warm` fetches package specs in every form, and reports what it does.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ async fn forge() -> Forge {
     forge
 }
 
-/// Runs `warm --json` over a directory of its own and reads its events.
+/// Runs `warm --json` over its own directory and reads its events.
 async fn warm(forge: &Forge, arguments: &[&str]) -> (Ended, Vec<Value>) {
     let dir = tempfile::tempdir().expect("a directory");
     let ended = Launch::over(forge, dir.path(), &[&["warm", "--json"], arguments].concat()).run().await;
@@ -35,7 +35,7 @@ fn events(ended: &Ended) -> Vec<Value> {
     ended.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
 
-/// What the events of one kind are about, in order of the text.
+/// The packages of all events of one kind, sorted.
 fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e str> {
     let fits = events.iter().filter(|event| event["event"] == kind);
     let mut texts: Vec<_> = fits.map(|event| event["what"].as_str().expect("a text")).collect();
@@ -44,7 +44,7 @@ fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e str> {
 }
 
 #[tokio::test]
-async fn each_way_to_name_versions_fetches_what_it_says() {
+async fn each_version_selector_fetches_its_versions() {
     let forge = forge().await;
     for (wish, fetched) in [
         (&["devsapp/fc3"][..], &["devsapp/fc3@v2.0.0"][..]),
@@ -69,7 +69,7 @@ async fn each_way_to_name_versions_fetches_what_it_says() {
 }
 
 #[tokio::test]
-async fn names_lists_and_standard_input_work_together() {
+async fn specs_lists_and_standard_input_combine() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let list = dir.path().join("list");
@@ -93,7 +93,7 @@ async fn names_lists_and_standard_input_work_together() {
 }
 
 #[tokio::test]
-async fn what_is_excluded_or_too_young_is_not_fetched() {
+async fn excluded_and_too_young_versions_are_not_fetched() {
     let forge = forge().await;
     forge.repo("devsapp/fc3").release("v3.0.0-beta.1", |r| r.published_at("2024-05-05T00:00:00Z"));
     let now = jiff::Timestamp::now().to_string();
@@ -108,7 +108,7 @@ async fn what_is_excluded_or_too_young_is_not_fetched() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_be_fetched_and_fetches_no_zip() {
+async fn a_dry_run_lists_the_plan_and_fetches_no_zip() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let run = |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments).run();
@@ -138,7 +138,7 @@ async fn lists_and_latest_are_stored_too_and_answer_without_the_forge() {
 }
 
 #[tokio::test]
-async fn without_a_terminal_there_are_plain_lines_and_quiet_says_only_what_failed() {
+async fn without_a_terminal_output_is_plain_and_quiet_prints_only_failures() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let said = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3", "devsapp/none"]).run().await;

@@ -1,4 +1,4 @@
-//! A second `warm` fetches only what is missing, whatever ended the first one, and whoever holds the directory.
+//! A second `warm` fetches only what is missing, however the first one ended, with or without a running server.
 
 use std::{path::Path, time::Duration};
 
@@ -42,7 +42,7 @@ fn all(forge: &Forge, dir: &Path) -> Launch {
 }
 
 #[tokio::test]
-async fn what_is_complete_costs_one_conditional_request_through_the_server_that_holds_the_directory() {
+async fn a_complete_package_costs_one_conditional_request_through_the_running_server() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(counts(&all(&forge, mirror.dir()).run().await), (Some(0), 3, 0, 0));
@@ -59,7 +59,7 @@ async fn what_is_complete_costs_one_conditional_request_through_the_server_that_
 }
 
 #[tokio::test]
-async fn a_new_release_is_found_at_once_and_alone_fetched() {
+async fn only_a_new_release_is_fetched() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = setup(&forge).start_in(dir.path()).await;
@@ -71,7 +71,7 @@ async fn a_new_release_is_found_at_once_and_alone_fetched() {
 }
 
 #[tokio::test]
-async fn what_no_list_dates_is_as_old_as_its_first_sight() {
+async fn a_version_without_a_date_is_as_old_as_its_pin() {
     let forge = forge().await;
     forge.repo("devsapp/fc3").tag_only("edge");
     let dir = tempfile::tempdir().expect("a directory");
@@ -98,7 +98,7 @@ async fn a_running_mirror_is_filled_by_its_address() {
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_answers_is_69() {
+async fn an_address_without_a_server_is_69() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
@@ -107,7 +107,7 @@ async fn an_address_where_nobody_answers_is_69() {
     assert!(ended.err.contains("failed  devsapp/fc3: "), "{}", ended.err);
 }
 
-/// Stops a run by a signal while its second version stands at a gate, and lets another one finish the work.
+/// Stops a run by a signal while its second version waits at a gate; another run finishes the work.
 async fn stopped_by(signal: &str, code: Option<i32>) {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -142,7 +142,7 @@ async fn the_run_after_a_kill_continues() {
 }
 
 #[tokio::test]
-async fn ctrl_c_leaves_the_server_that_does_the_work_alone() {
+async fn ctrl_c_does_not_stop_the_server() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     let gate = forge.gate(Match::on(Host::Archive), 1 << 19);

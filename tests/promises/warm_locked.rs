@@ -44,7 +44,7 @@ async fn exactly_what_is_locked_is_fetched() {
 }
 
 #[tokio::test]
-async fn what_one_mirror_locks_another_is_filled_with() {
+async fn a_lock_file_of_one_mirror_fills_another() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let first = dir.path().join("first");
@@ -62,7 +62,7 @@ async fn what_one_mirror_locks_another_is_filled_with() {
 }
 
 #[tokio::test]
-async fn any_difference_is_a_failure_that_says_what_differs() {
+async fn any_difference_from_the_lock_is_a_failure_that_names_it() {
     let forge = forge().await;
     let sum = forge.sha256("devsapp/fc3", "v1.0.0");
     let commit = forge.repo("devsapp/fc3").commit("v1.0.0");
@@ -86,7 +86,7 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").branch("topic", |b| b.file("index.js", b"topic"));
-    // The name of a tag that no release has, and of a branch.
+    // A tag without a release, and a branch.
     forge.repo("devsapp/fc3").tag("edge", |t| t.file("a", "tag")).branch("edge", |b| b.file("a", b"branch"));
     let first = dir.path().join("first");
     let second = dir.path().join("second");
@@ -105,7 +105,7 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
         assert!(text.contains(&format!("version = \"{commit}\"")), "{text}");
     }
 
-    // A branch that has moved on is not what was locked.
+    // A branch that has moved no longer matches the lock file.
     forge.repo("devsapp/fc3").branch("topic", |b| b.file("index.js", b"moved"));
     let warmed = Launch::over(&forge, &second, &["warm", "--json", "--locked", locked]).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
@@ -122,7 +122,7 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
 }
 
 #[tokio::test]
-async fn a_locked_tag_is_itself_whatever_else_its_name_could_mean() {
+async fn a_locked_tag_is_fetched_as_a_tag_whatever_its_name() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let names = ["latest", "all", "1.0.0", "v1.0.0"];
@@ -140,7 +140,7 @@ async fn a_locked_tag_is_itself_whatever_else_its_name_could_mean() {
 
     let twice = warm(&forge, dir.path(), &[rows[0].clone(), rows[0].clone()].concat()).await;
     assert!(twice.code == Some(64) && twice.err.contains("devsapp/fc3@latest is locked twice"), "{twice:?}");
-    // Only v1.1.0 is there, which is something else.
+    // Only v1.1.0 exists, a different version.
     let toggled = row("github", "devsapp/fc3", "1.1.0", &sum("v1.0.0"), "").replace("commit = \"\"\n", "");
     let ended = warm(&forge, dir.path(), &toggled).await;
     assert!(ended.code == Some(1) && ended.err.contains("failed  github:devsapp/fc3@1.1.0"), "{ended:?}");

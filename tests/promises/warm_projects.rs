@@ -1,4 +1,4 @@
-//! `warm --project`: what project files need, as real projects write them.
+//! `warm --project`: the packages that real project files need.
 
 use std::{fs, path::Path};
 
@@ -153,7 +153,7 @@ async fn every_component_and_plugin_of_edition_1_is_fetched() {
 }
 
 #[tokio::test]
-async fn folders_are_searched_through_and_what_is_extended_is_read() {
+async fn folders_are_searched_and_extended_files_are_read() {
     let dir = project(&[
         ("shop/s.yaml", "edition: 3.0.0\nextend: ../base/common.yaml\nresources:\n  a:\n    component: fc\n"),
         ("base/common.yaml", "edition: 3.0.0\nresources:\n  b:\n    component: dingding-robot\n"),

@@ -1,4 +1,4 @@
-//! `warm` on a disk that is too small does not say that all is there.
+//! `warm` on a disk that is too small does not report success.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn warm_names_what_it_has_pushed_out_itself_and_fails() {
+async fn warm_names_the_zips_it_evicted_itself_and_fails() {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     for n in 0..12 {

@@ -1,4 +1,4 @@
-//! `warm --server` hears what a mirror says over its plain routes: offline is final, and a wait is waited for and said.
+//! `warm --server` uses the plain routes: an offline mirror is final, and `Retry-After` is obeyed and reported.
 
 use std::sync::{
     Arc,
@@ -33,7 +33,7 @@ fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
 }
 
 #[tokio::test]
-async fn a_server_that_is_offline_is_asked_once_and_what_it_lacks_is_named() {
+async fn an_offline_server_is_asked_once_and_its_misses_are_named() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let warmed = Launch::over(&forge, dir.path(), &["warm", "--quiet", "devsapp/fc3@1.0.0"]).run().await;
@@ -58,7 +58,7 @@ async fn a_server_that_is_offline_is_asked_once_and_what_it_lacks_is_named() {
         assert!(reasons.into_iter().all(|why| why.contains("not in this mirror, which is offline")), "{events:?}");
         assert_eq!((of(&events, "stored").len(), of(&events, "waiting").len()), (1, 0), "{events:?}");
     }
-    // Each attempt after a failure would wait a second at least.
+    // Each retry would wait at least a second.
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it was tried again and again");
     assert_eq!(forge.connections(), connections);
 }
@@ -73,7 +73,7 @@ async fn an_offline_directory_is_a_failure_with_its_reason_and_opens_no_socket()
     assert!(ended.err.contains("not in this mirror, which is offline"), "{}", ended.err);
 }
 
-/// Answers one request after the other with these; the last one again and again.
+/// Answers requests with these responses in order; repeats the last one.
 async fn answers(answers: Vec<String>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -100,7 +100,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_says_when_to_come_again_is_waited_for_and_the_wait_is_said() {
+async fn retry_after_of_a_server_is_obeyed_and_the_wait_is_reported() {
     let (url, asked) = answers(vec![
         answer("429 Too Many Requests", "retry-after: 1\r\n", "slow down"),
         answer("503 Service Unavailable", "retry-after: 1\r\n", r#"{"message":"github limits the mirror's requests"}"#),
@@ -119,7 +119,7 @@ async fn a_server_that_says_when_to_come_again_is_waited_for_and_the_wait_is_sai
 }
 
 #[tokio::test]
-async fn a_plain_name_without_an_owner_says_what_to_do() {
+async fn a_plain_name_without_a_default_owner_is_an_error_with_the_remedy() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
     let run = |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments);

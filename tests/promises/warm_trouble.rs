@@ -1,4 +1,4 @@
-//! `warm` while the forge is in trouble: it tries again, waits where it is told to, and says so.
+//! `warm` while the forge fails: it retries, obeys `Retry-After`, and reports both.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn count(events: &[Value], kind: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_forge_that_fails_every_third_request_is_warmed_from_all_the_same() {
+async fn warm_succeeds_though_every_third_request_fails() {
     let forge = forge(9).await;
     let dir = tempfile::tempdir().expect("a directory");
     let fault = forge.fault(Match::any(), Fault::status(500, &[], "")).every_nth(3);
@@ -61,7 +61,7 @@ async fn the_quota_is_never_overspent_and_each_wait_is_announced() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_told_is_waited_for() {
+async fn an_announced_rate_limit_is_waited_for() {
     let forge = forge(1).await;
     let mirror = Mirror::over(&forge).await;
     let limited = || Fault::SecondaryRateLimit { retry_after: Some("1".into()) };
@@ -92,7 +92,7 @@ async fn a_wait_longer_than_allowed_is_a_failure_with_its_reason() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_cannot_be_reached_is_69_and_tried_in_vain_only_once() {
+async fn an_unreachable_upstream_is_69_after_one_attempt() {
     let forge = forge(1).await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.down().await;
@@ -101,7 +101,7 @@ async fn an_upstream_that_cannot_be_reached_is_69_and_tried_in_vain_only_once() 
 }
 
 #[tokio::test]
-async fn what_failed_is_named_with_its_reason_and_the_rest_is_fetched() {
+async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
     let forge = forge(2).await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/bad").release("v1.0.0", |r| r.wrong_crc());

@@ -1,4 +1,4 @@
-//! The way out is configuration: a proxy, exceptions from it, a fixed address for the API's host.
+//! Outgoing connections are configured: a proxy, exceptions from it, a fixed address for the API's host.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use crate::{
     mirror::{Setup, setup},
 };
 
-/// A forwarding proxy for plain HTTP: writes down what it is asked for and passes one request per connection on.
+/// A forwarding proxy for plain HTTP: records requests and forwards one per connection.
 async fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -74,7 +74,7 @@ async fn every_request_of_an_upstream_leaves_through_its_proxy_and_archives_do_t
 }
 
 #[tokio::test]
-async fn no_proxy_names_what_is_reached_without_it() {
+async fn no_proxy_lists_hosts_reached_directly() {
     let forge = forge().await;
     let (address, seen) = proxy().await;
     let mirror = github(setup(&forge), |section| {
@@ -88,7 +88,7 @@ async fn no_proxy_names_what_is_reached_without_it() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_down_is_an_upstream_that_cannot_be_reached() {
+async fn a_proxy_that_is_down_makes_the_upstream_unreachable() {
     let forge = forge().await;
     let closed = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
     let mirror = github(setup(&forge), |section| section.proxy = Some(format!("http://{closed}"))).start().await;
@@ -99,7 +99,7 @@ async fn a_proxy_that_is_down_is_an_upstream_that_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn a_fixed_address_replaces_what_names_resolve_to() {
+async fn a_fixed_address_replaces_name_resolution() {
     let forge = forge().await;
     let address: SocketAddr = forge.github_api().trim_start_matches("http://").parse().expect("an address");
     let api = format!("http://api.forge.invalid:{}", address.port());

@@ -1,4 +1,4 @@
-//! The headers of a zip, exactly, for a tag, a commit and a branch, at a miss and at a hit.
+//! The exact headers of a zip for a tag, a commit and a branch, on a miss and on a hit.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_branch_may_be_kept_for_a_minute_and_a_commit_for_ever() {
+async fn a_branch_is_cacheable_for_a_minute_and_a_commit_is_immutable() {
     let forge = small().await;
     let mirror = Mirror::over(&forge).await;
     let commit = forge.repo(PACKAGE).commit("feature/x");
@@ -92,7 +92,7 @@ async fn a_branch_may_be_kept_for_a_minute_and_a_commit_for_ever() {
 
 /// The downloader of the CLIs sends neither `User-Agent` nor `Accept`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_with_no_header_but_host_is_answered() {
+async fn a_request_with_only_a_host_header_is_answered() {
     let forge = small().await;
     let mirror = Mirror::over(&forge).await;
     for round in ["cold", "stored"] {
@@ -102,7 +102,7 @@ async fn a_request_with_no_header_but_host_is_answered() {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("an answer");
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{round}: {}", String::from_utf8_lossy(&answer));
-        // The first answer is chunked, of a length that nobody knew.
+        // The first response is chunked: its length is unknown.
         let end: &[u8] = if round == "cold" { b"\r\n0\r\n\r\n" } else { &forge.zip_bytes(PACKAGE, TAG) };
         assert!(answer.ends_with(end), "{round}: {}", String::from_utf8_lossy(&answer));
         settled(&mirror, 1).await;
@@ -122,7 +122,7 @@ async fn nothing_a_client_sends_is_forwarded_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_second_is_told_that_the_miss_was_collapsed() {
+async fn a_joined_miss_is_marked_collapsed() {
     let forge = forge(Lengths::Never, |r| r.stored().big(1 << 20)).await;
     let gate = forge.gate(crate::zips::zips(), 1000);
     let mirror = Mirror::over(&forge).await;
@@ -135,7 +135,7 @@ async fn who_comes_second_is_told_that_the_miss_was_collapsed() {
     assert_eq!(first.bytes().await.expect("whole"), second.bytes().await.expect("whole"));
 }
 
-/// HTTP/1.0 tells the end of a body of unknown length by closing: a client could not tell a broken one from a whole one.
+/// In HTTP/1.0 a body of unknown length ends with the connection: a client cannot tell a broken one from a whole one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http_1_0_gets_a_length_or_an_error() {
     let ask = async |mirror: &Mirror| {

@@ -43,12 +43,13 @@ fn broken(command: &str, tests: &BTreeSet<String>) -> Option<String> {
             }
             // The last word of a test command that is no flag and no flag's value selects tests by name.
             let last = *words.last().unwrap();
-            let is_filter = words[1] == "test" && !last.starts_with('-') && Some(last) != value("--test") && last != "test";
+            let is_filter =
+                words[1] == "test" && !last.starts_with('-') && Some(last) != value("--test") && last != "test";
             let part = last.trim_end_matches("::");
             let is_module = || {
-                ["src", "tests"].iter().any(|folder| {
-                    files(folder, ".rs").iter().any(|(path, _)| path.to_string_lossy().contains(part))
-                })
+                ["src", "tests"]
+                    .iter()
+                    .any(|folder| files(folder, ".rs").iter().any(|(path, _)| path.to_string_lossy().contains(part)))
             };
             (is_filter && !tests.iter().any(|name| name.contains(part)) && !is_module())
                 .then(|| format!("no test is selected by {last}"))

@@ -40,7 +40,7 @@ async fn three() -> Forge {
 }
 
 #[tokio::test]
-async fn zips_open_and_carry_their_commit() {
+async fn zips_open_and_contain_their_commit() {
     let forge = three().await;
     let repo = forge.repo("devsapp/fc3");
     for (tag, files) in [("v1.0.0", 3), ("v1.1.0", 3)] {
@@ -61,7 +61,7 @@ async fn zips_open_and_carry_their_commit() {
 }
 
 #[tokio::test]
-async fn packing_options_do_what_they_say() {
+async fn packing_options_take_effect() {
     let forge = Forge::start().await;
     let repo = forge
         .repo("o/r")
@@ -323,7 +323,7 @@ async fn stalls_last_until_released() {
 }
 
 #[tokio::test]
-async fn faults_strike_as_often_as_told() {
+async fn faults_apply_the_configured_number_of_times() {
     let forge = three().await;
     let url = format!("{}/repos/devsapp/fc3", forge.github_api());
     let third = forge.fault(Match::any(), Fault::status(502, &[("x-test", "1")], "bad")).every_nth(3);
@@ -366,7 +366,7 @@ async fn down_cuts_everything_and_up_keeps_the_port() {
 }
 
 #[tokio::test]
-async fn the_log_is_waited_for() {
+async fn tests_can_wait_for_log_entries() {
     let forge = three().await;
     let url = format!("{}/repos/devsapp/fc3/releases/tags/v1.0.0?x=1", forge.github_api());
     let request = tokio::spawn(async move { get(&url).await.status() });
@@ -378,7 +378,7 @@ async fn the_log_is_waited_for() {
 }
 
 #[tokio::test]
-async fn gitee_has_its_own_ways() {
+async fn gitee_differs_from_github_where_the_real_one_does() {
     let forge = Forge::start().await;
     forge.accept_token("gitee_test");
     let repo = forge
