@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod caches;
 mod contributing;
 mod items;
 mod language;
