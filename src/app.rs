@@ -117,7 +117,7 @@ impl App {
         let upstreams = build_upstreams(&config, tokens, &instance)?;
         let policy = AccessPolicy::build(&config.packages)?;
         let upstream_names: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
-        let names = Names::build(&config.names, &upstream_names).map_err(anyhow::Error::msg)?;
+        let names = Names::new(&config.names, &upstream_names).map_err(anyhow::Error::msg)?;
         let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
         let health = Health::default();
         let pseudonym = upstream::pseudonym(&instance);

@@ -1,6 +1,6 @@
 //! What a zip says of itself: its entries, their CRCs, the commit, `publish.yaml` and the flat view's plan.
 //!
-//! [`ZipVerifier`] judges a zip while it is being downloaded and yields the [`Facts`] that are kept beside it;
+//! [`ZipVerifier`] judges a zip while it is being downloaded and yields the [`ZipFacts`] that are kept beside it;
 //! [`flat`] plans the same zip without its top folder. Nothing here knows HTTP or the cache.
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ mod tests;
 /// Every name, size and CRC is checked, by the local headers as the bytes arrive and by the central directory at the
 /// end. Refused are also: encryption, methods other than stored and deflated, several disks, names that
 /// could leave the folder they are unpacked in, and names that occur twice or lie beneath a file.
-/// Memory: three fixed buffers, some 150 bytes an entry, and the central directory ([`MAX_CENTRAL`]).
+/// Memory: three fixed buffers, some 150 bytes an entry, and the central directory ([`MAX_CENTRAL_DIRECTORY_BYTES`]).
 #[derive(Clone, Debug)]
 pub struct ZipVerifier {
     /// Most entries, folders included.
@@ -34,11 +34,11 @@ pub struct ZipVerifier {
 }
 
 /// Largest central directory with its end records, bytes: names, extra fields and comments count here.
-pub const MAX_CENTRAL: u64 = 64 << 20;
+pub const MAX_CENTRAL_DIRECTORY_BYTES: u64 = 64 << 20;
 
 /// What verification learns of a zip and the cache keeps beside it, as JSON of a few hundred bytes at most a few KiB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ZipFacts {
     /// What `publish.yaml` (or `publish.yml`) at the root of the content says; all absent where there is none to be read.
     #[serde(default)]
     pub publish: Manifest,
@@ -53,10 +53,10 @@ pub struct Facts {
     pub inflated: u64,
     /// The flat view; absent where the zip is its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flat: Option<flat::Flat>,
+    pub flat: Option<flat::FlatView>,
 }
 
-impl Facts {
+impl ZipFacts {
     /// Reads what [`ZipVerifier`] put into [`crate::entry::Verified::facts`].
     ///
     /// # Errors

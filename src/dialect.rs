@@ -1,15 +1,15 @@
-//! How clients ask and how answers are wrapped: one path grammar and one JSON envelope per dialect.
+//! The HTTP API of the mirror: path grammars and JSON envelopes, one of each per dialect.
 //!
-//! [`parse`] turns a method, a path and a query into a [`Route`] or a [`RouteError`] that knows which envelope its error must
-//! wear. How a path is read:
+//! [`parse`] maps a method, a path and a query to a [`Route`], or to a [`RouteError`] that names the dialect whose
+//! envelope the error response uses. The path grammar:
 //!
 //! 1. A reserved first segment (`repos`, `api`, `simple`, `v3`, `healthz`, `readyz`, `metrics`, `-`, an upstream's name)
-//!    names the dialect or the upstream; under an upstream there are no aliases and always `owner/repo`.
+//!    selects the dialect or the upstream. Below an upstream, aliases are ignored and the package is always `owner/repo`.
 //! 2. A configured alias followed by a route word (`releases`, `zipball`, `flat`, `metadata`) is that alias.
-//! 3. If the third segment is a route word, it is `owner/repo` (which may be an alias too).
-//! 4. With a default owner, a segment followed by a route word is a plain name. Anything else is 404.
+//! 3. If the third segment is a route word, the first two are `owner/repo`, or an alias of that form.
+//! 4. If a default owner is configured, one segment followed by a route word is a plain name. Any other path is 404.
 //!
-//! A new dialect is one file here, one variant of [`Dialect`] and one line in each of its methods.
+//! To add a dialect: one file here, one variant of [`Dialect`], and one line in each of its methods.
 
 use std::collections::BTreeMap;
 
@@ -28,18 +28,18 @@ mod srm;
 mod v3;
 
 pub use crate::package::PackageId;
-pub use github::Root;
-pub use names::Names;
-pub use page::Page;
-pub use path::zipball_url;
+pub use github::ApiRoot;
+pub use names::{AliasError, Names, NamesError, PackageError};
+pub use page::PageRequest;
+pub use path::{UNRESERVED, zipball_url};
 
-/// The `[names]` section: how a path becomes a package.
+/// The `[names]` section: how a name in a path becomes a package.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The upstream of paths that name none.
     pub default_upstream: String,
-    /// The owner of plain names (`/fc3/releases`), where one is set.
+    /// The owner of plain names (`/fc3/releases`); `None` disables plain names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_owner: Option<String>,
     /// Names of packages: `fc3 = "devsapp/fc3"`, `"devsapp/core" = "Serverless-Devs/core"`, `x = "gitee:owner/repo"`.
@@ -52,105 +52,105 @@ impl Default for Config {
     }
 }
 
-/// A path grammar with its JSON envelope. Part of the key of anything rendered.
+/// A path grammar with its JSON envelope. Part of the cache key of a rendered response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// The Serverless Registry Model's own routes.
+    /// The routes of the Serverless Registry Model.
     Srm,
     /// GitHub's REST API, under one of two roots.
-    Github(Root),
+    Github(ApiRoot),
     /// The 2.x registry: the srm routes under `/simple`.
     Simple,
     /// The 3.x registry under `/v3`.
     V3,
 }
 
-/// What a request asks for, and in which dialect.
+/// A parsed request path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Whose envelope the answer wears.
+    /// The dialect whose envelope the response uses.
     pub dialect: Dialect,
-    /// What is asked for.
-    pub ask: ApiRequest,
+    /// The requested resource.
+    pub request: ApiRequest,
 }
 
-/// What is asked for.
+/// The resource that a path names. `package` is always the package that the resource belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiRequest {
-    /// Every release, or one page of them.
+    /// All releases, or one page of them.
     Releases {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Only where the client sent `per_page` or `page`.
-        page: Option<Page>,
+        /// The requested page; `None` unless the query has `per_page` or `page`.
+        page: Option<PageRequest>,
     },
-    /// What the upstream calls the latest release.
+    /// The latest release by the upstream's definition.
     Latest {
-        /// Of this package.
+        /// The package.
         package: PackageId,
     },
     /// The release of one version.
     Tag {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Which one.
+        /// The version.
         version: Version,
     },
-    /// The release with the forge's own number (github only): where its `url` leads.
+    /// A release by the forge's numeric id (github only): the target of a release's `url`.
     ById {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// The forge's number (`id` in [`crate::package::Release::rest`]).
+        /// The numeric id (`id` in [`crate::package::Release::rest`]).
         id: u64,
-        /// Only its assets: where its `assets_url` leads.
+        /// True for the release's assets alone: the target of its `assets_url`.
         assets: bool,
     },
     /// The zip of one version.
     Archive {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Which one.
+        /// The version.
         version: Version,
     },
-    /// The same zip without its top folder.
+    /// The flat zip of one version: the zip without its top folder.
     Flat {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Which one.
+        /// The version.
         version: Version,
     },
-    /// The metadata record of one version, or of all.
+    /// The metadata record of one version or of all versions.
     Metadata {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Which one; all where it is `None`.
+        /// The version; `None` for all.
         version: Option<Version>,
     },
     /// The repository itself (github only).
     Repository {
-        /// This package.
+        /// The package.
         package: PackageId,
     },
-    /// The packages the mirror knows (v3 only).
+    /// The catalog: the packages that the mirror has (v3 only).
     Search {
-        /// What their names or descriptions must contain.
+        /// A text that the name or the description must contain.
         search: Option<String>,
-        /// Which part of the list.
-        page: Page,
+        /// The requested page.
+        page: PageRequest,
     },
-    /// The versions of one package as rows (v3 only).
+    /// The versions of one package as table rows (v3 only).
     Detail {
-        /// Of this package.
+        /// The package.
         package: PackageId,
-        /// Which part of the list.
-        page: Page,
+        /// The requested page.
+        page: PageRequest,
     },
-    /// Something about the mirror itself.
+    /// Health, metrics or administration.
     Ops(Ops),
 }
 
 impl ApiRequest {
-    /// The package that is asked about, where it is one.
+    /// The package of the resource; `None` for the catalog and for [`ApiRequest::Ops`].
     pub fn package(&self) -> Option<&PackageId> {
         match self {
             Self::Releases { package, .. }
@@ -167,46 +167,46 @@ impl ApiRequest {
     }
 }
 
-/// Questions about the mirror itself.
+/// A resource of the mirror itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ops {
-    /// `/healthz`: alive?
+    /// `/healthz`: liveness.
     Healthz,
-    /// `/readyz`: ready, degraded or draining?
+    /// `/readyz`: ready, degraded or draining.
     Readyz,
     /// `/metrics`.
     Metrics,
-    /// `/-/…`, decoded, without that prefix; its methods are its own.
+    /// `/-/…`: administration. The decoded path without `/-/`. Any method is accepted here and checked later.
     Admin(String),
 }
 
-/// A request that no [`Route`] fits, and whose envelope says so.
+/// A request that matches no [`Route`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteError {
-    /// Whose envelope the error wears.
+    /// The dialect whose envelope the error response uses.
     pub dialect: Dialect,
-    /// What is wrong.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// What is wrong with a request. The texts are ours, for the client.
+/// Why a request matches no route. The texts are the mirror's own and may be shown to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// 400: a part of it is malformed.
+    /// 400: a part of the request is malformed.
     BadRequest(String),
-    /// 404: nothing has this address.
+    /// 404: no route has this path.
     NotFound(String),
-    /// 405.
+    /// 405: the route does not have this method.
     MethodNotAllowed {
-        /// The `Allow` field.
+        /// The value of the `Allow` field.
         allow: &'static str,
-        /// What to say.
+        /// The text for the client.
         message: String,
     },
 }
 
 impl RouteError {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub fn status(&self) -> u16 {
         match self.reason {
             Reason::BadRequest(_) => 400,
@@ -215,7 +215,7 @@ impl RouteError {
         }
     }
 
-    /// What to tell the client.
+    /// The text for the client.
     pub fn message(&self) -> &str {
         match &self.reason {
             Reason::BadRequest(text) | Reason::NotFound(text) => text,
@@ -230,67 +230,76 @@ impl From<NameError> for Reason {
     }
 }
 
-/// The methods that read.
-const READS: &str = "GET, HEAD";
+/// The methods of every route outside administration.
+const READ_METHODS: &str = "GET, HEAD";
 
-/// First segments that name a dialect or the mirror itself; upstreams' names are reserved too.
-const RESERVED: [&str; 8] = ["repos", "api", "simple", "v3", "healthz", "readyz", "metrics", "-"];
+/// First segments that select a dialect or a resource of the mirror. The upstreams' names are reserved as well.
+const RESERVED_SEGMENTS: [&str; 8] = ["repos", "api", "simple", "v3", "healthz", "readyz", "metrics", "-"];
 
-/// Reads a request. `path` and `query` are as they came over the wire, still percent-encoded.
+/// The segments that follow the name of a package.
+const ROUTE_WORDS: [&str; 4] = ["releases", "zipball", "flat", "metadata"];
+
+/// True for a word that has a meaning of its own in paths, so that no upstream and no alias may have it as its name.
+/// Compares with case.
+pub fn is_reserved_word(word: &str) -> bool {
+    RESERVED_SEGMENTS.contains(&word) || ROUTE_WORDS.contains(&word)
+}
+
+/// Parses a request. `path` and `query` are still percent-encoded.
 ///
 /// # Errors
 /// See [`Reason`].
 pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
-    let (dialect, rest) = Dialect::of(path);
+    let (dialect, rest) = Dialect::split_prefix(path);
     let reject = |reason| RouteError { dialect, reason };
     let reads = *method == Method::GET || *method == Method::HEAD;
     if dialect == Dialect::V3 && !reads {
-        return Err(reject(Reason::MethodNotAllowed { allow: READS, message: v3::HOSTS_NOTHING.into() }));
+        return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message: v3::READ_ONLY_MESSAGE.into() }));
     }
-    let segments = path::split(rest).map_err(|why| reject(Reason::BadRequest(why)))?;
+    let segments = path::split(rest).map_err(|error| reject(Reason::BadRequest(error.to_string())))?;
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     let query = query.unwrap_or_default();
-    let ask = match dialect {
+    let request = match dialect {
         Dialect::Srm => srm::parse_root(names, &segments, query),
         Dialect::Simple => srm::parse(names, &segments, query),
         Dialect::Github(_) => github::parse(names, &segments, query),
         Dialect::V3 => v3::parse(names, &segments, query),
     };
-    let ask = ask.map_err(reject)?;
-    if !reads && !matches!(ask, ApiRequest::Ops(Ops::Admin(_))) {
-        let message = format!("this address can only be read; use {READS}");
-        return Err(reject(Reason::MethodNotAllowed { allow: READS, message }));
+    let request = request.map_err(reject)?;
+    if !reads && !matches!(request, ApiRequest::Ops(Ops::Admin(_))) {
+        let message = format!("this address can only be read; use {READ_METHODS}");
+        return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message }));
     }
-    Ok(Route { dialect, ask })
+    Ok(Route { dialect, request })
 }
 
 impl Dialect {
-    /// Names the dialect of a path and cuts off the segments that say so.
+    /// Returns the dialect of a path and the path without the segments that select it.
     ///
-    /// The slash doubled by a base address that ends in one is forgiven, once at the start and once after that prefix.
-    fn of(path: &str) -> (Self, &str) {
-        let path = path::strip_leading_slash(path.strip_prefix('/').unwrap_or(path));
+    /// A base URL that ends in a slash doubles one slash; that is accepted at the start and after the prefix.
+    fn split_prefix(path: &str) -> (Self, &str) {
+        let path = path::strip_leading_slash(path::strip_leading_slash(path));
         let (first, rest) = path::split_first_segment(path);
         match path::decode(first).as_deref() {
             Ok("simple") => (Self::Simple, rest),
             Ok("v3") => (Self::V3, rest),
-            Ok("repos") => (Self::Github(Root::Plain), rest),
+            Ok("repos") => (Self::Github(ApiRoot::Plain), rest),
             Ok("api") => {
                 let (version, after) = path::split_first_segment(rest);
                 let (word, after) = path::split_first_segment(after);
-                let under = version == "v3" && word == "repos";
-                (Self::Github(Root::ApiV3), if under { after } else { "" })
+                let is_api_v3 = version == "v3" && word == "repos";
+                (Self::Github(ApiRoot::ApiV3), if is_api_v3 { after } else { "" })
             }
             _ => (Self::Srm, path),
         }
     }
 
-    /// True where the dialect's zips are flat views.
+    /// True if the `zipball_url` of this dialect names the flat zip.
     pub fn is_flat(self) -> bool {
         self == Self::V3
     }
 
-    /// Wraps a rendered JSON value for a 200.
+    /// Wraps a rendered JSON value for a 200 response.
     pub fn success(self, value: Bytes, request_id: &str) -> Bytes {
         match self {
             Self::Srm | Self::Github(_) => value,
@@ -299,7 +308,7 @@ impl Dialect {
         }
     }
 
-    /// The JSON body of an error.
+    /// The JSON body of an error response.
     pub fn error(self, status: u16, message: &str, request_id: &str) -> Bytes {
         match self {
             Self::Srm => srm::error(status, message),

@@ -1,7 +1,7 @@
-//! HTTP decisions as pure functions: conditional requests, ranges, `Cache-Status` and single fields.
+//! HTTP semantics as pure functions: conditional requests, ranges, `Cache-Status` and single header fields.
 //!
-//! Nothing here knows a package, a cache or a connection, and nothing does I/O: header fields go in,
-//! a decision or a field value comes out. [RFC 9110], [RFC 9111], [RFC 9211] and [RFC 9530] are cited at each rule.
+//! A function here takes header fields and returns a decision or a field value; it does no I/O and depends on no package,
+//! cache or connection. Each rule cites [RFC 9110], [RFC 9111], [RFC 9211] or [RFC 9530].
 //!
 //! [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 //! [RFC 9111]: https://www.rfc-editor.org/rfc/rfc9111

@@ -1,4 +1,4 @@
-//! What the mirror says of itself: the log, and its one event per request.
+//! The process log, and the access log: one event per request.
 
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
@@ -18,141 +18,168 @@ use tracing_subscriber::{
 
 mod access;
 
-pub use access::{AccessEvent, Outcome, access, access_enabled};
+pub use access::{AccessEvent, access_log_enabled, write_access_event};
 
-/// The target of access events, for filters: `info,srm_mirror::access=off`.
-pub const ACCESS: &str = "srm_mirror::access";
+/// The tracing target of access events, for filters such as `info,srm_mirror::access=off`.
+pub const ACCESS_TARGET: &str = "srm_mirror::access";
 
 /// The `[log]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How events look.
-    pub format: Format,
-    /// Least severe level that is written, or a filter such as `info,srm_mirror::cache=debug`.
+    /// The format of an event.
+    pub format: LogFormat,
+    /// The least severe level that is logged, or a filter such as `info,srm_mirror::cache=debug`.
     pub level: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { format: Format::Auto, level: "info".into() }
+        Self { format: LogFormat::Auto, level: "info".into() }
     }
 }
 
 /// `log.format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Text on a terminal, JSON elsewhere.
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// Always text.
+    /// Text.
     Text,
-    /// Always one JSON object per line.
+    /// One JSON object per line.
     Json,
 }
+
+/// A `log.level` that is no filter. The text gives an example.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// A word that is no level.
+    #[error("\"{0}\" is no level (error, warn, info, debug, trace, off); {FILTER_EXAMPLE}")]
+    UnknownLevel(String),
+    /// A directive that cannot be parsed.
+    #[error("not a filter; {FILTER_EXAMPLE}")]
+    Malformed,
+}
+
+const FILTER_EXAMPLE: &str = "for example \"info\" or \"info,srm_mirror::cache=debug\"";
 
 /// Parses `log.level`.
 ///
 /// # Errors
-/// A clause that says what is wrong, with an example.
-pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    const EXAMPLE: &str = "for example \"info\" or \"info,srm_mirror::cache=debug\"";
-    let parts = || level.split(',').map(str::trim);
-    // The filter takes a single unknown word for the name of a module, and would turn everything else off.
-    let bare = |part: &&str| !part.contains(['=', '[']);
-    if let Some(part) = parts().filter(bare).find(|part| part.parse::<LevelFilter>().is_err() || part.is_empty()) {
-        return Err(format!("\"{part}\" is no level (error, warn, info, debug, trace, off); {EXAMPLE}"));
+/// See [`FilterError`].
+pub fn parse_filter(level: &str) -> Result<EnvFilter, FilterError> {
+    let directives = || level.split(',').map(str::trim);
+    // `EnvFilter` accepts a single unknown word as the name of a module, and would disable every other module.
+    let is_bare = |directive: &&str| !directive.contains(['=', '[']);
+    let unknown = |directive: &&str| directive.parse::<LevelFilter>().is_err() || directive.is_empty();
+    if let Some(word) = directives().filter(is_bare).find(unknown) {
+        return Err(FilterError::UnknownLevel(word.to_owned()));
     }
-    EnvFilter::builder().parse(level).map_err(|_| format!("not a filter; {EXAMPLE}"))
+    EnvFilter::builder().parse(level).map_err(|_| FilterError::Malformed)
 }
 
-/// Most access events that wait for whoever reads standard error; what comes on top of them is counted and lost.
-const WAITING: usize = 8192;
-/// How often it is said how many were lost.
-const TELL: Duration = Duration::from_secs(10);
+/// Log events that one queue holds while standard error is blocked. Further events are dropped and counted.
+const MAX_QUEUED_EVENTS: usize = 8192;
+/// Interval of the warning about dropped events.
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The log of the process. Dropping it writes what still waits.
+/// The log of the process. Dropping it writes the queued events.
 #[must_use]
-pub struct Log {
-    losses: Arc<Losses>,
+pub struct LogGuard {
+    losses: Arc<LostEvents>,
     _writers: [WorkerGuard; 2],
 }
 
-/// Events that were lost because nobody read them.
-struct Losses {
+/// Counts events that were dropped because a queue was full.
+struct LostEvents {
     counters: [ErrorCounter; 2],
-    told: AtomicUsize,
+    reported: AtomicUsize,
 }
 
-impl Losses {
-    /// Says how many were lost since this was said last.
-    fn tell(&self) {
-        let now: usize = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
-        // The thread and the end may both be here: each event is told by one of them.
-        let events = now.saturating_sub(self.told.fetch_max(now, Ordering::Relaxed));
+impl LostEvents {
+    /// Logs how many events were dropped since the last report.
+    fn report(&self) {
+        let total: usize = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
+        // The thread and `LogGuard::drop` may run at once: `fetch_max` lets one of them report each event.
+        let events = total.saturating_sub(self.reported.fetch_max(total, Ordering::Relaxed));
         if events > 0 {
             tracing::warn!(events, "log events were lost: standard error is read too slowly");
         }
     }
 }
 
-impl Drop for Log {
+impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.losses.tell();
+        self.losses.report();
     }
 }
 
-/// Sets the log up for the whole process; it goes to standard error. To be called once.
+/// Why the log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `log.level` is no filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// [`init`] was called before.
+    #[error("the log is set up already")]
+    AlreadyInitialised,
+    /// The thread that reports dropped events cannot be started.
+    #[error("cannot start a thread for the log: {0}")]
+    Thread(io::Error),
+}
+
+/// Sets up the log of the process, which is written to standard error. Must be called at most once.
 ///
-/// No request waits for whoever reads the log: access events go by a queue, all others by another, and what finds its
-/// queue full is lost and counted.
+/// A request never waits for standard error: access events have one queue and all other events another one. An event that
+/// finds its queue full is dropped and counted.
 ///
 /// # Errors
-/// When the level is no filter, a log is set up already, or there is no thread to be had.
-pub fn init(config: &Config) -> Result<Log, String> {
-    let filter = filter(&config.level)?;
+/// See [`LogError`].
+pub fn init(config: &Config) -> Result<LogGuard, LogError> {
+    let filter = parse_filter(&config.level)?;
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
-        Format::Auto => !terminal,
-        Format::Text => false,
-        Format::Json => true,
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
     };
-    let (queue, writer) = bounded("access-log", BufWriter::with_capacity(64 << 10, io::stderr()));
-    let (others, other_writer) = bounded("log", io::stderr());
-    let counters = [queue.error_counter(), others.error_counter()];
-    let losses = Arc::new(Losses { counters, told: AtomicUsize::new(0) });
-    let log = Log { losses: losses.clone(), _writers: [writer, other_writer] };
+    let (access_queue, access_writer) = bounded_queue("access-log", BufWriter::with_capacity(64 << 10, io::stderr()));
+    let (queue, writer) = bounded_queue("log", io::stderr());
+    let counters = [access_queue.error_counter(), queue.error_counter()];
+    let losses = Arc::new(LostEvents { counters, reported: AtomicUsize::new(0) });
+    let guard = LogGuard { losses: losses.clone(), _writers: [access_writer, writer] };
     let registry = tracing_subscriber::registry().with(filter);
-    let done = if json {
-        access::write_lines_to(queue);
-        registry.with(json_layer(others)).try_init()
+    let initialised = if json {
+        access::write_lines_to(access_queue);
+        registry.with(json_layer(queue)).try_init()
     } else {
-        // One layer with two writers: layers with filters of their own lose events to each other's questions whether
-        // a level is on.
-        let writer = queue.with_filter(|meta| meta.target() == ACCESS).or_else(others);
+        // One layer with two writers: layers with filters of their own interfere in the cached `enabled` state of a
+        // callsite and lose events.
+        let writer = access_queue.with_filter(|meta| meta.target() == ACCESS_TARGET).or_else(queue);
         let layer = fmt::layer().with_writer(writer);
-        // Left alone on a terminal, the layer itself honours NO_COLOR.
+        // On a terminal the layer itself honours NO_COLOR.
         let layer = if terminal { layer } else { layer.with_ansi(false) };
         registry.with(layer).try_init()
     };
-    done.map_err(|_| "the log is set up already".to_owned())?;
-    let told = thread::Builder::new().name("log-losses".into()).spawn(move || {
+    initialised.map_err(|_| LogError::AlreadyInitialised)?;
+    let thread = thread::Builder::new().name("log-losses".into()).spawn(move || {
         loop {
-            thread::sleep(TELL);
-            losses.tell();
+            thread::sleep(LOSS_REPORT_INTERVAL);
+            losses.report();
         }
     });
-    told.map_err(|error| format!("cannot start a thread for the log: {error}"))?;
-    Ok(log)
+    thread.map_err(LogError::Thread)?;
+    Ok(guard)
 }
 
-/// A queue of lines with a thread that writes them: whoever finds it full loses the line, and it is counted.
-fn bounded(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name(thread).finish(to)
+/// A bounded queue of lines with a thread that writes them. A line that finds it full is dropped and counted.
+fn bounded_queue(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_QUEUED_EVENTS).thread_name(thread).finish(to)
 }
 
-/// One flat object per line: the event's own fields beside `timestamp`, `level` and `target`, no nested spans.
+/// One flat object per line: the event's fields beside `timestamp`, `level` and `target`, without spans.
 fn json_layer<S, W>(writer: W) -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>, W>
 where
     W: for<'a> fmt::MakeWriter<'a> + 'static,
@@ -166,10 +193,10 @@ mod tests {
 
     use super::*;
 
-    /// A standard error that takes nothing until somebody lets go of the other end.
-    struct Stuck(mpsc::Receiver<()>);
+    /// A standard error that blocks until the sender is dropped.
+    struct BlockedWriter(mpsc::Receiver<()>);
 
-    impl Write for Stuck {
+    impl Write for BlockedWriter {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             let _ = self.0.recv();
             Ok(line.len())
@@ -181,25 +208,25 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_standard_error_that_takes_nothing_and_what_is_lost_is_counted() {
-        let (let_go, stuck) = mpsc::channel();
-        let (mut queue, _writer) = bounded("log", Stuck(stuck));
+    fn blocked_standard_error_blocks_no_writer_and_lost_events_are_counted() {
+        let (release, blocked) = mpsc::channel();
+        let (mut queue, _writer) = bounded_queue("log", BlockedWriter(blocked));
         let counter = queue.error_counter();
-        for _ in 0..WAITING + 100 {
-            queue.write_all(b"a line\n").expect("taken");
+        for _ in 0..MAX_QUEUED_EVENTS + 100 {
+            queue.write_all(b"a line\n").expect("accepted");
         }
-        // One of them may be in the writer's hands.
+        // The writer thread may hold one line.
         assert!((99..=100).contains(&counter.dropped_lines()), "{}", counter.dropped_lines());
-        drop(let_go);
+        drop(release);
     }
 
     #[test]
-    fn a_misspelt_level_is_refused_with_the_words_there_are() {
+    fn misspelt_log_level_is_rejected_with_an_example() {
         for level in ["", "inof", "info,", "info,srm_mirror=loud", "verbose"] {
-            assert!(filter(level).expect_err(level).contains("for example"), "{level}");
+            assert!(parse_filter(level).expect_err(level).to_string().contains("for example"), "{level}");
         }
         for level in ["info", "WARN", "off", "info,srm_mirror::cache=debug,hyper=off"] {
-            assert!(filter(level).is_ok(), "{level}");
+            assert!(parse_filter(level).is_ok(), "{level}");
         }
     }
 }

@@ -264,7 +264,7 @@ pub struct BranchHead {
 /// What `publish.yaml` in a zip says of the package; every field absent where it does not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Manifest {
+pub struct PublishManifest {
     /// `Component`, `Application`, `Plugin` or `Project`.
     #[serde(rename = "Type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,

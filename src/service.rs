@@ -18,7 +18,7 @@ use crate::{
     http::{
         body::Body,
         cache_status::{CacheStatus, Fwd},
-        field::came_through,
+        field::passed_through,
     },
     observe,
     peer::Peer,
@@ -105,7 +105,7 @@ impl Service {
         let (parts, body) = request.into_parts();
         // Only a plain TCP socket sends files by itself.
         let direct = !client.tls && !client.control && parts.version < Version::HTTP_2;
-        let started = observe::access_enabled().then(Instant::now);
+        let started = observe::access_log_enabled().then(Instant::now);
         let mut context =
             RequestContext { id: self.ids.next(), started, route: None, before: None, cache: None, zip: None, direct };
         let now = self.mirror.now();
@@ -161,11 +161,11 @@ impl Service {
             Ok(route) => route,
             Err(reject) => return problem(Problem::rejected(&reject), dialect, parts, context),
         };
-        if let ApiRequest::Ops(question) = &route.ask {
+        if let ApiRequest::Ops(question) = &route.request {
             return self.health.answer(question, &self.mirror);
         }
-        let result = if came_through(&parts.headers, &self.pseudonym) {
-            Err(Problem::looped(&route.ask))
+        let result = if passed_through(&parts.headers, &self.pseudonym) {
+            Err(Problem::looped(&route.request))
         } else {
             self.ask(&route, parts, &request_host, now, context).await
         };
@@ -184,18 +184,18 @@ impl Service {
         now: Timestamp,
         context: &mut RequestContext,
     ) -> Result<Response<Body>, Problem> {
-        let failed = |error: RegistryError| Problem::of(error, &route.ask);
-        context.before = route.ask.package().map(|package| Snapshot::new(now, self.mirror.generation(package)));
-        let zip = match &route.ask {
+        let failed = |error: RegistryError| Problem::of(error, &route.request);
+        context.before = route.request.package().map(|package| Snapshot::new(now, self.mirror.generation(package)));
+        let zip = match &route.request {
             ApiRequest::Archive { package, version } => {
                 let archive = self.mirror.archives().archive(package, version).await.map_err(failed)?;
                 context.cache = Some(archive.answer.status.clone());
                 context.zip = archive.cacheable_object().map(Object::remember);
                 let response = archive::respond(parts, context.direct, &package.name, archive).await;
-                Some(response.map_err(|error| Problem::late(error, context.cache.take(), &route.ask))?)
+                Some(response.map_err(|error| Problem::late(error, context.cache.take(), &route.request))?)
             }
             ApiRequest::Flat { package, version } => {
-                let asked = (package, version, &route.ask);
+                let asked = (package, version, &route.request);
                 Some(flat::respond(&self.flats, &self.mirror, parts, asked, context).await?)
             }
             _ => None,
@@ -208,9 +208,9 @@ impl Service {
         }
         let mirror = &self.mirror;
         let names = &self.names;
-        let answer = match &route.ask {
+        let answer = match &route.request {
             ApiRequest::Search { search, page } => {
-                catalog::ask(mirror, names, &self.rows, &route.ask, (search.as_deref(), *page)).await?
+                catalog::ask(mirror, names, &self.rows, &route.request, (search.as_deref(), *page)).await?
             }
             _ => json::ask(mirror, names, route, request_host, parts.uri.path(), &self.json).await?,
         };
@@ -233,7 +233,7 @@ fn problem(problem: Problem, dialect: Dialect, parts: &Parts, context: &mut Requ
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A downloader that expected a zip never reads an error's body and would keep its process alive with the connection.
     // What was meant by an address that is none, nobody knows.
-    let ask = context.route.as_ref().map(|route| &route.ask);
+    let ask = context.route.as_ref().map(|route| &route.request);
     if matches!(ask, None | Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. })) {
         close(&mut response, parts);
     }
@@ -253,7 +253,7 @@ fn finish(response: &mut Response<Body>, context: &RequestContext) {
     let headers = response.headers_mut();
     if let Some(status) = &context.cache {
         headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
-    } else if !matches!(context.route.as_ref().map(|route| &route.ask), Some(ApiRequest::Ops(_))) {
+    } else if !matches!(context.route.as_ref().map(|route| &route.request), Some(ApiRequest::Ops(_))) {
         // Even an answer for which nothing was looked up says so: the cache was not asked.
         headers.insert(CACHE_STATUS, CacheStatus::forwarded(Fwd::Bypass).render(CACHE_NAME));
     }

@@ -1,4 +1,4 @@
-//! The zip without its top folder: making its [`Plan`] from a central directory, and reading ranges of it.
+//! The zip without its top folder: making its [`FlatPlan`] from a central directory, and reading ranges of it.
 //!
 //! Compare, for `plan` and `verify` in bytes/s: 500 and 50,000 files (offsets are sorted, so the larger zip may be slower by a
 //! logarithm); 500 and 5,000 adversarial records. For ranges: 500 and 50,000 files; the start is found by binary search, then
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use srm_mirror::{
     archive::{
-        Facts, ZipVerifier,
-        flat::{Flat, Plan},
+        ZipFacts, ZipVerifier,
+        flat::{FlatView, FlatPlan},
     },
     origin::Verify,
 };
@@ -23,13 +23,13 @@ use super::{
 
 const VERIFIER: ZipVerifier = ZipVerifier { max_entries: 65_535, max_inflated: 4 << 30 };
 
-fn flat(zip: &CompleteZip) -> Flat {
+fn flat(zip: &CompleteZip) -> FlatView {
     let verified = VERIFIER.verify(zip).expect("a good zip");
-    Facts::from_value(&verified.facts).expect("the verifier's own facts").flat.expect("a flat view")
+    ZipFacts::from_value(&verified.facts).expect("the verifier's own facts").flat.expect("a flat view")
 }
 
 /// Measures the making of a plan; returns the plan and the zip.
-fn plan(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, shape: &ZipShape) -> (Plan, Bytes) {
+fn plan(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, shape: &ZipShape) -> (FlatPlan, Bytes) {
     let zip = CompleteZip(shape.build());
     let flat = flat(&zip);
     let zip = Bytes::from(zip.0);
@@ -42,14 +42,14 @@ fn plan(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, shape: &ZipShape) 
 }
 
 /// One batch of the view, at most 256 KiB, as the server sends it.
-fn read(plan: &Plan, zip: &Bytes, range: Range<u64>) -> Bytes {
+fn read(plan: &FlatPlan, zip: &Bytes, range: Range<u64>) -> Bytes {
     let batch = plan.batch(range);
     let source = batch.source();
     batch.assemble(zip.slice(source.start as usize..source.end as usize)).expect("complete")
 }
 
 /// Measures finding and reading ranges at random offsets of the view.
-fn ranges(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, (plan, zip): &(Plan, Bytes), len: u64) {
+fn ranges(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, (plan, zip): &(FlatPlan, Bytes), len: u64) {
     let mut random = PseudoRandom(7);
     group.throughput(Throughput::Elements(1));
     group.bench_function(format!("100 bytes anywhere, {name}"), |bench| {

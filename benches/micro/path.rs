@@ -17,7 +17,7 @@ fn names(aliases: usize) -> Names {
         aliases: (0..aliases).map(alias).collect(),
         ..Config::default()
     };
-    Names::build(&config, &["github", "gitee"]).expect("a valid configuration")
+    Names::new(&config, &["github", "gitee"]).expect("a valid configuration")
 }
 
 /// Measures one path. `good` says whether it parses, so that each bench measures what its name says.

@@ -10,12 +10,12 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use srm_mirror::{
-    dialect::{Config, Dialect, Names, Root},
+    dialect::{Config, Dialect, Names, ApiRoot},
     package::{Asset, Release},
     service::render::View,
 };
 
-const GITHUB: Dialect = Dialect::Github(Root::Plain);
+const GITHUB: Dialect = Dialect::Github(ApiRoot::Plain);
 
 fn map(value: Value) -> Map<String, Value> {
     match value {
@@ -55,8 +55,8 @@ fn release(index: usize, notes: &str) -> Release {
 }
 
 fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
-    let names = Names::build(&Config::default(), &["github", "gitee"]).expect("a valid configuration");
-    let package = names.package("devsapp/fc3").expect("a package");
+    let names = Names::new(&Config::default(), &["github", "gitee"]).expect("a valid configuration");
+    let package = names.parse_package("devsapp/fc3").expect("a package");
     let view = View { dialect, base: "http://mirror.example:8080", names: &names, package: &package };
     group.throughput(Throughput::Bytes(view.releases(releases).len() as u64));
     group.bench_function(name, |bench| bench.iter(|| view.releases(black_box(releases))));

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{MAX_CENTRAL, extra_fields, invalid, le, le16, le32, local::check_extra, name, sign, source::read_exact};
+use super::{
+    MAX_CENTRAL_DIRECTORY_BYTES, extra_fields, invalid, le, le16, le32, local::check_extra, name, sign,
+    source::read_exact,
+};
 use crate::origin::{Growing, VerifyError};
 
 /// Where the end record is looked for: its comment has at most 64 KiB, and the Zip64 records stand right before it.
@@ -71,8 +74,11 @@ impl Central {
             return invalid(format!("the zip has more than the {max_entries} entries allowed"));
         }
         let tail_len = len - end.central;
-        if tail_len > MAX_CENTRAL {
-            return invalid(format!("the zip has a central directory of more than {} MiB", MAX_CENTRAL >> 20));
+        if tail_len > MAX_CENTRAL_DIRECTORY_BYTES {
+            return invalid(format!(
+                "the zip has a central directory of more than {} MiB",
+                MAX_CENTRAL_DIRECTORY_BYTES >> 20
+            ));
         }
         let mut tail = vec![0; tail_len as usize];
         read_exact(body, &mut tail, end.central)?;

@@ -19,12 +19,12 @@ use crate::entry::Digest;
 /// Where a local header has the length of its name.
 const NAME_LEN_AT: u64 = 26;
 
-/// What is kept of a flat view beside its zip: enough to describe it, and to make its [`Plan`] again.
+/// What is kept of a flat view beside its zip: enough to describe it, and to make its [`FlatPlan`] again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Flat {
+pub struct FlatView {
     /// Length of the view, bytes.
     pub len: u64,
-    /// Offset of the central directory in the zip; from here to the zip's end is what [`Flat::plan`] needs.
+    /// Offset of the central directory in the zip; from here to the zip's end is what [`FlatView::plan`] needs.
     pub central: u64,
     /// SHA-256 of the zip from there on.
     pub central_digest: Digest,
@@ -33,32 +33,32 @@ pub struct Flat {
 /// The stored central directory is not the one that was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored zip's central directory is damaged")]
-pub struct Damaged;
+pub struct DamagedDirectory;
 
-impl Flat {
+impl FlatView {
     /// What is kept of a planned view.
-    pub(super) fn new(central: &Central, plan: &Plan) -> Self {
+    pub(super) fn new(central: &Central, plan: &FlatPlan) -> Self {
         Self { len: plan.len, central: central.at, central_digest: Digest::of(&central.tail) }
     }
 
-    /// Makes the plan from the zip's bytes from [`Flat::central`] on (at most [`super::MAX_CENTRAL`] bytes).
+    /// Makes the plan from the zip's bytes from [`FlatView::central`] on (at most [`super::MAX_CENTRAL_DIRECTORY_BYTES`] bytes).
     ///
     /// Takes milliseconds for ten thousand entries: worth keeping while the view is asked for.
     ///
     /// # Errors
     /// When the bytes are not those that were verified.
-    pub fn plan(&self, tail: Bytes) -> Result<Plan, Damaged> {
+    pub fn plan(&self, tail: Bytes) -> Result<FlatPlan, DamagedDirectory> {
         if Digest::of(&tail) != self.central_digest {
-            return Err(Damaged);
+            return Err(DamagedDirectory);
         }
-        let central = Central::parse(tail, self.central).map_err(|_| Damaged)?;
-        Plan::new(&central).filter(|plan| plan.len == self.len).ok_or(Damaged)
+        let central = Central::parse(tail, self.central).map_err(|_| DamagedDirectory)?;
+        FlatPlan::new(&central).filter(|plan| plan.len == self.len).ok_or(DamagedDirectory)
     }
 }
 
 /// How to read a flat view: which bytes of the zip, and which of its own, in which order.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct FlatPlan {
     /// The entries, in the order of the zip.
     entries: Vec<Entry>,
     /// Bytes cut from every name: the folder and its slash.
@@ -82,14 +82,14 @@ struct Entry {
 
 /// A run of bytes of the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Slice {
+pub enum FlatSlice {
     /// These bytes of the stored zip.
     Zip(Range<u64>),
-    /// These bytes of [`Plan::own`].
+    /// These bytes of [`FlatPlan::own`].
     Own(Range<usize>),
 }
 
-impl Plan {
+impl FlatPlan {
     /// Plans the view; `None` where the zip has no single top folder and is its own flat view.
     ///
     /// The folder's own entry is dropped. Everything else stays: order, folders, extra fields, flags, modes, comments.
@@ -128,7 +128,7 @@ impl Plan {
         self.len
     }
 
-    /// The view's own bytes, that [`Slice::Own`] points into.
+    /// The view's own bytes, that [`FlatSlice::Generated`] points into.
     pub fn own(&self) -> &Bytes {
         &self.own
     }
@@ -139,7 +139,7 @@ impl Plan {
     }
 
     /// The slices that make up `range` of the view, in order, none empty; what lies behind the view's end is left out.
-    pub fn slices(&self, range: Range<u64>) -> impl Iterator<Item = Slice> + '_ {
+    pub fn slices(&self, range: Range<u64>) -> impl Iterator<Item = FlatSlice> + '_ {
         let mut at = range.start;
         let end = range.end.min(self.len);
         let mut index = self.entries.partition_point(|entry| entry.at <= at).saturating_sub(1);
@@ -157,8 +157,8 @@ impl Plan {
     }
 
     /// The slice at `at`, which is in the entry `index` or in the directory, cut at `end`, and its length.
-    fn slice(&self, index: usize, at: u64, end: u64) -> (Slice, u64) {
-        let own = |start: u64, len: u64| (Slice::Own(start as usize..(start + len) as usize), len);
+    fn slice(&self, index: usize, at: u64, end: u64) -> (FlatSlice, u64) {
+        let own = |start: u64, len: u64| (FlatSlice::Generated(start as usize..(start + len) as usize), len);
         let Some(entry) = self.entries.get(index).filter(|_| at < self.central) else {
             return own(2 * self.entries.len() as u64 + (at - self.central), end - at);
         };
@@ -175,55 +175,55 @@ impl Plan {
             return own(2 * index as u64 + (inside - PARTS[0]), len);
         }
         let start = entry.from + inside + if inside < PARTS[2] { 0 } else { self.cut };
-        (Slice::Zip(start..start + len), len)
+        (FlatSlice::Stored(start..start + len), len)
     }
 
     /// The slices of `range` together with the one stretch of the zip that has all their bytes.
     ///
-    /// One read of that stretch and [`Batch::assemble`] give the bytes of `range`. The stretch is longer than `range`
+    /// One read of that stretch and [`FlatBatch::assemble`] give the bytes of `range`. The stretch is longer than `range`
     /// by the folder's name for every entry in it, a few per cent in practice.
-    pub fn batch(&self, range: Range<u64>) -> Batch {
-        let slices: Vec<Slice> = self.slices(range).collect();
+    pub fn batch(&self, range: Range<u64>) -> FlatBatch {
+        let slices: Vec<FlatSlice> = self.slices(range).collect();
         let mut stored = slices.iter().filter_map(|slice| match slice {
-            Slice::Zip(range) => Some(range.clone()),
-            Slice::Own(_) => None,
+            FlatSlice::Stored(range) => Some(range.clone()),
+            FlatSlice::Generated(_) => None,
         });
         let source = stored.next().map_or(0..0, |first| first.start..stored.next_back().unwrap_or(first).end);
-        Batch { slices, source, own: self.own.clone() }
+        FlatBatch { slices, source, own: self.own.clone() }
     }
 }
 
-/// A part of the view, ready to be read. See [`Plan::batch`].
+/// A part of the view, ready to be read. See [`FlatPlan::batch`].
 #[derive(Clone, Debug)]
-pub struct Batch {
-    slices: Vec<Slice>,
+pub struct FlatBatch {
+    slices: Vec<FlatSlice>,
     source: Range<u64>,
     own: Bytes,
 }
 
-impl Batch {
+impl FlatBatch {
     /// The stretch of the zip to read; empty when none of the zip is needed.
     pub fn source(&self) -> Range<u64> {
         self.source.clone()
     }
 
     /// The slices, in order.
-    pub fn slices(&self) -> &[Slice] {
+    pub fn slices(&self) -> &[FlatSlice] {
         &self.slices
     }
 
-    /// The view's bytes in what was read from [`Batch::source`], piece by piece.
+    /// The view's bytes in what was read from [`FlatBatch::source`], piece by piece.
     ///
     /// # Panics
     /// When `read` is shorter than the source.
     pub fn pieces<'a>(&'a self, read: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.slices.iter().map(|slice| match slice {
-            Slice::Own(range) => &self.own[range.clone()],
-            Slice::Zip(range) => &read[self.within(range)],
+            FlatSlice::Generated(range) => &self.own[range.clone()],
+            FlatSlice::Stored(range) => &read[self.within(range)],
         })
     }
 
-    /// Makes the view's bytes of what was read from [`Batch::source`]: in the same place where nobody else has it, and
+    /// Makes the view's bytes of what was read from [`FlatBatch::source`]: in the same place where nobody else has it, and
     /// without a copy when they lie in one piece.
     ///
     /// # Errors
@@ -233,10 +233,10 @@ impl Batch {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match (&self.slices[..], read) {
-            ([Slice::Own(range)], _) => Ok(self.own.slice(range.clone())),
-            ([Slice::Zip(range)], read) => Ok(read.slice(self.within(range))),
+            ([FlatSlice::Generated(range)], _) => Ok(self.own.slice(range.clone())),
+            ([FlatSlice::Stored(range)], read) => Ok(read.slice(self.within(range))),
             // From here on every piece comes to lie where it was or before that.
-            ([Slice::Zip(_), ..], read) => match read.try_into_mut() {
+            ([FlatSlice::Stored(_), ..], read) => match read.try_into_mut() {
                 Ok(buf) => Ok(self.close_up(buf).freeze()),
                 Err(read) => Ok(self.copied(&read)),
             },
@@ -260,13 +260,13 @@ impl Batch {
         let mut len = 0;
         for slice in &self.slices {
             match slice {
-                Slice::Zip(range) => {
+                FlatSlice::Stored(range) => {
                     let from = self.within(range);
                     let add = from.len();
                     buf.copy_within(from, len);
                     len += add;
                 }
-                Slice::Own(range) => {
+                FlatSlice::Generated(range) => {
                     let own = &self.own[range.clone()];
                     // The view's directory is longer than what is left of what was read.
                     buf.resize(buf.len().max(len + own.len()), 0);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::package::Manifest;
+use crate::package::PublishManifest;
 
 /// Largest `publish.yaml` that is read, bytes.
 pub(super) const MAX_LEN: u64 = 1 << 20;
@@ -17,12 +17,12 @@ const MAX_TAGS: usize = 50;
 pub(super) const NAMES: [&[u8]; 2] = [b"publish.yaml", b"publish.yml"];
 
 /// Reads the fields that are there and well-formed; everything else is absent, and so is all of it when it is not YAML.
-pub(super) fn parse(text: &[u8]) -> Manifest {
+pub(super) fn parse(text: &[u8]) -> PublishManifest {
     let Ok(fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
-        return Manifest::default();
+        return PublishManifest::default();
     };
     let text = |name| fields.get(name).and_then(scalar);
-    Manifest {
+    PublishManifest {
         kind: text("Type"),
         name: text("Name"),
         description: text("Description"),
@@ -57,8 +57,8 @@ fn tags(value: &Value) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn full(tags: &[&str]) -> Manifest {
-        Manifest {
+    fn full(tags: &[&str]) -> PublishManifest {
+        PublishManifest {
             kind: Some("Component".into()),
             name: Some("fc3".into()),
             description: Some("\u{51fd}\u{6570}: compute".into()),
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn what_nests_without_end_is_absent() {
         for text in ["[".repeat(500_000), format!("Name: {}", "{a: ".repeat(200_000)), "- ".repeat(500_000)] {
-            assert_eq!(parse(text.as_bytes()), Manifest::default());
+            assert_eq!(parse(text.as_bytes()), PublishManifest::default());
         }
     }
 
@@ -94,10 +94,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_absent() {
         for text in [&b""[..], b"\xff\xfe\0", b"- a\n- b\n", b"Type: [", b"just words", b"Type: {a: b}\n", b"type: x"] {
-            assert_eq!(parse(text), Manifest::default(), "{:?}", String::from_utf8_lossy(text));
+            assert_eq!(parse(text), PublishManifest::default(), "{:?}", String::from_utf8_lossy(text));
         }
         let odd = parse(b"Type: Component\nName: ''\nDescription: {zh: x}\nTags: {a: b}\n");
-        assert_eq!(odd, Manifest { kind: Some("Component".into()), ..Manifest::default() });
+        assert_eq!(odd, PublishManifest { kind: Some("Component".into()), ..PublishManifest::default() });
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
             let last = level - 1;
             bomb.push_str(&format!("a{level}: &a{level} [*a{last}, *a{last}]\n"));
         }
-        assert_eq!(parse(format!("{bomb}Type: Component\n").as_bytes()), Manifest::default());
+        assert_eq!(parse(format!("{bomb}Type: Component\n").as_bytes()), PublishManifest::default());
         let long = parse(format!("Description: {}\n", "\u{4e2d}".repeat(5_000)).as_bytes());
         assert_eq!(long.description.map(|text| text.chars().count()), Some(MAX_TEXT));
     }

@@ -21,8 +21,8 @@ fn verify(bytes: &[u8]) -> Result<Verified, VerifyError> {
     verifier().verify(&Drip::new(bytes, 1 << 20))
 }
 
-fn facts(bytes: &[u8]) -> Facts {
-    Facts::from_value(&verify(bytes).expect("good").facts).expect("facts")
+fn facts(bytes: &[u8]) -> ZipFacts {
+    ZipFacts::from_value(&verify(bytes).expect("good").facts).expect("facts")
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_good_zip_says_what_it_is_however_it_arrives() {
         assert_eq!(verifier().verify(&Drip::new(&zip, step)).expect("good"), whole, "in steps of up to {step}");
     }
     assert_eq!(whole.commit.as_deref(), Some("12b27abb78e04142adfbdc4aa7fa9571ff05d67b"));
-    let facts = Facts::from_value(&whole.facts).expect("facts");
+    let facts = ZipFacts::from_value(&whole.facts).expect("facts");
     assert_eq!(facts.top.as_deref(), Some("o-r-12b27ab"));
     assert_eq!((facts.entries, facts.symlinks), (8, 1));
     assert_eq!(facts.inflated, usual().iter().map(|item| item.data.len() as u64).sum::<u64>());
@@ -183,7 +183,7 @@ fn only_a_comment_of_forty_hexadecimal_digits_is_a_commit() {
 fn the_smallest_zips_are_zips() {
     let empty = verify(&build(&[], b"").bytes).expect("good");
     assert_eq!(empty.manifest, Digest::of(b""));
-    let facts = Facts::from_value(&empty.facts).expect("facts");
+    let facts = ZipFacts::from_value(&empty.facts).expect("facts");
     assert_eq!((facts.entries, facts.inflated, facts.top, facts.flat), (0, 0, None, None));
     let folder = super::tests::facts(&build(&[Item::dir("t/")], b"").bytes);
     assert_eq!((folder.entries, folder.top.as_deref(), folder.flat.map(|flat| flat.len)), (1, Some("t"), Some(22)));

@@ -3,9 +3,9 @@
 use std::io;
 
 use super::{
-    Facts, ZipVerifier,
+    ZipFacts, ZipVerifier,
     central::{Central, Record},
-    flat::{Flat, Plan},
+    flat::{FlatPlan, FlatView},
     invalid,
     local::{Local, Step, Walk},
     manifest, name, publish, sign,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     entry::Verified,
     origin::{Growing, Verify, VerifyError},
-    package::Manifest,
+    package::PublishManifest,
 };
 
 impl Verify for ZipVerifier {
@@ -95,13 +95,13 @@ fn report(walk: &mut Walk<'_>, central: &Central) -> Result<Verified, VerifyErro
     drop(by_name);
     let comment = central.comment();
     let commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
-    let facts = Facts {
+    let facts = ZipFacts {
         publish: read_publish(walk, central, cut)?,
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
         entries: central.records.len(),
         symlinks: central.records.iter().filter(|record| record.link).count(),
         inflated: walk.inflated,
-        flat: Plan::new(central).map(|plan| Flat::new(central, &plan)),
+        flat: FlatPlan::new(central).map(|plan| FlatView::new(central, &plan)),
     };
     Ok(Verified {
         manifest,
@@ -111,12 +111,12 @@ fn report(walk: &mut Walk<'_>, central: &Central) -> Result<Verified, VerifyErro
 }
 
 /// `publish.yaml` at the root of the content, which begins after `cut` bytes of every name.
-fn read_publish(walk: &mut Walk<'_>, central: &Central, cut: usize) -> Result<Manifest, VerifyError> {
+fn read_publish(walk: &mut Walk<'_>, central: &Central, cut: usize) -> Result<PublishManifest, VerifyError> {
     let named = |wanted: &[u8]| {
         let mut files = central.records.iter().filter(|record| !record.link && record.size <= publish::MAX_LEN);
         files.find(|record| central.name(record).get(cut..) == Some(wanted))
     };
-    let Some(record) = publish::NAMES.into_iter().find_map(named) else { return Ok(Manifest::default()) };
+    let Some(record) = publish::NAMES.into_iter().find_map(named) else { return Ok(PublishManifest::default()) };
     let text = walk.content(record.offset, record.packed, publish::MAX_LEN)?;
     Ok(text.map(|text| publish::parse(&text)).unwrap_or_default())
 }

@@ -39,7 +39,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;
     }
-    let filter = observe::filter(&config.log.level);
+    let filter = observe::parse_filter(&config.log.level);
     filter.map(drop).map_err(|error| invalid(settings, &["log", "level"], error))
 }
 

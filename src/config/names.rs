@@ -11,11 +11,7 @@ use super::{
     schema,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
 };
-use crate::{package::PackageName, upstream, value::BaseUrl};
-
-/// Words that are routes when they are the first segment of a path; no upstream and no alias may have such a name.
-const RESERVED_NAMES: [&str; 12] =
-    ["repos", "api", "simple", "v3", "healthz", "readyz", "metrics", "-", "releases", "zipball", "flat", "metadata"];
+use crate::{dialect::is_reserved_word, package::PackageName, upstream, value::BaseUrl};
 
 /// Completes the user's settings with all defaults; an upstream's defaults are those of its kind.
 ///
@@ -102,7 +98,7 @@ fn check_upstreams(config: &Config, settings: &Settings) -> Result<(), ConfigErr
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let reason = if name.is_empty() || !name.bytes().all(allowed) {
             "an upstream's name may only have lower-case letters, digits and dashes, for example my-forge"
-        } else if RESERVED_NAMES.contains(&name.as_str()) {
+        } else if is_reserved_word(name) {
             "this word is reserved in paths; choose another name, for example my-forge"
         } else {
             continue;
@@ -138,7 +134,7 @@ fn check_aliases(config: &Config, settings: &Settings) -> Result<(), ConfigError
         PackageName::new(owner, name)
             .map_err(|error| invalid(format!("not a name: {error}; write name or owner/name, for example fc3")))?;
         let first = alias.split('/').next().unwrap_or_default().to_ascii_lowercase();
-        if RESERVED_NAMES.contains(&first.as_str()) || config.upstreams.contains_key(&first) {
+        if is_reserved_word(&first) || config.upstreams.contains_key(&first) {
             return Err(invalid("this alias cannot be reached: its first word is reserved in paths".into()));
         }
         if !seen.insert(alias.to_ascii_lowercase()) {

@@ -1,33 +1,33 @@
-//! Pages of a list: `?per_page=&page=` and the `Link` field.
+//! Pagination: the query parameters `per_page` and `page`, and the `Link` field.
 
 use http::HeaderValue;
 use url::form_urlencoded;
 
 use super::Reason;
 
-/// Items on a page where the client does not say.
+/// Items per page if the query has no `per_page`.
 const DEFAULT_PER_PAGE: u32 = 30;
-/// Most items on a page.
+/// Largest accepted `per_page`.
 const MAX_PER_PAGE: u32 = 100;
 
-/// One page of a list.
+/// The page of a list that a query requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Items on a page, 1 to 100.
+pub struct PageRequest {
+    /// Items per page, 1 to 100.
     pub per_page: u32,
-    /// Which page; the first is 1.
+    /// The page number, from 1.
     pub page: u32,
 }
 
-impl Default for Page {
+impl Default for PageRequest {
     fn default() -> Self {
         Self { per_page: DEFAULT_PER_PAGE, page: 1 }
     }
 }
 
-impl Page {
-    /// Reads a query; `None` where neither `per_page` nor `page` is in it. The last of several wins.
-    pub(super) fn of(query: &str) -> Result<Option<Self>, Reason> {
+impl PageRequest {
+    /// Parses a query; `None` if it has neither `per_page` nor `page`. The last of several wins.
+    pub(super) fn parse(query: &str) -> Result<Option<Self>, Reason> {
         let mut found: Option<Self> = None;
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let (name, max) = match key.as_ref() {
@@ -50,7 +50,7 @@ impl Page {
         Ok(found)
     }
 
-    /// The items of this page; none beyond the end.
+    /// The items of this page; empty beyond the end.
     pub fn slice<T>(self, items: &[T]) -> &[T] {
         let start = u64::from(self.page - 1).saturating_mul(u64::from(self.per_page));
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(items.len());
@@ -58,25 +58,26 @@ impl Page {
         &items[start..end]
     }
 
-    /// `Link` (RFC 8288) to the neighbours of this page of a list of `total` items; `None` where there is only one page.
+    /// `Link` ([RFC 8288](https://www.rfc-editor.org/rfc/rfc8288)) to the other pages of a list of `total` items; `None` for a
+    /// list of one page.
     ///
-    /// `base` is the mirror's own address and `path` the request's, as the client wrote it.
+    /// `base` is the mirror's base URL, `path` the request's path as the client sent it.
     pub fn link(self, base: &str, path: &str, total: usize) -> Option<HeaderValue> {
         let last = u32::try_from(total.div_ceil(self.per_page as usize)).unwrap_or(u32::MAX).max(1);
         let path = path.trim_start_matches('/');
         let mut links = Vec::new();
-        let mut to = |rel: &str, page: u32| {
+        let mut add = |rel: &str, page: u32| {
             links.push(format!("<{base}/{path}?per_page={}&page={page}>; rel=\"{rel}\"", self.per_page));
         };
         if self.page > 1 {
-            to("prev", (self.page - 1).min(last));
+            add("prev", (self.page - 1).min(last));
         }
         if self.page < last {
-            to("next", self.page + 1);
-            to("last", last);
+            add("next", self.page + 1);
+            add("last", last);
         }
         if self.page > 1 {
-            to("first", 1);
+            add("first", 1);
         }
         if links.is_empty() { None } else { HeaderValue::try_from(links.join(", ")).ok() }
     }

@@ -1,4 +1,4 @@
-//! Segments of a path, and the one function that makes `zipball_url`.
+//! Splits and decodes paths, and builds `zipball_url`.
 
 use std::borrow::Cow;
 
@@ -7,58 +7,75 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::{Names, PackageId};
 use crate::package::Version;
 
-/// What RFC 3986 §2.3 calls unreserved, and the slash.
-const LITERAL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// The characters that are percent-encoded in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
+///
+/// [RFC 3986 §2.3]: https://www.rfc-editor.org/rfc/rfc3986#section-2.3
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Cuts the first segment off, forgiving one doubled slash behind it.
+/// Splits off the first segment. One doubled slash after it is accepted.
 pub(super) fn split_first_segment(path: &str) -> (&str, &str) {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     (first, strip_leading_slash(rest))
 }
 
-/// Drops one leading slash: what a base address that ends in a slash leaves behind.
+/// Strips one leading slash, which a base URL that ends in a slash adds.
 pub(super) fn strip_leading_slash(rest: &str) -> &str {
     rest.strip_prefix('/').unwrap_or(rest)
+}
+
+/// Why a path is malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PathError {
+    #[error("path has a % that is not followed by two hexadecimal digits")]
+    PercentEncoding,
+    #[error("path has bytes that are not UTF-8")]
+    NotUtf8,
+    #[error("path has an empty segment (a doubled or trailing slash)")]
+    EmptySegment,
+    #[error("path has a segment that is . or ..")]
+    DotSegment,
+    #[error("path has a control character")]
+    ControlCharacter,
 }
 
 /// Splits at slashes, then percent-decodes each segment. An empty path has no segments.
 ///
 /// # Errors
-/// When a segment is empty, `.`, `..`, has a control character, or is not UTF-8 in percent-encoding.
-pub(super) fn split(path: &str) -> Result<Vec<Cow<'_, str>>, String> {
+/// See [`PathError`].
+pub(super) fn split(path: &str) -> Result<Vec<Cow<'_, str>>, PathError> {
     if path.is_empty() {
         return Ok(Vec::new());
     }
     path.split('/').map(decode).collect()
 }
 
-/// Percent-decodes one segment and checks it.
-pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, String> {
-    let hex = |at: usize| segment.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    if segment.bytes().enumerate().any(|(at, byte)| byte == b'%' && !(hex(at + 1) && hex(at + 2))) {
-        return Err("path has a % that is not followed by two hexadecimal digits".into());
+/// Percent-decodes and checks one segment.
+pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
+    let is_hex = |at: usize| segment.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    if segment.bytes().enumerate().any(|(at, byte)| byte == b'%' && !(is_hex(at + 1) && is_hex(at + 2))) {
+        return Err(PathError::PercentEncoding);
     }
-    let text = percent_decode_str(segment).decode_utf8().map_err(|_| "path has bytes that are not UTF-8".to_owned())?;
+    let text = percent_decode_str(segment).decode_utf8().map_err(|_| PathError::NotUtf8)?;
     match text.as_ref() {
-        "" => Err("path has an empty segment (a doubled or trailing slash)".into()),
-        "." | ".." => Err("path has a segment that is . or ..".into()),
-        text if text.contains(char::is_control) => Err("path has a control character".into()),
+        "" => Err(PathError::EmptySegment),
+        "." | ".." => Err(PathError::DotSegment),
+        text if text.contains(char::is_control) => Err(PathError::ControlCharacter),
         _ => Ok(text),
     }
 }
 
-/// The address of a zip on the mirror, under `base` (no trailing slash): the only place that makes one.
+/// The URL of a zip on the mirror, below `base` (without trailing slash), or of the flat zip if `flat`.
 ///
-/// `{base}/{owner}/{repo}/zipball/{tag}`, with the upstream's name in front where the short form would be read as something
-/// else; `flat` for the flat view. [`super::parse`] reads it back to the same package and tag. `repos/` never occurs after
-/// `base`, since one client cuts its first occurrence out.
+/// `{base}/{owner}/{repo}/zipball/{tag}`, preceded by the upstream's name if the short form would be parsed as something
+/// else. [`super::parse`] maps it to the same package and tag. No other code builds such a URL. `repos/` never occurs after
+/// `base`, because one client removes its first occurrence.
 pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, flat: bool) -> String {
     let word = if flat { "flat" } else { "zipball" };
-    let upstream = if names.is_direct(package) { String::new() } else { format!("/{}", package.upstream) };
-    // A tag that reads as something else when it stands alone says that it is one.
-    let plain = matches!(tag.parse(), Ok(Version::Name(name)) if name == tag);
-    let prefix = if plain { "" } else { "refs/tags/" };
-    let tag = utf8_percent_encode(tag, LITERAL);
+    let upstream = if names.has_short_path(package) { String::new() } else { format!("/{}", package.upstream) };
+    // A tag that would be parsed as a branch, a commit or another tag gets an explicit prefix.
+    let is_unambiguous = matches!(tag.parse(), Ok(Version::Name(name)) if name == tag);
+    let prefix = if is_unambiguous { "" } else { "refs/tags/" };
+    let tag = utf8_percent_encode(tag, UNRESERVED);
     let path = format!("{upstream}/{}/{word}/{prefix}{tag}", package.name);
     format!("{base}{}", path.replace("repos/", "repo%73/"))
 }

@@ -1,6 +1,6 @@
-//! The 2.x registry (`registry.devsapp.cn/simple`): the srm routes under `/simple`, in an envelope of its own.
+//! The 2.x registry (`registry.devsapp.cn/simple`): the srm routes below `/simple`, with a different envelope.
 //!
-//! Its clients take `body.Response || body` as the value and `body.Error` as an error.
+//! Its clients read the value from `body.Response || body` and the error from `body.Error`.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,7 +11,7 @@ pub(super) fn success(value: &[u8]) -> Bytes {
     [b"{\"Response\":", value, b"}"].concat().into()
 }
 
-/// `{"Error": {"Code": "NotFound", "Message": "…"}}`; the code is the status's name.
+/// `{"Error": {"Code": "NotFound", "Message": "…"}}`; the code is the status's reason phrase without spaces.
 pub(super) fn error(status: u16, message: &str) -> Bytes {
     let name = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let code: String = name.unwrap_or("Error").chars().filter(char::is_ascii_alphanumeric).collect();

@@ -10,7 +10,7 @@ fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
         aliases: aliases.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         ..Config::default()
     };
-    Names::build(&config, &["github", "gitee"]).expect("a valid configuration")
+    Names::new(&config, &["github", "gitee"]).expect("a valid configuration")
 }
 
 fn usual() -> Names {
@@ -25,8 +25,8 @@ fn show(result: Result<Route, RouteError>) -> String {
     fn dialect(dialect: Dialect) -> &'static str {
         match dialect {
             Dialect::Srm => "srm",
-            Dialect::Github(Root::Plain) => "github",
-            Dialect::Github(Root::ApiV3) => "github/api/v3",
+            Dialect::Github(ApiRoot::Plain) => "github",
+            Dialect::Github(ApiRoot::ApiV3) => "github/api/v3",
             Dialect::Simple => "simple",
             Dialect::V3 => "v3",
         }
@@ -35,9 +35,9 @@ fn show(result: Result<Route, RouteError>) -> String {
         Ok(route) => route,
         Err(reject) => return format!("{} {}", dialect(reject.dialect), reject.status()),
     };
-    let page = |page: Page| format!("{}x{}", page.page, page.per_page);
-    let package = route.ask.package().map(|package| format!("{}:{}", package.upstream, package.name));
-    let what = match route.ask {
+    let page = |page: PageRequest| format!("{}x{}", page.page, page.per_page);
+    let package = route.request.package().map(|package| format!("{}:{}", package.upstream, package.name));
+    let what = match route.request {
         ApiRequest::Releases { page: None, .. } => "releases".into(),
         ApiRequest::Releases { page: Some(of), .. } => format!("releases {}", page(of)),
         ApiRequest::Latest { .. } => "latest".into(),
@@ -73,7 +73,7 @@ fn what_the_2x_cli_makes_of_a_github_zip_address_is_answered() {
     for (tag, expected) in
         [("dev", "Tag(\"dev\")"), ("1.0.0", "Name(\"1.0.0\")"), ("a/dev", "Name(\"a/refs/tags/dev\")")]
     {
-        let package = names.package("devsapp/fc3").expect("valid");
+        let package = names.parse_package("devsapp/fc3").expect("valid");
         let url = zipball_url("https://api.github.com", &names, &package, tag, false);
         // loadComponent.ts: another host, the first `repos/` gone, a final `/dev` rewritten.
         let rewritten = url.replace("https://api.github.com", "").replacen("repos/", "", 1);
@@ -101,14 +101,14 @@ fn a_zip_address_names_the_upstream_only_where_it_must() {
     ] {
         // Aliases are not wanted here: the package itself is.
         let package = if package.contains(':') { package.to_owned() } else { format!("github:{package}") };
-        let package = names.package(&package).expect("valid");
+        let package = names.parse_package(&package).expect("valid");
         assert_eq!(zipball_url("b", &names, &package, tag, flat), expected);
     }
 }
 
 #[test]
 fn a_bad_configuration_names_the_key_the_value_the_reason_and_an_example() {
-    let build = |config: Config, upstreams: &[&str]| Names::build(&config, upstreams).expect_err("a bad configuration");
+    let build = |config: Config, upstreams: &[&str]| Names::new(&config, upstreams).expect_err("a bad configuration");
     let alias =
         |key: &str, value: &str| Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };
     for (error, parts) in [
@@ -129,14 +129,14 @@ fn a_bad_configuration_names_the_key_the_value_the_reason_and_an_example() {
         ),
     ] {
         for part in parts {
-            assert!(error.contains(part), "{error:?} lacks {part:?}");
+            assert!(error.to_string().contains(part), "{error:?} lacks {part:?}");
         }
     }
     let twice = Config {
         aliases: [("a".to_owned(), "o/r".to_owned()), ("A".to_owned(), "o/s".to_owned())].into(),
         ..Config::default()
     };
-    assert!(build(twice, &["github"]).contains("without case"));
+    assert!(build(twice, &["github"]).to_string().contains("without case"));
 }
 
 #[test]
@@ -150,20 +150,20 @@ fn an_operator_writes_a_package_as_an_alias_a_pair_or_with_its_upstream() {
         ("o/r", "o/r on github"),
         ("fc", "devsapp/fc on github"),
     ] {
-        assert_eq!(names.package(text).expect(text).to_string(), expected);
+        assert_eq!(names.parse_package(text).expect(text).to_string(), expected);
     }
     for text in ["", "x:o/r", "o/r/s", "gitee:o", ":o/r", "o/"] {
-        assert!(names.package(text).is_err(), "{text}");
+        assert!(names.parse_package(text).is_err(), "{text}");
     }
     let aliases: Vec<_> = names.aliases().map(|(key, _)| key).collect();
     assert_eq!(aliases, ["devsapp/core", "fc3", "start"]);
-    assert_eq!(names.package("FC3").map(|package| package.folded()), Ok("github/devsapp/fc3".into()));
+    assert_eq!(names.parse_package("FC3").map(|package| package.folded()), Ok("github/devsapp/fc3".into()));
 }
 
 #[test]
 fn a_link_leads_to_the_neighbours_in_the_form_the_client_used() {
     let link = |page, per_page, total| {
-        let link = Page { page, per_page }.link("https://m", "//api/v3/repos/o/r/releases", total);
+        let link = PageRequest { page, per_page }.link("https://m", "//api/v3/repos/o/r/releases", total);
         link.map(|value| value.to_str().expect("ASCII").replace("https://m/api/v3/repos/o/r/releases", "U"))
     };
     assert_eq!(link(1, 30, 30), None);
@@ -188,7 +188,7 @@ fn a_link_leads_to_the_neighbours_in_the_form_the_client_used() {
 fn each_dialect_has_its_envelope() {
     let all = [
         ("srm", Dialect::Srm),
-        ("github", Dialect::Github(Root::Plain)),
+        ("github", Dialect::Github(ApiRoot::Plain)),
         ("simple", Dialect::Simple),
         ("v3", Dialect::V3),
     ];

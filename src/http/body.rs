@@ -1,4 +1,4 @@
-//! Response bodies: nothing, bytes, or a stream; each tells at its end what became of it.
+//! Response bodies: empty, bytes or a stream. Each reports once how it ended.
 
 use std::{
     fmt,
@@ -10,78 +10,92 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 
-/// Why a body could not be completed; the connection under it is then broken (RFC 9112 §8).
+/// Why a body could not be completed. The server then closes the connection ([RFC 9112 §8]).
+///
+/// [RFC 9112 §8]: https://www.rfc-editor.org/rfc/rfc9112#section-8
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A response body.
 pub struct Body {
-    content: Content,
+    content: BodyContent,
     sent: u64,
-    end: End,
-    /// Hears once what became of the body, at the latest when it is dropped.
-    watcher: Option<Box<dyn FnOnce(BodyEnd) + Send>>,
+    outcome: BodyOutcome,
+    /// Called once, when the body ends or is dropped.
+    on_end: Option<Box<dyn FnOnce(BodyEnd) + Send>>,
 }
 
-enum Content {
+enum BodyContent {
     Bytes(Bytes),
     Stream { stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64> },
 }
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Every byte was handed to the connection.
+pub enum BodyOutcome {
+    /// Every byte was passed to the connection.
     Complete,
-    /// The client went away first.
+    /// The client disconnected, or was disconnected, before the end.
     Aborted,
-    /// The source failed: the client sees a broken connection.
+    /// The source failed, and the server closed the connection.
     Broken,
 }
 
-/// What became of a body.
+impl BodyOutcome {
+    /// The outcome as one word, for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyEnd {
-    /// Bytes handed to the connection.
+    /// Bytes passed to the connection.
     pub sent: u64,
     /// How it ended.
-    pub end: End,
+    pub outcome: BodyOutcome,
 }
 
 impl Body {
-    /// No bytes.
+    /// An empty body.
     pub fn empty() -> Self {
         Self::full(Bytes::new())
     }
 
-    /// These bytes.
+    /// A body of `bytes`.
     pub fn full(bytes: Bytes) -> Self {
-        let end = if bytes.is_empty() { End::Complete } else { End::Aborted };
-        Self { content: Content::Bytes(bytes), sent: 0, end, watcher: None }
+        let outcome = if bytes.is_empty() { BodyOutcome::Complete } else { BodyOutcome::Aborted };
+        Self { content: BodyContent::Bytes(bytes), sent: 0, outcome, on_end: None }
     }
 
-    /// A stream, of `len` bytes where that is known. An error in it breaks the connection.
+    /// A body of the chunks of `stream`, `len` bytes in total; `None` if unknown. An error of the stream closes the
+    /// connection.
     pub fn stream(stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64>) -> Self {
-        Self { content: Content::Stream { stream, len }, sent: 0, end: End::Aborted, watcher: None }
+        Self { content: BodyContent::Stream { stream, len }, sent: 0, outcome: BodyOutcome::Aborted, on_end: None }
     }
 
-    /// Calls `watcher` once, when the body has ended or is dropped.
-    pub fn watched(mut self, watcher: impl FnOnce(BodyEnd) + Send + 'static) -> Self {
-        self.watcher = Some(Box::new(watcher));
+    /// Calls `on_end` once, when the body ends or is dropped.
+    pub fn on_end(mut self, on_end: impl FnOnce(BodyEnd) + Send + 'static) -> Self {
+        self.on_end = Some(Box::new(on_end));
         self
     }
 
-    /// All of the body, where it is in memory and nothing of it has been taken.
+    /// The whole body; `None` for a stream. Empty once the bytes were passed to the connection.
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Bytes(bytes) => Some(bytes),
-            Content::Stream { .. } => None,
+            BodyContent::Bytes(bytes) => Some(bytes),
+            BodyContent::Stream { .. } => None,
         }
     }
 
-    fn ended(&mut self, end: End) {
-        self.end = end;
-        if let Some(watcher) = self.watcher.take() {
-            watcher(BodyEnd { sent: self.sent, end });
+    fn finish(&mut self, outcome: BodyOutcome) {
+        self.outcome = outcome;
+        if let Some(on_end) = self.on_end.take() {
+            on_end(BodyEnd { sent: self.sent, outcome });
         }
     }
 }
@@ -93,12 +107,12 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let (next, last) = match &mut this.content {
-            Content::Bytes(bytes) if bytes.is_empty() => (None, true),
-            Content::Bytes(bytes) => (Some(Ok(std::mem::take(bytes))), true),
-            Content::Stream { stream, len } => match stream.as_mut().poll_next(cx) {
+            BodyContent::Bytes(bytes) if bytes.is_empty() => (None, true),
+            BodyContent::Bytes(bytes) => (Some(Ok(std::mem::take(bytes))), true),
+            BodyContent::Stream { stream, len } => match stream.as_mut().poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(bytes))) => {
-                    // hyper stops asking once it has all the bytes that were announced.
+                    // hyper stops polling once it has `Content-Length` bytes.
                     let last = len.is_some_and(|len| this.sent + bytes.len() as u64 >= len);
                     (Some(Ok(bytes)), last)
                 }
@@ -109,43 +123,43 @@ impl http_body::Body for Body {
             Some(Ok(bytes)) => {
                 this.sent += bytes.len() as u64;
                 if last {
-                    this.ended(End::Complete);
+                    this.finish(BodyOutcome::Complete);
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => {
-                this.ended(End::Broken);
+                this.finish(BodyOutcome::Broken);
                 Poll::Ready(Some(Err(error)))
             }
             None => {
-                this.ended(End::Complete);
+                this.finish(BodyOutcome::Complete);
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Bytes(bytes) if bytes.is_empty())
+        matches!(&self.content, BodyContent::Bytes(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream { len: Some(len), .. } => SizeHint::with_exact(len.saturating_sub(self.sent)),
-            Content::Stream { len: None, .. } => SizeHint::default(),
+            BodyContent::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyContent::Stream { len: Some(len), .. } => SizeHint::with_exact(len.saturating_sub(self.sent)),
+            BodyContent::Stream { len: None, .. } => SizeHint::default(),
         }
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.ended(self.end);
+        self.finish(self.outcome);
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("sent", &self.sent).field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Body").field("sent", &self.sent).field("outcome", &self.outcome).finish_non_exhaustive()
     }
 }
 
@@ -158,33 +172,33 @@ mod tests {
 
     use super::*;
 
-    fn watched(body: Body) -> (Body, mpsc::Receiver<BodyEnd>) {
-        let (tell, told) = mpsc::channel();
-        (body.watched(move |end| tell.send(end).expect("heard")), told)
+    fn with_reports(body: Body) -> (Body, mpsc::Receiver<BodyEnd>) {
+        let (sender, reports) = mpsc::channel();
+        (body.on_end(move |end| sender.send(end).expect("the receiver lives")), reports)
     }
 
-    fn parts(parts: Vec<Result<&'static str, &'static str>>) -> BoxStream<'static, Result<Bytes, BodyError>> {
-        stream::iter(parts).map(|part| part.map(Bytes::from).map_err(Into::into)).boxed()
+    fn chunks(chunks: Vec<Result<&'static str, &'static str>>) -> BoxStream<'static, Result<Bytes, BodyError>> {
+        stream::iter(chunks).map(|chunk| chunk.map(Bytes::from).map_err(Into::into)).boxed()
     }
 
     #[tokio::test]
-    async fn a_body_tells_once_whether_it_was_completed_broken_or_left() {
-        let (body, told) = watched(Body::stream(parts(vec![Ok("ab"), Ok("c")]), None));
+    async fn body_reports_once_whether_it_was_completed_broken_or_aborted() {
+        let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), None));
         assert_eq!(body.collect().await.expect("whole").to_bytes(), "abc");
-        assert_eq!(told.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, end: End::Complete }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete }]);
 
-        let (body, told) = watched(Body::stream(parts(vec![Ok("ab"), Err("no")]), Some(9)));
+        let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Err("no")]), Some(9)));
         assert!(body.collect().await.is_err());
-        assert_eq!(told.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, end: End::Broken }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Broken }]);
 
-        let (mut body, told) = watched(Body::stream(parts(vec![Ok("ab"), Ok("c")]), Some(3)));
+        let (mut body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), Some(3)));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(told.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, end: End::Aborted }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted }]);
 
-        let (mut body, told) = watched(Body::full(Bytes::from_static(b"abc")));
+        let (mut body, reports) = with_reports(Body::full(Bytes::from_static(b"abc")));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(told.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, end: End::Complete }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete }]);
     }
 }

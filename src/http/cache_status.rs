@@ -1,51 +1,50 @@
-//! What a cache did with one request: the `Cache-Status` field (RFC 9211), a log field and a metric label in one.
+//! How the cache handled one request: source of the `Cache-Status` field, of a log field and of a metric label.
+//!
+//! Serialised by hand: the parameters are few and fixed, and a serialiser of structured fields rejects a text that is not
+//! ASCII instead of replacing its characters. The tests parse the field with the `sfv` crate.
+//!
+//! [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use http::HeaderValue;
 
-use super::field::ascii;
+use super::field::ascii_value;
 
-/// What happened to one request in one cache. Built by [`CacheStatus::hit`] or [`CacheStatus::forwarded`], then refined.
+/// How one cache handled one request ([RFC 9211]).
+///
+/// Built by [`CacheStatus::hit`] or [`CacheStatus::forwarded`]; the other methods add parameters.
+///
+/// [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// Why the request went on to the next hop; `None` for a hit (RFC 9211 §2.1 and §2.2 exclude each other).
+    /// Why the request was forwarded; `None` for a hit (RFC 9211 §2.1 and §2.2 exclude each other).
     pub fwd: Option<Fwd>,
-    /// The status the next hop answered with, where one was received (RFC 9211 §2.3).
+    /// The status code of the next hop's response, if one was received (RFC 9211 §2.3).
     pub fwd_status: Option<u16>,
-    /// Seconds of freshness that remain; negative when the answer is stale (RFC 9211 §2.4).
+    /// Remaining freshness lifetime in seconds; negative for a stale response (RFC 9211 §2.4).
     pub ttl: Option<i64>,
-    /// The answer was stored (RFC 9211 §2.5).
+    /// The response was stored (RFC 9211 §2.5).
     pub stored: bool,
-    /// The request waited for another's answer instead of asking itself (RFC 9211 §2.6).
+    /// The request shares the forwarded request of another one (RFC 9211 §2.6).
     pub collapsed: bool,
-    /// Anything else worth saying, in our own words (RFC 9211 §2.8).
+    /// A further remark in the mirror's own words (RFC 9211 §2.8).
     pub detail: Option<Cow<'static, str>>,
-    /// A stored answer was used although the request was forwarded: the next hop failed. Not part of the field.
+    /// The request was forwarded, the next hop failed, and a stored response was used. Not part of the field.
     pub used_stale: bool,
-    /// The client got an error. Not part of the field.
+    /// The client received an error. Not part of the field.
     pub failed: bool,
 }
 
-/// Why a request was not answered from the store alone (RFC 9211 §2.2).
+/// Why a request was forwarded (RFC 9211 §2.2). The cache produces no other value of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fwd {
     /// The cache was configured not to handle this request.
     Bypass,
-    /// Requests with this method are always forwarded.
-    Method,
-    /// Nothing is stored under this URI.
+    /// No response is stored for this URI.
     UriMiss,
-    /// Something is stored under this URI, but not for these header fields.
-    VaryMiss,
-    /// Nothing that fits is stored.
-    Miss,
-    /// The request itself asks not to use the store.
-    Request,
-    /// What is stored is stale.
+    /// The stored response is stale.
     Stale,
-    /// Only a part is stored.
-    Partial,
 }
 
 impl Fwd {
@@ -53,19 +52,14 @@ impl Fwd {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
-            Self::Method => "method",
             Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
-            Self::Request => "request",
             Self::Stale => "stale",
-            Self::Partial => "partial",
         }
     }
 }
 
 impl CacheStatus {
-    /// Answered from the store, with so many seconds of freshness left (negative: stale; `None`: it does not age).
+    /// A hit with `ttl` seconds of freshness left; negative if stale, `None` if the object does not age.
     pub fn hit(ttl: Option<i64>) -> Self {
         Self {
             fwd: None,
@@ -79,42 +73,42 @@ impl CacheStatus {
         }
     }
 
-    /// The next hop was needed.
+    /// A forwarded request.
     pub fn forwarded(fwd: Fwd) -> Self {
         Self { fwd: Some(fwd), ..Self::hit(None) }
     }
 
-    /// The next hop answered with `status`.
+    /// Sets the status code of the next hop's response.
     pub fn status(self, status: u16) -> Self {
         Self { fwd_status: Some(status), ..self }
     }
 
-    /// So many seconds of freshness are left.
+    /// Sets the remaining freshness lifetime in seconds.
     pub fn ttl(self, seconds: i64) -> Self {
         Self { ttl: Some(seconds), ..self }
     }
 
-    /// The answer was stored, or is being stored while it is sent.
+    /// Marks the response as stored, or as being stored while it is sent.
     pub fn stored(self) -> Self {
         Self { stored: true, ..self }
     }
 
-    /// The request shares another one's forwarding.
+    /// Marks the request as collapsed into another forwarded request.
     pub fn collapsed(self) -> Self {
         Self { collapsed: true, ..self }
     }
 
-    /// Adds a remark. It is shown to clients: never an upstream's text.
+    /// Sets the remark. Clients see it: it must never contain text from an upstream.
     pub fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// The next hop failed and a stored answer took its place.
+    /// Marks the response as a stored one that replaces a failed forward.
     pub fn used_stale(self) -> Self {
         Self { used_stale: true, ..self }
     }
 
-    /// The client got an error.
+    /// Marks the response as an error.
     pub fn failed(self) -> Self {
         Self { failed: true, ..self }
     }
@@ -128,12 +122,12 @@ impl CacheStatus {
             Some(_) if self.used_stale => "stale",
             Some(_) if self.collapsed => "collapsed",
             Some(_) if self.fwd_status == Some(304) => "revalidated",
-            Some(Fwd::Bypass | Fwd::Method) => "bypass",
+            Some(Fwd::Bypass) => "bypass",
             Some(_) => "miss",
         }
     }
 
-    /// The field's value for a cache called `cache`: `name; hit; ttl=59` or `name; fwd=miss; fwd-status=200; stored`.
+    /// The field's value for a cache with the name `cache`: `name; hit; ttl=59` or `name; fwd=stale; fwd-status=200; stored`.
     pub fn render(&self, cache: &str) -> HeaderValue {
         let mut text = String::with_capacity(64);
         push_item(&mut text, cache);
@@ -144,7 +138,7 @@ impl CacheStatus {
                 text.push_str(fwd.as_str());
             }
         }
-        // RFC 9211 §2.3, §2.5 and §2.6 give these three a meaning only for a request that was forwarded.
+        // RFC 9211 §2.3, §2.5 and §2.6 define these three only for a forwarded request.
         if self.fwd.is_some() {
             if let Some(status) = self.fwd_status {
                 let _ = write!(text, "; fwd-status={status}");
@@ -164,16 +158,18 @@ impl CacheStatus {
             text.push_str("; detail=");
             push_item(&mut text, detail);
         }
-        ascii(text)
+        ascii_value(text)
     }
 }
 
-/// Writes a Token where `text` is one (RFC 9651 §3.3.4), else a String with its escapes (§3.3.3);
-/// characters a String cannot carry become `?`.
+/// Appends `text` as a Token if it is one ([RFC 9651 §3.3.4]), else as a String (§3.3.3). A String holds visible ASCII
+/// only: any other character becomes `?`.
+///
+/// [RFC 9651 §3.3.4]: https://www.rfc-editor.org/rfc/rfc9651#section-3.3.4
 fn push_item(out: &mut String, text: &str) {
-    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
-    let starts = text.as_bytes().first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'*');
-    if starts && text.bytes().all(tchar) {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    let starts_a_token = text.as_bytes().first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'*');
+    if starts_a_token && text.bytes().all(is_tchar) {
         out.push_str(text);
         return;
     }
@@ -194,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn each_outcome_has_its_field_and_its_label() {
+    fn cache_status_renders_its_field_and_its_label() {
         let hit = CacheStatus::hit;
         let fwd = CacheStatus::forwarded;
         for (status, field, label) in [
@@ -202,7 +198,7 @@ mod tests {
             (hit(None), "c; hit", "hit"),
             (hit(Some(-412)), "c; hit; ttl=-412", "stale"),
             (hit(None).detail("upstream-gone"), "c; hit; detail=upstream-gone", "hit"),
-            (fwd(Fwd::Miss).status(200).stored(), "c; fwd=miss; fwd-status=200; stored", "miss"),
+            (fwd(Fwd::UriMiss).status(200).stored(), "c; fwd=uri-miss; fwd-status=200; stored", "miss"),
             (fwd(Fwd::UriMiss).collapsed(), "c; fwd=uri-miss; collapsed", "collapsed"),
             (fwd(Fwd::Stale).status(304).ttl(60), "c; fwd=stale; fwd-status=304; ttl=60", "revalidated"),
             (fwd(Fwd::Stale).status(200).stored(), "c; fwd=stale; fwd-status=200; stored", "miss"),
@@ -212,7 +208,7 @@ mod tests {
                 "stale",
             ),
             (fwd(Fwd::Bypass), "c; fwd=bypass", "bypass"),
-            (fwd(Fwd::Miss).status(502).failed(), "c; fwd=miss; fwd-status=502", "error"),
+            (fwd(Fwd::UriMiss).status(502).failed(), "c; fwd=uri-miss; fwd-status=502", "error"),
             (hit(None).detail("a \"b\" \\ ä\n"), "c; hit; detail=\"a \\\"b\\\" \\\\ ??\"", "hit"),
             (hit(Some(i64::MIN)), "c; hit; ttl=-999999999999999", "stale"),
         ] {
@@ -221,53 +217,20 @@ mod tests {
         assert_eq!(hit(None).render("a cache"), "\"a cache\"; hit");
     }
 
-    /// A small reader of RFC 9651 Items with parameters: token, string, integer and boolean.
-    fn read_item(text: &str) -> Option<(String, Vec<(String, String)>)> {
-        let (name, mut rest) = read_bare(text)?;
-        let mut parameters = Vec::new();
-        while !rest.is_empty() {
-            rest = rest.strip_prefix(';')?.trim_start_matches(' ');
-            let end = rest.find(['=', ';']).unwrap_or(rest.len());
-            let key = &rest[..end];
-            let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.*".contains(c);
-            if key.is_empty() || !key.starts_with(|c: char| c.is_ascii_lowercase()) || !key.chars().all(lower) {
-                return None;
-            }
-            rest = &rest[end..];
-            let mut value = "?1".to_owned();
-            if let Some(after) = rest.strip_prefix('=') {
-                (value, rest) = read_bare(after)?;
-            }
-            parameters.push((key.to_owned(), value));
-        }
-        Some((name, parameters))
+    /// The text of a Token or a String.
+    fn text_of(item: &sfv::BareItem) -> Option<String> {
+        item.as_token()
+            .map(|token| token.as_str().to_owned())
+            .or_else(|| item.as_string().map(|string| string.as_str().to_owned()))
     }
 
-    fn read_bare(text: &str) -> Option<(String, &str)> {
-        if let Some(mut rest) = text.strip_prefix('"') {
-            let mut value = String::new();
-            loop {
-                let c = rest.chars().next()?;
-                rest = &rest[c.len_utf8()..];
-                match c {
-                    '"' => return Some((value, rest)),
-                    '\\' => {
-                        let escaped = rest.chars().next().filter(|c| "\"\\".contains(*c))?;
-                        value.push(escaped);
-                        rest = &rest[1..];
-                    }
-                    ' '..='~' => value.push(c),
-                    _ => return None,
-                }
-            }
-        }
-        let end = text.find([';', ' ', ',', '=', '"']).unwrap_or(text.len());
-        (end > 0).then(|| (text[..end].to_owned(), &text[end..]))
+    fn visible_ascii(text: &str) -> String {
+        text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
     }
 
     proptest! {
         #[test]
-        fn every_status_is_a_structured_field(
+        fn cache_status_field_is_a_structured_list_member(
             cache in "\\PC{1,12}", detail in proptest::option::of("\\PC{0,20}"), ttl: Option<i64>, status: Option<u16>,
             stored: bool, collapsed: bool, forwarded: bool,
         ) {
@@ -277,16 +240,17 @@ mod tests {
                 fwd, fwd_status: status, ttl, stored, collapsed, detail, ..CacheStatus::hit(None)
             };
             let field = status.render(&cache);
-            let (_, parameters) = read_item(field.to_str().expect("ASCII")).expect("an Item");
-            let has = |key: &str| parameters.iter().any(|(k, _)| k == key);
+            let list: sfv::List = sfv::Parser::new(field.as_bytes()).parse().expect("a structured List");
+            let [sfv::ListEntry::Item(member)] = &list[..] else { panic!("one Item: {list:?}") };
+            let has = |key: &str| member.params.contains_key(key);
             prop_assert_eq!(has("hit"), !forwarded);
             prop_assert_eq!(has("fwd"), forwarded);
             prop_assert_eq!(has("stored"), forwarded && stored);
+            prop_assert_eq!(has("collapsed"), forwarded && collapsed);
             prop_assert_eq!(has("ttl"), ttl.is_some());
+            prop_assert_eq!(text_of(&member.bare_item), Some(visible_ascii(&cache)));
             if let Some(detail) = &status.detail {
-                let sent: String = detail.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
-                let read = parameters.iter().find(|(k, _)| k == "detail").map(|(_, v)| v.clone());
-                prop_assert_eq!(read, Some(sent));
+                prop_assert_eq!(member.params.get("detail").and_then(text_of), Some(visible_ascii(detail)));
             }
         }
     }

@@ -1,32 +1,37 @@
-//! Preconditions of a request, in the order of RFC 9110 §13.2.2.
+//! Preconditions of a request, evaluated in the order of [RFC 9110 §13.2.2].
 //!
-//! The mirror sends no `Last-Modified`, so the two preconditions on dates are ignored, as RFC 9110 §13.1.3 and
-//! §13.1.4 ask of a resource "that does not have a modification date available".
+//! The mirror sends no `Last-Modified`, so both preconditions on dates are ignored, as RFC 9110 §13.1.3 and §13.1.4 require
+//! for a resource "that does not have a modification date available".
+//!
+//! Written by hand: the typed header libraries reject a whole list for one malformed member, which is skipped here, and they
+//! know no entity tag that is still unknown.
+//!
+//! [RFC 9110 §13.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
 
 use http::{HeaderMap, HeaderName, Method, header};
 
-/// What the preconditions of a request say about answering it.
+/// The result of the preconditions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition {
-    /// Answer as if there were none.
+    /// They hold, or there are none.
     Proceed,
     /// 304: the client already has this representation.
     NotModified,
-    /// 412: the client does not want this representation.
+    /// 412: the precondition excludes this representation.
     Failed,
 }
 
-/// Evaluates `If-Match` and `If-None-Match` against the present representation.
+/// Evaluates `If-Match` and `If-None-Match` against the selected representation.
 ///
-/// `etag` is its entity tag as it would be sent, quotes included; `None` while it is not known yet (the body is still
-/// arriving). Call this only for an answer that would be 200, 206 or 412 otherwise (RFC 9110 §13.2.1).
+/// `etag` is the entity tag as sent, with quotes; `None` while it is unknown because the body is still being downloaded.
+/// Call this only if the response without preconditions is 200 or 206 (RFC 9110 §13.2.1).
 pub fn decide(headers: &HeaderMap, method: &Method, etag: Option<&str>) -> Precondition {
     let reads = *method == Method::GET || *method == Method::HEAD;
     // 1. "When recipient is the origin server and If-Match is present, evaluate the If-Match precondition:
-    //    if true, continue to step 3; if false, respond 412". A tag that is not known yet matches no list: the client
-    //    gets nothing it did not ask for. `*` asks for any present representation.
+    //    if true, continue to step 3; if false, respond 412". An unknown tag matches no list, so that the client never
+    //    receives another representation. `*` matches any.
     if headers.contains_key(header::IF_MATCH) {
-        let matches = any_tag(headers, header::IF_MATCH, |asked| etag.is_some_and(|known| strong_eq(asked, known)));
+        let matches = any_tag(headers, header::IF_MATCH, |tag| etag.is_some_and(|current| strong_eq(tag, current)));
         if !matches {
             return Precondition::Failed;
         }
@@ -34,7 +39,7 @@ pub fn decide(headers: &HeaderMap, method: &Method, etag: Option<&str>) -> Preco
     // 2. If-Unmodified-Since: ignored, there is no modification date (§13.1.4).
     // 3. "When If-None-Match is present, evaluate the If-None-Match precondition: if true, continue to step 5;
     //    if false for GET/HEAD, respond 304; if false for other methods, respond 412". Weak comparison (§13.1.2).
-    if any_tag(headers, header::IF_NONE_MATCH, |asked| etag.is_some_and(|known| weak_eq(asked, known))) {
+    if any_tag(headers, header::IF_NONE_MATCH, |tag| etag.is_some_and(|current| weak_eq(tag, current))) {
         return if reads { Precondition::NotModified } else { Precondition::Failed };
     }
     // 4. If-Modified-Since: ignored, there is no modification date (§13.1.3).
@@ -42,22 +47,24 @@ pub fn decide(headers: &HeaderMap, method: &Method, etag: Option<&str>) -> Preco
     Precondition::Proceed
 }
 
-/// True when a `Range` of this request may be honoured: there is no `If-Range`, or it names exactly `etag`.
+/// True if the `Range` of this request applies: `If-Range` is absent or is exactly `etag`.
 ///
-/// RFC 9110 §13.1.5: strong comparison; a date never matches, because no `Last-Modified` was ever sent to compare with.
-/// With `etag` unknown nothing matches.
+/// Strong comparison ([RFC 9110 §13.1.5]). A date never matches, because the mirror sends no `Last-Modified`. If `etag` is
+/// `None`, nothing matches.
+///
+/// [RFC 9110 §13.1.5]: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
 pub fn if_range(headers: &HeaderMap, etag: Option<&str>) -> bool {
     let mut lines = headers.get_all(header::IF_RANGE).iter();
     let Some(line) = lines.next() else { return true };
-    let asked = line.to_str().unwrap_or_default().trim();
-    lines.next().is_none() && etag.is_some_and(|known| strong_eq(asked, known))
+    let tag = line.to_str().unwrap_or_default().trim();
+    lines.next().is_none() && etag.is_some_and(|current| strong_eq(tag, current))
 }
 
-/// True when the field is `*` or one of its entity tags satisfies `fits`. Members that are no entity tags are skipped.
-fn any_tag(headers: &HeaderMap, name: HeaderName, fits: impl Fn(&str) -> bool) -> bool {
+/// True if the field is `*` or one of its entity tags satisfies `matches`. Malformed members are skipped.
+fn any_tag(headers: &HeaderMap, name: HeaderName, matches: impl Fn(&str) -> bool) -> bool {
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).any(|line| {
         let line = line.trim();
-        line == "*" || Tags(line).any(&fits)
+        line == "*" || EntityTags(line).any(&matches)
     })
 }
 
@@ -71,10 +78,10 @@ fn weak_eq(a: &str, b: &str) -> bool {
     strong_eq(a.strip_prefix("W/").unwrap_or(a), b.strip_prefix("W/").unwrap_or(b))
 }
 
-/// The entity tags of a list (RFC 9110 §8.8.3). A comma inside the quotes belongs to the tag.
-struct Tags<'a>(&'a str);
+/// Iterates over the entity tags of a list (RFC 9110 §8.8.3). A comma inside the quotes is part of the tag.
+struct EntityTags<'a>(&'a str);
 
-impl<'a> Iterator for Tags<'a> {
+impl<'a> Iterator for EntityTags<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
@@ -84,10 +91,10 @@ impl<'a> Iterator for Tags<'a> {
                 return None;
             }
             let opaque = rest.strip_prefix("W/").unwrap_or(rest);
-            let prefix = rest.len() - opaque.len();
-            let end = opaque.strip_prefix('"').and_then(|inside| inside.find('"')).map(|quote| prefix + quote + 2);
+            let prefix_len = rest.len() - opaque.len();
+            let end = opaque.strip_prefix('"').and_then(|inside| inside.find('"')).map(|quote| prefix_len + quote + 2);
             let Some(end) = end else {
-                // Not an entity tag: skip this member and go on with the next.
+                // Not an entity tag: skip to the next member.
                 self.0 = rest.find(',').map_or("", |comma| &rest[comma..]);
                 continue;
             };
@@ -139,10 +146,10 @@ mod tests {
             (&[("if-match", "*")], None, Proceed),
             (&[("if-match", "\"a\"")], None, Failed),
             (&[("if-match", "")], ETAG, Failed),
-            // 1 comes before 3.
+            // Step 1 precedes step 3.
             (&[("if-match", "\"b\""), ("if-none-match", "\"a\"")], ETAG, Failed),
             (&[("if-match", "\"a\""), ("if-none-match", "\"a\"")], ETAG, NotModified),
-            // Dates: there is no modification date to compare with.
+            // Dates are ignored.
             (&[("if-modified-since", "Sat, 29 Oct 2050 19:43:31 GMT")], ETAG, Proceed),
             (&[("if-unmodified-since", "Sat, 29 Oct 1994 19:43:31 GMT")], ETAG, Proceed),
         ] {
@@ -175,14 +182,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_field_is_decided_without_panic(value in "[ -~]{0,40}") {
+        fn arbitrary_precondition_fields_do_not_panic(value in "[ -~]{0,40}") {
             let map = headers(&[("if-none-match", &value), ("if-match", &value), ("if-range", &value)]);
             decide(&map, &Method::GET, Some("\"a\""));
             if_range(&map, Some("\"a\""));
         }
 
         #[test]
-        fn a_tag_is_found_wherever_it_stands(before in "[!#-~]{0,8}", after in "[!#-~]{0,8}") {
+        fn entity_tag_is_found_at_any_position_of_the_list(before in "[!#-~]{0,8}", after in "[!#-~]{0,8}") {
             let map = headers(&[("if-none-match", &format!("\"{before}\", \"the,one\", W/\"{after}\""))]);
             prop_assert_eq!(decide(&map, &Method::GET, Some("\"the,one\"")), Precondition::NotModified);
         }

@@ -1,37 +1,41 @@
-//! Byte ranges, RFC 9110 §14: one range is honoured, anything else gets the whole.
+//! Byte ranges ([RFC 9110 §14]): a single range is served; for any other `Range` the whole representation is served.
 //!
-//! Two steps, because a range can arrive before the length is known: [`Wanted::of`] reads the request,
-//! [`Wanted::resolve`] meets the length. [`decide`] does both.
+//! There are two steps, because a request can precede the knowledge of the length: [`RangeSpec::parse`] reads the request,
+//! [`RangeSpec::resolve`] applies it to a length. [`decide`] does both.
+//!
+//! Written by hand: the range libraries serve sets of ranges and reject numbers beyond 64 bits, which are valid here.
+//!
+//! [RFC 9110 §14]: https://www.rfc-editor.org/rfc/rfc9110#section-14
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{conditional::if_range, field::ascii};
+use super::{conditional::if_range, field::ascii_value};
 
-/// The part of a representation a request asks for. Positions and lengths are bytes.
+/// The part of a representation that a request selects. Positions and lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// No range, or none that is honoured.
+pub enum RangeSpec {
+    /// The whole: no range, or one that is ignored.
     Whole,
     /// `first-last`, both inclusive, `first <= last`.
     Closed {
         /// First byte.
         first: u64,
-        /// Last byte; may lie beyond the end.
+        /// Last byte; may be beyond the end.
         last: u64,
     },
-    /// `first-`: from there to the end.
+    /// `first-`: from `first` to the end.
     From {
         /// First byte.
         first: u64,
     },
-    /// `-count`: the last so many bytes.
+    /// `-count`: the last `count` bytes.
     Suffix {
-        /// How many; may exceed the length, may be zero.
+        /// Number of bytes; may be zero or exceed the length.
         count: u64,
     },
 }
 
-/// What a range means for a representation of known length.
+/// The response to a range for a representation of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeDecision {
     /// 200 with every byte.
@@ -49,12 +53,13 @@ pub enum RangeDecision {
 
 /// Decides for a representation of `len` bytes with the entity tag `etag` (see [`if_range`]).
 pub fn decide(headers: &HeaderMap, method: &Method, len: u64, etag: Option<&str>) -> RangeDecision {
-    Wanted::of(headers, method, etag).resolve(len)
+    RangeSpec::parse(headers, method, etag).resolve(len)
 }
 
-impl Wanted {
-    /// Reads `Range` and `If-Range`. Several ranges, a malformed or unknown one and any method but GET ask for the whole.
-    pub fn of(headers: &HeaderMap, method: &Method, etag: Option<&str>) -> Self {
+impl RangeSpec {
+    /// Parses `Range` and `If-Range`. [`RangeSpec::Whole`] for several ranges, a malformed range, an unknown unit, an
+    /// `If-Range` that does not match `etag`, and any method but GET.
+    pub fn parse(headers: &HeaderMap, method: &Method, etag: Option<&str>) -> Self {
         // RFC 9110 §14.2: "A server MUST ignore a Range header field received with a request method that is
         // unrecognized or for which range handling is not defined. For this specification, GET is the only method".
         if *method != Method::GET {
@@ -66,13 +71,13 @@ impl Wanted {
         if !if_range(headers, etag) {
             return Self::Whole;
         }
-        line.to_str().ok().and_then(Self::parse).unwrap_or(Self::Whole)
+        line.to_str().ok().and_then(Self::parse_value).unwrap_or(Self::Whole)
     }
 
-    /// Reads the field's value; `None` for what is not exactly one valid range of bytes.
+    /// Parses the field's value; `None` unless it is exactly one valid range of bytes.
     ///
     /// RFC 9110 §14.2: an unknown unit MUST be ignored, an invalid or unwanted set MAY be.
-    fn parse(value: &str) -> Option<Self> {
+    fn parse_value(value: &str) -> Option<Self> {
         let (unit, set) = value.split_once('=')?;
         if !unit.trim().eq_ignore_ascii_case("bytes") {
             return None;
@@ -93,7 +98,7 @@ impl Wanted {
         }
     }
 
-    /// Meets a representation of `len` bytes.
+    /// Applies the range to a representation of `len` bytes.
     pub fn resolve(self, len: u64) -> RangeDecision {
         // RFC 9110 §14.1.2: "If a valid byte-range-set includes at least one range-spec that is satisfiable":
         // first-pos below the length, or a suffix that is not zero.
@@ -102,7 +107,7 @@ impl Wanted {
             Self::Closed { first, last } => (first, last),
             Self::From { first } => (first, u64::MAX),
             Self::Suffix { count: 0 } => return RangeDecision::Unsatisfiable,
-            // The last bytes of nothing are the whole of it; no Content-Range can say so.
+            // Satisfiable, but no Content-Range can express a part of an empty representation.
             Self::Suffix { .. } if len == 0 => return RangeDecision::Whole,
             Self::Suffix { count } => (len.saturating_sub(count), u64::MAX),
         };
@@ -113,7 +118,7 @@ impl Wanted {
     }
 }
 
-/// Digits only. What does not fit is beyond the end of everything, and so is `u64::MAX`.
+/// Parses decimal digits. A number beyond 64 bits becomes `u64::MAX`, which is beyond every end as well.
 fn number(digits: &str) -> Option<u64> {
     let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     only_digits.then(|| digits.parse().unwrap_or(u64::MAX))
@@ -121,12 +126,12 @@ fn number(digits: &str) -> Option<u64> {
 
 /// `Content-Range` of a 206: `bytes first-last/len` (RFC 9110 §14.4).
 pub fn content_range(first: u64, last: u64, len: u64) -> HeaderValue {
-    ascii(format!("bytes {first}-{last}/{len}"))
+    ascii_value(format!("bytes {first}-{last}/{len}"))
 }
 
 /// `Content-Range` of a 416: `bytes */len` (RFC 9110 §14.4).
 pub fn unsatisfied_range(len: u64) -> HeaderValue {
-    ascii(format!("bytes */{len}"))
+    ascii_value(format!("bytes */{len}"))
 }
 
 #[cfg(test)]
@@ -134,14 +139,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ask(range: &str, len: u64) -> RangeDecision {
+    fn decide_range(range: &str, len: u64) -> RangeDecision {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, range.parse().expect("a field value"));
         decide(&headers, &Method::GET, len, None)
     }
 
     #[test]
-    fn one_range_is_honoured_and_anything_else_gets_the_whole() {
+    fn single_range_is_served_and_any_other_range_field_is_ignored() {
         use RangeDecision::{Part, Unsatisfiable, Whole};
         for (range, expected) in [
             ("bytes=0-0", Part { first: 0, last: 0 }),
@@ -173,14 +178,14 @@ mod tests {
             ("items=0-1", Whole),
             ("", Whole),
         ] {
-            assert_eq!(ask(range, 10), expected, "{range}");
+            assert_eq!(decide_range(range, 10), expected, "{range}");
         }
-        assert_eq!(ask("bytes=0-", 0), Unsatisfiable);
-        assert_eq!(ask("bytes=-5", 0), Whole);
+        assert_eq!(decide_range("bytes=0-", 0), Unsatisfiable);
+        assert_eq!(decide_range("bytes=-5", 0), Whole);
     }
 
     #[test]
-    fn a_range_counts_only_with_get_once_and_with_a_matching_if_range() {
+    fn range_applies_only_to_get_once_and_with_a_matching_if_range() {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=1-2"));
         let part = RangeDecision::Part { first: 1, last: 2 };
@@ -196,22 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn content_range_names_the_part_and_the_length() {
+    fn content_range_has_the_part_and_the_length() {
         assert_eq!(content_range(0, 1, 2), "bytes 0-1/2");
         assert_eq!(content_range(1, u64::MAX - 1, u64::MAX), "bytes 1-18446744073709551614/18446744073709551615");
         assert_eq!(unsatisfied_range(7), "bytes */7");
     }
 
     proptest! {
-        /// The same question asked of a real slice.
+        /// Compares with the bytes of a real slice.
         #[test]
-        fn a_part_is_what_a_slice_would_be(len in 0_u64..40, first in 0_u64..50, last in 0_u64..50, form in 0..3) {
-            let (text, wanted): (String, Vec<u64>) = match form {
+        fn range_selects_the_same_bytes_as_a_slice(len in 0_u64..40, first in 0_u64..50, last in 0_u64..50, form in 0..3) {
+            let (text, expected): (String, Vec<u64>) = match form {
                 0 => (format!("bytes={first}-{last}"), (0..len).filter(|i| (first..=last).contains(i)).collect()),
                 1 => (format!("bytes={first}-"), (0..len).filter(|i| *i >= first).collect()),
                 _ => (format!("bytes=-{last}"), (0..len).filter(|i| len - i <= last).collect()),
             };
-            let found: Vec<u64> = match ask(&text, len) {
+            let found: Vec<u64> = match decide_range(&text, len) {
                 RangeDecision::Whole => {
                     prop_assert!((form == 0 && first > last) || (form == 2 && len == 0 && last > 0), "{} of {}", text, len);
                     return Ok(());
@@ -219,12 +224,12 @@ mod tests {
                 RangeDecision::Part { first, last } => (first..=last).collect(),
                 RangeDecision::Unsatisfiable => Vec::new(),
             };
-            prop_assert_eq!(found, wanted, "{} of {}", text, len);
+            prop_assert_eq!(found, expected, "{} of {}", text, len);
         }
 
         #[test]
-        fn any_text_and_length_gives_a_part_within_the_body(text in "(bytes=)?[-0-9a-z, ]{0,50}", len: u64) {
-            if let RangeDecision::Part { first, last } = ask(&text, len) {
+        fn arbitrary_range_stays_within_the_representation(text in "(bytes=)?[-0-9a-z, ]{0,50}", len: u64) {
+            if let RangeDecision::Part { first, last } = decide_range(&text, len) {
                 prop_assert!(first <= last && last < len);
             }
         }

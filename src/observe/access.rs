@@ -1,4 +1,4 @@
-//! The one event of each request.
+//! The access log: one event for each request.
 
 use std::{io::Write as _, net::SocketAddr, sync::OnceLock};
 
@@ -6,105 +6,83 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing_appender::non_blocking::NonBlocking;
 
-use super::ACCESS;
+use super::ACCESS_TARGET;
+use crate::http::body::BodyOutcome;
 
-/// Where events go as lines of JSON; unset, they are events like all others.
-static LINES: OnceLock<NonBlocking> = OnceLock::new();
+/// The queue of JSON lines; unset if the log is text, and access events are then ordinary tracing events.
+static ACCESS_LINES: OnceLock<NonBlocking> = OnceLock::new();
 
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every byte was handed to the connection.
-    Complete,
-    /// The client left, or was disconnected.
-    Aborted,
-    /// The mirror broke the connection: what it had begun to send could not be completed.
-    Broken,
-}
-
-impl Outcome {
-    /// The outcome as one word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Aborted => "aborted",
-            Self::Broken => "broken",
-        }
-    }
-}
-
-/// What the log says of one request, once, when its answer has ended. Absent facts are absent in the event.
+/// The access event of one request, written once, when the response has ended. A field that is `None` is absent.
 ///
-/// Borrows everything: to make one costs nothing, and nothing is formatted while the level is off.
+/// Borrows all of its fields; nothing is formatted while the level is off.
 #[derive(Clone, Debug)]
 pub struct AccessEvent<'a> {
-    /// The request's id, as the client got it.
+    /// The request id, as sent to the client.
     pub request_id: &'a str,
-    /// The client.
+    /// The client's address.
     pub client: SocketAddr,
-    /// `User-Agent` of the request; clients write it, so it is escaped and cut.
+    /// `User-Agent` of the request; escaped and truncated to 128 bytes.
     pub user_agent: Option<&'a str>,
-    /// The method.
+    /// The method, truncated to 32 bytes.
     pub method: &'a str,
-    /// `srm`, `github`, `ops` …; absent for a path that no dialect knows.
+    /// `srm`, `github`, `ops` …; `None` for a path that is no route.
     pub dialect: Option<&'a str>,
     /// The upstream's configured name.
     pub upstream: Option<&'a str>,
     /// `owner/repo`.
     pub package: Option<&'a str>,
-    /// The version as it was asked for.
+    /// The version as requested.
     pub version: Option<&'a str>,
-    /// Status of the answer; absent where the client left before there was one.
+    /// Status code of the response; `None` if the client disconnected before the response.
     pub status: Option<u16>,
-    /// What the cache did, in one word: `hit`, `miss`, `collapsed`, `stale`.
+    /// How the cache handled the request, in one word: `hit`, `miss`, `collapsed`, `stale`.
     pub cache: Option<&'a str>,
-    /// The `Cache-Status` member of the answer (RFC 9211).
+    /// The `Cache-Status` member of the response (RFC 9211).
     pub cache_status: Option<&'a str>,
-    /// Status of the upstream's answer, where one was asked for.
+    /// Status code of the upstream's response, if a request was sent.
     pub upstream_status: Option<u16>,
-    /// Bytes of the body that were handed to the connection.
+    /// Bytes of the body that were passed to the connection.
     pub bytes: u64,
-    /// From the request's header to the end of the answer, milliseconds.
+    /// Milliseconds from the request's header to the end of the response.
     pub duration_ms: u64,
-    /// From the request's header to the first byte of the answer's body, milliseconds.
+    /// Milliseconds from the request's header to the first byte of the response's body.
     pub first_byte_ms: Option<u64>,
-    /// How the answer ended.
-    pub outcome: Outcome,
+    /// How the response ended.
+    pub outcome: BodyOutcome,
 }
 
-/// Longest `User-Agent` that is logged, in bytes.
-const AGENT: usize = 128;
+/// Bytes of a `User-Agent` that are logged.
+const MAX_USER_AGENT_BYTES: usize = 128;
 
-/// Longest method that is logged, in bytes: clients may invent any.
-const METHOD: usize = 32;
+/// Bytes of a method that are logged: a client may send any token.
+const MAX_METHOD_BYTES: usize = 32;
 
-/// True when access events are written; without that there is no use in collecting their facts.
-pub fn access_enabled() -> bool {
-    tracing::enabled!(target: ACCESS, tracing::Level::INFO)
+/// True if access events are logged. A caller can skip the collection of their fields otherwise.
+pub fn access_log_enabled() -> bool {
+    tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO)
 }
 
-/// Has events written as lines of JSON from now on. To be called once.
+/// Writes all further events to `queue` as lines of JSON. Must be called at most once.
 pub(super) fn write_lines_to(queue: NonBlocking) {
-    let _ = LINES.set(queue);
+    let _ = ACCESS_LINES.set(queue);
 }
 
 /// Writes the access event of one request.
-pub fn access(event: &AccessEvent<'_>) {
-    // Straight to the queue: one line for each request is the most of what the log writes, and the general way with its
-    // visitors takes several times as long.
-    if let Some(queue) = LINES.get() {
-        if access_enabled() {
-            let _ = queue.clone().write_all(&line(event, Timestamp::now()));
+pub fn write_access_event(event: &AccessEvent<'_>) {
+    // Access events are most of the log; formatting them through tracing's field visitors takes several times as long.
+    if let Some(queue) = ACCESS_LINES.get() {
+        if access_log_enabled() {
+            let _ = queue.clone().write_all(&json_line(event, Timestamp::now()));
         }
         return;
     }
-    // The macro looks at the level before it looks at any field.
+    // The macro checks the level before it evaluates a field.
     tracing::info!(
-        target: ACCESS,
+        target: ACCESS_TARGET,
         request_id = event.request_id,
         client = %event.client,
-        user_agent = event.user_agent.map(|text| cut(text, AGENT)),
-        method = cut(event.method, METHOD),
+        user_agent = event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
+        method = truncate(event.method, MAX_METHOD_BYTES),
         dialect = event.dialect,
         upstream = event.upstream,
         package = event.package,
@@ -121,14 +99,18 @@ pub fn access(event: &AccessEvent<'_>) {
     );
 }
 
-/// The beginning of a text, at most `most` bytes of it.
-fn cut(text: &str, most: usize) -> &str {
-    if text.len() <= most { text } else { (0..=most).rev().find_map(|end| text.get(..end)).unwrap_or_default() }
+/// The longest prefix of `text` of at most `max_bytes` bytes that ends at a character boundary.
+fn truncate(text: &str, max_bytes: usize) -> &str {
+    if text.len() <= max_bytes {
+        text
+    } else {
+        (0..=max_bytes).rev().find_map(|end| text.get(..end)).unwrap_or_default()
+    }
 }
 
-/// An event as the JSON layer of the log would write it.
+/// An access event in the form of the log's JSON layer.
 #[derive(Serialize)]
-struct Line<'a> {
+struct AccessLine<'a> {
     timestamp: Timestamp,
     level: &'a str,
     message: &'a str,
@@ -161,15 +143,15 @@ struct Line<'a> {
     target: &'a str,
 }
 
-fn line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
-    let line = Line {
+fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
+    let line = AccessLine {
         timestamp,
         level: "INFO",
         message: "request",
         request_id: event.request_id,
         client: event.client,
-        user_agent: event.user_agent.map(|text| cut(text, AGENT)),
-        method: cut(event.method, METHOD),
+        user_agent: event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
+        method: truncate(event.method, MAX_METHOD_BYTES),
         dialect: event.dialect,
         upstream: event.upstream,
         package: event.package,
@@ -182,10 +164,10 @@ fn line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         duration_ms: event.duration_ms,
         first_byte_ms: event.first_byte_ms,
         outcome: event.outcome.as_str(),
-        target: ACCESS,
+        target: ACCESS_TARGET,
     };
     let mut text = Vec::with_capacity(512);
-    // Nothing in it can fail to be written.
+    // Cannot fail: the value has no map with keys other than strings, and a `Vec` accepts every write.
     let _ = serde_json::to_writer(&mut text, &line);
     text.push(b'\n');
     text
@@ -193,20 +175,21 @@ fn line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::{io, sync::Arc};
 
-    use super::*;
-    use crate::observe::{filter, json_layer};
+    use parking_lot::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// A writer that keeps what is written.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    use super::*;
+    use crate::observe::{json_layer, parse_filter};
 
-    impl io::Write for Kept {
+    /// A writer that collects its input.
+    #[derive(Clone, Default)]
+    struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for CapturedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -216,12 +199,12 @@ mod tests {
     }
 
     fn written(level: &str, event: &AccessEvent<'_>) -> String {
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let output = CapturedOutput::default();
+        let writer = output.clone();
         let layer = json_layer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(filter(level).expect("filter")).with(layer);
-        tracing::subscriber::with_default(subscriber, || access(event));
-        String::from_utf8(kept.0.lock().expect("lock").clone()).expect("text")
+        let subscriber = tracing_subscriber::registry().with(parse_filter(level).expect("filter")).with(layer);
+        tracing::subscriber::with_default(subscriber, || write_access_event(event));
+        String::from_utf8(output.0.lock().clone()).expect("text")
     }
 
     fn event() -> AccessEvent<'static> {
@@ -241,29 +224,29 @@ mod tests {
             bytes: 7,
             duration_ms: 3,
             first_byte_ms: Some(1),
-            outcome: Outcome::Aborted,
+            outcome: BodyOutcome::Aborted,
         }
     }
 
     #[test]
-    fn an_access_event_is_one_flat_object_on_one_line() {
+    fn access_event_is_one_flat_json_object_on_one_line() {
         let text = written("info", &event());
         assert_eq!(text.matches('\n').count(), 1);
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("JSON");
         assert!(object.values().all(|value| !value.is_object() && !value.is_array()), "{text}");
         assert_eq!((&object["status"], &object["outcome"]), (&200.into(), &"aborted".into()));
         assert_eq!(object["user_agent"], "s\"\n3");
-        assert!(!object.contains_key("version"), "an absent fact is absent: {text}");
+        assert!(!object.contains_key("version"), "a field without a value is absent: {text}");
     }
 
     #[test]
-    fn access_events_can_be_turned_off_alone() {
+    fn access_events_can_be_disabled_separately() {
         assert_eq!(written("info,srm_mirror::access=off", &event()), "");
         assert_eq!(written("warn", &event()), "");
     }
 
     #[test]
-    fn what_a_client_makes_up_is_logged_only_in_part() {
+    fn access_event_truncates_the_fields_that_a_client_chooses() {
         let method = "M".repeat(30_000);
         let agent = "a".repeat(30_000);
         let text = written("info", &AccessEvent { method: &method, user_agent: Some(&agent), ..event() });
@@ -271,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_user_agent_is_cut_between_letters() {
-        assert_eq!((cut("abc", 3), cut("aäb", 2), cut("", 1)), ("abc", "a", ""));
+    fn user_agent_is_truncated_at_a_character_boundary() {
+        assert_eq!((truncate("abc", 3), truncate("aäb", 2), truncate("", 1)), ("abc", "a", ""));
     }
 
     #[test]
-    fn a_line_has_what_the_event_has() {
+    fn json_line_has_the_same_fields_as_the_tracing_event() {
         let bare = AccessEvent {
             user_agent: None,
             dialect: None,
@@ -298,7 +281,7 @@ mod tests {
                 assert!(time.as_str().expect("text").parse::<Timestamp>().is_ok(), "{time}");
                 object
             };
-            let line = line(&event, Timestamp::now());
+            let line = json_line(&event, Timestamp::now());
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(read(&line), read(written("info", &event).as_bytes()));
         }

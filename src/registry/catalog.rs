@@ -22,7 +22,7 @@ use crate::{
     cache::{Cache, CacheFailure},
     entry::Key,
     http::cache_status::CacheStatus,
-    package::{Manifest, PackageId, semantic},
+    package::{PackageId, PublishManifest, semantic},
     upstream::GitRef,
 };
 
@@ -39,7 +39,7 @@ pub struct CatalogEntry {
     /// The package; in lower case when only the key of a pin names it.
     pub package: PackageId,
     /// The manifest of its newest pinned version; empty when no version is pinned.
-    pub manifest: Manifest,
+    pub manifest: PublishManifest,
 }
 
 /// The packages that may be shown, in order of upstream, owner and repository.
@@ -137,8 +137,8 @@ impl CatalogService {
         pin!(checks).collect().await
     }
 
-    async fn manifest(&self, package: &PackageId, tag: Option<String>) -> Manifest {
-        let Some(tag) = tag else { return Manifest::default() };
+    async fn manifest(&self, package: &PackageId, tag: Option<String>) -> PublishManifest {
+        let Some(tag) = tag else { return PublishManifest::default() };
         let pin = self.archives.pin(package, &GitRef::Tag(tag)).await.ok().flatten();
         pin.map(|pin| manifest(&pin.verified)).unwrap_or_default()
     }

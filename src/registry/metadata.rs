@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments};
 use crate::{
-    archive::Facts,
+    archive::ZipFacts,
     entry::{Digest, Verified},
-    package::{Manifest, Metadata, PackageId, PackageName, Release, semantic},
+    package::{Metadata, PackageId, PackageName, PublishManifest, Release, semantic},
     upstream::GitRef,
 };
 
@@ -55,11 +55,11 @@ impl MetadataRecords {
 }
 
 /// The manifest that verification read from an archive; empty when there is none.
-pub(super) fn manifest(verified: &Verified) -> Manifest {
-    Facts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
+pub(super) fn manifest(verified: &Verified) -> PublishManifest {
+    ZipFacts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }
 
-fn record(package: &PackageName, release: &Release, manifest: Manifest) -> Metadata {
+fn record(package: &PackageName, release: &Release, manifest: PublishManifest) -> Metadata {
     Metadata {
         name: manifest.name.unwrap_or_else(|| package.repo().to_owned()),
         kind: manifest.kind,

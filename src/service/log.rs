@@ -7,8 +7,8 @@ use http::{Method, Response, header, request::Parts};
 use super::RequestContext;
 use crate::{
     dialect::{ApiRequest, Dialect},
-    http::body::{Body, BodyEnd, End},
-    observe::{self, AccessEvent, Outcome},
+    http::body::{Body, BodyEnd, BodyOutcome},
+    observe::{self, AccessEvent},
 };
 
 /// Stands by while a request is answered. If it is dropped before, the client has left, and the event says so.
@@ -40,7 +40,7 @@ impl Drop for AbortGuard<'_> {
         if !self.disarm
             && let Some(event) = Event::of(self.parts, self.client, self.context)
         {
-            event.write(self.context, None, BodyEnd { sent: 0, end: End::Aborted });
+            event.write(self.context, None, BodyEnd { sent: 0, outcome: BodyOutcome::Aborted });
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn observe(
 ) -> Response<Body> {
     let Some(event) = Event::of(parts, client, &context) else { return response };
     let answer = (response.status().as_u16(), millis(event.started));
-    response.map(|body| body.watched(move |end| event.write(&context, Some(answer), end)))
+    response.map(|body| body.on_end(move |end| event.write(&context, Some(answer), end)))
 }
 
 /// What the event says of the request.
@@ -75,17 +75,17 @@ impl Event {
 
     /// Writes it: with the answer's status and when it began, in milliseconds, where there was one.
     fn write(&self, context: &RequestContext, answer: Option<(u16, u64)>, ended: BodyEnd) {
-        let ask = context.route.as_ref().map(|route| &route.ask);
+        let ask = context.route.as_ref().map(|route| &route.request);
         let package = ask.and_then(ApiRequest::package);
         let name = package.map(|package| package.name.to_string());
         let version = ask.and_then(version);
         let field = context.cache.as_ref().map(|cache| cache.render(super::CACHE_NAME));
-        observe::access(&AccessEvent {
+        observe::write_access_event(&AccessEvent {
             request_id: &context.id.to_string(),
             client: self.client,
             user_agent: self.agent.as_deref(),
             method: self.method.as_str(),
-            dialect: context.route.as_ref().map(|route| dialect(route.dialect, &route.ask)),
+            dialect: context.route.as_ref().map(|route| dialect(route.dialect, &route.request)),
             upstream: package.map(|package| &*package.upstream),
             package: name.as_deref(),
             version: version.as_deref(),
@@ -96,11 +96,7 @@ impl Event {
             bytes: ended.sent,
             duration_ms: millis(self.started),
             first_byte_ms: answer.map(|(_, first_byte_ms)| first_byte_ms),
-            outcome: match ended.end {
-                End::Complete => Outcome::Complete,
-                End::Aborted => Outcome::Aborted,
-                End::Broken => Outcome::Broken,
-            },
+            outcome: ended.outcome,
         });
     }
 }

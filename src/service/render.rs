@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, Names, PackageId, Root, zipball_url},
-    package::{Asset, Manifest, Metadata, Release, Repository},
+    dialect::{ApiRoot, Dialect, Names, PackageId, zipball_url},
+    package::{Asset, Metadata, PublishManifest, Release, Repository},
 };
 
 /// For whom documents are rendered. Everything in it belongs into the key of a cache of rendered JSON.
@@ -63,7 +63,7 @@ pub struct Listed<'a> {
     /// The name the 3.x CLI asks for it by, see [`Names::v3_name`].
     pub name: String,
     /// What its `publish.yaml` says, where a zip of it was seen.
-    pub manifest: Option<&'a Manifest>,
+    pub manifest: Option<&'a PublishManifest>,
 }
 
 /// GitHub's order of a release's fields; others follow as the forge sent them.
@@ -144,7 +144,7 @@ impl View<'_> {
     pub fn repository(&self, repository: &Repository) -> Bytes {
         let root = match self.dialect {
             Dialect::Github(root) => root,
-            _ => Root::Plain,
+            _ => ApiRoot::Plain,
         };
         let url = self.api_url(root);
         let mut rest = repository.rest.clone();
@@ -169,7 +169,7 @@ impl View<'_> {
     }
 
     /// The address of the package in the github dialect.
-    fn api_url(&self, root: Root) -> String {
+    fn api_url(&self, root: ApiRoot) -> String {
         format!("{}{}/repos/{}", self.base, root.as_str(), self.names.api_path(self.package))
     }
 
@@ -190,7 +190,7 @@ impl View<'_> {
         }
     }
 
-    fn github(&self, root: Root, release: &Release) -> Map<String, Value> {
+    fn github(&self, root: ApiRoot, release: &Release) -> Map<String, Value> {
         let releases = format!("{}/releases", self.api_url(root));
         let url = match release.rest.get("id").and_then(Value::as_u64) {
             Some(id) => format!("{releases}/{id}"),

@@ -209,7 +209,7 @@ fn cache_key(parts: &Parts, client: Peer, key: &mut Vec<u8>) -> bool {
 /// True for JSON that is made of a package's documents alone, and does not name the request in its body.
 fn is_of_documents(route: &Route) -> bool {
     let of_documents = matches!(
-        route.ask,
+        route.request,
         ApiRequest::Releases { .. }
             | ApiRequest::Latest { .. }
             | ApiRequest::Tag { .. }

@@ -30,7 +30,7 @@ pub(super) fn complete(
     len: u64,
     body: impl FnOnce(Range<u64>) -> Body,
 ) -> Response<Body> {
-    let etag = strong_etag(&digest.0);
+    let etag = strong_etag(digest);
     let body = |part: Range<u64>| if *method == Method::HEAD { Body::empty() } else { body(part) };
     let mut response = match conditional::decide(headers, method, Some(&etag)) {
         Precondition::NotModified => status(StatusCode::NOT_MODIFIED),
@@ -53,7 +53,7 @@ pub(super) fn complete(
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         out.insert(header::ETAG, etag);
     }
-    out.insert("repr-digest", repr_digest(&digest.0));
+    out.insert("repr-digest", repr_digest(digest));
     out.insert(header::ACCEPT_RANGES, BYTES);
     response
 }

@@ -127,7 +127,7 @@ async fn each_request_is_one_access_event_with_its_fields() {
         assert!(!id.is_empty());
         // The event is written after the body's end, which the client may see first.
         let events = || -> Vec<String> {
-            logs::lines(&id).into_iter().filter(|line| line.contains(srm_mirror::observe::ACCESS)).collect()
+            logs::lines(&id).into_iter().filter(|line| line.contains(srm_mirror::observe::ACCESS_TARGET)).collect()
         };
         crate::eventually::eventually("an access event", async || !events().is_empty()).await;
         let found = events();

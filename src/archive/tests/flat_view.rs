@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::archive::flat::{Damaged, Plan, Slice};
+use crate::archive::flat::{DamagedDirectory, FlatPlan, FlatSlice};
 
 /// What an unpacker gets: name, content, Unix mode.
 type Listing = Vec<(Vec<u8>, Vec<u8>, Option<u32>)>;
@@ -25,22 +25,22 @@ fn listing(bytes: &[u8]) -> Listing {
 }
 
 /// The plan as it is made of a stored zip, and the view's facts.
-fn plan(zip: &[u8]) -> (Plan, flat::Flat) {
+fn plan(zip: &[u8]) -> (FlatPlan, flat::FlatView) {
     let flat = facts(zip).flat.expect("a flat view");
     (flat.plan(Bytes::copy_from_slice(&zip[flat.central as usize..])).expect("a plan"), flat)
 }
 
 /// A range of the view, slice by slice.
-fn read(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
+fn read(plan: &FlatPlan, zip: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
     let bytes = |slice| match slice {
-        Slice::Zip(range) => zip[range.start as usize..range.end as usize].to_vec(),
-        Slice::Own(range) => plan.own()[range].to_vec(),
+        FlatSlice::Stored(range) => zip[range.start as usize..range.end as usize].to_vec(),
+        FlatSlice::Generated(range) => plan.own()[range].to_vec(),
     };
     plan.slices(range).flat_map(bytes).collect()
 }
 
 /// The same, as a server reads it.
-fn read_batch(plan: &Plan, zip: &[u8], range: std::ops::Range<u64>) -> Bytes {
+fn read_batch(plan: &FlatPlan, zip: &[u8], range: std::ops::Range<u64>) -> Bytes {
     let batch = plan.batch(range);
     let source = batch.source();
     let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
@@ -138,11 +138,11 @@ fn a_damaged_central_directory_is_an_error_and_never_a_broken_view() {
     for at in 0..tail.len() {
         let mut damaged = tail.to_vec();
         damaged[at] ^= 1;
-        assert_eq!(flat.plan(damaged.into()).err(), Some(Damaged), "byte {at}");
-        assert_eq!(flat.plan(Bytes::copy_from_slice(&tail[..at])).err(), Some(Damaged), "cut at {at}");
+        assert_eq!(flat.plan(damaged.into()).err(), Some(DamagedDirectory), "byte {at}");
+        assert_eq!(flat.plan(Bytes::copy_from_slice(&tail[..at])).err(), Some(DamagedDirectory), "cut at {at}");
     }
-    let wrong = flat::Flat { len: flat.len + 1, ..flat };
-    assert_eq!(wrong.plan(Bytes::copy_from_slice(tail)).err(), Some(Damaged), "another length");
+    let wrong = flat::FlatView { len: flat.len + 1, ..flat };
+    assert_eq!(wrong.plan(Bytes::copy_from_slice(tail)).err(), Some(DamagedDirectory), "another length");
 }
 
 #[test]
@@ -211,7 +211,7 @@ let to = a.max(b);
             let whole = &view[view.len().min(from as usize)..view.len().min(to as usize)];
             prop_assert_eq!(&read(&plan, &zip, from..to)[..], whole);
             prop_assert_eq!(&read_batch(&plan, &zip, from..to)[..], whole);
-            prop_assert!(plan.slices(from..to).all(|slice| slice != Slice::Zip(0..0) && slice != Slice::Own(0..0)));
+            prop_assert!(plan.slices(from..to).all(|slice| slice != FlatSlice::Stored(0..0) && slice != FlatSlice::Generated(0..0)));
         }
     }
 

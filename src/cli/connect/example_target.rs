@@ -53,11 +53,11 @@ impl ExampleTarget {
         {
             upstreams.push(upstream);
         }
-        let names = Names::build(&defaults.names, &upstreams).map_err(|error| invalid(error.to_string()))?;
+        let names = Names::new(&defaults.names, &upstreams).map_err(|error| invalid(error.to_string()))?;
         if !name.contains('/') {
             return Err(invalid("the owner is missing".into()));
         }
-        let package = names.package(name).map_err(|error| invalid(error.to_string()))?;
+        let package = names.parse_package(name).map_err(|error| invalid(error.to_string()))?;
         Ok(Self { base: url.as_str().to_owned(), version, names, package })
     }
 

@@ -42,18 +42,18 @@ proptest! {
     ) {
         let aliases = [("fc3", "devsapp/fc3"), ("devsapp/core", "x/core"), ("o/r", "gitee:o/r"), ("releases", "a/b")];
         let names = names(default_owner, &aliases);
-        let package = names.package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        let package = names.parse_package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
         prop_assume!(format!("refs/tags/{tag}").parse::<Version>().is_ok());
         let url = zipball_url("http://m", &names, &package, &tag, flat);
         prop_assert!(!url.contains("/repos/"), "{}", url);
         let path = url.strip_prefix("http://m").expect("the base");
         let route = parse(&names, &Method::GET, path, None).expect("a route");
-        prop_assert_eq!(route.ask.package(), Some(&package), "{}", url);
+        prop_assert_eq!(route.request.package(), Some(&package), "{}", url);
         prop_assert_eq!(route.dialect, Dialect::Srm);
-        let (ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) = &route.ask else {
+        let (ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) = &route.request else {
             return Err(TestCaseError::fail(url));
         };
-        prop_assert_eq!(matches!(route.ask, ApiRequest::Flat { .. }), flat);
+        prop_assert_eq!(matches!(route.request, ApiRequest::Flat { .. }), flat);
         prop_assert_eq!(version.name(), tag.as_str());
         prop_assert!(!matches!(version, Version::Branch(_) | Version::Commit(_)), "{}", url);
     }
@@ -65,21 +65,21 @@ proptest! {
         repo in proptest::sample::select(vec!["r", "fc3", "core", "r__s", "releases", "_r", "start-fc3"]),
     ) {
         let names = usual();
-        let package = names.package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        let package = names.parse_package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
         let Some(name) = names.v3_name(&package) else {
             prop_assert_eq!(owner, "a__b", "every other owner has a name");
             return Ok(());
         };
         let route = parse(&names, &Method::GET, &format!("/v3/packages/{name}/release/latest"), None).expect("a route");
-        prop_assert_eq!(route.ask, ApiRequest::Latest { package });
+        prop_assert_eq!(route.request, ApiRequest::Latest { package });
     }
 
     #[test]
     fn pages_together_are_the_list(per_page in 1_u32..=100, total in 0_usize..300) {
         let items: Vec<usize> = (0..total).collect();
-        let pages = (1..).map(|page| Page { per_page, page }.slice(&items)).take_while(|page| !page.is_empty());
+        let pages = (1..).map(|page| PageRequest { per_page, page }.slice(&items)).take_while(|page| !page.is_empty());
         prop_assert_eq!(pages.collect::<Vec<_>>().concat(), items.clone());
-        let beyond = Page { per_page, page: u32::MAX };
+        let beyond = PageRequest { per_page, page: u32::MAX };
         prop_assert!(beyond.slice(&items).is_empty());
     }
 }

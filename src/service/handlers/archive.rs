@@ -9,7 +9,7 @@ use crate::{
     http::{
         body::{Body, BodyError},
         conditional::{self, Precondition},
-        range::{self, RangeDecision, Wanted},
+        range::{self, RangeDecision, RangeSpec},
     },
     origin::FetchError,
     package::PackageName,
@@ -74,8 +74,8 @@ async fn arriving(
         Precondition::Failed => return Ok(zip::status(StatusCode::PRECONDITION_FAILED)),
         Precondition::Proceed => {}
     }
-    let wanted = Wanted::of(headers, method, None);
-    if wanted == Wanted::Whole {
+    let range_spec = RangeSpec::parse(headers, method, None);
+    if range_spec == RangeSpec::Whole {
         return Ok(streaming_body(method, StatusCode::OK, spool_reader, len));
     }
     let Some(len) = len else {
@@ -85,7 +85,7 @@ async fn arriving(
             WholeBody::TooLarge(spool_reader) => Ok(streaming_body(method, StatusCode::OK, spool_reader, None)),
         };
     };
-    match wanted.resolve(len) {
+    match range_spec.resolve(len) {
         RangeDecision::Whole => Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len))),
         RangeDecision::Unsatisfiable => {
             let mut response = zip::status(StatusCode::RANGE_NOT_SATISFIABLE);

@@ -7,7 +7,7 @@ use std::{
 
 use super::json::JsonAnswer;
 use crate::{
-    dialect::{ApiRequest, Names, Page},
+    dialect::{ApiRequest, Names, PageRequest},
     http::cache_status::CacheStatus,
     registry::{
         Registry,
@@ -58,7 +58,7 @@ pub(in crate::service) async fn ask(
     names: &Names,
     rows: &Rows,
     ask: &ApiRequest,
-    (search, page): (Option<&str>, Page),
+    (search, page): (Option<&str>, PageRequest),
 ) -> Result<JsonAnswer, Problem> {
     let known = mirror.catalog().list(names.aliases().map(|(_, package)| package.clone())).await;
     let (list, age) = known.map_err(|error| Problem::of(error, ask))?;

@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 use super::archive;
 use crate::{
     archive::{
-        Facts,
-        flat::{Batch, Damaged, Plan},
+        ZipFacts,
+        flat::{DamagedDirectory, FlatBatch, FlatPlan},
     },
     dialect::{ApiRequest, PackageId},
     entry::Digest,
@@ -45,7 +45,7 @@ enum View {
     /// It is its own.
     Itself,
     /// By a plan.
-    Planned { plan: Plan, digest: Digest },
+    Planned { plan: FlatPlan, digest: Digest },
 }
 
 impl View {
@@ -87,7 +87,7 @@ impl FlatViewCache {
 
     /// Blocks for as long as it takes to read all of the zip.
     fn make(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
-        let Some(flat) = Facts::from_value(&object.meta.verified.facts)?.flat else {
+        let Some(flat) = ZipFacts::from_value(&object.meta.verified.facts)?.flat else {
             return Ok(Arc::new(View::Itself));
         };
         let len = object.meta.len.saturating_sub(flat.central);
@@ -107,7 +107,7 @@ impl FlatViewCache {
 ///
 /// Nobody needs it before the view is asked for: verification would keep everybody who waits for the plain zip waiting
 /// for it.
-fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
+fn digest(object: &Object, plan: &FlatPlan) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut read = Vec::new();
     for start in (0..plan.len()).step_by(STRIDE) {
@@ -121,7 +121,7 @@ fn digest(object: &Object, plan: &Plan) -> io::Result<Digest> {
 }
 
 /// The bytes of a part of a view.
-async fn read(object: &Object, batch: &Batch) -> io::Result<Bytes> {
+async fn read(object: &Object, batch: &FlatBatch) -> io::Result<Bytes> {
     let source = batch.source();
     let want = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
     let read = if want == 0 { Bytes::new() } else { object.read(source.start, want).await? };
@@ -132,7 +132,7 @@ async fn read(object: &Object, batch: &Batch) -> io::Result<Bytes> {
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error(transparent)]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] DamagedDirectory),
     #[error("cannot read it: {0}")]
     Io(#[from] io::Error),
     #[error("what is stored about it is of another kind: {0}")]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use crate::{
-    dialect::{ApiRequest, Dialect, Names, PackageId, Page, Route},
+    dialect::{ApiRequest, Dialect, Names, PackageId, PageRequest, Route},
     entry::Digest,
     http::{
         body::Body,
@@ -75,7 +75,7 @@ impl Json {
 
 impl Rendered {
     fn of(value: Bytes) -> Self {
-        let etag = strong_etag(&Digest::of(&value).0);
+        let etag = strong_etag(&Digest::of(&value));
         Self { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
     }
 }
@@ -92,7 +92,7 @@ impl Request<'_> {
     fn answer<T>(
         &self,
         what: &'static str,
-        page: Option<(Page, usize)>,
+        page: Option<(PageRequest, usize)>,
         answer: &CachedValue<T>,
         make: impl FnOnce(&View<'_>) -> Bytes,
     ) -> JsonAnswer {
@@ -119,13 +119,13 @@ pub(in crate::service) async fn ask(
     path: &str,
     json: &Json,
 ) -> Result<JsonAnswer, Problem> {
-    let failed = |error: RegistryError| Problem::of(error, &route.ask);
+    let failed = |error: RegistryError| Problem::of(error, &route.request);
     let no_json = || Problem::new(StatusCode::NOT_FOUND, "this address has no JSON");
-    let package = route.ask.package().ok_or_else(no_json)?;
+    let package = route.request.package().ok_or_else(no_json)?;
     let base = request_host.base();
     let view = View { dialect: route.dialect, base: &base, names, package };
     let request = Request { json, keeps: request_host.is_configured(), view, path };
-    Ok(match &route.ask {
+    Ok(match &route.request {
         ApiRequest::Releases { page, .. } => {
             let list = mirror.documents().releases(package).await.map_err(failed)?;
             let all = &list.value.releases;

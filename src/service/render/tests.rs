@@ -4,7 +4,7 @@ use crate::dialect::Config;
 fn names() -> Names {
     let aliases = [("fc3", "devsapp/fc3"), ("start", "gitee:example/start-demo")];
     let aliases = aliases.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Names::build(&Config { aliases, ..Config::default() }, &["github", "gitee"]).expect("a valid configuration")
+    Names::new(&Config { aliases, ..Config::default() }, &["github", "gitee"]).expect("a valid configuration")
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -142,13 +142,13 @@ fn view<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> View<
 #[test]
 fn releases_in_each_dialect() {
     let names = names();
-    let package = names.package("devsapp/fc3").expect("valid");
+    let package = names.parse_package("devsapp/fc3").expect("valid");
     for (name, dialect) in [
         ("srm", Dialect::Srm),
         ("simple", Dialect::Simple),
         ("v3", Dialect::V3),
-        ("github", Dialect::Github(Root::Plain)),
-        ("github_api_v3", Dialect::Github(Root::ApiV3)),
+        ("github", Dialect::Github(ApiRoot::Plain)),
+        ("github_api_v3", Dialect::Github(ApiRoot::ApiV3)),
     ] {
         let view = view(dialect, &names, &package);
         let list = view.releases(&from_github());
@@ -162,8 +162,8 @@ fn releases_in_each_dialect() {
 #[test]
 fn a_gitee_release_in_each_dialect_invents_nothing() {
     let names = names();
-    let package = names.package("gitee:example/start-demo").expect("valid");
-    for (name, dialect) in [("srm", Dialect::Srm), ("v3", Dialect::V3), ("github", Dialect::Github(Root::Plain))] {
+    let package = names.parse_package("gitee:example/start-demo").expect("valid");
+    for (name, dialect) in [("srm", Dialect::Srm), ("v3", Dialect::V3), ("github", Dialect::Github(ApiRoot::Plain))] {
         let list = view(dialect, &names, &package).releases(&from_gitee());
         insta::assert_snapshot!(format!("gitee_{name}"), pretty(&dialect.success(list, "req-1")));
     }
@@ -172,20 +172,20 @@ fn a_gitee_release_in_each_dialect_invents_nothing() {
 #[test]
 fn a_repository_leads_to_the_mirror_and_tells_nothing_of_the_token() {
     let names = names();
-    let package = names.package("devsapp/fc3").expect("valid");
-    let shown = view(Dialect::Github(Root::ApiV3), &names, &package).repository(&repository());
+    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let shown = view(Dialect::Github(ApiRoot::ApiV3), &names, &package).repository(&repository());
     let text = pretty(&shown);
     assert!(!text.contains("permissions") && !text.contains("ABC"));
     insta::assert_snapshot!("repository_github", text);
     // With as little as an upstream must know.
-    let package = names.package("gitee:example/start-demo").expect("valid");
+    let package = names.parse_package("gitee:example/start-demo").expect("valid");
     let bare = Repository {
         full_name: "example/start-demo".into(),
         private: false,
         default_branch: "main".into(),
         rest: Map::new(),
     };
-    let shown = view(Dialect::Github(Root::Plain), &names, &package).repository(&bare);
+    let shown = view(Dialect::Github(ApiRoot::Plain), &names, &package).repository(&bare);
     insta::assert_snapshot!("repository_bare", pretty(&shown));
 }
 
@@ -193,8 +193,8 @@ fn a_repository_leads_to_the_mirror_and_tells_nothing_of_the_token() {
 #[test]
 fn a_github_release_keeps_every_field_the_published_schema_requires() {
     let names = names();
-    let package = names.package("devsapp/fc3").expect("valid");
-    let list = view(Dialect::Github(Root::Plain), &names, &package).releases(&from_github());
+    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let list = view(Dialect::Github(ApiRoot::Plain), &names, &package).releases(&from_github());
     let list: Vec<Map<String, Value>> = serde_json::from_slice(&list).expect("an array of objects");
     let strings = [
         "assets_url",
@@ -229,14 +229,14 @@ fn a_github_release_keeps_every_field_the_published_schema_requires() {
 #[test]
 fn the_forges_fields_never_shadow_ours() {
     let names = names();
-    let package = names.package("devsapp/fc3").expect("valid");
+    let package = names.parse_package("devsapp/fc3").expect("valid");
     let mut release = from_github().remove(1);
     for (key, value) in [("zipball_url", json!("https://evil.example")), ("draft", json!(true)), ("body", json!(null))]
     {
         release.rest.insert(key.into(), value);
     }
     release.rest.remove("id");
-    let shown = view(Dialect::Github(Root::Plain), &names, &package).release(&release);
+    let shown = view(Dialect::Github(ApiRoot::Plain), &names, &package).release(&release);
     let shown: Value = serde_json::from_slice(&shown).expect("JSON");
     assert_eq!(shown["zipball_url"], "https://mirror.example/devsapp/fc3/zipball/cli/v1.0.0%2Brc");
     assert_eq!(shown["url"], "https://mirror.example/repos/devsapp/fc3/releases/tags/cli%2Fv1%2E0%2E0%2Brc");
@@ -249,8 +249,8 @@ fn a_release_is_found_by_the_forges_number() {
     assert_eq!(by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
     assert_eq!(by_id(&releases, 1), None);
     let names = names();
-    let package = names.package("devsapp/fc3").expect("valid");
-    let assets = view(Dialect::Github(Root::Plain), &names, &package).assets(&releases[0]);
+    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let assets = view(Dialect::Github(ApiRoot::Plain), &names, &package).assets(&releases[0]);
     insta::assert_snapshot!("assets_github", pretty(&assets));
 }
 
@@ -271,17 +271,17 @@ fn metadata_records_have_the_models_spelling() {
 #[test]
 fn listed_packages_leave_out_what_is_not_known() {
     let names = names();
-    let full = Manifest {
+    let full = PublishManifest {
         kind: Some("Component".into()),
         name: Some("fc3".into()),
         description: Some("函数计算".into()),
         category: Some("云资源".into()),
         tags: vec!["fc".into(), "function".into()],
     };
-    let name = |text: &str| names.package(text).ok().and_then(|package| names.v3_name(&package)).expect(text);
+    let name = |text: &str| names.parse_package(text).ok().and_then(|package| names.v3_name(&package)).expect(text);
     let listed = [
         Listed { name: name("devsapp/fc3"), manifest: Some(&full) },
-        Listed { name: name("o/r"), manifest: Some(&Manifest::default()) },
+        Listed { name: name("o/r"), manifest: Some(&PublishManifest::default()) },
         Listed { name: name("gitee:o/r"), manifest: None },
     ];
     insta::assert_snapshot!("packages_v3", pretty(&Dialect::V3.success(packages(&listed), "req-1")));
