@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{origin::VerifyError, package::Manifest};
+use crate::{origin::VerifyError, package::PublishManifest};
 
 mod central;
 pub mod flat;
@@ -41,7 +41,7 @@ pub const MAX_CENTRAL_DIRECTORY_BYTES: u64 = 64 << 20;
 pub struct ZipFacts {
     /// What `publish.yaml` (or `publish.yml`) at the root of the content says; all absent where there is none to be read.
     #[serde(default)]
-    pub publish: Manifest,
+    pub publish: PublishManifest,
     /// The single top folder that everything is in, without slash; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<String>,

@@ -143,10 +143,10 @@ impl Service {
         let route = route.map(Arc::new);
         context.route = route.as_ref().ok().cloned();
         match route.as_deref() {
-            Ok(Route { ask: ApiRequest::Ops(question), .. }) if hosts::any_name_will_do(question) => {
+            Ok(Route { request: ApiRequest::Ops(question), .. }) if hosts::any_name_will_do(question) => {
                 return self.health.answer(question, &self.mirror);
             }
-            Ok(Route { ask: ApiRequest::Ops(Ops::Admin(path)), .. }) => {
+            Ok(Route { request: ApiRequest::Ops(Ops::Admin(path)), .. }) => {
                 if let Some(input) = input {
                     return admin::answer(&self.mirror, &self.names, &parts.method, path, input).await;
                 }

@@ -84,9 +84,9 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlatSlice {
     /// These bytes of the stored zip.
-    Zip(Range<u64>),
+    Stored(Range<u64>),
     /// These bytes of [`FlatPlan::own`].
-    Own(Range<usize>),
+    Generated(Range<usize>),
 }
 
 impl FlatPlan {

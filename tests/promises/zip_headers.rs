@@ -50,7 +50,7 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
     same(&hit, &always);
     let bytes = forge.zip_bytes(PACKAGE, TAG);
     let digest = forge.sha256(PACKAGE, TAG);
-    let repr = srm_mirror::http::field::repr_digest(&srm_mirror::entry::Digest::of(&bytes).0);
+    let repr = srm_mirror::http::field::repr_digest(&srm_mirror::entry::Digest::of(&bytes));
     same(
         &hit,
         &[

@@ -49,7 +49,7 @@ struct Wanted {
 /// 400 for a name or version that cannot be; what goes wrong later is told in the answer.
 pub(super) async fn answer(mirror: &Arc<Registry>, names: &Names, input: Input) -> Result<Response<Body>, AdminError> {
     let wanted: Wanted = read(input).await?;
-    let package = names.parse_package(&wanted.package).map_err(AdminError::bad)?;
+    let package = names.parse_package(&wanted.package).map_err(|error| AdminError::bad(error.to_string()))?;
     let target = package.clone();
     let Some(version) = wanted.version else {
         return Ok(one(&match mirror.warming().lists(&target).await {
