@@ -1,133 +1,136 @@
-//! What a zip says of itself: its entries, their CRCs, the commit, `publish.yaml` and the flat view's plan.
+//! Zip archives: verification during a download, the facts stored beside a zip, and the flat view.
 //!
-//! [`ZipVerifier`] judges a zip while it is being downloaded and yields the [`ZipFacts`] that are kept beside it;
-//! [`flat`] plans the same zip without its top folder. Nothing here knows HTTP or the cache.
+//! [`ZipVerifier`] verifies a zip while it is downloaded and returns its [`ZipFacts`]; [`flat`] plans the same zip without
+//! its top folder. This module depends neither on HTTP nor on the cache.
+//!
+//! Written by hand: no crate verifies a zip whose end has not arrived yet, and none plans a view of a zip without a copy.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{origin::VerifyError, package::PublishManifest};
 
+mod buffered_body;
 mod central;
+mod entry_reader;
 pub mod flat;
-mod local;
 mod manifest;
 mod name;
 mod publish;
-mod source;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
-/// Judges zips as a forge makes them: local entries back to back, the central directory, the end record, nothing else.
+/// Verifies zips of the form that forges produce: adjacent local entries, the central directory, the end record, and no
+/// other bytes.
 ///
-/// Every name, size and CRC is checked, by the local headers as the bytes arrive and by the central directory at the
-/// end. Refused are also: encryption, methods other than stored and deflated, several disks, names that
-/// could leave the folder they are unpacked in, and names that occur twice or lie beneath a file.
-/// Memory: three fixed buffers, some 150 bytes an entry, and the central directory ([`MAX_CENTRAL_DIRECTORY_BYTES`]).
+/// Every name, size and CRC is checked against the local headers during the download, and against the central directory
+/// at its end. Also rejected: encryption, methods other than stored and deflated, several disks, names that leave the
+/// folder in which the zip is unpacked, duplicate names, and names below a file.
+/// Memory: three fixed buffers, about 150 bytes per entry, and the central directory ([`MAX_CENTRAL_DIRECTORY_BYTES`]).
 #[derive(Clone, Debug)]
 pub struct ZipVerifier {
-    /// Most entries, folders included.
+    /// Largest number of entries, folders included.
     pub max_entries: usize,
-    /// Most bytes that all entries may unpack to.
+    /// Largest total size of all unpacked entries, in bytes.
     pub max_inflated: u64,
 }
 
-/// Largest central directory with its end records, bytes: names, extra fields and comments count here.
+/// Largest central directory with its end records, in bytes. Names, extra fields and comments are part of it.
 pub const MAX_CENTRAL_DIRECTORY_BYTES: u64 = 64 << 20;
 
-/// What verification learns of a zip and the cache keeps beside it, as JSON of a few hundred bytes at most a few KiB.
+/// The result of verification, which the cache stores beside the zip as JSON of a few hundred bytes to a few KiB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ZipFacts {
-    /// What `publish.yaml` (or `publish.yml`) at the root of the content says; all absent where there is none to be read.
+    /// The fields of `publish.yaml` (or `publish.yml`) at the root of the content; all absent without a readable file.
     #[serde(default)]
     pub publish: PublishManifest,
-    /// The single top folder that everything is in, without slash; absent where there is none.
+    /// The single top folder of all entries, without slash; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<String>,
     /// Number of entries, folders included.
     pub entries: usize,
     /// Number of entries that are symbolic links.
     pub symlinks: usize,
-    /// Bytes that all entries unpack to.
+    /// Total size of all unpacked entries, in bytes.
     pub inflated: u64,
-    /// The flat view; absent where the zip is its own.
+    /// The flat view; `None` if the zip has no top folder and is its own flat view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<flat::FlatView>,
 }
 
 impl ZipFacts {
-    /// Reads what [`ZipVerifier`] put into [`crate::entry::Verified::facts`].
+    /// Deserialises [`crate::entry::Verified::facts`].
     ///
     /// # Errors
-    /// When the value is not what a verifier of this or an earlier version wrote.
+    /// If the value was not written by this or an earlier version of [`ZipVerifier`].
     pub fn from_value(value: &serde_json::Value) -> Result<Self, serde_json::Error> {
         Self::deserialize(value)
     }
 }
 
-/// The verdict on a bad zip.
+/// The error for a bad zip; `clause` completes the sentence and is shown to clients.
 fn invalid<T>(clause: impl Into<String>) -> Result<T, VerifyError> {
     Err(VerifyError::Invalid(clause.into()))
 }
 
-/// The little-endian number of `len` (at most 8) bytes at `at`; 0 where `bytes` is too short, which callers rule out first.
+/// The little-endian integer of `len` (at most 8) bytes at `at`. 0 if `bytes` is too short, which callers check before.
 fn le(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes.get(at..at + len).unwrap_or_default().iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// As [`le`], of two bytes.
+/// [`le`] of two bytes.
 fn le16(bytes: &[u8], at: usize) -> u16 {
     le(bytes, at, 2) as u16
 }
 
-/// As [`le`], of four bytes.
+/// [`le`] of four bytes.
 fn le32(bytes: &[u8], at: usize) -> u32 {
     le(bytes, at, 4) as u32
 }
 
-/// The numbers of APPNOTE.TXT, the zip format's specification.
-mod sign {
-    pub(super) const LOCAL: &[u8] = b"PK\x03\x04";
-    pub(super) const DESCRIPTOR: &[u8] = b"PK\x07\x08";
-    pub(super) const CENTRAL: &[u8] = b"PK\x01\x02";
-    pub(super) const END: &[u8] = b"PK\x05\x06";
-    pub(super) const END64: &[u8] = b"PK\x06\x06";
-    pub(super) const LOCATOR64: &[u8] = b"PK\x06\x07";
+/// Constants of the zip format (PKWARE's APPNOTE.TXT).
+mod format {
+    pub(super) const LOCAL_SIGNATURE: &[u8] = b"PK\x03\x04";
+    pub(super) const DESCRIPTOR_SIGNATURE: &[u8] = b"PK\x07\x08";
+    pub(super) const CENTRAL_SIGNATURE: &[u8] = b"PK\x01\x02";
+    pub(super) const END_SIGNATURE: &[u8] = b"PK\x05\x06";
+    pub(super) const END64_SIGNATURE: &[u8] = b"PK\x06\x06";
+    pub(super) const LOCATOR64_SIGNATURE: &[u8] = b"PK\x06\x07";
 
-    /// Fixed part of a local header, bytes.
+    /// Length of the fixed part of a local header, in bytes.
     pub(super) const LOCAL_LEN: usize = 30;
-    /// Fixed part of a central directory record, bytes.
+    /// Length of the fixed part of a central directory entry, in bytes.
     pub(super) const CENTRAL_LEN: usize = 46;
-    /// Fixed part of the end record, bytes.
+    /// Length of the fixed part of the end record, in bytes.
     pub(super) const END_LEN: usize = 22;
-    /// The Zip64 locator, bytes.
+    /// Length of the Zip64 locator, in bytes.
     pub(super) const LOCATOR64_LEN: usize = 20;
-    /// Fixed part of the Zip64 end record, bytes.
+    /// Length of the fixed part of the Zip64 end record, in bytes.
     pub(super) const END64_LEN: usize = 56;
 
-    /// Flag: sizes and CRC follow the data.
+    /// Flag: a data descriptor with sizes and CRC follows the data.
     pub(super) const FLAG_DESCRIPTOR: u16 = 1 << 3;
-    /// Flags that are refused: encrypted, patch data, strong encryption, masked headers.
-    pub(super) const FLAGS_REFUSED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
-    /// Flags that both headers of an entry must agree on: those refused, the descriptor and UTF-8.
-    pub(super) const FLAGS_COMPARED: u16 = FLAGS_REFUSED | FLAG_DESCRIPTOR | 1 << 11;
+    /// Flags of rejected entries: encrypted, patch data, strong encryption, masked headers.
+    pub(super) const REJECTED_FLAGS: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
+    /// Flags that must be equal in both headers of an entry: the rejected ones, the descriptor and UTF-8.
+    pub(super) const COMPARED_FLAGS: u16 = REJECTED_FLAGS | FLAG_DESCRIPTOR | 1 << 11;
 
-    pub(super) const STORED: u16 = 0;
-    pub(super) const DEFLATED: u16 = 8;
+    pub(super) const METHOD_STORED: u16 = 0;
+    pub(super) const METHOD_DEFLATED: u16 = 8;
 
-    /// Extra field: sizes and offset of 64 bits.
-    pub(super) const EXTRA_ZIP64: u16 = 0x0001;
-    /// Extra field of Info-ZIP: the name once more, in UTF-8.
-    pub(super) const EXTRA_UNICODE_PATH: u16 = 0x7075;
-    /// A 32-bit field whose value is in the Zip64 extra field.
+    /// Extra field: sizes and offset in 64 bits.
+    pub(super) const ZIP64_EXTRA_FIELD: u16 = 0x0001;
+    /// Extra field of Info-ZIP: a second name, in UTF-8.
+    pub(super) const UNICODE_PATH_EXTRA_FIELD: u16 = 0x7075;
+    /// The value of a 32-bit field that stands in the Zip64 extra field instead.
     pub(super) const IN_ZIP64: u64 = 0xffff_ffff;
 }
 
-/// The fields of an extra area as (id, data, start of the data in `extra`); `None` in place of one that runs past the end.
+/// Iterates over the extra fields of a header as (id, data); `None` for a field that extends beyond the end.
 ///
-/// Up to three bytes of padding at the end are overlooked, as all unpackers do.
-fn extra_fields(extra: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8], usize)>> {
+/// Up to three bytes of padding at the end are ignored, as unpackers do.
+fn extra_fields(extra: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8])>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         if extra.len() - at < 4 {
@@ -138,6 +141,12 @@ fn extra_fields(extra: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8], usize)
         let start = at + 4;
         let data = extra.get(start..start + len);
         at = data.map_or(extra.len(), |data| start + data.len());
-        Some(data.map(|data| (id, data, start)))
+        Some(data.map(|data| (id, data)))
     })
+}
+
+/// The 64-bit values of the Zip64 extra field, in order; none if the field is absent.
+fn zip64_values(extra: &[u8]) -> impl Iterator<Item = u64> {
+    let field = extra_fields(extra).flatten().find(|(id, _)| *id == format::ZIP64_EXTRA_FIELD);
+    field.map(|(_, data)| data).unwrap_or_default().chunks_exact(8).map(|value| le(value, 0, 8))
 }

@@ -1,27 +1,27 @@
-//! What a package, a version and a release are: parse or reject.
+//! Names of packages, versions, releases and metadata records, parsed and validated.
 //!
-//! Nothing here knows HTTP, an upstream or the cache.
+//! This module depends neither on HTTP nor on an upstream or the cache.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Longest owner or repository name accepted, in bytes (GitHub: 39 and 100; Gitee: 100 and 191).
-const MAX_NAME: usize = 191;
-/// Longest version accepted, in bytes (git's own limit for a ref name is the file system's 255 per part).
-const MAX_VERSION: usize = 512;
+/// Longest accepted owner or repository name, in bytes (GitHub: 39 and 100; Gitee: 100 and 191).
+const MAX_NAME_BYTES: usize = 191;
+/// Longest accepted version, in bytes (git's own limit is the file system's 255 bytes per segment of a ref name).
+const MAX_VERSION_BYTES: usize = 512;
 
-/// A package on an upstream, `owner/repo`.
+/// The name of a package on its upstream, `owner/repo`.
 ///
-/// Keeps the spelling it was given for what is shown and compares without case, as forges do.
+/// Keeps its spelling for display; compares without case, as forges do.
 #[derive(Clone, Debug)]
 pub struct PackageName {
     owner: String,
     repo: String,
 }
 
-/// Why a name or version is refused: which part, and what it must look like.
+/// Why a name or a version is rejected. The text is shown to clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NameError(pub String);
@@ -30,40 +30,40 @@ impl PackageName {
     /// Parses both parts.
     ///
     /// # Errors
-    /// When a part is empty, too long, `.`/`..`, or has a character outside `A-Z a-z 0-9 . _ -`.
+    /// If a part is empty, too long, `.` or `..`, or has a character outside `A-Z a-z 0-9 . _ -`.
     pub fn new(owner: &str, repo: &str) -> Result<Self, NameError> {
         check_name("owner", owner)?;
         check_name("repo", repo)?;
         Ok(Self { owner: owner.to_owned(), repo: repo.to_owned() })
     }
 
-    /// The owner as it was written.
+    /// The owner in its original spelling.
     pub fn owner(&self) -> &str {
         &self.owner
     }
 
-    /// The repository as it was written.
+    /// The repository in its original spelling.
     pub fn repo(&self) -> &str {
         &self.repo
     }
 
-    /// `owner/repo` in lower case: the form that is compared, matched by patterns and used in keys.
+    /// `owner/repo` in lower case, as used in keys and matched by patterns.
     pub fn folded(&self) -> String {
         format!("{}/{}", self.owner.to_ascii_lowercase(), self.repo.to_ascii_lowercase())
     }
 }
 
-/// A package and the upstream it lives on. Compares without case.
+/// A package on one upstream. Compares without case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageId {
-    /// The upstream's configured name.
+    /// The configured name of the upstream.
     pub upstream: Arc<str>,
-    /// `owner/repo`, as the client or the configuration spells it.
+    /// `owner/repo` in the spelling of the client or the configuration.
     pub name: PackageName,
 }
 
 impl PackageId {
-    /// `upstream/owner/repo` with owner and repo in lower case: the beginning of every key.
+    /// `upstream/owner/repo` with owner and repo in lower case: the prefix of every key.
     pub fn folded(&self) -> String {
         format!("{}/{}", self.upstream, self.name.folded())
     }
@@ -81,7 +81,7 @@ fn check_name(part: &str, text: &str) -> Result<(), NameError> {
         "is empty"
     } else if text == "." || text == ".." {
         "must not be . or .."
-    } else if text.len() > MAX_NAME {
+    } else if text.len() > MAX_NAME_BYTES {
         "is too long"
     } else if !text.chars().all(allowed) {
         "may only have letters, digits, dot, dash and underscore"
@@ -115,16 +115,16 @@ impl fmt::Display for PackageName {
     }
 }
 
-/// A version as a client writes it in a path: a tag, a branch, a commit, or not yet known which.
+/// A version in a path: a tag, a branch, a commit, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// `refs/tags/X`: only a tag.
     Tag(String),
     /// `refs/heads/X`: only a branch.
     Branch(String),
-    /// 40 hexadecimal digits, lower case: a commit. Forges refuse tags and branches of that shape.
+    /// A commit: 40 hexadecimal digits in lower case. Forges reject tags and branches of that form.
     Commit(String),
-    /// Anything else: looked up as pin, release, tag and branch in turn.
+    /// Any other name: resolved as pin, release, tag and branch, in this order.
     Name(String),
 }
 
@@ -140,7 +140,7 @@ impl Version {
 impl FromStr for Version {
     type Err = NameError;
 
-    /// Parses by the rules of `git check-ref-format`, as far as they keep a path and a header safe.
+    /// Parses by the subset of `git check-ref-format` that makes a name safe in a path and in a header.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (name, make): (&str, fn(String) -> Self) = if let Some(tag) = text.strip_prefix("refs/tags/") {
             (tag, Self::Tag)
@@ -152,7 +152,7 @@ impl FromStr for Version {
         let forbidden = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
         let why = if name.is_empty() {
             "is empty"
-        } else if name.len() > MAX_VERSION {
+        } else if name.len() > MAX_VERSION_BYTES {
             "is too long"
         } else if name.split('/').any(|part| part.is_empty() || part.starts_with('.') || part.ends_with(".lock")) {
             "has an empty part, one that begins with a dot or one that ends with .lock"
@@ -178,12 +178,12 @@ impl fmt::Display for Version {
     }
 }
 
-/// The semantic version of a tag (`Major.Minor.Patch`, a leading `v` or `V` allowed), or `None`.
+/// The semantic version of a tag (`Major.Minor.Patch`, with an optional leading `v` or `V`); `None` for any other tag.
 pub fn semantic(tag: &str) -> Option<semver::Version> {
     semver::Version::parse(tag.strip_prefix(['v', 'V']).unwrap_or(tag)).ok()
 }
 
-/// The other spelling of a semantic version: `1.2.3` for `v1.2.3` and the reverse; `None` for anything else.
+/// A semantic version with its `v` removed or added: `1.2.3` for `v1.2.3` and the reverse; `None` for any other tag.
 pub fn with_v_toggled(tag: &str) -> Option<String> {
     semantic(tag)?;
     Some(match tag.strip_prefix(['v', 'V']) {
@@ -192,43 +192,43 @@ pub fn with_v_toggled(tag: &str) -> Option<String> {
     })
 }
 
-/// One release, normalised: nulls mended, times in UTC, drafts already gone.
+/// One normalised release: no unexpected nulls, times in UTC, never a draft.
 ///
-/// `zipball_url` is not part of it: the mirror makes its own for every answer.
+/// Has no `zipball_url`: the mirror renders its own in every response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Release {
-    /// The upstream's tag, untouched: clients compare it with `===`.
+    /// The upstream's tag, unchanged: clients compare it with `===`.
     pub tag_name: String,
-    /// The release's title; null where the upstream sends null or nothing.
+    /// The title; `None` if the upstream sends null or no title.
     pub name: Option<String>,
-    /// When it was made (GitHub: the commit's date), UTC.
+    /// Time of creation in UTC (GitHub: the date of the commit).
     pub created_at: Timestamp,
-    /// When it was published, UTC, where the upstream says so.
+    /// Time of publication in UTC, if the upstream sends it.
     pub published_at: Option<Timestamp>,
-    /// Listed, but never `latest`.
+    /// True for a release that is listed but never `latest`.
     pub prerelease: bool,
-    /// The notes; never null.
+    /// The release notes; empty if the upstream sends null.
     pub body: String,
-    /// The uploaded files (the source zip is not one of them).
+    /// The uploaded files, without the source zip.
     pub assets: Vec<Asset>,
-    /// Every further field the forge sent, verbatim, for the github dialect. Addresses in it are the forge's own.
+    /// All other fields of the forge, verbatim, for the github dialect. URLs in it are those of the forge.
     pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// One uploaded file of a release. Absent facts stay absent, never invented.
+/// One uploaded file of a release. A field that the upstream leaves out is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asset {
-    /// File name; null where the upstream leaves it out.
+    /// File name.
     pub name: Option<String>,
     /// Size in bytes.
     pub size: Option<u64>,
     /// Media type.
     pub content_type: Option<String>,
-    /// Where the forge serves it (not mirrored).
+    /// URL of the file on the forge (not mirrored).
     pub browser_download_url: Option<String>,
-    /// `sha256:…` where the forge knows it.
+    /// `sha256:…`, if the forge sends it.
     pub digest: Option<String>,
-    /// Every further field the forge sent, verbatim.
+    /// All other fields of the forge, verbatim.
     pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -237,44 +237,44 @@ pub struct Asset {
 pub struct Releases {
     /// The releases.
     pub releases: Vec<Release>,
-    /// True when the upstream has more than it or the mirror's limits let it list.
+    /// True if the upstream has more releases than its limits or the mirror's limits allow to list.
     pub truncated: bool,
 }
 
-/// What the mirror knows of a repository.
+/// A repository, normalised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Repository {
-    /// `owner/repo` in the forge's own spelling.
+    /// `owner/repo` in the spelling of the forge.
     pub full_name: String,
-    /// True when only a token can see it.
+    /// True if access requires a token.
     pub private: bool,
-    /// The branch a plain checkout has.
+    /// The default branch.
     pub default_branch: String,
-    /// Every further field the forge sent, verbatim, for the github dialect.
+    /// All other fields of the forge, verbatim, for the github dialect.
     pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The commit a branch points at.
+/// The commit at the head of a branch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BranchHead {
     /// Full commit SHA, 40 hexadecimal digits, lower case.
     pub commit: String,
 }
 
-/// What `publish.yaml` in a zip says of the package; every field absent where it does not.
+/// The fields of `publish.yaml` in a zip; each is absent if the file does not have it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishManifest {
     /// `Component`, `Application`, `Plugin` or `Project`.
     #[serde(rename = "Type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The package's own name.
+    /// The package's name for itself.
     #[serde(rename = "Name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// One line for lists.
+    /// One line, shown in lists.
     #[serde(rename = "Description", skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The shelf it stands on.
+    /// The category in the registry.
     #[serde(rename = "Category", skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
     /// Search words.
@@ -288,12 +288,12 @@ pub struct PublishManifest {
 pub struct Metadata {
     /// From `publish.yaml`, else the repository's name.
     pub name: String,
-    /// From `publish.yaml`, else null.
+    /// From `publish.yaml`; null without it.
     #[serde(rename = "Type")]
     pub kind: Option<String>,
-    /// The tag's semantic version without `v`; null where the tag has none.
+    /// The tag's semantic version without `v`; null for any other tag.
     pub version: Option<String>,
-    /// Seconds since 1970-01-01 of `published_at`, else of `created_at`.
+    /// `published_at`, else `created_at`, in seconds since 1970-01-01.
     pub publish_time: i64,
     /// The release notes.
     pub version_body: String,
@@ -305,7 +305,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_fold_case_and_refuse_what_a_forge_refuses() {
+    fn package_name_folds_case_and_rejects_what_forges_reject() {
         let name: PackageName = "DevsApp/FC3".parse().expect("valid");
         assert_eq!(name, "devsapp/fc3".parse().expect("valid"));
         assert_eq!((name.to_string().as_str(), name.folded().as_str()), ("DevsApp/FC3", "devsapp/fc3"));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_tell_tags_branches_and_commits_apart() {
+    fn version_distinguishes_tags_branches_and_commits() {
         let sha = "12b27abb78e04142adfbdc4aa7fa9571ff05d67B";
         for (text, version) in [
             ("refs/tags/v1", Version::Tag("v1".into())),
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn only_semantic_versions_toggle_their_v() {
+    fn only_a_semantic_version_toggles_its_v() {
         assert_eq!(with_v_toggled("1.2.3").as_deref(), Some("v1.2.3"));
         assert_eq!(with_v_toggled("v1.2.3-rc.1").as_deref(), Some("1.2.3-rc.1"));
         assert_eq!(with_v_toggled("main"), None);
@@ -343,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_or_refused_and_what_is_parsed_prints_back(text in "\\PC{0,40}") {
+        fn parsed_name_or_version_prints_back_unchanged(text in "\\PC{0,40}") {
             if let Ok(name) = text.parse::<PackageName>() {
                 prop_assert_eq!(name.to_string(), text.clone());
             }

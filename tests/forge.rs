@@ -1,4 +1,4 @@
-//! The scripted forge keeps its own promises: `cargo test --test forge`.
+//! Tests of the scripted forge itself: `cargo test --test forge`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/forge.rs"]

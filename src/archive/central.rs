@@ -1,58 +1,60 @@
-//! The end of a zip: end record, Zip64 records and the central directory.
+//! Parses the end of a zip: the central directory, the Zip64 records and the end record.
 
 use bytes::Bytes;
 
 use super::{
-    MAX_CENTRAL_DIRECTORY_BYTES, extra_fields, invalid, le, le16, le32, local::check_extra, name, sign,
-    source::read_exact,
+    MAX_CENTRAL_DIRECTORY_BYTES, buffered_body::read_exact, entry_reader::check_extra, format, invalid, le, le16, le32,
+    name, zip64_values,
 };
 use crate::origin::{Growing, VerifyError};
 
-/// Where the end record is looked for: its comment has at most 64 KiB, and the Zip64 records stand right before it.
-const WINDOW: u64 = 66 << 10;
+/// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the Zip64 records
+/// directly precede the end record.
+const END_SEARCH_BYTES: u64 = 66 << 10;
 
-/// One entry as the central directory has it.
+/// One entry of the central directory.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
-    /// Where the record begins in the tail.
-    pub(super) at: u32,
+pub(super) struct CentralEntry {
+    /// Position in the tail.
+    pub(super) position: u32,
     pub(super) name_len: u16,
     pub(super) extra_len: u16,
     pub(super) comment_len: u16,
     pub(super) flags: u16,
     pub(super) method: u16,
     pub(super) crc: u32,
-    /// Packed bytes.
+    /// Compressed size in bytes.
     pub(super) packed: u64,
-    /// Unpacked bytes.
+    /// Uncompressed size in bytes.
     pub(super) size: u64,
-    /// Offset of the local header.
+    /// Offset of the local header in the zip.
     pub(super) offset: u64,
-    pub(super) link: bool,
+    /// True for a symbolic link.
+    pub(super) is_symlink: bool,
 }
 
-/// The tail of a zip, from the central directory to the last byte, parsed.
+/// The parsed tail of a zip, from the central directory to the last byte.
 #[derive(Debug)]
-pub(super) struct Central {
-    /// The bytes.
+pub(super) struct CentralDirectory {
+    /// The bytes of the tail.
     pub(super) tail: Bytes,
-    /// Offset of the tail in the zip, which is where the last entry ends.
-    pub(super) at: u64,
-    /// The entries in the directory's own order.
-    pub(super) records: Vec<Record>,
-    /// Indices of the entries by offset.
+    /// Offset of the tail in the zip, which is the end of the last entry.
+    pub(super) offset: u64,
+    /// The entries in the order of the directory.
+    pub(super) entries: Vec<CentralEntry>,
+    /// Indices into `entries`, in the order of the offsets.
     pub(super) by_offset: Vec<u32>,
-    /// Where the end records begin in the tail.
+    /// Position of the end records in the tail.
     pub(super) end: usize,
-    /// Where the plain end record begins in the tail; `end` where there is no Zip64 one.
+    /// Position of the plain end record in the tail; equal to `end` without a Zip64 record.
     pub(super) plain_end: usize,
 }
 
-/// The end records: where they are and what they say.
-struct End {
-    /// Position of the first of them.
+/// The parsed end records: the plain one, preceded by the Zip64 ones if present.
+struct EndRecords {
+    /// Position of the first end record.
     start: usize,
-    /// Position of the plain one.
+    /// Position of the plain end record.
     plain: usize,
     /// Number of entries.
     count: u64,
@@ -60,16 +62,17 @@ struct End {
     central: u64,
 }
 
-impl Central {
-    /// Reads and parses the end of a complete zip of `len` bytes.
+impl CentralDirectory {
+    /// Reads and parses the tail of a complete zip of `len` bytes.
     ///
     /// # Errors
-    /// When the end is not there, is not consistent, or goes over a limit.
+    /// If the end records are missing or inconsistent, or if a limit is exceeded.
     pub(super) fn read(body: &dyn Growing, len: u64, max_entries: usize) -> Result<Self, VerifyError> {
-        let mut window = vec![0; len.min(WINDOW) as usize];
-        let window_at = len - window.len() as u64;
-        read_exact(body, &mut window, window_at)?;
-        let end = End::find(&window, window_at).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))?;
+        let mut last = vec![0; len.min(END_SEARCH_BYTES) as usize];
+        let last_offset = len - last.len() as u64;
+        read_exact(body, &mut last, last_offset)?;
+        let end =
+            EndRecords::find(&last, last_offset).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))?;
         if end.count > max_entries as u64 {
             return invalid(format!("the zip has more than the {max_entries} entries allowed"));
         }
@@ -85,101 +88,101 @@ impl Central {
         Self::parse(tail.into(), end.central).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))
     }
 
-    /// That the last bytes of a zip, which begin at offset `at`, have end records that fit.
+    /// Checks the end records in the last bytes of a zip, which begin at `offset`.
     ///
     /// # Errors
-    /// What is wrong, to stand after "the zip".
-    pub(super) fn check_end(last: &[u8], at: u64) -> Result<(), &'static str> {
-        End::find(last, at).map(drop)
+    /// What is wrong, as the predicate of "the zip".
+    pub(super) fn check_end(last: &[u8], offset: u64) -> Result<(), &'static str> {
+        EndRecords::find(last, offset).map(drop)
     }
 
-    /// Parses a tail that begins at offset `at` with the central directory.
+    /// Parses a tail that begins with the central directory, at `offset` in the zip.
     ///
     /// # Errors
-    /// What is wrong, to stand after "the zip".
-    pub(super) fn parse(tail: Bytes, at: u64) -> Result<Self, &'static str> {
-        const BROKEN: &str = "has a broken central directory";
-        let end = End::find(&tail, at)?;
-        if end.central != at {
-            return Err(BROKEN);
+    /// What is wrong, as the predicate of "the zip".
+    pub(super) fn parse(tail: Bytes, offset: u64) -> Result<Self, &'static str> {
+        const BROKEN_DIRECTORY: &str = "has a broken central directory";
+        let end = EndRecords::find(&tail, offset)?;
+        if end.central != offset {
+            return Err(BROKEN_DIRECTORY);
         }
         let directory = &tail[..end.start];
-        let mut records = Vec::with_capacity((end.count as usize).min(directory.len() / sign::CENTRAL_LEN));
+        let mut entries = Vec::with_capacity((end.count as usize).min(directory.len() / format::CENTRAL_LEN));
         let mut position = 0;
-        while position < directory.len() && records.len() as u64 <= end.count {
-            let record = Record::parse(directory, position).ok_or(BROKEN)?;
-            let name = record.name_in(directory);
-            name::check(name).and_then(|()| check_extra(name, record.extra_in(directory)))?;
-            position += record.len();
-            records.push(record);
+        while position < directory.len() && entries.len() as u64 <= end.count {
+            let entry = CentralEntry::parse(directory, position).ok_or(BROKEN_DIRECTORY)?;
+            let name = entry.name_in(directory);
+            name::check(name).and_then(|()| check_extra(name, entry.extra_in(directory)))?;
+            position += entry.len();
+            entries.push(entry);
         }
-        if records.len() as u64 != end.count {
+        if entries.len() as u64 != end.count {
             return Err("has another number of entries than its end record says");
         }
-        let mut by_offset: Vec<u32> = (0..records.len() as u32).collect();
-        by_offset.sort_unstable_by_key(|index| records[*index as usize].offset);
-        let central = Self { tail, at, records, by_offset, end: end.start, plain_end: end.plain };
+        let mut by_offset: Vec<u32> = (0..entries.len() as u32).collect();
+        by_offset.sort_unstable_by_key(|index| entries[*index as usize].offset);
+        let central = Self { tail, offset, entries, by_offset, end: end.start, plain_end: end.plain };
         central.check_layout()?;
         Ok(central)
     }
 
-    /// That the entries begin at the first byte, do not overlap and end before the central directory.
+    /// Checks that the entries begin at the first byte, do not overlap, and end before the central directory.
     fn check_layout(&self) -> Result<(), &'static str> {
-        let first = self.by_offset.first().map_or(self.at, |index| self.records[*index as usize].offset);
+        let first = self.by_offset.first().map_or(self.offset, |index| self.entries[*index as usize].offset);
         if first != 0 {
             return Err("has bytes before its first entry");
         }
         for (place, index) in self.by_offset.iter().enumerate() {
-            let record = &self.records[*index as usize];
-            let head = (sign::LOCAL_LEN + usize::from(record.name_len)) as u64;
-            let least = record.offset.checked_add(head).and_then(|data| data.checked_add(record.packed));
-            if least.is_none_or(|least| least > self.end_of(place)) {
+            let entry = &self.entries[*index as usize];
+            let header_len = (format::LOCAL_LEN + usize::from(entry.name_len)) as u64;
+            let min_end = entry.offset.checked_add(header_len).and_then(|data| data.checked_add(entry.packed));
+            if min_end.is_none_or(|end| end > self.end_of(place)) {
                 return Err("has entries that overlap");
             }
         }
         Ok(())
     }
 
-    /// Where the region of the entry at `place` of [`Central::by_offset`] ends: at the next one, or at the directory.
+    /// The end of the entry at `place` in [`CentralDirectory::by_offset`]: the next entry or the directory.
     pub(super) fn end_of(&self, place: usize) -> u64 {
-        self.by_offset.get(place + 1).map_or(self.at, |next| self.records[*next as usize].offset)
+        self.by_offset.get(place + 1).map_or(self.offset, |next| self.entries[*next as usize].offset)
     }
 
     /// The entries in the order of their offsets.
-    pub(super) fn in_place(&self) -> impl ExactSizeIterator<Item = &Record> {
-        self.by_offset.iter().map(|index| &self.records[*index as usize])
+    pub(super) fn entries_by_offset(&self) -> impl ExactSizeIterator<Item = &CentralEntry> {
+        self.by_offset.iter().map(|index| &self.entries[*index as usize])
     }
 
     /// The raw name of an entry.
-    pub(super) fn name(&self, record: &Record) -> &[u8] {
-        record.name_in(&self.tail)
+    pub(super) fn name(&self, entry: &CentralEntry) -> &[u8] {
+        entry.name_in(&self.tail)
     }
 
-    /// Indices of the entries by name.
+    /// Indices into `entries`, in the order of the names.
     pub(super) fn by_name(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.records.len() as u32).collect();
-        order.sort_unstable_by_key(|index| self.name(&self.records[*index as usize]));
+        let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
+        order.sort_unstable_by_key(|index| self.name(&self.entries[*index as usize]));
         order
     }
 
-    /// The folder that everything is in, without its slash.
-    pub(super) fn top(&self) -> Option<&[u8]> {
-        name::top(self.records.iter().map(|record| self.name(record)))
+    /// The top folder of all entries, without its slash.
+    pub(super) fn top_folder(&self) -> Option<&[u8]> {
+        name::top_folder(self.entries.iter().map(|entry| self.name(entry)))
     }
 
     /// The zip's comment.
     pub(super) fn comment(&self) -> &[u8] {
-        self.tail.get(self.plain_end + sign::END_LEN..).unwrap_or_default()
+        self.tail.get(self.plain_end + format::END_LEN..).unwrap_or_default()
     }
 }
 
-impl Record {
-    /// Parses the record at `at`; `None` when it is broken.
-    fn parse(directory: &[u8], at: usize) -> Option<Self> {
-        let fixed = directory.get(at..at + sign::CENTRAL_LEN)?;
+impl CentralEntry {
+    /// Parses the entry at `position`; `None` if it is malformed.
+    fn parse(directory: &[u8], position: usize) -> Option<Self> {
+        let fixed = directory.get(position..position + format::CENTRAL_LEN)?;
         let attributes = le32(fixed, 38);
-        let mut record = Self {
-            at: u32::try_from(at).ok()?,
+        let mut entry = Self {
+            position: u32::try_from(position).ok()?,
             name_len: le16(fixed, 28),
             extra_len: le16(fixed, 30),
             comment_len: le16(fixed, 32),
@@ -189,59 +192,62 @@ impl Record {
             packed: le(fixed, 20, 4),
             size: le(fixed, 24, 4),
             offset: le(fixed, 42, 4),
-            link: false,
+            is_symlink: false,
         };
-        if !fixed.starts_with(sign::CENTRAL) || !matches!(le16(fixed, 34), 0 | 0xffff) {
+        if !fixed.starts_with(format::CENTRAL_SIGNATURE) || !matches!(le16(fixed, 34), 0 | 0xffff) {
             return None;
         }
-        directory.get(at..at + record.len())?;
-        // Unix (3) and macOS (19) keep the file's mode in the upper half; zero there means nothing was kept.
+        directory.get(position..position + entry.len())?;
+        // Unix (3) and macOS (19) store the file's mode in the upper half; zero means that none was stored.
         let mode = if matches!(fixed[5], 3 | 19) { attributes >> 16 } else { 0 };
-        let folder = record.name_in(directory).ends_with(b"/");
-        match (mode & 0o170_000, folder) {
+        let is_folder = entry.name_in(directory).ends_with(b"/");
+        match (mode & 0o170_000, is_folder) {
             (0, _) | (0o100_000, false) | (0o040_000, true) => {}
-            (0o120_000, false) => record.link = true,
+            (0o120_000, false) => entry.is_symlink = true,
             _ => return None,
         }
-        let wide = extra_fields(record.extra_in(directory)).flatten().find(|(id, ..)| *id == sign::EXTRA_ZIP64);
-        let mut wide = wide.map(|(_, data, _)| data).unwrap_or_default().chunks_exact(8).map(|v| le(v, 0, 8));
-        for field in [&mut record.size, &mut record.packed, &mut record.offset] {
-            if *field == sign::IN_ZIP64 {
-                *field = wide.next()?;
+        let mut zip64 = zip64_values(entry.extra_in(directory));
+        for field in [&mut entry.size, &mut entry.packed, &mut entry.offset] {
+            if *field == format::IN_ZIP64 {
+                *field = zip64.next()?;
             }
         }
-        Some(record)
+        Some(entry)
     }
 
-    /// Bytes of the whole record.
+    /// Length of the whole entry in bytes.
     pub(super) fn len(&self) -> usize {
-        let tail = [self.name_len, self.extra_len, self.comment_len];
-        sign::CENTRAL_LEN + tail.into_iter().map(usize::from).sum::<usize>()
+        let variable = [self.name_len, self.extra_len, self.comment_len];
+        format::CENTRAL_LEN + variable.into_iter().map(usize::from).sum::<usize>()
     }
 
     fn name_in<'a>(&self, directory: &'a [u8]) -> &'a [u8] {
-        let start = self.at as usize + sign::CENTRAL_LEN;
+        let start = self.position as usize + format::CENTRAL_LEN;
         directory.get(start..start + usize::from(self.name_len)).unwrap_or_default()
     }
 
     fn extra_in<'a>(&self, directory: &'a [u8]) -> &'a [u8] {
-        let start = self.at as usize + sign::CENTRAL_LEN + usize::from(self.name_len);
+        let start = self.position as usize + format::CENTRAL_LEN + usize::from(self.name_len);
         directory.get(start..start + usize::from(self.extra_len)).unwrap_or_default()
     }
 }
 
-impl End {
-    /// Finds the end records in the last bytes of a zip, which begin at offset `at`.
+impl EndRecords {
+    /// Finds the end records in the last bytes of a zip, which begin at `offset`.
     ///
-    /// The last signature is the one: a comment that has it could make two readers see two different zips.
-    fn find(bytes: &[u8], at: u64) -> Result<Self, &'static str> {
-        const WRONG: &str = "has an end record that does not fit";
-        let plain = bytes.windows(4).rposition(|four| four == sign::END).ok_or("is cut off: it has no end record")?;
+    /// The last signature counts and its comment must end the zip: a comment that contains another one would let two
+    /// readers see two different zips.
+    fn find(bytes: &[u8], offset: u64) -> Result<Self, &'static str> {
+        const INCONSISTENT: &str = "has an end record that does not fit";
+        let plain = bytes
+            .windows(4)
+            .rposition(|four| four == format::END_SIGNATURE)
+            .ok_or("is cut off: it has no end record")?;
         let record = &bytes[plain..];
-        if record.len() < sign::END_LEN {
+        if record.len() < format::END_LEN {
             return Err("is cut off in its end record");
         }
-        match (record.len() - sign::END_LEN).cmp(&usize::from(le16(record, 20))) {
+        match (record.len() - format::END_LEN).cmp(&usize::from(le16(record, 20))) {
             std::cmp::Ordering::Less => return Err("is cut off in its comment"),
             std::cmp::Ordering::Greater => return Err("has bytes behind its end"),
             std::cmp::Ordering::Equal => {}
@@ -255,32 +261,35 @@ impl End {
         let mut size = le(record, 12, 4);
         let mut central = le(record, 16, 4);
         let mut start = plain;
-        let locator = plain.checked_sub(sign::LOCATOR64_LEN).map(|locator| &bytes[locator..plain]);
-        if let Some(locator) = locator.filter(|locator| locator.starts_with(sign::LOCATOR64)) {
-            let wide_at = le(locator, 8, 8).checked_sub(at).and_then(|at| usize::try_from(at).ok()).ok_or(WRONG)?;
-            let wide = bytes.get(wide_at..plain - sign::LOCATOR64_LEN).ok_or(WRONG)?;
-            let fits = wide.len() >= sign::END64_LEN
-                && wide.starts_with(sign::END64)
-                && le(wide, 4, 8) == wide.len() as u64 - 12
-                && (le32(wide, 16), le32(wide, 20)) == (0, 0)
-                && le(wide, 24, 8) == le(wide, 32, 8);
-            // A plain field has the same value, or says that the wide one has it.
-            let agree = |plain: &mut u64, wide: u64, none: u64| {
-                let same = *plain == wide || *plain == none;
-                *plain = wide;
-                same
+        let locator = plain.checked_sub(format::LOCATOR64_LEN).map(|locator| &bytes[locator..plain]);
+        if let Some(locator) = locator.filter(|locator| locator.starts_with(format::LOCATOR64_SIGNATURE)) {
+            let zip64_start = le(locator, 8, 8)
+                .checked_sub(offset)
+                .and_then(|position| usize::try_from(position).ok())
+                .ok_or(INCONSISTENT)?;
+            let zip64 = bytes.get(zip64_start..plain - format::LOCATOR64_LEN).ok_or(INCONSISTENT)?;
+            let is_valid = zip64.len() >= format::END64_LEN
+                && zip64.starts_with(format::END64_SIGNATURE)
+                && le(zip64, 4, 8) == zip64.len() as u64 - 12
+                && (le32(zip64, 16), le32(zip64, 20)) == (0, 0)
+                && le(zip64, 24, 8) == le(zip64, 32, 8);
+            // A plain field has the same value, or the marker for "see the Zip64 record".
+            let merge = |plain: &mut u64, zip64: u64, marker: u64| {
+                let is_consistent = *plain == zip64 || *plain == marker;
+                *plain = zip64;
+                is_consistent
             };
-            if !fits
-                || !agree(&mut count, le(wide, 32, 8), 0xffff)
-                || !agree(&mut size, le(wide, 40, 8), sign::IN_ZIP64)
-                || !agree(&mut central, le(wide, 48, 8), sign::IN_ZIP64)
+            if !is_valid
+                || !merge(&mut count, le(zip64, 32, 8), 0xffff)
+                || !merge(&mut size, le(zip64, 40, 8), format::IN_ZIP64)
+                || !merge(&mut central, le(zip64, 48, 8), format::IN_ZIP64)
             {
-                return Err(WRONG);
+                return Err(INCONSISTENT);
             }
-            start = wide_at;
+            start = zip64_start;
         }
-        if central.checked_add(size) != at.checked_add(start as u64) {
-            return Err(WRONG);
+        if central.checked_add(size) != offset.checked_add(start as u64) {
+            return Err(INCONSISTENT);
         }
         Ok(Self { start, plain, count, central })
     }

@@ -1,17 +1,17 @@
-//! Names in a zip: which ones are refused, and the top folder that is cut off in the flat view.
+//! Checks the names of entries, and finds the top folder that the flat view leaves out.
 
-/// Longest folder name that a file system can hold, bytes. A longer top folder is not treated as one.
-const MAX_TOP: usize = 255;
+/// Longest folder name of common file systems, in bytes. A longer top folder is not treated as one.
+const MAX_TOP_FOLDER_BYTES: usize = 255;
 
-/// Judges one raw name; folders end in a slash.
+/// Checks one raw name. The name of a folder ends in a slash.
 ///
-/// The rules hold for the name as it is and for what is left of it in the flat view, whatever system unpacks it.
+/// A name that passes is safe on every system, both in full and without its first segment, as in the flat view.
 ///
 /// # Errors
-/// What is wrong, to stand after "entry 7 of the zip".
+/// What is wrong, as the predicate of "entry 7 of the zip".
 pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     let path = name.strip_suffix(b"/").unwrap_or(name);
-    let drive = |part: &[u8]| part.len() >= 2 && part[0].is_ascii_alphabetic() && part[1] == b':';
+    let begins_with_drive = |part: &[u8]| part.len() >= 2 && part[0].is_ascii_alphabetic() && part[1] == b':';
     if name.is_empty() {
         return Err("has no name");
     }
@@ -21,36 +21,36 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     if name.contains(&0) {
         return Err("has a name with a zero byte");
     }
-    // A backslash is a letter here and a separator on Windows; a name may have one, but must not climb by it.
+    // A backslash is a separator on Windows only: it is allowed, but `..` is rejected on either side of it.
     if path.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part == b"..") {
         return Err("has a name that leads out of its folder");
     }
     for (depth, part) in path.split(|byte| *byte == b'/').enumerate() {
         match part {
             b"" | b"." => return Err("has a name with an empty part"),
-            // Without the top folder the second part is the first.
-            _ if depth < 2 && drive(part) => return Err("has a name that begins with a drive"),
+            // In the flat view the second segment is the first.
+            _ if depth < 2 && begins_with_drive(part) => return Err("has a name that begins with a drive"),
             _ => {}
         }
     }
     Ok(())
 }
 
-/// The folder that every name is in, without its slash; `None` where there is no such folder or no name.
-pub(super) fn top<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+/// The folder that contains every name, without its slash; `None` if there is none or no name.
+pub(super) fn top_folder<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     let first = names.next()?;
-    let cut = first.iter().position(|byte| *byte == b'/').filter(|cut| *cut <= MAX_TOP)?;
-    let folder = &first[..=cut];
-    names.all(|name| name.starts_with(folder)).then_some(&first[..cut])
+    let len = first.iter().position(|byte| *byte == b'/').filter(|len| *len <= MAX_TOP_FOLDER_BYTES)?;
+    let folder = &first[..=len];
+    names.all(|name| name.starts_with(folder)).then_some(&first[..len])
 }
 
-/// Judges all names together: none twice, and nothing beneath a name that is no folder (`a` and `a/b`), since
-/// unpackers would follow a symbolic link there.
+/// Checks all names together: no duplicates, and no name below a file or link (`a` and `a/b`), because unpackers would
+/// follow a symbolic link there.
 ///
 /// `sorted` has the raw names in ascending order of their bytes.
 ///
 /// # Errors
-/// What is wrong, to stand after "the zip".
+/// What is wrong, as the predicate of "the zip".
 pub(super) fn check_all(sorted: &[&[u8]]) -> Result<(), &'static str> {
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err("has two entries of the same name");
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_could_leave_its_folder_is_refused() {
+    fn name_that_could_leave_its_folder_is_rejected() {
         for name in ["a", "a/", "a/b.c", "a/..b/c..", "a/bb:c", "\u{fc}/\u{4e2d}", "a/ b", "...", "top/cc:/x", "a\\b"] {
             assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
         }
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn the_top_folder_holds_everything_or_there_is_none() {
-        let of = |names: &[&'static str]| top(names.iter().map(|name| name.as_bytes())).map(<[u8]>::to_vec);
+    fn top_folder_contains_every_name_or_there_is_none() {
+        let of = |names: &[&'static str]| top_folder(names.iter().map(|name| name.as_bytes())).map(<[u8]>::to_vec);
         assert_eq!(of(&["t/", "t/a", "t/b/c"]), Some(b"t".to_vec()));
         assert_eq!(of(&["t/a"]), Some(b"t".to_vec()));
         for names in [&[][..], &["a"], &["t/", "u/"], &["t/a", "ta/b"], &["t/a", "t"], &["t/a", "readme"]] {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_collide_are_refused() {
+    fn colliding_names_are_rejected() {
         let of = |names: &[&'static str]| {
             let mut names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
             names.sort_unstable();
@@ -104,7 +104,7 @@ mod tests {
         };
         assert_eq!(of(&["a/", "a/b", "a-b", "a.b/c", "A/b"]), Ok(()));
         assert!(of(&["a", "b", "a"]).is_err());
-        assert!(of(&["a", "a-", "a-b", "a/b"]).is_err(), "a file with something beneath it");
-        assert!(of(&["a", "a/"]).is_err(), "file and folder of one name");
+        assert!(of(&["a", "a-", "a-b", "a/b"]).is_err(), "a name below a file");
+        assert!(of(&["a", "a/"]).is_err(), "a file and a folder of the same name");
     }
 }

@@ -1,4 +1,4 @@
-//! `publish.yaml`, as far as the registry shows it.
+//! Parses the fields of `publish.yaml` that the registry shows.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::package::PublishManifest;
 
-/// Largest `publish.yaml` that is read, bytes.
-pub(super) const MAX_LEN: u64 = 1 << 20;
-/// Longest text that is kept, characters; what is longer is cut.
-const MAX_TEXT: usize = 1_000;
-/// Most tags that are kept.
+/// Largest `publish.yaml` that is parsed, in bytes.
+pub(super) const MAX_PUBLISH_BYTES: u64 = 1 << 20;
+/// Characters of a text that are kept.
+const MAX_TEXT_CHARS: usize = 1_000;
+/// Number of tags that are kept.
 const MAX_TAGS: usize = 50;
 
-/// The names it may have, at the root of the content; the first that is there counts.
-pub(super) const NAMES: [&[u8]; 2] = [b"publish.yaml", b"publish.yml"];
+/// File names at the root of the content, in order of preference.
+pub(super) const PUBLISH_FILE_NAMES: [&[u8]; 2] = [b"publish.yaml", b"publish.yml"];
 
-/// Reads the fields that are there and well-formed; everything else is absent, and so is all of it when it is not YAML.
+/// Parses the well-formed fields. Any other field is absent; all fields are absent if the text is no YAML mapping.
 pub(super) fn parse(text: &[u8]) -> PublishManifest {
     let Ok(fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
         return PublishManifest::default();
@@ -31,23 +31,23 @@ pub(super) fn parse(text: &[u8]) -> PublishManifest {
     }
 }
 
-/// A text, or a number that stands where a text is meant (`Name: 2048`).
+/// A text, or a number in place of a text (`Name: 2048`).
 fn scalar(value: &Value) -> Option<String> {
     let text = match value {
-        Value::String(text) => text.trim().chars().take(MAX_TEXT).collect(),
+        Value::String(text) => text.trim().chars().take(MAX_TEXT_CHARS).collect(),
         Value::Number(number) => number.to_string(),
         _ => String::new(),
     };
     (!text.is_empty()).then_some(text)
 }
 
-/// A list, or one text with commas.
+/// A list, or one text separated by commas.
 fn tags(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(scalar).take(MAX_TAGS).collect(),
         Value::String(text) => {
             let parts = text.split([',', '\u{ff0c}']).map(str::trim).filter(|part| !part.is_empty());
-            parts.map(|part| part.chars().take(MAX_TEXT).collect()).take(MAX_TAGS).collect()
+            parts.map(|part| part.chars().take(MAX_TEXT_CHARS).collect()).take(MAX_TAGS).collect()
         }
         _ => Vec::new(),
     }
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn what_nests_without_end_is_absent() {
+    fn deeply_nested_publish_file_is_absent() {
         for text in ["[".repeat(500_000), format!("Name: {}", "{a: ".repeat(200_000)), "- ".repeat(500_000)] {
             assert_eq!(parse(text.as_bytes()), PublishManifest::default());
         }
     }
 
     #[test]
-    fn every_spelling_of_the_fields_that_packages_use_is_read() {
+    fn publish_fields_are_parsed_in_every_form_that_packages_use() {
         let head = "# made by hand\nEdition: 3.0.0\nType: Component\nName: fc3\nCategory: Basics\nProvider:\n  - Alibaba Cloud\nDescription: '\u{51fd}\u{6570}: compute'\nCommands:\n  deploy: up\n";
         for (tags, expected) in [
             ("Tags:\n  - FC\n  - http\n", &["FC", "http"][..]),
@@ -87,12 +87,16 @@ mod tests {
         ] {
             assert_eq!(parse(format!("{head}{tags}").as_bytes()), full(expected), "{tags:?}");
         }
-        assert_eq!(parse(b"\xef\xbb\xbf---\r\nType: Project\r\n").kind.as_deref(), Some("Project"), "a mark and CRLF");
+        assert_eq!(
+            parse(b"\xef\xbb\xbf---\r\nType: Project\r\n").kind.as_deref(),
+            Some("Project"),
+            "a byte order mark and CRLF"
+        );
         assert_eq!(parse(b"{\"Type\": \"Plugin\", \"Name\": 2048}").name.as_deref(), Some("2048"));
     }
 
     #[test]
-    fn what_is_not_understood_is_absent() {
+    fn malformed_publish_fields_are_absent() {
         for text in [&b""[..], b"\xff\xfe\0", b"- a\n- b\n", b"Type: [", b"just words", b"Type: {a: b}\n", b"type: x"] {
             assert_eq!(parse(text), PublishManifest::default(), "{:?}", String::from_utf8_lossy(text));
         }
@@ -101,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yaml_bomb_is_absent_and_long_texts_are_cut() {
+    fn yaml_bomb_is_absent_and_long_texts_are_truncated() {
         let mut bomb = String::from("a0: &a0 [x, x]\n");
         for level in 1..40 {
             let last = level - 1;
@@ -109,6 +113,6 @@ mod tests {
         }
         assert_eq!(parse(format!("{bomb}Type: Component\n").as_bytes()), PublishManifest::default());
         let long = parse(format!("Description: {}\n", "\u{4e2d}".repeat(5_000)).as_bytes());
-        assert_eq!(long.description.map(|text| text.chars().count()), Some(MAX_TEXT));
+        assert_eq!(long.description.map(|text| text.chars().count()), Some(MAX_TEXT_CHARS));
     }
 }

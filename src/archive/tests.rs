@@ -1,4 +1,4 @@
-//! The verdicts on good zips; [`hostile`] has those on bad ones.
+//! Verification of good zips; [`hostile`] has the bad ones.
 
 use super::*;
 use crate::{
@@ -26,7 +26,7 @@ fn facts(bytes: &[u8]) -> ZipFacts {
 }
 
 #[test]
-fn the_first_bytes_tell_a_zip_from_a_login_page() {
+fn prefix_check_distinguishes_a_zip_from_a_login_page() {
     let zips = verifier();
     assert_eq!(zips.prefix_len(), 4);
     assert_eq!(zips.prefix(b"PK\x03\x04"), Ok(()));
@@ -47,7 +47,7 @@ fn the_first_bytes_tell_a_zip_from_a_login_page() {
 }
 
 #[test]
-fn a_good_zip_says_what_it_is_however_it_arrives() {
+fn good_zip_yields_the_same_facts_in_whatever_pieces_it_arrives() {
     let zip = build(&usual(), COMMIT).bytes;
     let whole = verify(&zip).expect("good");
     for step in [1, 2, 7, 61, 4_096, 100_000] {
@@ -64,70 +64,70 @@ fn a_good_zip_says_what_it_is_however_it_arrives() {
 }
 
 #[test]
-fn an_entry_is_judged_as_soon_as_it_has_arrived() {
+fn damaged_entry_is_rejected_before_later_entries_arrive() {
     let zip = build(&usual(), b"");
     let bad = zip.clone().flip(zip.data[1].start + 9);
-    // Nothing behind the second entry ever arrives, and still the verdict is there.
+    // No byte after the second entry arrives, and the zip is rejected nevertheless.
     let body = Drip::new(&bad.bytes, 100).failing_at(zip.locals[2] + 4);
     assert!(matches!(verifier().verify(&body), Err(VerifyError::Invalid(_))));
 }
 
 #[test]
-fn a_download_that_fails_is_trouble_and_no_verdict_wherever_it_fails() {
+fn failed_download_is_an_io_error_at_every_offset() {
     let zip = build(&usual(), COMMIT).bytes;
     for at in (0..=zip.len()).step_by(7) {
-        let verdict = verifier().verify(&Drip::new(&zip, 1_000).failing_at(at));
-        assert!(matches!(verdict, Err(VerifyError::Io(_))), "failing at {at}");
+        let result = verifier().verify(&Drip::new(&zip, 1_000).failing_at(at));
+        assert!(matches!(result, Err(VerifyError::Io(_))), "failing at {at}");
     }
 }
 
 #[test]
-fn the_verifier_waits_for_bytes_that_are_not_there_yet() {
-    use std::sync::{Condvar, Mutex};
-    struct Gate {
+fn verifier_reads_while_the_download_runs() {
+    use parking_lot::{Condvar, Mutex};
+    struct GatedBody {
         bytes: Vec<u8>,
-        /// How many have arrived, and how many the reader has asked for.
+        /// How many bytes have arrived, and how many the reader has requested.
         state: Mutex<(usize, usize)>,
-        turn: Condvar,
+        changed: Condvar,
     }
-    impl Growing for Gate {
+    impl Growing for GatedBody {
         fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
             let offset = offset as usize;
-            let mut state = self.state.lock().expect("not poisoned");
+            let mut state = self.state.lock();
             state.1 = state.1.max(offset + 1);
-            self.turn.notify_all();
-            let end = |arrived: usize| offset < arrived || arrived == self.bytes.len();
-            state = self.turn.wait_while(state, |state| !end(state.0)).expect("not poisoned");
+            self.changed.notify_all();
+            let is_ready = |arrived: usize| offset < arrived || arrived == self.bytes.len();
+            self.changed.wait_while(&mut state, |state| !is_ready(state.0));
             let len = buf.len().min(state.0.saturating_sub(offset));
             buf[..len].copy_from_slice(&self.bytes[offset..offset + len]);
             Ok(len)
         }
         fn len(&self) -> std::io::Result<u64> {
-            let state = self.state.lock().expect("not poisoned");
-            drop(self.turn.wait_while(state, |state| state.0 < self.bytes.len()).expect("not poisoned"));
+            let mut state = self.state.lock();
+            self.changed.wait_while(&mut state, |state| state.0 < self.bytes.len());
             Ok(self.bytes.len() as u64)
         }
     }
     let zip = build(&usual(), COMMIT);
-    let gate = Gate { bytes: zip.bytes.clone(), state: Mutex::new((0, 0)), turn: Condvar::new() };
+    let body = GatedBody { bytes: zip.bytes.clone(), state: Mutex::new((0, 0)), changed: Condvar::new() };
     std::thread::scope(|scope| {
-        let verdict = scope.spawn(|| verifier().verify(&gate));
-        // A piece is handed out only when everything before it was read: the pass goes beside the download.
+        let result = scope.spawn(|| verifier().verify(&body));
+        // A piece arrives only after every byte before it was requested.
         for arrived in (0..zip.central).step_by(97) {
-            let state = gate.state.lock().expect("not poisoned");
-            let mut state = gate.turn.wait_while(state, |state| state.1 <= state.0).expect("not poisoned");
+            let mut state = body.state.lock();
+            body.changed.wait_while(&mut state, |state| state.1 <= state.0);
             state.0 = arrived + 1;
             drop(state);
-            gate.turn.notify_all();
+            body.changed.notify_all();
         }
-        gate.state.lock().expect("not poisoned").0 = zip.bytes.len();
-        gate.turn.notify_all();
-        assert!(verdict.join().expect("no panic").is_ok());
+        body.state.lock().0 = zip.bytes.len();
+        body.changed.notify_all();
+        assert!(result.join().expect("no panic").is_ok());
     });
 }
 
 #[test]
-fn every_way_to_pack_the_same_files_has_the_same_manifest() {
+fn same_files_have_the_same_manifest_in_every_packing() {
     let plain = verify(&build(&usual(), COMMIT).bytes).expect("good").manifest;
     type Change = fn(Item) -> Item;
     let changes: [(&str, Change); 8] = [
@@ -156,7 +156,7 @@ fn every_way_to_pack_the_same_files_has_the_same_manifest() {
 }
 
 #[test]
-fn another_byte_name_or_file_is_another_manifest() {
+fn different_byte_name_or_file_set_has_a_different_manifest() {
     let of = |items: &[Item]| verify(&build(items, b"").bytes).expect("good").manifest;
     let plain = of(&usual());
     let mut other = usual();
@@ -165,22 +165,22 @@ fn another_byte_name_or_file_is_another_manifest() {
     let mut other = usual();
     other[4].name.push(b'x');
     assert_ne!(of(&other), plain, "a name");
-    assert_ne!(of(&usual()[..7]), plain, "a file less");
+    assert_ne!(of(&usual()[..7]), plain, "one file fewer");
     assert_ne!(of(&[Item::new("t/a", "")]), of(&[Item::new("t/b", "")]));
 }
 
 #[test]
-fn only_a_comment_of_forty_hexadecimal_digits_is_a_commit() {
+fn commit_is_a_comment_of_exactly_forty_hexadecimal_digits() {
     let of = |comment: &[u8]| verify(&build(&usual(), comment).bytes).expect("good").commit;
     assert_eq!(of(&COMMIT.to_ascii_uppercase()).as_deref(), Some(std::str::from_utf8(COMMIT).expect("ASCII")));
     for comment in [&b""[..], &COMMIT[1..], b"v1.0.0", &[COMMIT, b"0"].concat(), &[&COMMIT[1..], b"g"].concat()] {
         assert_eq!(of(comment), None);
     }
-    assert_eq!(of(&[b'x'; 65_535]), None, "the longest comment there is");
+    assert_eq!(of(&[b'x'; 65_535]), None, "the longest possible comment");
 }
 
 #[test]
-fn the_smallest_zips_are_zips() {
+fn smallest_zips_are_accepted() {
     let empty = verify(&build(&[], b"").bytes).expect("good");
     assert_eq!(empty.manifest, Digest::of(b""));
     let facts = ZipFacts::from_value(&empty.facts).expect("facts");
@@ -190,7 +190,7 @@ fn the_smallest_zips_are_zips() {
 }
 
 #[test]
-fn the_publish_file_is_found_at_the_root_of_the_content_only() {
+fn publish_file_is_read_only_at_the_root_of_the_content() {
     let of = |items: &[(&str, &str)]| {
         let items: Vec<Item> = items.iter().map(|(name, data)| Item::new(name, data)).collect();
         facts(&build(&items, b"").bytes).publish.kind
@@ -202,23 +202,23 @@ fn the_publish_file_is_found_at_the_root_of_the_content_only() {
     assert_eq!(of(&[("t/a", ""), ("u/publish.yaml", "Type: Plugin")]), None, "two folders");
     assert_eq!(of(&[("t/publish.yaml", "Type: [")]), None, "broken");
     let long = format!("Type: Plugin\n#{}", "x".repeat(1 << 20));
-    assert_eq!(of(&[("t/publish.yaml", &long)]), None, "larger than is read");
+    assert_eq!(of(&[("t/publish.yaml", &long)]), None, "larger than the limit");
     let link = Item::new("t/publish.yaml", "Type: Plugin").mode(0o120_777);
     assert_eq!(facts(&build(&[link], b"").bytes).publish.kind, None, "a link");
 }
 
 #[test]
-fn limits_are_met_exactly_and_name_themselves() {
+fn limits_are_exact_and_named_in_the_error() {
     let items = usual();
     let inflated: u64 = items.iter().map(|item| item.data.len() as u64).sum();
     for change in [|item: Item| item, |item: Item| item.stored().described(true, false)] {
         let zip = build(&items.iter().cloned().map(change).collect::<Vec<_>>(), b"").bytes;
-        let judge = |max_entries, max_inflated| {
+        let verify = |max_entries, max_inflated| {
             ZipVerifier { max_entries, max_inflated }.verify(&Drip::new(&zip, 5_000)).map_err(|error| error.to_string())
         };
-        assert!(judge(8, inflated).is_ok());
-        assert!(judge(7, inflated).expect_err("too many").contains("more than the 7 entries"));
-        let clause = judge(8, inflated - 1).expect_err("too large");
+        assert!(verify(8, inflated).is_ok());
+        assert!(verify(7, inflated).expect_err("too many").contains("more than the 7 entries"));
+        let clause = verify(8, inflated - 1).expect_err("too large");
         assert!(clause.contains("unpacks to more than") && clause.contains(&(inflated - 1).to_string()), "{clause}");
     }
 }

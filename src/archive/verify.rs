@@ -1,14 +1,13 @@
-//! The verdict on a zip: one pass beside the download, a short one at its end.
+//! Verifies a zip: one pass during the download, and a comparison with the central directory at its end.
 
 use std::io;
 
 use super::{
     ZipFacts, ZipVerifier,
-    central::{Central, Record},
+    central::{CentralDirectory, CentralEntry},
+    entry_reader::{EntryReader, LocalEntry, NextEntry},
     flat::{FlatPlan, FlatView},
-    invalid,
-    local::{Local, Step, Walk},
-    manifest, name, publish, sign,
+    format, invalid, manifest, name, publish,
 };
 use crate::{
     entry::Verified,
@@ -18,11 +17,11 @@ use crate::{
 
 impl Verify for ZipVerifier {
     fn prefix_len(&self) -> usize {
-        sign::LOCAL.len()
+        format::LOCAL_SIGNATURE.len()
     }
 
     fn prefix(&self, first: &[u8]) -> Result<(), String> {
-        if [sign::LOCAL, sign::END].contains(&first) {
+        if [format::LOCAL_SIGNATURE, format::END_SIGNATURE].contains(&first) {
             return Ok(());
         }
         let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first).trim_ascii_start();
@@ -37,86 +36,95 @@ impl Verify for ZipVerifier {
     }
 
     fn suffix(&self, last: &[u8], len: u64) -> Result<(), String> {
-        Central::check_end(last, len.saturating_sub(last.len() as u64)).map_err(|clause| format!("the zip {clause}"))
+        CentralDirectory::check_end(last, len.saturating_sub(last.len() as u64))
+            .map_err(|clause| format!("the zip {clause}"))
     }
 
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
-        let mut walk = Walk::new(body, self);
-        let mut seen = Vec::new();
-        while let Step::Entry(local) = walk.entry(None)? {
-            seen.push(local);
+        let mut reader = EntryReader::new(body, self);
+        let mut locals = Vec::new();
+        while let NextEntry::Verified(local) = reader.read_entry(None)? {
+            locals.push(local);
         }
-        let central = Central::read(body, body.len()?, self.max_entries)?;
-        if seen.len() > central.records.len() {
+        let central = CentralDirectory::read(body, body.len()?, self.max_entries)?;
+        if locals.len() > central.entries.len() {
             return invalid("the zip has entries that its central directory does not list");
         }
-        for (place, record) in central.in_place().enumerate() {
-            let later;
-            let local = match seen.get(place) {
+        for (place, entry) in central.entries_by_offset().enumerate() {
+            // Entries from the first one of unknown size on are read now.
+            let late;
+            let local = match locals.get(place) {
                 Some(local) => local,
-                None => match walk.entry(Some(record.packed))? {
-                    Step::Entry(local) => {
-                        later = local;
-                        &later
+                None => match reader.read_entry(Some(entry.packed))? {
+                    NextEntry::Verified(local) => {
+                        late = local;
+                        &late
                     }
                     _ => return invalid("the zip lists entries that it does not have"),
                 },
             };
-            if !agree(local, record, walk.hash(central.name(record))) {
+            if !headers_agree(local, entry, reader.hash_name(central.name(entry))) {
                 return invalid(format!("entry {} of the zip differs from its central directory", place + 1));
             }
         }
-        drop(seen);
-        if walk.at() != central.at {
+        drop(locals);
+        if reader.offset() != central.offset {
             return invalid("the zip has bytes that belong to no entry");
         }
-        report(&mut walk, &central)
+        summarise(&mut reader, &central)
     }
 }
 
-/// Whether an entry is what the central directory says.
-fn agree(local: &Local, record: &Record, name: u64) -> bool {
-    let of = |flags: u16| flags & sign::FLAGS_COMPARED;
-    (local.offset, local.packed, local.size, local.crc) == (record.offset, record.packed, record.size, record.crc)
-        && (local.method, of(local.flags)) == (record.method, of(record.flags))
-        && local.name == name
+/// True if a local entry is equal to its entry in the central directory, whose name hashes to `name_hash`.
+fn headers_agree(local: &LocalEntry, entry: &CentralEntry, name_hash: u64) -> bool {
+    let compared = |flags: u16| flags & format::COMPARED_FLAGS;
+    (local.offset, local.packed, local.size, local.crc) == (entry.offset, entry.packed, entry.size, entry.crc)
+        && (local.method, compared(local.flags)) == (entry.method, compared(entry.flags))
+        && local.name_hash == name_hash
 }
 
-/// What there is to say of a zip whose entries are whole.
-fn report(walk: &mut Walk<'_>, central: &Central) -> Result<Verified, VerifyError> {
+/// Checks the names of a zip whose entries are verified, and collects its manifest, commit and facts.
+fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result<Verified, VerifyError> {
     let by_name = central.by_name();
-    let sorted: Vec<&[u8]> = by_name.iter().map(|index| central.name(&central.records[*index as usize])).collect();
+    let sorted: Vec<&[u8]> = by_name.iter().map(|index| central.name(&central.entries[*index as usize])).collect();
     name::check_all(&sorted).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))?;
     drop(sorted);
 
-    let top = central.top();
-    let cut = top.map_or(0, |top| top.len() + 1);
-    let manifest = manifest::digest(central, &by_name, cut);
+    let top = central.top_folder();
+    let prefix_len = top.map_or(0, |top| top.len() + 1);
+    let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
     drop(by_name);
     let comment = central.comment();
-    let commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
+    let is_commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
     let facts = ZipFacts {
-        publish: read_publish(walk, central, cut)?,
+        publish: read_publish(reader, central, prefix_len)?,
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
-        entries: central.records.len(),
-        symlinks: central.records.iter().filter(|record| record.link).count(),
-        inflated: walk.inflated,
+        entries: central.entries.len(),
+        symlinks: central.entries.iter().filter(|entry| entry.is_symlink).count(),
+        inflated: reader.inflated(),
         flat: FlatPlan::new(central).map(|plan| FlatView::new(central, &plan)),
     };
     Ok(Verified {
         manifest,
-        commit: commit.then(|| String::from_utf8_lossy(comment).to_ascii_lowercase()),
+        commit: is_commit.then(|| String::from_utf8_lossy(comment).to_ascii_lowercase()),
         facts: serde_json::to_value(facts).map_err(io::Error::other)?,
     })
 }
 
-/// `publish.yaml` at the root of the content, which begins after `cut` bytes of every name.
-fn read_publish(walk: &mut Walk<'_>, central: &Central, cut: usize) -> Result<PublishManifest, VerifyError> {
-    let named = |wanted: &[u8]| {
-        let mut files = central.records.iter().filter(|record| !record.link && record.size <= publish::MAX_LEN);
-        files.find(|record| central.name(record).get(cut..) == Some(wanted))
+/// Parses `publish.yaml` at the root of the content, which begins after `prefix_len` bytes of every name.
+fn read_publish(
+    reader: &mut EntryReader<'_>,
+    central: &CentralDirectory,
+    prefix_len: usize,
+) -> Result<PublishManifest, VerifyError> {
+    let find = |name: &[u8]| {
+        let is_small_file = |entry: &&CentralEntry| !entry.is_symlink && entry.size <= publish::MAX_PUBLISH_BYTES;
+        let mut files = central.entries.iter().filter(is_small_file);
+        files.find(|entry| central.name(entry).get(prefix_len..) == Some(name))
     };
-    let Some(record) = publish::NAMES.into_iter().find_map(named) else { return Ok(PublishManifest::default()) };
-    let text = walk.content(record.offset, record.packed, publish::MAX_LEN)?;
+    let Some(entry) = publish::PUBLISH_FILE_NAMES.into_iter().find_map(find) else {
+        return Ok(PublishManifest::default());
+    };
+    let text = reader.read_content(entry.offset, entry.packed, publish::MAX_PUBLISH_BYTES)?;
     Ok(text.map(|text| publish::parse(&text)).unwrap_or_default())
 }

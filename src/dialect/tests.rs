@@ -3,7 +3,7 @@ use super::*;
 mod paths;
 mod properties;
 
-/// A configuration with every kind of name: `(default_owner, aliases)`.
+/// Names on the upstreams github and gitee, with a default owner and aliases.
 fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
     let config = Config {
         default_owner: default_owner.map(str::to_owned),
@@ -20,7 +20,7 @@ fn usual() -> Names {
     )
 }
 
-/// A route or a rejection in one line.
+/// A route or an error in one line.
 fn show(result: Result<Route, RouteError>) -> String {
     fn dialect(dialect: Dialect) -> &'static str {
         match dialect {
@@ -33,7 +33,7 @@ fn show(result: Result<Route, RouteError>) -> String {
     }
     let route = match result {
         Ok(route) => route,
-        Err(reject) => return format!("{} {}", dialect(reject.dialect), reject.status()),
+        Err(error) => return format!("{} {}", dialect(error.dialect), error.status()),
     };
     let page = |page: PageRequest| format!("{}x{}", page.page, page.per_page);
     let package = route.request.package().map(|package| format!("{}:{}", package.upstream, package.name));
@@ -54,8 +54,8 @@ fn show(result: Result<Route, RouteError>) -> String {
     [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")
 }
 
-/// Reads `GET address`, or `METHOD address` where a method is given.
-fn read(names: &Names, request: &str) -> String {
+/// Parses `path?query` as a GET, or `METHOD path?query`.
+fn parse_line(names: &Names, request: &str) -> String {
     let (method, address) = request.split_once(' ').unwrap_or(("GET", request));
     let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
     show(parse(names, &method.parse().expect("a method"), path, query))
@@ -63,27 +63,27 @@ fn read(names: &Names, request: &str) -> String {
 
 fn check(names: &Names, table: &[(&str, &str)]) {
     for (request, expected) in table {
-        assert_eq!(read(names, request), *expected, "{request}");
+        assert_eq!(parse_line(names, request), *expected, "{request}");
     }
 }
 
 #[test]
-fn what_the_2x_cli_makes_of_a_github_zip_address_is_answered() {
+fn zipball_url_as_rewritten_by_the_2x_cli_is_a_route() {
     let names = usual();
     for (tag, expected) in
         [("dev", "Tag(\"dev\")"), ("1.0.0", "Name(\"1.0.0\")"), ("a/dev", "Name(\"a/refs/tags/dev\")")]
     {
         let package = names.parse_package("devsapp/fc3").expect("valid");
         let url = zipball_url("https://api.github.com", &names, &package, tag, false);
-        // loadComponent.ts: another host, the first `repos/` gone, a final `/dev` rewritten.
+        // loadComponent.ts replaces the host, removes the first `repos/` and rewrites a final `/dev`.
         let rewritten = url.replace("https://api.github.com", "").replacen("repos/", "", 1);
         let rewritten = rewritten.strip_suffix("/dev").map_or(rewritten.clone(), |url| format!("{url}/refs/tags/dev"));
-        assert_eq!(read(&names, &rewritten), format!("srm github:devsapp/fc3 zip {expected}"));
+        assert_eq!(parse_line(&names, &rewritten), format!("srm github:devsapp/fc3 zip {expected}"));
     }
 }
 
 #[test]
-fn a_zip_address_names_the_upstream_only_where_it_must() {
+fn zipball_url_names_the_upstream_only_if_the_short_form_is_ambiguous() {
     let names = usual();
     for (package, tag, flat, expected) in [
         ("devsapp/fc3", "v1.1.13", false, "b/devsapp/fc3/zipball/v1.1.13"),
@@ -99,7 +99,7 @@ fn a_zip_address_names_the_upstream_only_where_it_must() {
         ("o/r", "refs/tags/x", false, "b/o/r/zipball/refs/tags/refs/tags/x"),
         ("o/r", "refs/heads/x", false, "b/o/r/zipball/refs/tags/refs/heads/x"),
     ] {
-        // Aliases are not wanted here: the package itself is.
+        // The upstream prefix bypasses the aliases.
         let package = if package.contains(':') { package.to_owned() } else { format!("github:{package}") };
         let package = names.parse_package(&package).expect("valid");
         assert_eq!(zipball_url("b", &names, &package, tag, flat), expected);
@@ -107,7 +107,7 @@ fn a_zip_address_names_the_upstream_only_where_it_must() {
 }
 
 #[test]
-fn a_bad_configuration_names_the_key_the_value_the_reason_and_an_example() {
+fn names_error_has_the_key_the_value_the_reason_and_an_example() {
     let build = |config: Config, upstreams: &[&str]| Names::new(&config, upstreams).expect_err("a bad configuration");
     let alias =
         |key: &str, value: &str| Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };
@@ -140,7 +140,7 @@ fn a_bad_configuration_names_the_key_the_value_the_reason_and_an_example() {
 }
 
 #[test]
-fn an_operator_writes_a_package_as_an_alias_a_pair_or_with_its_upstream() {
+fn package_is_parsed_as_an_alias_a_pair_or_with_its_upstream() {
     let names = usual();
     for (text, expected) in [
         ("fc3", "devsapp/fc3 on github"),
@@ -161,7 +161,7 @@ fn an_operator_writes_a_package_as_an_alias_a_pair_or_with_its_upstream() {
 }
 
 #[test]
-fn a_link_leads_to_the_neighbours_in_the_form_the_client_used() {
+fn link_field_has_the_other_pages_below_the_path_of_the_request() {
     let link = |page, per_page, total| {
         let link = PageRequest { page, per_page }.link("https://m", "//api/v3/repos/o/r/releases", total);
         link.map(|value| value.to_str().expect("ASCII").replace("https://m/api/v3/repos/o/r/releases", "U"))
@@ -206,7 +206,7 @@ fn each_dialect_has_its_envelope() {
 }
 
 #[test]
-fn each_rejection_says_what_to_do() {
+fn each_route_error_says_what_to_do() {
     let names = names(None, &[]);
     let requests = [
         "/o/r/issues",
@@ -225,8 +225,8 @@ fn each_rejection_says_what_to_do() {
     let lines = requests.map(|request| {
         let (method, address) = request.split_once(' ').unwrap_or(("GET", request));
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        let reject = parse(&names, &method.parse().expect("a method"), path, Some(query)).expect_err(request);
-        format!("{request}\n  {} {}", reject.status(), reject.message())
+        let error = parse(&names, &method.parse().expect("a method"), path, Some(query)).expect_err(request);
+        format!("{request}\n  {} {}", error.status(), error.message())
     });
     insta::assert_snapshot!(lines.join("\n"));
 }

@@ -1,15 +1,15 @@
-//! The last resort of a test that has nothing to wait for: looks again until a deadline.
+//! Polls a condition until a deadline, for tests without an event to wait for.
 
 use std::time::Duration;
 
-/// Asks until the answer is yes.
+/// Polls `condition` until it is true.
 ///
 /// # Panics
-/// When it is still no after half a minute.
-pub async fn eventually(what: &str, mut asked: impl AsyncFnMut() -> bool) {
-    let ends = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !asked().await {
-        assert!(tokio::time::Instant::now() < ends, "never happened: {what}");
+/// If it is false after 30 s.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

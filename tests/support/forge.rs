@@ -1,7 +1,7 @@
-//! A scripted forge on loopback: GitHub (API and archive host) and Gitee, as far as a mirror of releases sees them.
+//! A scripted forge on loopback: the parts of GitHub (API and archive host) and Gitee that a mirror of releases uses.
 //!
-//! It listens on free ports, holds its repositories in memory and makes their zips on the fly. Tests change its content while
-//! it runs, plan faults and gates, and read what was asked. Nothing here sleeps but [`Fault::Slow`].
+//! It listens on free ports, holds its repositories in memory and builds their zips on demand. Tests change its content
+//! while it runs, plan faults and gates, and read the requests. Only [`Fault::Slow`] sleeps.
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs, clippy::unwrap_used)]
 
 #[path = "forge/body.rs"]
@@ -63,7 +63,7 @@ pub use self::{
 
 type Observer = Box<dyn Fn(&Seen) + Send + Sync>;
 
-/// What all listeners share.
+/// The state that all listeners share.
 struct State {
     github: Arc<Mutex<Store>>,
     gitee: Arc<Mutex<Store>>,
@@ -96,7 +96,7 @@ impl State {
         self.tokens.lock().unwrap().contains(token)
     }
 
-    /// A token for the archive host's query, as GitHub puts into the Location.
+    /// A new token for the query of the archive host, as GitHub adds one to `Location`.
     fn issue_archive_token(&self) -> String {
         let mut tokens = self.archive_tokens.lock().unwrap();
         let token = format!("ARCHIVETOKEN{:08}", tokens.len());
@@ -170,7 +170,7 @@ impl State {
     }
 }
 
-/// The running forge; dropping it closes everything.
+/// The running forge. Dropping it closes all listeners and connections.
 pub struct Forge {
     state: Arc<State>,
     listeners: [Listener; 3],
@@ -182,7 +182,7 @@ impl Forge {
         Self::start_at(0).await.expect("loopback has free ports")
     }
 
-    /// Starts on `port` (API), `port + 1` (archives) and `port + 2` (Gitee); 0 takes free ones.
+    /// Starts on `port` (API), `port + 1` (archives) and `port + 2` (Gitee); 0 selects free ports.
     pub async fn start_at(port: u16) -> std::io::Result<Self> {
         let mut bound = Vec::new();
         for n in 0..3 {
@@ -218,12 +218,12 @@ impl Forge {
         self.state.github_api()
     }
 
-    /// `127.0.0.1:PORT`, as it stands in a list of redirect hosts.
+    /// `127.0.0.1:PORT`, as written in `redirect_hosts`.
     pub fn archive_host(&self) -> String {
         self.state.ports[1].to_string()
     }
 
-    /// `http://127.0.0.1:PORT`, Gitee's pages and archives.
+    /// `http://127.0.0.1:PORT`: Gitee's pages and archives.
     pub fn gitee_web(&self) -> String {
         self.state.gitee_web()
     }
@@ -233,7 +233,7 @@ impl Forge {
         format!("{}/api/v5", self.state.gitee_web())
     }
 
-    /// A repository on GitHub, made when there is none: public, with a branch `main`.
+    /// A repository on GitHub; created if missing: public, with a branch `main`.
     pub fn repo(&self, full_name: &str) -> RepoRef {
         RepoRef::open(&self.state.github, full_name, false)
     }
@@ -243,7 +243,7 @@ impl Forge {
         RepoRef::open(&self.state.gitee, full_name, true)
     }
 
-    /// The whole zip of a ref of a GitHub repository.
+    /// The zip of a ref of a GitHub repository.
     pub fn zip_bytes(&self, full_name: &str, reference: &str) -> Bytes {
         self.repo(full_name).zip_bytes(reference)
     }
@@ -253,22 +253,22 @@ impl Forge {
         self.repo(full_name).sha256(reference)
     }
 
-    /// Both forges take this token from now on, and show it private repositories and drafts.
+    /// Makes both forges accept a token, which gives access to private repositories and drafts.
     pub fn accept_token(&self, token: &str) {
         self.state.tokens.lock().unwrap().insert(token.to_owned());
     }
 
-    /// The token is unknown from now on: 401.
+    /// Revokes a token: requests with it get 401.
     pub fn revoke_token(&self, token: &str) {
         self.state.tokens.lock().unwrap().remove(token);
     }
 
-    /// GitHub's requests an hour, without and with a token; 60 and 5000 at first.
+    /// Sets GitHub's requests per hour without and with a token; initially 60 and 5000.
     pub fn rate_limits(&self, anonymous: u64, token: u64) {
         self.state.rate.set_limits(anonymous, token);
     }
 
-    /// Seconds until `x-ratelimit-reset`.
+    /// Sets the seconds until `x-ratelimit-reset`.
     pub fn rate_reset_in(&self, seconds: u64) {
         self.state.rate.set_window(seconds);
     }
@@ -277,22 +277,22 @@ impl Forge {
         self.state.rate.renew();
     }
 
-    /// How many requests count against a caller so far.
+    /// Number of requests counted against a caller.
     pub fn rate_used(&self, token: Option<&str>) -> u64 {
         self.state.rate.used(token)
     }
 
-    /// When the archive host sends `Content-Length`.
+    /// Sets when the archive host sends `Content-Length`.
     pub fn lengths(&self, lengths: Lengths) {
         *self.state.lengths.lock().unwrap() = lengths;
     }
 
-    /// How Gitee answers for zips, and how many requests it takes.
+    /// Changes how Gitee responds to requests for zips, and its request limit.
     pub fn gitee_options(&self, change: impl FnOnce(&mut gitee::Options)) {
         change(&mut self.state.gitee_options.lock().unwrap());
     }
 
-    /// Plans a fault for the next matching request; see [`FaultRef`] for more than one.
+    /// Plans a fault for the next matching request; [`FaultRef`] extends it to several.
     pub fn fault(&self, matches: Match, fault: Fault) -> FaultRef {
         self.state.plan.add_fault(matches, fault)
     }
@@ -301,17 +301,17 @@ impl Forge {
         self.state.plan.clear_faults();
     }
 
-    /// Every matching body stops after so many bytes until the gate opens.
+    /// Stops every matching body after `after` bytes until the gate opens.
     pub fn gate(&self, matches: Match, after: u64) -> Gate {
         self.state.plan.add_gate(matches, At::Body(after))
     }
 
-    /// Every matching request waits for its answer until the gate opens.
+    /// Stops every matching response before its head until the gate opens.
     pub fn gate_head(&self, matches: Match) -> Gate {
         self.state.plan.add_gate(matches, At::Head)
     }
 
-    /// Closes every connection and refuses new ones; returns when that is so.
+    /// Closes every connection and refuses new ones. Returns when that is done.
     pub async fn down(&self) {
         for listener in &self.listeners {
             listener.down().await;
@@ -333,12 +333,12 @@ impl Forge {
         self.listeners[host as usize].up().await;
     }
 
-    /// Every request so far, oldest first.
+    /// All requests, oldest first.
     pub fn requests(&self) -> Vec<Seen> {
         self.state.log.all()
     }
 
-    /// Is told of every request whose answer begins; the first observer stays.
+    /// Calls `observer` for every request whose response begins. Only the first observer is used.
     pub fn observe(&self, observer: impl Fn(&Seen) + Send + Sync + 'static) {
         let _ = self.state.observer.set(Box::new(observer));
     }
@@ -347,7 +347,7 @@ impl Forge {
         self.requests().iter().filter(|seen| fits(seen)).count()
     }
 
-    /// Whether requests are written down; they are at first.
+    /// Enables or disables the log of requests; initially enabled.
     pub fn keep_log(&self, keep: bool) {
         self.state.log.off.store(!keep, Ordering::Release);
     }
@@ -356,19 +356,19 @@ impl Forge {
         self.state.log.clear();
     }
 
-    /// Waits until the log holds a request that fits, be it from before; also looks again when one is answered.
+    /// Waits until the log has a request that fits, which may be an earlier one. Checks again when a request is answered.
     pub async fn wait_for_request(&self, fits: impl Fn(&Seen) -> bool) -> Seen {
         self.state.log.wait_for(fits).await
     }
 
-    /// Requests that carried a token to the archive host.
+    /// Requests to the archive host that carry a token.
     pub fn leaks(&self) -> Vec<Seen> {
         let mut seen = self.requests();
         seen.retain(|seen| seen.host == Host::Archive && seen.headers.contains_key("authorization"));
         seen
     }
 
-    /// Connections accepted so far, on all three ports.
+    /// Number of connections accepted on all three ports.
     pub fn connections(&self) -> u64 {
         self.listeners.iter().map(|listener| listener.accepted.load(Ordering::Acquire)).sum()
     }

@@ -1,18 +1,19 @@
-//! Everything that this process logs, for tests that read it. One log serves all tests: look for a name of your own.
+//! Captures the log of this process. All tests share one log, so a test must filter for a text of its own.
 
 use std::{
     io,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::Mutex;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Kept {
+impl io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic while logging").extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -21,22 +22,22 @@ impl io::Write for Kept {
     }
 }
 
-static KEPT: OnceLock<Kept> = OnceLock::new();
+static LOG: OnceLock<CapturedLog> = OnceLock::new();
 
-/// Begins to keep the log, at its most talkative.
+/// Starts the capture, at level trace.
 pub fn keep() {
-    KEPT.get_or_init(|| {
-        let kept = Kept::default();
-        let writer = kept.clone();
+    LOG.get_or_init(|| {
+        let log = CapturedLog::default();
+        let writer = log.clone();
         let layer = fmt::layer().json().with_writer(move || writer.clone());
         let filter = EnvFilter::new("srm_mirror=trace,hyper=trace,reqwest=trace");
         tracing_subscriber::registry().with(filter).with(layer).init();
-        kept
+        log
     });
 }
 
-/// The lines so far that contain a text.
+/// The captured lines that contain `text`.
 pub fn lines(text: &str) -> Vec<String> {
-    let kept = KEPT.get().expect("keep() was called").0.lock().expect("no panic while logging").clone();
-    String::from_utf8_lossy(&kept).lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    let log = LOG.get().expect("keep() was called").0.lock().clone();
+    String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }

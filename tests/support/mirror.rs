@@ -1,4 +1,4 @@
-//! The mirror under test: the real application in this process, on a port of its own, over a scripted forge.
+//! The mirror under test: the whole application in this process, on a free port, with a scripted forge as upstream.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -20,29 +20,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::forge::Forge;
 
-/// A running mirror. Dropping it ends it at once; [`Mirror::stop`] ends it as SIGTERM does.
+/// A running mirror. Dropping it aborts it; [`Mirror::stop`] shuts it down as SIGTERM does.
 pub struct Mirror {
     pub address: SocketAddr,
-    /// Where it speaks TLS, if it does.
+    /// The address of the TLS listener, if there is one.
     pub tls_address: Option<SocketAddr>,
-    /// Has its certificates read again.
+    /// Reloads the certificates.
     pub reload: Option<Reload>,
     pub clock: Clock,
     pub cache: Arc<Cache>,
     pub client: reqwest::Client,
     dir: Option<TempDir>,
     shutdown: CancellationToken,
-    now: CancellationToken,
+    abort: CancellationToken,
     run: Option<JoinHandle<()>>,
 }
 
-/// What a mirror is started with.
+/// The configuration and tokens of a mirror to start.
 pub struct Setup {
     pub config: Config,
     pub tokens: BTreeMap<String, Option<Secret>>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Got {
     pub status: u16,
@@ -51,7 +51,7 @@ pub struct Got {
 }
 
 impl Got {
-    /// A header's text, or the empty text.
+    /// The value of a header field; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl Got {
     }
 }
 
-/// The default configuration with its upstreams led to a forge, waits cut short, and a free port.
+/// The default configuration with the forge as its upstreams, a short drain, and a free port.
 pub fn setup(forge: &Forge) -> Setup {
     let mut config = Config::default();
     config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
@@ -99,13 +99,13 @@ impl Setup {
         self
     }
 
-    /// Gives an upstream a token. The forge must be told to accept it.
+    /// Configures a token for an upstream. The forge must accept it ([`Forge::accept_token`]).
     pub fn token(mut self, upstream: &str, token: &str) -> Self {
         self.tokens.insert(upstream.to_owned(), Some(Secret::new(token)));
         self
     }
 
-    /// Starts the mirror over a directory of its own.
+    /// Starts the mirror with a new temporary cache directory.
     pub async fn start(self) -> Mirror {
         let dir = tempfile::tempdir().expect("a directory");
         let mut mirror = self.start_in(dir.path()).await;
@@ -113,7 +113,7 @@ impl Setup {
         mirror
     }
 
-    /// Starts the mirror over a given directory, which outlives it.
+    /// Starts the mirror with a given cache directory, which outlives it.
     pub async fn start_in(mut self, dir: &Path) -> Mirror {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
@@ -123,17 +123,17 @@ impl Setup {
         let tls_address = app.tls_addresses.first().copied();
         let reload = app.reload.clone();
         let shutdown = CancellationToken::new();
-        let now = CancellationToken::new();
-        let run = app.serve_until(shutdown.clone(), now.clone());
+        let abort = CancellationToken::new();
+        let run = app.serve_until(shutdown.clone(), abort.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Mirror { address, tls_address, reload, clock, cache, client, dir: None, shutdown, now, run: Some(run) }
+        Mirror { address, tls_address, reload, clock, cache, client, dir: None, shutdown, abort, run: Some(run) }
     }
 }
 
 impl Mirror {
-    /// Starts with the defaults.
+    /// Starts a mirror with the default configuration.
     pub async fn over(forge: &Forge) -> Self {
         setup(forge).start().await
     }
@@ -144,7 +144,7 @@ impl Mirror {
 
     /// The cache directory.
     pub fn dir(&self) -> &Path {
-        self.dir.as_ref().expect("started over a directory of its own").path()
+        self.dir.as_ref().expect("started with a temporary directory").path()
     }
 
     pub async fn get(&self, path: &str) -> Got {
@@ -152,14 +152,14 @@ impl Mirror {
     }
 
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Got {
-        self.request(reqwest::Method::GET, path, headers).await.expect("a whole answer")
+        self.request(reqwest::Method::GET, path, headers).await.expect("a complete response")
     }
 
     pub async fn head(&self, path: &str) -> Got {
-        self.request(reqwest::Method::HEAD, path, &[]).await.expect("a whole answer")
+        self.request(reqwest::Method::HEAD, path, &[]).await.expect("a complete response")
     }
 
-    /// Any request; an error is an answer that broke off.
+    /// Sends a request. An error means that the response was cut off.
     pub async fn request(
         &self,
         method: reqwest::Method,
@@ -176,12 +176,12 @@ impl Mirror {
         Ok(Got { status, headers, body: response.bytes().await? })
     }
 
-    /// Begins an answer and leaves its body to the caller.
+    /// Receives the head of a response and leaves the body to the caller.
     pub async fn open(&self, path: &str) -> reqwest::Response {
         self.client.get(self.url(path)).send().await.expect("a head")
     }
 
-    /// Ends the mirror as SIGTERM does and waits for it. The directory, if it is its own, is handed back.
+    /// Shuts the mirror down as SIGTERM does, and waits. Returns the temporary directory, if it has one.
     pub async fn stop(mut self) -> Option<TempDir> {
         self.shutdown.cancel();
         if let Some(run) = self.run.take() {
@@ -190,7 +190,7 @@ impl Mirror {
         self.dir.take()
     }
 
-    /// A request by the control socket of the mirror over `dir`.
+    /// Sends a request through the control socket in `dir`.
     pub async fn control(
         &self,
         dir: &Path,
@@ -203,10 +203,10 @@ impl Mirror {
         let response = request.send().await.expect("a head");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Got { status, headers, body: response.bytes().await.expect("a whole answer") }
+        Got { status, headers, body: response.bytes().await.expect("a complete response") }
     }
 
-    /// Administration: asks `/-/{what}` by the control socket, which must say yes; the lines of its answer.
+    /// Sends an administration request, `POST /-/{what}`, through the control socket. Expects 200 and returns the JSON lines.
     pub async fn admin(&self, dir: &Path, what: &str, ask: serde_json::Value) -> Vec<serde_json::Value> {
         let got = self.control(dir, reqwest::Method::POST, &format!("/-/{what}"), ask.to_string()).await;
         assert_eq!(got.status, 200, "{what}: {:?}", got.body);
@@ -214,7 +214,7 @@ impl Mirror {
         lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
     }
 
-    /// Begins the drain without waiting for its end.
+    /// Starts the drain without waiting.
     pub fn drain(&self) {
         self.shutdown.cancel();
     }
@@ -222,7 +222,7 @@ impl Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.now.cancel();
+        self.abort.cancel();
         self.shutdown.cancel();
     }
 }

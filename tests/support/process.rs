@@ -1,4 +1,4 @@
-//! The real program as a process of its own: started on a free port, watched, signalled and killed.
+//! The program as a child process: started on a free port, observed, signalled and killed.
 
 #![allow(dead_code)]
 
@@ -20,10 +20,10 @@ use tokio::{
 
 use crate::{forge::Forge, mirror::Got};
 
-/// Longest wait for anything a process has to do; only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for a process; only a failing test waits so long.
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How the program is to be started. It inherits no variable but `PATH`.
+/// The command line and environment of the program. It inherits only `PATH`.
 #[derive(Clone)]
 pub struct Launch {
     arguments: Vec<String>,
@@ -31,16 +31,16 @@ pub struct Launch {
     wrapper: Vec<String>,
 }
 
-/// A program that has ended by itself or by a signal.
+/// A program that has exited or was ended by a signal.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None` after a signal that was not caught.
+    /// The exit code; `None` after a signal that was not caught.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-/// A mirror that serves. Dropping it kills it.
+/// A running `serve`. Dropping it kills it.
 pub struct Process {
     pub address: SocketAddr,
     pub client: reqwest::Client,
@@ -49,14 +49,14 @@ pub struct Process {
     err: Captured,
 }
 
-/// A command that runs. Dropping it kills it.
+/// A running command. Dropping it kills it.
 pub struct Job {
     child: Child,
     out: Captured,
     err: Captured,
 }
 
-/// What a stream of the process has said so far.
+/// The output of one stream of the process so far.
 struct Captured {
     text: watch::Receiver<String>,
     reading: JoinHandle<()>,
@@ -69,12 +69,12 @@ impl Launch {
         Self { arguments, environment: BTreeMap::new(), wrapper: Vec::new() }
     }
 
-    /// `serve` on a free port over a forge and a directory, all by variables.
+    /// `serve` on a free port with a forge and a cache directory, configured by variables.
     pub fn serve(forge: &Forge, dir: &Path) -> Self {
         Self::over(forge, dir, &["serve"])
     }
 
-    /// Any command over a forge and a directory, all by variables.
+    /// A command with a forge and a cache directory, configured by variables.
     pub fn over(forge: &Forge, dir: &Path, arguments: &[&str]) -> Self {
         let web = forge.gitee_web();
         Self::bare(arguments)
@@ -87,7 +87,7 @@ impl Launch {
             .set("upstreams.gitee.redirect_hosts", web.trim_start_matches("http://"))
     }
 
-    /// Sets a key of the configuration by its variable.
+    /// Sets a configuration key by its variable.
     pub fn set(self, key: &str, value: &str) -> Self {
         self.variable(&format!("SRM_MIRROR__{}", key.to_ascii_uppercase().replace('.', "__")), value)
     }
@@ -102,13 +102,13 @@ impl Launch {
         self
     }
 
-    /// Starts it by way of a program that executes its last arguments.
+    /// Starts the program through a wrapper that executes its last arguments.
     pub fn by_way_of(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// The command itself, for a test that talks to it in its own way.
+    /// The command, for a test that runs it itself.
     pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_srm-mirror").to_owned();
         let words: Vec<&String> = self.wrapper.iter().chain([&program]).chain(&self.arguments).collect();
@@ -131,7 +131,7 @@ impl Launch {
         }
     }
 
-    /// As [`Launch::start`]; a program that ends instead is handed back.
+    /// As [`Launch::start`]; returns a program that exits instead.
     pub async fn try_start(self) -> Result<Process, Ended> {
         let mut child = self.spawn();
         let mut out = Captured::of(child.stdout.take().expect("piped"));
@@ -143,16 +143,16 @@ impl Launch {
         let address = text.lines().find_map(|line| line.strip_prefix("listening on http://")).expect("an address");
         let address = address.parse().expect("an address");
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let client = client.timeout(PATIENCE).build().expect("a client");
+        let client = client.timeout(PROCESS_TIMEOUT).build().expect("a client");
         Ok(Process { address, client, child, out, err })
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub async fn run(self) -> Ended {
         self.begin().ended().await
     }
 
-    /// Starts it and leaves it alone.
+    /// Starts the program.
     pub fn begin(self) -> Job {
         let mut child = self.spawn();
         let out = Captured::of(child.stdout.take().expect("piped"));
@@ -168,27 +168,27 @@ impl Job {
         assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
     }
 
-    /// Waits until standard output says this.
+    /// Waits until standard output contains `text`.
     pub async fn says(&mut self, text: &str) {
         assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
     }
 
-    /// kill -9, unless it has ended by itself.
+    /// Sends SIGKILL, unless the program has already ended.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be waited for");
     }
 
-    /// Waits until standard error says this.
+    /// Waits until standard error contains `text`.
     pub async fn complains(&mut self, text: &str) {
         assert!(self.err.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
     }
 
-    /// What standard output has said so far.
+    /// Standard output so far.
     pub fn out(&self) -> String {
         self.out.text()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     pub async fn ended(self) -> Ended {
         ended(self.child, self.out, self.err).await
     }
@@ -199,12 +199,12 @@ impl Process {
         format!("http://{}{path}", self.address)
     }
 
-    /// A whole answer.
+    /// Fetches a complete response.
     pub async fn get(&self, path: &str) -> Got {
-        self.try_get(path).await.expect("a whole answer")
+        self.try_get(path).await.expect("a complete response")
     }
 
-    /// An answer, or why there was no whole one.
+    /// Fetches a response; an error if it is incomplete.
     pub async fn try_get(&self, path: &str) -> Result<Got, reqwest::Error> {
         let response = self.client.get(self.url(path)).send().await?;
         let status = response.status().as_u16();
@@ -212,7 +212,7 @@ impl Process {
         Ok(Got { status, headers, body: response.bytes().await? })
     }
 
-    /// Begins an answer and leaves its body to the caller.
+    /// Receives the head of a response and leaves the body to the caller.
     pub async fn open(&self, path: &str) -> reqwest::Response {
         self.client.get(self.url(path)).send().await.expect("a head")
     }
@@ -227,24 +227,24 @@ impl Process {
         assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
     }
 
-    /// kill -9, and waits until the process is gone.
+    /// Sends SIGKILL and waits for the end.
     pub async fn kill(mut self) -> Ended {
         self.child.start_kill().expect("running");
         ended(self.child, self.out, self.err).await
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process ends.
     pub async fn ended(self) -> Ended {
         ended(self.child, self.out, self.err).await
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     pub async fn stop(self) -> Ended {
         self.signal("TERM").await;
         self.ended().await
     }
 
-    /// Waits until the log says this.
+    /// Waits until the log contains `text`.
     pub async fn logs(&mut self, text: &str) {
         assert!(self.err.says(text).await, "the process ended without saying {text:?}: {}", self.err.text());
     }
@@ -272,10 +272,10 @@ impl Captured {
         Self { text, reading }
     }
 
-    /// Waits until this was said; false when the stream ends before.
+    /// Waits until the output contains `wanted`; false if the stream ends first.
     async fn says(&mut self, wanted: &str) -> bool {
         let waiting = self.text.wait_for(|text| text.contains(wanted));
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never said {wanted:?}")).is_ok()
+        tokio::time::timeout(PROCESS_TIMEOUT, waiting).await.unwrap_or_else(|_| panic!("never said {wanted:?}")).is_ok()
     }
 
     fn text(&self) -> String {
@@ -284,20 +284,20 @@ impl Captured {
 }
 
 async fn ended(mut child: Child, out: Captured, err: Captured) -> Ended {
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends in time").expect("a child");
+    let status = tokio::time::timeout(PROCESS_TIMEOUT, child.wait()).await.expect("it ends in time").expect("a child");
     let _ = out.reading.await;
     let _ = err.reading.await;
     let text = |text: &watch::Receiver<String>| text.borrow().clone();
     Ended { code: status.code(), out: text(&out.text), err: text(&err.text) }
 }
 
-/// True for the hit of a zip that is stored: one that is only complete can still be lost by a kill.
+/// True for a hit in the store. A zip that is complete but not stored yet is lost by a kill.
 pub fn is_stored(got: &Got) -> bool {
     let status = got.cache_status();
     status.starts_with("srm-mirror; hit") && !status.contains("spool")
 }
 
-/// Every file under a directory with its length; what vanishes meanwhile is left out.
+/// Every file below a directory with its length; files that vanish during the walk are skipped.
 pub fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
@@ -313,7 +313,7 @@ pub fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-/// The space that all files under a directory take, in whole blocks.
+/// The space of all files below a directory in bytes, in whole blocks of 4 KiB.
 pub fn space(dir: &Path) -> u64 {
     files(dir).iter().map(|(_, len)| len.div_ceil(4096) * 4096).sum()
 }
@@ -323,12 +323,12 @@ pub fn spooled(dir: &Path) -> usize {
     files(&dir.join("spool")).len()
 }
 
-/// Where the zip of this digest is stored.
+/// The path of the zip with this digest.
 pub fn blob(dir: &Path, sha256: &str) -> PathBuf {
     dir.join("blobs").join(&sha256[..2]).join(sha256)
 }
 
-/// A small generator of numbers, so that a failing run can be repeated by its seed.
+/// A small pseudo-random generator, so that a failing run can be repeated by its seed.
 pub struct Dice(u64);
 
 impl Dice {

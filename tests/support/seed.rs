@@ -1,4 +1,4 @@
-//! Fills a cache directory with zips that nobody has asked for, through the disk tier itself.
+//! Fills a cache directory with generated zips through the disk store.
 
 #![allow(dead_code, unreachable_pub, clippy::missing_panics_doc, missing_docs)]
 
@@ -15,13 +15,13 @@ use srm_mirror::{
 
 use crate::forge::{Data, File, Packing, pack};
 
-/// Where `{n}` stands in a pattern of keys, the zip's number comes.
+/// The default pattern of keys; `{n}` is replaced by the zip's number.
 pub const PATTERN: &str = "github/seed/p{n}/tag/v1.0.0";
 
-/// Modification time of every file, seconds since 1970.
-const MODIFIED: i64 = 1_700_000_000;
+/// Modification time of every file, in seconds since 1970.
+const MODIFIED_AT: i64 = 1_700_000_000;
 
-/// The zip of a number, of about `size` bytes: one top folder as forges make it, with bytes of its own.
+/// The zip number `n`, of about `size` bytes: one top folder as forges write it, with bytes that depend on `n`.
 pub fn zip(n: u64, size: u64) -> Bytes {
     let mut seed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let noise = std::iter::repeat_with(|| {
@@ -33,10 +33,10 @@ pub fn zip(n: u64, size: u64) -> Bytes {
     let noise: Vec<u8> = noise.flatten().take(usize::try_from(size).expect("fits")).collect();
     let file = File { mode: 0o100_644, data: Data::Bytes(noise.into()) };
     let packing = Packing { stored: true, commit_comment: false, ..Packing::default() };
-    pack(&format!("seed-p{n}-0000000"), "", MODIFIED, [(&"data.bin".to_owned(), &file)], &packing).bytes()
+    pack(&format!("seed-p{n}-0000000"), "", MODIFIED_AT, [(&"data.bin".to_owned(), &file)], &packing).bytes()
 }
 
-/// A whole body, as the verifier reads it.
+/// A complete body for the verifier.
 struct Whole(Bytes);
 
 impl Growing for Whole {
@@ -52,27 +52,27 @@ impl Growing for Whole {
     }
 }
 
-/// Stores and pins `count` zips of about `size` bytes each, under keys made of `pattern`, and closes the directory.
+/// Stores and pins `count` zips of about `size` bytes each, with keys from `pattern`, and closes the directory.
 pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: u64) {
-    const LANES: u64 = 16;
+    const WRITERS: u64 = 16;
     let config = config.clone();
     let path = dir.to_owned();
     let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &path)).await.expect("no panic");
     let disk = disk.expect("a cache directory");
-    // Whatever waits for the disk to be in time lets others go on.
-    let lanes: Vec<_> = (0..LANES)
-        .map(|lane| {
+    // Several at once, because each one waits for the disk.
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
             let disk = disk.clone();
             let pattern = pattern.to_owned();
             tokio::spawn(async move {
-                for n in (lane..count).step_by(LANES as usize) {
+                for n in (writer..count).step_by(WRITERS as usize) {
                     store(&disk, pattern.replace("{n}", &n.to_string()), zip(n, size)).await;
                 }
             })
         })
         .collect();
-    for lane in lanes {
-        lane.await.expect("no panic");
+    for writer in writers {
+        writer.await.expect("no panic");
     }
     disk.close().await.expect("closed");
 }

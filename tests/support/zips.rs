@@ -1,4 +1,4 @@
-//! What tests of zips share: a forge with one package, bodies read as they come, and what lies in a cache directory.
+//! Helpers for tests of zips: a forge with one package, incremental reads of bodies, and the content of a cache directory.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -8,13 +8,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::forge::{Forge, Host, Lengths, Match, Spec, hex};
 
-/// The package all these tests ask for.
+/// The package of these tests.
 pub const PACKAGE: &str = "devsapp/fc3";
-/// Its only version, and the path to it.
+/// Its only version.
 pub const TAG: &str = "v1.0.0";
+/// The path of its zip.
 pub const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
 
-/// A forge with the package, whose zip is made by `make`.
+/// A forge with the package, whose zip `make` describes.
 pub async fn forge(lengths: Lengths, make: impl FnOnce(Spec) -> Spec) -> Forge {
     let forge = Forge::start().await;
     forge.repo(PACKAGE).release(TAG, make);
@@ -27,7 +28,7 @@ pub fn zips() -> Match {
     Match::on(Host::Archive)
 }
 
-/// How many zips the forge was asked for.
+/// Number of requests for zips that the forge received.
 pub fn asked(forge: &Forge) -> usize {
     forge.count(|seen| seen.host == Host::Archive)
 }
@@ -42,7 +43,7 @@ pub fn sha256(forge: &Forge) -> String {
     forge.sha256(PACKAGE, TAG)
 }
 
-/// A body that is hashed and counted while it is read.
+/// A response body that is hashed and counted while it is read.
 pub struct Drink {
     response: reqwest::Response,
     hash: Sha256,
@@ -54,7 +55,7 @@ impl Drink {
         Self { response, hash: Sha256::new(), read: 0 }
     }
 
-    /// Reads on until at least so many bytes have come.
+    /// Reads until at least `bytes` bytes were received.
     pub async fn until(&mut self, bytes: u64) {
         while self.read < bytes {
             let chunk = self.response.chunk().await.expect("not broken").expect("not at its end");
@@ -62,7 +63,7 @@ impl Drink {
         }
     }
 
-    /// Reads to the end: the digest, or an error when the connection broke or the answer was an error from the start.
+    /// Reads to the end and returns the digest; an error if the connection broke or the status is an error.
     pub async fn end(&mut self) -> Result<String, reqwest::Error> {
         self.response.error_for_status_ref()?;
         while let Some(chunk) = self.response.chunk().await? {
@@ -77,30 +78,30 @@ impl Drink {
     }
 }
 
-/// [`crate::eventually::eventually`] for what can be seen without waiting.
+/// [`crate::eventually::eventually`] for a synchronous condition.
 pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     crate::eventually::eventually(what, async || is_so()).await;
 }
 
-/// Stored zips.
+/// Number of stored zips.
 pub fn blobs(dir: &Path) -> usize {
     let folders = fs::read_dir(dir.join("blobs")).expect("blobs").flatten();
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flat_map(|files| files.flatten());
     files.filter(|file| !file.file_name().to_string_lossy().ends_with(".json")).count()
 }
 
-/// Files in the spool folder.
+/// Number of files in the spool folder.
 pub fn spooled(dir: &Path) -> usize {
     fs::read_dir(dir.join("spool")).map(|files| files.count()).unwrap_or_default()
 }
 
-/// The lines of the record of pins.
+/// The lines of `pins.jsonl`.
 pub fn pins(dir: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(dir.join("pins.jsonl")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-/// Removes every stored zip, as eviction would; what is pinned stays. Only while no mirror holds the directory.
+/// Removes every stored zip, as eviction does; pins are kept. Must not run while a mirror holds the directory.
 pub fn evict(dir: &Path) {
     fs::remove_dir_all(dir.join("blobs")).expect("blobs");
     fs::remove_file(dir.join("index.redb")).expect("the index");

@@ -1,22 +1,24 @@
-//! Zips made by hand, so that everything in them can be wrong, and bodies that arrive in odd ways.
+//! Builds zips whose every field can be wrong, and bodies that arrive in pieces or fail.
 
-use std::{io, ops::Range, sync::Mutex};
+use std::{io, ops::Range};
+
+use parking_lot::Mutex;
 
 use crate::origin::Growing;
 
-/// One entry to be.
+/// One entry to build.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) name: Vec<u8>,
     pub(super) data: Vec<u8>,
     pub(super) deflate: bool,
-    /// Sizes and CRC behind the data: with signature?, of 64 bits?
+    /// A data descriptor after the data: whether it has a signature, and whether its sizes have 64 bits.
     pub(super) descriptor: Option<(bool, bool)>,
     /// Sizes and offset in Zip64 extra fields.
     pub(super) wide: bool,
     /// Unix mode; 0 for an entry made on DOS.
     pub(super) mode: u32,
-    /// Further extra fields, of both headers.
+    /// Further extra fields in both headers.
     pub(super) extra: Vec<u8>,
     pub(super) comment: Vec<u8>,
 }
@@ -72,7 +74,7 @@ impl Item {
     }
 }
 
-/// A zip and where its parts are.
+/// A zip and the positions of its parts.
 #[derive(Clone, Debug)]
 pub(super) struct Zip {
     pub(super) bytes: Vec<u8>,
@@ -110,7 +112,7 @@ impl Zip {
         self.set(local, &value.to_le_bytes()).set(central, &value.to_le_bytes())
     }
 
-    /// Puts bytes in between; offsets stay as they were written.
+    /// Inserts bytes. The stored offsets are not adjusted.
     pub(super) fn insert(mut self, at: usize, with: &[u8]) -> Self {
         self.bytes.splice(at..at, with.iter().copied());
         self
@@ -123,7 +125,7 @@ fn put(to: &mut Vec<u8>, fields: &[(u64, usize)]) {
     }
 }
 
-/// Builds a zip; with Zip64 end records when an entry is wide.
+/// Builds a zip, with Zip64 end records if an entry is wide.
 pub(super) fn build(items: &[Item], comment: &[u8]) -> Zip {
     let mut bytes = Vec::new();
     let mut directory = Vec::new();
@@ -193,7 +195,7 @@ pub(super) fn build(items: &[Item], comment: &[u8]) -> Zip {
     Zip { bytes, locals, data, records, central, end, plain_end }
 }
 
-/// What a forge would send: a top folder, texts, a script, a link, non-ASCII names and `publish.yaml`.
+/// Entries as a forge sends them: a top folder, texts, a script, a link, non-ASCII names and `publish.yaml`.
 pub(super) fn usual() -> Vec<Item> {
     let text = "line of text, again and again\n".repeat(4_000);
     vec![
@@ -208,12 +210,12 @@ pub(super) fn usual() -> Vec<Item> {
     ]
 }
 
-/// A body that comes in steps of random length and may fail on the way.
+/// A body that arrives in steps of random length and may fail.
 pub(super) struct Drip {
     bytes: Vec<u8>,
-    /// The download fails here.
+    /// The download fails at this offset.
     fail_at: Option<u64>,
-    /// Longest step; the next length comes from a small generator.
+    /// Longest step in bytes; a small generator gives the next length.
     step: u64,
     state: Mutex<u64>,
 }
@@ -230,7 +232,7 @@ impl Drip {
 
 impl Growing for Drip {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.state.lock().expect("not poisoned");
+        let mut state = self.state.lock();
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let end = self.fail_at.unwrap_or(self.bytes.len() as u64);
         if offset >= end {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::archive::flat::{DamagedDirectory, FlatPlan, FlatSlice};
 
-/// What an unpacker gets: name, content, Unix mode.
+/// The output of an unpacker: name, content, Unix mode.
 type Listing = Vec<(Vec<u8>, Vec<u8>, Option<u32>)>;
 
 fn listing(bytes: &[u8]) -> Listing {
@@ -24,7 +24,7 @@ fn listing(bytes: &[u8]) -> Listing {
     (0..zip::ZipArchive::new(Cursor::new(bytes)).expect("a zip").len()).map(entry).collect()
 }
 
-/// The plan as it is made of a stored zip, and the view's facts.
+/// The plan of a stored zip's flat view, and the stored facts.
 fn plan(zip: &[u8]) -> (FlatPlan, flat::FlatView) {
     let flat = facts(zip).flat.expect("a flat view");
     (flat.plan(Bytes::copy_from_slice(&zip[flat.central as usize..])).expect("a plan"), flat)
@@ -34,21 +34,21 @@ fn plan(zip: &[u8]) -> (FlatPlan, flat::FlatView) {
 fn read(plan: &FlatPlan, zip: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
     let bytes = |slice| match slice {
         FlatSlice::Stored(range) => zip[range.start as usize..range.end as usize].to_vec(),
-        FlatSlice::Generated(range) => plan.own()[range].to_vec(),
+        FlatSlice::Generated(range) => plan.generated()[range].to_vec(),
     };
     plan.slices(range).flat_map(bytes).collect()
 }
 
-/// The same, as a server reads it.
+/// A range of the view, read as a server reads it.
 fn read_batch(plan: &FlatPlan, zip: &[u8], range: std::ops::Range<u64>) -> Bytes {
     let batch = plan.batch(range);
     let source = batch.source();
     let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
-    // Once where somebody else has the bytes, too, and once in their place.
-    let copied = batch.assemble(read.clone()).expect("all there");
-    let closed_up = batch.assemble(read).expect("all there");
-    assert_eq!(copied, closed_up);
-    closed_up
+    // The first call copies, because the buffer is shared; the second assembles in place.
+    let copied = batch.assemble(read.clone()).expect("complete");
+    let in_place = batch.assemble(read).expect("complete");
+    assert_eq!(copied, in_place);
+    in_place
 }
 
 fn check(items: &[Item], top: &str) -> Vec<u8> {
@@ -61,7 +61,7 @@ fn check(items: &[Item], top: &str) -> Vec<u8> {
         (!name.is_empty()).then_some((name, content, mode))
     };
     assert_eq!(listing(&view), listing(&zip).into_iter().filter_map(cut).collect::<Listing>());
-    // The view is a good zip by our own rules too, of the same content and commit.
+    // The view passes verification, with the same commit.
     let of_zip = verify(&zip).expect("good");
     let of_view = verify(&view).expect("the view is good");
     assert_eq!(of_view.commit, of_zip.commit);
@@ -69,7 +69,7 @@ fn check(items: &[Item], top: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_view_has_the_same_files_under_their_names_less_the_folder() {
+fn flat_view_has_the_same_files_without_the_top_folder() {
     type Change = fn(Item) -> Item;
     let changes: [(&str, Change); 7] = [
         ("as git packs", |item| item),
@@ -88,7 +88,7 @@ fn the_view_has_the_same_files_under_their_names_less_the_folder() {
 }
 
 #[test]
-fn extra_fields_comments_flags_and_the_commit_stay() {
+fn flat_view_keeps_extra_fields_comments_flags_and_the_commit() {
     let items = [
         Item::dir("t/"),
         Item { comment: b"a note".to_vec(), ..Item::new("t/\u{6587}", "x").extra(0xbeef, &[9, 8]) },
@@ -98,16 +98,16 @@ fn extra_fields_comments_flags_and_the_commit_stay() {
     let mut zip = zip::ZipArchive::new(Cursor::new(&view[..])).expect("a zip");
     assert_eq!(zip.comment(), COMMIT);
     let first = zip.by_index(0).expect("an entry");
-    assert_eq!(first.name().expect("a name"), "\u{6587}", "still marked as UTF-8");
+    assert_eq!(first.name().expect("a name"), "\u{6587}", "the UTF-8 flag is kept");
     assert_eq!(first.comment(), "a note");
     assert_eq!(first.extra_data(), Some(b"\xef\xbe\x02\0\x09\x08".to_vec()));
     drop(first);
     let second = zip.by_index(1).expect("an entry");
-    assert_eq!(second.extra_data(), Some(b"\xfe\xca\x04\0kept".to_vec()), "the second name is gone, the rest is not");
+    assert_eq!(second.extra_data(), Some(b"\xfe\xca\x04\0kept".to_vec()), "only the second name is removed");
 }
 
 #[test]
-fn a_directory_in_another_order_than_the_entries_keeps_its_order() {
+fn flat_view_keeps_the_order_of_the_central_directory() {
     let zip = build(&usual(), b"");
     let mut ends = zip.records[1..].to_vec();
     ends.push(zip.end);
@@ -122,7 +122,7 @@ fn a_directory_in_another_order_than_the_entries_keeps_its_order() {
 }
 
 #[test]
-fn a_zip_without_a_single_top_folder_is_its_own_view() {
+fn zip_without_a_single_top_folder_has_no_flat_view() {
     let long = "x".repeat(256);
     for names in [&["a"][..], &["t/a", "u/b"], &["t/a", "readme"], &[&format!("{long}/a")]] {
         let items: Vec<Item> = names.iter().map(|name| Item::new(name, "x")).collect();
@@ -131,7 +131,7 @@ fn a_zip_without_a_single_top_folder_is_its_own_view() {
 }
 
 #[test]
-fn a_damaged_central_directory_is_an_error_and_never_a_broken_view() {
+fn damaged_central_directory_is_an_error() {
     let zip = build(&usual(), COMMIT).bytes;
     let (_, flat) = plan(&zip);
     let tail = &zip[flat.central as usize..];
@@ -146,7 +146,7 @@ fn a_damaged_central_directory_is_an_error_and_never_a_broken_view() {
 }
 
 #[test]
-fn a_batch_reads_one_stretch_and_copies_nothing_of_a_large_file() {
+fn batch_within_one_file_is_assembled_without_a_copy() {
     let data: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let zip = build(&[Item::dir("t/"), Item::new("t/a", &data).stored()], b"").bytes;
     let (plan, _) = plan(&zip);
@@ -154,8 +154,8 @@ fn a_batch_reads_one_stretch_and_copies_nothing_of_a_large_file() {
     assert_eq!(batch.slices().len(), 1);
     let source = batch.source();
     let read = Bytes::copy_from_slice(&zip[source.start as usize..source.end as usize]);
-    assert_eq!(batch.assemble(read.clone()).expect("all there").as_ptr(), read.as_ptr());
-    assert!(batch.assemble(read.slice(1..)).is_err(), "a stored zip that lost bytes is an error");
+    assert_eq!(batch.assemble(read.clone()).expect("complete").as_ptr(), read.as_ptr());
+    assert!(batch.assemble(read.slice(1..)).is_err(), "a truncated zip is an error");
     assert!(plan.weight() < 1_000);
 }
 
@@ -179,12 +179,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_zip_and_its_view_unpack_to_the_same_and_ranges_are_slices_of_the_whole(
+    fn arbitrary_zip_and_its_flat_view_unpack_to_the_same_files(
         mut items in proptest::collection::vec(item(), 0..12),
         folder in any::<bool>(),
         ranges in proptest::collection::vec(any::<(u16, u16)>(), 16),
     ) {
-        // No name may lie beneath another: what is left has names of its own first letters.
+        // Keep only entries whose names are not below each other.
         let mut names: Vec<Vec<u8>> = Vec::new();
         items.retain(|item| {
             let clashes = |name: &Vec<u8>| {
@@ -205,9 +205,9 @@ proptest! {
         let (plan, flat) = plan(&zip);
         for (a, b) in ranges {
             let a = u64::from(a) % (flat.len + 2);
-let b = u64::from(b) % (flat.len + 2);
+            let b = u64::from(b) % (flat.len + 2);
             let from = a.min(b);
-let to = a.max(b);
+            let to = a.max(b);
             let whole = &view[view.len().min(from as usize)..view.len().min(to as usize)];
             prop_assert_eq!(&read(&plan, &zip, from..to)[..], whole);
             prop_assert_eq!(&read_batch(&plan, &zip, from..to)[..], whole);
@@ -216,7 +216,7 @@ let to = a.max(b);
     }
 
     #[test]
-    fn no_bytes_at_all_make_the_verifier_panic(
+    fn arbitrary_bytes_do_not_make_the_verifier_panic(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
         flips in proptest::collection::vec(any::<(u16, u8)>(), 1..6),
     ) {

@@ -1,4 +1,4 @@
-//! Zips that must not pass, each wrong in one point.
+//! Zips that must be rejected, each with one defect.
 
 use super::{
     build::{Zip, build},
@@ -8,7 +8,7 @@ use super::{
 fn clause(bytes: &[u8]) -> String {
     match verify(bytes) {
         Err(VerifyError::Invalid(clause)) => clause,
-        other => panic!("expected a verdict, got {other:?}"),
+        other => panic!("expected a rejection, got {other:?}"),
     }
 }
 
@@ -20,16 +20,16 @@ fn wide() -> Zip {
     build(&usual().into_iter().map(|item| item.wide().described(true, true)).collect::<Vec<_>>(), COMMIT)
 }
 
-/// Descriptors of all sorts, and stored entries that only the second pass can read.
-fn late() -> Zip {
+/// Descriptors of all forms, and stored entries whose size only the central directory gives.
+fn unknown_sizes() -> Zip {
     let items = usual().into_iter().enumerate();
     let items = items.map(|(n, item)| if n < 2 { item } else { item.stored().described(n % 2 == 0, n % 3 == 0) });
     build(&items.collect::<Vec<_>>(), COMMIT)
 }
 
 #[test]
-fn a_zip_cut_off_anywhere_is_refused() {
-    for zip in [plain(), wide(), late()] {
+fn truncated_zip_is_rejected_at_every_length() {
+    for zip in [plain(), wide(), unknown_sizes()] {
         for len in 0..zip.bytes.len() {
             clause(&zip.bytes[..len]);
         }
@@ -37,11 +37,11 @@ fn a_zip_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn no_flipped_byte_goes_unseen_but_where_it_says_nothing_of_the_content() {
-    for zip in [plain(), wide(), late()] {
+fn every_flipped_byte_that_affects_the_content_is_detected() {
+    for zip in [plain(), wide(), unknown_sizes()] {
         let verified = verify(&zip.bytes).expect("good");
         for at in 0..zip.bytes.len() - COMMIT.len() {
-            // Versions, times, attributes and the like may change: then the content is still what it was.
+            // Versions, times, attributes and similar fields may change: the content is then unchanged.
             if let Ok(other) = verify(&zip.clone().flip(at).bytes) {
                 assert_eq!(other.manifest, verified.manifest, "byte {at}");
                 assert!(zip.data.iter().all(|data| !data.contains(&at)), "byte {at} of the data");
@@ -51,7 +51,7 @@ fn no_flipped_byte_goes_unseen_but_where_it_says_nothing_of_the_content() {
 }
 
 #[test]
-fn a_zip_that_is_wrong_in_one_point_is_refused_for_that() {
+fn zip_with_one_defect_is_rejected_for_that_defect() {
     let z = plain();
     let local = z.locals[1];
     let record = z.records[1];
@@ -96,7 +96,7 @@ fn a_zip_that_is_wrong_in_one_point_is_refused_for_that() {
 }
 
 #[test]
-fn wrong_zip64_records_and_descriptors_are_refused() {
+fn inconsistent_zip64_records_and_descriptors_are_rejected() {
     let z = wide();
     let descriptor = z.data[1].end;
     for (name, zip) in [
@@ -118,7 +118,7 @@ fn wrong_zip64_records_and_descriptors_are_refused() {
 }
 
 #[test]
-fn names_that_unpackers_could_trip_over_are_refused() {
+fn names_that_are_unsafe_to_unpack_are_rejected() {
     for (names, expected) in [
         (&["t/../../etc/passwd"][..], "leads out"),
         (&["../x"], "leads out"),
@@ -135,7 +135,7 @@ fn names_that_unpackers_could_trip_over_are_refused() {
         let items: Vec<Item> = names.iter().map(|name| Item::new(name, "x")).collect();
         let clause = clause(&build(&items, b"").bytes);
         assert!(clause.contains(expected), "{names:?}: {clause}");
-        assert!(!clause.contains("etc"), "the zip's own words are not repeated");
+        assert!(!clause.contains("etc"), "text from the zip is not repeated");
     }
     let through = [Item::new("t/a", "/etc").mode(0o120_777), Item::new("t/a/passwd", "x")];
     assert!(clause(&build(&through, b"").bytes).contains("beneath"), "through a link");
@@ -145,20 +145,20 @@ fn names_that_unpackers_could_trip_over_are_refused() {
     };
     let crc = crc32fast::hash(b"t/a");
     assert!(verify(&second(crc, b"t/a")).is_ok());
-    assert!(verify(&second(0, b"u/t/a")).is_ok(), "of no effect");
+    assert!(verify(&second(0, b"u/t/a")).is_ok(), "ignored by unpackers");
     assert!(clause(&second(crc, b"t/b")).contains("two names"));
     assert!(clause(&second(0, b"../a")).contains("leads out"));
     assert!(clause(&build(&[Item { data: b"x".to_vec(), ..Item::dir("t/") }], b"").bytes).contains("folder"));
 }
 
 #[test]
-fn bytes_hidden_between_the_parts_are_refused() {
-    // They begin like the directory, and the end record leads past them.
+fn bytes_between_the_parts_are_rejected() {
+    // They begin like the directory, and the end record refers to the position after them.
     let z = plain();
     let after = (z.central as u32 + 8).to_le_bytes();
     let gap = z.clone().set(z.end + 16, &after).insert(z.central, b"PK\x01\x02xxxx");
     assert!(clause(&gap.bytes).contains("no entry"));
-    // They stand behind the end of the deflated data, inside of the entry.
+    // They follow the end of the deflated data, inside the entry.
     let packed = [0x4b, 0x4c, 0x04, 0x00, b'x', b'x'];
     for (len, good) in [(4, true), (6, false)] {
         let z = build(&[Item::new("t/a", &packed[..len]).stored()], b"").both(0, (8, 10), 8);
@@ -173,11 +173,11 @@ fn bytes_hidden_between_the_parts_are_refused() {
 }
 
 #[test]
-fn a_bomb_is_put_out_early() {
+fn zip_bomb_is_rejected_before_it_has_arrived() {
     let zeroes = vec![0_u8; 64 << 20];
     for item in [Item::new("t/a", &zeroes), Item::new("t/a", &zeroes).described(true, false)] {
         let zip = build(&[item], b"");
-        // The verdict falls before the second half of the bomb is even asked for.
+        // It is rejected before the second half is requested.
         let body = Drip::new(&zip.bytes, 1_000).failing_at(zip.bytes.len() / 2);
         match verifier().verify(&body) {
             Err(VerifyError::Invalid(clause)) => assert!(clause.contains("10MiB"), "{clause}"),
@@ -187,8 +187,8 @@ fn a_bomb_is_put_out_early() {
 }
 
 #[test]
-fn entries_that_share_their_data_are_refused() {
-    // The directory lists one entry twice, as overlapping bombs do.
+fn entries_that_share_their_data_are_rejected() {
+    // The directory lists one entry twice, as overlapping zip bombs do.
     let zip = build(&[Item::new("t/a", "x"), Item::new("t/b", "x")], b"");
     let at = (zip.locals[0] as u32).to_le_bytes();
     let second = zip.records[1];
@@ -196,7 +196,7 @@ fn entries_that_share_their_data_are_refused() {
 }
 
 #[test]
-fn the_directory_may_not_list_less_or_more_than_there_is() {
+fn directory_with_missing_or_invented_entries_is_rejected() {
     let [one, two] = [1, 2].map(|n| build(&usual()[..n + 1], b""));
     // The entries of the longer zip with the directory of the shorter, and the reverse.
     let hidden = [&two.bytes[..two.central], &one.bytes[one.central..]].concat();

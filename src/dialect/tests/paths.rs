@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn srm_paths_are_read_by_the_four_rules() {
+fn srm_paths_are_parsed_by_the_four_rules() {
     check(
         &usual(),
         &[
@@ -42,7 +42,7 @@ fn srm_paths_are_read_by_the_four_rules() {
             ("/DEVSAPP/CORE/releases", "srm github:Serverless-Devs/core releases"),
             ("/fc/releases/latest", "srm github:devsapp/fc latest"),
             ("/core/releases", "srm github:Serverless-Devs/core releases"),
-            // Rule 3 wins over rule 4.
+            // Rule 3 precedes rule 4.
             ("/fc/releases/releases", "srm github:fc/releases releases"),
             ("/o/zipball/zipball/1", "srm github:o/zipball zip Name(\"1\")"),
             // Upstreams, rule 1: no aliases, always owner/repo.
@@ -74,7 +74,7 @@ fn srm_paths_are_read_by_the_four_rules() {
 }
 
 #[test]
-fn malformed_paths_are_400_and_unknown_ones_404() {
+fn malformed_path_is_400_and_unknown_path_is_404() {
     check(
         &usual(),
         &[
@@ -139,13 +139,13 @@ fn malformed_paths_are_400_and_unknown_ones_404() {
         ],
     );
     let long = format!("/{}/r/releases", "o".repeat(1000));
-    assert_eq!(read(&usual(), &long), "srm 400");
+    assert_eq!(parse_line(&usual(), &long), "srm 400");
     let deep = format!("/o/r/zipball{}", "/a".repeat(4000));
-    assert_eq!(read(&usual(), &deep), "srm 400");
+    assert_eq!(parse_line(&usual(), &deep), "srm 400");
 }
 
 #[test]
-fn without_a_default_owner_a_plain_name_is_404() {
+fn plain_name_is_404_without_a_default_owner() {
     let names = names(None, &[("fc3", "devsapp/fc3")]);
     check(
         &names,

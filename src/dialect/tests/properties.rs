@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Pieces that paths are made of, the awkward ones too.
+/// Parts of paths, including malformed ones.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         proptest::sample::select(vec![
@@ -17,17 +17,17 @@ fn piece() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_path_is_read_without_panic_and_never_echoes_a_control_character(
+    fn arbitrary_path_does_not_panic_and_no_error_echoes_a_control_character(
         pieces in proptest::collection::vec(piece(), 0..10), query in proptest::option::of("\\PC{0,20}"), slash: bool,
     ) {
         let path = if slash { format!("/{}", pieces.join("/")) } else { pieces.concat() };
-        if let Err(reject) = parse(&usual(), &Method::GET, &path, query.as_deref()) {
-            prop_assert!(!reject.message().contains(char::is_control), "{:?}", reject);
+        if let Err(error) = parse(&usual(), &Method::GET, &path, query.as_deref()) {
+            prop_assert!(!error.message().contains(char::is_control), "{:?}", error);
         }
     }
 
     #[test]
-    fn a_zip_address_reads_back_to_the_same_package_and_tag(
+    fn zipball_url_parses_back_to_the_same_package_and_tag(
         upstream in proptest::sample::select(vec!["github", "gitee"]),
         owner in proptest::sample::select(vec![
             "o", "repos", "Repos", "api", "simple", "v3", "-", "github", "gitee", "fc3", "FC3", "devsapp", "releases", "zipball",
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn a_v3_name_reads_back_to_the_same_package(
+    fn v3_name_parses_back_to_the_same_package(
         upstream in proptest::sample::select(vec!["github", "gitee"]),
         owner in proptest::sample::select(vec!["o", "devsapp", "github", "gitee", "x", "a-b", "a__b"]),
         repo in proptest::sample::select(vec!["r", "fc3", "core", "r__s", "releases", "_r", "start-fc3"]),
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_together_are_the_list(per_page in 1_u32..=100, total in 0_usize..300) {
+    fn all_pages_together_are_the_list(per_page in 1_u32..=100, total in 0_usize..300) {
         let items: Vec<usize> = (0..total).collect();
         let pages = (1..).map(|page| PageRequest { per_page, page }.slice(&items)).take_while(|page| !page.is_empty());
         prop_assert_eq!(pages.collect::<Vec<_>>().concat(), items.clone());

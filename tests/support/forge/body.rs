@@ -1,4 +1,4 @@
-//! Answers and the way their bodies are sent: in pieces, past gates, into faults.
+//! Responses, and the transmission of their bodies in pieces, with gates and faults.
 
 use std::{
     io,
@@ -21,13 +21,13 @@ use super::{
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// An answer before its body is sent.
+/// A response before its body is sent.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub content: Arc<Archive>,
-    /// Without it the body is chunked.
+    /// `None` for a chunked body.
     pub with_length: bool,
 }
 
@@ -70,7 +70,7 @@ struct Sending {
     flushes: Flushes,
 }
 
-/// Makes the response of an answer, with the gates and the fault that stand in its way.
+/// Builds the HTTP response, with the gates and the fault that apply.
 pub fn send(
     answer: Answer,
     gates: Vec<Gate>,

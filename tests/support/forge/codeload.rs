@@ -1,4 +1,4 @@
-//! GitHub's archive host: zips of refs, chunked at first, never a range, and no place for a token.
+//! GitHub's archive host: zips of refs, first chunked, without ranges; a token must never be sent to it.
 
 use http::Request;
 
@@ -9,10 +9,10 @@ use super::{
     paths::Path,
 };
 
-/// When the archive host names a length.
+/// When the archive host sends `Content-Length`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lengths {
-    /// The first request for a zip is chunked, repeats carry `Content-Length`, as GitHub does it.
+    /// The first response for a zip is chunked, later ones have `Content-Length`, as on GitHub.
     #[default]
     AfterFirst,
     Never,
@@ -23,7 +23,7 @@ fn missing() -> Answer {
     Answer::new(404, "text/plain; charset=utf-8", "404: Not Found")
 }
 
-/// Answers one request at the archive host.
+/// Responds to a request to the archive host.
 pub fn answer(state: &State, request: &Request<()>) -> Answer {
     if request.headers().contains_key("authorization") {
         // The real one has its own token in the query; who sends this has leaked the API's.

@@ -1,4 +1,4 @@
-//! What goes wrong, for which requests, how often; and gates that hold a body until the test opens them.
+//! Faults (which requests they affect and how often), and gates that hold a response until the test opens them.
 
 use std::{
     sync::{
@@ -14,19 +14,19 @@ use tokio::sync::watch;
 
 use super::log::{Host, Seen};
 
-/// Which requests a fault or gate is for; chained conditions must all hold.
+/// Selects the requests of a fault or gate. Chained conditions must all hold.
 #[derive(Clone, Default)]
 pub struct Match(Vec<Condition>);
 
 type Condition = Arc<dyn Fn(&Seen) -> bool + Send + Sync>;
 
 impl Match {
-    /// Every request.
+    /// Matches every request.
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// The path or query contains this text, as it came over the wire.
+    /// The path or query contains this text, still percent-encoded.
     pub fn path_contains(text: &str) -> Self {
         Self::any().containing(text)
     }
@@ -55,7 +55,7 @@ impl Match {
         self.when(move |seen| seen.method == method)
     }
 
-    /// The request carries this header.
+    /// The request has this header field.
     pub fn header(self, name: &str) -> Self {
         let name = name.to_owned();
         self.when(move |seen| seen.headers.contains_key(&name))
@@ -71,30 +71,30 @@ impl Match {
     }
 }
 
-/// What goes wrong. Offsets count the bytes of the answer's body.
+/// A fault. Offsets count bytes of the response's body.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// This answer instead of the real one.
+    /// Sends this response instead of the real one.
     Status(u16, HeaderMap, Bytes),
-    /// The connection closes before any byte of an answer.
+    /// Closes the connection before the first byte of the response.
     Refuse,
-    /// No head until [`FaultRef::release`].
+    /// Sends no head until [`FaultRef::release`].
     HeadStall,
-    /// The bytes before the offset arrive, then the connection breaks.
+    /// Sends the bytes before the offset, then breaks the connection.
     CutAfter(u64),
-    /// A chunked body that ends cleanly after so many bytes.
+    /// Ends a chunked body cleanly after this many bytes.
     EndShortAfter(u64),
     /// `Content-Length` promises so many bytes, and no more are sent.
     ShortLength(u64),
-    /// Silence after so many bytes until [`FaultRef::release`].
+    /// Sends nothing after this many bytes until [`FaultRef::release`].
     Stall { after: u64 },
-    /// The byte at the offset is another one.
+    /// Changes the byte at the offset.
     WrongBytesAt(u64),
-    /// Pieces of so many bytes, each after a pause.
+    /// Sends pieces of `bytes` bytes, each after `pause`.
     Slow { bytes: u64, pause: Duration },
-    /// `200 text/html` with a page.
+    /// Sends `200 text/html` with a page.
     Html200,
-    /// GitHub's secondary limit: 403 with quota left, and `Retry-After` when given.
+    /// Sends GitHub's secondary limit: 403 with quota left, and `Retry-After` if given.
     SecondaryRateLimit { retry_after: Option<String> },
 }
 
@@ -106,7 +106,7 @@ impl Fault {
         Self::Status(status, headers.iter().map(pair).collect(), Bytes::copy_from_slice(body.as_ref()))
     }
 
-    /// Gitee's answer to too many requests.
+    /// Gitee's response to too many requests.
     pub fn gitee_rate_limit() -> Self {
         Self::status(403, &[("content-type", "application/json")], r#"{"message":"Rate Limit Exceeded"}"#)
     }
@@ -132,7 +132,7 @@ impl Latch {
     }
 }
 
-/// Counts up; others can wait for a number.
+/// A counter whose value can be awaited.
 #[derive(Debug)]
 pub struct Tally(watch::Sender<usize>);
 
@@ -170,7 +170,7 @@ struct Planned {
     removed: AtomicU64,
 }
 
-/// A planned fault. It strikes once unless told otherwise.
+/// A planned fault. Affects one request unless changed.
 #[derive(Clone)]
 pub struct FaultRef(Arc<Planned>);
 
@@ -193,27 +193,27 @@ impl FaultRef {
         self.rule(|rule| rule.skip = count)
     }
 
-    /// Strikes the nth, 2nth, … matching request, without end.
+    /// Affects every nth matching request.
     pub fn every_nth(self, nth: u64) -> Self {
         self.rule(|rule| (rule.nth, rule.left) = (nth, None))
     }
 
-    /// How many requests it has struck.
+    /// Number of affected requests.
     pub fn hits(&self) -> usize {
         *self.0.hits.0.borrow()
     }
 
-    /// Waits until a struck request stands at the place where it is held or broken (all kinds that have one).
+    /// Waits until an affected request has reached the point where it is held or broken.
     pub async fn reached(&self) {
         self.0.reached.reaches(1).await;
     }
 
-    /// Lets everything go that `HeadStall` or `Stall` hold, now and later.
+    /// Releases all requests that `HeadStall` or `Stall` hold, now and later.
     pub fn release(&self) {
         self.0.release.open();
     }
 
-    /// Strikes no more.
+    /// Affects no further request.
     pub fn remove(&self) {
         self.0.removed.store(1, Ordering::Release);
     }
@@ -246,12 +246,12 @@ impl FaultRef {
     }
 }
 
-/// Where a gate stands.
+/// The position of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// Before the head of the answer.
+    /// Before the head of the response.
     Head,
-    /// After so many bytes of the body.
+    /// After this many bytes of the body.
     Body(u64),
 }
 
@@ -262,7 +262,7 @@ struct GateState {
     reached: Tally,
 }
 
-/// Holds every matching answer at one place until opened; dropping it opens nothing.
+/// Holds every matching response at one position until opened. Dropping it opens nothing.
 #[derive(Clone)]
 pub struct Gate(Arc<GateState>);
 
@@ -271,7 +271,7 @@ impl Gate {
         self.0.open.open();
     }
 
-    /// Waits until one answer has come to the gate, be it from before.
+    /// Waits until a response has reached the gate; returns at once if one already has.
     pub async fn reached(&self) {
         self.reached_by(1).await;
     }
@@ -280,7 +280,7 @@ impl Gate {
         self.0.reached.reaches(answers).await;
     }
 
-    /// How many answers have come to the gate so far.
+    /// Number of responses that have reached the gate.
     pub fn arrivals(&self) -> usize {
         *self.0.reached.0.borrow()
     }
@@ -289,14 +289,14 @@ impl Gate {
         self.0.at
     }
 
-    /// Counts an answer in and waits for the opening.
+    /// Counts a response and waits until the gate opens.
     pub(super) async fn pass(&self) {
         self.0.reached.add();
         self.0.open.opened().await;
     }
 }
 
-/// Every fault and gate of a forge.
+/// The faults and gates of a forge.
 #[derive(Default)]
 pub struct Plan {
     faults: Mutex<Vec<FaultRef>>,
@@ -321,7 +321,7 @@ impl Plan {
         gate
     }
 
-    /// The first fault that strikes this request; only that one counts it.
+    /// The first fault that affects this request; only that one counts it.
     pub fn fault_for(&self, seen: &Seen) -> Option<FaultRef> {
         self.faults.lock().unwrap().iter().find(|fault| fault.strikes(seen)).cloned()
     }

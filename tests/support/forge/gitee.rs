@@ -1,4 +1,4 @@
-//! Gitee: API v5 and the web's archive routes on one port.
+//! Gitee: API v5 and the archive routes of the web site, on one port.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use super::{
     paths::{Path, encode},
 };
 
-/// What `zipball?ref=` does for a request with a token.
+/// The response of `zipball?ref=` to a request with a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GiteeZips {
     /// 200 with the zip.
     #[default]
     Direct,
-    /// 302 to the web archive on the same origin.
+    /// 302 to the archive route on the same origin.
     RedirectToWeb,
 }
 
-/// How this Gitee behaves.
+/// The behaviour of Gitee.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub zips: GiteeZips,
-    /// The web's archives are a page, `200 text/html`.
+    /// The archive routes send a page, `200 text/html`.
     pub html_archives: bool,
-    /// Anonymous API requests that are answered before 403; None is without end.
+    /// Number of anonymous API requests before 403; `None` for no limit.
     pub anonymous_limit: Option<u64>,
     pub anonymous_used: u64,
-    /// Archives carry `Content-Length`.
+    /// Archives have `Content-Length`.
     pub with_length: bool,
 }
 
@@ -44,13 +44,13 @@ fn json(value: &Value) -> Answer {
     Answer::new(200, "application/json", value.to_string())
 }
 
-/// The page that stands where a zip should be.
+/// The page that is sent instead of a zip.
 pub fn page() -> Answer {
     let html = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in</body></html>";
     Answer::new(200, "text/html; charset=utf-8", html)
 }
 
-/// Answers one request at Gitee's port.
+/// Responds to a request to Gitee.
 pub fn answer(state: &State, request: &Request<()>) -> Answer {
     let path = Path::of(request.uri());
     let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
@@ -85,7 +85,7 @@ fn over_limit(state: &State) -> bool {
     over
 }
 
-/// The repository, or the answer when there is none that this caller may see.
+/// The repository, or the error response if it does not exist or this caller has no access.
 fn find(state: &State, owner: &str, name: &str, known: bool) -> Result<Arc<Repo>, Answer> {
     let store = state.gitee.lock().unwrap();
     match store.find(&format!("{owner}/{name}")) {

@@ -1,4 +1,4 @@
-//! GitHub's REST API, as far as releases, archives and commits go.
+//! GitHub's REST API: releases, archives and commits.
 
 use std::sync::MutexGuard;
 
@@ -18,7 +18,7 @@ use super::{
 
 const DOCS: &str = "https://docs.github.com/rest";
 
-/// Who asks.
+/// The caller.
 struct Caller {
     token: Option<String>,
     accept: String,
@@ -29,7 +29,7 @@ fn header<'a>(request: &'a Request<()>, name: &str) -> &'a str {
     request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Reads `Bearer T` and `token T`.
+/// Parses `Bearer T` and `token T`.
 pub fn token_of(request: &Request<()>) -> Option<String> {
     let (scheme, token) = header(request, "authorization").split_once(' ')?;
     let known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token");
@@ -44,7 +44,7 @@ fn error(status: u16, message: &str, page: &str) -> Answer {
     )
 }
 
-/// GitHub's secondary limit, with quota left and maybe without `Retry-After`.
+/// GitHub's secondary limit, with quota left and an optional `Retry-After`.
 pub fn secondary(retry_after: Option<&str>) -> Answer {
     let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
     let answer = error(403, message, "overview/rate-limits-for-the-rest-api#about-secondary-rate-limits")
@@ -57,7 +57,7 @@ pub fn secondary(retry_after: Option<&str>) -> Answer {
     }
 }
 
-/// Answers one request at the API host.
+/// Responds to a request to the API host.
 pub fn answer(state: &State, request: &Request<()>) -> Answer {
     if header(request, "user-agent").is_empty() {
         let text = "Request forbidden by administrative rules. Please make sure your request has a User-Agent header\n";
@@ -96,7 +96,7 @@ fn exceeded(caller: &Caller) -> Answer {
     error(403, message, "overview/resources-in-the-rest-api#rate-limiting")
 }
 
-/// Gives a 200 its validators, or turns it into a 304 with the same value without `W/`.
+/// Adds validators to a 200, or turns it into a 304 with the same validator without `W/`.
 fn conditional(
     state: &State,
     answer: Answer,
@@ -189,7 +189,7 @@ fn json(status: u16, value: Value) -> Answer {
     Answer::json(status, &value)
 }
 
-/// 301 to the same resource by id; the name is an old one.
+/// 301 from an old name to the same resource by id.
 fn moved(
     state: &State,
     store: &MutexGuard<'_, Store>,
@@ -240,7 +240,7 @@ fn releases(api: &str, repo: &Repo, path: &Path, caller: &Caller) -> Answer {
     if links.is_empty() { answer } else { answer.header("link", &links.join(", ")) }
 }
 
-/// 302 to the archive host. GitHub does not look whether the ref exists; the archive host does.
+/// 302 to the archive host. GitHub does not check whether the ref exists; the archive host does.
 fn zipball(state: &State, repo: &Repo, reference: &str, caller: &Caller) -> Answer {
     let full = match repo.resolve(reference) {
         Reference::Tag(name, _) => format!("refs/tags/{name}"),

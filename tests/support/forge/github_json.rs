@@ -1,4 +1,4 @@
-//! The JSON of GitHub's releases and repositories, every field that the published schema requires.
+//! The JSON of GitHub's releases and repositories, with every field that the published schema requires.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn user(api: &str, login: &str) -> Value {
     })
 }
 
-/// One release; a draft has no archive addresses and no date of publication.
+/// One release. A draft has no archive URLs and no date of publication.
 pub fn release_json(api: &str, repo: &Repo, release: &Release) -> Value {
     let id = release.id;
     let name = &repo.full_name;

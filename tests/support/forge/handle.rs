@@ -1,4 +1,4 @@
-//! The handle by which tests make and change a repository.
+//! The handle with which tests create and change a repository.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use super::{
     spec::Spec,
 };
 
-/// A handle on one repository; every change is seen by the next request.
+/// A handle to one repository. The next request sees every change.
 #[derive(Clone)]
 pub struct RepoRef {
     store: Arc<Mutex<Store>>,
@@ -40,13 +40,13 @@ impl RepoRef {
         read(store.by_id(self.id).expect("the repository was removed"))
     }
 
-    /// Publishes a release with its tag, as the newest. A tag that has a release already keeps its place and id.
+    /// Publishes a release with its tag, as the newest. An existing release of that tag keeps its position and id.
     pub fn release(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
         let spec = make(Spec::of_tag(tag));
         self.put_release(tag, spec)
     }
 
-    /// Changes a release: its notes, its marks, or (by changing files) what its tag points at.
+    /// Changes a release: its notes, its flags, or (by changed files) the commit of its tag.
     pub fn edit_release(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
         let spec = self.read(|repo| repo.release(tag).expect("no such release").spec.clone());
         self.put_release(tag, make(spec))
@@ -74,7 +74,7 @@ impl RepoRef {
         })
     }
 
-    /// Takes the release away and leaves the tag.
+    /// Deletes the release and keeps the tag.
     pub fn delete_release(self, tag: &str) -> Self {
         self.change(|repo, _| repo.releases.retain(|release| release.tag != tag))
     }
@@ -89,7 +89,7 @@ impl RepoRef {
         self.tag(tag, |spec| spec)
     }
 
-    /// Makes a tag or points it at these files; what its release says stays.
+    /// Creates a tag or moves it to these files; its release is unchanged.
     pub fn tag(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
         let spec = make(Spec::of_tag(tag));
         self.change(|repo, now| {
@@ -100,7 +100,7 @@ impl RepoRef {
         })
     }
 
-    /// Takes a tag away, with its release.
+    /// Deletes a tag with its release.
     pub fn delete_tag(self, tag: &str) -> Self {
         self.change(|repo, _| {
             repo.tags.remove(tag);
@@ -108,7 +108,7 @@ impl RepoRef {
         })
     }
 
-    /// Packs a tag's zip anew: the same commit and files, other bytes.
+    /// Repacks a tag's zip: the same commit and files, different bytes.
     pub fn repack(self, tag: &str) -> Self {
         self.change(|repo, _| {
             let old = repo.tags.get(tag).expect("no such tag").clone();
@@ -122,7 +122,7 @@ impl RepoRef {
         })
     }
 
-    /// Makes a branch, or moves it.
+    /// Creates or moves a branch.
     pub fn branch(self, name: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
         let spec = make(Spec::default());
         self.change(|repo, now| {
@@ -157,7 +157,7 @@ impl RepoRef {
         self.change(|repo, _| repo.blocked = true)
     }
 
-    /// The old name answers 301 to `/repositories/{id}` from now on.
+    /// Renames the repository: the old name redirects (301) to `/repositories/{id}`.
     pub fn renamed_to(self, full_name: &str) -> Self {
         self.change(|repo, _| {
             let old = std::mem::replace(&mut repo.full_name, full_name.to_owned());
@@ -165,7 +165,7 @@ impl RepoRef {
         })
     }
 
-    /// Takes the repository away altogether; the handle is dead afterwards.
+    /// Deletes the repository. The handle is unusable afterwards.
     pub fn remove(self) {
         self.store.lock().unwrap().repos.retain(|repo| repo.id != self.id);
     }
@@ -175,7 +175,7 @@ impl RepoRef {
         self.id
     }
 
-    /// The 40-hex commit a tag, branch or commit means.
+    /// The commit (40 hexadecimal digits) of a tag, branch or commit.
     pub fn commit(&self, reference: &str) -> String {
         self.read(|repo| repo.resolve(reference).tree().expect("no such ref").commit.clone())
     }

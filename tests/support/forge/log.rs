@@ -1,4 +1,4 @@
-//! What the forge saw.
+//! The log of requests.
 
 use std::sync::{
     Arc, Mutex,
@@ -8,7 +8,7 @@ use std::sync::{
 use http::HeaderMap;
 use tokio::sync::watch;
 
-/// Which of the forge's listeners.
+/// One of the forge's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     GithubApi,
@@ -16,18 +16,18 @@ pub enum Host {
     Gitee,
 }
 
-/// One request, with what came of it so far.
+/// One request and the state of its response.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub host: Host,
     pub method: String,
     pub path_and_query: String,
     pub headers: HeaderMap,
-    /// None while no answer was begun, and for ever where the connection was closed instead.
+    /// `None` before the response, or if the connection was closed without one.
     pub status: Option<u16>,
-    /// Body bytes handed to the connection.
+    /// Body bytes passed to the connection.
     pub sent: u64,
-    /// True once the body was handed over to its last byte.
+    /// True once the whole body was passed to the connection.
     pub complete: bool,
 }
 
@@ -42,7 +42,7 @@ impl Seen {
         url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
     }
 
-    /// The first value of a header; empty when absent.
+    /// The first value of a header field; empty if absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl Seen {
     }
 }
 
-/// How far the body of one answer has come.
+/// The progress of one response body.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub sent: AtomicU64,
@@ -67,7 +67,7 @@ struct Line {
 
 pub struct Log {
     lines: Mutex<Vec<Line>>,
-    /// Nothing is kept: for a forge that runs for days.
+    /// The log is disabled, for a forge that runs for days.
     pub off: AtomicBool,
     changes: watch::Sender<u64>,
 }
@@ -79,7 +79,7 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Writes a request down; returns its number.
+    /// Adds a request and returns its number.
     pub fn arrive(&self, seen: Seen, progress: Arc<Progress>) -> u64 {
         let mut lines = self.lines.lock().unwrap();
         let number = self.changes.borrow().wrapping_add(1);
@@ -112,7 +112,7 @@ impl Log {
         self.lines.lock().unwrap().clear();
     }
 
-    /// Waits until a request that fits is in the log, be it from before.
+    /// Waits until the log has a request that fits; returns at once if it already has.
     pub async fn wait_for(&self, fits: impl Fn(&Seen) -> bool) -> Seen {
         let mut changes = self.changes.subscribe();
         loop {

@@ -1,4 +1,4 @@
-//! What the forge holds: repositories with releases, tags, branches and the commits they ever pointed at.
+//! The content of the forge: repositories with releases, tags, branches, and all their past and present commits.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use super::{
     spec::Spec,
 };
 
-/// 2024-01-01T00:00:00Z; every release is an hour younger than the one before.
+/// 2024-01-01T00:00:00Z; every release is an hour later than the previous one.
 const EPOCH: i64 = 1_704_067_200;
 
 /// The files of one commit.
@@ -49,7 +49,7 @@ impl Tree {
         self.commit == other.commit && a.packing == b.packing && a.raw_zip == b.raw_zip
     }
 
-    /// The zip of this tree below the folder `top`; made once.
+    /// The zip of this tree below the folder `top`; built once.
     pub fn archive(&self, top: &str) -> Arc<Archive> {
         let mut archives = self.archives.lock().unwrap();
         let make = || match &self.spec.raw_zip {
@@ -71,7 +71,7 @@ pub struct Release {
     pub updated_at: i64,
 }
 
-/// What a name in a request means.
+/// The meaning of a name in a request.
 pub enum Reference {
     Tag(String, Arc<Tree>),
     Branch(String, Arc<Tree>),
@@ -120,7 +120,7 @@ impl Repo {
         format!("{}-{}-{}", self.owner(), self.name(), &tree.commit[..7])
     }
 
-    /// Finds what `name` means: `refs/tags/…`, `refs/heads/…`, a commit, or a bare tag or branch.
+    /// Resolves `name`: `refs/tags/…`, `refs/heads/…`, a commit, or a bare tag or branch.
     pub fn resolve(&self, name: &str) -> Reference {
         let tag = |name: &str| self.tags.get(name).map(|tree| Reference::Tag(name.to_owned(), tree.clone()));
         let branch = |name: &str| self.branches.get(name).map(|tree| Reference::Branch(name.to_owned(), tree.clone()));
@@ -144,7 +144,7 @@ impl Repo {
         self.releases.iter().find(|release| release.tag == tag)
     }
 
-    /// What GitHub calls latest: the marked release, else the youngest that is neither draft nor prerelease.
+    /// GitHub's latest release: the marked one, else the newest that is neither draft nor prerelease.
     pub fn latest(&self) -> Option<&Release> {
         let stable = |release: &&Release| !release.spec.draft && !release.spec.prerelease;
         let marked = self.latest.as_ref().and_then(|tag| self.release(tag)).filter(stable);
@@ -169,10 +169,10 @@ pub struct Store {
     ticks: i64,
 }
 
-/// What a repository name leads to.
+/// The result of a repository lookup.
 pub enum Found<'a> {
     Repo(&'a Arc<Repo>),
-    /// The name is an old one; the repository has this id.
+    /// An old name of the repository with this id.
     Moved(u64),
     Missing,
 }
@@ -245,7 +245,7 @@ pub fn http_date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// Reads RFC 3339 into seconds since 1970.
+/// Parses RFC 3339 to seconds since 1970.
 pub fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().expect("an RFC 3339 time").as_second()
 }

@@ -1,4 +1,4 @@
-//! Zips as `git archive` writes them, held as segments: small files are packed once, large noise is made while it is read.
+//! Zips as `git archive` writes them, stored as segments: small files are compressed once, noise is generated on read.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::DeflateEncoder};
 use sha2::{Digest, Sha256};
 
-/// Largest piece an archive is read in, and the size of one noise chunk, in bytes.
+/// Largest piece of one read, and the size of one noise chunk, in bytes.
 pub const CHUNK: u64 = 64 << 10;
 const POOL: usize = 1 << 20;
 
@@ -31,7 +31,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Incompressible bytes that depend on nothing but seed and length; reading them copies nothing.
+/// Incompressible bytes that depend on seed and length only.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     pub seed: u64,
@@ -98,13 +98,13 @@ pub struct Packing {
     /// Deflate level; a file that does not shrink is stored.
     pub level: u32,
     pub stored: bool,
-    /// Sizes and CRC follow the data instead of standing in the local header.
+    /// Sizes and CRC follow the data instead of being in the local header.
     pub descriptors: bool,
     /// The CRC of every file is wrong in both headers.
     pub wrong_crc: bool,
-    /// Sets another version-needed field, so that repacked zips differ even where deflate gives equal bytes.
+    /// Changes the version-needed field, so that repacked zips differ even if the compressed bytes are equal.
     pub repacked: bool,
-    /// Without a top folder the files stand at the root.
+    /// Without it the files are at the root.
     pub top_folder: bool,
     pub commit_comment: bool,
 }
@@ -151,7 +151,7 @@ impl Archive {
         data.read(offset - start, max)
     }
 
-    /// Everything at once; for tests that compare.
+    /// The whole zip in memory.
     pub fn bytes(&self) -> Bytes {
         let mut all = Vec::with_capacity(self.len as usize);
         while (all.len() as u64) < self.len {

@@ -1,11 +1,11 @@
-//! Request targets, split before they are decoded; and the way back.
+//! Splits and decodes request targets, and encodes paths.
 
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const KEEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Percent-encodes everything but unreserved characters and slashes.
+/// Percent-encodes all characters except unreserved ones and slashes.
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, KEEP).to_string()
 }

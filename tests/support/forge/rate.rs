@@ -1,4 +1,4 @@
-//! GitHub's primary rate limit: one counter per caller and hour.
+//! GitHub's primary rate limit: a counter per caller and hour.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,13 @@ struct Counters {
     anonymous: u64,
     token: u64,
     window: u64,
-    /// By token; the empty one is the anonymous caller. Used, and when it starts anew.
+    /// By token, empty for the anonymous caller: the number of requests, and the end of the window.
     used: HashMap<String, (u64, u64)>,
 }
 
 pub struct Rate(Mutex<Counters>);
 
-/// Where a caller stands after a request.
+/// The state of a caller's quota after a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     pub limit: u64,
@@ -43,14 +43,14 @@ impl Rate {
         (counters.anonymous, counters.token) = (anonymous, token);
     }
 
-    /// Seconds from the first request of a window to its end; running windows end then too.
+    /// Sets the seconds from the first request of a window to its end, for running windows as well.
     pub fn set_window(&self, seconds: u64) {
         let mut counters = self.0.lock().unwrap();
         counters.window = seconds;
         counters.used.values_mut().for_each(|used| used.1 = now() + seconds);
     }
 
-    /// Every caller has its whole quota again.
+    /// Resets the quota of every caller.
     pub fn renew(&self) {
         self.0.lock().unwrap().used.clear();
     }
@@ -73,7 +73,7 @@ impl Rate {
         Standing { limit, used: used.0, reset: used.1, exceeded }
     }
 
-    /// Takes back what a free answer (a 304 with a token) was charged.
+    /// Refunds a request that is free of charge (a 304 with a token).
     pub fn give_back(&self, token: &str, standing: &mut Standing) {
         if let Some(used) = self.0.lock().unwrap().used.get_mut(token) {
             used.0 = used.0.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! The description of a release, tag or branch: its files, how they are packed, and what the release says.
+//! The description of a release, tag or branch: files, packing and release fields.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl Spec {
         spec.file("README.md", format!("# {tag}\n"))
     }
 
-    /// Takes over files and packing and leaves what a release says.
+    /// Copies files and packing, without the release fields.
     pub(super) fn take_tree(&mut self, other: &Self) {
         self.files.clone_from(&other.files);
         self.packing = other.packing.clone();
@@ -75,7 +75,7 @@ impl Spec {
         self.file("publish.yaml", text)
     }
 
-    /// `big.bin`: `len` incompressible bytes made from a seed of its own for each length.
+    /// `big.bin`: `len` incompressible bytes whose seed depends on the length.
     pub fn big(self, len: u64) -> Self {
         self.noise("big.bin", len, len)
     }
@@ -148,7 +148,7 @@ impl Spec {
         self
     }
 
-    /// Nothing is deflated.
+    /// Stores every file uncompressed.
     pub fn stored(mut self) -> Self {
         self.packing.stored = true;
         self
@@ -160,7 +160,7 @@ impl Spec {
         self
     }
 
-    /// Every CRC is wrong.
+    /// Writes a wrong CRC for every file.
     pub fn wrong_crc(mut self) -> Self {
         self.packing.wrong_crc = true;
         self
@@ -178,7 +178,7 @@ impl Spec {
         self
     }
 
-    /// Sends these bytes where the zip would be.
+    /// Sends these bytes instead of the zip.
     pub fn raw_zip(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.raw_zip = Some(Bytes::copy_from_slice(bytes.as_ref()));
         self

@@ -1,4 +1,4 @@
-//! The forge's own promises. Whoever mounts this mounts the forge as `crate::forge`.
+//! Tests of the forge. The crate that includes this file must have the forge as `crate::forge`.
 
 use std::{
     io::{Cursor, Read},
@@ -251,7 +251,7 @@ async fn a_gate_holds_every_body_until_it_opens() {
     }
 }
 
-/// Reads a body as far as it comes; true when it ended cleanly.
+/// Reads a body until it ends; true if it ended cleanly.
 async fn drain(mut response: Response) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
     loop {

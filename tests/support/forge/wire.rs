@@ -1,4 +1,4 @@
-//! Listeners that can go down and come back on the same port, and connections that know what has left.
+//! Listeners that can be closed and reopened on the same port, and connections that count flushed bytes.
 
 use std::{
     future::Future,
@@ -36,12 +36,12 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Counts how often everything written so far has reached the socket.
+/// Counts flushes: how often all written bytes have reached the socket.
 #[derive(Clone)]
 pub struct Flushes(watch::Receiver<u64>);
 
 impl Flushes {
-    /// Waits for a flush from now on; the connection flushes whenever a body pauses.
+    /// Waits for the next flush. The connection flushes whenever a body pauses.
     pub async fn next(&mut self) {
         self.0.borrow_and_update();
         let _ = self.0.changed().await;
@@ -87,7 +87,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Connections that wait to be accepted.
+/// Backlog of connections to accept.
 const BACKLOG: u32 = 1024;
 
 enum Command {
@@ -95,7 +95,7 @@ enum Command {
     Up(oneshot::Sender<()>),
 }
 
-/// One listener with its connections; dropping it closes all of them.
+/// One listener with its connections. Dropping it closes them.
 pub struct Listener {
     _kept: TcpSocket,
     pub address: SocketAddr,
@@ -139,9 +139,9 @@ impl Listener {
     }
 }
 
-/// Binds a port that stays ours while nobody listens: connections are then refused, and no one else is given it.
+/// Binds a port that stays reserved while no socket listens: connections are then refused, and no other process gets it.
 ///
-/// The kept socket never listens. It shares the port with the one that does, which needs no moment between the two.
+/// The returned socket never listens. It shares the port with the one that listens, so there is no gap between the two.
 pub fn bind(address: SocketAddr) -> io::Result<(TcpSocket, TcpListener)> {
     // Sharing is for us alone: a second forge on the same port must be told that it is taken.
     if address.port() != 0 {
