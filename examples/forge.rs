@@ -1,7 +1,7 @@
-//! The scripted forge of the tests, started by hand: GitHub, its archive host and Gitee on loopback, with demo packages.
+//! The scripted forge of the tests as a program: GitHub, its archive host and Gitee on loopback, with demo packages.
 //!
-//! `cargo run -p examples --bin forge`, then the lines it prints in another terminal. Ctrl-C ends it. A line
-//! `release devsapp/fc3 v0.3.0` on its standard input publishes that release.
+//! Run `cargo run -p examples --bin forge`, then run the printed commands in another terminal. Ctrl-C ends it. A line
+//! `release devsapp/fc3 v0.3.0` on standard input publishes that release.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/support/forge.rs"]
@@ -18,17 +18,17 @@ use std::{
 use clap::Parser;
 use forge::{Fault, Forge, Lengths, Match, Spec};
 
-/// GitHub and Gitee on loopback, with real zips made on the fly.
+/// GitHub and Gitee on loopback, with generated zips.
 #[derive(Parser)]
 #[command(name = "forge")]
 struct Arguments {
-    /// The API's port; archives are on the next one, Gitee on the one after. 0 takes free ports.
+    /// Port of the API; archives use the next port and Gitee the one after. 0 selects free ports.
     #[arg(long, default_value_t = 9001)]
     port: u16,
-    /// A token that both forges take; may be given more than once.
+    /// A token that both forges accept; may be repeated.
     #[arg(long)]
     token: Vec<String>,
-    /// GitHub requests an hour without a token, as the real one allows them.
+    /// GitHub requests per hour without a token; the default is GitHub's limit.
     #[arg(long, default_value_t = 60, value_name = "REQUESTS")]
     anonymous_limit: u64,
     /// Adds `bench/pkg` with this many versions, v1.0.0 to v1.0.N-1.
@@ -40,13 +40,13 @@ struct Arguments {
     /// Size of `demo/big`, in bytes.
     #[arg(long, default_value_t = 100 << 20, value_name = "BYTES")]
     big: u64,
-    /// Sends every zip with `Content-Length`; without it the first time is chunked, as on GitHub.
+    /// Sends every zip with `Content-Length`; by default the first response is chunked, as on GitHub.
     #[arg(long)]
     with_length: bool,
-    /// Answers 502 to every Nth request.
+    /// Responds with 502 to every Nth request.
     #[arg(long, value_name = "N")]
     fail_every: Option<u64>,
-    /// Sends zips no faster than this many bytes a second.
+    /// Sends zips at this many bytes per second at most.
     #[arg(long, value_name = "BYTES")]
     pace: Option<u64>,
     /// Prints no line per request.
@@ -68,28 +68,28 @@ async fn main() {
         }
     };
     forge.keep_log(false);
-    fill(&forge, &arguments);
-    behave(&forge, &arguments);
-    greet(&forge, &arguments);
+    add_packages(&forge, &arguments);
+    configure(&forge, &arguments);
+    print_usage(&forge, &arguments);
     observe(&forge, &arguments);
     let lines = forge.clone();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
-            obey(&lines, &line);
+            run_line(&lines, &line);
         }
     });
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// `release OWNER/REPO TAG`: a component's next release.
-fn obey(forge: &Forge, line: &str) {
+/// Runs a line of standard input: `release OWNER/REPO TAG` publishes a release.
+fn run_line(forge: &Forge, line: &str) {
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         [] => {}
         ["release", package, tag] if package.split('/').count() == 2 => {
             forge.repo(package).release(tag, component(package, tag));
             println!("released {package} {tag}");
         }
-        _ => println!("say: release OWNER/REPO TAG"),
+        _ => println!("unknown line; write: release OWNER/REPO TAG"),
     }
 }
 
@@ -119,7 +119,7 @@ fn observe(forge: &Forge, arguments: &Arguments) {
     });
 }
 
-fn behave(forge: &Forge, arguments: &Arguments) {
+fn configure(forge: &Forge, arguments: &Arguments) {
     for token in &arguments.token {
         forge.accept_token(token);
     }
@@ -141,7 +141,7 @@ fn behave(forge: &Forge, arguments: &Arguments) {
     }
 }
 
-/// A component that says its version when it is deployed.
+/// A component that prints its version when it is deployed.
 fn component(package: &str, tag: &str) -> impl FnOnce(Spec) -> Spec + use<> {
     let name = package.rsplit('/').next().unwrap_or(package).to_owned();
     let number = tag.trim_start_matches('v').to_owned();
@@ -165,7 +165,7 @@ fn component(package: &str, tag: &str) -> impl FnOnce(Spec) -> Spec + use<> {
     }
 }
 
-/// An application as `s init` of both CLIs unpacks it.
+/// An application in the form that `s init` of both CLIs unpacks.
 fn application(edition: &'static str) -> impl FnOnce(Spec) -> Spec {
     move |release| {
         release
@@ -182,7 +182,7 @@ fn application(edition: &'static str) -> impl FnOnce(Spec) -> Spec {
     }
 }
 
-fn fill(forge: &Forge, arguments: &Arguments) {
+fn add_packages(forge: &Forge, arguments: &Arguments) {
     let fc3 = |tag| component("devsapp/fc3", tag);
     forge
         .repo("devsapp/fc3")
@@ -193,11 +193,11 @@ fn fill(forge: &Forge, arguments: &Arguments) {
         .release("v0.3.0", |release| fc3("v0.3.0")(release).draft())
         .tag_only("v0.0.9")
         .branch("dev", |branch| branch.file("README.md", "the dev branch\n"));
-    // Tags without a v, as many packages have them.
+    // Tags without a `v`.
     let plain = |tag| component("demo/plain", tag);
     forge.repo("demo/plain").release("1.0.0", plain("1.0.0")).release("1.1.0", plain("1.1.0"));
     forge.repo("devsapp/start-fc3").release("1.0.0", application("3.0.0")).branch("main", application("3.0.0"));
-    // What the 2.x CLI puts beside every component, at the version it has built in.
+    // The 2.x CLI installs this package, at a fixed version, with every component.
     forge.repo("Serverless-Devs/core").release("0.1.66", |release| {
         release
             .file(
@@ -223,7 +223,7 @@ fn fill(forge: &Forge, arguments: &Arguments) {
     }
 }
 
-fn greet(forge: &Forge, arguments: &Arguments) {
+fn print_usage(forge: &Forge, arguments: &Arguments) {
     let api = forge.github_api();
     let archive = forge.archive_host();
     let gitee = forge.gitee_api();
@@ -231,7 +231,7 @@ fn greet(forge: &Forge, arguments: &Arguments) {
     println!("github api   {api}");
     println!("archive host http://{archive}");
     println!("gitee        {gitee}");
-    println!("\nStart the mirror against it with\n");
+    println!("\nStart the mirror with it as upstream:\n");
     println!("export SRM_MIRROR__UPSTREAMS__GITHUB__API={api}");
     println!("export SRM_MIRROR__UPSTREAMS__GITHUB__REDIRECT_HOSTS='[\"{archive}\"]'");
     println!("export SRM_MIRROR__UPSTREAMS__GITEE__API={gitee}");
@@ -240,7 +240,7 @@ fn greet(forge: &Forge, arguments: &Arguments) {
         println!("export GITHUB_TOKEN={token} GITEE_TOKEN={token}");
     }
     println!("cargo run --release -- serve --cache-dir target/demo-cache\n");
-    println!("and ask it for");
+    println!("then request:");
     println!("  curl -i http://127.0.0.1:8080/devsapp/fc3/releases/latest");
     println!("  curl -iOJ http://127.0.0.1:8080/devsapp/fc3/zipball/v0.2.0");
     println!("  curl -o /dev/null http://127.0.0.1:8080/demo/big/zipball/v1.0.0   # {} bytes", arguments.big);

@@ -1,5 +1,5 @@
-//! A load generator for bodies, as light as it can be, so that the server is what is measured: one thread, keep-alive,
-//! and in drop mode the kernel throws the bytes away (`MSG_TRUNC`) instead of copying them to us.
+//! A load generator for response bodies that uses little CPU time itself: one thread, keep-alive, and in drop mode the
+//! kernel discards the bytes (`MSG_TRUNC`) instead of copying them.
 //!
 //! `cargo run --release -p examples --bin load -- --connections 16 --seconds 5 http://127.0.0.1:8080/devsapp/fc3/zipball/v0.2.0`
 #![allow(clippy::unwrap_used)]
@@ -21,28 +21,29 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// Fetches over HTTP/1.1 for a while, or a number of times, and says how it went.
+/// Fetches URLs over HTTP/1.1 for a time or a number of requests, and reports rates.
 #[derive(Parser, Clone)]
 #[command(name = "load")]
 struct Arguments {
-    /// What to fetch, `http://ADDRESS:PORT/path`; the connections take them in turn.
+    /// URLs, `http://ADDRESS:PORT/path`; the connections use them in turn.
     #[arg(required = true)]
     urls: Vec<String>,
-    /// What becomes of the bytes.
+    /// Whether the received bytes are dropped or copied.
     #[arg(long, value_enum, default_value_t = Mode::Copy)]
     mode: Mode,
+    /// Number of connections.
     #[arg(long, default_value_t = 16)]
     connections: u64,
-    /// Ends after this long, also in the middle of a body.
+    /// Ends after this time, even within a body.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Ends after this many requests of all connections together; without both, one for each connection.
+    /// Ends after this many requests in total. Without --requests and --seconds: one per connection.
     #[arg(long)]
     requests: Option<u64>,
-    /// Each connection takes no more than this many bytes a second, through a small receive buffer.
+    /// Limits each connection to this many bytes per second, with a small receive buffer.
     #[arg(long, value_name = "BYTES")]
     slow: Option<u64>,
-    /// Every body must have this SHA-256; copies.
+    /// Expects this SHA-256 of every body; implies copy mode.
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
     /// Prints one JSON object.
@@ -52,27 +53,27 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Mode {
-    /// The kernel drops them.
+    /// The kernel discards them.
     Drop,
     /// They are read into a buffer.
     Copy,
 }
 
-/// What all connections count.
+/// Counters shared by all connections.
 #[derive(Default)]
-struct Tally {
+struct LoadStats {
     started: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
     errors: AtomicU64,
     first_error: Mutex<Option<String>>,
-    /// Of each request, from its last byte sent to the first byte of the body.
+    /// For each request, the time from its last byte to the first byte of the body.
     first_bytes: Mutex<Vec<Duration>>,
     last_first_byte: Mutex<Option<SystemTime>>,
 }
 
-/// Where a URL leads: the address and the path. Names are not looked up.
-fn parse(url: &str) -> Option<(std::net::SocketAddr, &str)> {
+/// Splits a URL into address and path. Host names are not resolved.
+fn parse_url(url: &str) -> Option<(std::net::SocketAddr, &str)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/')?);
     Some((authority.parse().ok()?, path))
@@ -80,15 +81,15 @@ fn parse(url: &str) -> Option<(std::net::SocketAddr, &str)> {
 
 struct Connection<'a> {
     arguments: &'a Arguments,
-    tally: &'a Tally,
+    stats: &'a LoadStats,
     stream: TcpStream,
-    /// Read, and not used yet: the end of a head may bring the beginning of a body.
-    held: Vec<u8>,
-    /// Where bodies go; never touched in drop mode.
+    /// Received but not consumed yet: a read of the head may contain the beginning of the body.
+    buffered: Vec<u8>,
+    /// Destination of bodies; not written in drop mode.
     scratch: Vec<u8>,
     hash: Option<Sha256>,
-    asked: Instant,
-    first: bool,
+    sent_at: Instant,
+    first_byte_seen: bool,
 }
 
 fn broken(what: impl Into<String>) -> io::Error {
@@ -96,8 +97,8 @@ fn broken(what: impl Into<String>) -> io::Error {
 }
 
 impl<'a> Connection<'a> {
-    async fn open(arguments: &'a Arguments, tally: &'a Tally, url: &str) -> io::Result<Self> {
-        let (address, _) = parse(url).ok_or_else(|| broken(format!("{url}: not http://ADDRESS:PORT/path")))?;
+    async fn open(arguments: &'a Arguments, stats: &'a LoadStats, url: &str) -> io::Result<Self> {
+        let (address, _) = parse_url(url).ok_or_else(|| broken(format!("{url}: not http://ADDRESS:PORT/path")))?;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if arguments.slow.is_some() {
             socket.set_recv_buffer_size(64 << 10)?;
@@ -105,65 +106,74 @@ impl<'a> Connection<'a> {
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let scratch = vec![0; if arguments.mode == Mode::Drop { 1 << 20 } else { 128 << 10 }];
-        let asked = Instant::now();
-        Ok(Self { arguments, tally, stream, held: Vec::new(), scratch, hash: None, asked, first: false })
+        let sent_at = Instant::now();
+        Ok(Self {
+            arguments,
+            stats,
+            stream,
+            buffered: Vec::new(),
+            scratch,
+            hash: None,
+            sent_at,
+            first_byte_seen: false,
+        })
     }
 
-    /// Receives at least one byte and at most `most` into the scratch, or nowhere; 0 at the end of the stream.
-    async fn receive(&mut self, most: u64, flags: RecvFlags) -> io::Result<usize> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.scratch.len());
+    /// Receives 1 to `max` bytes into `scratch`, or discards them; 0 at the end of the stream.
+    async fn receive(&mut self, max: u64, flags: RecvFlags) -> io::Result<usize> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(self.scratch.len());
         let stream = &self.stream;
-        let buffer = &mut self.scratch[..most];
+        let buffer = &mut self.scratch[..max];
         let received = stream.async_io(Interest::READABLE, || Ok(recv(stream, &mut *buffer, flags)?.1)).await?;
-        if received < most {
-            // The socket gave all it had: says so, or half of all calls would find nothing. On this one thread no news of
-            // more can have come in between.
+        if received < max {
+            // The socket is empty: clear its readiness, or every second call would find nothing. On this single thread no
+            // readiness event can have arrived in between.
             let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
         }
         Ok(received)
     }
 
-    /// One line without its end; the rest stays held.
+    /// Receives one line, without its end. Further bytes stay buffered.
     async fn line(&mut self) -> io::Result<String> {
         loop {
-            if let Some(end) = self.held.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.held.drain(..=end).collect();
+            if let Some(end) = self.buffered.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffered.drain(..=end).collect();
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
-            if self.held.len() > 64 << 10 {
+            if self.buffered.len() > 64 << 10 {
                 return Err(broken("a line of more than 64 KiB"));
             }
             let received = self.receive(4 << 10, RecvFlags::empty()).await?;
             if received == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            self.held.extend_from_slice(&self.scratch[..received]);
+            self.buffered.extend_from_slice(&self.scratch[..received]);
         }
     }
 
     fn count(&mut self, bytes: usize) {
-        if !self.first && bytes > 0 {
-            self.first = true;
-            self.tally.first_bytes.lock().unwrap().push(self.asked.elapsed());
-            *self.tally.last_first_byte.lock().unwrap() = Some(SystemTime::now());
+        if !self.first_byte_seen && bytes > 0 {
+            self.first_byte_seen = true;
+            self.stats.first_bytes.lock().unwrap().push(self.sent_at.elapsed());
+            *self.stats.last_first_byte.lock().unwrap() = Some(SystemTime::now());
         }
-        self.tally.bytes.fetch_add(bytes as u64, Relaxed);
+        self.stats.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Exactly `len` bytes of a body.
+    /// Receives exactly `len` bytes of a body.
     async fn body(&mut self, len: u64) -> io::Result<()> {
-        let held = self.held.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+        let buffered = self.buffered.len().min(usize::try_from(len).unwrap_or(usize::MAX));
         if let Some(hash) = &mut self.hash {
-            hash.update(&self.held[..held]);
+            hash.update(&self.buffered[..buffered]);
         }
-        self.held.drain(..held);
-        self.count(held);
-        let mut left = len - held as u64;
+        self.buffered.drain(..buffered);
+        self.count(buffered);
+        let mut left = len - buffered as u64;
         let flags = if self.arguments.mode == Mode::Drop { RecvFlags::TRUNC } else { RecvFlags::empty() };
-        // A slow client takes twenty sips a second.
-        let sip = self.arguments.slow.map_or(u64::MAX, |rate| (rate / 20).max(1));
+        // A slow client receives twenty times per second.
+        let max_chunk = self.arguments.slow.map_or(u64::MAX, |rate| (rate / 20).max(1));
         while left > 0 {
-            let received = self.receive(left.min(sip), flags).await?;
+            let received = self.receive(left.min(max_chunk), flags).await?;
             if received == 0 {
                 return Err(broken(format!("{left} bytes of a body are missing")));
             }
@@ -172,21 +182,21 @@ impl<'a> Connection<'a> {
             }
             self.count(received);
             left -= received as u64;
-            if sip != u64::MAX {
+            if max_chunk != u64::MAX {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
         Ok(())
     }
 
-    /// One request and its whole answer; true where the connection may be used again.
+    /// Sends one request and receives its response; true if the connection can be reused.
     async fn fetch(&mut self, url: &str) -> io::Result<bool> {
         let authority = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-        let (_, path) = parse(url).ok_or_else(|| broken("not a URL"))?;
+        let (_, path) = parse_url(url).ok_or_else(|| broken("not a URL"))?;
         self.hash = self.arguments.sha256.is_some().then(Sha256::new);
-        self.first = false;
+        self.first_byte_seen = false;
         self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
-        self.asked = Instant::now();
+        self.sent_at = Instant::now();
         let status = self.line().await?;
         let mut len = None;
         let mut chunked = false;
@@ -228,12 +238,12 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// One client: request after request until nothing is left to do, or until too much went wrong.
-async fn client(arguments: &Arguments, tally: &Tally, number: u64, limit: u64) {
+/// One client: sends requests in sequence until the limit is reached or three in a row have failed.
+async fn client(arguments: &Arguments, stats: &LoadStats, number: u64, limit: u64) {
     let mut connection = None;
-    let mut in_a_row = 0;
-    while in_a_row < 3 {
-        let turn = tally.started.fetch_add(1, Relaxed);
+    let mut failures = 0;
+    while failures < 3 {
+        let turn = stats.started.fetch_add(1, Relaxed);
         if turn >= limit {
             return;
         }
@@ -242,20 +252,20 @@ async fn client(arguments: &Arguments, tally: &Tally, number: u64, limit: u64) {
         let done = async {
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => Connection::open(arguments, tally, url).await?,
+                None => Connection::open(arguments, stats, url).await?,
             };
             let keep = open.fetch(url).await?;
             Ok::<_, io::Error>(keep.then_some(open))
         };
         match done.await {
             Ok(open) => {
-                tally.requests.fetch_add(1, Relaxed);
-                (connection, in_a_row) = (open, 0);
+                stats.requests.fetch_add(1, Relaxed);
+                (connection, failures) = (open, 0);
             }
             Err(error) => {
-                tally.errors.fetch_add(1, Relaxed);
-                tally.first_error.lock().unwrap().get_or_insert_with(|| error.to_string());
-                in_a_row += 1;
+                stats.errors.fetch_add(1, Relaxed);
+                stats.first_error.lock().unwrap().get_or_insert_with(|| error.to_string());
+                failures += 1;
             }
         }
     }
@@ -268,15 +278,15 @@ async fn main() {
         arguments.mode = Mode::Copy;
     }
     let arguments = Arc::new(arguments);
-    let tally = Arc::new(Tally::default());
+    let stats = Arc::new(LoadStats::default());
     let endless = if arguments.seconds.is_some() { u64::MAX } else { arguments.connections };
     let limit = arguments.requests.unwrap_or(endless);
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let clients: Vec<_> = (0..arguments.connections)
         .map(|number| {
             let arguments = arguments.clone();
-            let tally = tally.clone();
-            tokio::spawn(async move { client(&arguments, &tally, number, limit).await })
+            let stats = stats.clone();
+            tokio::spawn(async move { client(&arguments, &stats, number, limit).await })
         })
         .collect();
     let all = async {
@@ -286,37 +296,37 @@ async fn main() {
     };
     let longest = arguments.seconds.map_or(Duration::MAX, Duration::from_secs_f64);
     let _ = tokio::time::timeout(longest, all).await;
-    report(&arguments, &tally, begun.elapsed());
-    if tally.errors.load(Relaxed) > 0 {
+    report(&arguments, &stats, started_at.elapsed());
+    if stats.errors.load(Relaxed) > 0 {
         std::process::exit(1);
     }
 }
 
-fn report(arguments: &Arguments, tally: &Tally, took: Duration) {
-    let mut first: Vec<f64> = tally.first_bytes.lock().unwrap().iter().map(|d| d.as_secs_f64() * 1000.0).collect();
+fn report(arguments: &Arguments, stats: &LoadStats, took: Duration) {
+    let mut first: Vec<f64> = stats.first_bytes.lock().unwrap().iter().map(|d| d.as_secs_f64() * 1000.0).collect();
     first.sort_by(f64::total_cmp);
     let percentile = |part: usize| first.get((first.len() * part / 1000).min(first.len().saturating_sub(1))).copied();
-    let last = tally.last_first_byte.lock().unwrap().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let bytes = tally.bytes.load(Relaxed);
+    let last = stats.last_first_byte.lock().unwrap().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let bytes = stats.bytes.load(Relaxed);
     let seconds = took.as_secs_f64();
-    let error = tally.first_error.lock().unwrap().clone();
+    let error = stats.first_error.lock().unwrap().clone();
     if arguments.json {
-        let told = serde_json::json!({
-            "bytes": bytes, "seconds": seconds, "requests": tally.requests.load(Relaxed),
-            "errors": tally.errors.load(Relaxed), "first_error": error,
+        let summary = serde_json::json!({
+            "bytes": bytes, "seconds": seconds, "requests": stats.requests.load(Relaxed),
+            "errors": stats.errors.load(Relaxed), "first_error": error,
             "first_byte_ms": {
                 "p50": percentile(500), "p90": percentile(900), "p99": percentile(990), "max": percentile(1000),
             },
-            // Seconds since 1970: when the last request's body began.
+            // Time of the first body byte of the last request, in seconds since 1970.
             "last_first_byte_at": last.map(|at| at.as_secs_f64()),
         });
-        println!("{told}");
+        println!("{summary}");
         return;
     }
     println!(
         "{} requests, {} errors, {bytes} bytes in {seconds:.3} s: {:.1} MB/s",
-        tally.requests.load(Relaxed),
-        tally.errors.load(Relaxed),
+        stats.requests.load(Relaxed),
+        stats.errors.load(Relaxed),
         bytes as f64 / 1e6 / seconds
     );
     println!("first byte: median {:.2?} ms, 99% {:.2?} ms", percentile(500), percentile(990));

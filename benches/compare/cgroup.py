@@ -1,14 +1,14 @@
-"""A slower disk for some processes, by control groups of either version, where that is permitted."""
+"""Limits the disk bandwidth of processes with control groups (v1 or v2), where that is permitted."""
 
 import os
 from pathlib import Path
 
-ROOT = Path("/sys/fs/cgroup")
-LIMIT = 150_000_000
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+READ_BYTES_PER_SECOND = 150_000_000
 
 
 def whole_disk(directory):
-    """MAJOR:MINOR of the disk that holds a directory; limits are a whole disk's, not a partition's."""
+    """Return MAJOR:MINOR of the disk of a directory. Limits apply to whole disks, not to partitions."""
     number = os.stat(directory).st_dev
     device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     if (device / "partition").exists():
@@ -17,35 +17,35 @@ def whole_disk(directory):
 
 
 class Throttle:
-    """While it is entered, the servers' processes read at most LIMIT bytes a second from the disk; `told` says if so."""
+    """Context manager: limits the servers' reads from the disk to READ_BYTES_PER_SECOND in total; `note` reports success."""
 
     def __init__(self, directory, servers):
-        self.directory, self.servers, self.told = directory, servers, ""
-        self.newer = (ROOT / "cgroup.controllers").exists()
-        self.root = ROOT if self.newer else ROOT / "blkio"
+        self.directory, self.servers, self.note = directory, servers, ""
+        self.is_v2 = (CGROUP_ROOT / "cgroup.controllers").exists()
+        self.root = CGROUP_ROOT if self.is_v2 else CGROUP_ROOT / "blkio"
         self.group, self.homes = self.root / f"srm-compare-{os.getpid()}", {}
 
     def __enter__(self):
         try:
             self.limit()
-            kind = "io.max" if self.newer else "blkio of cgroup v1"
-            self.told = f"the disk is held to {LIMIT / 1e6:.0f} MB/s for the two together ({kind})"
-        except OSError as why:
-            self.told = f"the disk is not throttled: {why.strerror}: {why.filename}"
+            kind = "io.max" if self.is_v2 else "blkio of cgroup v1"
+            self.note = f"the disk is limited to {READ_BYTES_PER_SECOND / 1e6:.0f} MB/s for the two together ({kind})"
+        except OSError as error:
+            self.note = f"the disk is not throttled: {error.strerror}: {error.filename}"
         return self
 
     def limit(self):
         device = whole_disk(self.directory)
-        if self.newer:
+        if self.is_v2:
             (self.root / "cgroup.subtree_control").write_text("+io")
         self.group.mkdir()
-        if self.newer:
-            (self.group / "io.max").write_text(f"{device} rbps={LIMIT}")
+        if self.is_v2:
+            (self.group / "io.max").write_text(f"{device} rbps={READ_BYTES_PER_SECOND}")
         else:
-            (self.group / "blkio.throttle.read_bps_device").write_text(f"{device} {LIMIT}")
+            (self.group / "blkio.throttle.read_bps_device").write_text(f"{device} {READ_BYTES_PER_SECOND}")
         for pid in [pid for server in self.servers for pid in server.pids()]:
             lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
-            own = next(path for _, kind, path in lines if "blkio" in kind.split(",") or (self.newer and not kind))
+            own = next(path for _, kind, path in lines if "blkio" in kind.split(",") or (self.is_v2 and not kind))
             self.homes[pid] = self.root / own.lstrip("/")
             (self.group / "cgroup.procs").write_text(str(pid))
 
@@ -54,8 +54,8 @@ class Throttle:
             try:
                 (home / "cgroup.procs").write_text(str(pid))
             except OSError:
-                pass  # it ended
+                pass  # the process has ended
         try:
             self.group.rmdir()
         except OSError:
-            pass  # never made
+            pass  # was not created

@@ -1,8 +1,8 @@
-"""The servers' configurations: each as its own documents recommend for what is measured here."""
+"""The configurations of the servers, each as its own documentation recommends for this use."""
 
 import json
 
-# In a namespace of its own every port is free.
+# The programs run in a network namespace of their own, so every port is free.
 ORIGIN, NGINX, NGINX_LOG, NGINX_TLS, VARNISH, MIRROR, MIRROR_LOG, MIRROR_TLS, SMALL, LARGE = range(7000, 7010)
 
 COMMON = """
@@ -18,7 +18,7 @@ http {
   tcp_nopush on;
   tcp_nodelay on;
   keepalive_timeout 75s;
-  # The default of 1000 would have every connection made again and again under wrk.
+  # With the default of 1000, wrk would have to reconnect continually.
   keepalive_requests 1000000000;
   server_tokens off;
   client_body_temp_path temp/body;
@@ -30,7 +30,7 @@ http {
 
 
 def origin(files, log):
-    """GitHub's API and archive host, for the mirror; for the others the same zips at the mirror's own paths."""
+    """GitHub's API and archive host for the mirror; for the other servers the same zips at the mirror's paths."""
     return (
         COMMON
         + f"""
@@ -74,7 +74,7 @@ def origin(files, log):
 
 
 def nginx(cache, port, log, tls):
-    """proxy_cache over the origin, and TLS beside the first of the two."""
+    """proxy_cache in front of the origin; the server without access log also has a TLS listener."""
     certificate, key = tls
     secure = f"""
     listen 127.0.0.1:{NGINX_TLS} ssl;
@@ -93,7 +93,7 @@ def nginx(cache, port, log, tls):
   proxy_cache_path {cache} levels=1:2 keys_zone=bench:64m inactive=1d max_size=50g use_temp_path=off;
   upstream origin {{ server 127.0.0.1:{ORIGIN}; keepalive 64; }}
   server {{
-    # Each worker its own queue: without it one of the two gets most connections.
+    # One accept queue per worker: otherwise one of the two gets most connections.
     listen 127.0.0.1:{port} reuseport backlog=4096;
 {secure if port == NGINX else ""}
     location / {{
@@ -105,7 +105,7 @@ def nginx(cache, port, log, tls):
       proxy_cache_lock on;
       proxy_cache_lock_timeout 1h;
       proxy_cache_lock_age 1h;
-      # Nothing goes stale while it is measured.
+      # No response may become stale during a measurement.
       proxy_ignore_headers Cache-Control Expires;
       proxy_cache_valid 200 1d;
       add_header X-Cache $upstream_cache_status;
@@ -120,14 +120,14 @@ VCL = f"""
 vcl 4.1;
 backend default {{ .host = "127.0.0.1"; .port = "{ORIGIN}"; }}
 sub vcl_backend_response {{
-  # Nothing goes stale while it is measured.
+  # No response may become stale during a measurement.
   set beresp.ttl = 1d;
 }}
 """
 
 
 def mirror(cache, port, level, tls):
-    """Defaults, but for where things are and that nothing goes stale while it is measured."""
+    """Defaults, except for addresses and paths, and that no response becomes stale during a measurement."""
     text = json.dumps  # a JSON string is a TOML string
     secure = f"""
 [server.tls]
@@ -162,7 +162,7 @@ def repository(package):
 
 
 def release(package, tag):
-    """A release as GitHub tells it, long enough for an answer of about 2 KB."""
+    """A release as GitHub sends it, long enough for a response of about 2 KB."""
     notes = "".join(f"- line {number} of the notes of a release, as people write them\r\n" for number in range(30))
     at = "2024-01-01T05:00:00Z"
     return {

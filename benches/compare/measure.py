@@ -1,4 +1,4 @@
-"""Single measurements: what a load says, what a server's processes used, what an answer was."""
+"""Single measurements: the result of a load, the resources of a server's processes, a single response."""
 
 import contextlib
 import hashlib
@@ -12,47 +12,47 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-TICK = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-# Where the programs are; `run` fills it in.
+# Paths of the programs; set by `run`.
 PROGRAMS = {}
 CIPHER = "TLS_AES_128_GCM_SHA256"
 
 
 class Failed(Exception):
-    """An error answer, a short body or a client that could not run: it counts against the exit code."""
+    """An error response, a truncated body or a client that could not run. Makes the exit code 1."""
 
 
 def get(url):
-    """One answer: its status, its headers in lower case, its body."""
+    """Fetch a URL; return status, header fields with names in lower case, and body."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
     try:
         connection.request("GET", parts.path)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     finally:
         connection.close()
 
 
 def is_hit(headers):
-    """Whether the server itself calls this answer a hit."""
+    """True if the header fields mark the response as a hit."""
     if "cache-status" in headers:  # the mirror, RFC 9211
         return "; hit" in headers["cache-status"]
     if "x-cache" in headers:  # nginx
         return headers["x-cache"] == "HIT"
-    return len(headers.get("x-varnish", "").split()) == 2  # its own number and that of the request that stored it
+    return len(headers.get("x-varnish", "").split()) == 2  # the ids of this request and of the one that stored the object
 
 
 def sha256(bytes_):
     return hashlib.sha256(bytes_).hexdigest()
 
 
-# What a server's processes used
+# Resources of a server's processes
 
 
 def cpu(server):
-    """Seconds of processor time of all processes of a server, so far."""
+    """CPU time of all processes of a server so far, in seconds."""
     total = 0
     for pid in server.pids():
         try:
@@ -60,11 +60,11 @@ def cpu(server):
         except OSError:
             continue
         total += int(fields[11]) + int(fields[12])
-    return total / TICK
+    return total / TICKS_PER_SECOND
 
 
 def memory(server, field="RssAnon"):
-    """MiB of all processes of a server: RssAnon, VmRSS."""
+    """Memory of all processes of a server in MiB; field is RssAnon or VmRSS."""
     total = 0
     for pid in server.pids():
         try:
@@ -76,7 +76,7 @@ def memory(server, field="RssAnon"):
 
 
 def disk_read(server):
-    """Bytes that a server's processes had read from the disk, not from the page cache; None where nobody may know."""
+    """Bytes that a server's processes have read from the disk, without the page cache; None if not permitted."""
     try:
         texts = [Path(f"/proc/{pid}/io").read_text() for pid in server.pids()]
     except OSError:
@@ -89,12 +89,12 @@ def disk_read(server):
 
 @contextlib.contextmanager
 def started(command, **more):
-    """A client that never outlives what it is used for, whatever happens meanwhile."""
+    """Context manager: starts a client and kills it on exit."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
     try:
         yield process
     finally:
-        process.kill()  # nothing where it has ended
+        process.kill()  # no effect if it has ended
         process.wait()
 
 
@@ -104,7 +104,7 @@ def wrk_command(url, connections, seconds, script=None, threads=2):
 
 
 def read_wrk(text, url):
-    """What wrk printed: requests, seconds, requests/s, p99. Any error in it is a failure."""
+    """Parse the output of wrk: requests, requests/s, p99. Raise Failed for any reported error."""
     done = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", text)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     late = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text)
@@ -112,7 +112,7 @@ def read_wrk(text, url):
         raise Failed(f"wrk {url}: {text.strip()[-500:]}")
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    # A timeout is slowness, which the percentiles tell; everything else is an error.
+    # A time-out is part of the latency percentiles; everything else is an error.
     if wrong or (sockets and any(int(count) for count in sockets.groups()[:3])):
         raise Failed(f"wrk {url}: {(wrong or sockets)[0]}")
     scale = {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}
@@ -133,12 +133,12 @@ def load_command(url, **options):
 
 def read_load(text, url):
     try:
-        told = json.loads(text)
+        summary = json.loads(text)
     except ValueError:
         raise Failed(f"load {url}: {text.strip()[-500:]}") from None
-    if told["errors"] or not told["bytes"]:
-        raise Failed(f"load {url}: {told['errors']} errors, {told['bytes']} bytes; first: {told['first_error']}")
-    return told
+    if summary["errors"] or not summary["bytes"]:
+        raise Failed(f"load {url}: {summary['errors']} errors, {summary['bytes']} bytes; first: {summary['first_error']}")
+    return summary
 
 
 def load(url, **options):
@@ -151,7 +151,7 @@ def curl_command(ca):
 
 
 def curl(url, ca):
-    """One body over TLS 1.3."""
+    """Fetch one body over TLS 1.3."""
     ran = subprocess.run([*curl_command(ca), "-f", url], capture_output=True)
     if ran.returncode:
         raise Failed(f"curl {url}: {ran.stderr.decode(errors='replace').strip()}")
@@ -159,7 +159,7 @@ def curl(url, ca):
 
 
 def curls(url, processes, each, ca):
-    """Bytes fetched over TLS 1.3 by several curls, each keeping its connection, and the seconds it took."""
+    """Fetch a URL over TLS 1.3 with several curl processes, one connection each; return bytes and seconds."""
     fetch = f'url = "{url}"\noutput = "{os.devnull}"\n' * each
     command = [*curl_command(ca), "-w", "%{http_code} %{size_download}\\n", "-K", "-"]
     begun = time.monotonic()
@@ -171,14 +171,14 @@ def curls(url, processes, each, ca):
             process.stdin.close()
             process.stdin = None
         for process in running:
-            said, errors = process.communicate()
-            answers = [line.split() for line in said.splitlines()]
-            if process.returncode or [status for status, _ in answers] != ["200"] * each:
-                raise Failed(f"curl {url}: {errors.strip()} {said[:200]}")
-            total += sum(int(size) for _, size in answers)
+            output, errors = process.communicate()
+            responses = [line.split() for line in output.splitlines()]
+            if process.returncode or [status for status, _ in responses] != ["200"] * each:
+                raise Failed(f"curl {url}: {errors.strip()} {output[:200]}")
+            total += sum(int(size) for _, size in responses)
     return {"bytes": total, "seconds": time.monotonic() - begun}
 
 
 def say(text):
-    """Progress, apart from the table."""
+    """Print progress to standard error; the table goes to standard output."""
     print(text, file=sys.stderr, flush=True)

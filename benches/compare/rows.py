@@ -1,4 +1,4 @@
-"""The rows of the table: what is asked of whom, and what must come of it."""
+"""The rows of the table: the request, the servers, and the bounds."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ROWS = []
 
 
 def row(name, title, **more):
-    """Puts a function that measures into the table; it gets the stage, the arguments and its own title."""
+    """Decorator: adds a measuring function to the table. It is called with the stage, the arguments, name and title."""
 
     def put(function):
         ROWS.append(Row(name, title, lambda scene, arguments: function(scene, arguments, name, title, **more)))
@@ -30,7 +30,7 @@ def row(name, title, **more):
 
 
 def in_turn(scene, names, rounds, measure_one):
-    """A B C A B C ...: whatever else the machine does meanwhile, it does to all. Returns samples by server and figure."""
+    """Measure A B C A B C ..., so that other load on the machine affects all. Return samples by figure and server."""
     samples = {}
     for turn in range(rounds):
         for name in names:
@@ -44,7 +44,7 @@ def plain(name):
 
 
 def judge(name, title, samples, bounds, against="nginx", note=""):
-    """One line for each figure; `bounds` has its must and its aim."""
+    """One line per figure; `bounds` maps a figure to its required and its desired bound."""
     return [
         result(f"{name} {figure}", title, figure, by_server, against, *bounds.get(figure, (None, None)), note)
         for figure, by_server in samples.items()
@@ -55,7 +55,7 @@ RATE, CPU_REQUEST, SPEED, CPU_GB = "requests/s", "CPU us/request", "MB/s", "CPU 
 
 
 def written(scene, name):
-    """Lines of an access log, after its buffers had time to be written."""
+    """Number of lines of an access log, after its buffers have been written."""
     time.sleep(1.2)
     with open(scene.access_log(name), "rb") as log:
         return sum(part.count(b"\n") for part in iter(lambda: log.read(1 << 20), b""))
@@ -68,7 +68,7 @@ def json_row(scene, arguments, name, title, connections, names=("mirror", "nginx
         before = cpu(server)
         done = wrk(server.url + stage.JSON, connections, arguments.seconds)
         figures = {RATE: done["rate"], CPU_REQUEST: (cpu(server) - before) * 1e6 / done["requests"], "p99 ms": done["p99_ms"]}
-        if server.name in lines:  # a log that drops lines is cheap
+        if server.name in lines:  # a log that drops lines would look cheap
             now = written(scene, server.name)
             figures["lines logged per 100 requests"] = (now - lines[server.name]) * 100 / done["requests"]
             lines[server.name] = now

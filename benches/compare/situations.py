@@ -1,4 +1,4 @@
-"""The rows that are more than one hot answer: TLS, the flat view, slow clients, a cold herd, many zips, cold pages."""
+"""Rows with a setup of their own: TLS, the flat view, slow clients, a cold start, many zips, cold pages."""
 
 import contextlib
 import io
@@ -34,22 +34,22 @@ def verify_tls(scene):
     expected = sha256((scene.dir / "files/archive/z10/v1.0.0.zip").read_bytes())
     for name in ("nginx", "mirror"):
         if sha256(curl(secure_url(name), scene.dir / "tls/ca.pem")) != expected:
-            raise stage.Broken(f"{name} over TLS: other bytes than the origin's")
+            raise stage.Broken(f"{name} over TLS: the bytes differ from the origin's")
 
 
 def verify_flat(scene):
-    """The flat view holds the same files, less their top folder."""
+    """Check that the flat view has the same files without their top folder."""
     status, headers, body = get(scene.servers["mirror"].url + FLAT)
     if status != 200 or not is_hit(headers):
         raise stage.Broken(f"flat view: {status}, {headers}")
     with zipfile.ZipFile(io.BytesIO(body)) as flat, zipfile.ZipFile(scene.dir / "files/archive/z500/v1.0.0.zip") as whole:
         found = {name: flat.read(name) for name in flat.namelist()}
         if found != {name.partition("/")[2]: whole.read(name) for name in whole.namelist()}:
-            raise stage.Broken("flat view: other files than the zip's")
+            raise stage.Broken("flat view: the files differ from the zip's")
 
 
 def verify_logs(scene):
-    """Both logging servers write a line for a request: the row would mean nothing otherwise."""
+    """Check that both logging servers write a line per request; the row would be meaningless otherwise."""
     deadline = time.monotonic() + 10
     while not all(scene.access_log(name).read_bytes().count(b"\n") for name in ("mirror-log", "nginx-log")):
         if time.monotonic() > deadline:
@@ -59,7 +59,7 @@ def verify_logs(scene):
 
 @row("tls", "zip hit over TLS 1.3 (AES-128-GCM), 10 MiB")
 def tls(scene, arguments, name, title):
-    # Four curls are not the bottleneck that counts: the row is about the server's processor time.
+    # Four curl processes may limit the speed; the row measures the server's CPU time.
     each = max(5, round(25 * arguments.seconds))
 
     def one(server, _):
@@ -85,14 +85,14 @@ def flat(scene, arguments, name, title):
 
 
 def growth_during(server, command, url):
-    """The most anonymous memory above what there was, while a load runs; and what the load said."""
-    before = most = memory(server)
+    """Largest growth of anonymous memory in MiB while a load runs, and the result of the load."""
+    before = largest = memory(server)
     with started(command) as process:
         while process.poll() is None:
-            most = max(most, memory(server))
+            largest = max(largest, memory(server))
             time.sleep(0.1)
-        said, errors = process.communicate()
-    return most - before, read_load(said or errors, url)
+        output, errors = process.communicate()
+    return largest - before, read_load(output or errors, url)
 
 
 @row("slow", f"{SLOW_CLIENTS} slow clients x 100 MiB")
@@ -100,14 +100,14 @@ def slow(scene, arguments, name, title):
     path, samples = stage.zip_path("z100"), {}
     for _ in range(1 if arguments.quick else min(arguments.rounds, 3)):
         for who in ("mirror", "nginx"):
-            # What an allocator once took it keeps: each round begins with a process that served one hit.
+            # An allocator keeps freed memory, so each round starts with a fresh process that served a hit.
             scene.restart(who)
             server = scene.servers[who]
             for _ in range(2):
                 get(server.url + path)
             options = {"mode": "drop", "connections": SLOW_CLIENTS, "slow": 200_000, "seconds": max(3, arguments.seconds)}
             grown, done = growth_during(server, load_command(server.url + path, **options), server.url)
-            # They are slow, but none of them stands still: memory that nobody asks for says nothing.
+            # The clients must make progress: memory of stalled connections means nothing.
             if done["bytes"] < SLOW_CLIENTS * options["slow"] * options["seconds"] / 2:
                 raise stage.Broken(f"{who}: the slow clients had only {done['bytes']:,} bytes")
             samples.setdefault(who, []).append(grown)
@@ -123,11 +123,11 @@ def cold(scene, arguments, name, title):
             scene.publish(package, "v1.0.0", 100 * stage.MIB)
         url, seen = server.url + stage.zip_path(package), len(scene.fetched())
         done = load(url, mode="drop", connections=CLIENTS, requests=CLIENTS)
-        time.sleep(0.3)  # the origin writes its line when its answer is done
+        time.sleep(0.3)  # the origin logs a response when it is complete
         fetches = [fetch for fetch in scene.fetched()[seen:] if package in fetch[2]]
         load(url, connections=1, requests=1, sha256=sha256(archive.read_bytes()))
         if not fetches:
-            raise stage.Broken(f"{server.name}: the origin was never asked for {package}")
+            raise stage.Broken(f"{server.name}: the origin received no request for {package}")
         return {
             "upstream fetches": len(fetches),
             "last first byte after the upstream's, ms": (done["last_first_byte_at"] - fetches[0][0]) * 1000,
@@ -144,17 +144,17 @@ def cold(scene, arguments, name, title):
 
 
 def memory_disk(bytes_):
-    """The system's folder in memory where it has that much room."""
+    """/dev/shm if it has that many bytes free, else None."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() and shutil.disk_usage(shared).free > bytes_ else None
 
 
 def seeded(scene, where, count):
-    """A cache directory with this many zips, and how many it has."""
+    """Return a cache directory with `count` zips, created if missing, and the number of its zips."""
     where = Path(where).resolve()
     if not (where / "format").exists():
         say(f"  storing {count:,} zips")
-        # Every zip is made safe on its disk before the next: in memory that is a minute, not ten. Then it is copied.
+        # Every zip is synced before the next one. In memory that takes one minute instead of ten; then the result is copied.
         with tempfile.TemporaryDirectory(prefix="srm-seed-", dir=memory_disk(count * 24 << 10)) as made:
             seed = subprocess.run([scene.programs["seed"], f"{made}/cache", str(count), "4096"], capture_output=True, text=True)
             copy = seed.returncode or subprocess.run(["cp", "-a", f"{made}/cache", where], capture_output=True, text=True).returncode
@@ -177,13 +177,13 @@ def first_hit(scene, name, port, cache, count):
             time.sleep(0.001)
     took = (time.monotonic() - begun) * 1000
     if status != 200 or not is_hit(headers):
-        raise stage.Broken(f"{name}: the first answer is no hit: {status} {headers}")
+        raise stage.Broken(f"{name}: the first response is no hit: {status} {headers}")
     return took
 
 
-def settle(server, most=60):
-    """Waits until a server has nothing left to do for a second: after a start it looks through its folders."""
-    deadline, before = time.monotonic() + most, cpu(server)
+def settle(server, seconds=60):
+    """Wait until a server is idle for a second: after a start it scans its folders."""
+    deadline, before = time.monotonic() + seconds, cpu(server)
     while time.monotonic() < deadline:
         time.sleep(1)
         now = cpu(server)
@@ -207,7 +207,7 @@ def many(scene, arguments, name, title):
         resident.append(memory(scene.servers["large"], "VmRSS"))
         anonymous.append(memory(scene.servers["large"]))
     scene.start_mirror("small", config.SMALL, cache=small)
-    # The same 100 zips of each hot in memory: what differs is what else the mirror knows.
+    # 100 zips of each are hot in memory; only the total number of zips differs.
     scripts = {"small": few // 100, "large": count // 100}
     for who, step in scripts.items():
         script = scene.dir / f"{who}.lua"
@@ -237,7 +237,7 @@ def many(scene, arguments, name, title):
 
 
 class DroppedPages:
-    """While it is entered, the big files of a cache leave the page cache again and again."""
+    """Context manager: repeatedly drops the large files of a cache from the page cache."""
 
     def __init__(self, cache):
         self.files = [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > stage.MIB // 2]
@@ -247,11 +247,11 @@ class DroppedPages:
     def drop(self):
         opened = [os.open(path, os.O_RDONLY) for path in self.files]
         for file in opened:
-            os.fsync(file)  # only clean pages can go
+            os.fsync(file)  # only clean pages can be dropped
         while not self.done.is_set():
             for file in opened:
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-            self.done.wait(0.25)  # no kernel throws out what was read a few milliseconds ago
+            self.done.wait(0.25)  # a kernel does not drop pages that were read milliseconds ago
         for file in opened:
             os.close(file)
 
@@ -265,7 +265,7 @@ class DroppedPages:
 
 @row("pages", "16 hot JSON clients beside 4 readers of cold 100 MiB zips")
 def pages(scene, arguments, name, title):
-    seconds, told = max(2, arguments.seconds), []
+    seconds, disk_rates = max(2, arguments.seconds), []
     with contextlib.ExitStack() as clients, Throttle(scene.dir, [scene.servers[who] for who in ("mirror", "nginx")]) as throttle:
 
         def one(server, _):
@@ -279,15 +279,15 @@ def pages(scene, arguments, name, title):
                 beside = read_wrk(hot.communicate()[0], hot_url)
                 after = disk_read(server)
             if before is not None and after is not None:
-                told.append((server.name, (after - before) / bulk["seconds"] / 1e6))
+                disk_rates.append((server.name, (after - before) / bulk["seconds"] / 1e6))
             return {
                 "hot p99 alone, ms": alone["p99_ms"], "hot p99 beside, ms": beside["p99_ms"],
                 f"hot {RATE}": beside["rate"], f"cold {SPEED}": bulk["bytes"] / bulk["seconds"] / 1e6,
             }
 
         samples = in_turn(scene, ("mirror", "nginx"), arguments.few, one)
-    note = throttle.told
+    note = throttle.note
     for who in ("mirror", "nginx"):
-        if rates := [rate for by, rate in told if by == who]:
-            note += f"; {who} had {statistics.median(rates):,.0f} MB/s read from the disk"
+        if rates := [rate for by, rate in disk_rates if by == who]:
+            note += f"; {who} read {statistics.median(rates):,.0f} MB/s from the disk"
     return judge(name, title, samples, {}, note=note)

@@ -1,4 +1,4 @@
-"""What the comparison plays on: a network namespace, programs that all end, and the servers side by side."""
+"""The environment of the comparison: a network namespace, and the servers as child processes that are always ended."""
 
 import fcntl
 import json
@@ -18,13 +18,13 @@ import config
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "SRM_COMPARE_NAMESPACE"
 MIB = 1 << 20
-# What each repository of the origin packs: bytes in all, and files.
+# The zips of the origin: total bytes and number of files.
 PACKAGES = {"z1": (MIB, 1), "z10": (10 * MIB, 1), "z100": (100 * MIB, 1), "z500": (10 * MIB, 500), "json": (4096, 1)}
 JSON = "/bench/json/releases/latest"
 
 
 class Broken(Exception):
-    """Something does not work; no figure may count."""
+    """A server does not work as required, so no figure is valid."""
 
 
 def zip_path(package, tag="v1.0.0"):
@@ -32,7 +32,7 @@ def zip_path(package, tag="v1.0.0"):
 
 
 def enter_namespace():
-    """Runs this program again in a network namespace of its own; False where that is not permitted."""
+    """Restart this program in a network namespace of its own; return False if that is not permitted."""
     if INSIDE in os.environ:
         return True
     for flags in ["-n"], ["-r", "-n"]:
@@ -44,29 +44,29 @@ def enter_namespace():
 
 
 def prepare_namespace():
-    """Loopback up, and reno: pacing, as BBR does it, reverses the ranking of bulk transfers."""
+    """Bring loopback up and select reno: pacing as in BBR reverses the ranking of bulk transfers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         up_and_running = struct.pack("16sH14s", b"lo", 0x41, b"")
         fcntl.ioctl(any_socket, 0x8914, up_and_running)  # SIOCSIFFLAGS
     setting = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     try:
         setting.write_text("reno\n")
-    except OSError as why:
-        raise Broken(f"{setting}: {why}") from why
+    except OSError as error:
+        raise Broken(f"{setting}: {error}") from error
     if (found := setting.read_text().strip()) != "reno":
         raise Broken(f"congestion control is {found}, not reno")
     return found
 
 
 def descendants(pid):
-    """The process and its children and theirs: nginx's workers, Varnish's child."""
+    """The process and all of its descendants: nginx's workers, Varnish's child."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
-                pass  # ended meanwhile
+                pass  # it has ended
     family, grown = {pid}, True
     while grown:
         grown = {child for child, parent in parents.items() if parent in family} - family
@@ -75,7 +75,7 @@ def descendants(pid):
 
 
 class Server:
-    """One running program and where it answers."""
+    """One running server and its URL."""
 
     def __init__(self, name, process, port):
         self.name, self.process, self.port = name, process, port
@@ -89,22 +89,21 @@ class Server:
 
 
 class Stage:
-    """Everything that runs, in a directory that goes at the end."""
+    """All running programs, with their files in one directory that the caller deletes."""
 
     def __init__(self, directory, programs):
         self.dir, self.programs, self.servers, self.all = Path(directory), programs, {}, []
 
     def spawn(self, name, command):
-        """Starts a program that this stage will end; its output goes to a file of its name."""
-        # Two workers, as nginx has, whatever the machine, unless somebody wants to know of others; the mirror reads nothing
-        # else from the environment.
+        """Start a program, which `close` ends; its output goes to files with its name."""
+        # Two workers, as nginx has, unless the caller sets another number. The mirror reads nothing else from the environment.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SRM_MIRROR")}
         environment.setdefault("TOKIO_WORKER_THREADS", "2")
-        said = open(self.dir / f"{name}.out", "wb")
+        output = open(self.dir / f"{name}.out", "wb")
         errors = open(self.dir / f"{name}.err", "wb")
-        # The group of a terminal would get Ctrl-C at once; we end programs in our order, by id.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, start_new_session=True, env=environment)
-        said.close(), errors.close()
+        # Ctrl-C would reach all processes of the terminal's group at once; `close` ends them in order, by id.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True, env=environment)
+        output.close(), errors.close()
         self.all.append(process)
         return process
 
@@ -124,7 +123,7 @@ class Stage:
                 time.sleep(0.02)
 
     def end(self, process):
-        """Ends one program and what it started."""
+        """End one program and its descendants."""
         if process.poll() is None:
             family = descendants(process.pid)
             process.send_signal(signal.SIGTERM)
@@ -159,14 +158,14 @@ class Stage:
         self.add(name, self.spawn(name, command), port)
 
     def start_origin(self):
-        """A forge with GitHub's routes and nothing but files, fast enough to be no bottleneck."""
+        """Start a forge with GitHub's routes that serves static files, fast enough to be no bottleneck."""
         (self.dir / "files").mkdir()
         for package, (size, files) in PACKAGES.items():
             self.publish(package, "v1.0.0", size, files)
         self.nginx("origin", config.origin(self.dir / "files", self.dir / "fetched"), config.ORIGIN)
 
     def publish(self, package, tag, size, files=1):
-        """One release with a zip that does not compress, under one top folder as forges pack it."""
+        """Create a release whose zip has incompressible files below one top folder, as forges pack it."""
         archive = self.dir / "files/archive" / package / f"{tag}.zip"
         archive.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
@@ -181,7 +180,7 @@ class Stage:
         return archive
 
     def fetched(self):
-        """What the origin was asked for, complete answers only: (begin, end, path) of each, in seconds since 1970."""
+        """(begin, end, path) of each complete response of the origin, in seconds since 1970."""
         rows = [line.split() for line in (self.dir / "fetched").read_text().splitlines()]
         return [(float(end) - float(took), float(end), path) for end, took, path in rows]
 
@@ -192,7 +191,7 @@ class Stage:
         self.nginx("nginx-log", config.nginx(cache, config.NGINX_LOG, log, self.tls_files()), config.NGINX_LOG)
 
     def access_log(self, name):
-        """Where a logging server writes: the mirror's log is its standard error."""
+        """The access log of a logging server; the mirror logs to standard error."""
         return self.dir / {"nginx-log": "nginx-access.log", "mirror-log": "mirror-log.err"}[name]
 
     def start_varnish(self):
@@ -203,7 +202,7 @@ class Stage:
         self.add("varnish", self.spawn("varnish", command), config.VARNISH)
 
     def tls_files(self):
-        """A certificate of the mirror's own making, for nginx too."""
+        """A certificate from `srm-mirror tls init`, used by nginx as well."""
         home = self.dir / "tls"
         if not home.exists():
             command = [self.programs["mirror"], "tls", "init", "--name", "localhost", "--dir", home]
@@ -231,8 +230,8 @@ class Stage:
         self.start_varnish()
 
     def copy_document(self):
-        """The others' origin serves exactly the bytes that the mirror answers."""
-        from measure import get  # the only use; measure knows nothing of stages
+        """Let the origin of the other servers serve exactly the document that the mirror sends."""
+        from measure import get  # its only use in this module
 
         status, _, body = get(self.servers["mirror"].url + JSON)
         if status != 200:
@@ -243,13 +242,13 @@ class Stage:
         self.end(self.servers.pop(name).process)
 
     def restart(self, name):
-        """The same program with the same arguments over the same cache."""
+        """Restart a program with the same arguments and cache."""
         old = self.servers[name]
         self.stop(name)
         self.add(name, self.spawn(name, old.process.args), old.port)
 
 
 def missing_programs():
-    """What is not installed, as (program, Debian package)."""
+    """The missing programs, as (program, Debian package)."""
     packages = {"nginx": "nginx-light", "varnishd": "varnish", "wrk": "wrk", "curl": "curl", "unshare": "util-linux"}
     return [(program, package) for program, package in packages.items() if not shutil.which(program)]

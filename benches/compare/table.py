@@ -1,4 +1,4 @@
-"""From samples to a table: medians, spread, ratios, and what falls short."""
+"""Turns samples into a table: medians, spread, ratios, and rows that miss a bound."""
 
 import json
 import operator
@@ -20,8 +20,8 @@ COLUMNS = ["row", "mirror", "nginx", "varnish", "ratio", "must", "aim", ""]
 
 
 def result(name, title, unit, samples, against=None, must=None, aim=None, note=""):
-    """One line of the table. `samples`: of each server, a figure a round. Judged is the ratio of the mirror's median to
-    that of `against`, or the mirror's median itself."""
+    """One line of the table. `samples` has a figure per round for each server. `judged` is the ratio of the mirror's median
+    to that of `against`, or the mirror's median itself."""
     middle = {who: statistics.median(values) for who, values in samples.items() if values}
     judged = None
     if "mirror" in middle and (against is None or middle.get(against)):
@@ -38,7 +38,7 @@ def result(name, title, unit, samples, against=None, must=None, aim=None, note="
 
 
 def number(value):
-    """Three or four digits that matter."""
+    """Format with three or four significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
@@ -94,7 +94,7 @@ def first_line(*command):
 
 
 def about(arguments, mirror, seconds):
-    """Where, when and with what: a figure without this means nothing."""
+    """Machine, time and versions, without which a figure means nothing."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     kib = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1])
     changed = subprocess.run(["git", "status", "--porcelain", "src", "Cargo.toml", "Cargo.lock"], cwd=ROOT, capture_output=True, text=True)

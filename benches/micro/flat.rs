@@ -11,7 +11,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use srm_mirror::{
     archive::{
         ZipFacts, ZipVerifier,
-        flat::{FlatView, FlatPlan},
+        flat::{FlatPlan, FlatView},
     },
     origin::Verify,
 };

@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use srm_mirror::{
-    dialect::{Config, Dialect, Names, ApiRoot},
+    dialect::{ApiRoot, Config, Dialect, Names},
     package::{Asset, Release},
     service::render::View,
 };

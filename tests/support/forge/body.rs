@@ -165,7 +165,7 @@ impl Sending {
         self.at += piece.len() as u64;
         self.progress.sent.store(self.at, Ordering::Release);
         if self.at == self.content.len() {
-            // With a Content-Length nobody asks for the end.
+            // With a Content-Length hyper does not poll for the end.
             self.progress.complete.store(true, Ordering::Release);
         }
         Some(Ok(Frame::data(piece)))

@@ -95,7 +95,7 @@ impl Log {
         if let Some(line) = lines.iter_mut().rfind(|line| line.number == number) {
             line.seen.status = Some(status);
         }
-        // The number also counts changes, so that whoever waits for a status looks again.
+        // The number also counts changes, so that waiters for a status check again.
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
