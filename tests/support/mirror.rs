@@ -56,8 +56,22 @@ impl Got {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 
+    /// The `Cache-Status` field, which must be a structured List of one member (RFC 9211); empty if it is absent.
     pub fn cache_status(&self) -> &str {
-        self.header("cache-status")
+        let field = self.header("cache-status");
+        if !field.is_empty() {
+            let list: sfv::List = sfv::Parser::new(field).parse().expect("a structured List");
+            assert!(matches!(&list[..], [sfv::ListEntry::Item(_)]), "{field}");
+        }
+        field
+    }
+
+    /// The SHA-256 in the `Repr-Digest` field, a structured Dictionary (RFC 9530).
+    pub fn repr_digest(&self) -> Vec<u8> {
+        let field = self.header("repr-digest");
+        let digests: sfv::Dictionary = sfv::Parser::new(field).parse().expect("a structured Dictionary");
+        let Some(sfv::ListEntry::Item(item)) = digests.get("sha-256") else { panic!("no sha-256 in {field:?}") };
+        item.bare_item.as_byte_sequence().expect("a Byte Sequence").to_vec()
     }
 
     pub fn json(&self) -> serde_json::Value {
