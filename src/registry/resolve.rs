@@ -145,7 +145,7 @@ impl VersionResolver {
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Version), .. })) => {
                 self.branch(package, name).await
             }
-            // While the upstream fails, the tag may exist; a stored branch of that name is served meanwhile.
+            // While the upstream fails, the tag may exist; a stored branch of that name is served instead.
             Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {
                 let stored = self.documents.stored(package, &DocumentAsk::Branch(name.to_owned())).await;
                 match failure.error {
