@@ -13,16 +13,6 @@ use crate::{
 
 const LIMIT: u64 = 12 << 20;
 
-/// `count` packages `load/pN` with one zip of about `len` bytes each.
-async fn forge(count: u64, len: u64) -> Forge {
-    let forge = Forge::start().await;
-    forge.rate_limits(1_000_000, 1_000_000);
-    for n in 0..count {
-        forge.repo(&format!("load/p{n}")).release("v1.0.0", |r| r.noise("data.bin", n, len));
-    }
-    forge
-}
-
 fn small(config: &mut Config) {
     config.disk.limit = ByteSize(LIMIT);
     config.disk.documents = ByteSize(LIMIT / 4);
@@ -47,7 +37,7 @@ fn archives(forge: &Forge) -> usize {
 
 #[tokio::test]
 async fn files_never_exceed_the_limit_and_the_most_recent_stay() {
-    let forge = forge(40, 900_000).await;
+    let forge = Forge::with_numbered_packages(40, 900_000).await;
     let mirror = setup(&forge).with(small).start().await;
     for n in 0..40 {
         fetch(&mirror, &forge, n).await;
@@ -62,7 +52,7 @@ async fn files_never_exceed_the_limit_and_the_most_recent_stay() {
 
 #[tokio::test]
 async fn a_zip_used_from_memory_is_not_evicted_from_disk() {
-    let forge = forge(30, 900_000).await;
+    let forge = Forge::with_numbered_packages(30, 900_000).await;
     let mirror = setup(&forge).with(small).start().await;
     fetch(&mirror, &forge, 0).await;
     let hot = || async { mirror.head("/load/p0/zipball/v1.0.0").await.cache_status().contains("memory") };
@@ -79,7 +69,7 @@ async fn a_zip_used_from_memory_is_not_evicted_from_disk() {
 
 #[tokio::test]
 async fn a_pin_outlives_its_zip_and_judges_what_is_fetched_again() {
-    let forge = forge(20, 900_000).await;
+    let forge = Forge::with_numbered_packages(20, 900_000).await;
     let none = |config: &mut Config| {
         small(config);
         (config.memory.archives, config.memory.archive_max) = (ByteSize(0), ByteSize(0));
@@ -105,7 +95,7 @@ async fn a_pin_outlives_its_zip_and_judges_what_is_fetched_again() {
 #[tokio::test]
 async fn eviction_never_cuts_a_zip_that_is_being_read() {
     const LARGE: u64 = 24 << 20;
-    let forge = forge(20, 2 << 20).await;
+    let forge = Forge::with_numbered_packages(20, 2 << 20).await;
     forge.repo("load/large").release("v1.0.0", |r| r.noise("data.bin", 7, LARGE));
     let limit = |config: &mut Config| {
         config.disk.limit = ByteSize(36 << 20);
@@ -127,7 +117,7 @@ async fn eviction_never_cuts_a_zip_that_is_being_read() {
 
 #[tokio::test]
 async fn a_zip_larger_than_the_limit_passes_through_whole_and_is_not_stored() {
-    let forge = forge(1, 900_000).await;
+    let forge = Forge::with_numbered_packages(1, 900_000).await;
     forge.repo("load/large").release("v1.0.0", |r| r.noise("data.bin", 7, LIMIT + (2 << 20)));
     let mirror = setup(&forge).with(small).start().await;
     fetch(&mirror, &forge, 0).await;

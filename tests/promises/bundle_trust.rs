@@ -32,7 +32,7 @@ async fn a_forged_list_is_not_confirmed_by_its_own_validators() {
     let asked = forge.count(|seen| seen.host == Host::GithubApi);
     let list = mirror.get(PATHS[0]).await;
     let text = String::from_utf8_lossy(&list.body).into_owned();
-    assert!(forge.count(|seen| seen.host == Host::GithubApi) > asked, "nobody was asked: {}", list.cache_status());
+    assert!(forge.count(|seen| seen.host == Host::GithubApi) > asked, "no upstream request: {}", list.cache_status());
     assert!(text.contains("v1.1.0") && !text.contains("v6.6.6"), "{}: {text}", list.cache_status());
 }
 

@@ -144,7 +144,7 @@ async fn an_import_replaces_pinned_content_only_with_force() {
     assert!(code == Some(1) && text.contains("conflict  github/devsapp/fc3/tag/v1.0.0"), "{code:?}: {text}");
     assert_eq!(state(to.path()), kept, "nothing of it was taken in");
     let (code, text) = import(to.path(), &bundle, &["--force"]).await;
-    assert_eq!((code, state(to.path())), (Some(64), kept), "nobody was there to be asked: {text}");
+    assert_eq!((code, state(to.path())), (Some(64), kept), "no terminal for the question: {text}");
     let (code, text) = import(to.path(), &bundle, &["--force", "--yes"]).await;
     assert_eq!(code, Some(0), "{text}");
     let mirror = setup(&other).start_in(to.path()).await;

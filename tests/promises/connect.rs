@@ -86,11 +86,11 @@ async fn a_missing_package_is_named_with_the_mirrors_message() {
 
 #[tokio::test]
 async fn an_address_without_a_listener_is_one_sentence_and_69() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let done = program(&["connect", &format!("http://{nobody}"), "--check"]).await;
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let done = program(&["connect", &format!("http://{unused}"), "--check"]).await;
     let said = String::from_utf8(done.stderr).expect("text");
     assert_eq!((done.status.code(), said.lines().count()), (Some(69), 1), "{said}");
-    assert!(said.contains(&format!("http://{nobody} cannot be reached")), "{said}");
+    assert!(said.contains(&format!("http://{unused} cannot be reached")), "{said}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn a_list_is_fresh_for_a_minute_with_a_token_and_for_five_without() {
         assert!(hit.cache_status().starts_with("srm-mirror; hit; ttl="), "{}", hit.cache_status());
         assert!(!hit.cache_status().contains("ttl=-"), "{}", hit.cache_status());
         assert_eq!(hit.header("age").parse::<u64>().expect("a number") / 10, (fresh - 2) / 10);
-        assert_eq!(lists(&forge), 1, "fresh: nobody is asked");
+        assert_eq!(lists(&forge), 1, "fresh: no upstream request");
 
         mirror.clock.advance(secs(3));
         let stale = mirror.get(LIST).await;
@@ -158,7 +158,7 @@ async fn a_stale_list_is_served_and_marked_for_every_upstream_failure() {
         let status = again.cache_status();
         assert_eq!(again.status, 200, "{what}");
         assert!(status.starts_with("srm-mirror; hit; ttl=-") && status.ends_with(detail), "{what}: {status}");
-        assert_eq!(forge.requests().len(), asked, "{what}: cooling down, nobody is asked");
+        assert_eq!(forge.requests().len(), asked, "{what}: no upstream request during the cool-down");
     }
 }
 

@@ -111,5 +111,5 @@ async fn a_zip_of_unknown_length_over_the_limit_breaks_the_connection() {
     assert!(got.as_ref().is_err() || got.as_ref().is_ok_and(|got| got.status == 502), "{got:?}");
     eventually("the spool is gone", || async { spooled(mirror.dir()) == 0 }).await;
     assert!(files(&mirror.dir().join("blobs")).is_empty(), "it was stored");
-    assert_eq!(forge.count(|seen| seen.host == Host::Archive), 1, "too large is too large; asking again helps nobody");
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), 1, "a zip that is too large is not requested again");
 }

@@ -39,15 +39,6 @@ async fn start_after(first: &str, launch: Launch, dir: &Path, mebibytes: u64) ->
     }
 }
 
-async fn forge(count: u64, len: u64) -> Forge {
-    let forge = Forge::start().await;
-    forge.rate_limits(1_000_000, 1_000_000);
-    for n in 0..count {
-        forge.repo(&format!("load/p{n}")).release("v1.0.0", |r| r.noise("data.bin", n, len));
-    }
-    forge
-}
-
 /// Fetches a zip and compares it; true for a hit.
 async fn fetch(mirror: &Process, forge: &Forge, n: u64) -> bool {
     let got = mirror.get(&format!("/load/p{n}/zipball/v1.0.0")).await;
@@ -74,7 +65,7 @@ async fn state(mirror: &Process) -> (u16, String) {
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn under_load_the_file_system_never_holds_more_than_the_limit() {
     const LIMIT: u64 = 16 << 20;
-    let forge = forge(40, 700_000).await;
+    let forge = Forge::with_numbered_packages(40, 700_000).await;
     let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("disk.limit", "16MiB").set("memory.archives", "0");
     let (mirror, seen) = start(launch.set("log.level", "warn"), dir.path(), 64).await;
@@ -120,7 +111,7 @@ async fn under_load_the_file_system_never_holds_more_than_the_limit() {
 #[tokio::test]
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
-    let forge = forge(8, 3 << 20).await;
+    let forge = Forge::with_numbered_packages(8, 3 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
     let (mirror, seen) = start(launch, dir.path(), 24).await;
@@ -147,7 +138,7 @@ async fn on_a_full_disk_the_client_gets_every_byte_and_the_mirror_recovers() {
 #[tokio::test]
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn on_a_disk_smaller_than_the_limit_the_oldest_are_evicted_for_the_newest() {
-    let forge = forge(12, 3 << 20).await;
+    let forge = Forge::with_numbered_packages(12, 3 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
     let (mirror, _seen) = start(launch, dir.path(), 16).await;
@@ -159,7 +150,7 @@ async fn on_a_disk_smaller_than_the_limit_the_oldest_are_evicted_for_the_newest(
 }
 
 async fn starts_on_a_full_disk(killed: bool) {
-    let forge = forge(4, 1 << 20).await;
+    let forge = Forge::with_numbered_packages(4, 1 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     let kept = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, kept.path()).start().await;
@@ -204,7 +195,7 @@ async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
 
 #[tokio::test]
 async fn a_file_size_limit_costs_no_client_a_byte() {
-    let forge = forge(2, 12 << 20).await;
+    let forge = Forge::with_numbered_packages(2, 12 << 20).await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("load/small").release("v1.0.0", |r| r.file("index.js", b"1"));
     // The shell's block is 512 or 1024 bytes; either total is smaller than the zip and larger than the index.

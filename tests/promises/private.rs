@@ -92,9 +92,9 @@ async fn a_private_repository_is_404_on_every_route_and_checked_once_a_day() {
         all_are_hidden(&mirror, &forge).await;
         mirror.clock.advance(Duration::from_secs(86_000));
         all_are_hidden(&mirror, &forge).await;
-        let looks = forge.count(|seen| seen.path().eq_ignore_ascii_case("/repos/acme/secret"));
-        assert_eq!(looks, day, "one look a day");
-        assert_eq!(forge.requests().len(), day, "and nothing else is asked");
+        let checks = forge.count(|seen| seen.path().eq_ignore_ascii_case("/repos/acme/secret"));
+        assert_eq!(checks, day, "one check a day");
+        assert_eq!(forge.requests().len(), day, "no other request");
         // Later than the freshness period plus the stale period.
         mirror.clock.advance(Duration::from_secs(2000));
     }
@@ -112,8 +112,9 @@ async fn a_public_repository_is_served_after_one_check_a_day() {
     assert_eq!(forge.count(|seen| seen.path() == "/repos/devsapp/fc3"), 1);
 }
 
-#[tokio::test]
-async fn a_cached_package_is_hidden_once_it_is_private() {
+/// A mirror that refuses private packages over a cache that was filled while they were served, with and without a token,
+/// with the forge up and down.
+async fn each_refusing_mirror(expect: impl AsyncFn(&Mirror, &Forge, bool, &str)) {
     for with_token in [true, false] {
         for up in [true, false] {
             let forge = forge().await;
@@ -125,33 +126,32 @@ async fn a_cached_package_is_hidden_once_it_is_private() {
             // Without a token the upstream answers 404.
             let setup = if with_token { refusing(&forge) } else { setup(&forge) };
             let mirror = setup.start_in(dir.path()).await;
-            for route in routes(&forge) {
-                let got = mirror.get(&route).await;
-                let fits = if up { got.status == 404 } else { got.status == 404 || got.status >= 500 };
-                assert!(fits, "token {with_token}, up {up}, {route}: {} {}", got.status, got.cache_status());
-            }
+            expect(&mirror, &forge, up, &format!("token {with_token}, up {up}")).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_private_package_is_absent_from_the_catalog_with_and_without_the_token() {
-    for with_token in [true, false] {
-        for up in [true, false] {
-            let forge = forge().await;
-            let dir = tempfile::tempdir().expect("a directory");
-            fill(&forge, dir.path()).await;
-            if !up {
-                forge.down().await;
-            }
-            let setup = if with_token { refusing(&forge) } else { setup(&forge) };
-            let mirror = setup.start_in(dir.path()).await;
-            let got = mirror.get("/v3/packages/releases").await;
-            let body = String::from_utf8_lossy(&got.body);
-            assert_eq!(got.status, 200, "token {with_token}, up {up}: {body}");
-            assert!(!body.contains("secret") && !body.contains("hush"), "token {with_token}, up {up}: {body}");
+async fn a_cached_package_is_hidden_once_it_is_private() {
+    each_refusing_mirror(async |mirror, forge, up, case| {
+        for route in routes(forge) {
+            let got = mirror.get(&route).await;
+            let fits = if up { got.status == 404 } else { got.status == 404 || got.status >= 500 };
+            assert!(fits, "{case}, {route}: {} {}", got.status, got.cache_status());
         }
-    }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_private_package_is_absent_from_the_catalog_with_and_without_the_token() {
+    each_refusing_mirror(async |mirror, _, _, case| {
+        let got = mirror.get("/v3/packages/releases").await;
+        let body = String::from_utf8_lossy(&got.body);
+        assert_eq!(got.status, 200, "{case}: {body}");
+        assert!(!body.contains("secret") && !body.contains("hush"), "{case}: {body}");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn when_the_visibility_check_fails_only_documents_fetched_without_a_token_
     let mirror = refusing(&forge).start_in(dir.path()).await;
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200, "public when it was fetched");
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
-    assert_eq!(mirror.get("/acme/secret/releases").await.status, 502, "nobody knows");
+    assert_eq!(mirror.get("/acme/secret/releases").await.status, 502, "visibility unknown");
 }
 
 #[tokio::test]

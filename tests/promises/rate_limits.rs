@@ -40,7 +40,7 @@ async fn an_exhausted_quota_is_503_with_retry_after_and_no_request_until_the_res
     let stale = mirror.get(LIST).await;
     assert_eq!(stale.status, 200);
     assert!(stale.cache_status().ends_with("detail=upstream-throttled"), "{}", stale.cache_status());
-    assert!(!stale.cache_status().contains("fwd-status"), "nobody was asked: {}", stale.cache_status());
+    assert!(!stale.cache_status().contains("fwd-status"), "no upstream request: {}", stale.cache_status());
     assert_eq!(forge.requests().len(), asked, "asking on would be a reason to be banned");
 }
 

@@ -147,7 +147,7 @@ async fn a_damaged_document_is_asked_again_and_never_served() {
     let asked = forge.requests().len();
     let after = mirror.get("/devsapp/fc3/releases").await;
     assert_eq!((after.status, after.json().as_array().map(Vec::len)), (200, Some(2)));
-    assert!(forge.requests().len() > asked, "nobody was asked");
+    assert!(forge.requests().len() > asked, "no upstream request");
 }
 
 #[tokio::test]

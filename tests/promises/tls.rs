@@ -209,7 +209,7 @@ async fn a_new_certificate_is_used_for_new_connections_and_breaks_no_old_one() {
     ready(&mut old).await;
     let before = der(pair.cert_file.clone());
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
-    assert_eq!(shown(tls(&mirror), "mirror.test").await, before, "nobody has looked yet");
+    assert_eq!(shown(tls(&mirror), "mirror.test").await, before, "the files have not been checked yet");
 
     mirror.reload.as_ref().expect("TLS").ask();
     let after = der(pair.cert_file);

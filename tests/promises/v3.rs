@@ -202,7 +202,7 @@ async fn the_catalog_has_the_known_packages_and_no_others() {
     assert_eq!(listed(&mirror, "?search=nothing").await, [""; 0]);
     assert_eq!(listed(&mirror, "?page=2&per_page=2").await, ["start"]);
     assert_eq!(listed(&mirror, "?page=3&per_page=2").await, [""; 0]);
-    assert_eq!(forge.requests().len(), asked, "a list asks nobody");
+    assert_eq!(forge.requests().len(), asked, "a list needs no upstream request");
 
     assert_eq!(mirror.get("/gitee/devsapp/start-fc/zipball/0.1.0").await.status, 200);
     mirror.clock.advance(Duration::from_secs(31));

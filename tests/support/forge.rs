@@ -182,6 +182,16 @@ impl Forge {
         Self::start_at(0).await.expect("loopback has free ports")
     }
 
+    /// A forge with `count` packages `load/pN`, each with one zip of about `len` bytes, and no rate limit in reach.
+    pub async fn with_numbered_packages(count: u64, len: u64) -> Self {
+        let forge = Self::start().await;
+        forge.rate_limits(1_000_000, 1_000_000);
+        for n in 0..count {
+            forge.repo(&format!("load/p{n}")).release("v1.0.0", |release| release.noise("data.bin", n, len));
+        }
+        forge
+    }
+
     /// Starts on `port` (API), `port + 1` (archives) and `port + 2` (Gitee); 0 selects free ports.
     pub async fn start_at(port: u16) -> std::io::Result<Self> {
         let mut bound = Vec::new();
