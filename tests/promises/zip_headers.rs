@@ -53,11 +53,7 @@ async fn a_version_has_exactly_the_headers_of_the_contract() {
     let digest = forge.sha256(PACKAGE, TAG);
     same(
         &hit,
-        &[
-            ("content-length", &bytes.len().to_string()),
-            ("etag", &format!("\"{digest}\"")),
-            ("accept-ranges", "bytes"),
-        ],
+        &[("content-length", &bytes.len().to_string()), ("etag", &format!("\"{digest}\"")), ("accept-ranges", "bytes")],
     );
     assert_eq!(hit.repr_digest(), Digest::of(&bytes).0);
     assert!((90..100).contains(&hit.header("age").parse::<u64>().expect("seconds")), "{}", hit.header("age"));
