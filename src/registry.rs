@@ -48,7 +48,7 @@ use warming::Warming;
 pub use crate::cache::{
     CacheFailure, CacheUsage, Content, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object,
     ServedArchive, TierStats, WeakObject,
-    fill_watcher::FillEvent,
+    fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
 pub use policy::{Config, Gone, Private};

@@ -131,7 +131,9 @@ impl DocumentCache {
     /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored.
     pub async fn import(&self, key: &Key, document: Document) -> Result<DocumentImport, ImportError> {
         let outcome = self.tiers.import(key, document).await?;
-        self.failures.forget(key);
+        if outcome == DocumentImport::Stored {
+            self.failures.forget(key);
+        }
         Ok(outcome)
     }
 

@@ -96,7 +96,7 @@ impl From<VerifyError> for FillFailure {
 }
 
 /// Where the archive of a fill is.
-enum FilledArchive {
+enum FetchedArchive {
     /// In a spool: whole, verified and pinned.
     Spooled(Spool, Meta),
     /// In a tier since before the fill started.
@@ -113,8 +113,8 @@ impl Fill {
             None => Err(FetchError::Unreachable("the mirror is stopping").into()),
         };
         match filled {
-            Ok(FilledArchive::Stored(object)) => self.publish_end(Ok(FinishedFill::Complete(object))),
-            Ok(FilledArchive::Spooled(spool, meta)) => {
+            Ok(FetchedArchive::Stored(object)) => self.publish_end(Ok(FinishedFill::Complete(object))),
+            Ok(FetchedArchive::Spooled(spool, meta)) => {
                 let content = Content::Disk(spool.file());
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", uses: None };
                 self.publish_end(Ok(FinishedFill::Complete(object)));
@@ -134,11 +134,11 @@ impl Fill {
     }
 
     /// Brings a whole, verified and pinned body into a spool, unless the archive is in a tier by now.
-    async fn fetch(&self) -> Result<FilledArchive, FillFailure> {
+    async fn fetch(&self) -> Result<FetchedArchive, FillFailure> {
         let Self { context, request, .. } = self;
         let _permit = context.permits.acquire().await;
         if let Some(object) = context.tiers.lookup(&request.key).await {
-            return Ok(FilledArchive::Stored(object));
+            return Ok(FetchedArchive::Stored(object));
         }
         if let Some(error) = context.failures.recent(&request.key) {
             // An earlier fill failed between the caller's lookup and the start of this one.
@@ -156,7 +156,7 @@ impl Fill {
         let stored_at = context.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
         context.pins.settle(&request.key, pin, &meta).await?;
-        Ok(FilledArchive::Spooled(spool, meta))
+        Ok(FetchedArchive::Spooled(spool, meta))
     }
 
     /// Reads until the verifier accepts the first bytes, so that no client ever gets a wrong first byte.

@@ -27,9 +27,9 @@ pub struct FillWatcher {
     reported: Option<u64>,
 }
 
-/// What [`FillWatcher::next`] reports.
+/// What [`FillWatcher::next`] returns.
 #[derive(Clone, Debug)]
-pub enum FillEvent {
+pub enum FillUpdate {
     /// The archive is arriving.
     Progress {
         /// Bytes so far.
@@ -46,15 +46,15 @@ impl FillWatcher {
         Self { archives, request, fill: None, reported: None }
     }
 
-    /// Waits for the next event. Nothing follows [`FillEvent::Stored`] or an error.
+    /// Waits for the next update. Nothing follows [`FillUpdate::Stored`] or an error.
     ///
     /// # Errors
     /// The fill's error; `Refused` when the archive is good but cannot be stored.
-    pub async fn next(&mut self) -> Result<FillEvent, CacheFailure> {
-        self.next_event().await.map_err(|error| CacheFailure::new(error, CacheStatus::forwarded(Fwd::UriMiss)))
+    pub async fn next(&mut self) -> Result<FillUpdate, CacheFailure> {
+        self.next_update().await.map_err(|error| CacheFailure::new(error, CacheStatus::forwarded(Fwd::UriMiss)))
     }
 
-    async fn next_event(&mut self) -> Result<FillEvent, FetchError> {
+    async fn next_update(&mut self) -> Result<FillUpdate, FetchError> {
         let mut fill = match self.fill.take() {
             Some(fill) => fill,
             None => {
@@ -84,15 +84,15 @@ impl FillWatcher {
                 FillProgress::Streaming { written, total } if self.reported != Some(written) => {
                     self.reported = Some(written);
                     self.fill = Some(fill);
-                    return Ok(FillEvent::Progress { bytes: written, total });
+                    return Ok(FillUpdate::Progress { bytes: written, total });
                 }
                 FillProgress::Requested | FillProgress::Streaming { .. } => fill.changed().await,
             }
         }
     }
 
-    async fn stored(&self, object: Object) -> Result<FillEvent, FetchError> {
+    async fn stored(&self, object: Object) -> Result<FillUpdate, FetchError> {
         self.archives.context().tiers.ensure_on_disk(&self.request.key, &object).await?;
-        Ok(FillEvent::Stored(object.meta))
+        Ok(FillUpdate::Stored(object.meta))
     }
 }

@@ -12,7 +12,7 @@ use super::{
     package_documents::PackageDocuments,
 };
 use crate::{
-    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillEvent},
+    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     origin::FetchError,
     package::{PackageId, Version, with_v_toggled},
@@ -212,7 +212,7 @@ impl Inventory {
     pub async fn refetch(&self, archive: &StoredArchive) -> Result<(), FetchError> {
         self.authorizer.authorize(&archive.package).await.map_err(cause)?;
         let mut watcher = self.archives.watch(&archive.package, archive.reference.clone()).map_err(cause)?;
-        while let FillEvent::Progress { .. } = watcher.next().await.map_err(|failure| failure.error)? {}
+        while let FillUpdate::Progress { .. } = watcher.next().await.map_err(|failure| failure.error)? {}
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cache::{
         ArchiveAvailability, CacheFailure, ServedArchive,
-        fill_watcher::{FillEvent, FillWatcher},
+        fill_watcher::{FillUpdate, FillWatcher},
     },
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
@@ -130,11 +130,11 @@ impl Warming {
 }
 
 impl WarmingArchive {
-    /// Waits for the next event. Nothing follows [`FillEvent::Stored`] or an error.
+    /// Waits for the next update. Nothing follows [`FillUpdate::Stored`] or an error.
     ///
     /// # Errors
     /// Why the archive is not stored.
-    pub async fn next(&mut self) -> Result<FillEvent, RegistryError> {
+    pub async fn next(&mut self) -> Result<FillUpdate, RegistryError> {
         Ok(self.watcher.next().await?)
     }
 }

@@ -19,13 +19,13 @@ use crate::entry::Key;
 const GENERATION_COUNTERS: usize = 1024;
 
 #[derive(Debug)]
-struct Counter {
+struct GenerationCounter {
     changes: AtomicU64,
     /// Held by readers that cache what they found, and by writers that drop it.
     publishing: Mutex<()>,
 }
 
-type Counters = Arc<[Counter; GENERATION_COUNTERS]>;
+type Counters = Arc<[GenerationCounter; GENERATION_COUNTERS]>;
 
 /// The change counters of all packages. Clones share them.
 #[derive(Clone, Debug)]
@@ -42,7 +42,8 @@ pub struct Generation {
 impl Default for Generations {
     fn default() -> Self {
         Self(Arc::new(
-            [const { Counter { changes: AtomicU64::new(0), publishing: Mutex::new(()) } }; GENERATION_COUNTERS],
+            [const { GenerationCounter { changes: AtomicU64::new(0), publishing: Mutex::new(()) } };
+                GENERATION_COUNTERS],
         ))
     }
 }
@@ -72,7 +73,7 @@ impl Generations {
     }
 }
 
-impl Counter {
+impl GenerationCounter {
     fn bump_with<T>(&self, drop_cached: impl FnOnce() -> T) -> T {
         let _publishing = self.publishing.lock();
         self.changes.fetch_add(1, Ordering::Release);

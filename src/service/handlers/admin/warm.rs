@@ -20,7 +20,7 @@ use crate::{
     origin::FetchError,
     package::Version,
     registry::{
-        CacheFailure, FillEvent, Registry, RegistryError,
+        CacheFailure, FillUpdate, Registry, RegistryError,
         resolve::ResolvedVersion,
         warming::{ListedRelease, PackageLists, WarmingArchive},
     },
@@ -98,10 +98,10 @@ impl Step {
             },
         };
         match warming.next().await {
-            Ok(FillEvent::Progress { bytes, total }) => {
+            Ok(FillUpdate::Progress { bytes, total }) => {
                 Some((json!({"bytes": bytes, "total": total}), Self::Follow(zip, warming)))
             }
-            Ok(FillEvent::Stored(meta)) => {
+            Ok(FillUpdate::Stored(meta)) => {
                 let (tag, commit) = match &warming.resolved {
                     ResolvedVersion::Tag(tag) => (Some(tag), meta.verified.commit.as_ref()),
                     ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => (None, Some(commit)),
