@@ -13,7 +13,7 @@ use crate::{
     entry::Key,
     http::cache_status::CacheStatus,
     origin::FetchError,
-    storage::{Generations, Tier as _, disk::Disk, memory},
+    storage::{Generations, disk::Disk, memory},
 };
 
 mod archive_request;
@@ -42,7 +42,7 @@ use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
 
 pub use crate::storage::{
-    Content, Generation, HitStats, Object, TierStats, Usage, WeakObject,
+    Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, InventoryEntry},
 };
 pub use archive_request::ArchiveRequest;
@@ -88,9 +88,9 @@ impl CacheFailure {
 #[derive(Clone, Copy, Debug)]
 pub struct CacheUsage {
     /// The memory tier's archives.
-    pub memory: Usage,
+    pub memory: TierUsage,
     /// The disk tier.
-    pub disk: Usage,
+    pub disk: TierUsage,
     /// The bytes on disk by kind.
     pub disk_areas: DiskUsage,
 }
@@ -201,6 +201,10 @@ impl Cache {
 
     /// What both tiers hold.
     pub fn usage(&self) -> CacheUsage {
-        CacheUsage { memory: self.archive_tiers.memory_usage(), disk: self.disk.usage(), disk_areas: self.disk.sums() }
+        CacheUsage {
+            memory: self.archive_tiers.memory_usage(),
+            disk: self.disk.usage(),
+            disk_areas: self.disk.inventory().usage(),
+        }
     }
 }

@@ -1,21 +1,21 @@
-//! What is stored about a response: its key, its digest, its validators and its pin.
+//! The stored records: key, digest, metadata of archives and documents, pin.
 //!
-//! Everything here serialises, and nothing assumes which tier holds it.
+//! These types are part of the on-disk format and of the bundle format. None of them depends on a storage tier.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The name of a stored thing, a plain string such as `github/devsapp/fc3/tag/v1.0.0`.
+/// The key of a stored archive or document, such as `github/devsapp/fc3/tag/v1.0.0`.
 ///
-/// Cheap to clone. Whoever makes a key has already folded what compares without case.
+/// Cheap to clone. Keys compare exactly: the caller folds the case of owner and repository before it makes a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// Wraps a text as a key.
+    /// A key with this text.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
@@ -32,7 +32,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// A SHA-256 digest; prints, parses and serialises as 64 lower-case hexadecimal digits.
+/// A SHA-256 digest. Displays and serialises as 64 lower-case hexadecimal digits; parses either case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -56,17 +56,21 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// The text is not a SHA-256 digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-256 digest of 64 hexadecimal digits")]
+pub struct InvalidDigest;
+
 impl FromStr for Digest {
-    type Err = &'static str;
+    type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "not a SHA-256 digest of 64 hexadecimal digits";
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(WRONG);
+            return Err(InvalidDigest);
         }
         let mut bytes = [0; 32];
         for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| WRONG)?;
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| InvalidDigest)?;
         }
         Ok(Self(bytes))
     }
@@ -84,90 +88,92 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What verification found out about a body; the cache keeps it and understands only `manifest`.
+/// The result of verifying an archive. The cache interprets only `manifest`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
-    /// Identity of the content, whatever its packing: equal manifests mean equal files.
+    /// Digest of the content, independent of its packing: equal manifests mean equal files.
     pub manifest: Digest,
-    /// The commit it was made from, where the body says so.
+    /// The commit that the archive was made from, if the archive names it.
     pub commit: Option<String>,
-    /// Whatever else the verifier wants kept beside the body and its pin; opaque to the cache.
+    /// Further results of the verifier, stored with the archive and its pin; opaque to the cache.
     pub facts: serde_json::Value,
 }
 
-/// What is stored about a complete archive.
+/// The metadata of a complete archive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// SHA-256 of the bytes: the blob's name and the strong ETag.
+    /// SHA-256 of the bytes: the blob's file name and the strong `ETag`.
     pub digest: Digest,
     /// Length in bytes.
     pub len: u64,
-    /// When the bytes were fetched (`Age` counts from here).
+    /// When the bytes were fetched; `Age` counts from here.
     pub stored_at: Timestamp,
-    /// True when they were fetched without a token, so everybody may see them upstream.
+    /// True if the bytes were fetched without a token, so upstream they are public.
     pub anonymous: bool,
-    /// What verification found out.
+    /// The result of verification.
     #[serde(flatten)]
     pub verified: Verified,
 }
 
-/// What was first seen under a key, kept for ever: a later fetch must have the same content.
+/// What was first seen under a key. Pins are never evicted: a later fetch must have the same content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pin {
     /// The pinned key.
     pub key: Key,
-    /// The stored bytes; may change with a new packing of the same content.
+    /// Digest of the stored bytes; changes with a new packing of the same content.
     pub digest: Digest,
-    /// Their length.
+    /// Length of the stored bytes.
     pub len: u64,
     /// When this key was first seen.
     pub first_seen: Timestamp,
-    /// What verification found out when it was first seen; its `manifest` never changes.
+    /// The result of the first verification; its `manifest` never changes.
     #[serde(flatten)]
     pub verified: Verified,
 }
 
-/// What one mirror tells another about a zip that it hands over: nothing of it is believed without a look.
+/// The description of an archive in a bundle. The importing mirror verifies all of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportedArchive {
     /// Its key.
     pub key: Key,
-    /// When the key was first seen.
+    /// When the exporting mirror first saw the key.
     pub first_seen: Timestamp,
-    /// What is stored about it.
+    /// Its metadata.
     pub meta: Meta,
 }
 
-/// A document that one mirror hands over to another.
+/// A document in a bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportedDocument {
     /// Its key.
     pub key: Key,
-    /// What is stored about it.
+    /// Its metadata.
     pub meta: DocumentMeta,
     /// The normalised JSON, as text.
     pub body: String,
 }
 
-/// What is needed to ask an upstream whether a document has changed. Opaque to the cache.
+/// The validators for a conditional request to the upstream. Opaque to the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Validators {
-    /// One entry per upstream page, in order (one for a document of one page).
+    /// One entry per upstream page, in order; one entry for a document of one page.
     pub pages: Vec<PageValidator>,
-    /// Fingerprint of the token that fetched it: an ETag is only good for the same token.
-    pub asked_as: Option<String>,
-    /// When every page was last walked.
-    pub walked_at: Option<Timestamp>,
+    /// Fingerprint of the token that fetched the document: an `ETag` is valid only for the same token.
+    #[serde(rename = "asked_as")]
+    pub token_fingerprint: Option<String>,
+    /// When all pages were last fetched.
+    #[serde(rename = "walked_at")]
+    pub last_full_fetch: Option<Timestamp>,
 }
 
-/// The validators of one upstream page and how many items it contributed.
+/// The validators of one upstream page, and how many items of the document come from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PageValidator {
-    /// The address that was asked, without any token.
+    /// The URL of the page, without a token.
     pub url: String,
     /// `ETag` as the upstream sent it, `W/` included.
     pub etag: Option<String>,
@@ -175,43 +181,43 @@ pub struct PageValidator {
     pub last_modified: Option<String>,
     /// Number of items of the page that are part of the document.
     pub items: usize,
-    /// The next page's address, where there is one.
+    /// The URL of the next page, if there is one.
     pub next: Option<String>,
 }
 
-/// What is stored about a document.
+/// The metadata of a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentMeta {
     /// SHA-256 of the body.
     pub digest: Digest,
-    /// When the upstream last confirmed it; freshness counts from here.
+    /// When the upstream last confirmed the document; freshness counts from here.
     pub validated_at: Timestamp,
     /// When its present content was first fetched.
     pub changed_at: Timestamp,
-    /// How to ask again.
+    /// The validators for the next conditional request.
     pub validators: Validators,
-    /// What the upstream last said of the thing itself.
-    #[serde(default)]
-    pub standing: UpstreamStatus,
+    /// What the upstream last answered about the described package.
+    #[serde(default, rename = "standing")]
+    pub upstream_status: UpstreamStatus,
 }
 
-/// What an upstream last said of something that is stored.
+/// What an upstream last answered about something that is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamStatus {
-    /// It is there.
+    /// The upstream has it.
     #[default]
     Present,
-    /// It was there once and is not any more (404).
+    /// The upstream had it before and now answers 404.
     Gone,
-    /// It is blocked for legal reasons (451).
+    /// The upstream answers 451: blocked for legal reasons.
     Blocked,
 }
 
-/// A stored document: a small, complete body and what is stored about it. Cheap to clone.
+/// A stored document: its complete body and its metadata. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// What is stored about it.
+    /// Its metadata.
     pub meta: Arc<DocumentMeta>,
     /// The normalised JSON.
     pub body: bytes::Bytes,

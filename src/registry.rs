@@ -46,7 +46,7 @@ use upstreams::Upstreams;
 use warming::Warming;
 
 pub use crate::cache::{
-    CacheFailure, CacheUsage, Content, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object,
+    CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
     ServedArchive, TierStats, WeakObject,
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},

@@ -190,7 +190,7 @@ impl Service {
             ApiRequest::Archive { package, version } => {
                 let archive = self.mirror.archives().archive(package, version).await.map_err(failed)?;
                 context.cache = Some(archive.answer.status.clone());
-                context.zip = archive.cacheable_object().map(Object::remember);
+                context.zip = archive.cacheable_object().map(Object::downgrade);
                 let response = archive::respond(parts, context.direct, &package.name, archive).await;
                 Some(response.map_err(|error| Problem::late(error, context.cache.take(), &route.request))?)
             }

@@ -1,4 +1,4 @@
-//! Lookups in the memory tier: [`Memory::find`] and [`Documents::get`], which decide whether a request is a hit.
+//! Lookups in the memory tier: [`Memory::get`] and [`MemoryDocuments::get`], which decide whether a request is a hit.
 //!
 //! Compare: 100, 10,000 and 100,000 entries, hit with hit and miss with miss. A lookup needs no more steps in a larger table,
 //! but the table and its entries leave the processor's caches, and the order of lookups is random: a thousand times the
@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use srm_mirror::{
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators, Verified},
     storage::{
-        Content, Object,
-        memory::{Config, Documents, Memory},
+        Object, ObjectContent,
+        memory::{Config, Memory, MemoryDocuments},
     },
     value::ByteSize,
 };
@@ -30,7 +30,7 @@ fn object() -> Object {
     let digest = Digest::of(&body);
     let verified = Verified { manifest: digest, commit: None, facts: serde_json::Value::Null };
     let meta = Meta { digest, len: body.len() as u64, stored_at: Timestamp::UNIX_EPOCH, anonymous: true, verified };
-    Object { meta: Arc::new(meta), content: Content::Memory(body), tier: "memory", uses: None }
+    Object { meta: Arc::new(meta), content: ObjectContent::Memory(body), tier: "memory", usage: None }
 }
 
 fn document() -> Document {
@@ -40,7 +40,7 @@ fn document() -> Document {
         validated_at: Timestamp::UNIX_EPOCH,
         changed_at: Timestamp::UNIX_EPOCH,
         validators: Validators::default(),
-        standing: UpstreamStatus::Present,
+        upstream_status: UpstreamStatus::Present,
     };
     Document { meta: Arc::new(meta), body }
 }
@@ -80,10 +80,10 @@ pub(super) fn bench(criterion: &mut Criterion) {
         for key in &stored {
             archives.insert(key, object.clone());
         }
-        lookups(&mut group, &format!("zip hit, {what}"), &stored, true, |key| archives.find(key).is_some());
-        lookups(&mut group, &format!("zip miss, {what}"), &absent, false, |key| archives.find(key).is_some());
+        lookups(&mut group, &format!("zip hit, {what}"), &stored, true, |key| archives.get(key).is_some());
+        lookups(&mut group, &format!("zip miss, {what}"), &absent, false, |key| archives.get(key).is_some());
         drop(archives);
-        let documents = Documents::new(&CONFIG);
+        let documents = MemoryDocuments::new(&CONFIG);
         let document = document();
         stored.iter().for_each(|key| documents.put(key, document.clone()));
         lookups(&mut group, &format!("document hit, {what}"), &stored, true, |key| documents.get(key).is_some());

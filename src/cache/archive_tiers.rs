@@ -8,8 +8,8 @@ use crate::{
     entry::{Digest, Key, Meta},
     origin::FetchError,
     storage::{
-        Content, Generation, Generations, Object, Tier as _, Usage,
-        disk::{Disk, InventoryEntry, Spool, SpoolError},
+        Generation, Generations, Object, ObjectContent, TierUsage,
+        disk::{BlobCheck, Disk, InventoryEntry, Spool, SpoolError},
         memory::{self, Memory},
     },
 };
@@ -32,20 +32,20 @@ impl ArchiveTiers {
 
     /// What memory holds under a key.
     pub(super) fn in_memory(&self, key: &Key) -> Option<Object> {
-        self.memory.find(key)
+        self.memory.get(key)
     }
 
     /// Looks a key up for a client, memory first, and copies a small archive into memory. A tier that fails counts as a
     /// miss.
     pub(super) async fn lookup(&self, key: &Key) -> Option<Object> {
-        if let Some(object) = self.memory.find(key) {
-            object.touch();
+        if let Some(object) = self.memory.get(key) {
+            object.record_use();
             return Some(object);
         }
         let before = self.removals.snapshot(key);
         match self.disk.get(key).await {
             Ok(Some(object)) => {
-                object.touch();
+                object.record_use();
                 self.promote(key, &object, &before).await;
                 Some(object)
             }
@@ -71,11 +71,11 @@ impl ArchiveTiers {
     /// # Errors
     /// When the disk tier cannot be read.
     pub async fn peek(&self, key: &Key) -> io::Result<Option<Object>> {
-        let object = match self.memory.find(key) {
+        let object = match self.memory.get(key) {
             Some(object) => Some(object),
             None => self.disk.get(key).await?,
         };
-        Ok(object.map(|object| Object { uses: None, ..object }))
+        Ok(object.map(|object| Object { usage: None, ..object }))
     }
 
     /// True when the archive of a key is on disk and can be read; a copy in memory does not count.
@@ -86,7 +86,7 @@ impl ArchiveTiers {
 
     /// True when the index has the key. Opens no file; false when the index cannot be read.
     pub(super) async fn is_indexed(&self, key: &Key) -> bool {
-        self.disk.holds(key).await.unwrap_or(false)
+        self.disk.inventory().contains(key).await.unwrap_or(false)
     }
 
     /// Reserves a spool of `len` bytes, or of a first step when the length is unknown; `None`, logged, when the disk has
@@ -135,7 +135,7 @@ impl ArchiveTiers {
     /// # Errors
     /// `Refused` when the disk has no room for it or fails.
     pub(super) async fn ensure_on_disk(&self, key: &Key, object: &Object) -> Result<(), FetchError> {
-        let Content::Memory(bytes) = &object.content else { return Ok(()) };
+        let ObjectContent::Memory(bytes) = &object.content else { return Ok(()) };
         if self.is_indexed(key).await {
             return Ok(());
         }
@@ -161,14 +161,14 @@ impl ArchiveTiers {
     }
 
     fn drop_from_memory(&self, key: &Key) {
-        self.removals.bump_with(key, || self.memory.forget_key(key));
+        self.removals.bump_with(key, || self.memory.remove(key));
         self.generations.bump(key);
     }
 
     /// Quarantines an archive that a reader found damaged; the next request fetches it again.
     pub async fn quarantine(&self, object: &Object) {
         let digest = &object.meta.digest;
-        if let Err(error) = self.disk.set_aside(object, "a reader found it damaged").await {
+        if let Err(error) = self.disk.quarantine(object, "a reader found it damaged").await {
             tracing::warn!(%digest, %error, "a damaged blob cannot be quarantined");
         }
         self.drop_blob_from_memory(digest);
@@ -179,7 +179,7 @@ impl ArchiveTiers {
     /// # Errors
     /// When the blob cannot be read.
     pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
-        let intact = self.disk.check(digest).await?;
+        let intact = self.disk.inventory().check(digest).await? == BlobCheck::Intact;
         if !intact {
             self.drop_blob_from_memory(digest);
         }
@@ -189,7 +189,7 @@ impl ArchiveTiers {
     /// Bumps every package, because a blob can be stored under any key.
     fn drop_blob_from_memory(&self, digest: &Digest) {
         self.removals.bump_all();
-        self.memory.forget(digest);
+        self.memory.remove_blob(digest);
         self.generations.bump_all();
     }
 
@@ -198,11 +198,11 @@ impl ArchiveTiers {
     /// # Errors
     /// When the index cannot be read.
     pub async fn inventory(&self, selects: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
-        self.disk.inventory(selects).await
+        self.disk.inventory().list(selects).await
     }
 
     /// What the memory tier holds.
-    pub(super) fn memory_usage(&self) -> Usage {
+    pub(super) fn memory_usage(&self) -> TierUsage {
         self.memory.usage()
     }
 }
@@ -216,6 +216,6 @@ pub(super) fn not_storable() -> FetchError {
 impl ArchiveTiers {
     /// Drops the copy in memory, as an eviction does.
     pub(super) fn evict_from_memory(&self, key: &Key) {
-        self.memory.forget_key(key);
+        self.memory.remove(key);
     }
 }

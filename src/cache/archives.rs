@@ -87,7 +87,7 @@ impl ArchiveCache {
         let status = if collapsed { status.collapsed() } else { status };
         match fill.head().await {
             // Admitted between the lookup and the start of the fill: no upstream was asked.
-            Ok(FillHead::Finished(FinishedFill::Complete(object))) if object.uses.is_some() => Ok(self.hit(object)),
+            Ok(FillHead::Finished(FinishedFill::Complete(object))) if object.usage.is_some() => Ok(self.hit(object)),
             Ok(FillHead::Finished(FinishedFill::Complete(object))) => {
                 Ok(self.answer_stored(object, status.status(200).stored()))
             }

@@ -9,7 +9,7 @@ use crate::{
     storage::{
         Generations,
         disk::Disk,
-        memory::{self, Documents as MemoryDocuments},
+        memory::{self, MemoryDocuments},
     },
 };
 
@@ -68,7 +68,7 @@ impl DocumentTiers {
         let before = self.generations.snapshot(key);
         match self.disk.documents().get(key).await {
             Ok(found) => found.inspect(|document| {
-                before.run_if_current(|| self.memory.put_where_none_is(key, document));
+                before.run_if_current(|| self.memory.put_if_absent(key, document));
             }),
             Err(error) => {
                 tracing::warn!(%key, %error, "a stored document cannot be read");
@@ -155,7 +155,7 @@ impl DocumentTiers {
         meta.validated_at = meta.validated_at.min(now);
         meta.changed_at = meta.changed_at.min(now);
         meta.validators.pages = Vec::new();
-        meta.validators.walked_at = None;
+        meta.validators.last_full_fetch = None;
         // A newer document that only memory holds failed to reach the disk when it came.
         let document = newer.unwrap_or(document);
         self.disk.documents().put(key, &document).await.map_err(|error| match error.kind() {

@@ -118,7 +118,7 @@ impl DocumentCache {
     /// Marks a stored document as blocked: the upstream blocks another document of the same package.
     pub async fn block(&self, key: &Key) {
         if let Some(document) = self.tiers.get(key).await
-            && document.meta.standing != UpstreamStatus::Blocked
+            && document.meta.upstream_status != UpstreamStatus::Blocked
         {
             let blocked = with_standing(&document, UpstreamStatus::Blocked);
             self.tiers.store(key, &blocked, DocumentChange::Meta).await;
@@ -181,7 +181,7 @@ impl DocumentCache {
             Some(fwd) => forwarded(fwd).used_stale().ttl(stale),
             None => CacheStatus::hit(Some(stale)),
         };
-        if error == FetchError::Blocked || document.meta.standing == UpstreamStatus::Blocked {
+        if error == FetchError::Blocked || document.meta.upstream_status == UpstreamStatus::Blocked {
             return Err(CacheFailure::new(FetchError::Blocked, status));
         }
         let usable = !matches!(policy.freshness(age), Freshness::Stale { usable: StaleUse::Never, .. });
@@ -203,14 +203,14 @@ impl DocumentCache {
     /// A blocked document is revalidated before every use.
     fn freshness(&self, document: &Document, policy: Policy) -> Freshness {
         let age = self.age(&document.meta);
-        match document.meta.standing {
+        match document.meta.upstream_status {
             UpstreamStatus::Blocked => Freshness::Stale { over: age, usable: StaleUse::Never },
             UpstreamStatus::Present | UpstreamStatus::Gone => policy.freshness(age),
         }
     }
 
     fn is_fresh(&self, document: &Document, policy: Policy) -> bool {
-        document.meta.standing != UpstreamStatus::Blocked && policy.needs_no_request(self.age(&document.meta))
+        document.meta.upstream_status != UpstreamStatus::Blocked && policy.needs_no_request(self.age(&document.meta))
     }
 
     fn answer(&self, document: &Document, status: CacheStatus) -> DocumentAnswer {
@@ -223,7 +223,7 @@ impl DocumentCache {
 }
 
 fn with_standing(document: &Document, standing: UpstreamStatus) -> Document {
-    let meta = DocumentMeta { standing, ..(*document.meta).clone() };
+    let meta = DocumentMeta { upstream_status: standing, ..(*document.meta).clone() };
     Document { meta: Arc::new(meta), body: document.body.clone() }
 }
 

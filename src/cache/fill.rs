@@ -24,7 +24,7 @@ use crate::{
     clock::Clock,
     entry::{Digest, Meta, Verified},
     origin::{FetchError, VerifyError},
-    storage::{Content, Object, disk::Spool},
+    storage::{Object, ObjectContent, disk::Spool},
 };
 
 /// What all fills work with.
@@ -115,8 +115,8 @@ impl Fill {
         match filled {
             Ok(FetchedArchive::Stored(object)) => self.publish_end(Ok(FinishedFill::Complete(object))),
             Ok(FetchedArchive::Spooled(spool, meta)) => {
-                let content = Content::Disk(spool.file());
-                let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", uses: None };
+                let content = ObjectContent::Disk(spool.file());
+                let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
                 self.publish_end(Ok(FinishedFill::Complete(object)));
                 self.context.tiers.admit(&self.request.key, spool, meta).await;
             }

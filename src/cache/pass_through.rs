@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     entry::{Digest, Meta, Pin},
     origin::{FetchError, Growing},
-    storage::{BlobFile, Content, Object},
+    storage::{BlobFile, Object, ObjectContent},
 };
 
 /// Bodies up to this size are buffered and verified whole.
@@ -166,7 +166,7 @@ impl PassThrough {
     pub(super) fn into_object(mut self: Box<Self>) -> Result<Object, Box<Self>> {
         let (Some(meta), [bytes]) = (self.verified.take(), self.buffered.make_contiguous()) else { return Err(self) };
         let bytes = Bytes::from_owner(WindowedBody { bytes: bytes.clone(), _window: self.window.take() });
-        Ok(Object { meta: Arc::new(meta), content: Content::Memory(bytes), tier: "window", uses: None })
+        Ok(Object { meta: Arc::new(meta), content: ObjectContent::Memory(bytes), tier: "window", usage: None })
     }
 
     /// The next bytes of the requested part; `None` after its last byte.

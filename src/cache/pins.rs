@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, sync::Arc};
 use crate::{
     entry::{Key, Meta, Pin},
     origin::FetchError,
-    storage::disk::{Disk, PinEvent},
+    storage::disk::{Disk, PinEvent, SettleError},
 };
 
 /// The content that was first seen under each key. Cheap to clone.
@@ -50,7 +50,7 @@ impl PinRecords {
 
     /// As [`PinRecords::get`], with the cause.
     pub(super) async fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
-        self.disk.pin(key).await
+        self.disk.pins().get(key).await
     }
 
     /// Every pinned key, in order.
@@ -58,7 +58,7 @@ impl PinRecords {
     /// # Errors
     /// As [`PinRecords::get`].
     pub async fn keys(&self) -> Result<Vec<Key>, FetchError> {
-        self.disk.pinned().await.map_err(|error| {
+        self.disk.pins().keys().await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
             unreadable()
         })
@@ -81,10 +81,14 @@ impl PinRecords {
             verified: meta.verified.clone(),
         };
         let new = fetched.clone();
-        let settled = self.disk.settle_pin(key, move |old| compare_with_pin(new, old)).await.unwrap_or_else(|error| {
-            tracing::error!(%key, %error, "a pin cannot be recorded");
-            compare_with_pin(fetched, known.map(Arc::unwrap_or_clone)).map(drop)
-        });
+        let settled = match self.disk.pins().settle(key, move |old| compare_with_pin(new, old)).await {
+            Ok(()) => Ok(()),
+            Err(SettleError::Refused(old)) => Err(old),
+            Err(SettleError::Io(error)) => {
+                tracing::error!(%key, %error, "a pin cannot be recorded");
+                compare_with_pin(fetched, known.map(Arc::unwrap_or_clone)).map(drop)
+            }
+        };
         settled.map_err(|old| {
             tracing::error!(
                 %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,
@@ -107,8 +111,10 @@ impl PinRecords {
             }
             compared => compared,
         };
-        let settled = self.disk.settle_pin(&key, compare).await.map_err(ImportPinError::Io)?;
-        settled.map_err(|_| ImportPinError::Conflict)
+        self.disk.pins().settle(&key, compare).await.map_err(|error| match error {
+            SettleError::Refused(_) => ImportPinError::Conflict,
+            SettleError::Io(error) => ImportPinError::Io(error),
+        })
     }
 
     /// Removes the pin of a key: the next fetch may have other content.
@@ -117,8 +123,7 @@ impl PinRecords {
     /// When the records cannot be written.
     pub(super) async fn forget(&self, key: &Key) -> io::Result<()> {
         let forget = |old: Option<Pin>| Ok::<_, Infallible>(Vec::from_iter(old.map(|pin| (PinEvent::Forget, pin))));
-        let Ok(()) = self.disk.settle_pin(key, forget).await?;
-        Ok(())
+        Ok(self.disk.pins().settle(key, forget).await?)
     }
 }
 

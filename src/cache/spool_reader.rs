@@ -161,7 +161,7 @@ impl SpoolReader {
                 }
                 ReadStep::Read { len } => {
                     let read = if self.direct {
-                        spool.frame(self.position, len).await
+                        spool.read_for_sendfile(self.position, len).await
                     } else {
                         spool.read(self.position, len).await
                     };

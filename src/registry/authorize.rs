@@ -100,7 +100,7 @@ impl Authorizer {
     /// What the upstream last said of the package, from the stored list. A block applies to stored archives too.
     async fn upstream_status(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
         let document = self.documents.stored(package, &DocumentAsk::Releases).await;
-        match document.map_or(UpstreamStatus::Present, |document| document.meta.standing) {
+        match document.map_or(UpstreamStatus::Present, |document| document.meta.upstream_status) {
             // The list is revalidated as often as any other; until the upstream says otherwise, the status is the answer.
             UpstreamStatus::Blocked => {
                 self.documents.releases(package, None).await?;
@@ -126,7 +126,7 @@ impl Authorizer {
             return Visibility::Hidden;
         }
         let releases = self.documents.peek(package, &DocumentAsk::Releases).await;
-        match releases.as_ref().map(|document| document.meta.standing) {
+        match releases.as_ref().map(|document| document.meta.upstream_status) {
             Some(UpstreamStatus::Blocked) => return Visibility::Hidden,
             Some(UpstreamStatus::Gone) if self.policy.gone() == Gone::Follow => return Visibility::Hidden,
             _ => {}
@@ -157,5 +157,5 @@ impl Authorizer {
 }
 
 fn fetched_with_token(document: &Document) -> bool {
-    document.meta.validators.asked_as.is_some()
+    document.meta.validators.token_fingerprint.is_some()
 }

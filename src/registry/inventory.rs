@@ -88,7 +88,7 @@ impl Inventory {
     /// # Errors
     /// When the index cannot be read.
     pub async fn document_keys(&self, selection: &Selection) -> io::Result<Vec<Key>> {
-        let mut keys = self.cache.disk().document_keys().await?;
+        let mut keys = self.cache.disk().documents().keys().await?;
         keys.retain(|key| parse_package(key).is_some_and(|package| selection.selects(&package, None)));
         keys.sort();
         Ok(keys)
@@ -99,7 +99,7 @@ impl Inventory {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn pinned_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
-        let keys = self.cache.disk().pinned().await?;
+        let keys = self.cache.disk().pins().keys().await?;
         Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
     }
 
@@ -108,7 +108,7 @@ impl Inventory {
     /// # Errors
     /// When the index cannot be read.
     pub async fn kept_missing_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
-        let keys = self.cache.disk().waiting().await?;
+        let keys = self.cache.disk().inventory().kept_missing_keys().await?;
         Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
     }
 
@@ -139,7 +139,7 @@ impl Inventory {
     /// When the index cannot be read.
     pub async fn is_stored(&self, package: &PackageId, version: &Version) -> io::Result<bool> {
         for reference in immutable_references(version) {
-            if self.cache.disk().holds(&archive_key(package, &reference)).await? {
+            if self.cache.disk().inventory().contains(&archive_key(package, &reference)).await? {
                 return Ok(true);
             }
         }
@@ -178,7 +178,7 @@ impl Inventory {
     /// # Errors
     /// When the mark cannot be written.
     pub async fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
-        self.cache.disk().keep(key, kept).await
+        self.cache.disk().inventory().set_kept(key, kept).await
     }
 
     /// Deletes quarantined files, and returns how many there were.
@@ -186,7 +186,7 @@ impl Inventory {
     /// # Errors
     /// When one cannot be deleted.
     pub async fn clear_quarantine(&self) -> io::Result<usize> {
-        self.cache.disk().clean().await
+        self.cache.disk().inventory().clean().await
     }
 
     /// Hashes a stored archive. Returns false when it is damaged: it is quarantined then.

@@ -111,7 +111,7 @@ impl PackageDocuments {
     /// The stored release list of any age, unless the upstream has removed or blocked the package.
     pub(super) async fn stored_releases(&self, package: &PackageId) -> Option<Arc<Releases>> {
         let document = self.stored(package, &DocumentAsk::Releases).await?;
-        if document.meta.standing == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
+        if document.meta.upstream_status == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
     }
 
     /// A stored document of any age, read without copying it into memory: for walks over many packages.
@@ -124,7 +124,8 @@ impl PackageDocuments {
         let stored = self.stored(package, &DocumentAsk::Branch(branch.to_owned())).await;
         stored.is_some_and(|head| {
             let age = self.cache.clock().since(head.meta.validated_at);
-            head.meta.standing == UpstreamStatus::Present && self.cache.document_config().branch().needs_no_request(age)
+            head.meta.upstream_status == UpstreamStatus::Present
+                && self.cache.document_config().branch().needs_no_request(age)
         })
     }
 
@@ -218,7 +219,7 @@ impl PackageDocuments {
                 return Err(failure.into());
             }
         };
-        if answer.document.meta.standing == UpstreamStatus::Gone {
+        if answer.document.meta.upstream_status == UpstreamStatus::Gone {
             if self.gone == Gone::Follow {
                 return Err(not_found(Missing::Package, answer.status));
             }

@@ -51,7 +51,7 @@ impl ResolvedArchive {
                 if self.answer.status.fwd.is_none() =>
             {
                 // An object still being admitted has no usage counters.
-                object.uses.is_some().then_some(object)
+                object.usage.is_some().then_some(object)
             }
             _ => None,
         }
@@ -85,7 +85,7 @@ impl VersionResolver {
         if let ServedArchive::Stored(object) = &archive.answer.served
             && archive.answer.status.fwd.is_none()
         {
-            object.hit();
+            object.record_hit();
         }
         Ok(archive)
     }

@@ -116,8 +116,8 @@ impl InventoryOrder {
             Self::Name => {}
             Self::Size => entries.sort_by_key(|entry| Reverse(entry.len)),
             Self::Age => entries.sort_by_key(|entry| entry.stored_at),
-            Self::Used => entries.sort_by_key(|entry| entry.used),
-            Self::Hits => entries.sort_by_key(|entry| Reverse(entry.tally.all().hits)),
+            Self::Used => entries.sort_by_key(|entry| entry.last_use),
+            Self::Hits => entries.sort_by_key(|entry| Reverse(entry.hit_stats.total().hits)),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Transfer {
     /// When pins or metadata cannot be read.
     pub async fn describe(&self, key: &Key) -> io::Result<Option<ExportedArchive>> {
         let pin = self.cache.pins().get(key).await.map_err(io::Error::other)?;
-        let Some(meta) = self.cache.disk().describe(key).await? else { return Ok(None) };
+        let Some(meta) = self.cache.disk().inventory().meta(key).await? else { return Ok(None) };
         let first_seen = pin.map_or(meta.stored_at, |pin| pin.first_seen);
         Ok(Some(ExportedArchive { key: key.clone(), first_seen, meta: (*meta).clone() }))
     }

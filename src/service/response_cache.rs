@@ -115,8 +115,8 @@ impl ResponseCache {
             CachedBody::Json(bytes) => Body::full(bytes.clone()),
             CachedBody::Zip(zip) => {
                 let zip = zip.upgrade()?;
-                zip.touch();
-                zip.hit();
+                zip.record_use();
+                zip.record_hit();
                 let whole = 0..zip.meta.len;
                 archive::range_body(zip, whole, direct)
             }

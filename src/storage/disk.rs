@@ -1,37 +1,61 @@
-//! The disk tier: archives and documents in files, under one limit, durable.
+//! The disk tier: archives and documents in files, durable, within one limit.
 //!
-//! [`Disk`] is the asynchronous face; everything that blocks happens in `store` and its neighbours on the blocking
-//! pool. A hit on an open, known blob blocks nowhere and writes nothing.
+//! [`Disk`] is the asynchronous face and composes the parts; each part blocks and runs on the blocking pool. A hit on an
+//! open, verified blob neither blocks nor writes.
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::store::{Store, lock};
+use self::{
+    admission::Admission,
+    blob_keys::BlobKeys,
+    blob_metas::BlobMetas,
+    blobs::Blobs,
+    budget::{Budget, Reservation},
+    documents::DocumentStore,
+    health::DiskHealth,
+    holder::DirectoryLock,
+    index::Index,
+    layout::Layout,
+    lookup::Lookup,
+    pending_updates::PendingUpdates,
+    pins::PinStore,
+    quarantine::Quarantine,
+    repair::Repair,
+    scrub::Scrub,
+    space::Space,
+    usage_flush::UsageFlush,
+};
 use crate::{
-    entry::{Key, Meta, Pin},
-    origin::BoxFuture,
-    storage::{Content, Object, Tier, Usage},
+    entry::{Key, Meta},
+    storage::{Object, ObjectContent, TierUsage},
     value::{ByteSize, Period},
 };
 
 mod admission;
 pub mod blob;
+mod blob_keys;
+mod blob_metas;
+mod blobs;
 mod budget;
+mod digest_locks;
+mod document_file;
 pub mod documents;
 mod eviction;
 mod health;
 pub mod holder;
 mod index;
 mod inventory;
+mod journal;
 mod layout;
+mod lookup;
 mod lookup_cache;
 mod open_files;
 mod page_cache;
@@ -39,25 +63,32 @@ mod pending_updates;
 pub mod pins;
 mod quarantine;
 mod recovery;
+mod repair;
 mod scrub;
 mod sidecar;
+mod space;
 pub mod spool;
 mod stage;
-mod store;
+mod startup;
 #[cfg(test)]
 mod tests;
+mod usage_flush;
 
-pub use documents::Documents;
+pub use documents::DiskDocuments;
 pub use holder::Holder;
-pub use inventory::{DiskUsage, InventoryEntry};
-pub use pins::PinEvent;
+pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
+pub use journal::{PinEvent, SettleError};
+pub use pins::DiskPins;
+pub use repair::BlobCheck;
 pub use spool::Spool;
 
-/// The least limit that makes sense: index and journal have to fit with something beside them.
+/// The least usable limit: index and journal must fit, with some space beside them.
 pub const LEAST_LIMIT: ByteSize = ByteSize::mib(4);
 
-/// The tier's name.
-const NAME: &str = "disk";
+/// The tier's name in `Cache-Status`.
+const DISK_TIER: &str = "disk";
+/// Memory for recently used metadata, and as much for recently used pins.
+const LOOKUP_CACHE_BYTES: u64 = 6 << 20;
 
 /// The `[disk]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,11 +97,11 @@ pub struct Config {
     /// The cache directory; by default `srm-mirror` in the user's cache directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// Most bytes on disk, everything counted.
+    /// The limit of all bytes on disk.
     pub limit: ByteSize,
-    /// The part of `limit` that documents may take; never more than half of it.
+    /// The share of `limit` that documents may take; at most half of it.
     pub documents: ByteSize,
-    /// The background scrub re-hashes every blob once in this period; `forever` turns it off.
+    /// The background scrub re-hashes every blob once per period; `forever` turns it off.
     pub scrub: Period,
 }
 
@@ -91,12 +122,12 @@ pub enum OpenError {
     /// Another process holds it.
     #[error("the cache directory is in use by {}", pid.map_or("another process".into(), |pid| format!("process {pid}")))]
     Busy {
-        /// The holder's process id, where it could be read.
+        /// The holder's process id, if it can be read.
         pid: Option<u32>,
     },
-    /// It holds other things, and has never been a cache.
+    /// It contains other files and was never a cache.
     #[error(
-        "{} is not empty and is no cache directory; name an empty or a new directory with --cache-dir or disk.dir",
+        "{} is not empty and is not a cache directory; name an empty or a new directory with --cache-dir or disk.dir",
         dir.display()
     )]
     Foreign {
@@ -108,12 +139,12 @@ pub enum OpenError {
         "the cache directory has format {found:?}, this version knows formats up to {known}; use a newer version or another directory"
     )]
     Format {
-        /// What the file `format` says.
+        /// The content of the file `format`.
         found: String,
-        /// The newest format this version knows.
+        /// The newest format that this version can read.
         known: u32,
     },
-    /// The limit is too small to work with.
+    /// The limit is too small.
     #[error("disk.limit is {}, the least is {}", ByteSize(*limit), ByteSize(*least))]
     Limit {
         /// The configured limit, bytes.
@@ -121,23 +152,23 @@ pub enum OpenError {
         /// The least possible limit, bytes.
         least: u64,
     },
-    /// The file system refuses.
+    /// The file system fails.
     #[error("cannot {what}")]
     Io {
-        /// What was attempted, a verb and its object.
+        /// The attempted operation, a verb and its object.
         what: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Why there is no spool.
+/// Why a spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The budget has no room, and not enough can be evicted.
+    /// The budget has no space, and not enough can be evicted.
     #[error("no space in the cache's limit")]
     NoSpace,
-    /// The file system refuses.
+    /// The file system fails.
     #[error("cannot write to the cache directory")]
     Io(#[from] io::Error),
 }
@@ -153,227 +184,158 @@ impl From<SpoolError> for io::Error {
 
 /// The disk tier. One process holds a directory at a time.
 pub struct Disk {
-    store: Arc<Store>,
-    scrub: Period,
+    scrub_period: Period,
+    layout: Arc<Layout>,
+    budget: Arc<Budget>,
+    health: Arc<DiskHealth>,
+    updates: Arc<PendingUpdates>,
+    index: Arc<Index>,
+    metas: Arc<BlobMetas>,
+    blobs: Arc<Blobs>,
+    quarantine: Arc<Quarantine>,
+    flush: Arc<UsageFlush>,
+    space: Arc<Space>,
+    keys: Arc<BlobKeys>,
+    repair: Arc<Repair>,
+    lookup: Arc<Lookup>,
+    admission: Arc<Admission>,
+    documents: Arc<DocumentStore>,
+    pins: Arc<PinStore>,
+    scrub: Arc<Scrub>,
+    lock: Arc<DirectoryLock>,
+    /// The bytes of `format` and `holder`.
+    _fixed_files: Reservation,
 }
 
 impl Disk {
-    /// Takes the directory, which is made when missing, and brings it into order after a kill. Blocks; hashes nothing.
+    /// Opens the directory, which is created if missing, and recovers it after a kill. Blocks; hashes nothing.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(config: &Config, dir: &Path) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Self { store: Store::open(config, dir)?, scrub: config.scrub }))
+        startup::open(config, dir).map(Arc::new)
     }
 
-    /// Writes into the file `holder` where this process listens.
+    /// Writes the addresses that this process listens on into the file `holder`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn set_holder_addresses(&self, addresses: &[SocketAddr]) -> io::Result<()> {
-        self.store.holder().set_addresses(addresses)
+        self.lock.set_addresses(addresses)
     }
 
-    /// Opens a spool and reserves its space: all of it when its length is known, else in steps. Blocks.
+    /// Opens a spool and reserves its space: all of it if its length is known, otherwise in steps. Blocks.
     ///
     /// # Errors
-    /// [`SpoolError::NoSpace`] when evicting everything that nobody needs would not make enough room.
+    /// [`SpoolError::NoSpace`] when not enough can be evicted.
     pub fn spool(&self, expected: Option<u64>) -> Result<Spool, SpoolError> {
-        let spool = Spool::create(&self.store, expected);
+        let spool = Spool::create(&self.space, &self.health, &self.layout, expected);
         if let Err(SpoolError::Io(error)) = &spool {
-            self.store.health.fails(health::DiskArea::Spool, error);
+            self.health.record_failure(health::DiskArea::Spool, error);
         }
         spool
     }
 
-    /// Makes a whole and verified spool the object of a key; visible and durable when it returns.
+    /// Stores a complete and verified spool under a key; visible and durable when it returns.
     ///
-    /// `meta.digest` must be the digest of the bytes: it is not computed again. When the same bytes are stored already
-    /// the key is added to them and the spool dropped. The work goes on when this future is dropped.
+    /// The caller has computed `meta.digest` from the bytes: it is not computed again. If the same bytes are stored
+    /// already, the key is added to them and the spool is removed. Dropping this future does not cancel the work.
     ///
     /// # Errors
-    /// What the file system says; then nothing is stored and the spool is gone, though its readers can go on.
+    /// When the file system fails; then nothing is stored and the spool is removed, but its readers can still read it.
     pub async fn admit(&self, key: &Key, spool: Spool, meta: Meta) -> io::Result<Object> {
-        let store = Arc::clone(&self.store);
+        let admission = Arc::clone(&self.admission);
         let key = key.clone();
-        blocking(move || store.admit(&key, spool, meta, |_| {})).await
+        blocking(move || admission.run(&key, spool, meta, |_| {})).await
     }
 
-    /// What was first seen under a key.
+    /// The archive of a key. A damaged archive is quarantined and reported as absent.
     ///
     /// # Errors
-    /// When the journal or the index cannot be read: that is not the same as absent.
-    pub async fn pin(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
-        if let Some(known) = self.store.hot_pin(key) {
-            return Ok(known);
-        }
-        let store = Arc::clone(&self.store);
+    /// When the file system or the index fails.
+    pub async fn get(&self, key: &Key) -> io::Result<Option<Object>> {
+        self.lookup.get(key).await
+    }
+
+    /// Removes the archive of a key and the key's keep mark; readers of the archive keep it.
+    ///
+    /// # Errors
+    /// When a file or the index cannot be written.
+    pub async fn remove(&self, key: &Key) -> io::Result<()> {
+        let keys = Arc::clone(&self.keys);
         let key = key.clone();
-        blocking(move || store.pin(&key)).await
+        blocking(move || keys.remove(&key)).await
     }
 
-    /// Shows `judge` what was first seen under a key, and appends to the pins journal what it says, or nothing when it
-    /// refuses. Nobody else can append in between; durable when it returns.
+    /// Quarantines an object that was found damaged; its readers keep it. A blob that was stored again since is not
+    /// quarantined.
     ///
     /// # Errors
-    /// When the pin cannot be read, or what is new could not be made durable. It may be there all the same after the
-    /// next start. Within it, why `judge` refused.
-    pub async fn settle_pin<E: Send + 'static>(
-        &self,
-        key: &Key,
-        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E> + Send + 'static,
-    ) -> io::Result<Result<(), E>> {
-        let store = Arc::clone(&self.store);
-        let key = key.clone();
-        blocking(move || store.settle_pin(&key, judge)).await
-    }
-
-    /// Appends to the pins journal, whatever it says already.
-    ///
-    /// # Errors
-    /// As [`Disk::settle_pin`].
-    pub async fn record_pin(&self, pin: &Pin, event: PinEvent) -> io::Result<()> {
-        let told = vec![(event, pin.clone())];
-        self.settle_pin(&pin.key, |_| Ok::<_, Infallible>(told)).await.map(|Ok(())| ())
-    }
-
-    /// Every pin whose key begins with `prefix`, in order of keys.
-    ///
-    /// # Errors
-    /// When the journal or the index cannot be read.
-    pub async fn pins(&self, prefix: &str) -> io::Result<Vec<Pin>> {
-        let store = Arc::clone(&self.store);
-        let prefix = prefix.to_owned();
-        blocking(move || store.pins(&prefix)).await
-    }
-
-    /// Every pinned key, in order.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub async fn pinned(&self) -> io::Result<Vec<Key>> {
-        let store = Arc::clone(&self.store);
-        blocking(move || store.pinned()).await
-    }
-
-    /// Every key that is kept while nothing is stored under it, in order: what comes back is kept again.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub async fn waiting(&self) -> io::Result<Vec<Key>> {
-        let store = Arc::clone(&self.store);
-        blocking(move || store.waiting()).await
-    }
-
-    /// Moves an object that somebody has found damaged out of the way; its readers keep it. A file that has taken its
-    /// place meanwhile stays.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub async fn set_aside(&self, object: &Object, why: &'static str) -> io::Result<()> {
-        let store = Arc::clone(&self.store);
+    /// When the blob cannot be moved.
+    pub async fn quarantine(&self, object: &Object, reason: &'static str) -> io::Result<()> {
+        let repair = Arc::clone(&self.repair);
         let digest = object.meta.digest;
         let content = object.content.clone();
         blocking(move || match content {
-            Content::Disk(file) => store.set_file_aside(&digest, why, &file),
-            Content::Memory(_) => store.set_aside(&digest, why, || true),
+            ObjectContent::Disk(file) => repair.quarantine_file(&digest, reason, &file),
+            ObjectContent::Memory(_) => repair.quarantine(&digest, reason, || true),
         })
         .await
     }
 
     /// The documents of this tier.
-    pub fn documents(&self) -> Documents {
-        Documents { store: Arc::clone(&self.store) }
+    pub fn documents(&self) -> DiskDocuments {
+        DiskDocuments::new(Arc::clone(&self.documents))
     }
 
-    /// Why the disk does not take what is written to it, if it does not; gone with the next write of its kind that works.
+    /// The pins of this tier.
+    pub fn pins(&self) -> DiskPins {
+        DiskPins::new(Arc::clone(&self.pins))
+    }
+
+    /// The administration of the stored archives.
+    pub fn inventory(&self) -> DiskInventory<'_> {
+        DiskInventory::new(self)
+    }
+
+    /// How full the tier is.
+    pub fn usage(&self) -> TierUsage {
+        TierUsage { bytes: self.budget.total(), limit: self.budget.limit(), objects: self.blobs.count() }
+    }
+
+    /// Why the disk cannot be written, in words; `None` if the last write of each kind succeeded.
     pub fn degraded(&self) -> Option<String> {
-        self.store.health.trouble()
+        self.health.failure()
     }
 
-    /// Starts the flush and the scrub; they end when `token` is cancelled.
+    /// Spawns the flush and the scrub; they end when `token` is cancelled.
     pub fn spawn_background(&self, tracker: &TaskTracker, token: &CancellationToken) {
-        scrub::spawn(&self.store, self.scrub, tracker, token);
+        scrub::spawn(Arc::clone(&self.flush), Arc::clone(&self.scrub), self.scrub_period, tracker, token);
     }
 
-    /// Writes what waits in memory and marks the directory as closed cleanly. Nothing can be written afterwards.
+    /// Flushes pending updates and marks the directory as closed cleanly; later writes fail.
     ///
     /// # Errors
-    /// When it cannot be written; the next start then looks through the folders.
+    /// When the updates cannot be written; the next start then compares index and folders.
     pub async fn close(&self) -> io::Result<()> {
-        let store = Arc::clone(&self.store);
-        blocking(move || store.close()).await
-    }
-
-    async fn lookup(&self, key: &Key) -> io::Result<Option<Object>> {
-        let store = &self.store;
-        let meta = match store.front.get(key) {
-            Some(meta) => meta,
-            None => {
-                let store = Arc::clone(store);
-                let key = key.clone();
-                let Some(meta) = blocking(move || store.load(&key)).await? else { return Ok(None) };
-                meta
-            }
-        };
-        let digest = meta.digest;
-        let file = match store.handles.get(&digest) {
-            Some(file) => file,
-            None => {
-                let store = Arc::clone(store);
-                let open = move || match store.open_blob(&digest)? {
-                    Some(file) => Ok(Some(file)),
-                    None => store.missing(&digest).map(|()| None),
-                };
-                let Some(file) = blocking(open).await? else { return Ok(None) };
-                file
-            }
-        };
-        let known = file.is_known_sound();
-        let why = if !file.fits(meta.len) {
-            "its length is wrong"
-        } else if !file.is_sound(digest).await {
-            "its bytes do not have its digest"
-        } else {
-            if !known {
-                lock(&store.sound).insert(digest);
-            }
-            let uses = file.uses().cloned();
-            return Ok(Some(Object { meta, content: Content::Disk(file), tier: NAME, uses }));
-        };
-        let store = Arc::clone(store);
-        blocking(move || store.set_file_aside(&digest, why, &file)).await?;
-        Ok(None)
+        let Self { flush, blobs, index, scrub, lock, .. } = self;
+        let flush = Arc::clone(flush);
+        let blobs = Arc::clone(blobs);
+        let index = Arc::clone(index);
+        let scrub = Arc::clone(scrub);
+        let lock = Arc::clone(lock);
+        blocking(move || {
+            flush.run()?;
+            blobs.purge_unlinked_rows()?;
+            index.close(|txn| scrub.save(txn))?;
+            // Nothing is written from here on: readers and other handles on the tier do not keep the directory locked.
+            lock.release()
+        })
+        .await
     }
 }
 
-impl Tier for Disk {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, io::Result<Option<Object>>> {
-        Box::pin(self.lookup(key))
-    }
-
-    /// Declines: what belongs on disk comes through a spool and [`Disk::admit`].
-    fn put<'a>(&'a self, _: &'a Key, _: &'a Object) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn remove<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, io::Result<()>> {
-        let store = Arc::clone(&self.store);
-        let key = key.clone();
-        Box::pin(blocking(move || store.remove(&key)))
-    }
-
-    fn usage(&self) -> Usage {
-        let Store { budget, objects, .. } = &*self.store;
-        Usage { bytes: budget.total(), limit: budget.limit(), objects: objects.load(Ordering::SeqCst) }
-    }
-}
-
-/// Runs what blocks on the blocking pool; a panic there is an error here.
+/// Runs blocking work on the blocking pool; a panic of the work becomes an error.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,4 +1,4 @@
-//! The memory tier: small archives and release documents, each in a cache weighed in bytes.
+//! The memory tier: small archives and release documents, each in an LRU cache limited in bytes.
 
 use std::io;
 
@@ -7,15 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::{Digest, Document, Key},
-    origin::BoxFuture,
-    storage::{Content, Object, Tier, Usage},
+    storage::{Object, ObjectContent, TierUsage},
     value::ByteSize,
 };
 
-/// The tier's name.
-const NAME: &str = "memory";
-/// What an entry weighs beside its bytes, roughly: key, description, the cache's own records.
-const OVERHEAD: usize = 1024;
+/// The tier's name in `Cache-Status`.
+const MEMORY_TIER: &str = "memory";
+/// Estimated bytes of an entry beside its body: key, metadata, the cache's own records.
+const ENTRY_OVERHEAD_BYTES: usize = 1024;
 
 /// The `[memory]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,79 +50,55 @@ impl Memory {
         Self { cache, limit, archive_max: config.archive_max.0 }
     }
 
-    /// [`Tier::get`] for the hit path: memory needs no future.
-    pub fn find(&self, key: &Key) -> Option<Object> {
+    /// The archive of a key. Never blocks.
+    pub fn get(&self, key: &Key) -> Option<Object> {
         self.cache.get(key)
     }
 
     /// Reads an archive of at most `archive_max` bytes into memory, for [`Memory::insert`]; `None` for a larger one.
     ///
     /// # Errors
-    /// When its file cannot be read.
+    /// When the archive is on disk and cannot be read.
     pub async fn load(&self, object: &Object) -> io::Result<Option<Object>> {
         let Some(len) = usize::try_from(object.meta.len).ok().filter(|_| object.meta.len <= self.archive_max) else {
             return Ok(None);
         };
         let bytes = object.read(0, len).await?;
-        let Object { meta, uses, .. } = object.clone();
-        Ok(Some(Object { meta, content: Content::Memory(bytes), tier: NAME, uses }))
+        let Object { meta, usage, .. } = object.clone();
+        Ok(Some(Object { meta, content: ObjectContent::Memory(bytes), tier: MEMORY_TIER, usage }))
     }
 
-    /// Caches an archive that [`Memory::load`] has read.
+    /// Stores an archive that [`Memory::load`] returned.
     pub fn insert(&self, key: &Key, object: Object) {
         self.cache.insert(key.clone(), object);
     }
 
-    /// Forgets a key.
-    pub fn forget_key(&self, key: &Key) {
+    /// Removes the archive of a key; handles on it stay readable.
+    pub fn remove(&self, key: &Key) {
         self.cache.invalidate(key);
     }
 
-    /// Forgets all keys of a blob. Walks over everything: for blobs that turn out to be damaged.
-    pub fn forget(&self, digest: &Digest) {
+    /// Removes the archives of all keys with this digest. Iterates over all entries: only for damaged blobs.
+    pub fn remove_blob(&self, digest: &Digest) {
         for (key, object) in &self.cache {
             if object.meta.digest == *digest {
                 self.cache.invalidate(&*key);
             }
         }
     }
-}
 
-impl Tier for Memory {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, io::Result<Option<Object>>> {
-        Box::pin(std::future::ready(Ok(self.cache.get(key))))
-    }
-
-    /// Takes an archive of at most `archive_max` bytes; the bytes of one on disk are read.
-    fn put<'a>(&'a self, key: &'a Key, object: &'a Object) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(async move {
-            if let Some(object) = self.load(object).await? {
-                self.insert(key, object);
-            }
-            Ok(())
-        })
-    }
-
-    fn remove<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, io::Result<()>> {
-        self.cache.invalidate(key);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn usage(&self) -> Usage {
-        Usage { bytes: self.cache.weighted_size(), limit: self.limit, objects: self.cache.entry_count() }
+    /// How full the tier is.
+    pub fn usage(&self) -> TierUsage {
+        TierUsage { bytes: self.cache.weighted_size(), limit: self.limit, objects: self.cache.entry_count() }
     }
 }
 
 /// Release documents in memory.
-pub struct Documents {
+pub struct MemoryDocuments {
     cache: Cache<Key, Document>,
 }
 
-impl Documents {
+impl MemoryDocuments {
     /// A cache of at most `config.documents` bytes.
     pub fn new(config: &Config) -> Self {
         let weigh = |key: &Key, document: &Document| weight(key, document.body.len());
@@ -135,28 +110,28 @@ impl Documents {
         self.cache.get(key)
     }
 
-    /// Keeps a document in place of an earlier one; one that is larger than the whole cache is not kept.
+    /// Stores a document, replacing an earlier one. A document larger than the whole cache is not stored.
     pub fn put(&self, key: &Key, document: Document) {
         self.cache.insert(key.clone(), document);
     }
 
-    /// Keeps a document unless there is one.
-    pub fn put_where_none_is(&self, key: &Key, document: &Document) {
+    /// Stores a document if the key has none.
+    pub fn put_if_absent(&self, key: &Key, document: &Document) {
         self.cache.entry_by_ref(key).or_insert_with(|| document.clone());
     }
 
-    /// Forgets a document.
+    /// Removes the document of a key.
     pub fn remove(&self, key: &Key) {
         self.cache.invalidate(key);
     }
 
-    /// Bytes in use, roughly.
+    /// Estimated bytes in use.
     pub fn bytes(&self) -> u64 {
         self.cache.weighted_size()
     }
 }
 
 fn weight(key: &Key, len: usize) -> u32 {
-    let sum = len.saturating_add(key.as_str().len()).saturating_add(OVERHEAD);
+    let sum = len.saturating_add(key.as_str().len()).saturating_add(ENTRY_OVERHEAD_BYTES);
     u32::try_from(sum).unwrap_or(u32::MAX)
 }

@@ -1,20 +1,22 @@
-//! How often and when a stored archive was used: counted beside it, without a lock, and written by whoever keeps it.
+//! Usage counters of stored archives: when an archive was last used, how many responses it served, how many bytes.
+//!
+//! Counting takes no lock and no disk write; the disk tier writes the counts to its index from time to time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Answers from one tier, and the bytes they took.
+/// Responses that one tier served, and the bytes it sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TierStats {
-    /// Answers.
+    /// Number of responses.
     pub hits: u64,
-    /// Bytes that were sent of it.
+    /// Bytes sent.
     pub bytes: u64,
 }
 
-/// What a stored archive has answered so far, by the tier that it was answered from.
+/// Responses served from one stored archive, by tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HitStats {
     /// From memory.
@@ -24,7 +26,7 @@ pub struct HitStats {
 }
 
 impl TierStats {
-    /// Adds another sum.
+    /// Adds `other` to these counts.
     pub fn add(&mut self, other: Self) {
         self.hits += other.hits;
         self.bytes += other.bytes;
@@ -32,95 +34,99 @@ impl TierStats {
 }
 
 impl HitStats {
-    /// Both tiers together.
-    pub fn all(&self) -> TierStats {
+    /// The sum of both tiers.
+    pub fn total(&self) -> TierStats {
         TierStats { hits: self.memory.hits + self.disk.hits, bytes: self.memory.bytes + self.disk.bytes }
     }
 
-    /// Adds another tally.
+    /// Adds `other` to these counts.
     pub fn add(&mut self, other: Self) {
         self.memory.add(other.memory);
         self.disk.add(other.disk);
     }
 }
 
-/// The uses of one archive that are not yet written down. Everybody who has it shares one; noting a use is a few relaxed
-/// atomic operations on it.
+/// The usage of one archive since the last flush. All handles on an archive share one; a record is one or two relaxed
+/// atomic operations.
 #[derive(Debug)]
 pub struct UsageCounters {
-    /// The last use, microseconds since 1970; 0 for none since it was written down.
-    last: AtomicU64,
-    memory: Counter,
-    disk: Counter,
-    /// How far the order of use is ahead of the wall clock, which may have been set back.
-    ahead: u64,
+    /// Time of the last use, microseconds since 1970; 0 if unused since the last flush.
+    last_use: AtomicU64,
+    memory: AtomicTierStats,
+    disk: AtomicTierStats,
+    /// Microseconds by which the order of use is ahead of the wall clock, which may have been set back.
+    clock_lead: u64,
 }
 
 #[derive(Debug, Default)]
-struct Counter {
+struct AtomicTierStats {
     hits: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Counter {
-    fn sum(&self) -> TierStats {
+impl AtomicTierStats {
+    fn load(&self) -> TierStats {
         TierStats { hits: self.hits.load(Relaxed), bytes: self.bytes.load(Relaxed) }
     }
 
-    fn take(&self, sum: TierStats) {
-        self.hits.fetch_sub(sum.hits, Relaxed);
-        self.bytes.fetch_sub(sum.bytes, Relaxed);
+    fn subtract(&self, stats: TierStats) {
+        self.hits.fetch_sub(stats.hits, Relaxed);
+        self.bytes.fetch_sub(stats.bytes, Relaxed);
     }
 }
 
-/// What waits to be written down.
+/// Usage that is not yet in the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingUsage {
-    /// The last use; 0 for none.
-    pub(super) last: u64,
-    /// Answers since it was written down last.
-    pub(super) tally: HitStats,
+    /// Time of the last use, microseconds since 1970; 0 for none.
+    pub(super) last_use: u64,
+    /// Hits since the last flush.
+    pub(super) hit_stats: HitStats,
 }
 
 impl UsageCounters {
-    pub(super) fn new(ahead: u64) -> Self {
-        Self { last: AtomicU64::new(0), memory: Counter::default(), disk: Counter::default(), ahead }
+    pub(super) fn new(clock_lead: u64) -> Self {
+        Self {
+            last_use: AtomicU64::new(0),
+            memory: AtomicTierStats::default(),
+            disk: AtomicTierStats::default(),
+            clock_lead,
+        }
     }
 
-    /// It was looked up.
-    pub(super) fn touch(&self) {
-        self.last.store(wall() + self.ahead, Relaxed);
+    pub(super) fn record_use(&self) {
+        self.last_use.store(wall_clock_micros() + self.clock_lead, Relaxed);
     }
 
-    pub(super) fn hit(&self, in_memory: bool) {
-        self.counter(in_memory).hits.fetch_add(1, Relaxed);
+    pub(super) fn record_hit(&self, in_memory: bool) {
+        self.tier(in_memory).hits.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn sent(&self, in_memory: bool, bytes: u64) {
-        self.counter(in_memory).bytes.fetch_add(bytes, Relaxed);
+    pub(super) fn record_sent(&self, in_memory: bool, bytes: u64) {
+        self.tier(in_memory).bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn counter(&self, in_memory: bool) -> &Counter {
+    fn tier(&self, in_memory: bool) -> &AtomicTierStats {
         if in_memory { &self.memory } else { &self.disk }
     }
 
-    /// What waits, or `None` when nothing does.
-    pub(super) fn noted(&self) -> Option<PendingUsage> {
-        let tally = HitStats { memory: self.memory.sum(), disk: self.disk.sum() };
-        let noted = PendingUsage { last: self.last.load(Relaxed), tally };
-        (noted != PendingUsage::default()).then_some(noted)
+    /// The usage that is not yet flushed, or `None` if there is none.
+    pub(super) fn pending(&self) -> Option<PendingUsage> {
+        let hit_stats = HitStats { memory: self.memory.load(), disk: self.disk.load() };
+        let pending = PendingUsage { last_use: self.last_use.load(Relaxed), hit_stats };
+        (pending != PendingUsage::default()).then_some(pending)
     }
 
-    /// Takes away what was written down; what has come since goes on waiting.
-    pub(super) fn written(&self, done: &PendingUsage) {
-        let _ = self.last.compare_exchange(done.last, 0, Relaxed, Relaxed);
-        self.memory.take(done.tally.memory);
-        self.disk.take(done.tally.disk);
+    /// Subtracts flushed usage; later usage stays pending.
+    pub(super) fn mark_flushed(&self, flushed: &PendingUsage) {
+        let _ = self.last_use.compare_exchange(flushed.last_use, 0, Relaxed, Relaxed);
+        self.memory.subtract(flushed.hit_stats.memory);
+        self.disk.subtract(flushed.hit_stats.disk);
     }
 }
 
 /// The wall clock, microseconds since 1970.
-pub(super) fn wall() -> u64 {
+pub(super) fn wall_clock_micros() -> u64 {
     u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0)
 }
 
@@ -129,37 +135,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_while_a_use_is_written_down_goes_on_waiting() {
-        let uses = UsageCounters::new(0);
-        assert_eq!(uses.noted(), None);
-        uses.touch();
-        uses.hit(true);
-        uses.sent(true, 10);
-        let noted = uses.noted().expect("a use");
-        uses.hit(false);
-        uses.written(&noted);
+    fn usage_recorded_during_a_flush_stays_pending() {
+        let usage = UsageCounters::new(0);
+        assert_eq!(usage.pending(), None);
+        usage.record_use();
+        usage.record_hit(true);
+        usage.record_sent(true, 10);
+        let pending = usage.pending().expect("a use");
+        usage.record_hit(false);
+        usage.mark_flushed(&pending);
         let rest = HitStats { disk: TierStats { hits: 1, bytes: 0 }, ..HitStats::default() };
-        assert_eq!(uses.noted(), Some(PendingUsage { last: 0, tally: rest }));
-        uses.written(&PendingUsage { last: 0, tally: rest });
-        assert_eq!(uses.noted(), None);
+        assert_eq!(usage.pending(), Some(PendingUsage { last_use: 0, hit_stats: rest }));
+        usage.mark_flushed(&PendingUsage { last_use: 0, hit_stats: rest });
+        assert_eq!(usage.pending(), None);
     }
 
     #[test]
-    fn no_use_is_lost_or_counted_twice_between_threads_and_the_one_who_writes() {
-        let uses = UsageCounters::new(0);
+    fn concurrent_recording_and_flushing_count_each_hit_once() {
+        let usage = UsageCounters::new(0);
         let mut sum = HitStats::default();
         std::thread::scope(|scope| {
             for in_memory in [true, false] {
-                let uses = &uses;
-                scope.spawn(move || (0..10_000).for_each(|_| uses.hit(in_memory)));
+                let usage = &usage;
+                scope.spawn(move || (0..10_000).for_each(|_| usage.record_hit(in_memory)));
             }
-            while sum.all().hits < 20_000 {
-                if let Some(noted) = uses.noted() {
-                    uses.written(&noted);
-                    sum.add(noted.tally);
+            while sum.total().hits < 20_000 {
+                if let Some(pending) = usage.pending() {
+                    usage.mark_flushed(&pending);
+                    sum.add(pending.hit_stats);
                 }
             }
         });
-        assert_eq!((sum.memory.hits, sum.disk.hits, uses.noted()), (10_000, 10_000, None));
+        assert_eq!((sum.memory.hits, sum.disk.hits, usage.pending()), (10_000, 10_000, None));
     }
 }

@@ -1,57 +1,57 @@
-//! An object that was handed out a moment ago, without what would keep its file open.
+//! A weak handle on an object: it does not keep the file open.
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::{BlobFile, Content, Object, UsageCounters};
+use super::{BlobFile, Object, ObjectContent, UsageCounters};
 use crate::entry::Meta;
 
-/// An object that is remembered without keeping its file open, or its bytes on disk once it has been removed.
+/// An object whose file may be closed and whose bytes on disk may be freed while this handle lives.
 #[derive(Clone, Debug)]
 pub struct WeakObject {
     meta: Arc<Meta>,
-    content: Kept,
+    content: WeakContent,
     tier: &'static str,
-    uses: Option<Arc<UsageCounters>>,
+    usage: Option<Arc<UsageCounters>>,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+enum WeakContent {
     Memory(Bytes),
     Disk(Weak<BlobFile>),
 }
 
 impl WeakObject {
-    /// The object, while it is what a lookup would find: not once its file is closed, evicted or set aside.
+    /// The object, if a lookup would still return it: `None` once its file is closed, evicted or quarantined.
     pub fn upgrade(&self) -> Option<Object> {
         let content = match &self.content {
-            Kept::Memory(bytes) => Content::Memory(bytes.clone()),
-            Kept::Disk(file) => {
-                // Asks the open file, as a lookup does: one that was cut from outside heals with the next request.
-                let is_there = |file: &Arc<BlobFile>| !file.is_retired() && file.fits(self.meta.len);
-                Content::Disk(file.upgrade().filter(is_there)?)
+            WeakContent::Memory(bytes) => ObjectContent::Memory(bytes.clone()),
+            WeakContent::Disk(file) => {
+                // The same check as in a lookup: a file that was truncated on disk is quarantined by the next lookup.
+                let is_current = |file: &Arc<BlobFile>| !file.is_retired() && file.is_linked_with_len(self.meta.len);
+                ObjectContent::Disk(file.upgrade().filter(is_current)?)
             }
         };
-        Some(Object { meta: self.meta.clone(), content, tier: self.tier, uses: self.uses.clone() })
+        Some(Object { meta: self.meta.clone(), content, tier: self.tier, usage: self.usage.clone() })
     }
 
-    /// Bytes of memory that it keeps.
+    /// Bytes of memory that this handle keeps alive.
     pub fn weight(&self) -> usize {
         match &self.content {
-            Kept::Memory(bytes) => bytes.len(),
-            Kept::Disk(_) => 0,
+            WeakContent::Memory(bytes) => bytes.len(),
+            WeakContent::Disk(_) => 0,
         }
     }
 }
 
 impl Object {
-    /// Remembers it for a while.
-    pub fn remember(&self) -> WeakObject {
+    /// A weak handle on this object.
+    pub fn downgrade(&self) -> WeakObject {
         let content = match &self.content {
-            Content::Memory(bytes) => Kept::Memory(bytes.clone()),
-            Content::Disk(file) => Kept::Disk(Arc::downgrade(file)),
+            ObjectContent::Memory(bytes) => WeakContent::Memory(bytes.clone()),
+            ObjectContent::Disk(file) => WeakContent::Disk(Arc::downgrade(file)),
         };
-        WeakObject { meta: self.meta.clone(), content, tier: self.tier, uses: self.uses.clone() }
+        WeakObject { meta: self.meta.clone(), content, tier: self.tier, usage: self.usage.clone() }
     }
 }

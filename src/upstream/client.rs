@@ -158,12 +158,12 @@ impl Client {
     pub(super) fn usable<'a>(&self, stored: Option<&'a Document>, url: &Url) -> Option<&'a Validators> {
         let validators = &stored?.meta.validators;
         let fits = validators.pages.first().is_some_and(|page| is_same(page, url));
-        (fits && validators.asked_as == self.fingerprint).then_some(validators)
+        (fits && validators.token_fingerprint == self.fingerprint).then_some(validators)
     }
 
     /// The validators to store for pages that were just walked.
     pub(super) fn validators(&self, pages: Vec<PageValidator>) -> Validators {
-        Validators { pages, asked_as: self.fingerprint.clone(), walked_at: Some(Timestamp::now()) }
+        Validators { pages, token_fingerprint: self.fingerprint.clone(), last_full_fetch: Some(Timestamp::now()) }
     }
 
     /// Logs a call's failure, once.

@@ -153,7 +153,7 @@ async fn fetch_all_pages(
 
 /// Page one alone speaks for the list while the last full walk is young enough.
 fn is_renewed_by_page_one(known: &Validators, client: &Client) -> bool {
-    let age = known.walked_at.and_then(|walked| Timestamp::now().duration_since(walked).try_into().ok());
+    let age = known.last_full_fetch.and_then(|walked| Timestamp::now().duration_since(walked).try_into().ok());
     known.pages.len() > 1 && age.is_some_and(|age: std::time::Duration| age < client.full_walk.0)
 }
 
@@ -238,7 +238,7 @@ fn is_conditional(page: &PageValidator) -> bool {
 }
 
 fn renewed(known: Option<&Validators>) -> Validators {
-    Validators { walked_at: Some(Timestamp::now()), ..known.cloned().unwrap_or_default() }
+    Validators { last_full_fetch: Some(Timestamp::now()), ..known.cloned().unwrap_or_default() }
 }
 
 fn changed<T: Serialize>(value: &T, validators: Validators) -> Result<FetchedDocument, FetchError> {

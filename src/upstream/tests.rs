@@ -256,7 +256,7 @@ fn stored(fetched: FetchedDocument) -> Document {
         validated_at: now,
         changed_at: now,
         validators,
-        standing: UpstreamStatus::Present,
+        upstream_status: UpstreamStatus::Present,
     };
     Document { meta: Arc::new(meta), body }
 }
@@ -264,7 +264,7 @@ fn stored(fetched: FetchedDocument) -> Document {
 /// The same document, last walked two hours ago.
 fn long_ago(document: &Document) -> Document {
     let mut meta = DocumentMeta::clone(&document.meta);
-    meta.validators.walked_at = Some(Timestamp::now() - Duration::from_secs(7200));
+    meta.validators.last_full_fetch = Some(Timestamp::now() - Duration::from_secs(7200));
     Document { meta: Arc::new(meta), body: document.body.clone() }
 }
 

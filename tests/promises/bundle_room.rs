@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use srm_mirror::{entry::Key, storage::Tier as _};
+use srm_mirror::entry::Key;
 use tempfile::TempDir;
 
 use crate::{

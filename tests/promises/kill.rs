@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use srm_mirror::{
-    storage::{
-        Tier as _,
-        disk::{self, Disk},
-    },
+    storage::disk::{self, Disk},
     value::ByteSize,
 };
 

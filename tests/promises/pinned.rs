@@ -1,6 +1,6 @@
 //! A served version is pinned: fetched again, it is verified whole before its first byte; other content is refused.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use srm_mirror::{
     entry::{Digest, Key, Pin, Verified},
@@ -131,7 +131,9 @@ async fn a_pin_made_during_a_download_is_compared_with_that_download() {
     let digest = Digest::of(b"bytes");
     let first_seen = mirror.clock.now();
     let pin = Pin { key: Key::new("github/devsapp/fc3/tag/v1.0.0"), digest, len: 5, first_seen, verified };
-    mirror.cache.disk().record_pin(&pin, PinEvent::Pin).await.expect("recorded");
+    let key = pin.key.clone();
+    let import = |_| Ok::<_, Infallible>(vec![(PinEvent::Pin, pin)]);
+    mirror.cache.disk().pins().settle(&key, import).await.expect("recorded");
     end.open();
     let whole = match client.await.expect("no panic") {
         Ok(head) => Drink::of(head).end().await.is_ok(),

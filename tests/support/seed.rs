@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::missing_panics_doc, missing_docs)]
 
-use std::{path::Path, sync::Arc};
+use std::{convert::Infallible, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -88,6 +88,6 @@ async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
     let len = bytes.len() as u64;
     let meta = Meta { digest, len, stored_at: Timestamp::now(), anonymous: true, verified: verified.clone() };
     let pin = Pin { key: key.clone(), digest, len, first_seen: meta.stored_at, verified };
-    disk.record_pin(&pin, PinEvent::Pin).await.expect("pinned");
+    disk.pins().settle(&key, |_| Ok::<_, Infallible>(vec![(PinEvent::Pin, pin)])).await.expect("pinned");
     disk.admit(&key, spool, meta).await.expect("stored");
 }

@@ -100,7 +100,7 @@ impl Revalidation {
                 let period = cache.config.negative.0.max(self.policy.fresh);
                 cache.failures.remember_for(&self.key, error, period);
                 // A blocked package that disappears stays blocked.
-                let blocked = document.meta.standing == UpstreamStatus::Blocked || *error == FetchError::Blocked;
+                let blocked = document.meta.upstream_status == UpstreamStatus::Blocked || *error == FetchError::Blocked;
                 let standing = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
                 cache.tiers.store(&self.key, &with_standing(&document, standing), DocumentChange::Meta).await;
             }
@@ -117,7 +117,7 @@ impl Revalidation {
                 let meta = DocumentMeta {
                     validated_at: now,
                     validators,
-                    standing: UpstreamStatus::Present,
+                    upstream_status: UpstreamStatus::Present,
                     ..(*old.meta).clone()
                 };
                 let document = Document { meta: Arc::new(meta), body: old.body };
@@ -131,7 +131,7 @@ impl Revalidation {
                     validated_at: now,
                     changed_at: same.as_ref().map_or(now, |old| old.meta.changed_at),
                     validators,
-                    standing: UpstreamStatus::Present,
+                    upstream_status: UpstreamStatus::Present,
                 };
                 let change = if same.is_some() { DocumentChange::Meta } else { DocumentChange::Body };
                 (Document { meta: Arc::new(meta), body }, RenewalSource::Sent, change)

@@ -32,7 +32,7 @@ impl Origin for FixedDocument {
         self.requests.fetch_add(1, Ordering::AcqRel);
         let response = self.response.clone().map(|body| FetchedDocument::Changed {
             body: Bytes::from_static(body.as_bytes()),
-            validators: Validators { pages: Vec::new(), asked_as: None, walked_at: None },
+            validators: Validators { pages: Vec::new(), token_fingerprint: None, last_full_fetch: None },
         });
         Box::pin(async move { response })
     }
@@ -84,7 +84,7 @@ async fn a_blocked_package_stays_blocked_when_its_repository_disappears() {
     }
     test.cache.clock().advance(Duration::from_secs(60));
     let answer = documents.get(&key(), policy, FixedDocument::new(Ok("[]"))).await.expect("lifted");
-    assert_eq!(answer.document.meta.standing, UpstreamStatus::Present);
+    assert_eq!(answer.document.meta.upstream_status, UpstreamStatus::Present);
 }
 
 #[tokio::test]

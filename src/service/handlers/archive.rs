@@ -13,7 +13,7 @@ use crate::{
     },
     origin::FetchError,
     package::PackageName,
-    registry::{Content, Object, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
+    registry::{Object, ObjectContent, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
     service::zip,
 };
 
@@ -122,8 +122,8 @@ fn streaming_body(method: &Method, status: StatusCode, spool_reader: SpoolReader
 
 /// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
 pub(in crate::service) fn range_body(object: Object, range: Range<u64>, direct: bool) -> Body {
-    if let Content::Memory(bytes) = &object.content {
-        object.sent(range.end - range.start);
+    if let ObjectContent::Memory(bytes) = &object.content {
+        object.record_sent(range.end - range.start);
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         return Body::full(bytes.slice(position(range.start)..position(range.end)));
     }
@@ -134,7 +134,7 @@ pub(in crate::service) fn range_body(object: Object, range: Range<u64>, direct: 
         }
         let want = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let bytes = if direct {
-            object.frame(range.start, want.min(FRAME)).await
+            object.read_for_sendfile(range.start, want.min(FRAME)).await
         } else {
             object.read(range.start, want.min(CHUNK)).await
         };
@@ -142,7 +142,7 @@ pub(in crate::service) fn range_body(object: Object, range: Range<u64>, direct: 
             tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
-        object.sent(bytes.len() as u64);
+        object.record_sent(bytes.len() as u64);
         let rest = range.start + bytes.len() as u64..range.end;
         Ok::<_, BodyError>(Some((bytes, (object, rest))))
     };

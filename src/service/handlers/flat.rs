@@ -208,7 +208,7 @@ fn part_of(object: Object, view: Arc<View>, part: Range<u64>) -> Body {
             tracing::error!(%digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
-        object.sent(bytes.len() as u64);
+        object.record_sent(bytes.len() as u64);
         Ok::<_, BodyError>(Some((bytes, (object, view, end..part.end))))
     };
     Body::stream(stream::try_unfold((object, view, part), next).boxed(), Some(len))

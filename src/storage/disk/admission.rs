@@ -1,178 +1,225 @@
-//! How a spool becomes a blob. A kill between any two steps leaves either nothing or the whole object.
+//! Admission: a spool becomes a blob. A kill between any two steps leaves either nothing or the whole object.
 
-use std::{
-    fs, io,
-    sync::{Arc, PoisonError, atomic::Ordering},
-};
+use std::{io, sync::Arc};
 
 use super::{
-    NAME, SpoolError,
-    blob::BlobFile,
-    budget::{Kind, blocks},
-    health::DiskArea,
-    index::{self, Row},
-    quarantine::release_on_close,
+    DISK_TIER,
+    blob::{BlobFile, release_on_close},
+    blob_keys::BlobKeys,
+    blob_metas::BlobMetas,
+    blobs::Blobs,
+    budget::{Budget, StoredKind, allocated_bytes},
+    health::{DiskArea, DiskHealth},
+    index::{self, Index, IndexRow},
+    layout::Layout,
+    pending_updates::PendingUpdates,
     sidecar::Sidecar,
+    space::Space,
     spool::Spool,
-    stage::{self, Staged},
-    store::{Store, lock},
+    stage::{self, StagedFile},
 };
 use crate::sendfile::FileBacked as _;
 use crate::{
     entry::{Digest, Key, Meta},
-    storage::{Content, Object},
+    storage::{Object, ObjectContent},
 };
 
-/// The steps of an admission, in order. After the last one, and only then, the object is visible.
+/// The steps of an admission, in order. The object is visible after the last one and not before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum AdmissionStep {
     /// The bytes are durable in the spool folder.
     BlobSynced,
-    /// So is the new sidecar.
+    /// The new sidecar is durable in the spool folder.
     SidecarSynced,
-    /// The blob has its name: without a sidecar the next start removes it.
+    /// The blob has its final name: without a sidecar the next start removes it.
     BlobNamed,
-    /// The sidecar has its name: from here the next start adopts the blob.
+    /// The sidecar has its final name: from here on the next start adopts the blob.
     SidecarNamed,
     /// Both names are durable.
     FolderSynced,
-    /// The index has it.
+    /// The index has the row.
     Indexed,
 }
 
-impl Store {
-    /// Admits a spool under a key; `after` is told of every step.
-    pub(super) fn admit(&self, key: &Key, spool: Spool, meta: Meta, after: impl FnMut(Step)) -> io::Result<Object> {
-        let admitted = self.admit_steps(key, spool, Arc::new(meta), after);
-        self.settle();
-        self.health.note(&[DiskArea::Blobs, DiskArea::Spool, DiskArea::Staging, DiskArea::Index], admitted)
+/// Admits spools. All methods block.
+pub(super) struct Admission {
+    layout: Arc<Layout>,
+    index: Arc<Index>,
+    budget: Arc<Budget>,
+    updates: Arc<PendingUpdates>,
+    blobs: Arc<Blobs>,
+    keys: Arc<BlobKeys>,
+    metas: Arc<BlobMetas>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
+}
+
+/// The parts that admission is built on.
+pub(super) struct AdmissionParts {
+    pub(super) layout: Arc<Layout>,
+    pub(super) index: Arc<Index>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) updates: Arc<PendingUpdates>,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) keys: Arc<BlobKeys>,
+    pub(super) metas: Arc<BlobMetas>,
+    pub(super) space: Arc<Space>,
+    pub(super) health: Arc<DiskHealth>,
+}
+
+/// The state that a failed admission goes back to.
+struct Undo<'a> {
+    digest: &'a Digest,
+    /// The row of the blob before the admission.
+    old_row: Option<&'a IndexRow>,
+    /// The retired file of the blob, if it is being read.
+    reader: Option<Arc<BlobFile>>,
+}
+
+impl Admission {
+    pub(super) fn new(parts: AdmissionParts) -> Self {
+        let AdmissionParts { layout, index, budget, updates, blobs, keys, metas, space, health } = parts;
+        Self { layout, index, budget, updates, blobs, keys, metas, space, health }
     }
 
-    fn admit_steps(&self, key: &Key, spool: Spool, meta: Arc<Meta>, mut after: impl FnMut(Step)) -> io::Result<Object> {
+    /// Admits a spool under a key; calls `after_step` after each step.
+    pub(super) fn run(
+        &self,
+        key: &Key,
+        spool: Spool,
+        meta: Meta,
+        after_step: impl FnMut(AdmissionStep),
+    ) -> io::Result<Object> {
+        let admitted = self.admit(key, spool, Arc::new(meta), after_step);
+        self.space.resize_index_reservation();
+        self.health.record(&[DiskArea::Blobs, DiskArea::Spool, DiskArea::Staging, DiskArea::Index], admitted)
+    }
+
+    fn admit(
+        &self,
+        key: &Key,
+        spool: Spool,
+        meta: Arc<Meta>,
+        mut after_step: impl FnMut(AdmissionStep),
+    ) -> io::Result<Object> {
         let digest = meta.digest;
         if spool.len() != meta.len {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the spool is not as long as its description says",
-            ));
+            let error = "the spool does not have the length that its metadata gives";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         }
-        let blob = Staged::sync(spool.path(), spool.file().file())?;
-        let file = spool.disarm();
-        after(Step::BlobSynced);
+        let blob = StagedFile::sync(spool.path(), spool.file().file())?;
+        let file = spool.into_file();
+        after_step(AdmissionStep::BlobSynced);
 
-        let marking = self.marking.read().unwrap_or_else(PoisonError::into_inner);
-        let stripe = self.stripe(&digest);
-        let row = self.row(&digest)?;
-        let mut sidecar = Sidecar::default();
-        if let Some(row) = &row {
-            sidecar = Sidecar::read(&self.layout.sidecar(&digest)).unwrap_or_default();
-            sidecar.entries.retain(|entry| row.has(&entry.key));
-        }
-        // The mark is the key's: it outlives damage and comes along to a new packing.
-        let kept = self.index.read(|txn| index::is_key_kept(txn, key))?;
-        sidecar.put(key, Meta::clone(&meta), kept);
-        let text = sidecar.bytes()?;
-        let blob_cost = blocks(meta.len);
-        let sidecar_cost = blocks(text.len() as u64);
-        // The stored bytes stay only if they are known to be good: else the new ones heal them.
-        let stays = row.is_some() && self.is_good(&digest, meta.len);
-        let sidecar_charge = if stays {
-            Some(self.take(sidecar_cost)?)
+        let marks = self.keys.freeze_marks();
+        let lock = self.blobs.lock(&digest);
+        let old_row = self.blobs.row(&digest)?;
+        let sidecar = self.sidecar_with(key, &meta, old_row.as_ref())?;
+        let text = sidecar.to_bytes()?;
+        let blob_cost = allocated_bytes(meta.len);
+        let sidecar_cost = allocated_bytes(text.len() as u64);
+        // Stored bytes stay only if they are verified; otherwise the new bytes replace them.
+        let keeps_old_blob = old_row.is_some() && self.blobs.is_verified_with_len(&digest, meta.len);
+        let sidecar_reservation = if keeps_old_blob {
+            Some(self.space.reserve(sidecar_cost)?)
         } else {
-            file.charge(|charge| charge.as_mut().map_or(Ok(()), |charge| self.fit(charge, blob_cost + sidecar_cost)))?;
+            let cost = blob_cost + sidecar_cost;
+            file.with_reservation(|held| held.as_mut().map_or(Ok(()), |held| self.space.resize(held, cost)))?;
             None
         };
-        let staged = Staged::write(self.layout.staging(), &[&text])?;
-        after(Step::SidecarSynced);
+        let staged = StagedFile::write(self.layout.next_staging_path(), &[&text])?;
+        after_step(AdmissionStep::SidecarSynced);
 
         let mut files = vec![(staged, self.layout.sidecar(&digest))];
         let mut reader = None;
-        if stays {
-            // Somebody may still be reading this copy: its bytes count until they have done.
+        if keeps_old_blob {
+            // The new copy may have readers: its bytes count until they close it.
             drop(blob);
         } else {
-            reader = self.handles.retire(&digest);
+            reader = self.blobs.retire_file(&digest);
             files.insert(0, (blob, self.layout.blob(&digest)));
         }
-        let mut named = 0;
-        let steps: &[Step] = if stays { &[Step::SidecarNamed] } else { &[Step::BlobNamed, Step::SidecarNamed] };
+        let mut renamed = 0;
+        let steps: &[AdmissionStep] = if keeps_old_blob {
+            &[AdmissionStep::SidecarNamed]
+        } else {
+            &[AdmissionStep::BlobNamed, AdmissionStep::SidecarNamed]
+        };
         let published = stage::publish(&self.layout.shard(digest.0[0]), files, |count| {
-            named = count;
-            after(steps[count - 1]);
+            renamed = count;
+            after_step(steps[count - 1]);
         });
         if published.is_ok() {
-            after(Step::FolderSynced);
+            after_step(AdmissionStep::FolderSynced);
         }
-        let used = self.recent.now();
-        let new = Row::new(meta.len, blob_cost + sidecar_cost, used, sidecar.names());
-        lock(&self.gone).remove(&digest);
-        let indexed = published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new, Some(key))));
-        let (old, moved) = match indexed {
-            Ok(indexed) => indexed,
+        let keys = sidecar.indexed_keys();
+        let new_row = IndexRow::new(meta.len, blob_cost + sidecar_cost, self.updates.now(), keys);
+        self.blobs.mark_linked(&digest);
+        let indexed =
+            published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new_row, Some(key))));
+        let replaced = match indexed {
+            Ok(replaced) => replaced,
             Err(error) => {
-                if named > 0 {
-                    // The old row, if there is one, no longer describes what lies there.
-                    self.undo(&digest, row.as_ref(), reader);
+                if renamed > 0 {
+                    self.undo(Undo { digest: &digest, old_row: old_row.as_ref(), reader });
                 }
                 return Err(error);
             }
         };
-        after(Step::Indexed);
-        self.note_kept(&digest, &new);
+        after_step(AdmissionStep::Indexed);
+        self.blobs.record_kept(&digest, &new_row);
 
-        if let Some(row) = &row {
-            let freed = if stays { row.cost - blocks(row.len) } else { row.cost };
-            release_on_close(reader, self.budget.release(Kind::Blob, freed));
+        if let Some(row) = &old_row {
+            let freed = if keeps_old_blob { row.cost - allocated_bytes(row.len) } else { row.cost };
+            release_on_close(reader, self.budget.release(StoredKind::Blob, freed));
+        }
+        let reservation = if keeps_old_blob { sidecar_reservation } else { file.with_reservation(Option::take) };
+        reservation.into_iter().for_each(|reservation| reservation.commit(StoredKind::Blob));
+        let old_keys = replaced.row.iter().flat_map(|old| &old.keys);
+        self.metas.invalidate(old_keys.chain(&new_row.keys).map(|indexed| &indexed.key));
+        self.metas.cache_admitted(key, Arc::clone(&meta));
+        self.blobs.mark_admitted(&digest, old_row.is_none(), (!keeps_old_blob).then_some(&file));
+        drop(lock);
+        if let Some(old_blob) = replaced.moved_from {
+            self.keys.detach(&old_blob, key)?;
+        }
+        // Held until the key has left its old blob: a concurrent keep mark would rewrite that sidecar with the key.
+        drop(marks);
+        let file = if keeps_old_blob { self.blobs.open(&digest)?.unwrap_or(file) } else { file };
+        let usage = file.usage().cloned();
+        Ok(Object { meta, content: ObjectContent::Disk(file), tier: DISK_TIER, usage })
+    }
+
+    /// The blob's sidecar with `key` added. The keep mark belongs to the key: it outlives damage and moves to a new
+    /// packing. The caller holds the digest's lock and the marks.
+    fn sidecar_with(&self, key: &Key, meta: &Meta, old_row: Option<&IndexRow>) -> io::Result<Sidecar> {
+        let mut sidecar = Sidecar::default();
+        if let Some(row) = old_row {
+            sidecar = Sidecar::read(&self.layout.sidecar(&meta.digest)).unwrap_or_default();
+            sidecar.retain(|key| row.contains_key(key));
+        }
+        let kept = self.index.read(|txn| index::is_kept_key(txn, key))?;
+        sidecar.put(key, meta.clone(), kept);
+        Ok(sidecar)
+    }
+
+    /// Removes the files that a failed admission has renamed: the old row no longer describes them. The caller holds the
+    /// digest's lock.
+    fn undo(&self, Undo { digest, old_row, reader }: Undo<'_>) {
+        let blob_removed = stage::remove_file(&self.layout.blob(digest));
+        let sidecar_removed = stage::remove_file(&self.layout.sidecar(digest));
+        if blob_removed.is_err() || sidecar_removed.is_err() {
+            self.index.require_rescan();
+        }
+        if let Some(row) = old_row {
+            self.blobs.mark_unlinked(digest);
+            let reader = reader.or_else(|| self.blobs.retire_file(digest));
+            release_on_close(reader, self.budget.release(StoredKind::Blob, row.cost));
         } else {
-            self.objects.fetch_add(1, Ordering::SeqCst);
+            // The failed write may have left a row all the same.
+            self.blobs.mark_not_admitted(digest);
         }
-        let charge = if stays { sidecar_charge } else { file.charge(Option::take) };
-        charge.into_iter().for_each(|charge| charge.commit(Kind::Blob));
-        self.front.invalidate(old.iter().flat_map(|old| &old.names).chain(&new.names).map(|name| &name.key));
-        self.front.keep(key, Arc::clone(&meta), &self.front.snapshot(key));
-        lock(&self.sound).insert(digest);
-        if !stays {
-            file.set_sound();
-            self.handles.add(digest, &file, self.recent.of(&digest));
-        }
-        drop(stripe);
-        if let Some(moved) = moved {
-            self.detach(&moved, key)?;
-        }
-        // Only now has the key one home: to mark another key of the old one would write this one there again.
-        drop(marking);
-        let file = if stays { self.open_blob(&digest)?.unwrap_or(file) } else { file };
-        let uses = file.uses().cloned();
-        Ok(Object { meta, content: Content::Disk(file), tier: NAME, uses })
-    }
-
-    /// Makes a charge exactly `bytes` large.
-    fn fit(&self, charge: &mut super::budget::Reservation, bytes: u64) -> Result<(), SpoolError> {
-        self.reserve(charge, bytes)?;
-        charge.shrink(bytes);
-        Ok(())
-    }
-
-    /// True when the stored blob was hashed since the start and still has its length.
-    fn is_good(&self, digest: &Digest, len: u64) -> bool {
-        lock(&self.sound).contains(digest) && fs::metadata(self.layout.blob(digest)).is_ok_and(|stat| stat.len() == len)
-    }
-
-    /// Removes what an admission has named when it cannot be completed. The caller holds the stripe.
-    fn undo(&self, digest: &Digest, row: Option<&Row>, reader: Option<Arc<BlobFile>>) {
-        let removed = stage::remove(&self.layout.blob(digest)).and(stage::remove(&self.layout.sidecar(digest)));
-        if removed.is_err() {
-            self.doubt.store(true, Ordering::SeqCst);
-        }
-        lock(&self.sound).remove(digest);
-        if let Some(row) = row {
-            self.went(digest);
-            release_on_close(reader.or_else(|| self.handles.retire(digest)), self.budget.release(Kind::Blob, row.cost));
-        } else {
-            // A write that failed may have left a row all the same.
-            lock(&self.gone).insert(*digest, self.recent.now());
-        }
-        // A row that stays behind is removed with the next eviction.
-        let _ = self.forget();
+        // The next eviction removes rows that stay behind.
+        let _ = self.blobs.purge_unlinked_rows();
     }
 }

@@ -1,54 +1,62 @@
-//! An open file of the cache, shared by everybody who reads it.
+//! An open file of the cache, shared by all its readers.
 
 use std::{
+    fmt,
     fs::File,
     io,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
 use sha2::Digest as _;
 use tokio::sync::OnceCell;
 
-use super::{budget::Reservation, open_files::OpenFiles, page_cache::PageCacheHints};
+use super::{budget::Reservation, page_cache::PageCacheHints};
 use crate::{
     entry::Digest,
     sendfile::{self, FileBacked, Mapping},
     storage::UsageCounters,
 };
 
-/// How much is read at once while hashing.
-const HASH_STEP: usize = 256 << 10;
+/// Bytes per read while hashing or filling the page cache.
+const READ_STEP_BYTES: usize = 256 << 10;
 
-/// Distance of the samples that tell whether the page cache holds a part.
-const SAMPLE: usize = 128 << 10;
+/// Distance of the samples that show whether a slice is in the page cache: the kernel reads ahead in larger steps.
+const RESIDENCY_SAMPLE_BYTES: usize = 128 << 10;
 
-/// An open blob, or a spool that is on its way to become one. Stays readable while it lives, evicted or not.
+/// An open blob, or a spool that will become one. Stays readable while it lives, even after eviction.
 #[derive(Debug)]
 pub struct BlobFile {
-    // Closed before the charge is given back: fields drop in this order.
+    // Fields drop in this order: the file is closed before its bytes are released.
     file: File,
     /// The spool's reservation, or the bytes of an unlinked file.
-    charge: Mutex<Option<Reservation>>,
-    /// Whose list of open blobs it is in, and where its uses are noted.
-    listed: OnceLock<Listed>,
-    /// Whether the bytes have their digest; set at the first use.
-    sound: OnceCell<bool>,
-    /// The addresses of its bytes, for sending them unread.
+    reservation: Mutex<Option<Reservation>>,
+    /// Set when the file enters the table of open blobs.
+    registration: OnceLock<Registration>,
+    /// Whether the bytes match the digest; computed at the first use.
+    verified: OnceCell<bool>,
+    /// The memory mapping whose addresses stand for the bytes in `sendfile`.
     mapping: RwLock<Option<Arc<Mapping>>>,
-    /// Nobody finds it any more: evicted, replaced or set aside.
+    /// True once no lookup returns the file any more: evicted, replaced or quarantined.
     retired: AtomicBool,
-    resident: PageCacheHints,
+    page_cache: PageCacheHints,
+}
+
+/// Receives the closing of a blob's file.
+pub(super) trait CloseListener: fmt::Debug + Send + Sync {
+    /// The last handle on the blob's file was dropped.
+    fn file_closed(&self, digest: &Digest);
 }
 
 #[derive(Debug)]
-struct Listed {
+struct Registration {
     digest: Digest,
-    handles: Weak<OpenFiles>,
-    uses: Arc<UsageCounters>,
+    listener: Weak<dyn CloseListener>,
+    usage: Arc<UsageCounters>,
 }
 
 impl FileBacked for BlobFile {
@@ -58,110 +66,110 @@ impl FileBacked for BlobFile {
 }
 
 impl BlobFile {
-    pub(super) fn new(file: File, charge: Option<Reservation>) -> Self {
+    pub(super) fn new(file: File, reservation: Option<Reservation>) -> Self {
         Self {
             file,
-            charge: Mutex::new(charge),
-            listed: OnceLock::new(),
-            sound: OnceCell::new(),
+            reservation: Mutex::new(reservation),
+            registration: OnceLock::new(),
+            verified: OnceCell::new(),
             mapping: RwLock::default(),
             retired: AtomicBool::new(false),
-            resident: PageCacheHints::default(),
+            page_cache: PageCacheHints::default(),
         }
     }
 
-    /// Reads at `offset` into `buf`, as much as there is up to its length; 0 at the end of the file. Blocks.
+    /// Reads at `offset` into `buf` and returns the number of bytes read; 0 only at the end of the file. Blocks.
     ///
     /// # Errors
-    /// What the file system says.
+    /// When the file system fails.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match positioned(&self.file, buf, offset) {
+            match std::os::unix::fs::FileExt::read_at(&self.file, buf, offset) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
     }
 
-    /// Reads exactly `want` bytes at `offset`.
-    ///
-    /// What the page cache holds is read at once on the calling thread; the rest on the blocking pool.
+    /// Reads exactly `len` bytes at `offset`: bytes in the page cache on the calling thread, the others on the blocking
+    /// pool.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the file ends before; otherwise what the file system says.
-    pub async fn read(self: &Arc<Self>, offset: u64, want: usize) -> io::Result<Bytes> {
-        let mut buf = BytesMut::zeroed(want);
-        let have = cached(&self.file, &mut buf, offset);
-        if have == want {
+    /// [`io::ErrorKind::UnexpectedEof`] when the file ends before; otherwise when the file system fails.
+    pub async fn read(self: &Arc<Self>, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut buf = BytesMut::zeroed(len);
+        let have = read_from_page_cache(&self.file, &mut buf, offset);
+        if have == len {
             return Ok(buf.freeze());
         }
         let this = Arc::clone(self);
         let rest = tokio::task::spawn_blocking(move || {
-            this.fill(&mut buf[have..], offset + have as u64)?;
+            this.read_exact(&mut buf[have..], offset + have as u64)?;
             Ok(buf.freeze())
         });
         rest.await.map_err(io::Error::other)?
     }
 
-    /// As [`BlobFile::read`], but as a region of the file, which a plain socket sends without anybody reading it
-    /// ([`crate::sendfile`]). What the page cache lacks is brought there on the blocking pool first, so that sending it
-    /// does not hold a worker up.
+    /// As [`BlobFile::read`], for a plain socket: returns a slice of the file that `sendfile` sends without copying
+    /// ([`crate::sendfile`]). Bytes that the page cache lacks are read on the blocking pool first, so that sending does
+    /// not block a connection thread.
     ///
     /// # Errors
     /// As [`BlobFile::read`].
-    pub async fn frame(self: &Arc<Self>, offset: u64, want: usize) -> io::Result<Bytes> {
-        let Some(region) = self.region(offset, want) else { return self.read(offset, want).await };
-        if !self.resident.was(offset, want) {
-            if !self.is_resident(offset, want) {
+    pub async fn read_for_sendfile(self: &Arc<Self>, offset: u64, len: usize) -> io::Result<Bytes> {
+        let Some(slice) = self.file_slice(offset, len) else { return self.read(offset, len).await };
+        if !self.page_cache.contains(offset, len) {
+            if !self.is_in_page_cache(offset, len) {
                 let this = Arc::clone(self);
-                let load = tokio::task::spawn_blocking(move || this.load(offset, want));
+                let load = tokio::task::spawn_blocking(move || this.load_into_page_cache(offset, len));
                 load.await.map_err(io::Error::other)??;
             }
-            self.resident.note(offset, want);
+            self.page_cache.insert(offset, len);
         }
-        Ok(region)
+        Ok(slice)
     }
 
-    /// A part as a region; `None` where it is too small for one, or there are no addresses to be had.
-    fn region(self: &Arc<Self>, offset: u64, want: usize) -> Option<Bytes> {
-        if !sendfile::SENDS_FILES || want < sendfile::MIN_SLICE_BYTES {
+    /// A slice for `sendfile`; `None` if it is too small, or the file cannot be mapped.
+    fn file_slice(self: &Arc<Self>, offset: u64, len: usize) -> Option<Bytes> {
+        if !sendfile::SENDS_FILES || len < sendfile::MIN_SLICE_BYTES {
             return None;
         }
         let start = usize::try_from(offset).ok()?;
-        let end = start.checked_add(want)?;
-        let known = self.mapping.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let end = start.checked_add(len)?;
+        let known = self.mapping.read().clone();
         let mapping = match known.filter(|mapping| mapping.reach() >= end) {
             Some(mapping) => mapping,
             None => {
-                // A power of two: of a file that grows, few mappings are made. Those that are too small go with the
-                // last of their regions.
-                let made = Mapping::new(self, end.checked_next_power_of_two()?).ok()?;
-                *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
-                made
+                // A power of two, so that a growing file is mapped few times. A mapping that is too small is unmapped
+                // with its last slice.
+                let created = Mapping::new(self, end.checked_next_power_of_two()?).ok()?;
+                *self.mapping.write() = Some(created.clone());
+                created
             }
         };
         mapping.region(self.clone(), start..end)
     }
 
-    /// Whether the page cache holds a part, judged by samples: the kernel reads ahead in larger steps than these.
-    fn is_resident(&self, offset: u64, len: usize) -> bool {
+    /// Whether the page cache holds a slice, judged by samples.
+    fn is_in_page_cache(&self, offset: u64, len: usize) -> bool {
         let mut byte = [0];
         let last = len - 1;
-        (0..last).step_by(SAMPLE).chain([last]).all(|at| cached(&self.file, &mut byte, offset + at as u64) == 1)
+        let is_cached = |at: usize| read_from_page_cache(&self.file, &mut byte, offset + at as u64) == 1;
+        (0..last).step_by(RESIDENCY_SAMPLE_BYTES).chain([last]).all(is_cached)
     }
 
-    /// Reads a part and forgets it: the page cache keeps it. Blocks.
-    fn load(&self, offset: u64, len: usize) -> io::Result<()> {
-        let mut buf = vec![0; HASH_STEP.min(len)];
+    /// Reads a slice and discards it: the page cache keeps it. Blocks.
+    fn load_into_page_cache(&self, offset: u64, len: usize) -> io::Result<()> {
+        let mut buf = vec![0; READ_STEP_BYTES.min(len)];
         for at in (0..len).step_by(buf.len()) {
             let step = buf.len().min(len - at);
-            self.fill(&mut buf[..step], offset + at as u64)?;
+            self.read_exact(&mut buf[..step], offset + at as u64)?;
         }
         Ok(())
     }
 
-    /// Reads exactly the length of `buf` at `offset`. Blocks.
-    pub(in crate::storage) fn fill(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    /// Fills `buf` from `offset` on. Blocks.
+    pub(in crate::storage) fn read_exact(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.read_at(buf, offset)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -174,8 +182,8 @@ impl BlobFile {
         Ok(())
     }
 
-    /// True when the file is `len` bytes long and still has a name. Asks the open file: no disk is touched.
-    pub(in crate::storage) fn fits(&self, len: u64) -> bool {
+    /// True if the file is `len` bytes long and still linked. Checks the open file: no disk access.
+    pub(in crate::storage) fn is_linked_with_len(&self, len: u64) -> bool {
         let Ok(stat) = self.file.metadata() else { return false };
         #[cfg(unix)]
         if std::os::unix::fs::MetadataExt::nlink(&stat) == 0 {
@@ -184,35 +192,35 @@ impl BlobFile {
         stat.len() == len
     }
 
-    /// Whether the bytes have the digest they are stored under; hashed once, however many ask.
-    pub(super) async fn is_sound(self: &Arc<Self>, digest: Digest) -> bool {
+    /// Whether the bytes match their digest; hashed once for all callers.
+    pub(super) async fn verify(self: &Arc<Self>, digest: Digest) -> bool {
         let hash = || async {
             let this = Arc::clone(self);
-            // A file that cannot be read through is as damaged as one with wrong bytes.
+            // A file that cannot be read as a whole is as damaged as a file with wrong bytes.
             tokio::task::spawn_blocking(move || this.hash().is_ok_and(|found| found == digest)).await.unwrap_or(false)
         };
-        *self.sound.get_or_init(hash).await
+        *self.verified.get_or_init(hash).await
     }
 
-    /// True when somebody has looked already whether the bytes are good, and they were.
-    pub(super) fn is_known_sound(&self) -> bool {
-        self.sound.get() == Some(&true)
+    /// True if the bytes were verified before and matched.
+    pub(super) fn is_verified(&self) -> bool {
+        self.verified.get() == Some(&true)
     }
 
-    /// Where its uses are noted; `None` for a spool.
-    pub(super) fn uses(&self) -> Option<&Arc<UsageCounters>> {
-        self.listed.get().map(|listed| &listed.uses)
+    /// Records that the bytes match their digest.
+    pub(super) fn set_verified(&self) {
+        let _ = self.verified.set(true);
     }
 
-    /// Notes that the bytes are known to be good.
-    pub(super) fn set_sound(&self) {
-        let _ = self.sound.set(true);
+    /// The usage counters of the blob; `None` for a spool.
+    pub(super) fn usage(&self) -> Option<&Arc<UsageCounters>> {
+        self.registration.get().map(|registration| &registration.usage)
     }
 
     /// The digest of the whole file. Blocks.
     pub(super) fn hash(&self) -> io::Result<Digest> {
         let mut hasher = sha2::Sha256::new();
-        let mut buf = vec![0; HASH_STEP];
+        let mut buf = vec![0; READ_STEP_BYTES];
         let mut offset = 0;
         loop {
             match self.read_at(&mut buf, offset)? {
@@ -225,61 +233,54 @@ impl BlobFile {
         }
     }
 
-    /// True once no lookup finds it any more.
+    /// True once no lookup returns this file any more.
     pub(in crate::storage) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Notes that no lookup finds it any more.
+    /// Records that no lookup returns this file any more.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// Works on the charge this file holds.
-    pub(super) fn charge<T>(&self, work: impl FnOnce(&mut Option<Reservation>) -> T) -> T {
-        work(&mut self.charge.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Calls `work` with the reservation of this file.
+    pub(super) fn with_reservation<T>(&self, work: impl FnOnce(&mut Option<Reservation>) -> T) -> T {
+        work(&mut self.reservation.lock())
     }
 
-    /// Keeps the bytes of the unlinked file counted until the last reader is gone.
-    pub(super) fn release_on_close(&self, charge: Reservation) {
-        self.charge(|held| *held = Some(charge));
-    }
-
-    /// Notes that it is in the list of open blobs.
-    pub(super) fn list(&self, digest: Digest, handles: Weak<OpenFiles>, uses: Arc<UsageCounters>) {
-        let _ = self.listed.set(Listed { digest, handles, uses });
+    /// Records that the file is in the table of open blobs: `listener` learns when it is closed.
+    pub(super) fn register(&self, digest: Digest, listener: Weak<dyn CloseListener>, usage: Arc<UsageCounters>) {
+        let _ = self.registration.set(Registration { digest, listener, usage });
     }
 }
 
 impl Drop for BlobFile {
     fn drop(&mut self) {
-        if let Some(Listed { digest, handles, .. }) = self.listed.get()
-            && let Some(handles) = handles.upgrade()
+        if let Some(Registration { digest, listener, .. }) = self.registration.get()
+            && let Some(listener) = listener.upgrade()
         {
-            handles.sweep(digest);
+            listener.file_closed(digest);
         }
     }
 }
 
-#[cfg(unix)]
-fn positioned(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+/// Releases the bytes of an unlinked file: when its last reader closes it, or at once if it has none.
+pub(super) fn release_on_close(reader: Option<Arc<BlobFile>>, reservation: Reservation) {
+    match reader {
+        Some(reader) => reader.with_reservation(|held| *held = Some(reservation)),
+        None => drop(reservation),
+    }
 }
 
-#[cfg(windows)]
-fn positioned(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
-}
-
-/// Reads what is in the page cache without waiting for the disk; any trouble is 0 bytes and left to the slow path.
+/// Reads what is in the page cache without waiting for the disk. Returns 0 on an error: the caller then reads normally.
 #[cfg(target_os = "linux")]
-fn cached(file: &File, buf: &mut [u8], offset: u64) -> usize {
+fn read_from_page_cache(file: &File, buf: &mut [u8], offset: u64) -> usize {
     use rustix::io::{ReadWriteFlags, preadv2};
     let mut have = 0;
-    // A read may end short at the border of what is cached, or of what one call gives.
+    // A read may return fewer bytes at the end of a cached range, or at the limit of one call.
     while have < buf.len() {
-        let mut part = [io::IoSliceMut::new(&mut buf[have..])];
-        match preadv2(file, &mut part, offset + have as u64, ReadWriteFlags::NOWAIT) {
+        let mut rest = [io::IoSliceMut::new(&mut buf[have..])];
+        match preadv2(file, &mut rest, offset + have as u64, ReadWriteFlags::NOWAIT) {
             Ok(n) if n > 0 => have += n,
             _ => break,
         }
@@ -288,6 +289,6 @@ fn cached(file: &File, buf: &mut [u8], offset: u64) -> usize {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn cached(_: &File, _: &mut [u8], _: u64) -> usize {
+fn read_from_page_cache(_: &File, _: &mut [u8], _: u64) -> usize {
     0
 }

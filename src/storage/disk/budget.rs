@@ -1,8 +1,8 @@
-//! The bytes on disk: one counter that never exceeds the limit.
+//! The disk budget: one counter of bytes that never exceeds the limit.
 //!
-//! Everything that takes space is either *standing* (a stored blob or document, counted by the index) or held by a
-//! [`Reservation`], which gives its bytes back when it is dropped. A file that is unlinked while it is read keeps its charge
-//! until the last reader is gone, because the file system keeps its blocks as long.
+//! Every byte is either *committed* (a stored blob or document, recorded in the index) or held by a [`Reservation`],
+//! which releases its bytes when it is dropped. A file that is unlinked while it is read keeps its reservation until its
+//! last reader is gone, because the file system keeps its blocks as long.
 
 use std::sync::{
     Arc,
@@ -10,14 +10,14 @@ use std::sync::{
 };
 
 /// Files are counted in blocks of this many bytes.
-const BLOCK: u64 = 4096;
+const BLOCK_BYTES: u64 = 4096;
 
-/// The space that a file of `len` bytes takes: whole blocks.
-pub(super) fn blocks(len: u64) -> u64 {
-    len.div_ceil(BLOCK).saturating_mul(BLOCK)
+/// The bytes that a file of `len` bytes takes on disk: whole blocks.
+pub(super) fn allocated_bytes(len: u64) -> u64 {
+    len.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
-/// The counter and its limit, bytes.
+/// The counter and its limit, bytes. Invariant: `total` is the sum of all committed bytes and all reservations.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
@@ -26,9 +26,9 @@ pub(super) struct Budget {
     documents: AtomicU64,
 }
 
-/// What a standing file is.
+/// The kind of a committed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StoredKind {
     /// A blob and its sidecar.
     Blob,
     /// A document.
@@ -46,48 +46,53 @@ impl Budget {
         self.limit
     }
 
-    /// Everything that counts, bytes.
+    /// All committed and reserved bytes.
     pub(super) fn total(&self) -> u64 {
         self.total.load(SeqCst)
     }
 
-    /// Bytes that can still be taken.
+    /// Bytes that can still be reserved.
     pub(super) fn free(&self) -> u64 {
         self.limit.saturating_sub(self.total())
     }
 
-    /// Bytes of standing files of one kind.
-    pub(super) fn standing(&self, kind: Kind) -> u64 {
+    /// Bytes by which the total exceeds the limit: more than 0 only after the limit was lowered.
+    pub(super) fn excess(&self) -> u64 {
+        self.total().saturating_sub(self.limit)
+    }
+
+    /// Committed bytes of one kind.
+    pub(super) fn committed(&self, kind: StoredKind) -> u64 {
         self.counter(kind).load(SeqCst)
     }
 
-    /// Takes `bytes` if they fit.
-    pub(super) fn take(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        let mut charge = Reservation { budget: Arc::clone(self), bytes: 0 };
-        charge.grow(bytes).then_some(charge)
+    /// Reserves `bytes` if they fit.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0 };
+        reservation.grow(bytes).then_some(reservation)
     }
 
-    /// Takes `bytes` that are on disk already, whether they fit or not: only for what start-up finds.
+    /// Reserves `bytes` that are on disk already, even beyond the limit: for files found at start.
     pub(super) fn account_existing(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.total.fetch_add(bytes, SeqCst);
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    /// Turns standing bytes back into a charge: the file is about to be removed.
-    pub(super) fn release(self: &Arc<Self>, kind: Kind, bytes: u64) -> Reservation {
-        subtract(self.counter(kind), bytes);
+    /// Turns committed bytes back into a reservation: the file is about to be removed.
+    pub(super) fn release(self: &Arc<Self>, kind: StoredKind, bytes: u64) -> Reservation {
+        saturating_subtract(self.counter(kind), bytes);
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    fn counter(&self, kind: Kind) -> &AtomicU64 {
+    fn counter(&self, kind: StoredKind) -> &AtomicU64 {
         match kind {
-            Kind::Blob => &self.blobs,
-            Kind::Document => &self.documents,
+            StoredKind::Blob => &self.blobs,
+            StoredKind::Document => &self.documents,
         }
     }
 }
 
-/// Bytes that were taken from the budget; dropping it gives them back.
+/// Reserved bytes of the budget; dropping it releases them.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<Budget>,
@@ -99,7 +104,7 @@ impl Reservation {
         self.bytes
     }
 
-    /// Grows to `bytes` in all if the difference fits; true when the charge is at least that large afterwards.
+    /// Grows to `bytes` in all if the difference fits; true if the reservation is at least that large afterwards.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let limit = self.budget.limit;
@@ -111,15 +116,15 @@ impl Reservation {
         grown
     }
 
-    /// Gives back what exceeds `bytes`.
+    /// Releases what exceeds `bytes`.
     pub(super) fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
-        subtract(&self.budget.total, less);
+        saturating_subtract(&self.budget.total, less);
     }
 
-    /// Leaves the bytes counted as a standing file.
-    pub(super) fn commit(mut self, kind: Kind) {
+    /// Commits the bytes to a stored file.
+    pub(super) fn commit(mut self, kind: StoredKind) {
         self.budget.counter(kind).fetch_add(self.bytes, SeqCst);
         self.bytes = 0;
     }
@@ -127,14 +132,14 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        subtract(&self.budget.total, self.bytes);
+        saturating_subtract(&self.budget.total, self.bytes);
     }
 }
 
-/// Never below zero: to count too little for a while is better than a cache that believes itself full for ever.
-fn subtract(counter: &AtomicU64, bytes: u64) {
+/// Saturates at zero: a counter that is too low for a while does less harm than one that stays full for ever.
+fn saturating_subtract(counter: &AtomicU64, bytes: u64) {
     let changed = counter.fetch_update(SeqCst, SeqCst, |sum| Some(sum.saturating_sub(bytes)));
-    debug_assert!(changed.is_ok_and(|sum| sum >= bytes), "more was given back than was taken");
+    debug_assert!(changed.is_ok_and(|sum| sum >= bytes), "more bytes were released than reserved");
 }
 
 #[cfg(test)]
@@ -142,21 +147,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_charge_never_takes_more_than_the_limit_and_gives_everything_back() {
-        let budget = Budget::new(10 * BLOCK);
-        let mut first = budget.take(4 * BLOCK).expect("fits");
-        assert!(budget.take(7 * BLOCK).is_none());
-        assert!(!first.grow(11 * BLOCK) && first.grow(10 * BLOCK));
-        assert_eq!((budget.total(), budget.free()), (10 * BLOCK, 0));
-        first.shrink(3 * BLOCK);
-        first.commit(Kind::Blob);
-        assert_eq!((budget.total(), budget.standing(Kind::Blob)), (3 * BLOCK, 3 * BLOCK));
-        drop(budget.release(Kind::Blob, 3 * BLOCK));
-        assert_eq!((budget.total(), budget.standing(Kind::Blob)), (0, 0));
+    fn a_reservation_never_exceeds_the_limit_and_releases_all_its_bytes() {
+        let budget = Budget::new(10 * BLOCK_BYTES);
+        let mut first = budget.reserve(4 * BLOCK_BYTES).expect("fits");
+        assert!(budget.reserve(7 * BLOCK_BYTES).is_none());
+        assert!(!first.grow(11 * BLOCK_BYTES) && first.grow(10 * BLOCK_BYTES));
+        assert_eq!((budget.total(), budget.free()), (10 * BLOCK_BYTES, 0));
+        first.shrink(3 * BLOCK_BYTES);
+        first.commit(StoredKind::Blob);
+        assert_eq!((budget.total(), budget.committed(StoredKind::Blob)), (3 * BLOCK_BYTES, 3 * BLOCK_BYTES));
+        drop(budget.release(StoredKind::Blob, 3 * BLOCK_BYTES));
+        assert_eq!((budget.total(), budget.committed(StoredKind::Blob)), (0, 0));
     }
 
     #[test]
     fn a_file_counts_in_whole_blocks() {
-        assert_eq!([0, 1, 4096, 4097].map(blocks), [0, 4096, 4096, 8192]);
+        assert_eq!([0, 1, 4096, 4097].map(allocated_bytes), [0, 4096, 4096, 8192]);
     }
 }

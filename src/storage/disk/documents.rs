@@ -1,265 +1,282 @@
-//! Documents on disk: one small file each. They are never evicted to make room for blobs.
+//! Documents on disk, one small file each. They have their own share of the limit, so archives never evict them.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Read},
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, sync::Arc};
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{
     blocking,
-    budget::{Kind, blocks},
-    health::DiskArea,
-    index::{self, DOCUMENTS, Name, Row},
-    layout::document_id,
-    stage::{self, Staged},
-    store::{Store, lock},
+    budget::{Budget, StoredKind, allocated_bytes},
+    document_file,
+    health::{DiskArea, DiskHealth},
+    index::{self, DOCUMENTS, Index, IndexRow, IndexedKey},
+    layout::{Layout, document_id},
+    pending_updates::PendingUpdates,
+    quarantine::Quarantine,
+    space::Space,
+    stage::{self, StagedFile},
+    usage_flush::UsageFlush,
 };
 use crate::entry::{Digest, Document, DocumentMeta, Key};
 
-/// So many renewals may wait in memory; the next one writes them to the index.
-const RENEWALS: usize = 1024;
-/// Longest first line of a document file that is read, bytes.
-const HEADER: u64 = 1 << 20;
+/// Pending renewals beyond this number are flushed at once.
+const MAX_PENDING_RENEWALS: usize = 1024;
 
 /// The documents of the disk tier. Cheap to clone.
 #[derive(Clone)]
-pub struct Documents {
-    pub(super) store: Arc<Store>,
+pub struct DiskDocuments {
+    store: Arc<DocumentStore>,
 }
 
-/// The first line of a document file; the body follows.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    key: Key,
-    meta: DocumentMeta,
-}
+impl DiskDocuments {
+    pub(super) fn new(store: Arc<DocumentStore>) -> Self {
+        Self { store }
+    }
 
-impl Documents {
-    /// Looks a document up. One whose body has not its digest is set aside and reported as absent.
+    /// The document of a key. A damaged document is quarantined and reported as absent.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn get(&self, key: &Key) -> io::Result<Option<Document>> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        blocking(move || store.read_document(&key)).await
+        blocking(move || store.read(&key)).await
     }
 
-    /// Stores a document in place of an earlier one; durable when it returns.
+    /// Stores a document, replacing an earlier one; durable when it returns.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when it is larger than all documents may be, or when nothing can be evicted for
-    /// it; otherwise what the file system says. The earlier document is then still there.
+    /// [`io::ErrorKind::StorageFull`] when it is larger than the share of all documents, or when not enough can be
+    /// evicted for it; otherwise when the file system fails. The earlier document is then still stored.
     pub async fn put(&self, key: &Key, document: &Document) -> io::Result<()> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
         let document = document.clone();
-        blocking(move || store.write_document(&key, &document)).await
+        blocking(move || store.write(&key, &document)).await
     }
 
-    /// Renews what is stored about a document whose body has not changed.
+    /// Renews the metadata of a document whose body is unchanged.
     ///
-    /// It is seen by the next [`Documents::get`] and written with the next flush: a crash loses at most half a minute
-    /// of renewals, which costs a conditional request each and no document. Nothing is written per call.
+    /// The next [`DiskDocuments::get`] returns it; the next flush writes it. A crash loses at most half a minute of
+    /// renewals: each costs one conditional request, and no document is lost.
     ///
     /// # Errors
-    /// When very many renewals wait and cannot be written.
+    /// When too many renewals are pending and cannot be flushed.
     pub async fn put_meta(&self, key: &Key, meta: Arc<DocumentMeta>) -> io::Result<()> {
-        let id = document_id(key);
-        self.store.recent.use_document(id);
-        let waiting = {
-            let mut waiting = self.store.recent.lock();
-            waiting.renewals.insert(id, meta);
-            waiting.renewals.len()
-        };
-        if waiting <= RENEWALS {
+        if self.store.renew(key, meta) <= MAX_PENDING_RENEWALS {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        blocking(move || store.flush()).await
+        blocking(move || store.flush.run()).await
     }
 
-    /// Removes a document.
+    /// The keys of all documents.
     ///
     /// # Errors
-    /// What the file system says.
+    /// When the index cannot be read.
+    pub async fn keys(&self) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        let rows = blocking(move || store.index.read(|txn| DOCUMENTS.all(txn))).await?;
+        let keys = rows.into_iter().filter_map(|(_, row)| row).flat_map(|row| row.keys);
+        Ok(keys.map(|indexed| indexed.key).collect())
+    }
+
+    /// Removes the document of a key.
+    ///
+    /// # Errors
+    /// When the file system fails.
     pub async fn remove(&self, key: &Key) -> io::Result<()> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        blocking(move || store.remove_document(&key)).await
+        blocking(move || store.remove(&key)).await
     }
 }
 
-impl Store {
-    fn read_document(&self, key: &Key) -> io::Result<Option<Document>> {
+/// The documents' files and index rows. All methods but [`DocumentStore::renew`] block.
+pub(super) struct DocumentStore {
+    layout: Arc<Layout>,
+    index: Arc<Index>,
+    budget: Arc<Budget>,
+    updates: Arc<PendingUpdates>,
+    flush: Arc<UsageFlush>,
+    quarantine: Arc<Quarantine>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
+    /// The share of the limit that documents may take, bytes.
+    limit: u64,
+    /// Held while the file of a document is published or removed.
+    publishing: Mutex<()>,
+}
+
+/// The parts that the documents are built on.
+pub(super) struct DocumentStoreParts {
+    pub(super) layout: Arc<Layout>,
+    pub(super) index: Arc<Index>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) updates: Arc<PendingUpdates>,
+    pub(super) flush: Arc<UsageFlush>,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) space: Arc<Space>,
+    pub(super) health: Arc<DiskHealth>,
+}
+
+impl DocumentStore {
+    /// A store of at most `limit` bytes.
+    pub(super) fn new(parts: DocumentStoreParts, limit: u64) -> Self {
+        let DocumentStoreParts { layout, index, budget, updates, flush, quarantine, space, health } = parts;
+        let publishing = Mutex::default();
+        Self { layout, index, budget, updates, flush, quarantine, space, health, limit, publishing }
+    }
+
+    /// Loads the bytes of all documents from the index.
+    pub(super) fn load(&self) -> io::Result<()> {
+        let totals = self.index.read(|txn| DOCUMENTS.totals(txn))?;
+        self.budget.account_existing(totals.bytes).commit(StoredKind::Document);
+        Ok(())
+    }
+
+    /// Records renewed metadata; returns the number of pending renewals.
+    fn renew(&self, key: &Key, meta: Arc<DocumentMeta>) -> usize {
+        let id = document_id(key);
+        self.updates.record_document_use(id);
+        self.updates.put_renewal(id, meta)
+    }
+
+    fn read(&self, key: &Key) -> io::Result<Option<Document>> {
         let id = document_id(key);
         let path = self.layout.document(&id);
-        let Some(bytes) = read(&path)? else { return Ok(None) };
-        let Some(mut document) = parse(key, bytes) else {
-            self.set_document_aside(key, &id)?;
+        let Some(bytes) = document_file::read(&path)? else { return Ok(None) };
+        let Some(mut document) = document_file::parse(key, bytes) else {
+            self.quarantine_damaged(key, &id)?;
             return Ok(None);
         };
-        let waiting = self.recent.lock().renewals.get(&id).cloned();
-        let renewal = match waiting {
+        let renewal = match self.updates.renewal(&id) {
             Some(meta) => Some(meta),
             None => {
                 let bytes = self.index.read(|txn| index::renewal(txn, &id))?;
                 bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).map(Arc::new)
             }
         };
-        // A renewal is of one body; an older one than the file's own may have been on its way when the file was written.
-        let newer = |meta: &Arc<DocumentMeta>| {
+        // A renewal applies to one body, and a renewal older than the file may have been written after it.
+        let applies = |meta: &Arc<DocumentMeta>| {
             meta.digest == document.meta.digest && meta.validated_at >= document.meta.validated_at
         };
-        if let Some(meta) = renewal.filter(newer) {
+        if let Some(meta) = renewal.filter(applies) {
             document.meta = meta;
         }
-        self.recent.use_document(id);
+        self.updates.record_document_use(id);
         Ok(Some(document))
     }
 
-    fn write_document(&self, key: &Key, document: &Document) -> io::Result<()> {
-        let mut part = DiskArea::Staging;
-        let written = self.write_steps(key, document, &mut part);
-        self.settle();
+    fn write(&self, key: &Key, document: &Document) -> io::Result<()> {
+        let mut area = DiskArea::Staging;
+        let written = self.write_steps(key, document, &mut area);
+        self.space.resize_index_reservation();
         if let Err(error) = &written {
-            self.health.fails(part, error);
+            self.health.record_failure(area, error);
             return written;
         }
-        self.health.note(&[DiskArea::Documents, DiskArea::Staging, DiskArea::Index], written)
+        self.health.record(&[DiskArea::Documents, DiskArea::Staging, DiskArea::Index], written)
     }
 
-    /// As [`Store::write_document`]; `part` is where it got to.
-    fn write_steps(&self, key: &Key, document: &Document, part: &mut DiskArea) -> io::Result<()> {
+    /// As [`DocumentStore::write`]; sets `area` to the area that each step writes.
+    fn write_steps(&self, key: &Key, document: &Document, area: &mut DiskArea) -> io::Result<()> {
         let id = document_id(key);
-        let mut header = serde_json::to_vec(&Header { key: key.clone(), meta: DocumentMeta::clone(&document.meta) })?;
-        header.push(b'\n');
+        let header = document_file::header(key, document)?;
         let len = (header.len() + document.body.len()) as u64;
-        let cost = blocks(len);
-        if cost > self.documents_limit {
+        let cost = allocated_bytes(len);
+        if cost > self.limit {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let charge = self.take(cost)?;
-        let staged = Staged::write(self.layout.staging(), &[&header, &document.body])?;
-        let _one = lock(&self.documents);
+        let reservation = self.space.reserve(cost)?;
+        let staged = StagedFile::write(self.layout.next_staging_path(), &[&header, &document.body])?;
+        let _publishing = self.publishing.lock();
         let old = self.index.read(|txn| DOCUMENTS.get(txn, &id))?;
-        let row = Row::new(len, cost, self.recent.now(), vec![Name::of(key.clone())]);
-        *part = DiskArea::Documents;
+        let row = IndexRow::new(len, cost, self.updates.now(), vec![IndexedKey::of_document(key.clone())]);
+        *area = DiskArea::Documents;
         stage::publish(&self.layout.documents_dir(), vec![(staged, self.layout.document(&id))], |_| {})?;
-        self.recent.lock().renewals.remove(&id);
-        *part = DiskArea::Index;
+        self.updates.forget_renewal(&id);
+        *area = DiskArea::Index;
         let written = self.index.write(|txn| {
             DOCUMENTS.put(txn, &id, &row)?;
             index::set_renewal(txn, &id, None)
         });
         if written.is_err() {
-            // The file is there and counted; the row is not. The next start compares them.
-            self.doubt.store(true, Ordering::SeqCst);
+            // The file is published and counted, its row is missing.
+            self.index.require_rescan();
         }
         if let Some(old) = old {
-            drop(self.budget.release(Kind::Document, old.cost));
+            drop(self.budget.release(StoredKind::Document, old.cost));
         }
-        charge.commit(Kind::Document);
+        reservation.commit(StoredKind::Document);
         written?;
-        self.trim_documents_locked(&id);
+        self.trim_locked(Some(&id));
         Ok(())
     }
 
-    /// Removes the documents used least recently until they fit into their part of the limit.
-    pub(super) fn trim_documents(&self) {
-        let _one = lock(&self.documents);
-        self.trim_documents_locked(&Digest([0; 32]));
+    /// Removes documents, least recently used first, until they fit into their share of the limit.
+    pub(super) fn trim(&self) {
+        let _publishing = self.publishing.lock();
+        self.trim_locked(None);
     }
 
-    /// As above, sparing one; the caller holds the lock.
-    fn trim_documents_locked(&self, spare: &Digest) {
-        if self.budget.standing(Kind::Document) <= self.documents_limit || self.flush().is_err() {
+    /// As [`DocumentStore::trim`], without removing `spared`. The caller holds `publishing`.
+    fn trim_locked(&self, spared: Option<&Digest>) {
+        if self.budget.committed(StoredKind::Document) <= self.limit || self.flush.run().is_err() {
             return;
         }
-        let mut over = self.budget.standing(Kind::Document) - self.documents_limit;
+        let mut excess = self.budget.committed(StoredKind::Document) - self.limit;
         let mut victims = Vec::new();
-        let picked = self.index.read(|txn| {
-            DOCUMENTS.by_use(txn, |id, cost| {
-                if id != *spare {
+        let selected = self.index.read(|txn| {
+            DOCUMENTS.visit_by_use(txn, |id, cost| {
+                if Some(&id) != spared {
                     victims.push(id);
-                    over = over.saturating_sub(cost);
+                    excess = excess.saturating_sub(cost);
                 }
-                over > 0
+                excess > 0
             })
         });
-        let dropped = picked.and_then(|()| victims.iter().try_for_each(|id| self.drop_document(id)));
-        if let Err(cause) = dropped {
-            warn!(%cause, "documents cannot be removed to make room for others");
+        let removed = selected.and_then(|()| victims.iter().try_for_each(|id| self.remove_locked(id)));
+        if let Err(cause) = removed {
+            warn!(%cause, "documents cannot be evicted");
         }
     }
 
-    fn remove_document(&self, key: &Key) -> io::Result<()> {
+    fn remove(&self, key: &Key) -> io::Result<()> {
         let removed = {
-            let _one = lock(&self.documents);
-            self.drop_document(&document_id(key))
+            let _publishing = self.publishing.lock();
+            self.remove_locked(&document_id(key))
         };
-        self.settle();
+        self.space.resize_index_reservation();
         if let Err(error) = &removed {
-            self.health.fails(DiskArea::Documents, error);
+            self.health.record_failure(DiskArea::Documents, error);
         }
         removed
     }
 
-    fn set_document_aside(&self, key: &Key, id: &Digest) -> io::Result<()> {
-        let _one = lock(&self.documents);
+    fn quarantine_damaged(&self, key: &Key, id: &Digest) -> io::Result<()> {
+        let _publishing = self.publishing.lock();
         let path = self.layout.document(id);
-        // It may have been written anew since it was found to be damaged.
-        let Some(bytes) = read(&path)?.filter(|bytes| parse(key, bytes.clone()).is_none()) else { return Ok(()) };
-        warn!(%key, "a damaged document is set aside");
-        if let Some(charge) = self.budget.take(blocks(bytes.len() as u64)) {
-            self.quarantine.take(&path, charge, None)?;
+        // A write since the read may have replaced the damaged file.
+        let damaged = |bytes: &bytes::Bytes| document_file::parse(key, bytes.clone()).is_none();
+        let Some(bytes) = document_file::read(&path)?.filter(damaged) else { return Ok(()) };
+        warn!(%key, "a damaged document is quarantined");
+        if let Some(reservation) = self.budget.reserve(allocated_bytes(bytes.len() as u64)) {
+            self.quarantine.take(&path, reservation, None)?;
         }
-        self.drop_document(id)
+        self.remove_locked(id)
     }
 
-    /// Removes file and row; the caller holds the lock.
-    fn drop_document(&self, id: &Digest) -> io::Result<()> {
-        stage::remove(&self.layout.document(id))?;
-        {
-            let mut waiting = self.recent.lock();
-            waiting.renewals.remove(id);
-            waiting.documents.remove(id);
-        }
+    /// Removes file and row. The caller holds `publishing`.
+    fn remove_locked(&self, id: &Digest) -> io::Result<()> {
+        stage::remove_file(&self.layout.document(id))?;
+        self.updates.forget_document(id);
         let row = self.index.write(|txn| {
             index::set_renewal(txn, id, None)?;
             DOCUMENTS.remove(txn, id)
         })?;
-        drop(row.map(|row| self.budget.release(Kind::Document, row.cost)));
+        drop(row.map(|row| self.budget.release(StoredKind::Document, row.cost)));
         Ok(())
     }
-}
-
-fn read(path: &Path) -> io::Result<Option<Bytes>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes.into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The document in a file, if it is the one of `key` and undamaged.
-fn parse(key: &Key, bytes: Bytes) -> Option<Document> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let header: Header = serde_json::from_slice(&bytes[..end]).ok()?;
-    let body = bytes.slice(end + 1..);
-    let good = header.key == *key && Digest::of(&body) == header.meta.digest;
-    good.then(|| Document { meta: Arc::new(header.meta), body })
-}
-
-/// The key that a document file names in its first line.
-pub(super) fn key_of(path: &Path) -> io::Result<Option<Key>> {
-    let mut line = Vec::new();
-    BufReader::new(File::open(path)?).take(HEADER).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice::<Header>(&line).ok().map(|header| header.key))
 }

@@ -1,15 +1,15 @@
-//! Whether the disk takes what is written to it.
+//! Health of the cache directory: which areas the disk fails to write.
 
-use std::{array, io, sync::Mutex};
+use std::{array, io};
 
-use super::store::lock;
+use parking_lot::Mutex;
 
-/// What is written: each has a folder or file of its own, and can be in trouble while the others are well.
+/// A part of the cache directory. Each has its own folder or file, and can fail while the others work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskArea {
-    /// Bodies that are on their way.
+    /// Bodies that are being downloaded.
     Spool,
-    /// Small files on their way, in the same folder: documents, and what is known of an archive.
+    /// Small files before their rename, in the spool folder: documents and sidecars.
     Staging,
     /// Stored archives.
     Blobs,
@@ -21,46 +21,47 @@ pub(super) enum DiskArea {
     Index,
 }
 
-/// Number of parts.
-const PARTS: usize = 6;
+/// Number of areas.
+const DISK_AREAS: usize = 6;
 
-/// The last trouble with writing each part; gone with the next write there that works.
+/// The last write failure of each area; the next successful write in that area clears it.
 #[derive(Debug)]
-pub(super) struct Health {
-    trouble: Mutex<[Option<String>; PARTS]>,
+pub(super) struct DiskHealth {
+    failures: Mutex<[Option<String>; DISK_AREAS]>,
 }
 
-impl Default for Health {
+impl Default for DiskHealth {
     fn default() -> Self {
-        Self { trouble: Mutex::new(array::from_fn(|_| None)) }
+        Self { failures: Mutex::new(array::from_fn(|_| None)) }
     }
 }
 
-impl Health {
-    /// Notes how a write went and passes its result on. A failure is trouble with the first of `parts`; a success
-    /// proves that all of them can be written.
-    pub(super) fn note<T>(&self, parts: &[DiskArea], result: io::Result<T>) -> io::Result<T> {
+impl DiskHealth {
+    /// Records the result of a write and returns it. An error is a failure of the first of `areas`; a success proves
+    /// that all of them can be written.
+    pub(super) fn record<T>(&self, areas: &[DiskArea], result: io::Result<T>) -> io::Result<T> {
         match &result {
             Ok(_) => {
-                let mut trouble = lock(&self.trouble);
-                parts.iter().for_each(|part| trouble[*part as usize] = None);
+                let mut failures = self.failures.lock();
+                areas.iter().for_each(|area| failures[*area as usize] = None);
             }
-            Err(error) => self.fails(parts.first().copied().unwrap_or(DiskArea::Index), error),
+            Err(error) => self.record_failure(areas.first().copied().unwrap_or(DiskArea::Index), error),
         }
         result
     }
 
-    /// Notes that a part cannot be written.
-    pub(super) fn fails(&self, part: DiskArea, error: &io::Error) {
+    /// Records that an area cannot be written.
+    pub(super) fn record_failure(&self, area: DiskArea, error: &io::Error) {
         let text = match error.kind() {
             io::ErrorKind::StorageFull => "no space on disk".into(),
             _ => format!("the disk cannot be written: {error}"),
         };
-        lock(&self.trouble)[part as usize] = Some(text);
+        self.failures.lock()[area as usize] = Some(text);
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).iter().flatten().next().cloned()
+    /// The failure of the first area that has one, in words.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failures.lock().iter().flatten().next().cloned()
     }
 }
 
@@ -69,16 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_works_clears_only_the_parts_it_has_written() {
-        let health = Health::default();
+    fn a_successful_write_clears_only_the_areas_it_wrote() {
+        let health = DiskHealth::default();
         let full = || Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull));
-        assert!(health.note(&[DiskArea::Spool], full()).is_err());
-        assert!(health.note(&[DiskArea::Pins, DiskArea::Index], Ok(())).is_ok());
-        assert_eq!(health.trouble().as_deref(), Some("no space on disk"));
-        assert!(health.note(&[DiskArea::Blobs, DiskArea::Spool, DiskArea::Index], Ok(())).is_ok());
-        assert_eq!(health.trouble(), None);
-        assert!(health.note(&[DiskArea::Blobs, DiskArea::Spool], full()).is_err());
-        assert!(health.note(&[DiskArea::Spool], Ok(())).is_ok());
-        assert!(health.trouble().is_some(), "the failure was with the first part");
+        assert!(health.record(&[DiskArea::Spool], full()).is_err());
+        assert!(health.record(&[DiskArea::Pins, DiskArea::Index], Ok(())).is_ok());
+        assert_eq!(health.failure().as_deref(), Some("no space on disk"));
+        assert!(health.record(&[DiskArea::Blobs, DiskArea::Spool, DiskArea::Index], Ok(())).is_ok());
+        assert_eq!(health.failure(), None);
+        assert!(health.record(&[DiskArea::Blobs, DiskArea::Spool], full()).is_err());
+        assert!(health.record(&[DiskArea::Spool], Ok(())).is_ok());
+        assert!(health.failure().is_some(), "the failure was in the first area");
     }
 }

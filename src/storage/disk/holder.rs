@@ -1,35 +1,35 @@
-//! Who holds the cache directory: one process at a time, by a lock that ends with it.
+//! The lock on the cache directory: one process holds a directory at a time.
 
 use std::{
     fs::{File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     net::SocketAddr,
     path::Path,
-    sync::{Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::OpenError;
 
-/// What the file `holder` says of the process that holds, or last held, the directory.
+/// The content of the file `holder`: the process that holds the directory, or held it last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
-    /// When it took the directory.
+    /// When it locked the directory.
     pub started: Timestamp,
-    /// Where it listens, once it does.
+    /// The addresses it listens on; empty until it listens.
     #[serde(default)]
     pub addresses: Vec<SocketAddr>,
 }
 
 impl Holder {
-    /// Reads who holds the cache directory `dir`, or held it last; `None` when the file says nothing.
+    /// Reads the file `holder` of the cache directory `dir`; `None` if it is missing or does not parse.
     ///
     /// # Errors
-    /// When the file is there but cannot be read.
+    /// When the file exists and cannot be read.
     pub fn of(dir: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(dir.join("holder")) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
@@ -39,16 +39,16 @@ impl Holder {
     }
 }
 
-/// The lock itself; dropping it frees the directory.
+/// An exclusive lock on the file `holder`; dropping it frees the directory.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct DirectoryLock {
     file: Mutex<File>,
     holder: Holder,
 }
 
-impl Lock {
-    /// Takes the lock on `path` without waiting.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+impl DirectoryLock {
+    /// Locks the file at `path` without waiting.
+    pub(super) fn acquire(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { what: "open holder", source };
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
@@ -67,24 +67,24 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Says where this process listens.
+    /// Writes the addresses that this process listens on.
     pub(super) fn set_addresses(&self, addresses: &[SocketAddr]) -> io::Result<()> {
         self.write(&Holder { addresses: addresses.to_vec(), ..self.holder.clone() })
     }
 
-    /// Frees the directory for the next holder, although readers may still have files of it open.
+    /// Frees the directory for the next process while readers still have files open.
     ///
     /// # Errors
-    /// What the file system says; the lock then ends with the process.
+    /// When the file system fails; the lock then ends with the process.
     pub(super) fn release(&self) -> io::Result<()> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).unlock()
+        self.file.lock().unlock()
     }
 
-    /// Written in place: a rename would leave the lock on the old file.
+    /// Writes in place: a rename would leave the lock on the old file.
     fn write(&self, holder: &Holder) -> io::Result<()> {
         let mut text = serde_json::to_vec(holder)?;
         text.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock();
         file.set_len(0)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&text)

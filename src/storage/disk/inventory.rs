@@ -1,201 +1,206 @@
-//! What lies in the tier, for whoever administrates it: lists, marks, checks and clears.
+//! Administration of stored archives: list, keep, check, clean up.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Disk, blocking,
-    budget::Kind,
-    index::{self, BLOBS, DOCUMENTS, Name, Row},
-    sidecar::Sidecar,
-    store::{Store, lock},
+    Disk,
+    blobs::Blobs,
+    blocking,
+    budget::StoredKind,
+    index::{BLOBS, Index, IndexRow, IndexedKey},
+    pending_updates::PendingUpdates,
+    repair::BlobCheck,
 };
 use crate::{
     entry::{Digest, Key, Meta},
     storage::HitStats,
 };
 
-/// One key and the blob that is stored under it. Keys that share a blob share its size on disk and its uses.
+/// One key and its stored blob. Keys of the same blob share its size on disk and its usage.
 #[derive(Clone, Debug)]
 pub struct InventoryEntry {
     /// The key.
     pub key: Key,
     /// SHA-256 of the bytes.
     pub digest: Digest,
-    /// Their number.
+    /// Number of bytes.
     pub len: u64,
     /// Bytes that the blob takes on disk.
     pub cost: u64,
-    /// Number of keys that lead to the blob.
+    /// Number of keys of the blob.
     pub keys: usize,
     /// When the bytes were fetched.
     pub stored_at: Timestamp,
-    /// The commit they were made from, where that is known.
+    /// The commit that the bytes were made from, if known.
     pub commit: Option<String>,
     /// When the blob was last used.
-    pub used: Timestamp,
-    /// What the blob has answered since it was stored.
-    pub tally: HitStats,
+    pub last_use: Timestamp,
+    /// Hits of the blob since it was stored.
+    pub hit_stats: HitStats,
     /// Never evicted.
     pub kept: bool,
-    /// True when it is written down what was first seen under the key.
+    /// True if the key is pinned.
     pub pinned: bool,
 }
 
-/// What the tier's bytes are made of.
-#[derive(Clone, Copy, Debug)]
+/// The bytes of the disk tier, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {
-    /// Blobs with their sidecars, bytes.
+    /// Blobs with their sidecars.
     pub blobs: u64,
-    /// Documents, bytes.
+    /// Documents.
     pub documents: u64,
-    /// Damaged files that were set aside, bytes.
+    /// Quarantined files.
     pub quarantine: u64,
 }
 
-impl Disk {
-    /// Every key that leads to a stored blob and that `wanted` takes, in order of digests. Reads the index alone.
+/// The face of the disk tier for administration.
+#[derive(Clone, Copy)]
+pub struct DiskInventory<'a> {
+    disk: &'a Disk,
+}
+
+impl<'a> DiskInventory<'a> {
+    pub(super) fn new(disk: &'a Disk) -> Self {
+        Self { disk }
+    }
+
+    /// The stored keys that satisfy `filter`, in order of digests. Reads only the index.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn inventory(&self, wanted: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
-        let store = Arc::clone(&self.store);
-        blocking(move || store.inventory(wanted)).await
+    pub async fn list(&self, filter: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
+        let pins = Arc::clone(&self.disk.pins);
+        let listing = Listing {
+            index: Arc::clone(&self.disk.index),
+            blobs: Arc::clone(&self.disk.blobs),
+            updates: Arc::clone(&self.disk.updates),
+        };
+        blocking(move || listing.run(&pins.keys()?, filter)).await
     }
 
-    /// What is stored about a key, without opening its blob.
+    /// The metadata of a key, without opening its blob.
     ///
     /// # Errors
-    /// When index or sidecar cannot be read.
-    pub async fn describe(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
-        let store = Arc::clone(&self.store);
+    /// When the index or the sidecar cannot be read.
+    pub async fn meta(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
+        let lookup = Arc::clone(&self.disk.lookup);
         let key = key.clone();
-        blocking(move || store.load(&key)).await
+        blocking(move || lookup.meta(&key)).await
     }
 
-    /// True when something is stored under a key, as far as the index knows.
+    /// True if something is stored under a key, by the index.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn holds(&self, key: &Key) -> io::Result<bool> {
-        let store = Arc::clone(&self.store);
+    pub async fn contains(&self, key: &Key) -> io::Result<bool> {
+        let metas = Arc::clone(&self.disk.metas);
         let key = key.clone();
-        blocking(move || {
-            Ok(store.index.read(|txn| index::find(txn, &key))?.is_some_and(|digest| !store.is_gone(&digest)))
-        })
-        .await
+        blocking(move || Ok(metas.find_stored(&key)?.is_some())).await
     }
 
-    /// The keys of all documents.
+    /// The kept keys that are not stored, in order: an archive stored under such a key is kept again.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn document_keys(&self) -> io::Result<Vec<Key>> {
-        let store = Arc::clone(&self.store);
-        let all = (Digest([0; 32]), Digest([0xff; 32]));
-        let rows = blocking(move || store.index.read(|txn| DOCUMENTS.range(txn, all.0, all.1))).await?;
-        Ok(rows.into_iter().filter_map(|(_, row)| row).flat_map(|row| row.names).map(|name| name.key).collect())
+    pub async fn kept_missing_keys(&self) -> io::Result<Vec<Key>> {
+        let keys = Arc::clone(&self.disk.keys);
+        blocking(move || keys.kept_missing()).await
     }
 
-    /// Marks what is stored under a key as never to be evicted, or as any other; false when nothing is stored.
+    /// Sets or clears a key's keep mark: a kept archive is never evicted. Returns false if nothing is stored under the
+    /// key; a mark without an archive is then cleared but not set.
     ///
     /// # Errors
-    /// When it cannot be made durable.
-    pub async fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
-        let store = Arc::clone(&self.store);
+    /// When the mark cannot be made durable.
+    pub async fn set_kept(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        let keys = Arc::clone(&self.disk.keys);
         let key = key.clone();
-        blocking(move || store.keep(&key, kept)).await
+        blocking(move || keys.set_kept(&key, kept)).await
     }
 
-    /// Hashes a blob; false when it is not what its name says: then it has been set aside.
+    /// Hashes a blob and quarantines it if it is damaged.
     ///
     /// # Errors
-    /// When it cannot be read or set aside.
-    pub async fn check(&self, digest: &Digest) -> io::Result<bool> {
-        let store = Arc::clone(&self.store);
+    /// When the blob cannot be read or quarantined.
+    pub async fn check(&self, digest: &Digest) -> io::Result<BlobCheck> {
+        let repair = Arc::clone(&self.disk.repair);
         let digest = *digest;
-        blocking(move || store.check(&digest)).await
+        blocking(move || repair.check(&digest)).await
     }
 
-    /// Removes the damaged files that were set aside, and evicts what exceeds the limit; the number of files.
+    /// Removes the quarantined files and evicts what exceeds the limit; returns the number of files removed.
     ///
     /// # Errors
     /// When a file cannot be removed.
     pub async fn clean(&self) -> io::Result<usize> {
-        let store = Arc::clone(&self.store);
+        let Disk { quarantine, flush, documents, space, .. } = self.disk;
+        let quarantine = Arc::clone(quarantine);
+        let flush = Arc::clone(flush);
+        let documents = Arc::clone(documents);
+        let space = Arc::clone(space);
         blocking(move || {
-            let count = store.quarantine.clear()?;
-            store.flush()?;
-            store.trim_documents();
-            let over = store.budget.total().saturating_sub(store.budget.limit());
-            if over > 0 {
-                store.evict(over);
-            }
+            let count = quarantine.clear()?;
+            flush.run()?;
+            documents.trim();
+            space.evict_excess();
             Ok(count)
         })
         .await
     }
 
-    /// What the bytes are made of.
-    pub fn sums(&self) -> DiskUsage {
-        let Store { budget, quarantine, .. } = &*self.store;
-        let blobs = budget.standing(Kind::Blob);
-        let documents = budget.standing(Kind::Document);
+    /// The bytes of the tier by kind.
+    pub fn usage(&self) -> DiskUsage {
+        let Disk { budget, quarantine, .. } = self.disk;
+        let blobs = budget.committed(StoredKind::Blob);
+        let documents = budget.committed(StoredKind::Document);
         DiskUsage { blobs, documents, quarantine: quarantine.bytes() }
     }
 }
 
-impl Store {
-    fn inventory(&self, wanted: impl Fn(&Key) -> bool) -> io::Result<Vec<InventoryEntry>> {
-        let mut found = Vec::new();
-        let pinned = self.pinned()?;
-        let recent = self.recent.noted();
+/// One pass over all blob rows.
+struct Listing {
+    index: Arc<Index>,
+    blobs: Arc<Blobs>,
+    updates: Arc<PendingUpdates>,
+}
+
+impl Listing {
+    /// `pinned` is sorted.
+    fn run(&self, pinned: &[Key], filter: impl Fn(&Key) -> bool) -> io::Result<Vec<InventoryEntry>> {
+        let mut entries = Vec::new();
+        let pending_usage = self.updates.blob_usage();
         for first in 0..=u8::MAX {
-            let mut from = Digest([0; 32]);
-            let mut to = Digest([0xff; 32]);
-            (from.0[0], to.0[0]) = (first, first);
-            for (digest, row) in self.index.read(|txn| BLOBS.range(txn, from, to))? {
-                let Some(row) = row.filter(|_| !self.is_gone(&digest)) else { continue };
-                let Row { len, cost, used, names, mut tally } = row;
-                let noted = recent.get(&digest).copied().unwrap_or_default();
-                tally.add(noted.tally);
-                let used = i64::try_from(used.max(noted.last)).ok();
-                let used = used.and_then(|used| Timestamp::from_microsecond(used).ok()).unwrap_or_default();
-                let keys = names.len();
-                let names = names.into_iter().filter(|name| wanted(&name.key));
-                found.extend(names.map(|Name { key, kept, stored_at, commit }| {
+            for (digest, row) in self.index.read(|txn| BLOBS.shard(txn, first))? {
+                let Some(row) = row.filter(|_| !self.blobs.is_unlinked(&digest)) else { continue };
+                let IndexRow { len, cost, last_use, keys: indexed_keys, mut hit_stats } = row;
+                let pending = pending_usage.get(&digest).copied().unwrap_or_default();
+                hit_stats.add(pending.hit_stats);
+                let last_use = i64::try_from(last_use.max(pending.last_use)).ok();
+                let last_use = last_use.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or_default();
+                let keys = indexed_keys.len();
+                let matching = indexed_keys.into_iter().filter(|indexed| filter(&indexed.key));
+                entries.extend(matching.map(|IndexedKey { key, kept, stored_at, commit }| {
                     let pinned = pinned.binary_search(&key).is_ok();
-                    InventoryEntry { key, digest, len, cost, keys, stored_at, commit, used, tally, kept, pinned }
+                    InventoryEntry {
+                        key,
+                        digest,
+                        len,
+                        cost,
+                        keys,
+                        stored_at,
+                        commit,
+                        last_use,
+                        hit_stats,
+                        kept,
+                        pinned,
+                    }
                 }));
             }
         }
-        Ok(found)
+        Ok(entries)
     }
-
-    /// Hashes one blob and sets it aside when it is damaged; false in that case. One that is gone is not damaged.
-    pub(super) fn check(&self, digest: &Digest) -> io::Result<bool> {
-        let Some(row) = self.row(digest)? else { return Ok(true) };
-        let path = self.layout.sidecar(digest);
-        if !is_whole(&path, &row) && !self.believe_sidecar(digest)? {
-            // It was read without the blob's lock: somebody may have healed it.
-            return self
-                .set_aside(digest, "its sidecar is missing or damaged", || self.adopt(digest).is_none())
-                .map(|()| false);
-        }
-        let Some(file) = self.open_blob(digest)? else { return self.missing(digest).map(|()| false) };
-        if !file.fits(row.len) {
-            return self.set_file_aside(digest, "its length is wrong", &file).map(|()| false);
-        }
-        if file.hash().is_ok_and(|found| found == *digest) {
-            lock(&self.sound).insert(*digest);
-            return Ok(true);
-        }
-        self.set_file_aside(digest, "its bytes do not have its digest", &file).map(|()| false)
-    }
-}
-
-/// True when a sidecar says of every key what its row says.
-fn is_whole(path: &Path, row: &Row) -> bool {
-    Sidecar::read(path).is_ok_and(|sidecar| sidecar.names() == row.names)
 }

@@ -1,4 +1,4 @@
-//! Where everything is in the cache directory.
+//! The layout of the cache directory: the path of every file.
 
 use std::{
     fs, io,
@@ -9,33 +9,33 @@ use std::{
 use super::OpenError;
 use crate::entry::{Digest, Key};
 
-/// The number in the file `format`; a directory with a higher one was written by a newer version.
-const FORMAT: u32 = 1;
+/// The newest directory format that this version can read; the file `format` contains the number.
+const DIRECTORY_FORMAT: u32 = 1;
 
-/// What may lie in a directory that was never a cache, beside hidden files: a new file system has the first three, and
-/// a first start that was killed leaves the others.
-const NOBODYS: [&str; 5] = ["lost+found", "aquota.user", "aquota.group", "holder", "control.sock"];
+/// Files that may be in a directory that was never a cache, beside hidden files: a new file system contains the first
+/// three, and a first start that was killed leaves the others.
+const IGNORED_FILES: [&str; 5] = ["lost+found", "aquota.user", "aquota.group", "holder", "control.sock"];
 
 /// The paths of one cache directory.
 #[derive(Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
-    next: AtomicU64,
+    next_staging: AtomicU64,
 }
 
 impl Layout {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), next: AtomicU64::new(0) }
+        Self { dir: dir.to_owned(), next_staging: AtomicU64::new(0) }
     }
 
-    /// Refuses a directory that holds something and is no cache: its `spool/` is not ours to empty.
+    /// Refuses a directory with files that are not a cache's: its `spool/` must not be emptied.
     ///
     /// # Errors
     /// [`OpenError::Foreign`].
-    pub(super) fn recognise(&self) -> Result<(), OpenError> {
+    pub(super) fn check_is_cache_or_empty(&self) -> Result<(), OpenError> {
         let io = |source| OpenError::Io { what: "read the cache directory", source };
-        let known = || ["format", "index.redb", "pins.jsonl"].iter().any(|name| self.dir.join(name).exists());
-        if known() {
+        let is_cache = || ["format", "index.redb", "pins.jsonl"].iter().any(|name| self.dir.join(name).exists());
+        if is_cache() {
             return Ok(());
         }
         let entries = match fs::read_dir(&self.dir) {
@@ -45,16 +45,17 @@ impl Layout {
         };
         for entry in entries {
             let name = entry.map_err(io)?.file_name();
-            let nobodys = name.as_encoded_bytes().starts_with(b".") || NOBODYS.iter().any(|nobodys| name == *nobodys);
-            // Another process may have made it a cache since the first look.
-            if !nobodys && !known() {
+            let ignored =
+                name.as_encoded_bytes().starts_with(b".") || IGNORED_FILES.iter().any(|ignored| name == *ignored);
+            // Another process may have made it a cache since the first check.
+            if !ignored && !is_cache() {
                 return Err(OpenError::Foreign { dir: self.dir.clone() });
             }
         }
         Ok(())
     }
 
-    /// Makes the directory itself, for its owner alone: what it holds may be private.
+    /// Creates the directory with mode 0700: archives may be private.
     pub(super) fn create(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
@@ -63,23 +64,23 @@ impl Layout {
         builder.create(&self.dir)
     }
 
-    /// Checks or writes `format`, makes the folders and empties the spool folder. Only for the holder of the directory.
+    /// Checks or writes `format`, creates the folders and empties the spool folder. The caller holds the directory lock.
     pub(super) fn prepare(&self) -> Result<(), OpenError> {
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let path = self.dir.join("format");
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let found = text.trim().to_owned();
-                // An empty file is a first start that was killed while it wrote one.
-                if !found.is_empty() && found.parse::<u32>().ok().is_none_or(|number| number > FORMAT) {
-                    return Err(OpenError::Format { found: found.chars().take(20).collect(), known: FORMAT });
+                // A first start that was killed while it wrote the file leaves it empty.
+                if !found.is_empty() && found.parse::<u32>().ok().is_none_or(|number| number > DIRECTORY_FORMAT) {
+                    return Err(OpenError::Format { found: found.chars().take(20).collect(), known: DIRECTORY_FORMAT });
                 }
                 if found.is_empty() {
-                    fs::write(&path, format!("{FORMAT}\n")).map_err(io("write format"))?;
+                    fs::write(&path, format!("{DIRECTORY_FORMAT}\n")).map_err(io("write format"))?;
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::write(&path, format!("{FORMAT}\n")).map_err(io("write format"))?;
+                fs::write(&path, format!("{DIRECTORY_FORMAT}\n")).map_err(io("write format"))?;
             }
             Err(e) => return Err(io("read format")(e)),
         }
@@ -121,9 +122,9 @@ impl Layout {
         self.dir.join("quarantine")
     }
 
-    /// A name in the spool folder that nobody has used since the start.
-    pub(super) fn staging(&self) -> PathBuf {
-        self.spool_dir().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    /// A path in the spool folder that was not returned before since the start.
+    pub(super) fn next_staging_path(&self) -> PathBuf {
+        self.spool_dir().join(self.next_staging.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     /// The folder of all blobs whose digest begins with this byte.
@@ -145,7 +146,7 @@ impl Layout {
     }
 }
 
-/// A document's file name: keys hold slashes and may be long.
+/// The file name of a document: keys contain slashes and may be long.
 pub(super) fn document_id(key: &Key) -> Digest {
     Digest::of(key.as_str().as_bytes())
 }

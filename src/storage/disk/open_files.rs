@@ -1,25 +1,27 @@
-//! The blobs that are open: concurrent readers share one file, and eviction knows what is being read.
+//! The open blob files: concurrent readers share one file, and eviction sees which blobs are being read.
 
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
-use super::blob::BlobFile;
+use parking_lot::Mutex;
+
+use super::blob::{BlobFile, CloseListener};
 use crate::{entry::Digest, storage::UsageCounters};
 
-/// How many files nobody reads are kept open, so that a hit need not open its file again.
-const IDLE: usize = 128;
+/// Number of files without readers that stay open, so that a hit need not open them again.
+const MAX_IDLE_FILES: usize = 128;
 
-/// The list of open blobs.
+/// The table of open blob files.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    state: Mutex<State>,
+    state: Mutex<OpenFileTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenFileTable {
     open: HashMap<Digest, Weak<BlobFile>>,
     /// The files opened last, oldest first.
     idle: VecDeque<(Digest, Arc<BlobFile>)>,
@@ -28,31 +30,32 @@ struct State {
 impl OpenFiles {
     /// The open file of a blob, if it is open.
     pub(super) fn get(&self, digest: &Digest) -> Option<Arc<BlobFile>> {
-        self.lock().open.get(digest).and_then(Weak::upgrade)
+        self.state.lock().open.get(digest).and_then(Weak::upgrade)
     }
 
-    /// Adds a file; a later [`OpenFiles::retire`] takes it out. The caller holds the digest's stripe.
-    pub(super) fn add(self: &Arc<Self>, digest: Digest, file: &Arc<BlobFile>, uses: Arc<UsageCounters>) {
-        file.list(digest, Arc::downgrade(self), uses);
-        let mut state = self.lock();
+    /// Adds a file; [`OpenFiles::retire`] removes it. The caller holds the digest's lock.
+    pub(super) fn add(self: &Arc<Self>, digest: Digest, file: &Arc<BlobFile>, usage: Arc<UsageCounters>) {
+        let this: Weak<Self> = Arc::downgrade(self);
+        file.register(digest, this, usage);
+        let mut state = self.state.lock();
         state.open.insert(digest, Arc::downgrade(file));
         state.idle.push_back((digest, Arc::clone(file)));
-        let surplus = if state.idle.len() > IDLE { state.idle.pop_front() } else { None };
+        let surplus = if state.idle.len() > MAX_IDLE_FILES { state.idle.pop_front() } else { None };
         drop(state);
-        // Closing a file takes the lock again.
+        // After unlocking: closing a file takes the lock again.
         drop(surplus);
     }
 
     /// Adds a newly opened file.
-    pub(super) fn open(self: &Arc<Self>, digest: Digest, file: File, uses: Arc<UsageCounters>) -> Arc<BlobFile> {
+    pub(super) fn add_opened(self: &Arc<Self>, digest: Digest, file: File, usage: Arc<UsageCounters>) -> Arc<BlobFile> {
         let file = Arc::new(BlobFile::new(file, None));
-        self.add(digest, &file, uses);
+        self.add(digest, &file, usage);
         file
     }
 
-    /// Takes a file out and returns it if somebody is reading it. From here on nobody finds it any more.
+    /// Removes a file, so that no lookup returns it any more; returns the file if it is being read.
     pub(super) fn retire(&self, digest: &Digest) -> Option<Arc<BlobFile>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at = state.idle.iter().position(|(idle, _)| idle == digest);
         let idle = at.and_then(|at| state.idle.remove(at));
         let file = state.open.remove(digest).and_then(|file| file.upgrade());
@@ -64,22 +67,20 @@ impl OpenFiles {
         file.filter(|file| Arc::strong_count(file) > 1)
     }
 
-    /// True when somebody holds the blob open for reading.
+    /// True if a blob's file has readers.
     pub(super) fn is_read(&self, digest: &Digest) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let idle = state.idle.iter().filter(|(idle, _)| idle == digest).count();
         state.open.get(digest).is_some_and(|file| file.strong_count() > idle)
     }
+}
 
-    /// Forgets a file whose last reader is gone, unless it is open again.
-    pub(super) fn sweep(&self, digest: &Digest) {
-        let mut state = self.lock();
+impl CloseListener for OpenFiles {
+    /// Removes the entry of a closed file, unless the blob is open again.
+    fn file_closed(&self, digest: &Digest) {
+        let mut state = self.state.lock();
         if state.open.get(digest).is_some_and(|file| file.strong_count() == 0) {
             state.open.remove(digest);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

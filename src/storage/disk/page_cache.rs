@@ -1,8 +1,8 @@
-//! Which parts of a file the page cache was seen to hold a moment ago.
+//! Hints on which slices of a file are in the page cache.
 //!
-//! Looking costs a system call for every sample, a tenth of what sending 1 MiB costs. What was seen within the last
-//! 0.2 s is not looked for again: the kernel throws out last what was used last. To be wrong holds a thread of
-//! connections up for one slow read, and so it is not believed for longer.
+//! Checking costs one system call per sample, about a tenth of sending 1 MiB. A slice that was seen in the page cache
+//! within the last 0.2 s is not checked again: the kernel drops recently used pages last. A wrong hint blocks a
+//! connection thread for one slow read, so hints expire soon.
 
 use std::{
     fmt,
@@ -13,65 +13,65 @@ use std::{
     time::Instant,
 };
 
-/// Places for parts; as many parts of one file are known at once. A part's place follows from where it begins.
-const PLACES: usize = 64;
-/// Milliseconds. A look is believed in its tick and the next one.
-const TICK: u128 = 100;
-/// Where parts usually begin.
-const STEP: u64 = 2 << 20;
+/// Slots for hints, and so the number of slices of one file with a hint. The offset of a slice determines its slot.
+const HINT_SLOTS: usize = 64;
+/// A hint is valid in its tick and in the next one.
+const TICK_MS: u128 = 100;
+/// The usual distance between slices.
+const SLICE_STEP_BYTES: u64 = 2 << 20;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static TICK_EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The parts of one file that were in the page cache lately.
-pub(super) struct PageCacheHints([AtomicU64; PLACES]);
+/// The slices of one file that were recently seen in the page cache.
+pub(super) struct PageCacheHints([AtomicU64; HINT_SLOTS]);
 
 impl Default for PageCacheHints {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; PLACES])
+        Self([const { AtomicU64::new(0) }; HINT_SLOTS])
     }
 }
 
 impl PageCacheHints {
-    /// True when exactly this part was seen in this tick or the last.
-    pub(super) fn was(&self, offset: u64, len: usize) -> bool {
-        self.was_at(tick(), offset, len)
+    /// True if exactly this slice was seen in this tick or the one before.
+    pub(super) fn contains(&self, offset: u64, len: usize) -> bool {
+        self.contains_at(current_tick(), offset, len)
     }
 
-    fn was_at(&self, now: u64, offset: u64, len: usize) -> bool {
-        let known = self.place(offset).load(Ordering::Relaxed);
-        let since = now.wrapping_sub(known & 0xffff_ffff);
-        known >> 32 == tag(offset, len) && since <= 1
+    fn contains_at(&self, tick: u64, offset: u64, len: usize) -> bool {
+        let hint = self.slot(offset).load(Ordering::Relaxed);
+        let age = tick.wrapping_sub(hint & 0xffff_ffff);
+        hint >> 32 == tag(offset, len) && age <= 1
     }
 
-    /// Notes that this part is there.
-    pub(super) fn note(&self, offset: u64, len: usize) {
-        self.note_at(tick(), offset, len);
+    /// Records that this slice is in the page cache.
+    pub(super) fn insert(&self, offset: u64, len: usize) {
+        self.insert_at(current_tick(), offset, len);
     }
 
-    fn note_at(&self, now: u64, offset: u64, len: usize) {
-        self.place(offset).store(tag(offset, len) << 32 | now, Ordering::Relaxed);
+    fn insert_at(&self, tick: u64, offset: u64, len: usize) {
+        self.slot(offset).store(tag(offset, len) << 32 | tick, Ordering::Relaxed);
     }
 
-    fn place(&self, offset: u64) -> &AtomicU64 {
-        &self.0[usize::try_from(offset / STEP % PLACES as u64).unwrap_or(0)]
+    fn slot(&self, offset: u64) -> &AtomicU64 {
+        &self.0[usize::try_from(offset / SLICE_STEP_BYTES % HINT_SLOTS as u64).unwrap_or(0)]
     }
 }
 
-/// A part in 32 bits. Two parts of one place that have the same are so rare that their confusion may cost a slow read.
+/// A 32-bit hash of a slice. Two slices of one slot rarely collide, and a collision costs one slow read.
 fn tag(offset: u64, len: usize) -> u64 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (len as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)) >> 32
 }
 
-/// Ticks of [`TICK`] ms since the first look, from 2 on: 0 is a place that nobody has used, and not the tick before this
-/// one.
-fn tick() -> u64 {
-    let ticks = START.elapsed().as_millis() / TICK;
+/// Ticks of [`TICK_MS`] since the first call, starting at 2: an unused slot contains 0, which must not be the tick before
+/// the first one.
+fn current_tick() -> u64 {
+    let ticks = TICK_EPOCH.elapsed().as_millis() / TICK_MS;
     (u64::try_from(ticks).unwrap_or(0) + 2) & 0xffff_ffff
 }
 
 impl fmt::Debug for PageCacheHints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resident").finish_non_exhaustive()
+        f.debug_struct("PageCacheHints").finish_non_exhaustive()
     }
 }
 
@@ -80,24 +80,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_is_believed_in_its_tick_and_the_next_one() {
-        let resident = PageCacheHints::default();
-        let now = tick();
-        resident.note_at(now, 0, 100);
-        assert_eq!([0, 1, 2, 3].map(|later| resident.was_at(now + later, 0, 100)), [true, true, false, false]);
+    fn a_hint_is_valid_in_its_tick_and_the_next_one() {
+        let hints = PageCacheHints::default();
+        let tick = current_tick();
+        hints.insert_at(tick, 0, 100);
+        assert_eq!([0, 1, 2, 3].map(|later| hints.contains_at(tick + later, 0, 100)), [true, true, false, false]);
     }
 
     #[test]
-    fn only_the_part_that_was_seen_is_known() {
-        let resident = PageCacheHints::default();
-        let now = tick();
-        let was = |offset, len| resident.was_at(now, offset, len);
-        assert!(!was(0, 100) && !was(0, 0));
-        resident.note_at(now, 0, 100);
-        assert!(was(0, 100));
-        assert!(!was(0, 101) && !was(1, 100) && !was(STEP, 100));
-        // Another part takes the place.
-        resident.note_at(now, STEP * PLACES as u64, 100);
-        assert!(!was(0, 100) && was(STEP * PLACES as u64, 100));
+    fn a_hint_is_valid_only_for_its_slice() {
+        let hints = PageCacheHints::default();
+        let tick = current_tick();
+        let contains = |offset, len| hints.contains_at(tick, offset, len);
+        assert!(!contains(0, 100) && !contains(0, 0));
+        hints.insert_at(tick, 0, 100);
+        assert!(contains(0, 100));
+        assert!(!contains(0, 101) && !contains(1, 100) && !contains(SLICE_STEP_BYTES, 100));
+        // Another slice takes the slot.
+        hints.insert_at(tick, SLICE_STEP_BYTES * HINT_SLOTS as u64, 100);
+        assert!(!contains(0, 100) && contains(SLICE_STEP_BYTES * HINT_SLOTS as u64, 100));
     }
 }

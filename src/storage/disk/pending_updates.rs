@@ -1,124 +1,145 @@
-//! What has happened since the index was last written: uses, and renewed documents. A hit writes nothing to disk.
+//! Updates that are in memory and not yet in the index: usage, and renewed document metadata. A hit writes nothing to
+//! disk; the next flush writes these.
 
 use std::{
     collections::HashMap,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::store::lock;
+use parking_lot::Mutex;
+
 use crate::{
     entry::{Digest, DocumentMeta},
-    storage::usage::{PendingUsage, UsageCounters, wall},
+    storage::usage::{PendingUsage, UsageCounters, wall_clock_micros},
 };
 
-/// Uses and renewals that wait for the next flush.
+/// Usage and renewals until the next flush, and the clock of the order of use.
 #[derive(Debug, Default)]
 pub(super) struct PendingUpdates {
     clock: AtomicU64,
-    /// How far the clock is ahead of the wall clock since the start.
-    ahead: AtomicU64,
-    /// Where the uses of open and of hot blobs are noted. Who has one notes a use without asking here.
-    uses: Mutex<HashMap<Digest, Arc<UsageCounters>>>,
-    waiting: Mutex<Pending>,
+    /// Microseconds by which the clock was ahead of the wall clock at start.
+    clock_lead: AtomicU64,
+    /// The usage counters of open and of recently used blobs. A holder of an `Arc` counts without this lock.
+    blobs: Mutex<HashMap<Digest, Arc<UsageCounters>>>,
+    documents: Mutex<PendingDocuments>,
 }
 
-/// What waits of documents.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pending {
-    pub(super) documents: HashMap<Digest, PendingUsage>,
-    pub(super) renewals: HashMap<Digest, Arc<DocumentMeta>>,
+struct PendingDocuments {
+    usage: HashMap<Digest, PendingUsage>,
+    renewals: HashMap<Digest, Arc<DocumentMeta>>,
 }
 
-/// A copy of all that waits.
+/// A copy of all updates, for one flush.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct UpdateSnapshot {
     pub(super) blobs: HashMap<Digest, PendingUsage>,
     pub(super) documents: HashMap<Digest, PendingUsage>,
     pub(super) renewals: HashMap<Digest, Arc<DocumentMeta>>,
 }
 
+impl UpdateSnapshot {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.documents.is_empty() && self.renewals.is_empty()
+    }
+}
+
 impl PendingUpdates {
-    /// Lets the clock go on after `last`.
-    pub(super) fn resume(&self, last: u64) {
-        self.clock.fetch_max(last, Ordering::SeqCst);
-        self.ahead.store(last.saturating_sub(wall()), Ordering::SeqCst);
+    /// Makes the clock continue after `last_use`.
+    pub(super) fn resume_clock(&self, last_use: u64) {
+        self.clock.fetch_max(last_use, Ordering::SeqCst);
+        self.clock_lead.store(last_use.saturating_sub(wall_clock_micros()), Ordering::SeqCst);
     }
 
-    /// The next moment: microseconds since 1970, but never the same twice and never going back.
+    /// The next time of the clock: microseconds since 1970, strictly increasing.
     pub(super) fn now(&self) -> u64 {
-        let wall = wall();
+        let wall = wall_clock_micros();
         let next = |last: u64| Some(wall.max(last + 1));
         self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).map_or(wall, |last| wall.max(last + 1))
     }
 
-    /// Where the uses of a blob are noted.
-    pub(super) fn of(&self, digest: &Digest) -> Arc<UsageCounters> {
-        let new = || Arc::new(UsageCounters::new(self.ahead.load(Ordering::SeqCst)));
-        lock(&self.uses).entry(*digest).or_insert_with(new).clone()
+    /// The usage counters of a blob.
+    pub(super) fn counters(&self, digest: &Digest) -> Arc<UsageCounters> {
+        let new = || Arc::new(UsageCounters::new(self.clock_lead.load(Ordering::SeqCst)));
+        self.blobs.lock().entry(*digest).or_insert_with(new).clone()
     }
 
-    /// True when a blob was used since the index was last written.
+    /// True if a blob was used since the last flush.
     pub(super) fn is_used(&self, digest: &Digest) -> bool {
-        lock(&self.uses).get(digest).is_some_and(|uses| uses.noted().is_some())
+        self.blobs.lock().get(digest).is_some_and(|usage| usage.pending().is_some())
     }
 
-    /// Forgets the uses of a blob that is gone.
-    pub(super) fn forget(&self, digest: &Digest) {
-        lock(&self.uses).remove(digest);
+    /// Drops the usage of a removed blob.
+    pub(super) fn forget_blob(&self, digest: &Digest) {
+        self.blobs.lock().remove(digest);
     }
 
-    /// The uses of blobs that wait. What waits for nothing and is open nowhere is forgotten.
-    pub(super) fn noted(&self) -> HashMap<Digest, PendingUsage> {
-        let mut noted = HashMap::new();
-        lock(&self.uses).retain(|digest, uses| match uses.noted() {
-            Some(waits) => noted.insert(*digest, waits).is_none(),
-            // Nobody else can come by it while the lock is held.
-            None => Arc::strong_count(uses) > 1,
+    /// The pending usage of blobs. Drops counters that are empty and not held elsewhere.
+    pub(super) fn blob_usage(&self) -> HashMap<Digest, PendingUsage> {
+        let mut pending = HashMap::new();
+        self.blobs.lock().retain(|digest, usage| match usage.pending() {
+            Some(usage) => pending.insert(*digest, usage).is_none(),
+            // The count cannot rise while the lock is held.
+            None => Arc::strong_count(usage) > 1,
         });
-        noted
+        pending
     }
 
-    pub(super) fn use_document(&self, id: Digest) {
-        let now = PendingUsage { last: self.now(), ..PendingUsage::default() };
-        self.lock().documents.insert(id, now);
+    /// Records a use of a document.
+    pub(super) fn record_document_use(&self, id: Digest) {
+        let usage = PendingUsage { last_use: self.now(), ..PendingUsage::default() };
+        self.documents.lock().usage.insert(id, usage);
     }
 
-    /// Works on what waits of documents.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
-        lock(&self.waiting)
+    /// Records renewed metadata of a document; returns the number of pending renewals.
+    pub(super) fn put_renewal(&self, id: Digest, meta: Arc<DocumentMeta>) -> usize {
+        let mut documents = self.documents.lock();
+        documents.renewals.insert(id, meta);
+        documents.renewals.len()
     }
 
-    /// A copy of what waits; it goes on waiting, and stays visible, until [`PendingUpdates::written`].
-    pub(super) fn waiting(&self) -> Waiting {
-        let blobs = self.noted();
-        let Pending { documents, renewals } = self.lock().clone();
-        Waiting { blobs, documents, renewals }
+    /// The pending renewal of a document.
+    pub(super) fn renewal(&self, id: &Digest) -> Option<Arc<DocumentMeta>> {
+        self.documents.lock().renewals.get(id).cloned()
     }
 
-    /// Takes away what was written, unless something newer has come since.
-    pub(super) fn written(&self, done: &Waiting) {
+    /// Drops the renewal of a document that was replaced.
+    pub(super) fn forget_renewal(&self, id: &Digest) {
+        self.documents.lock().renewals.remove(id);
+    }
+
+    /// Drops all updates of a removed document.
+    pub(super) fn forget_document(&self, id: &Digest) {
+        let mut documents = self.documents.lock();
+        documents.renewals.remove(id);
+        documents.usage.remove(id);
+    }
+
+    /// A copy of all updates. They stay pending and visible until [`PendingUpdates::mark_flushed`].
+    pub(super) fn snapshot(&self) -> UpdateSnapshot {
+        let blobs = self.blob_usage();
+        let PendingDocuments { usage, renewals } = self.documents.lock().clone();
+        UpdateSnapshot { blobs, documents: usage, renewals }
+    }
+
+    /// Removes flushed updates; later ones stay pending.
+    pub(super) fn mark_flushed(&self, flushed: &UpdateSnapshot) {
         {
-            let uses = lock(&self.uses);
-            for (digest, noted) in &done.blobs {
-                // One that has gone and come again has counted nothing of this.
-                if let Some(uses) = uses.get(digest) {
-                    uses.written(noted);
+            let blobs = self.blobs.lock();
+            for (digest, usage) in &flushed.blobs {
+                // Counters of a blob that was removed and stored again never contained this usage.
+                if let Some(counters) = blobs.get(digest) {
+                    counters.mark_flushed(usage);
                 }
             }
         }
-        let mut waiting = self.lock();
-        waiting.documents.retain(|id, used| done.documents.get(id) != Some(used));
-        let kept = mem::take(&mut waiting.renewals).into_iter();
-        waiting.renewals = kept.filter(|(id, meta)| done.renewals.get(id) != Some(meta)).collect();
-    }
-}
-
-impl Waiting {
-    pub(super) fn is_empty(&self) -> bool {
-        self.blobs.is_empty() && self.documents.is_empty() && self.renewals.is_empty()
+        let mut documents = self.documents.lock();
+        documents.usage.retain(|id, usage| flushed.documents.get(id) != Some(usage));
+        let renewals = mem::take(&mut documents.renewals).into_iter();
+        documents.renewals = renewals.filter(|(id, meta)| flushed.renewals.get(id) != Some(meta)).collect();
     }
 }

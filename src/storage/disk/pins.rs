@@ -1,201 +1,130 @@
-//! The journal of pins: what was first seen under each key, and when. Append-only, every line durable before it counts.
-//!
-//! It is the audit log as well, so nothing is ever removed from it; the index knows where the last line of each key stands.
+//! The pins of the disk tier: what was first seen under each key.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
-
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use tracing::warn;
+use std::{io, sync::Arc};
 
 use super::{
-    blob::BlobFile,
-    budget::{Budget, Reservation, blocks},
+    LOOKUP_CACHE_BYTES, blocking,
+    budget::Reservation,
+    health::{DiskArea, DiskHealth},
     index::{self, Index},
+    journal::{Journal, PinEvent, SettleError, SettleOutcome},
+    lookup_cache::{self, LookupCache},
+    space::Space,
 };
 use crate::entry::{Key, Pin};
 
-/// Lines replayed into the index by one write.
-const BATCH: usize = 2000;
-/// The name of the offset in the index up to which the journal has been replayed.
-const SEEN: &str = "pins_seen";
-
-/// What a line of the journal says about its pin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PinEvent {
-    /// First seen.
-    Pin,
-    /// The same content came in a new packing: other bytes, equal manifest.
-    Packing,
-    /// An operator's word: the key may be pinned anew.
-    Forget,
+/// The pins of the disk tier. Cheap to clone.
+#[derive(Clone)]
+pub struct DiskPins {
+    store: Arc<PinStore>,
 }
 
-/// One line.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    at: Timestamp,
-    event: PinEvent,
-    pin: Pin,
-}
-
-/// The open journal.
-pub(super) struct Journal {
-    /// For lookups, which must not wait for the sync of an append.
-    reader: BlobFile,
-    state: Mutex<State>,
-}
-
-struct State {
-    file: File,
-    end: u64,
-    charge: Reservation,
-    /// Durable lines that the index has not taken yet.
-    waiting: Vec<(Key, Place)>,
-}
-
-/// Offset and length of a line, bytes; `None` for a pin that is forgotten.
-type Place = Option<(u64, u32)>;
-
-impl Journal {
-    /// Opens the journal, cuts a last line that a kill has torn, and replays into the index what it has not seen.
-    pub(super) fn open(path: &Path, budget: &Arc<Budget>, index: &Index) -> io::Result<Self> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let len = file.metadata()?.len();
-        let seen = index.read(|txn| index::state(txn, SEEN))?;
-        let seen = if seen <= len {
-            seen
-        } else {
-            warn!("the pins journal is shorter than the index remembers and is read again from its beginning");
-            index.write(index::clear_pins)?;
-            0
-        };
-        let end = replay(&mut file, seen, index)?;
-        if end < len {
-            warn!(bytes = len - end, "the last line of the pins journal was torn and is cut");
-            file.set_len(end)?;
-            file.sync_all()?;
-        }
-        let charge = budget.account_existing(blocks(end));
-        let reader = BlobFile::new(file.try_clone()?, None);
-        Ok(Self { reader, state: Mutex::new(State { file, end, charge, waiting: Vec::new() }) })
+impl DiskPins {
+    pub(super) fn new(store: Arc<PinStore>) -> Self {
+        Self { store }
     }
 
-    /// Shows `judge` the pin of a key and appends what it says, while nobody else can append: two who have fetched
-    /// different content cannot both be the first. Durable and in the index when it returns; false when nothing was to
-    /// be appended. `reserve` makes the journal's charge larger.
-    pub(super) fn settle<E>(
+    /// The pin of a key. A pin that was read lately is returned without blocking.
+    ///
+    /// # Errors
+    /// When the journal or the index cannot be read: the pin is then unknown, not absent.
+    pub async fn get(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
+        if let Some(cached) = self.store.cache.get(key) {
+            return Ok(cached.into_pin());
+        }
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
+        blocking(move || store.read(&key)).await
+    }
+
+    /// Passes the pin of a key to `decide` and appends the events that it returns. No other event is appended in
+    /// between; the events are durable when this returns.
+    ///
+    /// # Errors
+    /// `Refused` with the error of `decide`; `Io` when the pin cannot be read or the events could not be made durable.
+    /// After `Io` the events may take effect at the next start.
+    pub async fn settle<E: Send + 'static>(
         &self,
-        index: &Index,
         key: &Key,
-        judge: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
-        reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
-    ) -> io::Result<Result<bool, E>> {
-        let mut state = self.lock();
-        let waiting = state.waiting.iter().rev().find(|(waiting, _)| waiting == key).map(|(_, place)| *place);
-        let place = waiting.map_or_else(|| index.read(|txn| index::pin(txn, key)), Ok)?;
-        let events = match judge(place.map(|place| self.at(place, key)).transpose()?) {
-            Ok(events) if events.is_empty() => return Ok(Ok(false)),
-            Ok(events) => events,
-            Err(refused) => return Ok(Err(refused)),
+        decide: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E> + Send + 'static,
+    ) -> Result<(), SettleError<E>> {
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
+        tokio::task::spawn_blocking(move || store.settle(&key, decide)).await.map_err(io::Error::other)?
+    }
+
+    /// All pinned keys, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn keys(&self) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.keys()).await
+    }
+}
+
+/// What the index and the journal record about a key.
+#[derive(Clone)]
+enum CachedPin {
+    Pinned(Arc<Pin>),
+    Unpinned,
+}
+
+impl CachedPin {
+    fn into_pin(self) -> Option<Arc<Pin>> {
+        match self {
+            Self::Pinned(pin) => Some(pin),
+            Self::Unpinned => None,
+        }
+    }
+}
+
+/// The journal of pins with a cache in front. All its methods block.
+pub(super) struct PinStore {
+    cache: LookupCache<CachedPin>,
+    journal: Journal,
+    index: Arc<Index>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
+}
+
+impl PinStore {
+    pub(super) fn new(journal: Journal, index: Arc<Index>, space: Arc<Space>, health: Arc<DiskHealth>) -> Self {
+        let weigh = |cached: &CachedPin| match cached {
+            CachedPin::Pinned(pin) => lookup_cache::weight(&pin.verified),
+            CachedPin::Unpinned => 0,
         };
-        self.append(&mut state, index, events, reserve).map(|()| Ok(true))
+        Self { cache: LookupCache::new(LOOKUP_CACHE_BYTES, weigh), journal, index, space, health }
     }
 
-    /// Appends lines: all of them, or none.
-    fn append(
+    fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
+        let before = self.cache.snapshot(key);
+        let position = self.index.read(|txn| index::pin_position(txn, key))?;
+        let pin = position.map(|position| self.journal.read(position, key)).transpose()?.map(Arc::new);
+        self.cache.keep(key, pin.clone().map_or(CachedPin::Unpinned, CachedPin::Pinned), &before);
+        Ok(pin)
+    }
+
+    /// All pinned keys, in order.
+    pub(super) fn keys(&self) -> io::Result<Vec<Key>> {
+        self.index.read(index::pinned_keys)
+    }
+
+    fn settle<E>(
         &self,
-        state: &mut State,
-        index: &Index,
-        events: Vec<(PinEvent, Pin)>,
-        reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let start = state.end;
-        let mut lines = Vec::new();
-        let mut places = Vec::new();
-        for (event, pin) in events {
-            let key = pin.key.clone();
-            let from = lines.len();
-            serde_json::to_writer(&mut lines, &Line { at: Timestamp::now(), event, pin })?;
-            lines.push(b'\n');
-            places.push((key, place(event, start + from as u64, lines.len() - from)));
-        }
-        let end = start + lines.len() as u64;
-        reserve(&mut state.charge, blocks(end))?;
-        // Always from the known end: what a failed append left behind is overwritten.
-        state.file.seek(SeekFrom::Start(start))?;
-        let written = state.file.write_all(&lines).and_then(|()| state.file.sync_data());
-        if let Err(error) = written {
-            // If even this fails the torn line is cut at the next start.
-            let _ = state.file.set_len(start);
-            return Err(error);
-        }
-        state.end = end;
-        state.waiting.append(&mut places);
-        index.write(|txn| {
-            state.waiting.iter().try_for_each(|(key, place)| index::set_pin(txn, key, *place))?;
-            index::set_state(txn, SEEN, end)
-        })?;
-        state.waiting.clear();
-        Ok(())
-    }
-
-    /// Reads the pin of a key, whose line stands at `place`.
-    pub(super) fn at(&self, place: (u64, u32), key: &Key) -> io::Result<Pin> {
-        // Not absent but unreadable: to call it absent would let other content in.
-        let disagree = || io::Error::new(io::ErrorKind::InvalidData, "the pins journal and the index disagree");
-        self.read(place).and_then(|pin| if pin.key == *key { Ok(pin) } else { Err(disagree()) })
-    }
-
-    /// Reads the pin whose line stands at a place.
-    pub(super) fn read(&self, (offset, len): (u64, u32)) -> io::Result<Pin> {
-        let mut text = vec![0; len as usize];
-        self.reader.fill(&mut text, offset)?;
-        Ok(serde_json::from_slice::<Line>(&text)?.pin)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn place(event: PinEvent, offset: u64, len: usize) -> Place {
-    let len = u32::try_from(len).ok()?;
-    (event != PinEvent::Forget).then_some((offset, len))
-}
-
-/// Reads whole lines from `seen` on and puts them into the index; returns where the last whole line ends.
-fn replay(file: &mut File, seen: u64, index: &Index) -> io::Result<u64> {
-    file.seek(SeekFrom::Start(seen))?;
-    let mut reader = BufReader::new(file);
-    let mut end = seen;
-    loop {
-        let mut batch: Vec<(Key, Place)> = Vec::new();
-        let start = end;
-        while batch.len() < BATCH {
-            let mut text = Vec::new();
-            let len = reader.read_until(b'\n', &mut text)?;
-            if text.last() != Some(&b'\n') {
-                break;
-            }
-            match serde_json::from_slice::<Line>(&text) {
-                Ok(line) => batch.push((line.pin.key, place(line.event, end, len))),
-                Err(_) => warn!(offset = end, "a damaged line of the pins journal is skipped"),
-            }
-            end += len as u64;
-        }
-        if end == start {
-            return Ok(end);
-        }
-        index.write(|txn| {
-            batch.iter().try_for_each(|(key, place)| index::set_pin(txn, key, *place))?;
-            index::set_state(txn, SEEN, end)
-        })?;
+        key: &Key,
+        decide: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
+    ) -> Result<(), SettleError<E>> {
+        let reserve = |reservation: &mut Reservation, bytes| Ok(self.space.grow(reservation, bytes)?);
+        let written = match self.journal.settle(&self.index, key, decide, reserve) {
+            // Without a write, the health of the disk is unknown.
+            Ok(SettleOutcome::Unchanged) => return Ok(()),
+            Err(SettleError::Refused(refused)) => return Err(SettleError::Refused(refused)),
+            Ok(SettleOutcome::Appended) => Ok(()),
+            Err(SettleError::Io(error)) => Err(error),
+        };
+        self.cache.invalidate([key]);
+        self.space.resize_index_reservation();
+        Ok(self.health.record(&[DiskArea::Pins, DiskArea::Index], written)?)
     }
 }

@@ -1,4 +1,5 @@
-//! After a kill, or without an index: what lies in the folders is compared with the rows. Names only, nothing is hashed.
+//! Recovery after a kill, or without an index: compares the folders with the index rows. Reads names and sidecars only;
+//! hashes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,99 +10,112 @@ use std::{
 use tracing::info;
 
 use super::{
-    budget::blocks,
-    documents,
-    index::{self, BLOBS, DOCUMENTS, Name, Row},
-    layout::document_id,
-    sidecar::Sidecar,
+    budget::allocated_bytes,
+    document_file,
+    index::{self, BLOBS, DOCUMENTS, Index, IndexRow, IndexedKey},
+    layout::{Layout, document_id},
+    pending_updates::PendingUpdates,
+    sidecar::row_from_sidecar,
     stage,
-    store::Store,
 };
 use crate::entry::Digest;
 
-/// So many changed rows go into one transaction: each is synced, and a lost index may have to take up everything.
-const BATCH: usize = 4096;
+/// Changed rows per transaction: each transaction is synced, and rebuilding a lost index changes all rows.
+const RECOVERY_BATCH_ROWS: usize = 4096;
 
-/// What was found to differ.
+/// Makes the index agree with the folders. Runs at start, before the tier is used.
+pub(super) struct Recovery<'a> {
+    layout: &'a Layout,
+    index: &'a Index,
+    updates: &'a PendingUpdates,
+    stats: RecoveryStats,
+    pending: RowChanges,
+}
+
 #[derive(Debug, Default)]
-struct Found {
+struct RecoveryStats {
+    /// Files without a row that got one.
     adopted: usize,
+    /// Incomplete files that were removed.
     removed: usize,
+    /// Rows without a file.
     missing: usize,
 }
 
-/// Changes of blobs' rows that are not yet in the index.
+/// Changes of blob rows that are not yet written.
 #[derive(Debug, Default)]
-struct Changes {
+struct RowChanges {
     lost: Vec<Digest>,
-    adopted: Vec<(Digest, Row)>,
+    adopted: Vec<(Digest, IndexRow)>,
 }
 
-impl Store {
-    /// Makes index and folders agree. Runs before anybody else uses the store.
-    pub(super) fn rescan(&self) -> io::Result<()> {
-        let mut found = Found::default();
-        let mut changes = Changes::default();
+impl<'a> Recovery<'a> {
+    pub(super) fn new(layout: &'a Layout, index: &'a Index, updates: &'a PendingUpdates) -> Self {
+        Self { layout, index, updates, stats: RecoveryStats::default(), pending: RowChanges::default() }
+    }
+
+    /// Compares all folders with the index. Blocks.
+    pub(super) fn run(mut self) -> io::Result<()> {
         for first in 0..=u8::MAX {
-            self.rescan_shard(first, &mut found, &mut changes)?;
-            if changes.lost.len() + changes.adopted.len() >= BATCH {
-                self.write_changes(&mut changes)?;
+            self.recover_shard(first)?;
+            if self.pending.lost.len() + self.pending.adopted.len() >= RECOVERY_BATCH_ROWS {
+                self.write_changes()?;
             }
         }
-        self.write_changes(&mut changes)?;
-        self.rescan_documents(&mut found)?;
-        let Found { adopted, removed, missing } = found;
+        self.write_changes()?;
+        self.recover_documents()?;
+        let RecoveryStats { adopted, removed, missing } = self.stats;
         info!(adopted, removed, missing, "the index agrees with the folders again");
         Ok(())
     }
 
-    fn rescan_shard(&self, first: u8, found: &mut Found, changes: &mut Changes) -> io::Result<()> {
-        let mut from = Digest([0; 32]);
-        let mut to = Digest([0xff; 32]);
-        (from.0[0], to.0[0]) = (first, first);
+    fn recover_shard(&mut self, first: u8) -> io::Result<()> {
         let mut blobs = BTreeSet::new();
         let mut sidecars = BTreeSet::new();
-        for name in names(&self.layout.shard(first))? {
+        for name in file_names(&self.layout.shard(first))? {
             match name.strip_suffix(".json") {
                 Some(stem) => stem.parse().map(|digest| sidecars.insert(digest)).ok(),
                 None => name.parse().map(|digest| blobs.insert(digest)).ok(),
             };
         }
-        let rows: BTreeMap<Digest, Option<Row>> =
-            self.index.read(|txn| BLOBS.range(txn, from, to))?.into_iter().collect();
-        let mut lost = Vec::new();
-        let mut adopted = Vec::new();
+        let rows: BTreeMap<Digest, Option<IndexRow>> =
+            self.index.read(|txn| BLOBS.shard(txn, first))?.into_iter().collect();
         for digest in blobs.union(&sidecars) {
-            let whole = blobs.contains(digest) && sidecars.contains(digest);
+            let complete = blobs.contains(digest) && sidecars.contains(digest);
             let row = rows.get(digest).and_then(Option::as_ref);
-            if whole && row.is_some_and(|row| !row.names.is_empty()) {
+            if complete && row.is_some_and(|row| !row.keys.is_empty()) {
                 continue;
             }
-            let adopt = if whole && row.is_none() { self.adopt(digest) } else { None };
-            match adopt {
-                Some(row) => adopted.push((*digest, row)),
+            let adoptable = complete && row.is_none();
+            let adopted = if adoptable { row_from_sidecar(self.layout, digest, self.updates.now()) } else { None };
+            match adopted {
+                Some(row) => {
+                    self.stats.adopted += 1;
+                    self.pending.adopted.push((*digest, row));
+                }
                 None => {
-                    stage::remove(&self.layout.blob(digest))?;
-                    stage::remove(&self.layout.sidecar(digest))?;
-                    found.removed += 1;
+                    stage::remove_file(&self.layout.blob(digest))?;
+                    stage::remove_file(&self.layout.sidecar(digest))?;
+                    self.stats.removed += 1;
                     if rows.contains_key(digest) {
-                        lost.push(*digest);
+                        self.record_lost(*digest);
                     }
                 }
             }
         }
-        let unseen = rows.keys().filter(|digest| !blobs.contains(digest) && !sidecars.contains(digest));
-        lost.extend(unseen);
-        found.missing += lost.len();
-        found.adopted += adopted.len();
-        changes.lost.append(&mut lost);
-        changes.adopted.append(&mut adopted);
+        for digest in rows.keys().filter(|digest| !blobs.contains(digest) && !sidecars.contains(digest)) {
+            self.record_lost(*digest);
+        }
         Ok(())
     }
 
-    /// Writes changes to the index and empties them.
-    fn write_changes(&self, changes: &mut Changes) -> io::Result<()> {
-        let Changes { lost, adopted } = std::mem::take(changes);
+    fn record_lost(&mut self, digest: Digest) {
+        self.stats.missing += 1;
+        self.pending.lost.push(digest);
+    }
+
+    fn write_changes(&mut self) -> io::Result<()> {
+        let RowChanges { lost, adopted } = std::mem::take(&mut self.pending);
         if lost.is_empty() && adopted.is_empty() {
             return Ok(());
         }
@@ -114,44 +128,30 @@ impl Store {
         })
     }
 
-    /// A row for a blob that has its sidecar and the length this names.
-    pub(super) fn adopt(&self, digest: &Digest) -> Option<Row> {
-        let path = self.layout.sidecar(digest);
-        let sidecar = Sidecar::read(&path).ok()?;
-        let len = fs::metadata(self.layout.blob(digest)).ok()?.len();
-        let fits = |entry: &super::sidecar::Entry| entry.meta.digest == *digest && entry.meta.len == len;
-        if sidecar.entries.is_empty() || !sidecar.entries.iter().all(fits) {
-            return None;
-        }
-        let cost = blocks(len) + blocks(fs::metadata(&path).ok()?.len());
-        Some(Row::new(len, cost, self.recent.now(), sidecar.names()))
-    }
-
-    fn rescan_documents(&self, found: &mut Found) -> io::Result<()> {
-        let all = (Digest([0; 32]), Digest([0xff; 32]));
-        let mut rows: BTreeMap<Digest, Option<Row>> =
-            self.index.read(|txn| DOCUMENTS.range(txn, all.0, all.1))?.into_iter().collect();
+    fn recover_documents(&mut self) -> io::Result<()> {
+        let mut rows: BTreeMap<Digest, Option<IndexRow>> =
+            self.index.read(|txn| DOCUMENTS.all(txn))?.into_iter().collect();
         let mut adopted = Vec::new();
-        for name in names(&self.layout.documents_dir())? {
+        for name in file_names(&self.layout.documents_dir())? {
             let Ok(id) = name.parse::<Digest>() else { continue };
             if rows.remove(&id).flatten().is_some() {
                 continue;
             }
             let path = self.layout.document(&id);
-            match documents::key_of(&path)?.filter(|key| document_id(key) == id) {
+            match document_file::read_key(&path)?.filter(|key| document_id(key) == id) {
                 Some(key) => {
                     let len = fs::metadata(&path)?.len();
-                    let row = Row::new(len, blocks(len), self.recent.now(), vec![Name::of(key)]);
-                    adopted.push((id, row));
+                    let keys = vec![IndexedKey::of_document(key)];
+                    adopted.push((id, IndexRow::new(len, allocated_bytes(len), self.updates.now(), keys)));
                 }
                 None => {
-                    stage::remove(&path)?;
-                    found.removed += 1;
+                    stage::remove_file(&path)?;
+                    self.stats.removed += 1;
                 }
             }
         }
-        found.adopted += adopted.len();
-        found.missing += rows.len();
+        self.stats.adopted += adopted.len();
+        self.stats.missing += rows.len();
         if rows.is_empty() && adopted.is_empty() {
             return Ok(());
         }
@@ -168,8 +168,8 @@ impl Store {
     }
 }
 
-/// The names in a folder; none when it is missing.
-fn names(folder: &Path) -> io::Result<Vec<String>> {
+/// The names of the files in a folder; none if the folder does not exist.
+fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

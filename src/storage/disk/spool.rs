@@ -1,4 +1,4 @@
-//! A body that is being written: readers follow it while it grows, and it becomes a blob or leaves no trace.
+//! Spools: bodies that are being written. Readers follow a spool while it grows; it becomes a blob or is removed.
 
 use std::{
     fs::File,
@@ -7,39 +7,56 @@ use std::{
     sync::Arc,
 };
 
-use super::{SpoolError, blob::BlobFile, budget::blocks, health::DiskArea, stage, store::Store};
+use super::{
+    SpoolError,
+    blob::BlobFile,
+    budget::allocated_bytes,
+    health::{DiskArea, DiskHealth},
+    layout::Layout,
+    space::Space,
+    stage,
+};
 use crate::sendfile::FileBacked as _;
 
 /// Space for a body of unknown length is reserved in steps of at most this many bytes.
-const STEP: u64 = 8 << 20;
+const RESERVATION_STEP_BYTES: u64 = 8 << 20;
 
 /// A growing file in the spool folder, with its space reserved ahead.
 ///
-/// Dropping it without [`super::Disk::admit`] removes the file. Readers that hold [`Spool::file`] can go on reading;
-/// its bytes count until the last of them is gone.
+/// Dropping it without [`super::Disk::admit`] removes the file. Readers that hold [`Spool::file`] can still read it; its
+/// bytes count until the last of them drops it.
 pub struct Spool {
-    store: Arc<Store>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
     file: Arc<BlobFile>,
     path: PathBuf,
     len: u64,
-    /// Whether dropping has to remove the file.
-    armed: bool,
+    /// Whether dropping the spool removes the file.
+    removes_file: bool,
 }
 
 impl Spool {
-    pub(super) fn create(store: &Arc<Store>, expected: Option<u64>) -> Result<Self, SpoolError> {
-        let charge = store.take(blocks(expected.unwrap_or(0)))?;
-        let path = store.layout.staging();
+    /// Reserves space for a body of `expected` bytes, or a first step if the length is unknown, and creates the file.
+    pub(super) fn create(
+        space: &Arc<Space>,
+        health: &Arc<DiskHealth>,
+        layout: &Layout,
+        expected: Option<u64>,
+    ) -> Result<Self, SpoolError> {
+        let reservation = space.reserve(allocated_bytes(expected.unwrap_or(0)))?;
+        let path = layout.next_staging_path();
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        let file = Arc::new(BlobFile::new(file, Some(charge)));
-        Ok(Self { store: Arc::clone(store), file, path, len: 0, armed: true })
+        let file = Arc::new(BlobFile::new(file, Some(reservation)));
+        let space = Arc::clone(space);
+        Ok(Self { space, health: Arc::clone(health), file, path, len: 0, removes_file: true })
     }
 
-    /// Appends bytes, in one write where the system takes it; readers of [`Spool::file`] can read them when it returns. Blocks.
+    /// Appends bytes, in one write where the system accepts it; readers of [`Spool::file`] can read them when this
+    /// returns. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when neither budget nor disk has room, whatever was evicted; otherwise what the
-    /// file system says. Part of the bytes may have been written: [`Spool::len`] tells.
+    /// [`io::ErrorKind::StorageFull`] when the budget or the disk has no space, even after eviction; otherwise when the
+    /// file system fails. Some of the bytes may have been written, as [`Spool::len`] shows.
     pub fn append(&mut self, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> =
             parts.iter().map(|part| IoSlice::new(part.as_ref())).filter(|part| !part.is_empty()).collect();
@@ -53,9 +70,10 @@ impl Spool {
                     IoSlice::advance_slices(&mut rest, n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The disk is smaller than the limit says, or others fill it.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.store.evict(STEP) > 0 => {}
-                Err(error) => return self.store.health.note(&[DiskArea::Spool], Err(error)),
+                // The disk is smaller than the limit, or other programs fill it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::StorageFull && self.space.evict(RESERVATION_STEP_BYTES) > 0 => {}
+                Err(error) => return self.health.record(&[DiskArea::Spool], Err(error)),
             }
         }
         Ok(())
@@ -71,7 +89,7 @@ impl Spool {
         self.len == 0
     }
 
-    /// The file, for readers: what is written can be read.
+    /// The file, for readers: all bytes written so far can be read.
     pub fn file(&self) -> Arc<BlobFile> {
         Arc::clone(&self.file)
     }
@@ -80,29 +98,29 @@ impl Spool {
         &self.path
     }
 
-    /// Leaves the removal of the file to somebody else.
-    pub(super) fn disarm(mut self) -> Arc<BlobFile> {
-        self.armed = false;
+    /// The file, without removing it: the caller does.
+    pub(super) fn into_file(mut self) -> Arc<BlobFile> {
+        self.removes_file = false;
         Arc::clone(&self.file)
     }
 
-    /// Makes the reservation at least `bytes`: a step ahead if that fits, else just as much as needed.
+    /// Makes the reservation at least `bytes`: a step ahead if that fits, otherwise as much as needed.
     fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
-        let need = blocks(bytes);
-        self.file.charge(|charge| {
-            let Some(charge) = charge.as_mut().filter(|charge| charge.bytes() < need) else { return Ok(()) };
-            let step = blocks(STEP.min(self.store.budget.limit() / 64));
-            let ahead = need.max(charge.bytes() + step);
-            self.store.reserve(charge, ahead).or_else(|_| self.store.reserve(charge, need))
+        let needed = allocated_bytes(bytes);
+        self.file.with_reservation(|held| {
+            let Some(held) = held.as_mut().filter(|held| held.bytes() < needed) else { return Ok(()) };
+            let step = allocated_bytes(RESERVATION_STEP_BYTES.min(self.space.limit() / 64));
+            let ahead = needed.max(held.bytes() + step);
+            self.space.grow(held, ahead).or_else(|_| self.space.grow(held, needed))
         })
     }
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        if self.armed {
-            // What is left behind is swept at the next start.
-            let _ = stage::remove(&self.path);
+        if self.removes_file {
+            // The next start removes a file that stays behind.
+            let _ = stage::remove_file(&self.path);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! How a file gets its name: written in the spool folder, synced, renamed, its folder synced. All of it in one place,
-//! so that no step can be forgotten.
+//! Durable file creation: write in the spool folder, sync, rename, sync the folder. One place does all steps.
 
 use std::{
     fs::{self, File},
@@ -7,19 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file whose bytes are durable and that has no name of its own yet; dropping it removes it.
+/// A durable file that does not have its final name yet; dropping it removes the file.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(super) struct StagedFile {
     path: PathBuf,
-    named: bool,
+    published: bool,
 }
 
-impl Staged {
+impl StagedFile {
     /// Writes a new file at `path` in the spool folder and syncs it.
     pub(super) fn write(path: PathBuf, parts: &[&[u8]]) -> io::Result<Self> {
         let mut file = File::options().write(true).create_new(true).open(&path)?;
-        // From here on the file is removed if anything fails.
-        let staged = Self { path, named: false };
+        // From here on an error removes the file.
+        let staged = Self { path, published: false };
         for part in parts {
             file.write_all(part)?;
         }
@@ -27,40 +26,45 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Syncs a file that was written in the spool folder. On an error the file is left to the caller.
+    /// Syncs a file that was written in the spool folder. On an error the caller still owns the file.
     pub(super) fn sync(path: &Path, file: &File) -> io::Result<Self> {
         file.sync_all()?;
-        Ok(Self { path: path.to_owned(), named: false })
+        Ok(Self { path: path.to_owned(), published: false })
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.named {
-            // What is left behind is swept at the next start.
+        if !self.published {
+            // The next start removes a file that stays behind.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Renames staged files to their final names in `folder`, which is made when missing, and syncs the folder.
+/// Renames staged files to their final names in `folder`, which is created if missing, and syncs the folder.
 ///
-/// `after` is called with the number of files named so far. On an error some may have their names: the caller undoes.
-pub(super) fn publish(folder: &Path, files: Vec<(Staged, PathBuf)>, mut after: impl FnMut(usize)) -> io::Result<()> {
+/// Calls `after_rename` with the number of files renamed so far. On an error some files may have their final names: the
+/// caller removes them.
+pub(super) fn publish(
+    folder: &Path,
+    files: Vec<(StagedFile, PathBuf)>,
+    mut after_rename: impl FnMut(usize),
+) -> io::Result<()> {
     if !folder.is_dir() {
         fs::create_dir_all(folder)?;
         folder.parent().map_or(Ok(()), sync_dir)?;
     }
     for (count, (mut staged, name)) in files.into_iter().enumerate() {
         fs::rename(&staged.path, name)?;
-        staged.named = true;
-        after(count + 1);
+        staged.published = true;
+        after_rename(count + 1);
     }
     sync_dir(folder)
 }
 
 /// Makes renames and removals in a folder durable.
-pub(super) fn sync_dir(folder: &Path) -> io::Result<()> {
+fn sync_dir(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]
@@ -68,11 +72,10 @@ pub(super) fn sync_dir(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a file; false when it was not there.
-pub(super) fn remove(path: &Path) -> io::Result<bool> {
+/// Removes a file; succeeds if it does not exist.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
-//! The promises of the disk tier.
+//! Tests of the disk tier.
 
 use std::{
+    convert::Infallible,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    entry::{Digest, Verified},
+    entry::{Digest, Pin, Verified},
     storage::TierStats,
 };
 
@@ -50,7 +51,7 @@ impl Rig {
     /// Opens the tier again without closing it.
     fn crash(self) -> Self {
         let Self { dir, disk } = self;
-        let limit = disk.store.budget.limit() >> 20;
+        let limit = disk.budget.limit() >> 20;
         drop(disk);
         let disk = Disk::open(&config(limit), dir.path()).expect("opens again");
         Self { dir, disk }
@@ -61,7 +62,7 @@ impl Rig {
     }
 }
 
-/// A copy of the directory as a kill at this moment would leave it.
+/// A copy of the directory: what a kill at this moment leaves.
 fn killed_copy(dir: &Path) -> TempDir {
     let copy = TempDir::new().expect("a folder");
     copy_into(dir, copy.path());
@@ -85,7 +86,7 @@ fn key(name: &str) -> Key {
     Key::new(format!("github/o/{name}/tag/v1"))
 }
 
-/// Bytes that differ by seed and do not repeat.
+/// Pseudorandom bytes, different for each seed.
 fn body(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = |_| {
@@ -123,7 +124,7 @@ async fn store(disk: &Disk, name: &str, bytes: &[u8]) -> Object {
 }
 
 async fn get(disk: &Disk, name: &str) -> Option<Object> {
-    disk.get(&key(name)).await.expect("works").inspect(Object::touch)
+    disk.get(&key(name)).await.expect("works").inspect(Object::record_use)
 }
 
 async fn bytes_of(object: &Object) -> Vec<u8> {
@@ -131,7 +132,13 @@ async fn bytes_of(object: &Object) -> Vec<u8> {
     object.read(0, len).await.expect("readable").to_vec()
 }
 
-/// The names in a folder, with those of its folders.
+/// Appends an event to the pins journal.
+async fn record(disk: &Disk, pin: &Pin, event: PinEvent) {
+    let events = vec![(event, pin.clone())];
+    disk.pins().settle(&pin.key, |_| Ok::<_, Infallible>(events)).await.expect("recorded");
+}
+
+/// The files in a folder and its subfolders.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).expect("readable") {
@@ -142,16 +149,16 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What the files in the directory count, without spools; the index counts the room it has to grow.
+/// The bytes that the files in the directory count without the spools; the index counts its reservation.
 fn on_disk(disk: &Disk, dir: &Path) -> u64 {
     let cost = |path: &PathBuf| {
-        let len = budget::blocks(fs::metadata(path).expect("there").len());
+        let len = budget::allocated_bytes(fs::metadata(path).expect("there").len());
         if !path.ends_with("index.redb") {
             return len;
         }
-        let room = disk.store.room();
-        assert!(room >= len, "the index is larger than what is reserved for it");
-        room
+        let reserved = disk.index.reservation().bytes();
+        assert!(reserved >= len, "the index is larger than what is reserved for it");
+        reserved
     };
     files(dir).iter().filter(|path| !path.starts_with(dir.join("spool"))).map(cost).sum()
 }

@@ -144,7 +144,7 @@ async fn once_an_hour_every_page_is_asked_and_unchanged_ones_are_reused() {
     let validators = renewed(ask(&upstream, DocumentAsk::Releases, Some(&long_ago(&list))).await.expect("a renewal"));
     assert_eq!(server.asked().len(), 3);
     assert_eq!(validators.pages, list.meta.validators.pages);
-    assert!(validators.walked_at > long_ago(&list).meta.validators.walked_at, "the hour starts again");
+    assert!(validators.last_full_fetch > long_ago(&list).meta.validators.last_full_fetch, "the hour starts again");
 }
 
 /// Serves page two anew, with `tag` on it, and 304 for the others.
@@ -203,11 +203,11 @@ async fn validators_are_not_used_under_another_token() {
     let other = build("forge", &config, Some(Secret::new("another")), "test").expect("valid");
     for upstream in [anonymous(&config), other] {
         let fetched = ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a list");
-        assert_ne!(stored(fetched).meta.validators.asked_as, list.meta.validators.asked_as);
+        assert_ne!(stored(fetched).meta.validators.token_fingerprint, list.meta.validators.token_fingerprint);
         assert_eq!(server.seen().last().expect("a request").header("if-none-match"), None);
     }
     renewed(ask(&with_token(&config), DocumentAsk::Releases, Some(&list)).await.expect("a renewal"));
-    let fingerprint = list.meta.validators.asked_as.clone().expect("a fingerprint");
+    let fingerprint = list.meta.validators.token_fingerprint.clone().expect("a fingerprint");
     assert!(fingerprint.len() == 16 && !fingerprint.contains("secret"));
 }
 

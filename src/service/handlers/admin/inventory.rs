@@ -119,7 +119,7 @@ struct Shown<'i> {
 impl<'i> From<&'i StoredArchive> for Shown<'i> {
     fn from(item: &'i StoredArchive) -> Self {
         let StoredArchive { package, entry: stored, .. } = item;
-        let TierStats { hits, bytes: served } = stored.tally.all();
+        let TierStats { hits, bytes: served } = stored.hit_stats.total();
         Self {
             key: &stored.key,
             upstream: &package.upstream,
@@ -129,7 +129,7 @@ impl<'i> From<&'i StoredArchive> for Shown<'i> {
             size: stored.len,
             sha256: stored.digest,
             stored_at: stored.stored_at,
-            used_at: stored.used,
+            used_at: stored.last_use,
             hits,
             served,
             kept: stored.kept,
@@ -166,18 +166,18 @@ pub(super) async fn list(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<
 struct Part {
     zips: u64,
     bytes: u64,
-    tally: HitStats,
+    hit_stats: HitStats,
 }
 
 impl Part {
     fn add(&mut self, item: &StoredArchive) {
         self.zips += 1;
         self.bytes += item.entry.len;
-        self.tally.add(item.entry.tally);
+        self.hit_stats.add(item.entry.hit_stats);
     }
 
     fn json(&self) -> Value {
-        let TierStats { hits, bytes } = self.tally.all();
+        let TierStats { hits, bytes } = self.hit_stats.total();
         json!({"zips": self.zips, "bytes": self.bytes, "hits": hits, "served": bytes})
     }
 }
@@ -191,11 +191,11 @@ pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, Admi
     let CacheUsage { memory, disk, disk_areas: sums } = mirror.inventory().usage();
     let mut upstreams: BTreeMap<String, Part> = BTreeMap::new();
     let mut packages: BTreeMap<(Arc<str>, String), Part> = BTreeMap::new();
-    let mut tally = HitStats::default();
+    let mut hit_stats = HitStats::default();
     let mut blobs = HashSet::new();
     for stored in stored(mirror, &Selection::default(), InventoryOrder::Name).await? {
         if blobs.insert(stored.digest) {
-            tally.add(stored.tally);
+            hit_stats.add(stored.hit_stats);
         }
         let Some(item) = StoredArchive::of(stored) else { continue };
         upstreams.entry(item.package.upstream.to_string()).or_default().add(&item);
@@ -213,20 +213,20 @@ pub(super) async fn stats(mirror: &Arc<Registry>) -> Result<Response<Body>, Admi
     };
     packages.sort_by_key(|(_, part)| Reverse(part.bytes));
     let largest = top(&packages);
-    packages.retain(|(_, part)| part.tally.all().hits > 0);
-    packages.sort_by_key(|(_, part)| Reverse(part.tally.all().hits));
+    packages.retain(|(_, part)| part.hit_stats.total().hits > 0);
+    packages.sort_by_key(|(_, part)| Reverse(part.hit_stats.total().hits));
     let busiest = top(&packages);
     let upstreams: serde_json::Map<String, Value> =
         upstreams.into_iter().map(|(name, part)| (name, part.json())).collect();
     Ok(one(&json!({
         "memory": {
             "bytes": memory.bytes, "limit": memory.limit, "objects": memory.objects,
-            "hits": tally.memory.hits, "served": tally.memory.bytes,
+            "hits": hit_stats.memory.hits, "served": hit_stats.memory.bytes,
         },
         "disk": {
             "bytes": disk.bytes, "limit": disk.limit, "objects": disk.objects,
             "zips": sums.blobs, "documents": sums.documents, "quarantine": sums.quarantine,
-            "hits": tally.disk.hits, "served": tally.disk.bytes,
+            "hits": hit_stats.disk.hits, "served": hit_stats.disk.bytes,
         },
         "upstreams": upstreams,
         "packages": count,
@@ -338,7 +338,7 @@ pub(super) async fn collect(mirror: &Arc<Registry>, ask: Asked) -> Result<Respon
         let now = mirror.now();
         let age = |used: Timestamp| std::time::Duration::try_from(now.duration_since(used)).unwrap_or_default();
         let told = |key: &Key| ask.only.as_ref().is_none_or(|only| only.zips.contains(key));
-        old.retain(|item| !item.entry.kept && age(item.entry.used) >= unused.0 && told(&item.entry.key));
+        old.retain(|item| !item.entry.kept && age(item.entry.last_use) >= unused.0 && told(&item.entry.key));
     }
     let sums = mirror.inventory().usage().disk_areas;
     if !ask.dry_run {

@@ -1,44 +1,80 @@
-//! The file under the index: it grows only within the budget.
+//! The database file of the index: it grows only within the budget.
 
-use std::{
-    fs::File,
-    io,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs::File, io, path::Path, sync::Arc};
 
+use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
-use crate::storage::disk::budget::{Reservation, blocks};
+use crate::storage::disk::budget::{Reservation, allocated_bytes};
 
-/// Memory for pages of the index, bytes.
-const CACHE: usize = 8 << 20;
+/// Memory for pages of the index.
+const INDEX_CACHE_BYTES: usize = 8 << 20;
 
-/// The bytes that are reserved for the index file.
+/// The budget of the index file.
 ///
-/// The file grows by doubling, inside a commit, where nothing can be evicted. So twice its length is kept reserved.
-pub(in crate::storage::disk) type IndexReservation = Arc<Mutex<Reservation>>;
+/// The file doubles inside a commit, where nothing can be evicted, so twice its length stays reserved.
+#[derive(Debug)]
+pub(in crate::storage::disk) struct IndexReservation(Mutex<Reservation>);
 
-/// Opens or makes the database at `path`; `check` reads all of it first.
-pub(super) fn open(path: &Path, check: bool, room: &IndexReservation) -> Result<Database, redb::Error> {
+/// Bytes that a reservation lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage::disk) struct MissingBytes(pub(in crate::storage::disk) u64);
+
+impl IndexReservation {
+    pub(in crate::storage::disk) fn new(reservation: Reservation) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(reservation)))
+    }
+
+    /// Grows to `bytes` if the budget allows it; true if the reservation is at least that large afterwards.
+    pub(in crate::storage::disk) fn grow(&self, bytes: u64) -> bool {
+        self.0.lock().grow(bytes)
+    }
+
+    /// Makes the reservation exactly `bytes`.
+    ///
+    /// # Errors
+    /// The missing bytes, if the budget does not allow it.
+    pub(in crate::storage::disk) fn resize(&self, bytes: u64) -> Result<(), MissingBytes> {
+        let mut reservation = self.0.lock();
+        let missing = bytes.saturating_sub(reservation.bytes());
+        if !reservation.grow(bytes) {
+            return Err(MissingBytes(missing));
+        }
+        reservation.shrink(bytes);
+        Ok(())
+    }
+
+    /// The reserved bytes.
+    #[cfg(test)]
+    pub(in crate::storage::disk) fn bytes(&self) -> u64 {
+        self.0.lock().bytes()
+    }
+}
+
+/// Opens or creates the database at `path`; `check_integrity` reads all of it first.
+pub(super) fn open(
+    path: &Path,
+    check_integrity: bool,
+    reservation: &Arc<IndexReservation>,
+) -> Result<Database, redb::Error> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let inner = FileBackend::new(file).map_err(redb::Error::from)?;
-    let backend = Metered { inner, room: Arc::clone(room) };
+    let backend = BudgetedFile { inner, reservation: Arc::clone(reservation) };
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE).set_check_integrity_on_open(check);
-    // A file that was altered behind its back can make the database panic: that is one more way to be broken.
+    builder.set_cache_size(INDEX_CACHE_BYTES).set_check_integrity_on_open(check_integrity);
+    // redb can panic on a file that another program has altered; such a file counts as broken.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.create_with_backend(backend)));
     let broken = |_| DatabaseError::Storage(redb::StorageError::Corrupted("opening it panicked".into()));
     Ok(opened.map_err(broken).flatten()?)
 }
 
 #[derive(Debug)]
-struct Metered {
+struct BudgetedFile {
     inner: FileBackend,
-    room: IndexReservation,
+    reservation: Arc<IndexReservation>,
 }
 
-impl StorageBackend for Metered {
+impl StorageBackend for BudgetedFile {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -48,7 +84,7 @@ impl StorageBackend for Metered {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        if !self.room.lock().unwrap_or_else(PoisonError::into_inner).grow(blocks(len)) {
+        if !self.reservation.grow(allocated_bytes(len)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.inner.set_len(len)

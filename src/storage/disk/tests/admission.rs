@@ -1,7 +1,13 @@
-use super::{super::admission::Step, *};
+use super::{super::admission::AdmissionStep, *};
 
-const STEPS: [Step; 6] =
-    [Step::BlobSynced, Step::SidecarSynced, Step::BlobNamed, Step::SidecarNamed, Step::FolderSynced, Step::Indexed];
+const STEPS: [AdmissionStep; 6] = [
+    AdmissionStep::BlobSynced,
+    AdmissionStep::SidecarSynced,
+    AdmissionStep::BlobNamed,
+    AdmissionStep::SidecarNamed,
+    AdmissionStep::FolderSynced,
+    AdmissionStep::Indexed,
+];
 
 /// Opens the copy and checks that nothing half is in it; returns the object under `name`.
 async fn inspect(copy: &TempDir, name: &str) -> Option<Vec<u8>> {
@@ -25,30 +31,31 @@ async fn a_kill_at_any_step_of_an_admission_leaves_nothing_or_the_whole_object()
     let spool = filled(&rig.disk, &bytes);
     copies.push((None, killed_copy(rig.dir.path())));
     let after = |step| copies.push((Some(step), killed_copy(rig.dir.path())));
-    rig.disk.store.admit(&key("a"), spool, meta(&bytes), after).expect("admitted");
+    rig.disk.admission.run(&key("a"), spool, meta(&bytes), after).expect("admitted");
     assert_eq!(copies.iter().filter_map(|(step, _)| *step).collect::<Vec<_>>(), STEPS);
     for (step, copy) in copies {
         let found = inspect(&copy, "a").await;
         assert!(found.as_ref().is_none_or(|found| *found == bytes), "{step:?}");
-        let named = matches!(step, Some(Step::SidecarNamed | Step::FolderSynced | Step::Indexed));
+        let named =
+            matches!(step, Some(AdmissionStep::SidecarNamed | AdmissionStep::FolderSynced | AdmissionStep::Indexed));
         assert_eq!(found.is_some(), named, "{step:?}");
     }
 }
 
 #[tokio::test]
-async fn a_kill_while_a_second_key_is_added_keeps_the_first() {
+async fn a_kill_while_a_blob_gets_a_second_key_keeps_its_first_key() {
     let rig = rig(64);
     let bytes = body(2, 5000);
     store(&rig.disk, "a", &bytes).await;
     let mut copies = Vec::new();
     let spool = filled(&rig.disk, &bytes);
     let after = |step| copies.push((step, killed_copy(rig.dir.path())));
-    rig.disk.store.admit(&key("b"), spool, meta(&bytes), after).expect("admitted");
-    assert!(!copies.iter().any(|(step, _)| *step == Step::BlobNamed), "the same bytes were written twice");
+    rig.disk.admission.run(&key("b"), spool, meta(&bytes), after).expect("admitted");
+    assert!(!copies.iter().any(|(step, _)| *step == AdmissionStep::BlobNamed), "the same bytes were written twice");
     for (step, copy) in copies {
         assert_eq!(inspect(&copy, "a").await.as_ref(), Some(&bytes), "{step:?}");
         let disk = Disk::open(&config(64), copy.path()).expect("opens");
-        assert_eq!(get(&disk, "b").await.is_some(), step == Step::Indexed, "{step:?}");
+        assert_eq!(get(&disk, "b").await.is_some(), step == AdmissionStep::Indexed, "{step:?}");
     }
 }
 
@@ -57,9 +64,10 @@ async fn an_object_is_not_visible_before_its_last_step() {
     let rig = rig(64);
     let bytes = body(3, 5000);
     let spool = filled(&rig.disk, &bytes);
-    let store = &rig.disk.store;
-    let after = |step| assert_eq!(store.load(&key("a")).expect("works").is_some(), step == Step::Indexed);
-    store.admit(&key("a"), spool, meta(&bytes), after).expect("admitted");
+    let disk = &rig.disk;
+    let after =
+        |step| assert_eq!(disk.lookup.meta(&key("a")).expect("works").is_some(), step == AdmissionStep::Indexed);
+    disk.admission.run(&key("a"), spool, meta(&bytes), after).expect("admitted");
     assert!(get(&rig.disk, "a").await.is_some());
 }
 
@@ -80,7 +88,7 @@ async fn an_admitted_object_survives_a_restart_and_a_crash() {
 }
 
 #[tokio::test]
-async fn two_keys_share_a_blob_and_it_goes_with_the_last() {
+async fn two_keys_share_a_blob_and_it_is_removed_with_the_last_key() {
     let rig = rig(64);
     let bytes = body(5, 9000);
     store(&rig.disk, "a", &bytes).await;
@@ -102,7 +110,7 @@ async fn two_keys_share_a_blob_and_it_goes_with_the_last() {
 }
 
 #[tokio::test]
-async fn a_key_that_gets_other_bytes_lets_go_of_the_old_ones() {
+async fn a_key_that_gets_other_bytes_leaves_its_old_blob() {
     let rig = rig(64);
     store(&rig.disk, "branch", &body(6, 9000)).await;
     let newer = body(7, 12_000);
@@ -130,7 +138,7 @@ async fn a_spool_that_is_not_admitted_leaves_no_trace() {
 }
 
 #[test]
-fn a_second_opener_is_refused_with_the_process_that_holds_it() {
+fn a_second_process_is_refused_with_the_holders_process_id() {
     let rig = rig(64);
     let refused = Disk::open(&config(64), rig.dir.path()).err().expect("refused");
     assert!(matches!(refused, OpenError::Busy { pid: Some(pid) } if pid == std::process::id()), "{refused}");
@@ -153,7 +161,7 @@ fn a_newer_format_and_a_tiny_limit_are_refused_with_a_reason() {
 }
 
 #[test]
-fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
+fn a_directory_with_foreign_files_is_refused_and_unchanged() {
     for (theirs, opens) in [
         (&["spool/letter.txt"][..], false),
         (&["photo.jpg"], false),
@@ -182,7 +190,7 @@ fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_closed_directory_is_free_though_somebody_has_not_let_go_of_the_tier() {
+async fn a_closed_directory_is_unlocked_while_another_handle_on_the_tier_lives() {
     let rig = rig(16);
     let late = Arc::clone(&rig.disk);
     rig.disk.close().await.expect("closes");

@@ -3,11 +3,11 @@ use std::fs::File;
 use super::*;
 
 fn blob(rig: &Rig, bytes: &[u8]) -> PathBuf {
-    rig.disk.store.layout.blob(&Digest::of(bytes))
+    rig.disk.layout.blob(&Digest::of(bytes))
 }
 
-/// Stores, restarts, damages, and expects that the object is absent, set aside, and can be stored again.
-async fn is_healed(damage: impl Fn(&Path)) -> Rig {
+/// Stores an object, restarts, damages it, and expects that it is absent, quarantined, and can be stored again.
+async fn is_repaired(damage: impl Fn(&Path)) -> Rig {
     let rig = rig(64);
     let bytes = body(1, 50_000);
     store(&rig.disk, "a", &bytes).await;
@@ -20,7 +20,7 @@ async fn is_healed(damage: impl Fn(&Path)) -> Rig {
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
     assert_eq!(bytes_of(&get(&rig.disk, "b").await.expect("untouched")).await, body(2, 50_000));
     store(&rig.disk, "a", &bytes).await;
-    assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("healed")).await, bytes);
+    assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("repaired")).await, bytes);
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
     rig
 }
@@ -34,7 +34,7 @@ fn flip(path: &Path) {
 
 #[tokio::test]
 async fn a_flipped_byte_is_found_at_the_first_use_after_a_start() {
-    let rig = is_healed(flip).await;
+    let rig = is_repaired(flip).await;
     assert_eq!(files(&rig.path("quarantine")).len(), 1);
     let rig = rig.restart().await;
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
@@ -43,22 +43,22 @@ async fn a_flipped_byte_is_found_at_the_first_use_after_a_start() {
 #[tokio::test]
 async fn a_truncated_file_is_found() {
     let cut = |path: &Path| File::options().write(true).open(path).expect("there").set_len(100).expect("cut");
-    is_healed(cut).await;
+    is_repaired(cut).await;
 }
 
 #[tokio::test]
 async fn a_missing_file_is_found() {
-    is_healed(|path| fs::remove_file(path).expect("there")).await;
+    is_repaired(|path| fs::remove_file(path).expect("there")).await;
 }
 
 #[tokio::test]
 async fn a_missing_or_damaged_sidecar_is_found() {
-    is_healed(|path| fs::remove_file(path.with_extension("json")).expect("there")).await;
-    is_healed(|path| fs::write(path.with_extension("json"), b"{\"entr").expect("there")).await;
+    is_repaired(|path| fs::remove_file(path.with_extension("json")).expect("there")).await;
+    is_repaired(|path| fs::write(path.with_extension("json"), b"{\"entr").expect("there")).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_while_it_is_open_is_found_at_the_next_use() {
+async fn a_file_that_is_truncated_while_open_is_found_at_the_next_use() {
     let rig = rig(64);
     let bytes = body(1, 50_000);
     let object = store(&rig.disk, "a", &bytes).await;
@@ -69,7 +69,7 @@ async fn a_file_that_is_cut_while_it_is_open_is_found_at_the_next_use() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_heal_a_damaged_blob_nobody_has_used_yet() {
+async fn an_admission_of_the_same_bytes_repairs_a_damaged_unused_blob() {
     let rig = rig(64);
     let bytes = body(1, 50_000);
     store(&rig.disk, "a", &bytes).await;
@@ -83,7 +83,7 @@ async fn the_same_bytes_heal_a_damaged_blob_nobody_has_used_yet() {
 }
 
 #[tokio::test]
-async fn a_lost_truncated_or_garbage_index_is_built_again() {
+async fn a_missing_truncated_or_garbage_index_is_rebuilt() {
     let pin = |bytes: &[u8]| Pin {
         key: key("a"),
         digest: Digest::of(bytes),
@@ -101,26 +101,26 @@ async fn a_lost_truncated_or_garbage_index_is_built_again() {
         let bytes = body(1, 50_000);
         store(&rig.disk, "a", &bytes).await;
         store(&rig.disk, "b", &bytes).await;
-        rig.disk.record_pin(&pin(&bytes), PinEvent::Pin).await.expect("recorded");
+        record(&rig.disk, &pin(&bytes), PinEvent::Pin).await;
         rig.disk.close().await.expect("closes");
         damage(&rig.path("index.redb"));
         let rig = rig.crash();
         assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("adopted")).await, bytes);
         assert!(get(&rig.disk, "b").await.is_some());
-        assert_eq!(rig.disk.pin(&key("a")).await.expect("works").as_deref(), Some(&pin(&bytes)));
+        assert_eq!(rig.disk.pins().get(&key("a")).await.expect("works").as_deref(), Some(&pin(&bytes)));
         assert_eq!((rig.disk.usage().objects, rig.disk.usage().bytes), (1, on_disk(&rig.disk, rig.dir.path())));
     }
 }
 
 #[tokio::test]
-async fn the_scrub_finds_damage_that_nobody_asks_for() {
+async fn the_scrub_finds_damage_without_a_request() {
     let rig = rig(64);
     for seed in 1..=3 {
         store(&rig.disk, &seed.to_string(), &body(seed, 20_000)).await;
     }
     flip(&blob(&rig, &body(2, 20_000)));
     for _ in 0..4 {
-        rig.disk.store.scrub_next().expect("works");
+        rig.disk.scrub.check_next().expect("works");
     }
     assert_eq!(rig.disk.usage().objects, 2);
     assert_eq!(files(&rig.path("quarantine")).len(), 1);
@@ -134,14 +134,14 @@ async fn concurrent_first_uses_share_one_open_file() {
     let rig = rig.restart().await;
     let all = futures_util::future::join_all((0..8).map(|_| get(&rig.disk, "a"))).await;
     let file = |object: &Option<Object>| match &object.as_ref().expect("there").content {
-        Content::Disk(file) => Arc::as_ptr(file),
-        Content::Memory(_) => unreachable!("the disk tier hands out files"),
+        ObjectContent::Disk(file) => Arc::as_ptr(file),
+        ObjectContent::Memory(_) => unreachable!("the disk tier hands out files"),
     };
     assert!(all.iter().all(|object| file(object) == file(&all[0])));
 }
 
 #[tokio::test]
-async fn an_index_of_another_form_is_built_again_and_loses_no_object_and_no_pin() {
+async fn an_index_of_another_version_is_rebuilt_without_losing_an_object_or_a_pin() {
     let rig = rig(64);
     let bytes = body(1, 50_000);
     store(&rig.disk, "a", &bytes).await;
@@ -152,34 +152,34 @@ async fn an_index_of_another_form_is_built_again_and_loses_no_object_and_no_pin(
         first_seen: Timestamp::UNIX_EPOCH,
         verified: verified(&bytes),
     };
-    rig.disk.record_pin(&pin, PinEvent::Pin).await.expect("recorded");
-    rig.disk.store.index.write(|txn| index::set_state(txn, "form", 1)).expect("written");
+    record(&rig.disk, &pin, PinEvent::Pin).await;
+    rig.disk.index.write(|txn| index::set_counter(txn, "form", 1)).expect("written");
     let rig = rig.restart().await;
     assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("there")).await, bytes);
-    assert_eq!(rig.disk.pin(&key("a")).await.expect("works").map(|pin| pin.digest), Some(Digest::of(&bytes)));
+    assert_eq!(rig.disk.pins().get(&key("a")).await.expect("works").map(|pin| pin.digest), Some(Digest::of(&bytes)));
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
 }
 
 #[tokio::test]
-async fn what_was_counted_is_flushed_and_survives_a_crash_and_a_change_of_the_row() {
+async fn flushed_hit_counts_survive_a_crash_and_a_change_of_the_row() {
     let rig = rig(64);
     let bytes = body(1, 5000);
     store(&rig.disk, "a", &bytes).await;
     let hit = async |disk: &Disk| {
         let object = get(disk, "a").await.expect("there");
-        object.hit();
-        object.sent(5000);
+        object.record_hit();
+        object.record_sent(5000);
     };
-    let counted = async |disk: &Disk| disk.inventory(|_| true).await.expect("works")[0].tally.disk;
+    let counted = async |disk: &Disk| disk.inventory().list(|_| true).await.expect("works")[0].hit_stats.disk;
     hit(&rig.disk).await;
     hit(&rig.disk).await;
     assert_eq!(counted(&rig.disk).await, TierStats { hits: 2, bytes: 10_000 });
-    rig.disk.store.flush().expect("flushed");
+    rig.disk.flush.run().expect("flushed");
     hit(&rig.disk).await;
     let rig = rig.crash();
     assert_eq!(counted(&rig.disk).await.hits, 2, "a crash loses what was not flushed, and nothing else");
     hit(&rig.disk).await;
-    rig.disk.keep(&key("a"), true).await.expect("kept");
+    rig.disk.inventory().set_kept(&key("a"), true).await.expect("kept");
     store(&rig.disk, "b", &bytes).await;
     assert_eq!(counted(&rig.disk).await, TierStats { hits: 3, bytes: 15_000 });
     let rig = rig.restart().await;
@@ -187,7 +187,7 @@ async fn what_was_counted_is_flushed_and_survives_a_crash_and_a_change_of_the_ro
 }
 
 #[tokio::test]
-async fn what_is_put_beside_damaged_files_is_counted_and_in_nobodys_way() {
+async fn an_operators_folder_in_the_quarantine_is_counted_and_not_evicted() {
     let rig = rig(64);
     rig.disk.close().await.expect("closes");
     let looked_at = rig.path("quarantine/looked-at/deeper");
@@ -195,17 +195,17 @@ async fn what_is_put_beside_damaged_files_is_counted_and_in_nobodys_way() {
     fs::write(looked_at.join("copy.zip"), body(9, 70_000)).expect("written");
     fs::write(rig.path("quarantine/copy.zip"), body(9, 5000)).expect("written");
     let rig = rig.crash();
-    let counted = || rig.disk.sums().quarantine;
+    let counted = || rig.disk.inventory().usage().quarantine;
     assert!(counted() >= 70_000 + 5000, "{}", counted());
     store(&rig.disk, "a", &body(1, 20_000)).await;
     let digest = Digest::of(&body(1, 20_000));
-    rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
+    rig.disk.repair.quarantine(&digest, "damaged by a test", || true).expect("quarantined");
     assert_eq!(files(&rig.path("quarantine")).len(), 3);
-    // Files make room; what somebody has put here does not, and nobody counts on it.
-    rig.disk.store.evict(1 << 20);
+    // Quarantined files are evictable; an operator's folder is not.
+    rig.disk.space.evict(1 << 20);
     assert_eq!(files(&rig.path("quarantine")).len(), 1);
-    assert!(counted() >= 70_000 && rig.disk.store.quarantine.evictable() == 0);
-    rig.disk.clean().await.expect("cleaned");
+    assert!(counted() >= 70_000 && rig.disk.quarantine.evictable_bytes() == 0);
+    rig.disk.inventory().clean().await.expect("cleaned");
     assert_eq!(fs::read_dir(rig.path("quarantine")).expect("a folder").count(), 0);
     assert_eq!((counted(), rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));
 }

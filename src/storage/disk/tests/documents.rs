@@ -7,7 +7,7 @@ pub(super) fn document(body: &[u8]) -> Document {
         validated_at: Timestamp::UNIX_EPOCH,
         changed_at: Timestamp::UNIX_EPOCH,
         validators: Validators::default(),
-        standing: UpstreamStatus::Present,
+        upstream_status: UpstreamStatus::Present,
     };
     Document { meta: Arc::new(meta), body: bytes::Bytes::copy_from_slice(body) }
 }
@@ -59,7 +59,7 @@ async fn a_renewal_is_seen_at_once_survives_a_restart_and_writes_no_file() {
 }
 
 #[tokio::test]
-async fn a_damaged_document_is_set_aside() {
+async fn a_damaged_document_is_quarantined() {
     let rig = rig(64);
     let documents = rig.disk.documents();
     documents.put(&key("a"), &document(b"[1,2,3]")).await.expect("stored");
@@ -72,7 +72,7 @@ async fn a_damaged_document_is_set_aside() {
 }
 
 #[tokio::test]
-async fn documents_stay_within_their_part_and_the_least_recently_used_goes() {
+async fn documents_stay_within_their_share_and_the_least_recently_used_is_removed() {
     let rig = rig(64);
     let documents = rig.disk.documents();
     for seed in 1..=3 {

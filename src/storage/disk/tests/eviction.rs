@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 const MIB: usize = 1 << 20;
@@ -6,13 +8,13 @@ const MIB: usize = 1 << 20;
 async fn stored(disk: &Disk, names: &[&str]) -> Vec<bool> {
     let mut found = Vec::new();
     for name in names {
-        found.push(disk.store.index.read(|txn| index::find(txn, &key(name))).expect("works").is_some());
+        found.push(disk.index.read(|txn| index::find_blob(txn, &key(name))).expect("works").is_some());
     }
     found
 }
 
 #[tokio::test]
-async fn the_least_recently_used_goes_first() {
+async fn the_least_recently_used_blob_is_evicted_first() {
     let rig = rig(23);
     for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
         store(&rig.disk, name, &body(seed, 6 * MIB)).await;
@@ -29,13 +31,17 @@ async fn the_least_recently_used_goes_first() {
 }
 
 #[tokio::test]
-async fn what_is_read_is_spared_and_when_it_goes_stays_readable_and_counted() {
+async fn a_read_blob_is_evicted_last_and_stays_readable_and_counted() {
     let rig = rig(15);
     let read = store(&rig.disk, "read", &body(1, 6 * MIB)).await;
     drop(store(&rig.disk, "idle", &body(2, 4 * MIB)).await);
     store(&rig.disk, "new", &body(3, 3 * MIB)).await;
-    assert_eq!(stored(&rig.disk, &["read", "idle"]).await, [true, false], "the idle one went though it was used later");
-    // Now only what is being read could make room, and it cannot at once.
+    assert_eq!(
+        stored(&rig.disk, &["read", "idle"]).await,
+        [true, false],
+        "the idle blob is evicted although it was used later"
+    );
+    // Only the read blob is left, and evicting it frees no bytes at once.
     assert!(matches!(rig.disk.spool(Some(8 << 20)), Err(SpoolError::NoSpace)));
     assert!(get(&rig.disk, "read").await.is_none());
     assert_eq!(
@@ -50,7 +56,7 @@ async fn what_is_read_is_spared_and_when_it_goes_stays_readable_and_counted() {
 }
 
 #[tokio::test]
-async fn a_hopeless_request_evicts_nothing() {
+async fn a_request_that_eviction_cannot_satisfy_evicts_nothing() {
     let rig = rig(16);
     store(&rig.disk, "a", &body(1, 3 * MIB)).await;
     assert!(matches!(rig.disk.spool(Some(1 << 30)), Err(SpoolError::NoSpace)));
@@ -64,12 +70,12 @@ async fn a_hopeless_request_evicts_nothing() {
 }
 
 #[tokio::test]
-async fn damaged_files_are_the_first_to_go() {
+async fn quarantined_files_are_evicted_first() {
     let rig = rig(16);
     store(&rig.disk, "a", &body(1, 6 * MIB)).await;
     store(&rig.disk, "b", &body(2, 3 * MIB)).await;
     let digest = Digest::of(&body(1, 6 * MIB));
-    rig.disk.store.set_aside(&digest, "a test says so", || true).expect("set aside");
+    rig.disk.repair.quarantine(&digest, "damaged by a test", || true).expect("quarantined");
     assert_eq!(files(&rig.path("quarantine")).len(), 1);
     store(&rig.disk, "c", &body(3, 6 * MIB)).await;
     assert_eq!(files(&rig.path("quarantine")), [] as [PathBuf; 0]);
@@ -89,7 +95,7 @@ async fn documents_are_not_evicted_by_archives() {
 }
 
 #[tokio::test]
-async fn a_lowered_limit_holds_from_the_start() {
+async fn a_lowered_limit_holds_after_the_start() {
     let rig = rig(64);
     for seed in 1..8 {
         store(&rig.disk, &seed.to_string(), &body(seed, 2 * MIB)).await;
@@ -103,11 +109,11 @@ async fn a_lowered_limit_holds_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_kill_between_eviction_and_index_is_mended_by_the_next_start() {
+async fn the_next_start_repairs_a_kill_between_unlinking_and_the_index_write() {
     let rig = rig(64);
     store(&rig.disk, "a", &body(1, 50_000)).await;
     store(&rig.disk, "b", &body(2, 50_000)).await;
-    let layout = &rig.disk.store.layout;
+    let layout = &rig.disk.layout;
     let digest = Digest::of(&body(1, 50_000));
     fs::remove_file(layout.blob(&digest)).expect("there");
     let rig = rig.crash();
@@ -117,7 +123,7 @@ async fn a_kill_between_eviction_and_index_is_mended_by_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_at_once_stay_within_the_limit_and_leave_nothing_uncounted() {
+async fn concurrent_users_stay_within_the_limit_and_every_byte_is_counted() {
     let rig = rig(12);
     let tasks = (0..8_u64).map(|task| {
         let disk = Arc::clone(&rig.disk);
@@ -157,34 +163,34 @@ async fn many_at_once_stay_within_the_limit_and_leave_nothing_uncounted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_row_that_is_being_forgotten_is_never_taken_for_one_whose_files_are_there() {
+async fn the_row_of_unlinked_files_never_looks_like_one_of_stored_files() {
     let rig = rig(12);
     let bytes = body(1, 5000);
     let digest = Digest::of(&bytes);
     let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let look = || {
-        let store = Arc::clone(&rig.disk.store);
+    let watch = || {
+        let disk = Arc::clone(&rig.disk);
         let ended = Arc::clone(&ended);
         tokio::task::spawn_blocking(move || {
             while !ended.load(Ordering::SeqCst) {
-                let stripe = store.stripe(&digest);
-                let known = store.row(&digest).expect("works").is_some();
-                let there = store.layout.blob(&digest).exists();
-                drop(stripe);
-                assert!(there || !known, "its bytes would be given back twice");
+                let lock = disk.blobs.lock(&digest);
+                let has_row = disk.blobs.row(&digest).expect("works").is_some();
+                let has_file = disk.layout.blob(&digest).exists();
+                drop(lock);
+                assert!(has_file || !has_row, "its bytes would be released twice");
             }
         })
     };
-    let lookers = [look(), look()];
+    let watchers = [watch(), watch()];
     for _ in 0..100 {
         drop(store(&rig.disk, "a", &bytes).await);
-        let store = Arc::clone(&rig.disk.store);
-        // It fails to take the stripe now and then.
-        tokio::task::spawn_blocking(move || while store.evict(1) == 0 {}).await.expect("evicted");
+        let disk = Arc::clone(&rig.disk);
+        // Eviction skips the blob while a watcher holds its lock.
+        tokio::task::spawn_blocking(move || while disk.space.evict(1) == 0 {}).await.expect("evicted");
     }
     ended.store(true, Ordering::SeqCst);
-    for looker in lookers {
-        looker.await.expect("never seen");
+    for watcher in watchers {
+        watcher.await.expect("no such row");
     }
     assert_eq!((rig.disk.usage().objects, rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));
 }

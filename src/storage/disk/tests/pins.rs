@@ -14,7 +14,7 @@ fn pin(name: &str, seed: u64) -> Pin {
 }
 
 async fn found(disk: &Disk, name: &str) -> Option<Pin> {
-    disk.pin(&key(name)).await.expect("works").map(|pin| Pin::clone(&pin))
+    disk.pins().get(&key(name)).await.expect("works").map(|pin| Pin::clone(&pin))
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn a_pin_outlives_its_archive_and_a_restart() {
     let bytes = body(1, 10_000);
     store(&rig.disk, "a", &bytes).await;
     assert_eq!(found(&rig.disk, "a").await, None);
-    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("a", 1), PinEvent::Pin).await;
     rig.disk.remove(&key("a")).await.expect("removed");
     for clean in [true, false] {
         assert!(get(&rig.disk, "a").await.is_none());
@@ -34,19 +34,19 @@ async fn a_pin_outlives_its_archive_and_a_restart() {
 }
 
 #[tokio::test]
-async fn the_last_line_about_a_key_counts() {
+async fn the_last_journal_line_of_a_key_is_its_pin() {
     let rig = rig(64);
-    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
-    rig.disk.record_pin(&pin("a", 2), PinEvent::Packing).await.expect("recorded");
-    rig.disk.record_pin(&pin("b", 3), PinEvent::Pin).await.expect("recorded");
-    rig.disk.record_pin(&pin("c", 4), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("a", 1), PinEvent::Pin).await;
+    record(&rig.disk, &pin("a", 2), PinEvent::Packing).await;
+    record(&rig.disk, &pin("b", 3), PinEvent::Pin).await;
+    record(&rig.disk, &pin("c", 4), PinEvent::Pin).await;
     assert_eq!(found(&rig.disk, "b").await, Some(pin("b", 3)));
-    rig.disk.record_pin(&pin("b", 3), PinEvent::Forget).await.expect("recorded");
+    record(&rig.disk, &pin("b", 3), PinEvent::Forget).await;
     let check = async |rig: &Rig| {
         assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 2)));
         assert_eq!(found(&rig.disk, "b").await, None);
-        assert_eq!(rig.disk.pins("github/o/").await.expect("works"), [pin("a", 2), pin("c", 4)]);
-        assert_eq!(rig.disk.pins("github/o/c").await.expect("works"), [pin("c", 4)]);
+        assert_eq!(found(&rig.disk, "c").await, Some(pin("c", 4)));
+        assert_eq!(rig.disk.pins().keys().await.expect("works"), [key("a"), key("c")]);
     };
     check(&rig).await;
     rig.disk.close().await.expect("closes");
@@ -57,10 +57,10 @@ async fn the_last_line_about_a_key_counts() {
 }
 
 #[tokio::test]
-async fn a_torn_last_line_is_cut_and_a_damaged_one_skipped() {
+async fn a_torn_last_journal_line_is_truncated_and_a_damaged_one_skipped() {
     let rig = rig(64);
     for name in ["a", "b", "c"] {
-        rig.disk.record_pin(&pin(name, 1), PinEvent::Pin).await.expect("recorded");
+        record(&rig.disk, &pin(name, 1), PinEvent::Pin).await;
     }
     let Rig { dir, disk } = rig;
     drop(disk);
@@ -74,18 +74,18 @@ async fn a_torn_last_line_is_cut_and_a_damaged_one_skipped() {
     assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 1)));
     assert_eq!(found(&rig.disk, "b").await, None);
     assert_eq!(found(&rig.disk, "c").await, Some(pin("c", 1)));
-    rig.disk.record_pin(&pin("d", 2), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("d", 2), PinEvent::Pin).await;
     let rig = rig.restart().await;
     assert_eq!(found(&rig.disk, "d").await, Some(pin("d", 2)));
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
 }
 
 #[tokio::test]
-async fn a_line_the_index_has_not_seen_is_replayed() {
+async fn a_journal_line_that_the_index_lacks_is_replayed() {
     let rig = rig(64);
-    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("a", 1), PinEvent::Pin).await;
     let before = fs::read(rig.path("index.redb")).expect("there");
-    rig.disk.record_pin(&pin("b", 2), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("b", 2), PinEvent::Pin).await;
     let copy = killed_copy(rig.dir.path());
     fs::write(copy.path().join("index.redb"), before).expect("written");
     let disk = Disk::open(&config(64), copy.path()).expect("opens");
@@ -95,37 +95,40 @@ async fn a_line_the_index_has_not_seen_is_replayed() {
 #[tokio::test]
 async fn an_unreadable_pin_is_an_error_and_not_absent() {
     let rig = rig(64);
-    rig.disk.record_pin(&pin("a", 1), PinEvent::Pin).await.expect("recorded");
+    record(&rig.disk, &pin("a", 1), PinEvent::Pin).await;
     let rig = rig.restart().await;
     let path = rig.path("pins.jsonl");
     let text = fs::read_to_string(&path).expect("text");
     fs::write(&path, text.replacen('{', "[", 1)).expect("written");
-    assert!(rig.disk.pin(&key("a")).await.is_err());
+    assert!(rig.disk.pins().get(&key("a")).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_see_a_version_first_with_different_content_one_is_the_first() {
+async fn of_concurrent_first_pins_with_different_content_exactly_one_is_recorded() {
     let rig = rig(64);
     let tasks = (1..=16).map(|seed| {
         let disk = Arc::clone(&rig.disk);
-        let judge = move |old: Option<Pin>| match old {
+        let decide = move |old: Option<Pin>| match old {
             Some(old) if old != pin("a", seed) => Err(Box::new(old)),
             Some(_) => Ok(Vec::new()),
             None => Ok(vec![(PinEvent::Pin, pin("a", seed))]),
         };
-        tokio::spawn(async move { disk.settle_pin(&key("a"), judge).await.expect("works").map(|()| pin("a", seed)) })
+        tokio::spawn(async move { disk.pins().settle(&key("a"), decide).await.map(|()| pin("a", seed)) })
     });
     let all = futures_util::future::join_all(tasks).await.into_iter().map(|done| done.expect("no panic"));
     let (first, refused): (Vec<_>, Vec<_>) = all.partition(Result::is_ok);
     assert_eq!((first.len(), refused.len()), (1, 15));
     let first = first.into_iter().find_map(Result::ok).expect("one");
-    assert!(refused.into_iter().all(|told| told == Err(Box::new(first.clone()))), "each is told who was the first");
+    assert!(
+        refused.into_iter().all(|refused| matches!(refused, Err(SettleError::Refused(old)) if *old == first)),
+        "each refusal contains the recorded pin"
+    );
     assert_eq!(found(&rig.disk, "a").await, Some(first.clone()));
     assert_eq!(fs::read_to_string(rig.path("pins.jsonl")).expect("text").lines().count(), 1);
-    // What an operator lets replace it is one step: nobody sees the version without a pin in between.
+    // An operator's replacement is one step: the key is pinned at every moment.
     let both = vec![(PinEvent::Forget, first), (PinEvent::Pin, pin("a", 99))];
-    let settled = rig.disk.settle_pin(&key("a"), |_| Ok::<_, ()>(both)).await.expect("works");
-    assert_eq!((settled, found(&rig.disk, "a").await), (Ok(()), Some(pin("a", 99))));
+    rig.disk.pins().settle(&key("a"), |_| Ok::<_, Infallible>(both)).await.expect("works");
+    assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 99)));
     let rig = rig.crash();
     assert_eq!(found(&rig.disk, "a").await, Some(pin("a", 99)));
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that may happen to the tier.
+/// One operation on the tier.
 #[derive(Clone, Debug)]
 enum Act {
     Spool(Option<u64>),
@@ -35,7 +35,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..60)
 }
 
-/// The tier and what its users hold.
+/// The tier, and the spools and objects that are held.
 struct World {
     rig: Option<Rig>,
     spools: Vec<(Spool, Vec<u8>)>,
@@ -81,7 +81,7 @@ impl World {
             }
             Act::Damage(name) => {
                 if let Some(object) = get(&disk, &name.to_string()).await {
-                    disk.store.set_aside(&object.meta.digest, "a test says so", || true).expect("set aside");
+                    disk.repair.quarantine(&object.meta.digest, "damaged by a test", || true).expect("quarantined");
                 }
             }
             Act::Pin(name) => {
@@ -94,7 +94,7 @@ impl World {
                     first_seen: Timestamp::UNIX_EPOCH,
                     verified: verified(&bytes),
                 };
-                disk.record_pin(&pin, PinEvent::Pin).await.expect("recorded");
+                record(&disk, &pin, PinEvent::Pin).await;
             }
             Act::Restart => {
                 drop(disk);
@@ -112,19 +112,19 @@ impl World {
         let rig = self.rig.as_ref().expect("open");
         let usage = rig.disk.usage();
         assert!(usage.bytes <= usage.limit, "over the limit: {usage:?}");
-        let charged =
-            |file: &blob::BlobFile| file.charge(|charge| charge.as_ref().map_or(0, budget::Reservation::bytes));
-        let spools: u64 = self.spools.iter().map(|(spool, _)| charged(&spool.file())).sum();
+        let reserved =
+            |file: &blob::BlobFile| file.with_reservation(|held| held.as_ref().map_or(0, budget::Reservation::bytes));
+        let spools: u64 = self.spools.iter().map(|(spool, _)| reserved(&spool.file())).sum();
         for (spool, _) in &self.spools {
-            assert!(charged(&spool.file()) >= spool.len(), "more is written than reserved");
+            assert!(reserved(&spool.file()) >= spool.len(), "more is written than reserved");
         }
-        // Several may hold one file.
+        // One file may be held several times.
         let mut lingering = std::collections::HashMap::new();
         for object in &self.held {
-            if let Content::Disk(file) = &object.content {
-                lingering.insert(Arc::as_ptr(file), charged(file));
+            if let ObjectContent::Disk(file) = &object.content {
+                lingering.insert(Arc::as_ptr(file), reserved(file));
             }
-            assert_eq!(Digest::of(&bytes_of(object).await), object.meta.digest, "what is held was changed");
+            assert_eq!(Digest::of(&bytes_of(object).await), object.meta.digest, "a held object has changed");
         }
         let files = on_disk(&rig.disk, rig.dir.path());
         assert_eq!(usage.bytes, files + spools + lingering.values().sum::<u64>(), "{usage:?}");
@@ -135,7 +135,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_on_disk_equals_the_counter_and_never_exceeds_the_limit(acts in acts()) {
+    fn bytes_on_disk_equal_the_counter_and_never_exceed_the_limit(acts in acts()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World { rig: Some(rig(8)), spools: Vec::new(), held: Vec::new(), seed: 0 };

@@ -1,0 +1,186 @@
+//! The keys of blobs: removes a key, sets keep marks, and keeps sidecar and index row of a blob in agreement.
+
+use std::{io, sync::Arc};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::{
+    blob_metas::BlobMetas,
+    blobs::Blobs,
+    budget::{Budget, StoredKind, allocated_bytes},
+    health::{DiskArea, DiskHealth},
+    index::{self, Index, IndexRow},
+    layout::Layout,
+    pending_updates::PendingUpdates,
+    sidecar::{self, Sidecar},
+    space::Space,
+    stage::{self, StagedFile},
+};
+use crate::entry::{Digest, Key};
+
+/// The keys of blobs. All methods block.
+///
+/// Lock order in the disk tier: `marking`, eviction, a digest's lock, the flush, the pins journal, the index. Eviction
+/// only tries the locks of digests, so holding one while asking for space is safe.
+pub(super) struct BlobKeys {
+    layout: Arc<Layout>,
+    index: Arc<Index>,
+    budget: Arc<Budget>,
+    updates: Arc<PendingUpdates>,
+    blobs: Arc<Blobs>,
+    metas: Arc<BlobMetas>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
+    /// Held shared while an admission moves a key to another blob, exclusively while keep marks change: a mark written in
+    /// between would write the key to its old blob's sidecar again.
+    marking: RwLock<()>,
+}
+
+/// Whether a row agrees with its sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowRepair {
+    /// The row now agrees with the sidecar, or the blob is no longer stored.
+    Done,
+    /// There is no usable sidecar.
+    DamagedSidecar,
+}
+
+/// Shared access to the keep marks, for the time of an admission.
+pub(super) type MarksGuard<'a> = RwLockReadGuard<'a, ()>;
+
+/// The parts that the keys of blobs are built on.
+pub(super) struct BlobKeysParts {
+    pub(super) layout: Arc<Layout>,
+    pub(super) index: Arc<Index>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) updates: Arc<PendingUpdates>,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) metas: Arc<BlobMetas>,
+    pub(super) space: Arc<Space>,
+    pub(super) health: Arc<DiskHealth>,
+}
+
+impl BlobKeys {
+    pub(super) fn new(parts: BlobKeysParts) -> Self {
+        let BlobKeysParts { layout, index, budget, updates, blobs, metas, space, health } = parts;
+        Self { layout, index, budget, updates, blobs, metas, space, health, marking: RwLock::default() }
+    }
+
+    /// Keeps the keep marks unchanged while the guard lives.
+    pub(super) fn freeze_marks(&self) -> MarksGuard<'_> {
+        self.marking.read()
+    }
+
+    /// Removes a key and its keep mark; the blob is removed with its last key.
+    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
+        let _marking = self.marking.write();
+        let found = self.index.read(|txn| index::find_blob(txn, key))?;
+        let detached = found.map_or(Ok(()), |digest| self.detach(&digest, key));
+        let removed = detached.and_then(|()| self.remove_mark(key));
+        self.space.resize_index_reservation();
+        if let Err(error) = &removed {
+            self.health.record_failure(DiskArea::Blobs, error);
+        }
+        removed
+    }
+
+    /// Removes a key from a blob; the blob is removed with its last key. The caller holds the marks.
+    pub(super) fn detach(&self, digest: &Digest, key: &Key) -> io::Result<()> {
+        let _lock = self.blobs.lock(digest);
+        let Some(mut row) = self.blobs.row(digest)? else { return Ok(()) };
+        row.keys.retain(|indexed| indexed.key != *key);
+        if row.keys.is_empty() {
+            self.blobs.unlink(digest, &row)?;
+            return self.blobs.purge_unlinked_rows();
+        }
+        let mut sidecar = Sidecar::read(&self.layout.sidecar(digest))?;
+        sidecar.remove(key);
+        self.rewrite_sidecar(digest, row, &mut sidecar)?;
+        self.metas.invalidate([key]);
+        Ok(())
+    }
+
+    /// Sets or clears a key's keep mark; false if nothing is stored under the key. Clearing also removes the mark of a
+    /// key that is not stored.
+    pub(super) fn set_kept(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        let _marking = self.marking.write();
+        let Some(digest) = self.index.read(|txn| index::find_blob(txn, key))? else {
+            return if kept { Ok(false) } else { self.remove_mark(key).map(|()| false) };
+        };
+        let _lock = self.blobs.lock(&digest);
+        let Some(row) = self.blobs.row(&digest)? else { return Ok(false) };
+        let mut sidecar = Sidecar::read(&self.layout.sidecar(&digest))?;
+        // A kill may have left the sidecar changed and the row not.
+        let row_differs = row.keys.iter().any(|indexed| indexed.key == *key && indexed.kept != kept);
+        if sidecar.set_kept(key, kept) || row_differs {
+            self.rewrite_sidecar(&digest, row, &mut sidecar)?;
+        }
+        Ok(true)
+    }
+
+    /// The kept keys that are not stored, in order.
+    pub(super) fn kept_missing(&self) -> io::Result<Vec<Key>> {
+        self.index.read(index::kept_missing_keys)
+    }
+
+    fn remove_mark(&self, key: &Key) -> io::Result<()> {
+        if self.index.read(|txn| index::is_kept_key(txn, key))? {
+            self.index.write(|txn| index::remove_kept_key(txn, key))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a blob's sidecar and makes its row agree. The caller holds the digest's lock.
+    fn rewrite_sidecar(&self, digest: &Digest, mut row: IndexRow, sidecar: &mut Sidecar) -> io::Result<()> {
+        for key in self.index.read(|txn| index::keys_of_other_blobs(txn, digest, sidecar.keys()))? {
+            sidecar.remove(&key);
+        }
+        let text = sidecar.to_bytes()?;
+        let reservation = self.space.reserve(allocated_bytes(text.len() as u64))?;
+        let staged = StagedFile::write(self.layout.next_staging_path(), &[&text])?;
+        let folder = self.layout.shard(digest.0[0]);
+        stage::publish(&folder, vec![(staged, self.layout.sidecar(digest))], |_| {})?;
+        let old_cost = row.cost;
+        row.cost = allocated_bytes(row.len) + reservation.bytes();
+        row.keys = sidecar.indexed_keys();
+        let written = self.index.write(|txn| index::put_blob(txn, digest, &row, None));
+        self.blobs.record_kept(digest, &row);
+        if written.is_err() {
+            self.index.require_rescan();
+        }
+        drop(self.budget.release(StoredKind::Blob, old_cost - allocated_bytes(row.len)));
+        reservation.commit(StoredKind::Blob);
+        written.map(drop)
+    }
+
+    /// Makes a row agree with its sidecar, which a kill may have left newer.
+    pub(super) fn repair_row(&self, digest: &Digest) -> io::Result<RowRepair> {
+        let _marking = self.marking.write();
+        let _lock = self.blobs.lock(digest);
+        // A blob that is no longer stored is not damaged.
+        let Some(old) = self.blobs.row(digest)? else { return Ok(RowRepair::Done) };
+        let Some(mut row) = self.row_from_sidecar(digest) else { return Ok(RowRepair::DamagedSidecar) };
+        row.last_use = old.last_use;
+        row.hit_stats = old.hit_stats;
+        let keys = row.keys.iter().map(|indexed| &indexed.key);
+        let moved = self.index.read(|txn| index::keys_of_other_blobs(txn, digest, keys))?;
+        row.keys.retain(|indexed| !moved.contains(&indexed.key));
+        self.index.write(|txn| index::put_blob(txn, digest, &row, None))?;
+        self.blobs.record_kept(digest, &row);
+        // The bytes are on disk already, even beyond the limit.
+        self.budget.account_existing(row.cost.saturating_sub(old.cost)).commit(StoredKind::Blob);
+        drop(self.budget.release(StoredKind::Blob, old.cost.saturating_sub(row.cost)));
+        self.metas.invalidate(old.keys.iter().chain(&row.keys).map(|indexed| &indexed.key));
+        Ok(RowRepair::Done)
+    }
+
+    /// True if a row and its sidecar record the same keys.
+    pub(super) fn row_agrees(&self, digest: &Digest, row: &IndexRow) -> bool {
+        Sidecar::read(&self.layout.sidecar(digest)).is_ok_and(|sidecar| sidecar.indexed_keys() == row.keys)
+    }
+
+    /// The row that a blob's sidecar describes; `None` without a usable sidecar.
+    pub(super) fn row_from_sidecar(&self, digest: &Digest) -> Option<IndexRow> {
+        sidecar::row_from_sidecar(&self.layout, digest, self.updates.now())
+    }
+}

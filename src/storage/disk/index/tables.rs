@@ -1,0 +1,206 @@
+//! The tables of the index beside the LRU tables: keys, keep marks, pins, renewed document metadata.
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{BLOBS, IndexRow, IndexedKey};
+use crate::entry::{Digest, Key};
+
+const BLOB_BY_KEY: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
+const PIN_POSITIONS: TableDefinition<'_, &str, PinPosition> = TableDefinition::new("pins");
+const DOCUMENT_RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
+const KEPT_BLOBS: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
+/// The kept keys, stored or not: when a damaged archive is fetched again, it is kept again.
+const KEPT_KEYS: TableDefinition<'_, &str, ()> = TableDefinition::new("kept_keys");
+
+/// Offset and length of a line in the pins journal, bytes.
+pub(in crate::storage::disk) type PinPosition = (u64, u32);
+
+pub(super) fn create(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    txn.open_table(BLOB_BY_KEY)?;
+    txn.open_table(PIN_POSITIONS)?;
+    txn.open_table(DOCUMENT_RENEWALS)?;
+    txn.open_table(KEPT_BLOBS)?;
+    txn.open_table(KEPT_KEYS)?;
+    Ok(())
+}
+
+/// The blob of a key.
+pub(in crate::storage::disk) fn find_blob(txn: &ReadTransaction, key: &Key) -> Result<Option<Digest>, redb::Error> {
+    Ok(txn.open_table(BLOB_BY_KEY)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
+}
+
+/// The keys among `keys` that belong to another blob than `digest`: a kill may have left them in its sidecar.
+pub(in crate::storage::disk) fn keys_of_other_blobs<'k>(
+    txn: &ReadTransaction,
+    digest: &Digest,
+    keys: impl Iterator<Item = &'k Key>,
+) -> Result<Vec<Key>, redb::Error> {
+    let mut moved = Vec::new();
+    for key in keys {
+        if find_blob(txn, key)?.is_some_and(|other| other != *digest) {
+            moved.push(key.clone());
+        }
+    }
+    Ok(moved)
+}
+
+/// What a change of a blob's row replaced.
+#[derive(Debug, Default)]
+pub(in crate::storage::disk) struct ReplacedBlob {
+    /// The earlier row of the blob.
+    pub(in crate::storage::disk) row: Option<IndexRow>,
+    /// The blob that the moved key belonged to before, if it was another one.
+    pub(in crate::storage::disk) moved_from: Option<Digest>,
+}
+
+/// Stores a blob's row. `moved` then belongs to the blob, and so do its other keys that belong to no other blob. The hit
+/// counts of an earlier row are preserved.
+pub(in crate::storage::disk) fn put_blob(
+    txn: &WriteTransaction,
+    digest: &Digest,
+    row: &IndexRow,
+    moved: Option<&Key>,
+) -> Result<ReplacedBlob, redb::Error> {
+    let hit_stats = BLOBS.get_in_write(txn, digest)?.map(|old| old.hit_stats).unwrap_or_default();
+    let old = BLOBS.put(txn, digest, &IndexRow { hit_stats, ..row.clone() })?;
+    if row.is_kept() {
+        txn.open_table(KEPT_BLOBS)?.insert(&digest.0, ())?;
+    } else {
+        txn.open_table(KEPT_BLOBS)?.remove(&digest.0)?;
+    }
+    let mut kept_keys = txn.open_table(KEPT_KEYS)?;
+    for indexed in &row.keys {
+        if indexed.kept {
+            kept_keys.insert(indexed.key.as_str(), ())?;
+        } else {
+            kept_keys.remove(indexed.key.as_str())?;
+        }
+    }
+    let mut blob_by_key = txn.open_table(BLOB_BY_KEY)?;
+    for dropped in old.iter().flat_map(|old| &old.keys).filter(|indexed| !row.contains_key(&indexed.key)) {
+        remove_key_of(&mut blob_by_key, &dropped.key, digest)?;
+    }
+    let mut moved_from = None;
+    for IndexedKey { key, .. } in &row.keys {
+        let other = blob_by_key.get(key.as_str())?.map(|other| Digest(*other.value())).filter(|other| other != digest);
+        if moved == Some(key) {
+            moved_from = other;
+        } else if other.is_some() {
+            // The key belongs to newer bytes; a kill has left it in this row.
+            continue;
+        }
+        blob_by_key.insert(key.as_str(), &digest.0)?;
+    }
+    Ok(ReplacedBlob { row: old, moved_from })
+}
+
+/// Removes a blob's row and the keys that still belong to it.
+pub(in crate::storage::disk) fn remove_blob(
+    txn: &WriteTransaction,
+    digest: &Digest,
+) -> Result<Option<IndexRow>, redb::Error> {
+    let old = BLOBS.remove(txn, digest)?;
+    txn.open_table(KEPT_BLOBS)?.remove(&digest.0)?;
+    let mut blob_by_key = txn.open_table(BLOB_BY_KEY)?;
+    for indexed in old.iter().flat_map(|old| &old.keys) {
+        remove_key_of(&mut blob_by_key, &indexed.key, digest)?;
+    }
+    Ok(old)
+}
+
+fn remove_key_of(
+    blob_by_key: &mut redb::Table<'_, &str, &[u8; 32]>,
+    key: &Key,
+    digest: &Digest,
+) -> Result<(), redb::Error> {
+    let belongs = blob_by_key.get(key.as_str())?.is_some_and(|found| found.value() == &digest.0);
+    if belongs {
+        blob_by_key.remove(key.as_str())?;
+    }
+    Ok(())
+}
+
+/// The blobs that are never evicted, and the cost of each in bytes.
+pub(in crate::storage::disk) fn kept_blobs(txn: &ReadTransaction) -> Result<Vec<(Digest, u64)>, redb::Error> {
+    let mut kept = Vec::new();
+    for item in txn.open_table(KEPT_BLOBS)?.iter()? {
+        let digest = Digest(*item?.0.value());
+        kept.push((digest, BLOBS.get(txn, &digest)?.map_or(0, |row| row.cost)));
+    }
+    Ok(kept)
+}
+
+/// True for a kept key, stored or not.
+pub(in crate::storage::disk) fn is_kept_key(txn: &ReadTransaction, key: &Key) -> Result<bool, redb::Error> {
+    Ok(txn.open_table(KEPT_KEYS)?.get(key.as_str())?.is_some())
+}
+
+/// The kept keys that are not stored, in order.
+pub(in crate::storage::disk) fn kept_missing_keys(txn: &ReadTransaction) -> Result<Vec<Key>, redb::Error> {
+    let stored = txn.open_table(BLOB_BY_KEY)?;
+    let mut missing = Vec::new();
+    for item in txn.open_table(KEPT_KEYS)?.iter()? {
+        let key = item?.0;
+        if stored.get(key.value())?.is_none() {
+            missing.push(Key::new(key.value()));
+        }
+    }
+    Ok(missing)
+}
+
+/// Removes a key's keep mark.
+pub(in crate::storage::disk) fn remove_kept_key(txn: &WriteTransaction, key: &Key) -> Result<(), redb::Error> {
+    txn.open_table(KEPT_KEYS)?.remove(key.as_str())?;
+    Ok(())
+}
+
+/// The position of the last line about a pin in the journal.
+pub(in crate::storage::disk) fn pin_position(
+    txn: &ReadTransaction,
+    key: &Key,
+) -> Result<Option<PinPosition>, redb::Error> {
+    Ok(txn.open_table(PIN_POSITIONS)?.get(key.as_str())?.map(|position| position.value()))
+}
+
+/// Sets a pin's position; `None` removes the pin.
+pub(in crate::storage::disk) fn set_pin_position(
+    txn: &WriteTransaction,
+    key: &Key,
+    position: Option<PinPosition>,
+) -> Result<(), redb::Error> {
+    let mut positions = txn.open_table(PIN_POSITIONS)?;
+    match position {
+        Some(position) => positions.insert(key.as_str(), position)?,
+        None => positions.remove(key.as_str())?,
+    };
+    Ok(())
+}
+
+/// All pinned keys, in order.
+pub(in crate::storage::disk) fn pinned_keys(txn: &ReadTransaction) -> Result<Vec<Key>, redb::Error> {
+    txn.open_table(PIN_POSITIONS)?.iter()?.map(|item| Ok(Key::new(item?.0.value()))).collect()
+}
+
+/// Removes all pins from the index, before the journal is replayed from its beginning.
+pub(in crate::storage::disk) fn clear_pins(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    Ok(txn.open_table(PIN_POSITIONS)?.retain(|_, _| false)?)
+}
+
+/// The renewed metadata of a document, JSON.
+pub(in crate::storage::disk) fn renewal(txn: &ReadTransaction, id: &Digest) -> Result<Option<Vec<u8>>, redb::Error> {
+    Ok(txn.open_table(DOCUMENT_RENEWALS)?.get(&id.0)?.map(|meta| meta.value().to_vec()))
+}
+
+/// Sets a document's renewed metadata; `None` removes it.
+pub(in crate::storage::disk) fn set_renewal(
+    txn: &WriteTransaction,
+    id: &Digest,
+    meta: Option<&[u8]>,
+) -> Result<(), redb::Error> {
+    let mut renewals = txn.open_table(DOCUMENT_RENEWALS)?;
+    match meta {
+        Some(meta) => renewals.insert(&id.0, meta)?,
+        None => renewals.remove(&id.0)?,
+    };
+    Ok(())
+}
