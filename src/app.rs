@@ -20,7 +20,7 @@ use crate::{
     peer::Peer,
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, ConnectionThreads, Handler, control, tls::Reload},
-    service::{Health, Service, hosts::Hosts},
+    service::{Readiness, Service, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
     value::Secret,
@@ -53,7 +53,7 @@ pub struct App {
     pub cache: Arc<Cache>,
     bound: Bound,
     service: Arc<Service>,
-    health: Health,
+    readiness: Readiness,
     tasks: TaskTracker,
     background: CancellationToken,
     drain_period: Duration,
@@ -119,11 +119,11 @@ impl App {
         let upstream_names: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
         let names = Names::new(&config.names, &upstream_names).map_err(anyhow::Error::msg)?;
         let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
-        let health = Health::default();
+        let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&instance);
         let section = config.server.clone();
         let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-        let service = Service::build(registry, names, hosts, pseudonym, health.clone());
+        let service = Service::build(registry, names, hosts, pseudonym, readiness.clone());
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),
@@ -132,7 +132,7 @@ impl App {
             cache,
             bound: bound.with_control(control.ok()),
             service: Arc::new(service),
-            health,
+            readiness,
             tasks,
             background,
             drain_period: config.server.drain.0,
@@ -153,14 +153,14 @@ impl App {
     /// # Errors
     /// When the disk tier cannot be closed.
     pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
-        self.health.serving();
+        self.readiness.set_serving();
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
-        let health = self.health;
+        let readiness = self.readiness;
         let drain_start = {
             let graceful = graceful.clone();
             async move {
                 graceful.cancelled().await;
-                health.draining();
+                readiness.set_draining();
                 tracing::info!("draining; a second signal stops at once");
                 tokio::time::Instant::now()
             }

@@ -1,4 +1,4 @@
-//! Rendering of releases as JSON: [`View`], for every document that the response cache does not hold.
+//! Rendering of releases as JSON: [`Renderer`], for every document that the response cache does not hold.
 //!
 //! Compare, in bytes of JSON/s: 1, 30 and 500 releases of one dialect with each other; notes in which every character is
 //! escaped, 4 KiB and 64 KiB per release (a control character becomes six bytes, a quote two); a release with 100 and with
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use srm_mirror::{
     dialect::{ApiRoot, Config, Dialect, Names},
     package::{Asset, Release},
-    service::render::View,
+    service::render::Renderer,
 };
 
 const GITHUB: Dialect = Dialect::Github(ApiRoot::Plain);
@@ -57,9 +57,9 @@ fn release(index: usize, notes: &str) -> Release {
 fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
     let names = Names::new(&Config::default(), &["github", "gitee"]).expect("a valid configuration");
     let package = names.parse_package("devsapp/fc3").expect("a package");
-    let view = View { dialect, base: "http://mirror.example:8080", names: &names, package: &package };
-    group.throughput(Throughput::Bytes(view.releases(releases).len() as u64));
-    group.bench_function(name, |bench| bench.iter(|| view.releases(black_box(releases))));
+    let renderer = Renderer { dialect, base: "http://mirror.example:8080", names: &names, package: &package };
+    group.throughput(Throughput::Bytes(renderer.releases(releases).len() as u64));
+    group.bench_function(name, |bench| bench.iter(|| renderer.releases(black_box(releases))));
 }
 
 pub(super) fn bench(criterion: &mut Criterion) {

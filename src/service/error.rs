@@ -1,203 +1,313 @@
-//! From causes to what a client is told: the one list of statuses and sentences.
+//! From causes to error responses: the one list of statuses and sentences.
 //!
-//! A sentence says what was asked, which upstream said what, and what to do. It never repeats an upstream's text,
-//! an address or a token.
+//! A sentence names what was requested, which upstream answered what, and what to do. It never contains an upstream's
+//! text, an address or a token.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 
+use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
 use crate::{
     dialect::{ApiRequest, Reason, RouteError},
-    http::cache_status::CacheStatus,
+    http::{body::Body, cache_status::CacheStatus},
     origin::{FetchError, Missing},
     registry::{CacheFailure, RegistryError},
 };
 
-/// An error as a client gets it.
-#[derive(Clone, Debug)]
-pub(crate) struct Problem {
-    /// The status.
+/// Why a request gets an error response. [`ApiError::describe`] maps each cause to a status and a sentence.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// The request matches no route.
+    Route(RouteError),
+    /// The request's host cannot be used.
+    Host(HostError),
+    /// The mirror's own request came back to it ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)).
+    Loop,
+    /// The registry has no answer.
+    Registry(RegistryError),
+    /// A download failed after the lookup and before the response's header was sent.
+    Download(FetchError),
+    /// A flat view needs the whole zip, which has no room on disk and is too large for memory.
+    NoRoomForFlatView,
+    /// A stored zip is damaged, and so was what replaced it.
+    DamagedZip,
+    /// The release list has no release with this id; `status` is the list's.
+    UnknownReleaseId {
+        /// The id of the request.
+        id: u64,
+        /// How the list was looked up.
+        status: CacheStatus,
+    },
+    /// The route has no JSON.
+    NotJson,
+}
+
+/// Why the host of a request cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostError {
+    /// It is not a host with an optional port.
+    Malformed,
+    /// There are several `Host` fields.
+    Repeated,
+    /// An `X-Forwarded-…` field of a trusted proxy is not text.
+    ForwardedNotText,
+    /// `X-Forwarded-Proto` of a trusted proxy is another scheme.
+    ForwardedProto,
+    /// It is none of the configured names.
+    Misdirected,
+}
+
+/// The content of an error response.
+pub(crate) struct ErrorDescription {
     pub(crate) status: StatusCode,
     /// One or two sentences.
     pub(crate) message: String,
-    /// When to come again, where waiting helps.
+    /// When to try again; `None` where waiting does not help.
     pub(crate) retry_after: Option<Duration>,
-    /// The methods there are, for a 405.
-    pub(crate) allow: Option<&'static str>,
-    /// What the cache did, where it was asked.
-    pub(crate) cache: Option<CacheStatus>,
+    /// The `Allow` field of a 405.
+    allow: Option<&'static str>,
+    /// How the cache answered; `None` where it was not asked.
+    cache_status: Option<CacheStatus>,
 }
 
-impl Problem {
-    /// A problem with nothing but a status and a sentence.
-    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None, allow: None, cache: None }
+impl From<RouteError> for ApiError {
+    fn from(error: RouteError) -> Self {
+        Self::Route(error)
+    }
+}
+
+impl From<HostError> for ApiError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl ApiError {
+    /// The error's response, in the envelope of the request's dialect. Records its cache status in `context`.
+    pub(super) fn into_response(self, parts: &Parts, context: &mut RequestContext) -> Response<Body> {
+        let looked_up = context.cache_status.take();
+        let error = self.describe(context.request(), looked_up);
+        let body = context.dialect.error(error.status.as_u16(), &error.message, &context.id.to_string());
+        let mut response = json_response(error.status, body, &parts.method);
+        let headers = response.headers_mut();
+        if let Some(wait) = error.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Some(allow) = error.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
+        context.cache_status = error.cache_status;
+        response
     }
 
-    /// A request that no route fits.
-    pub(crate) fn rejected(reject: &RouteError) -> Self {
-        let status = StatusCode::from_u16(reject.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let allow = match reject.reason {
-            Reason::MethodNotAllowed { allow, .. } => Some(allow),
-            _ => None,
-        };
-        Self { allow, ..Self::new(status, reject.message()) }
-    }
-
-    /// A request of the mirror's own that came back to it (RFC 9110 §7.6.3).
-    pub(crate) fn looped(ask: &ApiRequest) -> Self {
-        Self::fetch(&FetchError::Loop, ask)
-    }
-
-    /// A zip that failed after its first bytes were known and before any of them was sent.
-    pub(crate) fn late(error: FetchError, cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
-        Self { cache: cache.map(CacheStatus::failed), ..Self::fetch(&error, ask) }
-    }
-
-    /// A zip that only passes through is too large to be held for its flat view: nothing of it is kept.
-    pub(crate) fn no_room(cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
-        let message = format!(
-            "{} cannot be made flat: this mirror has no room on disk for it and it is too large for its memory; \
-             ask whoever runs this mirror, or take the zip as it is (zipball instead of flat)",
-            subject(ask)
-        );
-        Self { cache: cache.map(CacheStatus::failed), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
-    }
-
-    /// A stored zip that is no longer what was verified, and could not be had again.
-    pub(crate) fn damaged(cache: Option<CacheStatus>, ask: &ApiRequest) -> Self {
-        let message = format!("what is stored of {} is damaged; ask whoever runs this mirror", subject(ask));
-        Self { cache: cache.map(CacheStatus::failed), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, message) }
-    }
-
-    /// Why the mirror has no answer to `ask`.
-    pub(crate) fn of(error: RegistryError, ask: &ApiRequest) -> Self {
-        match error {
-            RegistryError::Forbidden => {
-                let message = format!("{} is not among the packages this mirror may serve", subject(ask));
-                Self::new(StatusCode::FORBIDDEN, message)
+    /// The status and the sentence for a client. `request` is `None` when the request matches no route; `looked_up` is
+    /// how the cache answered before the error.
+    pub(crate) fn describe(self, request: Option<&ApiRequest>, looked_up: Option<CacheStatus>) -> ErrorDescription {
+        let subject = Subject(request);
+        let failed = looked_up.map(CacheStatus::failed);
+        match self {
+            Self::Route(error) => {
+                let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let allow = match error.reason {
+                    Reason::MethodNotAllowed { allow, .. } => Some(allow),
+                    _ => None,
+                };
+                ErrorDescription { allow, ..ErrorDescription::new(status, error.message()) }
             }
-            RegistryError::Fetch(CacheFailure { error, status }) => {
-                let mut problem = Self::fetch(&error, ask);
-                let offline = matches!(error, FetchError::Offline { .. });
-                problem.cache = Some(if offline { status.detail("offline") } else { status }.failed());
-                problem
+            Self::Host(error) => ErrorDescription::new(error.status(), error.message()),
+            Self::Loop => fetch_error(&FetchError::Loop, subject),
+            Self::Registry(RegistryError::Forbidden) => {
+                let message = format!("{} is not among the packages this mirror may serve", subject.what());
+                ErrorDescription::new(StatusCode::FORBIDDEN, message)
             }
+            Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
+                let is_offline = matches!(error, FetchError::Offline { .. });
+                let status = if is_offline { status.detail("offline") } else { status };
+                ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
+            }
+            Self::Download(error) => ErrorDescription { cache_status: failed, ..fetch_error(&error, subject) },
+            Self::NoRoomForFlatView => {
+                let message = format!(
+                    "{} has no flat zip: this mirror has no room on disk for the zip, which is too large for its \
+                     memory; ask the operator of this mirror, or request the plain zip (zipball instead of flat)",
+                    subject.what()
+                );
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { cache_status: failed, ..error }
+            }
+            Self::DamagedZip => {
+                let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());
+                let error = ErrorDescription::new(StatusCode::INTERNAL_SERVER_ERROR, message);
+                ErrorDescription { cache_status: failed, ..error }
+            }
+            Self::UnknownReleaseId { id, status } => {
+                let message = format!("{} on {} has no release with the id {id}", subject.what(), subject.upstream());
+                ErrorDescription { cache_status: Some(status), ..ErrorDescription::new(StatusCode::NOT_FOUND, message) }
+            }
+            Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
+        }
+    }
+}
+
+impl ErrorDescription {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None, allow: None, cache_status: None }
+    }
+}
+
+impl HostError {
+    /// 400, or 421 for another name than the configured ones.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Malformed | Self::Repeated | Self::ForwardedNotText | Self::ForwardedProto => StatusCode::BAD_REQUEST,
         }
     }
 
-    fn fetch(error: &FetchError, ask: &ApiRequest) -> Self {
-        let what = subject(ask);
-        let upstream = upstream(ask);
-        let later = "try again later, or ask whoever runs this mirror";
-        let (status, message) = match error {
-            FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, not_found(*missing, ask)),
-            FetchError::Blocked => (
-                StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
-                format!("{what} is blocked on {upstream} for legal reasons"),
-            ),
-            FetchError::Unreachable(why) => {
-                (StatusCode::BAD_GATEWAY, format!("{upstream} cannot be reached for {what} ({why}); {later}"))
-            }
-            FetchError::Timeout(why) => {
-                (StatusCode::GATEWAY_TIMEOUT, format!("{upstream} is too slow for {what} ({why}); {later}"))
-            }
-            FetchError::Throttled { retry_after } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "{upstream} limits the mirror's requests and nothing is stored for {what}; try again in {} s",
-                    seconds(*retry_after)
-                ),
-            ),
-            FetchError::CoolingDown { retry_after, .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "{upstream} failed a moment ago and nothing is stored for {what}; try again in {} s",
-                    seconds(*retry_after)
-                ),
-            ),
-            FetchError::Status(code @ (401 | 403)) => (
-                StatusCode::BAD_GATEWAY,
-                format!(
-                    "{upstream} refuses the mirror {what} (status {code}); ask whoever runs this mirror to check its token"
-                ),
-            ),
-            FetchError::Status(code) => {
-                (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {later}"))
-            }
-            FetchError::Invalid(why) => {
-                (StatusCode::BAD_GATEWAY, format!("{upstream} answered nonsense for {what}: {why}; {later}"))
-            }
-            FetchError::TooLarge { limit } => (
-                StatusCode::BAD_GATEWAY,
-                format!("{what} on {upstream} is larger than the {limit} bytes this mirror allows"),
-            ),
-            FetchError::PinMismatch => (
-                StatusCode::BAD_GATEWAY,
-                format!(
-                    "pin-mismatch: {upstream} now has other content for {what} than what was first seen here; \
-                     ask whoever runs this mirror"
-                ),
-            ),
-            FetchError::Loop => (
-                StatusCode::LOOP_DETECTED,
-                format!(
-                    "the mirror's own request for {what} came back to it; {upstream} must be given a fixed address"
-                ),
-            ),
-            FetchError::Offline { absent: true } => {
-                (StatusCode::NOT_FOUND, format!("{what} is not in this mirror, which is offline"))
-            }
-            FetchError::Offline { absent: false } => {
-                let message = format!("{what} is not in this mirror, which is offline; ask whoever runs it");
-                (StatusCode::SERVICE_UNAVAILABLE, message)
-            }
-            FetchError::Refused(why) => {
-                (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}"))
-            }
-        };
-        let retry_after = match error {
-            FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => Some(*retry_after),
-            _ => None,
-        };
-        Self { retry_after, ..Self::new(status, message) }
+    fn message(self) -> &'static str {
+        match self {
+            Self::Malformed => "host may only be a name or an address with an optional port",
+            Self::Repeated => "host may be given only once",
+            Self::ForwardedNotText => "a forwarded field is not text",
+            Self::ForwardedProto => "x-forwarded-proto may only be http or https",
+            Self::Misdirected => "this mirror does not answer under this name; ask its operator for the right address",
+        }
     }
 }
 
-/// Whole seconds, rounded up, at least one.
-pub(crate) fn seconds(period: Duration) -> u64 {
+const ASK_OPERATOR: &str = "ask the operator of this mirror";
+const TRY_LATER: &str = "try again later, or ask the operator of this mirror";
+
+/// The description of an upstream's failure.
+fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
+    let what = subject.what();
+    let upstream = subject.upstream();
+    let (status, message) = match error {
+        FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, subject.not_found(*missing)),
+        FetchError::Blocked => {
+            (StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS, format!("{what} is blocked on {upstream} for legal reasons"))
+        }
+        FetchError::Unreachable(why) => {
+            (StatusCode::BAD_GATEWAY, format!("{upstream} cannot be reached for {what} ({why}); {TRY_LATER}"))
+        }
+        FetchError::Timeout(why) => {
+            (StatusCode::GATEWAY_TIMEOUT, format!("{upstream} is too slow for {what} ({why}); {TRY_LATER}"))
+        }
+        FetchError::Throttled { retry_after } => {
+            let seconds = whole_seconds(*retry_after);
+            let message = format!(
+                "{upstream} limits the mirror's requests and nothing is stored for {what}; try again in {seconds} s"
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+        FetchError::CoolingDown { retry_after, .. } => {
+            let seconds = whole_seconds(*retry_after);
+            let message =
+                format!("{upstream} failed a moment ago and nothing is stored for {what}; try again in {seconds} s");
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+        FetchError::Status(code @ (401 | 403)) => {
+            let message = format!(
+                "{upstream} refuses the mirror {what} (status {code}); {ASK_OPERATOR} to check the mirror's token"
+            );
+            (StatusCode::BAD_GATEWAY, message)
+        }
+        FetchError::Status(code) => {
+            (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {TRY_LATER}"))
+        }
+        FetchError::Invalid(why) => {
+            (StatusCode::BAD_GATEWAY, format!("{upstream} sent an invalid response for {what}: {why}; {TRY_LATER}"))
+        }
+        FetchError::TooLarge { limit } => {
+            let message = format!("{what} on {upstream} is larger than the {limit} bytes this mirror allows");
+            (StatusCode::BAD_GATEWAY, message)
+        }
+        FetchError::PinMismatch => {
+            let message = format!(
+                "pin-mismatch: {upstream} now has other content for {what} than when this mirror first fetched it; \
+                 {ASK_OPERATOR}"
+            );
+            (StatusCode::BAD_GATEWAY, message)
+        }
+        FetchError::Loop => {
+            let message = format!(
+                "the mirror's own request for {what} came back to it; {upstream} must be configured with a fixed address"
+            );
+            (StatusCode::LOOP_DETECTED, message)
+        }
+        FetchError::Offline { absent: true } => {
+            (StatusCode::NOT_FOUND, format!("{what} is not in this mirror, which is offline"))
+        }
+        FetchError::Offline { absent: false } => {
+            let message = format!("{what} is not in this mirror, which is offline; ask its operator");
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+        FetchError::Refused(why) => (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}")),
+    };
+    let retry_after = match error {
+        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => Some(*retry_after),
+        _ => None,
+    };
+    ErrorDescription { retry_after, ..ErrorDescription::new(status, message) }
+}
+
+/// A period in whole seconds, rounded up, at least one.
+pub(crate) fn whole_seconds(period: Duration) -> u64 {
     period.as_secs().saturating_add(u64::from(period.subsec_nanos() > 0)).max(1)
 }
 
-/// What was asked for, in words.
-fn subject(ask: &ApiRequest) -> String {
-    let package = ask.package().map(|package| package.name.to_string()).unwrap_or_else(|| "this".into());
-    match ask {
-        ApiRequest::Tag { version, .. }
-        | ApiRequest::Archive { version, .. }
-        | ApiRequest::Flat { version, .. }
-        | ApiRequest::Metadata { version: Some(version), .. } => format!("{package} {}", version.name()),
-        _ => package,
+/// What an error is about, for its sentence.
+#[derive(Clone, Copy)]
+struct Subject<'a>(Option<&'a ApiRequest>);
+
+impl Subject<'_> {
+    fn package(self) -> Option<String> {
+        self.0.and_then(ApiRequest::package).map(|package| package.name.to_string())
     }
-}
 
-fn upstream(ask: &ApiRequest) -> String {
-    ask.package().map(|package| package.upstream.to_string()).unwrap_or_else(|| "the upstream".into())
-}
+    /// `owner/repo`, with the version where the request names one.
+    fn what(self) -> String {
+        let package = self.package().unwrap_or_else(|| "this".into());
+        match self.0 {
+            Some(
+                ApiRequest::Tag { version, .. }
+                | ApiRequest::Archive { version, .. }
+                | ApiRequest::Flat { version, .. }
+                | ApiRequest::Metadata { version: Some(version), .. },
+            ) => format!("{package} {}", version.name()),
+            _ => package,
+        }
+    }
 
-fn not_found(missing: Missing, ask: &ApiRequest) -> String {
-    let package = ask.package().map(|package| package.name.to_string()).unwrap_or_default();
-    let upstream = upstream(ask);
-    match (missing, ask) {
-        (Missing::Package, _) => format!("there is no package {package} on {upstream}, or this mirror may not see it"),
-        (Missing::Release, ApiRequest::Tag { version, .. } | ApiRequest::Metadata { version: Some(version), .. }) => {
-            format!("{package} on {upstream} has no release {}", version.name())
+    fn upstream(self) -> String {
+        let package = self.0.and_then(ApiRequest::package);
+        package.map(|package| package.upstream.to_string()).unwrap_or_else(|| "the upstream".into())
+    }
+
+    fn not_found(self, missing: Missing) -> String {
+        let package = self.package().unwrap_or_default();
+        let upstream = self.upstream();
+        match (missing, self.0) {
+            (Missing::Package, _) => {
+                format!("there is no package {package} on {upstream}, or this mirror may not see it")
+            }
+            (
+                Missing::Release,
+                Some(ApiRequest::Tag { version, .. } | ApiRequest::Metadata { version: Some(version), .. }),
+            ) => format!("{package} on {upstream} has no release {}", version.name()),
+            (Missing::Release, _) => format!("{package} on {upstream} has no release"),
+            (Missing::Version, Some(ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. })) => {
+                format!("{package} on {upstream} has no version {} (no tag, branch or commit)", version.name())
+            }
+            (Missing::Version, _) => format!("{package} on {upstream} has no such version"),
         }
-        (Missing::Release, _) => format!("{package} on {upstream} has no release"),
-        (Missing::Version, ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) => {
-            format!("{package} on {upstream} has no version {} (no tag, branch or commit)", version.name())
-        }
-        (Missing::Version, _) => format!("{package} on {upstream} has no such version"),
     }
 }

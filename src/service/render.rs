@@ -1,8 +1,8 @@
-//! From normalised documents to the JSON a dialect shows, under one base address. Same input, same bytes.
+//! Renders normalised documents as the JSON of a dialect, under one base address. Same input, same bytes.
 //!
-//! The srm, simple and v3 dialects show a fixed set of fields. The github dialect shows every field the forge sent, in
-//! GitHub's order, with the addresses that the mirror answers leading to the mirror. The value is bare: the dialect's
-//! envelope is put around it by [`Dialect::success`], per request.
+//! The srm, simple and v3 dialects show a fixed set of fields. The github dialect shows every field that the forge sent,
+//! in GitHub's order; links that the mirror can answer lead to the mirror. The envelope is added per request, by
+//! [`Dialect::success`].
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,22 +15,22 @@ use crate::{
     package::{Asset, Metadata, PublishManifest, Release, Repository},
 };
 
-/// For whom documents are rendered. Everything in it belongs into the key of a cache of rendered JSON.
+/// Renders the documents of one package. Every field belongs into the key of a cache of rendered JSON.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// The dialect of the answer.
+pub struct Renderer<'a> {
+    /// The dialect of the response.
     pub dialect: Dialect,
-    /// The mirror's own address as this client knows it, without a trailing slash.
+    /// The mirror's own address as this client used it, without a trailing slash. Links start with it.
     pub base: &'a str,
-    /// What names mean.
+    /// The configured names and aliases.
     pub names: &'a Names,
-    /// The package; its spelling is used in addresses.
+    /// The package; links contain its name in this spelling.
     pub package: &'a PackageId,
 }
 
-/// A release as the srm, simple and v3 dialects show it (SRM's four fields are never null).
+/// A release in the srm, simple and v3 dialects. The four fields of the Serverless Registry Model are never null.
 #[derive(Serialize)]
-struct Plain<'a> {
+struct SrmRelease<'a> {
     tag_name: &'a str,
     name: Option<&'a str>,
     created_at: String,
@@ -39,12 +39,12 @@ struct Plain<'a> {
     prerelease: bool,
     zipball_url: String,
     body: &'a str,
-    assets: Vec<PlainAsset<'a>>,
+    assets: Vec<SrmAsset<'a>>,
 }
 
-/// An asset as the srm, simple and v3 dialects show it; facts the forge does not know are left out.
+/// An asset in the srm, simple and v3 dialects, without the fields that the forge did not send.
 #[derive(Serialize)]
-struct PlainAsset<'a> {
+struct SrmAsset<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,15 +59,15 @@ struct PlainAsset<'a> {
 
 /// A package in the v3 dialect's list.
 #[derive(Clone, Debug)]
-pub struct Listed<'a> {
-    /// The name the 3.x CLI asks for it by, see [`Names::v3_name`].
+pub struct CatalogRow<'a> {
+    /// The name that 3.x clients use, see [`Names::v3_name`].
     pub name: String,
-    /// What its `publish.yaml` says, where a zip of it was seen.
+    /// The package's `publish.yaml`; `None` when no zip of it was fetched.
     pub manifest: Option<&'a PublishManifest>,
 }
 
-/// GitHub's order of a release's fields; others follow as the forge sent them.
-const RELEASE: [&str; 20] = [
+/// GitHub's order of a release's fields. Other fields follow in the forge's order.
+const RELEASE_FIELDS: [&str; 20] = [
     "url",
     "assets_url",
     "upload_url",
@@ -91,7 +91,7 @@ const RELEASE: [&str; 20] = [
 ];
 
 /// GitHub's order of an asset's fields.
-const ASSET: [&str; 14] = [
+const ASSET_FIELDS: [&str; 14] = [
     "url",
     "id",
     "node_id",
@@ -109,38 +109,40 @@ const ASSET: [&str; 14] = [
 ];
 
 /// GitHub's order of a repository's first fields.
-const REPOSITORY: [&str; 10] =
+const REPOSITORY_FIELDS: [&str; 10] =
     ["id", "node_id", "name", "full_name", "private", "owner", "html_url", "description", "fork", "url"];
 
-/// Fields of a repository that speak of the mirror's own token: never shown.
-const OF_THE_TOKEN: [&str; 2] = ["temp_clone_token", "permissions"];
+/// Fields of a repository that depend on the mirror's own token: never shown.
+const TOKEN_FIELDS: [&str; 2] = ["temp_clone_token", "permissions"];
 
-impl View<'_> {
-    /// A JSON array of releases, in their order.
+impl Renderer<'_> {
+    /// A JSON array of releases, in the given order.
     pub fn releases(&self, releases: &[Release]) -> Bytes {
         match self.dialect {
-            Dialect::Github(root) => bytes(&releases.iter().map(|it| self.github(root, it)).collect::<Vec<_>>()),
-            _ => bytes(&releases.iter().map(|it| self.plain(it)).collect::<Vec<_>>()),
+            Dialect::Github(root) => {
+                to_json(&releases.iter().map(|it| self.github_release(root, it)).collect::<Vec<_>>())
+            }
+            _ => to_json(&releases.iter().map(|it| self.srm_release(it)).collect::<Vec<_>>()),
         }
     }
 
     /// One release.
     pub fn release(&self, release: &Release) -> Bytes {
         match self.dialect {
-            Dialect::Github(root) => bytes(&self.github(root, release)),
-            _ => bytes(&self.plain(release)),
+            Dialect::Github(root) => to_json(&self.github_release(root, release)),
+            _ => to_json(&self.srm_release(release)),
         }
     }
 
     /// The assets of one release.
     pub fn assets(&self, release: &Release) -> Bytes {
         match self.dialect {
-            Dialect::Github(_) => bytes(&github_assets(release)),
-            _ => bytes(&plain_assets(release)),
+            Dialect::Github(_) => to_json(&github_assets(release)),
+            _ => to_json(&srm_assets(release)),
         }
     }
 
-    /// The repository: every field the forge sent, its API addresses leading to the mirror.
+    /// The repository: every field that the forge sent; links to the forge's API lead to the mirror instead.
     pub fn repository(&self, repository: &Repository) -> Bytes {
         let root = match self.dialect {
             Dialect::Github(root) => root,
@@ -148,13 +150,13 @@ impl View<'_> {
         };
         let url = self.api_url(root);
         let mut rest = repository.rest.clone();
-        scrub(&mut rest);
-        // The forge's own address of the repository is the beginning of every address below it.
-        let theirs = rest.get("url").and_then(Value::as_str).unwrap_or_default().to_owned();
+        remove_token_fields(&mut rest);
+        // Every API link of a repository starts with the forge's own address of it.
+        let forge_url = rest.get("url").and_then(Value::as_str).unwrap_or_default().to_owned();
         for value in rest.values_mut() {
-            let below = value.as_str().filter(|_| !theirs.is_empty()).and_then(|text| text.strip_prefix(&theirs));
-            if let Some(below) = below.filter(|below| below.is_empty() || below.starts_with(['/', '{'])) {
-                *value = format!("{url}{below}").into();
+            let rest = value.as_str().filter(|_| !forge_url.is_empty()).and_then(|text| text.strip_prefix(&forge_url));
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with(['/', '{'])) {
+                *value = format!("{url}{rest}").into();
             }
         }
         let (_, name) = repository.full_name.split_once('/').unwrap_or(("", &repository.full_name));
@@ -165,10 +167,10 @@ impl View<'_> {
         own.insert("releases_url".into(), format!("{url}/releases{{/id}}").into());
         own.insert("default_branch".into(), repository.default_branch.as_str().into());
         own.insert("url".into(), url.into());
-        bytes(&ordered(&REPOSITORY, own, &rest))
+        to_json(&merge_in_order(&REPOSITORY_FIELDS, own, &rest))
     }
 
-    /// The address of the package in the github dialect.
+    /// The URL of the package in the github dialect.
     fn api_url(&self, root: ApiRoot) -> String {
         format!("{}{}/repos/{}", self.base, root.as_str(), self.names.api_path(self.package))
     }
@@ -177,20 +179,20 @@ impl View<'_> {
         zipball_url(self.base, self.names, self.package, &release.tag_name, self.dialect.is_flat())
     }
 
-    fn plain<'r>(&self, release: &'r Release) -> Plain<'r> {
-        Plain {
+    fn srm_release<'r>(&self, release: &'r Release) -> SrmRelease<'r> {
+        SrmRelease {
             tag_name: &release.tag_name,
             name: release.name.as_deref(),
-            created_at: instant(release.created_at),
-            published_at: release.published_at.map(instant),
+            created_at: whole_second(release.created_at),
+            published_at: release.published_at.map(whole_second),
             prerelease: release.prerelease,
             zipball_url: self.zipball_url(release),
             body: &release.body,
-            assets: plain_assets(release),
+            assets: srm_assets(release),
         }
     }
 
-    fn github(&self, root: ApiRoot, release: &Release) -> Map<String, Value> {
+    fn github_release(&self, root: ApiRoot, release: &Release) -> Map<String, Value> {
         let releases = format!("{}/releases", self.api_url(root));
         let url = match release.rest.get("id").and_then(Value::as_u64) {
             Some(id) => format!("{releases}/{id}"),
@@ -202,62 +204,62 @@ impl View<'_> {
         own.insert("url".into(), url.into());
         own.insert("tag_name".into(), release.tag_name.as_str().into());
         own.insert("name".into(), release.name.as_deref().into());
-        // What is listed is no draft: the upstreams drop those.
+        // Upstreams drop drafts before a list is stored.
         own.insert("draft".into(), false.into());
         own.insert("prerelease".into(), release.prerelease.into());
-        own.insert("created_at".into(), instant(release.created_at).into());
-        own.insert("published_at".into(), release.published_at.map(instant).into());
+        own.insert("created_at".into(), whole_second(release.created_at).into());
+        own.insert("published_at".into(), release.published_at.map(whole_second).into());
         own.insert("assets".into(), github_assets(release).into());
         own.insert("tarball_url".into(), Value::Null);
         own.insert("zipball_url".into(), self.zipball_url(release).into());
         own.insert("body".into(), release.body.as_str().into());
-        ordered(&RELEASE, own, &release.rest)
+        merge_in_order(&RELEASE_FIELDS, own, &release.rest)
     }
 }
 
-/// The release with the forge's own number.
-pub fn by_id(releases: &[Release], id: u64) -> Option<&Release> {
+/// Finds a release by the forge's own id.
+pub fn find_by_id(releases: &[Release], id: u64) -> Option<&Release> {
     releases.iter().find(|release| release.rest.get("id").and_then(Value::as_u64) == Some(id))
 }
 
 /// One metadata record.
 pub fn metadata(record: &Metadata) -> Bytes {
-    bytes(record)
+    to_json(record)
 }
 
-/// A JSON array of metadata records, in their order.
+/// A JSON array of metadata records, in the given order.
 pub fn metadata_list(records: &[Metadata]) -> Bytes {
-    bytes(records)
+    to_json(records)
 }
 
-/// The v3 dialect's list of packages: `{type, name, description, category: {name}, tags}`, what is not known left out.
-pub fn packages(listed: &[Listed<'_>]) -> Bytes {
-    let row = |package: &Listed<'_>| {
-        let mut row = Map::new();
-        let manifest = package.manifest;
+/// The v3 dialect's list of packages: `{type, name, description, category: {name}, tags}` without unknown fields.
+pub fn packages(rows: &[CatalogRow<'_>]) -> Bytes {
+    let row = |row: &CatalogRow<'_>| {
+        let mut fields = Map::new();
+        let manifest = row.manifest;
         if let Some(kind) = manifest.and_then(|it| it.kind.as_deref()) {
-            row.insert("type".into(), kind.into());
+            fields.insert("type".into(), kind.into());
         }
-        row.insert("name".into(), package.name.as_str().into());
+        fields.insert("name".into(), row.name.as_str().into());
         if let Some(description) = manifest.and_then(|it| it.description.as_deref()) {
-            row.insert("description".into(), description.into());
+            fields.insert("description".into(), description.into());
         }
         if let Some(category) = manifest.and_then(|it| it.category.as_deref()) {
-            row.insert("category".into(), json!({ "name": category }));
+            fields.insert("category".into(), json!({ "name": category }));
         }
         if let Some(tags) = manifest.map(|it| &it.tags).filter(|tags| !tags.is_empty()) {
-            row.insert("tags".into(), tags.as_slice().into());
+            fields.insert("tags".into(), tags.as_slice().into());
         }
-        row
+        fields
     };
-    bytes(&listed.iter().map(row).collect::<Vec<_>>())
+    to_json(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
-fn plain_assets(release: &Release) -> Vec<PlainAsset<'_>> {
-    release.assets.iter().map(PlainAsset::of).collect()
+fn srm_assets(release: &Release) -> Vec<SrmAsset<'_>> {
+    release.assets.iter().map(SrmAsset::of).collect()
 }
 
-impl<'a> PlainAsset<'a> {
+impl<'a> SrmAsset<'a> {
     fn of(asset: &'a Asset) -> Self {
         Self {
             name: asset.name.as_deref(),
@@ -272,22 +274,22 @@ impl<'a> PlainAsset<'a> {
 fn github_assets(release: &Release) -> Vec<Value> {
     let github = |asset: &Asset| {
         let mut own = Map::new();
-        let known = [
+        let optional = [
             ("name", asset.name.as_deref().map(Value::from)),
             ("size", asset.size.map(Value::from)),
             ("content_type", asset.content_type.as_deref().map(Value::from)),
             ("browser_download_url", asset.browser_download_url.as_deref().map(Value::from)),
-            // Null is GitHub's own word for a digest it does not have.
+            // GitHub sends null for a digest that it does not have.
             ("digest", Some(asset.digest.as_deref().into())),
         ];
-        own.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-        Value::Object(ordered(&ASSET, own, &asset.rest))
+        own.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        Value::Object(merge_in_order(&ASSET_FIELDS, own, &asset.rest))
     };
     release.assets.iter().map(github).collect()
 }
 
-/// Joins our fields and the forge's: those in `order` first, then the rest as they come. Ours win.
-fn ordered(order: &[&str], mut own: Map<String, Value>, rest: &Map<String, Value>) -> Map<String, Value> {
+/// Merges our fields with the forge's: those in `order` first, then the others in the forge's order. Ours win.
+fn merge_in_order(order: &[&str], mut own: Map<String, Value>, rest: &Map<String, Value>) -> Map<String, Value> {
     let mut all = Map::with_capacity(own.len() + rest.len());
     for key in order {
         if let Some(value) = own.remove(*key).or_else(|| rest.get(*key).cloned()) {
@@ -304,23 +306,23 @@ fn ordered(order: &[&str], mut own: Map<String, Value>, rest: &Map<String, Value
     all
 }
 
-/// Removes what speaks of the token, from a fork's parents too.
-fn scrub(fields: &mut Map<String, Value>) {
-    fields.retain(|key, _| !OF_THE_TOKEN.contains(&key.as_str()));
+/// Removes the fields that depend on the mirror's token, from a fork's parents too.
+fn remove_token_fields(fields: &mut Map<String, Value>) {
+    fields.retain(|key, _| !TOKEN_FIELDS.contains(&key.as_str()));
     for value in fields.values_mut() {
         if let Value::Object(inner) = value {
-            scrub(inner);
+            remove_token_fields(inner);
         }
     }
 }
 
-/// `YYYY-MM-DDTHH:MM:SSZ`, cut to seconds.
-fn instant(at: Timestamp) -> String {
+/// `YYYY-MM-DDTHH:MM:SSZ`, truncated to seconds.
+fn whole_second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-fn bytes<T: Serialize + ?Sized>(value: &T) -> Bytes {
-    // Serialising fails only for maps whose keys are no strings, of which there are none here.
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Bytes {
+    // Serialising fails only for maps with keys that are not strings; there are none here.
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 

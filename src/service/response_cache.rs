@@ -1,8 +1,9 @@
-//! Answers that are given again as they are: JSON, and whole zips.
+//! Responses that are sent again as they are: JSON, and whole zips.
 //!
-//! What decides an answer is its address, the name it was asked under, what is stored of its package and the second. While
-//! those are the same, so is the answer, but for its request id. Each worker keeps its own, so that nobody waits for
-//! anybody; a change of what is stored ends what was made of them at once (see [`Generation`]).
+//! A response depends on the request's address and host, the stored state of its package, and the current second.
+//! While those are equal, so is the response, except for its request id. Each thread has a cache of its own, so that
+//! threads share no lock. A change of what is stored about a package invalidates its responses at once, through its
+//! [`Generation`].
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
@@ -11,7 +12,10 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request:
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
-use super::{RequestContext, handlers::archive};
+use super::{
+    context::{RequestContext, SendMode},
+    zip_body::range_body,
+};
 use crate::{
     dialect::{ApiRequest, Dialect, Route},
     http::{body::Body, cache_status::CacheStatus},
@@ -19,14 +23,16 @@ use crate::{
     registry::{Generation, WeakObject},
 };
 
-/// An answer says its age and the time it stays fresh, in seconds: it is good for one.
+/// How long a response is sent again: `Age` and `max-age` count whole seconds.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
-/// Bytes of bodies that one worker keeps, the largest of them, and how many answers they may be.
+/// Most bytes of keys and bodies in the cache of one thread.
 const MAX_THREAD_BYTES: usize = 8 << 20;
+/// Most bytes of one body.
 const MAX_BODY_BYTES: usize = 1 << 20;
+/// Most responses in the cache of one thread.
 const MAX_RESPONSES: usize = 4096;
-/// Fields of a request that may change the answer; one that has any of them is thought over. Those of proxies, which
-/// all begin with `x-forwarded-`, do so, too.
+/// Request fields that may change the response: a request with one of them bypasses the cache, and so does one with a
+/// field that starts with [`FORWARDED_PREFIX`].
 const VARYING_HEADERS: [HeaderName; 8] = [
     header::RANGE,
     header::IF_NONE_MATCH,
@@ -37,33 +43,32 @@ const VARYING_HEADERS: [HeaderName; 8] = [
     header::VIA,
     header::FORWARDED,
 ];
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// The answers of all workers.
+/// The caches of all threads.
 #[derive(Default)]
 pub(super) struct ResponseCache {
     threads: ThreadLocal<RefCell<ThreadCache>>,
 }
 
-/// The answers of one worker.
+/// The cache of one thread.
 #[derive(Default)]
 struct ThreadCache {
-    answers: HashMap<Box<[u8]>, CachedResponse>,
+    responses: HashMap<Box<[u8]>, CachedResponse>,
+    /// Bytes of all keys and bodies.
     bytes: usize,
-    /// Where the key of the request at hand is written.
+    /// The key of the current request; a field, so that its buffer is reused.
     key: Vec<u8>,
 }
 
-/// One answer.
 struct CachedResponse {
-    made_at: Timestamp,
-    generation: Generation,
+    snapshot: Snapshot,
     route: Arc<Route>,
     status: CacheStatus,
     headers: HeaderMap,
     body: CachedBody,
 }
 
-/// What an answer's body is made of.
 enum CachedBody {
     Json(Bytes),
     Zip(WeakObject),
@@ -76,79 +81,85 @@ impl CachedBody {
             Self::Zip(zip) => zip.weight(),
         }
     }
+
+    /// The body of a response; `None` when the zip is no longer stored. Counts a hit of the zip.
+    fn to_body(&self, send_mode: SendMode) -> Option<Body> {
+        match self {
+            Self::Json(bytes) => Some(Body::full(bytes.clone())),
+            Self::Zip(zip) => {
+                let zip = zip.upgrade()?;
+                zip.record_use();
+                zip.record_hit();
+                let whole = 0..zip.meta.len;
+                Some(range_body(zip, whole, send_mode))
+            }
+        }
+    }
 }
 
-/// What was the case before an answer was thought over.
+/// Time and generation read before the lookup; the response may be cached only while they hold.
+#[derive(Clone)]
 pub(super) struct Snapshot {
     at: Timestamp,
     generation: Generation,
 }
 
 impl Snapshot {
-    /// To be taken before the mirror is asked.
+    /// `at` and `generation` must be read before the registry is asked.
     pub(super) fn new(at: Timestamp, generation: Generation) -> Self {
         Self { at, generation }
     }
-}
 
-/// An answer that was found, and what its log event tells of it.
-pub(super) struct CacheHit {
-    pub(super) response: Response<Body>,
-    pub(super) route: Arc<Route>,
-    pub(super) status: CacheStatus,
+    fn is_current(&self, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        !age.is_negative() && age < MAX_AGE && self.generation.is_current()
+    }
 }
 
 impl ResponseCache {
-    /// The answer to a request, if it was given a moment ago. It has the request id of that one.
-    pub(super) fn find(&self, parts: &Parts, client: Peer, now: Timestamp, direct: bool) -> Option<CacheHit> {
-        let mut shelf = self.threads.get_or_default().borrow_mut();
-        let ThreadCache { answers, key, .. } = &mut *shelf;
-        if !cache_key(parts, client, key) {
+    /// The cached response to a request, with the request id of the request it was made for. Records its route and
+    /// cache status in `context`.
+    pub(super) fn get(&self, parts: &Parts, context: &mut RequestContext) -> Option<Response<Body>> {
+        let mut thread_cache = self.threads.get_or_default().borrow_mut();
+        let ThreadCache { responses, key, .. } = &mut *thread_cache;
+        if !cache_key(parts, context.peer, key) {
             return None;
         }
-        let kept = answers.get(&key[..])?;
-        let since = now.duration_since(kept.made_at);
-        if since.is_negative() || since >= MAX_AGE || !kept.generation.is_current() {
+        let cached = responses.get(&key[..])?;
+        if !cached.snapshot.is_current(context.received_at) {
             return None;
         }
-        let body = match &kept.body {
-            CachedBody::Json(bytes) => Body::full(bytes.clone()),
-            CachedBody::Zip(zip) => {
-                let zip = zip.upgrade()?;
-                zip.record_use();
-                zip.record_hit();
-                let whole = 0..zip.meta.len;
-                archive::range_body(zip, whole, direct)
-            }
-        };
-        let mut response = Response::new(body);
-        *response.headers_mut() = kept.headers.clone();
-        Some(CacheHit { response, route: kept.route.clone(), status: kept.status.clone() })
+        let mut response = Response::new(cached.body.to_body(context.send_mode)?);
+        *response.headers_mut() = cached.headers.clone();
+        context.route = Some(cached.route.clone());
+        context.cache_status = Some(cached.status.clone());
+        Some(response)
     }
 
-    /// Keeps an answer that was just given, if it is one that can be given again.
-    pub(super) fn keep(&self, parts: &Parts, client: Peer, context: &RequestContext, response: &Response<Body>) {
-        let (Some(before), Some(route), Some(status)) = (&context.before, &context.route, &context.cache) else {
+    /// Caches a response, if the same response may be sent again.
+    pub(super) fn insert(&self, parts: &Parts, context: &RequestContext, response: &Response<Body>) {
+        let (Some(snapshot), Some(route), Some(status)) = (&context.snapshot, &context.route, &context.cache_status)
+        else {
             return;
         };
-        // The rest of its freshness must be as long as it is kept.
-        let fresh = *status == CacheStatus::hit(status.ttl) && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
+        // The document must stay fresh for as long as the response is cached.
+        let is_fresh =
+            *status == CacheStatus::hit(status.ttl) && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
         let body = match (&context.zip, response.body().bytes()) {
             (Some(zip), _) => CachedBody::Zip(zip.clone()),
-            (None, Some(bytes)) if fresh && is_of_documents(route) => CachedBody::Json(bytes.clone()),
+            (None, Some(bytes)) if is_fresh && is_made_of_documents(route) => CachedBody::Json(bytes.clone()),
             _ => return,
         };
         if response.status() != StatusCode::OK || body.weight() > MAX_BODY_BYTES {
             return;
         }
-        let mut shelf = self.threads.get_or_default().borrow_mut();
-        let shelf = &mut *shelf;
-        if !cache_key(parts, client, &mut shelf.key) {
+        let mut thread_cache = self.threads.get_or_default().borrow_mut();
+        let thread_cache = &mut *thread_cache;
+        if !cache_key(parts, context.peer, &mut thread_cache.key) {
             return;
         }
-        shelf.put(CachedResponse {
-            made_at: before.at,
-            generation: before.generation.clone(),
+        thread_cache.insert(CachedResponse {
+            snapshot: snapshot.clone(),
             route: route.clone(),
             status: status.clone(),
             headers: response.headers().clone(),
@@ -158,47 +169,52 @@ impl ResponseCache {
 }
 
 impl ThreadCache {
-    fn put(&mut self, kept: CachedResponse) {
-        let weight = |key: &[u8], kept: &CachedResponse| key.len() + kept.body.weight();
-        let adds = weight(&self.key, &kept);
-        if self.bytes + adds > MAX_THREAD_BYTES || self.answers.len() >= MAX_RESPONSES {
-            // What is older than it is good for is of no use; if that is not enough, the rest is soon made anew.
-            let now = kept.made_at;
-            self.answers.retain(|_, kept| now.duration_since(kept.made_at) < MAX_AGE);
-            self.bytes = self.answers.iter().map(|(key, kept)| weight(key, kept)).sum();
-            if self.bytes + adds > MAX_THREAD_BYTES || self.answers.len() >= MAX_RESPONSES {
-                self.answers.clear();
+    /// Inserts under `self.key`. When the cache is full, removes what has expired; if that is not enough, everything.
+    fn insert(&mut self, cached: CachedResponse) {
+        let weight = |key: &[u8], cached: &CachedResponse| key.len() + cached.body.weight();
+        let added = weight(&self.key, &cached);
+        if self.is_full(added) {
+            let now = cached.snapshot.at;
+            self.responses.retain(|_, cached| now.duration_since(cached.snapshot.at) < MAX_AGE);
+            self.bytes = self.responses.iter().map(|(key, cached)| weight(key, cached)).sum();
+            if self.is_full(added) {
+                self.responses.clear();
                 self.bytes = 0;
             }
         }
-        self.bytes += adds;
-        if let Some(old) = self.answers.insert(self.key.as_slice().into(), kept) {
-            self.bytes -= weight(&self.key, &old);
+        self.bytes += added;
+        if let Some(replaced) = self.responses.insert(self.key.as_slice().into(), cached) {
+            self.bytes -= weight(&self.key, &replaced);
         }
+    }
+
+    fn is_full(&self, added: usize) -> bool {
+        self.bytes + added > MAX_THREAD_BYTES || self.responses.len() >= MAX_RESPONSES
     }
 }
 
-/// Writes down what a request asks for and under which name; false for one that must be thought over.
-fn cache_key(parts: &Parts, client: Peer, key: &mut Vec<u8>) -> bool {
-    if parts.method != Method::GET || client.control {
+/// Writes the scheme, host, path and query of a request to `key`. Returns false when the request bypasses the cache.
+fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
+    if parts.method != Method::GET || peer.control {
         return false;
     }
-    let target = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut host = None;
     for (name, value) in &parts.headers {
         if *name == header::HOST {
             if host.replace(value.as_bytes()).is_some() {
                 return false;
             }
-        } else if VARYING_HEADERS.contains(name) || name.as_str().starts_with("x-forwarded-") {
+        } else if VARYING_HEADERS.contains(name) || name.as_str().starts_with(FORWARDED_PREFIX) {
             return false;
         }
     }
-    let Some(host) = target.or(host) else { return false };
+    // RFC 9112 §3.2.2: the authority of an absolute target wins over Host.
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let Some(host) = authority.or(host) else { return false };
     key.clear();
-    key.push(u8::from(client.tls));
+    key.push(u8::from(peer.tls));
     key.extend_from_slice(host);
-    // No name and no path has one.
+    // A separator that occurs in no host and no path.
     key.push(0);
     if let Some(path) = parts.uri.path_and_query() {
         key.extend_from_slice(path.as_str().as_bytes());
@@ -206,9 +222,9 @@ fn cache_key(parts: &Parts, client: Peer, key: &mut Vec<u8>) -> bool {
     true
 }
 
-/// True for JSON that is made of a package's documents alone, and does not name the request in its body.
-fn is_of_documents(route: &Route) -> bool {
-    let of_documents = matches!(
+/// True for JSON that depends on the package's documents only and does not contain the request id.
+fn is_made_of_documents(route: &Route) -> bool {
+    let is_made_of_documents = matches!(
         route.request,
         ApiRequest::Releases { .. }
             | ApiRequest::Latest { .. }
@@ -217,5 +233,5 @@ fn is_of_documents(route: &Route) -> bool {
             | ApiRequest::Repository { .. }
             | ApiRequest::Detail { .. }
     );
-    of_documents && route.dialect != Dialect::V3
+    is_made_of_documents && route.dialect != Dialect::V3
 }

@@ -114,7 +114,7 @@ async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
         ("devsapp/fc3@9.9.9", "has no version 9.9.9"),
         ("devsapp/fc3@^7", "none of its 2 releases fits ^7"),
         ("devsapp/none", "there is no package"),
-        ("devsapp/bad@v1.0.0", "nonsense"),
+        ("devsapp/bad@v1.0.0", "invalid response"),
     ] {
         let failure = failures.as_array().expect("a list").iter().find(|failure| failure["what"] == what);
         let reason = failure.unwrap_or_else(|| panic!("{what}: {failures}"))["reason"].as_str().expect("a reason");

@@ -11,6 +11,7 @@ mod caches;
 mod contributing;
 mod items;
 mod language;
+mod journey;
 mod scan;
 
 /// Modules that all others may import.

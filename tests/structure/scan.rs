@@ -230,3 +230,88 @@ pub(crate) fn tests(source: &str) -> Vec<String> {
     }
     names
 }
+
+/// A function of a file.
+pub(crate) struct Function {
+    /// The type or trait whose block holds it.
+    pub(crate) owner: Option<String>,
+    pub(crate) name: String,
+}
+
+/// All functions of a file, in order.
+pub(crate) fn functions(source: &str) -> Vec<Function> {
+    let tokens = tokens(source);
+    let mut functions = Vec::new();
+    // The open `impl` and `trait` blocks: their type and the depth of their braces.
+    let mut owners: Vec<(String, usize)> = Vec::new();
+    let mut opening = None;
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Sign('{') => {
+                depth += 1;
+                if let Some(owner) = opening.take() {
+                    owners.push((owner, depth));
+                }
+            }
+            Token::Sign('}') => {
+                if owners.last().is_some_and(|(_, opened)| *opened == depth) {
+                    owners.pop();
+                }
+                depth -= 1;
+            }
+            Token::Word(word) if (word == "impl" || word == "trait") && begins_item(&tokens, at) => {
+                opening = block_owner(&tokens[at + 1..]);
+            }
+            Token::Word(word) if word == "fn" => {
+                if let Some(Token::Word(name)) = tokens.get(at + 1) {
+                    let owner = owners.last().map(|(owner, _)| owner.clone());
+                    functions.push(Function { owner, name: name.clone() });
+                }
+            }
+            _ => {}
+        }
+    }
+    functions
+}
+
+/// True where an item may begin: behind another one, an attribute, or a visibility.
+fn begins_item(tokens: &[Token], at: usize) -> bool {
+    match at.checked_sub(1).map(|before| &tokens[before]) {
+        None => true,
+        Some(Token::Word(word)) => ["pub", "unsafe"].contains(&word.as_str()),
+        Some(Token::Sign(sign)) => "{};])".contains(*sign),
+    }
+}
+
+/// The type of `impl<…> Trait for Type<…>`, `impl Type` or `trait Name`, whose keyword has just been read.
+fn block_owner(tokens: &[Token]) -> Option<String> {
+    let mut owner = None;
+    let mut angles = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Sign('{' | ';') => break,
+            Token::Sign('<') => angles += 1,
+            Token::Sign('>') if !(at > 0 && tokens[at - 1].is('-')) => angles -= 1,
+            Token::Word(word) if word == "where" && angles == 0 => break,
+            Token::Sign(':') if angles == 0 && !separator(tokens, at) && !(at > 0 && separator(tokens, at - 1)) => break,
+            Token::Word(word) if angles == 0 && word != "for" => owner = Some(word.clone()),
+            _ => {}
+        }
+    }
+    owner
+}
+
+/// True when a file calls a method of this name.
+pub(crate) fn calls_method(source: &str, name: &str) -> bool {
+    tokens(source).windows(3).any(|part| part[0].is('.') && part[1].is_word(name) && part[2].is('('))
+}
+
+/// Every word of a file, outside comments and literals.
+pub(crate) fn words(source: &str) -> Vec<String> {
+    let word = |token| match token {
+        Token::Word(word) => Some(word),
+        Token::Sign(_) => None,
+    };
+    tokens(source).into_iter().filter_map(word).collect()
+}

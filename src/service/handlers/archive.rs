@@ -1,150 +1,111 @@
-//! A zip as an HTTP answer: conditions, ranges, headers, and a body that follows what is still arriving.
+//! The zip of a version: conditions, ranges, and a body that follows a running download.
 
-use std::ops::Range;
-
-use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Response, StatusCode, Version as HttpVersion, request::Parts};
 
 use crate::{
     http::{
-        body::{Body, BodyError},
+        body::Body,
         conditional::{self, Precondition},
-        range::{self, RangeDecision, RangeSpec},
+        range::{RangeDecision, RangeSpec},
     },
     origin::FetchError,
-    package::PackageName,
-    registry::{Object, ObjectContent, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
-    service::zip,
+    package::{PackageId, Version},
+    registry::{Object, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
+    service::{
+        Service,
+        context::{RequestContext, SendMode},
+        error::ApiError,
+        zip_body::{range_body, streaming_body},
+        zip_response::{self, complete_zip},
+    },
 };
 
-/// Most bytes of one read from a stored zip.
-const CHUNK: usize = 256 << 10;
-/// Most bytes of one region; it takes no memory, only a look at whether the page cache has it.
-const FRAME: usize = 2 << 20;
-
-/// Makes the answer to a request for a zip.
+/// Responds with the zip of a version.
 ///
 /// # Errors
-/// When the end of a zip that is still arriving had to be waited for (a part of unknown length, HTTP/1.0), and it
-/// failed before.
+/// When the registry has no zip, or when a running download had to be awaited (a range of unknown length, HTTP/1.0) and
+/// failed.
 pub(in crate::service) async fn respond(
+    service: &Service,
     parts: &Parts,
-    direct: bool,
-    package: &PackageName,
-    archive: ResolvedArchive,
-) -> Result<Response<Body>, FetchError> {
-    let method = &parts.method;
-    let headers = &parts.headers;
+    context: &mut RequestContext,
+    package: &PackageId,
+    version: &Version,
+) -> Result<Response<Body>, ApiError> {
+    let archive = service.registry.archives().archive(package, version).await?;
+    context.cache_status = Some(archive.answer.status.clone());
+    context.zip = archive.cacheable_object().map(Object::remember);
     let ResolvedArchive { answer, resolved } = archive;
+    let body_of = |object| stored_zip(parts, object, context.send_mode);
     let mut response = match answer.served {
-        ServedArchive::Stored(object) => stored(method, headers, object, direct),
-        ServedArchive::Arriving { spool_reader, len: None }
-            if parts.version < Version::HTTP_11 && *method != Method::HEAD =>
-        {
-            // HTTP/1.0 ends a body of unknown length by closing: a broken one would look like a whole one.
-            let WholeBody::Complete(object) = spool_reader.whole().await? else {
-                return Err(FetchError::Refused("its length is not known, and HTTP/1.0 cannot tell its end".into()));
-            };
-            stored(method, headers, object, direct)
+        ServedArchive::Stored(object) => body_of(object),
+        ServedArchive::Arriving { spool_reader, len: None } if ends_by_closing(parts) => {
+            // A body that breaks off would look complete: wait until the download has succeeded.
+            match spool_reader.whole().await.map_err(ApiError::Download)? {
+                WholeBody::Complete(object) => body_of(object),
+                WholeBody::TooLarge(_) => {
+                    let why = "its length is not known, and an HTTP/1.0 response cannot mark its end";
+                    return Err(ApiError::Download(FetchError::Refused(why.into())));
+                }
+            }
         }
         ServedArchive::Arriving { spool_reader, len } => {
-            arriving(method, headers, spool_reader.direct(direct), len, direct).await?
+            arriving_zip(parts, spool_reader, len, context.send_mode).await?
         }
     };
-    zip::finish(&mut response, &resolved, answer.age, package);
+    zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
     Ok(response)
 }
 
-/// A complete zip: length and digest are known, any part can be had.
-fn stored(method: &Method, headers: &HeaderMap, object: Object, direct: bool) -> Response<Body> {
-    let meta = object.meta.clone();
-    zip::complete(method, headers, &meta.digest, meta.len, |range| range_body(object, range, direct))
+/// True when the end of a body without `Content-Length` is the end of the connection (RFC 9112 §6.3).
+fn ends_by_closing(parts: &Parts) -> bool {
+    parts.version < HttpVersion::HTTP_11 && parts.method != Method::HEAD
 }
 
-/// A zip whose download still runs: no digest is known, so no tag matches.
-async fn arriving(
-    method: &Method,
-    headers: &HeaderMap,
+/// The response for a stored zip: length and digest are known.
+fn stored_zip(parts: &Parts, object: Object, send_mode: SendMode) -> Response<Body> {
+    let meta = object.meta.clone();
+    complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, |range| range_body(object, range, send_mode))
+}
+
+/// The response for a zip that is being downloaded: without a digest, no entity tag matches.
+async fn arriving_zip(
+    parts: &Parts,
     spool_reader: SpoolReader,
     len: Option<u64>,
-    direct: bool,
-) -> Result<Response<Body>, FetchError> {
-    match conditional::decide(headers, method, None) {
-        Precondition::NotModified => return Ok(zip::status(StatusCode::NOT_MODIFIED)),
-        Precondition::Failed => return Ok(zip::status(StatusCode::PRECONDITION_FAILED)),
+    send_mode: SendMode,
+) -> Result<Response<Body>, ApiError> {
+    let method = &parts.method;
+    match conditional::decide(&parts.headers, method, None) {
+        Precondition::NotModified => return Ok(zip_response::empty(StatusCode::NOT_MODIFIED)),
+        Precondition::Failed => return Ok(zip_response::empty(StatusCode::PRECONDITION_FAILED)),
         Precondition::Proceed => {}
     }
-    let range_spec = RangeSpec::parse(headers, method, None);
+    let spool_reader = spool_reader.direct(send_mode == SendMode::Sendfile);
+    let whole = |spool_reader, len| {
+        let body = if *method == Method::HEAD { Body::empty() } else { streaming_body(spool_reader, len) };
+        zip_response::with_body(StatusCode::OK, len, body)
+    };
+    let range_spec = RangeSpec::parse(&parts.headers, method, None);
     if range_spec == RangeSpec::Whole {
-        return Ok(streaming_body(method, StatusCode::OK, spool_reader, len));
+        return Ok(whole(spool_reader, len));
     }
     let Some(len) = len else {
-        // A part of unknown length cannot be described: wait for the end.
-        return match spool_reader.whole().await? {
-            WholeBody::Complete(object) => Ok(stored(method, headers, object, direct)),
-            WholeBody::TooLarge(spool_reader) => Ok(streaming_body(method, StatusCode::OK, spool_reader, None)),
+        // Content-Range needs the length: wait for the end of the download.
+        return match spool_reader.whole().await.map_err(ApiError::Download)? {
+            WholeBody::Complete(object) => Ok(stored_zip(parts, object, send_mode)),
+            WholeBody::TooLarge(spool_reader) => Ok(whole(spool_reader, None)),
         };
     };
     match range_spec.resolve(len) {
-        RangeDecision::Whole => Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len))),
-        RangeDecision::Unsatisfiable => {
-            let mut response = zip::status(StatusCode::RANGE_NOT_SATISFIABLE);
-            response.headers_mut().insert(header::CONTENT_RANGE, range::unsatisfied_range(len));
-            Ok(response)
-        }
-        RangeDecision::Part { first, last } => {
-            let spool_reader = match spool_reader.within(first..last + 1) {
-                RangeReader::Confined(spool_reader) => spool_reader,
-                RangeReader::Whole(spool_reader) => {
-                    return Ok(streaming_body(method, StatusCode::OK, spool_reader, Some(len)));
-                }
-            };
-            let mut response =
-                streaming_body(method, StatusCode::PARTIAL_CONTENT, spool_reader, Some(last + 1 - first));
-            response.headers_mut().insert(header::CONTENT_RANGE, range::content_range(first, last, len));
-            Ok(response)
-        }
+        RangeDecision::Whole => Ok(whole(spool_reader, Some(len))),
+        RangeDecision::Unsatisfiable => Ok(zip_response::unsatisfiable(len)),
+        RangeDecision::Part { first, last } => Ok(match spool_reader.within(first..last + 1) {
+            RangeReader::Confined(spool_reader) => {
+                let body = streaming_body(spool_reader, Some(last + 1 - first));
+                zip_response::partial(first, last, len, body)
+            }
+            RangeReader::Whole(spool_reader) => whole(spool_reader, Some(len)),
+        }),
     }
-}
-
-fn streaming_body(method: &Method, status: StatusCode, spool_reader: SpoolReader, len: Option<u64>) -> Response<Body> {
-    let body = if *method == Method::HEAD {
-        Body::empty()
-    } else {
-        let next = |mut spool_reader: SpoolReader| async move {
-            let bytes = spool_reader.next().await.map_err(BodyError::from)?;
-            Ok::<_, BodyError>(bytes.map(|bytes| (bytes, spool_reader)))
-        };
-        Body::stream(stream::try_unfold(spool_reader, next).boxed(), len)
-    };
-    zip::zip(status, len, body)
-}
-
-/// The bytes of a part of a stored zip; where they go out `direct`, as regions that are sent without being read.
-pub(in crate::service) fn range_body(object: Object, range: Range<u64>, direct: bool) -> Body {
-    if let ObjectContent::Memory(bytes) = &object.content {
-        object.record_sent(range.end - range.start);
-        let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-        return Body::full(bytes.slice(position(range.start)..position(range.end)));
-    }
-    let len = range.end - range.start;
-    let next = move |(object, range): (Object, Range<u64>)| async move {
-        if range.is_empty() {
-            return Ok(None);
-        }
-        let want = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let bytes = if direct {
-            object.read_for_sendfile(range.start, want.min(FRAME)).await
-        } else {
-            object.read(range.start, want.min(CHUNK)).await
-        };
-        let bytes = bytes.map_err(|error| {
-            tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
-            BodyError::from(error)
-        })?;
-        object.record_sent(bytes.len() as u64);
-        let rest = range.start + bytes.len() as u64..range.end;
-        Ok::<_, BodyError>(Some((bytes, (object, rest))))
-    };
-    Body::stream(stream::try_unfold((object, range), next).boxed(), Some(len))
 }

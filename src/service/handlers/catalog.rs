@@ -1,96 +1,99 @@
-//! The v3 dialect's list of packages: what the mirror knows, by the names its clients ask for.
+//! The v3 dialect's package list: the packages of the catalog under the names that 3.x clients use, searchable.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{Response, request::Parts};
+use parking_lot::Mutex;
 
 use super::json::JsonAnswer;
 use crate::{
-    dialect::{ApiRequest, Names, PageRequest},
-    http::cache_status::CacheStatus,
-    registry::{
-        Registry,
-        catalog::{Catalog, CatalogEntry},
-    },
+    dialect::{Dialect, Names, PageRequest},
+    http::{body::Body, cache_status::CacheStatus},
+    registry::catalog::{Catalog, CatalogEntry},
     service::{
-        error::Problem,
-        render::{self, Listed},
+        Service,
+        context::RequestContext,
+        error::ApiError,
+        render::{self, CatalogRow},
     },
 };
 
-/// The rows of the last list, which are made once for each list.
+/// The rows of the latest catalog, computed once per catalog.
 #[derive(Default)]
-pub(in crate::service) struct Rows(Mutex<Option<Made>>);
+pub(in crate::service) struct SearchIndex(Mutex<Option<IndexedCatalog>>);
 
-/// A list and its rows.
-type Made = (Arc<Catalog>, Arc<Vec<Row>>);
-
-/// One row of the list.
-struct Row {
-    name: String,
-    /// Its package's place in the list of what is known.
-    known: usize,
-    /// Name and description in lower case: what a search looks through.
-    searched: String,
+struct IndexedCatalog {
+    catalog: Arc<Catalog>,
+    rows: Arc<Vec<SearchRow>>,
 }
 
-impl Rows {
-    fn of(&self, names: &Names, list: &Arc<Catalog>) -> Arc<Vec<Row>> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((of, rows)) if Arc::ptr_eq(of, list) => rows.clone(),
+struct SearchRow {
+    name: String,
+    /// Index of the package in [`Catalog::packages`].
+    package: usize,
+    /// Name and description in lower case.
+    text: String,
+}
+
+impl SearchIndex {
+    fn rows(&self, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
+        let mut latest = self.0.lock();
+        match &*latest {
+            Some(indexed) if Arc::ptr_eq(&indexed.catalog, catalog) => indexed.rows.clone(),
             _ => {
-                let rows = Arc::new(rows(names, &list.packages));
-                *last = Some((list.clone(), rows.clone()));
+                let rows = Arc::new(search_rows(names, &catalog.packages));
+                *latest = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
                 rows
             }
         }
     }
 }
 
-/// Answers `registry list`: names in order, those that have `search` in their name or description, one page of them.
+/// Responds with one page of the names that contain `search` in name or description, in order.
 ///
 /// # Errors
-/// When what the mirror knows cannot be read.
-pub(in crate::service) async fn ask(
-    mirror: &Registry,
-    names: &Names,
-    rows: &Rows,
-    ask: &ApiRequest,
-    (search, page): (Option<&str>, PageRequest),
-) -> Result<JsonAnswer, Problem> {
-    let known = mirror.catalog().list(names.aliases().map(|(_, package)| package.clone())).await;
-    let (list, age) = known.map_err(|error| Problem::of(error, ask))?;
-    let rows = rows.of(names, &list);
-    let wanted = search.map(str::to_lowercase);
-    let found: Vec<Listed<'_>> = rows
+/// When the catalog cannot be read.
+pub(in crate::service) async fn respond(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    search: Option<&str>,
+    page: PageRequest,
+) -> Result<Response<Body>, ApiError> {
+    let names = &service.names;
+    let (catalog, age) = service.registry.catalog().list(names.aliases().map(|(_, package)| package.clone())).await?;
+    let rows = service.search_index.rows(names, &catalog);
+    let search = search.map(str::to_lowercase);
+    let found: Vec<CatalogRow<'_>> = rows
         .iter()
-        .filter(|row| wanted.as_ref().is_none_or(|wanted| row.searched.contains(wanted)))
-        .map(|row| Listed { name: row.name.clone(), manifest: list.packages.get(row.known).map(|it| &it.manifest) })
+        .filter(|row| search.as_ref().is_none_or(|search| row.text.contains(search)))
+        .map(|row| {
+            let manifest = catalog.packages.get(row.package).map(|package| &package.manifest);
+            CatalogRow { name: row.name.clone(), manifest }
+        })
         .collect();
-    Ok(JsonAnswer::of(render::packages(page.slice(&found)), age, CacheStatus::hit(None)))
+    let answer = JsonAnswer::new(render::packages(page.slice(&found)), age, CacheStatus::hit(None));
+    Ok(answer.into_response(Dialect::V3, parts, context))
 }
 
-/// A row for every alias, and one for every package that has none; in order of their names.
-fn rows(names: &Names, known: &[CatalogEntry]) -> Vec<Row> {
-    let mut rows = BTreeMap::new();
-    for (place, known) in known.iter().enumerate() {
-        let wanted = known.package.clone();
-        let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == wanted);
-        let before = rows.len();
-        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), place)));
-        if rows.len() == before
-            && let Some(name) = names.v3_name(&wanted)
+/// A row for every alias, and one for every package without an alias, ordered by name.
+fn search_rows(names: &Names, packages: &[CatalogEntry]) -> Vec<SearchRow> {
+    let mut indices = BTreeMap::new();
+    for (index, entry) in packages.iter().enumerate() {
+        let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == entry.package);
+        let count = indices.len();
+        indices.extend(aliases.map(|(alias, _)| (alias.to_owned(), index)));
+        if indices.len() == count
+            && let Some(name) = names.v3_name(&entry.package)
         {
-            rows.insert(name, place);
+            indices.insert(name, index);
         }
     }
-    let row = |(name, place): (String, usize)| {
-        let description = known[place].manifest.description.as_deref().unwrap_or_default();
-        // No search has a zero byte in it, so none is found across the two.
-        let searched = format!("{name}\0{description}").to_lowercase();
-        Row { name, known: place, searched }
+    let row = |(name, index): (String, usize)| {
+        let description = packages[index].manifest.description.as_deref().unwrap_or_default();
+        // A search contains no zero byte, so it does not match across name and description.
+        let text = format!("{name}\0{description}").to_lowercase();
+        SearchRow { name, package: index, text }
     };
-    rows.into_iter().map(row).collect()
+    indices.into_iter().map(row).collect()
 }

@@ -1,7 +1,7 @@
-//! The flat view as an HTTP answer: the stored zip without its top folder, read through a plan.
+//! The flat view of a version: its stored zip without the top folder, read through a plan.
 //!
-//! The plan is made from the zip's central directory, so a cold request waits for the end of the download, HEAD too:
-//! before that nobody knows the view's length. Plans are kept while their views are asked for.
+//! The plan is made from the zip's central directory, so a miss waits for the end of the download, for HEAD too: the
+//! length of the view is not known earlier. Plans are cached.
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -10,48 +10,54 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::archive;
 use crate::{
     archive::{
         ZipFacts,
         flat::{DamagedDirectory, FlatBatch, FlatPlan},
     },
-    dialect::{ApiRequest, PackageId},
     entry::Digest,
     http::body::{Body, BodyError},
-    package::Version,
-    registry::{Object, Registry, ServedArchive, WholeBody, resolve::ResolvedArchive},
-    service::{RequestContext, error::Problem, zip},
+    package::{PackageId, Version},
+    registry::{Object, ServedArchive, WholeBody, resolve::ResolvedArchive},
+    service::{
+        Service,
+        context::RequestContext,
+        error::ApiError,
+        zip_body::range_body,
+        zip_response::{self, complete_zip},
+    },
 };
 
-/// Bytes of plans that are kept.
-const PLANS: u64 = 32 << 20;
-/// Views whose digest is kept; each takes some 150 bytes.
-const DIGESTS: u64 = 100_000;
+/// Most bytes of cached plans.
+const MAX_PLAN_BYTES: u64 = 32 << 20;
+/// Most views whose digest is cached; each takes about 150 bytes.
+const MAX_VIEW_DIGESTS: u64 = 100_000;
 /// Bytes of a view that are hashed at once.
-const STRIDE: usize = 1 << 20;
-/// Bytes of a view that are read and made at once.
-const BATCH: u64 = 256 << 10;
+const HASH_BATCH_BYTES: usize = 1 << 20;
+/// Most bytes of a view in one body frame.
+const MAX_FRAME_BYTES: u64 = 256 << 10;
 
-/// The views that were asked for lately, by the digest of their zip.
+/// The plans of flat views, by the digest of their zip.
 pub(in crate::service) struct FlatViewCache {
-    views: moka::future::Cache<Digest, Arc<View>>,
-    /// The digests of the views, which outlive the plans: making one takes a look at every byte.
+    views: moka::future::Cache<Digest, Arc<FlatView>>,
+    /// Digests of views, by the digest of their zip. They outlive the plans: to compute one, all of the zip is read.
     digests: moka::sync::Cache<Digest, Digest>,
 }
 
 /// How a zip becomes its flat view.
-enum View {
-    /// It is its own.
-    Itself,
-    /// By a plan.
-    Planned { plan: FlatPlan, digest: Digest },
+enum FlatView {
+    /// The zip has no top folder: it is its own flat view.
+    Same,
+    Planned {
+        plan: FlatPlan,
+        digest: Digest,
+    },
 }
 
-impl View {
+impl FlatView {
     fn weight(&self) -> u32 {
         let plan = match self {
-            Self::Itself => 0,
+            Self::Same => 0,
             Self::Planned { plan, .. } => plan.weight(),
         };
         u32::try_from(plan + size_of::<Self>()).unwrap_or(u32::MAX)
@@ -60,156 +66,154 @@ impl View {
 
 impl FlatViewCache {
     pub(in crate::service) fn new() -> Self {
-        let weigher = |_: &Digest, view: &Arc<View>| view.weight();
+        let weigher = |_: &Digest, view: &Arc<FlatView>| view.weight();
         Self {
-            views: moka::future::Cache::builder().max_capacity(PLANS).weigher(weigher).build(),
-            digests: moka::sync::Cache::new(DIGESTS),
+            views: moka::future::Cache::builder().max_capacity(MAX_PLAN_BYTES).weigher(weigher).build(),
+            digests: moka::sync::Cache::new(MAX_VIEW_DIGESTS),
         }
     }
 
-    /// The view of a zip, made once for all who ask for it at the time, and to its end even if all of them leave.
-    async fn view(self: &Arc<Self>, object: &Object) -> Result<Arc<View>, Arc<Unreadable>> {
+    /// The view of a zip. Concurrent callers share one computation, which runs to its end even if all of them are
+    /// dropped.
+    async fn view(self: &Arc<Self>, object: &Object) -> Result<Arc<FlatView>, Arc<FlatViewError>> {
         let zip = object.meta.digest;
         if let Some(view) = self.views.get(&zip).await {
             return Ok(view);
         }
-        let this = self.clone();
+        let cache = self.clone();
         let object = object.clone();
-        let made = tokio::spawn(async move {
-            let make = async {
-                let flats = this.clone();
-                tokio::task::spawn_blocking(move || flats.make(&object)).await.map_err(io::Error::other)?
+        let task = tokio::spawn(async move {
+            let compute = async {
+                let cache = cache.clone();
+                tokio::task::spawn_blocking(move || cache.compute(&object)).await.map_err(io::Error::other)?
             };
-            this.views.try_get_with(zip, make).await
+            cache.views.try_get_with(zip, compute).await
         });
-        made.await.map_err(|error| Arc::new(io::Error::other(error).into()))?
+        task.await.map_err(|error| Arc::new(io::Error::other(error).into()))?
     }
 
-    /// Blocks for as long as it takes to read all of the zip.
-    fn make(&self, object: &Object) -> Result<Arc<View>, Unreadable> {
+    /// Computes a view. Blocks while it reads all of the zip, unless the view's digest is cached.
+    fn compute(&self, object: &Object) -> Result<Arc<FlatView>, FlatViewError> {
         let Some(flat) = ZipFacts::from_value(&object.meta.verified.facts)?.flat else {
-            return Ok(Arc::new(View::Itself));
+            return Ok(Arc::new(FlatView::Same));
         };
         let len = object.meta.len.saturating_sub(flat.central);
-        let mut spool_reader = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        object.read_exact(&mut spool_reader, flat.central)?;
-        let plan = flat.plan(spool_reader.into())?;
+        let mut central_directory = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        object.read_exact(&mut central_directory, flat.central)?;
+        let plan = flat.plan(central_directory.into())?;
         let digest = match self.digests.get(&object.meta.digest) {
-            Some(known) => known,
-            None => digest(object, &plan)?,
+            Some(digest) => digest,
+            None => view_digest(object, &plan)?,
         };
         self.digests.insert(object.meta.digest, digest);
-        Ok(Arc::new(View::Planned { plan, digest }))
+        Ok(Arc::new(FlatView::Planned { plan, digest }))
     }
 }
 
-/// SHA-256 of a view, by reading it as it will be sent.
-///
-/// Nobody needs it before the view is asked for: verification would keep everybody who waits for the plain zip waiting
-/// for it.
-fn digest(object: &Object, plan: &FlatPlan) -> io::Result<Digest> {
+/// SHA-256 of a view. Computed at the first request for the view, not when the zip is verified: clients of the plain
+/// zip would wait for it.
+fn view_digest(object: &Object, plan: &FlatPlan) -> io::Result<Digest> {
     let mut hash = Sha256::new();
-    let mut read = Vec::new();
-    for start in (0..plan.len()).step_by(STRIDE) {
-        let batch = plan.batch(start..plan.len().min(start + STRIDE as u64));
+    let mut bytes = Vec::new();
+    for start in (0..plan.len()).step_by(HASH_BATCH_BYTES) {
+        let batch = plan.batch(start..plan.len().min(start + HASH_BATCH_BYTES as u64));
         let source = batch.source();
-        read.resize(usize::try_from(source.end - source.start).unwrap_or(usize::MAX), 0);
-        object.read_exact(&mut read, source.start)?;
-        hash = batch.pieces(&read).fold(hash, Sha256::chain_update);
+        bytes.resize(usize::try_from(source.end - source.start).unwrap_or(usize::MAX), 0);
+        object.read_exact(&mut bytes, source.start)?;
+        hash = batch.pieces(&bytes).fold(hash, Sha256::chain_update);
     }
     Ok(Digest(hash.finalize().into()))
 }
 
-/// The bytes of a part of a view.
-async fn read(object: &Object, batch: &FlatBatch) -> io::Result<Bytes> {
-    let source = batch.source();
-    let want = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
-    let read = if want == 0 { Bytes::new() } else { object.read(source.start, want).await? };
-    batch.assemble(read)
-}
-
-/// Why a stored zip has no view.
+/// Why a stored zip has no flat view.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+enum FlatViewError {
     #[error(transparent)]
     Damaged(#[from] DamagedDirectory),
-    #[error("cannot read it: {0}")]
+    #[error("cannot read the zip: {0}")]
     Io(#[from] io::Error),
-    #[error("what is stored about it is of another kind: {0}")]
+    #[error("cannot parse the stored facts about the zip: {0}")]
     Facts(#[from] serde_json::Error),
 }
 
-/// Answers a request for the flat view of a version.
+/// Responds with the flat view of a version.
 ///
-/// A stored zip that turns out to be damaged is set aside and fetched again, once.
+/// A stored zip that turns out to be damaged is quarantined and fetched again, once.
 ///
 /// # Errors
 /// As for the plain zip; 503 when there is no room on disk and the zip is too large for memory.
 pub(in crate::service) async fn respond(
-    flats: &Arc<FlatViewCache>,
-    mirror: &Registry,
+    service: &Service,
     parts: &Parts,
-    (package, version, ask): (&PackageId, &Version, &ApiRequest),
     context: &mut RequestContext,
-) -> Result<Response<Body>, Problem> {
-    let mut again = true;
+    package: &PackageId,
+    version: &Version,
+) -> Result<Response<Body>, ApiError> {
+    let mut may_retry = true;
     loop {
-        let found = mirror.archives().archive(package, version).await;
-        let ResolvedArchive { answer, resolved } = found.map_err(|error| Problem::of(error, ask))?;
-        context.cache = Some(answer.status);
-        let whole = match answer.served {
-            ServedArchive::Stored(object) => WholeBody::Complete(object),
+        let ResolvedArchive { answer, resolved } = service.registry.archives().archive(package, version).await?;
+        context.cache_status = Some(answer.status);
+        let object = match answer.served {
+            ServedArchive::Stored(object) => object,
             ServedArchive::Arriving { spool_reader, .. } => {
-                spool_reader.whole().await.map_err(|error| Problem::late(error, context.cache.take(), ask))?
+                match spool_reader.whole().await.map_err(ApiError::Download)? {
+                    WholeBody::Complete(object) => object,
+                    WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForFlatView),
+                }
             }
         };
-        let WholeBody::Complete(object) = whole else { return Err(Problem::no_room(context.cache.take(), ask)) };
-        let view = match flats.view(&object).await {
+        let view = match service.flat_views.view(&object).await {
             Ok(view) => view,
             Err(error) => {
-                let digest = object.meta.digest;
-                tracing::error!(%digest, %error, "a stored zip has no flat view");
-                if !again {
-                    return Err(Problem::damaged(context.cache.take(), ask));
+                tracing::error!(digest = %object.meta.digest, %error, "a stored zip has no flat view");
+                if !may_retry {
+                    return Err(ApiError::DamagedZip);
                 }
-                again = false;
-                mirror.archives().quarantine(&object).await;
+                may_retry = false;
+                service.registry.archives().quarantine(&object).await;
                 continue;
             }
         };
         let mut response = match &*view {
-            View::Itself => {
+            FlatView::Same => {
                 let meta = object.meta.clone();
-                let body = |part| archive::range_body(object, part, context.direct);
-                zip::complete(&parts.method, &parts.headers, &meta.digest, meta.len, body)
+                let body = |range| range_body(object, range, context.send_mode);
+                complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
             }
-            View::Planned { plan, digest } => {
-                let body = |part| part_of(object, view.clone(), part);
-                zip::complete(&parts.method, &parts.headers, digest, plan.len(), body)
+            FlatView::Planned { plan, digest } => {
+                let body = |range| view_range_body(object, view.clone(), range);
+                complete_zip(&parts.method, &parts.headers, digest, plan.len(), body)
             }
         };
-        zip::finish(&mut response, &resolved, answer.age, &package.name);
+        zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
         return Ok(response);
     }
 }
 
-/// A part of a view as a body.
-fn part_of(object: Object, view: Arc<View>, part: Range<u64>) -> Body {
-    let len = part.end - part.start;
-    let next = |(object, view, part): (Object, Arc<View>, Range<u64>)| async move {
-        let View::Planned { plan, .. } = &*view else { return Ok(None) };
-        if part.is_empty() {
+/// The bytes of a range of a view. A read error breaks the connection.
+fn view_range_body(object: Object, view: Arc<FlatView>, range: Range<u64>) -> Body {
+    let len = range.end - range.start;
+    let next = |(object, view, range): (Object, Arc<FlatView>, Range<u64>)| async move {
+        let FlatView::Planned { plan, .. } = &*view else { return Ok(None) };
+        if range.is_empty() {
             return Ok(None);
         }
-        let end = part.end.min(part.start + BATCH);
-        let batch = plan.batch(part.start..end);
-        let bytes = read(&object, &batch).await.map_err(|error| {
-            let digest = object.meta.digest;
-            tracing::error!(%digest, %error, "cannot read a stored zip");
+        let end = range.end.min(range.start + MAX_FRAME_BYTES);
+        let batch = plan.batch(range.start..end);
+        let bytes = read_batch(&object, &batch).await.map_err(|error| {
+            tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
         })?;
         object.record_sent(bytes.len() as u64);
-        Ok::<_, BodyError>(Some((bytes, (object, view, end..part.end))))
+        Ok::<_, BodyError>(Some((bytes, (object, view, end..range.end))))
     };
-    Body::stream(stream::try_unfold((object, view, part), next).boxed(), Some(len))
+    Body::stream(stream::try_unfold((object, view, range), next).boxed(), Some(len))
+}
+
+/// Reads a part of a view from its zip.
+async fn read_batch(object: &Object, batch: &FlatBatch) -> io::Result<Bytes> {
+    let source = batch.source();
+    let len = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
+    let bytes = if len == 0 { Bytes::new() } else { object.read(source.start, len).await? };
+    batch.assemble(bytes)
 }

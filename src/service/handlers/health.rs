@@ -1,4 +1,4 @@
-//! Questions about the mirror itself: is it alive, is it ready, and if not quite, why.
+//! `/healthz` and `/readyz`: whether the process is alive and ready, and why it is degraded.
 
 use std::sync::{
     Arc,
@@ -7,49 +7,60 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{dialect::Ops, http::body::Body, registry::Registry};
+use crate::{dialect::Ops, http::body::Body, registry::Registry, service::headers::NO_STORE};
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// Where the process is in its life. Clones share it.
+/// Whether the process is starting, serving or draining. Clones share the state.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<AtomicU8>);
+pub struct Readiness(Arc<AtomicU8>);
 
-impl Health {
-    /// Everything is up: `/readyz` is 200 from here on.
-    pub fn serving(&self) {
+impl Readiness {
+    /// The mirror serves: `/readyz` answers 200 from now on.
+    pub fn set_serving(&self) {
         self.0.store(SERVING, Ordering::Release);
     }
 
-    /// The end has begun: `/readyz` is 503 so that balancers look elsewhere.
-    pub fn draining(&self) {
+    /// The drain has begun: `/readyz` answers 503 from now on, so that load balancers choose another instance.
+    pub fn set_draining(&self) {
         self.0.store(DRAINING, Ordering::Release);
     }
 
-    /// Answers an ops question. Trouble below makes the mirror `degraded`, never not ready: it still serves.
-    pub(in crate::service) fn answer(&self, question: &Ops, mirror: &Registry) -> Response<Body> {
-        let (status, value) = match question {
-            Ops::Healthz => (StatusCode::OK, json!({"status": "alive"})),
-            Ops::Readyz => match self.0.load(Ordering::Acquire) {
-                STARTING => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "starting"})),
-                DRAINING => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "draining"})),
-                _ => match mirror.degraded() {
-                    None => (StatusCode::OK, json!({"status": "ready"})),
-                    Some(reason) => (StatusCode::OK, json!({"status": "degraded", "reasons": [reason]})),
-                },
+    /// Storage faults make the mirror `degraded` with status 200: it still serves.
+    fn respond(&self, registry: &Registry) -> Response<Body> {
+        match self.0.load(Ordering::Acquire) {
+            STARTING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
+            DRAINING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"})),
+            _ => match registry.degraded() {
+                None => json_response(StatusCode::OK, &json!({"status": "ready"})),
+                Some(reason) => json_response(StatusCode::OK, &json!({"status": "degraded", "reasons": [reason]})),
             },
-            Ops::Metrics | Ops::Admin(_) => {
-                (StatusCode::NOT_FOUND, json!({"message": "this mirror has no such page", "status": "404"}))
-            }
-        };
-        let mut response = Response::new(Body::full(Bytes::from(format!("{value}\n"))));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        }
     }
+}
+
+/// Responds to a health check.
+pub(in crate::service) fn respond(readiness: &Readiness, registry: &Registry, ops: &Ops) -> Response<Body> {
+    match ops {
+        Ops::Healthz => json_response(StatusCode::OK, &json!({"status": "alive"})),
+        Ops::Readyz => readiness.respond(registry),
+        Ops::Metrics | Ops::Admin(_) => no_such_page(),
+    }
+}
+
+/// 404 for pages that this mirror does not have, or not on this listener.
+pub(in crate::service) fn no_such_page() -> Response<Body> {
+    json_response(StatusCode::NOT_FOUND, &json!({"message": "this mirror has no such page", "status": "404"}))
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(format!("{value}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }

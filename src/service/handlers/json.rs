@@ -1,4 +1,4 @@
-//! JSON answers: asked of the mirror, rendered once per document, dialect and base, and wrapped in the dialect's envelope.
+//! JSON responses: a document of the registry, rendered for a dialect and a base address, in the dialect's envelope.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use crate::{
-    dialect::{ApiRequest, Dialect, Names, PackageId, PageRequest, Route},
+    dialect::{ApiRequest, Dialect, PageRequest, Route},
     entry::Digest,
     http::{
         body::Body,
@@ -14,188 +14,210 @@ use crate::{
         conditional::{self, Precondition},
         field::strong_etag,
     },
-    registry::{CachedValue, Registry, RegistryError},
+    registry::CachedValue,
     service::{
-        error::Problem,
+        Service,
+        context::RequestContext,
+        error::ApiError,
+        headers::MUTABLE,
         hosts::RequestHost,
-        render::{self, View},
-        request_id::RequestId,
+        render::{self, Renderer},
+        zip_response::empty,
     },
 };
 
-/// Bytes of rendered JSON that are kept.
-const RENDERED: u64 = 32 << 20;
-/// How long clients may keep JSON, and where an ETag tells them whether it has changed.
-const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// Most bytes of rendered JSON that are cached.
+const MAX_RENDERED_BYTES: u64 = 32 << 20;
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// What was rendered a moment ago, by everything that it was rendered from.
-pub(in crate::service) struct Json {
-    rendered: moka::sync::Cache<Arc<RenderKey>, Rendered>,
-}
+/// Rendered JSON, by everything that it is rendered from.
+pub(in crate::service) struct RenderedJsonCache(moka::sync::Cache<Arc<RenderKey>, RenderedJson>);
 
 #[derive(PartialEq, Eq, Hash)]
 struct RenderKey {
-    of: Digest,
-    what: &'static str,
+    document: Digest,
+    /// Which rendering of the document: releases, one release, its assets…
+    shape: &'static str,
     dialect: Dialect,
     package: String,
+    /// `per_page` and `page`; `None` for the whole list.
     page: Option<(u32, u32)>,
     base: String,
 }
 
+/// JSON without its envelope, and its entity tag.
 #[derive(Clone)]
-struct Rendered {
+struct RenderedJson {
     value: Bytes,
     etag: HeaderValue,
 }
 
-/// A JSON answer before it is wrapped.
-pub(in crate::service) struct JsonAnswer {
-    rendered: Rendered,
-    link: Option<HeaderValue>,
-    age: Duration,
-    /// What happened in the cache.
-    pub(in crate::service) status: CacheStatus,
-}
-
-impl Json {
-    /// An empty store.
-    pub(in crate::service) fn new() -> Self {
-        let weigher = |_: &Arc<RenderKey>, rendered: &Rendered| u32::try_from(rendered.value.len()).unwrap_or(u32::MAX);
-        Self { rendered: moka::sync::Cache::builder().max_capacity(RENDERED).weigher(weigher).build() }
-    }
-
-    /// Only configured bases are a bounded set, and what is made for them is kept: a client may write anything into `Host`.
-    fn render(&self, rendition: RenderKey, keeps: bool, make: impl FnOnce() -> Bytes) -> Rendered {
-        let rendered = || Rendered::of(make());
-        if keeps { self.rendered.get_with(Arc::new(rendition), rendered) } else { rendered() }
-    }
-}
-
-impl Rendered {
-    fn of(value: Bytes) -> Self {
+impl RenderedJson {
+    fn new(value: Bytes) -> Self {
         let etag = strong_etag(&Digest::of(&value));
         Self { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
     }
 }
 
-/// What an answer is rendered for.
-struct Request<'a> {
-    json: &'a Json,
-    keeps: bool,
-    view: View<'a>,
-    path: &'a str,
-}
-
-impl Request<'_> {
-    fn answer<T>(
-        &self,
-        what: &'static str,
-        page: Option<(PageRequest, usize)>,
-        answer: &CachedValue<T>,
-        make: impl FnOnce(&View<'_>) -> Bytes,
-    ) -> JsonAnswer {
-        let rendition = RenderKey {
-            of: answer.digest,
-            what,
-            dialect: self.view.dialect,
-            package: format!("{}/{}", self.view.package.upstream, self.view.package.name),
-            page: page.map(|(page, _)| (page.per_page, page.page)),
-            base: self.view.base.to_owned(),
-        };
-        let rendered = self.json.render(rendition, self.keeps, || make(&self.view));
-        let link = page.and_then(|(page, total)| page.link(self.view.base, self.path, total));
-        JsonAnswer { rendered, link, age: answer.age, status: answer.status.clone() }
+impl RenderedJsonCache {
+    /// An empty cache.
+    pub(in crate::service) fn new() -> Self {
+        let weigher = |_: &Arc<RenderKey>, json: &RenderedJson| u32::try_from(json.value.len()).unwrap_or(u32::MAX);
+        Self(moka::sync::Cache::builder().max_capacity(MAX_RENDERED_BYTES).weigher(weigher).build())
     }
 }
 
-/// Asks the mirror what a route asks and renders it.
-pub(in crate::service) async fn ask(
-    mirror: &Registry,
-    names: &Names,
+/// A JSON response without its envelope.
+pub(in crate::service) struct JsonAnswer {
+    json: RenderedJson,
+    link: Option<HeaderValue>,
+    age: Duration,
+    status: CacheStatus,
+}
+
+/// Responds with the JSON that a route asks for.
+///
+/// # Errors
+/// When the registry has no such document.
+pub(in crate::service) async fn respond(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
     route: &Route,
-    request_host: &RequestHost<'_>,
-    path: &str,
-    json: &Json,
-) -> Result<JsonAnswer, Problem> {
-    let failed = |error: RegistryError| Problem::of(error, &route.request);
-    let no_json = || Problem::new(StatusCode::NOT_FOUND, "this address has no JSON");
-    let package = route.request.package().ok_or_else(no_json)?;
-    let base = request_host.base();
-    let view = View { dialect: route.dialect, base: &base, names, package };
-    let request = Request { json, keeps: request_host.is_configured(), view, path };
+    host: &RequestHost<'_>,
+) -> Result<Response<Body>, ApiError> {
+    let answer = look_up(service, parts, route, host).await?;
+    Ok(answer.into_response(route.dialect, parts, context))
+}
+
+async fn look_up(
+    service: &Service,
+    parts: &Parts,
+    route: &Route,
+    host: &RequestHost<'_>,
+) -> Result<JsonAnswer, ApiError> {
+    let registry = &service.registry;
+    let package = route.request.package().ok_or(ApiError::NotJson)?;
+    let base = host.base();
+    let json = JsonRequest {
+        cache: host.is_configured().then_some(&service.rendered_json),
+        renderer: Renderer { dialect: route.dialect, base: &base, names: &service.names, package },
+        path: parts.uri.path(),
+    };
     Ok(match &route.request {
         ApiRequest::Releases { page, .. } => {
-            let list = mirror.documents().releases(package).await.map_err(failed)?;
+            let list = registry.documents().releases(package).await?;
             let all = &list.value.releases;
             let shown = page.map_or(&all[..], |page| page.slice(all));
-            request.answer("releases", page.map(|page| (page, all.len())), &list, |view| view.releases(shown))
+            let page = page.map(|page| (page, all.len()));
+            json.answer("releases", page, &list, |renderer| renderer.releases(shown))
         }
         ApiRequest::Detail { page, .. } => {
-            let list = mirror.documents().releases(package).await.map_err(failed)?;
+            let list = registry.documents().releases(package).await?;
             let all = &list.value.releases;
-            request.answer("detail", Some((*page, all.len())), &list, |view| view.releases(page.slice(all)))
+            json.answer("detail", Some((*page, all.len())), &list, |renderer| renderer.releases(page.slice(all)))
         }
         ApiRequest::Latest { .. } => {
-            let latest = mirror.documents().latest(package).await.map_err(failed)?;
-            request.answer("release", None, &latest, |view| view.release(&latest.value))
+            let latest = registry.documents().latest(package).await?;
+            json.answer("release", None, &latest, |renderer| renderer.release(&latest.value))
         }
         ApiRequest::Tag { version, .. } => {
-            let release = mirror.documents().release(package, version.name()).await.map_err(failed)?;
-            request.answer("release", None, &release, |view| view.release(&release.value))
+            let release = registry.documents().release(package, version.name()).await?;
+            json.answer("release", None, &release, |renderer| renderer.release(&release.value))
         }
         ApiRequest::ById { id, assets, .. } => {
-            let list = mirror.documents().releases(package).await.map_err(failed)?;
-            let found = render::by_id(&list.value.releases, *id);
-            let release = found.ok_or_else(|| missing_id(package, *id, &list.status))?;
-            // The colon, which no tag can have, keeps a number apart from a tag of the same digits.
-            let of = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
-            let one = CachedValue { value: Arc::new(()), digest: of, age: list.age, status: list.status.clone() };
-            let what = if *assets { "assets" } else { "release" };
-            request.answer(what, None, &one, |view| if *assets { view.assets(release) } else { view.release(release) })
+            let list = registry.documents().releases(package).await?;
+            let Some(release) = render::find_by_id(&list.value.releases, *id) else {
+                return Err(ApiError::UnknownReleaseId { id: *id, status: list.status });
+            };
+            // No tag can contain a colon: the id does not collide with a tag of the same digits.
+            let digest = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
+            let one = CachedValue { value: Arc::new(()), digest, age: list.age, status: list.status.clone() };
+            if *assets {
+                json.answer("assets", None, &one, |renderer| renderer.assets(release))
+            } else {
+                json.answer("release", None, &one, |renderer| renderer.release(release))
+            }
         }
         ApiRequest::Repository { .. } => {
-            let repository = mirror.documents().repository(package).await.map_err(failed)?;
-            request.answer("repository", None, &repository, |view| view.repository(&repository.value))
+            let repository = registry.documents().repository(package).await?;
+            json.answer("repository", None, &repository, |renderer| renderer.repository(&repository.value))
         }
         ApiRequest::Metadata { version: Some(version), .. } => {
-            let record = mirror.metadata().record(package, version.name()).await.map_err(failed)?;
-            request.answer("metadata", None, &record, |_| render::metadata(&record.value))
+            let record = registry.metadata().record(package, version.name()).await?;
+            json.answer("metadata", None, &record, |_| render::metadata(&record.value))
         }
         ApiRequest::Metadata { version: None, .. } => {
-            let records = mirror.metadata().list(package).await.map_err(failed)?;
-            request.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
+            let records = registry.metadata().list(package).await?;
+            json.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
         ApiRequest::Archive { .. } | ApiRequest::Flat { .. } | ApiRequest::Search { .. } | ApiRequest::Ops(_) => {
-            return Err(no_json());
+            return Err(ApiError::NotJson);
         }
     })
 }
 
-fn missing_id(package: &PackageId, id: u64, status: &CacheStatus) -> Problem {
-    let message = format!("{} on {} has no release with the number {id}", package.name, package.upstream);
-    Problem { cache: Some(status.clone()), ..Problem::new(StatusCode::NOT_FOUND, message) }
+/// What a document is rendered for.
+struct JsonRequest<'a> {
+    /// `None` when the base address is not configured: clients may send any `Host`, so the keys would be unbounded.
+    cache: Option<&'a RenderedJsonCache>,
+    renderer: Renderer<'a>,
+    path: &'a str,
+}
+
+impl JsonRequest<'_> {
+    /// Renders a document, or takes it from the cache. `page` is the page and the number of all items.
+    fn answer<T>(
+        &self,
+        shape: &'static str,
+        page: Option<(PageRequest, usize)>,
+        answer: &CachedValue<T>,
+        render: impl FnOnce(&Renderer<'_>) -> Bytes,
+    ) -> JsonAnswer {
+        let Renderer { dialect, base, package, .. } = self.renderer;
+        let render = || RenderedJson::new(render(&self.renderer));
+        let json = match self.cache {
+            None => render(),
+            Some(RenderedJsonCache(cache)) => {
+                let key = RenderKey {
+                    document: answer.digest,
+                    shape,
+                    dialect,
+                    package: format!("{}/{}", package.upstream, package.name),
+                    page: page.map(|(page, _)| (page.per_page, page.page)),
+                    base: base.to_owned(),
+                };
+                cache.get_with(Arc::new(key), render)
+            }
+        };
+        let link = page.and_then(|(page, total)| page.link(base, self.path, total));
+        JsonAnswer { json, link, age: answer.age, status: answer.status.clone() }
+    }
 }
 
 impl JsonAnswer {
-    /// An answer that is rendered already.
-    pub(in crate::service) fn of(value: Bytes, age: Duration, status: CacheStatus) -> Self {
-        Self { rendered: Rendered::of(value), link: None, age, status }
+    /// An answer that is rendered for this request only.
+    pub(in crate::service) fn new(value: Bytes, age: Duration, status: CacheStatus) -> Self {
+        Self { json: RenderedJson::new(value), link: None, age, status }
     }
 
-    /// Wraps the value and answers, or says that the client's copy is still good.
-    pub(in crate::service) fn respond(self, dialect: Dialect, parts: &Parts, request_id: RequestId) -> Response<Body> {
-        // The v3 envelope names the request, so no two of its answers are the same.
-        let etag = Some(self.rendered.etag).filter(|_| dialect != Dialect::V3);
+    /// Evaluates the conditions and wraps the value in the dialect's envelope.
+    pub(in crate::service) fn into_response(
+        self,
+        dialect: Dialect,
+        parts: &Parts,
+        context: &mut RequestContext,
+    ) -> Response<Body> {
+        // The v3 envelope contains the request id, so two of its responses are never equal.
+        let etag = Some(self.json.etag).filter(|_| dialect != Dialect::V3);
         let tag = etag.as_ref().and_then(|etag| etag.to_str().ok());
         let mut response = match conditional::decide(&parts.headers, &parts.method, tag) {
             Precondition::Proceed => {
-                let id = if dialect == Dialect::V3 { request_id.to_string() } else { String::new() };
-                response(StatusCode::OK, dialect.success(self.rendered.value, &id), &parts.method)
+                let id = if dialect == Dialect::V3 { context.id.to_string() } else { String::new() };
+                json_response(StatusCode::OK, dialect.success(self.json.value, &id), &parts.method)
             }
-            Precondition::NotModified => bare(StatusCode::NOT_MODIFIED),
-            Precondition::Failed => bare(StatusCode::PRECONDITION_FAILED),
+            Precondition::NotModified => empty(StatusCode::NOT_MODIFIED),
+            Precondition::Failed => empty(StatusCode::PRECONDITION_FAILED),
         };
         let headers = response.headers_mut();
         if let Some(etag) = etag {
@@ -204,27 +226,22 @@ impl JsonAnswer {
         if let Some(link) = self.link {
             headers.insert(header::LINK, link);
         }
-        // RFC 9111 §5.1: an answer that has just come from upstream has no age to speak of.
+        // RFC 9111 §5.1: a response that the upstream has just sent or confirmed needs no Age.
         if self.status.fwd.is_none() || self.status.used_stale || self.status.fwd == Some(Fwd::Stale) {
             headers.insert(header::AGE, HeaderValue::from(self.age.as_secs()));
         }
         headers.insert(header::CACHE_CONTROL, MUTABLE);
+        context.cache_status = Some(self.status);
         response
     }
 }
 
-/// A JSON body with its headers; for HEAD the headers alone.
-pub(in crate::service) fn response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
+/// A response with a JSON body and its header fields; for HEAD without the body.
+pub(in crate::service) fn json_response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
     let len = HeaderValue::from(body.len());
     let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { Body::full(body) });
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
     response.headers_mut().insert(header::CONTENT_LENGTH, len);
-    response
-}
-
-fn bare(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
     response
 }

@@ -1,6 +1,8 @@
+use http::StatusCode;
+
 use super::*;
 
-/// Asks from 10.1.2.3 with these header fields.
+/// The base address of a request from 10.1.2.3 with these header fields.
 fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, StatusCode> {
     let mut request = http::Request::builder().uri("/a/b/releases");
     for (name, value) in fields {
@@ -8,19 +10,19 @@ fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, Sta
     }
     let parts = request.body(()).expect("valid").into_parts().0;
     let client = Peer { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls, control: false };
-    hosts.request_host(&parts, client).map(|request_host| request_host.base()).map_err(|problem| problem.status)
+    hosts.request_host(&parts, client).map(|request_host| request_host.base()).map_err(HostError::status)
 }
 
-fn behind(proxy: &str) -> Hosts {
+fn behind_proxy(proxy: &str) -> Hosts {
     Hosts::build(None, &[], vec![proxy.parse().expect("a network")])
 }
 
-fn known(names: &[&str]) -> Hosts {
+fn with_known_hosts(names: &[&str]) -> Hosts {
     Hosts::build(None, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), Vec::new())
 }
 
 #[test]
-fn addresses_are_built_on_what_the_client_used() {
+fn base_address_is_the_host_the_client_used() {
     let any = Hosts::default();
     assert_eq!(base(&any, false, &[("host", "mirror:8080")]).as_deref(), Ok("http://mirror:8080"));
     assert_eq!(base(&any, true, &[("host", "mirror")]).as_deref(), Ok("https://mirror"));
@@ -29,18 +31,18 @@ fn addresses_are_built_on_what_the_client_used() {
 }
 
 #[test]
-fn a_host_that_could_change_an_address_is_refused() {
+fn host_that_could_change_the_meaning_of_a_link_is_refused() {
     let long = "a".repeat(260);
     for host in ["a/b", "user@host", "a b", "a?b", "a#b", "a\\b", "\"", "a,b", ":80", "a:65536", long.as_str()] {
         assert_eq!(base(&Hosts::default(), false, &[("host", host)]), Err(StatusCode::BAD_REQUEST), "{host}");
         let forwarded = [("host", "a"), ("x-forwarded-host", host)];
         let expected = if host == "a,b" { Ok("http://b".into()) } else { Err(StatusCode::BAD_REQUEST) };
-        assert_eq!(base(&behind("10.0.0.0/8"), false, &forwarded), expected, "{host}");
+        assert_eq!(base(&behind_proxy("10.0.0.0/8"), false, &forwarded), expected, "{host}");
     }
 }
 
 #[test]
-fn of_two_hosts_neither_is_believed() {
+fn two_host_fields_are_refused() {
     for second in ["b", "a"] {
         let twice = base(&Hosts::default(), false, &[("host", "a"), ("host", second)]);
         assert_eq!(twice, Err(StatusCode::BAD_REQUEST), "{second}");
@@ -48,13 +50,13 @@ fn of_two_hosts_neither_is_believed() {
 }
 
 #[test]
-fn the_public_address_wins() {
+fn public_url_overrides_the_request_host() {
     let public = Hosts::build(Some("https://mirror.example/srm/".parse().expect("valid")), &[], Vec::new());
     assert_eq!(base(&public, false, &[("host", "x")]).as_deref(), Ok("https://mirror.example/srm"));
 }
 
 #[test]
-fn only_a_trusted_proxy_says_how_it_was_reached() {
+fn forwarded_fields_count_from_trusted_proxies_only() {
     let fields = [("host", "inner:80"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "mirror.example")];
     for (proxy, expected) in [
         ("10.1.2.3", "https://mirror.example"),
@@ -62,12 +64,12 @@ fn only_a_trusted_proxy_says_how_it_was_reached() {
         ("10.1.2.4", "http://inner:80"),
         ("192.168.0.0/16", "http://inner:80"),
     ] {
-        assert_eq!(base(&behind(proxy), false, &fields).as_deref(), Ok(expected), "{proxy}");
+        assert_eq!(base(&behind_proxy(proxy), false, &fields).as_deref(), Ok(expected), "{proxy}");
     }
-    let proxied = |fields: &[(&str, &str)]| base(&behind("10.0.0.0/8"), true, fields);
+    let proxied = |fields: &[(&str, &str)]| base(&behind_proxy("10.0.0.0/8"), true, fields);
     assert_eq!(proxied(&[("host", "a"), ("x-forwarded-proto", "http")]).as_deref(), Ok("http://a"));
     assert_eq!(proxied(&[("host", "a"), ("x-forwarded-proto", "ftp")]), Err(StatusCode::BAD_REQUEST));
-    // What a client wrote stands before what the proxy adds.
+    // The proxy appends its value to what the client sent.
     let forged = [("host", "a"), ("x-forwarded-host", "evil.example, good.example")];
     assert_eq!(proxied(&forged).as_deref(), Ok("https://good.example"));
     let forged = [("host", "a"), ("x-forwarded-host", "evil.example"), ("x-forwarded-host", "good.example")];
@@ -75,8 +77,8 @@ fn only_a_trusted_proxy_says_how_it_was_reached() {
 }
 
 #[test]
-fn another_name_than_the_configured_ones_is_misdirected() {
-    let hosts = known(&["Mirror.Example", "*.apps.example", "only:8080", "::1"]);
+fn host_that_is_not_configured_is_misdirected() {
+    let hosts = with_known_hosts(&["Mirror.Example", "*.apps.example", "only:8080", "::1"]);
     for (host, good) in [
         ("mirror.example", true),
         ("MIRROR.example.:9999", true),
@@ -97,5 +99,5 @@ fn another_name_than_the_configured_ones_is_misdirected() {
     assert_eq!(base(&hosts, false, &[]), Err(StatusCode::MISDIRECTED_REQUEST));
     let public = Some("https://mirror.example".parse().expect("valid"));
     let public = Hosts::build(public, &["other".to_owned()], Vec::new());
-    assert!(base(&public, false, &[("host", "mirror.example")]).is_ok(), "the public name is known");
+    assert!(base(&public, false, &[("host", "mirror.example")]).is_ok(), "the host of public_url is a known host");
 }

@@ -135,12 +135,12 @@ fn pretty(bytes: &Bytes) -> String {
     serde_json::to_string_pretty(&value).expect("JSON")
 }
 
-fn view<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> View<'a> {
-    View { dialect, base: "https://mirror.example", names, package }
+fn renderer<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> Renderer<'a> {
+    Renderer { dialect, base: "https://mirror.example", names, package }
 }
 
 #[test]
-fn releases_in_each_dialect() {
+fn releases_are_rendered_in_each_dialect() {
     let names = names();
     let package = names.parse_package("devsapp/fc3").expect("valid");
     for (name, dialect) in [
@@ -150,30 +150,30 @@ fn releases_in_each_dialect() {
         ("github", Dialect::Github(ApiRoot::Plain)),
         ("github_api_v3", Dialect::Github(ApiRoot::ApiV3)),
     ] {
-        let view = view(dialect, &names, &package);
-        let list = view.releases(&from_github());
-        assert_eq!(list, view.releases(&from_github()), "the same bytes every time");
+        let renderer = renderer(dialect, &names, &package);
+        let list = renderer.releases(&from_github());
+        assert_eq!(list, renderer.releases(&from_github()), "the same bytes every time");
         insta::assert_snapshot!(format!("releases_{name}"), pretty(&dialect.success(list, "req-1")));
-        let one = view.release(&from_github()[0]);
+        let one = renderer.release(&from_github()[0]);
         insta::assert_snapshot!(format!("release_{name}"), pretty(&dialect.success(one, "req-1")));
     }
 }
 
 #[test]
-fn a_gitee_release_in_each_dialect_invents_nothing() {
+fn gitee_release_has_no_invented_fields_in_any_dialect() {
     let names = names();
     let package = names.parse_package("gitee:example/start-demo").expect("valid");
     for (name, dialect) in [("srm", Dialect::Srm), ("v3", Dialect::V3), ("github", Dialect::Github(ApiRoot::Plain))] {
-        let list = view(dialect, &names, &package).releases(&from_gitee());
+        let list = renderer(dialect, &names, &package).releases(&from_gitee());
         insta::assert_snapshot!(format!("gitee_{name}"), pretty(&dialect.success(list, "req-1")));
     }
 }
 
 #[test]
-fn a_repository_leads_to_the_mirror_and_tells_nothing_of_the_token() {
+fn repository_links_lead_to_the_mirror_and_no_token_field_is_shown() {
     let names = names();
     let package = names.parse_package("devsapp/fc3").expect("valid");
-    let shown = view(Dialect::Github(ApiRoot::ApiV3), &names, &package).repository(&repository());
+    let shown = renderer(Dialect::Github(ApiRoot::ApiV3), &names, &package).repository(&repository());
     let text = pretty(&shown);
     assert!(!text.contains("permissions") && !text.contains("ABC"));
     insta::assert_snapshot!("repository_github", text);
@@ -185,16 +185,16 @@ fn a_repository_leads_to_the_mirror_and_tells_nothing_of_the_token() {
         default_branch: "main".into(),
         rest: Map::new(),
     };
-    let shown = view(Dialect::Github(ApiRoot::Plain), &names, &package).repository(&bare);
+    let shown = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).repository(&bare);
     insta::assert_snapshot!("repository_bare", pretty(&shown));
 }
 
 /// What GitHub's published description requires of a release, with what may be null.
 #[test]
-fn a_github_release_keeps_every_field_the_published_schema_requires() {
+fn github_release_has_every_field_that_the_published_schema_requires() {
     let names = names();
     let package = names.parse_package("devsapp/fc3").expect("valid");
-    let list = view(Dialect::Github(ApiRoot::Plain), &names, &package).releases(&from_github());
+    let list = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).releases(&from_github());
     let list: Vec<Map<String, Value>> = serde_json::from_slice(&list).expect("an array of objects");
     let strings = [
         "assets_url",
@@ -227,7 +227,7 @@ fn a_github_release_keeps_every_field_the_published_schema_requires() {
 }
 
 #[test]
-fn the_forges_fields_never_shadow_ours() {
+fn forge_fields_never_override_the_mirrors_fields() {
     let names = names();
     let package = names.parse_package("devsapp/fc3").expect("valid");
     let mut release = from_github().remove(1);
@@ -236,7 +236,7 @@ fn the_forges_fields_never_shadow_ours() {
         release.rest.insert(key.into(), value);
     }
     release.rest.remove("id");
-    let shown = view(Dialect::Github(ApiRoot::Plain), &names, &package).release(&release);
+    let shown = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).release(&release);
     let shown: Value = serde_json::from_slice(&shown).expect("JSON");
     assert_eq!(shown["zipball_url"], "https://mirror.example/devsapp/fc3/zipball/cli/v1.0.0%2Brc");
     assert_eq!(shown["url"], "https://mirror.example/repos/devsapp/fc3/releases/tags/cli%2Fv1%2E0%2E0%2Brc");
@@ -244,18 +244,18 @@ fn the_forges_fields_never_shadow_ours() {
 }
 
 #[test]
-fn a_release_is_found_by_the_forges_number() {
+fn release_is_found_by_the_forges_id() {
     let releases = from_github();
-    assert_eq!(by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
-    assert_eq!(by_id(&releases, 1), None);
+    assert_eq!(find_by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
+    assert_eq!(find_by_id(&releases, 1), None);
     let names = names();
     let package = names.parse_package("devsapp/fc3").expect("valid");
-    let assets = view(Dialect::Github(ApiRoot::Plain), &names, &package).assets(&releases[0]);
+    let assets = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).assets(&releases[0]);
     insta::assert_snapshot!("assets_github", pretty(&assets));
 }
 
 #[test]
-fn metadata_records_have_the_models_spelling() {
+fn metadata_records_have_the_field_names_of_the_model() {
     let known = Metadata {
         name: "fc3".into(),
         kind: Some("Component".into()),
@@ -269,7 +269,7 @@ fn metadata_records_have_the_models_spelling() {
 }
 
 #[test]
-fn listed_packages_leave_out_what_is_not_known() {
+fn catalog_rows_omit_unknown_fields() {
     let names = names();
     let full = PublishManifest {
         kind: Some("Component".into()),
@@ -280,20 +280,20 @@ fn listed_packages_leave_out_what_is_not_known() {
     };
     let name = |text: &str| names.parse_package(text).ok().and_then(|package| names.v3_name(&package)).expect(text);
     let listed = [
-        Listed { name: name("devsapp/fc3"), manifest: Some(&full) },
-        Listed { name: name("o/r"), manifest: Some(&PublishManifest::default()) },
-        Listed { name: name("gitee:o/r"), manifest: None },
+        CatalogRow { name: name("devsapp/fc3"), manifest: Some(&full) },
+        CatalogRow { name: name("o/r"), manifest: Some(&PublishManifest::default()) },
+        CatalogRow { name: name("gitee:o/r"), manifest: None },
     ];
     insta::assert_snapshot!("packages_v3", pretty(&Dialect::V3.success(packages(&listed), "req-1")));
 }
 
 #[test]
-fn times_are_whole_seconds_in_utc() {
+fn times_are_rendered_as_whole_seconds_in_utc() {
     for (from, to) in [
         ("2022-12-31T23:59:59+08:00", "2022-12-31T15:59:59Z"),
         ("2019-11-28T09:09:48.840Z", "2019-11-28T09:09:48Z"),
         ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
     ] {
-        assert_eq!(instant(at(from)), to);
+        assert_eq!(whole_second(at(from)), to);
     }
 }

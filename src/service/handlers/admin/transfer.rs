@@ -57,7 +57,10 @@ pub(super) async fn zip(mirror: &Arc<Registry>, ask: Result<Named, AdminError>) 
         return Err(AdminError(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
     };
     let len = object.meta.len;
-    Ok(with_type("application/zip", crate::service::archive::range_body(object, 0..len, false)))
+    Ok(with_type(
+        "application/zip",
+        crate::service::zip_body::range_body(object, 0..len, crate::service::SendMode::Copy),
+    ))
 }
 
 /// What an import would do: one line per claim.

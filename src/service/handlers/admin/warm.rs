@@ -24,7 +24,7 @@ use crate::{
         resolve::ResolvedVersion,
         warming::{ListedRelease, PackageLists, WarmingArchive},
     },
-    service::error::{Problem, seconds},
+    service::error::{ApiError, whole_seconds},
 };
 
 const INDEX: &str = "the index of the cache cannot be read";
@@ -145,9 +145,9 @@ fn failed(error: RegistryError, ask: &ApiRequest, mirror: &Registry, target: &Pa
         RegistryError::Fetch(CacheFailure { error, .. }) => kind(error),
         RegistryError::Forbidden => "refused",
     };
-    let problem = Problem::of(error, ask);
+    let error = ApiError::from(error).describe(Some(ask), None);
     json!({
-        "failed": true, "kind": kind, "reason": problem.message, "retry_after": problem.retry_after.map(seconds),
+        "failed": true, "kind": kind, "reason": error.message, "retry_after": error.retry_after.map(whole_seconds),
         "allowance": allowance(mirror, target),
     })
 }
@@ -171,6 +171,6 @@ fn allowance(mirror: &Registry, target: &PackageId) -> Value {
     let reset = allowance.reset.map(|reset| reset.duration_since(Timestamp::now()).as_secs().max(0));
     json!({
         "upstream": &*target.upstream, "remaining": allowance.remaining, "reset_in": reset,
-        "wait": allowance.wait.map(seconds),
+        "wait": allowance.wait.map(whole_seconds),
     })
 }

@@ -1,0 +1,75 @@
+//! The facts about one request that its log event, its error and the response cache need.
+
+use std::{sync::Arc, time::Instant};
+
+use http::Version;
+use jiff::Timestamp;
+
+use super::{request_id::RequestId, response_cache::Snapshot};
+use crate::{
+    dialect::{ApiRequest, Dialect, Route, RouteError},
+    http::cache_status::CacheStatus,
+    observe,
+    peer::Peer,
+    registry::WeakObject,
+};
+
+/// What is known about one request so far. [`super::Service::handle`] makes it; `respond` and the handlers fill it
+/// as they go, so that the log event of an aborted request has what was known when the client left.
+pub(super) struct RequestContext {
+    pub(super) id: RequestId,
+    /// By the clock that freshness is measured with.
+    pub(super) received_at: Timestamp,
+    pub(super) peer: Peer,
+    pub(super) send_mode: SendMode,
+    /// `None` when the access log is off.
+    pub(super) started: Option<Instant>,
+    /// `None` before the request is parsed and when it matches no route.
+    pub(super) route: Option<Arc<Route>>,
+    /// The dialect of an error's envelope.
+    pub(super) dialect: Dialect,
+    /// Time and generation read before the lookup; `None` when the request names no package.
+    pub(super) snapshot: Option<Snapshot>,
+    /// `None` while nothing was looked up.
+    pub(super) cache_status: Option<CacheStatus>,
+    /// The stored zip that is the response, when the response may be cached.
+    pub(super) zip: Option<WeakObject>,
+}
+
+/// How the bytes of a file reach the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendMode {
+    /// As slices of the file that the kernel sends: plain HTTP/1 over TCP.
+    Sendfile,
+    /// Read into memory first.
+    Copy,
+}
+
+impl RequestContext {
+    pub(super) fn new(id: RequestId, received_at: Timestamp, peer: Peer, version: Version) -> Self {
+        let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
+        Self {
+            id,
+            received_at,
+            peer,
+            send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
+            started: observe::access_log_enabled().then(Instant::now),
+            route: None,
+            dialect: Dialect::Srm,
+            snapshot: None,
+            cache_status: None,
+            zip: None,
+        }
+    }
+
+    /// What is asked for; `None` before the request is parsed and when it matches no route.
+    pub(super) fn request(&self) -> Option<&ApiRequest> {
+        self.route.as_ref().map(|route| &route.request)
+    }
+
+    /// Records the outcome of parsing.
+    pub(super) fn set_route(&mut self, route: &Result<Arc<Route>, RouteError>) {
+        self.dialect = route.as_ref().map_or_else(|error| error.dialect, |route| route.dialect);
+        self.route = route.as_ref().ok().cloned();
+    }
+}

@@ -1,0 +1,124 @@
+//! The order of one request, from its header to the response's header.
+
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either};
+use http::{Request, Response, request::Parts};
+
+use super::{
+    Service,
+    access_log::{self, AbortGuard},
+    context::RequestContext,
+    error::ApiError,
+    handlers::{admin, archive, catalog, flat, health, json},
+    headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
+    response_cache::Snapshot,
+};
+use crate::{
+    dialect::{self, ApiRequest, Ops},
+    http::{
+        body::Body,
+        cache_status::{CacheStatus, Fwd},
+        field::passed_through,
+    },
+    peer::Peer,
+};
+
+/// A response that is ready, or the future of one.
+pub type ResponseFuture = Either<Ready<Response<Body>>, BoxFuture<'static, Response<Body>>>;
+
+impl Service {
+    /// Answers one request: from the response cache without waiting, else by the handler of its route.
+    ///
+    /// Only administration reads the request's body. Dropping the future abandons the request; a download that it
+    /// started goes on for other clients.
+    pub fn handle<B>(self: &Arc<Self>, request: Request<B>, peer: Peer) -> ResponseFuture
+    where
+        B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        let mut context = RequestContext::new(self.request_ids.next(), self.registry.now(), peer, parts.version);
+        if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
+            response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
+            return Either::Left(ready(access_log::log_at_end(response, &parts, context)));
+        }
+        let service = self.clone();
+        // Boxed: the combined future of all handlers is large.
+        Either::Right(Box::pin(async move {
+            let admin_input = peer.control.then(|| admin::input(body));
+            let mut abort_guard = AbortGuard::new(&parts, &mut context);
+            let result = service.respond(&parts, admin_input, abort_guard.context()).await;
+            abort_guard.disarm();
+            let mut response = result.unwrap_or_else(|error| error.into_response(&parts, &mut context));
+            finish(&mut response, &parts, &context);
+            service.response_cache.insert(&parts, &context, &response);
+            access_log::log_at_end(response, &parts, context)
+        }))
+    }
+
+    /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body on the
+    /// control socket, else `None`.
+    async fn respond(
+        &self,
+        parts: &Parts,
+        admin_input: Option<admin::Input>,
+        context: &mut RequestContext,
+    ) -> Result<Response<Body>, ApiError> {
+        let path = parts.uri.path();
+        let route = dialect::parse(&self.names, &parts.method, path, parts.uri.query()).map(Arc::new);
+        context.set_route(&route);
+        match (route.as_ref().map(|route| &route.request), admin_input) {
+            // Before the host check: health checks and scrapers connect by IP address.
+            (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz | Ops::Metrics))), _) => {
+                return Ok(health::respond(&self.readiness, &self.registry, ops));
+            }
+            (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
+                return Ok(admin::answer(&self.registry, &self.names, &parts.method, path, input).await);
+            }
+            _ => {}
+        }
+        let host = self.hosts.request_host(parts, context.peer)?;
+        let route = route?;
+        // Before any lookup: the response may be cached only if nothing has changed since.
+        let generation = route.request.package().map(|package| self.registry.generation(package));
+        context.snapshot = generation.map(|generation| Snapshot::new(context.received_at, generation));
+        match &route.request {
+            ApiRequest::Ops(_) => Ok(health::no_such_page()),
+            _ if passed_through(&parts.headers, &self.pseudonym) => Err(ApiError::Loop),
+            ApiRequest::Archive { package, version } => archive::respond(self, parts, context, package, version).await,
+            ApiRequest::Flat { package, version } => flat::respond(self, parts, context, package, version).await,
+            ApiRequest::Search { search, page } => {
+                catalog::respond(self, parts, context, search.as_deref(), *page).await
+            }
+            ApiRequest::Releases { .. }
+            | ApiRequest::Latest { .. }
+            | ApiRequest::Tag { .. }
+            | ApiRequest::ById { .. }
+            | ApiRequest::Repository { .. }
+            | ApiRequest::Detail { .. }
+            | ApiRequest::Metadata { .. } => json::respond(self, parts, context, &route, &host).await,
+        }
+    }
+}
+
+/// Adds the header fields of every response but those from the response cache, which have them.
+fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
+    let request = context.request();
+    // A client that expected a zip does not read an error's body and would keep the connection open.
+    let is_zip_or_unknown = matches!(request, None | Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. }));
+    if is_zip_or_unknown && (response.status().is_client_error() || response.status().is_server_error()) {
+        close_connection(response, parts);
+    }
+    let headers = response.headers_mut();
+    if let Some(status) = &context.cache_status {
+        headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
+    } else if !matches!(request, Some(ApiRequest::Ops(_))) {
+        // Nothing was looked up: the cache was bypassed.
+        headers.insert(CACHE_STATUS, CacheStatus::forwarded(Fwd::Bypass).render(CACHE_NAME));
+    }
+    headers.insert(X_REQUEST_ID, context.id.to_header());
+}
