@@ -1,40 +1,46 @@
-//! A caching reverse proxy that knows packages: it maps the routes of the Serverless Registry Model onto the release
-//! APIs of GitHub and Gitee, normalises what they say, and keeps their zips.
+//! A caching reverse proxy for packages: maps the routes of the Serverless Registry Model onto the release APIs of
+//! GitHub and Gitee, normalises their responses, and stores their zips.
 //!
 //! # Modules
 //!
-//! | module | what it is |
+//! | module | what it does |
 //! | --- | --- |
-//! | [`cli`] | the commands and the exit codes |
-//! | [`app`] | from a configuration to a running mirror, and to its end |
-//! | [`config`] | flags over variables over a file over defaults; reads the environment, alone |
+//! | [`cli`] | the commands and their exit codes |
+//! | [`app`] | the composition root: builds a mirror from a configuration, runs it, drains it |
+//! | [`config`] | flags over environment variables over a file over defaults; alone reads the environment |
 //! | [`server`] | listeners, connections, limits, drain |
-//! | [`service`] | one request: parse, ask the mirror, answer, one log event |
-//! | [`dialect`] | how clients ask and how answers are wrapped |
-//! | [`registry`] | the use cases: a package's releases, a version's zip, its metadata record |
-//! | [`cache`] | look up, join or start a fill, answer or serve stale; what is fresh, and what is pinned |
-//! | [`storage`] | where complete zips are: memory over disk |
-//! | [`upstream`] | the forges: their APIs, limits and ways |
-//! | [`origin`] | the contract between the cache and what it caches |
-//! | [`archive`] | what a zip says of itself |
-//! | [`sendfile`] | parts of files sent without being read: the only `unsafe` |
-//! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | the words that all of them share |
+//! | [`service`] | one request: parse, look up, respond, one access event |
+//! | [`dialect`] | path grammars and JSON envelopes |
+//! | [`registry`] | the use cases: a package's releases, a version's zip, its metadata record, the catalog |
+//! | [`cache`] | looks up, joins or starts a fill, serves stale documents; freshness and pins |
+//! | [`storage`] | complete zips and documents, in memory and on disk |
+//! | [`upstream`] | clients of the forges' APIs, with their rate limits and redirects |
+//! | [`origin`] | the contract between the cache and the source of what it caches |
+//! | [`archive`] | verifies zips and plans flat views |
+//! | [`sendfile`] | slices of files as body frames that the kernel sends; the only `unsafe` |
+//! | [`admin_api`] | requests, responses, events and errors of the administration API |
+//! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | types that all modules share |
 //!
-//! They import each other in one direction: `app` hands the `service` to the `server`; the service knows `dialect` and `registry`, the
-//! mirror knows `cache` and `upstream`, the cache knows `storage`. ARCHITECTURE.md has the whole rule, and a test holds it.
+//! Modules import each other in one direction: `service` uses `dialect` and `registry`, `registry` uses `cache` and
+//! `upstream`, `cache` uses `storage`; `app` gives the `service` to the `server`. ARCHITECTURE.md has the whole rule, and
+//! a test holds it.
 //!
 //! # One request
 //!
-//! `GET /devsapp/fc3/zipball/1.0.0` is accepted by [`server`] and handed to [`service::Service::handle`]. [`dialect::parse`]
-//! makes an [`dialect::ApiRequest::Archive`] of the path. [`registry::Registry::archive`] asks whether the package may be served and
-//! which tag the version is, by what is pinned, then by the release list. [`cache::ArchiveCache::get`] looks into the tiers:
+//! `GET /devsapp/fc3/zipball/1.0.0` is accepted by [`server`] and handed to [`service::Service::handle`].
+//! [`dialect::parse`] makes a [`dialect::ApiRequest::Archive`] of the path. The [`registry`] checks that the package may
+//! be served and resolves the version to a tag, by pins first and by the release list second. The [`cache`] looks the
+//! tag's zip up:
 //!
-//! - What is there is a hit. Nobody else is asked.
-//! - Else the first caller starts a fill, and whoever comes meanwhile joins it. The fill downloads into a spool and verifies
-//!   beside it; every client reads the spool as it grows, but its last bytes only after the verdict.
-//! - A good zip is pinned, then shown as complete, then stored. A bad one breaks its clients' connections and leaves nothing.
+//! - A stored zip is a hit: no upstream request is sent.
+//! - Otherwise the first request starts a fill, and later ones join it. The fill downloads into a spool and verifies the
+//!   zip beside the download. Every client reads the growing spool, except its last bytes, which are withheld until the
+//!   zip is verified.
+//! - A verified zip is pinned, then visible as complete, then stored. An invalid zip breaks its clients' connections and
+//!   is removed.
 //!
-//! The answer carries a [`http::cache_status::CacheStatus`] that says which of these it was; so does the request's log event.
+//! The response and the access event carry a [`http::cache_status::CacheStatus`], which says which of these happened.
+
 pub mod admin_api;
 pub mod app;
 pub mod archive;
