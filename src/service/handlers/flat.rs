@@ -39,13 +39,13 @@ const MAX_FRAME_BYTES: u64 = 256 << 10;
 
 /// The plans of flat views, by the digest of their zip.
 pub(in crate::service) struct FlatViewCache {
-    views: moka::future::Cache<Digest, Arc<FlatView>>,
+    views: moka::future::Cache<Digest, Arc<CachedFlatView>>,
     /// Digests of views, by the digest of their zip. They outlive the plans: to compute one, all of the zip is read.
     digests: moka::sync::Cache<Digest, Digest>,
 }
 
 /// How a zip becomes its flat view.
-enum FlatView {
+enum CachedFlatView {
     /// The zip has no top folder: it is its own flat view.
     Same,
     Planned {
@@ -54,7 +54,7 @@ enum FlatView {
     },
 }
 
-impl FlatView {
+impl CachedFlatView {
     fn weight(&self) -> u32 {
         let plan = match self {
             Self::Same => 0,
@@ -66,7 +66,7 @@ impl FlatView {
 
 impl FlatViewCache {
     pub(in crate::service) fn new() -> Self {
-        let weigher = |_: &Digest, view: &Arc<FlatView>| view.weight();
+        let weigher = |_: &Digest, view: &Arc<CachedFlatView>| view.weight();
         Self {
             views: moka::future::Cache::builder().max_capacity(MAX_PLAN_BYTES).weigher(weigher).build(),
             digests: moka::sync::Cache::new(MAX_VIEW_DIGESTS),
@@ -75,7 +75,7 @@ impl FlatViewCache {
 
     /// The view of a zip. Concurrent callers share one computation, which runs to its end even if all of them are
     /// dropped.
-    async fn view(self: &Arc<Self>, object: &Object) -> Result<Arc<FlatView>, Arc<FlatViewError>> {
+    async fn view(self: &Arc<Self>, object: &Object) -> Result<Arc<CachedFlatView>, Arc<FlatViewError>> {
         let zip = object.meta.digest;
         if let Some(view) = self.views.get(&zip).await {
             return Ok(view);
@@ -93,9 +93,9 @@ impl FlatViewCache {
     }
 
     /// Computes a view. Blocks while it reads all of the zip, unless the view's digest is cached.
-    fn compute(&self, object: &Object) -> Result<Arc<FlatView>, FlatViewError> {
+    fn compute(&self, object: &Object) -> Result<Arc<CachedFlatView>, FlatViewError> {
         let Some(flat) = ZipFacts::from_value(&object.meta.verified.facts)?.flat else {
-            return Ok(Arc::new(FlatView::Same));
+            return Ok(Arc::new(CachedFlatView::Same));
         };
         let len = object.meta.len.saturating_sub(flat.central);
         let mut central_directory = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
@@ -106,7 +106,7 @@ impl FlatViewCache {
             None => view_digest(object, &plan)?,
         };
         self.digests.insert(object.meta.digest, digest);
-        Ok(Arc::new(FlatView::Planned { plan, digest }))
+        Ok(Arc::new(CachedFlatView::Planned { plan, digest }))
     }
 }
 
@@ -175,12 +175,12 @@ pub(in crate::service) async fn respond(
             }
         };
         let mut response = match &*view {
-            FlatView::Same => {
+            CachedFlatView::Same => {
                 let meta = object.meta.clone();
                 let body = |range| range_body(object, range, context.send_mode);
                 complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
             }
-            FlatView::Planned { plan, digest } => {
+            CachedFlatView::Planned { plan, digest } => {
                 let body = |range| view_range_body(object, view.clone(), range);
                 complete_zip(&parts.method, &parts.headers, digest, plan.len(), body)
             }
@@ -191,10 +191,10 @@ pub(in crate::service) async fn respond(
 }
 
 /// The bytes of a range of a view. A read error breaks the connection.
-fn view_range_body(object: Object, view: Arc<FlatView>, range: Range<u64>) -> Body {
+fn view_range_body(object: Object, view: Arc<CachedFlatView>, range: Range<u64>) -> Body {
     let len = range.end - range.start;
-    let next = |(object, view, range): (Object, Arc<FlatView>, Range<u64>)| async move {
-        let FlatView::Planned { plan, .. } = &*view else { return Ok(None) };
+    let next = |(object, view, range): (Object, Arc<CachedFlatView>, Range<u64>)| async move {
+        let CachedFlatView::Planned { plan, .. } = &*view else { return Ok(None) };
         if range.is_empty() {
             return Ok(None);
         }
