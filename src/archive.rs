@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{origin::VerifyError, package::PublishManifest};
 
-mod buffered_body;
+mod archive_reader;
 mod central;
 mod entry_reader;
 pub mod flat;

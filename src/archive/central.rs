@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_CENTRAL_DIRECTORY_BYTES, buffered_body::read_exact, entry_reader::check_extra, format, invalid, le, le16, le32,
-    name, zip64_values,
+    MAX_CENTRAL_DIRECTORY_BYTES, archive_reader::read_exact, entry_reader::check_extra, format, invalid, le, le16,
+    le32, name, zip64_values,
 };
 use crate::origin::{Growing, VerifyError};
 

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{
-    ZipVerifier, buffered_body::BufferedBody, extra_fields, format, invalid, le, le16, le32, name, zip64_values,
+    ZipVerifier, archive_reader::ArchiveReader, extra_fields, format, invalid, le, le16, le32, name, zip64_values,
 };
 use crate::{
     origin::{Growing, VerifyError},
@@ -58,7 +58,7 @@ struct LocalHeader {
 
 /// Reads entries in sequence. Holds the position and the totals so far.
 pub(super) struct EntryReader<'a> {
-    body: BufferedBody<'a>,
+    body: ArchiveReader<'a>,
     limits: &'a ZipVerifier,
     inflate: Decompress,
     inflate_buffer: Box<[u8]>,
@@ -81,7 +81,7 @@ struct UnpackedData {
 impl<'a> EntryReader<'a> {
     pub(super) fn new(body: &'a dyn Growing, limits: &'a ZipVerifier) -> Self {
         Self {
-            body: BufferedBody::new(body),
+            body: ArchiveReader::new(body),
             limits,
             inflate: Decompress::new(false),
             inflate_buffer: vec![0; INFLATE_BUFFER_BYTES].into(),

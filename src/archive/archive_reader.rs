@@ -7,8 +7,8 @@ use crate::origin::Growing;
 /// Size of the read buffer, in bytes. Larger than the longest local header (30 bytes and two lengths of 16 bits).
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// Reads forward in large pieces from the last [`BufferedBody::seek`].
-pub(super) struct BufferedBody<'a> {
+/// Reads forward in large pieces from the last [`ArchiveReader::seek`].
+pub(super) struct ArchiveReader<'a> {
     body: &'a dyn Growing,
     buffer: Box<[u8]>,
     /// Offset in the body of the first byte that is not consumed.
@@ -18,7 +18,7 @@ pub(super) struct BufferedBody<'a> {
     end: usize,
 }
 
-impl<'a> BufferedBody<'a> {
+impl<'a> ArchiveReader<'a> {
     pub(super) fn new(body: &'a dyn Growing) -> Self {
         Self { body, buffer: vec![0; READ_BUFFER_BYTES].into(), offset: 0, start: 0, end: 0 }
     }
@@ -63,7 +63,7 @@ impl<'a> BufferedBody<'a> {
         Ok(&self.buffer[self.start..end])
     }
 
-    /// Consumes `count` bytes, which [`BufferedBody::fill`] or [`BufferedBody::peek`] must have returned.
+    /// Consumes `count` bytes, which [`ArchiveReader::fill`] or [`ArchiveReader::peek`] must have returned.
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         self.offset += count as u64;
