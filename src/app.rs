@@ -19,7 +19,7 @@ use crate::{
     http::body::Body,
     peer::Peer,
     registry::{Registry, policy::AccessPolicy},
-    server::{self, Bound, ConnectionThreads, Handler, control, tls::Reload},
+    server::{self, Bound, ConnectionThreads, Handler, control, tls::ReloadHandle},
     service::{Readiness, Service, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
@@ -46,7 +46,7 @@ pub struct App {
     /// The addresses among them that speak TLS.
     pub tls_addresses: Vec<SocketAddr>,
     /// Reloads the certificates; `None` without TLS.
-    pub reload: Option<Reload>,
+    pub reload: Option<ReloadHandle>,
     /// The clock that freshness is measured with.
     pub clock: Clock,
     /// The cache, for tests that observe it.
@@ -143,7 +143,7 @@ impl App {
 
     /// Serves connections on these threads instead of the caller's runtime.
     pub fn with_connection_threads(mut self, threads: ConnectionThreads) -> Self {
-        self.bound = self.bound.with_lanes(threads);
+        self.bound = self.bound.with_connection_threads(threads);
         self
     }
 
@@ -168,8 +168,11 @@ impl App {
         let serve = self.bound.serve(ServiceHandler(self.service), graceful, abort.clone());
         // Biased: `/readyz` reports draining before the listeners close.
         let (drain_started, report) = tokio::join!(biased; drain_start, serve);
-        if report.cut > 0 {
-            tracing::warn!(connections = report.cut, "aborted transfers that did not finish within the drain period");
+        if report.aborted > 0 {
+            tracing::warn!(
+                connections = report.aborted,
+                "aborted transfers that did not finish within the drain period"
+            );
         }
         loopback_check.abort();
         // No client is left: an incomplete download has no reader, a complete one is still stored.

@@ -1,4 +1,4 @@
-//! The program: its exit code, and nothing else.
+//! The program entry point.
 
 use std::process::ExitCode;
 

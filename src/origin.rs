@@ -1,7 +1,6 @@
-//! The contract between the cache and what it caches: where a body comes from and what makes it good.
+//! The contract between the cache and its content: an [`Origin`] fetches it, a [`Verify`] checks it.
 //!
-//! The cache knows neither forges nor zips. It is handed an [`Origin`] that fetches and a [`Verify`] that
-//! judges, and it never sees more of them than this file.
+//! The cache depends neither on forges nor on the zip format, only on the traits of this file.
 
 use std::{fmt, future::Future, io, pin::Pin, time::Duration};
 
@@ -13,80 +12,81 @@ use crate::entry::{Document, Validators, Verified};
 /// A boxed future that may borrow.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why nothing usable came from upstream.
+/// Why a fetch failed.
 ///
-/// Carries no upstream text, address or token: it may be shown to a client.
+/// Contains no upstream text, address or token: it may be shown to a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The upstream says that it does not exist.
+    /// The upstream reports that it does not exist.
     #[error("{0} does not exist upstream")]
     NotFound(Missing),
     /// The upstream blocks it for legal reasons (451).
     #[error("blocked upstream for legal reasons")]
     Blocked,
-    /// No connection, or it broke before or in the middle of the answer.
+    /// No connection, or a connection that broke before the end of the response.
     #[error("upstream unreachable: {0}")]
     Unreachable(&'static str),
-    /// The upstream was silent for longer than the configured deadline.
-    #[error("upstream too slow: {0}")]
+    /// The upstream did not respond within the configured time limit.
+    #[error("upstream timed out: {0}")]
     Timeout(&'static str),
-    /// Rate-limited, or cooling down after it; nothing was or will be asked until `retry_after` is over.
-    #[error("upstream limits our requests; retry in {} s", retry_after.as_secs())]
+    /// The upstream's rate limit was reached; no request is sent until `retry_after` is over.
+    #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
     Throttled {
         /// How long to wait, at least a second.
         retry_after: Duration,
     },
-    /// It failed a moment ago and is not asked again before `retry_after` is over.
-    #[error("{cause}; it will not be asked again for {} s", retry_after.as_secs())]
+    /// The same fetch failed recently and is not repeated before `retry_after` is over.
+    #[error("{cause}; no new attempt for {} s", retry_after.as_secs())]
     CoolingDown {
-        /// What failed.
+        /// The earlier failure.
         cause: Box<FetchError>,
         /// How long to wait.
         retry_after: Duration,
     },
-    /// Any other status that is an error.
-    #[error("upstream answered with status {0}")]
+    /// Any other error status.
+    #[error("upstream responded with status {0}")]
     Status(u16),
-    /// An answer that is not what it should be: HTML for a zip, broken JSON, a CRC that does not match.
-    #[error("upstream answered nonsense: {0}")]
+    /// An invalid response: HTML instead of a zip, broken JSON, a CRC mismatch.
+    #[error("invalid response from upstream: {0}")]
     Invalid(String),
     /// Larger than the configured maximum of this many bytes.
-    #[error("upstream's answer is larger than the {limit} bytes allowed")]
+    #[error("upstream's response exceeds the limit of {limit} bytes")]
     TooLarge {
         /// The configured maximum, bytes.
         limit: u64,
     },
-    /// Whole and well-formed, but not the content that is pinned.
+    /// Complete and valid, but not the pinned content.
     #[error("upstream's content differs from what was first seen (pin-mismatch)")]
     PinMismatch,
     /// The request came back to this mirror (RFC 9110 §7.6.3, `Via`).
     #[error("this mirror's own request came back to it")]
     Loop,
-    /// Not stored, and this mirror asks nobody.
+    /// Not stored, and the mirror is offline.
     #[error("not in this mirror, which is offline")]
     Offline {
-        /// True when what is stored says that there is no such thing; false when nothing is known of it.
+        /// True when stored documents show that it does not exist; false when nothing is known about it.
         absent: bool,
     },
-    /// Refused by the mirror's own configuration before anything was asked: a redirect to a host that is not allowed, say.
+    /// Refused by the mirror's configuration before a request was sent: for example a redirect to a host that is not
+    /// allowed.
     #[error("refused by configuration: {0}")]
     Refused(String),
 }
 
 impl FetchError {
-    /// True when asking again soon may help and a stored answer should be used meanwhile;
-    /// false for what the upstream says of the thing itself.
+    /// True for failures of the fetch, which may be temporary and allow a stale answer; false when the upstream reports
+    /// the state of the package itself.
     pub fn is_trouble(&self) -> bool {
         !matches!(self, Self::NotFound(_) | Self::Blocked)
     }
 }
 
-/// What exactly is missing upstream.
+/// What does not exist upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The repository (or it is private and we may not see it).
+    /// The repository, or it is private and not visible with the token.
     Package,
-    /// The repository is there but has no release that fits.
+    /// A release of an existing repository.
     Release,
     /// The tag, branch or commit.
     Version,
@@ -102,94 +102,102 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Where a body comes from. Made anew for each request; asked only when the cache needs it.
+/// The source of a document or a body. Made for each request; called only when the cache needs a fetch.
 pub trait Origin: Send + Sync + 'static {
-    /// What one fetch yields: [`FetchedDocument`] or [`FetchedBody`].
+    /// The result of a fetch: [`FetchedDocument`] or [`FetchedBody`].
     type Fetched;
 
-    /// Asks the upstream once, conditionally where `stored` has validators that still apply.
+    /// Fetches once, conditionally when `stored` has validators that apply.
     ///
     /// # Errors
     /// See [`FetchError`]. Dropping the future cancels the request.
     fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<Self::Fetched, FetchError>>;
 }
 
-/// What an upstream says of a document.
+/// The result of fetching a document.
 #[derive(Clone, Debug)]
 pub enum FetchedDocument {
-    /// The stored document still holds (304 on every page that was asked).
+    /// The stored document is unchanged (304 on every page that was requested).
     NotModified {
-        /// The validators to keep from now on.
+        /// The validators to store.
         validators: Validators,
     },
-    /// This is it now.
+    /// A new document.
     Changed {
         /// Normalised JSON.
         body: Bytes,
-        /// How to ask again.
+        /// The validators for the next fetch.
         validators: Validators,
     },
 }
 
-/// An upstream's 200 whose body has only begun to arrive.
+/// A successful response whose body has not been read yet.
 pub struct FetchedBody {
-    /// The announced length, where one was announced.
+    /// The `Content-Length`, if any.
     pub len: Option<u64>,
     /// True when it was fetched without a token.
     pub anonymous: bool,
-    /// The bytes. An item that is an error is the last one; the end of the stream is the end of a whole message.
+    /// The bytes. An error is the last item; without one, the end of the stream is the end of the complete message.
     pub body: BoxStream<'static, Result<Bytes, FetchError>>,
 }
 
-/// What makes a body good. One per kind of archive, shared by all fills.
+/// Checks bodies. One per archive format, shared by all fills.
 pub trait Verify: Send + Sync + 'static {
-    /// How many first bytes [`Verify::prefix`] wants to see before anything reaches a client.
+    /// How many bytes [`Verify::prefix`] checks before any byte reaches a client.
     fn prefix_len(&self) -> usize;
 
-    /// Judges the first bytes (fewer than `prefix_len` only when the body is shorter).
+    /// Checks the first bytes (fewer than `prefix_len` only when the body is shorter).
     ///
     /// # Errors
-    /// A clause of ours that says what is wrong, fit for a client.
-    fn prefix(&self, first: &[u8]) -> Result<(), String>;
+    /// What is wrong.
+    fn prefix(&self, first: &[u8]) -> Result<(), InvalidContent>;
 
-    /// Judges the last bytes (64 KiB or all) of a body of `len` bytes that was too large to be verified as a whole:
-    /// one that only passes through because there is no room for it.
+    /// Checks the last bytes (64 KiB or all) of a body of `len` bytes that is passed through without being stored, and so
+    /// cannot be verified as a whole.
     ///
     /// # Errors
-    /// A clause of ours that says what is wrong, fit for a client.
-    fn suffix(&self, last: &[u8], len: u64) -> Result<(), String>;
+    /// What is wrong.
+    fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent>;
 
-    /// Judges the whole body while it grows. Blocks; runs on a blocking thread beside the download.
+    /// Checks the whole body while it grows. Blocks: runs on a blocking thread in parallel to the download.
     ///
     /// # Errors
-    /// [`VerifyError::Invalid`] for a bad body, [`VerifyError::Io`] when `body` could not be read,
-    /// which includes that the download failed.
+    /// [`VerifyError::Invalid`] for an invalid body, [`VerifyError::Io`] when `body` cannot be read, also because the
+    /// download failed.
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError>;
 }
 
+/// Why a body is invalid: a short text, fit for a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidContent(pub String);
+
+impl From<InvalidContent> for FetchError {
+    fn from(InvalidContent(text): InvalidContent) -> Self {
+        Self::Invalid(text)
+    }
+}
+
 /// A body that is still being written, read from a blocking thread.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "its length waits for the end of a download and is no property of a container"
-)]
+#[expect(clippy::len_without_is_empty, reason = "the length is known only at the end of a download")]
 pub trait Growing: Send + Sync {
-    /// Reads at `offset`, waiting until at least one byte is there; 0 only at the end of the whole body.
+    /// Reads at `offset`; blocks until at least one byte is available. 0 only at the end of the complete body.
     ///
     /// # Errors
-    /// When the file cannot be read or the download has failed.
+    /// When the file cannot be read, or the download failed.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Waits for the end of the body and tells its length.
+    /// Blocks until the body is complete; returns its length in bytes.
     ///
     /// # Errors
-    /// When the download has failed.
+    /// When the download failed.
     fn len(&self) -> io::Result<u64>;
 }
 
-/// Why verification did not say yes.
+/// Why verification failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The body is not good: a clause of ours, fit for a client.
+    /// The body is invalid. The text is fit for a client.
     #[error("{0}")]
     Invalid(String),
     /// The body could not be read.

@@ -1,97 +1,48 @@
-//! Listeners and connections: accepts, limits, serves HTTP/1.1 and HTTP/2 (prior knowledge, or ALPN of TLS), drains.
+//! The HTTP server: listeners, TLS, HTTP/1.1 and HTTP/2 connections, limits per connection, and graceful shutdown.
 //!
-//! Knows no path and no package; what a request means is the [`Handler`]'s.
+//! Has no routes: the [`Handler`] answers the requests.
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    net::{TcpStream, UnixStream},
+    sync::OwnedSemaphorePermit,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::peer::Peer;
-use crate::sendfile::{MoreDataFlag, Socket};
-use crate::value::{BaseUrl, ByteSize, Network, Period};
+use crate::{
+    peer::Peer,
+    sendfile::{MoreDataFlag, Socket},
+};
 
+mod config;
 mod connection;
 mod connection_threads;
 pub mod control;
+mod listeners;
 mod poll_on_wake;
 mod timeouts;
 pub mod tls;
 
+pub use config::Config;
+use connection::ShutdownTokens;
 pub use connection_threads::ConnectionThreads;
-use control::Control;
-use tls::{Reload, Tls, TlsError};
+use control::ControlListener;
+pub use listeners::BindError;
+use listeners::Listeners;
+use tls::{ReloadHandle, TlsError, TlsServer};
 
-/// Connections the kernel keeps for us before they are accepted.
-const BACKLOG: u32 = 1024;
-/// First and longest pause after a failed accept; without one, a process out of descriptors would spin.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
-
-/// The `[server]` section.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Addresses to listen on.
-    pub listen: Vec<SocketAddr>,
-    /// The address clients know the mirror by; without it, the scheme and authority of each request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_url: Option<BaseUrl>,
-    /// Names (`name`, `*.name` or `name:port`) under which the mirror answers; empty: under any. `public_url`'s is one.
-    pub known_hosts: Vec<String>,
-    /// Proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
-    pub trusted_proxies: Vec<Network>,
-    /// Most connections at once; further ones wait in the kernel's queue.
-    pub max_connections: usize,
-    /// Longest wait for a request's header, and longest silence of a connection without a request.
-    pub header_timeout: Period,
-    /// Largest request header.
-    pub header_limit: ByteSize,
-    /// A client that takes no byte for this long is disconnected.
-    pub send_timeout: Period,
-    /// How long running transfers may take after SIGTERM.
-    pub drain: Period,
-    /// Listeners with TLS.
-    pub tls: tls::Config,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
-            public_url: None,
-            known_hosts: Vec::new(),
-            trusted_proxies: Vec::new(),
-            max_connections: 4096,
-            header_timeout: Period::secs(10),
-            header_limit: ByteSize(32 << 10),
-            send_timeout: Period::mins(2),
-            drain: Period::secs(30),
-            tls: tls::Config::default(),
-        }
-    }
-}
-
-/// Answers requests. Cloned for each connection; one call for each request, dropped when the client leaves.
+/// Answers requests. Cloned for each connection, called once for each request; the future is dropped when the client
+/// disconnects.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The body of an answer. An error in it breaks the connection (HTTP/2: resets the stream).
+    /// The body of a response. An error in it breaks the connection (HTTP/2: resets the stream).
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
 
-    /// Answers one request. Every outcome is a response; there is no other error than a broken body.
+    /// Answers one request. Every failure is a response, too; the only other one is an error in the body.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -99,37 +50,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
 }
 
-/// An address that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", self.reason())]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system says.
-    #[source]
-    pub source: io::Error,
-}
-
-impl BindError {
-    fn reason(&self) -> String {
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there already; choose another with --listen or server.listen".into()
-            }
-            io::ErrorKind::PermissionDenied => {
-                "not permitted (ports below 1024 need a privilege); choose another with --listen or server.listen"
-                    .into()
-            }
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
-            _ => self.source.to_string(),
-        }
-    }
-}
-
-/// Why there are no listeners.
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A certificate cannot be used.
@@ -137,221 +61,164 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Listeners that are bound: clients can connect, and wait until [`Bound::serve`] runs.
+/// A server with bound listeners. Clients can connect, and wait until [`Bound::serve`] runs.
 #[derive(Debug)]
 pub struct Bound {
-    /// The plain ones first.
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    plain: usize,
-    tls: Option<Tls>,
-    control: Option<Control>,
-    lanes: Option<ConnectionThreads>,
+    listeners: Listeners,
+    tls: Option<TlsServer>,
+    control: Option<ControlListener>,
+    threads: Option<ConnectionThreads>,
     config: Config,
 }
 
-/// How serving ended.
+/// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Connections that were cut because they were not done in time.
-    pub cut: usize,
+    /// Connections that were aborted because they did not end in time.
+    pub aborted: usize,
 }
 
 /// Reads the certificates and binds every configured address. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// The first certificate that cannot be used, or address that cannot be listened on; none stays bound then.
+/// The first certificate that cannot be used, or the first address that cannot be bound; no address stays bound then.
 pub fn bind(config: &Config) -> Result<Bound, StartError> {
-    let tls = Tls::build(&config.tls)?;
-    let listen = |&address: &SocketAddr| {
-        let listener = listen(address).map_err(|source| BindError { address, source })?;
-        let real = listener.local_addr().map_err(|source| BindError { address, source })?;
-        Ok((listener, real))
-    };
-    let bound: Result<Vec<_>, BindError> = config.listen.iter().chain(&config.tls.listen).map(listen).collect();
-    let (listeners, addresses) = bound?.into_iter().unzip();
-    Ok(Bound {
-        listeners,
-        addresses,
-        plain: config.listen.len(),
-        tls,
-        control: None,
-        lanes: None,
-        config: config.clone(),
-    })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for the last connections of the process before it.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let tls = TlsServer::build(&config.tls)?;
+    let listeners = Listeners::bind(&config.listen, &config.tls.listen)?;
+    Ok(Bound { listeners, tls, control: None, threads: None, config: config.clone() })
 }
 
 impl Bound {
-    /// Where it listens: the plain addresses, then those with TLS, in the configured order; port 0 has become a real one.
+    /// The bound addresses, with the real port for port 0: the plain ones, then those with TLS, in the configured order.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.listeners.addresses()
     }
 
-    /// The part of [`Bound::addresses`] where TLS is spoken.
+    /// The part of [`Bound::addresses`] with TLS.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
-        &self.addresses[self.plain..]
+        self.listeners.tls_addresses()
     }
 
-    /// Has the certificates read again while it serves; `None` where there is no TLS.
-    pub fn reload(&self) -> Option<Reload> {
-        self.tls.as_ref().map(|tls| tls.reload().clone())
+    /// The handle that reloads the certificates; `None` without TLS.
+    pub fn reload(&self) -> Option<ReloadHandle> {
+        self.tls.as_ref().map(|tls| tls.reload_handle().clone())
     }
 
-    /// Serves a control socket, too.
-    pub fn with_control(mut self, control: Option<Control>) -> Self {
+    /// Serves the control socket, too.
+    pub fn with_control(mut self, control: Option<ControlListener>) -> Self {
         self.control = control;
         self
     }
 
-    /// Serves connections on threads of their own instead of the runtime's.
-    pub fn with_lanes(mut self, lanes: ConnectionThreads) -> Self {
-        self.lanes = Some(lanes);
+    /// Serves connections on these threads instead of the runtime's workers.
+    pub fn with_connection_threads(mut self, threads: ConnectionThreads) -> Self {
+        self.threads = Some(threads);
         self
     }
 
-    /// Serves until `shutdown`, then drains: nothing is accepted any more, idle connections close at once, running
-    /// requests have `drain` to end. `now` ends everything at once. Dropping the future does the same as `now`.
+    /// Serves until `shutdown`, then drains: nothing is accepted, idle connections close at once, and running requests have
+    /// the drain period to end. `abort` ends everything at once, as dropping the future does.
     pub async fn serve<H: Handler>(
         self,
         handler: H,
         shutdown: CancellationToken,
-        now: CancellationToken,
+        abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, plain, tls, control, lanes, config, .. } = self;
-        let config = Arc::new(config);
-        let tls = tls.map(Arc::new);
-        let stop = CancellationToken::new();
-        let force = CancellationToken::new();
-        let _cut_when_dropped = force.clone().drop_guard();
-        let connections = TaskTracker::new();
-        let accepting = accept_all(&listeners, plain, &config, |stream, peer, permit| {
-            // A child token of its own per connection: waiting on the shared one would share its lock, too.
-            let ends = connection::ShutdownTokens { stop: stop.child_token(), force: force.child_token() };
-            let tls = tls.clone().filter(|_| peer.tls);
-            let handler = handler.clone();
-            let config = config.clone();
-            match lanes.as_ref().and_then(ConnectionThreads::place) {
-                None => {
-                    connections.spawn(async move {
-                        connection::run(Socket::new(stream), tls, peer, handler, &config, ends).await;
-                        drop(permit);
-                    });
-                }
-                Some(place) => {
-                    // Taken from the reactor that accepted it, and given to the lane's.
-                    let Ok(stream) = stream.into_std() else { return };
-                    let lane = place.handle.clone();
-                    let run = async move {
-                        if let Ok(stream) = TcpStream::from_std(stream) {
-                            connection::run(Socket::new(stream), tls, peer, handler, &config, ends).await;
-                        }
-                        drop((permit, place));
-                    };
-                    connections.spawn_on(run, &lane);
-                }
-            }
+        let Self { listeners, tls, control, threads, config } = self;
+        let max_connections = config.max_connections;
+        let drain = config.drain.0;
+        let connections = Connections {
+            handler,
+            tls: tls.map(Arc::new),
+            config: Arc::new(config),
+            threads,
+            tasks: TaskTracker::new(),
+            shutdown: ShutdownTokens::default(),
+        };
+        let _abort_when_dropped = connections.shutdown.abort.clone().drop_guard();
+        let accept_tcp = listeners.accept_all(max_connections, |stream, peer, permit| {
+            connections.start(stream, peer, permit);
         });
-        let controlled = async {
+        let accept_control = async {
             let Some(control) = &control else { return std::future::pending().await };
             loop {
                 let (stream, peer) = control.accept().await;
-                let ends = connection::ShutdownTokens { stop: stop.child_token(), force: force.child_token() };
-                let socket = (stream, MoreDataFlag::default());
-                connections.spawn(connection::run(socket, None, peer, handler.clone(), &config, ends));
+                connections.start_control(stream, peer);
             }
         };
-        let files = async {
-            match &tls {
-                Some(tls) => tls.follow_files().await,
+        let reload_certificates = async {
+            match &connections.tls {
+                Some(tls) => tls.reload_on_change().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = accepting => {}
-            () = files => {}
-            () = controlled => {}
+            () = accept_tcp => {}
+            () = reload_certificates => {}
+            () = accept_control => {}
             () = shutdown.cancelled() => {}
-            () = now.cancelled() => {}
+            () = abort.cancelled() => {}
         }
         drop((listeners, control));
-        stop.cancel();
-        connections.close();
+        connections.shutdown.graceful.cancel();
+        connections.tasks.close();
         tokio::select! {
-            () = connections.wait() => {}
-            () = now.cancelled() => {}
-            () = tokio::time::sleep(config.drain.0) => {}
+            () = connections.tasks.wait() => {}
+            () = abort.cancelled() => {}
+            () = tokio::time::sleep(drain) => {}
         }
-        let cut = connections.len();
-        force.cancel();
-        connections.wait().await;
-        ShutdownReport { cut }
+        let aborted = connections.tasks.len();
+        connections.shutdown.abort.cancel();
+        connections.tasks.wait().await;
+        ShutdownReport { aborted }
     }
 }
 
-/// Accepts from all listeners, never more than the permitted number of connections; ends never.
-async fn accept_all(
-    listeners: &[TcpListener],
-    plain: usize,
-    config: &Config,
-    mut serve: impl FnMut(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit),
-) {
-    let permits = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-    let mut pause = PAUSES[0];
-    let mut first = 0;
-    // The permit comes before the accept: who has no place yet waits in the kernel's queue and costs us nothing.
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        first += 1;
-        match accept(listeners, plain, first).await {
-            Ok((stream, peer)) => {
-                pause = PAUSES[0];
-                serve(stream, peer, permit);
+/// Starts connections; holds what they share.
+struct Connections<H> {
+    handler: H,
+    tls: Option<Arc<TlsServer>>,
+    config: Arc<Config>,
+    threads: Option<ConnectionThreads>,
+    tasks: TaskTracker,
+    shutdown: ShutdownTokens,
+}
+
+impl<H: Handler> Connections<H> {
+    /// Serves a TCP connection on the least loaded connection thread, or on the runtime. Keeps `permit` until it ends.
+    fn start(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
+        let shutdown = self.shutdown.child();
+        let tls = self.tls.clone().filter(|_| peer.tls);
+        let handler = self.handler.clone();
+        let config = self.config.clone();
+        match self.threads.as_ref().and_then(ConnectionThreads::reserve_slot) {
+            None => {
+                self.tasks.spawn(async move {
+                    connection::run(Socket::new(stream), tls, peer, handler, &config, shutdown).await;
+                    drop(permit);
+                });
             }
-            Err(why) if concerns_one_client(&why) => {}
-            Err(why) => {
-                tracing::warn!(error = %why, pause_ms = pause.as_millis() as u64, "cannot accept connections");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES[1]);
+            Some(slot) => {
+                // Deregister from this runtime's I/O driver, to register with the connection thread's.
+                let Ok(stream) = stream.into_std() else { return };
+                let thread = slot.handle.clone();
+                let run = async move {
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        connection::run(Socket::new(stream), tls, peer, handler, &config, shutdown).await;
+                    }
+                    drop((permit, slot));
+                };
+                self.tasks.spawn_on(run, &thread);
             }
         }
     }
-}
 
-/// Accepts one connection from whichever listener has one, beginning with another one each time. The first `plain`
-/// listeners have no TLS.
-async fn accept(listeners: &[TcpListener], plain: usize, first: usize) -> io::Result<(TcpStream, Peer)> {
-    let (stream, addr, tls) = poll_fn(|cx| {
-        for turn in first..first + listeners.len() {
-            let at = turn % listeners.len();
-            if let Poll::Ready(done) = listeners[at].poll_accept(cx) {
-                return Poll::Ready(done.map(|(stream, addr)| (stream, addr, at >= plain)));
-            }
-        }
-        Poll::Pending
-    })
-    .await?;
-    // Answers are written whole; waiting for more to fill a packet only delays their last part.
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls, control: false }))
-}
-
-/// True for errors of one connection that broke before it was accepted; the next accept is not concerned.
-fn concerns_one_client(why: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, NotConnected,
-    };
-    matches!(
-        why.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | InvalidInput | NotConnected
-    )
+    /// Serves a connection of the control socket.
+    fn start_control(&self, stream: UnixStream, peer: Peer) {
+        let socket = (stream, MoreDataFlag::default());
+        let handler = self.handler.clone();
+        self.tasks.spawn(connection::run(socket, None, peer, handler, &self.config, self.shutdown.child()));
+    }
 }
 
 #[cfg(test)]

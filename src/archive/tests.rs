@@ -41,7 +41,7 @@ fn prefix_check_distinguishes_a_zip_from_a_login_page() {
         (b"PK\x03", "PK"),
         (b"", "empty"),
     ] {
-        let clause = zips.prefix(first).expect_err("not a zip");
+        let clause = zips.prefix(first).expect_err("not a zip").to_string();
         assert!(clause.starts_with("not a zip") && clause.contains(word), "{first:?}: {clause}");
     }
 }

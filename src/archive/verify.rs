@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     entry::Verified,
-    origin::{Growing, Verify, VerifyError},
+    origin::{Growing, InvalidContent, Verify, VerifyError},
     package::PublishManifest,
 };
 
@@ -20,24 +20,24 @@ impl Verify for ZipVerifier {
         format::LOCAL_SIGNATURE.len()
     }
 
-    fn prefix(&self, first: &[u8]) -> Result<(), String> {
+    fn prefix(&self, first: &[u8]) -> Result<(), InvalidContent> {
         if [format::LOCAL_SIGNATURE, format::END_SIGNATURE].contains(&first) {
             return Ok(());
         }
         let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first).trim_ascii_start();
-        Err(match (text.first(), first) {
+        let clause = match (text.first(), first) {
             (_, []) => "not a zip (it is empty)",
             (Some(b'<'), _) => "not a zip (it begins like an HTML page)",
             (Some(b'{' | b'['), _) => "not a zip (it begins like JSON)",
             (_, [0x1f, 0x8b, ..]) => "not a zip (it begins like a gzip file)",
             _ => "not a zip (it does not begin with PK)",
-        }
-        .to_owned())
+        };
+        Err(InvalidContent(clause.to_owned()))
     }
 
-    fn suffix(&self, last: &[u8], len: u64) -> Result<(), String> {
+    fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent> {
         CentralDirectory::check_end(last, len.saturating_sub(last.len() as u64))
-            .map_err(|clause| format!("the zip {clause}"))
+            .map_err(|clause| InvalidContent(format!("the zip {clause}")))
     }
 
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
-    origin::{BoxFuture, FetchError, FetchedBody, Growing, Origin, Verify, VerifyError},
+    origin::{BoxFuture, FetchError, FetchedBody, Growing, InvalidContent, Origin, Verify, VerifyError},
     storage::{
         disk::{self, Disk},
         memory,
@@ -74,12 +74,12 @@ impl Verify for FakeVerifier {
         1
     }
 
-    fn prefix(&self, _: &[u8]) -> Result<(), String> {
+    fn prefix(&self, _: &[u8]) -> Result<(), InvalidContent> {
         Ok(())
     }
 
-    fn suffix(&self, _: &[u8], _: u64) -> Result<(), String> {
-        if self.refuses_endings.load(Ordering::Relaxed) { Err("a bad ending".into()) } else { Ok(()) }
+    fn suffix(&self, _: &[u8], _: u64) -> Result<(), InvalidContent> {
+        if self.refuses_endings.load(Ordering::Relaxed) { Err(InvalidContent("a bad ending".into())) } else { Ok(()) }
     }
 
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {

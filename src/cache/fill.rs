@@ -177,7 +177,7 @@ impl Fill {
             }
         }
         let prefix: Vec<u8> = first.iter().flatten().copied().take(needed).collect();
-        self.request.verify.prefix(&prefix).map_err(FetchError::Invalid)?;
+        self.request.verify.prefix(&prefix)?;
         Ok(first)
     }
 

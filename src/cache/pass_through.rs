@@ -148,7 +148,7 @@ impl PassThrough {
         } else {
             let needed = this.request.verify.prefix_len();
             let prefix: Vec<u8> = this.buffered.iter().flatten().copied().take(needed).collect();
-            this.request.verify.prefix(&prefix).map_err(FetchError::Invalid)?;
+            this.request.verify.prefix(&prefix)?;
             this.withheld_len = WITHHELD_ENDING_BYTES;
         }
         Ok(this)
@@ -249,7 +249,7 @@ impl PassThrough {
         let whole = whole.freeze();
         let verify = self.request.verify.clone();
         let prefix = &whole[..whole.len().min(verify.prefix_len())];
-        verify.prefix(prefix).map_err(FetchError::Invalid)?;
+        verify.prefix(prefix)?;
         // Frees the chunks: one copy is left.
         self.buffered = VecDeque::from([whole.clone()]);
         let verified = match tokio::task::spawn_blocking(move || verify.verify(&BufferedBody(whole))).await {
@@ -270,7 +270,7 @@ impl PassThrough {
 
     fn check_ending(&self) -> Result<(), FetchError> {
         let ending: Vec<u8> = self.buffered.iter().flatten().copied().collect();
-        self.request.verify.suffix(&ending, self.download.received).map_err(FetchError::Invalid)?;
+        self.request.verify.suffix(&ending, self.download.received)?;
         let digest = Digest(self.hash.clone().finalize().into());
         match &self.pin {
             Some(pin) if pin.digest != digest => Err(FetchError::PinMismatch),

@@ -12,7 +12,7 @@ use crate::{
     app::{App, Holder, OpenError},
     config::Loaded,
     observe,
-    server::{ConnectionThreads, tls::Reload},
+    server::{ConnectionThreads, tls::ReloadHandle},
 };
 
 /// Time that the server has to abort all connections after the second signal; then the process ends.
@@ -123,11 +123,11 @@ impl Signals {
 
 /// Spawns a task that reloads the certificates after each SIGHUP. It is not called without TLS: SIGHUP then ends the
 /// process, so a mirror ends with its terminal.
-fn reload_on_sighup(reload: Reload) -> io::Result<AbortOnDropHandle<()>> {
+fn reload_on_sighup(reload: ReloadHandle) -> io::Result<AbortOnDropHandle<()>> {
     let mut sighup = signal(SignalKind::hangup())?;
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         while sighup.recv().await.is_some() {
-            reload.ask();
+            reload.request();
         }
     })))
 }

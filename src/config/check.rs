@@ -199,7 +199,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.server.tls.listen.is_empty() && !config.server.tls.certificates.is_empty() {
         warnings.push("server.tls.certificates has no effect without an address in server.tls.listen".into());
     }
-    for file in server::tls::key_seen_by_others(&config.server.tls) {
+    for file in server::tls::world_readable_keys(&config.server.tls) {
         let file = file.display();
         warnings.push(format!("server.tls: other users of this machine can read the key {file}; chmod 600 {file}"));
     }

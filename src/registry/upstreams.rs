@@ -35,7 +35,7 @@ impl Upstreams {
 
     /// What the package's upstream still allows; unknown when it is not configured.
     pub(super) fn rate_limit(&self, package: &PackageId) -> RateLimitStatus {
-        self.of(package).map(|upstream| upstream.allowance()).unwrap_or_default()
+        self.of(package).map(|upstream| upstream.rate_limit_status()).unwrap_or_default()
     }
 
     /// Where a document of a package is fetched from.

@@ -1,16 +1,19 @@
-use std::io::Write as _;
+use std::{
+    io::{IoSlice, Write as _},
+    pin::Pin,
+};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
 use super::*;
 use crate::entry::Digest;
 
-struct Held(File);
+struct TestFile(File);
 
-impl FileBacked for Held {
+impl FileBacked for TestFile {
     fn file(&self) -> &File {
         &self.0
     }
@@ -20,26 +23,26 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-fn file(bytes: &[u8]) -> Arc<Held> {
+fn file(bytes: &[u8]) -> Arc<TestFile> {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(bytes).expect("written");
-    Arc::new(Held(file))
+    Arc::new(TestFile(file))
 }
 
-/// A part of a file, through a mapping of its own.
-fn region(held: Arc<Held>, offset: u64, len: usize) -> io::Result<Bytes> {
-    let mapping = Mapping::new(&held, offset as usize + len)?;
-    Ok(mapping.region(held, offset as usize..offset as usize + len).expect("within"))
+/// A slice of a file, from a mapping of its own.
+fn slice_of(file: &Arc<TestFile>, offset: usize, len: usize) -> Bytes {
+    let mapping = Mapping::new(file, offset + len).expect("a mapping");
+    mapping.slice(offset..offset + len).expect("within the file")
 }
 
-/// A socket of ours and the client's end, which takes few bytes at a time.
+/// The server's socket and a client with a small receive buffer.
 async fn pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let client = tokio::net::TcpSocket::new_v4().expect("a socket");
     client.set_recv_buffer_size(4096).expect("small");
     let address = listener.local_addr().expect("bound");
-    let (client, ours) = tokio::join!(client.connect(address), listener.accept());
-    (Socket::new(ours.expect("accepted").0).0, client.expect("connected"))
+    let (client, accepted) = tokio::join!(client.connect(address), listener.accept());
+    (Socket::new(accepted.expect("accepted").0).0, client.expect("connected"))
 }
 
 async fn write_all(socket: &mut Socket, mut parts: Vec<Bytes>) -> io::Result<()> {
@@ -60,17 +63,17 @@ async fn write_all(socket: &mut Socket, mut parts: Vec<Bytes>) -> io::Result<()>
 }
 
 #[tokio::test]
-async fn regions_and_memory_arrive_in_order_at_a_slow_reader() {
+async fn file_slices_and_memory_arrive_in_order_at_a_slow_reader() {
     let bytes = noise((3 << 20) + 123);
-    let held = file(&bytes);
+    let file = file(&bytes);
     let (mut socket, mut client) = pair().await;
     let cut = (1 << 20) + 77;
     let head = Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n");
     let parts = vec![
         head.clone(),
-        region(held.clone(), 0, cut).expect("a region"),
+        slice_of(&file, 0, cut),
         Bytes::from_static(b"\r\nbetween\r\n"),
-        region(held.clone(), cut as u64, bytes.len() - cut).expect("a region"),
+        slice_of(&file, cut, bytes.len() - cut),
     ];
     let expected: Vec<u8> = [&head[..], &bytes[..cut], b"\r\nbetween\r\n", &bytes[cut..]].concat();
     let write = tokio::spawn(async move {
@@ -83,30 +86,47 @@ async fn regions_and_memory_arrive_in_order_at_a_slow_reader() {
 }
 
 #[tokio::test]
-async fn a_slice_of_a_region_is_found_from_any_of_its_bytes_and_forgotten_with_its_last_owner() {
+async fn a_subslice_finds_its_file_part_until_its_last_owner_is_dropped() {
     let bytes = noise(100_000);
-    let held = file(&bytes);
-    let whole = region(held.clone(), 10, 90_000).expect("a region");
+    let file = file(&bytes);
+    let whole = slice_of(&file, 10, 90_000);
     let part = whole.slice(5_000..40_000);
-    let (_, offset, len) = target(&part).expect("known");
-    assert_eq!((offset, len), (5_010, 35_000));
+    let found = find_file(&part).expect("known");
+    assert_eq!((found.offset, found.len), (5_010, 35_000));
+    drop(found);
     assert_eq!(&part[..], &bytes[5_010..40_010]);
     let address = part.as_ptr() as usize;
     drop(whole);
-    assert!(target(&part).is_some(), "a slice keeps its region alive");
+    assert!(find_file(&part).is_some(), "a subslice keeps its mapping alive");
     drop(part);
-    let left = MAPPINGS.read().expect("not poisoned").range(..=address).next_back().map(|(start, t)| start + t.len);
+    let left = MAPPINGS.read().range(..=address).next_back().map(|(start, mapped)| start + mapped.len);
     assert!(left.is_none_or(|end| end <= address));
-    assert_eq!(Arc::strong_count(&held), 1);
-    assert!(target(&noise(MIN_SLICE_BYTES)).is_none());
+    assert_eq!(Arc::strong_count(&file), 1);
+    assert!(find_file(&noise(MIN_SLICE_BYTES)).is_none());
+}
+
+#[test]
+fn a_slice_covers_written_bytes_only_and_follows_the_growing_file() {
+    let file = file(&noise(20_000));
+    let mapping = Mapping::new(&file, 1 << 20).expect("a mapping longer than the file");
+    assert!(mapping.slice(0..20_000).is_some());
+    assert!(mapping.slice(0..20_001).is_none(), "beyond the end of the file");
+    (&file.0).write_all(&noise(10_000)).expect("appended");
+    let grown = mapping.slice(20_000..30_000).expect("the file has grown");
+    assert_eq!(&grown[..], noise(10_000));
+    assert!(mapping.slice(0..30_001).is_none());
+    assert!(mapping.slice(0..(1 << 20) + 1).is_none(), "beyond the mapping");
+    drop(grown);
+    drop(file);
+    assert!(mapping.slice(0..20_000).is_none(), "the file is closed");
 }
 
 #[tokio::test]
-async fn a_file_that_has_become_shorter_is_an_error_not_a_signal() {
+async fn a_shortened_file_is_an_error_not_a_signal() {
     let bytes = noise(1 << 20);
-    let held = file(&bytes);
-    let part = region(held.clone(), 0, bytes.len()).expect("a region");
-    held.0.set_len(1000).expect("cut");
+    let file = file(&bytes);
+    let part = slice_of(&file, 0, bytes.len());
+    file.0.set_len(1000).expect("cut");
     let (mut socket, mut client) = pair().await;
     let write = tokio::spawn(async move { write_all(&mut socket, vec![part]).await });
     let mut got = Vec::new();
@@ -117,45 +137,45 @@ async fn a_file_that_has_become_shorter_is_an_error_not_a_signal() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_write_and_frees_the_region() {
+async fn a_client_that_disconnects_ends_the_write_and_frees_the_slice() {
     let bytes = noise(8 << 20);
-    let held = file(&bytes);
-    let part = region(held.clone(), 0, bytes.len()).expect("a region");
+    let file = file(&bytes);
+    let part = slice_of(&file, 0, bytes.len());
     let (mut socket, mut client) = pair().await;
     let write = tokio::spawn(async move { write_all(&mut socket, vec![part]).await });
     let mut some = [0; 1000];
     client.read_exact(&mut some).await.expect("some");
     drop(client);
     assert!(write.await.expect("no panic").is_err());
-    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(Arc::strong_count(&file), 1);
 }
 
 #[tokio::test]
-async fn the_end_of_a_region_waits_for_the_next_region_only() {
+async fn the_socket_is_corked_only_while_more_data_follows() {
     const LEN: usize = 40_001;
     let bytes = noise(3 * LEN);
-    let held = file(&bytes);
+    let file = file(&bytes);
     let (mut socket, mut client) = pair().await;
     let read = tokio::spawn(async move {
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.expect("read");
         got
     });
-    let corked = |socket: &Socket| rustix::net::sockopt::tcp_cork(&socket.stream).expect("told");
-    let part = |number: usize| vec![region(held.clone(), (number * LEN) as u64, LEN).expect("a region")];
+    let corked = |socket: &Socket| rustix::net::sockopt::tcp_cork(&socket.stream).expect("read");
+    let part = |number: usize| vec![slice_of(&file, number * LEN, LEN)];
 
-    socket.more.tell(true);
+    socket.more.set(true);
     write_all(&mut socket, part(0)).await.expect("written");
     assert!(corked(&socket));
-    // The next one has to be waited for.
-    socket.more.tell(false);
+    // The next slice is not there yet.
+    socket.more.set(false);
     socket.flush().await.expect("flushed");
     assert!(!corked(&socket));
-    socket.more.tell(true);
+    socket.more.set(true);
     write_all(&mut socket, part(1)).await.expect("written");
     assert!(corked(&socket));
-    // The last one.
-    socket.more.tell(false);
+    // The last slice.
+    socket.more.set(false);
     write_all(&mut socket, part(2)).await.expect("written");
     assert!(!corked(&socket));
     drop(socket);

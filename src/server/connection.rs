@@ -1,4 +1,4 @@
-//! One connection: TLS where it is spoken, HTTP/1.1 or HTTP/2 by hyper, under our own clock.
+//! One connection: the TLS handshake if any, HTTP/1.1 or HTTP/2 by hyper, and the mirror's own timeouts.
 
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -11,82 +11,90 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
-    Config, Handler, Peer,
+    Config, Handler,
     poll_on_wake::PollOnWake,
     timeouts::{ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
-    tls::{self, Tls},
+    tls::{self, TlsServer},
 };
-use crate::sendfile::MoreDataFlag;
+use crate::{peer::Peer, sendfile::MoreDataFlag};
 
 /// Most header fields of a request.
-const FIELDS: usize = 100;
+const MAX_HEADER_FIELDS: usize = 100;
 /// Most streams of one HTTP/2 connection at once.
-const STREAMS: u32 = 128;
-/// An HTTP/2 client that has vanished without a word is found by a ping this often, and given as long to answer.
-const PING: Duration = Duration::from_secs(20);
+const MAX_HTTP2_STREAMS: u32 = 128;
+/// Interval of HTTP/2 pings and time limit for their acknowledgement: finds clients that vanished without closing.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// What ends a connection from outside.
+/// The signals that end a connection from outside.
+#[derive(Default)]
 pub(super) struct ShutdownTokens {
-    /// Let the running requests end, take no new one.
-    pub(super) stop: CancellationToken,
+    /// Finish the running requests, accept no new one.
+    pub(super) graceful: CancellationToken,
     /// End now.
-    pub(super) force: CancellationToken,
+    pub(super) abort: CancellationToken,
 }
 
-/// Serves a connection until it ends, of itself or by `ends`, or the client is overdue. Dropping it cuts it.
+impl ShutdownTokens {
+    /// Tokens that are cancelled with these. Each connection has its own, because waiters of one token share its lock.
+    pub(super) fn child(&self) -> Self {
+        Self { graceful: self.graceful.child_token(), abort: self.abort.child_token() }
+    }
+}
+
+/// Serves a connection until the client closes it, `shutdown` ends it, or it times out. Dropping the future aborts it.
 ///
-/// The time of a first request's header includes the handshake of TLS.
+/// The time limit of the first request's header includes the TLS handshake.
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     (socket, more): (S, MoreDataFlag),
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<TlsServer>>,
     peer: Peer,
     handler: H,
     config: &Config,
-    ends: ShutdownTokens,
+    shutdown: ShutdownTokens,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
     let builder = builder(config);
-    let watch = Arc::new(ConnectionTimeouts::new(config.header_timeout.0, config.send_timeout.0));
+    let timeouts = Arc::new(ConnectionTimeouts::new(config.header_timeout.0, config.send_timeout.0));
     async move {
-        // The clock stands below TLS: what counts is what the socket takes, not what is buffered above it.
-        let io = TimedIo::new(socket, watch.clone());
+        // Below TLS: progress is what the socket accepts, not what is buffered above it.
+        let io = TimedIo::new(socket, timeouts.clone());
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {
-                let done = tokio::select! {
-                    done = tls.accept(io) => done,
-                    () = ends.stop.cancelled() => return,
-                    () = ends.force.cancelled() => return,
-                    _ = watch.overdue(false) => return,
+                let handshake = tokio::select! {
+                    handshake = tls.accept(io) => handshake,
+                    () = shutdown.graceful.cancelled() => return,
+                    () = shutdown.abort.cancelled() => return,
+                    _ = timeouts.timed_out(false) => return,
                 };
-                match done {
+                match handshake {
                     Ok(io) => Either::Right(io),
-                    Err(why) => return tls::log_failure(&why, peer.addr),
+                    Err(error) => return tls::log_handshake_failure(&error, peer.addr),
                 }
             }
         };
         let io = TokioIo::new(io);
-        let begun = watch.clone();
+        let request_timeouts = timeouts.clone();
         let service = service_fn(move |request| {
-            let mut turn = begun.begin();
+            let mut guard = request_timeouts.begin_request();
             let more = more.clone();
-            let answering = handler.handle(request, peer);
+            let response = handler.handle(request, peer);
             async move {
-                let response = answering.await;
-                turn.waits_for_us(false);
-                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, turn, more)))
+                let response = response.await;
+                guard.set_waiting_for_mirror(false);
+                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, guard, more)))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut closing = false;
         loop {
-            let mut aside = PollOnWake::new(from_outside(&ends, &watch, closing));
+            let mut end = PollOnWake::new(wait_for_end(&shutdown, &timeouts, closing));
             tokio::select! {
                 biased;
-                // How a connection breaks is the client's affair; what a request came to is in its access event.
+                // How a connection breaks is not logged here: the access event of its request reports the outcome.
                 _ = connection.as_mut() => return,
-                end = &mut aside => match end {
-                    End::Now => return,
-                    End::Gently => {}
+                end = &mut end => match end {
+                    ConnectionEnd::Abort => return,
+                    ConnectionEnd::Graceful => {}
                 },
             }
             closing = true;
@@ -96,20 +104,21 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
 }
 
 /// How a connection is to end.
-enum End {
-    Now,
-    /// When its requests are answered.
-    Gently,
+enum ConnectionEnd {
+    /// At once.
+    Abort,
+    /// After the running requests.
+    Graceful,
 }
 
-/// Waits for what ends a connection other than itself; `closing` when it is to end gently already.
-async fn from_outside(ends: &ShutdownTokens, watch: &ConnectionTimeouts, closing: bool) -> End {
+/// Waits for a reason to end the connection, other than that the client closes it. `closing`: it ends gracefully already.
+async fn wait_for_end(shutdown: &ShutdownTokens, timeouts: &ConnectionTimeouts, closing: bool) -> ConnectionEnd {
     tokio::select! {
-        () = ends.force.cancelled() => End::Now,
-        () = ends.stop.cancelled(), if !closing => End::Gently,
-        overdue = watch.overdue(closing) => match overdue {
-            TimedOut::Idle => End::Gently,
-            TimedOut::Stalled => End::Now,
+        () = shutdown.abort.cancelled() => ConnectionEnd::Abort,
+        () = shutdown.graceful.cancelled(), if !closing => ConnectionEnd::Graceful,
+        timed_out = timeouts.timed_out(closing) => match timed_out {
+            TimedOut::Idle => ConnectionEnd::Graceful,
+            TimedOut::Stalled => ConnectionEnd::Abort,
         },
     }
 }
@@ -117,21 +126,21 @@ async fn from_outside(ends: &ShutdownTokens, watch: &ConnectionTimeouts, closing
 fn builder(config: &Config) -> Builder<TokioExecutor> {
     let limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
     let mut builder = Builder::new(TokioExecutor::new());
-    // hyper's own header timeout sees neither a client that never sends a first line nor an idle HTTP/2 connection;
-    // `ConnectionTimeouts` sees all three, with one timer.
+    // hyper's header timeout covers neither a client that never sends a request line nor an idle HTTP/2 connection;
+    // `ConnectionTimeouts` covers all three with one timer.
     builder
         .http1()
         .header_read_timeout(None)
         .max_buf_size(limit)
-        .max_headers(FIELDS)
+        .max_headers(MAX_HEADER_FIELDS)
         .writev(true)
         .pipeline_flush(false);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
+        .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_INTERVAL);
     builder
 }

@@ -1,8 +1,8 @@
-//! Threads that each serve a share of the connections, with a reactor of their own.
+//! Threads that each serve a share of the connections, each with its own tokio runtime and I/O driver.
 //!
-//! A runtime whose workers share one reactor has nobody at it while its holder sends a zip: a request that comes
-//! meanwhile waits, and the other worker sleeps. Here nobody shares anything; what a connection sets off for others
-//! (downloads, revalidations) runs elsewhere.
+//! The workers of a multi-threaded runtime share one I/O driver: while the worker that holds it sends a zip, no events
+//! are polled, and new requests wait although another worker is idle. Connection threads share nothing. Work that a
+//! request starts for others (downloads, revalidations) runs on the main runtime.
 
 use std::{
     io,
@@ -16,30 +16,31 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A lane looks for new events after this many tasks. One that sends a zip takes up to half a millisecond: with tokio's
-/// own 61, a new request might wait for thirty.
-const EVENTS: u32 = 8;
-/// It takes up what other threads have for it, new connections and the news of a download among it, in turn with its
-/// own tasks: fifty that wait for the same bytes would have their first ones long after each other, were the news of
-/// each to wait for more. Before all of its own tasks would be too often: news may come without end.
-const OTHERS: u32 = 2;
-/// Threads of a lane for what blocks, most of it reads of what the page cache lacks.
-const BLOCKING: usize = 64;
+/// Tasks between two polls for I/O events. A task that sends a zip takes up to half a millisecond: with tokio's default of
+/// 61, a new request could wait for 30 ms.
+const TASKS_PER_EVENT_POLL: u32 = 8;
+/// Tasks between two polls of the queue of wake-ups from other threads: new connections, download progress. With a larger
+/// number the readers of one download are woken long after each other; with 1, a steady stream of wake-ups would starve
+/// the thread's own tasks.
+const TASKS_PER_REMOTE_POLL: u32 = 2;
+/// Most blocking threads of a connection thread. Most of them read from files what the page cache lacks.
+const MAX_BLOCKING_THREADS: usize = 64;
 
-/// The threads. They end when this is dropped, and their connections with them.
+/// The connection threads. Dropping it ends them and aborts their connections.
 #[derive(Debug)]
 pub struct ConnectionThreads {
-    lanes: Vec<ConnectionThread>,
+    threads: Vec<ConnectionThread>,
     _end: DropGuard,
 }
 
 #[derive(Debug)]
 struct ConnectionThread {
     handle: Handle,
+    /// Connections of this thread.
     load: Arc<AtomicUsize>,
 }
 
-/// A connection's place in a lane; given back when it is dropped.
+/// A connection's place on a thread; given back when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     pub(super) handle: Handle,
@@ -47,19 +48,19 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionThreads {
-    /// Starts `count` threads: as many as the runtime has workers, of which few are busy at the same time. Not to be called
-    /// in async code: where a thread cannot be had, its runtime goes again, which would panic there.
+    /// Starts `count` threads. Must not be called in async code, where dropping the runtime of a thread that failed to
+    /// start would panic.
     ///
     /// # Errors
     /// When the system has no threads or descriptors left.
     pub fn start(count: usize) -> io::Result<Self> {
         let end = CancellationToken::new();
-        let lane = |number: usize| {
+        let start = |number: usize| {
             let runtime = Builder::new_current_thread()
                 .enable_all()
-                .event_interval(EVENTS)
-                .global_queue_interval(OTHERS)
-                .max_blocking_threads(BLOCKING)
+                .event_interval(TASKS_PER_EVENT_POLL)
+                .global_queue_interval(TASKS_PER_REMOTE_POLL)
+                .max_blocking_threads(MAX_BLOCKING_THREADS)
                 .build()?;
             let handle = runtime.handle().clone();
             let end = end.clone();
@@ -69,15 +70,15 @@ impl ConnectionThreads {
             })?;
             Ok(ConnectionThread { handle, load: Arc::default() })
         };
-        let lanes = (0..count).map(lane).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, _end: end.drop_guard() })
+        let threads = (0..count).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { threads, _end: end.drop_guard() })
     }
 
-    /// A place where there are the fewest connections.
-    pub(super) fn place(&self) -> Option<ConnectionSlot> {
-        let lane = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed))?;
-        lane.load.fetch_add(1, Ordering::Relaxed);
-        Some(ConnectionSlot { handle: lane.handle.clone(), load: lane.load.clone() })
+    /// A slot on the thread with the fewest connections; `None` without threads.
+    pub(super) fn reserve_slot(&self) -> Option<ConnectionSlot> {
+        let thread = self.threads.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed))?;
+        thread.load.fetch_add(1, Ordering::Relaxed);
+        Some(ConnectionSlot { handle: thread.handle.clone(), load: thread.load.clone() })
     }
 }
 
@@ -92,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_spread_evenly_and_places_are_given_back() {
-        let lanes = ConnectionThreads::start(3).expect("threads");
-        assert_eq!(lanes.lanes.len(), 3);
-        let loads = || lanes.lanes.iter().map(|lane| lane.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
-        let places: Vec<_> = (0..3 * lanes.lanes.len()).filter_map(|_| lanes.place()).collect();
+    fn connections_are_spread_evenly_and_slots_are_given_back() {
+        let threads = ConnectionThreads::start(3).expect("threads");
+        assert_eq!(threads.threads.len(), 3);
+        let loads = || threads.threads.iter().map(|thread| thread.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let slots: Vec<_> = (0..3 * threads.threads.len()).filter_map(|_| threads.reserve_slot()).collect();
         assert!(loads().iter().all(|load| *load == 3), "{:?}", loads());
-        drop(places);
+        drop(slots);
         assert!(loads().iter().all(|load| *load == 0), "{:?}", loads());
     }
 }

@@ -1,7 +1,6 @@
-//! The control socket: the same service for those who may use the cache directory, and nobody else.
+//! The control socket: a Unix socket in the cache directory, for the administration of the mirror.
 //!
-//! It is a socket in the file system, for its owner alone. What comes by it may administrate; no address of the network
-//! leads to it.
+//! Only the directory's owner can connect (mode 0600); no network address leads to it.
 
 use std::{
     fs::{self, File, Permissions},
@@ -14,25 +13,25 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use super::Peer;
+use crate::peer::Peer;
 
-/// The socket's name in the cache directory.
-pub const NAME: &str = "control.sock";
-/// Connections the kernel keeps for us before they are accepted.
-const BACKLOG: u32 = 64;
+/// The socket's file name in the cache directory.
+const CONTROL_SOCKET_NAME: &str = "control.sock";
+/// Length of the accept queue, in connections.
+const CONTROL_BACKLOG: u32 = 64;
 /// The pause after a failed accept.
-const PAUSE: Duration = Duration::from_millis(100);
-/// What a socket's address takes, with the byte that ends it. The same on every Linux; elsewhere four less.
-const LONGEST: usize = 103;
+const CONTROL_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest path of a socket address, without the terminating zero byte: 107 on Linux, 103 elsewhere.
+const MAX_SOCKET_PATH_BYTES: usize = 103;
 
-/// The listening socket. Its file goes with it.
+/// The listening control socket. Dropping it removes the file.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlListener {
     listener: UnixListener,
     path: PathBuf,
 }
 
-/// A path that fits into a socket's address, valid while this lives.
+/// A path that is short enough for a socket address. Valid while this value lives.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,
@@ -40,17 +39,17 @@ pub struct SocketPath {
 }
 
 impl SocketPath {
-    /// The socket of the cache directory `dir`. A directory with a long path is reached by its open file.
+    /// The control socket of the cache directory `dir`. A directory with a long path is addressed by an open descriptor.
     ///
     /// # Errors
     /// When a directory with a long path cannot be opened.
     pub fn of(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(NAME);
-        if path.as_os_str().len() <= LONGEST {
+        let path = dir.join(CONTROL_SOCKET_NAME);
+        if path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
             return Ok(Self { path, _dir: None });
         }
         let dir = File::open(dir)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{CONTROL_SOCKET_NAME}", dir.as_raw_fd()));
         Ok(Self { path, _dir: Some(dir) })
     }
 
@@ -60,44 +59,45 @@ impl SocketPath {
     }
 }
 
-/// Listens in the cache directory `dir`, which the caller holds: a socket that lies there is a dead process's.
+/// Listens in the cache directory `dir`. The caller holds the directory, so an existing socket is left over from a process
+/// that has ended, and is replaced.
 ///
 /// # Errors
-/// When the file system refuses.
-pub fn listen(dir: &Path) -> io::Result<Control> {
-    let path = dir.join(NAME);
+/// The error of the file system.
+pub fn listen(dir: &Path) -> io::Result<ControlListener> {
+    let path = dir.join(CONTROL_SOCKET_NAME);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = UnixSocket::new_stream()?;
-    let place = SocketPath::of(dir)?;
-    socket.bind(place.path())?;
-    // Nobody can connect before it listens, so it is never open to others.
+    let address = SocketPath::of(dir)?;
+    socket.bind(address.path())?;
+    // Connections are possible only after `listen`, so the socket is never open to other users.
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-    Ok(Control { listener: socket.listen(BACKLOG)?, path })
+    Ok(ControlListener { listener: socket.listen(CONTROL_BACKLOG)?, path })
 }
 
-impl Control {
-    /// The next connection. Ends never with an error: what cannot be accepted is tried again.
+impl ControlListener {
+    /// The next connection. Failures are logged, and accepting is tried again after a pause.
     pub(super) async fn accept(&self) -> (UnixStream, Peer) {
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let peer = Peer { addr: nowhere, local: nowhere, tls: false, control: true };
+        let no_address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let peer = Peer { addr: no_address, local: no_address, tls: false, control: true };
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return (stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a control connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(CONTROL_ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlListener {
     fn drop(&mut self) {
-        // At worst a file that leads nowhere stays, which the next start replaces.
+        // A file that cannot be removed is replaced at the next start.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,8 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -10,24 +14,25 @@ use tokio::{
 };
 
 use super::*;
+use crate::value::{ByteSize, Period};
 
-/// Longest time for anything to happen that must happen; reached only by a test that fails.
+/// Time limit of every wait; reached only by a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Period = Period(Duration::from_millis(100));
 
-/// More than the kernel takes for a client that does not read.
+/// More bytes than the kernel buffers for a client that does not read.
 const LARGE: usize = 32 << 20;
 
 type TestBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// `/gated`: a first part, and the second when `gate` opens. `/wait`: nothing until `gate` opens. `/endless`: bytes
-/// without end. `/large`: one frame of [`LARGE`] bytes. Anything else: `hello`.
+/// `/gated`: a first part, and the second when `gate` opens. `/wait`: nothing until `gate` opens. `/endless`: an endless
+/// body. `/large`: one frame of [`LARGE`] bytes. Anything else: `hello`.
 #[derive(Clone, Default)]
 struct Site {
     gate: Arc<Notify>,
     /// An endless body was dropped.
     dropped: Arc<Notify>,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 struct Drops(Arc<Notify>);
@@ -50,7 +55,7 @@ impl Handler for Site {
 impl Site {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<TestBody> {
         assert!(peer.addr.ip().is_loopback() && peer.local.port() != 0);
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.requests.fetch_add(1, Ordering::SeqCst);
         let gate = self.gate.clone();
         let drops = Drops(self.dropped.clone());
         let text = |text: &'static str| Ok::<_, io::Error>(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
@@ -84,7 +89,7 @@ struct Serving {
     address: SocketAddr,
     site: Site,
     shutdown: CancellationToken,
-    now: CancellationToken,
+    abort: CancellationToken,
     done: JoinHandle<ShutdownReport>,
 }
 
@@ -95,10 +100,10 @@ impl Serving {
         let bound = bind(&config).expect("a free port");
         let site = Site::default();
         let shutdown = CancellationToken::new();
-        let now = CancellationToken::new();
+        let abort = CancellationToken::new();
         let address = bound.addresses()[0];
-        let done = tokio::spawn(bound.serve(site.clone(), shutdown.clone(), now.clone()));
-        Self { address, site, shutdown, now, done }
+        let done = tokio::spawn(bound.serve(site.clone(), shutdown.clone(), abort.clone()));
+        Self { address, site, shutdown, abort, done }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -149,16 +154,16 @@ async fn a_client_that_does_not_finish_its_header_is_disconnected() {
     until(&mut second, "hello").await;
     second.write_all(b"GET / HTTP/1.1\r\n").await.expect("sent");
     assert_eq!(rest(&mut second).await, "", "the header of a second request has no more time");
-    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(serving.site.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn waiting_for_the_mirror_is_not_the_clients_fault() {
+async fn a_request_that_waits_for_the_mirror_does_not_time_out() {
     let serving = Serving::with(|config| (config.header_timeout, config.send_timeout) = (SHORT, SHORT));
     let mut wait = serving.get("/wait").await;
     let mut gated = serving.get("/gated").await;
     until(&mut gated, "first ").await;
-    // Two silent connections, one after the other, are the clock: both timeouts are over when they are closed.
+    // Two silent connections, one after the other, serve as clock: both timeouts have passed when they are closed.
     for _ in 0..2 {
         rest(&mut serving.connect().await).await;
     }
@@ -168,17 +173,17 @@ async fn waiting_for_the_mirror_is_not_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn the_tail_of_an_answer_is_not_cut_while_its_client_is_slow() {
+async fn the_end_of_a_response_reaches_a_slow_client_although_the_connection_is_idle() {
     let serving = Serving::with(|config| config.header_timeout = SHORT);
     let mut slow = serving.get("/large").await;
     until(&mut slow, "\r\n\r\n").await;
-    // The clock again. The body has ended for the server, all of it is in its buffer; then a drain begins, too.
+    // The clock again. The whole body is in the server's buffer, so the request has ended; then a drain begins, too.
     for _ in 0..2 {
         rest(&mut serving.connect().await).await;
     }
     serving.shutdown.cancel();
     assert_eq!(rest(&mut slow).await.len(), LARGE);
-    assert_eq!(serving.end().await, ShutdownReport { cut: 0 });
+    assert_eq!(serving.end().await, ShutdownReport { aborted: 0 });
 }
 
 #[tokio::test]
@@ -188,11 +193,11 @@ async fn a_header_over_the_limit_is_431() {
     let long = format!("GET / HTTP/1.1\r\nHost: m\r\nX-Long: {}", "x".repeat(9 << 10));
     client.write_all(long.as_bytes()).await.expect("sent");
     assert!(until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 431 "));
-    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(serving.site.requests.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn http_1_keeps_the_connection_and_http_2_is_spoken_by_prior_knowledge() {
+async fn http_1_connections_are_reused_and_http_2_works_by_prior_knowledge() {
     let serving = Serving::with(|_| {});
     let mut client = serving.get("/").await;
     until(&mut client, "hello").await;
@@ -205,7 +210,7 @@ async fn http_1_keeps_the_connection_and_http_2_is_spoken_by_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn draining_finishes_running_transfers_and_takes_nothing_new() {
+async fn a_drain_finishes_running_transfers_and_accepts_nothing_new() {
     let serving = Serving::with(|_| {});
     let mut idle = serving.get("/").await;
     until(&mut idle, "hello").await;
@@ -215,72 +220,72 @@ async fn draining_finishes_running_transfers_and_takes_nothing_new() {
 
     serving.shutdown.cancel();
     assert_eq!(rest(&mut idle).await, "", "an idle connection closes at once");
-    assert_eq!(rest(&mut silent).await, "", "so does one that never asked");
+    assert_eq!(rest(&mut silent).await, "", "so does one without a request");
     assert!(TcpStream::connect(serving.address).await.is_err(), "nothing new is accepted");
     assert!(!serving.done.is_finished());
 
     serving.site.gate.notify_waiters();
     assert!(rest(&mut transfer).await.contains("second"));
-    assert_eq!(serving.end().await, ShutdownReport { cut: 0 });
+    assert_eq!(serving.end().await, ShutdownReport { aborted: 0 });
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn an_abort_ends_a_drain_at_once() {
     let serving = Serving::with(|config| config.drain = Period::FOREVER);
     let mut transfer = serving.get("/gated").await;
     until(&mut transfer, "first ").await;
     serving.shutdown.cancel();
-    serving.now.cancel();
-    assert_eq!(serving.end().await, ShutdownReport { cut: 1 });
-    assert!(!rest(&mut transfer).await.ends_with("0\r\n\r\n"), "a cut transfer does not look whole");
+    serving.abort.cancel();
+    assert_eq!(serving.end().await, ShutdownReport { aborted: 1 });
+    assert!(!rest(&mut transfer).await.ends_with("0\r\n\r\n"), "an aborted transfer does not look complete");
 }
 
 #[tokio::test]
-async fn a_drain_is_over_when_its_time_is() {
+async fn a_drain_aborts_transfers_when_its_time_is_over() {
     let serving = Serving::with(|config| config.drain = SHORT);
     let mut transfer = serving.get("/gated").await;
     until(&mut transfer, "first ").await;
     serving.shutdown.cancel();
-    assert_eq!(serving.end().await, ShutdownReport { cut: 1 });
+    assert_eq!(serving.end().await, ShutdownReport { aborted: 1 });
 }
 
 #[tokio::test]
-async fn one_connection_too_many_waits_until_another_ends() {
+async fn a_connection_over_the_limit_waits_until_another_ends() {
     let serving = Serving::with(|config| config.max_connections = 2);
     let mut first = serving.get("/").await;
     until(&mut first, "hello").await;
     let mut second = serving.get("/").await;
     until(&mut second, "hello").await;
     let mut third = serving.get("/").await;
-    // Were the third accepted, it would have its answer long before these.
+    // If the third were accepted, its request would be answered before these.
     for _ in 0..100 {
         ask(&mut first, "/").await;
         until(&mut first, "hello").await;
     }
-    assert_eq!(serving.site.asked.load(Ordering::SeqCst), 102);
+    assert_eq!(serving.site.requests.load(Ordering::SeqCst), 102);
     drop(first);
     until(&mut third, "hello").await;
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_disconnected() {
+async fn a_client_that_accepts_no_bytes_is_disconnected() {
     let serving = Serving::with(|config| config.send_timeout = SHORT);
     let stalled = serving.get("/endless").await;
-    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is given up");
+    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is aborted");
     drop(stalled);
 }
 
 #[tokio::test]
-async fn an_http_2_client_that_opens_no_window_is_disconnected() {
+async fn an_http_2_client_that_never_opens_its_window_is_disconnected() {
     let serving = Serving::with(|config| config.send_timeout = SHORT);
     let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
     let unread = http2.get(format!("http://{}/endless", serving.address)).send().await.expect("an answer");
-    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is given up");
+    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is aborted");
     drop(unread);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_handler() {
+async fn a_disconnected_client_frees_its_connection() {
     let serving = Serving::with(|config| config.max_connections = 1);
     let waiting = serving.get("/wait").await;
     drop(waiting);
@@ -289,7 +294,7 @@ async fn a_client_that_leaves_frees_its_handler() {
 }
 
 #[tokio::test]
-async fn every_listener_is_served_and_dropping_the_server_cuts_all() {
+async fn every_listener_is_served_and_dropping_the_server_aborts_all_connections() {
     let listen = vec![([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into()];
     let bound = bind(&Config { listen, max_connections: 1, ..Config::default() }).expect("free ports");
     let addresses = bound.addresses().to_vec();
@@ -307,11 +312,11 @@ async fn every_listener_is_served_and_dropping_the_server_cuts_all() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_said_in_one_sentence() {
+async fn an_address_in_use_is_reported_in_one_sentence() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = holder.local_addr().expect("address");
-    let why = bind(&Config { listen: vec![taken], ..Config::default() }).expect_err("in use");
-    let text = "another program listens there already; choose another with --listen or server.listen";
-    assert_eq!(why.to_string(), format!("cannot listen on {taken}: {text}"));
+    let error = bind(&Config { listen: vec![taken], ..Config::default() }).expect_err("in use");
+    let text = "the address is in use by another program; choose another with --listen or server.listen";
+    assert_eq!(error.to_string(), format!("cannot listen on {taken}: {text}"));
     drop(holder);
 }

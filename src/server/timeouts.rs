@@ -1,19 +1,20 @@
-//! The clock of a connection: who is waited for, since when, and when that is too long.
+//! The timeouts of a connection.
 //!
-//! One timer per connection serves every case: a header that comes too slowly (the first line, or the preface of
-//! HTTP/2, too), a connection without a request, a client that takes no bytes, and an HTTP/2 client that opens a stream
-//! and never its window.
+//! One timer per connection covers every case: a header that arrives too slowly (request line, HTTP/2 preface and TLS
+//! handshake included), a connection without a request, a client that accepts no bytes, and an HTTP/2 client that opens a
+//! stream but never its window.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, sleep_until},
@@ -21,86 +22,88 @@ use tokio::{
 
 use crate::sendfile::MoreDataFlag;
 
-/// Longest time between two looks at the clock where there is nothing to wait for.
-const LOOK: Duration = Duration::from_secs(3600);
+/// Longest time between two checks of the deadline.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimedOut {
-    /// It has served requests and none is there now; what has been answered must still arrive.
+    /// It has served requests and no new one came. Response bytes on their way must still arrive.
     Idle,
-    /// The client does not send its first header, or takes nothing of what it asked for.
+    /// The client does not complete its first header, or does not accept response bytes.
     Stalled,
 }
 
-/// The state of a connection's clock, shared by its socket and its requests.
+/// The progress of a connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct ConnectionTimeouts {
     header_timeout: Duration,
     send_timeout: Duration,
-    state: Mutex<State>,
+    progress: Mutex<ConnectionProgress>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// Requests whose header is there and whose answer has not ended.
+struct ConnectionProgress {
+    /// Requests whose header has arrived and whose response has not ended.
     running: usize,
-    /// Those of them that wait for us, not for the client.
-    waiting_for_us: usize,
-    /// Requests ever.
-    served: u64,
-    /// The kernel takes no more bytes.
-    blocked: bool,
-    /// When something last moved that the client had a part in.
-    moved: Instant,
+    /// Those of them that wait for the mirror, not for the client.
+    waiting_for_mirror: usize,
+    /// Requests since the connection was accepted.
+    total: u64,
+    /// The last write would have blocked.
+    write_blocked: bool,
+    /// When the client last made progress.
+    last_progress: Instant,
 }
 
 impl ConnectionTimeouts {
     pub(super) fn new(header_timeout: Duration, send_timeout: Duration) -> Self {
-        let state = State { running: 0, waiting_for_us: 0, served: 0, blocked: false, moved: Instant::now() };
-        Self { header_timeout, send_timeout, state: Mutex::new(state) }
+        let progress = ConnectionProgress {
+            running: 0,
+            waiting_for_mirror: 0,
+            total: 0,
+            write_blocked: false,
+            last_progress: Instant::now(),
+        };
+        Self { header_timeout, send_timeout, progress: Mutex::new(progress) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a request whose header has arrived.
+    pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
+        let mut progress = self.progress.lock();
+        progress.running += 1;
+        progress.waiting_for_mirror += 1;
+        progress.total += 1;
+        drop(progress);
+        RequestGuard { timeouts: self.clone(), waiting_for_mirror: true }
     }
 
-    /// Notes that a request's header is there.
-    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
-        let mut state = self.state();
-        state.running += 1;
-        state.waiting_for_us += 1;
-        state.served += 1;
-        drop(state);
-        RequestGuard { watch: self.clone(), waiting_for_us: true }
-    }
-
-    /// Waits until the client is overdue. While the connection is `closing`, an idle one has as long as a stalled one
-    /// to take its last bytes.
-    pub(super) async fn overdue(&self, closing: bool) -> TimedOut {
+    /// Waits until the client has timed out. While the connection is `closing`, an idle client has the send timeout to
+    /// accept its last bytes.
+    pub(super) async fn timed_out(&self, closing: bool) -> TimedOut {
         loop {
             let now = Instant::now();
-            let (deadline, overdue) = self.deadline(closing);
-            // A change of state moves the deadline, but never to before the shorter timeout counted from the change:
-            // who looks this often is never late.
-            let look = now + self.header_timeout.min(self.send_timeout).min(LOOK);
+            let (deadline, reason) = self.deadline(closing);
+            // Progress may bring the deadline forward, but never to before the shorter timeout from now: checking this
+            // often is never late.
+            let check = now + self.header_timeout.min(self.send_timeout).min(MAX_CHECK_INTERVAL);
             match deadline {
-                Some(deadline) if deadline <= now => return overdue,
-                Some(deadline) => sleep_until(deadline.min(look)).await,
-                None => sleep_until(look).await,
+                Some(deadline) if deadline <= now => return reason,
+                Some(deadline) => sleep_until(deadline.min(check)).await,
+                None => sleep_until(check).await,
             }
         }
     }
 
-    /// When the client will be overdue if nothing moves; `None` while it owes us nothing, or may take for ever.
+    /// When the client times out without further progress; `None` while the mirror has to act, or without a limit.
     fn deadline(&self, closing: bool) -> (Option<Instant>, TimedOut) {
-        let state = self.state();
-        let after = |timeout| state.moved.checked_add(timeout);
-        if state.blocked || (state.running > 0 && state.waiting_for_us == 0) {
+        let progress = self.progress.lock();
+        let after = |timeout| progress.last_progress.checked_add(timeout);
+        if progress.write_blocked || (progress.running > 0 && progress.waiting_for_mirror == 0) {
             (after(self.send_timeout), TimedOut::Stalled)
-        } else if state.running > 0 {
+        } else if progress.running > 0 {
             (None, TimedOut::Stalled)
-        } else if state.served == 0 {
+        } else if progress.total == 0 {
             (after(self.header_timeout), TimedOut::Stalled)
         } else if closing {
             (after(self.send_timeout), TimedOut::Stalled)
@@ -109,56 +112,56 @@ impl ConnectionTimeouts {
         }
     }
 
-    /// Notes what came of a write. Only a write that had to wait counts as movement: others, the answers to pings
-    /// among them, say nothing of a client's will to take what it asked for.
-    fn wrote(&self, blocked: bool) {
-        let mut state = self.state();
-        if blocked != state.blocked {
-            state.blocked = blocked;
-            state.moved = Instant::now();
+    /// Records the result of a write. Only the end of a blocked write is progress: other writes, for example HTTP/2 ping
+    /// acknowledgements, do not show that the client accepts response bytes.
+    fn note_write(&self, blocked: bool) {
+        let mut progress = self.progress.lock();
+        if blocked != progress.write_blocked {
+            progress.write_blocked = blocked;
+            progress.last_progress = Instant::now();
         }
     }
 }
 
-/// One request in progress; ends when it is dropped.
+/// A running request; ends when dropped.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
-    watch: Arc<ConnectionTimeouts>,
-    waiting_for_us: bool,
+    timeouts: Arc<ConnectionTimeouts>,
+    waiting_for_mirror: bool,
 }
 
 impl RequestGuard {
-    /// Notes whether the next step of the answer is ours to make.
-    pub(super) fn waits_for_us(&mut self, ours: bool) {
-        let mut state = self.watch.state();
-        match (self.waiting_for_us, ours) {
-            (false, true) => state.waiting_for_us += 1,
-            (true, false) => state.waiting_for_us -= 1,
+    /// Records whether the mirror or the client has to act next.
+    pub(super) fn set_waiting_for_mirror(&mut self, waiting: bool) {
+        let mut progress = self.timeouts.progress.lock();
+        match (self.waiting_for_mirror, waiting) {
+            (false, true) => progress.waiting_for_mirror += 1,
+            (true, false) => progress.waiting_for_mirror -= 1,
             _ => {}
         }
-        self.waiting_for_us = ours;
-        state.moved = Instant::now();
+        self.waiting_for_mirror = waiting;
+        progress.last_progress = Instant::now();
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.waits_for_us(false);
-        self.watch.state().running -= 1;
+        self.set_waiting_for_mirror(false);
+        self.timeouts.progress.lock().running -= 1;
     }
 }
 
-/// A body that tells the clock whether it, or the client, is waited for, and the socket whether more of it follows.
+/// A response body that reports its progress to the timeouts, and to the socket whether more data follows.
 #[derive(Debug)]
 pub(super) struct TimedBody<B> {
     body: B,
-    turn: RequestGuard,
+    guard: RequestGuard,
     more: MoreDataFlag,
 }
 
 impl<B> TimedBody<B> {
-    pub(super) fn new(body: B, turn: RequestGuard, more: MoreDataFlag) -> Self {
-        Self { body, turn, more }
+    pub(super) fn new(body: B, guard: RequestGuard, more: MoreDataFlag) -> Self {
+        Self { body, guard, more }
     }
 }
 
@@ -168,10 +171,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TimedBody<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.turn.waits_for_us(frame.is_pending());
-        // What has to be waited for does not hold up what is there.
-        let follows = matches!(frame, Poll::Ready(Some(Ok(_)))) && self.body.size_hint().exact() != Some(0);
-        self.more.tell(follows);
+        self.guard.set_waiting_for_mirror(frame.is_pending());
+        // False while the next frame is pending: bytes that are there must not wait in the socket for it.
+        let more = matches!(frame, Poll::Ready(Some(Ok(_)))) && self.body.size_hint().exact() != Some(0);
+        self.more.set(more);
         frame
     }
 
@@ -184,21 +187,21 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TimedBody<B> {
     }
 }
 
-/// A socket that tells the clock whether it takes bytes.
+/// A socket that reports blocked writes to the timeouts.
 #[derive(Debug)]
 pub(super) struct TimedIo<S> {
     socket: S,
-    watch: Arc<ConnectionTimeouts>,
+    timeouts: Arc<ConnectionTimeouts>,
 }
 
 impl<S> TimedIo<S> {
-    pub(super) fn new(socket: S, watch: Arc<ConnectionTimeouts>) -> Self {
-        Self { socket, watch }
+    pub(super) fn new(socket: S, timeouts: Arc<ConnectionTimeouts>) -> Self {
+        Self { socket, timeouts }
     }
 
-    fn told<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.watch.wrote(done.is_pending());
-        done
+    fn noted<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.timeouts.note_write(written.is_pending());
+        written
     }
 }
 
@@ -211,8 +214,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.told(done)
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -220,8 +223,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.told(done)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -248,20 +251,20 @@ mod tests {
     use crate::http::body::{self, BodyError};
 
     #[tokio::test]
-    async fn the_socket_is_told_that_more_follows_only_while_it_is_there() {
-        let watch = Arc::new(ConnectionTimeouts::new(LOOK, LOOK));
+    async fn the_more_data_flag_is_set_only_while_more_data_is_ready() {
+        let timeouts = Arc::new(ConnectionTimeouts::new(MAX_CHECK_INTERVAL, MAX_CHECK_INTERVAL));
         let more = MoreDataFlag::default();
         let parts = || stream::iter(["a", "b"]).chain(stream::pending()).map(|part| Ok::<_, BodyError>(part.into()));
         for (len, second) in [(Some(2), false), (Some(3), true), (None, true)] {
             let body = body::Body::stream(parts().boxed(), len);
-            let mut body = TimedBody::new(body, watch.begin(), more.clone());
+            let mut body = TimedBody::new(body, timeouts.begin_request(), more.clone());
             for expected in [true, second] {
                 body.frame().await.expect("one").expect("good");
-                assert_eq!(more.follows(), expected, "{len:?}");
+                assert_eq!(more.is_set(), expected, "{len:?}");
             }
             if second {
-                let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
-                assert!(waits && !more.follows(), "{len:?}");
+                let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
+                assert!(pending && !more.is_set(), "{len:?}");
             }
         }
     }

@@ -1,12 +1,9 @@
-//! TLS: certificates by the name a client asks for (SNI), HTTP/1.1 and HTTP/2 by ALPN, and files read again while
-//! serving.
+//! TLS: certificates by the requested host name (SNI), HTTP/1.1 and HTTP/2 by ALPN, and certificate files that are
+//! reloaded while the server runs.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use parking_lot::RwLock;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -25,20 +22,20 @@ use crate::value::Period;
 mod files;
 mod reload;
 
-pub use files::{TlsError, key_seen_by_others, load};
+pub use files::{TlsError, load, world_readable_keys};
 
-/// The protocols that are offered, the preferred one first (RFC 7301).
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// The offered protocols, the preferred one first ([RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)).
+const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The `[server.tls]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Addresses to listen on with TLS, beside the plain ones; none turns TLS off.
+    /// Addresses to listen on with TLS, in addition to the plain ones; none turns TLS off.
     pub listen: Vec<SocketAddr>,
-    /// The certificates. A client gets the first that is valid for the name it asks for, else the first of all.
-    pub certificates: Vec<Files>,
-    /// How often the files are looked at for a change.
+    /// The certificates. A client gets the first that is valid for the requested name, else the first of all.
+    pub certificates: Vec<CertificateFiles>,
+    /// How often the files are checked for changes.
     pub reload: Period,
 }
 
@@ -48,46 +45,46 @@ impl Default for Config {
     }
 }
 
-/// One certificate with its key, both PEM files.
+/// The PEM files of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Files {
-    /// The certificate, followed by the intermediate ones, if any.
+pub struct CertificateFiles {
+    /// The certificate, followed by intermediate ones, if any.
     pub cert_file: PathBuf,
     /// Its private key: PKCS #8, PKCS #1 or SEC 1.
     pub key_file: PathBuf,
 }
 
-/// Asks for the files to be read again at once, as SIGHUP does. Clones ask the same listener.
+/// Requests that the certificate files are read again, as SIGHUP does. Clones belong to the same server.
 #[derive(Clone, Debug, Default)]
-pub struct Reload(Arc<Notify>);
+pub struct ReloadHandle(Arc<Notify>);
 
-impl Reload {
-    /// Asks; what comes of it is in the log. Running connections are not touched.
-    pub fn ask(&self) {
+impl ReloadHandle {
+    /// Requests a reload and returns at once; the result is logged. Open connections keep their certificate.
+    pub fn request(&self) {
         self.0.notify_one();
     }
 }
 
-/// Everything that TLS connections share.
-pub(super) struct Tls {
+/// The TLS state that all connections share.
+pub(super) struct TlsServer {
     acceptor: TlsAcceptor,
-    chosen: Arc<CertResolver>,
+    resolver: Arc<CertResolver>,
     config: Config,
-    reload: Reload,
-    /// What the files held when they were last read.
-    first: files::FileFingerprint,
+    reload: ReloadHandle,
+    /// Of the files at the start.
+    fingerprint: files::FileFingerprint,
 }
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the keys.
-        f.debug_struct("Tls").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("TlsServer").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
-impl Tls {
-    /// Reads the certificates; `None` where no address asks for TLS.
+impl TlsServer {
+    /// Reads the certificates; `None` when no address uses TLS.
     ///
     /// # Errors
     /// The first file that cannot be used.
@@ -95,60 +92,62 @@ impl Tls {
         if config.listen.is_empty() {
             return Ok(None);
         }
-        let (first, keys) = files::read(&config.certificates)?;
-        let chosen = Arc::new(CertResolver(RwLock::new(keys)));
+        let loaded = files::read(&config.certificates)?;
+        let resolver = Arc::new(CertResolver(RwLock::new(loaded.keys)));
         let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(chosen.clone());
-        server.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+            .with_cert_resolver(resolver.clone());
+        server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         let acceptor = TlsAcceptor::from(Arc::new(server));
-        Ok(Some(Self { acceptor, chosen, config: config.clone(), reload: Reload::default(), first }))
+        let reload = ReloadHandle::default();
+        Ok(Some(Self { acceptor, resolver, config: config.clone(), reload, fingerprint: loaded.fingerprint }))
     }
 
-    /// Begins the handshake of one connection. It has no time limit of its own.
+    /// Starts the handshake of one connection. It has no time limit of its own.
     pub(super) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, io: S) -> Accept<S> {
         self.acceptor.accept(io)
     }
 
-    /// The handle by which the files are read again.
-    pub(super) fn reload(&self) -> &Reload {
+    /// The handle that requests a reload of the files.
+    pub(super) fn reload_handle(&self) -> &ReloadHandle {
         &self.reload
     }
 
-    /// Keeps the certificates as their files are; ends never.
-    pub(super) async fn follow_files(&self) {
-        reload::follow(&self.config, &self.reload.0, self.first, |keys| self.chosen.replace(keys)).await;
+    /// Replaces the certificates whenever the files change. Never returns.
+    pub(super) async fn reload_on_change(&self) {
+        let replace = |keys| self.resolver.replace(keys);
+        reload::run(&self.config, &self.reload.0, self.fingerprint, replace).await;
     }
 }
 
-/// The certificates that hold now. Never empty: [`files::read`] refuses that.
+/// The current certificates. Never empty: [`files::read`] refuses that.
 #[derive(Debug)]
 struct CertResolver(RwLock<Vec<Arc<CertifiedKey>>>);
 
 impl CertResolver {
     fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        *self.0.write() = keys;
     }
 }
 
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let named = hello.server_name().and_then(|name| keys.iter().find(|key| files::is_for(key, name)));
-        // A client that names nobody we know is better told by its own check of the name than by a bare alert.
+        let keys = self.0.read();
+        let named = hello.server_name().and_then(|name| keys.iter().find(|key| files::is_valid_for(key, name)));
+        // For an unknown name, the client's own check gives a clearer error than a TLS alert.
         named.or_else(|| keys.first()).cloned()
     }
 }
 
-/// Logs why a handshake came to nothing.
-pub(super) fn log_failure(why: &std::io::Error, client: SocketAddr) {
-    let refused = why.get_ref().and_then(|why| why.downcast_ref::<rustls::Error>());
-    match refused {
-        // The client looked at our certificate and said no: what an operator wants to know after a rollout.
+/// Logs why a handshake failed.
+pub(super) fn log_handshake_failure(error: &std::io::Error, client: SocketAddr) {
+    let tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        // The client rejected the certificate: logged at `info`, because it shows a faulty roll-out.
         Some(rustls::Error::AlertReceived(alert)) => {
-            tracing::info!(%client, alert = ?alert, "a client refused the TLS certificate or its terms");
+            tracing::info!(%client, alert = ?alert, "the client rejected the TLS handshake");
         }
-        _ => tracing::debug!(%client, error = %why, "a TLS handshake failed"),
+        _ => tracing::debug!(%client, %error, "the TLS handshake failed"),
     }
 }

@@ -1,61 +1,59 @@
-//! A body while it arrives: every chunk under the idle deadline, every byte counted.
+//! A response body while it arrives: an idle deadline for every chunk, and a size limit for documents.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::HeaderMap;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
-use super::failure;
+use super::{failure, slots::SlotPermits};
 use crate::origin::FetchError;
 
-/// The slots a request takes of its upstream's concurrency, given back when its body has ended or is dropped.
-pub(super) type Permits = [Option<OwnedSemaphorePermit>; 2];
+/// Most bytes read of an error response: enough for the words that are searched for.
+const MAX_ERROR_TEXT_BYTES: usize = 16 << 10;
 
-/// How much of a refusal's text is read: enough for the words that are looked for.
-const REFUSAL: usize = 16 << 10;
-
-/// A body that has only begun to arrive. Dropping it ends the transfer.
-pub(super) struct Body {
+/// The body of a response whose head has arrived. Dropping it aborts the transfer.
+pub(super) struct ResponseBody {
     response: reqwest::Response,
-    idle: Duration,
-    _permits: Permits,
+    idle_timeout: Duration,
+    _permits: SlotPermits,
 }
 
-impl Body {
-    pub(super) fn new(response: reqwest::Response, idle: Duration, permits: Permits) -> Self {
-        Self { response, idle, _permits: permits }
+impl ResponseBody {
+    pub(super) fn new(response: reqwest::Response, idle_timeout: Duration, permits: SlotPermits) -> Self {
+        Self { response, idle_timeout, _permits: permits }
     }
 
-    /// The head's fields.
+    /// The response headers.
     pub(super) fn headers(&self) -> &HeaderMap {
         self.response.headers()
     }
 
-    /// The announced length, where one was announced.
-    pub(super) fn announced(&self) -> Option<u64> {
+    /// The `Content-Length`, if any.
+    pub(super) fn content_length(&self) -> Option<u64> {
         self.response.content_length()
     }
 
-    /// The next bytes, `None` at the end of the whole message.
+    /// The next bytes; `None` at the end of the complete message.
     ///
     /// # Errors
-    /// [`FetchError::Timeout`] when nothing comes for the idle timeout, [`FetchError::Unreachable`] when the connection breaks.
+    /// [`FetchError::Timeout`] when no byte arrives within the idle timeout, [`FetchError::Unreachable`] when the
+    /// connection breaks.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
-        match timeout(self.idle, self.response.chunk()).await {
+        match timeout(self.idle_timeout, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(failure::of_body(&error)),
-            Err(_) => Err(FetchError::Timeout("silence in the middle of an answer")),
+            Err(_) => Err(FetchError::Timeout(failure::BODY_TIMED_OUT)),
         }
     }
 
-    /// The whole body, counted by `meter`.
+    /// Reads the whole body, within the limit of `meter`.
     ///
     /// # Errors
-    /// As [`Body::chunk`], and [`FetchError::TooLarge`].
-    pub(super) async fn whole(mut self, meter: &mut Meter) -> Result<Vec<u8>, FetchError> {
-        meter.announce(self.announced())?;
+    /// As [`ResponseBody::chunk`], and [`FetchError::TooLarge`].
+    pub(super) async fn read_all(mut self, meter: &mut SizeMeter) -> Result<Vec<u8>, FetchError> {
+        meter.check_announced(self.content_length())?;
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             meter.count(chunk.len())?;
@@ -64,49 +62,53 @@ impl Body {
         Ok(bytes)
     }
 
-    /// The first bytes of a refusal as text, for the words that tell a rate limit; whatever goes wrong, it is shorter.
-    /// Reading small ones to their end also keeps the connection usable.
-    pub(super) async fn refusal(mut self, within: Duration) -> String {
+    /// Reads the beginning of an error response as text; shorter when reading fails or takes longer than `limit`.
+    /// Reading short bodies to the end also keeps the connection usable.
+    pub(super) async fn error_text(mut self, limit: Duration) -> String {
         let mut bytes = Vec::new();
         let read = async {
-            while bytes.len() < REFUSAL {
+            while bytes.len() < MAX_ERROR_TEXT_BYTES {
                 let Ok(Some(chunk)) = self.chunk().await else { break };
                 bytes.extend_from_slice(&chunk);
             }
         };
-        // Late or not, what has come is what is judged.
-        let _late = timeout(within, read).await;
-        bytes.truncate(REFUSAL);
+        // After the time limit, the part that has arrived is used.
+        let _timed_out = timeout(limit, read).await;
+        bytes.truncate(MAX_ERROR_TEXT_BYTES);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The body as a stream that ends after an error, or at the end of the whole message.
-    pub(super) fn stream(self) -> BoxStream<'static, Result<Bytes, FetchError>> {
+    /// The body as a stream that ends after an error, or at the end of the complete message.
+    pub(super) fn into_stream(self) -> BoxStream<'static, Result<Bytes, FetchError>> {
         stream::try_unfold(self, |mut body| async move { Ok(body.chunk().await?.map(|chunk| (chunk, body))) }).boxed()
     }
 }
 
-/// Counts the bytes of a document, all its pages together.
+/// Enforces the size limit of a document, over all its pages.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct SizeMeter {
     limit: u64,
     left: u64,
 }
 
-impl Meter {
+impl SizeMeter {
     /// Allows `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, left: limit }
     }
 
+    /// Checks a `Content-Length` before the body is read.
+    ///
     /// # Errors
-    /// [`FetchError::TooLarge`] when an announced length is already too much.
-    pub(super) fn announce(&self, len: Option<u64>) -> Result<(), FetchError> {
+    /// [`FetchError::TooLarge`] when it exceeds the rest of the limit.
+    pub(super) fn check_announced(&self, len: Option<u64>) -> Result<(), FetchError> {
         if len.is_some_and(|len| len > self.left) { Err(FetchError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
+    /// Counts received bytes.
+    ///
     /// # Errors
-    /// [`FetchError::TooLarge`] when more than the limit has come.
+    /// [`FetchError::TooLarge`] when all of them exceed the limit.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), FetchError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.left = self.left.checked_sub(bytes).ok_or(FetchError::TooLarge { limit: self.limit })?;

@@ -1,4 +1,4 @@
-//! One call of the trait, as far as its log event is concerned.
+//! The log event of one [`super::Upstream`] call.
 
 use std::{
     sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed},
@@ -8,72 +8,66 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::rate_limiter::Quota;
+use super::rate_limiter::RateQuota;
 use crate::{origin::FetchError, package::PackageName};
 
-/// The target of every event of this module.
-pub(super) const LOG: &str = "srm_mirror::upstream";
-
-/// What a failure's one log event needs. Lives as long as one call of [`super::Upstream`].
+/// Collects what the log event of a failed call reports. Lives as long as the call.
 pub(super) struct CallLog<'a> {
     pub(super) package: &'a PackageName,
-    what: &'static str,
+    /// The document's name, or `archive`.
+    ask: &'static str,
     started: Instant,
     requests: AtomicU32,
-    /// The last status, 0 for none.
+    /// The status of the last response; 0 without one.
     status: AtomicU16,
 }
 
 impl<'a> CallLog<'a> {
-    pub(super) fn new(package: &'a PackageName, what: &'static str) -> Self {
-        Self { package, what, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
+    pub(super) fn new(package: &'a PackageName, ask: &'static str) -> Self {
+        Self { package, ask, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
     }
 
-    /// Notes that a request leaves.
-    pub(super) fn asking(&self) {
+    /// Counts a request that is about to be sent.
+    pub(super) fn count_request(&self) {
         self.requests.fetch_add(1, Relaxed);
         self.status.store(0, Relaxed);
     }
 
-    /// Notes the status of its answer.
-    pub(super) fn answered(&self, status: http::StatusCode) {
+    /// Records the status of the response.
+    pub(super) fn note_status(&self, status: http::StatusCode) {
         self.status.store(status.as_u16(), Relaxed);
     }
 
-    /// Logs a failure, once and in our own words; passes the result on.
-    pub(super) fn finish<T>(
-        &self,
-        upstream: &str,
-        quota: Quota,
-        result: Result<T, FetchError>,
-    ) -> Result<T, FetchError> {
-        let Err(error) = &result else { return result };
+    /// Logs why the call failed; without any text of the upstream.
+    pub(super) fn log_failure(&self, upstream: &str, quota: RateQuota, error: &FetchError) {
         let package = self.package;
-        let ask = self.what;
+        let ask = self.ask;
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let requests = self.requests.load(Relaxed);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match error {
             FetchError::NotFound(_) => {
-                tracing::debug!(target: LOG, upstream, %package, ask, status, requests, duration_ms, %error, "upstream has it not");
+                tracing::debug!(upstream, %package, ask, status, requests, duration_ms, %error, "not found upstream");
             }
-            // Everybody who asks during a throttle gets this; the request that met it has been logged.
+            // Every call during a throttle fails so; the one that hit the limit has been logged.
             FetchError::Throttled { .. } if requests == 0 => {
-                tracing::debug!(target: LOG, upstream, %package, ask, %error, "not asked: upstream limits our requests");
+                tracing::debug!(upstream, %package, ask, %error, "no request sent: upstream rate limit");
             }
             FetchError::Throttled { retry_after } => {
                 let until = Timestamp::try_from(SystemTime::now() + *retry_after).map(|end| end.to_string()).ok();
                 tracing::warn!(
-                    target: LOG, upstream, %package, ask, status, requests, duration_ms,
+                    upstream, %package, ask, status, requests, duration_ms,
                     retry_after_s = retry_after.as_secs(), until, remaining = quota.remaining,
                     quota_reset = quota.reset.map(|reset| reset.to_string()),
-                    "upstream limits our requests"
+                    "upstream rate limit reached"
                 );
             }
             _ => {
-                tracing::warn!(target: LOG, upstream, %package, ask, status, requests, duration_ms, %error, "upstream failed")
+                tracing::warn!(
+                    upstream, %package, ask, status, requests, duration_ms, %error,
+                    "upstream request failed"
+                );
             }
         }
-        result
     }
 }

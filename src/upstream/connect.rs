@@ -1,4 +1,4 @@
-//! How connections to one upstream are made: time limits, proxy, trust and fixed addresses, all from configuration.
+//! Connections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
 use std::time::Duration;
 
@@ -7,12 +7,15 @@ use url::{Host, Url};
 
 use super::{BuildError, Config};
 
-/// How long an idle connection is kept; shorter than forges keep theirs, so that we close first.
-pub(super) const KEEP: Duration = Duration::from_secs(45);
+/// How long an idle connection is kept. Shorter than the forges' own limit, so that the mirror closes first.
+pub(super) const MAX_IDLE_CONNECTION_AGE: Duration = Duration::from_secs(45);
 
-/// Builds the client of one upstream.
+/// Builds the HTTP client of one upstream. Reads `ca_file`.
 ///
-/// The proxy resolves names itself, so `address` has no effect on what goes through `proxy`.
+/// `address` has no effect on requests through `proxy`, because the proxy resolves host names itself.
+///
+/// # Errors
+/// [`BuildError`] names the key with the invalid value.
 pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, BuildError> {
     let wrong = |key, reason: String| BuildError { upstream: name.to_owned(), key, reason };
     let mut builder = reqwest::Client::builder()
@@ -21,30 +24,30 @@ pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, Bui
         .referer(false)
         .no_proxy()
         .connect_timeout(config.connect_timeout.0)
-        .pool_idle_timeout(KEEP);
+        .pool_idle_timeout(MAX_IDLE_CONNECTION_AGE);
     if let Some(proxy) = &config.proxy {
-        // The text may hold a password: it is never repeated.
+        // The value may contain a password: no message repeats it.
         let example = "write for example \"http://proxy.example:3128\" or \"socks5h://proxy.example:1080\"";
         let known = Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h"));
         let proxy = Some(proxy).filter(|_| known).and_then(|proxy| Proxy::all(proxy).ok());
-        let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not the address of a proxy; {example}")))?;
+        let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not a proxy URL; {example}")))?;
         builder = builder.proxy(proxy.no_proxy(config.no_proxy.as_deref().and_then(NoProxy::from_string)));
     }
     if let Some(path) = &config.ca_file {
         let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
         let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
         if certificates.is_empty() {
-            return Err(wrong("ca_file", "has no certificate in PEM form in it".into()));
+            return Err(wrong("ca_file", "contains no PEM certificate".into()));
         }
         builder = builder.tls_certs_merge(certificates);
     }
     if let Some(address) = config.address {
         let Some(Host::Domain(host)) = config.api.url().host() else {
-            return Err(wrong("address", "has no effect: the host of api is an address already".into()));
+            return Err(wrong("address", "has no effect: the host of api is an IP address already".into()));
         };
-        // DNS knows no ports: an explicit one in the API's address wins over the one given here.
+        // Name resolution has no ports: an explicit port in `api` would take precedence over this one.
         if config.api.url().port().is_some_and(|port| port != address.port()) {
-            return Err(wrong("address", "its port differs from the one in api; leave the port of api out".into()));
+            return Err(wrong("address", "its port differs from the port in api; remove the port from api".into()));
         }
         builder = builder.resolve_to_addrs(host, &[address]);
     }

@@ -1,44 +1,49 @@
-//! From what the HTTP client reports to [`FetchError`], without a word of the upstream's and without any address.
+//! Maps errors of the HTTP client to [`FetchError`], without any text or address of the upstream.
 
 use std::{error::Error, io};
 
 use crate::origin::FetchError;
 
-/// An answer that is not what it should be; `what` completes "upstream answered nonsense:".
+/// Reason of a [`FetchError::Timeout`] before the response head.
+pub(super) const RESPONSE_TIMED_OUT: &str = "no response in time";
+/// Reason of a [`FetchError::Timeout`] within a body.
+pub(super) const BODY_TIMED_OUT: &str = "the response body stalled";
+
+/// An invalid response; `what` completes the sentence of [`FetchError::Invalid`].
 pub(super) fn invalid(what: &str) -> FetchError {
     FetchError::Invalid(what.to_owned())
 }
 
-/// Why there was no head of an answer.
+/// Why there is no response head.
 pub(super) fn of_request(error: &reqwest::Error) -> FetchError {
     if error.is_timeout() {
-        return FetchError::Timeout(if error.is_connect() { "no connection in time" } else { "no answer in time" });
+        return FetchError::Timeout(if error.is_connect() { "no connection in time" } else { RESPONSE_TIMED_OUT });
     }
     if error.is_builder() {
-        return FetchError::Refused("an address that no request can be made for".into());
+        return FetchError::Refused("an address that cannot be requested".into());
     }
     FetchError::Unreachable(match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => "connection refused",
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route",
         _ if error.is_dns() => "name not resolved",
-        _ if causes(error).any(|cause| says(cause, "certificate")) => "TLS certificate not trusted",
-        _ if causes(error).any(|cause| says(cause, "tunnel") || says(cause, "SOCKS")) => "the proxy refused",
+        _ if causes(error).any(|cause| mentions(cause, "certificate")) => "TLS certificate not trusted",
+        _ if causes(error).any(|cause| mentions(cause, "tunnel") || mentions(cause, "SOCKS")) => "the proxy refused",
         _ if error.is_connect() => "connection failed",
-        _ => "connection broke before an answer",
+        _ => "connection closed before a response",
     })
 }
 
-/// Why a body ended before its end.
+/// Why a body is incomplete.
 pub(super) fn of_body(error: &reqwest::Error) -> FetchError {
     if error.is_timeout() {
-        FetchError::Timeout("silence in the middle of an answer")
+        FetchError::Timeout(BODY_TIMED_OUT)
     } else {
-        FetchError::Unreachable("connection broke in the middle of an answer")
+        FetchError::Unreachable("connection closed within the response body")
     }
 }
 
-/// True when the failure is what a kept connection looks like that the other side has closed meanwhile:
-/// not one byte of an answer, and no trouble in connecting.
+/// True when the failure is typical of an idle connection that the server has closed: no byte of a response, and no
+/// failure to connect.
 pub(super) fn is_stale_connection(error: &reqwest::Error) -> bool {
     let closed = |kind| {
         matches!(
@@ -54,7 +59,7 @@ pub(super) fn is_stale_connection(error: &reqwest::Error) -> bool {
         && !error.is_timeout()
         && (io_kind(error).is_some_and(closed)
             || causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|cause| {
-                // hyper knows "the connection closed before the message completed" only as this kind.
+                // hyper reports "connection closed before message completed" only as these kinds.
                 cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed()
             }))
 }
@@ -67,6 +72,6 @@ fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
     causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last()
 }
 
-fn says(cause: &(dyn Error + 'static), word: &str) -> bool {
+fn mentions(cause: &(dyn Error + 'static), word: &str) -> bool {
     cause.to_string().contains(word)
 }

@@ -3,82 +3,72 @@
 use url::Url;
 
 use super::{
-    BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, Upstream,
+    DocumentAsk, GitRef,
     call_log::CallLog,
-    client::{Client, ForgeProfile, RequestKind},
+    client::{ForgeClient, RequestKind},
+    error_class,
     failure::invalid,
-    normalise::{self, Listed},
-    pages::{self, PER_PAGE, Paging, Single},
-    throttle,
+    forge::{ForgeApi, ForgeProfile},
+    normalise,
+    pages::{self, Paging, RELEASES_PER_PAGE, SingleDocument},
 };
 use crate::{
     entry::Document,
-    origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing},
-    package::{BranchHead, PackageName, Release},
-    value::Secret,
+    origin::{FetchError, FetchedBody, FetchedDocument, Missing},
+    package::BranchHead,
 };
 
-static WIRE: ForgeProfile = ForgeProfile {
-    scheme: "Bearer",
-    headers: &[("x-github-api-version", "2022-11-28")],
-    accept: "application/vnd.github+json",
-    judge: throttle::github,
-};
+/// The media type that makes GitHub answer with a commit's SHA alone.
+const SHA_MEDIA_TYPE: &str = "application/vnd.github.sha";
 
-/// The media type that makes GitHub answer with nothing but a commit's SHA.
-const SHA: &str = "application/vnd.github.sha";
+/// The GitHub API.
+pub(super) enum Github {}
 
-/// One GitHub.
-pub(super) struct Github {
-    client: Client,
-}
+impl ForgeApi for Github {
+    const PROFILE: &'static ForgeProfile = &ForgeProfile {
+        scheme: "Bearer",
+        headers: &[("x-github-api-version", "2022-11-28")],
+        accept: "application/vnd.github+json",
+        classify: error_class::github,
+    };
 
-impl Github {
-    pub(super) fn new(name: &str, config: &Config, token: Option<Secret>, instance: &str) -> Result<Self, BuildError> {
-        Ok(Self { client: Client::new(name, config, token, instance, &WIRE)? })
-    }
-
-    /// `{api}/repos/{owner}/{repo}/…`; a slash within a segment is encoded, as GitHub wants it in parameters.
-    fn url<'s>(&self, package: &'s PackageName, more: impl IntoIterator<Item = &'s str>) -> Url {
-        super::address(&self.client.api, ["repos", package.owner(), package.repo()].into_iter().chain(more))
-    }
-
-    async fn ask(
-        &self,
+    async fn document(
+        client: &ForgeClient,
         call: &CallLog<'_>,
-        package: &PackageName,
         ask: &DocumentAsk,
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
-        let client = &self.client;
         match ask {
             DocumentAsk::Releases => {
-                let url = self.list(package, PER_PAGE);
+                let url = release_list(client, call, RELEASES_PER_PAGE);
                 pages::releases(client, call, &url, Paging::Link, stored).await
             }
             DocumentAsk::Latest => {
-                let url = self.url(package, ["releases", "latest"]);
-                let single = Single { url: &url, accept: None, missing: Missing::Release };
-                match pages::single(client, call, single, stored, |json| release(json, Missing::Release)).await {
-                    Err(FetchError::NotFound(_)) => Err(self.what_is_missing(call, package).await),
+                let url = client.urls.repository(call.package, ["releases", "latest"]);
+                let missing = Missing::Release;
+                let single = SingleDocument { url: &url, accept: None, missing };
+                match pages::single(client, call, single, stored, |json| pages::release(json, missing)).await {
+                    Err(FetchError::NotFound(_)) => Err(release_or_package_missing(client, call).await),
                     other => other,
                 }
             }
             DocumentAsk::Tag(tag) => {
-                let url = self.url(package, ["releases", "tags", tag]);
-                let single = Single { url: &url, accept: None, missing: Missing::Version };
-                pages::single(client, call, single, stored, |json| release(json, Missing::Version)).await
+                let url = client.urls.repository(call.package, ["releases", "tags", tag]);
+                let missing = Missing::Version;
+                let single = SingleDocument { url: &url, accept: None, missing };
+                pages::single(client, call, single, stored, |json| pages::release(json, missing)).await
             }
             DocumentAsk::Repository => {
-                let url = self.url(package, []);
-                let single = Single { url: &url, accept: None, missing: Missing::Package };
-                let read = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
-                pages::single(client, call, single, stored, read).await
+                let url = client.urls.repository(call.package, []);
+                let single = SingleDocument { url: &url, accept: None, missing: Missing::Package };
+                let parse = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
+                pages::single(client, call, single, stored, parse).await
             }
             DocumentAsk::Branch(branch) => {
-                // `heads/` so that a tag of the same name cannot answer.
-                let url = self.url(package, ["commits", "heads", branch]);
-                let single = Single { url: &url, accept: Some(SHA), missing: Missing::Version };
+                // `heads/`, so that a tag of the same name cannot match.
+                let url = client.urls.repository(call.package, ["commits", "heads", branch]);
+                let accept = Some(SHA_MEDIA_TYPE);
+                let single = SingleDocument { url: &url, accept, missing: Missing::Version };
                 match pages::single(client, call, single, stored, branch_head).await {
                     // "No commit found for SHA", and "Git Repository is empty."
                     Err(FetchError::Status(422 | 409)) => Err(FetchError::NotFound(Missing::Version)),
@@ -88,68 +78,30 @@ impl Github {
         }
     }
 
-    /// GitHub answers 404 to `latest` both without a release and without a repository; its list knows the difference.
-    async fn what_is_missing(&self, call: &CallLog<'_>, package: &PackageName) -> FetchError {
-        match self.client.document(call, &self.list(package, 1), None, None, Missing::Package).await {
-            Ok(_) => FetchError::NotFound(Missing::Release),
-            Err(error) => error,
-        }
-    }
-
-    fn list(&self, package: &PackageName, per_page: usize) -> Url {
-        let mut url = self.url(package, ["releases"]);
-        url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
-        url
+    async fn archive(client: &ForgeClient, call: &CallLog<'_>, reference: &GitRef) -> Result<FetchedBody, FetchError> {
+        // A tag's slashes are not encoded here, as in GitHub's own links; `refs/tags/`, so that no branch can match.
+        let url = match reference {
+            GitRef::Tag(tag) => {
+                client.urls.repository(call.package, ["zipball", "refs", "tags"].into_iter().chain(tag.split('/')))
+            }
+            GitRef::Commit(sha) => client.urls.repository(call.package, ["zipball", sha]),
+        };
+        client.archive(call, url, RequestKind::Api).await
     }
 }
 
-impl Upstream for Github {
-    fn has_token(&self) -> bool {
-        self.client.has_token()
-    }
-
-    fn allowance(&self) -> RateLimitStatus {
-        self.client.allowance()
-    }
-
-    fn document<'a>(
-        &'a self,
-        package: &'a PackageName,
-        ask: &'a DocumentAsk,
-        stored: Option<&'a Document>,
-    ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
-        Box::pin(async move {
-            let call = CallLog::new(package, ask.name());
-            let result = self.ask(&call, package, ask, stored).await;
-            self.client.finish(&call, result)
-        })
-    }
-
-    fn archive<'a>(
-        &'a self,
-        package: &'a PackageName,
-        reference: &'a GitRef,
-    ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        Box::pin(async move {
-            let call = CallLog::new(package, "archive");
-            // A tag's slashes stay slashes here, as in GitHub's own links; `refs/tags/` so that no branch can answer.
-            let url = match reference {
-                GitRef::Tag(tag) => self.url(package, ["zipball", "refs", "tags"].into_iter().chain(tag.split('/'))),
-                GitRef::Commit(sha) => self.url(package, ["zipball", sha]),
-            };
-            let result = self.client.archive(&call, url, RequestKind::Api).await;
-            self.client.finish(&call, result)
-        })
+/// GitHub answers 404 to `latest` both without a release and without a repository; the release list tells them apart.
+async fn release_or_package_missing(client: &ForgeClient, call: &CallLog<'_>) -> FetchError {
+    match client.document(call, &release_list(client, call, 1), None, None, Missing::Package).await {
+        Ok(_) => FetchError::NotFound(Missing::Release),
+        Err(error) => error,
     }
 }
 
-/// One release; a draft is as good as absent.
-pub(super) fn release(json: &[u8], missing: Missing) -> Result<Release, FetchError> {
-    match normalise::release(json) {
-        Listed::Release(release) => Ok(*release),
-        Listed::Draft => Err(FetchError::NotFound(missing)),
-        Listed::Broken => Err(invalid("not a release")),
-    }
+fn release_list(client: &ForgeClient, call: &CallLog<'_>, per_page: usize) -> Url {
+    let mut url = client.urls.repository(call.package, ["releases"]);
+    url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
+    url
 }
 
 fn branch_head(text: &[u8]) -> Result<BranchHead, FetchError> {

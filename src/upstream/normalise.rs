@@ -1,38 +1,38 @@
-//! From a forge's JSON to the mirror's types: nulls mended, times in UTC, the remaining fields kept in order.
+//! Converts a forge's JSON to the mirror's types: nulls replaced, times in UTC, the remaining fields kept in order.
 //!
-//! GitHub, Gitee and their relatives send the same names, so this is one file for all of them.
+//! GitHub and Gitee use the same field names, so one file serves both.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::package::{Asset, Release, Repository};
 
-/// What one element of a release list is.
+/// One element of a release list.
 #[derive(Debug, PartialEq)]
-pub(super) enum Listed {
-    /// A release that is listed.
+pub(super) enum ReleaseEntry {
+    /// A published release.
     Release(Box<Release>),
-    /// A draft: only those who can push see it, so the mirror never lists it.
+    /// A draft: only users with push access see it, so the mirror never lists it.
     Draft,
-    /// Not a release: no tag, or no date.
+    /// No release: without a tag, or without a date.
     Broken,
 }
 
-/// Normalises one release as a forge sends it.
-pub(super) fn release(json: &[u8]) -> Listed {
-    let Ok(mut rest) = serde_json::from_slice::<Map<String, Value>>(json) else { return Listed::Broken };
+/// Normalises one release.
+pub(super) fn release(json: &[u8]) -> ReleaseEntry {
+    let Ok(mut rest) = serde_json::from_slice::<Map<String, Value>>(json) else { return ReleaseEntry::Broken };
     if rest.get("draft") == Some(&Value::Bool(true)) {
-        return Listed::Draft;
+        return ReleaseEntry::Draft;
     }
-    let Some(tag_name) = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty()) else { return Listed::Broken };
+    let Some(tag_name) = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty()) else { return ReleaseEntry::Broken };
     let created_at = time(&mut rest, "created_at");
     let published_at = time(&mut rest, "published_at");
-    let Some(created_at) = created_at.or(published_at) else { return Listed::Broken };
+    let Some(created_at) = created_at.or(published_at) else { return ReleaseEntry::Broken };
     let assets = match rest.shift_remove("assets") {
         Some(Value::Array(assets)) => assets.into_iter().filter_map(asset).collect(),
         _ => Vec::new(),
     };
-    Listed::Release(Box::new(Release {
+    ReleaseEntry::Release(Box::new(Release {
         tag_name,
         name: text(&mut rest, "name"),
         created_at,
@@ -56,9 +56,9 @@ fn asset(json: Value) -> Option<Asset> {
     })
 }
 
-/// Normalises a repository; `None` when it does not say its name or whether it is private.
+/// Normalises a repository; `None` when its name or its visibility is missing.
 ///
-/// `internal` (Gitee: every signed-in user sees it) counts as private, because a token is needed to see it.
+/// `internal` (Gitee: visible to every signed-in user) counts as private, because it is not visible without a token.
 pub(super) fn repository(json: &[u8], default_branch: Option<&str>) -> Option<Repository> {
     let mut rest: Map<String, Value> = serde_json::from_slice(json).ok()?;
     let full_name = text(&mut rest, "full_name").filter(|name| name.contains('/'))?;
@@ -68,13 +68,13 @@ pub(super) fn repository(json: &[u8], default_branch: Option<&str>) -> Option<Re
     Some(Repository { full_name, private: private || internal, default_branch, rest })
 }
 
-/// A full commit SHA in lower case, or `None`.
+/// A full commit SHA in lower case; `None` for anything else.
 pub(super) fn commit(text: &str) -> Option<String> {
     let text = text.trim();
     (text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
 }
 
-/// Takes a field out; null and what is no text count as absent.
+/// Removes a text field; null and other types count as absent.
 fn text(from: &mut Map<String, Value>, field: &str) -> Option<String> {
     match from.shift_remove(field) {
         Some(Value::String(text)) => Some(text),
@@ -91,16 +91,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn normal(json: Value) -> Release {
+    fn normalised(json: Value) -> Release {
         match release(json.to_string().as_bytes()) {
-            Listed::Release(release) => *release,
+            ReleaseEntry::Release(release) => *release,
             other => panic!("{other:?} of {json}"),
         }
     }
 
     #[test]
-    fn nulls_are_mended_and_the_rest_is_kept_in_order() {
-        let got = normal(json!({
+    fn nulls_become_absent_and_other_fields_keep_their_order() {
+        let got = normalised(json!({
             "url": "https://api.forge.test/1", "zeta": 1, "tag_name": "v1", "name": null, "draft": false, "alpha": [2],
             "prerelease": true, "created_at": "2021-01-04T07:41:23Z", "published_at": null, "body": null,
             "assets": [{"id": 5, "name": "a.zip", "size": 9, "digest": null, "label": ""}, {"browser_download_url": "u"}],
@@ -110,19 +110,19 @@ mod tests {
         assert_eq!(got.rest.keys().collect::<Vec<_>>(), ["url", "zeta", "draft", "alpha", "zipball_url"]);
         assert_eq!((got.assets[0].size, got.assets[0].digest.as_deref()), (Some(9), None));
         assert_eq!(got.assets[0].rest.keys().collect::<Vec<_>>(), ["id", "label"]);
-        assert_eq!(got.assets[1].name, None, "an asset without a name has none invented");
+        assert_eq!(got.assets[1].name, None, "an asset without a name stays without one");
     }
 
     #[test]
     fn times_with_an_offset_become_utc() {
-        let got = normal(json!({"tag_name": "1", "created_at": "2022-12-31T23:59:59+08:00"}));
+        let got = normalised(json!({"tag_name": "1", "created_at": "2022-12-31T23:59:59+08:00"}));
         assert_eq!(got.created_at.to_string(), "2022-12-31T15:59:59Z");
     }
 
     #[test]
-    fn drafts_and_broken_entries_are_told_apart() {
+    fn drafts_and_broken_entries_are_distinguished() {
         let draft = json!({"tag_name": "v1", "draft": true, "created_at": "2021-01-04T07:41:23Z"});
-        assert_eq!(release(draft.to_string().as_bytes()), Listed::Draft);
+        assert_eq!(release(draft.to_string().as_bytes()), ReleaseEntry::Draft);
         for broken in [
             json!({"created_at": "2021-01-04T07:41:23Z"}),
             json!({"tag_name": "", "created_at": "2021-01-04T07:41:23Z"}),
@@ -131,16 +131,20 @@ mod tests {
             json!([]),
             json!("v1"),
         ] {
-            assert_eq!(release(broken.to_string().as_bytes()), Listed::Broken, "{broken}");
+            assert_eq!(release(broken.to_string().as_bytes()), ReleaseEntry::Broken, "{broken}");
         }
     }
 
     #[test]
-    fn a_repository_that_only_a_token_sees_is_private() {
+    fn a_repository_visible_only_with_a_token_is_private() {
         let read = |json: Value| repository(json.to_string().as_bytes(), None);
         let got = read(json!({"full_name": "A/b", "private": false, "internal": true, "default_branch": "main"}));
         assert!(got.expect("a repository").private);
-        assert_eq!(read(json!({"full_name": "A/b", "default_branch": "main"})), None, "silence is not public");
+        assert_eq!(
+            read(json!({"full_name": "A/b", "default_branch": "main"})),
+            None,
+            "a missing field does not mean public"
+        );
         assert_eq!(read(json!({"full_name": "A/b", "private": false})), None);
     }
 

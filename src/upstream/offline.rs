@@ -1,4 +1,4 @@
-//! An upstream that is never asked.
+//! The offline stand-in of an upstream.
 
 use super::{DocumentAsk, GitRef, Upstream};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     package::PackageName,
 };
 
-/// Refuses everything. That it has a token still counts: what only the token could see must not become public.
+/// Refuses every request. `has_token` is kept: content that only the token could see must not become public.
 pub(super) struct Offline {
     pub(super) has_token: bool,
 }

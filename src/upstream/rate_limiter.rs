@@ -1,102 +1,101 @@
-//! What an upstream allows us: how long it wants to be left alone, and what it last said of our quota.
+//! The rate limit of an upstream: the quota it reports, and the pause after a limit was hit.
 //!
-//! One [`RateLimiter`] stands for one quota: an API under one token, or an archive host.
+//! One [`RateLimiter`] per quota: an API with one token, or the archive hosts.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{RateLimitStatus, throttle};
+use super::{RateLimitStatus, error_class};
 use crate::origin::FetchError;
 
-/// First wait when an upstream limits us without saying for how long; doubled each time it does so again.
-const UNSTATED: Duration = Duration::from_secs(60);
-/// Longest wait: GitHub's quotas are filled up every hour, and no upstream can silence the mirror for longer.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The first pause when an upstream states none; doubled each time in a row.
+const MIN_UNSTATED_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause, whatever the upstream states: GitHub restores its quotas every hour.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
-/// The state of one quota. Shared by every request that spends it.
+/// The state of one quota. Shared by all requests that use it.
 #[derive(Debug, Default)]
-pub(super) struct RateLimiter(Mutex<State>);
+pub(super) struct RateLimiter(Mutex<LimiterState>);
 
 #[derive(Debug, Default)]
-struct State {
-    /// Nothing is asked before this.
+struct LimiterState {
+    /// No request is sent before this.
     until: Option<Instant>,
-    /// How many limits in a row came without a stated wait.
+    /// How many limits in a row came without a stated pause.
     unstated: u32,
-    quota: Quota,
+    quota: RateQuota,
 }
 
-/// What the upstream last said of our quota (`x-ratelimit-*`).
+/// The quota as last reported (`x-ratelimit-*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Quota {
+pub(super) struct RateQuota {
     /// Requests left until `reset`.
     pub(super) remaining: Option<i64>,
-    /// When it is filled up again.
+    /// When it is restored.
     pub(super) reset: Option<Timestamp>,
 }
 
 impl RateLimiter {
-    /// Says whether anything may be asked now.
+    /// Checks that a request may be sent now.
     ///
     /// # Errors
-    /// [`FetchError::Throttled`] until the end of the last throttle.
+    /// [`FetchError::Throttled`] until the pause is over.
     pub(super) fn check(&self) -> Result<(), FetchError> {
-        let left = self.state().until.and_then(|until| until.checked_duration_since(Instant::now()));
+        let left = self.0.lock().until.and_then(|until| until.checked_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
             Some(left) => Err(FetchError::Throttled { retry_after: whole_seconds(left) }),
             None => Ok(()),
         }
     }
 
-    /// Remembers what an answer says of the quota.
-    pub(super) fn note(&self, headers: &HeaderMap) {
-        let remaining = throttle::number(headers, "x-ratelimit-remaining");
+    /// Records the quota that a response reports.
+    pub(super) fn note_quota(&self, headers: &HeaderMap) {
+        let remaining = error_class::number(headers, "x-ratelimit-remaining");
         if remaining.is_some() {
-            self.state().quota = Quota { remaining, reset: throttle::reset(headers) };
+            self.0.lock().quota = RateQuota { remaining, reset: error_class::reset(headers) };
         }
     }
 
-    /// An answer that was no throttle: the next unstated one starts at the shortest wait again.
-    pub(super) fn allowed(&self) {
-        let mut state = self.state();
-        // Answers that were already on their way when the throttle came say nothing about it.
+    /// Records a response that was not limited: the next unstated pause is the shortest again.
+    pub(super) fn note_allowed(&self) {
+        let mut state = self.0.lock();
+        // A response during the pause belongs to a request sent before it, and says nothing about the limit.
         if state.until.is_none_or(|until| until <= Instant::now()) {
             state.unstated = 0;
         }
     }
 
-    /// Stops everything for `wait`, or for a growing time where the upstream does not say how long.
-    pub(super) fn throttled(&self, wait: Option<Duration>) -> FetchError {
-        let mut state = self.state();
+    /// Starts or extends the pause: for `wait`, or for a growing time when the upstream states none. Returns the error of
+    /// the request that hit the limit.
+    pub(super) fn throttle(&self, wait: Option<Duration>) -> FetchError {
+        let mut state = self.0.lock();
         let now = Instant::now();
         let running = state.until.filter(|until| *until > now);
         let wait = wait.unwrap_or_else(|| {
-            // Requests that ran side by side are refused together: that is one refusal, not a row of them.
+            // Concurrent requests are limited together: that counts as one limit, not as several in a row.
             if running.is_none() || state.unstated == 0 {
                 state.unstated = state.unstated.saturating_add(1);
             }
-            UNSTATED.saturating_mul(1 << state.unstated.saturating_sub(1).min(6))
+            MIN_UNSTATED_PAUSE.saturating_mul(1 << state.unstated.saturating_sub(1).min(6))
         });
-        let until = now + whole_seconds(wait.min(LONGEST));
+        let until = now + whole_seconds(wait.min(MAX_PAUSE));
         let until = running.map_or(until, |running| running.max(until));
         state.until = Some(until);
         FetchError::Throttled { retry_after: whole_seconds(until - now) }
     }
 
-    /// What the upstream last said of our quota.
-    pub(super) fn quota(&self) -> Quota {
-        self.state().quota
+    /// The quota as last reported.
+    pub(super) fn quota(&self) -> RateQuota {
+        self.0.lock().quota
     }
 
-    /// What is left of the quota, and how long nothing may be asked.
-    pub(super) fn allowance(&self) -> RateLimitStatus {
-        let state = self.state();
+    /// The quota and the rest of the pause.
+    pub(super) fn status(&self) -> RateLimitStatus {
+        let state = self.0.lock();
         let wait = state.until.and_then(|until| until.checked_duration_since(Instant::now()));
         RateLimitStatus {
             remaining: state.quota.remaining.map(|left| u64::try_from(left).unwrap_or(0)),
@@ -104,13 +103,9 @@ impl RateLimiter {
             wait: wait.filter(|wait| !wait.is_zero()).map(whole_seconds),
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Rounded up, at least one second: `Retry-After` has no fractions, and 0 would invite a storm.
+/// Rounds up to whole seconds, at least one: `Retry-After` has no fractions, and 0 would cause immediate retries.
 fn whole_seconds(wait: Duration) -> Duration {
     let up = u64::from(wait.subsec_nanos() != 0);
     Duration::from_secs(wait.as_secs().saturating_add(up).max(1))
@@ -128,35 +123,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_asked_until_a_throttle_is_over() {
-        let budget = RateLimiter::default();
-        assert_eq!(budget.check(), Ok(()));
-        assert_eq!(wait(budget.throttled(Some(Duration::from_secs(8)))), 8);
+    async fn no_request_is_sent_until_the_pause_is_over() {
+        let limiter = RateLimiter::default();
+        assert_eq!(limiter.check(), Ok(()));
+        assert_eq!(wait(limiter.throttle(Some(Duration::from_secs(8)))), 8);
         tokio::time::advance(Duration::from_millis(7500)).await;
-        assert_eq!(wait(budget.check().expect_err("still throttled")), 1);
+        assert_eq!(wait(limiter.check().expect_err("still paused")), 1);
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!(budget.check(), Ok(()));
+        assert_eq!(limiter.check(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unstated_wait_grows_until_an_answer_comes() {
-        let budget = RateLimiter::default();
+    async fn an_unstated_pause_grows_until_a_response_is_not_limited() {
+        let limiter = RateLimiter::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
-            waits.push(wait(budget.throttled(None)));
-            assert_eq!(wait(budget.throttled(None)), *waits.last().expect("one"), "refused side by side");
-            tokio::time::advance(LONGEST).await;
+            waits.push(wait(limiter.throttle(None)));
+            assert_eq!(wait(limiter.throttle(None)), *waits.last().expect("one"), "limited concurrently");
+            tokio::time::advance(MAX_PAUSE).await;
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        budget.allowed();
-        assert_eq!(wait(budget.throttled(None)), 60);
+        limiter.note_allowed();
+        assert_eq!(wait(limiter.throttle(None)), 60);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_is_at_least_a_second_at_most_an_hour_and_never_shortened() {
-        let budget = RateLimiter::default();
-        assert_eq!(wait(budget.throttled(Some(Duration::ZERO))), 1);
-        assert_eq!(wait(budget.throttled(Some(Duration::MAX))), 3600);
-        assert_eq!(wait(budget.throttled(Some(Duration::from_secs(1)))), 3600);
+    async fn a_pause_lasts_one_second_to_one_hour_and_is_never_shortened() {
+        let limiter = RateLimiter::default();
+        assert_eq!(wait(limiter.throttle(Some(Duration::ZERO))), 1);
+        assert_eq!(wait(limiter.throttle(Some(Duration::MAX))), 3600);
+        assert_eq!(wait(limiter.throttle(Some(Duration::from_secs(1)))), 3600);
     }
 }

@@ -1,13 +1,10 @@
-//! A tiny scripted server on loopback, and the helpers of the tests that use it.
+//! A scripted HTTP server on loopback, and helpers for the tests that use it.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,44 +17,45 @@ use crate::{
     entry::{Digest, DocumentMeta, UpstreamStatus, Validators},
     origin::Missing,
     package::Releases,
+    value::{ByteSize, Period},
 };
 
 mod gitee;
 mod github;
 mod lists;
 mod logs;
-mod way_out;
+mod requests;
 
-/// A request as the server saw it.
+/// A request as the server received it.
 #[derive(Clone, Debug)]
-struct Seen {
+struct RecordedRequest {
     method: String,
-    /// Path and query, or whatever else stood in the request line.
+    /// The request target: path and query, or `host:port` for CONNECT.
     target: String,
     headers: Vec<(String, String)>,
 }
 
-impl Seen {
+impl RecordedRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The server's own address, as it was asked.
+    /// The server's base URL, from the `Host` header.
     fn base(&self) -> String {
         format!("http://{}", self.header("host").expect("a host"))
     }
 }
 
-/// How an answer ends.
+/// How a response ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
-    /// As its head says; the connection is kept.
+enum ResponseEnd {
+    /// Complete; the connection stays open.
     Whole,
-    /// As its head says; then the connection is closed without a word.
+    /// The connection is closed after the body.
     Closed,
-    /// The body's bytes are sent, then nothing more, for ever.
+    /// One byte fewer than announced is sent, then nothing.
     Silence,
-    /// Not even the head is sent, for ever.
+    /// Nothing is sent, not even the head.
     Nothing,
     /// The connection is closed before the head.
     Hangup,
@@ -68,14 +66,14 @@ struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    end: End,
-    /// False for a body whose length is announced by nothing but its end.
+    end: ResponseEnd,
+    /// False for a body without `Content-Length`, ended by closing the connection.
     sized: bool,
 }
 
 impl Reply {
     fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), end: End::Whole, sized: true }
+        Self { status, headers: Vec::new(), body: Vec::new(), end: ResponseEnd::Whole, sized: true }
     }
 
     fn json(value: serde_json::Value) -> Self {
@@ -110,18 +108,18 @@ impl Reply {
         self
     }
 
-    fn end(mut self, end: End) -> Self {
+    fn end(mut self, end: ResponseEnd) -> Self {
         self.end = end;
         self
     }
 }
 
-type Script = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+type Script = Arc<dyn Fn(&RecordedRequest) -> Reply + Send + Sync>;
 
-/// A server that answers by script and remembers what it was asked. Stops when dropped.
+/// A server that responds by script and records the requests. Stops when dropped.
 struct Server {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<RecordedRequest>>>,
     task: JoinHandle<()>,
 }
 
@@ -132,11 +130,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    async fn start(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (script, log): (Script, _) = (Arc::new(script), seen.clone());
+        let script: Script = Arc::new(script);
+        let log = seen.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(connection(stream, script.clone(), log.clone()));
@@ -149,17 +148,17 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("a lock").clone()
+    fn seen(&self) -> Vec<RecordedRequest> {
+        self.seen.lock().clone()
     }
 
-    /// The targets that were asked since the last call.
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.seen.lock().expect("a lock")).into_iter().map(|seen| seen.target).collect()
+    /// The request targets since the last call.
+    fn take_targets(&self) -> Vec<String> {
+        std::mem::take(&mut *self.seen.lock()).into_iter().map(|seen| seen.target).collect()
     }
 }
 
-async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<Seen>>>) {
+async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<RecordedRequest>>>) {
     let mut read = Vec::new();
     loop {
         let head = loop {
@@ -174,7 +173,7 @@ async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<Se
         };
         let mut lines = head.trim_end().split("\r\n");
         let mut first = lines.next().expect("a request line").split(' ');
-        let seen = Seen {
+        let seen = RecordedRequest {
             method: first.next().expect("a method").to_owned(),
             target: first.next().expect("a target").to_owned(),
             headers: lines
@@ -183,31 +182,31 @@ async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<Se
                 .collect(),
         };
         let reply = script(&seen);
-        log.lock().expect("a lock").push(seen);
+        log.lock().push(seen);
         let mut answer = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
         for (name, value) in &reply.headers {
             answer += &format!("{name}: {value}\r\n");
         }
         if reply.sized && reply.status != 304 {
-            let more = usize::from(reply.end == End::Silence);
+            let more = usize::from(reply.end == ResponseEnd::Silence);
             answer += &format!("content-length: {}\r\n", reply.body.len() + more);
         }
         match reply.end {
-            End::Nothing => return std::future::pending().await,
-            End::Hangup => return,
-            End::Whole | End::Closed | End::Silence => {}
+            ResponseEnd::Nothing => return std::future::pending().await,
+            ResponseEnd::Hangup => return,
+            ResponseEnd::Whole | ResponseEnd::Closed | ResponseEnd::Silence => {}
         }
         let answer = [answer.as_bytes(), b"\r\n", &reply.body].concat();
-        if stream.write_all(&answer).await.is_err() || reply.end == End::Closed || !reply.sized {
+        if stream.write_all(&answer).await.is_err() || reply.end == ResponseEnd::Closed || !reply.sized {
             return;
         }
-        if reply.end == End::Silence {
+        if reply.end == ResponseEnd::Silence {
             return std::future::pending().await;
         }
     }
 }
 
-fn config(kind: Kind, api: &str) -> Config {
+fn config(kind: ForgeKind, api: &str) -> Config {
     Config {
         kind,
         api: api.parse().expect("an address"),
@@ -238,7 +237,7 @@ async fn ask(
     upstream.document(&package(), &ask, stored).await
 }
 
-/// Asks for what must have changed.
+/// Fetches a document that must have changed.
 async fn get<T: DeserializeOwned>(upstream: &Arc<dyn Upstream>, what: DocumentAsk) -> Result<T, FetchError> {
     Ok(parse(&stored(ask(upstream, what, None).await?)))
 }
@@ -247,7 +246,7 @@ fn parse<T: DeserializeOwned>(document: &Document) -> T {
     serde_json::from_slice(&document.body).expect("the document's type")
 }
 
-/// Keeps a changed document as the cache would.
+/// Stores a changed document as the cache would.
 fn stored(fetched: FetchedDocument) -> Document {
     let FetchedDocument::Changed { body, validators } = fetched else { panic!("not changed: {fetched:?}") };
     let now = Timestamp::now();
@@ -261,7 +260,7 @@ fn stored(fetched: FetchedDocument) -> Document {
     Document { meta: Arc::new(meta), body }
 }
 
-/// The same document, last walked two hours ago.
+/// The same document, whose pages were last fetched two hours ago.
 fn long_ago(document: &Document) -> Document {
     let mut meta = DocumentMeta::clone(&document.meta);
     meta.validators.last_full_fetch = Some(Timestamp::now() - Duration::from_secs(7200));
@@ -279,7 +278,7 @@ fn tags(document: &Document) -> Vec<String> {
     parse::<Releases>(document).releases.into_iter().map(|release| release.tag_name).collect()
 }
 
-/// Everything of an archive.
+/// Fetches a whole archive.
 async fn zip(upstream: &Arc<dyn Upstream>, reference: GitRef) -> Result<(FetchedBody, Vec<u8>), FetchError> {
     let mut fetched = upstream.archive(&package(), &reference).await?;
     let mut bytes = Vec::new();

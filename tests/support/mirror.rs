@@ -26,7 +26,7 @@ pub struct Mirror {
     /// The address of the TLS listener, if there is one.
     pub tls_address: Option<SocketAddr>,
     /// Reloads the certificates.
-    pub reload: Option<Reload>,
+    pub reload: Option<ReloadHandle>,
     pub clock: Clock,
     pub cache: Arc<Cache>,
     pub client: reqwest::Client,

@@ -1,4 +1,4 @@
-//! Certificates read again while connections run: when their files change, and when somebody asks.
+//! Reloads the certificate files while the server runs: when they change, and on request.
 
 use std::{future::pending, sync::Arc};
 
@@ -7,52 +7,60 @@ use tokio::sync::Notify;
 
 use super::{
     Config,
-    files::{self, FileFingerprint, TlsError},
+    files::{self, FileFingerprint, LoadedCertificates, TlsError},
 };
 
-/// Reads the files every `config.reload` and when `asked`, and hands new certificates to `replace`; ends never.
+/// The result of the last reading.
+#[derive(PartialEq)]
+enum LastRead {
+    Loaded(FileFingerprint),
+    Failed(String),
+}
+
+/// Reads the files every `config.reload` and when `requested`, and passes changed certificates to `replace`. Never
+/// returns.
 ///
-/// Files that cannot be used change nothing and are said once: a certificate and its key are two files, and between
-/// the writing of the one and of the other they do not fit.
-pub(super) async fn follow(
+/// While the files cannot be used, the certificates stay and the reason is logged once: between the writing of a
+/// certificate and of its key, the two do not match.
+pub(super) async fn run(
     config: &Config,
-    asked: &Notify,
-    first: FileFingerprint,
+    requested: &Notify,
+    fingerprint: FileFingerprint,
     replace: impl Fn(Vec<Arc<CertifiedKey>>),
 ) {
-    let mut last: Result<FileFingerprint, String> = Ok(first);
+    let mut last = LastRead::Loaded(fingerprint);
     loop {
-        let by_hand = tokio::select! {
-            () = asked.notified() => true,
-            () = period(config) => false,
+        let on_request = tokio::select! {
+            () = requested.notified() => true,
+            () = check_interval(config) => false,
         };
-        let read = match read(config).await {
-            Ok((seen, keys)) => {
-                if last.as_ref() != Ok(&seen) || by_hand {
+        let read = read(config).await;
+        let this = match &read {
+            Ok(loaded) => LastRead::Loaded(loaded.fingerprint),
+            Err(error) => LastRead::Failed(error.to_string()),
+        };
+        if this != last || on_request {
+            match read {
+                Ok(LoadedCertificates { keys, .. }) => {
                     replace(keys);
-                    tracing::info!(certificates = config.certificates.len(), "TLS certificates were read again");
+                    tracing::info!(certificates = config.certificates.len(), "TLS certificates reloaded");
                 }
-                Ok(seen)
-            }
-            Err(why) => {
-                let why = why.to_string();
-                if last.as_ref() != Err(&why) || by_hand {
-                    tracing::error!(error = %why, "TLS certificates stay as they were, the new ones cannot be used");
+                Err(error) => {
+                    tracing::error!(%error, "cannot reload the TLS certificates; the previous ones stay in use");
                 }
-                Err(why)
             }
-        };
-        last = read;
+        }
+        last = this;
     }
 }
 
-async fn period(config: &Config) {
+async fn check_interval(config: &Config) {
     if config.reload.is_forever() { pending().await } else { tokio::time::sleep(config.reload.0).await }
 }
 
-async fn read(config: &Config) -> Result<(FileFingerprint, Vec<Arc<CertifiedKey>>), TlsError> {
+async fn read(config: &Config) -> Result<LoadedCertificates, TlsError> {
     let files = config.certificates.clone();
     let read = tokio::task::spawn_blocking(move || files::read(&files)).await;
-    // Only a panic or the end of the runtime gets here.
-    read.unwrap_or_else(|why| Err(TlsError::Setup(rustls::Error::General(why.to_string()))))
+    // Only a panic, or the end of the runtime.
+    read.unwrap_or_else(|error| Err(TlsError::Setup(rustls::Error::General(error.to_string()))))
 }

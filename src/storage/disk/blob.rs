@@ -131,13 +131,13 @@ impl BlobFile {
 
     /// A slice for `sendfile`; `None` if it is too small, or the file cannot be mapped.
     fn file_slice(self: &Arc<Self>, offset: u64, len: usize) -> Option<Bytes> {
-        if !sendfile::SENDS_FILES || len < sendfile::MIN_SLICE_BYTES {
+        if !sendfile::SENDFILE_SUPPORTED || len < sendfile::MIN_SLICE_BYTES {
             return None;
         }
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(len)?;
         let known = self.mapping.read().clone();
-        let mapping = match known.filter(|mapping| mapping.reach() >= end) {
+        let mapping = match known.filter(|mapping| mapping.mapped_len() >= end) {
             Some(mapping) => mapping,
             None => {
                 // A power of two, so that a growing file is mapped few times. A mapping that is too small is unmapped
@@ -147,7 +147,7 @@ impl BlobFile {
                 created
             }
         };
-        mapping.region(self.clone(), start..end)
+        mapping.slice(start..end)
     }
 
     /// Whether the page cache holds a slice, judged by samples.

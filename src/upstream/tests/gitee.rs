@@ -1,4 +1,4 @@
-//! Promises about Gitee: nulls, pages in place of zips, and the ways to a zip.
+//! Gitee: `null` documents, pages instead of zips, and the addresses of a zip.
 
 use serde_json::json;
 
@@ -7,17 +7,17 @@ use crate::package::{BranchHead, Release, Repository};
 
 const SHA: &str = "12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
 
-async fn gitee(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Server, Config) {
+async fn gitee(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> (Server, Config) {
     let server = Server::start(script).await;
     let config = Config {
         web: server.base().parse().expect("an address"),
-        ..config(Kind::Gitee, &format!("{}/api/v5", server.base()))
+        ..config(ForgeKind::Gitee, &format!("{}/api/v5", server.base()))
     };
     (server, config)
 }
 
 #[tokio::test]
-async fn null_is_not_found() {
+async fn gitee_null_is_not_found() {
     let (_server, config) = gitee(|_| Reply::json(json!(null))).await;
     let upstream = anonymous(&config);
     for (what, missing) in [
@@ -28,12 +28,12 @@ async fn null_is_not_found() {
     ] {
         assert_eq!(error(ask(&upstream, what, None).await), FetchError::NotFound(missing));
     }
-    // A list is never null; taking it for "gone" would say more than is known.
+    // A list is never null; "not found" would be wrong.
     assert!(matches!(error(ask(&upstream, DocumentAsk::Releases, None).await), FetchError::Invalid(_)));
 }
 
 #[tokio::test]
-async fn a_release_comes_in_utc_with_unnamed_assets_and_the_token_in_its_header() {
+async fn a_gitee_release_is_normalised_and_the_token_is_in_a_header() {
     let (server, config) = gitee(|_| {
         Reply::json(json!({
             "id": 1, "tag_name": "v1", "prerelease": false, "name": "开发", "body": null,
@@ -50,7 +50,7 @@ async fn a_release_comes_in_utc_with_unnamed_assets_and_the_token_in_its_header(
 }
 
 #[tokio::test]
-async fn repositories_and_branches_are_read() {
+async fn gitee_repositories_and_branches_are_normalised() {
     let (_server, config) = gitee(|seen| match seen.target.as_str() {
         "/api/v5/repos/devsapp/fc3/branches/a%2Fb" => Reply::json(json!({"name": "a/b", "commit": {"sha": SHA}})),
         "/api/v5/repos/devsapp/fc3" => Reply::json(json!({
@@ -66,8 +66,8 @@ async fn repositories_and_branches_are_read() {
 }
 
 #[tokio::test]
-async fn refusals_are_what_they_are() {
-    for (status, message, want) in [
+async fn gitee_error_responses_become_the_right_fetch_errors() {
+    for (status, message, expected) in [
         (403, "Rate Limit Exceeded", FetchError::Throttled { retry_after: Duration::from_secs(60) }),
         (403, "请求过于频繁", FetchError::Throttled { retry_after: Duration::from_secs(60) }),
         (403, "forbidden", FetchError::Status(403)),
@@ -76,28 +76,28 @@ async fn refusals_are_what_they_are() {
         (404, "Not Found Project", FetchError::NotFound(Missing::Package)),
     ] {
         let (_server, config) = gitee(move |_| Reply::error(status, message)).await;
-        assert_eq!(error(ask(&with_token(&config), DocumentAsk::Releases, None).await), want, "{message}");
+        assert_eq!(error(ask(&with_token(&config), DocumentAsk::Releases, None).await), expected, "{message}");
     }
 }
 
 #[tokio::test]
-async fn with_a_token_the_api_gives_the_zip_of_exactly_the_tag() {
+async fn with_a_token_the_zip_comes_from_the_api_by_its_exact_tag() {
     let (server, config) = gitee(|_| Reply::zip()).await;
     let (fetched, bytes) = zip(&with_token(&config), tag("v1")).await.expect("a zip");
     assert_eq!((fetched.anonymous, bytes.as_slice()), (false, &b"PK\x03\x04zip"[..]));
-    assert_eq!(server.asked(), ["/api/v5/repos/devsapp/fc3/zipball?ref=refs%2Ftags%2Fv1"]);
+    assert_eq!(server.take_targets(), ["/api/v5/repos/devsapp/fc3/zipball?ref=refs%2Ftags%2Fv1"]);
 }
 
 #[tokio::test]
-async fn without_a_token_the_web_page_of_the_tag_gives_it() {
+async fn without_a_token_the_zip_comes_from_the_web_page_of_the_tag() {
     let (server, config) = gitee(|_| Reply::zip()).await;
     let (fetched, _) = zip(&anonymous(&config), tag("cli/v1")).await.expect("a zip");
     assert!(fetched.anonymous);
-    assert_eq!(server.asked(), ["/devsapp/fc3/archive/refs/tags/cli/v1.zip"]);
+    assert_eq!(server.take_targets(), ["/devsapp/fc3/archive/refs/tags/cli/v1.zip"]);
 }
 
 #[tokio::test]
-async fn each_way_to_a_zip_is_tried_before_giving_up() {
+async fn every_address_of_a_zip_is_tried_before_it_fails() {
     let (server, config) = gitee(|seen| match seen.target.as_str() {
         "/devsapp/fc3/repository/archive/v1.zip" => Reply::zip(),
         "/devsapp/fc3/archive/refs/tags/v1.zip" => Reply::html(),
@@ -106,7 +106,7 @@ async fn each_way_to_a_zip_is_tried_before_giving_up() {
     })
     .await;
     let (fetched, _) = zip(&with_token(&config), tag("v1")).await.expect("a zip");
-    assert!(fetched.anonymous, "it came from where no token goes");
+    assert!(fetched.anonymous, "web pages are requested without a token");
     let seen = server.seen();
     assert_eq!(
         seen.iter().map(|seen| seen.target.as_str()).collect::<Vec<_>>(),
@@ -124,7 +124,7 @@ async fn each_way_to_a_zip_is_tried_before_giving_up() {
 }
 
 #[tokio::test]
-async fn a_branch_is_never_served_as_a_tag() {
+async fn a_gitee_branch_is_never_served_as_a_tag() {
     let (server, config) = gitee(|seen| match seen.target.as_str() {
         "/api/v5/repos/devsapp/fc3/branches/main" => Reply::json(json!({"commit": {"sha": SHA}})),
         target if target.contains("refs") => Reply::error(404, "Not Found"),
@@ -134,11 +134,11 @@ async fn a_branch_is_never_served_as_a_tag() {
     for upstream in [with_token(&config), anonymous(&config)] {
         assert_eq!(error(zip(&upstream, tag("main")).await), FetchError::NotFound(Missing::Version));
     }
-    assert!(server.asked().iter().all(|target| target.contains("refs") || target.contains("branches")));
+    assert!(server.take_targets().iter().all(|target| target.contains("refs") || target.contains("branches")));
 }
 
 #[tokio::test]
-async fn a_login_page_is_trouble_and_no_proof_that_the_tag_is_missing() {
+async fn a_login_page_is_invalid_and_not_a_missing_tag() {
     let (_server, config) =
         gitee(|seen| if seen.target.starts_with("/api/") { Reply::error(404, "Not Found") } else { Reply::html() })
             .await;
@@ -148,7 +148,7 @@ async fn a_login_page_is_trouble_and_no_proof_that_the_tag_is_missing() {
 }
 
 #[tokio::test]
-async fn a_tag_that_no_way_knows_is_missing() {
+async fn a_tag_without_any_address_is_missing() {
     let (_server, config) = gitee(|_| Reply::error(404, "Not Found")).await;
     assert_eq!(error(zip(&with_token(&config), tag("v1")).await), FetchError::NotFound(Missing::Version));
     let commit = GitRef::Commit(SHA.into());

@@ -1,17 +1,17 @@
-//! Promises about release lists: pages, limits and conditional renewal.
+//! Release lists: pages, limits and conditional renewal.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// The page number in a target.
+/// The page number in a request target.
 fn number(target: &str) -> usize {
     let page = target.split(['?', '&']).find_map(|part| part.strip_prefix("page="));
     page.map_or(1, |page| page.parse().expect("a page"))
 }
 
-/// GitHub's way: page two and up are below `/repositories/{id}`.
-fn linked(seen: &Seen, pages: usize) -> Reply {
+/// Paging as on GitHub: from page two on, below `/repositories/{id}`.
+fn linked(seen: &RecordedRequest, pages: usize) -> Reply {
     let page = number(&seen.target);
     let reply = Reply::json(json!([release(&format!("v{page}"))])).with("etag", format!("W/\"page-{page}\""));
     if page == pages {
@@ -28,8 +28,8 @@ fn linked(seen: &Seen, pages: usize) -> Reply {
     )
 }
 
-/// The same with 304 for the validators in `fresh`.
-fn conditional(seen: &Seen, pages: usize, fresh: &[usize]) -> Reply {
+/// The same, with 304 for the validators of the pages in `fresh`.
+fn conditional(seen: &RecordedRequest, pages: usize, fresh: &[usize]) -> Reply {
     let page = number(&seen.target);
     let matches = seen.header("if-none-match") == Some(&format!("W/\"page-{page}\""));
     if matches && fresh.contains(&page) {
@@ -40,14 +40,14 @@ fn conditional(seen: &Seen, pages: usize, fresh: &[usize]) -> Reply {
 }
 
 #[tokio::test]
-async fn every_page_is_walked_in_the_upstreams_order() {
+async fn every_page_is_fetched_in_the_upstreams_order() {
     let server = Server::start(|seen| linked(seen, 3)).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let list: Releases = get(&upstream, DocumentAsk::Releases).await.expect("a list");
     assert_eq!(list.releases.iter().map(|r| r.tag_name.as_str()).collect::<Vec<_>>(), ["v1", "v2", "v3"]);
     assert!(!list.truncated);
     assert_eq!(
-        server.asked(),
+        server.take_targets(),
         [
             "/repos/devsapp/fc3/releases?per_page=100",
             "/repositories/7/releases?per_page=100&page=2",
@@ -57,23 +57,23 @@ async fn every_page_is_walked_in_the_upstreams_order() {
 }
 
 #[tokio::test]
-async fn ten_pages_are_the_most_and_the_list_says_so() {
+async fn a_list_is_truncated_after_ten_pages() {
     let server = Server::start(|seen| linked(seen, 12)).await;
     let list: Releases =
-        get(&anonymous(&config(Kind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (10, true));
-    assert_eq!(server.asked().len(), 10);
+    assert_eq!(server.take_targets().len(), 10);
 }
 
 #[tokio::test]
-async fn github_refusing_more_than_its_first_thousand_keeps_what_came() {
+async fn a_422_after_the_first_thousand_releases_truncates_the_list() {
     let server = Server::start(|seen| match number(&seen.target) {
         3 => Reply::error(422, "Only the first 1000 results are available."),
         _ => linked(seen, 9),
     })
     .await;
     let list: Releases =
-        get(&anonymous(&config(Kind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (2, true));
 }
 
@@ -83,72 +83,77 @@ async fn a_link_to_another_origin_is_not_followed() {
     let link = format!("<{}/repositories/7/releases?page=2>; rel=\"next\"", elsewhere.base());
     let server = Server::start(move |_| Reply::json(json!([release("v1")])).with("link", link.clone())).await;
     let list: Releases =
-        get(&with_token(&config(Kind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&with_token(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (1, true));
-    assert_eq!(elsewhere.asked(), [""; 0]);
+    assert_eq!(elsewhere.take_targets(), [""; 0]);
 }
 
 #[tokio::test]
-async fn drafts_are_dropped_and_broken_entries_do_not_take_the_others_away() {
+async fn drafts_and_broken_entries_are_skipped() {
     let mut draft = release("v3");
     draft["draft"] = json!(true);
     let page = json!([draft, release("v2"), {"tag_name": null}, release("v1")]);
     let server = Server::start(move |_| Reply::json(page.clone())).await;
-    let list = ask(&anonymous(&config(Kind::Github, &server.base())), DocumentAsk::Releases, None).await;
+    let list = ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await;
     assert_eq!(tags(&stored(list.expect("a list"))), ["v2", "v1"]);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_list_of_releases_is_refused() {
+async fn a_response_that_is_not_a_release_list_is_invalid() {
     for body in ["{}", "null", "[{}]", "[1", "<html></html>", ""] {
         let server = Server::start(move |_| Reply::new(200).body(body)).await;
-        let error = error(ask(&anonymous(&config(Kind::Github, &server.base())), DocumentAsk::Releases, None).await);
+        let error =
+            error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await);
         assert!(matches!(error, FetchError::Invalid(_)), "{body}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn all_pages_together_are_limited_announced_or_not() {
+async fn the_size_limit_holds_for_all_pages_together_announced_or_not() {
     for sized in [true, false] {
         let server = Server::start(move |seen| Reply { sized, ..linked(seen, 3) }).await;
         let one = linked(
-            &Seen { method: String::new(), target: String::new(), headers: vec![("host".into(), "h".into())] },
+            &RecordedRequest {
+                method: String::new(),
+                target: String::new(),
+                headers: vec![("host".into(), "h".into())],
+            },
             3,
         );
         let limit = one.body.len() as u64 * 5 / 2;
-        let config = Config { document_limit: ByteSize(limit), ..config(Kind::Github, &server.base()) };
+        let config = Config { document_limit: ByteSize(limit), ..config(ForgeKind::Github, &server.base()) };
         let error = error(ask(&anonymous(&config), DocumentAsk::Releases, None).await);
         assert_eq!(error, FetchError::TooLarge { limit }, "sized: {sized}");
-        assert_eq!(server.asked().len(), 3);
+        assert_eq!(server.take_targets().len(), 3);
     }
 }
 
 #[tokio::test]
 async fn page_one_unchanged_renews_the_list_with_one_request() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
-    server.asked();
+    server.take_targets();
     let validators = renewed(ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a renewal"));
-    assert_eq!(server.asked().len(), 1);
-    assert_eq!(validators, list.meta.validators, "nothing is learnt from a 304, least of all its other ETag");
+    assert_eq!(server.take_targets().len(), 1);
+    assert_eq!(validators, list.meta.validators, "the validators of a 304 are ignored, its different ETag too");
     assert_eq!(validators.pages[0].etag.as_deref(), Some("W/\"page-1\""));
 }
 
 #[tokio::test]
-async fn once_an_hour_every_page_is_asked_and_unchanged_ones_are_reused() {
+async fn once_an_hour_every_page_is_requested_and_unchanged_ones_are_reused() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
-    server.asked();
+    server.take_targets();
     let validators = renewed(ask(&upstream, DocumentAsk::Releases, Some(&long_ago(&list))).await.expect("a renewal"));
-    assert_eq!(server.asked().len(), 3);
+    assert_eq!(server.take_targets().len(), 3);
     assert_eq!(validators.pages, list.meta.validators.pages);
     assert!(validators.last_full_fetch > long_ago(&list).meta.validators.last_full_fetch, "the hour starts again");
 }
 
-/// Serves page two anew, with `tag` on it, and 304 for the others.
-fn page_two_is(tag: &'static str) -> impl Fn(&Seen) -> Reply {
+/// Serves a changed page two with `tag` on it, and 304 for the others.
+fn page_two_is(tag: &'static str) -> impl Fn(&RecordedRequest) -> Reply {
     move |seen| {
         let mut reply = conditional(seen, 3, &[1, 3]);
         if number(&seen.target) == 2 {
@@ -159,9 +164,9 @@ fn page_two_is(tag: &'static str) -> impl Fn(&Seen) -> Reply {
 }
 
 #[tokio::test]
-async fn a_change_on_page_two_is_put_between_the_stored_pages() {
+async fn a_changed_page_two_is_merged_between_the_stored_pages() {
     let server = Server::start(|seen| linked(seen, 3)).await;
-    let base = config(Kind::Github, "http://api.forge.test");
+    let base = config(ForgeKind::Github, "http://api.forge.test");
     let config_at = |server: &Server| Config { address: Some(server.address), ..base.clone() };
     // The address of the API stays the same while the server behind it changes.
     let list = stored(ask(&with_token(&config_at(&server)), DocumentAsk::Releases, None).await.expect("a list"));
@@ -175,20 +180,20 @@ async fn a_change_on_page_two_is_put_between_the_stored_pages() {
 }
 
 #[tokio::test]
-async fn a_change_on_page_one_walks_all_pages_with_their_own_validators() {
+async fn a_changed_page_one_fetches_all_pages_with_their_own_validators() {
     let server = Server::start(|seen| conditional(seen, 3, &[2, 3])).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
-    server.asked();
+    server.take_targets();
     let fresh = stored(ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a list"));
     assert_eq!(tags(&fresh), ["v1", "v2", "v3"]);
-    assert_eq!(server.asked().len(), 3);
+    assert_eq!(server.take_targets().len(), 3);
 }
 
 #[tokio::test]
-async fn a_stored_list_that_does_not_fit_its_validators_is_fetched_whole() {
+async fn a_stored_list_that_does_not_match_its_validators_is_fetched_whole() {
     let server = Server::start(|seen| conditional(seen, 2, &[1, 2])).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let mut list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     list.body = bytes::Bytes::from_static(b"{\"releases\":[],\"truncated\":false}");
     let fresh = stored(ask(&upstream, DocumentAsk::Releases, Some(&long_ago(&list))).await.expect("a list"));
@@ -196,9 +201,9 @@ async fn a_stored_list_that_does_not_fit_its_validators_is_fetched_whole() {
 }
 
 #[tokio::test]
-async fn validators_are_not_used_under_another_token() {
+async fn validators_are_not_used_with_another_token() {
     let server = Server::start(|seen| conditional(seen, 1, &[1])).await;
-    let config = config(Kind::Github, &server.base());
+    let config = config(ForgeKind::Github, &server.base());
     let list = stored(ask(&with_token(&config), DocumentAsk::Releases, None).await.expect("a list"));
     let other = build("forge", &config, Some(Secret::new("another")), "test").expect("valid");
     for upstream in [anonymous(&config), other] {
@@ -212,26 +217,26 @@ async fn validators_are_not_used_under_another_token() {
 }
 
 #[tokio::test]
-async fn another_spelling_of_the_name_uses_the_same_validators() {
+async fn another_spelling_of_the_package_uses_the_same_validators() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
-    server.asked();
+    server.take_targets();
     let name: PackageName = "DevsApp/FC3".parse().expect("a name");
     let fetched = upstream.document(&name, &DocumentAsk::Releases, Some(&long_ago(&list))).await;
     assert_eq!(renewed(fetched.expect("a renewal")).pages, list.meta.validators.pages);
-    assert_eq!(server.asked()[0], "/repos/DevsApp/FC3/releases?per_page=100");
+    assert_eq!(server.take_targets()[0], "/repos/DevsApp/FC3/releases?per_page=100");
 }
 
 #[tokio::test]
-async fn a_304_that_was_not_asked_for_is_refused() {
+async fn a_304_to_an_unconditional_request_is_invalid() {
     let server = Server::start(|_| Reply::new(304)).await;
-    let error = error(ask(&anonymous(&config(Kind::Github, &server.base())), DocumentAsk::Releases, None).await);
+    let error = error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await);
     assert!(matches!(error, FetchError::Invalid(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn gitee_pages_are_counted_newest_first() {
+async fn gitee_pages_are_numbered_newest_first() {
     let full: Vec<Value> = (0..100).map(|n| release(&format!("v{n}"))).collect();
     for total in [Some("3"), None] {
         let full = full.clone();
@@ -244,10 +249,10 @@ async fn gitee_pages_are_counted_newest_first() {
         })
         .await;
         let list: Releases =
-            get(&anonymous(&config(Kind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
+            get(&anonymous(&config(ForgeKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
         assert_eq!((list.releases.len(), list.truncated), (201, false), "total_page: {total:?}");
-        let want = |page| format!("/repos/devsapp/fc3/releases?direction=desc&per_page=100&page={page}");
-        assert_eq!(server.asked(), [want(1), want(2), want(3)]);
+        let expected = |page| format!("/repos/devsapp/fc3/releases?direction=desc&per_page=100&page={page}");
+        assert_eq!(server.take_targets(), [expected(1), expected(2), expected(3)]);
     }
 }
 
@@ -255,7 +260,7 @@ async fn gitee_pages_are_counted_newest_first() {
 async fn gitee_without_a_release_has_an_empty_list() {
     let server = Server::start(|_| Reply::json(json!([])).with("total_page", "5")).await;
     let list: Releases =
-        get(&anonymous(&config(Kind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(ForgeKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!(list, Releases::default());
-    assert_eq!(server.asked().len(), 1, "an empty page is the last one");
+    assert_eq!(server.take_targets().len(), 1, "an empty page is the last one");
 }

@@ -1,4 +1,4 @@
-//! Promises about what is logged: each failure once, and nothing of the upstream's.
+//! Log events: each failure once, without upstream text, tokens or addresses.
 
 use std::io;
 
@@ -12,7 +12,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("a lock").extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -34,7 +34,7 @@ impl Lines {
     }
 
     fn of_upstream(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().expect("a lock").clone()).expect("UTF-8");
+        let text = String::from_utf8(self.0.lock().clone()).expect("UTF-8");
         text.lines().filter(|line| line.contains("srm_mirror::upstream")).map(str::to_owned).collect()
     }
 }
@@ -48,7 +48,7 @@ async fn a_rate_limit_is_logged_once_with_its_end() {
             .with("x-ratelimit-reset", (Timestamp::now().as_second() + 100).to_string())
     })
     .await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     for _ in 0..3 {
         error(ask(&upstream, DocumentAsk::Releases, None).await);
     }
@@ -69,15 +69,15 @@ async fn a_rate_limit_is_logged_once_with_its_end() {
 }
 
 #[tokio::test]
-async fn neither_token_nor_location_nor_address_is_logged() {
+async fn no_token_location_or_address_is_logged() {
     let (lines, _guard) = Lines::collect();
     let server = Server::start(|seen| match seen.target.as_str() {
         target if target.contains("zipball") => Reply::to(302, "https://files.forge.test/x?token=temporary"),
         target if target.contains("latest") => Reply::error(401, "Bad credentials: secret-token"),
-        _ => Reply::new(200).end(End::Hangup),
+        _ => Reply::new(200).end(ResponseEnd::Hangup),
     })
     .await;
-    let upstream = with_token(&config(Kind::Github, &server.base()));
+    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
     error(ask(&upstream, DocumentAsk::Repository, None).await);
     error(zip(&upstream, tag("v1")).await);
     for _ in 0..2 {

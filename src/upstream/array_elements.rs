@@ -1,29 +1,31 @@
-//! Cuts a JSON array into its elements while it arrives, so that only one of them is ever held.
+//! Splits a JSON array into its elements while it arrives, so that only one element is in memory.
+//!
+//! By hand, because serde_json cannot parse a document from chunks that arrive asynchronously.
 
 use super::failure::invalid;
 use crate::origin::FetchError;
 
 /// Finds the elements of one top-level JSON array in a sequence of chunks.
 ///
-/// It only finds where an element begins and ends; whether the text between is JSON is for the element's parser to say.
-/// The caller counts the bytes: nothing here limits the length of one element.
+/// Finds only where an element begins and ends; the element's parser decides whether it is JSON. The caller limits the
+/// size: an element may be of any length.
 #[derive(Default)]
 pub(super) struct ArrayElements {
-    state: State,
-    /// Open brackets and braces within the present element.
+    position: ArrayPosition,
+    /// Open brackets and braces within the current element.
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The part of the present element that came with earlier chunks.
+    /// The part of the current element that arrived with earlier chunks.
     element: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    /// Nothing but white space so far.
+enum ArrayPosition {
+    /// Before `[`.
     #[default]
     Before,
-    /// After `[`: an element or the end.
+    /// After `[`: an element or the end follows.
     First,
     /// After a comma: an element must follow.
     Element,
@@ -34,10 +36,10 @@ enum State {
 }
 
 impl ArrayElements {
-    /// Takes the next chunk and hands each element that is complete to `each`, in order.
+    /// Takes the next chunk and calls `each` with every complete element, in order.
     ///
     /// # Errors
-    /// [`FetchError::Invalid`] for what is not an array, and whatever `each` fails with.
+    /// [`FetchError::Invalid`] when the text is not an array, and the errors of `each`.
     pub(super) fn push(
         &mut self,
         chunk: &[u8],
@@ -45,21 +47,21 @@ impl ArrayElements {
     ) -> Result<(), FetchError> {
         let mut start = 0;
         for (at, &byte) in chunk.iter().enumerate() {
-            match self.state {
-                _ if byte.is_ascii_whitespace() && self.state != State::Inside => {}
-                State::Before if byte == b'[' => self.state = State::First,
-                State::Before => return Err(invalid("not a JSON array")),
-                State::First if byte == b']' => self.state = State::After,
-                State::First | State::Element if matches!(byte, b',' | b']') => {
-                    return Err(invalid("a JSON array with an empty place"));
+            match self.position {
+                _ if byte.is_ascii_whitespace() && self.position != ArrayPosition::Inside => {}
+                ArrayPosition::Before if byte == b'[' => self.position = ArrayPosition::First,
+                ArrayPosition::Before => return Err(invalid("not a JSON array")),
+                ArrayPosition::First if byte == b']' => self.position = ArrayPosition::After,
+                ArrayPosition::First | ArrayPosition::Element if matches!(byte, b',' | b']') => {
+                    return Err(invalid("a JSON array with an empty element"));
                 }
-                State::First | State::Element => {
-                    self.state = State::Inside;
+                ArrayPosition::First | ArrayPosition::Element => {
+                    self.position = ArrayPosition::Inside;
                     start = at;
                     self.inside(byte);
                 }
-                State::Inside if self.depth == 0 && !self.in_string && matches!(byte, b',' | b']') => {
-                    self.state = if byte == b',' { State::Element } else { State::After };
+                ArrayPosition::Inside if self.depth == 0 && !self.in_string && matches!(byte, b',' | b']') => {
+                    self.position = if byte == b',' { ArrayPosition::Element } else { ArrayPosition::After };
                     if self.element.is_empty() {
                         each(&chunk[start..at])?;
                     } else {
@@ -68,22 +70,22 @@ impl ArrayElements {
                         self.element.clear();
                     }
                 }
-                State::Inside => self.inside(byte),
-                State::After => return Err(invalid("something after a JSON array")),
+                ArrayPosition::Inside => self.inside(byte),
+                ArrayPosition::After => return Err(invalid("data after a JSON array")),
             }
         }
-        if self.state == State::Inside {
+        if self.position == ArrayPosition::Inside {
             self.element.extend_from_slice(&chunk[start..]);
         }
         Ok(())
     }
 
-    /// Says that no chunk follows.
+    /// Checks that the array is complete, after the last chunk.
     ///
     /// # Errors
     /// [`FetchError::Invalid`] when the array has not been closed.
-    pub(super) fn end(&self) -> Result<(), FetchError> {
-        if self.state == State::After { Ok(()) } else { Err(invalid("a JSON array that ends too early")) }
+    pub(super) fn finish(&self) -> Result<(), FetchError> {
+        if self.position == ArrayPosition::After { Ok(()) } else { Err(invalid("a truncated JSON array")) }
     }
 
     fn inside(&mut self, byte: u8) {
@@ -120,22 +122,22 @@ mod tests {
                 Ok(())
             })?;
         }
-        elements.end().map(|()| found)
+        elements.finish().map(|()| found)
     }
 
     #[test]
-    fn elements_are_found_wherever_the_chunks_are_cut() {
-        let want = json!([{"a": "]},[\"\\", "b": [1, [2]]}, "x,y", [], 7, null]);
-        let text = format!(" {} \n", serde_json::to_string_pretty(&want).expect("JSON"));
+    fn elements_are_found_however_the_chunks_are_split() {
+        let expected = json!([{"a": "]},[\"\\", "b": [1, [2]]}, "x,y", [], 7, null]);
+        let text = format!(" {} \n", serde_json::to_string_pretty(&expected).expect("JSON"));
         for size in 1..text.len() {
             let chunks: Vec<_> = text.as_bytes().chunks(size).collect();
-            assert_eq!(split(&chunks).map(Value::from), Ok(want.clone()), "cut every {size} bytes");
+            assert_eq!(split(&chunks).map(Value::from), Ok(expected.clone()), "split every {size} bytes");
         }
         assert_eq!(split(&[b"[", b"]"]), Ok(vec![]));
     }
 
     #[test]
-    fn what_is_not_a_whole_array_is_refused() {
+    fn text_that_is_not_a_complete_array_is_rejected() {
         for text in ["", "null", "{}", "<html>", "[", "[1", "[1,", "[1,]", "[,1]", "[1]]", "[1] x", "[\"]"] {
             assert!(matches!(split(&[text.as_bytes()]), Err(FetchError::Invalid(_))), "{text}");
         }
@@ -143,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_split_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..50) {
+        fn any_bytes_are_split_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..50) {
             let chunks: Vec<_> = bytes.chunks(size).collect();
             let whole = split(&[&bytes]);
             prop_assert_eq!(split(&chunks).is_ok(), whole.is_ok());

@@ -1,38 +1,40 @@
-//! What a refusal really is: a rate limit, a block, or a plain no. One pure function per forge.
+//! Classifies error responses: rate limit, legal block, or the plain status. One pure function per forge.
 //!
-//! A 403 is only "forbidden" after these tests; a limit that is taken for the truth would poison the cache.
+//! A 403 means "forbidden" only when it is no rate limit: otherwise a rate limit would be cached as the package's state.
 
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use jiff::{Timestamp, fmt::rfc2822};
 
-/// What a status of 400 or more means.
+use crate::http::field::retry_after;
+
+/// The meaning of a response with a status of 400 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorClass {
-    /// A rate limit, to be waited out for that long; `None` where the forge does not say how long.
+    /// A rate limit and how long it lasts; `None` when the forge does not say.
     Throttled(Option<Duration>),
-    /// Blocked for legal reasons or by the forge's terms.
+    /// Blocked for legal reasons or under the forge's terms.
     Blocked,
-    /// What the status says.
+    /// As the status says.
     Plain,
 }
 
-/// The head of a refusal, and as much of its text as was read.
+/// The head of an error response, and the beginning of its body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal<'a> {
+pub(super) struct ErrorResponse<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) text: &'a str,
 }
 
-/// Gitee's anonymous limit lasts about a minute.
-const GITEE_WAIT: Duration = Duration::from_secs(60);
+/// The wait when Gitee states none: its anonymous limit lasts about a minute.
+const GITEE_DEFAULT_WAIT: Duration = Duration::from_secs(60);
 
-/// GitHub: `retry-after` first, then an exhausted quota's reset, then the words of a secondary limit, which may come
-/// without either and with quota left.
-pub(super) fn github(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
-    let Refusal { status, headers, text } = refusal;
+/// GitHub: `retry-after` first, then the reset of an exhausted quota, then the wording of a secondary limit, which may
+/// come without either and with quota left.
+pub(super) fn github(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
+    let ErrorResponse { status, headers, text } = response;
     if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
         return ErrorClass::Blocked;
     }
@@ -57,9 +59,9 @@ pub(super) fn github(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
     }
 }
 
-/// Gitee: no dependable header, so its words decide, in both of its languages.
-pub(super) fn gitee(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
-    let Refusal { status, headers, text } = refusal;
+/// Gitee: no header is reliable, so the wording decides, in English and Chinese.
+pub(super) fn gitee(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
+    let ErrorResponse { status, headers, text } = response;
     if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
         return ErrorClass::Blocked;
     }
@@ -68,37 +70,25 @@ pub(super) fn gitee(refusal: Refusal<'_>, now: Timestamp) -> ErrorClass {
         || status == StatusCode::FORBIDDEN
             && (text.to_ascii_lowercase().contains("rate limit") || words.iter().any(|words| text.contains(words)));
     if limit {
-        ErrorClass::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_WAIT)))
+        ErrorClass::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_DEFAULT_WAIT)))
     } else {
         ErrorClass::Plain
     }
 }
 
-/// When the quota is filled up again, where the forge says so.
+/// When the quota is restored, if the response says so.
 pub(super) fn reset(headers: &HeaderMap) -> Option<Timestamp> {
     number(headers, "x-ratelimit-reset").and_then(|seconds| Timestamp::from_second(seconds).ok())
 }
 
-/// A header that is one whole number.
+/// A header whose value is one integer.
 pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3), as seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse::<u64>() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => http_date(text).map(|date| until(date, now)),
-    }
-}
-
-/// The upstream's own clock, against which its other dates are read: ours may be wrong.
+/// The `Date` of the response. The upstream's other times are compared with it, because the local clock may be wrong.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    http_date(headers.get(header::DATE)?.to_str().ok()?)
-}
-
-fn http_date(text: &str) -> Option<Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
@@ -113,8 +103,8 @@ mod tests {
     const NOW: &str = "2023-10-18T20:00:00Z";
     const RESET: &str = "1697659261"; // 61 s after NOW
 
-    fn judge(
-        by: fn(Refusal<'_>, Timestamp) -> ErrorClass,
+    fn classify(
+        by: fn(ErrorResponse<'_>, Timestamp) -> ErrorClass,
         status: u16,
         headers: &[(&'static str, &str)],
         text: &str,
@@ -122,7 +112,7 @@ mod tests {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value"))).collect();
         let status = StatusCode::from_u16(status).expect("a status");
-        by(Refusal { status, headers: &headers, text }, NOW.parse().expect("a time"))
+        by(ErrorResponse { status, headers: &headers, text }, NOW.parse().expect("a time"))
     }
 
     fn seconds(n: u64) -> ErrorClass {
@@ -130,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn github_limits_are_recognised_as_what_they_are() {
+    fn github_error_responses_are_classified() {
         let primary = "API rate limit exceeded for 192.0.2.1.";
         let secondary = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
         let blocked = r#"{"message":"Repository access blocked","block":{"reason":"tos"}}"#;
-        type Row = (&'static str, u16, Vec<(&'static str, &'static str)>, &'static str, ErrorClass);
-        let rows: Vec<Row> = vec![
+        type Case = (&'static str, u16, Vec<(&'static str, &'static str)>, &'static str, ErrorClass);
+        let cases: Vec<Case> = vec![
             (
                 "primary, anonymous",
                 403,
@@ -152,7 +142,7 @@ mod tests {
             ),
             ("primary without reset", 403, vec![("x-ratelimit-remaining", "0")], primary, ErrorClass::Throttled(None)),
             (
-                "the forge's clock counts, not ours",
+                "the forge's clock decides, not the local one",
                 403,
                 vec![
                     ("x-ratelimit-remaining", "0"),
@@ -163,14 +153,14 @@ mod tests {
                 seconds(1),
             ),
             (
-                "reset already over",
+                "reset in the past",
                 403,
                 vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")],
                 primary,
                 seconds(0),
             ),
             (
-                "secondary, words only, quota left",
+                "secondary, by its wording only, quota left",
                 403,
                 vec![("x-ratelimit-remaining", "21"), ("x-ratelimit-reset", RESET)],
                 secondary,
@@ -186,7 +176,7 @@ mod tests {
                 seconds(8),
             ),
             (
-                "the old words",
+                "the former wording",
                 403,
                 vec![],
                 "You have triggered an abuse detection mechanism",
@@ -206,13 +196,13 @@ mod tests {
             ("bad token", 401, vec![], "Bad credentials", ErrorClass::Plain),
             ("outage", 503, vec![("retry-after", "5")], "", ErrorClass::Plain),
         ];
-        for (what, status, headers, text, want) in rows {
-            assert_eq!(judge(github, status, &headers, text), want, "{what}");
+        for (what, status, headers, text, want) in cases {
+            assert_eq!(classify(github, status, &headers, text), want, "{what}");
         }
     }
 
     #[test]
-    fn gitee_limits_are_recognised_by_their_words() {
+    fn gitee_error_responses_are_classified_by_their_wording() {
         for (status, text, want) in [
             (403, "Rate Limit Exceeded", seconds(60)),
             (403, r#"{"message":"请求过于频繁，请稍后再试"}"#, seconds(60)),
@@ -224,8 +214,8 @@ mod tests {
             (400, "reject by mode [ja-p]", ErrorClass::Plain),
             (451, "", ErrorClass::Blocked),
         ] {
-            assert_eq!(judge(gitee, status, &[], text), want, "{status} {text}");
+            assert_eq!(classify(gitee, status, &[], text), want, "{status} {text}");
         }
-        assert_eq!(judge(gitee, 429, &[("retry-after", "7")], ""), seconds(7));
+        assert_eq!(classify(gitee, 429, &[("retry-after", "7")], ""), seconds(7));
     }
 }

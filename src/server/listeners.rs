@@ -1,0 +1,145 @@
+//! TCP listeners: binding, and accepting within the connection limit.
+
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use crate::peer::Peer;
+
+/// Length of a listener's accept queue, in connections.
+const TCP_BACKLOG: u32 = 1024;
+/// First and longest pause after a failed accept. Without a pause, a process without free descriptors would spin.
+const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// An address that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", self.reason())]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The system's error.
+    #[source]
+    pub source: io::Error,
+}
+
+impl BindError {
+    fn reason(&self) -> String {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "the address is in use by another program; choose another with --listen or server.listen".into()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "permission denied (ports below 1024 need a privilege); choose another with --listen or server.listen"
+                    .into()
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
+            _ => self.source.to_string(),
+        }
+    }
+}
+
+/// The bound listeners, those without TLS first.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    sockets: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    /// How many listeners have no TLS.
+    plain: usize,
+}
+
+impl Listeners {
+    /// Binds every address, or none.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound.
+    pub(super) fn bind(plain: &[SocketAddr], tls: &[SocketAddr]) -> Result<Self, BindError> {
+        let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
+        for &address in plain.iter().chain(tls) {
+            let socket = listen(address).map_err(|source| BindError { address, source })?;
+            addresses.push(socket.local_addr().map_err(|source| BindError { address, source })?);
+            sockets.push(socket);
+        }
+        Ok(Self { sockets, addresses, plain: plain.len() })
+    }
+
+    /// The bound addresses, with real ports.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The part of [`Listeners::addresses`] with TLS.
+    pub(super) fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[self.plain..]
+    }
+
+    /// Accepts from all listeners and passes the connections to `serve`, each with the permit that it holds while it
+    /// lasts. Never returns.
+    pub(super) async fn accept_all(
+        &self,
+        max_connections: usize,
+        mut serve: impl FnMut(TcpStream, Peer, OwnedSemaphorePermit),
+    ) {
+        let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        let mut pause = MIN_ACCEPT_PAUSE;
+        let mut first = 0;
+        // The permit comes before the accept: a connection beyond the limit stays in the kernel's queue and costs nothing.
+        while let Ok(permit) = permits.clone().acquire_owned().await {
+            first += 1;
+            match self.accept(first).await {
+                Ok((stream, peer)) => {
+                    pause = MIN_ACCEPT_PAUSE;
+                    serve(stream, peer, permit);
+                }
+                Err(error) if is_connection_error(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept connections");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Accepts one connection from any listener. Polls the listener number `first` first, so that none is starved when
+    /// the number changes with every call.
+    async fn accept(&self, first: usize) -> io::Result<(TcpStream, Peer)> {
+        let (stream, addr, tls) = poll_fn(|cx| {
+            for number in first..first + self.sockets.len() {
+                let index = number % self.sockets.len();
+                if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
+                    return Poll::Ready(accepted.map(|(stream, addr)| (stream, addr, index >= self.plain)));
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        // Responses are written whole: Nagle's algorithm would only delay their last packet.
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls, control: false }))
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for connections of the previous process in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(TCP_BACKLOG)
+}
+
+/// True for errors of one connection that broke before it was accepted; the next accept is not affected.
+fn is_connection_error(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, NotConnected,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}

@@ -1,0 +1,25 @@
+//! Checks of response headers.
+
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+
+use super::failure::invalid;
+use crate::origin::FetchError;
+
+/// Refuses a content coding: the request accepts `identity` only, and the encoded bytes would be stored and served as the
+/// content itself.
+pub(super) fn ensure_identity(headers: &HeaderMap) -> Result<(), FetchError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(invalid("an encoded body")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses the media type of a page: a login form, or an error with status 200.
+pub(super) fn ensure_not_html(headers: &HeaderMap) -> Result<(), FetchError> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let page = kind.starts_with("text/") || ["html", "json", "xml"].iter().any(|word| kind.contains(word));
+    if page { Err(invalid("a page instead of a zip")) } else { Ok(()) }
+}
