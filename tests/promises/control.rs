@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn administration_answers_by_the_socket_and_is_404_over_tcp() {
+async fn administration_answers_on_the_control_socket_and_is_404_over_tcp() {
     let mirror = Mirror::over(&Forge::start().await).await;
     let pong = mirror.admin(mirror.dir(), "ping", json!({})).await;
     assert_eq!(pong[0]["pid"], json!(std::process::id()));
@@ -53,7 +53,7 @@ async fn the_socket_answers_every_route_under_any_host_name() {
 }
 
 #[tokio::test]
-async fn a_directory_with_a_long_path_has_a_socket_too() {
+async fn a_directory_with_a_long_path_has_a_control_socket_too() {
     let forge = Forge::start().await;
     let root = tempfile::tempdir().expect("a directory");
     let dir = root.path().join("a".repeat(120));

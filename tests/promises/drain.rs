@@ -32,7 +32,7 @@ async fn a_running_transfer_finishes_while_new_connections_are_refused() {
     mirror.logs("draining").await;
     let address = mirror.address;
     eventually("new connections are refused", || async move { TcpStream::connect(address).await.is_err() }).await;
-    assert!(mirror.try_get("/readyz").await.is_err(), "a balancer still finds it ready");
+    assert!(mirror.try_get("/readyz").await.is_err(), "a load balancer would still see it as ready");
     gate.open();
     let bytes = response.bytes().await.expect("a whole transfer");
     assert_eq!(srm_mirror::entry::Digest::of(&bytes).to_string(), forge.sha256("devsapp/fc3", "v1.0.0"));
@@ -42,7 +42,7 @@ async fn a_running_transfer_finishes_while_new_connections_are_refused() {
     forge.down().await;
     assert_eq!(spooled(dir.path()), 0);
     let mirror = Launch::serve(&forge, dir.path()).start().await;
-    assert_eq!(mirror.get(ZIP).await.status, 200, "what finished during the drain was not stored");
+    assert_eq!(mirror.get(ZIP).await.status, 200, "the zip that finished during the drain was not stored");
 }
 
 #[tokio::test]
@@ -66,10 +66,10 @@ async fn readyz_says_draining_on_a_connection_that_is_still_open() {
 }
 
 #[tokio::test]
-async fn a_transfer_that_outlasts_the_drain_is_cut_and_leaves_nothing() {
+async fn a_transfer_that_outlasts_the_drain_is_aborted_and_leaves_no_spool() {
     let (_forge, dir, _gate, mirror, response) = half_way("300ms").await;
     mirror.signal("TERM").await;
-    assert!(response.bytes().await.is_err(), "half a zip looked whole");
+    assert!(response.bytes().await.is_err(), "half a zip looked complete");
     let ended = mirror.ended().await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("were cut"), "{}", ended.err);
@@ -77,14 +77,14 @@ async fn a_transfer_that_outlasts_the_drain_is_cut_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_mirror_at_once() {
     for (first, second, code) in [("TERM", "TERM", 143), ("INT", "INT", 130), ("TERM", "INT", 130)] {
         let (_forge, _dir, _gate, mut mirror, response) = half_way("1h").await;
         mirror.signal(first).await;
         mirror.logs("draining").await;
         mirror.signal(second).await;
         assert_eq!(mirror.ended().await.code, Some(code));
-        assert!(response.bytes().await.is_err(), "half a zip looked whole");
+        assert!(response.bytes().await.is_err(), "half a zip looked complete");
     }
 }
 

@@ -16,20 +16,20 @@ async fn forge() -> Forge {
 }
 
 #[tokio::test]
-async fn the_list_is_newest_first_in_utc_with_addresses_of_the_mirror() {
+async fn the_gitee_list_is_newest_first_in_utc_with_urls_of_the_mirror() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let list = mirror.get("/gitee/example/demo/releases").await.json();
     assert_eq!((&list[0]["tag_name"], &list[1]["tag_name"]), (&"v1.1.0".into(), &"v1.0.0".into()));
     assert_eq!((&list[1]["created_at"], &list[1]["body"]), (&"2022-12-31T20:00:00Z".into(), &"".into()));
     assert_eq!(list[1]["zipball_url"], mirror.url("/gitee/example/demo/zipball/v1.0.0"));
-    assert_eq!(mirror.get("/example/demo/releases").await.status, 404, "plain paths are github's");
+    assert_eq!(mirror.get("/example/demo/releases").await.status, 404, "paths without an upstream belong to github");
     let latest = mirror.get("/gitee/example/demo/releases/latest").await.json();
     assert_eq!(latest["tag_name"], "v1.1.0");
 }
 
 #[tokio::test]
-async fn two_hundred_with_null_is_404() {
+async fn a_gitee_200_with_null_is_404() {
     let forge = forge().await;
     forge.gitee_repo("example/empty");
     let mirror = setup(&forge).start().await;
@@ -45,7 +45,7 @@ async fn two_hundred_with_null_is_404() {
 }
 
 #[tokio::test]
-async fn a_zip_comes_by_the_api_with_a_token_and_from_the_web_without() {
+async fn a_gitee_zip_comes_from_the_api_with_a_token_and_from_the_web_without() {
     for token in [true, false] {
         for zips in [GiteeZips::Direct, GiteeZips::RedirectToWeb] {
             let forge = forge().await;
@@ -69,7 +69,7 @@ async fn a_zip_comes_by_the_api_with_a_token_and_from_the_web_without() {
 }
 
 #[tokio::test]
-async fn an_html_page_in_place_of_a_zip_is_502_and_never_cached() {
+async fn an_html_page_instead_of_a_zip_is_502_and_never_cached() {
     let forge = forge().await;
     forge.gitee_options(|options| options.html_archives = true);
     let mirror = setup(&forge).start().await;
@@ -82,7 +82,7 @@ async fn an_html_page_in_place_of_a_zip_is_502_and_never_cached() {
 }
 
 #[tokio::test]
-async fn a_branch_with_a_slash_is_found_and_revalidated() {
+async fn a_gitee_branch_with_a_slash_is_found_and_revalidated() {
     let forge = forge().await;
     forge.gitee_repo("example/demo").branch("dev/next", |b| b.file("a", "1"));
     let mirror = setup(&forge).token("gitee", "gitee_T0KEN").start().await;

@@ -14,7 +14,7 @@ fn tags(got: &Got) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn all_pages_are_one_list_in_the_upstream_s_order() {
+async fn all_pages_are_one_list_in_upstream_order() {
     let forge = Forge::start().await;
     let mut repo = forge.repo("devsapp/many");
     for n in 0..250 {
@@ -72,13 +72,13 @@ async fn drafts_are_dropped_prereleases_are_listed_and_nulls_are_replaced() {
 }
 
 #[tokio::test]
-async fn latest_is_asked_and_not_computed() {
+async fn latest_is_fetched_and_not_computed() {
     let forge = Forge::start().await;
     forge.repo("devsapp/fc3").release("v2.0.0", |r| r).release("v3.0.0", |r| r).make_latest("v2.0.0");
     let mirror = setup(&forge).start().await;
     assert_eq!(mirror.get("/devsapp/fc3/releases/latest").await.json()["tag_name"], "v2.0.0");
     assert_eq!(forge.count(|seen| seen.path() == "/repos/devsapp/fc3/releases/latest"), 1);
-    assert_eq!(forge.requests().len(), 1, "the list is another truth");
+    assert_eq!(forge.requests().len(), 1, "the list is another document");
     assert_eq!(tags(&mirror.get("/devsapp/fc3/releases").await), ["v3.0.0", "v2.0.0"]);
 }
 
@@ -122,7 +122,7 @@ async fn a_404_of_the_github_dialect_has_githubs_message_and_ours() {
 }
 
 #[tokio::test]
-async fn aliases_plain_names_and_upstream_prefixes_lead_to_their_packages() {
+async fn aliases_plain_names_and_upstream_prefixes_resolve_to_their_packages() {
     let forge = Forge::start().await;
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
     forge.repo("Serverless-Devs/core").release("v2.0.0", |r| r);
@@ -163,7 +163,7 @@ async fn aliases_plain_names_and_upstream_prefixes_lead_to_their_packages() {
 }
 
 #[tokio::test]
-async fn one_release_is_found_with_and_without_its_v() {
+async fn a_release_is_found_with_and_without_its_leading_v() {
     let forge = Forge::start().await;
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r).release("2.0.0", |r| r).release("a/b", |r| r);
     let mirror = setup(&forge).start().await;
@@ -183,13 +183,17 @@ async fn one_release_is_found_with_and_without_its_v() {
             );
         }
     }
-    assert_eq!(mirror.get("/devsapp/fc3/releases/tags/V1.0.0").await.status, 404, "tags have a case");
-    assert_eq!(mirror.get("/DEVSAPP/FC3/releases/tags/v1.0.0").await.status, 200, "names have none");
+    assert_eq!(mirror.get("/devsapp/fc3/releases/tags/V1.0.0").await.status, 404, "tags are case-sensitive");
+    assert_eq!(
+        mirror.get("/DEVSAPP/FC3/releases/tags/v1.0.0").await.status,
+        200,
+        "package names are not case-sensitive"
+    );
     assert_eq!(forge.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn the_metadata_record_takes_its_type_from_the_zip_and_the_list_fetches_none() {
+async fn metadata_of_a_version_reads_its_zip_and_the_metadata_list_fetches_none() {
     let forge = Forge::start().await;
     forge
         .repo("devsapp/fc3")
@@ -209,7 +213,7 @@ async fn the_metadata_record_takes_its_type_from_the_zip_and_the_list_fetches_no
     let wanted = serde_json::json!({"Name": "fc3-component", "Type": "Component", "Version": "1.0.0",
         "PublishTime": 1_609_746_083, "VersionBody": "Notes"});
     assert_eq!(mirror.get("/devsapp/fc3/metadata/1.0.0").await.json(), wanted);
-    assert_eq!(forge.requests().len(), 3, "a version never seen fetches its zip");
+    assert_eq!(forge.requests().len(), 3, "an unknown version fetches its zip");
     assert_eq!(mirror.get("/devsapp/fc3/metadata/v1.0.0").await.json(), wanted);
     assert_eq!(mirror.get("/devsapp/fc3/metadata").await.json()[1], wanted);
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
@@ -218,7 +222,7 @@ async fn the_metadata_record_takes_its_type_from_the_zip_and_the_list_fetches_no
 }
 
 #[tokio::test]
-async fn a_repository_carries_its_default_branch_and_a_change_of_it_is_seen_within_minutes() {
+async fn a_changed_default_branch_is_visible_within_minutes() {
     let forge = Forge::start().await;
     forge.accept_token("T0KEN");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
@@ -229,7 +233,7 @@ async fn a_repository_carries_its_default_branch_and_a_change_of_it_is_seen_with
     assert_eq!(branch().await, "main");
     forge.repo("devsapp/fc3").default_branch("trunk");
     mirror.clock.advance(std::time::Duration::from_secs(700));
-    assert_eq!(branch().await, "trunk", "the look at whether it is public may be a day old, this may not");
+    assert_eq!(branch().await, "trunk", "the visibility check may be a day old, the default branch may not");
     assert_eq!(mirror.get("/repos/devsapp/fc3/zipball/trunk").await.status, 200);
 }
 

@@ -31,7 +31,7 @@ fn base(got: &Got) -> String {
 }
 
 #[tokio::test]
-async fn the_real_hosts_paths_are_answered_under_any_name() {
+async fn every_dialect_is_answered_under_any_host_name_by_default() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
     for (host, path) in [

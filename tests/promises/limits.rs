@@ -24,7 +24,7 @@ async fn mirror(len: u64, change: impl FnOnce(Launch) -> Launch) -> (Forge, temp
     (forge, dir, mirror)
 }
 
-async fn said(mirror: &Process, request: &str) -> String {
+async fn response_text(mirror: &Process, request: &str) -> String {
     let mut stream = TcpStream::connect(mirror.address).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut text = Vec::new();
@@ -33,22 +33,22 @@ async fn said(mirror: &Process, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_header_that_is_too_large_is_431_and_the_next_client_is_served() {
+async fn a_header_over_the_limit_is_431_and_the_next_client_is_served() {
     let (_forge, _dir, mirror) = mirror(1000, |launch| launch.set("server.header_limit", "8KiB")).await;
     let field = format!("GET /healthz HTTP/1.1\r\nHost: m\r\nX: {}\r\n\r\n", "x".repeat(9 << 10));
-    assert!(said(&mirror, &field).await.starts_with("HTTP/1.1 431"));
+    assert!(response_text(&mirror, &field).await.starts_with("HTTP/1.1 431"));
     let fields: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
     let many = format!("GET /healthz HTTP/1.1\r\nHost: m\r\n{fields}\r\n");
-    assert!(said(&mirror, &many).await.starts_with("HTTP/1.1 431"));
+    assert!(response_text(&mirror, &many).await.starts_with("HTTP/1.1 431"));
     assert_eq!(mirror.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_header_that_comes_too_slowly_ends_the_connection() {
+async fn a_header_that_arrives_too_slowly_ends_the_connection() {
     let (_forge, _dir, mirror) = mirror(1000, |launch| launch.set("server.header_timeout", "200ms")).await;
     for beginning in ["", "GET /healthz HTT", "GET /healthz HTTP/1.1\r\nHost: m\r\n"] {
         let started = Instant::now();
-        assert_eq!(said(&mirror, beginning).await, "", "{beginning:?}");
+        assert_eq!(response_text(&mirror, beginning).await, "", "{beginning:?}");
         assert!(started.elapsed() < Duration::from_secs(10), "it took as long as without the limit");
     }
     // Bytes that each arrive in time do not extend the header's deadline.
@@ -58,7 +58,7 @@ async fn a_header_that_comes_too_slowly_ends_the_connection() {
         sent += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(sent < 200, "a header may come byte by byte for ever");
+    assert!(sent < 200, "a header may arrive byte by byte without end");
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
     let (_forge, _dir, mirror) = mirror(1000, |launch| launch.set("server.max_connections", "2")).await;
     let one = TcpStream::connect(mirror.address).await.expect("connected");
     let _two = TcpStream::connect(mirror.address).await.expect("connected");
-    let asking = said(&mirror, "GET /healthz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+    let asking = response_text(&mirror, "GET /healthz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
     let mut asking = std::pin::pin!(asking);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut asking).await;
     assert!(early.is_err(), "a third connection was served: {early:?}");
@@ -91,7 +91,7 @@ async fn a_client_that_reads_nothing_is_disconnected_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn a_zip_over_the_limit_is_502_where_its_length_is_announced() {
+async fn a_zip_over_the_limit_with_a_content_length_is_502() {
     let forge = Forge::start().await;
     forge.lengths(Lengths::Always);
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, 2 << 20));

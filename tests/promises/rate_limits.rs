@@ -71,7 +71,7 @@ async fn a_rate_limit_is_not_stored_and_not_kept_over_a_restart() {
 }
 
 #[tokio::test]
-async fn gitee_s_limit_is_recognised_by_its_words() {
+async fn the_gitee_rate_limit_is_recognised_by_its_wording() {
     let forge = forge().await;
     forge.gitee_repo("devsapp/fc3").release("v1.0.0", |r| r);
     let mirror = setup(&forge).start().await;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Larger than the memory cache's limit per zip and than one sendfile call.
-const SIZE: u64 = 9 << 20;
+const ZIP_BYTES: u64 = 9 << 20;
 
 struct Stored {
     _forge: Forge,
@@ -24,7 +24,7 @@ struct Stored {
 }
 
 async fn stored() -> Stored {
-    let forge = forge(Lengths::Never, |r| r.stored().big(SIZE)).await;
+    let forge = forge(Lengths::Never, |r| r.stored().big(ZIP_BYTES)).await;
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
@@ -33,7 +33,7 @@ async fn stored() -> Stored {
 }
 
 /// A connection with small socket buffers.
-async fn narrow(address: SocketAddr) -> TcpStream {
+async fn small_window(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(address).await.expect("a connection")
@@ -63,7 +63,7 @@ async fn answer(stream: &mut TcpStream, piece: usize) -> (String, Vec<u8>) {
 async fn a_slow_client_with_a_small_window_gets_every_byte() {
     let stored = stored().await;
     let address = stored.mirror.address;
-    let mut stream = narrow(address).await;
+    let mut stream = small_window(address).await;
     ask(&mut stream, address, "").await;
     let (head, body) = answer(&mut stream, 1500).await;
     assert!(head.starts_with("http/1.1 200") && head.contains("hit"), "{head}");
@@ -71,11 +71,11 @@ async fn a_slow_client_with_a_small_window_gets_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pipelined_requests_are_answered_in_their_order_each_with_its_part() {
+async fn pipelined_range_requests_are_answered_in_order_each_with_its_range() {
     let stored = stored().await;
     let address = stored.mirror.address;
     let len = stored.bytes.len();
-    let mut stream = narrow(address).await;
+    let mut stream = small_window(address).await;
     // Ranges with arbitrary ends: mapped slices begin at pages, and small ranges are copied.
     let parts = [(0, 0), (1, 4096), (4095, 70_000), (len - 100_000, len - 1), (123_457, 6 << 20), (0, len - 1)];
     for (first, last) in parts {
@@ -90,7 +90,7 @@ async fn pipelined_requests_are_answered_in_their_order_each_with_its_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_kept_serves_zips_and_lists_in_turn() {
+async fn a_reused_connection_serves_zips_and_lists_in_turn() {
     let stored = stored().await;
     let address = stored.mirror.address;
     let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -115,7 +115,7 @@ async fn clients_that_disconnect_anywhere_disturb_no_other() {
         async move { Drink::of(response).end().await.expect("not broken") }
     });
     for turn in 0..24 {
-        let mut stream = narrow(address).await;
+        let mut stream = small_window(address).await;
         ask(&mut stream, address, "").await;
         let mut piece = vec![0; 1 + turn * 40_000];
         stream.read_exact(&mut piece).await.expect("a piece");

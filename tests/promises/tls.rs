@@ -16,7 +16,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
-use srm_mirror::{server::tls::Files, value::Period};
+use srm_mirror::{server::tls::CertificateFiles, value::Period};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -56,8 +56,8 @@ async fn made(names: &[&str]) -> TempDir {
     dir
 }
 
-pub fn files(dir: &Path, name: &str) -> Files {
-    Files { cert_file: dir.join(format!("{name}.pem")), key_file: dir.join(format!("{name}.key")) }
+pub fn files(dir: &Path, name: &str) -> CertificateFiles {
+    CertificateFiles { cert_file: dir.join(format!("{name}.pem")), key_file: dir.join(format!("{name}.key")) }
 }
 
 fn der(file: PathBuf) -> CertificateDer<'static> {
@@ -70,7 +70,7 @@ async fn forge() -> Forge {
     forge
 }
 
-pub fn with_tls(setup: Setup, certificates: Vec<Files>) -> Setup {
+pub fn with_tls(setup: Setup, certificates: Vec<CertificateFiles>) -> Setup {
     setup.with(|config| {
         config.server.tls.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.server.tls.certificates = certificates;
@@ -90,9 +90,9 @@ fn client(mirror: &Mirror, dir: &Path, name: &str) -> reqwest::ClientBuilder {
 
 /// Accepts every certificate: the test examines it.
 #[derive(Debug)]
-struct Believe(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Believe {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -130,7 +130,10 @@ impl ServerCertVerifier for Believe {
 async fn connect(address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(Believe(provider)));
+    let config = config
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)));
     let connector = TlsConnector::from(Arc::new(config.with_no_client_auth()));
     let socket = TcpStream::connect(address).await.expect("a connection");
     let name = ServerName::try_from(name.to_owned()).expect("a name");
@@ -159,7 +162,7 @@ async fn ready(stream: &mut TlsStream<TcpStream>) {
 }
 
 #[tokio::test]
-async fn both_protocols_are_spoken_with_tls_beside_plain_and_addresses_follow_the_scheme() {
+async fn both_http_versions_work_with_tls_and_urls_follow_the_scheme() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
     let mirror = with_tls(setup(&forge), vec![files(dir.path(), "mirror.test")]).start().await;
@@ -183,7 +186,7 @@ async fn both_protocols_are_spoken_with_tls_beside_plain_and_addresses_follow_th
 }
 
 #[tokio::test]
-async fn a_client_gets_the_first_certificate_for_its_name_and_else_the_first() {
+async fn a_client_gets_the_first_certificate_for_its_host_name_else_the_first_of_all() {
     let forge = forge().await;
     let dir = made(&["api.test", "registry.test"]).await;
     assert!(init(dir.path(), &["registry.test"], &[]).await.status.success());
@@ -211,7 +214,7 @@ async fn a_new_certificate_is_used_for_new_connections_and_breaks_no_old_one() {
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
     assert_eq!(shown(tls(&mirror), "mirror.test").await, before, "the files have not been checked yet");
 
-    mirror.reload.as_ref().expect("TLS").ask();
+    mirror.reload.as_ref().expect("TLS").request();
     let after = der(pair.cert_file);
     assert_ne!(before, after);
     until_shown(tls(&mirror), "mirror.test", &after).await;
@@ -259,23 +262,23 @@ async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
     let good = fs::read(&pair.cert_file).expect("read");
     let before = der(cert.clone());
     fs::write(&cert, b"-----BEGIN CERTIFICATE-----\nnot base64!\n").expect("written");
-    mirror.reload.as_ref().expect("TLS").ask();
+    mirror.reload.as_ref().expect("TLS").request();
     let said = async {
         loop {
             let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
-            match text.lines().find(|line| line.contains("stay as they were")) {
+            match text.lines().find(|line| line.contains("the previous ones stay in use")) {
                 Some(line) => break line.to_owned(),
                 None => tokio::task::yield_now().await,
             }
         }
     };
     let said = timeout(PATIENCE, said).await.expect("an event");
-    assert!(said.contains("ERROR") && said.contains("mirror.test.pem is not in PEM form"), "{said}");
+    assert!(said.contains("ERROR") && said.contains("mirror.test.pem is not valid PEM"), "{said}");
     assert_eq!(shown(tls(&mirror), "mirror.test").await, before);
 
     fs::write(&cert, good).expect("written");
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
-    mirror.reload.as_ref().expect("TLS").ask();
+    mirror.reload.as_ref().expect("TLS").request();
     until_shown(tls(&mirror), "mirror.test", &der(cert)).await;
 }
 
@@ -327,7 +330,7 @@ fn config(dir: &Path, tls: &str) -> String {
     file.to_str().expect("text").to_owned()
 }
 
-fn certificates(files: &Files) -> String {
+fn certificates(files: &CertificateFiles) -> String {
     let cert = files.cert_file.display();
     let key = files.key_file.display();
     format!("certificates = [{{ cert_file = \"{cert}\", key_file = \"{key}\" }}]")
@@ -341,16 +344,22 @@ async fn a_bad_certificate_is_one_sentence_before_start() {
     let empty = dir.path().join("empty");
     fs::write(&empty, "").expect("written");
     let cases = [
-        (String::new(), "there is no certificate; make one with `srm-mirror tls init`"),
+        (String::new(), "no certificate is configured; make one with `srm-mirror tls init`"),
         (
-            certificates(&Files { cert_file: "/no/such.pem".into(), ..good.clone() }),
+            certificates(&CertificateFiles { cert_file: "/no/such.pem".into(), ..good.clone() }),
             "/no/such.pem cannot be read: No such",
         ),
-        (certificates(&Files { cert_file: empty.clone(), ..good.clone() }), "empty has no PEM certificate in it"),
-        (certificates(&Files { key_file: empty.clone(), ..good.clone() }), "empty has no PEM private key in it"),
         (
-            certificates(&Files { key_file: files(other.path(), "other.test").key_file, ..good.clone() }),
-            "other.test.key is not the key of the certificate in",
+            certificates(&CertificateFiles { cert_file: empty.clone(), ..good.clone() }),
+            "empty contains no PEM certificate",
+        ),
+        (
+            certificates(&CertificateFiles { key_file: empty.clone(), ..good.clone() }),
+            "empty contains no PEM private key",
+        ),
+        (
+            certificates(&CertificateFiles { key_file: files(other.path(), "other.test").key_file, ..good.clone() }),
+            "other.test.key does not match the certificate in",
         ),
     ];
     for (text, wanted) in cases {
@@ -394,7 +403,7 @@ async fn sighup_reloads_the_certificates_and_ends_no_connection() {
             break;
         }
     }
-    let address = address.expect("it says where it speaks TLS");
+    let address = address.expect("the output has the TLS address");
     let mut old = connect(address, "mirror.test").await;
     ready(&mut old).await;
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
@@ -420,7 +429,7 @@ async fn tls_init_overwrites_nothing_without_force_and_reuses_its_authority() {
     assert_eq!((read("ca.pem"), read("a.test.pem")), (ca.clone(), cert.clone()));
 
     assert!(init(dir.path(), &["a.test"], &["--force"]).await.status.success());
-    assert_eq!(read("ca.pem"), ca, "clients that trust the authority need nothing new");
+    assert_eq!(read("ca.pem"), ca, "clients keep trusting the authority");
     assert_ne!(read("a.test.pem"), cert);
 }
 
@@ -432,7 +441,7 @@ async fn an_authority_signs_only_for_the_names_it_was_created_with() {
         assert_eq!(done.status.code(), Some(64), "{done:?}");
         assert!(String::from_utf8_lossy(&done.stderr).contains("was made for other names"), "{done:?}");
     }
-    assert!(init(dir.path(), &["sub.a.test"], &[]).await.status.success(), "what lies below a name belongs to it");
+    assert!(init(dir.path(), &["sub.a.test"], &[]).await.status.success(), "a subdomain of a name is included");
     let before = fs::read(dir.path().join("ca.pem")).expect("ca.pem");
     assert!(init(dir.path(), &["b.test"], &["--new-ca"]).await.status.success());
     assert_ne!(fs::read(dir.path().join("ca.pem")).expect("ca.pem"), before);

@@ -10,7 +10,7 @@ use srm_mirror::{
     cache::Cache,
     clock::Clock,
     config::Config,
-    server::tls::Reload,
+    server::tls::ReloadHandle,
     upstream,
     value::{Period, Secret},
 };
