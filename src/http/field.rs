@@ -1,9 +1,10 @@
-//! Values of single header fields: `Repr-Digest`, `ETag`, `Content-Disposition` and `Via`.
+//! Values of single header fields: `Repr-Digest`, `ETag`, `Content-Disposition`, `Retry-After` and `Via`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderMap, HeaderValue, header};
+use jiff::{Timestamp, fmt::rfc2822};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::entry::Digest;
@@ -25,6 +26,20 @@ pub fn repr_digest(digest: &Digest) -> HeaderValue {
 /// [RFC 9110 §8.8.3]: https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3
 pub fn strong_etag(digest: &Digest) -> String {
     format!("\"{digest}\"")
+}
+
+/// The wait that `Retry-After` asks for: a number of seconds or a date ([RFC 9110 §10.2.3]); a past date is zero.
+///
+/// `None` when the field is missing or invalid.
+///
+/// [RFC 9110 §10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let at = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 /// True if one of the `Via` fields names `pseudonym`: the request has already passed through that proxy
@@ -98,6 +113,26 @@ pub fn content_disposition(filename: &str) -> HeaderValue {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = "1994-11-06T08:49:07Z".parse().expect("a time");
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:40:00 GMT", Some(0)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().expect("a field value"));
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 
     #[test]
     fn digest_is_rendered_as_a_structured_dictionary_and_as_an_entity_tag() {

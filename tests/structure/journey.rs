@@ -37,7 +37,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 /// The segments of `module::function`, `Type::method` and longer paths; `None` for anything else.
 fn function_path(word: &str) -> Option<Vec<String>> {
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let segments: Vec<String> = word.split("::").map(str::to_owned).collect();
     let is_function = segments.last()?.starts_with(|first: char| first.is_ascii_lowercase());
     (segments.len() > 1 && is_function && segments.iter().all(|name| is_name(name))).then_some(segments)
@@ -47,7 +48,10 @@ fn function_path(word: &str) -> Option<Vec<String>> {
 fn is_type_name(word: &str) -> bool {
     let starts_word = |part: &[u8]| part[0].is_ascii_uppercase() && part[1].is_ascii_lowercase();
     let words = word.as_bytes().windows(2).filter(|part| starts_word(part)).count();
-    word.bytes().all(|byte| byte.is_ascii_alphanumeric()) && word.len() > 1 && starts_word(&word.as_bytes()[..2]) && words > 1
+    word.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && word.len() > 1
+        && starts_word(&word.as_bytes()[..2])
+        && words > 1
 }
 
 #[test]
@@ -94,8 +98,7 @@ fn journey_scanner_finds_functions_with_their_types() {
         .into_iter()
         .map(|function| format!("{}::{}", function.owner.unwrap_or_default(), function.name))
         .collect();
-    let expected =
-        ["::free", "::nested", "Service::handle", "Serve::handle", "Upstream::fetch", "::inner"];
+    let expected = ["::free", "::nested", "Service::handle", "Serve::handle", "Upstream::fetch", "::inner"];
     assert_eq!(found, expected);
     assert!(scan::calls_method("self.cache() .x", "cache") && !scan::calls_method("cache(); a.cache", "cache"));
     assert_eq!(function_path("Service::handle").map(|path| path.len()), Some(2));

@@ -10,8 +10,8 @@ use std::{
 mod caches;
 mod contributing;
 mod items;
-mod language;
 mod journey;
+mod language;
 mod scan;
 
 /// Modules that all others may import.

@@ -294,7 +294,9 @@ fn block_owner(tokens: &[Token]) -> Option<String> {
             Token::Sign('<') => angles += 1,
             Token::Sign('>') if !(at > 0 && tokens[at - 1].is('-')) => angles -= 1,
             Token::Word(word) if word == "where" && angles == 0 => break,
-            Token::Sign(':') if angles == 0 && !separator(tokens, at) && !(at > 0 && separator(tokens, at - 1)) => break,
+            Token::Sign(':') if angles == 0 && !separator(tokens, at) && !(at > 0 && separator(tokens, at - 1)) => {
+                break;
+            }
             Token::Word(word) if angles == 0 && word != "for" => owner = Some(word.clone()),
             _ => {}
         }

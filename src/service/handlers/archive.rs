@@ -34,7 +34,7 @@ pub(in crate::service) async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let archive = service.registry.archives().archive(package, version).await?;
     context.cache_status = Some(archive.answer.status.clone());
-    context.zip = archive.cacheable_object().map(Object::remember);
+    context.zip = archive.cacheable_object().map(Object::downgrade);
     let ResolvedArchive { answer, resolved } = archive;
     let body_of = |object| stored_zip(parts, object, context.send_mode);
     let mut response = match answer.served {
