@@ -19,18 +19,18 @@ mod warm;
 
 pub use failure::FailureCode;
 pub use inventory::{
-    CollectGarbage, DiskStats, KeepArchives, KeepReport, ListArchives, ListPins, MemoryStats, PackageStats,
-    PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, SortOrder, Stats, StatsSum,
-    StoredArchive,
+    ArchiveRow, CollectGarbage, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives, ListPins,
+    MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, Stats,
+    StatsSum,
 };
 pub use transfer::{
-    CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportPlan, ImportReport, ImportState,
-    ImportedState, PlannedImport, ReadArchive,
+    CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,
+    ImportedState, PlanImport, PlannedImport, ReadArchive,
 };
 pub use verify::{VerifyArchives, VerifyEvent, VerifyState};
 pub use warm::{
-    FillEvent, FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ListedRelease, PackageLists, StoredState,
-    UpstreamQuota, WarmArchive, WarmFailure, WarmLists, WarmListsAnswer,
+    FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ReleaseRow, StoredState, UpstreamQuota, WarmArchive,
+    WarmEvent, WarmFailure, WarmLists, WarmListsAnswer, WarmedLists,
 };
 
 /// The path of every route begins with this.

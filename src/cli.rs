@@ -21,6 +21,7 @@ mod cache;
 mod completions;
 mod config;
 mod connect;
+mod lock_file;
 mod serve;
 mod tls;
 mod warm;
@@ -201,7 +202,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     };
     if is(usage) {
         USAGE
-    } else if let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<admin_client::Refused>()) {
+    } else if let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<admin_client::AdminRefusal>()) {
         refused.exit_code()
     } else if is(|cause| cause.is::<admin_client::Unavailable>() || connect::is_unreachable(cause)) {
         UNAVAILABLE
@@ -236,7 +237,7 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
-    use crate::server::BindError;
+    use crate::{admin_api::ErrorCode, server::BindError};
 
     fn run(arguments: &[&str]) -> u8 {
         run_with(std::iter::once("srm-mirror").chain(arguments.iter().copied()).map(OsString::from))
@@ -276,11 +277,17 @@ mod tests {
         );
         assert_eq!(exit_code(&Err::<(), _>(io()).context("open").expect_err("error")), IO);
         assert_eq!(exit_code(&anyhow::anyhow!("what")), INTERNAL);
-        for (status, code) in [(400, USAGE), (422, USAGE), (404, FAILED), (409, FAILED), (507, FAILED), (500, IO)] {
-            let status = http::StatusCode::from_u16(status).expect("a status");
-            let refused =
-                anyhow::Error::from(admin_client::Refused { status, message: "no".into() }).context("import x");
-            assert_eq!((exit_code(&refused), error_line(&refused).as_str()), (code, "import x: no"), "{status}");
+        for (code, expected) in [
+            (ErrorCode::BadRequest, USAGE),
+            (ErrorCode::InvalidImport, USAGE),
+            (ErrorCode::NotStored, FAILED),
+            (ErrorCode::Conflict, FAILED),
+            (ErrorCode::NoSpace, FAILED),
+            (ErrorCode::Storage, IO),
+        ] {
+            let refused = admin_client::AdminRefusal { code, message: "no".into() };
+            let refused = anyhow::Error::from(refused).context("import x");
+            assert_eq!((exit_code(&refused), error_line(&refused).as_str()), (expected, "import x: no"), "{code:?}");
         }
         assert_eq!(exit_code(&admin_client::Unavailable("gone".into()).into()), UNAVAILABLE);
     }

@@ -17,7 +17,10 @@ use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::package::{NameError, Version};
+use crate::{
+    admin_api::FailureCode,
+    package::{NameError, Version},
+};
 
 mod github;
 mod names;
@@ -308,10 +311,10 @@ impl Dialect {
         }
     }
 
-    /// The JSON body of an error response.
-    pub fn error(self, status: u16, message: &str, request_id: &str) -> Bytes {
+    /// The JSON body of an error response. Only srm's envelope has the code.
+    pub fn error(self, status: u16, code: Option<FailureCode>, message: &str, request_id: &str) -> Bytes {
         match self {
-            Self::Srm => srm::error(status, message),
+            Self::Srm => srm::error(status, code, message),
             Self::Github(_) => github::error(status, message),
             Self::Simple => simple::error(status, message),
             Self::V3 => v3::error(message, request_id),

@@ -19,17 +19,17 @@ pub struct ListArchives {
     /// Such as `devsapp/*`, `gitee:*/*` or `devsapp/fc3@1.*`.
     pub pattern: Option<String>,
     /// The order of the list.
-    pub sort: SortOrder,
+    pub sort: InventoryOrder,
     /// The most zips of the list.
     pub limit: Option<usize>,
 }
 
-request!(ListArchives, "stock", events StoredArchive);
+request!(ListArchives, "stock", events ArchiveRow);
 
 /// The order in which stored zips are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SortOrder {
+pub enum InventoryOrder {
     /// Upstream, package, version.
     #[default]
     Name,
@@ -56,7 +56,7 @@ pub enum RefKind {
 
 /// One stored zip.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StoredArchive {
+pub struct ArchiveRow {
     /// Its key.
     pub key: Key,
     /// The name of its upstream.
@@ -151,7 +151,7 @@ pub struct DiskStats {
 }
 
 /// A sum over stored zips.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StatsSum {
     /// Their number.
     pub zips: u64,
@@ -164,7 +164,7 @@ pub struct StatsSum {
 }
 
 /// The figures of one package.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PackageStats {
     /// The sum over its zips.
     #[serde(flatten)]
@@ -225,7 +225,7 @@ pub struct RemovalPlan {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RemovalReport {
     /// The zips.
-    pub zips: Vec<StoredArchive>,
+    pub zips: Vec<ArchiveRow>,
     /// Bytes on disk that are freed.
     pub bytes: u64,
     /// The number of documents.
@@ -266,7 +266,7 @@ request!(KeepArchives, "keep", answer KeepReport, within BULK_TIMEOUT);
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeepReport {
     /// The zips whose mark differs. `kept` is their present state: one that was removed in between keeps its old one.
-    pub zips: Vec<StoredArchive>,
+    pub zips: Vec<ArchiveRow>,
     /// The mark that was asked for.
     pub kept: bool,
     /// The number of marks taken from keys under which nothing is stored.
@@ -290,7 +290,7 @@ request!(ListPins, "pins", events PinnedArchive);
 pub struct PinnedArchive {
     /// The zip.
     #[serde(flatten)]
-    pub archive: StoredArchive,
+    pub archive: ArchiveRow,
     /// When its key was first seen.
     pub first_seen: Timestamp,
 }

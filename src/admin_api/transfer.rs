@@ -38,9 +38,9 @@ request!(ReadArchive, "zip");
 /// Asks what an import of these zips would do.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ImportPlan(pub Vec<ExportedArchive>);
+pub struct PlanImport(pub Vec<ExportedArchive>);
 
-request!(ImportPlan, "import/plan", events PlannedImport);
+request!(PlanImport, "import/plan", events PlannedImport);
 
 /// What an import of one zip would do.
 #[derive(Debug, Serialize, Deserialize)]

@@ -21,16 +21,16 @@ request!(WarmLists, "warm/lists", answer WarmListsAnswer, within std::time::Dura
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum WarmListsAnswer {
     /// Both are stored.
-    Stored(PackageLists),
+    Stored(WarmedLists),
     /// They are not.
     Failed(WarmFailure),
 }
 
 /// What is known of a package's releases.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct PackageLists {
+pub struct WarmedLists {
     /// Its releases, in the upstream's order.
-    pub releases: Vec<ListedRelease>,
+    pub releases: Vec<ReleaseRow>,
     /// The tag that the upstream calls latest.
     pub latest: Option<String>,
     /// The quota of its upstream.
@@ -39,7 +39,7 @@ pub struct PackageLists {
 
 /// A release, and what is known of its zip. The plain routes of a mirror list the same fields, but for the last two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ListedRelease {
+pub struct ReleaseRow {
     /// Its tag.
     #[serde(alias = "tag_name")]
     pub tag: String,
@@ -119,12 +119,12 @@ pub struct WarmArchive {
     pub version: String,
 }
 
-request!(WarmArchive, "warm/zip", events FillEvent);
+request!(WarmArchive, "warm/zip", events WarmEvent);
 
 /// One step of a fill. Nothing follows `Stored` or `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum FillEvent {
+pub enum WarmEvent {
     /// Bytes arrived.
     Progress {
         /// Bytes so far.

@@ -1,79 +1,85 @@
-//! A conversation with whoever holds the cache directory: the running server, or the mirror in this very process.
+//! The client of the administration API: of the mirror that holds the cache directory, or of one in this process.
 //!
-//! Both speak by the control socket, so a command has one way to do its work.
+//! Both are asked through the control socket, so every command has one way to do its work.
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect::Policy};
-use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use anyhow::Context as _;
+use reqwest::{Client, Response};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, IO, USAGE};
 use crate::{
+    admin_api::{
+        AdminRequest, Call, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport, MAX_ANSWER_BYTES,
+        MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
+    },
     app::{App, OpenError},
     config::Loaded,
     observe,
     server::control::SocketPath,
+    value::ByteSize,
 };
 
-/// How long a holder may take until it answers: one that starts may have to look through the directory first.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between two attempts.
-const AGAIN: Duration = Duration::from_millis(100);
-/// Longest line of an answer, bytes.
-const LONGEST_LINE: usize = 512 << 20;
+pub(super) mod bounded;
 
-const NONSENSE: &str = "the mirror answered nonsense";
+use bounded::AnswerError;
+pub(super) use bounded::Unavailable;
 
-/// The one who is to do the work does not answer (`EX_UNAVAILABLE`).
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unavailable(pub(super) String);
+/// Longest time until the holder of the directory answers: a starting one may have to scan the directory first.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two attempts to reach the holder.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest time without a byte of an answer: four heartbeats.
+pub(super) const IDLE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
+/// Largest body of an error, bytes.
+pub(super) const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// What the mirror answered instead of doing what it was asked; the message is for a person.
+/// An error that the mirror answered with; the message is for a person.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Refused {
-    /// The HTTP status.
-    pub(super) status: StatusCode,
+pub(super) struct AdminRefusal {
+    /// The cause.
+    pub(super) code: ErrorCode,
     /// Why.
     pub(super) message: String,
 }
 
-impl Refused {
-    /// What was asked is wrong, the answer is no, or the mirror's disk does not do its work.
+impl AdminRefusal {
+    /// The exit code of a command that ends with this error.
     pub(super) fn exit_code(&self) -> u8 {
-        match self.status {
-            StatusCode::NOT_FOUND | StatusCode::CONFLICT => FAILED,
-            StatusCode::INTERNAL_SERVER_ERROR => IO,
-            status if status.is_client_error() => USAGE,
-            _ => FAILED,
+        match self.code {
+            ErrorCode::BadRequest | ErrorCode::InvalidImport => USAGE,
+            ErrorCode::Storage => IO,
+            ErrorCode::NoSuchRoute
+            | ErrorCode::NotStored
+            | ErrorCode::Conflict
+            | ErrorCode::NoSpace
+            | ErrorCode::Other => FAILED,
         }
     }
 }
 
-/// An open conversation.
+/// A connection to the mirror that holds the cache directory.
 pub(super) struct AdminClient {
     client: Client,
-    base: String,
-    /// The socket's path must stay valid.
-    _socket: Option<SocketPath>,
-    local: Option<Local>,
+    /// Kept because the path of the socket is valid only as long as this.
+    _socket: SocketPath,
+    local: Option<LocalMirror>,
 }
 
 /// The mirror in this process.
-struct Local {
+struct LocalMirror {
     shutdown: CancellationToken,
     run: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Runs `work` in a session of its own: sets up the log (warnings, unless a level was set) and the runtime, opens the
-/// session and closes it.
+/// Runs `work` with a client of its own: sets up the log (warnings, unless a level is configured) and the runtime, opens
+/// the client and closes it.
 pub(super) fn run<T>(
     mut loaded: Loaded,
     work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
@@ -84,9 +90,9 @@ pub(super) fn run<T>(
     let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let done = runtime.block_on(async {
-        let session = AdminClient::open(loaded).await?;
-        let done = work(&session).await;
-        let closed = session.close().await;
+        let client = AdminClient::open(loaded).await?;
+        let done = work(&client).await;
+        let closed = client.close().await;
         done.and_then(|value| closed.map(|()| value))
     });
     runtime.shutdown_background();
@@ -94,132 +100,149 @@ pub(super) fn run<T>(
 }
 
 impl AdminClient {
-    /// Talks to the holder of the cache directory, or takes the directory and becomes it.
-    pub(super) async fn open(loaded: Loaded) -> anyhow::Result<Self> {
+    /// Connects to the holder of the cache directory, or takes the directory and starts a mirror in this process.
+    async fn open(loaded: Loaded) -> anyhow::Result<Self> {
         let dir = loaded.config.disk.dir.clone().context("disk.dir is not set")?;
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let busy = match App::bind_control_only(loaded.config.clone(), loaded.tokens.clone()).await {
                 Ok(app) => {
                     let shutdown = CancellationToken::new();
-                    let now = CancellationToken::new();
-                    let run = tokio::spawn(app.serve_until(shutdown.clone(), now));
-                    return Self::by_socket(&dir, Some(Local { shutdown, run }));
+                    let run = tokio::spawn(app.serve_until(shutdown.clone(), CancellationToken::new()));
+                    return Self::connect(&dir, Some(LocalMirror { shutdown, run }));
                 }
                 Err(error) => match error.downcast_ref::<OpenError>() {
                     Some(OpenError::Busy { .. }) => error,
                     _ => return Err(error),
                 },
             };
-            let session = Self::by_socket(&dir, None)?;
-            if session.post("ping", &json!({})).await.is_ok() {
-                return Ok(session);
+            let client = Self::connect(&dir, None)?;
+            if client.call(&Ping {}).await.is_ok() {
+                return Ok(client);
             }
-            if tokio::time::Instant::now() > until {
+            if Instant::now() > deadline {
                 return Err(Unavailable(format!("{busy}, which does not answer")).into());
             }
-            tokio::time::sleep(AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Talks to a mirror by its address; it answers no administration.
-    pub(super) fn server(base: &str) -> anyhow::Result<Self> {
-        let client = builder().build().context("set up the client")?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), _socket: None, local: None })
-    }
-
-    fn by_socket(dir: &Path, local: Option<Local>) -> anyhow::Result<Self> {
+    fn connect(dir: &Path, local: Option<LocalMirror>) -> anyhow::Result<Self> {
         let socket = SocketPath::of(dir).context("open the cache directory")?;
-        let client = builder().unix_socket(socket.path().to_owned()).build().context("set up the client")?;
-        Ok(Self { client, base: "http://srm-mirror".to_owned(), _socket: Some(socket), local })
+        let client = bounded::builder().unix_socket(socket.path().to_owned()).build().context("set up the client")?;
+        Ok(Self { client, _socket: socket, local })
     }
 
-    /// A request to any route of the mirror; `path` begins with a slash.
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
+    /// Sends a request and reads its answer.
+    ///
+    /// # Errors
+    /// [`Unavailable`], [`AdminRefusal`] or [`AnswerError`].
+    pub(super) async fn call<C: Call>(&self, request: &C) -> anyhow::Result<C::Answer> {
+        let mut response = self.send(request, C::TIMEOUT).await?;
+        bounded::parse(&bounded::body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
     }
 
-    /// Asks by GET; any status is an answer.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Response> {
-        Ok(self.request(Method::GET, path).send().await.map_err(unreachable)?)
-    }
-
-    /// Asks the administration `/-/{what}` and reads its one answer.
-    pub(super) async fn post(&self, what: &str, ask: &impl Serialize) -> anyhow::Result<Value> {
-        let response = self.ask(what, ask).await?;
-        let body = response.bytes().await.map_err(unreachable)?;
-        serde_json::from_slice(&body).context(NONSENSE)
-    }
-
-    /// Asks the administration `/-/{what}` and hands over each line of its answer; an error of `each` ends it.
-    pub(super) async fn lines(
+    /// Sends a request and hands over each event of its answer. An error of `each` ends it.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn subscribe<S: Subscription>(
         &self,
-        what: &str,
-        ask: &impl Serialize,
-        mut each: impl FnMut(Value) -> anyhow::Result<()>,
+        request: &S,
+        mut each: impl FnMut(S::Event) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.raw_lines(what, ask, |line| each(serde_json::from_slice(line).context(NONSENSE)?)).await
+        self.subscribe_raw(request, |line| each(bounded::parse(line)?)).await
     }
 
-    /// As [`AdminClient::lines`], for very many of them: each is JSON, unread and without its end.
-    pub(super) async fn raw_lines(
+    /// As [`AdminClient::subscribe`], but each event is handed over as the JSON that was sent, without its end of line.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn subscribe_raw<S: Subscription>(
         &self,
-        what: &str,
-        ask: &impl Serialize,
+        request: &S,
         mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut stream = self.ask(what, ask).await?.bytes_stream();
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(bytes) = stream.next().await {
-            let bytes: Bytes = bytes.map_err(unreachable)?;
+        let mut response = self.send(request, IDLE_TIMEOUT).await?;
+        let mut line: Vec<u8> = Vec::new();
+        while let Some(bytes) = bounded::chunk(&mut response, IDLE_TIMEOUT).await? {
             let mut parts = bytes.split(|byte| *byte == b'\n').peekable();
             while let Some(part) = parts.next() {
-                rest.extend_from_slice(part);
-                if rest.len() > LONGEST_LINE {
-                    return Err(anyhow!("the mirror answered nonsense: a line without end"));
+                line.extend_from_slice(part);
+                if line.len() > MAX_EVENT_BYTES {
+                    return Err(AnswerError::TooLarge(ByteSize(MAX_EVENT_BYTES as u64)).into());
                 }
-                if parts.peek().is_some() {
-                    each(&rest)?;
-                    rest.clear();
+                // An empty line is a heartbeat.
+                if parts.peek().is_some() && !line.is_empty() {
+                    each(&line)?;
+                    line.clear();
                 }
             }
         }
         Ok(())
     }
 
-    async fn ask(&self, what: &str, ask: &impl Serialize) -> anyhow::Result<Response> {
-        let body = serde_json::to_vec(ask).context("write the request")?;
-        let sent = self.request(Method::POST, &format!("/-/{what}")).body(body).send().await.map_err(unreachable)?;
-        accepted(sent).await
+    /// Collects the events of an answer.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn collect<S: Subscription>(&self, request: &S) -> anyhow::Result<Vec<S::Event>> {
+        let mut events = Vec::new();
+        let each = |event| {
+            events.push(event);
+            Ok(())
+        };
+        self.subscribe(request, each).await?;
+        Ok(events)
     }
 
-    /// Ends the conversation; a mirror in this process stores what is complete and lets the directory go.
-    pub(super) async fn close(self) -> anyhow::Result<()> {
+    /// Opens the bytes of a stored zip.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn read_archive(&self, request: &ReadArchive) -> anyhow::Result<Response> {
+        self.send(request, IDLE_TIMEOUT).await
+    }
+
+    /// Imports a zip; `body` is its [`ImportArchive`] as one line, then its bytes.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn import_archive(&self, body: reqwest::Body) -> anyhow::Result<ImportReport> {
+        let request = self.request::<ImportArchive>().body(body);
+        let mut response = accepted(bounded::send(request, ImportArchive::TIMEOUT).await?).await?;
+        bounded::parse(&bounded::body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
+    }
+
+    fn request<R: AdminRequest>(&self) -> reqwest::RequestBuilder {
+        self.client.post(format!("http://srm-mirror{PATH_PREFIX}{}", R::ROUTE))
+    }
+
+    async fn send<R: AdminRequest>(&self, request: &R, limit: Duration) -> anyhow::Result<Response> {
+        let body = serde_json::to_vec(request).context("write the request")?;
+        accepted(bounded::send(self.request::<R>().body(body), limit).await?).await
+    }
+
+    /// Closes the connection. A mirror in this process stores what is complete and releases the directory.
+    async fn close(self) -> anyhow::Result<()> {
         let Self { client, local, .. } = self;
         drop(client);
-        let Some(Local { shutdown, run }) = local else { return Ok(()) };
+        let Some(LocalMirror { shutdown, run }) = local else { return Ok(()) };
         shutdown.cancel();
         run.await.context("the mirror in this process")?
     }
 }
 
-/// A response whose status says that it was done; else the error it carries.
-pub(super) async fn accepted(response: Response) -> anyhow::Result<Response> {
+/// A response that is no error.
+async fn accepted(mut response: Response) -> anyhow::Result<Response> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let body = response.bytes().await.unwrap_or_default();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let message = body["message"].as_str().map_or_else(|| format!("the mirror answered {status}"), str::to_owned);
-    Err(Refused { status, message }.into())
-}
-
-fn builder() -> reqwest::ClientBuilder {
-    Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(PATIENCE)
-}
-
-/// The error that the mirror does not answer, or breaks off.
-pub(super) fn unreachable(error: reqwest::Error) -> Unavailable {
-    Unavailable(format!("the mirror cannot be reached: {}", error.without_url()))
+    let body = bounded::body(&mut response, MAX_ERROR_BYTES, IDLE_TIMEOUT).await.unwrap_or_default();
+    Err(match serde_json::from_slice(&body) {
+        Ok(ErrorBody { message, code, .. }) => AdminRefusal { code, message },
+        Err(_) => AdminRefusal { code: ErrorCode::Other, message: format!("the mirror answered {status}") },
+    }
+    .into())
 }

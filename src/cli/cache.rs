@@ -1,229 +1,211 @@
-//! `srm-mirror cache`: looks at what is stored and changes it, through the running mirror or without one.
+//! `srm-mirror cache`: shows and changes what is stored, through the running mirror or without one.
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
 };
 
-use anyhow::Context as _;
-use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
-use serde_json::{Value, json};
+use clap::{Args, Subcommand};
 
-use super::{
-    CacheArgs, FAILED, UsageError, admin_client,
-    atomic_file::{AtomicFile, SHARED_FILE_MODE},
-    print,
-};
-use crate::value::{ByteSize, Period};
+use super::{CacheArgs, UsageError, print};
+use crate::{admin_api::InventoryOrder, value::Period};
 
 mod bundle;
 mod export;
 mod import;
+mod keep;
+mod lock;
+mod ls;
+mod removal;
+mod stats;
 mod table;
 mod verify;
 
-/// Bytes that are printed at once.
-const AT_ONCE: usize = 64 << 10;
-
-const PATTERNS: &str = "\
-A PATTERN is owner/repo, `*` and `?` allowed, an upstream's name and `:` may stand in front, a version behind `@`:
+const PATTERN_HELP: &str = "\
+A PATTERN is owner/repo, with `*` and `?` as wildcards. It may begin with an upstream's name and `:`, and end with `@` and
+a version:
   devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*    and for everything  */*
 
-All of them work while the mirror runs, through control.sock in its cache directory, and without it.";
+All of these commands work while the mirror runs, through control.sock in its cache directory, and without it.";
 
-const LS: &str = "\
+const LS_HELP: &str = "\
 Examples:
   srm-mirror cache ls 'devsapp/*' --sort size
   srm-mirror cache ls --sort hits --limit 20
 
-HITS is how often the zip was answered from memory or disk since it was stored. USED is its last use, by a
-client or by warm. PINNED says that its digest is written down, KEPT that it is never evicted.";
+HITS is the number of answers from memory or disk since the zip was stored. USED is the time since its last use, by a
+client or by warm. A zip is PINNED when its digest is recorded: the mirror refuses other content under that version. A
+KEPT zip is never evicted.";
 
-/// Look at what is stored, and change it
+/// Show what is stored, and change it
 #[derive(Debug, Args)]
-#[command(after_help = PATTERNS)]
+#[command(after_help = PATTERN_HELP)]
 pub(super) struct Cache {
     #[command(subcommand)]
-    action: Action,
+    action: CacheAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum CacheAction {
     /// List the stored zips
-    #[command(after_help = LS)]
+    #[command(after_help = LS_HELP)]
     Ls {
-        /// Which ones [default: all]
+        /// The zips to list [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
-        /// In which order
+        /// The order of the list
         #[arg(long, value_enum, default_value = "name")]
-        sort: Sort,
-        /// At most so many
+        sort: InventoryOrder,
+        /// The most zips of the list
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
-        /// One JSON value per line
+        /// Print one JSON value per line
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Say what takes the space and what is asked for: tiers, upstreams, the largest and the most used packages
+    /// Show what uses the space and what is requested: tiers, upstreams, the largest and the most used packages
     #[command(after_help = "Example: srm-mirror cache stats --json")]
     Stats {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Hash everything that is stored again; set aside what is damaged and fetch it again
+    /// Hash everything that is stored; quarantine what is damaged and fetch it again
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
     Verify {
-        /// Which ones [default: all]
+        /// The zips to verify [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
         /// Do not fetch anything again
         #[arg(long)]
         no_fetch: bool,
-        /// One JSON value per line, progress included
+        /// Print one JSON value per line, progress included
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Remove zips, and with a whole package its release list; what was first seen stays known
+    /// Remove zips and, with a whole package, its release list; pins stay
     #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
     Rm {
-        /// Which ones
+        /// The zips to remove
         #[arg(value_parser = pattern)]
         pattern: String,
-        /// Forget what was first seen, too: the next fetch may have other content
+        /// Remove the pins too: the next fetch may have other content
         #[arg(long)]
         forget: bool,
         #[command(flatten)]
-        sure: ConfirmArgs,
+        confirm: ConfirmArgs,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Remove damaged files that were set aside, and on demand what nobody uses
+    /// Remove quarantined files and, on demand, unused zips
     #[command(after_help = "Example: srm-mirror cache gc --unused 90d --yes")]
     Gc {
         /// Remove zips that were not used for this long and are not kept
         #[arg(long, value_name = "PERIOD")]
         unused: Option<Period>,
         #[command(flatten)]
-        sure: ConfirmArgs,
+        confirm: ConfirmArgs,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Never evict these
+    /// Mark zips as never to be evicted
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
     Keep {
-        /// Which ones
+        /// The zips to mark
         #[arg(value_parser = pattern)]
         pattern: String,
-        /// Only say what would be done
+        /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
     /// Take the mark of keep away
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
     Unkeep {
-        /// Which ones
+        /// The zips to take the mark from
         #[arg(value_parser = pattern)]
         pattern: String,
-        /// Only say what would be done
+        /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Write zips, release lists and digests into one file, for a mirror that has no internet
+    /// Write zips, release lists and digests into one file, for a mirror without internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
     Export {
         /// The file to write
         file: PathBuf,
-        /// Which ones [default: all]
+        /// The zips to export [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Take in what another mirror has exported; every byte is checked before anything changes
+    /// Import what another mirror has exported; every byte is checked before anything changes
     #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
     Import {
-        /// The file
+        /// The file to read
         file: PathBuf,
-        /// Replace what was first seen here where the bundle has other content; asks before it does
+        /// Replace pins where the bundle has other content; asks before it does
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        sure: ConfirmArgs,
+        confirm: ConfirmArgs,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
-    /// Write what is stored to a lock file: package, version, SHA-256, commit, first seen
+    /// Write the stored zips to a lock file: package, version, SHA-256, commit, first seen
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
-        /// Which ones [default: all]
+        /// The zips to lock [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
-        /// The file
+        /// The file to write
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
         file: PathBuf,
         #[command(flatten)]
-        place: CacheArgs,
+        cache: CacheArgs,
     },
 }
 
-#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Sort {
-    /// Upstream, package, version
-    Name,
-    /// Largest first
-    Size,
-    /// Oldest first
-    Age,
-    /// Least recently used first
-    Used,
-    /// Most often answered from the store first
-    Hits,
-}
-
-/// For what cannot be undone.
+/// Flags of commands that cannot be undone.
 #[derive(Debug, Args)]
 struct ConfirmArgs {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
 }
 
-impl Action {
-    /// The place of what works on a cache that is there; `import` makes one.
-    fn of_existing(&self) -> Option<&CacheArgs> {
+impl CacheAction {
+    /// The flags of a command that needs an existing cache directory; `import` creates one.
+    fn existing_cache(&self) -> Option<&CacheArgs> {
         match self {
-            Self::Ls { place, .. }
-            | Self::Stats { place, .. }
-            | Self::Verify { place, .. }
-            | Self::Rm { place, .. }
-            | Self::Gc { place, .. }
-            | Self::Keep { place, .. }
-            | Self::Unkeep { place, .. }
-            | Self::Export { place, .. }
-            | Self::Lock { place, .. } => Some(place),
+            Self::Ls { cache, .. }
+            | Self::Stats { cache, .. }
+            | Self::Verify { cache, .. }
+            | Self::Rm { cache, .. }
+            | Self::Gc { cache, .. }
+            | Self::Keep { cache, .. }
+            | Self::Unkeep { cache, .. }
+            | Self::Export { cache, .. }
+            | Self::Lock { cache, .. } => Some(cache),
             Self::Import { .. } => None,
         }
     }
 }
 
-/// An empty argument is more likely an unset variable than a wish to change everything.
+/// Refuses an empty argument: it may be an unset variable.
 fn pattern(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("it is empty, perhaps an unset variable; write '*/*' for everything");
@@ -231,13 +213,13 @@ fn pattern(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// Refuses a directory that does not exist: a slip in its name must not make an empty cache there.
-fn exists(place: &CacheArgs) -> anyhow::Result<()> {
-    let dir = place.load()?.config.disk.dir;
+/// Refuses a directory that does not exist: a typing error in its name must not create an empty cache.
+fn ensure_exists(cache: &CacheArgs) -> anyhow::Result<()> {
+    let dir = cache.load()?.config.disk.dir;
     match dir.filter(|dir| !dir.exists()) {
         Some(dir) => {
             let why = format!(
-                "there is no cache directory at {}; --cache-dir or disk.dir names it, serve and warm make one",
+                "there is no cache directory at {}; --cache-dir or disk.dir names it, serve and warm create one",
                 dir.display()
             );
             Err(io::Error::new(io::ErrorKind::NotFound, why).into())
@@ -248,172 +230,34 @@ fn exists(place: &CacheArgs) -> anyhow::Result<()> {
 
 impl Cache {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        self.action.of_existing().map_or(Ok(()), exists)?;
+        self.action.existing_cache().map_or(Ok(()), ensure_exists)?;
         match self.action {
-            Action::Ls { pattern, sort, limit, json, place } => {
-                let ask = json!({"pattern": pattern, "sort": sort, "limit": limit});
-                ls(&place, &ask, json)
-            }
-            Action::Stats { json, place } => stats(&place, json),
-            Action::Verify { pattern, no_fetch, json, place } => verify::run(&place, pattern, no_fetch, json),
-            Action::Rm { pattern, forget, sure, place } => {
-                let ask = json!({"pattern": pattern, "forget": forget});
-                destroy(&place, "rm", ask, &sure)
-            }
-            Action::Gc { unused, sure, place } => {
-                destroy(&place, "gc", json!({"unused": unused.map(|period| period.to_string())}), &sure)
-            }
-            Action::Keep { pattern, dry_run, place } => keep(&place, &pattern, true, dry_run),
-            Action::Unkeep { pattern, dry_run, place } => keep(&place, &pattern, false, dry_run),
-            Action::Export { file, pattern, place } => export::run(&place, &file, pattern),
-            Action::Import { file, force, sure, place } => import::run(&place, &file, force, &sure),
-            Action::Lock { pattern, file, place } => lock(&place, pattern, &file),
+            CacheAction::Ls { pattern, sort, limit, json, cache } => ls::run(&cache, pattern, sort, limit, json),
+            CacheAction::Stats { json, cache } => stats::run(&cache, json),
+            CacheAction::Verify { pattern, no_fetch, json, cache } => verify::run(&cache, pattern, no_fetch, json),
+            CacheAction::Rm { pattern, forget, confirm, cache } => removal::rm(&cache, pattern, forget, &confirm),
+            CacheAction::Gc { unused, confirm, cache } => removal::gc(&cache, unused, &confirm),
+            CacheAction::Keep { pattern, dry_run, cache } => keep::run(&cache, pattern, true, dry_run),
+            CacheAction::Unkeep { pattern, dry_run, cache } => keep::run(&cache, pattern, false, dry_run),
+            CacheAction::Export { file, pattern, cache } => export::run(&cache, &file, pattern),
+            CacheAction::Import { file, force, confirm, cache } => import::run(&cache, &file, force, &confirm),
+            CacheAction::Lock { pattern, file, cache } => lock::run(&cache, pattern, &file),
         }
     }
 }
 
-/// What is stored comes line by line; a table is held as far as its widths have to be known.
-fn ls(place: &CacheArgs, ask: &Value, json: bool) -> anyhow::Result<u8> {
-    let mut table = table::Table::new();
-    let mut text = String::new();
-    let mut say = |line: &str| {
-        text += line;
-        if text.len() >= AT_ONCE || line.is_empty() {
-            print(&std::mem::take(&mut text));
-        }
-    };
-    admin_client::run(place.load()?, async |session| {
-        let each = |line: &[u8]| {
-            if json {
-                say(std::str::from_utf8(line)?);
-                say("\n");
-            } else {
-                table.add(&serde_json::from_slice(line)?);
-            }
-            Ok(())
-        };
-        session.raw_lines("stock", ask, each).await
-    })?;
-    table.write(&mut say);
-    say("");
-    Ok(0)
-}
-
-fn stats(place: &CacheArgs, json: bool) -> anyhow::Result<u8> {
-    let stats = admin_client::run(place.load()?, async |session| session.post("stats", &json!({})).await)?;
-    print(&if json { format!("{stats}\n") } else { table::stats(&stats) });
-    Ok(0)
-}
-
-/// Says what would go, asks, and lets it go.
-fn destroy(place: &CacheArgs, what: &str, mut ask: Value, sure: &ConfirmArgs) -> anyhow::Result<u8> {
-    admin_client::run(place.load()?, async |session| {
-        ask["dry_run"] = true.into();
-        let plan = session.post(what, &ask).await?;
-        let zips = plan["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let number = |name: &str| plan[name].as_u64().unwrap_or(0);
-        if zips.is_empty() && number("documents") + number("forgotten") + number("marks") + number("bytes") == 0 {
-            print("there is nothing to remove\n");
-            return Ok(if what == "rm" { FAILED } else { 0 });
-        }
-        let mut say = table::items(zips);
-        let size = ByteSize(number("bytes"));
-        say += &format!("{} zips, {} release documents, {size} on disk", zips.len(), number("documents"));
-        if number("forgotten") > 0 {
-            say += &format!("; {} digests are forgotten", number("forgotten"));
-        }
-        if number("marks") > 0 {
-            say += &format!("; {} that are not stored are kept no more", number("marks"));
-        }
-        print(&format!("{say}\n"));
-        if sure.dry_run {
-            return Ok(0);
-        }
-        if !sure.yes && !confirmed("remove them?")? {
-            return Ok(FAILED);
-        }
-        // Only what was shown: others work on the cache while a person thinks.
-        (ask["dry_run"], ask["only"]) = (false.into(), plan["plan"].clone());
-        session.post(what, &ask).await?;
-        print("removed\n");
-        Ok(0)
-    })
-}
-
-/// Asks the person at the terminal.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
+/// Asks for confirmation at the terminal; true for yes.
+///
+/// # Errors
+/// [`UsageError`] where standard input is no terminal.
+fn confirm(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        return Err(UsageError(
-            "nobody is there to be asked; --yes does it, --dry-run only says what would be done".into(),
-        )
-        .into());
+        let why = "standard input is no terminal to confirm at; --yes does it without, --dry-run only shows what would \
+                   be done";
+        return Err(UsageError(why.into()).into());
     }
     write!(io::stderr(), "{question} [y/N] ")?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
-}
-
-fn keep(place: &CacheArgs, pattern: &str, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
-    admin_client::run(place.load()?, async |session| {
-        let found = lines_of(session, "stock", &json!({"pattern": pattern})).await?;
-        let ask = json!({"pattern": pattern, "kept": kept, "dry_run": dry_run});
-        let done = session.post("keep", &ask).await?;
-        let marks = done["marks"].as_u64().unwrap_or(0);
-        if marks > 0 {
-            let will = if dry_run { "would be" } else { "are" };
-            print(&format!("{marks} that are not stored {will} kept no more\n"));
-        } else if found.is_empty() {
-            print("nothing of that is stored\n");
-            return Ok(FAILED);
-        }
-        let zips = done["zips"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let already = found.iter().filter(|item| item["kept"] == kept).count();
-        let changed = zips.iter().filter(|item| dry_run || item["kept"] == kept).count();
-        let how = if kept { "kept" } else { "evictable" };
-        let text = if dry_run { format!("would be {how}") } else { format!("are {how} now") };
-        print(&format!("{}{} of {} zips {text}\n", table::items(zips), already + changed, found.len()));
-        Ok(0)
-    })
-}
-
-/// The lock file is TOML: one `[[package]]` per zip.
-fn lock(place: &CacheArgs, pattern: Option<String>, file: &std::path::Path) -> anyhow::Result<u8> {
-    let items = lines(place, "pins", &json!({"pattern": pattern}))?;
-    if items.is_empty() {
-        print(&format!("nothing of that is stored; {} is left as it was\n", file.display()));
-        return Ok(FAILED);
-    }
-    let mut text = String::from("# Written by srm-mirror cache lock.\nversion = 1\n");
-    for item in &items {
-        text += "\n[[package]]\n";
-        for name in ["upstream", "package", "kind", "version", "sha256", "commit", "first_seen"] {
-            if let Some(value) = item[name].as_str() {
-                text += &format!("{name} = {}\n", toml::Value::from(value));
-            }
-        }
-    }
-    let write = || {
-        let lock_file = AtomicFile::create(file, SHARED_FILE_MODE)?;
-        lock_file.file().write_all(text.as_bytes())?;
-        lock_file.publish()
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))?;
-    print(&format!("{} packages in {}\n", items.len(), file.display()));
-    Ok(0)
-}
-
-fn lines(place: &CacheArgs, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
-    admin_client::run(place.load()?, async |session| lines_of(session, what, ask).await)
-}
-
-async fn lines_of(session: &admin_client::AdminClient, what: &str, ask: &Value) -> anyhow::Result<Vec<Value>> {
-    let mut items = Vec::new();
-    session
-        .lines(what, ask, |item| {
-            items.push(item);
-            Ok(())
-        })
-        .await?;
-    Ok(items)
 }

@@ -77,7 +77,7 @@ fn parse_github_package_route(
 /// PyGithub raises `UnknownObjectException` only for GitHub's own message; octokit and gh print `errors` as well.
 pub(super) fn error(status: u16, message: &str) -> Bytes {
     if status != 404 {
-        return srm::error(status, message);
+        return srm::error(status, None, message);
     }
     json!({ "message": "Not Found", "errors": [{ "message": message }], "status": "404" }).to_string().into()
 }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{ApiRequest, Names, Ops, PackageId, PageRequest, ROUTE_WORDS, Reason};
-use crate::package::{PackageName, Version};
+use crate::{
+    admin_api::FailureCode,
+    package::{PackageName, Version},
+};
 
 /// True for a segment that follows the name of a package.
 pub(super) fn is_route_word(segment: &str) -> bool {
@@ -88,7 +91,12 @@ pub(super) fn unknown_route() -> Reason {
     Reason::NotFound(format!("nothing has this address; {ROUTE_EXAMPLES}"))
 }
 
-/// `{"message": "…", "status": "404"}`, as GitHub writes it.
-pub(super) fn error(status: u16, message: &str) -> Bytes {
-    json!({ "message": message, "status": status.to_string() }).to_string().into()
+/// `{"message": "…", "status": "404"}`, as GitHub writes it, and the member `code` in errors about a package: clients need
+/// not read the sentence.
+pub(super) fn error(status: u16, code: Option<FailureCode>, message: &str) -> Bytes {
+    let mut envelope = json!({ "message": message, "status": status.to_string() });
+    if let Some(code) = code {
+        envelope["code"] = json!(code);
+    }
+    envelope.to_string().into()
 }

@@ -197,7 +197,7 @@ fn each_dialect_has_its_envelope() {
         let value = dialect.success(Bytes::from_static(b"[{\"tag_name\":\"1\"}]"), "r\"1");
         lines.push(format!("{name} 200 {}", String::from_utf8_lossy(&value)));
         for status in [400, 403, 404, 405, 421, 451, 502, 503, 504, 508] {
-            let body = dialect.error(status, "a \"reason\"\n", "r\"1");
+            let body = dialect.error(status, None, "a \"reason\"\n", "r\"1");
             lines.push(format!("{name} {status} {}", String::from_utf8_lossy(&body)));
             serde_json::from_slice::<serde_json::Value>(&body).expect("JSON");
         }

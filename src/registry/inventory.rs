@@ -12,6 +12,7 @@ use super::{
     package_documents::PackageDocuments,
 };
 use crate::{
+    admin_api::{InventoryOrder, RefKind},
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     origin::FetchError,
@@ -19,7 +20,7 @@ use crate::{
     upstream::GitRef,
 };
 
-pub use super::selection::{InventoryOrder, Selection, SelectionError};
+pub use super::selection::{Selection, SelectionError};
 
 /// One stored archive.
 #[derive(Clone, Debug)]
@@ -45,11 +46,11 @@ impl StoredArchive {
         version
     }
 
-    /// `tag` or `commit`.
-    pub fn kind(&self) -> &'static str {
+    /// What it was fetched by.
+    pub fn kind(&self) -> RefKind {
         match self.reference {
-            GitRef::Tag(_) => "tag",
-            GitRef::Commit(_) => "commit",
+            GitRef::Tag(_) => RefKind::Tag,
+            GitRef::Commit(_) => RefKind::Commit,
         }
     }
 }

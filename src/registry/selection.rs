@@ -2,7 +2,6 @@
 
 use std::{cmp::Reverse, str::FromStr};
 
-use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     policy::{PackagePattern, PatternError},
 };
 use crate::{
+    admin_api::InventoryOrder,
     cache::InventoryEntry,
     entry::Key,
     package::{PackageId, with_v_toggled},
@@ -89,23 +89,6 @@ impl Selection {
         };
         version_selected && self.package.as_ref().is_none_or(|pattern| pattern.matches(package))
     }
-}
-
-/// The order in which stored archives are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InventoryOrder {
-    /// Upstream, package, version.
-    #[default]
-    Name,
-    /// Largest first.
-    Size,
-    /// Oldest first.
-    Age,
-    /// Least recently used first.
-    Used,
-    /// Most hits first.
-    Hits,
 }
 
 impl InventoryOrder {

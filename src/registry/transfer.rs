@@ -12,27 +12,13 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    cache::{Cache, ImportError, Object, PinConflict},
+    admin_api::{ImportState, ImportedState},
+    cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::{FetchError, Verify},
     package::{BranchHead, Release, Releases, Repository, Version},
     upstream::{DocumentAsk, GitRef},
 };
-
-pub use crate::cache::DocumentImport;
-
-/// What [`Transfer::import`] would do with an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImportPlan {
-    /// Store it.
-    Wanted,
-    /// Nothing: the same content is stored.
-    Stored,
-    /// Refuse it: other content is pinned under its key.
-    Conflict,
-    /// Refuse it: its key is not one that this mirror builds, its upstream is not configured, or it is too large.
-    Refused,
-}
 
 /// Exports what is stored, and imports what another mirror exported.
 pub struct Transfer {
@@ -82,14 +68,14 @@ impl Transfer {
     ///
     /// # Errors
     /// When the pins cannot be read.
-    pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportPlan, FetchError> {
+    pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportState, FetchError> {
         let pin = self.cache.pins().get(&archive.key).await?;
         Ok(match pin {
-            _ if !self.accepts_archive(archive) => ImportPlan::Refused,
-            Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportPlan::Conflict,
+            _ if !self.accepts_archive(archive) => ImportState::Refused,
+            Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportState::Conflict,
             // Other packing of the same content is not imported: clients have seen the digest of what is stored.
-            _ if self.cache.archive_tiers().is_on_disk(&archive.key).await => ImportPlan::Stored,
-            _ => ImportPlan::Wanted,
+            _ if self.cache.archive_tiers().is_on_disk(&archive.key).await => ImportState::Stored,
+            _ => ImportState::Wanted,
         })
     }
 
@@ -150,7 +136,7 @@ impl Transfer {
     ///
     /// # Errors
     /// See [`ImportError`]; `Invalid` also where [`Transfer::accepts_document`] is false.
-    pub async fn import_document(&self, document: ExportedDocument) -> Result<DocumentImport, ImportError> {
+    pub async fn import_document(&self, document: ExportedDocument) -> Result<ImportedState, ImportError> {
         let ExportedDocument { key, meta, body } = document;
         if !self.accepts_document(&key, body.as_bytes()) {
             return Err(ImportError::Invalid(format!("this mirror has no place for {key}, or it cannot be read")));
@@ -158,7 +144,10 @@ impl Transfer {
         let document = Document { meta: Arc::new(meta), body: body.into() };
         let outcome = self.cache.documents().import(&key, document).await?;
         self.documents.forget_negative_lookup(&key);
-        Ok(outcome)
+        Ok(match outcome {
+            DocumentImport::Stored => ImportedState::Stored,
+            DocumentImport::Older => ImportedState::Older,
+        })
     }
 }
 

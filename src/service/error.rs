@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 
 use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
 use crate::{
+    admin_api::FailureCode,
     dialect::{ApiRequest, Reason, RouteError},
     http::{body::Body, cache_status::CacheStatus},
     origin::{FetchError, Missing},
@@ -61,6 +62,8 @@ pub(crate) enum HostError {
 /// The content of an error response.
 pub(crate) struct ErrorDescription {
     pub(crate) status: StatusCode,
+    /// The cause of an error about a package; `None` for errors about the request itself.
+    pub(crate) code: Option<FailureCode>,
     /// One or two sentences.
     pub(crate) message: String,
     /// When to try again; `None` where waiting does not help.
@@ -94,7 +97,7 @@ impl ApiError {
     pub(super) fn into_response(self, parts: &Parts, context: &mut RequestContext) -> Response<Body> {
         let looked_up = context.cache_status.take();
         let error = self.describe(context.request(), looked_up);
-        let body = context.dialect.error(error.status.as_u16(), &error.message, &context.id.to_string());
+        let body = context.dialect.error(error.status.as_u16(), error.code, &error.message, &context.id.to_string());
         let mut response = json_response(error.status, body, &parts.method);
         let headers = response.headers_mut();
         if let Some(wait) = error.retry_after {
@@ -126,7 +129,8 @@ impl ApiError {
             Self::Loop => fetch_error(&FetchError::Loop, subject),
             Self::Registry(RegistryError::Forbidden) => {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());
-                ErrorDescription::new(StatusCode::FORBIDDEN, message)
+                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
+                ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
             }
             Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
                 let is_offline = matches!(error, FetchError::Offline { .. });
@@ -150,7 +154,8 @@ impl ApiError {
             }
             Self::UnknownReleaseId { id, status } => {
                 let message = format!("{} on {} has no release with the id {id}", subject.what(), subject.upstream());
-                ErrorDescription { cache_status: Some(status), ..ErrorDescription::new(StatusCode::NOT_FOUND, message) }
+                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
+                ErrorDescription { code: Some(FailureCode::NoRelease), cache_status: Some(status), ..error }
             }
             Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
         }
@@ -159,7 +164,7 @@ impl ApiError {
 
 impl ErrorDescription {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None, allow: None, cache_status: None }
+        Self { status, code: None, message: message.into(), retry_after: None, allow: None, cache_status: None }
     }
 }
 
@@ -256,7 +261,29 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
         FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => Some(*retry_after),
         _ => None,
     };
-    ErrorDescription { retry_after, ..ErrorDescription::new(status, message) }
+    ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
+}
+
+/// The code of a cause; while an upstream cools down, that of its failure.
+fn failure_code(error: &FetchError) -> FailureCode {
+    match error {
+        FetchError::NotFound(Missing::Package) => FailureCode::NoPackage,
+        FetchError::NotFound(Missing::Release) => FailureCode::NoRelease,
+        FetchError::NotFound(Missing::Version) => FailureCode::NoVersion,
+        FetchError::Blocked => FailureCode::Blocked,
+        FetchError::Offline { .. } => FailureCode::Offline,
+        FetchError::Unreachable(_) => FailureCode::UpstreamUnreachable,
+        FetchError::Timeout(_) => FailureCode::UpstreamTimeout,
+        FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
+        FetchError::CoolingDown { cause, .. } => failure_code(cause),
+        FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,
+        FetchError::Status(_) => FailureCode::UpstreamStatus,
+        FetchError::Invalid(_) => FailureCode::UpstreamInvalid,
+        FetchError::TooLarge { .. } => FailureCode::TooLarge,
+        FetchError::PinMismatch => FailureCode::PinMismatch,
+        FetchError::Loop => FailureCode::Loop,
+        FetchError::Refused(_) => FailureCode::Refused,
+    }
 }
 
 /// A period in whole seconds, rounded up, at least one.

@@ -134,11 +134,11 @@ async fn a_zip_only_in_memory_is_warmed_to_disk_without_the_forge() {
     let forge = load().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = in_memory_alone(&forge, dir.path()).await;
-    let lists = mirror.admin(dir.path(), "warm", json!({"package": "load/p0"})).await;
+    let lists = mirror.admin(dir.path(), "warm/lists", json!({"package": "load/p0"})).await;
     assert_eq!(lists[0]["releases"][0]["stored"], false, "{lists:?}");
     let asked = forge.count(|seen| seen.host == Host::Archive);
-    let lines = mirror.admin(dir.path(), "warm", json!({"package": "load/p0", "version": "v1.0.0"})).await;
-    assert_eq!(lines.last().expect("a line")["done"], true, "{lines:?}");
+    let lines = mirror.admin(dir.path(), "warm/zip", json!({"package": "load/p0", "version": "v1.0.0"})).await;
+    assert_eq!(lines.last().expect("a line")["event"], "stored", "{lines:?}");
     assert!(blob(dir.path(), &forge.sha256("load/p0", "v1.0.0")).exists());
     assert_eq!(forge.count(|seen| seen.host == Host::Archive), asked);
 }

@@ -247,7 +247,7 @@ async fn a_lock_of_nothing_leaves_the_lock_file_alone_and_fails() {
     let before = fs::read(&file).expect("written");
     let done = cache(dir.path(), &["lock", "devsapp/nothing", "--file", name]).await;
     assert_eq!(done.status.code(), Some(1), "{}", said(&done));
-    assert!(said(&done).contains("nothing of that is stored") && said(&done).contains(name), "{}", said(&done));
+    assert!(said(&done).contains("no stored zip matches") && said(&done).contains(name), "{}", said(&done));
     assert_eq!(fs::read(&file).expect("still there"), before);
     let nowhere = dir.path().join("nowhere/srm-mirror.lock");
     let done = cache(dir.path(), &["lock", "--file", nowhere.to_str().expect("text")]).await;

@@ -16,17 +16,29 @@ async fn administration_answers_on_the_control_socket_and_is_404_over_tcp() {
     let pong = mirror.admin(mirror.dir(), "ping", json!({})).await;
     assert_eq!(pong[0]["pid"], json!(std::process::id()));
     for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-        for path in
-            ["/-/ping", "/-/stock", "/-/stats", "/-/rm", "/-/gc", "/-/warm", "/-/import/zip", "//-/ping", "/%2D/ping"]
-        {
+        for path in [
+            "/-/ping",
+            "/-/stock",
+            "/-/stats",
+            "/-/rm",
+            "/-/gc",
+            "/-/warm/lists",
+            "/-/warm/zip",
+            "/-/import/zip",
+            "//-/ping",
+            "/%2D/ping",
+        ] {
             let got = mirror.request(method.clone(), path, &[("host", "srm-mirror")]).await.expect("an answer");
             assert!(matches!(got.status, 404 | 405), "{method} {path}: {}", got.status);
         }
     }
     let got = mirror.control(mirror.dir(), Method::POST, "/-/nothing", "").await;
-    assert_eq!((got.status, &got.json()["status"]), (404, &json!("404")));
+    let error = got.json();
+    assert_eq!((got.status, &error["status"], &error["code"]), (404, &json!("404"), &json!("no-such-route")));
+    let got = mirror.control(mirror.dir(), Method::GET, "/-/ping", "").await;
+    assert_eq!((got.status, &got.json()["code"]), (404, &json!("no-such-route")));
     let got = mirror.control(mirror.dir(), Method::POST, "/-/ping", "[").await;
-    assert_eq!(got.status, 400);
+    assert_eq!((got.status, &got.json()["code"]), (400, &json!("bad-request")));
 }
 
 #[tokio::test]

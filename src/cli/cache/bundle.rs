@@ -1,7 +1,7 @@
-//! The bundle: a tar archive of what a mirror hands over, checked to the last byte before anything of it is used.
+//! The bundle: a tar archive of exported zips and documents, checked to its last byte before any of it is used.
 //!
-//! `srm-mirror-bundle.json`, then `documents/{sha256}`, then `blobs/{sha256}`: exactly what the first names, in its order,
-//! plain files only.
+//! It holds `srm-mirror-bundle.json`, then `documents/{sha256}`, then `blobs/{sha256}`: exactly what the manifest names,
+//! in its order, as plain files only.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,29 +19,29 @@ use crate::{
     archive::ZipVerifier,
     cli::UsageError,
     entry::{Digest, ExportedArchive, ExportedDocument, Key},
-    origin::{Growing, Verify as _},
+    origin::{Growing, Verify as _, VerifyError},
 };
 
 /// The name of the first file.
-pub(super) const MANIFEST: &str = "srm-mirror-bundle.json";
+pub(super) const MANIFEST_NAME: &str = "srm-mirror-bundle.json";
 /// The version of the format.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const BUNDLE_FORMAT: u32 = 1;
 /// Largest manifest, and largest document, bytes.
-const LARGEST: u64 = 256 << 20;
+const MAX_ENTRY_BYTES: u64 = 256 << 20;
 
-/// What is in a bundle.
+/// The first file of a bundle: what it holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(super) struct BundleManifest {
     pub(super) format: u32,
-    pub(super) documents: Vec<Listed>,
+    pub(super) documents: Vec<DocumentEntry>,
     pub(super) zips: Vec<ExportedArchive>,
 }
 
-/// One document in a bundle.
+/// One document of a manifest.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Listed {
+pub(super) struct DocumentEntry {
     pub(super) key: Key,
     /// Of the file in the bundle.
     pub(super) sha256: Digest,
@@ -52,19 +52,64 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) file: File,
-    /// Each document and where its bytes begin.
-    pub(super) documents: Vec<CacheArgs>,
-    /// Each zip and where its bytes begin.
-    pub(super) zips: Vec<(ExportedArchive, u64)>,
+    pub(super) documents: Vec<BundledDocument>,
+    pub(super) zips: Vec<BundledArchive>,
 }
 
-/// Where a document lies. Only one of them is in memory at a time.
+/// A document and its place in the bundle. Only one document is in memory at a time.
 #[derive(Debug)]
-pub(super) struct CacheArgs {
+pub(super) struct BundledDocument {
     pub(super) key: Key,
     sha256: Digest,
     offset: u64,
     len: u64,
+}
+
+/// A zip and its place in the bundle.
+#[derive(Debug)]
+pub(super) struct BundledArchive {
+    pub(super) claim: ExportedArchive,
+    /// Where its bytes begin.
+    pub(super) offset: u64,
+}
+
+/// What is wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+enum BundleError {
+    #[error("not a bundle")]
+    NoArchive,
+    #[error("{MANIFEST_NAME}: {0}")]
+    Manifest(serde_json::Error),
+    #[error("its format is {0}, this version knows {BUNDLE_FORMAT}")]
+    OtherFormat(u32),
+    #[error("it is damaged before {0}")]
+    DamagedBefore(String),
+    #[error("it is truncated: {0} is missing")]
+    Missing(String),
+    #[error("it is truncated")]
+    Truncated,
+    #[error("it has something else where {0} should be")]
+    Unexpected(String),
+    #[error("it has {0} twice")]
+    Duplicate(Key),
+    #[error("a part of it is too large")]
+    TooLarge,
+    #[error("{name}: {source}")]
+    Document { name: String, source: serde_json::Error },
+    #[error("{0} is not what it should be")]
+    OtherDocument(String),
+    #[error("blobs/{0} has two lengths")]
+    TwoLengths(Digest),
+    #[error("blobs/{0} has two contents")]
+    TwoContents(Digest),
+    #[error("{0} does not have its length or its digest")]
+    OtherBlob(String),
+    #[error("{name}: {source}")]
+    Zip { name: String, source: VerifyError },
+    #[error("{0} has other content than its claim")]
+    OtherContent(String),
+    #[error("it has more than it should")]
+    Trailing,
 }
 
 impl Bundle {
@@ -72,23 +117,23 @@ impl Bundle {
     ///
     /// # Errors
     /// When the file cannot be read, or has changed since it was checked.
-    pub(super) fn document(&self, place: &CacheArgs) -> anyhow::Result<ExportedDocument> {
-        let mut text = vec![0; usize::try_from(place.len)?];
-        self.file.read_exact_at(&mut text, place.offset).context("cannot read the bundle again")?;
-        let same = Digest::of(&text) == place.sha256;
-        let document = same.then(|| serde_json::from_slice(&text).ok()).flatten();
+    pub(super) fn document(&self, document: &BundledDocument) -> anyhow::Result<ExportedDocument> {
+        let mut text = vec![0; usize::try_from(document.len)?];
+        self.file.read_exact_at(&mut text, document.offset).context("cannot read the bundle again")?;
+        let unchanged = Digest::of(&text) == document.sha256;
+        let document = unchanged.then(|| serde_json::from_slice(&text).ok()).flatten();
         document.ok_or_else(|| UsageError("the bundle was changed while it was read".into()).into())
     }
 }
 
-/// Part of a file, as a body.
-struct Part<'f> {
+/// A part of a bundle, as a body to verify.
+struct BundleSection<'f> {
     file: &'f File,
     offset: u64,
     len: u64,
 }
 
-impl Growing for Part<'_> {
+impl Growing for BundleSection<'_> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
         self.file.read_at(&mut buf[..left], self.offset + offset)
@@ -99,7 +144,7 @@ impl Growing for Part<'_> {
     }
 }
 
-/// The header of a plain file in a bundle.
+/// The tar header of a plain file.
 pub(super) fn header(name: &str, len: u64) -> io::Result<tar::Header> {
     let mut header = tar::Header::new_ustar();
     header.set_path(name)?;
@@ -111,126 +156,166 @@ pub(super) fn header(name: &str, len: u64) -> io::Result<tar::Header> {
     Ok(header)
 }
 
-/// Zero bytes that follow `len` bytes.
+/// The number of zero bytes after a file of `len` bytes.
 pub(super) fn padding(len: u64) -> usize {
     usize::try_from(len.next_multiple_of(512) - len).unwrap_or(0)
 }
 
-/// Reads and checks all of a bundle.
+/// Reads and checks a whole bundle.
 ///
 /// # Errors
-/// [`UsageError`] when the bundle is invalid; [`io::Error`] where it cannot be opened.
+/// [`UsageError`] with what is wrong with it; [`io::Error`] where it cannot be opened.
 pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundle> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (documents, zips) = walk(&file, verifier).map_err(|why| UsageError(format!("{}: {why}", path.display())))?;
+    let checked = Checker { file: &file, verifier, keys: HashSet::new() }.check();
+    let (documents, zips) = checked.map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
     Ok(Bundle { file, documents, zips })
 }
 
-type Contents = (Vec<CacheArgs>, Vec<(ExportedArchive, u64)>);
-
-/// Reads the first file. What another version wrote is called so before a word of it that is new is complained about.
-fn manifest(text: &[u8]) -> Result<Manifest, String> {
+/// Reads the first file.
+fn manifest(text: &[u8]) -> Result<BundleManifest, BundleError> {
+    /// Read first: a bundle of another format may have fields that this version does not read.
     #[derive(Deserialize)]
-    struct Form {
+    struct FormatOnly {
         format: u32,
     }
-    let malformed = |why| format!("{MANIFEST}: {why}");
-    let Form { format } = serde_json::from_slice(text).map_err(malformed)?;
-    if format != FORMAT {
-        return Err(format!("its format is {format}, this version knows {FORMAT}"));
+    let FormatOnly { format } = serde_json::from_slice(text).map_err(BundleError::Manifest)?;
+    if format != BUNDLE_FORMAT {
+        return Err(BundleError::OtherFormat(format));
     }
-    serde_json::from_slice(text).map_err(malformed)
+    serde_json::from_slice(text).map_err(BundleError::Manifest)
 }
 
-fn walk(file: &File, verifier: &ZipVerifier) -> Result<Contents, String> {
-    let mut archive = tar::Archive::new(file);
-    // Raw: long names, links and the like are entries of their own here, and none of them is allowed.
-    let mut entries = archive.entries().map_err(|_| "not a bundle")?.raw(true);
-    let mut next = |name: &str| -> Result<_, String> {
-        let entry = match entries.next() {
-            Some(Ok(entry)) => entry,
-            Some(Err(_)) => return Err(format!("it is damaged before {name}")),
-            None => return Err(format!("it is truncated: {name} is missing")),
-        };
-        if entry.header().entry_type() != tar::EntryType::Regular || &*entry.path_bytes() != name.as_bytes() {
-            return Err(format!("it has something else where {name} should be"));
-        }
-        Ok(entry)
-    };
+struct Checker<'b> {
+    file: &'b File,
+    verifier: &'b ZipVerifier,
+    /// The keys so far.
+    keys: HashSet<Key>,
+}
 
-    let mut first = next(MANIFEST)?;
-    let manifest = manifest(&whole(&mut first)?)?;
-    drop(first);
-    let mut keys = HashSet::new();
-    let mut once = |key: &Key| if keys.insert(key.clone()) { Ok(()) } else { Err(format!("it has {key} twice")) };
-    let mut documents = Vec::new();
-    for Listed { key, sha256, len } in manifest.documents {
-        once(&key)?;
+/// What the first claim of a blob says, and where the blob is: further claims must say the same.
+struct CheckedBlob {
+    len: u64,
+    content: Digest,
+    offset: u64,
+}
+
+impl Checker<'_> {
+    fn check(mut self) -> Result<(Vec<BundledDocument>, Vec<BundledArchive>), BundleError> {
+        let mut archive = tar::Archive::new(self.file);
+        // Raw: long names and links are entries of their own, and none of them is allowed.
+        let entries = archive.entries().map_err(|_| BundleError::NoArchive)?.raw(true);
+        let mut entries = ExpectedEntries(entries);
+        let manifest = manifest(&read_whole(&mut entries.next(MANIFEST_NAME)?)?)?;
+        let mut documents = Vec::new();
+        for document in manifest.documents {
+            documents.push(self.document(document, &mut entries)?);
+        }
+        let mut zips: Vec<BundledArchive> = Vec::new();
+        let mut blobs = HashMap::new();
+        for claim in manifest.zips {
+            let offset = self.blob(&claim, &mut blobs, &mut entries)?;
+            zips.push(BundledArchive { claim, offset });
+        }
+        match entries.0.next() {
+            None => Ok((documents, zips)),
+            Some(_) => Err(BundleError::Trailing),
+        }
+    }
+
+    fn document(
+        &mut self,
+        expected: DocumentEntry,
+        entries: &mut ExpectedEntries<'_, '_>,
+    ) -> Result<BundledDocument, BundleError> {
+        let DocumentEntry { key, sha256, len } = expected;
+        self.once(&key)?;
         let name = format!("documents/{sha256}");
-        let mut entry = next(&name)?;
+        let mut entry = entries.next(&name)?;
         let offset = entry.raw_file_position();
-        let text = whole(&mut entry)?;
-        let document: ExportedDocument = serde_json::from_slice(&text).map_err(|why| format!("{name}: {why}"))?;
+        let text = read_whole(&mut entry)?;
+        let document: ExportedDocument = match serde_json::from_slice(&text) {
+            Ok(document) => document,
+            Err(source) => return Err(BundleError::Document { name, source }),
+        };
         let good = text.len() as u64 == len
             && Digest::of(&text) == sha256
             && document.key == key
             && Digest::of(document.body.as_bytes()) == document.meta.digest;
-        if !good {
-            return Err(format!("{name} is not what it should be"));
-        }
-        documents.push(CacheArgs { key, sha256, offset, len });
+        if good { Ok(BundledDocument { key, sha256, offset, len }) } else { Err(BundleError::OtherDocument(name)) }
     }
-    let mut zips: Vec<(ExportedArchive, u64)> = Vec::new();
-    // Keys may share a blob: what the first of them said of it holds for all.
-    let mut blobs: HashMap<Digest, (u64, Digest, u64)> = HashMap::new();
-    for claim in manifest.zips {
-        once(&claim.key)?;
+
+    /// Checks the blob of a claim, once for all its claims; where it begins.
+    fn blob(
+        &mut self,
+        claim: &ExportedArchive,
+        blobs: &mut HashMap<Digest, CheckedBlob>,
+        entries: &mut ExpectedEntries<'_, '_>,
+    ) -> Result<u64, BundleError> {
+        self.once(&claim.key)?;
         let digest = claim.meta.digest;
         let len = claim.meta.len;
         let content = claim.meta.verified.manifest;
-        let offset = match blobs.get(&digest) {
-            Some((known, ..)) if *known != len => return Err(format!("blobs/{digest} has two lengths")),
-            Some((_, known, _)) if *known != content => return Err(format!("blobs/{digest} has two contents")),
-            Some((.., offset)) => *offset,
-            None => {
-                let name = format!("blobs/{digest}");
-                let mut entry = next(&name)?;
-                let offset = entry.raw_file_position();
-                let size = entry.size();
-                if size != len || hash(&mut entry)? != digest {
-                    return Err(format!("{name} does not have its length or its digest"));
-                }
-                let found = verifier.verify(&Part { file, offset, len }).map_err(|why| format!("{name}: {why}"))?;
-                if found.manifest != content {
-                    return Err(format!("{name} has other content than it was said to have"));
-                }
-                blobs.insert(digest, (len, content, offset));
-                offset
-            }
+        match blobs.get(&digest) {
+            Some(blob) if blob.len != len => return Err(BundleError::TwoLengths(digest)),
+            Some(blob) if blob.content != content => return Err(BundleError::TwoContents(digest)),
+            Some(blob) => return Ok(blob.offset),
+            None => {}
+        }
+        let name = format!("blobs/{digest}");
+        let mut entry = entries.next(&name)?;
+        let offset = entry.raw_file_position();
+        if entry.size() != len || hash(&mut entry)? != digest {
+            return Err(BundleError::OtherBlob(name));
+        }
+        let found = match self.verifier.verify(&BundleSection { file: self.file, offset, len }) {
+            Ok(found) => found,
+            Err(source) => return Err(BundleError::Zip { name, source }),
         };
-        zips.push((claim, offset));
+        if found.manifest != content {
+            return Err(BundleError::OtherContent(name));
+        }
+        blobs.insert(digest, CheckedBlob { len, content, offset });
+        Ok(offset)
     }
-    match entries.next() {
-        None => Ok((documents, zips)),
-        Some(_) => Err("it has more than it should".into()),
+
+    fn once(&mut self, key: &Key) -> Result<(), BundleError> {
+        if self.keys.insert(key.clone()) { Ok(()) } else { Err(BundleError::Duplicate(key.clone())) }
     }
 }
 
-fn whole(entry: &mut tar::Entry<'_, &File>) -> Result<Vec<u8>, String> {
-    if entry.size() > LARGEST {
-        return Err("a part of it is too large".into());
+/// The entries of a tar archive, each of which must be the expected plain file.
+struct ExpectedEntries<'a, 'f>(tar::Entries<'a, &'f File>);
+
+impl<'a, 'f> ExpectedEntries<'a, 'f> {
+    fn next(&mut self, name: &str) -> Result<tar::Entry<'a, &'f File>, BundleError> {
+        let entry = match self.0.next() {
+            Some(Ok(entry)) => entry,
+            Some(Err(_)) => return Err(BundleError::DamagedBefore(name.to_owned())),
+            None => return Err(BundleError::Missing(name.to_owned())),
+        };
+        if entry.header().entry_type() != tar::EntryType::Regular || &*entry.path_bytes() != name.as_bytes() {
+            return Err(BundleError::Unexpected(name.to_owned()));
+        }
+        Ok(entry)
+    }
+}
+
+fn read_whole(entry: &mut tar::Entry<'_, &File>) -> Result<Vec<u8>, BundleError> {
+    if entry.size() > MAX_ENTRY_BYTES {
+        return Err(BundleError::TooLarge);
     }
     let mut text = Vec::new();
     let size = entry.size();
-    entry.read_to_end(&mut text).map_err(|_| "it is truncated")?;
-    if text.len() as u64 == size { Ok(text) } else { Err("it is truncated".into()) }
+    entry.read_to_end(&mut text).map_err(|_| BundleError::Truncated)?;
+    if text.len() as u64 == size { Ok(text) } else { Err(BundleError::Truncated) }
 }
 
-fn hash(entry: &mut tar::Entry<'_, &File>) -> Result<Digest, String> {
+fn hash(entry: &mut tar::Entry<'_, &File>) -> Result<Digest, BundleError> {
     let mut sha = Sha256::new();
     let mut buf = vec![0; 256 << 10];
     loop {
-        match entry.read(&mut buf).map_err(|_| "it is truncated")? {
+        match entry.read(&mut buf).map_err(|_| BundleError::Truncated)? {
             0 => return Ok(Digest(sha.finalize().into())),
             n => sha.update(&buf[..n]),
         }
@@ -242,10 +327,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bundle_of_another_version_is_called_so_whatever_else_it_says() {
-        let why = manifest(br#"{"format": 2, "documents": 7, "news": true}"#).expect_err("another version");
+    fn a_bundle_of_another_version_is_refused_for_its_version() {
+        let why = manifest(br#"{"format": 2, "documents": 7, "news": true}"#).expect_err("another version").to_string();
         assert_eq!(why, "its format is 2, this version knows 1");
         let why = manifest(br#"{"format": 1, "documents": [], "zips": [], "news": true}"#).expect_err("unknown");
-        assert!(why.contains("news"), "{why}");
+        assert!(why.to_string().contains("news"), "{why}");
     }
 }

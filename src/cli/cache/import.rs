@@ -1,4 +1,4 @@
-//! `srm-mirror cache import`: what another mirror has exported is taken in, as a whole or with a word on what was not.
+//! `srm-mirror cache import`: imports a bundle as a whole, and names what was not stored.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,108 +12,93 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::{
     ConfirmArgs,
-    bundle::{self, Bundle},
-    confirmed,
+    bundle::{self, Bundle, BundledArchive},
+    confirm,
     table::size,
 };
 use crate::{
+    admin_api::{CheckDocument, ImportArchive, ImportDocument, ImportState, ImportedState, PlanImport, ReadStats},
     archive::ZipVerifier,
     cli::{
         CacheArgs, FAILED, UsageError,
-        admin_client::{self, AdminClient, accepted, unreachable},
+        admin_client::{self, AdminClient},
         escape_terminal, print,
     },
     entry::{ExportedArchive, Key},
     value::ByteSize,
 };
 
-/// Bytes of a zip that are read at once.
-const CHUNK: usize = 256 << 10;
-/// So many zips are asked about at once: a request has its largest size.
-const ASKED: usize = 1000;
-/// What a file takes on disk is a multiple of this.
-const BLOCK: u64 = 4096;
+/// Most bytes of a zip that are read at once.
+const MAX_CHUNK_BYTES: usize = 256 << 10;
+/// Most zips of one [`PlanImport`]: the size of a request is limited.
+const MAX_PLANNED_ZIPS: usize = 1000;
+/// A file takes a multiple of this on disk, bytes.
+const DISK_BLOCK_BYTES: u64 = 4096;
 
-/// Checks a bundle as a whole, compares it with what was first seen here, and only then takes it in. What is stored
-/// already is not sent again, so a second run goes on where a first one ended.
-pub(super) fn run(place: &CacheArgs, path: &Path, force: bool, sure: &ConfirmArgs) -> anyhow::Result<u8> {
-    let loaded = place.load()?;
+/// Checks a bundle as a whole, compares it with the pins, and only then imports it. What is stored already is not sent
+/// again, so a second run continues an interrupted one. Exit code 1 when something is not imported.
+pub(super) fn run(cache: &CacheArgs, path: &Path, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+    let loaded = cache.load()?;
     let archives = &loaded.config.archives;
     let verifier = ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 };
     let bundle = bundle::check(path, &verifier)?;
-    admin_client::run(loaded, async |session| Import { session, bundle: &bundle, path }.run(force, sure).await)
+    admin_client::run(loaded, async |client| BundleImport { client, bundle: &bundle, path }.run(force, flags).await)
 }
 
-/// A bundle on its way into a mirror.
-struct Import<'i> {
-    session: &'i AdminClient,
+struct BundleImport<'i> {
+    client: &'i AdminClient,
     bundle: &'i Bundle,
     path: &'i Path,
 }
 
-impl Import<'_> {
-    async fn run(&self, force: bool, sure: &ConfirmArgs) -> anyhow::Result<u8> {
+impl BundleImport<'_> {
+    async fn run(&self, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
         let zips = &self.bundle.zips;
         let states = self.states().await?;
-        let is = |claim: &ExportedArchive, state: &str| states.get(&claim.key).is_some_and(|found| found == state);
-        if let Some((claim, _)) = zips.iter().find(|(claim, _)| is(claim, "refused")) {
-            let path = self.path.display();
-            let key = &claim.key;
-            let why =
-                format!("{path}: this mirror has no place for {key}: no such upstream, a wrong name, or too large");
-            return Err(UsageError(why).into());
-        }
-        for listed in &self.bundle.documents {
-            let checked = self.session.post("import/document/check", &self.bundle.document(listed)?).await;
-            checked.with_context(|| self.path.display().to_string())?;
-        }
-        let conflicts: Vec<&ExportedArchive> =
-            zips.iter().map(|(claim, _)| claim).filter(|claim| is(claim, "conflict")).collect();
-        for claim in &conflicts {
-            print(&format!("conflict  {}: other content was first seen here\n", escape_terminal(claim.key.as_str())));
+        let is = |zip: &BundledArchive, state| states.get(&zip.claim.key) == Some(&state);
+        self.ensure_accepted(&states).await?;
+        let conflicts: Vec<&BundledArchive> = zips.iter().filter(|zip| is(zip, ImportState::Conflict)).collect();
+        for zip in &conflicts {
+            let key = escape_terminal(zip.claim.key.as_str());
+            print(&format!("conflict  {key}: other content is pinned here\n"));
         }
         if !conflicts.is_empty() && !force {
-            print("nothing was imported; --force replaces what was first seen here\n");
+            print("nothing was imported; --force replaces the pins\n");
             return Ok(FAILED);
         }
-        let limit = self.limit().await?;
-        let need = needed(zips.iter().map(|(claim, _)| claim));
-        if need > limit {
+        let limit = self.client.call(&ReadStats {}).await?.disk.limit;
+        let needed = needed_bytes(zips.iter().map(|zip| &zip.claim));
+        if needed > limit {
             let path = self.path.display();
-            let need = size(need);
+            let needed = size(needed);
             let limit = ByteSize(limit);
             print(&format!(
-                "nothing was imported: the zips of {path} take {need} and disk.limit is {limit}; raise it, or export fewer\n"
+                "nothing was imported: the zips of {path} take {needed} and disk.limit is {limit}; raise it, or export fewer\n"
             ));
             return Ok(FAILED);
         }
-        let wanted: Vec<_> = zips.iter().filter(|(claim, _)| !is(claim, "stored")).collect();
-        let bytes = wanted.iter().map(|(claim, _)| claim.meta.len).sum();
-        let there = zips.len() - wanted.len();
-        if sure.dry_run {
-            print(&format!("{} zips ({}) would be imported, {there} are here already\n", wanted.len(), size(bytes)));
+        let wanted: Vec<&BundledArchive> = zips.iter().filter(|zip| !is(zip, ImportState::Stored)).collect();
+        let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
+        let stored = zips.len() - wanted.len();
+        if flags.dry_run {
+            print(&format!("{} zips ({bytes}) would be imported, {stored} are here already\n", wanted.len()));
             return Ok(0);
         }
-        if !conflicts.is_empty() && !sure.yes && !confirmed("replace what was first seen here?")? {
+        if !conflicts.is_empty() && !flags.yes && !confirm("replace the pins?")? {
             return Ok(FAILED);
         }
-        for (claim, offset) in &wanted {
-            self.send(claim, *offset, is(claim, "conflict")).await?;
+        for zip in &wanted {
+            self.send(zip, is(zip, ImportState::Conflict)).await?;
         }
-        let mut taken = 0;
-        for listed in &self.bundle.documents {
-            let done = self.session.post("import/document", &self.bundle.document(listed)?).await;
-            let done = done.with_context(|| format!("import {}", listed.key))?;
-            taken += u32::from(done["state"] == "stored");
-        }
+        let documents = self.import_documents().await?;
         let lost = self.lost().await?;
-        let sum = format!("{} zips ({}) and {taken} documents imported", wanted.len(), size(bytes));
-        print(&format!("{sum}; {there} zips were here already\n"));
+        print(&format!(
+            "{} zips ({bytes}) and {documents} documents imported; {stored} zips were here already\n",
+            wanted.len()
+        ));
         if lost > 0 {
             let limit = ByteSize(limit);
             print(&format!("{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer\n"));
@@ -122,97 +107,113 @@ impl Import<'_> {
         Ok(0)
     }
 
-    /// What the mirror says of each zip.
-    async fn states(&self) -> anyhow::Result<HashMap<Key, String>> {
+    /// Refuses a bundle with a zip or a document that this mirror cannot store.
+    async fn ensure_accepted(&self, states: &HashMap<Key, ImportState>) -> anyhow::Result<()> {
+        let path = self.path.display();
+        let refused = |zip: &&BundledArchive| states.get(&zip.claim.key) == Some(&ImportState::Refused);
+        if let Some(zip) = self.bundle.zips.iter().find(refused) {
+            let key = &zip.claim.key;
+            let why =
+                format!("{path}: this mirror has no place for {key}: no such upstream, a wrong name, or too large");
+            return Err(UsageError(why).into());
+        }
+        for document in &self.bundle.documents {
+            let checked = self.client.call(&CheckDocument(self.bundle.document(document)?)).await;
+            checked.with_context(|| path.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What an import of each zip would do.
+    async fn states(&self) -> anyhow::Result<HashMap<Key, ImportState>> {
         let mut states = HashMap::new();
-        for part in self.bundle.zips.chunks(ASKED) {
-            let claims: Vec<&ExportedArchive> = part.iter().map(|(claim, _)| claim).collect();
-            let each = |line: Value| {
-                let key = line["key"].as_str();
-                let state = line["state"].as_str();
-                states.extend(key.zip(state).map(|(key, state)| (Key::new(key), state.to_owned())));
-                Ok(())
-            };
-            self.session.lines("import/plan", &claims, each).await?;
+        for zips in self.bundle.zips.chunks(MAX_PLANNED_ZIPS) {
+            let request = PlanImport(zips.iter().map(|zip| zip.claim.clone()).collect());
+            let planned = self.client.collect(&request).await?;
+            states.extend(planned.into_iter().map(|planned| (planned.key, planned.state)));
         }
         Ok(states)
     }
 
-    /// How many bytes may be on disk.
-    async fn limit(&self) -> anyhow::Result<u64> {
-        let stats = self.session.post("stats", &json!({})).await?;
-        Ok(stats["disk"]["limit"].as_u64().unwrap_or(u64::MAX))
-    }
-
-    /// Sends one zip. Other content is only replaced where a person was asked about it.
-    async fn send(&self, claim: &ExportedArchive, offset: u64, force: bool) -> anyhow::Result<()> {
-        let head = format!("{}\n", json!({"force": force, "claim": claim}));
-        let unreadable = Arc::new(OnceLock::new());
-        let zip = part(self.bundle.file.try_clone()?, offset, claim.meta.len, unreadable.clone());
-        let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from(head))]).chain(zip));
-        let sent = self.session.request(Method::POST, "/-/import/zip").body(body).send().await;
-        let done = match sent {
-            Ok(answer) => accepted(answer).await.map(drop),
-            Err(error) => Err(unreachable(error).into()),
-        };
-        if let Some(kind) = unreadable.get() {
+    /// Sends one zip. With `force`, its pin is replaced where it has other content.
+    async fn send(&self, zip: &BundledArchive, force: bool) -> anyhow::Result<()> {
+        let BundledArchive { claim, offset } = zip;
+        let mut head = serde_json::to_vec(&ImportArchive { force, claim: claim.clone() })?;
+        head.push(b'\n');
+        let read_error = Arc::new(OnceLock::new());
+        let bytes = section(self.bundle.file.try_clone()?, *offset, claim.meta.len, read_error.clone());
+        let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from(head))]).chain(bytes));
+        let sent = self.client.import_archive(body).await;
+        if let Some(kind) = read_error.get() {
             return Err(io::Error::from(*kind)).with_context(|| format!("cannot read {}", self.path.display()));
         }
-        done.with_context(|| format!("import {}", claim.key))
+        sent.with_context(|| format!("import {}", claim.key)).map(drop)
     }
 
-    /// Names what is not on disk after all, because what came after it has taken its room; how many.
+    /// Imports the documents; the number of those that were stored.
+    async fn import_documents(&self) -> anyhow::Result<usize> {
+        let mut stored = 0;
+        for document in &self.bundle.documents {
+            let imported = self.client.call(&ImportDocument(self.bundle.document(document)?)).await;
+            let imported = imported.with_context(|| format!("import {}", document.key))?;
+            stored += usize::from(imported.state == ImportedState::Stored);
+        }
+        Ok(stored)
+    }
+
+    /// Prints what is not on disk, because later parts of the bundle evicted it; the number of these.
     async fn lost(&self) -> anyhow::Result<usize> {
         let mut lost = 0;
-        let mut name = |key: &Key| {
+        let mut print_lost = |key: &Key| {
             lost += 1;
-            print(&format!("lost  {}: what came later has taken its room\n", escape_terminal(key.as_str())));
+            print(&format!("lost  {}: later imports evicted it\n", escape_terminal(key.as_str())));
         };
         let states = self.states().await?;
-        for (claim, _) in &self.bundle.zips {
-            if states.get(&claim.key).is_none_or(|state| state != "stored") {
-                name(&claim.key);
+        for zip in &self.bundle.zips {
+            if states.get(&zip.claim.key) != Some(&ImportState::Stored) {
+                print_lost(&zip.claim.key);
             }
         }
-        for listed in &self.bundle.documents {
-            let state = self.session.post("import/document/check", &self.bundle.document(listed)?).await?;
-            if state["state"] != "stored" {
-                name(&listed.key);
+        for document in &self.bundle.documents {
+            let checked = self.client.call(&CheckDocument(self.bundle.document(document)?)).await?;
+            if checked.state != ImportedState::Stored {
+                print_lost(&document.key);
             }
         }
         Ok(lost)
     }
 }
 
-/// The least that zips take on disk; what two of them share counts once.
-fn needed<'c>(claims: impl Iterator<Item = &'c ExportedArchive>) -> u64 {
+/// The least that zips take on disk, bytes; a blob of several keys counts once.
+fn needed_bytes<'c>(claims: impl Iterator<Item = &'c ExportedArchive>) -> u64 {
     let mut blobs = HashSet::new();
     let lens = claims.filter(|claim| blobs.insert(claim.meta.digest)).map(|claim| claim.meta.len);
-    lens.map(|len| len.next_multiple_of(BLOCK)).sum()
+    lens.map(|len| len.next_multiple_of(DISK_BLOCK_BYTES)).sum()
 }
 
-/// A part of a file in chunks; `unreadable` hears when it cannot be read, for a sender tells only that it broke off.
-fn part(
+/// A part of a file in chunks. An error of reading it is put into `read_error`: the HTTP client reports only that the
+/// body ended early.
+fn section(
     file: File,
     offset: u64,
     len: u64,
-    unreadable: Arc<OnceLock<io::ErrorKind>>,
+    read_error: Arc<OnceLock<io::ErrorKind>>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::try_unfold((Arc::new(file), offset, len), move |(file, offset, left)| {
-        let unreadable = unreadable.clone();
+        let read_error = read_error.clone();
         async move {
             if left == 0 {
                 return Ok(None);
             }
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CHUNK_BYTES);
             let reader = file.clone();
             let read = move || {
-                let mut buf = vec![0; want];
+                let mut buf = vec![0; len];
                 reader.read_exact_at(&mut buf, offset).map(|()| buf)
             };
             let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
-            let buf = read.inspect_err(|error| unreadable.set(error.kind()).unwrap_or_default())?;
-            Ok(Some((Bytes::from(buf), (file, offset + want as u64, left - want as u64))))
+            let buf = read.inspect_err(|error| read_error.set(error.kind()).unwrap_or_default())?;
+            Ok(Some((Bytes::from(buf), (file, offset + len as u64, left - len as u64))))
         }
     })
 }

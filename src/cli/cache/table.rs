@@ -1,27 +1,28 @@
-//! What is stored, as a table for a person.
+//! Stored zips as a table for a person.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::Value;
 
-use crate::cli::{escape_terminal, escape_terminal_lines};
+use crate::{
+    admin_api::{ArchiveRow, RefKind},
+    cli::escape_terminal,
+};
 
-/// A size in the largest unit that leaves a digit before the point.
+/// A size in the largest unit in which it is at least 1.
 pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    const SIZE_UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
+    while value >= 1024.0 && unit + 1 < SIZE_UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", SIZE_UNITS[unit]) }
 }
 
 /// The time since `then` in its largest unit.
-fn since(then: &str, now: Timestamp) -> String {
-    let Ok(then) = then.parse::<Timestamp>() else { return "-".into() };
+fn since(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -31,38 +32,14 @@ fn since(then: &str, now: Timestamp) -> String {
     }
 }
 
-/// What is shown of a zip.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Item<'a> {
-    #[serde(borrow)]
-    upstream: Cow<'a, str>,
-    #[serde(borrow)]
-    package: Cow<'a, str>,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    version: Cow<'a, str>,
-    #[serde(borrow)]
-    sha256: Cow<'a, str>,
-    #[serde(borrow)]
-    stored_at: Cow<'a, str>,
-    #[serde(borrow)]
-    used_at: Cow<'a, str>,
-    size: u64,
-    hits: u64,
-    pinned: bool,
-    kept: bool,
-}
-
-/// The columns of a zip.
+/// The names of the columns.
 const COLUMNS: [&str; 9] = ["PACKAGE", "VERSION", "SIZE", "SHA256", "AGE", "USED", "HITS", "PINNED", "KEPT"];
-/// Columns of numbers are aligned to the right.
-const RIGHT: [usize; 2] = [2, 6];
+/// The columns of numbers.
+const RIGHT_ALIGNED: [usize; 2] = [2, 6];
 
-/// One line per zip under a header; nothing for none. Only what the cells show is held until the widths are known.
+/// One line per zip under a header; no header without zips. Holds the text of the cells until the widths are known.
 pub(super) struct Table {
-    /// Tabs between cells, an end of line behind each row.
+    /// Cells are separated by tabs, rows end with an end of line.
     text: String,
     widths: [usize; COLUMNS.len()],
     now: Timestamp,
@@ -74,29 +51,32 @@ impl Table {
     }
 
     /// Adds a zip.
-    pub(super) fn add(&mut self, item: &Item<'_>) {
+    pub(super) fn add(&mut self, archive: &ArchiveRow) {
         if self.text.is_empty() {
             self.row(COLUMNS);
         }
-        let package = match &*item.upstream {
-            "github" | "" => item.package.to_string(),
-            upstream => format!("{upstream}:{}", item.package),
+        let package = match &*archive.upstream {
+            "github" => archive.package.clone(),
+            upstream => format!("{upstream}:{}", archive.package),
         };
         let short = |text| str::get(text, ..12).unwrap_or(text).to_owned();
-        let version = if item.kind == "commit" { short(&item.version) } else { item.version.to_string() };
+        let version = match archive.kind {
+            RefKind::Tag => archive.version.clone(),
+            RefKind::Commit => short(&archive.version),
+        };
         let mark = |marked, name| if marked { name } else { "" };
-        let age = since(&item.stored_at, self.now);
-        let used = since(&item.used_at, self.now);
-        let digest = short(&item.sha256);
-        let size = size(item.size);
-        let hits = item.hits.to_string();
-        let pinned = mark(item.pinned, "pinned");
-        let kept = mark(item.kept, "kept");
+        let age = since(archive.stored_at, self.now);
+        let used = since(archive.used_at, self.now);
+        let digest = short(&archive.sha256.to_string());
+        let size = size(archive.size);
+        let hits = archive.hits.to_string();
+        let pinned = mark(archive.pinned, "pinned");
+        let kept = mark(archive.kept, "kept");
         self.row([&package, &version, &size, &digest, &age, &used, &hits, pinned, kept]);
     }
 
     fn row(&mut self, cells: [&str; COLUMNS.len()]) {
-        // A tab or an end of line in a cell would be another cell or row.
+        // Escapes tabs and ends of line too: they would begin another cell or row.
         let cells = cells.map(escape_terminal);
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = (*width).max(cell.chars().count());
@@ -105,12 +85,12 @@ impl Table {
         self.text.push('\n');
     }
 
-    /// Hands the lines over, one after the other.
+    /// Passes each line to `line`, padded, with its end of line.
     pub(super) fn write(&self, mut line: impl FnMut(&str)) {
         for row in self.text.lines() {
             let mut out = String::new();
-            for (at, (cell, width)) in row.split('\t').zip(self.widths).enumerate() {
-                let right = RIGHT.contains(&at);
+            for (column, (cell, width)) in row.split('\t').zip(self.widths).enumerate() {
+                let right = RIGHT_ALIGNED.contains(&column);
                 let _ = if right { write!(out, "{cell:>width$}  ") } else { write!(out, "{cell:width$}  ") };
             }
             out.truncate(out.trim_end().len());
@@ -120,76 +100,65 @@ impl Table {
     }
 }
 
-/// All of a table at once.
-pub(super) fn items(items: &[Value]) -> String {
+/// A whole table.
+pub(super) fn zips(archives: &[ArchiveRow]) -> String {
     let mut table = Table::new();
     let mut out = String::new();
-    items.iter().for_each(|item| table.add(&Item::deserialize(item).unwrap_or_default()));
+    archives.iter().for_each(|archive| table.add(archive));
     table.write(|line| out += line);
     out
 }
 
-/// What takes the space, and what it has answered.
-pub(super) fn stats(stats: &Value) -> String {
-    let mut out = String::new();
-    let bytes = |value: &Value| size(value.as_u64().unwrap_or(0));
-    let answered = |part: &Value| format!("{} hits, {} served", part["hits"], bytes(&part["served"]));
-    for tier in ["disk", "memory"] {
-        let at = &stats[tier];
-        let used = bytes(&at["bytes"]);
-        let limit = bytes(&at["limit"]);
-        let _ = writeln!(out, "{tier:8}{used} of {limit}, {} objects; {}", at["objects"], answered(at));
-    }
-    let disk = &stats["disk"];
-    let parts = ["zips", "documents", "quarantine"].map(|part| format!("{part} {}", bytes(&disk[part])));
-    let _ = writeln!(out, "        {}", parts.join(", "));
-    for (name, sum) in stats["upstreams"].as_object().into_iter().flatten() {
-        let _ = writeln!(out, "{name:8}{} in {} zips; {}", bytes(&sum["bytes"]), sum["zips"], answered(sum));
-    }
-    for (list, what) in [("top", "largest"), ("busiest", "most used")] {
-        let list = stats[list].as_array().map(Vec::as_slice).unwrap_or_default();
-        if !list.is_empty() {
-            let _ = writeln!(out, "the {what} of {} packages:", stats["packages"]);
-        }
-        for top in list {
-            let name = format!("{}:{}", text(&top["upstream"]), text(&top["package"]));
-            let zips = format!("{} zips; {}", top["zips"], answered(top));
-            let _ = writeln!(out, "  {:>10}  {name} ({zips})", bytes(&top["bytes"]));
-        }
-    }
-    escape_terminal_lines(&out)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::entry::{Digest, Key};
+
+    fn archive(upstream: &str, package: &str, version: &str, size: u64) -> ArchiveRow {
+        let at = |text: &str| text.parse().expect("a time");
+        ArchiveRow {
+            key: Key::new("a key"),
+            upstream: upstream.into(),
+            package: package.into(),
+            kind: RefKind::Tag,
+            version: version.into(),
+            size,
+            sha256: Digest([0xab; 32]),
+            stored_at: at("2024-05-01T00:00:00Z"),
+            used_at: at("2024-05-03T11:00:00Z"),
+            hits: size * 7,
+            served: 0,
+            kept: size > 9,
+            pinned: true,
+            commit: None,
+        }
+    }
+
+    fn shown(archives: &[ArchiveRow]) -> String {
+        let mut table = Table { now: "2024-05-03T12:30:00Z".parse().expect("a time"), ..Table::new() };
+        let mut out = String::new();
+        archives.iter().for_each(|archive| table.add(archive));
+        table.write(|line| out += line);
+        out
+    }
 
     #[test]
     fn a_table_lines_up_and_names_an_upstream_that_is_not_github() {
-        let item = |upstream: &str, size: u64| {
-            json!({"upstream": upstream, "package": "a/b", "kind": "tag", "version": "v1", "size": size, "hits": size * 7,
-                "sha256": "00112233445566", "stored_at": "nonsense", "kept": size > 9, "pinned": true})
-        };
+        let commit = ArchiveRow { kind: RefKind::Commit, ..archive("github", "a/b", &"c".repeat(40), 4) };
         assert_eq!(
-            items(&[item("github", 3), item("gitee", 1 << 20)]),
-            "PACKAGE    VERSION     SIZE  SHA256        AGE  USED     HITS  PINNED  KEPT\n\
-             a/b        v1           3 B  001122334455  -    -          21  pinned\n\
-             gitee:a/b  v1       1.0 MiB  001122334455  -    -     7340032  pinned  kept\n"
+            shown(&[archive("github", "a/b", "v1", 3), archive("gitee", "a/b", "v1", 1 << 20), commit]),
+            "PACKAGE    VERSION          SIZE  SHA256        AGE  USED     HITS  PINNED  KEPT\n\
+             a/b        v1                3 B  abababababab  2d   1h         21  pinned\n\
+             gitee:a/b  v1            1.0 MiB  abababababab  2d   1h    7340032  pinned  kept\n\
+             a/b        cccccccccccc      4 B  abababababab  2d   1h         28  pinned\n"
         );
-        assert_eq!(items(&[]), "");
+        assert_eq!(zips(&[]), "");
     }
 
     #[test]
     fn a_cell_neither_steers_the_terminal_nor_makes_another_cell_or_row() {
-        let hostile = json!({"package": "a/b\tc", "version": "\u{1b}[2J\nv1"});
-        let shown = items(&[hostile]);
-        assert_eq!(shown.lines().count(), 2, "{shown}");
-        assert!(shown.contains("a/b\\tc") && shown.contains("\\u{1b}[2J\\nv1"), "{shown}");
+        let text = shown(&[archive("github", "a/b\tc", "\u{1b}[2J\nv1", 1)]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("a/b\\tc") && text.contains("\\u{1b}[2J\\nv1"), "{text}");
     }
 }

@@ -3,75 +3,81 @@
 use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
 
 use super::table::size;
-use crate::cli::{CacheArgs, FAILED, admin_client, escape_terminal, print};
+use crate::{
+    admin_api::{VerifyArchives, VerifyEvent, VerifyState},
+    cli::{CacheArgs, FAILED, admin_client, escape_terminal, print},
+};
 
-/// The bar on a terminal; its message says what was found.
-const BAR: &str = "[{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}about {eta} to go";
+/// The progress bar; its message counts what was damaged.
+const BAR_TEMPLATE: &str =
+    "[{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}about {eta} to go";
 
-/// Exit code 0 when everything is good or mended, 1 when something is not.
-pub(super) fn run(place: &CacheArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
-    let ask = json!({"pattern": pattern, "no_fetch": no_fetch});
-    let mut sums = Sums::default();
-    let bar = Bar::new(!json && io::stderr().is_terminal());
-    admin_client::run(place.load()?, async |session| {
-        session
-            .lines("verify", &ask, |line| {
-                if json {
-                    print(&format!("{line}\n"));
-                }
-                let text = sums.take(&line).filter(|_| !json);
-                bar.show(&line, &sums, text.as_deref());
-                Ok(())
-            })
-            .await
+/// Verifies the selected zips. Exit code 1 when something is damaged and was not mended.
+pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
+    let mut totals = VerifyTotals::default();
+    let bar = VerifyBar::new(!json && io::stderr().is_terminal());
+    admin_client::run(cache.load()?, async |client| {
+        let each = |event: VerifyEvent| {
+            if json {
+                print_json(&event)?;
+            }
+            let line = totals.add(&event).filter(|_| !json);
+            bar.update(&event, &totals, line.as_deref());
+            Ok(())
+        };
+        client.subscribe(&VerifyArchives { pattern, no_fetch }, each).await
     })?;
-    bar.end();
+    bar.finish();
     if json {
-        print(&format!("{}\n", sums.json()));
+        print_json(&totals.event())?;
     } else {
-        print(&sums.text());
+        print(&totals.text());
     }
-    Ok(if sums.damaged == 0 { 0 } else { FAILED })
+    Ok(if totals.damaged == 0 { 0 } else { FAILED })
 }
 
-/// The bar, where there is a terminal; without one only lines are printed.
-struct Bar(Option<ProgressBar>);
+fn print_json(event: &VerifyEvent) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string(event)?));
+    Ok(())
+}
 
-impl Bar {
+/// The progress bar of a terminal; elsewhere only lines are printed.
+struct VerifyBar(Option<ProgressBar>);
+
+impl VerifyBar {
     fn new(terminal: bool) -> Self {
-        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(BAR_TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = || {
             ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "))
         };
         Self(terminal.then(bar))
     }
 
-    /// Goes on by a line of the answer, and says what is to be said of it.
-    fn show(&self, line: &Value, sums: &Sums, text: Option<&str>) {
-        let Some(bar) = &self.0 else { return text.into_iter().for_each(print) };
-        if let Some(bytes) = line["bytes"].as_u64().filter(|_| line["event"] == "begin") {
-            bar.set_length(bytes);
+    /// Shows the progress after an event, and prints its line above the bar.
+    fn update(&self, event: &VerifyEvent, totals: &VerifyTotals, line: Option<&str>) {
+        let Some(bar) = &self.0 else { return line.into_iter().for_each(print) };
+        if let VerifyEvent::Begin { bytes, .. } = event {
+            bar.set_length(*bytes);
         }
-        if let Some(text) = text {
-            bar.suspend(|| print(text));
-            bar.set_message(format!("{} mended, {} damaged, ", sums.mended, sums.damaged));
+        if let Some(line) = line {
+            bar.suspend(|| print(line));
+            bar.set_message(format!("{} mended, {} damaged, ", totals.mended, totals.damaged));
         }
-        bar.set_position(sums.bytes);
+        bar.set_position(totals.bytes);
     }
 
-    fn end(&self) {
+    fn finish(&self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }
 }
 
-/// What verification came to.
+/// The sums over all events.
 #[derive(Default)]
-struct Sums {
+struct VerifyTotals {
     zips: u64,
     bytes: u64,
     documents: u64,
@@ -79,41 +85,38 @@ struct Sums {
     damaged: u64,
 }
 
-impl Sums {
-    /// Counts a line; what is to be said of it at once.
-    fn take(&mut self, line: &Value) -> Option<String> {
-        let name = |value: &Value| escape_terminal(value.as_str().unwrap_or("-"));
-        let what = match line["event"].as_str()? {
-            "zip" => {
+impl VerifyTotals {
+    /// Counts an event; its line, unless everything is good.
+    fn add(&mut self, event: &VerifyEvent) -> Option<String> {
+        let (name, state, reason) = match event {
+            VerifyEvent::Zip { size, state, reason, names, .. } => {
                 self.zips += 1;
-                self.bytes += line["size"].as_u64().unwrap_or(0);
-                line["names"].as_array()?.iter().map(name).collect::<Vec<_>>().join(", ")
+                self.bytes += size;
+                (names.iter().map(|name| escape_terminal(name)).collect::<Vec<_>>().join(", "), *state, reason)
             }
-            "document" => {
+            VerifyEvent::Document { key, state, reason } => {
                 self.documents += 1;
-                name(&line["key"])
+                (escape_terminal(key.as_str()), *state, reason)
             }
-            _ => return None,
+            VerifyEvent::Begin { .. } | VerifyEvent::End { .. } => return None,
         };
-        match line["state"].as_str()? {
-            "good" => None,
-            "mended" => {
+        match state {
+            VerifyState::Good => None,
+            VerifyState::Mended => {
                 self.mended += 1;
-                Some(format!("mended   {what}\n"))
+                Some(format!("mended   {name}\n"))
             }
-            _ => {
+            VerifyState::Damaged => {
                 self.damaged += 1;
-                let reason =
-                    line["reason"].as_str().map(|why| format!(": {}", escape_terminal(why))).unwrap_or_default();
-                Some(format!("damaged  {what}{reason}\n"))
+                let reason = reason.as_ref().map(|why| format!(": {}", escape_terminal(why))).unwrap_or_default();
+                Some(format!("damaged  {name}{reason}\n"))
             }
         }
     }
 
-    fn json(&self) -> Value {
-        let Self { zips, bytes, documents, mended, damaged } = self;
-        json!({"event": "end", "zips": zips, "bytes": bytes, "documents": documents, "mended": mended,
-            "damaged": damaged})
+    fn event(&self) -> VerifyEvent {
+        let &Self { zips, bytes, documents, mended, damaged } = self;
+        VerifyEvent::End { zips, bytes, documents, mended, damaged }
     }
 
     fn text(&self) -> String {

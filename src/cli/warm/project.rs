@@ -1,9 +1,9 @@
-//! What project files need: every `component:` and `plugin:` of `s.yaml` and `s.yml`, editions 1 and 3.
+//! The packages of project files: every `component:` and `plugin:` of `s.yaml` and `s.yml`, editions 1 and 3.
 //!
 //! A file is walked as a whole, because both editions nest alike: `services` (1) and `resources` (3) hold components,
 //! `actions` hold plugins and components before and after each command, globally and of each service, and `extend`
-//! names a file whose content is the base of this one. What belongs to a component itself (`props`, `args`, `vars`) may use
-//! the same words for other things and is left alone.
+//! names a file that this one is merged over. The parameters of a component (`props`, `args`, `vars`) are not walked: they
+//! may use the same words for other things.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,76 +13,128 @@ use std::{
 
 use serde_json::Value;
 
-use super::{list::whole, package_spec::PackageSpec};
+use super::{package_list::read_to_limit, package_spec::PackageSpec};
 
-/// Largest project file read.
-const LIMIT: u64 = 4 << 20;
+/// Largest project file, bytes.
+const MAX_PROJECT_FILE_BYTES: u64 = 4 << 20;
 /// Deepest nesting of folders.
-const DEPTH: usize = 64;
-/// Keys whose content is a component's own business.
-const PRIVATE: [&str; 5] = ["props", "inputs", "args", "vars", "env"];
-/// Folders that hold other people's projects.
-const SKIPPED: [&str; 3] = ["node_modules", ".git", ".s"];
+const MAX_FOLDER_DEPTH: usize = 64;
+/// Keys whose content belongs to a component.
+const PARAMETER_KEYS: [&str; 5] = ["props", "inputs", "args", "vars", "env"];
+/// Folders with other projects in them.
+const SKIPPED_FOLDERS: [&str; 3] = ["node_modules", ".git", ".s"];
 
 /// What was found in project files.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// The packages, each once, with the first file that names it.
-    pub(super) wishes: Vec<(PackageSpec, PathBuf)>,
-    /// What is no package of a mirror: the file, the text and why it is left out.
-    pub(super) skipped: Vec<(PathBuf, String, &'static str)>,
-    /// Files that were found and cannot be read.
-    pub(super) failed: Vec<(PathBuf, String)>,
-    seen: BTreeSet<String>,
-    read: BTreeSet<PathBuf>,
+pub(super) struct ProjectPackages {
+    /// The packages, each once.
+    pub(super) specs: Vec<PackageSpec>,
+    /// Names that are no packages of a mirror.
+    pub(super) skipped: Vec<SkippedName>,
+    /// Files and folders that were found and cannot be read.
+    pub(super) unreadable: Vec<UnreadableFile>,
+    /// The names in `specs`, in lower case.
+    names: BTreeSet<String>,
+    /// The files that were read.
+    files: BTreeSet<PathBuf>,
 }
 
-/// A project that was named and cannot be used.
+/// A name that is no package of a mirror.
+#[derive(Debug)]
+pub(super) struct SkippedName {
+    /// The project file.
+    pub(super) file: PathBuf,
+    /// The name.
+    pub(super) text: String,
+    /// Why it is left out.
+    pub(super) reason: &'static str,
+}
+
+/// A file or folder that cannot be read.
+#[derive(Debug)]
+pub(super) struct UnreadableFile {
+    /// Its path.
+    pub(super) path: PathBuf,
+    /// Why.
+    pub(super) error: ProjectReadError,
+}
+
+/// A path of `--project` that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--project {}: {reason}", path.display())]
 pub(super) struct ProjectFileError {
     path: PathBuf,
-    reason: String,
+    reason: ProjectReadError,
+}
+
+/// Why a file or folder cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProjectReadError {
+    /// By the file system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is no YAML: the first line of the parser's error.
+    #[error("not YAML: {0}")]
+    NotYaml(String),
+    /// Its top is a list or a scalar.
+    #[error("not a project file: no mapping at its top")]
+    NoMapping,
+    /// It has none of the keys of a project.
+    #[error("not a project file: it has no services, resources, actions or extend")]
+    NoProject,
+    /// A folder without project files.
+    #[error("no s.yaml or s.yml is in it or below")]
+    Empty,
+    /// A folder below too many others.
+    #[error("too deep, its files are not read")]
+    TooDeep,
 }
 
 /// Reads a project file, or every one below a folder.
 ///
 /// # Errors
-/// When it is not there, is no project file, or the folder has none.
-pub(super) fn read(path: &Path, found: &mut Found) -> Result<(), ProjectFileError> {
-    let wrong = |reason: String| ProjectFileError { path: path.to_owned(), reason };
-    let about = fs::metadata(path).map_err(|why| wrong(why.to_string()))?;
-    if !about.is_dir() {
-        return found.file(path).map_err(wrong);
+/// When it does not exist, is no project file, or the folder has none.
+pub(super) fn read(path: &Path, packages: &mut ProjectPackages) -> Result<(), ProjectFileError> {
+    read_path(path, packages).map_err(|reason| ProjectFileError { path: path.to_owned(), reason })
+}
+
+fn read_path(path: &Path, packages: &mut ProjectPackages) -> Result<(), ProjectReadError> {
+    if !fs::metadata(path)?.is_dir() {
+        return packages.read_file(path);
     }
     let mut files = Vec::new();
-    folder(path, DEPTH, &mut files, &mut found.failed).map_err(|why| wrong(why.to_string()))?;
-    if files.is_empty() && found.failed.is_empty() {
-        return Err(wrong("no s.yaml or s.yml is in it or below".into()));
+    find_files(path, MAX_FOLDER_DEPTH, &mut files, &mut packages.unreadable)?;
+    if files.is_empty() && packages.unreadable.is_empty() {
+        return Err(ProjectReadError::Empty);
     }
-    for file in files {
-        if let Err(why) = found.file(&file) {
-            found.failed.push((file, why));
+    for path in files {
+        if let Err(error) = packages.read_file(&path) {
+            packages.unreadable.push(UnreadableFile { path, error });
         }
     }
     Ok(())
 }
 
-/// The project files below a folder, in order. Links are not followed: they could lead round in circles. A folder below it
-/// that cannot be read takes no other one with it: it is among the `failed`.
-fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>, failed: &mut Vec<(PathBuf, String)>) -> io::Result<()> {
+/// The project files below a folder, in order. Links are not followed: they may form a loop. A folder below it that cannot
+/// be read is added to `unreadable`, and the others are searched.
+fn find_files(
+    path: &Path,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+    unreadable: &mut Vec<UnreadableFile>,
+) -> Result<(), ProjectReadError> {
     let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let kind = entry.file_type()?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if kind.is_dir() && !SKIPPED.contains(&&*name) {
-            let looked = match depth {
-                0 => Err(io::Error::other("too deep, nothing in it was looked at")),
-                _ => folder(&entry.path(), depth - 1, files, failed),
+        if kind.is_dir() && !SKIPPED_FOLDERS.contains(&&*name) {
+            let searched = match depth {
+                0 => Err(ProjectReadError::TooDeep),
+                _ => find_files(&entry.path(), depth - 1, files, unreadable),
             };
-            failed.extend(looked.err().map(|why| (entry.path(), why.to_string())));
+            unreadable.extend(searched.err().map(|error| UnreadableFile { path: entry.path(), error }));
         } else if matches!(&*name, "s.yaml" | "s.yml") && entry.path().is_file() {
             files.push(entry.path());
         }
@@ -90,24 +142,23 @@ fn folder(path: &Path, depth: usize, files: &mut Vec<PathBuf>, failed: &mut Vec<
     Ok(())
 }
 
-impl Found {
-    /// Reads one file, and those that it extends.
-    fn file(&mut self, path: &Path) -> Result<(), String> {
-        let canonical = fs::canonicalize(path).map_err(|why| why.to_string())?;
-        if !self.read.insert(canonical) {
+impl ProjectPackages {
+    /// Reads one file and those that it extends; a file that was read already is left alone.
+    fn read_file(&mut self, path: &Path) -> Result<(), ProjectReadError> {
+        if !self.files.insert(fs::canonicalize(path)?) {
             return Ok(());
         }
-        let text = fs::File::open(path).and_then(|file| whole(file, LIMIT)).map_err(|why| why.to_string())?;
-        let tree = parse(&text).map_err(|why| format!("not YAML: {}", one_line(&why)))?;
-        let Value::Object(top) = &tree else { return Err("not a project file: no mapping at its top".into()) };
+        let text = read_to_limit(fs::File::open(path)?, MAX_PROJECT_FILE_BYTES)?;
+        let tree = parse(&text)?;
+        let Value::Object(top) = &tree else { return Err(ProjectReadError::NoMapping) };
         if !top.keys().any(|key| is_structure(key)) {
-            return Err("not a project file: it has no services, resources, actions or extend".into());
+            return Err(ProjectReadError::NoProject);
         }
-        let here = path.parent().unwrap_or(Path::new(""));
-        for base in extended(top) {
-            let base = here.join(base);
-            if let Err(why) = self.file(&base) {
-                self.failed.push((base, why));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for base in extended_files(top) {
+            let path = folder.join(base);
+            if let Err(error) = self.read_file(&path) {
+                self.unreadable.push(UnreadableFile { path, error });
             }
         }
         self.walk(path, &tree);
@@ -120,8 +171,8 @@ impl Found {
             Value::Object(fields) => {
                 for (key, value) in fields {
                     match (key.as_str(), value) {
-                        ("component" | "plugin", Value::String(text)) => self.named(path, text),
-                        (key, _) if PRIVATE.contains(&key) => {}
+                        ("component" | "plugin", Value::String(text)) => self.add_name(path, text),
+                        (key, _) if PARAMETER_KEYS.contains(&key) => {}
                         _ => self.walk(path, value),
                     }
                 }
@@ -130,15 +181,15 @@ impl Found {
         }
     }
 
-    /// Takes one name. In actions of edition 1 a command follows the component's name.
-    fn named(&mut self, path: &Path, text: &str) {
+    /// Adds one name. In actions of edition 1 a command follows the name of a component.
+    fn add_name(&mut self, path: &Path, text: &str) {
         let name = text.trim();
-        let mut skip = |why| self.skipped.push((path.to_owned(), name.to_owned(), why));
+        let mut skip = |reason| self.skipped.push(SkippedName { file: path.to_owned(), text: name.to_owned(), reason });
         if name.is_empty() {
             return skip("an empty name");
         }
         if name.contains("${") || name.contains("{{") {
-            return skip("a variable, whose value only the CLI knows");
+            return skip("a variable, which only the CLI resolves");
         }
         if name.contains("://") {
             return skip("an address, which the CLI fetches by itself");
@@ -148,9 +199,9 @@ impl Found {
         }
         let name = name.split_ascii_whitespace().next().unwrap_or(name);
         match name.parse::<PackageSpec>() {
-            Ok(wish) => {
-                if self.seen.insert(name.to_ascii_lowercase()) {
-                    self.wishes.push((wish, path.to_owned()));
+            Ok(spec) => {
+                if self.names.insert(name.to_ascii_lowercase()) {
+                    self.specs.push(spec);
                 }
             }
             Err(_) => skip("not the name of a package"),
@@ -162,8 +213,8 @@ fn is_structure(key: &str) -> bool {
     matches!(key, "services" | "Services" | "resources" | "actions" | "extend" | "extends" | "Extend" | "flow")
 }
 
-/// The files that a project file builds on: a path, or a list of them.
-fn extended(top: &serde_json::Map<String, Value>) -> Vec<&str> {
+/// The files that a project file extends: a path, or a list of them.
+fn extended_files(top: &serde_json::Map<String, Value>) -> Vec<&str> {
     let mut files = Vec::new();
     for key in ["extend", "extends", "Extend"] {
         match top.get(key) {
@@ -175,33 +226,34 @@ fn extended(top: &serde_json::Map<String, Value>) -> Vec<&str> {
     files
 }
 
-/// YAML as a tree. Keys that are no texts, such as port numbers, become texts.
-fn parse(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str::<Node>(text).map(Value::from).map_err(|why| why.to_string())
+/// YAML as a tree. Keys that are no strings, such as port numbers, become strings.
+fn parse(text: &str) -> Result<Value, ProjectReadError> {
+    let tree = serde_saphyr::from_str::<YamlNode>(text);
+    tree.map(Value::from).map_err(|error| ProjectReadError::NotYaml(first_line(&error.to_string()).to_owned()))
 }
 
-/// One value of YAML, whatever its keys and tags are.
+/// One value of YAML, with any keys and tags.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
-enum Node {
-    Map(BTreeMap<String, Node>),
-    List(Vec<Node>),
+enum YamlNode {
+    Map(BTreeMap<String, YamlNode>),
+    List(Vec<YamlNode>),
     Text(String),
     Other(serde::de::IgnoredAny),
 }
 
-impl From<Node> for Value {
-    fn from(node: Node) -> Self {
+impl From<YamlNode> for Value {
+    fn from(node: YamlNode) -> Self {
         match node {
-            Node::Map(fields) => fields.into_iter().map(|(key, node)| (key, Self::from(node))).collect(),
-            Node::List(items) => items.into_iter().map(Self::from).collect(),
-            Node::Text(text) => Self::String(text),
-            Node::Other(_) => Self::Null,
+            YamlNode::Map(fields) => fields.into_iter().map(|(key, node)| (key, Self::from(node))).collect(),
+            YamlNode::List(items) => items.into_iter().map(Self::from).collect(),
+            YamlNode::Text(text) => Self::String(text),
+            YamlNode::Other(_) => Self::Null,
         }
     }
 }
 
-fn one_line(text: &str) -> &str {
+fn first_line(text: &str) -> &str {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 

@@ -1,97 +1,100 @@
-//! When to ask an upstream and when to wait: by what it said it still allows.
+//! When to ask an upstream and when to wait, by the quota that it reports.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::client::Allowance;
+use crate::admin_api::UpstreamQuota;
 
-/// Requests that are left to the mirror's clients.
-pub(super) const RESERVE: u64 = 5;
-/// How often one who may not ask without knowing the quota looks whether it is known.
-const LOOK: Duration = Duration::from_millis(200);
+/// Requests of a quota that are left to the mirror's clients.
+pub(super) const RESERVED_REQUESTS: u64 = 5;
+/// Time until the next look at a quota whose size is unknown.
+const UNKNOWN_QUOTA_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What is known of each upstream's quota. Warming runs on one task, so nothing here is locked.
+/// The quotas of all upstreams. Warming runs on one task, so nothing here is locked.
 #[derive(Debug, Default)]
 pub(super) struct QuotaGate {
-    known: RefCell<HashMap<String, Known>>,
+    upstreams: RefCell<HashMap<String, QuotaState>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// Requests that may still be made, by the last answer.
+struct QuotaState {
+    /// Requests left, by the last answer.
     remaining: Option<u64>,
-    /// Requests whose answers are not there yet.
-    flying: u64,
-    /// The quota was filled up again, and no answer has told since how large it is.
-    blind: bool,
-    /// When there are more.
+    /// Requests without an answer yet.
+    in_flight: u64,
+    /// True after a reset, until an answer reports the new quota.
+    unknown_after_reset: bool,
+    /// The next reset.
     reset: Option<Instant>,
-    /// Somebody has said that everybody waits until then.
+    /// The end of the last wait that was announced.
     announced: Option<Instant>,
 }
 
-/// Why nothing is asked for a while.
+/// A wait before the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wait {
-    /// When it is over.
+pub(super) struct QuotaWait {
+    /// Its end.
     pub(super) until: Instant,
-    /// What the upstream still allows until then; `None` when it has refused already.
+    /// Requests left until then; `None` when the upstream has refused one already.
     pub(super) remaining: Option<u64>,
-    /// True for the first who waits so: it is said once.
+    /// True for the first of several equal waits: only this one is announced.
     pub(super) first: bool,
 }
 
 impl QuotaGate {
-    /// Takes note of what an answer said.
-    pub(super) fn note(&self, allowance: &Allowance) {
+    /// Records the quota that an answer reported.
+    pub(super) fn record(&self, quota: &UpstreamQuota) {
         let now = Instant::now();
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(allowance.upstream.clone()).or_default();
-        known.reset = allowance.reset_in.map(|seconds| now + Duration::from_secs(seconds + 1));
-        (known.remaining, known.blind) = (allowance.remaining, false);
+        let mut upstreams = self.upstreams.borrow_mut();
+        let state = upstreams.entry(quota.upstream.clone()).or_default();
+        state.reset = quota.reset_in.map(|seconds| now + Duration::from_secs(seconds + 1));
+        state.remaining = quota.remaining;
+        state.unknown_after_reset = false;
     }
 
-    /// What has to be waited for before the upstream is asked once more. Whoever need not wait is counted until
-    /// [`QuotaGate::done`], so that those who ask side by side do not overspend.
-    pub(super) fn ask(&self, upstream: &str, longest: Duration) -> Option<Wait> {
+    /// The wait before the next request to the upstream. Without one the request counts as in flight until
+    /// [`QuotaGate::leave`], so that concurrent requests do not overspend the quota. A reset that is further away than
+    /// `max_wait` is not waited for.
+    pub(super) fn enter(&self, upstream: &str, max_wait: Duration) -> Option<QuotaWait> {
         let now = Instant::now();
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(upstream.to_owned()).or_default();
-        if known.reset.is_some_and(|reset| reset <= now) {
-            // What was said holds no longer.
-            (known.remaining, known.reset, known.blind) = (None, None, true);
+        let mut upstreams = self.upstreams.borrow_mut();
+        let state = upstreams.entry(upstream.to_owned()).or_default();
+        if state.reset.is_some_and(|reset| reset <= now) {
+            state.remaining = None;
+            state.reset = None;
+            state.unknown_after_reset = true;
         }
-        if let (Some(remaining), Some(reset)) = (known.remaining, known.reset) {
-            let left = remaining.saturating_sub(known.flying);
-            if left <= RESERVE && reset - now <= longest {
-                let first = known.announced.is_none_or(|announced| announced < now);
-                known.announced = Some(reset);
-                return Some(Wait { until: reset, remaining: Some(left), first });
+        if let (Some(remaining), Some(reset)) = (state.remaining, state.reset) {
+            let left = remaining.saturating_sub(state.in_flight);
+            if left <= RESERVED_REQUESTS && reset - now <= max_wait {
+                let first = state.announced.is_none_or(|announced| announced < now);
+                state.announced = Some(reset);
+                return Some(QuotaWait { until: reset, remaining: Some(left), first });
             }
-        } else if known.blind && known.flying >= RESERVE {
-            return Some(Wait { until: now + LOOK, remaining: None, first: false });
+        } else if state.unknown_after_reset && state.in_flight >= RESERVED_REQUESTS {
+            return Some(QuotaWait { until: now + UNKNOWN_QUOTA_INTERVAL, remaining: None, first: false });
         }
-        known.flying += 1;
+        state.in_flight += 1;
         None
     }
 
-    /// The answer to one that [`QuotaGate::ask`] let through is there.
-    pub(super) fn done(&self, upstream: &str) {
-        if let Some(known) = self.known.borrow_mut().get_mut(upstream) {
-            known.flying = known.flying.saturating_sub(1);
-            known.remaining = known.remaining.map(|remaining| remaining.saturating_sub(1));
+    /// A request that [`QuotaGate::enter`] counted has its answer.
+    pub(super) fn leave(&self, upstream: &str) {
+        if let Some(state) = self.upstreams.borrow_mut().get_mut(upstream) {
+            state.in_flight = state.in_flight.saturating_sub(1);
+            state.remaining = state.remaining.map(|remaining| remaining.saturating_sub(1));
         }
     }
 
-    /// The upstream, or the mirror for it, said to come again later.
-    pub(super) fn told(&self, upstream: &str, wait: Duration) -> Wait {
+    /// The wait after an answer with a time to retry after.
+    pub(super) fn retry_after(&self, upstream: &str, wait: Duration) -> QuotaWait {
         let until = Instant::now() + wait;
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(upstream.to_owned()).or_default();
-        let first = known.announced.is_none_or(|announced| announced + Duration::from_secs(1) < until);
-        known.announced = Some(until);
-        Wait { until, remaining: None, first }
+        let mut upstreams = self.upstreams.borrow_mut();
+        let state = upstreams.entry(upstream.to_owned()).or_default();
+        let first = state.announced.is_none_or(|announced| announced + Duration::from_secs(1) < until);
+        state.announced = Some(until);
+        QuotaWait { until, remaining: None, first }
     }
 }
 
@@ -101,69 +104,69 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn allowance(remaining: u64, reset_in: u64) -> Allowance {
-        Allowance { upstream: "u".into(), remaining: Some(remaining), reset_in: Some(reset_in), wait: None }
+    fn quota(remaining: u64, reset_in: u64) -> UpstreamQuota {
+        UpstreamQuota { upstream: "u".into(), remaining: Some(remaining), reset_in: Some(reset_in) }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_is_spent_down_to_the_reserve_and_then_waited_for() {
-        let pace = QuotaGate::default();
-        assert_eq!(pace.ask("u", HOUR), None, "nothing is known");
-        pace.done("u");
-        pace.note(&allowance(RESERVE + 2, 100));
-        assert_eq!((pace.ask("u", HOUR), pace.ask("u", HOUR)), (None, None));
-        let wait = pace.ask("u", HOUR).expect("a wait");
+    async fn a_quota_is_spent_down_to_the_reserve_before_its_reset_is_waited_for() {
+        let gate = QuotaGate::default();
+        assert_eq!(gate.enter("u", HOUR), None, "nothing is recorded");
+        gate.leave("u");
+        gate.record(&quota(RESERVED_REQUESTS + 2, 100));
+        assert_eq!((gate.enter("u", HOUR), gate.enter("u", HOUR)), (None, None));
+        let wait = gate.enter("u", HOUR).expect("a wait");
         assert_eq!(
             (wait.until - Instant::now(), wait.remaining, wait.first),
-            (Duration::from_secs(101), Some(RESERVE), true)
+            (Duration::from_secs(101), Some(RESERVED_REQUESTS), true)
         );
-        assert!(!pace.ask("u", HOUR).expect("a wait").first, "it is said once");
-        assert_eq!(pace.ask("other", HOUR), None, "another upstream has its own");
+        assert!(!gate.enter("u", HOUR).expect("a wait").first, "it is announced once");
+        assert_eq!(gate.enter("other", HOUR), None, "another upstream has a quota of its own");
         tokio::time::advance(Duration::from_secs(101)).await;
-        assert_eq!(pace.ask("u", HOUR), None, "the quota is filled up again");
+        assert_eq!(gate.enter("u", HOUR), None, "the quota was reset");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_flies_is_counted_whatever_an_earlier_answer_says() {
-        let pace = QuotaGate::default();
-        pace.note(&allowance(RESERVE + 3, 100));
-        (0..3).for_each(|_| assert_eq!(pace.ask("u", HOUR), None));
-        assert!(pace.ask("u", HOUR).is_some());
-        // The first answer was counted before the others had arrived.
-        pace.done("u");
-        pace.note(&allowance(RESERVE + 2, 100));
-        assert!(pace.ask("u", HOUR).is_some());
-        pace.done("u");
-        pace.done("u");
-        assert!(pace.ask("u", HOUR).is_some(), "both were spent, though they told nothing");
+    async fn requests_in_flight_count_against_the_quota() {
+        let gate = QuotaGate::default();
+        gate.record(&quota(RESERVED_REQUESTS + 3, 100));
+        (0..3).for_each(|_| assert_eq!(gate.enter("u", HOUR), None));
+        assert!(gate.enter("u", HOUR).is_some());
+        // The upstream counted the first request before the others arrived.
+        gate.leave("u");
+        gate.record(&quota(RESERVED_REQUESTS + 2, 100));
+        assert!(gate.enter("u", HOUR).is_some());
+        gate.leave("u");
+        gate.leave("u");
+        assert!(gate.enter("u", HOUR).is_some(), "both were spent, though their answers reported no quota");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quota_of_unknown_size_is_tried_by_a_few() {
-        let pace = QuotaGate::default();
-        pace.note(&allowance(RESERVE, 100));
+    async fn a_quota_of_unknown_size_admits_few_requests() {
+        let gate = QuotaGate::default();
+        gate.record(&quota(RESERVED_REQUESTS, 100));
         tokio::time::advance(Duration::from_secs(101)).await;
-        (0..RESERVE).for_each(|_| assert_eq!(pace.ask("u", HOUR), None));
-        let wait = pace.ask("u", HOUR).expect("a wait");
+        (0..RESERVED_REQUESTS).for_each(|_| assert_eq!(gate.enter("u", HOUR), None));
+        let wait = gate.enter("u", HOUR).expect("a wait");
         assert!(wait.until - Instant::now() < Duration::from_secs(1) && !wait.first);
-        pace.done("u");
-        pace.note(&allowance(5000, 3600));
-        assert_eq!(pace.ask("u", HOUR), None);
+        gate.leave("u");
+        gate.record(&quota(5000, 3600));
+        assert_eq!(gate.enter("u", HOUR), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_that_is_too_long_is_not_waited() {
-        let pace = QuotaGate::default();
-        pace.note(&allowance(0, 7200));
-        assert_eq!(pace.ask("u", HOUR), None);
+    async fn a_reset_beyond_the_longest_wait_is_not_waited_for() {
+        let gate = QuotaGate::default();
+        gate.record(&quota(0, 7200));
+        assert_eq!(gate.enter("u", HOUR), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn being_told_to_wait_is_said_once_for_all_who_are_told() {
-        let pace = QuotaGate::default();
-        assert!(pace.told("u", Duration::from_secs(60)).first);
-        assert!(!pace.told("u", Duration::from_secs(60)).first);
+    async fn a_retry_after_is_announced_once_for_all_requests_that_get_it() {
+        let gate = QuotaGate::default();
+        assert!(gate.retry_after("u", Duration::from_secs(60)).first);
+        assert!(!gate.retry_after("u", Duration::from_secs(60)).first);
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(pace.told("u", Duration::from_secs(60)).first);
+        assert!(gate.retry_after("u", Duration::from_secs(60)).first);
     }
 }

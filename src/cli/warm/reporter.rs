@@ -1,4 +1,4 @@
-//! What warming shows: bars on a terminal, else lines, or events as JSON.
+//! The output of warming: progress bars on a terminal, else lines, or JSON events.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,85 +7,151 @@ use std::{
 };
 
 use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::client::Stored;
-use crate::cli::{escape_terminal, print};
+use crate::{
+    admin_api::FilledArchive,
+    cli::{escape_terminal, print},
+    entry::Digest,
+};
 
-/// The bar of everything; its message says how many bytes came.
-const ALL: &str = "[{bar:28}] {pos}/{len} versions, {msg}, {elapsed} gone, about {eta} to go";
-/// One download of known length, and one of unknown length.
-const ONE: &str =
+/// The bar of all versions; its message is the number of bytes so far.
+const TOTAL_TEMPLATE: &str = "[{bar:28}] {pos}/{len} versions, {msg}, {elapsed} gone, about {eta} to go";
+/// The bar of a download of known length.
+const SIZED_TEMPLATE: &str =
     "  {prefix:36!} [{bar:20}] {binary_bytes:>10} of {binary_total_bytes:10} {binary_bytes_per_sec:>12}  {eta} to go";
-const ENDLESS: &str = "  {prefix:36!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12}";
-/// How often a bar that nothing happens to is drawn.
-const TICK: Duration = Duration::from_millis(200);
+/// The bar of a download of unknown length.
+const UNSIZED_TEMPLATE: &str = "  {prefix:36!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12}";
+/// Time after which a bar without news is drawn again.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How it is shown.
-enum Mode {
+/// The form of the output.
+enum OutputMode {
     /// Bars on standard error.
-    Bars { multi: MultiProgress, all: ProgressBar },
-    /// A line for each thing that happened.
+    Bars { multi: MultiProgress, total: ProgressBar },
+    /// A line per event.
     Lines,
-    /// A JSON value for each thing that happened.
+    /// A JSON value per event.
     Json,
     /// Nothing but failures.
     Quiet,
-    /// What a person would be told, kept for a test.
+    /// The lines, kept for a test.
     #[cfg(test)]
-    Kept(RefCell<Vec<String>>),
+    Recorded(RefCell<Vec<String>>),
 }
 
-/// Shows what happens and counts it. Warming runs on one task, so nothing here is locked.
+/// One event as JSON.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum ReportEvent<'a> {
+    Skipped {
+        what: &'a str,
+        reason: &'a str,
+    },
+    Started {
+        what: &'a str,
+        bytes: Option<u64>,
+    },
+    /// It was stored before; without `content` after a dry run.
+    Stored {
+        what: &'a str,
+        bytes: Option<u64>,
+        #[serde(flatten)]
+        content: Option<EventContent<'a>>,
+    },
+    Fetched {
+        what: &'a str,
+        bytes: u64,
+        #[serde(flatten)]
+        content: EventContent<'a>,
+    },
+    WouldFetch {
+        what: &'a str,
+        bytes: Option<u64>,
+    },
+    Waiting {
+        #[serde(rename = "for")]
+        upstream: &'a str,
+        seconds: u64,
+        reason: &'a str,
+    },
+    Failed(FailedVersion<'a>),
+    Summary {
+        dry_run: bool,
+        interrupted: bool,
+        fetched: u64,
+        stored: u64,
+        skipped: u64,
+        failed: usize,
+        bytes: u64,
+        seconds: f64,
+        failures: Vec<FailedVersion<'a>>,
+    },
+}
+
+#[derive(Serialize)]
+struct EventContent<'a> {
+    digest: Digest,
+    commit: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FailedVersion<'a> {
+    what: &'a str,
+    reason: &'a str,
+}
+
+/// Prints events and counts them. Warming runs on one task, so nothing here is locked.
 pub(super) struct Reporter {
-    mode: Mode,
+    mode: OutputMode,
     started: Instant,
     fetched: Cell<u64>,
     stored: Cell<u64>,
     skipped: Cell<u64>,
     bytes: Cell<u64>,
+    /// What failed, and why.
     failures: RefCell<Vec<(String, String)>>,
 }
 
-/// One version that is being fetched.
-pub(super) struct TaskProgress<'s> {
-    show: &'s Reporter,
+/// The progress of one version. Dropping it removes its bar.
+pub(super) struct TaskProgress<'r> {
+    reporter: &'r Reporter,
     bar: Option<ProgressBar>,
 }
 
 impl Reporter {
-    /// Lines and bars unless `json` or `quiet`.
+    /// Prints bars on a terminal, else lines, unless `json` or `quiet` is set.
     pub(super) fn new(json: bool, quiet: bool) -> Self {
         let mode = if json {
-            Mode::Json
+            OutputMode::Json
         } else if quiet {
-            Mode::Quiet
+            OutputMode::Quiet
         } else if io::stderr().is_terminal() {
             let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-            let all = multi.add(ProgressBar::no_length().with_style(style(ALL)).with_message("0 B"));
-            Mode::Bars { multi, all }
+            let total = multi.add(ProgressBar::no_length().with_style(style(TOTAL_TEMPLATE)).with_message("0 B"));
+            OutputMode::Bars { multi, total }
         } else {
-            Mode::Lines
+            OutputMode::Lines
         };
-        Self::by(mode)
+        Self::with_mode(mode)
     }
 
-    /// Keeps its lines to itself.
+    /// Keeps the lines for [`Reporter::lines`].
     #[cfg(test)]
-    pub(super) fn kept() -> Self {
-        Self::by(Mode::Kept(RefCell::default()))
+    pub(super) fn recorded() -> Self {
+        Self::with_mode(OutputMode::Recorded(RefCell::default()))
     }
 
-    /// What was said, where that is kept.
+    /// The lines so far of a reporter that keeps them.
     #[cfg(test)]
-    pub(super) fn said(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         match &self.mode {
-            Mode::Kept(lines) => lines.borrow().clone(),
+            OutputMode::Recorded(lines) => lines.borrow().clone(),
             _ => Vec::new(),
         }
     }
 
-    fn by(mode: Mode) -> Self {
+    fn with_mode(mode: OutputMode) -> Self {
         Self {
             mode,
             started: Instant::now(),
@@ -97,98 +163,101 @@ impl Reporter {
         }
     }
 
-    /// Says how much there is to do.
+    /// Sets the number of versions to fetch.
     pub(super) fn planned(&self, versions: usize) {
-        if let Mode::Bars { all, .. } = &self.mode {
-            all.set_length(versions as u64);
-            all.enable_steady_tick(TICK);
+        if let OutputMode::Bars { total, .. } = &self.mode {
+            total.set_length(versions as u64);
+            total.enable_steady_tick(REDRAW_INTERVAL);
         }
     }
 
-    /// Something is left out.
-    pub(super) fn skip(&self, what: &str, why: &str) {
+    /// A package or a version is left out.
+    pub(super) fn skipped(&self, what: &str, reason: &str) {
         self.skipped.set(self.skipped.get() + 1);
-        self.tell(&format!("skipped {what}: {why}"), || json!({"event": "skipped", "what": what, "reason": why}));
+        self.report(&format!("skipped {what}: {reason}"), &ReportEvent::Skipped { what, reason });
     }
 
-    /// Something would be fetched, or is there.
-    pub(super) fn would(&self, what: &str, stored: bool, len: Option<u64>) {
-        let count = if stored { &self.stored } else { &self.fetched };
-        count.set(count.get() + 1);
-        self.bytes.set(self.bytes.get() + if stored { 0 } else { len.unwrap_or_default() });
-        let size = len.map_or_else(|| "of unknown size".to_owned(), |len| BinaryBytes(len).to_string());
-        let word = if stored { "is stored:  " } else { "would fetch:" };
-        let event = if stored { "stored" } else { "would-fetch" };
-        self.tell(&format!("{word} {what}, {size}"), || json!({"event": event, "what": what, "bytes": len}));
+    /// In a dry run: the version is stored, or would be fetched.
+    pub(super) fn dry_run(&self, what: &str, stored: bool, bytes: Option<u64>) {
+        let size = bytes.map_or_else(|| "of unknown size".to_owned(), |len| BinaryBytes(len).to_string());
+        if stored {
+            self.stored.set(self.stored.get() + 1);
+            self.report(&format!("is stored:   {what}, {size}"), &ReportEvent::Stored { what, bytes, content: None });
+        } else {
+            self.fetched.set(self.fetched.get() + 1);
+            self.bytes.set(self.bytes.get() + bytes.unwrap_or_default());
+            self.report(&format!("would fetch: {what}, {size}"), &ReportEvent::WouldFetch { what, bytes });
+        }
     }
 
-    /// Nothing happens for a while.
-    pub(super) fn wait(&self, whom: &str, seconds: u64, why: &str) {
-        self.tell(
-            &format!("waiting {seconds} s for {whom}: {why}"),
-            || json!({"event": "waiting", "for": whom, "seconds": seconds, "reason": why}),
-        );
+    /// Requests to an upstream wait.
+    pub(super) fn waiting(&self, upstream: &str, seconds: u64, reason: &str) {
+        let line = format!("waiting {seconds} s for {upstream}: {reason}");
+        self.report(&line, &ReportEvent::Waiting { upstream, seconds, reason });
     }
 
-    /// A version is being fetched; `len` is its length where that is known.
-    pub(super) fn begin(&self, what: &str, len: Option<u64>) -> TaskProgress<'_> {
-        let bar = if let Mode::Bars { multi, .. } = &self.mode {
-            let bar = ProgressBar::no_length().with_prefix(escape_terminal(what)).with_style(style(ENDLESS));
+    /// A fill starts; `len` is the length of its zip where that is known.
+    pub(super) fn started(&self, what: &str, len: Option<u64>) -> TaskProgress<'_> {
+        let bar = if let OutputMode::Bars { multi, .. } = &self.mode {
+            let bar = ProgressBar::no_length().with_prefix(escape_terminal(what)).with_style(style(UNSIZED_TEMPLATE));
             let bar = multi.add(bar);
-            with_length(&bar, len);
-            bar.enable_steady_tick(TICK);
+            set_length(&bar, len);
+            bar.enable_steady_tick(REDRAW_INTERVAL);
             Some(bar)
         } else {
             None
         };
-        if matches!(self.mode, Mode::Json) {
-            event(&json!({"event": "started", "what": what, "bytes": len}));
+        if matches!(self.mode, OutputMode::Json) {
+            print_json(&ReportEvent::Started { what, bytes: len });
         }
-        TaskProgress { show: self, bar }
+        TaskProgress { reporter: self, bar }
     }
 
-    /// Something is not there, and why.
-    pub(super) fn fail(&self, what: &str, why: &str) {
-        self.failures.borrow_mut().push((what.to_owned(), why.to_owned()));
-        let line = escape_terminal(&format!("failed  {what}: {why}"));
+    /// Something is not stored.
+    pub(super) fn failed(&self, what: &str, reason: &str) {
+        self.failures.borrow_mut().push((what.to_owned(), reason.to_owned()));
+        let line = escape_terminal(&format!("failed  {what}: {reason}"));
         match &self.mode {
-            Mode::Bars { multi, all } => {
-                all.inc(1);
+            OutputMode::Bars { multi, total } => {
+                total.inc(1);
                 let _ = multi.println(line);
             }
-            Mode::Json => event(&json!({"event": "failed", "what": what, "reason": why})),
-            Mode::Lines | Mode::Quiet => drop(writeln!(io::stderr(), "{line}")),
+            OutputMode::Json => print_json(&ReportEvent::Failed(FailedVersion { what, reason })),
+            OutputMode::Lines | OutputMode::Quiet => drop(writeln!(io::stderr(), "{line}")),
             #[cfg(test)]
-            Mode::Kept(lines) => lines.borrow_mut().push(line),
+            OutputMode::Recorded(lines) => lines.borrow_mut().push(line),
         }
     }
 
-    /// The last word. `left` is what was not come to; `dry` says that nothing was to be fetched.
-    pub(super) fn summary(&self, interrupted: bool, dry: bool) {
-        let fetched = self.fetched.get();
-        let stored = self.stored.get();
-        let skipped = self.skipped.get();
-        let bytes = self.bytes.get();
-        let seconds = self.started.elapsed().as_secs_f64();
+    /// Prints the totals. `interrupted` means that not everything was tried, `dry_run` that nothing was to be fetched.
+    pub(super) fn summary(&self, interrupted: bool, dry_run: bool) {
         let failures = self.failures.borrow();
+        let seconds = self.started.elapsed().as_secs_f64();
         match &self.mode {
-            Mode::Json => event(&json!({
-                "event": "summary", "dry_run": dry, "interrupted": interrupted, "fetched": fetched, "stored": stored,
-                "skipped": skipped, "failed": failures.len(), "bytes": bytes, "seconds": (seconds * 1e3).round() / 1e3,
-                "failures": failures.iter().map(|(what, why)| json!({"what": what, "reason": why})).collect::<Vec<_>>(),
-            })),
-            Mode::Quiet => {}
+            OutputMode::Json => print_json(&ReportEvent::Summary {
+                dry_run,
+                interrupted,
+                fetched: self.fetched.get(),
+                stored: self.stored.get(),
+                skipped: self.skipped.get(),
+                failed: failures.len(),
+                bytes: self.bytes.get(),
+                seconds: (seconds * 1e3).round() / 1e3,
+                failures: failures.iter().map(|(what, reason)| FailedVersion { what, reason }).collect(),
+            }),
+            OutputMode::Quiet => {}
             #[cfg(test)]
-            Mode::Kept(_) => {}
-            Mode::Bars { .. } | Mode::Lines => {
-                if let Mode::Bars { multi, all } = &self.mode {
-                    all.finish_and_clear();
+            OutputMode::Recorded(_) => {}
+            OutputMode::Bars { .. } | OutputMode::Lines => {
+                if let OutputMode::Bars { multi, total } = &self.mode {
+                    total.finish_and_clear();
                     let _ = multi.clear();
                 }
-                let word = if dry { "to fetch" } else { "fetched" };
-                let mut text = format!("{fetched} {word} ({}), {stored} already stored", BinaryBytes(bytes));
-                if skipped > 0 {
-                    text += &format!(", {skipped} skipped");
+                let verb = if dry_run { "to fetch" } else { "fetched" };
+                let bytes = BinaryBytes(self.bytes.get());
+                let mut text = format!("{} {verb} ({bytes}), {} already stored", self.fetched.get(), self.stored.get());
+                if self.skipped.get() > 0 {
+                    text += &format!(", {} skipped", self.skipped.get());
                 }
                 text += &format!(", {} failed, in {seconds:.1} s\n", failures.len());
                 if interrupted {
@@ -199,48 +268,48 @@ impl Reporter {
         }
     }
 
-    fn tell(&self, line: &str, value: impl FnOnce() -> Value) {
+    fn report(&self, line: &str, event: &ReportEvent<'_>) {
         let line = escape_terminal(line);
         match &self.mode {
-            Mode::Bars { multi, .. } => drop(multi.println(line)),
-            Mode::Lines => print(&format!("{line}\n")),
-            Mode::Json => event(&value()),
-            Mode::Quiet => {}
+            OutputMode::Bars { multi, .. } => drop(multi.println(line)),
+            OutputMode::Lines => print(&format!("{line}\n")),
+            OutputMode::Json => print_json(event),
+            OutputMode::Quiet => {}
             #[cfg(test)]
-            Mode::Kept(lines) => lines.borrow_mut().push(line),
+            OutputMode::Recorded(lines) => lines.borrow_mut().push(line),
         }
     }
 }
 
 impl TaskProgress<'_> {
-    /// So many bytes are there.
+    /// Bytes arrived.
     pub(super) fn progress(&self, bytes: u64, total: Option<u64>) {
         if let Some(bar) = &self.bar {
             if bar.length().is_none() {
-                with_length(bar, total);
+                set_length(bar, total);
             }
             bar.set_position(bytes);
         }
     }
 
-    /// It is stored.
-    pub(super) fn stored(&self, what: &str, done: &Stored) {
-        let show = self.show;
-        let (count, word) = if done.cached { (&show.stored, "stored") } else { (&show.fetched, "fetched") };
+    /// The zip is stored.
+    pub(super) fn stored(&self, what: &str, archive: &FilledArchive) {
+        let &FilledArchive { digest, len: bytes, cached, .. } = archive;
+        let reporter = self.reporter;
+        let content = EventContent { digest, commit: archive.commit.as_deref() };
+        let (count, verb, event) = if cached {
+            (&reporter.stored, "stored", ReportEvent::Stored { what, bytes: Some(bytes), content: Some(content) })
+        } else {
+            reporter.bytes.set(reporter.bytes.get() + bytes);
+            (&reporter.fetched, "fetched", ReportEvent::Fetched { what, bytes, content })
+        };
         count.set(count.get() + 1);
-        if !done.cached {
-            show.bytes.set(show.bytes.get() + done.len);
-        }
-        if let Mode::Bars { all, .. } = &show.mode {
-            all.set_message(BinaryBytes(show.bytes.get()).to_string());
-            all.inc(1);
+        if let OutputMode::Bars { total, .. } = &reporter.mode {
+            total.set_message(BinaryBytes(reporter.bytes.get()).to_string());
+            total.inc(1);
             return;
         }
-        let line = format!("{word:7} {what} {} sha256:{}", BinaryBytes(done.len), done.digest);
-        show.tell(
-            &line,
-            || json!({"event": word, "what": what, "bytes": done.len, "digest": done.digest, "commit": done.commit}),
-        );
+        reporter.report(&format!("{verb:7} {what} {} sha256:{digest}", BinaryBytes(bytes)), &event);
     }
 }
 
@@ -252,18 +321,20 @@ impl Drop for TaskProgress<'_> {
     }
 }
 
-fn with_length(bar: &ProgressBar, len: Option<u64>) {
+fn set_length(bar: &ProgressBar, len: Option<u64>) {
     if let Some(len) = len {
         bar.set_length(len);
-        bar.set_style(style(ONE));
+        bar.set_style(style(SIZED_TEMPLATE));
     }
 }
 
-/// A template of ours; one that cannot be read would only look plain.
+/// A style of one of the templates here; a template that cannot be parsed becomes the default style.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-fn event(value: &Value) {
-    print(&format!("{value}\n"));
+fn print_json(event: &ReportEvent<'_>) {
+    // Strings and numbers only: writing them cannot fail.
+    let text = serde_json::to_string(event).unwrap_or_default();
+    print(&format!("{text}\n"));
 }

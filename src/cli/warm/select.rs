@@ -1,55 +1,44 @@
-//! Which releases a wish means.
+//! Which releases a package spec selects.
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use super::package_spec::{PackageSpec, RawName, VersionSelector};
-use crate::package::{semantic, with_v_toggled};
+use crate::{
+    admin_api::ReleaseRow,
+    package::{semantic, with_v_toggled},
+};
 
-/// A release as the mirror lists it.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Listed {
-    /// Its tag.
-    #[serde(alias = "tag_name")]
-    pub(super) tag: String,
-    /// When it was made.
-    pub(super) created_at: Option<Timestamp>,
-    /// When it was published, where the upstream says so.
-    pub(super) published_at: Option<Timestamp>,
-    /// Listed, but never latest.
-    #[serde(default)]
-    pub(super) prerelease: bool,
-    /// True when its zip is known to be stored.
-    #[serde(default)]
-    pub(super) stored: bool,
-    /// The length of its zip, where it is known.
-    #[serde(default)]
-    pub(super) len: Option<u64>,
-}
+/// Why a version is left out that is younger than `--min-age`.
+pub(super) const TOO_YOUNG: &str = "younger than --min-age";
 
-/// Which of the versions are wanted after all.
+/// Which of the selected versions are left out.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
-    /// How many of the newest.
+pub(super) struct VersionLimits {
+    /// The most versions, newest first.
     pub(super) latest: Option<usize>,
     /// Patterns of what is left out.
     pub(super) exclude: Vec<Exclude>,
-    /// What is younger than this is left out.
+    /// Versions that were published later are left out.
     pub(super) not_after: Option<Timestamp>,
 }
 
-/// `PACKAGE`, `PACKAGE@VERSION` or `@VERSION`, with `*` and `?`; packages without case.
+/// `PACKAGE`, `PACKAGE@VERSION` or `@VERSION`, with `*` and `?`; packages match in any case.
 #[derive(Clone, Debug)]
 pub(super) struct Exclude {
     package: Option<WildMatch>,
     version: Option<WildMatch>,
 }
 
+/// A pattern of `--exclude` that is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an empty pattern; write for example \"devsapp/*\" or \"@*-beta*\"")]
+pub(super) struct EmptyExclude;
+
 /// One version to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
-    /// As the mirror is asked for it.
+pub(super) struct ChosenVersion {
+    /// What the mirror is asked for.
     pub(super) version: String,
     /// True when it is a release of the list.
     pub(super) listed: bool,
@@ -57,20 +46,36 @@ pub(super) struct Chosen {
     pub(super) stored: bool,
     /// The length of its zip, where it is known.
     pub(super) len: Option<u64>,
-    /// Only where the mirror has first seen it by then: no list tells how old it is.
+    /// Fetch it only if the mirror first saw it by then: no list has its age.
     pub(super) seen_by: Option<Timestamp>,
 }
 
-/// Why a version is left out that is not old enough.
-pub(super) const YOUNG: &str = "younger than --min-age";
-
-/// What became of a wish.
+/// What a package spec selects.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Choice {
-    /// What is to be fetched, newest first.
-    pub(super) chosen: Vec<Chosen>,
-    /// What is left out, and why.
+pub(super) struct VersionChoice {
+    /// To be fetched, newest first.
+    pub(super) chosen: Vec<ChosenVersion>,
+    /// Left out, and why.
     pub(super) skipped: Vec<(String, &'static str)>,
+}
+
+/// A package spec that selects nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoVersion {
+    /// The package has no release.
+    #[error("it has no release")]
+    NoRelease,
+    /// The upstream calls none latest.
+    #[error("it has no latest release")]
+    NoLatest,
+    /// No release is in the range.
+    #[error("none of its {releases} releases fits {range}")]
+    OutOfRange {
+        /// The number of releases.
+        releases: usize,
+        /// As it was written.
+        range: String,
+    },
 }
 
 impl Exclude {
@@ -78,53 +83,52 @@ impl Exclude {
     ///
     /// # Errors
     /// When it is empty.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, EmptyExclude> {
         let (package, version) = text.split_once('@').map_or((text, None), |(package, rest)| (package, Some(rest)));
         if package.is_empty() && version.is_none_or(str::is_empty) {
-            return Err("an empty pattern; write for example \"devsapp/*\" or \"@*-beta*\"".into());
+            return Err(EmptyExclude);
         }
         let package = (!package.is_empty()).then(|| WildMatch::new(&package.to_ascii_lowercase()));
         Ok(Self { package, version: version.map(WildMatch::new) })
     }
 
-    /// True when no version of the package is left.
-    pub(super) fn whole(&self, package: &RawName) -> bool {
-        self.version.is_none() && self.package.as_ref().is_some_and(|pattern| fits(pattern, package))
+    /// True when it excludes every version of the package.
+    pub(super) fn matches_package(&self, package: &RawName) -> bool {
+        self.version.is_none() && self.package.as_ref().is_some_and(|pattern| matches_name(pattern, package))
     }
 
-    fn one(&self, package: &RawName, version: &str) -> bool {
-        self.package.as_ref().is_none_or(|pattern| fits(pattern, package))
+    fn matches_version(&self, package: &RawName, version: &str) -> bool {
+        self.package.as_ref().is_none_or(|pattern| matches_name(pattern, package))
             && self.version.as_ref().is_some_and(|pattern| pattern.matches(version))
     }
 }
 
-/// A pattern without an upstream fits the package on any.
-fn fits(pattern: &WildMatch, package: &RawName) -> bool {
+/// A pattern without an upstream matches the package on any upstream.
+fn matches_name(pattern: &WildMatch, package: &RawName) -> bool {
     let folded = package.as_str().to_ascii_lowercase();
     pattern.matches(&folded) || folded.split_once(':').is_some_and(|(_, name)| pattern.matches(name))
 }
 
-/// Chooses among the releases of a package; `latest` is what its upstream calls so.
+/// Chooses among the releases of a package; `latest` is the tag that its upstream calls latest.
 ///
 /// # Errors
-/// When the wish fits nothing at all.
+/// When the spec selects nothing at all.
 pub(super) fn choose(
-    wish: &PackageSpec,
-    releases: &[Listed],
+    spec: &PackageSpec,
+    releases: &[ReleaseRow],
     latest: Option<&str>,
-    limits: &Limits,
-) -> Result<Choice, String> {
-    let wanted = wanted(wish, releases, latest, limits)?;
-    let mut choice = Choice::default();
-    for (version, release) in wanted {
-        let skip = if limits.exclude.iter().any(|pattern| pattern.one(&wish.package, &version)) {
+    limits: &VersionLimits,
+) -> Result<VersionChoice, NoVersion> {
+    let mut choice = VersionChoice::default();
+    for Candidate { version, release } in candidates(spec, releases, latest, limits)? {
+        let skip = if limits.exclude.iter().any(|pattern| pattern.matches_version(&spec.package, &version)) {
             Some("excluded")
         } else {
             limits.not_after.zip(release).and_then(|(limit, release)| too_young(release, limit))
         };
         match skip {
             Some(why) => choice.skipped.push((version, why)),
-            None => choice.chosen.push(Chosen {
+            None => choice.chosen.push(ChosenVersion {
                 version,
                 listed: release.is_some(),
                 stored: release.is_some_and(|release| release.stored),
@@ -136,61 +140,70 @@ pub(super) fn choose(
     Ok(choice)
 }
 
-fn too_young(release: &Listed, limit: Timestamp) -> Option<&'static str> {
+fn too_young(release: &ReleaseRow, limit: Timestamp) -> Option<&'static str> {
     let known = release.published_at.or(release.created_at);
-    known.is_none_or(|at| at > limit).then_some(YOUNG)
+    known.is_none_or(|at| at > limit).then_some(TOO_YOUNG)
 }
 
-type Wanted<'r> = Vec<(String, Option<&'r Listed>)>;
+/// A version that a spec selects, and its release where it has one.
+struct Candidate<'r> {
+    version: String,
+    release: Option<&'r ReleaseRow>,
+}
 
-fn wanted<'r>(
-    wish: &PackageSpec,
-    releases: &'r [Listed],
+impl<'r> Candidate<'r> {
+    fn of(release: &'r ReleaseRow) -> Self {
+        Self { version: release.tag.clone(), release: Some(release) }
+    }
+}
+
+fn candidates<'r>(
+    spec: &PackageSpec,
+    releases: &'r [ReleaseRow],
     latest: Option<&str>,
-    limits: &Limits,
-) -> Result<Wanted<'r>, String> {
-    let named = |release: &'r Listed| (release.tag.clone(), Some(release));
-    let Some(versions) = &wish.versions else {
-        let newest = newest(releases, latest, limits.latest.unwrap_or(1));
-        return if newest.is_empty() { Err("it has no release".into()) } else { Ok(newest) };
+    limits: &VersionLimits,
+) -> Result<Vec<Candidate<'r>>, NoVersion> {
+    let non_empty = |found: Vec<Candidate<'r>>, error| if found.is_empty() { Err(error) } else { Ok(found) };
+    let Some(versions) = &spec.versions else {
+        return non_empty(newest(releases, latest, limits.latest.unwrap_or(1)), NoVersion::NoRelease);
     };
     let exact = |tag: &str| releases.iter().find(|release| release.tag == tag);
-    if let Some(locked) = &wish.locked {
-        return Ok(vec![(versions.text.clone(), exact(&versions.text).filter(|_| locked.tag))]);
+    if let Some(locked) = &spec.locked {
+        let release = exact(&versions.text).filter(|_| locked.tag);
+        return Ok(vec![Candidate { version: versions.text.clone(), release }]);
     }
     let toggled = || with_v_toggled(&versions.text).and_then(|tag| exact(&tag));
     if let Some(release) = exact(&versions.text).or_else(toggled) {
-        return Ok(vec![named(release)]);
+        return Ok(vec![Candidate::of(release)]);
     }
-    match &versions.meaning {
-        VersionSelector::All if releases.is_empty() => Err("it has no release".into()),
-        VersionSelector::All => Ok(releases.iter().take(limits.latest.unwrap_or(usize::MAX)).map(named).collect()),
-        VersionSelector::Latest => match newest(releases, latest, 1) {
-            newest if newest.is_empty() => Err("it has no latest release".into()),
-            newest => Ok(newest),
-        },
+    let limit = limits.latest.unwrap_or(usize::MAX);
+    match &versions.selector {
+        VersionSelector::All => {
+            non_empty(releases.iter().take(limit).map(Candidate::of).collect(), NoVersion::NoRelease)
+        }
+        VersionSelector::Latest => non_empty(newest(releases, latest, 1), NoVersion::NoLatest),
         VersionSelector::Range(range) => {
-            let version = |release: &'r Listed| Some((semantic(&release.tag)?, release));
+            let version = |release: &'r ReleaseRow| Some((semantic(&release.tag)?, release));
             let mut fitting: Vec<_> = releases.iter().filter_map(version).collect();
             fitting.retain(|(version, release)| {
                 range.matches(version) && (!release.prerelease || !version.pre.is_empty())
             });
             fitting.sort_by(|a, b| b.0.cmp(&a.0));
-            fitting.truncate(limits.latest.unwrap_or(usize::MAX));
-            match fitting.is_empty() {
-                true => Err(format!("none of its {} releases fits {}", releases.len(), versions.text)),
-                false => Ok(fitting.into_iter().map(|(_, release)| named(release)).collect()),
-            }
+            fitting.truncate(limit);
+            let found = fitting.into_iter().map(|(_, release)| Candidate::of(release)).collect();
+            let range = versions.text.clone();
+            non_empty(found, NoVersion::OutOfRange { releases: releases.len(), range })
         }
-        VersionSelector::Ref => Ok(vec![(versions.text.clone(), None)]),
+        VersionSelector::Ref => Ok(vec![Candidate { version: versions.text.clone(), release: None }]),
     }
 }
 
 /// The latest release, then the newest of the others that are no prereleases.
-fn newest<'r>(releases: &'r [Listed], latest: Option<&str>, count: usize) -> Wanted<'r> {
-    let first = latest.map(|tag| (tag.to_owned(), releases.iter().find(|release| release.tag == tag)));
+fn newest<'r>(releases: &'r [ReleaseRow], latest: Option<&str>, count: usize) -> Vec<Candidate<'r>> {
+    let release_of = |tag: &str| releases.iter().find(|release| release.tag == tag);
+    let first = latest.map(|tag| Candidate { version: tag.to_owned(), release: release_of(tag) });
     let others = releases.iter().filter(|release| !release.prerelease && Some(release.tag.as_str()) != latest);
-    first.into_iter().chain(others.map(|release| (release.tag.clone(), Some(release)))).take(count).collect()
+    first.into_iter().chain(others.map(Candidate::of)).take(count).collect()
 }
 
 #[cfg(test)]

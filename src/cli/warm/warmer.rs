@@ -1,4 +1,4 @@
-//! The work itself: lists first, then every version that they and the wishes name, a few at a time.
+//! The work of warming: the lists of all packages first, then every selected version, a few at a time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,311 +10,322 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    client::{FetchFailure, Kind, WarmTarget},
-    locked::Locked,
-    package_spec::{PackageSpec, RawName},
-    quota_gate::{QuotaGate, Wait},
+    client::{FetchFailure, RetryClass, WarmTarget},
+    package_spec::{LockedContent, PackageSpec, RawName},
+    quota_gate::{QuotaGate, QuotaWait},
     reporter::Reporter,
-    select::{Choice, Chosen, Limits, YOUNG, choose},
+    select::{ChosenVersion, TOO_YOUNG, VersionChoice, VersionLimits, choose},
 };
+use crate::{admin_api::StoredState, value::ByteSize};
 
-/// How often something is asked for again that failed without a word on when to come again.
-const RETRIES: u32 = 3;
-/// How often one may be told to come again later.
-const TOLD: u32 = 50;
+/// Most attempts after a failure without a time to retry after.
+const MAX_RETRIES: u32 = 3;
+/// Most waits for one request because of a time to retry after.
+const MAX_RETRY_WAITS: u32 = 50;
 
 /// How the work is done.
 #[derive(Debug)]
-pub(super) struct Options {
-    /// Which versions are wanted after all.
-    pub(super) limits: Limits,
-    /// How many at a time.
+pub(super) struct WarmOptions {
+    /// Which of the selected versions are left out.
+    pub(super) limits: VersionLimits,
+    /// The most requests at a time.
     pub(super) jobs: usize,
-    /// Longest single wait for an upstream's limit.
-    pub(super) longest_wait: Duration,
-    /// Only say what would be done.
-    pub(super) dry: bool,
+    /// Longest single wait for an upstream's quota.
+    pub(super) max_wait: Duration,
+    /// Only report what would be fetched.
+    pub(super) dry_run: bool,
 }
 
-/// Everything that warming needs. It runs on one task.
-pub(super) struct Warmer<'w, M> {
-    mirror: M,
-    show: &'w Reporter,
-    options: &'w Options,
-    pace: QuotaGate,
-    /// Upstreams that were given up: nothing is tried twice there any more.
-    down: RefCell<HashSet<String>>,
-    /// The upstream of packages that name none, as soon as an answer has told.
+/// One run of `warm`. It runs on one task.
+pub(super) struct Warmer<'w, T> {
+    target: T,
+    reporter: &'w Reporter,
+    options: &'w WarmOptions,
+    quota_gate: QuotaGate,
+    /// Upstreams that stayed unreachable after all attempts: further requests to them are tried once.
+    unreachable_upstreams: RefCell<HashSet<String>>,
+    /// The upstream of packages that name none; empty until an answer reports it.
     default_upstream: RefCell<String>,
-    /// What was stored: its name, and what the mirror is asked for it by.
-    held: RefCell<Vec<(String, RawName, String)>>,
+    stored: RefCell<Vec<StoredVersion>>,
     failed: Cell<u32>,
     unreachable: Cell<u32>,
 }
 
-/// One version to fetch.
-struct Item {
+/// A version that was stored, and what the mirror is asked about it.
+struct StoredVersion {
+    what: String,
     package: RawName,
-    upstream: String,
-    chosen: Chosen,
-    locked: Option<Locked>,
+    version: String,
 }
 
-impl Item {
+/// One version to fetch.
+struct WarmItem {
+    package: RawName,
+    upstream: String,
+    chosen: ChosenVersion,
+    locked: Option<LockedContent>,
+}
+
+impl WarmItem {
     fn name(&self) -> String {
         format!("{}@{}", self.package, self.chosen.version)
     }
 }
 
-/// What came of it all.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Everything is there.
+pub(super) enum WarmOutcome {
+    /// Everything is stored.
     Complete,
     /// Something is not.
     Incomplete,
-    /// What is not there is so because nobody could be reached.
+    /// Something is not, and each time because the upstream or the mirror cannot be reached.
     Unreachable,
 }
 
-impl<'w, M: WarmTarget> Warmer<'w, M> {
-    pub(super) fn new(mirror: M, show: &'w Reporter, options: &'w Options) -> Self {
+impl<'w, T: WarmTarget> Warmer<'w, T> {
+    pub(super) fn new(target: T, reporter: &'w Reporter, options: &'w WarmOptions) -> Self {
         Self {
-            mirror,
-            show,
+            target,
+            reporter,
             options,
-            pace: QuotaGate::default(),
-            down: RefCell::default(),
+            quota_gate: QuotaGate::default(),
+            unreachable_upstreams: RefCell::default(),
             default_upstream: RefCell::default(),
-            held: RefCell::default(),
+            stored: RefCell::default(),
             failed: Cell::default(),
             unreachable: Cell::default(),
         }
     }
 
-    /// Fulfils the wishes as far as possible. Dropping it stops it: what is stored stays.
-    pub(super) async fn run(&self, wishes: Vec<PackageSpec>) -> Outcome {
+    /// Stores what the specs select, as far as possible. Dropping the future stops it; what is stored stays.
+    pub(super) async fn run(&self, specs: Vec<PackageSpec>) -> WarmOutcome {
         let mut packages: BTreeMap<String, (RawName, Vec<PackageSpec>)> = BTreeMap::new();
-        for wish in wishes {
-            let place = packages.entry(wish.package.as_str().to_ascii_lowercase());
-            let (_, wishes) = place.or_insert_with(|| (wish.package.clone(), Vec::new()));
-            if !wishes.contains(&wish) {
-                wishes.push(wish);
+        for spec in specs {
+            let entry = packages.entry(spec.package.as_str().to_ascii_lowercase());
+            let (_, specs) = entry.or_insert_with(|| (spec.package.clone(), Vec::new()));
+            if !specs.contains(&spec) {
+                specs.push(spec);
             }
         }
-        let packages = packages.into_values().map(|(package, wishes)| self.package(package, wishes));
-        let items: Vec<Vec<Item>> = stream::iter(packages).buffered(self.options.jobs).collect().await;
-        let items: Vec<Item> = items.into_iter().flatten().collect();
-        self.show.planned(items.len());
-        let fetched = stream::iter(items).map(|item| self.item(item)).buffer_unordered(self.options.jobs);
-        let again: Vec<Option<(Item, FetchFailure)>> = fetched.collect().await;
-        // What failed among others is tried once more alone: nobody competes for what the upstream still manages.
-        for (item, trouble) in again.into_iter().flatten() {
-            if self.down.borrow().contains(&item.upstream) {
-                self.fail(&item.name(), &trouble);
-            } else if let Some((item, trouble)) = self.item(item).await {
-                self.fail(&item.name(), &trouble);
+        let packages = packages.into_values().map(|(package, specs)| self.select_items(package, specs));
+        let items: Vec<Vec<WarmItem>> = stream::iter(packages).buffered(self.options.jobs).collect().await;
+        let items: Vec<WarmItem> = items.into_iter().flatten().collect();
+        self.reporter.planned(items.len());
+        let fetched = stream::iter(items).map(|item| self.fetch(item)).buffer_unordered(self.options.jobs);
+        let again: Vec<Option<(WarmItem, FetchFailure)>> = fetched.collect().await;
+        // Tried once more, one after the other: alone, a request may succeed that failed among concurrent ones.
+        for (item, failure) in again.into_iter().flatten() {
+            if self.unreachable_upstreams.borrow().contains(&item.upstream) {
+                self.fail(&item.name(), &failure);
+            } else if let Some((item, failure)) = self.fetch(item).await {
+                self.fail(&item.name(), &failure);
             }
         }
-        self.look_again().await;
+        self.report_evicted().await;
         match (self.failed.get(), self.unreachable.get()) {
-            (0, _) => Outcome::Complete,
-            (failed, unreachable) if failed == unreachable => Outcome::Unreachable,
-            _ => Outcome::Incomplete,
+            (0, _) => WarmOutcome::Complete,
+            (failed, unreachable) if failed == unreachable => WarmOutcome::Unreachable,
+            _ => WarmOutcome::Incomplete,
         }
     }
 
-    /// Names what was stored and is not any more: a disk that is too small lets the earlier go for the later.
-    async fn look_again(&self) {
-        let lost = async |(what, package, version): (String, RawName, String)| {
-            (self.mirror.lost(&package, &version).await, what)
+    /// Reports versions that were stored and are no longer: later ones evict earlier ones from a disk that is too small.
+    async fn report_evicted(&self) {
+        let check = async |stored: StoredVersion| {
+            (self.target.stored_state(&stored.package, &stored.version).await, stored.what)
         };
-        let held = stream::iter(self.held.take()).map(lost).buffered(self.options.jobs);
-        held.for_each(async |(lost, what)| match lost {
-            Ok(None) => {}
-            Ok(Some(limit)) => {
-                let why = format!("what came later took its room: disk.limit is {limit}; raise it, or warm fewer");
-                self.fail(&what, &FetchFailure::new(Kind::Refused, why));
-            }
-            Err(trouble) => self.fail(&what, &trouble),
-        })
-        .await;
+        let checked = stream::iter(self.stored.take()).map(check).buffered(self.options.jobs);
+        checked
+            .for_each(async |(state, what)| match state {
+                Ok(Some(StoredState { stored: false, limit })) => {
+                    let limit = ByteSize(limit);
+                    let why = format!("later downloads evicted it: disk.limit is {limit}; raise it, or warm fewer");
+                    self.fail(&what, &FetchFailure::new(RetryClass::Refused, why));
+                }
+                Ok(_) => {}
+                Err(failure) => self.fail(&what, &failure),
+            })
+            .await;
     }
 
-    /// Has a package's lists stored and chooses among its releases.
-    async fn package(&self, package: RawName, wishes: Vec<PackageSpec>) -> Vec<Item> {
-        if self.options.limits.exclude.iter().any(|pattern| pattern.whole(&package)) {
-            self.show.skip(package.as_str(), "excluded");
+    /// Stores the lists of a package and selects among its releases.
+    async fn select_items(&self, package: RawName, specs: Vec<PackageSpec>) -> Vec<WarmItem> {
+        if self.options.limits.exclude.iter().any(|pattern| pattern.matches_package(&package)) {
+            self.reporter.skipped(package.as_str(), "excluded");
             return Vec::new();
         }
         let guess = self.upstream_of(&package);
-        let lists = match self.patiently(&guess, true, async || self.mirror.lists(&package).await).await {
+        let lists = match self.with_retries(&guess, true, async || self.target.lists(&package).await).await {
             Ok(lists) => lists,
-            Err(trouble) => {
-                self.fail(package.as_str(), &trouble);
+            Err(failure) => {
+                self.fail(package.as_str(), &failure);
                 return Vec::new();
             }
         };
-        let upstream = lists.allowance.map_or(guess, |allowance| {
-            self.pace.note(&allowance);
+        let upstream = lists.quota.map_or(guess, |quota| {
+            self.quota_gate.record(&quota);
             if !package.as_str().contains(':') {
-                self.default_upstream.borrow_mut().clone_from(&allowance.upstream);
+                self.default_upstream.borrow_mut().clone_from(&quota.upstream);
             }
-            allowance.upstream
+            quota.upstream
         });
-        let mut items = Vec::<Item>::new();
+        let mut items = Vec::<WarmItem>::new();
         let mut seen = HashSet::new();
-        for wish in wishes {
-            match choose(&wish, &lists.releases, lists.latest.as_deref(), &self.options.limits) {
-                Ok(Choice { chosen, skipped }) => {
+        for spec in specs {
+            match choose(&spec, &lists.releases, lists.latest.as_deref(), &self.options.limits) {
+                Ok(VersionChoice { chosen, skipped }) => {
                     for (version, why) in skipped {
-                        self.show.skip(&format!("{package}@{version}"), why);
+                        self.reporter.skipped(&format!("{package}@{version}"), why);
                     }
                     let new = chosen.into_iter().filter(|chosen| seen.insert(chosen.version.clone()));
-                    let item = |chosen| {
-                        let package = package.clone();
-                        let upstream = upstream.clone();
-                        Item { package, upstream, chosen, locked: wish.locked.clone() }
-                    };
-                    items.extend(new.map(item));
+                    items.extend(new.map(|chosen| WarmItem {
+                        package: package.clone(),
+                        upstream: upstream.clone(),
+                        chosen,
+                        locked: spec.locked.clone(),
+                    }));
                 }
                 Err(why) => {
-                    let versions = wish.versions.map(|versions| format!("@{}", versions.text)).unwrap_or_default();
-                    self.fail(&format!("{package}{versions}"), &FetchFailure::new(Kind::Missing, why));
+                    let versions = spec.versions.map(|versions| format!("@{}", versions.text)).unwrap_or_default();
+                    let failure = FetchFailure::new(RetryClass::Missing, why.to_string());
+                    self.fail(&format!("{package}{versions}"), &failure);
                 }
             }
         }
         items
     }
 
-    /// Fetches one version. Hands it back where another attempt may help.
-    async fn item(&self, item: Item) -> Option<(Item, FetchFailure)> {
-        let Item { package, upstream, chosen, locked } = &item;
+    /// Fetches one version. Returns it with its failure where another attempt may help.
+    async fn fetch(&self, item: WarmItem) -> Option<(WarmItem, FetchFailure)> {
+        let WarmItem { package, upstream, chosen, locked } = &item;
         let what = item.name();
         if let Some(limit) = chosen.seen_by
-            && self.mirror.first_seen(package, &chosen.version).await.is_none_or(|seen| seen > limit)
+            && self.target.first_seen(package, &chosen.version).await.is_none_or(|seen| seen > limit)
         {
-            self.show.skip(&what, YOUNG);
+            self.reporter.skipped(&what, TOO_YOUNG);
             return None;
         }
-        if self.options.dry {
-            self.show.would(&what, chosen.stored, chosen.len);
+        if self.options.dry_run {
+            self.reporter.dry_run(&what, chosen.stored, chosen.len);
             return None;
         }
-        // What a list names is a tag, whatever else has that name; so is what was one when it was locked.
+        // A listed or locked tag is requested as a tag: a branch or commit may have the same name.
         let is_tag = chosen.listed || locked.as_ref().is_some_and(|locked| locked.tag);
         let version = if is_tag { format!("refs/tags/{}", chosen.version) } else { chosen.version.clone() };
-        let running = self.show.begin(&what, chosen.len);
+        let task = self.reporter.started(&what, chosen.len);
         let fill = async || {
-            let mut hear = |bytes, total| running.progress(bytes, total);
-            self.mirror.fill(package, &version, &mut hear).await
+            let mut progress = |bytes, total| task.progress(bytes, total);
+            self.target.fill(package, &version, &mut progress).await
         };
-        match self.patiently(upstream, !chosen.stored, fill).await {
-            Ok(stored) => {
-                if let Some(allowance) = &stored.allowance {
-                    self.pace.note(allowance);
+        match self.with_retries(upstream, !chosen.stored, fill).await {
+            Ok(archive) => {
+                if let Some(quota) = &archive.quota {
+                    self.quota_gate.record(quota);
                 }
-                let differs =
-                    locked.as_ref().and_then(|locked| locked.differs(&stored.digest, stored.commit.as_deref()));
-                match differs {
+                let difference =
+                    locked.as_ref().and_then(|locked| locked.difference(archive.digest, archive.commit.as_deref()));
+                match difference {
                     Some(why) => {
-                        drop(running);
-                        self.fail(&what, &FetchFailure::new(Kind::Refused, why));
+                        drop(task);
+                        self.fail(&what, &FetchFailure::new(RetryClass::Refused, why));
                     }
                     None => {
-                        running.stored(&what, &stored);
-                        let tag = stored.tag.map(|tag| format!("refs/tags/{tag}"));
-                        let asked = tag.or(stored.commit).map(|version| (what, package.clone(), version));
-                        self.held.borrow_mut().extend(asked);
+                        task.stored(&what, &archive);
+                        let tag = archive.tag.map(|tag| format!("refs/tags/{tag}"));
+                        let version = tag.or(archive.commit);
+                        let stored = version.map(|version| StoredVersion { what, package: package.clone(), version });
+                        self.stored.borrow_mut().extend(stored);
                     }
                 }
                 None
             }
-            Err(trouble) if matches!(trouble.kind, Kind::FetchFailure | Kind::Unreachable) => {
-                drop(running);
-                Some((item, trouble))
+            Err(failure) if matches!(failure.class, RetryClass::Transient | RetryClass::Unreachable) => {
+                drop(task);
+                Some((item, failure))
             }
-            Err(trouble) => {
-                drop(running);
-                self.fail(&what, &trouble);
+            Err(failure) => {
+                drop(task);
+                self.fail(&what, &failure);
                 None
             }
         }
     }
 
-    /// Asks until there is an answer or no hope; waits where the upstream wants it.
-    async fn patiently<T>(
+    /// Sends a request until it succeeds or no further attempt can help, and waits where the upstream demands it.
+    /// `costs_quota` is false for a request that the mirror's cache answers.
+    async fn with_retries<V>(
         &self,
         upstream: &str,
-        costs: bool,
-        ask: impl AsyncFn() -> Result<T, FetchFailure>,
-    ) -> Result<T, FetchFailure> {
-        let mut tries = 0;
-        let mut told = 0;
+        costs_quota: bool,
+        request: impl AsyncFn() -> Result<V, FetchFailure>,
+    ) -> Result<V, FetchFailure> {
+        let mut retries = 0;
+        let mut waits = 0;
         loop {
-            while costs && let Some(wait) = self.pace.ask(upstream, self.options.longest_wait) {
+            while costs_quota && let Some(wait) = self.quota_gate.enter(upstream, self.options.max_wait) {
                 let left = wait.remaining.unwrap_or_default();
                 let why = format!("it allows {left} more requests until then, and clients need them");
                 self.wait(upstream, wait, &why).await;
             }
-            let answer = ask().await;
-            if costs {
-                self.pace.done(upstream);
+            let answer = request().await;
+            if costs_quota {
+                self.quota_gate.leave(upstream);
             }
-            let mut trouble = match answer {
+            let mut failure = match answer {
                 Ok(value) => {
-                    self.down.borrow_mut().remove(upstream);
+                    self.unreachable_upstreams.borrow_mut().remove(upstream);
                     return Ok(value);
                 }
-                Err(trouble) => trouble,
+                Err(failure) => failure,
             };
-            if let Some(allowance) = &trouble.allowance {
-                self.pace.note(allowance);
+            if let Some(quota) = &failure.quota {
+                self.quota_gate.record(quota);
             }
-            let unreachable = trouble.kind == Kind::Unreachable;
-            let given_up = unreachable && self.down.borrow().contains(upstream);
-            if matches!(trouble.kind, Kind::Missing | Kind::Refused) || given_up {
-                return Err(trouble);
+            let unreachable = failure.class == RetryClass::Unreachable;
+            let given_up = unreachable && self.unreachable_upstreams.borrow().contains(upstream);
+            if matches!(failure.class, RetryClass::Missing | RetryClass::Refused) || given_up {
+                return Err(failure);
             }
-            if let Some(wait) = trouble.retry_after {
-                told += 1;
-                if wait > self.options.longest_wait {
-                    trouble.reason += ", which is longer than --max-wait";
-                    return Err(trouble);
+            if let Some(wait) = failure.retry_after {
+                waits += 1;
+                if wait > self.options.max_wait {
+                    failure.reason += ", which is longer than --max-wait";
+                    return Err(failure);
                 }
-                if told > TOLD {
-                    return Err(trouble);
+                if waits > MAX_RETRY_WAITS {
+                    return Err(failure);
                 }
-                self.wait(upstream, self.pace.told(upstream, wait), &trouble.reason).await;
+                self.wait(upstream, self.quota_gate.retry_after(upstream, wait), &failure.reason).await;
                 continue;
             }
-            tries += 1;
-            if tries > RETRIES {
+            retries += 1;
+            if retries > MAX_RETRIES {
                 if unreachable {
-                    self.down.borrow_mut().insert(upstream.to_owned());
+                    self.unreachable_upstreams.borrow_mut().insert(upstream.to_owned());
                 }
-                return Err(trouble);
+                return Err(failure);
             }
-            sleep(Duration::from_secs(tries.into())).await;
+            sleep(Duration::from_secs(retries.into())).await;
         }
     }
 
-    async fn wait(&self, upstream: &str, wait: Wait, why: &str) {
+    async fn wait(&self, upstream: &str, wait: QuotaWait, why: &str) {
         if wait.first {
             let left = wait.until.saturating_duration_since(Instant::now());
             let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-            // By its plain routes a mirror does not tell which upstream it asks.
-            self.show.wait(if upstream.is_empty() { "the mirror" } else { upstream }, seconds, why);
+            // The plain routes do not report which upstream a mirror asks.
+            self.reporter.waiting(if upstream.is_empty() { "the mirror" } else { upstream }, seconds, why);
         }
         sleep_until(wait.until).await;
     }
 
-    fn fail(&self, what: &str, trouble: &FetchFailure) {
+    fn fail(&self, what: &str, failure: &FetchFailure) {
         self.failed.set(self.failed.get() + 1);
-        if trouble.kind == Kind::Unreachable {
+        if failure.class == RetryClass::Unreachable {
             self.unreachable.set(self.unreachable.get() + 1);
         }
-        self.show.fail(what, &trouble.reason);
+        self.reporter.failed(what, &failure.reason);
     }
 
     fn upstream_of(&self, package: &RawName) -> String {

@@ -1,30 +1,37 @@
-//! Administration, for those who come by the control socket: `/-/…`.
+//! The administration API, for clients of the control socket: reads a request, does it, answers with JSON.
 //!
-//! A contract of its own: a request's body is a JSON object or empty, an answer is a JSON value or, where it takes long,
-//! one JSON value per line. An error is `{"message", "status"}`.
+//! The routes and the types of their requests, answers and errors stand in [`crate::admin_api`].
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{HeaderValue, Method, Response, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
+    admin_api::{
+        AdminRequest, Call, CheckDocument, CollectGarbage, ErrorBody, ErrorCode, ExportArchives, GetFirstSeen,
+        GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, KeepArchives, ListArchives, ListPins,
+        MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats, RemoveArchives, Subscription,
+        VerifyArchives, WarmArchive, WarmLists,
+    },
     dialect::Names,
     http::body::{Body, BodyError},
     registry::Registry,
 };
 
 mod inventory;
+mod removal;
+mod stats;
 mod transfer;
 mod verify;
 mod warm;
 
-/// Largest JSON of a request, bytes.
-const LARGEST: usize = 64 << 20;
+/// Most events that are sent in one piece.
+const MAX_BATCHED_EVENTS: usize = 256;
 
 /// The body of a request.
 pub(in crate::service) type Input = UnsyncBoxBody<Bytes, BodyError>;
@@ -37,107 +44,176 @@ where
     body.map_err(|error| BodyError::from(Box::new(error))).boxed_unsync()
 }
 
-/// Why a request is not done: a status and a sentence for the one who asked.
+/// Why a request is refused.
 #[derive(Debug)]
-pub(super) struct AdminError(pub(super) StatusCode, pub(super) String);
+struct AdminError {
+    code: ErrorCode,
+    /// One or two sentences for a person.
+    message: String,
+}
 
 impl AdminError {
-    /// 400.
-    pub(super) fn bad(message: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, message.into())
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 
-    /// 500, in our words; the cause is logged.
-    pub(super) fn failed(message: &str, error: impl std::fmt::Display) -> Self {
+    /// The request is malformed.
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
+    }
+
+    /// The cache directory cannot be read or written. The cause is logged, and not sent.
+    fn storage(message: &str, error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "{message}");
-        Self(StatusCode::INTERNAL_SERVER_ERROR, message.to_owned())
+        Self::new(ErrorCode::Storage, message)
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let status = self.code.status();
+        let body = ErrorBody { message: self.message, status: status.as_str().to_owned(), code: self.code };
+        let mut response = one(&body);
+        *response.status_mut() = status;
+        response
     }
 }
 
 /// Answers one request; `path` is what follows `/-/`.
 pub(in crate::service) async fn answer(
-    mirror: &Arc<Registry>,
+    registry: &Arc<Registry>,
     names: &Names,
     method: &Method,
     path: &str,
     input: Input,
 ) -> Response<Body> {
-    let done = match (method, path) {
-        (&Method::POST, "ping") => ping(input).await,
-        (&Method::POST, "warm") => warm::answer(mirror, names, input).await,
-        (&Method::POST, "stock") => inventory::list(mirror, read(input).await).await,
-        (&Method::POST, "stats") => inventory::stats(mirror).await,
-        (&Method::POST, "rm") => inventory::remove(mirror, read(input).await).await,
-        (&Method::POST, "keep") => inventory::keep(mirror, read(input).await).await,
-        (&Method::POST, "gc") => inventory::collect(mirror, read(input).await).await,
-        (&Method::POST, "verify") => verify::verify(mirror, read(input).await).await,
-        (&Method::POST, "claims") => transfer::claims(mirror, read(input).await).await,
-        (&Method::POST, "zip") => transfer::zip(mirror, read(input).await).await,
-        (&Method::POST, "import/plan") => transfer::plan(mirror, read(input).await).await,
-        (&Method::POST, "import/zip") => transfer::take(mirror, input).await,
-        (&Method::POST, "import/document") => transfer::take_document(mirror, read(input).await, false).await,
-        (&Method::POST, "import/document/check") => transfer::take_document(mirror, read(input).await, true).await,
-        (&Method::POST, "pins") => inventory::pins(mirror, read(input).await).await,
-        _ => Err(AdminError(StatusCode::NOT_FOUND, "there is no such administration".into())),
+    let answer = match *method {
+        Method::POST => dispatch(registry, names, path, input).await,
+        _ => Err(no_such_route()),
     };
-    done.unwrap_or_else(|AdminError(status, message)| {
-        let code = status.as_str();
-        let mut response = one(&json!({"message": message, "status": code}));
-        *response.status_mut() = status;
-        response
-    })
+    answer.unwrap_or_else(AdminError::into_response)
 }
 
-async fn ping(input: Input) -> Result<Response<Body>, AdminError> {
-    let _: serde_json::Map<String, Value> = read(input).await?;
-    Ok(one(&json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")})))
+async fn dispatch(
+    registry: &Arc<Registry>,
+    names: &Names,
+    path: &str,
+    input: Input,
+) -> Result<Response<Body>, AdminError> {
+    match path {
+        Ping::ROUTE => call(input, |Ping {}| ping()).await,
+        ListArchives::ROUTE => subscribe(input, |request| inventory::list(registry, request)).await,
+        ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
+        ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry)).await,
+        RemoveArchives::ROUTE => call(input, |request| removal::remove(registry, request)).await,
+        CollectGarbage::ROUTE => call(input, |request| removal::collect_garbage(registry, request)).await,
+        KeepArchives::ROUTE => call(input, |request| inventory::keep(registry, request)).await,
+        VerifyArchives::ROUTE => subscribe(input, |request| verify::verify(registry, request)).await,
+        ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, request)).await,
+        ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
+        PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,
+        ImportArchive::ROUTE => transfer::import(registry, input).await,
+        ImportDocument::ROUTE => call(input, |request| transfer::import_document(registry, request)).await,
+        CheckDocument::ROUTE => call(input, |request| transfer::check_document(registry, request)).await,
+        WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
+        GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
+        GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
+        WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
+        _ => Err(no_such_route()),
+    }
 }
 
-/// Reads a JSON object; an empty body is an empty one.
-pub(super) async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
+fn no_such_route() -> AdminError {
+    AdminError::new(ErrorCode::NoSuchRoute, "the administration API has no such route")
+}
+
+async fn ping() -> Result<Pong, AdminError> {
+    Ok(Pong { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() })
+}
+
+/// Reads a request, does it, and answers with one JSON value.
+async fn call<C: Call, F>(input: Input, work: impl FnOnce(C) -> F) -> Result<Response<Body>, AdminError>
+where
+    F: Future<Output = Result<C::Answer, AdminError>>,
+{
+    let request = read(input).await?;
+    Ok(one(&work(request).await?))
+}
+
+/// Reads a request, starts its work, and answers with one line per event.
+async fn subscribe<S: Subscription, F, E>(input: Input, work: impl FnOnce(S) -> F) -> Result<Response<Body>, AdminError>
+where
+    F: Future<Output = Result<E, AdminError>>,
+    E: Stream<Item = S::Event> + Send + 'static,
+{
+    let request = read(input).await?;
+    Ok(lines(work(request).await?))
+}
+
+/// Reads a JSON value; an empty body is an empty object.
+async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
     let mut text = Vec::new();
     while let Some(frame) = input.frame().await {
-        let frame = frame.map_err(|_| AdminError::bad("the request's body broke off"))?;
+        let frame = frame.map_err(|_| AdminError::bad_request("the body of the request is incomplete"))?;
         text.extend_from_slice(&frame.into_data().unwrap_or_default());
-        if text.len() > LARGEST {
+        if text.len() > MAX_REQUEST_BYTES {
             drain(&mut input).await;
-            return Err(AdminError::bad("the request's body is too large"));
+            return Err(AdminError::bad_request("the body of the request is too large"));
         }
     }
     let text = if text.is_empty() { b"{}" } else { &*text };
-    serde_json::from_slice(text).map_err(|error| AdminError::bad(format!("the request is malformed: {error}")))
+    serde_json::from_slice(text).map_err(|error| AdminError::bad_request(format!("the request is malformed: {error}")))
 }
 
-/// Reads what is left of a request that is refused: whoever still sends it would find the connection broken instead of
-/// the reason.
+/// Reads the rest of a refused request: a client that is still sending would see a broken connection, not the reason.
 async fn drain(input: &mut Input) {
     while let Some(Ok(_)) = input.frame().await {}
 }
 
-/// One JSON value.
-pub(super) fn one(value: &Value) -> Response<Body> {
-    with_type("application/json", Body::full(Bytes::from(format!("{value}\n"))))
+/// A response with one JSON value.
+fn one(value: &impl Serialize) -> Response<Body> {
+    // None of the values has a map with keys that are no text: writing them cannot fail.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    with_type("application/json", Body::full(Bytes::from(text)))
 }
 
-/// Most lines that are sent at once.
-const AT_ONCE: usize = 256;
-
-/// One JSON value per line, sent as they come; the work ends when the client leaves.
-pub(super) fn lines<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Response<Body> {
-    let lines = values.ready_chunks(AT_ONCE).map(|values| {
+/// A response with one JSON value per line, sent as they arise, and empty lines as heartbeats. Dropping the body stops
+/// the work.
+fn lines<T: Serialize>(events: impl Stream<Item = T> + Send + 'static) -> Response<Body> {
+    let lines = events.ready_chunks(MAX_BATCHED_EVENTS).map(|events| {
         let mut text = Vec::new();
-        for value in &values {
-            serde_json::to_writer(&mut text, value)?;
+        for event in &events {
+            serde_json::to_writer(&mut text, event)?;
             text.push(b'\n');
         }
         Ok::<_, BodyError>(Bytes::from(text))
     });
-    with_type("application/jsonl", Body::stream(lines.boxed(), None))
+    let with_heartbeats = stream::unfold(lines.boxed(), |mut lines| async {
+        match timeout(HEARTBEAT_INTERVAL, lines.next()).await {
+            Ok(line) => line.map(|line| (line, lines)),
+            Err(_) => Some((Ok(Bytes::from_static(b"\n")), lines)),
+        }
+    });
+    with_type("application/jsonl", Body::stream(with_heartbeats.boxed(), None))
 }
 
-fn with_type(kind: &'static str, body: Body) -> Response<Body> {
+fn with_type(media_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_subscription_sends_empty_lines_between_its_events() {
+        let slow = stream::iter([1, 2]).then(|n| async move {
+            tokio::time::sleep(HEARTBEAT_INTERVAL * 5 / 2).await;
+            n
+        });
+        let body = lines(slow).into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body, "\n\n1\n\n\n2\n");
+    }
 }

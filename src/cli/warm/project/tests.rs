@@ -4,22 +4,22 @@ fn found(text: &str) -> (Vec<String>, Vec<String>) {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("s.yaml");
     fs::write(&file, text).expect("written");
-    let mut found = Found::default();
+    let mut found = ProjectPackages::default();
     read(&file, &mut found).expect("a project file");
-    said(&found)
+    names(&found)
 }
 
-fn said(found: &Found) -> (Vec<String>, Vec<String>) {
-    let wish = |(wish, _): &(PackageSpec, PathBuf)| match &wish.versions {
-        Some(versions) => format!("{}@{}", wish.package, versions.text),
-        None => wish.package.to_string(),
+fn names(found: &ProjectPackages) -> (Vec<String>, Vec<String>) {
+    let spec = |spec: &PackageSpec| match &spec.versions {
+        Some(versions) => format!("{}@{}", spec.package, versions.text),
+        None => spec.package.to_string(),
     };
-    let skip = |(_, text, why): &(PathBuf, String, &str)| format!("{text}: {why}");
-    (found.wishes.iter().map(wish).collect(), found.skipped.iter().map(skip).collect())
+    let skip = |skipped: &SkippedName| format!("{}: {}", skipped.text, skipped.reason);
+    (found.specs.iter().map(spec).collect(), found.skipped.iter().map(skip).collect())
 }
 
 #[test]
-fn edition_3_names_its_resources_and_the_plugins_of_both_kinds_of_actions() {
+fn edition_3_yields_its_components_and_the_plugins_of_both_kinds_of_actions() {
     let text = r#"
 edition: 3.0.0 # the CLI's own
 name: web-api
@@ -67,10 +67,10 @@ resources:
   other:
     component: ${vars.component}
 "#;
-    let (wishes, skipped) = found(text);
-    assert_eq!(wishes.iter().collect::<BTreeSet<_>>().len(), 4, "{wishes:?}");
+    let (specs, skipped) = found(text);
+    assert_eq!(specs.iter().collect::<BTreeSet<_>>().len(), 4, "{specs:?}");
     for name in ["dingding-robot", "fc3", "devsapp/website-fc@0.1.4", "fc3@0.0.25"] {
-        assert!(wishes.iter().any(|wish| wish == name), "{name}: {wishes:?}");
+        assert!(specs.iter().any(|spec| spec == name), "{name}: {specs:?}");
     }
     assert_eq!(skipped.len(), 3, "{skipped:?}");
     for part in
@@ -81,7 +81,7 @@ resources:
 }
 
 #[test]
-fn edition_1_names_its_services_and_their_actions() {
+fn edition_1_yields_the_components_of_its_services_and_actions() {
     let text = r"
 edition: 1.0.0
 name: fcDeployApp
@@ -105,15 +105,15 @@ services:
   assets2:
     component: devsapp/fc
 ";
-    let (wishes, skipped) = found(text);
+    let (specs, skipped) = found(text);
     for name in ["devsapp/fc", "fc", "fc-upload-code-to-oss", "gitee:devsapp/oss@0.1.0"] {
-        assert!(wishes.iter().any(|wish| wish == name), "{name}: {wishes:?}");
+        assert!(specs.iter().any(|spec| spec == name), "{name}: {specs:?}");
     }
-    assert_eq!((wishes.len(), skipped.len()), (4, 0), "{wishes:?} {skipped:?}");
+    assert_eq!((specs.len(), skipped.len()), (4, 0), "{specs:?} {skipped:?}");
 }
 
 #[test]
-fn folders_are_searched_but_not_those_of_others_and_files_lead_to_what_they_extend() {
+fn folders_are_searched_without_those_of_other_projects_and_extended_files_are_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -126,18 +126,22 @@ fn folders_are_searched_but_not_those_of_others_and_files_lead_to_what_they_exte
     write("deep/node_modules/x/s.yaml", "services:\n  d:\n    component: d/d\n");
     write(".git/s.yaml", "services:\n  e:\n    component: e/e\n");
     write("broken/s.yaml", "services: [\n");
-    let mut found = Found::default();
+    let mut found = ProjectPackages::default();
     read(dir.path(), &mut found).expect("a project");
-    let (mut wishes, _) = said(&found);
-    wishes.sort();
-    assert_eq!(wishes, ["a/a", "b/b", "c/c"]);
-    assert!(found.failed.len() == 1 && found.failed[0].0.ends_with("broken/s.yaml"), "{:?}", found.failed);
+    let (mut specs, _) = names(&found);
+    specs.sort();
+    assert_eq!(specs, ["a/a", "b/b", "c/c"]);
+    assert!(
+        found.unreadable.len() == 1 && found.unreadable[0].path.ends_with("broken/s.yaml"),
+        "{:?}",
+        found.unreadable
+    );
 }
 
 #[test]
-fn what_is_no_project_is_refused() {
+fn a_path_without_a_project_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
-    let refused = |path: &Path| read(path, &mut Found::default()).expect_err("refused").to_string();
+    let refused = |path: &Path| read(path, &mut ProjectPackages::default()).expect_err("refused").to_string();
     assert!(refused(dir.path()).contains("no s.yaml or s.yml"));
     assert!(refused(&dir.path().join("none")).contains("--project"));
     for text in ["services: [", "- a\n", "just: text\n"] {
@@ -148,19 +152,20 @@ fn what_is_no_project_is_refused() {
 }
 
 #[test]
-fn what_is_too_deep_or_too_large_is_named_and_the_rest_is_read() {
+fn a_too_deep_folder_or_a_too_large_file_is_named_and_the_rest_is_read() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("s.yaml"), "services: {a: {component: fc3}}").expect("written");
-    let deep = dir.path().join(["d"; DEPTH + 2].join("/"));
+    let deep = dir.path().join(["d"; MAX_FOLDER_DEPTH + 2].join("/"));
     fs::create_dir_all(&deep).expect("folders");
     let large = dir.path().join("large");
     fs::create_dir(&large).expect("a folder");
-    let comment = "#".repeat(usize::try_from(LIMIT).expect("small"));
+    let comment = "#".repeat(usize::try_from(MAX_PROJECT_FILE_BYTES).expect("small"));
     fs::write(large.join("s.yaml"), format!("services: {{a: {{component: fc}}}}\n{comment}")).expect("written");
-    let mut found = Found::default();
+    let mut found = ProjectPackages::default();
     read(dir.path(), &mut found).expect("a project");
-    assert_eq!(said(&found).0, ["fc3"]);
-    let failed: Vec<String> = found.failed.iter().map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    assert_eq!(names(&found).0, ["fc3"]);
+    let failed = found.unreadable.iter().map(|file| format!("{}: {}", file.path.display(), file.error));
+    let failed: Vec<String> = failed.collect();
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed.iter().any(|line| line.contains("d: too deep")), "{failed:?}");
     assert!(failed.iter().any(|line| line.contains("large/s.yaml: it is larger than 4MiB")), "{failed:?}");

@@ -1,71 +1,68 @@
-//! The worker itself against a scripted mirror, in paused time.
+//! The warmer over a scripted mirror, in paused time.
 
 use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    cli::warm::{
-        client::{Allowance, Lists, ProgressFn, Stored},
-        quota_gate::RESERVE,
-        select::Listed,
-    },
-    value::ByteSize,
+    admin_api::{FailureCode, FilledArchive, ReleaseRow, UpstreamQuota, WarmedLists},
+    cli::warm::{client::ProgressFn, quota_gate::RESERVED_REQUESTS},
+    entry::Digest,
 };
 
-const WINDOW: Duration = Duration::from_secs(3600);
+const QUOTA_WINDOW: Duration = Duration::from_secs(3600);
 
-/// A mirror whose upstream has a quota for each window, and says so with every answer.
-struct Scripted {
+/// A mirror whose upstream has a quota for each window and reports it with every answer.
+struct ScriptedMirror {
     versions: usize,
     quota: u64,
     /// Requests of each window, and when it ends.
     windows: RefCell<Vec<(u64, Instant)>>,
     refused: Cell<u64>,
-    flying: Cell<usize>,
-    most: Cell<usize>,
+    in_flight: Cell<usize>,
+    max_in_flight: Cell<usize>,
 }
 
-impl Scripted {
+impl ScriptedMirror {
     fn new(versions: usize, quota: u64) -> Self {
         let windows = RefCell::default();
-        let flying = Cell::default();
-        Self { versions, quota, windows, refused: Cell::default(), flying, most: Cell::default() }
+        let in_flight = Cell::default();
+        Self { versions, quota, windows, refused: Cell::default(), in_flight, max_in_flight: Cell::default() }
     }
 
     /// One request to the upstream, which takes a while.
-    async fn request(&self) -> Result<Allowance, FetchFailure> {
+    async fn request(&self) -> Result<UpstreamQuota, FetchFailure> {
         let (spent, until) = {
             let mut windows = self.windows.borrow_mut();
             let now = Instant::now();
             if windows.last().is_none_or(|(_, until)| *until <= now) {
-                windows.push((0, now + WINDOW));
+                windows.push((0, now + QUOTA_WINDOW));
             }
             let last = windows.last_mut().expect("one");
             last.0 += 1;
             *last
         };
-        self.flying.set(self.flying.get() + 1);
-        self.most.set(self.most.get().max(self.flying.get()));
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.max_in_flight.set(self.max_in_flight.get().max(self.in_flight.get()));
         sleep(Duration::from_millis(700)).await;
-        self.flying.set(self.flying.get() - 1);
+        self.in_flight.set(self.in_flight.get() - 1);
         let reset_in = until.saturating_duration_since(Instant::now()).as_secs();
         let remaining = self.quota.saturating_sub(spent);
-        let allowance =
-            Allowance { upstream: "github".into(), remaining: Some(remaining), reset_in: Some(reset_in), wait: None };
+        let quota = UpstreamQuota { upstream: "github".into(), remaining: Some(remaining), reset_in: Some(reset_in) };
         if spent <= self.quota {
-            return Ok(allowance);
+            return Ok(quota);
         }
         self.refused.set(self.refused.get() + 1);
         let retry_after = Some(Duration::from_secs(reset_in + 1));
         let reason = "github limits the mirror's requests".into();
-        Err(FetchFailure { reason, kind: Kind::FetchFailure, retry_after, allowance: Some(allowance) })
+        let code = Some(FailureCode::UpstreamThrottled);
+        Err(FetchFailure { reason, class: RetryClass::Transient, code, retry_after, quota: Some(quota) })
     }
 }
 
-impl WarmTarget for &Scripted {
-    async fn lists(&self, _: &RawName) -> Result<Lists, FetchFailure> {
-        let allowance = self.request().await?;
-        let listed = |n| Listed {
+impl WarmTarget for &ScriptedMirror {
+    async fn lists(&self, _: &RawName) -> Result<WarmedLists, FetchFailure> {
+        let quota = self.request().await?;
+        let listed = |n| ReleaseRow {
             tag: format!("v1.{n}.0"),
             created_at: None,
             published_at: None,
@@ -73,75 +70,77 @@ impl WarmTarget for &Scripted {
             stored: false,
             len: None,
         };
-        Ok(Lists { releases: (0..self.versions).map(listed).collect(), latest: None, allowance: Some(allowance) })
+        Ok(WarmedLists { releases: (0..self.versions).map(listed).collect(), latest: None, quota: Some(quota) })
     }
 
     async fn first_seen(&self, _: &RawName, _: &str) -> Option<Timestamp> {
         None
     }
 
-    async fn lost(&self, _: &RawName, _: &str) -> Result<Option<ByteSize>, FetchFailure> {
+    async fn stored_state(&self, _: &RawName, _: &str) -> Result<Option<StoredState>, FetchFailure> {
         Ok(None)
     }
 
-    async fn fill(&self, _: &RawName, _: &str, _: ProgressFn<'_>) -> Result<Stored, FetchFailure> {
-        Ok(Stored { allowance: Some(self.request().await?), ..Stored::default() })
+    async fn fill(&self, _: &RawName, _: &str, _: ProgressFn<'_>) -> Result<FilledArchive, FetchFailure> {
+        let quota = Some(self.request().await?);
+        Ok(FilledArchive { digest: Digest([0; 32]), len: 0, cached: false, tag: None, commit: None, quota })
     }
 }
 
-async fn warm(scripted: &Scripted, jobs: usize, longest_wait: Duration) -> (Outcome, Vec<String>, Duration) {
-    let show = Reporter::kept();
+async fn warm(scripted: &ScriptedMirror, jobs: usize, max_wait: Duration) -> (WarmOutcome, Vec<String>, Duration) {
+    let reporter = Reporter::recorded();
     let begun = Instant::now();
-    let options = Options { limits: Limits::default(), jobs, longest_wait, dry: false };
-    let wishes = vec!["devsapp/fc3@all".parse().expect("a wish")];
-    let outcome = Warmer::new(scripted, &show, &options).run(wishes).await;
-    (outcome, show.said(), begun.elapsed())
+    let options = WarmOptions { limits: VersionLimits::default(), jobs, max_wait, dry_run: false };
+    let specs = vec!["devsapp/fc3@all".parse().expect("a package spec")];
+    let outcome = Warmer::new(scripted, &reporter, &options).run(specs).await;
+    (outcome, reporter.lines(), begun.elapsed())
 }
 
-fn waits(said: &[String]) -> Vec<&String> {
-    said.iter().filter(|line| line.starts_with("waiting")).collect()
+fn waits(lines: &[String]) -> Vec<&String> {
+    lines.iter().filter(|line| line.starts_with("waiting")).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_worker_leaves_the_reserve_waits_for_each_reset_and_says_how_long() {
+async fn the_warmer_leaves_the_reserve_and_announces_the_wait_for_each_reset() {
     for jobs in [1, 4, 64] {
         // The list and 4 zips fit into the first hour, 5 zips into each further one.
-        let scripted = Scripted::new(14, RESERVE + 5);
-        let (outcome, said, took) = warm(&scripted, jobs, WINDOW * 2).await;
-        assert_eq!((outcome, scripted.refused.get()), (Outcome::Complete, 0), "{jobs}: {said:?}");
+        let scripted = ScriptedMirror::new(14, RESERVED_REQUESTS + 5);
+        let (outcome, lines, took) = warm(&scripted, jobs, QUOTA_WINDOW * 2).await;
+        assert_eq!((outcome, scripted.refused.get()), (WarmOutcome::Complete, 0), "{jobs}: {lines:?}");
         let spent: Vec<u64> = scripted.windows.borrow().iter().map(|(spent, _)| *spent).collect();
         assert!(spent.iter().all(|spent| *spent <= 5) && spent.iter().sum::<u64>() == 15, "{jobs}: {spent:?}");
-        let waits = waits(&said);
-        assert_eq!(waits.len(), 2, "{jobs}: one for each reset: {said:?}");
-        let first = format!("for github: it allows {RESERVE} more requests until then, and clients need them");
+        let waits = waits(&lines);
+        assert_eq!(waits.len(), 2, "{jobs}: one for each reset: {lines:?}");
+        let first =
+            format!("for github: it allows {RESERVED_REQUESTS} more requests until then, and clients need them");
         assert!(waits.iter().all(|line| line.ends_with(&first)), "{waits:?}");
         let told: u64 = waits[0].split(' ').nth(1).and_then(|text| text.parse().ok()).expect("seconds");
         assert!((3590..=3602).contains(&told), "{waits:?}");
-        assert!(took > WINDOW * 2 && took < WINDOW * 2 + Duration::from_secs(60), "{jobs}: {took:?}");
+        assert!(took > QUOTA_WINDOW * 2 && took < QUOTA_WINDOW * 2 + Duration::from_secs(60), "{jobs}: {took:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_upstream_says_is_waited_for_even_where_nothing_was_known() {
+async fn a_retry_after_is_waited_for_without_a_known_quota() {
     // The list takes the only request.
-    let scripted = Scripted::new(1, 1);
-    let (outcome, said, took) = warm(&scripted, 4, WINDOW * 2).await;
-    assert_eq!((outcome, waits(&said).len()), (Outcome::Complete, 1), "{said:?}");
-    assert!(took > WINDOW, "{took:?}");
+    let scripted = ScriptedMirror::new(1, 1);
+    let (outcome, lines, took) = warm(&scripted, 4, QUOTA_WINDOW * 2).await;
+    assert_eq!((outcome, waits(&lines).len()), (WarmOutcome::Complete, 1), "{lines:?}");
+    assert!(took > QUOTA_WINDOW, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_wait_than_allowed_is_none() {
-    let scripted = Scripted::new(3, 1);
-    let (outcome, said, took) = warm(&scripted, 2, Duration::from_secs(60)).await;
-    assert_eq!((outcome, waits(&said).len()), (Outcome::Incomplete, 0), "{said:?}");
-    assert!(said.iter().filter(|line| line.contains("longer than --max-wait")).count() == 3, "{said:?}");
+async fn a_wait_beyond_the_limit_is_a_failure() {
+    let scripted = ScriptedMirror::new(3, 1);
+    let (outcome, lines, took) = warm(&scripted, 2, Duration::from_secs(60)).await;
+    assert_eq!((outcome, waits(&lines).len()), (WarmOutcome::Incomplete, 0), "{lines:?}");
+    assert!(lines.iter().filter(|line| line.contains("longer than --max-wait")).count() == 3, "{lines:?}");
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_more_than_jobs_at_once() {
-    let scripted = Scripted::new(30, 5000);
-    let (outcome, _, _) = warm(&scripted, 3, WINDOW).await;
-    assert_eq!((outcome, scripted.most.get()), (Outcome::Complete, 3));
+async fn no_more_requests_than_jobs_are_in_flight() {
+    let scripted = ScriptedMirror::new(30, 5000);
+    let (outcome, _, _) = warm(&scripted, 3, QUOTA_WINDOW).await;
+    assert_eq!((outcome, scripted.max_in_flight.get()), (WarmOutcome::Complete, 3));
 }

@@ -1,159 +1,150 @@
-//! Hands over what is stored, and takes in what another mirror has handed over.
+//! Export and import of zips and documents.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http::{Response, StatusCode};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::Response;
 use http_body_util::BodyExt as _;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::{
     AdminError, Input, drain,
-    inventory::{Asked, items},
-    lines, one, with_type,
+    inventory::{INDEX_UNREADABLE, items, selection},
+    one, with_type,
 };
 use crate::{
-    entry::{ExportedArchive, ExportedDocument, Key},
-    http::body::Body,
-    registry::{
-        ImportError, Registry,
-        transfer::{DocumentImport, ImportPlan},
+    admin_api::{
+        CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport,
+        ImportedState, PlanImport, PlannedImport, ReadArchive,
     },
+    entry::ExportedDocument,
+    http::body::Body,
+    registry::{ImportError, Registry},
+    service::{SendMode, zip_body::range_body},
 };
 
 /// Longest claim before the bytes of a zip.
-const LONGEST_CLAIM: usize = 1 << 20;
+const MAX_CLAIM_BYTES: usize = 1 << 20;
 
-/// One claim per stored zip, then every document.
-pub(super) async fn claims(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
-    let ask = ask?;
-    let mut claims = Vec::new();
-    for item in items(mirror, &ask.pattern).await? {
-        let archive = mirror.transfer().describe(&item.entry.key).await;
-        let archive = archive.map_err(|error| AdminError::failed("the record of a zip cannot be read", error))?;
-        claims.extend(archive.map(|archive| json!({"zip": archive})));
+/// One claim per selected zip, then every document of the selected packages.
+pub(super) async fn export(
+    registry: &Arc<Registry>,
+    request: ExportArchives,
+) -> Result<impl Stream<Item = ExportedItem> + use<>, AdminError> {
+    let selection = selection(request.pattern.as_deref())?;
+    let mut zips = Vec::new();
+    for item in items(registry, &selection).await? {
+        let archive = registry.transfer().describe(&item.entry.key).await;
+        let archive = archive.map_err(|error| AdminError::storage("the record of a zip cannot be read", error))?;
+        zips.extend(archive.map(ExportedItem::Zip));
     }
-    let failed = |error| AdminError::failed("the index of the cache cannot be read", error);
-    let documents = mirror.inventory().document_keys(&ask.with_documents()).await.map_err(failed)?;
-    let mirror = mirror.clone();
+    let documents = registry.inventory().document_keys(&selection.of_any_version()).await;
+    let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+    let registry = registry.clone();
     let documents = stream::iter(documents).filter_map(move |key| {
-        let mirror = mirror.clone();
-        async move { Some(json!({"document": mirror.transfer().export_document(&key).await?})) }
+        let registry = registry.clone();
+        async move { registry.transfer().export_document(&key).await.map(ExportedItem::Document) }
     });
-    Ok(lines(stream::iter(claims).chain(documents)))
-}
-
-#[derive(Deserialize)]
-pub(super) struct Named {
-    key: Key,
+    Ok(stream::iter(zips).chain(documents))
 }
 
 /// The bytes of one zip.
-pub(super) async fn zip(mirror: &Arc<Registry>, ask: Result<Named, AdminError>) -> Result<Response<Body>, AdminError> {
-    let object = mirror.transfer().open(&ask?.key).await;
-    let Some(object) = object.map_err(|error| AdminError::failed("the zip cannot be read", error))? else {
-        return Err(AdminError(StatusCode::NOT_FOUND, "this zip is not stored any more".into()));
+pub(super) async fn read_archive(registry: &Arc<Registry>, request: ReadArchive) -> Result<Response<Body>, AdminError> {
+    let object = registry.transfer().open(&request.key).await;
+    let Some(object) = object.map_err(|error| AdminError::storage("the zip cannot be read", error))? else {
+        return Err(AdminError::new(ErrorCode::NotStored, "this zip is no longer stored"));
     };
     let len = object.meta.len;
-    Ok(with_type(
-        "application/zip",
-        crate::service::zip_body::range_body(object, 0..len, crate::service::SendMode::Copy),
-    ))
+    Ok(with_type("application/zip", range_body(object, 0..len, SendMode::Copy)))
 }
 
-/// What an import would do: one line per claim.
+/// What an import of each of these zips would do.
 pub(super) async fn plan(
-    mirror: &Arc<Registry>,
-    claims: Result<Vec<ExportedArchive>, AdminError>,
-) -> Result<Response<Body>, AdminError> {
-    let mut states = Vec::new();
-    for claim in claims? {
-        let failed = |error| AdminError::failed("the record of pins cannot be read", error);
-        let state = match mirror.transfer().plan(&claim).await.map_err(failed)? {
-            ImportPlan::Refused => "refused",
-            ImportPlan::Conflict => "conflict",
-            ImportPlan::Stored => "stored",
-            ImportPlan::Wanted => "wanted",
-        };
-        states.push(json!({"key": claim.key, "state": state}));
+    registry: &Arc<Registry>,
+    PlanImport(claims): PlanImport,
+) -> Result<impl Stream<Item = PlannedImport> + use<>, AdminError> {
+    let mut planned = Vec::new();
+    for claim in claims {
+        let state = registry.transfer().plan(&claim).await;
+        let state = state.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
+        planned.push(PlannedImport { key: claim.key, state });
     }
-    Ok(lines(stream::iter(states)))
+    Ok(stream::iter(planned))
 }
 
-/// Takes in one zip: a line of JSON with its claim, and its bytes.
-pub(super) async fn take(mirror: &Arc<Registry>, mut input: Input) -> Result<Response<Body>, AdminError> {
-    let done = take_from(mirror, &mut input).await;
-    if done.is_err() {
+/// Imports one zip: a line with its [`ImportArchive`], then its bytes.
+pub(super) async fn import(registry: &Arc<Registry>, mut input: Input) -> Result<Response<Body>, AdminError> {
+    let imported = import_from(registry, &mut input).await;
+    if imported.is_err() {
         drain(&mut input).await;
     }
-    done
+    imported.map(|report| one(&report))
 }
 
-async fn take_from(mirror: &Arc<Registry>, input: &mut Input) -> Result<Response<Body>, AdminError> {
-    #[derive(Deserialize)]
-    struct Head {
-        #[serde(default)]
-        force: bool,
-        claim: ExportedArchive,
-    }
+async fn import_from(registry: &Arc<Registry>, input: &mut Input) -> Result<ImportReport, AdminError> {
     let mut first = Vec::new();
     let end = loop {
         if let Some(end) = first.iter().position(|byte| *byte == b'\n') {
             break end;
         }
         let frame = input.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
-        first.extend_from_slice(&frame.ok_or_else(|| AdminError::bad("the claim is not whole"))?);
-        if first.len() > LONGEST_CLAIM {
-            // Chunks are far smaller: what is longer has no end of line.
-            return Err(AdminError::bad("the claim is too long"));
+        first.extend_from_slice(&frame.ok_or_else(|| AdminError::bad_request("the claim is incomplete"))?);
+        if first.len() > MAX_CLAIM_BYTES {
+            // A chunk of the body is far smaller: a claim this long has no end of line.
+            return Err(AdminError::bad_request("the claim is too long"));
         }
     };
-    let head: Head = serde_json::from_slice(&first[..end])
-        .map_err(|why| AdminError::bad(format!("the claim is malformed: {why}")))?;
+    let ImportArchive { force, claim } = serde_json::from_slice(&first[..end])
+        .map_err(|error| AdminError::bad_request(format!("the claim is malformed: {error}")))?;
     let rest = Bytes::from(first.split_off(end + 1));
     let frames = stream::unfold(input, |input| async move {
         let frame = input.frame().await?;
-        let broken = |_| ImportError::Invalid("its bytes broke off".to_owned());
+        let broken = |_| ImportError::Invalid("its bytes are incomplete".to_owned());
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
     });
     let body = stream::iter([Ok(rest)]).chain(frames);
-    mirror.transfer().import(head.claim, body, head.force).await.map_err(refusal)?;
-    Ok(one(&json!({"state": "stored"})))
+    registry.transfer().import(claim, body, force).await.map_err(import_refused)?;
+    Ok(ImportReport { state: ImportedState::Stored })
 }
 
-/// Takes in one document, or says whether it would be.
-pub(super) async fn take_document(
-    mirror: &Arc<Registry>,
-    handed: Result<ExportedDocument, AdminError>,
-    check: bool,
-) -> Result<Response<Body>, AdminError> {
-    let handed = handed?;
-    if !mirror.transfer().accepts_document(&handed.key, handed.body.as_bytes()) {
-        return Err(AdminError(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("this mirror has no place for {}", handed.key),
-        ));
-    }
-    if check {
-        let failed = |error| AdminError::failed("a stored document cannot be read", error);
-        let stored = mirror.transfer().has_document(&handed.key, &handed.meta).await.map_err(failed)?;
-        return Ok(one(&json!({"state": if stored { "stored" } else { "wanted" }})));
-    }
-    let taken = mirror.transfer().import_document(handed).await.map_err(refusal)?;
-    Ok(one(&json!({"state": if taken == DocumentImport::Stored { "stored" } else { "older" }})))
+/// Imports one document.
+pub(super) async fn import_document(
+    registry: &Arc<Registry>,
+    ImportDocument(document): ImportDocument,
+) -> Result<ImportReport, AdminError> {
+    ensure_accepted(registry, &document)?;
+    let state = registry.transfer().import_document(document).await.map_err(import_refused)?;
+    Ok(ImportReport { state })
 }
 
-fn refusal(error: ImportError) -> AdminError {
-    let status = match &error {
-        ImportError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        ImportError::Conflict => StatusCode::CONFLICT,
-        ImportError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+/// What an import of a document would do.
+pub(super) async fn check_document(
+    registry: &Arc<Registry>,
+    CheckDocument(document): CheckDocument,
+) -> Result<ImportReport, AdminError> {
+    ensure_accepted(registry, &document)?;
+    let stored = registry.transfer().has_document(&document.key, &document.meta).await;
+    let stored = stored.map_err(|error| AdminError::storage("a stored document cannot be read", error))?;
+    Ok(ImportReport { state: if stored { ImportedState::Stored } else { ImportedState::Wanted } })
+}
+
+fn ensure_accepted(registry: &Registry, document: &ExportedDocument) -> Result<(), AdminError> {
+    if registry.transfer().accepts_document(&document.key, document.body.as_bytes()) {
+        return Ok(());
+    }
+    let why = format!("this mirror has no place for {}", document.key);
+    Err(AdminError::new(ErrorCode::InvalidImport, why))
+}
+
+fn import_refused(error: ImportError) -> AdminError {
+    let code = match &error {
+        ImportError::Invalid(_) => ErrorCode::InvalidImport,
+        ImportError::Conflict => ErrorCode::Conflict,
+        ImportError::NoRoom => ErrorCode::NoSpace,
         ImportError::Io(cause) => {
             tracing::error!(error = %cause, "an import cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR
+            ErrorCode::Storage
         }
     };
-    AdminError(status, error.to_string())
+    AdminError::new(code, error.to_string())
 }

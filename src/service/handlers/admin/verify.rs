@@ -1,91 +1,90 @@
-//! Hashes everything that is stored, several zips at once, and fetches damaged ones again.
+//! Verification of what is stored: hashes several zips at once, and fetches damaged ones again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::{StreamExt as _, stream};
-use http::Response;
-use serde_json::{Value, json};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{
     AdminError,
-    inventory::{Asked, items},
-    lines,
+    inventory::{INDEX_UNREADABLE, items, selection},
 };
 use crate::{
-    entry::Key,
-    http::body::Body,
+    admin_api::{VerifyArchives, VerifyEvent, VerifyState},
+    entry::{Digest, Key},
     registry::{DocumentCheck, Registry, inventory::StoredArchive},
 };
 
-/// Zips that are hashed at once.
-const AT_ONCE: usize = 4;
+/// Most zips that are hashed at once.
+const MAX_HASHED_ZIPS: usize = 4;
 
-/// One line first: what there is to do; then one per blob, and one per document that was damaged.
-pub(super) async fn verify(mirror: &Arc<Registry>, ask: Asked) -> Result<Response<Body>, AdminError> {
-    let ask = ask?;
-    let failed = |error| AdminError::failed("the index of the cache cannot be read", error);
-    let mut blobs: BTreeMap<_, Vec<StoredArchive>> = BTreeMap::new();
-    for item in items(mirror, &ask.pattern).await? {
+/// Verifies the selected zips, each blob once, then the documents of the packages that are selected as a whole.
+pub(super) async fn verify(
+    registry: &Arc<Registry>,
+    request: VerifyArchives,
+) -> Result<impl Stream<Item = VerifyEvent> + use<>, AdminError> {
+    let VerifyArchives { pattern, no_fetch } = request;
+    let selection = selection(pattern.as_deref())?;
+    let mut blobs: BTreeMap<Digest, Vec<StoredArchive>> = BTreeMap::new();
+    for item in items(registry, &selection).await? {
         blobs.entry(item.entry.digest).or_default().push(item);
     }
-    let documents = mirror.inventory().document_keys(&ask.pattern).await.map_err(failed)?;
-    let bytes: u64 = blobs.values().filter_map(|items| items.first()).map(|item| item.entry.len).sum();
-    let begin = json!({"event": "begin", "zips": blobs.len(), "bytes": bytes, "documents": documents.len()});
+    let documents = registry.inventory().document_keys(&selection).await;
+    let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+    let bytes = blobs.values().filter_map(|items| items.first()).map(|item| item.entry.len).sum();
+    let begin = VerifyEvent::Begin { zips: blobs.len(), bytes, documents: documents.len() };
 
-    let checker = mirror.clone();
-    let fetch = !ask.no_fetch;
-    let zips = stream::iter(blobs.into_values()).map(move |items| {
-        let mirror = checker.clone();
-        async move { check(&mirror, &items, fetch).await }
+    let of_zips = registry.clone();
+    let zips = stream::iter(blobs).map(move |(digest, items)| {
+        let registry = of_zips.clone();
+        async move { verify_blob(&registry, digest, &items, !no_fetch).await }
     });
-    let reader = mirror.clone();
+    let of_documents = registry.clone();
     let documents = stream::iter(documents).then(move |key| {
-        let mirror = reader.clone();
-        async move { check_document(&mirror, &key, fetch).await }
+        let registry = of_documents.clone();
+        async move { verify_document(&registry, key, !no_fetch).await }
     });
-    Ok(lines(stream::iter([begin]).chain(zips.buffer_unordered(AT_ONCE)).chain(documents)))
+    Ok(stream::iter([begin]).chain(zips.buffer_unordered(MAX_HASHED_ZIPS)).chain(documents))
 }
 
-/// Checks one blob; a damaged one is set aside, and fetched again under each of its keys.
-async fn check(mirror: &Registry, items: &[StoredArchive], fetch: bool) -> Value {
-    let Some(first) = items.first() else { return Value::Null };
-    let digest = first.entry.digest;
-    let size = first.entry.len;
-    let mut state = "good";
+/// Verifies one blob. A damaged one is quarantined and, with `fetch`, fetched again under each of its keys.
+async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive], fetch: bool) -> VerifyEvent {
+    let mut state = VerifyState::Good;
     let mut reason = None;
-    match mirror.inventory().check_blob(&digest).await {
+    match registry.inventory().check_blob(&sha256).await {
         Ok(true) => {}
         Ok(false) => {
-            state = "damaged";
+            state = VerifyState::Damaged;
             for item in items.iter().filter(|_| fetch) {
-                match mirror.inventory().refetch(item).await {
-                    Ok(()) if reason.is_none() => state = "mended",
+                match registry.inventory().refetch(item).await {
+                    Ok(()) if reason.is_none() => state = VerifyState::Mended,
                     Ok(()) => {}
-                    Err(error) => (state, reason) = ("damaged", Some(error.to_string())),
+                    Err(error) => {
+                        state = VerifyState::Damaged;
+                        reason = Some(error.to_string());
+                    }
                 }
             }
         }
         Err(error) => {
-            tracing::error!(%digest, %error, "a zip cannot be read");
-            (state, reason) = ("damaged", Some("it cannot be read".to_owned()));
+            tracing::error!(digest = %sha256, %error, "a zip cannot be read");
+            state = VerifyState::Damaged;
+            reason = Some("it cannot be read".to_owned());
         }
     }
+    let size = items.first().map_or(0, |item| item.entry.len);
     let names = items.iter().map(|item| format!("{}:{}@{}", item.package.upstream, item.package.name, item.version()));
-    json!({
-        "event": "zip", "sha256": digest, "size": size, "state": state, "reason": reason,
-        "names": names.collect::<Vec<_>>(),
-    })
+    VerifyEvent::Zip { sha256, size, state, reason, names: names.collect() }
 }
 
-/// Checks one document; a damaged one is set aside, and comes again from memory or else from its upstream.
-async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
-    let mut state = "damaged";
+/// Verifies one document. A damaged one is quarantined; it is restored from memory or, with `fetch`, from its upstream.
+async fn verify_document(registry: &Registry, key: Key, fetch: bool) -> VerifyEvent {
+    let mut state = VerifyState::Damaged;
     let mut reason = None;
-    match mirror.inventory().check_document(key).await {
-        Ok(DocumentCheck::Intact) => state = "good",
-        Ok(DocumentCheck::Repaired) => state = "mended",
-        Ok(DocumentCheck::Damaged) if fetch => match mirror.inventory().refetch_document(key).await {
-            Ok(()) => state = "mended",
+    match registry.inventory().check_document(&key).await {
+        Ok(DocumentCheck::Intact) => state = VerifyState::Good,
+        Ok(DocumentCheck::Repaired) => state = VerifyState::Mended,
+        Ok(DocumentCheck::Damaged) if fetch => match registry.inventory().refetch_document(&key).await {
+            Ok(()) => state = VerifyState::Mended,
             Err(error) => reason = Some(error.to_string()),
         },
         Ok(DocumentCheck::Damaged) => {}
@@ -94,5 +93,5 @@ async fn check_document(mirror: &Registry, key: &Key, fetch: bool) -> Value {
             reason = Some("it cannot be read".to_owned());
         }
     }
-    json!({"event": "document", "key": key, "state": state, "reason": reason})
+    VerifyEvent::Document { key, state, reason }
 }

@@ -1,0 +1,30 @@
+//! `srm-mirror cache keep` and `unkeep`.
+
+use super::{print, table};
+use crate::{
+    admin_api::{KeepArchives, KeepReport, ListArchives},
+    cli::{CacheArgs, FAILED, admin_client},
+};
+
+/// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing.
+pub(super) fn run(cache: &CacheArgs, pattern: String, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
+    let pattern = Some(pattern);
+    admin_client::run(cache.load()?, async |client| {
+        let request = ListArchives { pattern: pattern.clone(), ..ListArchives::default() };
+        let found = client.collect(&request).await?;
+        let KeepReport { zips, marks, .. } = client.call(&KeepArchives { pattern, kept, dry_run }).await?;
+        if marks > 0 {
+            let verb = if dry_run { "would be" } else { "are" };
+            print(&format!("{marks} marks of zips that are not stored {verb} removed\n"));
+        } else if found.is_empty() {
+            print("no stored zip matches\n");
+            return Ok(FAILED);
+        }
+        let already = found.iter().filter(|zip| zip.kept == kept).count();
+        let changed = zips.iter().filter(|zip| dry_run || zip.kept == kept).count();
+        let state = if kept { "kept" } else { "evictable" };
+        let verb = if dry_run { format!("would be {state}") } else { format!("are {state} now") };
+        print(&format!("{}{} of {} zips {verb}\n", table::zips(&zips), already + changed, found.len()));
+        Ok(0)
+    })
+}

@@ -1,0 +1,65 @@
+//! `srm-mirror cache rm` and `gc`: show what would be removed, ask, and remove exactly that.
+
+use super::{ConfirmArgs, confirm, print, table};
+use crate::{
+    admin_api::{Call, CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
+    cli::{CacheArgs, FAILED, admin_client},
+    value::{ByteSize, Period},
+};
+
+/// Removes the selected zips. Exit code 1 when there is nothing to remove, or the answer was no.
+pub(super) fn rm(cache: &CacheArgs, pattern: String, forget: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+    let pattern = Some(pattern);
+    remove(cache, flags, FAILED, |only| RemoveArchives {
+        pattern: pattern.clone(),
+        dry_run: only.is_none(),
+        only,
+        forget,
+    })
+}
+
+/// Removes quarantined files and unused zips. Exit code 1 when the answer was no.
+pub(super) fn gc(cache: &CacheArgs, unused: Option<Period>, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+    remove(cache, flags, 0, |only| CollectGarbage { pattern: None, dry_run: only.is_none(), only, unused })
+}
+
+/// Runs the request that `request` makes of a plan: first without one, as a dry run, then with the plan of the dry run.
+/// The cache may change while the user reads: what is stored in between is not removed.
+fn remove<C: Call<Answer = RemovalReport>>(
+    cache: &CacheArgs,
+    flags: &ConfirmArgs,
+    exit_code_if_empty: u8,
+    request: impl Fn(Option<RemovalPlan>) -> C,
+) -> anyhow::Result<u8> {
+    admin_client::run(cache.load()?, async |client| {
+        let report = client.call(&request(None)).await?;
+        let counts = report.documents + report.forgotten + report.marks;
+        if report.zips.is_empty() && counts == 0 && report.bytes == 0 {
+            print("there is nothing to remove\n");
+            return Ok(exit_code_if_empty);
+        }
+        print(&describe(&report));
+        if flags.dry_run {
+            return Ok(0);
+        }
+        if !flags.yes && !confirm("remove them?")? {
+            return Ok(FAILED);
+        }
+        client.call(&request(Some(report.plan))).await?;
+        print("removed\n");
+        Ok(0)
+    })
+}
+
+fn describe(report: &RemovalReport) -> String {
+    let RemovalReport { zips, documents, forgotten, marks, bytes, .. } = report;
+    let mut text = table::zips(zips);
+    text += &format!("{} zips, {documents} release documents, {} on disk", zips.len(), ByteSize(*bytes));
+    if *forgotten > 0 {
+        text += &format!("; {forgotten} pins");
+    }
+    if *marks > 0 {
+        text += &format!("; {marks} marks of zips that are not stored");
+    }
+    text + "\n"
+}

@@ -1,0 +1,203 @@
+//! Warming through the routes that every client has: `warm --server`.
+//!
+//! A request for a zip stores it. Why a request fails is the `code` of the error's envelope, else its status.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use percent_encoding::utf8_percent_encode;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use serde::{Deserialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+
+use super::{FetchFailure, ProgressFn, RetryClass, WarmTarget};
+use crate::{
+    admin_api::{FailureCode, FilledArchive, ReleaseRow, StoredState, WarmedLists},
+    cli::{
+        admin_client::{MAX_ERROR_BYTES, bounded},
+        warm::package_spec::RawName,
+    },
+    dialect::UNRESERVED,
+    entry::Digest,
+    value::BaseUrl,
+};
+
+/// Longest time until the head of an answer: the mirror may have to fetch many pages of a list, or wait for an upstream.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest time between two parts of a body: the mirror may have to resume a broken download, and verifies a zip before
+/// it sends its last bytes.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest release list, bytes.
+const MAX_LIST_BYTES: usize = 256 << 20;
+/// Largest zip, bytes: it is hashed and dropped, so this only ends a body without an end.
+const MAX_ZIP_BYTES: u64 = 64 << 30;
+
+/// A mirror by its address.
+pub(in crate::cli::warm) struct MirrorClient {
+    client: Client,
+    /// The address, without a slash at its end.
+    base: String,
+}
+
+/// The body of an error in the srm dialect.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ErrorEnvelope {
+    message: Option<String>,
+    code: Option<FailureCode>,
+}
+
+/// The member of a release that names its tag.
+#[derive(Deserialize)]
+struct LatestRelease {
+    tag_name: Option<String>,
+}
+
+impl MirrorClient {
+    /// Makes a client; it connects with the first request.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub(in crate::cli::warm) fn new(base: &BaseUrl) -> anyhow::Result<Self> {
+        let client = bounded::builder().build().context("set up the client")?;
+        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, FetchFailure> {
+        Ok(bounded::send(request, HEAD_TIMEOUT).await?)
+    }
+
+    async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, FetchFailure> {
+        let mut response = accepted(self.send(self.client.get(format!("{}{path}", self.base))).await?).await?;
+        let body = bounded::body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await;
+        let body = body.map_err(|_| FetchFailure::disconnected())?;
+        serde_json::from_slice(&body).map_err(|_| FetchFailure::malformed())
+    }
+}
+
+impl WarmTarget for MirrorClient {
+    async fn lists(&self, package: &RawName) -> Result<WarmedLists, FetchFailure> {
+        let path = package.path();
+        let releases = match self.get_json::<Vec<ReleaseRow>>(&format!("{path}/releases")).await {
+            // A repository without releases may have tags and branches.
+            Err(failure) if failure.code == Some(FailureCode::NoRelease) => Vec::new(),
+            releases => releases?,
+        };
+        let latest = match self.get_json::<LatestRelease>(&format!("{path}/releases/latest")).await {
+            Err(failure) if failure.class == RetryClass::Missing => None,
+            latest => latest?.tag_name,
+        };
+        Ok(WarmedLists { releases, latest, quota: None })
+    }
+
+    async fn first_seen(&self, _: &RawName, _: &str) -> Option<Timestamp> {
+        None
+    }
+
+    async fn stored_state(&self, _: &RawName, _: &str) -> Result<Option<StoredState>, FetchFailure> {
+        Ok(None)
+    }
+
+    /// A HEAD request shows whether it is stored; if not, the zip is read, hashed and dropped.
+    async fn fill(
+        &self,
+        package: &RawName,
+        version: &str,
+        progress: ProgressFn<'_>,
+    ) -> Result<FilledArchive, FetchFailure> {
+        let url = format!("{}{}/zipball/{}", self.base, package.path(), utf8_percent_encode(version, UNRESERVED));
+        let head = self.send(self.client.head(&url)).await.map_err(|_| FetchFailure::disconnected())?;
+        if let Some(stored) = stored_archive(&head) {
+            return Ok(stored);
+        }
+        let mut response = accepted(self.send(self.client.get(&url)).await?).await?;
+        let no_room = cache_status(&response).any(|parameter| parameter == "detail=no-room");
+        let total = response.content_length();
+        let mut sha = Sha256::new();
+        let mut len = 0;
+        loop {
+            let chunk = bounded::chunk(&mut response, BODY_IDLE_TIMEOUT).await;
+            let Some(chunk) = chunk.map_err(|_| FetchFailure::disconnected())? else { break };
+            len += chunk.len() as u64;
+            sha.update(&chunk);
+            progress(len, total);
+            if len > MAX_ZIP_BYTES {
+                return Err(FetchFailure::new(RetryClass::Refused, "the zip has no end"));
+            }
+        }
+        if no_room {
+            return Err(FetchFailure::new(RetryClass::Refused, "the mirror has no room for it"));
+        }
+        let digest = Digest(sha.finalize().into());
+        Ok(FilledArchive { digest, len, cached: false, tag: None, commit: None, quota: None })
+    }
+}
+
+/// The zip that a HEAD request found in the mirror's cache.
+fn stored_archive(head: &Response) -> Option<FilledArchive> {
+    if !head.status().is_success() || !cache_status(head).any(|parameter| parameter == "hit") {
+        return None;
+    }
+    let digest = text(head, &header::ETAG)?.trim_matches('"').parse().ok()?;
+    let len = text(head, &header::CONTENT_LENGTH)?.parse().ok()?;
+    Some(FilledArchive { digest, len, cached: true, tag: None, commit: None, quota: None })
+}
+
+/// The parameters of the mirror's own member of `Cache-Status` (RFC 9211 §2), which is the first one: caches between the
+/// mirror and this client append theirs.
+fn cache_status(response: &Response) -> impl Iterator<Item = &str> {
+    let status = response.headers().get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let own = status.split(',').next().filter(|member| member.starts_with("srm-mirror;"));
+    own.unwrap_or_default().split(';').skip(1).map(str::trim)
+}
+
+/// A response that is no error.
+async fn accepted(mut response: Response) -> Result<Response, FetchFailure> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let retry_after = text(&response, &header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let body = bounded::body(&mut response, MAX_ERROR_BYTES, BODY_IDLE_TIMEOUT).await.unwrap_or_default();
+    Err(failure(status, retry_after, &body))
+}
+
+fn failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> FetchFailure {
+    let ErrorEnvelope { message, code } = serde_json::from_slice(body).unwrap_or_default();
+    let reason = message.unwrap_or_else(|| format!("the mirror answered {status}"));
+    let class = code.map_or_else(|| RetryClass::of_status(status), RetryClass::of_code);
+    FetchFailure { reason, class, code, retry_after, quota: None }
+}
+
+fn text<'r>(response: &'r Response, name: &header::HeaderName) -> Option<&'r str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_classified_by_its_code_else_by_its_status() {
+        let class = |status: u16, body: &str| {
+            failure(StatusCode::from_u16(status).expect("a status"), None, body.as_bytes()).class
+        };
+        for (status, body, expected) in [
+            (502, r#"{"message": "m", "code": "pin-mismatch"}"#, RetryClass::Refused),
+            (502, r#"{"message": "m", "code": "upstream-unreachable"}"#, RetryClass::Unreachable),
+            (503, r#"{"message": "m", "code": "offline"}"#, RetryClass::Missing),
+            (404, r#"{"message": "m", "code": "no-release"}"#, RetryClass::Missing),
+            (502, r#"{"message": "m", "code": "unknown"}"#, RetryClass::Transient),
+            (502, r#"{"message": "pin-mismatch: it cannot be reached"}"#, RetryClass::Transient),
+            (504, "<html>", RetryClass::Unreachable),
+            (404, "", RetryClass::Missing),
+            (429, "slow down", RetryClass::Transient),
+            (403, "{}", RetryClass::Refused),
+        ] {
+            assert_eq!(class(status, body), expected, "{status} {body}");
+        }
+        let reason = failure(StatusCode::BAD_GATEWAY, None, b"<html>").reason;
+        assert_eq!(reason, "the mirror answered 502 Bad Gateway");
+    }
+}

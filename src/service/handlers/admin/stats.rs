@@ -1,0 +1,81 @@
+//! The figures of the cache.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use super::{AdminError, inventory::entries};
+use crate::{
+    admin_api::{DiskStats, InventoryOrder, MemoryStats, PackageStats, Stats, StatsSum},
+    registry::{
+        HitStats, Registry, TierStats,
+        inventory::{Selection, StoredArchive},
+    },
+};
+
+/// Most packages in each of the two rankings.
+const MAX_RANKED_PACKAGES: usize = 10;
+
+impl StatsSum {
+    fn add(&mut self, item: &StoredArchive) {
+        let TierStats { hits, bytes } = item.entry.hit_stats.total();
+        self.zips += 1;
+        self.bytes += item.entry.len;
+        self.hits += hits;
+        self.served += bytes;
+    }
+}
+
+/// Counts what is stored now: by tier, by upstream, by package.
+pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError> {
+    let usage = registry.inventory().usage();
+    let mut upstreams: BTreeMap<String, StatsSum> = BTreeMap::new();
+    let mut packages: BTreeMap<(Arc<str>, String), StatsSum> = BTreeMap::new();
+    let mut hit_stats = HitStats::default();
+    let mut blobs = HashSet::new();
+    for entry in entries(registry, &Selection::default(), InventoryOrder::Name).await? {
+        // Keys of one blob share its counters.
+        if blobs.insert(entry.digest) {
+            hit_stats.add(entry.hit_stats);
+        }
+        let Some(item) = StoredArchive::of(entry) else { continue };
+        upstreams.entry(item.package.upstream.to_string()).or_default().add(&item);
+        packages.entry((item.package.upstream.clone(), item.package.name.to_string())).or_default().add(&item);
+    }
+    let mut packages: Vec<PackageStats> = packages
+        .into_iter()
+        .map(|((upstream, package), sum)| PackageStats { sum, upstream: upstream.to_string(), package })
+        .collect();
+    let count = packages.len();
+    packages.sort_by_key(|package| Reverse(package.sum.bytes));
+    let top = packages.iter().take(MAX_RANKED_PACKAGES).cloned().collect();
+    packages.retain(|package| package.sum.hits > 0);
+    packages.sort_by_key(|package| Reverse(package.sum.hits));
+    packages.truncate(MAX_RANKED_PACKAGES);
+    Ok(Stats {
+        memory: MemoryStats {
+            bytes: usage.memory.bytes,
+            limit: usage.memory.limit,
+            objects: usage.memory.objects,
+            hits: hit_stats.memory.hits,
+            served: hit_stats.memory.bytes,
+        },
+        disk: DiskStats {
+            bytes: usage.disk.bytes,
+            limit: usage.disk.limit,
+            objects: usage.disk.objects,
+            zips: usage.disk_areas.blobs,
+            documents: usage.disk_areas.documents,
+            quarantine: usage.disk_areas.quarantine,
+            hits: hit_stats.disk.hits,
+            served: hit_stats.disk.bytes,
+        },
+        upstreams,
+        packages: count,
+        top,
+        busiest: packages,
+        downloads: registry.inventory().fills_running(),
+    })
+}
