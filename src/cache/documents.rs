@@ -36,7 +36,7 @@ pub struct DocumentCache {
 /// A document and how it was found.
 #[derive(Clone, Debug)]
 pub struct DocumentAnswer {
-    /// The document; its standing is `Gone` when the upstream no longer has it.
+    /// The document; its upstream status is `Gone` when the upstream no longer has it.
     pub document: Document,
     /// Time since the upstream last confirmed it.
     pub age: Duration,
@@ -120,7 +120,7 @@ impl DocumentCache {
         if let Some(document) = self.tiers.get(key).await
             && document.meta.upstream_status != UpstreamStatus::Blocked
         {
-            let blocked = with_standing(&document, UpstreamStatus::Blocked);
+            let blocked = with_upstream_status(&document, UpstreamStatus::Blocked);
             self.tiers.store(key, &blocked, DocumentChange::Meta).await;
         }
     }
@@ -195,7 +195,7 @@ impl DocumentCache {
         };
         let mut answer = self.answer(&document, status.detail(detail));
         if let FetchError::NotFound(_) = error {
-            answer.document = with_standing(&document, UpstreamStatus::Gone);
+            answer.document = with_upstream_status(&document, UpstreamStatus::Gone);
         }
         Ok(answer)
     }
@@ -222,8 +222,8 @@ impl DocumentCache {
     }
 }
 
-fn with_standing(document: &Document, standing: UpstreamStatus) -> Document {
-    let meta = DocumentMeta { upstream_status: standing, ..(*document.meta).clone() };
+fn with_upstream_status(document: &Document, upstream_status: UpstreamStatus) -> Document {
+    let meta = DocumentMeta { upstream_status, ..(*document.meta).clone() };
     Document { meta: Arc::new(meta), body: document.body.clone() }
 }
 

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, IO, USAGE};
 use crate::{
     admin_api::{
-        AdminRequest, Call, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport, MAX_ANSWER_BYTES,
-        MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
+        AdminRequest, BULK_TIMEOUT, Call, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
+        MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
     app::{App, OpenError},
     config::Loaded,
@@ -163,7 +163,8 @@ impl AdminClient {
         request: &S,
         mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut response = self.send(request, IDLE_TIMEOUT).await?;
+        // The head comes after the selection: an export of a large cache first reads every sidecar.
+        let mut response = self.send(request, BULK_TIMEOUT).await?;
         let mut line: Vec<u8> = Vec::new();
         while let Some(bytes) = bounded::chunk(&mut response, IDLE_TIMEOUT).await? {
             let mut parts = bytes.split(|byte| *byte == b'\n').peekable();

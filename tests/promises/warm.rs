@@ -46,7 +46,7 @@ fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e str> {
 #[tokio::test]
 async fn each_version_selector_fetches_its_versions() {
     let forge = forge().await;
-    for (wish, fetched) in [
+    for (spec, fetched) in [
         (&["devsapp/fc3"][..], &["devsapp/fc3@v2.0.0"][..]),
         (&["devsapp/fc3@1.1.0"], &["devsapp/fc3@v1.1.0"]),
         (&["devsapp/fc@v0.1.35"], &["devsapp/fc@0.1.35"]),
@@ -61,10 +61,10 @@ async fn each_version_selector_fetches_its_versions() {
         ),
         (&["devsapp/fc3@^1", "devsapp/FC3@1.2.0", "--latest", "1"], &["devsapp/fc3@v1.2.0"]),
     ] {
-        let (ended, events) = warm(&forge, wish).await;
-        assert_eq!((ended.code, of(&events, "fetched")), (Some(0), fetched.to_vec()), "{wish:?}: {ended:?}");
+        let (ended, events) = warm(&forge, spec).await;
+        assert_eq!((ended.code, of(&events, "fetched")), (Some(0), fetched.to_vec()), "{spec:?}: {ended:?}");
         let summary = events.last().expect("a summary");
-        assert_eq!((&summary["event"], &summary["failed"]), (&"summary".into(), &0.into()), "{wish:?}");
+        assert_eq!((&summary["event"], &summary["failed"]), (&"summary".into(), &0.into()), "{spec:?}");
     }
 }
 

@@ -51,8 +51,8 @@ async fn a_lock_file_of_one_mirror_fills_another() {
     let second = dir.path().join("second");
     let file = dir.path().join("srm-mirror.lock");
     let file = file.to_str().expect("text");
-    let wishes = ["warm", "devsapp/fc3@all", "gitee:devsapp/demo"];
-    assert_eq!(Launch::over(&forge, &first, &wishes).run().await.code, Some(0));
+    let specs = ["warm", "devsapp/fc3@all", "gitee:devsapp/demo"];
+    assert_eq!(Launch::over(&forge, &first, &specs).run().await.code, Some(0));
     let locked = Launch::over(&forge, &first, &["cache", "lock", "--file", file]).run().await;
     assert_eq!(locked.code, Some(0), "{locked:?}");
     let warmed = Launch::over(&forge, &second, &["warm", "--locked", file]).run().await;
@@ -94,8 +94,8 @@ async fn commits_and_branches_are_locked_as_commits_and_filled_as_such() {
     let locked = file.to_str().expect("text");
     let release = forge.repo("devsapp/fc3").commit("v1.0.0");
     let topic = forge.repo("devsapp/fc3").commit("topic");
-    let wishes = ["warm", &format!("devsapp/fc3@{release}"), "devsapp/fc3@topic", "devsapp/fc3@refs/tags/edge"];
-    let warmed = Launch::over(&forge, &first, &wishes).run().await;
+    let specs = ["warm", &format!("devsapp/fc3@{release}"), "devsapp/fc3@topic", "devsapp/fc3@refs/tags/edge"];
+    let warmed = Launch::over(&forge, &first, &specs).run().await;
     assert_eq!(warmed.code, Some(0), "{warmed:?}");
     let done = Launch::over(&forge, &first, &["cache", "lock", "--file", locked]).run().await;
     assert_eq!(done.code, Some(0), "{done:?}");

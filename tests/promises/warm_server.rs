@@ -41,8 +41,8 @@ async fn an_offline_server_is_asked_once_and_its_misses_are_named() {
     let connections = forge.connections();
     let mirror = setup(&forge).with(|config| config.mode = UpstreamMode::Offline).start_in(dir.path()).await;
     let begun = std::time::Instant::now();
-    let wishes = ["warm", "--json", "--server", &mirror.url(""), "devsapp/fc3@all", "devsapp/other"];
-    let by_address = Launch::bare(&wishes).run().await;
+    let specs = ["warm", "--json", "--server", &mirror.url(""), "devsapp/fc3@all", "devsapp/other"];
+    let by_address = Launch::bare(&specs).run().await;
     let by_socket =
         Launch::over(&forge, dir.path(), &["warm", "--json", "devsapp/fc3@all", "devsapp/other"]).run().await;
     for ended in [by_address, by_socket] {

@@ -105,8 +105,8 @@ async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
     let forge = forge(2).await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/bad").release("v1.0.0", |r| r.wrong_crc());
-    let wishes = ["devsapp/fc3@1.0.0", "devsapp/fc3@9.9.9", "devsapp/fc3@^7", "devsapp/none", "devsapp/bad"];
-    let ended = warm(&forge, dir.path(), &wishes).run().await;
+    let specs = ["devsapp/fc3@1.0.0", "devsapp/fc3@9.9.9", "devsapp/fc3@^7", "devsapp/none", "devsapp/bad"];
+    let ended = warm(&forge, dir.path(), &specs).run().await;
     let events = events(&ended);
     assert_eq!((ended.code, count(&events, "fetched"), count(&events, "failed")), (Some(1), 1, 4), "{ended:?}");
     let failures = &events.last().expect("a summary")["failures"];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DocumentCache, DocumentOrigin, with_standing};
+use super::{DocumentCache, DocumentOrigin, with_upstream_status};
 use crate::{
     cache::{document_tiers::DocumentChange, policy::Policy, single_flight::FlightState},
     entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
@@ -101,8 +101,8 @@ impl Revalidation {
                 cache.failures.remember_for(&self.key, error, period);
                 // A blocked package that disappears stays blocked.
                 let blocked = document.meta.upstream_status == UpstreamStatus::Blocked || *error == FetchError::Blocked;
-                let standing = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
-                cache.tiers.store(&self.key, &with_standing(&document, standing), DocumentChange::Meta).await;
+                let status = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
+                cache.tiers.store(&self.key, &with_upstream_status(&document, status), DocumentChange::Meta).await;
             }
             _ => cache.failures.remember(&self.key, error),
         }

@@ -71,20 +71,20 @@ pub(super) async fn archive(
 ) -> Result<impl Stream<Item = WarmEvent> + use<>, AdminError> {
     let package = parse_package(names, &request.package)?;
     let version = parse_version(&request.version)?;
-    let fill = Fill { registry: registry.clone(), package, version };
+    let fill = FillTarget { registry: registry.clone(), package, version };
     Ok(stream::unfold(FillStep::Start(fill), FillStep::next))
 }
 
 /// The zip that is filled.
-struct Fill {
+struct FillTarget {
     registry: Arc<Registry>,
     package: PackageId,
     version: Version,
 }
 
 enum FillStep {
-    Start(Fill),
-    Follow(Fill, Box<WarmingArchive>),
+    Start(FillTarget),
+    Follow(FillTarget, Box<WarmingArchive>),
     End,
 }
 
@@ -119,7 +119,7 @@ impl FillStep {
     }
 }
 
-impl Fill {
+impl FillTarget {
     fn failed(&self, error: RegistryError) -> WarmEvent {
         let request = ApiRequest::Archive { package: self.package.clone(), version: self.version.clone() };
         WarmEvent::Failed(failure(error, &request, quota(&self.registry, &self.package)))
