@@ -26,6 +26,8 @@ pub(crate) fn definitions(source: &str) -> Vec<String> {
             Token::Word(word) if depth == 0 && KEYWORDS.contains(&word.as_str()) => {
                 if let Some(Token::Word(name)) = tokens.get(at + 1)
                     && !["fn", "_", "async", "unsafe", "mut"].contains(&name.as_str())
+                    // A lifetime leaves its word behind: `&'static str` declares no static.
+                    && (!["const", "static"].contains(&word.as_str()) || sign(tokens.get(at + 2), ':'))
                 {
                     names.push(name.clone());
                 }
@@ -117,6 +119,7 @@ mod tests {
         pub struct One { const_field: u8 }
         const MAX_ONES: usize = { const INNER: usize = 3; INNER };
         pub(crate) type Alias<T> = Vec<T>;
+        fn text() -> &'static str { \"\" }
         impl<'a, F: Fn(u8) -> u8> One { pub const fn a() {} fn b(&self) { fn inner() {} } const C: u8 = 1; }
         impl<T> From<T> for One { fn from(_: T) -> Self { todo!() } }
         impl One { async fn c() -> Result<(), String> { Ok(()) } fn d() -> Result<String, Error> { e() } }
