@@ -4,7 +4,6 @@
 //! `/seed/p0/zipball/v1.0.0` to `/seed/pN-1/zipball/v1.0.0` without an upstream.
 
 #[path = "../tests/support/forge.rs"]
-#[allow(dead_code, reason = "only its packer is used")]
 mod forge;
 #[path = "../tests/support/seed.rs"]
 mod seed;

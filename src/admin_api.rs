@@ -17,41 +17,41 @@ mod transfer;
 mod verify;
 mod warm;
 
-pub use failure::FailureCode;
-pub use inventory::{
+pub(crate) use failure::FailureCode;
+pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives, ListPins,
     MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, Stats,
     StatsSum,
 };
-pub use transfer::{
+pub(crate) use transfer::{
     CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,
     ImportedState, PlanImport, PlannedImport, ReadArchive,
 };
-pub use verify::{VerifyArchives, VerifyEvent, VerifyState};
-pub use warm::{
+pub(crate) use verify::{VerifyArchives, VerifyEvent, VerifyState};
+pub(crate) use warm::{
     FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ReleaseRow, StoredState, UpstreamQuota, WarmArchive,
     WarmEvent, WarmFailure, WarmLists, WarmListsAnswer, WarmedLists,
 };
 
 /// The path of every route begins with this.
-pub const PATH_PREFIX: &str = "/-/";
+pub(crate) const PATH_PREFIX: &str = "/-/";
 /// Longest time without a byte in the answer to a [`Subscription`]: then an empty line is sent.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Largest JSON body of a request, bytes.
-pub const MAX_REQUEST_BYTES: usize = 64 << 20;
+pub(crate) const MAX_REQUEST_BYTES: usize = 64 << 20;
 /// Largest answer to a [`Call`], bytes: a removal names every zip.
-pub const MAX_ANSWER_BYTES: usize = 256 << 20;
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// Longest line of the answer to a [`Subscription`], bytes: an exported document is one line.
-pub const MAX_EVENT_BYTES: usize = 512 << 20;
+pub(crate) const MAX_EVENT_BYTES: usize = 512 << 20;
 
 /// A request of the administration API.
-pub trait AdminRequest: Serialize + DeserializeOwned {
+pub(crate) trait AdminRequest: Serialize + DeserializeOwned {
     /// What follows [`PATH_PREFIX`] in its path.
     const ROUTE: &'static str;
 }
 
 /// A request that has one JSON value as its answer.
-pub trait Call: AdminRequest {
+pub(crate) trait Call: AdminRequest {
     /// The answer.
     type Answer: Serialize + DeserializeOwned;
     /// Longest time until the head of the answer: the work is done by then.
@@ -59,7 +59,7 @@ pub trait Call: AdminRequest {
 }
 
 /// A request that has one JSON value per line as its answer.
-pub trait Subscription: AdminRequest {
+pub(crate) trait Subscription: AdminRequest {
     /// One line.
     type Event: Serialize + DeserializeOwned;
 }
@@ -92,11 +92,11 @@ pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Asks whether the mirror answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Ping {}
+pub(crate) struct Ping {}
 
 /// The mirror's process.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Pong {
+pub(crate) struct Pong {
     /// Its process id.
     pub pid: u32,
     /// Its version.
@@ -107,7 +107,7 @@ request!(Ping, "ping", answer Pong, within Duration::from_secs(30));
 
 /// The body of an error.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// One or two sentences for a person.
     pub message: String,
     /// The HTTP status, as text.
@@ -120,7 +120,7 @@ pub struct ErrorBody {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ErrorCode {
+pub(crate) enum ErrorCode {
     /// The request is malformed, or names no package, version or pattern.
     BadRequest,
     /// No route has this address.
@@ -143,7 +143,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// The HTTP status of an answer with this code.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NoSuchRoute | Self::NotStored => StatusCode::NOT_FOUND,

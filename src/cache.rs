@@ -18,15 +18,15 @@ use crate::{
 
 mod archive_request;
 mod archive_tiers;
-pub mod archives;
+pub(crate) mod archives;
 mod document_tiers;
-pub mod documents;
+pub(crate) mod documents;
 mod download;
 #[cfg(test)]
 mod fakes;
 mod fill;
 mod fill_state;
-pub mod fill_watcher;
+pub(crate) mod fill_watcher;
 mod import;
 mod negative_cache;
 mod pass_through;
@@ -34,7 +34,7 @@ mod pins;
 pub mod policy;
 mod progress;
 mod single_flight;
-pub mod spool_reader;
+pub(crate) mod spool_reader;
 mod spool_writer;
 
 use fill::FillContext;

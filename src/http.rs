@@ -8,8 +8,8 @@
 //! [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 //! [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
 
-pub mod body;
-pub mod cache_status;
+pub(crate) mod body;
+pub(crate) mod cache_status;
 pub mod conditional;
-pub mod field;
+pub(crate) mod field;
 pub mod range;

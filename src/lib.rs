@@ -41,7 +41,7 @@
 //!
 //! The response and the access event carry a [`http::cache_status::CacheStatus`], which says which of these happened.
 
-pub mod admin_api;
+pub(crate) mod admin_api;
 pub mod app;
 pub mod archive;
 pub mod cache;
@@ -56,7 +56,7 @@ pub mod origin;
 pub mod package;
 pub mod peer;
 pub mod registry;
-pub mod sendfile;
+pub(crate) mod sendfile;
 pub mod server;
 pub mod service;
 pub mod storage;

@@ -18,19 +18,19 @@ use crate::{
 
 mod archive_source;
 mod authorize;
-pub mod catalog;
-pub mod documents;
-pub mod inventory;
+pub(crate) mod catalog;
+pub(crate) mod documents;
+pub(crate) mod inventory;
 mod keys;
-pub mod metadata;
+pub(crate) mod metadata;
 mod package_documents;
 mod parsed;
 pub mod policy;
-pub mod resolve;
+pub(crate) mod resolve;
 mod selection;
-pub mod transfer;
+pub(crate) mod transfer;
 mod upstreams;
-pub mod warming;
+pub(crate) mod warming;
 
 use archive_source::ArchiveSource;
 use authorize::Authorizer;

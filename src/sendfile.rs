@@ -30,13 +30,13 @@ use parking_lot::RwLock;
 
 mod socket;
 
-pub use socket::{MoreDataFlag, Socket};
+pub(crate) use socket::{MoreDataFlag, Socket};
 
 /// True on systems where [`Socket`] uses `sendfile(2)`; elsewhere it is a plain socket and no slices should be made.
-pub const SENDFILE_SUPPORTED: bool = cfg!(target_os = "linux");
+pub(crate) const SENDFILE_SUPPORTED: bool = cfg!(target_os = "linux");
 
 /// Slices shorter than this, in bytes, are never looked up: no file slice is shorter, response heads are.
-pub const MIN_SLICE_BYTES: usize = 16 << 10;
+pub(crate) const MIN_SLICE_BYTES: usize = 16 << 10;
 
 /// The owner of an open cache file.
 ///
@@ -44,7 +44,7 @@ pub const MIN_SLICE_BYTES: usize = 16 << 10;
 /// and the file is never shortened, while the owner lives. The cache guarantees it: files are only appended to until
 /// they are complete, in a directory that the process holds a lock on. Should another program shorten a file all the
 /// same, `sendfile(2)` reports an error; a reader of the memory would get SIGBUS.
-pub trait FileBacked: Send + Sync + 'static {
+pub(crate) trait FileBacked: Send + Sync + 'static {
     /// The open file.
     fn file(&self) -> &File;
 }
@@ -61,7 +61,7 @@ struct MappedFile {
 
 /// The address range of one file, shared by all readers of the file; body frames are slices of it.
 #[derive(Debug)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// A raw mapping: parts of it may lie beyond the end of the file or be appended right now, so no reference may
     /// cover all of it.
     map: MmapRaw,
@@ -98,7 +98,7 @@ impl Mapping {
     ///
     /// # Errors
     /// When the kernel refuses the mapping.
-    pub fn new(owner: &Arc<impl FileBacked>, len: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(owner: &Arc<impl FileBacked>, len: usize) -> io::Result<Arc<Self>> {
         let map = MmapOptions::new().len(len).map_raw_read_only(owner.file())?;
         let weak: Weak<dyn FileBacked> = Arc::downgrade(owner) as _;
         MAPPINGS.write().insert(map.as_ptr() as usize, MappedFile { len, owner: weak.clone() });
@@ -106,7 +106,7 @@ impl Mapping {
     }
 
     /// The mapped length in bytes.
-    pub fn mapped_len(&self) -> usize {
+    pub(crate) fn mapped_len(&self) -> usize {
         self.map.len()
     }
 
@@ -115,7 +115,7 @@ impl Mapping {
     /// `None` when the part is not within [`Mapping::mapped_len`], when the file is shorter, or when its owner is gone.
     /// A part shorter than [`MIN_SLICE_BYTES`] is valid, but sent as memory. Does not block: it asks at most for the
     /// length of the open file.
-    pub fn slice(self: &Arc<Self>, part: Range<usize>) -> Option<Bytes> {
+    pub(crate) fn slice(self: &Arc<Self>, part: Range<usize>) -> Option<Bytes> {
         let owner = self.owner.upgrade()?;
         let valid =
             part.start <= part.end && part.end <= self.map.len() && part.end <= self.file_len(&*owner, part.end);

@@ -22,7 +22,7 @@ use crate::{
 mod config;
 mod connection;
 mod connection_threads;
-pub mod control;
+pub(crate) mod control;
 mod listeners;
 mod poll_on_wake;
 mod timeouts;

@@ -13,7 +13,7 @@ mod error;
 mod handler;
 mod handlers;
 mod headers;
-pub mod hosts;
+pub(crate) mod hosts;
 pub mod render;
 mod request_id;
 mod response_cache;

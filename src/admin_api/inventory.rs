@@ -15,7 +15,7 @@ use crate::{
 /// be an unset variable.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ListArchives {
+pub(crate) struct ListArchives {
     /// Such as `devsapp/*`, `gitee:*/*` or `devsapp/fc3@1.*`.
     pub pattern: Option<String>,
     /// The order of the list.
@@ -56,7 +56,7 @@ pub enum RefKind {
 
 /// One stored zip.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ArchiveRow {
+pub(crate) struct ArchiveRow {
     /// Its key.
     pub key: Key,
     /// The name of its upstream.
@@ -90,14 +90,14 @@ pub struct ArchiveRow {
 /// Asks for the figures of the cache.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReadStats {}
+pub(crate) struct ReadStats {}
 
 request!(ReadStats, "stats", answer Stats);
 
 /// What uses the space, and what it has answered. Hits and bytes served are those of the zips that are stored now, since
 /// they were stored.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// The memory tier.
     pub memory: MemoryStats,
     /// The disk tier.
@@ -116,7 +116,7 @@ pub struct Stats {
 
 /// The figures of the memory tier.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct MemoryStats {
+pub(crate) struct MemoryStats {
     /// Bytes in use.
     pub bytes: u64,
     /// The most bytes.
@@ -131,7 +131,7 @@ pub struct MemoryStats {
 
 /// The figures of the disk tier.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct DiskStats {
+pub(crate) struct DiskStats {
     /// Bytes in use.
     pub bytes: u64,
     /// The most bytes: `disk.limit`.
@@ -152,7 +152,7 @@ pub struct DiskStats {
 
 /// A sum over stored zips.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct StatsSum {
+pub(crate) struct StatsSum {
     /// Their number.
     pub zips: u64,
     /// Their bytes.
@@ -165,7 +165,7 @@ pub struct StatsSum {
 
 /// The figures of one package.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PackageStats {
+pub(crate) struct PackageStats {
     /// The sum over its zips.
     #[serde(flatten)]
     pub sum: StatsSum,
@@ -178,7 +178,7 @@ pub struct PackageStats {
 /// Removes the zips that a pattern selects, and the documents of packages that are selected in every version.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RemoveArchives {
+pub(crate) struct RemoveArchives {
     /// What is removed; it is required.
     pub pattern: Option<String>,
     /// True to report what would be removed and remove nothing.
@@ -194,7 +194,7 @@ request!(RemoveArchives, "rm", answer RemovalReport, within BULK_TIMEOUT);
 /// Removes quarantined files, and zips that were not used for a period and are not kept.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CollectGarbage {
+pub(crate) struct CollectGarbage {
     /// The zips that `unused` applies to; all where it is absent.
     pub pattern: Option<String>,
     /// True to report what would be removed and remove nothing.
@@ -210,7 +210,7 @@ request!(CollectGarbage, "gc", answer RemovalReport, within BULK_TIMEOUT);
 /// Exactly what a removal removes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RemovalPlan {
+pub(crate) struct RemovalPlan {
     /// The keys of zips.
     pub zips: BTreeSet<Key>,
     /// The keys of documents.
@@ -223,7 +223,7 @@ pub struct RemovalPlan {
 
 /// What was removed or, after a dry run, would be.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct RemovalReport {
+pub(crate) struct RemovalReport {
     /// The zips.
     pub zips: Vec<ArchiveRow>,
     /// Bytes on disk that are freed.
@@ -245,7 +245,7 @@ pub struct RemovalReport {
 /// Marks the zips that a pattern selects as never to be evicted, or takes the mark away.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct KeepArchives {
+pub(crate) struct KeepArchives {
     /// What is marked; it is required.
     pub pattern: Option<String>,
     /// False to take the mark away.
@@ -264,7 +264,7 @@ request!(KeepArchives, "keep", answer KeepReport, within BULK_TIMEOUT);
 
 /// Which marks were changed or, after a dry run, would be.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct KeepReport {
+pub(crate) struct KeepReport {
     /// The zips whose mark differs. `kept` is their present state: one that was removed in between keeps its old one.
     pub zips: Vec<ArchiveRow>,
     /// The mark that was asked for.
@@ -278,7 +278,7 @@ pub struct KeepReport {
 /// Lists the stored zips that a pattern selects, with the time at which each was first seen.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ListPins {
+pub(crate) struct ListPins {
     /// As in [`ListArchives`].
     pub pattern: Option<String>,
 }
@@ -287,7 +287,7 @@ request!(ListPins, "pins", events PinnedArchive);
 
 /// A stored zip and when it was first seen.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct PinnedArchive {
+pub(crate) struct PinnedArchive {
     /// The zip.
     #[serde(flatten)]
     pub archive: ArchiveRow,

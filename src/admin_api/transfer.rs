@@ -8,7 +8,7 @@ use crate::entry::{ExportedArchive, ExportedDocument, Key};
 /// Lists what is needed to import the zips that a pattern selects elsewhere: one claim per zip, then every document.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ExportArchives {
+pub(crate) struct ExportArchives {
     /// As in [`super::ListArchives`]; the documents are those of every selected package, in whatever version.
     pub pattern: Option<String>,
 }
@@ -18,7 +18,7 @@ request!(ExportArchives, "claims", events ExportedItem);
 /// One line of an export.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ExportedItem {
+pub(crate) enum ExportedItem {
     /// What is stored about a zip; [`ReadArchive`] has its bytes.
     Zip(ExportedArchive),
     /// A whole document.
@@ -28,7 +28,7 @@ pub enum ExportedItem {
 /// Reads the bytes of a stored zip: they are the body of the answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReadArchive {
+pub(crate) struct ReadArchive {
     /// Its key.
     pub key: Key,
 }
@@ -38,13 +38,13 @@ request!(ReadArchive, "zip");
 /// Asks what an import of these zips would do.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PlanImport(pub Vec<ExportedArchive>);
+pub(crate) struct PlanImport(pub Vec<ExportedArchive>);
 
 request!(PlanImport, "import/plan", events PlannedImport);
 
 /// What an import of one zip would do.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct PlannedImport {
+pub(crate) struct PlannedImport {
     /// Its key.
     pub key: Key,
     /// What would happen.
@@ -68,7 +68,7 @@ pub enum ImportState {
 /// Imports a zip. The body of the request is this as one line of JSON, then the bytes of the zip.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImportArchive {
+pub(crate) struct ImportArchive {
     /// True to replace the pin where it has other content.
     #[serde(default)]
     pub force: bool,
@@ -81,20 +81,20 @@ request!(ImportArchive, "import/zip", answer ImportReport, within BULK_TIMEOUT);
 /// Imports a document, unless the stored one was confirmed at least as late.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ImportDocument(pub ExportedDocument);
+pub(crate) struct ImportDocument(pub ExportedDocument);
 
 request!(ImportDocument, "import/document", answer ImportReport);
 
 /// Asks whether an import would store a document.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct CheckDocument(pub ExportedDocument);
+pub(crate) struct CheckDocument(pub ExportedDocument);
 
 request!(CheckDocument, "import/document/check", answer ImportReport);
 
 /// What became of an import.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ImportReport {
+pub(crate) struct ImportReport {
     /// What is stored now.
     pub state: ImportedState,
 }

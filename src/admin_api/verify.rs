@@ -9,7 +9,7 @@ use crate::entry::{Digest, Key};
 /// quarantined and, unless `no_fetch` is set, fetched again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct VerifyArchives {
+pub(crate) struct VerifyArchives {
     /// As in [`super::ListArchives`].
     pub pattern: Option<String>,
     /// True to fetch nothing.
@@ -21,7 +21,7 @@ request!(VerifyArchives, "verify", events VerifyEvent);
 /// One step of a verification.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum VerifyEvent {
+pub(crate) enum VerifyEvent {
     /// What there is to verify.
     Begin {
         /// The number of zips; two keys may share one.
@@ -71,7 +71,7 @@ pub enum VerifyEvent {
 /// The result of verifying one zip or document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum VerifyState {
+pub(crate) enum VerifyState {
     /// It is what was stored.
     Good,
     /// It was damaged, and is good again.

@@ -9,7 +9,7 @@ use crate::entry::Digest;
 /// Stores the release list and the latest release of a package, and returns them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WarmLists {
+pub(crate) struct WarmLists {
     /// `owner/repo`, `upstream:owner/repo`, or a name that the mirror's configuration resolves.
     pub package: String,
 }
@@ -19,7 +19,7 @@ request!(WarmLists, "warm/lists", answer WarmListsAnswer, within std::time::Dura
 /// The answer to [`WarmLists`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum WarmListsAnswer {
+pub(crate) enum WarmListsAnswer {
     /// Both are stored.
     Stored(WarmedLists),
     /// They are not.
@@ -28,7 +28,7 @@ pub enum WarmListsAnswer {
 
 /// What is known of a package's releases.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct WarmedLists {
+pub(crate) struct WarmedLists {
     /// Its releases, in the upstream's order.
     pub releases: Vec<ReleaseRow>,
     /// The tag that the upstream calls latest.
@@ -39,7 +39,7 @@ pub struct WarmedLists {
 
 /// A release, and what is known of its zip. The plain routes of a mirror list the same fields, but for the last two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ReleaseRow {
+pub(crate) struct ReleaseRow {
     /// Its tag.
     #[serde(alias = "tag_name")]
     pub tag: String,
@@ -60,7 +60,7 @@ pub struct ReleaseRow {
 
 /// What an upstream still allows. Unknown is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpstreamQuota {
+pub(crate) struct UpstreamQuota {
     /// The name of the upstream.
     pub upstream: String,
     /// Requests left until the quota is reset.
@@ -72,7 +72,7 @@ pub struct UpstreamQuota {
 /// Asks when a version was first seen. Nothing is fetched.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GetFirstSeen {
+pub(crate) struct GetFirstSeen {
     /// As in [`WarmLists`].
     pub package: String,
     /// A tag or a commit.
@@ -83,7 +83,7 @@ request!(GetFirstSeen, "warm/first-seen", answer FirstSeen);
 
 /// The answer to [`GetFirstSeen`].
 #[derive(Debug, Serialize, Deserialize)]
-pub struct FirstSeen {
+pub(crate) struct FirstSeen {
     /// `None` for a version that was never seen.
     pub first_seen: Option<Timestamp>,
 }
@@ -91,7 +91,7 @@ pub struct FirstSeen {
 /// Asks whether a version is on disk. Nothing is fetched.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GetStoredState {
+pub(crate) struct GetStoredState {
     /// As in [`WarmLists`].
     pub package: String,
     /// A tag or a commit.
@@ -102,7 +102,7 @@ request!(GetStoredState, "warm/stored", answer StoredState);
 
 /// The answer to [`GetStoredState`].
 #[derive(Debug, Serialize, Deserialize)]
-pub struct StoredState {
+pub(crate) struct StoredState {
     /// True when it is on disk, by the index.
     pub stored: bool,
     /// The most bytes on disk: `disk.limit`.
@@ -112,7 +112,7 @@ pub struct StoredState {
 /// Stores the zip of a version: starts its fill or joins it, and reports it to its end.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WarmArchive {
+pub(crate) struct WarmArchive {
     /// As in [`WarmLists`].
     pub package: String,
     /// A tag, a branch, a commit, or a name that is resolved in this order.
@@ -124,7 +124,7 @@ request!(WarmArchive, "warm/zip", events WarmEvent);
 /// One step of a fill. Nothing follows `Stored` or `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum WarmEvent {
+pub(crate) enum WarmEvent {
     /// Bytes arrived.
     Progress {
         /// Bytes so far.
@@ -140,7 +140,7 @@ pub enum WarmEvent {
 
 /// A zip that is stored now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilledArchive {
+pub(crate) struct FilledArchive {
     /// SHA-256 of its bytes.
     pub digest: Digest,
     /// Its length, bytes.
@@ -157,7 +157,7 @@ pub struct FilledArchive {
 
 /// Why lists or a zip are not stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WarmFailure {
+pub(crate) struct WarmFailure {
     /// The cause.
     pub code: FailureCode,
     /// One or two sentences for a person.

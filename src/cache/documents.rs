@@ -21,7 +21,7 @@ mod renewal;
 use renewal::{RenewalSource, RenewalState, RenewedDocument, Revalidation};
 
 /// Fetches one document.
-pub type DocumentOrigin = Arc<dyn Origin<Fetched = FetchedDocument>>;
+pub(crate) type DocumentOrigin = Arc<dyn Origin<Fetched = FetchedDocument>>;
 
 /// Documents by key: looked up, revalidated, imported.
 pub struct DocumentCache {

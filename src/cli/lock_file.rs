@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_lock_file_of_another_version_is_refused_for_its_version() {
-        let why = parse("version = 2\npackage = \"something else\"").err().expect("refused").to_string();
+        let why = parse("version = 2\npackage = \"something else\"").expect_err("refused").to_string();
         assert!(why.contains("this one knows version 1"), "{why}");
         for text in ["x", "", "version = 1\npackage = 3"] {
             assert!(parse(text).is_err(), "{text}");

@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 /// Why a body could not be completed. The server then closes the connection ([RFC 9112 §8]).
 ///
 /// [RFC 9112 §8]: https://www.rfc-editor.org/rfc/rfc9112#section-8
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A response body.
 pub struct Body {

@@ -17,14 +17,14 @@ pub(crate) fn ascii_value(text: String) -> HeaderValue {
 /// `Repr-Digest: sha-256=:…:` for the SHA-256 of a representation ([RFC 9530 §3]).
 ///
 /// [RFC 9530 §3]: https://www.rfc-editor.org/rfc/rfc9530#section-3
-pub fn repr_digest(digest: &Digest) -> HeaderValue {
+pub(crate) fn repr_digest(digest: &Digest) -> HeaderValue {
     ascii_value(format!("sha-256=:{}:", BASE64_STANDARD.encode(digest.0)))
 }
 
 /// The strong entity tag of a representation: its SHA-256 as 64 hexadecimal digits in quotes ([RFC 9110 §8.8.3]).
 ///
 /// [RFC 9110 §8.8.3]: https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3
-pub fn strong_etag(digest: &Digest) -> String {
+pub(crate) fn strong_etag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 /// ([RFC 9110 §7.6.3]).
 ///
 /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
-pub fn passed_through(headers: &HeaderMap, pseudonym: &str) -> bool {
+pub(crate) fn passed_through(headers: &HeaderMap, pseudonym: &str) -> bool {
     headers.get_all(header::VIA).iter().any(|line| {
         let line = without_comments(&String::from_utf8_lossy(line.as_bytes()));
         // Each member is `received-protocol RWS received-by [ RWS comment ]`.
@@ -96,7 +96,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
 /// the plain `filename` cannot express the name (RFC 6266 §4.3 and appendix D).
 ///
 /// [RFC 6266]: https://www.rfc-editor.org/rfc/rfc6266
-pub fn content_disposition(filename: &str) -> HeaderValue {
+pub(crate) fn content_disposition(filename: &str) -> HeaderValue {
     let is_forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\');
     let name: String = filename.chars().map(|c| if is_forbidden(c) { '-' } else { c }).collect();
     // Clients differ in how they parse quotes, and some decode `%`: neither appears in the plain form.

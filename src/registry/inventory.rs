@@ -20,7 +20,7 @@ use crate::{
     upstream::GitRef,
 };
 
-pub use super::selection::{Selection, SelectionError};
+pub(crate) use super::selection::{Selection, SelectionError};
 
 /// One stored archive.
 #[derive(Clone, Debug)]

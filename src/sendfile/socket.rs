@@ -24,16 +24,16 @@ const MAX_SENDFILE_BYTES: usize = 2 << 20;
 /// True while the response body has more data than was handed to the [`Socket`]. Set by the body, read by the socket of
 /// the same connection. Clones share the flag.
 #[derive(Clone, Debug, Default)]
-pub struct MoreDataFlag(Arc<AtomicBool>);
+pub(crate) struct MoreDataFlag(Arc<AtomicBool>);
 
 impl MoreDataFlag {
     /// Sets the flag.
-    pub fn set(&self, more: bool) {
+    pub(crate) fn set(&self, more: bool) {
         self.0.store(more, Ordering::Relaxed);
     }
 
     /// The value that was set last; false at first.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -53,7 +53,7 @@ enum NextWrite<'a> {
 /// While [`MoreDataFlag`] is set, the socket is corked (`TCP_CORK`): the kernel holds the last partial packet of one slice
 /// until the next slice fills it. Without this every slice ends with a small packet, which costs a tenth of the CPU time.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     pub(super) stream: TcpStream,
     pub(super) more: MoreDataFlag,
     #[cfg(target_os = "linux")]
@@ -67,7 +67,7 @@ pub struct Socket {
 
 impl Socket {
     /// Wraps a connected socket. The flag is for the body of the responses.
-    pub fn new(stream: TcpStream) -> (Self, MoreDataFlag) {
+    pub(crate) fn new(stream: TcpStream) -> (Self, MoreDataFlag) {
         let more = MoreDataFlag::default();
         let socket = Self {
             stream,

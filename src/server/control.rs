@@ -33,7 +33,7 @@ pub struct ControlListener {
 
 /// A path that is short enough for a socket address. Valid while this value lives.
 #[derive(Debug)]
-pub struct SocketPath {
+pub(crate) struct SocketPath {
     path: PathBuf,
     _dir: Option<File>,
 }
@@ -43,7 +43,7 @@ impl SocketPath {
     ///
     /// # Errors
     /// When a directory with a long path cannot be opened.
-    pub fn of(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
         let path = dir.join(CONTROL_SOCKET_NAME);
         if path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
             return Ok(Self { path, _dir: None });
@@ -54,7 +54,7 @@ impl SocketPath {
     }
 
     /// The path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -64,7 +64,7 @@ impl SocketPath {
 ///
 /// # Errors
 /// The error of the file system.
-pub fn listen(dir: &Path) -> io::Result<ControlListener> {
+pub(crate) fn listen(dir: &Path) -> io::Result<ControlListener> {
     let path = dir.join(CONTROL_SOCKET_NAME);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

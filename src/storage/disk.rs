@@ -40,17 +40,17 @@ use crate::{
 };
 
 mod admission;
-pub mod blob;
+pub(crate) mod blob;
 mod blob_keys;
 mod blob_metas;
 mod blobs;
 mod budget;
 mod digest_locks;
 mod document_file;
-pub mod documents;
+pub(crate) mod documents;
 mod eviction;
 mod health;
-pub mod holder;
+pub(crate) mod holder;
 mod index;
 mod inventory;
 mod journal;
@@ -60,14 +60,14 @@ mod lookup_cache;
 mod open_files;
 mod page_cache;
 mod pending_updates;
-pub mod pins;
+pub(crate) mod pins;
 mod quarantine;
 mod recovery;
 mod repair;
 mod scrub;
 mod sidecar;
 mod space;
-pub mod spool;
+pub(crate) mod spool;
 mod stage;
 mod startup;
 #[cfg(test)]

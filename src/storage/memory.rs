@@ -124,11 +124,6 @@ impl MemoryDocuments {
     pub fn remove(&self, key: &Key) {
         self.cache.invalidate(key);
     }
-
-    /// Estimated bytes in use.
-    pub fn bytes(&self) -> u64 {
-        self.cache.weighted_size()
-    }
 }
 
 fn weight(key: &Key, len: usize) -> u32 {
