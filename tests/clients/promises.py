@@ -217,7 +217,7 @@ def _(stage):
     home.env.pop("NODE_EXTRA_CA_CERTS")
     said = home.deploy("fc3", expect=None)
     if "deployed" in said:
-        raise Failed("the CLI took a certificate that nobody vouched for")
+        raise Failed("the CLI accepted a certificate of an unknown authority")
     must_say(said, "certificate")
 
 

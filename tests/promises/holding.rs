@@ -36,7 +36,7 @@ async fn serve_waits_with_a_message_for_the_command_that_holds_the_directory() {
     );
     serve.signal("TERM").await;
     let ended = serve.ended().await;
-    assert_eq!((ended.code, ended.err.matches("waiting for its end").count()), (Some(0), 1), "{ended:?}");
+    assert_eq!((ended.code, ended.err.matches("waiting until it ends").count()), (Some(0), 1), "{ended:?}");
 }
 
 #[tokio::test]
