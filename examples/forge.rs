@@ -1,6 +1,6 @@
 //! The scripted forge of the tests as a program: GitHub, its archive host and Gitee on loopback, with demo packages.
 //!
-//! Run `cargo run -p examples --bin forge`, then run the printed commands in another terminal. Ctrl-C ends it. A line
+//! Run `cargo run --release -p examples --bin forge`, then run the printed commands in another terminal. Ctrl-C ends it. A line
 //! `release devsapp/fc3 v0.3.0` on standard input publishes that release.
 #![allow(clippy::unwrap_used)]
 
