@@ -39,6 +39,8 @@ pub enum DocumentImport {
     Stored,
     /// The stored document was validated as late or later, and stays.
     Older,
+    /// The same, for a document that only memory held: it is on disk now.
+    OlderThanMemory,
 }
 
 /// Which parts of a document [`DocumentTiers::store`] writes to disk.
@@ -149,7 +151,7 @@ impl DocumentTiers {
             return Ok(DocumentImport::Older);
         }
         let newer = self.memory.get(key).filter(|known| is_as_late(known, &document.meta));
-        let outcome = if newer.is_some() { DocumentImport::Older } else { DocumentImport::Stored };
+        let outcome = if newer.is_some() { DocumentImport::OlderThanMemory } else { DocumentImport::Stored };
         let meta = Arc::make_mut(&mut document.meta);
         let now = self.clock.now();
         meta.validated_at = meta.validated_at.min(now);

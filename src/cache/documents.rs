@@ -131,7 +131,7 @@ impl DocumentCache {
     /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored.
     pub async fn import(&self, key: &Key, document: Document) -> Result<DocumentImport, ImportError> {
         let outcome = self.tiers.import(key, document).await?;
-        if outcome == DocumentImport::Stored {
+        if outcome != DocumentImport::Older {
             self.failures.forget(key);
         }
         Ok(outcome)

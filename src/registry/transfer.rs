@@ -146,7 +146,7 @@ impl Transfer {
         self.documents.forget_negative_lookup(&key);
         Ok(match outcome {
             DocumentImport::Stored => ImportedState::Stored,
-            DocumentImport::Older => ImportedState::Older,
+            DocumentImport::Older | DocumentImport::OlderThanMemory => ImportedState::Older,
         })
     }
 }

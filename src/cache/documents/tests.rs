@@ -167,3 +167,24 @@ async fn no_reader_brings_a_removed_document_back() {
         assert!(documents.tiers.get(&key()).await.is_none());
     }
 }
+
+#[tokio::test]
+async fn an_import_ends_the_cool_down_also_where_memory_holds_a_newer_document() {
+    let test = TestCache::new();
+    let documents = test.cache.documents();
+    let policy = documents.config().releases(true);
+    let answer = documents.get(&key(), policy, FixedDocument::new(Ok("[]"))).await.expect("stored");
+    // As if the disk had not taken it: memory alone holds the document.
+    test.cache.disk().documents().remove(&key()).await.expect("removed");
+    test.cache.clock().advance(Duration::from_secs(3600));
+    let bad = FixedDocument::new(Err(FetchError::Status(500)));
+    assert!(documents.get(&key(), policy, bad).await.expect("stale").status.used_stale);
+    assert!(documents.failures.recent(&key()).is_some(), "cooling down");
+
+    let mut older = answer.document;
+    Arc::make_mut(&mut older.meta).validated_at -= Duration::from_secs(60);
+    let outcome = documents.import(&key(), older).await.expect("imported");
+    assert_eq!(outcome, DocumentImport::OlderThanMemory);
+    assert!(documents.failures.recent(&key()).is_none());
+    assert!(test.cache.disk().documents().get(&key()).await.expect("readable").is_some());
+}
