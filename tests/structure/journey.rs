@@ -73,7 +73,7 @@ fn every_function_and_type_of_the_journey_exists() {
 
 #[test]
 fn service_reaches_the_cache_through_the_registry_only() {
-    for (path, source) in files("src/service", ".rs") {
+    for (path, source) in [files("src/service", ".rs"), files("src/service.rs", ".rs")].concat() {
         for method in ["cache", "disk"] {
             assert!(!scan::calls_method(&source, method), "{}: .{method}()", path.display());
         }
