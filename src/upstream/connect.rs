@@ -1,6 +1,6 @@
 //! Connections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use reqwest::{Certificate, NoProxy, Proxy, redirect::Policy};
 use url::{Host, Url};
@@ -33,14 +33,16 @@ pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, Bui
         let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not a proxy URL; {example}")))?;
         builder = builder.proxy(proxy.no_proxy(config.no_proxy.as_deref().and_then(NoProxy::from_string)));
     }
+    let mut roots = system_roots().to_vec();
     if let Some(path) = &config.ca_file {
         let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
         let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
         if certificates.is_empty() {
             return Err(wrong("ca_file", "contains no PEM certificate".into()));
         }
-        builder = builder.tls_certs_merge(certificates);
+        roots.extend(certificates);
     }
+    builder = builder.tls_certs_only(roots);
     if let Some(address) = config.address {
         let Some(Host::Domain(host)) = config.api.url().host() else {
             return Err(wrong("address", "has no effect: the host of api is an IP address already".into()));
@@ -51,7 +53,26 @@ pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, Bui
         }
         builder = builder.resolve_to_addrs(host, &[address]);
     }
-    builder
-        .build()
-        .map_err(|_| wrong("ca_file", "TLS cannot be set up with it, or with the system's certificates".into()))
+    builder.build().map_err(|_| wrong("ca_file", "TLS cannot be set up with its certificates".into()))
+}
+
+/// The system's certificate authorities, read once per process: to parse them takes longer than the rest of a start.
+///
+/// Empty where the system has none; then only upstreams with `ca_file` or plain http can be reached.
+fn system_roots() -> &'static [Certificate] {
+    static SYSTEM_ROOTS: OnceLock<Vec<Certificate>> = OnceLock::new();
+    SYSTEM_ROOTS.get_or_init(|| {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "cannot read a certificate of the system");
+        }
+        let roots: Vec<_> =
+            found.certs.iter().filter_map(|certificate| Certificate::from_der(certificate).ok()).collect();
+        if roots.is_empty() {
+            tracing::warn!(
+                "the system has no certificate authorities: install them, or set ca_file, to reach https upstreams"
+            );
+        }
+        roots
+    })
 }
