@@ -29,7 +29,7 @@ use crate::{
 mod loopback;
 
 pub use crate::{
-    dialect::{Names, PackageId, zipball_url},
+    dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
     storage::disk::{Holder, OpenError},
 };
 
@@ -116,8 +116,7 @@ impl App {
         let instance = instance_id();
         let upstreams = build_upstreams(&config, tokens, &instance)?;
         let policy = AccessPolicy::build(&config.packages)?;
-        let upstream_names: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
-        let names = Names::new(&config.names, &upstream_names).map_err(anyhow::Error::msg)?;
+        let names = config.names()?;
         let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&instance);

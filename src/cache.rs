@@ -43,7 +43,7 @@ use policy::{ArchiveConfig, DocumentConfig};
 
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, InventoryEntry},
+    disk::{DiskUsage, InventoryEntry, RecordedSource, SourceRecord},
 };
 pub use archive_request::ArchiveRequest;
 pub use archive_tiers::ArchiveTiers;

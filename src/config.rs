@@ -14,7 +14,8 @@ use serde_path_to_error::Segment;
 
 use crate::{
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
-    dialect, observe, registry, server, storage, upstream,
+    dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
+    observe, registry, server, storage, upstream,
     value::{ByteSize, Secret},
 };
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub server: server::Config,
     /// How the name in a path becomes a package.
     pub names: dialect::Config,
+    /// Where names without an upstream come from.
+    pub routes: Vec<RouteConfig>,
     /// Which packages are served.
     pub packages: registry::Config,
     /// The memory tier.
@@ -65,12 +68,39 @@ pub struct Config {
     pub log: observe::Config,
 }
 
+impl Config {
+    /// The names, aliases and routes, checked against the upstreams.
+    ///
+    /// # Errors
+    /// The first name that cannot be used.
+    pub fn names(&self) -> Result<Names, NamesError> {
+        Names::new(&self.names, &self.routes, self.named_upstreams(), self.uses_official_names())
+    }
+
+    /// The upstreams as names refer to them.
+    pub fn named_upstreams(&self) -> Vec<NamedUpstream> {
+        let named = |(name, section): (&String, &upstream::Config)| NamedUpstream {
+            name: name.as_str().into(),
+            form: section.kind.name_form(),
+            dropped_owner: section.kind.dropped_owner(),
+        };
+        self.upstreams.iter().map(named).collect()
+    }
+
+    /// Whether plain names come from the official registry where nothing else decides: `names.official`, else unless the
+    /// operator has named sources or packages of their own.
+    pub fn uses_official_names(&self) -> bool {
+        self.names.official.unwrap_or(self.names.default_owner.is_none() && self.packages.allow.is_empty())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             mode: UpstreamMode::default(),
             server: server::Config::default(),
             names: dialect::Config::default(),
+            routes: Vec::new(),
             packages: registry::Config::default(),
             memory: storage::memory::Config::default(),
             disk: storage::disk::Config::default(),

@@ -4,10 +4,14 @@
 //! envelope the error response uses. The path grammar:
 //!
 //! 1. A reserved first segment (`repos`, `api`, `simple`, `v3`, `healthz`, `readyz`, `metrics`, `-`, an upstream's name)
-//!    selects the dialect or the upstream. Below an upstream, aliases are ignored and the package is always `owner/repo`.
+//!    selects the dialect or the upstream. Below an upstream, aliases are ignored and the package is `owner/repo` on a
+//!    forge, and a plain name on a registry.
 //! 2. A configured alias followed by a route word (`releases`, `zipball`, `flat`, `metadata`) is that alias.
 //! 3. If the third segment is a route word, the first two are `owner/repo`, or an alias of that form.
-//! 4. If a default owner is configured, one segment followed by a route word is a plain name. Any other path is 404.
+//! 4. One segment followed by a route word is a plain name. Any other path is 404.
+//!
+//! A name without an upstream and without an alias is a [`PackageRef::Routed`]: the [routes](Names::route) decide where
+//! it comes from.
 //!
 //! To add a dialect: one file here, one variant of [`Dialect`], and one line in each of its methods.
 
@@ -26,15 +30,17 @@ mod github;
 mod names;
 mod page;
 mod path;
+mod routes;
 mod simple;
 mod srm;
 mod v3;
 
-pub use crate::package::PackageId;
+pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
 pub use github::ApiRoot;
-pub use names::{AliasError, Names, NamesError, PackageError};
+pub use names::{AliasError, NamedUpstream, Names, NamesError, PackageError};
 pub use page::PageRequest;
 pub use path::{UNRESERVED, zipball_url};
+pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 
 /// The `[names]` section: how a name in a path becomes a package.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,16 +48,20 @@ pub use path::{UNRESERVED, zipball_url};
 pub struct Config {
     /// The upstream of paths that name none.
     pub default_upstream: String,
-    /// The owner of plain names (`/fc3/releases`); `None` disables plain names.
+    /// The owner of plain names (`/fc3/releases`) that no route matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_owner: Option<String>,
+    /// Whether plain names come from the official registry where nothing else decides. `None`: true unless
+    /// `default_owner` or `packages.allow` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub official: Option<bool>,
     /// Names of packages: `fc3 = "devsapp/fc3"`, `"devsapp/core" = "Serverless-Devs/core"`, `x = "gitee:owner/repo"`.
     pub aliases: BTreeMap<String, String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { default_upstream: "github".into(), default_owner: None, aliases: BTreeMap::new() }
+        Self { default_upstream: "github".into(), default_owner: None, official: None, aliases: BTreeMap::new() }
     }
 }
 
@@ -66,6 +76,15 @@ pub enum Dialect {
     Simple,
     /// The 3.x registry under `/v3`.
     V3,
+}
+
+/// Where the files of a zip are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ZipForm {
+    /// In one top folder, as forges pack them.
+    Foldered,
+    /// At the root, as the 3.x registry packs them.
+    Flat,
 }
 
 /// A parsed request path.
@@ -83,26 +102,26 @@ pub enum ApiRequest {
     /// All releases, or one page of them.
     Releases {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The requested page; `None` unless the query has `per_page` or `page`.
         page: Option<PageRequest>,
     },
     /// The latest release by the upstream's definition.
     Latest {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
     },
     /// The release of one version.
     Tag {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The version.
         version: Version,
     },
     /// A release by the forge's numeric id (github only): the target of a release's `url`.
     ById {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The numeric id (`id` in [`crate::package::Release::rest`]).
         id: u64,
         /// True for the release's assets alone: the target of its `assets_url`.
@@ -111,28 +130,28 @@ pub enum ApiRequest {
     /// The zip of one version.
     Archive {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The version.
         version: Version,
     },
     /// The flat zip of one version: the zip without its top folder.
     Flat {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The version.
         version: Version,
     },
     /// The metadata record of one version or of all versions.
     Metadata {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The version; `None` for all.
         version: Option<Version>,
     },
     /// The repository itself (github only).
     Repository {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
     },
     /// The catalog: the packages that the mirror has (v3 only).
     Search {
@@ -144,7 +163,7 @@ pub enum ApiRequest {
     /// The versions of one package as table rows (v3 only).
     Detail {
         /// The package.
-        package: PackageId,
+        package: PackageRef,
         /// The requested page.
         page: PageRequest,
     },
@@ -154,7 +173,7 @@ pub enum ApiRequest {
 
 impl ApiRequest {
     /// The package of the resource; `None` for the catalog and for [`ApiRequest::Ops`].
-    pub fn package(&self) -> Option<&PackageId> {
+    pub fn package(&self) -> Option<&PackageRef> {
         match self {
             Self::Releases { package, .. }
             | Self::Latest { package }
@@ -297,9 +316,22 @@ impl Dialect {
         }
     }
 
-    /// True if the `zipball_url` of this dialect names the flat zip.
-    pub fn is_flat(self) -> bool {
-        self == Self::V3
+    /// The dialect as routes name it.
+    pub fn name(self) -> DialectName {
+        match self {
+            Self::Srm => DialectName::Srm,
+            Self::Github(_) => DialectName::Github,
+            Self::Simple => DialectName::Simple,
+            Self::V3 => DialectName::V3,
+        }
+    }
+
+    /// The form of the zips that its clients unpack.
+    pub fn zip_form(self) -> ZipForm {
+        match self {
+            Self::V3 => ZipForm::Flat,
+            Self::Srm | Self::Simple | Self::Github(_) => ZipForm::Foldered,
+        }
     }
 
     /// Wraps a rendered JSON value for a 200 response.

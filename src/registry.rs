@@ -28,6 +28,7 @@ mod parsed;
 pub mod policy;
 pub(crate) mod resolve;
 mod selection;
+pub(crate) mod sources;
 pub(crate) mod transfer;
 mod upstreams;
 pub(crate) mod warming;
@@ -41,13 +42,14 @@ use metadata::MetadataRecords;
 use package_documents::PackageDocuments;
 use policy::AccessPolicy;
 use resolve::VersionResolver;
+use sources::SourceResolver;
 use transfer::Transfer;
 use upstreams::Upstreams;
 use warming::Warming;
 
 pub use crate::cache::{
     CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
-    ServedArchive, TierStats, WeakObject,
+    RecordedSource, ServedArchive, TierStats, WeakObject,
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
@@ -64,6 +66,7 @@ pub struct Registry {
     inventory: Inventory,
     transfer: Transfer,
     warming: Warming,
+    sources: SourceResolver,
 }
 
 /// A value from the cache or an upstream, with its age.
@@ -84,6 +87,13 @@ pub struct CachedValue<T> {
 pub enum RegistryError {
     /// `packages.allow` and `packages.deny` do not permit this package.
     Forbidden,
+    /// The recorded source of the name is no longer in its route.
+    SourceChanged {
+        /// The upstream that is recorded.
+        recorded: Arc<str>,
+    },
+    /// The source of a name that is new cannot be written.
+    Unrecordable,
     /// The cache or the upstream has no answer.
     Fetch(CacheFailure),
 }
@@ -115,6 +125,7 @@ impl Registry {
             catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
+            sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
             warming: Warming::new(upstreams, authorizer, stored.clone(), source, archives.clone()),
             cache,
             package_documents: stored,
@@ -166,6 +177,11 @@ impl Registry {
     /// Export and import.
     pub fn transfer(&self) -> &Transfer {
         &self.transfer
+    }
+
+    /// Where names without an upstream come from.
+    pub fn sources(&self) -> &SourceResolver {
+        &self.sources
     }
 
     /// Filling the cache ahead of the clients.

@@ -17,6 +17,7 @@ pub(crate) mod hosts;
 pub mod render;
 mod request_id;
 mod response_cache;
+mod sources;
 mod zip_body;
 mod zip_response;
 

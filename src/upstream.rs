@@ -75,6 +75,16 @@ pub trait Upstream: Send + Sync + 'static {
     /// True when requests carry a token.
     fn has_token(&self) -> bool;
 
+    /// True while requests with the credential are refused: then a 404 does not mean that something does not exist.
+    fn is_credential_refused(&self) -> bool {
+        false
+    }
+
+    /// The document that shows with one request whether a package exists.
+    fn existence_ask(&self) -> DocumentAsk {
+        DocumentAsk::Repository
+    }
+
     /// The rate limit as last reported. The default is an upstream without limits.
     fn rate_limit_status(&self) -> RateLimitStatus {
         RateLimitStatus::default()
@@ -128,6 +138,8 @@ pub enum DocumentAsk {
     Repository,
     /// The head commit of a branch: [`crate::package::BranchHead`].
     Branch(String),
+    /// What a moving version of a registry is at present: [`crate::package::MovingHead`].
+    Moving(String),
 }
 
 impl DocumentAsk {
@@ -139,15 +151,23 @@ impl DocumentAsk {
             Self::Tag(_) => "tag",
             Self::Repository => "repository",
             Self::Branch(_) => "branch",
+            Self::Moving(_) => "moving version",
         }
     }
 }
 
-/// An unambiguous git reference of a zip.
+/// An unambiguous reference of a zip.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GitRef {
     /// A tag, without the prefix `refs/tags/`.
     Tag(String),
     /// A full commit SHA.
     Commit(String),
+    /// A moving version of a registry, as it was when it had this revision.
+    Moving {
+        /// The version, such as `dev`.
+        version: String,
+        /// [`crate::package::MovingHead::revision`].
+        revision: String,
+    },
 }

@@ -39,6 +39,8 @@ pub enum FailureCode {
     Refused,
     /// The mirror may not serve the package.
     Forbidden,
+    /// The recorded source of the name is no longer in its route.
+    SourceChanged,
     /// A code that this version does not have.
     #[serde(other)]
     Other,

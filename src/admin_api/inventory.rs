@@ -52,6 +52,8 @@ pub enum RefKind {
     Tag,
     /// A full commit.
     Commit,
+    /// A moving version of a registry, such as `dev`: its content changes.
+    Moving,
 }
 
 /// One stored zip.

@@ -130,8 +130,8 @@ fn check_aliases(config: &Config, settings: &Settings) -> Result<(), ConfigError
     let mut seen = BTreeSet::new();
     for (alias, package) in &names.aliases {
         let invalid = |reason: String| invalid(settings, &["names", "aliases", alias], reason);
-        let (owner, name) = alias.split_once('/').unwrap_or(("x", alias));
-        PackageName::new(owner, name)
+        alias
+            .parse::<PackageName>()
             .map_err(|error| invalid(format!("not a name: {error}; write name or owner/name, for example fc3")))?;
         let first = alias.split('/').next().unwrap_or_default().to_ascii_lowercase();
         if is_reserved_word(&first) || config.upstreams.contains_key(&first) {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    ApiRequest, Names, PackageId, Reason,
+    ApiRequest, Names, PackageId, PackageRef, Reason,
     srm::{self, parse_package_route, unknown_route},
 };
-use crate::package::PackageName;
+use crate::package::{NameForm, PackageName};
 
 /// The path below which the API is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,13 +35,14 @@ impl ApiRoot {
 /// Parses the segments after `/repos`.
 pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match segments {
-        [owner, repo] => Ok(ApiRequest::Repository { package: names.resolve_pair(owner, repo)? }),
+        [owner, repo] => Ok(ApiRequest::Repository { package: names.reference(PackageName::new(owner, repo)?) }),
         [owner, repo, word @ ("releases" | "zipball"), rest @ ..] => {
-            parse_github_package_route(names.resolve_pair(owner, repo)?, word, rest, query)
+            parse_github_package_route(names.reference(PackageName::new(owner, repo)?), word, rest, query)
         }
         [first, owner, repo, rest @ ..] => {
-            let upstream = names.upstream(first).ok_or_else(unknown_route)?.clone();
-            let package = PackageId { upstream, name: PackageName::new(owner, repo)? };
+            let upstream = names.upstream(first).filter(|upstream| upstream.form == NameForm::Repository);
+            let upstream = upstream.ok_or_else(unknown_route)?.name.clone();
+            let package = PackageId { upstream, name: PackageName::new(owner, repo)? }.into();
             match rest {
                 [] => Ok(ApiRequest::Repository { package }),
                 [word @ ("releases" | "zipball"), rest @ ..] => parse_github_package_route(package, word, rest, query),
@@ -54,7 +55,7 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
 
 /// Parses the segments after a package: the routes of srm, and releases by numeric id.
 fn parse_github_package_route(
-    package: PackageId,
+    package: PackageRef,
     word: &str,
     rest: &[&str],
     query: &str,

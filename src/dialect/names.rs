@@ -2,15 +2,52 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Config, RESERVED_SEGMENTS, srm::is_route_word, v3};
-use crate::package::{NameError, PackageId, PackageName};
+use super::{
+    Config, DialectName, RESERVED_SEGMENTS,
+    routes::{RouteConfig, RouteConfigError, RouteRow, default_rows},
+    srm::is_route_word,
+    v3,
+};
+use crate::package::{NameError, NameForm, PackageId, PackageName, PackageRef};
 
-/// The upstreams, the aliases and the default owner. Immutable.
+/// An upstream as names refer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedUpstream {
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// The form of its packages' names.
+    pub form: NameForm,
+    /// An owner that may stand in front of a plain name, and is dropped.
+    pub dropped_owner: Option<&'static str>,
+}
+
+impl NamedUpstream {
+    /// A forge.
+    pub fn forge(name: &str) -> Self {
+        Self { name: name.into(), form: NameForm::Repository, dropped_owner: None }
+    }
+
+    /// A registry, whose packages have plain names.
+    pub fn registry(name: &str, dropped_owner: Option<&'static str>) -> Self {
+        Self { name: name.into(), form: NameForm::Plain, dropped_owner }
+    }
+
+    /// True when this owner in front of a plain name is dropped.
+    pub(super) fn drops_owner(&self, owner: &str) -> bool {
+        self.dropped_owner.is_some_and(|dropped| dropped.eq_ignore_ascii_case(owner))
+    }
+}
+
+/// The upstreams, the aliases, the routes and the default owner. Immutable.
 #[derive(Clone, Debug)]
 pub struct Names {
-    upstreams: Vec<Arc<str>>,
+    upstreams: Vec<NamedUpstream>,
     default_upstream: Arc<str>,
     default_owner: Option<String>,
+    /// The `[[routes]]` tables.
+    pub(super) routes: Vec<RouteRow>,
+    /// The routes that hold while `names.official` is true.
+    pub(super) default_routes: Vec<RouteRow>,
     /// Keyed by `name` or `owner/name` in lower case.
     aliases: BTreeMap<String, PackageId>,
 }
@@ -36,6 +73,14 @@ pub enum NamesError {
         owner: String,
         /// What is wrong with it.
         reason: NameError,
+    },
+    /// A `[[routes]]` table.
+    #[error("routes, table {number}: {reason}")]
+    Route {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: RouteConfigError,
     },
     /// An entry of `names.aliases`.
     #[error("names.aliases.{key} = \"{package}\": {reason}; write for example {key} = \"devsapp/fc3\"")]
@@ -75,41 +120,37 @@ pub enum PackageError {
     /// The upstream is not configured.
     #[error("no upstream is called {0}")]
     UnknownUpstream(String),
-    /// A plain name that is no alias, without a default owner.
-    #[error(
-        "{0} is no alias and names.default_owner is not set; write owner/repo, or set names.default_owner, for example \
-         to \"devsapp\""
-    )]
-    NoDefaultOwner(String),
 }
 
 impl Names {
-    /// Checks the `[names]` section against the names of the configured upstreams.
+    /// Checks `[names]` and `[[routes]]` against the configured upstreams. `official` is true when the default routes to
+    /// the official registry hold.
     ///
     /// # Errors
     /// The first name that cannot be used.
-    pub fn new(config: &Config, upstreams: &[&str]) -> Result<Self, NamesError> {
-        for (index, name) in upstreams.iter().enumerate() {
-            let wrong = |reason| Err(NamesError::Upstream { name: (*name).to_owned(), reason });
-            if PackageName::new(name, name).is_err() || name.contains("__") {
-                return wrong("a name may only have letters, digits, dot, dash and single underscores");
-            }
-            if contains_ignoring_case(&RESERVED_SEGMENTS, name) {
-                return wrong("the name is reserved for a route of the mirror");
-            }
-            if contains_ignoring_case(&upstreams[..index], name) {
-                return wrong("the name is taken by another upstream");
-            }
-        }
-        let upstreams: Vec<Arc<str>> = upstreams.iter().map(|name| Arc::from(*name)).collect();
-        let default_upstream = upstreams.iter().find(|name| ***name == *config.default_upstream).cloned();
+    pub fn new(
+        config: &Config,
+        routes: &[RouteConfig],
+        upstreams: Vec<NamedUpstream>,
+        official: bool,
+    ) -> Result<Self, NamesError> {
+        check_upstreams(&upstreams)?;
+        let default_upstream = upstreams.iter().find(|upstream| *upstream.name == *config.default_upstream);
+        let default_upstream = default_upstream.filter(|upstream| upstream.form == NameForm::Repository);
         let default_upstream =
-            default_upstream.ok_or_else(|| NamesError::DefaultUpstream(config.default_upstream.clone()))?;
+            default_upstream.ok_or_else(|| NamesError::DefaultUpstream(config.default_upstream.clone()))?.name.clone();
         if let Some(owner) = &config.default_owner {
             PackageName::new(owner, "x").map_err(|reason| NamesError::DefaultOwner { owner: owner.clone(), reason })?;
         }
         let default_owner = config.default_owner.clone();
-        let mut names = Self { upstreams, default_upstream, default_owner, aliases: BTreeMap::new() };
+        let compile = |(index, row): (usize, &RouteConfig)| {
+            let row = RouteRow::new(row, &upstreams, default_owner.as_deref());
+            row.map_err(|reason| NamesError::Route { number: index + 1, reason })
+        };
+        let routes = routes.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
+        let default_routes = if official { default_rows(&upstreams) } else { Vec::new() };
+        let aliases = BTreeMap::new();
+        let mut names = Self { upstreams, default_upstream, default_owner, routes, default_routes, aliases };
         let mut aliases = BTreeMap::new();
         for (key, value) in &config.aliases {
             let wrong = |reason| NamesError::Alias {
@@ -118,7 +159,7 @@ impl Names {
                 reason,
             };
             names.check_alias(key).map_err(wrong)?;
-            let package = names.parse_without_aliases(value).map_err(|error| wrong(AliasError::Package(error)))?;
+            let package = names.parse_id(value).map_err(|error| wrong(AliasError::Package(error)))?;
             if aliases.insert(key.to_ascii_lowercase(), package).is_some() {
                 return Err(wrong(AliasError::Duplicate));
             }
@@ -128,51 +169,49 @@ impl Names {
     }
 
     fn check_alias(&self, key: &str) -> Result<(), AliasError> {
-        let (first, second) = key.split_once('/').unwrap_or((key, "x"));
-        PackageName::new(first, second).map_err(AliasError::Name)?;
+        key.parse::<PackageName>().map_err(AliasError::Name)?;
+        let first = key.split('/').next().unwrap_or_default();
         if self.is_reserved(first) {
             return Err(AliasError::Unreachable(first.to_owned()));
         }
         Ok(())
     }
 
-    /// Parses `owner/repo` or `upstream:owner/repo`.
-    fn parse_without_aliases(&self, text: &str) -> Result<PackageId, PackageError> {
-        let (upstream, name) = match text.split_once(':') {
-            None => (&self.default_upstream, text),
-            Some((upstream, name)) => {
-                let found = self.upstream(upstream);
-                (found.ok_or_else(|| PackageError::UnknownUpstream(upstream.to_owned()))?, name)
-            }
+    /// Parses `owner/repo` on the default upstream, or `upstream:name`.
+    fn parse_id(&self, text: &str) -> Result<PackageId, PackageError> {
+        let (upstream, name) = text.split_once(':').unwrap_or((&self.default_upstream, text));
+        let upstream = self.upstream(upstream).ok_or_else(|| PackageError::UnknownUpstream(upstream.to_owned()))?;
+        let name = match name.split_once('/') {
+            Some((owner, rest)) if upstream.drops_owner(owner) => rest,
+            _ => name,
         };
-        Ok(PackageId { upstream: upstream.clone(), name: name.parse()? })
+        Ok(PackageId { upstream: upstream.name.clone(), name: PackageName::parse_as(upstream.form, name)? })
     }
 
-    /// Parses a package as an operator writes it: an alias, `fc3`, `owner/repo` or `upstream:owner/repo`.
+    /// Parses a package as an operator writes it: an alias, `fc3`, `owner/repo` or `upstream:name`.
     ///
     /// # Errors
     /// See [`PackageError`].
-    pub fn parse_package(&self, text: &str) -> Result<PackageId, PackageError> {
-        if let Some(package) = self.alias(text) {
-            return Ok(package.clone());
-        }
-        if text.contains(['/', ':']) {
-            return self.parse_without_aliases(text);
-        }
-        match self.resolve_plain_name(text) {
-            Some(package) => Ok(package?),
-            None => Err(PackageError::NoDefaultOwner(text.to_owned())),
+    pub fn parse_package(&self, text: &str) -> Result<PackageRef, PackageError> {
+        match self.alias(text) {
+            Some(package) => Ok(package.clone().into()),
+            None if text.contains(':') => Ok(self.parse_id(text)?.into()),
+            None => Ok(PackageRef::Routed(text.parse()?)),
         }
     }
 
-    /// The upstream of paths that name none.
+    /// The upstream of repositories that name none.
     pub fn default_upstream(&self) -> &Arc<str> {
         &self.default_upstream
     }
 
+    pub(super) fn default_owner(&self) -> Option<&str> {
+        self.default_owner.as_deref()
+    }
+
     /// The upstream of this name; compares with case.
-    pub fn upstream(&self, name: &str) -> Option<&Arc<str>> {
-        self.upstreams.iter().find(|upstream| ***upstream == *name)
+    pub fn upstream(&self, name: &str) -> Option<&NamedUpstream> {
+        self.upstreams.iter().find(|upstream| *upstream.name == *name)
     }
 
     /// Every alias (`name` or `owner/name`, lower case) with its package, in the order of the names.
@@ -188,49 +227,76 @@ impl Names {
         self.aliases.get(&key.to_ascii_lowercase())
     }
 
-    /// Resolves `owner/repo` without an upstream: the alias of that form, else the repository on the default upstream.
-    pub(super) fn resolve_pair(&self, owner: &str, repo: &str) -> Result<PackageId, NameError> {
-        let name = PackageName::new(owner, repo)?;
-        Ok(match self.alias(&name.to_string()) {
-            Some(package) => package.clone(),
-            None => PackageId { upstream: self.default_upstream.clone(), name },
-        })
+    /// A name without an upstream: the alias of that name, else to be routed.
+    pub(super) fn reference(&self, name: PackageName) -> PackageRef {
+        match self.alias(&name.to_string()) {
+            Some(package) => package.clone().into(),
+            None => PackageRef::Routed(name),
+        }
     }
 
-    /// Resolves a plain name below the default owner; `None` if no default owner is set.
-    pub(super) fn resolve_plain_name(&self, name: &str) -> Option<Result<PackageId, NameError>> {
-        self.default_owner.as_deref().map(|owner| self.resolve_pair(owner, name))
+    /// A plain name as the default owner's repository; `None` without a default owner.
+    pub(super) fn with_default_owner(&self, name: &PackageName) -> Option<PackageId> {
+        let pair = PackageName::new(self.default_owner()?, name.base_name()).ok()?;
+        Some(match self.alias(&pair.to_string()) {
+            Some(package) => package.clone(),
+            None => PackageId { upstream: self.default_upstream.clone(), name: pair },
+        })
     }
 
     fn is_reserved(&self, first: &str) -> bool {
         contains_ignoring_case(&RESERVED_SEGMENTS, first)
-            || self.upstreams.iter().any(|name| name.eq_ignore_ascii_case(first))
+            || self.upstreams.iter().any(|upstream| upstream.name.eq_ignore_ascii_case(first))
     }
 
-    /// True if `/owner/repo/{route word}` is parsed as this package.
+    /// True if `/owner/repo/{route word}` always leads to this package in the srm dialect.
     pub(super) fn has_short_path(&self, package: &PackageId) -> bool {
-        let owner = package.name.owner();
-        let repo = package.name.repo();
-        let shadowed = self.is_reserved(owner) || (is_route_word(repo) && self.alias(owner).is_some());
-        !shadowed && self.is_pair(package)
+        let Some(owner) = package.name.owner() else { return false };
+        let shadowed =
+            self.is_reserved(owner) || (is_route_word(package.name.base_name()) && self.alias(owner).is_some());
+        !shadowed && self.leads_to(&package.name, DialectName::Srm, package)
     }
 
-    /// True if `owner/repo` without an upstream resolves to this package.
-    fn is_pair(&self, package: &PackageId) -> bool {
-        self.resolve_pair(package.name.owner(), package.name.repo()).is_ok_and(|found| found == *package)
+    /// True if a name without an upstream leads to this package and to no other.
+    pub(super) fn leads_to(&self, name: &PackageName, dialect: DialectName, package: &PackageId) -> bool {
+        match self.reference(name.clone()) {
+            PackageRef::Id(id) => id == *package,
+            PackageRef::Routed(name) => self.route(&name, dialect).candidates == std::slice::from_ref(package),
+        }
     }
 
-    /// The name of a package in the v3 dialect: an alias, a plain name, `owner__repo` or `{upstream}__owner__repo`.
+    /// The name of a package in the v3 dialect: an alias, a plain name, `owner__repo`, `{upstream}__name` or
+    /// `{upstream}__owner__repo`.
     ///
     /// `None` if the owner contains `__` and no alias exists: then no name can be parsed back.
     pub fn v3_name(&self, package: &PackageId) -> Option<String> {
         v3::name(self, package)
     }
 
-    /// The path of a package below `/repos/` in the github dialect: `owner/repo` or `upstream/owner/repo`.
+    /// The path of a repository below `/repos/` in the github dialect: `owner/repo` or `upstream/owner/repo`.
     pub fn api_path(&self, package: &PackageId) -> String {
-        if self.is_pair(package) { package.name.to_string() } else { format!("{}/{}", package.upstream, package.name) }
+        if self.leads_to(&package.name, DialectName::Github, package) {
+            package.name.to_string()
+        } else {
+            format!("{}/{}", package.upstream, package.name)
+        }
     }
+}
+
+fn check_upstreams(upstreams: &[NamedUpstream]) -> Result<(), NamesError> {
+    for (index, NamedUpstream { name, .. }) in upstreams.iter().enumerate() {
+        let wrong = |reason| Err(NamesError::Upstream { name: name.to_string(), reason });
+        if PackageName::plain(name).is_err() || name.contains("__") {
+            return wrong("a name may only have letters, digits, dot, dash and single underscores");
+        }
+        if contains_ignoring_case(&RESERVED_SEGMENTS, name) {
+            return wrong("the name is reserved for a route of the mirror");
+        }
+        if upstreams[..index].iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
+            return wrong("the name is taken by another upstream");
+        }
+    }
+    Ok(())
 }
 
 fn contains_ignoring_case(names: &[&str], name: &str) -> bool {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Names, PackageId};
+use super::{DialectName, Names, PackageId, v3};
 use crate::package::Version;
 
 /// The characters that are percent-encoded in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
@@ -64,18 +64,27 @@ pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
     }
 }
 
-/// The URL of a zip on the mirror, below `base` (without trailing slash), or of the flat zip if `flat`.
+/// The URL of a zip on the mirror, below `base` (without trailing slash), in a dialect and on the package's upstream.
 ///
-/// `{base}/{owner}/{repo}/zipball/{tag}`, preceded by the upstream's name if the short form would be parsed as something
-/// else. [`super::parse`] maps it to the same package and tag. No other code builds such a URL. `repos/` never occurs after
-/// `base`, because one client removes its first occurrence.
-pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, flat: bool) -> String {
-    let word = if flat { "flat" } else { "zipball" };
-    let upstream = if names.has_short_path(package) { String::new() } else { format!("/{}", package.upstream) };
+/// [`super::parse`] maps it to the same package and tag, and no route is involved: JSON and zip come from one source. No
+/// other code builds such a URL. `repos/` never occurs after `base`, because one client removes its first occurrence.
+pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, dialect: DialectName) -> String {
     // A tag that would be parsed as a branch, a commit or another tag gets an explicit prefix.
     let is_unambiguous = matches!(tag.parse(), Ok(Version::Name(name)) if name == tag);
     let prefix = if is_unambiguous { "" } else { "refs/tags/" };
     let tag = utf8_percent_encode(tag, UNRESERVED);
-    let path = format!("{upstream}/{}/{word}/{prefix}{tag}", package.name);
+    let PackageId { upstream, name } = package;
+    let path = match dialect {
+        DialectName::V3 => match v3::name_on_upstream(names, package) {
+            Some(name) => format!("/v3/packages/{name}/zipball/{prefix}{tag}"),
+            // An owner that contains `__`: the flat zip of the srm dialect is the same zip.
+            None => format!("/{upstream}/{name}/flat/{prefix}{tag}"),
+        },
+        DialectName::Simple => format!("/simple/{upstream}/{name}/zipball/{prefix}{tag}"),
+        DialectName::Srm | DialectName::Github if names.has_short_path(package) => {
+            format!("/{name}/zipball/{prefix}{tag}")
+        }
+        DialectName::Srm | DialectName::Github => format!("/{upstream}/{name}/zipball/{prefix}{tag}"),
+    };
     format!("{base}{}", path.replace("repos/", "repo%73/"))
 }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{ApiRequest, Names, Ops, PackageId, PageRequest, ROUTE_WORDS, Reason};
+use super::{ApiRequest, NamedUpstream, Names, Ops, PackageId, PackageRef, PageRequest, ROUTE_WORDS, Reason};
 use crate::{
     admin_api::FailureCode,
-    package::{PackageName, Version},
+    package::{NameForm, PackageName, Version},
 };
 
 /// True for a segment that follows the name of a package.
@@ -31,38 +31,41 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
     if let [first, rest @ ..] = segments
         && let Some(upstream) = names.upstream(first)
     {
-        return match rest {
-            [owner, repo, word, rest @ ..] if is_route_word(word) => {
-                let name = PackageName::new(owner, repo)?;
-                parse_package_route(PackageId { upstream: upstream.clone(), name }, word, rest, query)
-            }
-            _ => Err(unknown_route()),
-        };
+        return parse_on_upstream(upstream, rest, query);
     }
     match segments {
-        [name, word, rest @ ..] if is_route_word(word) && names.alias(name).is_some() => match names.alias(name) {
-            Some(package) => parse_package_route(package.clone(), word, rest, query),
-            None => Err(unknown_route()),
-        },
-        [owner, repo, word, rest @ ..] if is_route_word(word) => {
-            parse_package_route(names.resolve_pair(owner, repo)?, word, rest, query)
+        [name, word, rest @ ..] if is_route_word(word) && names.alias(name).is_some() => {
+            parse_package_route(names.reference(PackageName::plain(name)?), word, rest, query)
         }
-        [name, word, rest @ ..] if is_route_word(word) => match names.resolve_plain_name(name) {
-            Some(package) => parse_package_route(package?, word, rest, query),
-            None => {
-                PackageName::new("x", name)?;
-                Err(Reason::NotFound(format!(
-                    "{name} is no alias and names.default_owner is not set; {ROUTE_EXAMPLES}"
-                )))
-            }
-        },
+        [owner, repo, word, rest @ ..] if is_route_word(word) => {
+            parse_package_route(names.reference(PackageName::new(owner, repo)?), word, rest, query)
+        }
+        [name, word, rest @ ..] if is_route_word(word) => {
+            parse_package_route(PackageRef::Routed(PackageName::plain(name)?), word, rest, query)
+        }
         _ => Err(unknown_route()),
     }
 }
 
+/// Parses the segments after an upstream's name.
+fn parse_on_upstream(upstream: &NamedUpstream, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
+    let (name, word, rest) = match (upstream.form, segments) {
+        (NameForm::Repository, [owner, repo, word, rest @ ..]) => (PackageName::new(owner, repo)?, word, rest),
+        (NameForm::Plain, [owner, name, word, rest @ ..]) if is_route_word(word) && upstream.drops_owner(owner) => {
+            (PackageName::plain(name)?, word, rest)
+        }
+        (NameForm::Plain, [name, word, rest @ ..]) => (PackageName::plain(name)?, word, rest),
+        _ => return Err(unknown_route()),
+    };
+    if !is_route_word(word) {
+        return Err(unknown_route());
+    }
+    parse_package_route(PackageId { upstream: upstream.name.clone(), name }.into(), word, rest, query)
+}
+
 /// Parses the segments after a package: a route word and its arguments.
 pub(super) fn parse_package_route(
-    package: PackageId,
+    package: PackageRef,
     word: &str,
     rest: &[&str],
     query: &str,

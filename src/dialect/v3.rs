@@ -5,10 +5,10 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::{
-    ApiRequest, Names, PackageId, PageRequest, Reason,
+    ApiRequest, DialectName, Names, PackageId, PackageRef, PageRequest, Reason,
     srm::{parse_version, unknown_route},
 };
-use crate::package::PackageName;
+use crate::package::{NameForm, PackageName};
 
 /// The error of routes that write and of routes that belong to a user account.
 pub(super) const READ_ONLY_MESSAGE: &str =
@@ -31,38 +31,60 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
                 _ => Err(unknown_route()),
             }
         }
+        ["packages", name, "zipball", version @ ..] => {
+            Ok(ApiRequest::Archive { package: parse_package(names, name)?, version: parse_version(version)? })
+        }
         ["user", ..] | ["package", "user", ..] => Err(Reason::NotFound(READ_ONLY_MESSAGE.into())),
         _ => Err(unknown_route()),
     }
 }
 
-/// Parses a name: an alias, `{upstream}__owner__repo`, `owner__repo` (split at the first `__`), or a plain name.
-fn parse_package(names: &Names, name: &str) -> Result<PackageId, Reason> {
+/// Parses a name: an alias, `{upstream}__name` on a registry, `{upstream}__owner__repo` on a forge, `owner__repo` (split
+/// at the first `__`), or a plain name.
+fn parse_package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
     if let Some(package) = names.alias(name) {
-        return Ok(package.clone());
+        return Ok(package.clone().into());
     }
-    let Some((first, rest)) = name.split_once("__") else {
-        PackageName::new("x", name)?;
-        let not_found =
-            || Reason::NotFound(format!("{name} is no alias and names.default_owner is not set; write owner__repo"));
-        return Ok(names.resolve_plain_name(name).ok_or_else(not_found)??);
-    };
-    match (names.upstream(first), rest.split_once("__")) {
-        (Some(upstream), Some((owner, repo))) => {
-            Ok(PackageId { upstream: upstream.clone(), name: PackageName::new(owner, repo)? })
+    let Some((first, rest)) = name.split_once("__") else { return Ok(PackageRef::Routed(PackageName::plain(name)?)) };
+    let Some(upstream) = names.upstream(first) else { return Ok(names.reference(PackageName::new(first, rest)?)) };
+    let name = match (upstream.form, rest.split_once("__")) {
+        (NameForm::Plain, _) => PackageName::plain(rest)?,
+        (NameForm::Repository, Some((owner, repo))) => PackageName::new(owner, repo)?,
+        (NameForm::Repository, None) => {
+            return Err(Reason::BadRequest(format!("{first} is an upstream; write {first}__owner__repo")));
         }
-        _ => Ok(names.resolve_pair(first, rest)?),
-    }
+    };
+    Ok(PackageId { upstream: upstream.name.clone(), name }.into())
 }
 
-/// The shortest name that [`parse_package`] maps to this package; `None` if no name does (an owner that contains `__`).
+/// The name that always leads to this package, whatever the routes say: `{upstream}__…`. `None` if it cannot be parsed
+/// back (an owner that contains `__`).
+pub(super) fn name_on_upstream(names: &Names, package: &PackageId) -> Option<String> {
+    let name = match package.name.owner() {
+        Some(owner) => format!("{}__{owner}__{}", package.upstream, package.name.base_name()),
+        None => format!("{}__{}", package.upstream, package.name),
+    };
+    parse_package(names, &name).is_ok_and(|found| found == PackageRef::Id(package.clone())).then_some(name)
+}
+
+/// The shortest name that [`parse_package`] and the routes map to this package; `None` if no name does.
 pub(super) fn name(names: &Names, package: &PackageId) -> Option<String> {
-    let aliases = names.aliases().filter(|(key, aliased)| !key.contains('/') && *aliased == package);
-    let owner = package.name.owner();
-    let repo = package.name.repo();
-    let spelled = [repo.to_owned(), format!("{owner}__{repo}"), format!("{}__{owner}__{repo}", package.upstream)];
-    let mut candidates = aliases.map(|(key, _)| key.to_owned()).chain(spelled);
-    candidates.find(|name| parse_package(names, name).is_ok_and(|found| found == *package))
+    let mut aliases = names.aliases().filter(|(key, aliased)| !key.contains('/') && *aliased == package);
+    if let Some((alias, _)) = aliases.next() {
+        return Some(alias.to_owned());
+    }
+    let base_name = package.name.base_name();
+    let plain = PackageName::plain(base_name).ok().map(PackageRef::Routed);
+    let leads = |reference: &PackageRef| match reference {
+        PackageRef::Id(id) => id == package,
+        PackageRef::Routed(name) => names.leads_to(name, DialectName::V3, package),
+    };
+    if !base_name.contains("__") && plain.as_ref().is_some_and(leads) {
+        return Some(base_name.to_owned());
+    }
+    let pair = package.name.owner().map(|owner| format!("{owner}__{base_name}"));
+    let pair = pair.filter(|pair| parse_package(names, pair).as_ref().is_ok_and(leads));
+    pair.or_else(|| name_on_upstream(names, package))
 }
 
 /// `{"request_id": "…", "body": value}`.

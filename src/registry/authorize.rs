@@ -42,15 +42,21 @@ impl Authorizer {
         Self { policy, cache, upstreams, documents }
     }
 
+    /// Checks a package by the configured patterns. Asks nothing.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub(super) fn check_policy(&self, package: &PackageId) -> Result<(), RegistryError> {
+        if self.policy.allows(package) { Ok(()) } else { Err(RegistryError::Forbidden) }
+    }
+
     /// Checks a package, and returns what the upstream last said of it.
     ///
     /// # Errors
     /// `Forbidden` by policy; `NotFound(Package)` for a private repository, and for one that is gone where
     /// `packages.gone = "follow"`; `Blocked` also when something is stored.
     pub(super) async fn authorize(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
-        if !self.policy.allows(package) {
-            return Err(RegistryError::Forbidden);
-        }
+        self.check_policy(package)?;
         if self.policy.must_be_public(package)
             && (self.upstreams.has_token(package)? || self.has_document_fetched_with_token(package).await)
         {

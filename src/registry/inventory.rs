@@ -42,7 +42,7 @@ impl StoredArchive {
 
     /// The tag or the commit.
     pub fn version(&self) -> &str {
-        let (GitRef::Tag(version) | GitRef::Commit(version)) = &self.reference;
+        let (GitRef::Tag(version) | GitRef::Commit(version) | GitRef::Moving { version, .. }) = &self.reference;
         version
     }
 
@@ -51,6 +51,7 @@ impl StoredArchive {
         match self.reference {
             GitRef::Tag(_) => RefKind::Tag,
             GitRef::Commit(_) => RefKind::Commit,
+            GitRef::Moving { .. } => RefKind::Moving,
         }
     }
 }
@@ -237,6 +238,9 @@ fn cause(error: RegistryError) -> FetchError {
     match error {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
+        RegistryError::SourceChanged { .. } | RegistryError::Unrecordable => {
+            FetchError::Refused("the source of the name cannot be used".into())
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn manifest(verified: &Verified) -> PublishManifest {
 
 fn record(package: &PackageName, release: &Release, manifest: PublishManifest) -> Metadata {
     Metadata {
-        name: manifest.name.unwrap_or_else(|| package.repo().to_owned()),
+        name: manifest.name.unwrap_or_else(|| package.base_name().to_owned()),
         kind: manifest.kind,
         version: semantic(&release.tag_name).map(|version| version.to_string()),
         publish_time: release.published_at.unwrap_or(release.created_at).as_second(),

@@ -108,6 +108,16 @@ impl PackageDocuments {
         stored
     }
 
+    /// True when a list, a release or the repository of the package is stored, whatever the upstream says of it now.
+    pub(super) async fn was_ever_stored(&self, package: &PackageId) -> bool {
+        for ask in [DocumentAsk::Latest, DocumentAsk::Releases, DocumentAsk::Repository] {
+            if self.stored(package, &ask).await.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The stored release list of any age, unless the upstream has removed or blocked the package.
     pub(super) async fn stored_releases(&self, package: &PackageId) -> Option<Arc<Releases>> {
         let document = self.stored(package, &DocumentAsk::Releases).await?;

@@ -1,18 +1,14 @@
 //! The access policy: which packages are served, by the patterns of the `[packages]` section.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
-use wildmatch::WildMatch;
 
-use crate::package::PackageId;
+use crate::package::{PackageId, PackagePattern, PatternError};
 
 /// The `[packages]` section: which packages are served.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Patterns `owner/repo` of packages that are served, with `*` and `?` within a part, compared without case, optionally
-    /// after an upstream's name and `:`. Empty: all.
+    /// Patterns of packages that are served, see [`PackagePattern`]. Empty: all.
     pub allow: Vec<String>,
     /// Patterns of packages that are refused even if `allow` matches.
     pub deny: Vec<String>,
@@ -44,49 +40,6 @@ pub enum Gone {
     Keep,
     /// Requests for it get 404, as upstream.
     Follow,
-}
-
-/// A pattern of packages, such as `devsapp/*` or `gitee:*/start-?`.
-#[derive(Clone, Debug)]
-pub struct PackagePattern {
-    upstream: Option<WildMatch>,
-    owner: WildMatch,
-    repo: WildMatch,
-}
-
-impl PackagePattern {
-    /// True when the pattern matches the package. Case does not count.
-    pub fn matches(&self, package: &PackageId) -> bool {
-        self.upstream.as_ref().is_none_or(|pattern| pattern.matches(&package.upstream))
-            && self.owner.matches(&package.name.owner().to_ascii_lowercase())
-            && self.repo.matches(&package.name.repo().to_ascii_lowercase())
-    }
-}
-
-/// A text that is no [`PackagePattern`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a pattern of packages; write for example \"devsapp/*\" or \"gitee:devsapp/fc3\"")]
-pub struct PatternError;
-
-impl FromStr for PackagePattern {
-    type Err = PatternError;
-
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let folded = text.to_ascii_lowercase();
-        let (upstream, name) = match folded.split_once(':') {
-            Some((upstream, name)) => (Some(upstream), name),
-            None => (None, folded.as_str()),
-        };
-        let (owner, repo) = name.split_once('/').ok_or(PatternError)?;
-        let is_valid = |part: &str| {
-            !part.is_empty()
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '?'))
-        };
-        if !is_valid(owner) || !is_valid(repo) || !upstream.is_none_or(is_valid) {
-            return Err(PatternError);
-        }
-        Ok(Self { upstream: upstream.map(WildMatch::new), owner: WildMatch::new(owner), repo: WildMatch::new(repo) })
-    }
 }
 
 /// A pattern in the `[packages]` section that cannot be used.
@@ -183,13 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn a_star_does_not_match_across_the_slash() {
-        assert!(!access(&["dev*/fc"], &[]).allows(&package("devsapp/x-fc")));
-    }
-
-    #[test]
     fn an_invalid_pattern_names_its_key_and_gives_an_example() {
-        for text in ["devsapp", "a/b/c", "/b", "a/", ":a/b", "a b/c"] {
+        for text in ["", "a/b/c", "/b", "a/", ":a/b", "a b/c"] {
             let error = AccessPolicy::build(&Config { allow: vec![text.into()], ..Config::default() }).expect_err(text);
             let error = error.to_string();
             assert!(error.contains("packages.allow") && error.contains("devsapp/*"), "{error}");

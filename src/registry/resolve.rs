@@ -33,6 +33,40 @@ pub enum ResolvedVersion {
         /// Full SHA.
         commit: String,
     },
+    /// A moving version of a registry and its present revision. Mutable.
+    Moving {
+        /// Its name.
+        version: String,
+        /// What identifies its content.
+        revision: String,
+    },
+}
+
+impl ResolvedVersion {
+    /// The unambiguous reference.
+    pub(super) fn reference(&self) -> GitRef {
+        match self {
+            Self::Tag(tag) => GitRef::Tag(tag.clone()),
+            Self::Commit(commit) | Self::Branch { commit, .. } => GitRef::Commit(commit.clone()),
+            Self::Moving { version, revision } => {
+                GitRef::Moving { version: version.clone(), revision: revision.clone() }
+            }
+        }
+    }
+
+    /// The name for people: the tag, the commit, the branch or the moving version.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Tag(name) | Self::Commit(name) | Self::Branch { name, .. } | Self::Moving { version: name, .. } => {
+                name
+            }
+        }
+    }
+
+    /// True when its content never changes.
+    pub fn is_immutable(&self) -> bool {
+        matches!(self, Self::Tag(_) | Self::Commit(_))
+    }
 }
 
 /// An archive, and what its version was resolved to.

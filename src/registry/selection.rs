@@ -4,15 +4,12 @@ use std::{cmp::Reverse, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use super::{
-    keys::parse_archive_key,
-    policy::{PackagePattern, PatternError},
-};
+use super::keys::parse_archive_key;
 use crate::{
     admin_api::InventoryOrder,
     cache::InventoryEntry,
     entry::Key,
-    package::{PackageId, with_v_toggled},
+    package::{PackageId, PackagePattern, PatternError, with_v_toggled},
     upstream::GitRef,
 };
 
@@ -71,7 +68,7 @@ impl Selection {
             return true;
         }
         parse_archive_key(key).is_some_and(|(package, reference)| {
-            let (GitRef::Tag(version) | GitRef::Commit(version)) = &reference;
+            let (GitRef::Tag(version) | GitRef::Commit(version) | GitRef::Moving { version, .. }) = &reference;
             self.selects(&package, Some(version))
         })
     }
@@ -125,7 +122,7 @@ mod tests {
             let selection: Selection = text.parse().expect(text);
             assert_eq!(selection.selects(&package, Some("v1.2.0")), selected, "{text}");
         }
-        for text in ["fc3", "a/b@", "a/b/c", ""] {
+        for text in ["a/b@", "a/b/c", ""] {
             assert!(text.parse::<Selection>().is_err(), "{text}");
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::{FetchError, Verify},
-    package::{BranchHead, Release, Releases, Repository, Version},
+    package::{BranchHead, MovingHead, Release, Releases, Repository, Version},
     upstream::{DocumentAsk, GitRef},
 };
 
@@ -101,6 +101,9 @@ impl Transfer {
         let valid = match &reference {
             GitRef::Tag(tag) => is_tag(tag),
             GitRef::Commit(sha) => sha.parse() == Ok(Version::Commit(sha.clone())),
+            GitRef::Moving { version, revision } => {
+                is_tag(version) && revision.parse() == Ok(Version::Commit(revision.clone()))
+            }
         };
         valid
             && self.upstreams.contains(&package.upstream)
@@ -120,6 +123,7 @@ impl Transfer {
             DocumentAsk::Tag(tag) => is_tag(&tag) && parses::<Release>(body),
             DocumentAsk::Repository => parses::<Repository>(body),
             DocumentAsk::Branch(name) => is_branch(&name) && parses::<BranchHead>(body),
+            DocumentAsk::Moving(version) => is_tag(&version) && parses::<MovingHead>(body),
         };
         valid && self.upstreams.contains(&package.upstream)
     }

@@ -33,6 +33,22 @@ impl Upstreams {
         Ok(self.of(package)?.has_token())
     }
 
+    /// The document that shows whether the package exists.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn existence_ask(&self, package: &PackageId) -> Result<DocumentAsk, RegistryError> {
+        Ok(self.of(package)?.existence_ask())
+    }
+
+    /// True while the upstream refuses the credential that it is asked with.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn is_credential_refused(&self, package: &PackageId) -> Result<bool, RegistryError> {
+        Ok(self.of(package)?.is_credential_refused())
+    }
+
     /// What the package's upstream still allows; unknown when it is not configured.
     pub(super) fn rate_limit(&self, package: &PackageId) -> RateLimitStatus {
         self.of(package).map(|upstream| upstream.rate_limit_status()).unwrap_or_default()

@@ -114,10 +114,7 @@ impl Warming {
     /// As [`VersionResolver::archive`].
     pub async fn archive(&self, package: &PackageId, version: &Version) -> Result<WarmingArchive, RegistryError> {
         let archive = self.resolver.resolve(package, version).await?;
-        let reference = match &archive.resolved {
-            ResolvedVersion::Tag(tag) => GitRef::Tag(tag.clone()),
-            ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => GitRef::Commit(commit.clone()),
-        };
+        let reference = archive.resolved.reference();
         let cached = matches!(archive.answer.served, ServedArchive::Stored(_)) && archive.answer.status.fwd.is_none();
         let watcher = self.archives.watch(package, reference)?;
         Ok(WarmingArchive { resolved: archive.resolved, cached, watcher })

@@ -75,8 +75,9 @@ impl LoggedFields {
     /// Writes the event; `head` is `None` when the client left before there was a response.
     fn write(&self, context: &RequestContext, head: Option<ResponseHead>, end: BodyEnd) {
         let request = context.request();
-        let package = request.and_then(ApiRequest::package);
-        let name = package.map(|package| package.name.to_string());
+        let package = context.package.as_ref();
+        let named = request.and_then(ApiRequest::package);
+        let name = named.map(|package| package.name().to_string());
         let version = request.and_then(version);
         let field = context.cache_status.as_ref().map(|status| status.render(CACHE_NAME));
         observe::write_access_event(&AccessEvent {

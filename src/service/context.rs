@@ -10,6 +10,7 @@ use crate::{
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
     observe,
+    package::PackageId,
     peer::Peer,
     registry::WeakObject,
 };
@@ -26,6 +27,8 @@ pub(super) struct RequestContext {
     pub(super) started: Option<Instant>,
     /// `None` before the request is parsed and when it matches no route.
     pub(super) route: Option<Arc<Route>>,
+    /// The package on its upstream; `None` before it is found, and for requests without a package.
+    pub(super) package: Option<PackageId>,
     /// The dialect of an error's envelope.
     pub(super) dialect: Dialect,
     /// Time and generation read before the lookup; `None` when the request names no package.
@@ -55,6 +58,7 @@ impl RequestContext {
             send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
             started: observe::access_log_enabled().then(Instant::now),
             route: None,
+            package: None,
             dialect: Dialect::Srm,
             snapshot: None,
             cache_status: None,

@@ -3,16 +3,17 @@
 //! A sentence names what was requested, which upstream answered what, and what to do. It never contains an upstream's
 //! text, an address or a token.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 
 use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
 use crate::{
     admin_api::FailureCode,
-    dialect::{ApiRequest, Reason, RouteError},
+    dialect::{ApiRequest, DialectName, PackageId, Reason, RouteError},
     http::{body::Body, cache_status::CacheStatus},
     origin::{FetchError, Missing},
+    package::PackageName,
     registry::{CacheFailure, RegistryError},
 };
 
@@ -42,6 +43,22 @@ pub(crate) enum ApiError {
     },
     /// The route has no JSON.
     NotJson,
+    /// No route says where a plain name comes from.
+    NoRoute {
+        /// The name.
+        name: PackageName,
+        /// The dialect of the request.
+        dialect: DialectName,
+    },
+    /// Every upstream of the name's route says that it has no such package.
+    NotOnRoute {
+        /// The name.
+        name: PackageName,
+        /// The upstreams, in the order in which they were asked.
+        upstreams: Vec<Arc<str>>,
+        /// The error of the last one.
+        cause: Box<ApiError>,
+    },
 }
 
 /// Why the host of a request cannot be used.
@@ -96,7 +113,7 @@ impl ApiError {
     /// The error's response, in the envelope of the request's dialect. Records its cache status in `context`.
     pub(super) fn into_response(self, parts: &Parts, context: &mut RequestContext) -> Response<Body> {
         let looked_up = context.cache_status.take();
-        let error = self.describe(context.request(), looked_up);
+        let error = self.describe(context.request(), context.package.as_ref(), looked_up);
         let body = context.dialect.error(error.status.as_u16(), error.code, &error.message, &context.id.to_string());
         let mut response = json_response(error.status, body, &parts.method);
         let headers = response.headers_mut();
@@ -113,8 +130,14 @@ impl ApiError {
 
     /// The status and the sentence for a client. `request` is `None` when the request matches no route; `looked_up` is
     /// how the cache answered before the error.
-    pub(crate) fn describe(self, request: Option<&ApiRequest>, looked_up: Option<CacheStatus>) -> ErrorDescription {
-        let subject = Subject(request);
+    /// `package` is the package on its upstream, where it is known.
+    pub(crate) fn describe(
+        self,
+        request: Option<&ApiRequest>,
+        package: Option<&PackageId>,
+        looked_up: Option<CacheStatus>,
+    ) -> ErrorDescription {
+        let subject = Subject { request, package };
         let failed = looked_up.map(CacheStatus::failed);
         match self {
             Self::Route(error) => {
@@ -158,6 +181,35 @@ impl ApiError {
                 ErrorDescription { code: Some(FailureCode::NoRelease), cache_status: Some(status), ..error }
             }
             Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
+            Self::NoRoute { name, dialect } => {
+                let message = format!(
+                    "no route says where {name} comes from in the dialect {}; write owner/repo, or {ASK_OPERATOR} to add a \
+                     route or an alias",
+                    dialect.as_str()
+                );
+                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
+                ErrorDescription { code: Some(FailureCode::NoPackage), ..error }
+            }
+            Self::NotOnRoute { name, upstreams, cause } => {
+                let message =
+                    format!("there is no package {name} on {}, or this mirror may not see it", upstreams.join(" or "));
+                ErrorDescription { message, ..cause.describe(request, package, None) }
+            }
+            Self::Registry(RegistryError::SourceChanged { recorded }) => {
+                let message = format!(
+                    "source-changed: {} was first served from {recorded}, which is no longer in its route; {ASK_OPERATOR} \
+                     to set its source",
+                    subject.what()
+                );
+                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
+                ErrorDescription { code: Some(FailureCode::SourceChanged), ..error }
+            }
+            Self::Registry(RegistryError::Unrecordable) => {
+                let message =
+                    format!("this mirror cannot write down where {} comes from; {ASK_OPERATOR}", subject.what());
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { retry_after: Some(UNRECORDABLE_RETRY), ..error }
+            }
         }
     }
 }
@@ -188,6 +240,8 @@ impl HostError {
     }
 }
 
+/// When to ask again for a name whose source could not be written.
+const UNRECORDABLE_RETRY: Duration = Duration::from_secs(30);
 const ASK_OPERATOR: &str = "ask the operator of this mirror";
 const TRY_LATER: &str = "try again later, or ask the operator of this mirror";
 
@@ -293,17 +347,22 @@ pub(crate) fn whole_seconds(period: Duration) -> u64 {
 
 /// What an error is about, for its sentence.
 #[derive(Clone, Copy)]
-struct Subject<'a>(Option<&'a ApiRequest>);
+struct Subject<'a> {
+    request: Option<&'a ApiRequest>,
+    /// `None` while the upstream is not known.
+    package: Option<&'a PackageId>,
+}
 
 impl Subject<'_> {
     fn package(self) -> Option<String> {
-        self.0.and_then(ApiRequest::package).map(|package| package.name.to_string())
+        let named = || self.request.and_then(ApiRequest::package).map(|package| package.name().to_string());
+        self.package.map(|package| package.name.to_string()).or_else(named)
     }
 
     /// `owner/repo`, with the version where the request names one.
     fn what(self) -> String {
         let package = self.package().unwrap_or_else(|| "this".into());
-        match self.0 {
+        match self.request {
             Some(
                 ApiRequest::Tag { version, .. }
                 | ApiRequest::Archive { version, .. }
@@ -315,14 +374,13 @@ impl Subject<'_> {
     }
 
     fn upstream(self) -> String {
-        let package = self.0.and_then(ApiRequest::package);
-        package.map(|package| package.upstream.to_string()).unwrap_or_else(|| "the upstream".into())
+        self.package.map_or_else(|| "the upstream".into(), |package| package.upstream.to_string())
     }
 
     fn not_found(self, missing: Missing) -> String {
         let package = self.package().unwrap_or_default();
         let upstream = self.upstream();
-        match (missing, self.0) {
+        match (missing, self.request) {
             (Missing::Package, _) => {
                 format!("there is no package {package} on {upstream}, or this mirror may not see it")
             }

@@ -17,9 +17,10 @@ use super::{
     handlers::{admin, archive, catalog, flat, health, json},
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
     response_cache::Snapshot,
+    sources,
 };
 use crate::{
-    dialect::{self, ApiRequest, Ops},
+    dialect::{self, ApiRequest, Dialect, Ops, PackageId, PackageRef},
     http::{
         body::Body,
         cache_status::{CacheStatus, Fwd},
@@ -83,25 +84,44 @@ impl Service {
         }
         let host = self.hosts.request_host(parts, context.peer)?;
         let route = route?;
-        // Before any lookup: the response may be cached only if nothing has changed since.
-        let generation = route.request.package().map(|package| self.registry.generation(package));
-        context.snapshot = generation.map(|generation| Snapshot::new(context.received_at, generation));
-        match &route.request {
-            ApiRequest::Ops(_) => Ok(health::no_such_page()),
-            _ if passed_through(&parts.headers, &self.pseudonym) => Err(ApiError::Loop),
-            ApiRequest::Archive { package, version } => archive::respond(self, parts, context, package, version).await,
-            ApiRequest::Flat { package, version } => flat::respond(self, parts, context, package, version).await,
-            ApiRequest::Search { search, page } => {
-                catalog::respond(self, parts, context, search.as_deref(), *page).await
-            }
-            ApiRequest::Releases { .. }
-            | ApiRequest::Latest { .. }
-            | ApiRequest::Tag { .. }
-            | ApiRequest::ById { .. }
-            | ApiRequest::Repository { .. }
-            | ApiRequest::Detail { .. }
-            | ApiRequest::Metadata { .. } => json::respond(self, parts, context, &route, &host).await,
+        if passed_through(&parts.headers, &self.pseudonym) {
+            return Err(ApiError::Loop);
         }
+        let package = match &route.request {
+            ApiRequest::Ops(_) => return Ok(health::no_such_page()),
+            ApiRequest::Search { search, page } => {
+                return catalog::respond(self, parts, context, search.as_deref(), *page).await;
+            }
+            request => self.find_package(request.package(), route.dialect, context).await?,
+        };
+        match &route.request {
+            ApiRequest::Archive { version, .. } => archive::respond(self, parts, context, &package, version).await,
+            ApiRequest::Flat { version, .. } => flat::respond(self, parts, context, &package, version).await,
+            _ => json::respond(self, parts, context, &route, &package, &host).await,
+        }
+    }
+
+    /// Finds the package that the request names on its upstream, and notes its generation before anything of it is
+    /// looked up: the response may be cached only if nothing has changed since.
+    async fn find_package(
+        &self,
+        package: Option<&PackageRef>,
+        dialect: Dialect,
+        context: &mut RequestContext,
+    ) -> Result<PackageId, ApiError> {
+        let package = package.ok_or(ApiError::NotJson)?;
+        let found = sources::resolve(&self.registry, &self.names, package, dialect.name()).await;
+        let package = match found {
+            Ok(package) => package,
+            Err(failure) => {
+                context.package = failure.package;
+                return Err(failure.error);
+            }
+        };
+        let generation = self.registry.generation(&package);
+        context.snapshot = Some(Snapshot::new(context.received_at, generation));
+        context.package = Some(package.clone());
+        Ok(package)
     }
 }
 

@@ -176,7 +176,7 @@ impl Renderer<'_> {
     }
 
     fn zipball_url(&self, release: &Release) -> String {
-        zipball_url(self.base, self.names, self.package, &release.tag_name, self.dialect.is_flat())
+        zipball_url(self.base, self.names, self.package, &release.tag_name, self.dialect.name())
     }
 
     fn srm_release<'r>(&self, release: &'r Release) -> SrmRelease<'r> {

@@ -99,15 +99,12 @@ pub(super) fn add_headers(
     let cache_control = match resolved {
         // An unsatisfiable range or a failed condition holds for this request only.
         _ if is_client_error => NO_STORE,
-        ResolvedVersion::Branch { .. } => MUTABLE,
-        ResolvedVersion::Tag(_) | ResolvedVersion::Commit(_) => IMMUTABLE,
+        resolved if resolved.is_immutable() => IMMUTABLE,
+        _ => MUTABLE,
     };
     headers.insert(header::CACHE_CONTROL, cache_control);
     if is_success {
-        let version = match resolved {
-            ResolvedVersion::Tag(name) | ResolvedVersion::Commit(name) | ResolvedVersion::Branch { name, .. } => name,
-        };
-        let file_name = format!("{}-{}.zip", package.repo(), version.replace('/', "-"));
+        let file_name = format!("{}-{}.zip", package.base_name(), resolved.name().replace('/', "-"));
         headers.insert(header::CONTENT_DISPOSITION, content_disposition(&file_name));
     }
 }

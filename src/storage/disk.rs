@@ -30,6 +30,7 @@ use self::{
     quarantine::Quarantine,
     repair::Repair,
     scrub::Scrub,
+    sources::SourceStore,
     space::Space,
     usage_flush::UsageFlush,
 };
@@ -66,6 +67,7 @@ mod recovery;
 mod repair;
 mod scrub;
 mod sidecar;
+mod sources;
 mod space;
 pub(crate) mod spool;
 mod stage;
@@ -80,6 +82,7 @@ pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
 pub use journal::{PinEvent, SettleError};
 pub use pins::DiskPins;
 pub use repair::BlobCheck;
+pub use sources::{DiskSources, RecordedSource, SourceRecord};
 pub use spool::Spool;
 
 /// The least usable limit: index and journal must fit, with some space beside them.
@@ -201,6 +204,7 @@ pub struct Disk {
     admission: Arc<Admission>,
     documents: Arc<DocumentStore>,
     pins: Arc<PinStore>,
+    sources: Arc<SourceStore>,
     scrub: Arc<Scrub>,
     lock: Arc<DirectoryLock>,
     /// The bytes of `format` and `holder`.
@@ -291,6 +295,11 @@ impl Disk {
     /// The pins of this tier.
     pub fn pins(&self) -> DiskPins {
         DiskPins::new(Arc::clone(&self.pins))
+    }
+
+    /// The recorded sources of names.
+    pub fn sources(&self) -> DiskSources {
+        DiskSources::new(Arc::clone(&self.sources))
     }
 
     /// The administration of the stored archives.

@@ -100,7 +100,10 @@ impl Generation {
 /// The counter of a key's package: everything before the third slash (`upstream/owner/repo/…`). FNV-1a is enough, since
 /// names are short and a collision only costs a recomputation.
 fn counter_index(key: &Key) -> usize {
-    let package = key.as_str().split_inclusive('/').take(3).flat_map(str::bytes);
+    // `upstream:name/…` or `upstream/owner/repo/…`.
+    let first = key.as_str().split('/').next().unwrap_or_default();
+    let segments = if first.contains(':') { 1 } else { 3 };
+    let package = key.as_str().split_inclusive('/').take(segments).flat_map(str::bytes);
     let hash =
         package.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     usize::try_from(hash % GENERATION_COUNTERS as u64).unwrap_or(0)

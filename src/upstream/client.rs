@@ -114,6 +114,11 @@ impl ForgeClient {
         self.token.is_some()
     }
 
+    /// True when the API's last answer to the token was 401.
+    pub(super) fn is_credential_refused(&self) -> bool {
+        self.token.as_ref().is_some_and(ApiToken::is_rejected)
+    }
+
     /// The rate limit of the API.
     pub(super) fn rate_limit_status(&self) -> RateLimitStatus {
         self.api_limiter.status()
@@ -266,6 +271,9 @@ impl ForgeClient {
         self.limiter(kind).note_quota(response.headers());
         if response.status().as_u16() < 400 {
             self.limiter(kind).note_allowed();
+            if let (RequestKind::Api, Some(token)) = (kind, &self.token) {
+                token.note_accepted();
+            }
         }
         Ok(response)
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::value::{BaseUrl, ByteSize, Period};
+use crate::{
+    package::NameForm,
+    value::{BaseUrl, ByteSize, Period},
+};
 
 /// The kind of a forge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,22 @@ pub enum ForgeKind {
     Github,
     /// Gitee, API v5.
     Gitee,
+}
+
+impl ForgeKind {
+    /// The form of the names of its packages.
+    pub fn name_form(self) -> NameForm {
+        match self {
+            Self::Github | Self::Gitee => NameForm::Repository,
+        }
+    }
+
+    /// An owner that may stand in front of the plain names of a registry.
+    pub fn dropped_owner(self) -> Option<&'static str> {
+        match self {
+            Self::Github | Self::Gitee => None,
+        }
+    }
 }
 
 /// One `[upstreams.NAME]` section.

@@ -68,6 +68,10 @@ impl<A: ForgeApi> Upstream for Forge<A> {
         self.client.has_token()
     }
 
+    fn is_credential_refused(&self) -> bool {
+        self.client.is_credential_refused()
+    }
+
     fn rate_limit_status(&self) -> RateLimitStatus {
         self.client.rate_limit_status()
     }

@@ -48,6 +48,7 @@ impl ForgeApi for Gitee {
             DocumentAsk::Tag(tag) => (client.urls.repository(package, ["releases", "tags", tag]), Missing::Version),
             DocumentAsk::Repository => (client.urls.repository(package, []), Missing::Package),
             DocumentAsk::Branch(branch) => (client.urls.repository(package, ["branches", branch]), Missing::Version),
+            DocumentAsk::Moving(_) => return Err(FetchError::NotFound(Missing::Version)),
         };
         let single = SingleDocument { url: &url, accept: None, missing };
         match ask {
@@ -82,6 +83,7 @@ impl ForgeApi for Gitee {
             client.has_token().then_some((url, RequestKind::Api))
         };
         match reference {
+            GitRef::Moving { .. } => Err(FetchError::NotFound(Missing::Version)),
             GitRef::Commit(sha) => {
                 let file = format!("{sha}.zip");
                 let urls = [api(sha), Some(web(&["repository", "archive", &file])), Some(web(&["archive", &file]))];

@@ -64,6 +64,7 @@ impl ForgeApi for Github {
                 let parse = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
                 pages::single(client, call, single, stored, parse).await
             }
+            DocumentAsk::Moving(_) => Err(FetchError::NotFound(Missing::Version)),
             DocumentAsk::Branch(branch) => {
                 // `heads/`, so that a tag of the same name cannot match.
                 let url = client.urls.repository(call.package, ["commits", "heads", branch]);
@@ -85,6 +86,7 @@ impl ForgeApi for Github {
                 client.urls.repository(call.package, ["zipball", "refs", "tags"].into_iter().chain(tag.split('/')))
             }
             GitRef::Commit(sha) => client.urls.repository(call.package, ["zipball", sha]),
+            GitRef::Moving { .. } => return Err(FetchError::NotFound(Missing::Version)),
         };
         client.archive(call, url, RequestKind::Api).await
     }

@@ -13,7 +13,7 @@ const FINGERPRINT_DIGITS: usize = 16;
 pub(super) struct ApiToken {
     header: HeaderValue,
     fingerprint: String,
-    /// The first rejection has been logged.
+    /// The last response to it was 401.
     rejected: AtomicBool,
 }
 
@@ -36,7 +36,19 @@ impl ApiToken {
         &self.fingerprint
     }
 
-    /// Logs that the upstream answered 401, the first time only. The token stays in use: one 401 is no proof, because
+    /// True when the last response to it was 401.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Records a success with the token.
+    pub(super) fn note_accepted(&self) {
+        if self.is_rejected() {
+            self.rejected.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Logs that the upstream answers 401, once until it accepts the token again. The token stays in use: one 401 is no proof, because
     /// Gitee answers 401 in outages too.
     pub(super) fn note_rejected(&self, upstream: &str) {
         if !self.rejected.swap(true, Ordering::Relaxed) {

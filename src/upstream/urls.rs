@@ -13,13 +13,18 @@ pub(super) struct ForgeUrls {
 impl ForgeUrls {
     /// `{api}/repos/{owner}/{repo}/…`; a slash within a segment is encoded.
     pub(super) fn repository<'s>(&self, package: &'s PackageName, segments: impl IntoIterator<Item = &'s str>) -> Url {
-        append(&self.api, ["repos", package.owner(), package.repo()].into_iter().chain(segments))
+        append(&self.api, ["repos"].into_iter().chain(path(package)).chain(segments))
     }
 
     /// `{web}/{owner}/{repo}/…`; a slash within a segment is encoded.
     pub(super) fn web<'s>(&self, package: &'s PackageName, segments: impl IntoIterator<Item = &'s str>) -> Url {
-        append(&self.web, [package.owner(), package.repo()].into_iter().chain(segments))
+        append(&self.web, path(package).chain(segments))
     }
+}
+
+/// `owner`, `repo`; or the plain name.
+fn path(package: &PackageName) -> impl Iterator<Item = &str> {
+    package.owner().into_iter().chain([package.base_name()])
 }
 
 /// `base` with path segments appended; each stays one segment whatever it contains.

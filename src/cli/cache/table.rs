@@ -63,6 +63,7 @@ impl Table {
         let version = match archive.kind {
             RefKind::Tag => archive.version.clone(),
             RefKind::Commit => short(&archive.version),
+            RefKind::Moving => format!("{} (moving)", archive.version),
         };
         let mark = |marked, name| if marked { name } else { "" };
         let age = since(archive.stored_at, self.now);

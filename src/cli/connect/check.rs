@@ -200,7 +200,7 @@ impl RouteChecker {
         if let Some(tag) = &tag {
             self.check_range("curl -C, wget -c", &format!("{path}/zipball/{tag}")).await;
         }
-        let route = format!("/v3/packages/{}/release/latest", target.repo());
+        let route = format!("/v3/packages/{}/release/latest", target.base_name());
         let state = match self.get(&route, &[]).await {
             Ok(response) if response.status == 200 => RouteState::Ok("plain names work".into()),
             Ok(response) if response.status == 404 => {

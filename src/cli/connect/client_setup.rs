@@ -25,8 +25,8 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
     let base = &target.base;
     let zip = target.zip_url();
     let version = target.version();
-    let owner = target.owner();
-    let repo = target.repo();
+    let owner = target.owner().unwrap_or("OWNER");
+    let repo = target.base_name();
     let v3 = target.v3_name();
     let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.ip().to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");

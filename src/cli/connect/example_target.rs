@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use url::Host;
 
 use crate::{
-    app::{Names, PackageId, zipball_url},
+    app::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
     config::Config,
     value::BaseUrl,
 };
@@ -47,17 +47,23 @@ impl ExampleTarget {
         }
         // The mirror's configuration is unknown here: assume the default upstreams and the one in the package's name.
         let defaults = Config::default();
-        let mut upstreams: Vec<&str> = defaults.upstreams.keys().map(String::as_str).collect();
+        let mut upstreams = defaults.named_upstreams();
         if let Some((upstream, _)) = name.split_once(':')
-            && !upstreams.contains(&upstream)
+            && !upstreams.iter().any(|known| *known.name == *upstream)
         {
-            upstreams.push(upstream);
+            upstreams.push(NamedUpstream::forge(upstream));
         }
-        let names = Names::new(&defaults.names, &upstreams).map_err(|error| invalid(error.to_string()))?;
-        if !name.contains('/') {
-            return Err(invalid("the owner is missing".into()));
-        }
-        let package = names.parse_package(name).map_err(|error| invalid(error.to_string()))?;
+        let names = Names::new(&defaults.names, &[], upstreams, true).map_err(|error| invalid(error.to_string()))?;
+        let package = match names.parse_package(name).map_err(|error| invalid(error.to_string()))? {
+            PackageRef::Id(package) => package,
+            PackageRef::Routed(name) => {
+                let mut candidates = names.route(&name, DialectName::Srm).candidates;
+                if candidates.is_empty() {
+                    return Err(invalid("the owner is missing".into()));
+                }
+                candidates.swap_remove(0)
+            }
+        };
         Ok(Self { base: url.as_str().to_owned(), version, names, package })
     }
 
@@ -66,28 +72,30 @@ impl ExampleTarget {
         self.version.as_deref().unwrap_or(VERSION_PLACEHOLDER)
     }
 
-    pub(super) fn owner(&self) -> &str {
+    /// The owner on the forge; `None` for a plain name.
+    pub(super) fn owner(&self) -> Option<&str> {
         self.package.name.owner()
     }
 
-    pub(super) fn repo(&self) -> &str {
-        self.package.name.repo()
+    /// The repository, or the plain name.
+    pub(super) fn base_name(&self) -> &str {
+        self.package.name.base_name()
     }
 
     /// The URL of the zip.
     pub(super) fn zip_url(&self) -> String {
-        zipball_url(&self.base, &self.names, &self.package, self.version(), false)
+        zipball_url(&self.base, &self.names, &self.package, self.version(), DialectName::Srm)
     }
 
     /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
     pub(super) fn path(&self) -> String {
-        let zip = zipball_url("", &self.names, &self.package, "x", false);
+        let zip = zipball_url("", &self.names, &self.package, "x", DialectName::Srm);
         zip.trim_end_matches("/zipball/x").to_owned()
     }
 
     /// The package's name in the v3 dialect; the repository for names that the dialect cannot express.
     pub(super) fn v3_name(&self) -> String {
-        self.names.v3_name(&self.package).unwrap_or_else(|| self.repo().to_owned())
+        self.names.v3_name(&self.package).unwrap_or_else(|| self.base_name().to_owned())
     }
 
     /// The package's path in the github dialect, below `/repos/`.

@@ -86,7 +86,8 @@ impl RetryClass {
             | FailureCode::PinMismatch
             | FailureCode::Loop
             | FailureCode::Refused
-            | FailureCode::Forbidden => Self::Refused,
+            | FailureCode::Forbidden
+            | FailureCode::SourceChanged => Self::Refused,
         }
     }
 

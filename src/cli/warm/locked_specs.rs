@@ -71,7 +71,7 @@ fn spec(locked: &LockedPackage) -> Result<PackageSpec, LockErrorReason> {
             return Err(LockErrorReason::NoCommit { package: package.clone(), version: version.clone() });
         }
         RefKind::Commit => {}
-        RefKind::Tag => {
+        RefKind::Tag | RefKind::Moving => {
             if let Err(reason) = format!("refs/tags/{version}").parse::<Version>() {
                 return Err(LockErrorReason::NoTag { package: package.clone(), version: version.clone(), reason });
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use crate::{
-    dialect::{ApiRequest, Dialect, PageRequest, Route},
+    dialect::{ApiRequest, Dialect, PackageId, PageRequest, Route},
     entry::Digest,
     http::{
         body::Body,
@@ -84,9 +84,10 @@ pub(in crate::service) async fn respond(
     parts: &Parts,
     context: &mut RequestContext,
     route: &Route,
+    package: &PackageId,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let answer = look_up(service, parts, route, host).await?;
+    let answer = look_up(service, parts, route, package, host).await?;
     Ok(answer.into_response(route.dialect, parts, context))
 }
 
@@ -94,10 +95,10 @@ async fn look_up(
     service: &Service,
     parts: &Parts,
     route: &Route,
+    package: &PackageId,
     host: &RequestHost<'_>,
 ) -> Result<JsonAnswer, ApiError> {
     let registry = &service.registry;
-    let package = route.request.package().ok_or(ApiError::NotJson)?;
     let base = host.base();
     let json = JsonRequest {
         cache: host.is_configured().then_some(&service.rendered_json),

@@ -106,6 +106,10 @@ impl Layout {
         self.dir.join("pins.jsonl")
     }
 
+    pub(super) fn sources(&self) -> PathBuf {
+        self.dir.join("sources.jsonl")
+    }
+
     pub(super) fn spool_dir(&self) -> PathBuf {
         self.dir.join("spool")
     }

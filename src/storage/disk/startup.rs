@@ -25,6 +25,7 @@ use super::{
     recovery::Recovery,
     repair::Repair,
     scrub::Scrub,
+    sources::{SourceFile, SourceStore},
     space::Space,
     usage_flush::UsageFlush,
 };
@@ -51,10 +52,17 @@ pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
         Index::open(&layout, reservation, Arc::clone(&lock)).map_err(io("open the index"))?;
     let index = Arc::new(index);
     let journal = Journal::open(&layout.pins(), &budget, &index).map_err(io("open the pins journal"))?;
+    let sources = SourceFile::open(&layout.sources(), &budget).map_err(io("open the recorded sources"))?;
     let quarantine = Quarantine::open(layout.quarantine_dir(), &budget).map_err(io("read the quarantine folder"))?;
-    let disk = compose(config, layout, budget, Arc::new(quarantine), index, journal, lock);
+    let disk = compose(config, layout, budget, Arc::new(quarantine), index, DurableRecords { journal, sources }, lock);
     resume(&disk, origin).map_err(io("read the index"))?;
     Ok(disk)
+}
+
+/// What eviction never touches.
+struct DurableRecords {
+    journal: Journal,
+    sources: SourceFile,
 }
 
 /// Connects the parts, each with those it is built on.
@@ -64,7 +72,7 @@ fn compose(
     budget: Arc<Budget>,
     quarantine: Arc<Quarantine>,
     index: Arc<Index>,
-    journal: Journal,
+    records: DurableRecords,
     lock: Arc<DirectoryLock>,
 ) -> Disk {
     let documents_limit = config.documents.0.min(budget.limit() / 2);
@@ -121,7 +129,8 @@ fn compose(
         _fixed_files: budget.account_existing(FIXED_FILES_BYTES),
         lookup: Arc::new(Lookup::new(metas.clone(), blobs.clone(), repair.clone())),
         documents: Arc::new(DocumentStore::new(documents, documents_limit)),
-        pins: Arc::new(PinStore::new(journal, index.clone(), space.clone(), health.clone())),
+        pins: Arc::new(PinStore::new(records.journal, index.clone(), space.clone(), health.clone())),
+        sources: Arc::new(SourceStore::new(records.sources, space.clone(), health.clone())),
         scrub: Arc::new(Scrub::new(index.clone(), blobs.clone(), repair.clone())),
         layout,
         budget,

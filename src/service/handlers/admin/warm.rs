@@ -11,15 +11,21 @@ use crate::{
         FailureCode, FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ReleaseRow, StoredState, UpstreamQuota,
         WarmArchive, WarmEvent, WarmFailure, WarmLists, WarmListsAnswer, WarmedLists,
     },
-    dialect::{ApiRequest, Names, PackageId},
+    dialect::{ApiRequest, DialectName, Names, PackageId, PackageRef},
     package::Version,
     registry::{
         FillUpdate, Registry, RegistryError,
         resolve::ResolvedVersion,
         warming::{PackageLists, WarmingArchive},
     },
-    service::error::{ApiError, whole_seconds},
+    service::{
+        error::{ApiError, whole_seconds},
+        sources,
+    },
 };
+
+/// Commands find plain names where the srm dialect does: its route has every registry.
+const COMMAND_DIALECT: DialectName = DialectName::Srm;
 
 /// Stores the release list and the latest release of a package.
 pub(super) async fn lists(
@@ -27,12 +33,19 @@ pub(super) async fn lists(
     names: &Names,
     request: WarmLists,
 ) -> Result<WarmListsAnswer, AdminError> {
-    let package = parse_package(names, &request.package)?;
+    let named = parse_package(names, &request.package)?;
+    let package = match sources::resolve(registry, names, &named, COMMAND_DIALECT).await {
+        Ok(package) => package,
+        Err(failed) => {
+            let request = ApiRequest::Releases { package: named, page: None };
+            return Ok(WarmListsAnswer::Failed(failure(registry, failed.error, &request, failed.package.as_ref())));
+        }
+    };
     Ok(match registry.warming().lists(&package).await {
         Ok(lists) => WarmListsAnswer::Stored(warmed_lists(lists, quota(registry, &package))),
         Err(error) => {
-            let request = ApiRequest::Releases { package: package.clone(), page: None };
-            WarmListsAnswer::Failed(failure(error, &request, quota(registry, &package)))
+            let request = ApiRequest::Releases { package: named, page: None };
+            WarmListsAnswer::Failed(failure(registry, error.into(), &request, Some(&package)))
         }
     })
 }
@@ -43,7 +56,7 @@ pub(super) async fn first_seen(
     names: &Names,
     request: GetFirstSeen,
 ) -> Result<FirstSeen, AdminError> {
-    let package = parse_package(names, &request.package)?;
+    let package = find_package(registry, names, &request.package).await?;
     let version = parse_version(&request.version)?;
     let first_seen = registry.inventory().first_seen(&package, &version).await;
     let first_seen = first_seen.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
@@ -56,7 +69,7 @@ pub(super) async fn stored_state(
     names: &Names,
     request: GetStoredState,
 ) -> Result<StoredState, AdminError> {
-    let package = parse_package(names, &request.package)?;
+    let package = find_package(registry, names, &request.package).await?;
     let version = parse_version(&request.version)?;
     let stored = registry.inventory().is_stored(&package, &version).await;
     let stored = stored.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
@@ -69,10 +82,16 @@ pub(super) async fn archive(
     names: &Names,
     request: WarmArchive,
 ) -> Result<impl Stream<Item = WarmEvent> + use<>, AdminError> {
-    let package = parse_package(names, &request.package)?;
+    let named = parse_package(names, &request.package)?;
     let version = parse_version(&request.version)?;
-    let fill = FillTarget { registry: registry.clone(), package, version };
-    Ok(stream::unfold(FillStep::Start(fill), FillStep::next))
+    let request = ApiRequest::Archive { package: named.clone(), version: version.clone() };
+    let first = match sources::resolve(registry, names, &named, COMMAND_DIALECT).await {
+        Ok(package) => FillStep::Start(FillTarget { registry: registry.clone(), package, version, request }),
+        Err(failed) => {
+            FillStep::Fail(WarmEvent::Failed(failure(registry, failed.error, &request, failed.package.as_ref())))
+        }
+    };
+    Ok(stream::unfold(first, FillStep::next))
 }
 
 /// The zip that is filled.
@@ -80,9 +99,13 @@ struct FillTarget {
     registry: Arc<Registry>,
     package: PackageId,
     version: Version,
+    /// What the command asked for, for error sentences.
+    request: ApiRequest,
 }
 
 enum FillStep {
+    /// No upstream has the package, or its source is not known.
+    Fail(WarmEvent),
     Start(FillTarget),
     Follow(FillTarget, Box<WarmingArchive>),
     End,
@@ -93,6 +116,7 @@ impl FillStep {
     async fn next(self) -> Option<(WarmEvent, Self)> {
         let (fill, mut warming) = match self {
             Self::End => return None,
+            Self::Fail(event) => return Some((event, Self::End)),
             Self::Follow(fill, warming) => (fill, warming),
             Self::Start(fill) => match fill.registry.warming().archive(&fill.package, &fill.version).await {
                 Ok(warming) => (fill, Box::new(warming)),
@@ -106,6 +130,7 @@ impl FillStep {
             Ok(FillUpdate::Stored(meta)) => {
                 let (tag, commit) = match warming.resolved {
                     ResolvedVersion::Tag(tag) => (Some(tag), meta.verified.commit.clone()),
+                    ResolvedVersion::Moving { .. } => (None, None),
                     ResolvedVersion::Commit(commit) | ResolvedVersion::Branch { commit, .. } => (None, Some(commit)),
                 };
                 let digest = meta.digest;
@@ -121,13 +146,21 @@ impl FillStep {
 
 impl FillTarget {
     fn failed(&self, error: RegistryError) -> WarmEvent {
-        let request = ApiRequest::Archive { package: self.package.clone(), version: self.version.clone() };
-        WarmEvent::Failed(failure(error, &request, quota(&self.registry, &self.package)))
+        WarmEvent::Failed(failure(&self.registry, error.into(), &self.request, Some(&self.package)))
     }
 }
 
-fn parse_package(names: &Names, text: &str) -> Result<PackageId, AdminError> {
+fn parse_package(names: &Names, text: &str) -> Result<PackageRef, AdminError> {
     names.parse_package(text).map_err(|error| AdminError::bad_request(error.to_string()))
+}
+
+/// The package that a text names, at its source.
+async fn find_package(registry: &Registry, names: &Names, text: &str) -> Result<PackageId, AdminError> {
+    let named = parse_package(names, text)?;
+    sources::resolve(registry, names, &named, COMMAND_DIALECT).await.map_err(|failed| {
+        let request = ApiRequest::Releases { package: named, page: None };
+        AdminError::bad_request(failed.error.describe(Some(&request), failed.package.as_ref(), None).message)
+    })
 }
 
 fn parse_version(text: &str) -> Result<Version, AdminError> {
@@ -146,13 +179,13 @@ fn warmed_lists(lists: PackageLists, quota: UpstreamQuota) -> WarmedLists {
     WarmedLists { releases: releases.collect(), latest: lists.latest, quota: Some(quota) }
 }
 
-fn failure(error: RegistryError, request: &ApiRequest, quota: UpstreamQuota) -> WarmFailure {
-    let error = ApiError::from(error).describe(Some(request), None);
+fn failure(registry: &Registry, error: ApiError, request: &ApiRequest, package: Option<&PackageId>) -> WarmFailure {
+    let error = error.describe(Some(request), package, None);
     WarmFailure {
         code: error.code.unwrap_or(FailureCode::Other),
         message: error.message,
         retry_after: error.retry_after.map(whole_seconds),
-        quota: Some(quota),
+        quota: package.map(|package| quota(registry, package)),
     }
 }
 

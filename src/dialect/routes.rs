@@ -1,0 +1,182 @@
+//! The `[[routes]]` tables: which upstreams a name without an upstream may come from, in order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Names, names::NamedUpstream};
+use crate::package::{
+    DialectName, NameForm, NameRoute, PackageId, PackageName, PackagePattern, PatternError, RouteRule,
+};
+
+/// One `[[routes]]` table. The first one that matches a name and the request's dialect decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// A pattern of names, see [`PackagePattern`]; without an upstream.
+    pub packages: String,
+    /// The dialect that the route holds in; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<DialectName>,
+    /// The upstreams that are asked, in this order. Empty: the packages do not exist for the mirror's clients.
+    pub upstreams: Vec<String>,
+}
+
+/// Why a `[[routes]]` table cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteConfigError {
+    /// `packages` is no pattern.
+    #[error("packages: {0}")]
+    Pattern(#[from] PatternError),
+    /// `packages` names an upstream.
+    #[error("packages: a route is for names without an upstream; write for example \"devsapp/*\" or \"fc*\"")]
+    PatternWithUpstream,
+    /// The upstream is not configured.
+    #[error("upstreams: no upstream is called {0}")]
+    UnknownUpstream(String),
+    /// The upstream has no packages of that form.
+    #[error("upstreams: {upstream} has no packages of the form {form}{hint}")]
+    OtherForm {
+        /// The upstream.
+        upstream: String,
+        /// The form of the names that the pattern matches.
+        form: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+/// One route, compiled.
+#[derive(Clone, Debug)]
+pub(super) struct RouteRow {
+    pattern: PackagePattern,
+    /// The pattern as it is written.
+    text: String,
+    dialect: Option<DialectName>,
+    upstreams: Vec<Arc<str>>,
+}
+
+/// A route as `config show` prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveRoute {
+    /// The pattern.
+    pub packages: String,
+    /// The dialect; `None` for all.
+    pub dialect: Option<DialectName>,
+    /// The upstreams, in order.
+    pub upstreams: Vec<String>,
+    /// Where it comes from.
+    pub rule: RouteRule,
+}
+
+impl RouteRow {
+    /// Compiles a route.
+    ///
+    /// # Errors
+    /// See [`RouteConfigError`].
+    pub(super) fn new(
+        config: &RouteConfig,
+        upstreams: &[NamedUpstream],
+        default_owner: Option<&str>,
+    ) -> Result<Self, RouteConfigError> {
+        let pattern: PackagePattern = config.packages.parse()?;
+        if pattern.has_upstream() {
+            return Err(RouteConfigError::PatternWithUpstream);
+        }
+        let mut row = Vec::new();
+        for name in &config.upstreams {
+            let upstream = upstreams.iter().find(|upstream| *upstream.name == **name);
+            let upstream = upstream.ok_or_else(|| RouteConfigError::UnknownUpstream(name.clone()))?;
+            let other_form = |form, hint| RouteConfigError::OtherForm { upstream: name.clone(), form, hint };
+            let owner = config.packages.split_once('/').map(|(owner, _)| owner);
+            let is_dropped = || owner.is_some_and(|owner| upstream.drops_owner(owner));
+            match (owner, upstream.form) {
+                (None, NameForm::Repository) if default_owner.is_none() && config.packages != "*" => {
+                    return Err(other_form("name", "; set names.default_owner, or write owner/name in packages"));
+                }
+                (Some(_), NameForm::Plain) if !is_dropped() => {
+                    return Err(other_form("owner/name", "; its packages have plain names"));
+                }
+                _ => row.push(upstream.name.clone()),
+            }
+        }
+        Ok(Self { pattern, text: config.packages.clone(), dialect: config.dialect, upstreams: row })
+    }
+
+    fn matches(&self, name: &PackageName, dialect: DialectName) -> bool {
+        self.dialect.is_none_or(|row| row == dialect) && self.pattern.matches_name(name)
+    }
+}
+
+/// The routes of plain names and of `devsapp/…` while `names.official` is true. Rows whose upstreams are not configured
+/// are left out.
+pub(super) fn default_rows(upstreams: &[NamedUpstream]) -> Vec<RouteRow> {
+    let rows: [(&str, DialectName, &[&str]); 4] = [
+        ("devsapp/*", DialectName::Simple, &["official-2x", "github"]),
+        ("*", DialectName::V3, &["official"]),
+        ("*", DialectName::Simple, &["official-2x", "official"]),
+        ("*", DialectName::Srm, &["official", "official-2x"]),
+    ];
+    let known = |name: &&&str| upstreams.iter().any(|upstream| *upstream.name == ***name);
+    let row = |(packages, dialect, names): (&str, DialectName, &[&str])| {
+        let upstreams: Vec<Arc<str>> = names.iter().filter(known).map(|&name| name.into()).collect();
+        let pattern = packages.parse().ok()?;
+        let text = packages.to_owned();
+        (!upstreams.is_empty()).then_some(RouteRow { pattern, text, dialect: Some(dialect), upstreams })
+    };
+    rows.into_iter().filter_map(row).collect()
+}
+
+impl Names {
+    /// Where a name without an upstream may come from in a dialect, when no source is recorded for it.
+    pub fn route(&self, name: &PackageName, dialect: DialectName) -> NameRoute {
+        let of_row = |row: &RouteRow| row.upstreams.iter().filter_map(|upstream| self.id_on(upstream, name)).collect();
+        if let Some(row) = self.routes.iter().find(|row| row.matches(name, dialect)) {
+            return NameRoute { rule: RouteRule::Configured, candidates: of_row(row) };
+        }
+        let is_plain = name.form() == NameForm::Plain;
+        if is_plain && let Some(id) = self.with_default_owner(name) {
+            return NameRoute { rule: RouteRule::DefaultOwner, candidates: vec![id] };
+        }
+        // The lone `*` of a default row is for plain names; a pattern with an owner is for repositories.
+        let applies = |row: &&RouteRow| (row.text == "*") == is_plain && row.matches(name, dialect);
+        if let Some(row) = self.default_routes.iter().find(applies) {
+            return NameRoute { rule: RouteRule::Default, candidates: of_row(row) };
+        }
+        if is_plain {
+            return NameRoute { rule: RouteRule::NoRoute, candidates: Vec::new() };
+        }
+        let id = PackageId { upstream: self.default_upstream().clone(), name: name.clone() };
+        NameRoute { rule: RouteRule::DefaultUpstream, candidates: vec![id] }
+    }
+
+    /// The package that a name is on an upstream; `None` where the upstream has no packages of that form.
+    ///
+    /// A plain name on a forge belongs to the default owner; the owner that a registry drops is dropped.
+    pub fn id_on(&self, upstream: &str, name: &PackageName) -> Option<PackageId> {
+        let upstream = self.upstream(upstream)?;
+        let name = match (upstream.form, name.owner()) {
+            (NameForm::Repository, Some(_)) | (NameForm::Plain, None) => name.clone(),
+            (NameForm::Repository, None) => PackageName::new(self.default_owner()?, name.base_name()).ok()?,
+            (NameForm::Plain, Some(owner)) if upstream.drops_owner(owner) => {
+                PackageName::plain(name.base_name()).ok()?
+            }
+            (NameForm::Plain, Some(_)) => return None,
+        };
+        Some(PackageId { upstream: upstream.name.clone(), name })
+    }
+
+    /// Every route in the order in which they are tried, less `names.default_owner`.
+    pub fn effective_routes(&self) -> Vec<EffectiveRoute> {
+        let show = |rule| {
+            move |row: &RouteRow| EffectiveRoute {
+                packages: row.text.clone(),
+                dialect: row.dialect,
+                upstreams: row.upstreams.iter().map(|name| name.to_string()).collect(),
+                rule,
+            }
+        };
+        let configured = self.routes.iter().map(show(RouteRule::Configured));
+        configured.chain(self.default_routes.iter().map(show(RouteRule::Default))).collect()
+    }
+}

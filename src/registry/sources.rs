@@ -1,0 +1,146 @@
+//! Where a name without an upstream comes from: its recorded source, else the first upstream of its route that has it.
+//!
+//! The next upstream is asked only after a healthy one has said that it has no such package. Any other failure ends the
+//! search: otherwise whoever registers the name elsewhere would be served on a bad day.
+
+use std::sync::Arc;
+
+use super::{
+    RegistryError, authorize::Authorizer, not_found, package_documents::PackageDocuments, upstreams::Upstreams,
+};
+use crate::{
+    cache::{Cache, CacheFailure, RecordedSource, SourceRecord},
+    http::cache_status::CacheStatus,
+    origin::{FetchError, Missing},
+    package::{DialectName, PackageId, PackageName},
+    upstream::DocumentAsk,
+};
+
+/// Finds and records the sources of names.
+pub struct SourceResolver {
+    cache: Arc<Cache>,
+    upstreams: Upstreams,
+    authorizer: Arc<Authorizer>,
+    documents: Arc<PackageDocuments>,
+}
+
+/// Why a search found no source.
+pub struct SourceSearchFailure {
+    /// The error.
+    pub error: RegistryError,
+    /// The package on the upstream that ended the search; `None` when every upstream says that it has no such package.
+    pub package: Option<PackageId>,
+}
+
+/// Whether an upstream has a package.
+enum Existence {
+    Present,
+    Absent(CacheStatus),
+}
+
+impl SourceResolver {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        upstreams: Upstreams,
+        authorizer: Arc<Authorizer>,
+        documents: Arc<PackageDocuments>,
+    ) -> Self {
+        Self { cache, upstreams, authorizer, documents }
+    }
+
+    /// The upstream recorded for a name in a dialect. Does not block.
+    pub fn recorded(&self, name: &PackageName, dialect: DialectName) -> Option<Arc<str>> {
+        self.cache.disk().sources().get(name, dialect)
+    }
+
+    /// Every recorded source, ordered by name.
+    pub fn list(&self) -> Vec<RecordedSource> {
+        self.cache.disk().sources().list()
+    }
+
+    /// Finds the first of `candidates` that exists and may be served, and records it for the name.
+    ///
+    /// # Errors
+    /// `NotFound(Package)` when every upstream says that it has no such package. The first failure of any other kind,
+    /// `Forbidden` included, ends the search. `Unrecordable` when the source cannot be written.
+    pub async fn find(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        candidates: &[PackageId],
+    ) -> Result<PackageId, SourceSearchFailure> {
+        let mut absent = CacheStatus::hit(None);
+        for candidate in candidates {
+            let failed = |error| SourceSearchFailure { error, package: Some(candidate.clone()) };
+            match self.existence(candidate).await.map_err(failed)? {
+                Existence::Present => {
+                    self.authorizer.authorize(candidate).await.map_err(failed)?;
+                    return self.record(name, dialect, candidate, candidates).await.map_err(failed);
+                }
+                Existence::Absent(status) => absent = status,
+            }
+        }
+        Err(SourceSearchFailure { error: not_found(Missing::Package, absent), package: None })
+    }
+
+    async fn existence(&self, package: &PackageId) -> Result<Existence, RegistryError> {
+        self.authorizer.check_policy(package)?;
+        let found = match self.upstreams.existence_ask(package)? {
+            DocumentAsk::Repository => self.documents.repository(package).await.map(drop),
+            ask => self.documents.release(package, ask, None).await.map(drop),
+        };
+        match found {
+            Ok(()) => Ok(Existence::Present),
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Package), status })) => {
+                // A package that was there once is gone, not absent; and without its credential nothing is absent.
+                if self.documents.was_ever_stored(package).await || self.upstreams.is_credential_refused(package)? {
+                    return Err(not_found(Missing::Package, status));
+                }
+                Ok(Existence::Absent(status))
+            }
+            // The package exists without a release.
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => Ok(Existence::Present),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records a source. If another request has recorded another one, that one holds.
+    async fn record(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        found: &PackageId,
+        candidates: &[PackageId],
+    ) -> Result<PackageId, RegistryError> {
+        match self.cache.disk().sources().record(name, dialect, &found.upstream).await {
+            Ok(SourceRecord::Recorded) => {
+                let dialect = dialect.as_str();
+                tracing::info!(%name, dialect, upstream = %found.upstream, "the source of a name is recorded");
+                Ok(found.clone())
+            }
+            Ok(SourceRecord::Known(upstream)) => {
+                let known = candidates.iter().find(|candidate| candidate.upstream == upstream);
+                known.cloned().ok_or(RegistryError::SourceChanged { recorded: upstream })
+            }
+            Err(error) => {
+                tracing::error!(%name, %error, "the source of a name cannot be recorded");
+                Err(RegistryError::Unrecordable)
+            }
+        }
+    }
+
+    /// Replaces the recorded source of a name: the operator's word.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn replace(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        source: &PackageId,
+    ) -> std::io::Result<SourceRecord> {
+        let replaced = self.cache.disk().sources().replace(name, dialect, &source.upstream).await?;
+        tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "an operator set the source of a name");
+        Ok(replaced)
+    }
+}

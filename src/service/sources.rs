@@ -1,0 +1,73 @@
+//! From the package that a request names to the package on its upstream.
+
+use super::error::ApiError;
+use crate::{
+    dialect::{DialectName, NameRoute, Names, RouteRule},
+    package::{PackageId, PackageName, PackageRef},
+    registry::{Registry, RegistryError},
+};
+
+/// A package that was not found, and the upstream that decided so.
+pub(super) struct SourceFailure {
+    pub(super) error: ApiError,
+    /// The package on the upstream that failed; `None` when no upstream was asked, or all said that it does not exist.
+    pub(super) package: Option<PackageId>,
+}
+
+impl From<ApiError> for SourceFailure {
+    fn from(error: ApiError) -> Self {
+        Self { error, package: None }
+    }
+}
+
+/// Finds the package that a request names: on its upstream, at its recorded source, or by its route.
+///
+/// # Errors
+/// When no upstream of the route has it, when one fails before that is known, or when the recorded source has left the
+/// route.
+pub(super) async fn resolve(
+    registry: &Registry,
+    names: &Names,
+    package: &PackageRef,
+    dialect: DialectName,
+) -> Result<PackageId, SourceFailure> {
+    let name = match package {
+        PackageRef::Id(id) => return Ok(id.clone()),
+        PackageRef::Routed(name) => name,
+    };
+    let route = names.route(name, dialect);
+    if let Some(id) = recorded(registry, names, name, dialect, &route)? {
+        return Ok(id);
+    }
+    match (route.rule, &route.candidates[..]) {
+        (RouteRule::NoRoute, _) | (_, []) => Err(ApiError::NoRoute { name: name.clone(), dialect }.into()),
+        (RouteRule::DefaultUpstream, [id, ..]) => Ok(id.clone()),
+        (_, candidates) => registry.sources().find(name, dialect, candidates).await.map_err(|failure| {
+            let error = ApiError::from(failure.error);
+            match failure.package {
+                None => {
+                    let upstreams = candidates.iter().map(|id| id.upstream.clone()).collect();
+                    ApiError::NotOnRoute { name: name.clone(), upstreams, cause: Box::new(error) }.into()
+                }
+                package => SourceFailure { error, package },
+            }
+        }),
+    }
+}
+
+/// The package at its recorded source.
+fn recorded(
+    registry: &Registry,
+    names: &Names,
+    name: &PackageName,
+    dialect: DialectName,
+    route: &NameRoute,
+) -> Result<Option<PackageId>, SourceFailure> {
+    let Some(recorded) = registry.sources().recorded(name, dialect) else { return Ok(None) };
+    let id = names.id_on(&recorded, name);
+    // Without a configured route, the recorded source holds as long as its upstream is configured.
+    match id.filter(|id| route.rule != RouteRule::Configured || route.candidates.contains(id)) {
+        Some(id) => Ok(Some(id)),
+        None => Err(ApiError::from(RegistryError::SourceChanged { recorded }).into()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Recorded sources: from which upstream a name without an upstream was first served, per dialect.
+//!
+//! The file `sources.jsonl` is append-only; the last line of a name and dialect counts. Eviction and removal of archives
+//! keep it: a name never changes its source silently. All records are in memory, because every request of such a name
+//! reads one.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    blocking,
+    budget::{Budget, Reservation, allocated_bytes},
+    health::{DiskArea, DiskHealth},
+    space::Space,
+};
+use crate::package::{DialectName, PackageName};
+
+/// Most records: about 200 bytes of memory each.
+const MAX_RECORDED_SOURCES: usize = 1_000_000;
+
+/// Where a name was first served from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedSource {
+    /// The name, in lower case.
+    pub name: String,
+    /// The dialect that it was requested in.
+    pub dialect: DialectName,
+    /// The upstream.
+    pub upstream: String,
+    /// When it was recorded.
+    pub at: Timestamp,
+}
+
+/// What recording a source did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceRecord {
+    /// The source is recorded now.
+    Recorded,
+    /// Another one, or the same, was recorded before: this is it.
+    Known(Arc<str>),
+}
+
+type SourceTable = HashMap<DialectName, HashMap<String, (Arc<str>, Timestamp)>>;
+
+/// The recorded sources of a cache directory.
+pub(super) struct SourceStore {
+    known: RwLock<SourceTable>,
+    tail: Mutex<SourceFile>,
+    space: Arc<Space>,
+    health: Arc<DiskHealth>,
+}
+
+/// The file, to append to.
+pub(super) struct SourceFile {
+    file: File,
+    end: u64,
+    reservation: Reservation,
+    /// What the file holds; taken when the store is made.
+    known: SourceTable,
+}
+
+impl SourceFile {
+    /// Reads the file, which is created if missing. A torn last line is truncated; another line that cannot be read is
+    /// skipped with a warning.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(super) fn open(path: &Path, budget: &Arc<Budget>) -> io::Result<Self> {
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        if end < text.len() {
+            tracing::warn!(bytes = text.len() - end, "the last line of the recorded sources is torn and is truncated");
+            file.set_len(end as u64)?;
+            file.sync_all()?;
+        }
+        let mut known = SourceTable::new();
+        for line in text[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<RecordedSource>(line) {
+                Ok(RecordedSource { name, dialect, upstream, at }) => {
+                    known.entry(dialect).or_default().insert(name, (upstream.into(), at));
+                }
+                Err(_) => tracing::warn!("a damaged line of the recorded sources is skipped"),
+            }
+        }
+        let end = end as u64;
+        Ok(Self { file, end, reservation: budget.account_existing(allocated_bytes(end)), known })
+    }
+}
+
+impl SourceStore {
+    pub(super) fn new(mut file: SourceFile, space: Arc<Space>, health: Arc<DiskHealth>) -> Self {
+        let known = RwLock::new(std::mem::take(&mut file.known));
+        Self { known, tail: Mutex::new(file), space, health }
+    }
+
+    fn get(&self, name: &str, dialect: DialectName) -> Option<Arc<str>> {
+        self.known.read().get(&dialect)?.get(name).map(|(upstream, _)| upstream.clone())
+    }
+
+    fn append(&self, source: RecordedSource, replace: Replace) -> io::Result<SourceRecord> {
+        let mut tail = self.tail.lock();
+        if let Some(known) = self.get(&source.name, source.dialect)
+            && (replace == Replace::Never || *known == *source.upstream)
+        {
+            return Ok(SourceRecord::Known(known));
+        }
+        if self.known.read().values().map(HashMap::len).sum::<usize>() >= MAX_RECORDED_SOURCES {
+            return Err(io::Error::other("too many recorded sources"));
+        }
+        let written = self.write(&mut tail, &source);
+        self.health.record(&[DiskArea::Pins], written)?;
+        let RecordedSource { name, dialect, upstream, at } = source;
+        self.known.write().entry(dialect).or_default().insert(name, (upstream.into(), at));
+        Ok(SourceRecord::Recorded)
+    }
+
+    fn write(&self, tail: &mut SourceFile, source: &RecordedSource) -> io::Result<()> {
+        let mut line = serde_json::to_vec(source)?;
+        line.push(b'\n');
+        let start = tail.end;
+        let end = start + line.len() as u64;
+        self.space.grow(&mut tail.reservation, allocated_bytes(end))?;
+        // Seek to the known end: this overwrites what a failed append left.
+        tail.file.seek(SeekFrom::Start(start))?;
+        if let Err(error) = tail.file.write_all(&line).and_then(|()| tail.file.sync_data()) {
+            // If this fails too, the next start truncates the torn line.
+            let _ = tail.file.set_len(start);
+            return Err(error);
+        }
+        tail.end = end;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    Never,
+    ByOperator,
+}
+
+/// The recorded sources of the disk tier. Cheap to clone.
+#[derive(Clone)]
+pub struct DiskSources {
+    store: Arc<SourceStore>,
+}
+
+impl DiskSources {
+    pub(super) fn new(store: Arc<SourceStore>) -> Self {
+        Self { store }
+    }
+
+    /// The upstream recorded for a name, which is compared without case. Does not block.
+    pub fn get(&self, name: &PackageName, dialect: DialectName) -> Option<Arc<str>> {
+        self.store.get(&name.folded(), dialect)
+    }
+
+    /// Records a source unless one is recorded. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn record(&self, name: &PackageName, dialect: DialectName, upstream: &str) -> io::Result<SourceRecord> {
+        self.append(name, dialect, upstream, Replace::Never).await
+    }
+
+    /// Replaces the recorded source: the operator's word. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn replace(&self, name: &PackageName, dialect: DialectName, upstream: &str) -> io::Result<SourceRecord> {
+        self.append(name, dialect, upstream, Replace::ByOperator).await
+    }
+
+    async fn append(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        upstream: &str,
+        replace: Replace,
+    ) -> io::Result<SourceRecord> {
+        let source =
+            RecordedSource { name: name.folded(), dialect, upstream: upstream.to_owned(), at: Timestamp::now() };
+        let store = Arc::clone(&self.store);
+        blocking(move || store.append(source, replace)).await
+    }
+
+    /// Every record, ordered by name and dialect.
+    pub fn list(&self) -> Vec<RecordedSource> {
+        let known = self.store.known.read();
+        let mut all: Vec<RecordedSource> = Vec::new();
+        for (dialect, names) in known.iter() {
+            all.extend(names.iter().map(|(name, (upstream, at))| RecordedSource {
+                name: name.clone(),
+                dialect: *dialect,
+                upstream: upstream.to_string(),
+                at: *at,
+            }));
+        }
+        all.sort_by(|a, b| (&a.name, a.dialect).cmp(&(&b.name, b.dialect)));
+        all
+    }
+}
