@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use http::Method;
-use srm_mirror::dialect::{self, Config, Names};
+use srm_mirror::dialect::{self, Config, NamedUpstream, Names};
 
 fn names(aliases: usize) -> Names {
     let alias = |index| (format!("name-{index}"), format!("owner-{index}/repo"));
@@ -17,7 +17,8 @@ fn names(aliases: usize) -> Names {
         aliases: (0..aliases).map(alias).collect(),
         ..Config::default()
     };
-    Names::new(&config, &["github", "gitee"]).expect("a valid configuration")
+    let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
+    Names::new(&config, &[], upstreams, false).expect("a valid configuration")
 }
 
 /// Measures one path. `good` says whether it parses, so that each bench measures what its name says.

@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use srm_mirror::{
-    dialect::{ApiRoot, Config, Dialect, Names},
+    dialect::{ApiRoot, Config, Dialect, NamedUpstream, Names, PackageId},
     package::{Asset, Release},
     service::render::Renderer,
 };
@@ -55,8 +55,9 @@ fn release(index: usize, notes: &str) -> Release {
 }
 
 fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
-    let names = Names::new(&Config::default(), &["github", "gitee"]).expect("a valid configuration");
-    let package = names.parse_package("devsapp/fc3").expect("a package");
+    let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
+    let names = Names::new(&Config::default(), &[], upstreams, false).expect("a valid configuration");
+    let package = PackageId { upstream: "github".into(), name: "devsapp/fc3".parse().expect("a package") };
     let renderer = Renderer { dialect, base: "http://mirror.example:8080", names: &names, package: &package };
     group.throughput(Throughput::Bytes(renderer.releases(releases).len() as u64));
     group.bench_function(name, |bench| bench.iter(|| renderer.releases(black_box(releases))));

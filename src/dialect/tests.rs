@@ -2,6 +2,7 @@ use super::*;
 
 mod paths;
 mod properties;
+mod routes;
 
 /// Names on the upstreams github and gitee, with a default owner and aliases.
 fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
@@ -10,7 +11,29 @@ fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
         aliases: aliases.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         ..Config::default()
     };
-    Names::new(&config, &["github", "gitee"]).expect("a valid configuration")
+    Names::new(&config, &[], forges(&["github", "gitee"]), false).expect("a valid configuration")
+}
+
+fn forges(names: &[&str]) -> Vec<NamedUpstream> {
+    names.iter().map(|name| NamedUpstream::forge(name)).collect()
+}
+
+/// Where a package comes from while nothing is recorded: `upstream:name`, several with `|`; `nowhere` without a route.
+fn sources(names: &Names, package: &PackageRef, dialect: DialectName) -> String {
+    let candidates = match package {
+        PackageRef::Id(id) => vec![id.clone()],
+        PackageRef::Routed(name) => names.route(name, dialect).candidates,
+    };
+    let specs: Vec<_> = candidates.iter().map(PackageId::spec).collect();
+    if specs.is_empty() { format!("nowhere:{}", package.name()) } else { specs.join("|") }
+}
+
+/// The package of a text that names it on an upstream or by an alias.
+fn id(names: &Names, text: &str) -> PackageId {
+    match names.parse_package(text).expect(text) {
+        PackageRef::Id(id) => id,
+        PackageRef::Routed(name) => names.route(&name, DialectName::Srm).candidates.remove(0),
+    }
 }
 
 fn usual() -> Names {
@@ -21,7 +44,7 @@ fn usual() -> Names {
 }
 
 /// A route or an error in one line.
-fn show(result: Result<Route, RouteError>) -> String {
+fn show(names: &Names, result: Result<Route, RouteError>) -> String {
     fn dialect(dialect: Dialect) -> &'static str {
         match dialect {
             Dialect::Srm => "srm",
@@ -36,7 +59,7 @@ fn show(result: Result<Route, RouteError>) -> String {
         Err(error) => return format!("{} {}", dialect(error.dialect), error.status()),
     };
     let page = |page: PageRequest| format!("{}x{}", page.page, page.per_page);
-    let package = route.request.package().map(|package| format!("{}:{}", package.upstream, package.name));
+    let package = route.request.package().map(|package| sources(names, package, route.dialect.name()));
     let what = match route.request {
         ApiRequest::Releases { page: None, .. } => "releases".into(),
         ApiRequest::Releases { page: Some(of), .. } => format!("releases {}", page(of)),
@@ -58,7 +81,7 @@ fn show(result: Result<Route, RouteError>) -> String {
 fn parse_line(names: &Names, request: &str) -> String {
     let (method, address) = request.split_once(' ').unwrap_or(("GET", request));
     let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
-    show(parse(names, &method.parse().expect("a method"), path, query))
+    show(names, parse(names, &method.parse().expect("a method"), path, query))
 }
 
 fn check(names: &Names, table: &[(&str, &str)]) {
@@ -73,8 +96,8 @@ fn zipball_url_as_rewritten_by_the_2x_cli_is_a_route() {
     for (tag, expected) in
         [("dev", "Tag(\"dev\")"), ("1.0.0", "Name(\"1.0.0\")"), ("a/dev", "Name(\"a/refs/tags/dev\")")]
     {
-        let package = names.parse_package("devsapp/fc3").expect("valid");
-        let url = zipball_url("https://api.github.com", &names, &package, tag, false);
+        let package = id(&names, "devsapp/fc3");
+        let url = zipball_url("https://api.github.com", &names, &package, tag, DialectName::Github);
         // loadComponent.ts replaces the host, removes the first `repos/` and rewrites a final `/dev`.
         let rewritten = url.replace("https://api.github.com", "").replacen("repos/", "", 1);
         let rewritten = rewritten.strip_suffix("/dev").map_or(rewritten.clone(), |url| format!("{url}/refs/tags/dev"));
@@ -84,31 +107,36 @@ fn zipball_url_as_rewritten_by_the_2x_cli_is_a_route() {
 
 #[test]
 fn zipball_url_names_the_upstream_only_if_the_short_form_is_ambiguous() {
+    const SRM: DialectName = DialectName::Srm;
     let names = usual();
-    for (package, tag, flat, expected) in [
-        ("devsapp/fc3", "v1.1.13", false, "b/devsapp/fc3/zipball/v1.1.13"),
-        ("devsapp/fc3", "v1.1.13", true, "b/devsapp/fc3/flat/v1.1.13"),
-        ("gitee:o/r", "1", false, "b/gitee/o/r/zipball/1"),
-        ("simple/r", "1", false, "b/github/simple/r/zipball/1"),
-        ("GitHub/hub", "1", false, "b/github/GitHub/hub/zipball/1"),
-        ("github:devsapp/core", "1", false, "b/github/devsapp/core/zipball/1"),
-        ("fc3/releases", "1", false, "b/github/fc3/releases/zipball/1"),
-        ("fc/releases", "1", false, "b/fc/releases/zipball/1"),
-        ("repos/repos", "repos/x", false, "b/github/repo%73/repo%73/zipball/repo%73/x"),
-        ("o/r", "a/b+c#d%é", false, "b/o/r/zipball/a/b%2Bc%23d%25%C3%A9"),
-        ("o/r", "refs/tags/x", false, "b/o/r/zipball/refs/tags/refs/tags/x"),
-        ("o/r", "refs/heads/x", false, "b/o/r/zipball/refs/tags/refs/heads/x"),
+    for (package, tag, dialect, expected) in [
+        ("devsapp/fc3", "v1.1.13", SRM, "b/devsapp/fc3/zipball/v1.1.13"),
+        ("devsapp/fc3", "v1.1.13", DialectName::V3, "b/v3/packages/github__devsapp__fc3/zipball/v1.1.13"),
+        ("a__b/fc3", "v1.1.13", DialectName::V3, "b/github/a__b/fc3/flat/v1.1.13"),
+        ("devsapp/fc3", "v1.1.13", DialectName::Simple, "b/simple/github/devsapp/fc3/zipball/v1.1.13"),
+        ("gitee:o/r", "1", SRM, "b/gitee/o/r/zipball/1"),
+        ("simple/r", "1", SRM, "b/github/simple/r/zipball/1"),
+        ("GitHub/hub", "1", SRM, "b/github/GitHub/hub/zipball/1"),
+        ("github:devsapp/core", "1", SRM, "b/github/devsapp/core/zipball/1"),
+        ("fc3/releases", "1", SRM, "b/github/fc3/releases/zipball/1"),
+        ("fc/releases", "1", SRM, "b/fc/releases/zipball/1"),
+        ("repos/repos", "repos/x", SRM, "b/github/repo%73/repo%73/zipball/repo%73/x"),
+        ("o/r", "a/b+c#d%é", SRM, "b/o/r/zipball/a/b%2Bc%23d%25%C3%A9"),
+        ("o/r", "refs/tags/x", SRM, "b/o/r/zipball/refs/tags/refs/tags/x"),
+        ("o/r", "refs/heads/x", SRM, "b/o/r/zipball/refs/tags/refs/heads/x"),
     ] {
         // The upstream prefix bypasses the aliases.
         let package = if package.contains(':') { package.to_owned() } else { format!("github:{package}") };
-        let package = names.parse_package(&package).expect("valid");
-        assert_eq!(zipball_url("b", &names, &package, tag, flat), expected);
+        let package = id(&names, &package);
+        assert_eq!(zipball_url("b", &names, &package, tag, dialect), expected);
     }
 }
 
 #[test]
 fn names_error_has_the_key_the_value_the_reason_and_an_example() {
-    let build = |config: Config, upstreams: &[&str]| Names::new(&config, upstreams).expect_err("a bad configuration");
+    let build = |config: Config, upstreams: &[&str]| {
+        Names::new(&config, &[], forges(upstreams), false).expect_err("a bad configuration")
+    };
     let alias =
         |key: &str, value: &str| Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };
     for (error, parts) in [
@@ -150,14 +178,14 @@ fn package_is_parsed_as_an_alias_a_pair_or_with_its_upstream() {
         ("o/r", "o/r on github"),
         ("fc", "devsapp/fc on github"),
     ] {
-        assert_eq!(names.parse_package(text).expect(text).to_string(), expected);
+        assert_eq!(id(&names, text).to_string(), expected);
     }
     for text in ["", "x:o/r", "o/r/s", "gitee:o", ":o/r", "o/"] {
         assert!(names.parse_package(text).is_err(), "{text}");
     }
     let aliases: Vec<_> = names.aliases().map(|(key, _)| key).collect();
     assert_eq!(aliases, ["devsapp/core", "fc3", "start"]);
-    assert_eq!(names.parse_package("FC3").map(|package| package.folded()), Ok("github/devsapp/fc3".into()));
+    assert_eq!(id(&names, "FC3").key_prefix(), "github/devsapp/fc3");
 }
 
 #[test]
@@ -210,8 +238,7 @@ fn each_route_error_says_what_to_do() {
     let names = names(None, &[]);
     let requests = [
         "/o/r/issues",
-        "/fc3/releases",
-        "/v3/packages/fc3/release/latest",
+        "/v3/packages/github__fc3/release/latest",
         "/v3/user/check",
         "POST /v3/packages/releases",
         "POST /o/r/releases",

@@ -145,15 +145,15 @@ fn malformed_path_is_400_and_unknown_path_is_404() {
 }
 
 #[test]
-fn plain_name_is_404_without_a_default_owner() {
+fn plain_name_without_a_default_owner_and_without_a_route_leads_nowhere() {
     let names = names(None, &[("fc3", "devsapp/fc3")]);
     check(
         &names,
         &[
             ("/fc3/releases", "srm github:devsapp/fc3 releases"),
-            ("/fc/releases", "srm 404"),
-            ("/simple/fc/releases", "simple 404"),
-            ("/v3/packages/fc/release/latest", "v3 404"),
+            ("/fc/releases", "srm nowhere:fc releases"),
+            ("/simple/fc/releases", "simple nowhere:fc releases"),
+            ("/v3/packages/fc/release/latest", "v3 nowhere:fc latest"),
         ],
     );
 }
@@ -231,7 +231,9 @@ fn v3_names_have_no_slash() {
             ("/v3/packages/o__r__x/release/latest", "v3 github:o/r__x latest"),
             ("/v3/packages/gitee__o__r/release/latest", "v3 gitee:o/r latest"),
             ("/v3/packages/gitee__o__r__x/release/latest", "v3 gitee:o/r__x latest"),
-            ("/v3/packages/gitee__r/release/latest", "v3 github:gitee/r latest"),
+            ("/v3/packages/gitee__r/release/latest", "v3 400"),
+            ("/v3/packages/gitee__o__r/zipball/a/b", "v3 gitee:o/r zip Name(\"a/b\")"),
+            ("/v3/packages/fc/zipball/1.0.0", "v3 github:devsapp/fc zip Name(\"1.0.0\")"),
             ("/v3/packages/devsapp__core/release", "v3 github:Serverless-Devs/core detail 1x30"),
             ("/v3/packages/github__devsapp__core/release", "v3 github:devsapp/core detail 1x30"),
             ("/v3/packages/fc3/release?page=2", "v3 github:devsapp/fc3 detail 2x30"),

@@ -38,22 +38,24 @@ proptest! {
         ]),
         tag in "[-a-zA-Z0-9._/+%#é@{}!$&'()=;,]{1,20}|refs/(tags|heads)/[a-z/]{1,9}|(dev|repos/x|[0-9a-f]{40})",
         default_owner in proptest::option::of(proptest::sample::select(vec!["devsapp", "o"])),
-        flat: bool,
+        dialect in proptest::sample::select(DialectName::ALL.to_vec()),
     ) {
         let aliases = [("fc3", "devsapp/fc3"), ("devsapp/core", "x/core"), ("o/r", "gitee:o/r"), ("releases", "a/b")];
         let names = names(default_owner, &aliases);
-        let package = names.parse_package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        let package = id(&names, &format!("{upstream}:{owner}/{repo}"));
         prop_assume!(format!("refs/tags/{tag}").parse::<Version>().is_ok());
-        let url = zipball_url("http://m", &names, &package, &tag, flat);
+        let url = zipball_url("http://m", &names, &package, &tag, dialect);
         prop_assert!(!url.contains("/repos/"), "{}", url);
         let path = url.strip_prefix("http://m").expect("the base");
         let route = parse(&names, &Method::GET, path, None).expect("a route");
-        prop_assert_eq!(route.request.package(), Some(&package), "{}", url);
-        prop_assert_eq!(route.dialect, Dialect::Srm);
+        let found = route.request.package().map(|package| sources(&names, package, route.dialect.name()));
+        prop_assert_eq!(found, Some(package.spec()), "{}", url);
+        let flat = dialect == DialectName::V3;
         let (ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. }) = &route.request else {
             return Err(TestCaseError::fail(url));
         };
-        prop_assert_eq!(matches!(route.request, ApiRequest::Flat { .. }), flat);
+        let is_flat = matches!(route.request, ApiRequest::Flat { .. }) || route.dialect == Dialect::V3;
+        prop_assert_eq!(is_flat, flat, "{}", url);
         prop_assert_eq!(version.name(), tag.as_str());
         prop_assert!(!matches!(version, Version::Branch(_) | Version::Commit(_)), "{}", url);
     }
@@ -65,13 +67,14 @@ proptest! {
         repo in proptest::sample::select(vec!["r", "fc3", "core", "r__s", "releases", "_r", "start-fc3"]),
     ) {
         let names = usual();
-        let package = names.parse_package(&format!("{upstream}:{owner}/{repo}")).expect("valid");
+        let package = id(&names, &format!("{upstream}:{owner}/{repo}"));
         let Some(name) = names.v3_name(&package) else {
             prop_assert_eq!(owner, "a__b", "every other owner has a name");
             return Ok(());
         };
         let route = parse(&names, &Method::GET, &format!("/v3/packages/{name}/release/latest"), None).expect("a route");
-        prop_assert_eq!(route.request, ApiRequest::Latest { package });
+        let found = route.request.package().map(|package| sources(&names, package, DialectName::V3));
+        prop_assert_eq!(found, Some(package.spec()));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 use super::*;
-use crate::dialect::Config;
+use crate::dialect::{Config, NamedUpstream, PackageRef};
 
 fn names() -> Names {
     let aliases = [("fc3", "devsapp/fc3"), ("start", "gitee:example/start-demo")];
     let aliases = aliases.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Names::new(&Config { aliases, ..Config::default() }, &["github", "gitee"]).expect("a valid configuration")
+    let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
+    Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, false).expect("a valid configuration")
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -129,6 +130,14 @@ fn repository() -> Repository {
     }
 }
 
+/// The package of a text, which no route concerns.
+fn id(names: &Names, text: &str) -> PackageId {
+    match names.parse_package(text).expect(text) {
+        PackageRef::Id(id) => id,
+        PackageRef::Routed(name) => PackageId { upstream: names.default_upstream().clone(), name },
+    }
+}
+
 /// The bytes, indented for reading (field order as it was sent).
 fn pretty(bytes: &Bytes) -> String {
     let value: Value = serde_json::from_slice(bytes).expect("JSON");
@@ -142,7 +151,7 @@ fn renderer<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> R
 #[test]
 fn releases_are_rendered_in_each_dialect() {
     let names = names();
-    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let package = id(&names, "devsapp/fc3");
     for (name, dialect) in [
         ("srm", Dialect::Srm),
         ("simple", Dialect::Simple),
@@ -162,7 +171,7 @@ fn releases_are_rendered_in_each_dialect() {
 #[test]
 fn gitee_release_has_no_invented_fields_in_any_dialect() {
     let names = names();
-    let package = names.parse_package("gitee:example/start-demo").expect("valid");
+    let package = id(&names, "gitee:example/start-demo");
     for (name, dialect) in [("srm", Dialect::Srm), ("v3", Dialect::V3), ("github", Dialect::Github(ApiRoot::Plain))] {
         let list = renderer(dialect, &names, &package).releases(&from_gitee());
         insta::assert_snapshot!(format!("gitee_{name}"), pretty(&dialect.success(list, "req-1")));
@@ -172,13 +181,13 @@ fn gitee_release_has_no_invented_fields_in_any_dialect() {
 #[test]
 fn repository_links_lead_to_the_mirror_and_no_token_field_is_shown() {
     let names = names();
-    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let package = id(&names, "devsapp/fc3");
     let shown = renderer(Dialect::Github(ApiRoot::ApiV3), &names, &package).repository(&repository());
     let text = pretty(&shown);
     assert!(!text.contains("permissions") && !text.contains("ABC"));
     insta::assert_snapshot!("repository_github", text);
     // With as little as an upstream must know.
-    let package = names.parse_package("gitee:example/start-demo").expect("valid");
+    let package = id(&names, "gitee:example/start-demo");
     let bare = Repository {
         full_name: "example/start-demo".into(),
         private: false,
@@ -193,7 +202,7 @@ fn repository_links_lead_to_the_mirror_and_no_token_field_is_shown() {
 #[test]
 fn github_release_has_every_field_that_the_published_schema_requires() {
     let names = names();
-    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let package = id(&names, "devsapp/fc3");
     let list = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).releases(&from_github());
     let list: Vec<Map<String, Value>> = serde_json::from_slice(&list).expect("an array of objects");
     let strings = [
@@ -229,7 +238,7 @@ fn github_release_has_every_field_that_the_published_schema_requires() {
 #[test]
 fn forge_fields_never_override_the_mirrors_fields() {
     let names = names();
-    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let package = id(&names, "devsapp/fc3");
     let mut release = from_github().remove(1);
     for (key, value) in [("zipball_url", json!("https://evil.example")), ("draft", json!(true)), ("body", json!(null))]
     {
@@ -249,7 +258,7 @@ fn release_is_found_by_the_forges_id() {
     assert_eq!(find_by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
     assert_eq!(find_by_id(&releases, 1), None);
     let names = names();
-    let package = names.parse_package("devsapp/fc3").expect("valid");
+    let package = id(&names, "devsapp/fc3");
     let assets = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).assets(&releases[0]);
     insta::assert_snapshot!("assets_github", pretty(&assets));
 }
@@ -278,7 +287,7 @@ fn catalog_rows_omit_unknown_fields() {
         category: Some("云资源".into()),
         tags: vec!["fc".into(), "function".into()],
     };
-    let name = |text: &str| names.parse_package(text).ok().and_then(|package| names.v3_name(&package)).expect(text);
+    let name = |text: &str| names.v3_name(&id(&names, text)).expect(text);
     let listed = [
         CatalogRow { name: name("devsapp/fc3"), manifest: Some(&full) },
         CatalogRow { name: name("o/r"), manifest: Some(&PublishManifest::default()) },
