@@ -1,6 +1,7 @@
-//! A scripted forge on loopback: the parts of GitHub (API and archive host) and Gitee that a mirror of releases uses.
+//! A scripted forge on loopback: the parts of GitHub (API and archive host), Gitee and the official registries (v3, simple
+//! and their object storage) that a mirror of releases uses.
 //!
-//! It listens on free ports, holds its repositories in memory and builds their zips on demand. Tests change its content
+//! It listens on free ports, holds its repositories and packages in memory and builds their zips on demand. Tests change its content
 //! while it runs, plan faults and gates, and read the requests. Only [`Fault::Slow`] sleeps.
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs, clippy::unwrap_used)]
 
@@ -28,13 +29,19 @@ mod pack;
 mod paths;
 #[path = "forge/rate.rs"]
 mod rate;
+#[path = "forge/ready.rs"]
+mod ready;
+#[path = "forge/registry.rs"]
+mod registry;
+#[path = "forge/route.rs"]
+mod route;
 #[path = "forge/spec.rs"]
 mod spec;
 #[path = "forge/wire.rs"]
 mod wire;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, OnceLock, atomic::Ordering},
 };
@@ -49,6 +56,7 @@ use self::{
     log::{Log, Progress},
     model::Store,
     rate::Rate,
+    registry::{Protocol, simple, storage, v3},
     wire::{Flushes, Listener, Refused},
 };
 pub use self::{
@@ -58,6 +66,12 @@ pub use self::{
     handle::RepoRef,
     log::{Host, Seen},
     pack::{Archive, Data, File, Packing, hex, pack},
+    ready::project_yaml,
+    registry::{
+        AfterLast, BadSignature, Description, Fields, Links, MISSING, Missing, PackageHandle, PackageKind, Registry,
+        RegistryOptions, RegistryZips, Signature, Times, TypeNames, Validators, md5_hex,
+    },
+    route::Route,
     spec::Spec,
 };
 
@@ -75,8 +89,10 @@ struct State {
     lengths: Mutex<Lengths>,
     sent_archives: Mutex<HashSet<String>>,
     gitee_options: Mutex<gitee::Options>,
+    official: Registry,
+    simple: Registry,
     observer: OnceLock<Observer>,
-    ports: [SocketAddr; 3],
+    ports: [SocketAddr; 6],
 }
 
 impl State {
@@ -161,6 +177,9 @@ impl State {
             Host::GithubApi => github::answer(&self, &request),
             Host::Archive => codeload::answer(&self, &request),
             Host::Gitee => gitee::answer(&self, &request),
+            Host::V3 => v3::answer(&self.official, &request),
+            Host::Simple => simple::answer(&self.simple, &request),
+            Host::Storage => storage::answer(&self, &request),
         });
         self.log.answered(number, answer.status);
         if let Some(observer) = self.observer.get() {
@@ -173,11 +192,11 @@ impl State {
 /// The running forge. Dropping it closes all listeners and connections.
 pub struct Forge {
     state: Arc<State>,
-    listeners: [Listener; 3],
+    listeners: [Listener; 6],
 }
 
 impl Forge {
-    /// Starts on three free ports of 127.0.0.1.
+    /// Starts on six free ports of 127.0.0.1.
     pub async fn start() -> Self {
         Self::start_at(0).await.expect("loopback has free ports")
     }
@@ -192,15 +211,17 @@ impl Forge {
         forge
     }
 
-    /// Starts on `port` (API), `port + 1` (archives) and `port + 2` (Gitee); 0 selects free ports.
+    /// Starts on `port` (API) and the five ports after it (archives, Gitee, v3, simple, storage); 0 selects free ports.
     pub async fn start_at(port: u16) -> std::io::Result<Self> {
         let mut bound = Vec::new();
-        for n in 0..3 {
+        for n in 0..6 {
             let port = if port == 0 { 0 } else { port + n };
             bound.push(wire::bind((Ipv4Addr::LOCALHOST, port).into())?);
         }
-        let [api, archive, gitee] = <[_; 3]>::try_from(bound).unwrap_or_else(|_| unreachable!());
-        let ports = [api.1.local_addr()?, archive.1.local_addr()?, gitee.1.local_addr()?];
+        let mut ports = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 6];
+        for (port, (_, listener)) in ports.iter_mut().zip(&bound) {
+            *port = listener.local_addr()?;
+        }
         let state = Arc::new(State {
             github: Arc::default(),
             gitee: Arc::default(),
@@ -212,6 +233,8 @@ impl Forge {
             lengths: Mutex::default(),
             sent_archives: Mutex::default(),
             gitee_options: Mutex::default(),
+            official: Registry::new(Protocol::V3, ports[3], ports[5]),
+            simple: Registry::new(Protocol::Simple, ports[4], ports[5]),
             observer: OnceLock::new(),
             ports,
         });
@@ -219,7 +242,9 @@ impl Forge {
             let state = state.clone();
             Listener::serve(listener, move |request, flushes| state.clone().handle(host, request, flushes))
         };
-        let listeners = [serve(api, Host::GithubApi), serve(archive, Host::Archive), serve(gitee, Host::Gitee)];
+        let hosts = [Host::GithubApi, Host::Archive, Host::Gitee, Host::V3, Host::Simple, Host::Storage];
+        let listeners: Vec<Listener> = bound.into_iter().zip(hosts).map(|(bound, host)| serve(bound, host)).collect();
+        let listeners = listeners.try_into().unwrap_or_else(|_| unreachable!());
         Ok(Self { state, listeners })
     }
 
@@ -357,6 +382,20 @@ impl Forge {
         self.requests().iter().filter(|seen| fits(seen)).count()
     }
 
+    /// Number of requests of one kind.
+    pub fn count_of(&self, route: Route) -> usize {
+        self.count(|seen| seen.route() == route)
+    }
+
+    /// Number of requests by kind, without kinds that were not asked for.
+    pub fn counts(&self) -> BTreeMap<Route, usize> {
+        let mut counts = BTreeMap::new();
+        for seen in self.requests() {
+            *counts.entry(seen.route()).or_default() += 1;
+        }
+        counts
+    }
+
     /// Enables or disables the log of requests; initially enabled.
     pub fn keep_log(&self, keep: bool) {
         self.state.log.off.store(!keep, Ordering::Release);
@@ -371,14 +410,17 @@ impl Forge {
         self.state.log.wait_for(fits).await
     }
 
-    /// Requests to the archive host that carry a token.
+    /// Requests to the archive host and the object storage that carry a token or a signature.
     pub fn leaks(&self) -> Vec<Seen> {
         let mut seen = self.requests();
-        seen.retain(|seen| seen.host == Host::Archive && seen.headers.contains_key("authorization"));
+        seen.retain(|seen| {
+            matches!(seen.host, Host::Archive | Host::Storage)
+                && storage::SECRETS.iter().any(|name| seen.headers.contains_key(*name))
+        });
         seen
     }
 
-    /// Number of connections accepted on all three ports.
+    /// Number of connections accepted on all ports.
     pub fn connections(&self) -> u64 {
         self.listeners.iter().map(|listener| listener.accepted.load(Ordering::Acquire)).sum()
     }

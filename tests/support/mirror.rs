@@ -92,6 +92,8 @@ pub fn setup(forge: &Forge) -> Setup {
     for (name, section) in &mut config.upstreams {
         let (api, web, hosts) = match name.as_str() {
             "github" => (forge.github_api(), forge.github_api(), vec![forge.archive_host()]),
+            "official" => (forge.v3_api(), forge.v3_api(), vec![forge.storage_host()]),
+            "official-2x" => (forge.simple_api(), forge.simple_api(), vec![forge.storage_host()]),
             _ => {
                 let web = forge.gitee_web();
                 let host = web.trim_start_matches("http://").to_owned();

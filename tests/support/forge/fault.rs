@@ -10,9 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
 use tokio::sync::watch;
 
-use super::log::{Host, Seen};
+use super::{
+    log::{Host, Seen},
+    route::Route,
+};
 
 /// Selects the requests of a fault or gate. Chained conditions must all hold.
 #[derive(Clone, Default)]
@@ -39,6 +43,10 @@ impl Match {
 
     pub fn on(host: Host) -> Self {
         Self::any().host(host)
+    }
+
+    pub fn route(route: Route) -> Self {
+        Self::any().when(move |seen| seen.route() == route)
     }
 
     pub fn containing(self, text: &str) -> Self {
@@ -104,6 +112,18 @@ impl Fault {
         let pair =
             |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
         Self::Status(status, headers.iter().map(pair).collect(), Bytes::copy_from_slice(body.as_ref()))
+    }
+
+    /// A string body, as the v3 registry reports errors.
+    pub fn v3_error(status: u16, text: &str) -> Self {
+        let body = json!({"request_id": "scripted", "body": text}).to_string();
+        Self::status(status, &[("content-type", "application/json")], body)
+    }
+
+    /// An error of the simple registry.
+    pub fn simple_error(status: u16, code: &str, message: &str) -> Self {
+        let body = json!({"Response": {"Error": {"Code": code, "Message": message}}}).to_string();
+        Self::status(status, &[("content-type", "application/json")], body)
     }
 
     /// Gitee's response to too many requests.

@@ -8,12 +8,20 @@ use std::sync::{
 use http::HeaderMap;
 use tokio::sync::watch;
 
+use super::route::Route;
+
 /// One of the forge's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     GithubApi,
     Archive,
     Gitee,
+    /// The v3 registry.
+    V3,
+    /// The simple registry.
+    Simple,
+    /// The registries' object storage.
+    Storage,
 }
 
 /// One request and the state of its response.
@@ -35,6 +43,11 @@ impl Seen {
     /// The path without the query.
     pub fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
+    }
+
+    /// What the request asks for.
+    pub fn route(&self) -> Route {
+        Route::of(self.host, self.path())
     }
 
     pub fn query(&self, key: &str) -> Option<String> {

@@ -106,6 +106,8 @@ pub struct Packing {
     pub repacked: bool,
     /// Without it the files are at the root.
     pub top_folder: bool,
+    /// Folders have entries of their own, as `git archive` writes them.
+    pub folder_entries: bool,
     pub commit_comment: bool,
 }
 
@@ -118,6 +120,7 @@ impl Default for Packing {
             wrong_crc: false,
             repacked: false,
             top_folder: true,
+            folder_entries: true,
             commit_comment: true,
         }
     }
@@ -127,6 +130,8 @@ impl Default for Packing {
 #[derive(Debug)]
 pub struct Archive {
     segments: Vec<(u64, Data)>,
+    /// Where this part begins in the segments.
+    start: u64,
     len: u64,
     sha256: OnceLock<String>,
 }
@@ -134,7 +139,14 @@ pub struct Archive {
 impl Archive {
     /// Wraps bytes that need not be a zip.
     pub fn raw(bytes: Bytes) -> Self {
-        Self { len: bytes.len() as u64, segments: vec![(0, Data::Bytes(bytes))], sha256: OnceLock::new() }
+        let len = bytes.len() as u64;
+        Self { segments: vec![(0, Data::Bytes(bytes))], start: 0, len, sha256: OnceLock::new() }
+    }
+
+    /// The part of `len` bytes from `start`, without a copy.
+    pub fn part(&self, start: u64, len: u64) -> Self {
+        assert!(start + len <= self.len, "{start} and {len} bytes of {}", self.len);
+        Self { segments: self.segments.clone(), start: self.start + start, len, sha256: OnceLock::new() }
     }
 
     pub fn len(&self) -> u64 {
@@ -146,6 +158,8 @@ impl Archive {
         if offset >= self.len {
             return Bytes::new();
         }
+        let max = max.min(self.len - offset);
+        let offset = self.start + offset;
         let index = self.segments.partition_point(|(start, _)| *start <= offset) - 1;
         let (start, data) = &self.segments[index];
         data.read(offset - start, max)
@@ -185,13 +199,13 @@ pub fn pack<'a>(
 ) -> Arc<Archive> {
     let mut writer = Writer::new(mtime, packing);
     let top = if packing.top_folder { format!("{top}/") } else { String::new() };
-    if packing.top_folder {
+    if packing.top_folder && packing.folder_entries {
         writer.folder(&top);
     }
     let mut folders = BTreeSet::new();
     for (path, file) in files {
         for (at, _) in path.match_indices('/') {
-            if folders.insert(path[..=at].to_owned()) {
+            if packing.folder_entries && folders.insert(path[..=at].to_owned()) {
                 writer.folder(&format!("{top}{}", &path[..=at]));
             }
         }
@@ -340,6 +354,6 @@ impl<'a> Writer<'a> {
         self.open.extend_from_slice(&(comment.len() as u16).to_le_bytes());
         self.open.extend_from_slice(comment.as_bytes());
         self.seal();
-        Archive { segments: self.segments, len: self.len, sha256: OnceLock::new() }
+        Archive { segments: self.segments, start: 0, len: self.len, sha256: OnceLock::new() }
     }
 }

@@ -172,6 +172,18 @@ impl Spec {
         self
     }
 
+    /// One top folder, also where the upstream's zips are flat.
+    pub fn top_folder(mut self) -> Self {
+        self.packing.top_folder = true;
+        self
+    }
+
+    /// Folders without entries of their own.
+    pub fn no_folder_entries(mut self) -> Self {
+        self.packing.folder_entries = false;
+        self
+    }
+
     /// No commit in the zip's comment.
     pub fn no_commit_comment(mut self) -> Self {
         self.packing.commit_comment = false;

@@ -11,20 +11,20 @@ use sha2::{Digest, Sha256};
 
 use crate::forge::{Fault, Forge, GiteeZips, Host, Lengths, Match, hex};
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     let none = reqwest::redirect::Policy::none();
     Client::builder().no_proxy().redirect(none).user_agent("forge-test").build().unwrap()
 }
 
-async fn get(url: &str) -> Response {
+pub(crate) async fn get(url: &str) -> Response {
     client().get(url).send().await.unwrap()
 }
 
-async fn json(response: Response) -> Value {
+pub(crate) async fn json(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-fn value<'a>(response: &'a Response, name: &str) -> &'a str {
+pub(crate) fn value<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
 }
 
