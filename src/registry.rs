@@ -53,7 +53,8 @@ pub use crate::cache::{
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
-pub use policy::{Config, Gone, Private};
+pub use crate::upstream::ZipPacking;
+pub use policy::{Config, Gone, Private, Unbuilt};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
 pub struct Registry {
@@ -67,6 +68,8 @@ pub struct Registry {
     transfer: Transfer,
     warming: Warming,
     sources: SourceResolver,
+    upstreams: Upstreams,
+    unbuilt: Unbuilt,
 }
 
 /// A value from the cache or an upstream, with its age.
@@ -113,6 +116,7 @@ impl Registry {
         verify: Arc<dyn Verify>,
     ) -> Self {
         let upstreams = Upstreams::new(upstreams);
+        let unbuilt = policy.unbuilt();
         let stored = Arc::new(PackageDocuments::new(cache.clone(), upstreams.clone(), policy.gone()));
         let source = ArchiveSource::new(cache.clone(), upstreams.clone(), stored.clone(), verify.clone());
         let source = Arc::new(source);
@@ -126,7 +130,9 @@ impl Registry {
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
-            warming: Warming::new(upstreams, authorizer, stored.clone(), source, archives.clone()),
+            warming: Warming::new(upstreams.clone(), authorizer, stored.clone(), source, archives.clone()),
+            unbuilt,
+            upstreams,
             cache,
             package_documents: stored,
             documents,
@@ -142,6 +148,19 @@ impl Registry {
     /// The present generation of a package's documents; see [`Generation`].
     pub fn generation(&self, package: &PackageId) -> Generation {
         self.package_documents.generation(package)
+    }
+
+    /// Whether unbuilt components are served to the command line clients.
+    pub fn unbuilt(&self) -> Unbuilt {
+        self.unbuilt
+    }
+
+    /// Where the files of the package's zips are.
+    ///
+    /// # Errors
+    /// `NotFound(Package)` when its upstream is not configured.
+    pub fn zip_packing(&self, package: &PackageId) -> Result<ZipPacking, RegistryError> {
+        self.upstreams.zip_packing(package)
     }
 
     /// What is wrong with the cache directory; `None` when nothing is.

@@ -61,7 +61,11 @@ pub fn build(
 
 /// The offline stand-in of an upstream: refuses every request without opening a connection.
 pub fn offline(upstream: &Arc<dyn Upstream>) -> Arc<dyn Upstream> {
-    Arc::new(offline::Offline { has_token: upstream.has_token() })
+    Arc::new(offline::Offline {
+        has_token: upstream.has_token(),
+        zip_packing: upstream.zip_packing(),
+        existence_ask: upstream.existence_ask(),
+    })
 }
 
 /// The mirror's pseudonym in the `Via` of its requests
@@ -78,6 +82,11 @@ pub trait Upstream: Send + Sync + 'static {
     /// True while requests with the credential are refused: then a 404 does not mean that something does not exist.
     fn is_credential_refused(&self) -> bool {
         false
+    }
+
+    /// Where the files of its zips are.
+    fn zip_packing(&self) -> ZipPacking {
+        ZipPacking::TopFolder
     }
 
     /// The document that shows with one request whether a package exists.
@@ -112,6 +121,15 @@ pub trait Upstream: Send + Sync + 'static {
         package: &'a PackageName,
         reference: &'a GitRef,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>>;
+}
+
+/// Where the files of an upstream's zips are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZipPacking {
+    /// In one top folder.
+    TopFolder,
+    /// At the root.
+    Root,
 }
 
 /// The rate limit of an upstream, as its last responses reported it. Unknown is `None`.

@@ -10,13 +10,14 @@ use super::{
     authorize::Authorizer,
     keys::{archive_key, parse_archive_key, parse_document_key, parse_package},
     package_documents::PackageDocuments,
+    resolve::immutable_references,
 };
 use crate::{
     admin_api::{InventoryOrder, RefKind},
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     origin::FetchError,
-    package::{PackageId, Version, with_v_toggled},
+    package::{PackageId, Version},
     upstream::GitRef,
 };
 
@@ -241,16 +242,5 @@ fn cause(error: RegistryError) -> FetchError {
         RegistryError::SourceChanged { .. } | RegistryError::Unrecordable => {
             FetchError::Refused("the source of the name cannot be used".into())
         }
-    }
-}
-
-/// The references that a version can be without a lookup. A branch is none: it is mutable.
-fn immutable_references(version: &Version) -> Vec<GitRef> {
-    let tag = |name: &str| GitRef::Tag(name.to_owned());
-    match version {
-        Version::Branch(_) => Vec::new(),
-        Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
-        Version::Tag(name) => vec![tag(name)],
-        Version::Name(name) => [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect(),
     }
 }

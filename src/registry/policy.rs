@@ -18,6 +18,19 @@ pub struct Config {
     pub private_allow: Vec<String>,
     /// How a stored package is treated that its upstream has removed.
     pub gone: Gone,
+    /// Whether the dialects of the command line clients serve a component or plugin whose entry is not in its zip.
+    pub unbuilt: Unbuilt,
+}
+
+/// `packages.unbuilt`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unbuilt {
+    /// Requests for its zip get 422, so that the client installs nothing.
+    #[default]
+    Refuse,
+    /// It is served as it is.
+    Serve,
 }
 
 /// `packages.private`.
@@ -62,6 +75,7 @@ pub struct AccessPolicy {
     private_allow: Vec<PackagePattern>,
     private: Private,
     gone: Gone,
+    unbuilt: Unbuilt,
 }
 
 impl AccessPolicy {
@@ -81,6 +95,7 @@ impl AccessPolicy {
             private_allow: compile("private_allow", &config.private_allow)?,
             private: config.private,
             gone: config.gone,
+            unbuilt: config.unbuilt,
         })
     }
 
@@ -92,6 +107,11 @@ impl AccessPolicy {
     /// True when the package may be served only if its repository is public.
     pub fn must_be_public(&self, package: &PackageId) -> bool {
         self.private == Private::Refuse && !matches_any(&self.private_allow, package)
+    }
+
+    /// Whether unbuilt components are served to the command line clients.
+    pub fn unbuilt(&self) -> Unbuilt {
+        self.unbuilt
     }
 
     /// How a stored package is treated that its upstream has removed.

@@ -10,6 +10,7 @@ use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer,
 use crate::{
     cache::{ArchiveAnswer, Cache, CacheFailure, Object, ServedArchive},
     entry::UpstreamStatus,
+    http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{PackageId, Releases, Version, with_v_toggled},
     upstream::{DocumentAsk, GitRef},
@@ -122,6 +123,25 @@ impl VersionResolver {
             object.record_hit();
         }
         Ok(archive)
+    }
+
+    /// What the pin of a version says of its content, opaque as [`Verified::facts`]; `None` for a version that was never
+    /// seen, and for a branch. Fetches no archive.
+    ///
+    /// # Errors
+    /// When the package may not be served, or the pins cannot be read.
+    pub async fn pinned_facts(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> Result<Option<serde_json::Value>, RegistryError> {
+        self.authorizer.authorize(package).await?;
+        for reference in immutable_references(version) {
+            if let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? {
+                return Ok(Some(pin.verified.facts.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Sets a stored archive aside that its reader found damaged: the next request fetches it again.
@@ -239,6 +259,21 @@ impl VersionResolver {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The references that a version can be without a lookup. A branch is none: it is mutable.
+pub(super) fn immutable_references(version: &Version) -> Vec<GitRef> {
+    let tag = |name: &str| GitRef::Tag(name.to_owned());
+    match version {
+        Version::Branch(_) => Vec::new(),
+        Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
+        Version::Tag(name) => vec![tag(name)],
+        Version::Name(name) => [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect(),
+    }
+}
+
+fn unreadable_pin(error: FetchError) -> RegistryError {
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
 }
 
 /// The tag of a version in a list: exactly as asked, else with `v` added or removed.

@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
-    upstream::{DocumentAsk, GitRef, RateLimitStatus, Upstream},
+    upstream::{DocumentAsk, GitRef, RateLimitStatus, Upstream, ZipPacking},
 };
 
 /// The configured upstreams. Cheap to clone.
@@ -31,6 +31,14 @@ impl Upstreams {
     /// `NotFound(Package)` when no upstream of that name is configured.
     pub(super) fn has_token(&self, package: &PackageId) -> Result<bool, RegistryError> {
         Ok(self.of(package)?.has_token())
+    }
+
+    /// Where the files of the upstream's zips are.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn zip_packing(&self, package: &PackageId) -> Result<ZipPacking, RegistryError> {
+        Ok(self.of(package)?.zip_packing())
     }
 
     /// The document that shows whether the package exists.

@@ -5,7 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use hyper::ext::ReasonPhrase;
 
 use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
 use crate::{
@@ -116,6 +117,9 @@ impl ApiError {
         let error = self.describe(context.request(), context.package.as_ref(), looked_up);
         let body = context.dialect.error(error.status.as_u16(), error.code, &error.message, &context.id.to_string());
         let mut response = json_response(error.status, body, &parts.method);
+        if is_for_zip(context.request()) && parts.version <= Version::HTTP_11 {
+            response.extensions_mut().insert(reason_phrase(&error.message));
+        }
         let headers = response.headers_mut();
         if let Some(wait) = error.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
@@ -240,6 +244,8 @@ impl HostError {
     }
 }
 
+/// Longest reason phrase, in bytes: what the command line clients print on one line.
+const MAX_REASON_BYTES: usize = 200;
 /// When to ask again for a name whose source could not be written.
 const UNRECORDABLE_RETRY: Duration = Duration::from_secs(30);
 const ASK_OPERATOR: &str = "ask the operator of this mirror";
@@ -343,6 +349,24 @@ fn failure_code(error: &FetchError) -> FailureCode {
 /// A period in whole seconds, rounded up, at least one.
 pub(crate) fn whole_seconds(period: Duration) -> u64 {
     period.as_secs().saturating_add(u64::from(period.subsec_nanos() > 0)).max(1)
+}
+
+/// True for requests whose client expects a zip: it prints the reason phrase of an error, and nothing of the body.
+fn is_for_zip(request: Option<&ApiRequest>) -> bool {
+    matches!(request, Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. }))
+}
+
+/// A sentence as the reason phrase of HTTP/1.1 (RFC 9112 §4): printable ASCII, at most [`MAX_REASON_BYTES`]; every other
+/// character becomes a question mark.
+fn reason_phrase(sentence: &str) -> ReasonPhrase {
+    let printable = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    let mut text: String = sentence.chars().map(printable).take(MAX_REASON_BYTES + 1).collect();
+    if text.len() > MAX_REASON_BYTES {
+        text.truncate(MAX_REASON_BYTES - 3);
+        text.push_str("...");
+    }
+    // Printable ASCII is always a reason phrase.
+    ReasonPhrase::try_from(text.into_bytes()).unwrap_or(ReasonPhrase::from_static(b"Error"))
 }
 
 /// What an error is about, for its sentence.
