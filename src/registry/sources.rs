@@ -1,7 +1,7 @@
 //! Where a name without an upstream comes from: its recorded source, else the first upstream of its route that has it.
 //!
 //! The next upstream is asked only after a healthy one has said that it has no such package. Any other failure ends the
-//! search: otherwise whoever registers the name elsewhere would be served on a bad day.
+//! search: otherwise the owner of the same name elsewhere would be served while an upstream fails.
 
 use std::sync::Arc;
 
@@ -85,6 +85,10 @@ impl SourceResolver {
 
     async fn existence(&self, package: &PackageId) -> Result<Existence, RegistryError> {
         self.authorizer.check_policy(package)?;
+        // What is stored needs no question, also when its upstream has removed it since: then it is gone, not absent.
+        if self.documents.was_ever_stored(package).await {
+            return Ok(Existence::Present);
+        }
         let found = match self.upstreams.existence_ask(package)? {
             DocumentAsk::Repository => self.documents.repository(package).await.map(drop),
             ask => self.documents.release(package, ask, None).await.map(drop),
@@ -92,8 +96,8 @@ impl SourceResolver {
         match found {
             Ok(()) => Ok(Existence::Present),
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Package), status })) => {
-                // A package that was there once is gone, not absent; and without its credential nothing is absent.
-                if self.documents.was_ever_stored(package).await || self.upstreams.is_credential_refused(package)? {
+                // Without its credential an upstream answers 404 for packages that it has.
+                if self.upstreams.is_credential_refused(package)? {
                     return Err(not_found(Missing::Package, status));
                 }
                 Ok(Existence::Absent(status))

@@ -146,7 +146,7 @@ async fn aliases_plain_names_and_upstream_prefixes_resolve_to_their_packages() {
         ("/github/devsapp/fc3/releases/latest", "v1.0.0", "/devsapp/fc3/zipball/v1.0.0"),
         ("/devsapp/core/releases/latest", "v2.0.0", "/Serverless-Devs/core/zipball/v2.0.0"),
         ("/core/releases/latest", "v2.0.0", "/Serverless-Devs/core/zipball/v2.0.0"),
-        ("/simple/devsapp/core/releases/latest", "v2.0.0", "/Serverless-Devs/core/zipball/v2.0.0"),
+        ("/simple/devsapp/core/releases/latest", "v2.0.0", "/simple/github/Serverless-Devs/core/zipball/v2.0.0"),
         ("/github/simple/thing/releases/latest", "v3.0.0", "/github/simple/thing/zipball/v3.0.0"),
         ("/cn/releases/latest", "v4.0.0", "/gitee/devsapp/start/zipball/v4.0.0"),
         ("/gitee/devsapp/start/releases/latest", "v4.0.0", "/gitee/devsapp/start/zipball/v4.0.0"),

@@ -27,24 +27,24 @@ fn proxies(list: &[&str]) -> Vec<srm_mirror::value::Network> {
 /// The scheme and authority of the release's zip.
 fn base(got: &Got) -> String {
     let url = got.json()["body"]["zipball_url"].as_str().expect("a text").to_owned();
-    url.strip_suffix("/devsapp/fc3/flat/v1.0.0").expect("the zip's path").to_owned()
+    url.strip_suffix("/v3/packages/github__devsapp__fc3/zipball/v1.0.0").expect("the zip's path").to_owned()
 }
 
 #[tokio::test]
 async fn every_dialect_is_answered_under_any_host_name_by_default() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;
-    for (host, path) in [
-        ("registry.devsapp.cn", "/simple/devsapp/fc3/releases/latest"),
-        ("api.devsapp.cn", LATEST),
-        ("api.github.com", "/repos/devsapp/fc3/releases/latest"),
-        ("ghe.example:8443", "/api/v3/repos/devsapp/fc3/releases/latest"),
-        ("github.com", "/devsapp/fc3/releases/latest"),
+    for (host, path, zip) in [
+        ("registry.devsapp.cn", "/simple/devsapp/fc3/releases/latest", "/simple/github/devsapp/fc3/"),
+        ("api.devsapp.cn", LATEST, "/v3/packages/github__devsapp__fc3/"),
+        ("api.github.com", "/repos/devsapp/fc3/releases/latest", "/devsapp/fc3/"),
+        ("ghe.example:8443", "/api/v3/repos/devsapp/fc3/releases/latest", "/devsapp/fc3/"),
+        ("github.com", "/devsapp/fc3/releases/latest", "/devsapp/fc3/"),
     ] {
         let got = mirror.get_with(path, &[("host", host)]).await;
         let text = String::from_utf8_lossy(&got.body).into_owned();
         assert_eq!(got.status, 200, "{text}");
-        assert!(text.contains(&format!("\"http://{host}/devsapp/fc3/")), "{text}");
+        assert!(text.contains(&format!("\"http://{host}{zip}")), "{text}");
     }
 }
 
