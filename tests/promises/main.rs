@@ -62,6 +62,7 @@ mod sendfile;
 mod serves;
 mod simple;
 mod slips;
+mod sources;
 mod streaming;
 mod terminal;
 mod tls;
