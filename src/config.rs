@@ -25,6 +25,9 @@ mod error;
 mod layers;
 mod masking;
 mod names;
+mod required;
+mod route_table;
+mod routes;
 mod schema;
 mod setting;
 mod show;
@@ -33,6 +36,8 @@ mod tokens;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use layers::Flag;
+pub use required::RequiredPackages;
+pub use route_table::plain_names;
 pub use schema::EXAMPLE_CONFIG;
 pub use setting::{Setting, SettingSource};
 use setting::{Settings, owned_path};
@@ -54,6 +59,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// Which packages are served.
     pub packages: registry::Config,
+    /// Which packages a package loads by name at run time, for `warm --with-required`.
+    pub required: RequiredPackages,
     /// The memory tier.
     pub memory: storage::memory::Config,
     /// The disk tier.
@@ -102,6 +109,7 @@ impl Default for Config {
             names: dialect::Config::default(),
             routes: Vec::new(),
             packages: registry::Config::default(),
+            required: RequiredPackages::default(),
             memory: storage::memory::Config::default(),
             disk: storage::disk::Config::default(),
             documents: DocumentConfig::default(),
@@ -149,6 +157,8 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     set.extend(layers::of_environment(environment)?);
     set.extend(layers::of_flags(flags));
     layers::check_keys(&set)?;
+
+    routes::check_keys(&set)?;
 
     let mut settings = names::with_defaults(set)?;
     let mut config = parse(&settings)?;

@@ -54,6 +54,22 @@ impl ConfigError {
         Self::Key { key: dotted(path), value: None, place: place.clone(), reason: reason.to_string() }
     }
 
+    /// A value of one table of a list of tables is invalid, or missing where the table has no `field`; `number` counts from
+    /// 1.
+    pub(super) fn table(
+        key: &str,
+        number: usize,
+        field: Option<&str>,
+        setting: &Setting,
+        reason: impl fmt::Display,
+    ) -> Self {
+        let table = setting.value.as_array().and_then(|tables| tables.get(number.saturating_sub(1)));
+        let value = field.and_then(|field| Some(table?.get(field)?.to_string()));
+        let field = field.map(|field| format!(".{field}")).unwrap_or_default();
+        let place = setting.source.of_table(number);
+        Self::Key { key: format!("{key}[{number}]{field}"), value, place, reason: reason.to_string() }
+    }
+
     /// The key's value is invalid. Adds an example from the schema unless the reason has one.
     pub(super) fn value(path: &[String], setting: &Setting, reason: impl fmt::Display) -> Self {
         let mut reason = reason.to_string();

@@ -81,26 +81,50 @@ pub(super) fn io_reason(error: &io::Error) -> String {
 /// # Errors
 /// When the text is not TOML.
 pub(super) fn of_text(path: &Path, text: &str) -> Result<Settings, ConfigError> {
-    let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
+    let source = FileText { path, text };
     let not_toml = |error: toml::de::Error| {
         let reason = format!("not TOML: {}", error.message().replace('\n', ", "));
-        ConfigError::file(path, error.span().map(|span| line(span.start)), reason)
+        ConfigError::file(path, error.span().map(|span| source.line(span.start)), reason)
     };
     let tree = DeTable::parse(text).map_err(not_toml)?.into_inner();
     let mut settings = Settings::new();
-    let source = |offset| SettingSource::File(path.to_owned(), line(offset));
     flatten_spanned(&mut Vec::new(), tree, &source, &mut settings).map_err(not_toml)?;
     Ok(settings)
+}
+
+/// A configuration file, for the lines of its values.
+struct FileText<'f> {
+    path: &'f Path,
+    text: &'f str,
+}
+
+impl FileText<'_> {
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
+    }
+
+    fn of_line(&self, offset: usize) -> SettingSource {
+        SettingSource::File(self.path.to_owned(), self.line(offset))
+    }
+
+    fn of_tables(&self, offsets: impl Iterator<Item = usize>) -> SettingSource {
+        SettingSource::Tables(self.path.to_owned(), offsets.map(|offset| self.line(offset)).collect())
+    }
 }
 
 fn flatten_spanned(
     path: &mut Vec<String>,
     table: DeTable<'_>,
-    source: &impl Fn(usize) -> SettingSource,
+    source: &FileText<'_>,
     into: &mut Settings,
 ) -> Result<(), toml::de::Error> {
     for (key, value) in table {
-        let key_source = source(key.span().start);
+        let key_source = match value.get_ref() {
+            DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) && !items.is_empty() => {
+                source.of_tables(items.iter().map(|item| item.span().start))
+            }
+            _ => source.of_line(key.span().start),
+        };
         path.push(key.into_inner().into_owned());
         match value.into_inner() {
             DeValue::Table(table) if !table.is_empty() => flatten_spanned(path, table, source, into)?,

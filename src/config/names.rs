@@ -8,10 +8,15 @@ use super::{
     Config,
     error::ConfigError,
     layers::{self, invalid},
-    schema,
+    routes, schema,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
 };
-use crate::{dialect::is_reserved_word, package::PackageName, upstream, value::BaseUrl};
+use crate::{
+    dialect::{AliasError, Names, NamesError, PackageError, is_reserved_word},
+    package::{NameForm, PackageName, PackagePattern, PatternError},
+    upstream,
+    value::BaseUrl,
+};
 
 /// Completes the user's settings with all defaults; an upstream's defaults are those of its kind.
 ///
@@ -82,14 +87,14 @@ fn upstream_defaults(name: &str, set: &Settings) -> Result<Settings, ConfigError
     Ok(table.into_iter().map(setting).collect())
 }
 
-/// Checks the names of the upstreams, `names.*` and the patterns of `packages.*`.
+/// Checks the names of the upstreams, `names.*`, `routes`, `required` and the patterns of `packages.*`.
 ///
 /// # Errors
 /// The first invalid name.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     check_upstreams(config, settings)?;
-    check_defaults(config, settings)?;
-    check_aliases(config, settings)?;
+    let names = config.names().map_err(|error| invalid_name(config, settings, &error))?;
+    check_required(config, settings, &names)?;
     check_patterns(config, settings)
 }
 
@@ -103,77 +108,125 @@ fn check_upstreams(config: &Config, settings: &Settings) -> Result<(), ConfigErr
         } else {
             continue;
         };
-        let path = owned_path(&["upstreams", name]);
-        let sources = settings.iter().filter(|(key, _)| key.starts_with(&path)).map(|(_, setting)| &setting.source);
-        let source = sources.into_iter().find(|source| source.is_set()).unwrap_or(&SettingSource::Default);
-        return Err(ConfigError::key(&path, source, reason));
+        return Err(invalid_upstream(settings, name, reason));
     }
     Ok(())
 }
 
-fn check_defaults(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
-    let names = &config.names;
-    if !config.upstreams.contains_key(&names.default_upstream) {
-        let upstreams = config.upstreams.keys().map(String::as_str);
-        let suggestion = did_you_mean(&names.default_upstream, upstreams, |near| format!("\"{near}\""));
-        let reason = format!("{}{suggestion}", no_such_upstream(config));
-        return Err(invalid(settings, &["names", "default_upstream"], reason));
-    }
-    if let Some(owner) = &names.default_owner {
-        PackageName::new(owner, "x").map_err(|error| invalid(settings, &["names", "default_owner"], error))?;
-    }
-    Ok(())
+/// The error for the name of an upstream, at the first of its keys that is set.
+fn invalid_upstream(settings: &Settings, name: &str, reason: &str) -> ConfigError {
+    let path = owned_path(&["upstreams", name]);
+    let sources = settings.iter().filter(|(key, _)| key.starts_with(&path)).map(|(_, setting)| &setting.source);
+    let source = sources.into_iter().find(|source| source.is_set()).unwrap_or(&SettingSource::Default);
+    ConfigError::key(&path, source, reason)
 }
 
-fn check_aliases(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
-    let names = &config.names;
-    let mut seen = BTreeSet::new();
-    for (alias, package) in &names.aliases {
-        let invalid = |reason: String| invalid(settings, &["names", "aliases", alias], reason);
-        alias
-            .parse::<PackageName>()
-            .map_err(|error| invalid(format!("not a name: {error}; write name or owner/name, for example fc3")))?;
-        let first = alias.split('/').next().unwrap_or_default().to_ascii_lowercase();
-        if is_reserved_word(&first) || config.upstreams.contains_key(&first) {
-            return Err(invalid("this alias cannot be reached: its first word is reserved in paths".into()));
+/// The error for a name that [`Config::names`] refuses.
+fn invalid_name(config: &Config, settings: &Settings, error: &NamesError) -> ConfigError {
+    match error {
+        NamesError::Upstream { name, reason } => invalid_upstream(settings, name, reason),
+        NamesError::DefaultUpstream(name) if config.upstreams.contains_key(name) => {
+            let reason = "its packages have no owner; name a forge, for example \"github\"";
+            invalid(settings, &["names", "default_upstream"], reason)
         }
-        if !seen.insert(alias.to_ascii_lowercase()) {
-            return Err(invalid("this alias exists twice (names compare without case)".into()));
+        NamesError::DefaultUpstream(name) => {
+            let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
+            let reason = format!("{}{suggestion}", no_such_upstream(config));
+            invalid(settings, &["names", "default_upstream"], reason)
         }
-        let (upstream, package) = package.split_once(':').unwrap_or((&names.default_upstream, package));
-        if !config.upstreams.contains_key(upstream) {
-            return Err(invalid(no_such_upstream(config)));
+        NamesError::DefaultOwner { reason, .. } => invalid(settings, &["names", "default_owner"], reason),
+        NamesError::Route { number, reason } => routes::invalid_table(config, settings, *number, reason),
+        NamesError::Alias { key, reason, .. } => {
+            let key = key.trim_matches('"');
+            let reason = match reason {
+                AliasError::Name(error) => format!("not a name: {error}; write name or owner/name, for example fc3"),
+                AliasError::Package(PackageError::UnknownUpstream(_)) => no_such_upstream(config),
+                other => other.to_string(),
+            };
+            invalid(settings, &["names", "aliases", key], reason)
         }
-        package.parse::<PackageName>().map_err(|error| invalid(error.to_string()))?;
+    }
+}
+
+fn check_required(config: &Config, settings: &Settings, names: &Names) -> Result<(), ConfigError> {
+    for (name, required) in &config.required.0 {
+        let invalid = |reason: String| invalid(settings, &["required", name], reason);
+        let parsed = name.parse::<PackageName>();
+        parsed
+            .map_err(|error| invalid(format!("{name} is not a name: {error}; for example fc3 = [\"fc3-domain\"]")))?;
+        for other in required {
+            names.parse_package(other).map_err(|error| invalid(format!("\"{other}\" is not a package: {error}")))?;
+        }
     }
     Ok(())
 }
 
 fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
-    const PATTERNS_EXAMPLE: &str = "for example [\"devsapp/*\", \"gitee:*/*\"]";
     let packages = &config.packages;
     let lists = [("allow", &packages.allow), ("deny", &packages.deny), ("private_allow", &packages.private_allow)];
     for (key, patterns) in lists {
-        for pattern in patterns {
-            let invalid = |reason: String| invalid(settings, &["packages", key], reason);
-            let (upstream, rest) = pattern.split_once(':').unwrap_or((&config.names.default_upstream, pattern));
-            if !config.upstreams.contains_key(upstream) {
-                return Err(invalid(format!("\"{pattern}\": {}; {PATTERNS_EXAMPLE}", no_such_upstream(config))));
-            }
-            rest.replace(['*', '?'], "x")
-                .parse::<PackageName>()
-                .map_err(|error| invalid(format!("\"{pattern}\" is not owner/repo: {error}; {PATTERNS_EXAMPLE}")))?;
+        for text in patterns {
+            check_pattern(config, text).map_err(|error| invalid(settings, &["packages", key], error))?;
         }
     }
     Ok(())
 }
 
+/// Why a pattern of packages cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum PackagesPatternError {
+    #[error("\"{text}\" is {reason}; for example [\"devsapp/*\", \"official:*\"]")]
+    Malformed { text: String, reason: PatternError },
+    #[error("\"{text}\": no such upstream; the upstreams are {upstreams}{suggestion}")]
+    UnknownUpstream { text: String, upstreams: String, suggestion: String },
+    #[error("\"{text}\" matches nothing: the packages of {upstream} {form}, for example [\"{example}\"]")]
+    OtherForm { text: String, upstream: String, form: &'static str, example: String },
+}
+
+/// Checks a pattern, and that a pattern with an upstream can match packages of that upstream: a rule that matches nothing
+/// protects nothing.
+fn check_pattern(config: &Config, text: &str) -> Result<(), PackagesPatternError> {
+    let malformed = |reason| PackagesPatternError::Malformed { text: text.to_owned(), reason };
+    text.parse::<PackagePattern>().map_err(malformed)?;
+    let Some((upstream, name)) = text.split_once(':') else { return Ok(()) };
+    // As a pattern of plain names it matches the names of upstreams, which have their form.
+    let pattern: PackagePattern = upstream.parse().map_err(malformed)?;
+    let mut matched = config.named_upstreams();
+    matched.retain(|known| PackageName::plain(&known.name).is_ok_and(|known| pattern.matches_name(&known)));
+    let form = if name.contains('/') { NameForm::Repository } else { NameForm::Plain };
+    match matched.first() {
+        None => {
+            let suggestion = did_you_mean(upstream, upstream_names(config), |near| format!("\"{near}:{name}\""));
+            let upstreams = upstream_names(config).collect::<Vec<_>>().join(", ");
+            Err(PackagesPatternError::UnknownUpstream { text: text.to_owned(), upstreams, suggestion })
+        }
+        Some(first) if name != "*" && matched.iter().all(|upstream| upstream.form != form) => {
+            let (form, example) = match first.form {
+                NameForm::Repository => ("are written owner/repo", format!("{}:devsapp/*", first.name)),
+                NameForm::Plain => ("have names without a slash", format!("{}:fc*", first.name)),
+            };
+            let upstream = first.name.to_string();
+            Err(PackagesPatternError::OtherForm { text: text.to_owned(), upstream, form, example })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The names of the configured upstreams.
+pub(super) fn upstream_names(config: &Config) -> impl Iterator<Item = &str> {
+    config.upstreams.keys().map(String::as_str)
+}
+
 fn no_such_upstream(config: &Config) -> String {
-    format!("no such upstream; the upstreams are {}", config.upstreams.keys().cloned().collect::<Vec<_>>().join(", "))
+    format!("no such upstream; the upstreams are {}", upstream_names(config).collect::<Vec<_>>().join(", "))
 }
 
 /// The clause that suggests the most similar name, or nothing.
-fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>, show: impl FnOnce(&str) -> String) -> String {
+pub(super) fn did_you_mean<'a>(
+    word: &str,
+    names: impl Iterator<Item = &'a str>,
+    show: impl FnOnce(&str) -> String,
+) -> String {
     schema::nearest(word, names).map(|near| format!("; did you mean {}?", show(near))).unwrap_or_default()
 }
 

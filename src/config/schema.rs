@@ -67,7 +67,7 @@ pub(super) enum SchemaItem {
     Unknown,
 }
 
-/// Looks up a path. All upstreams have the same keys, and every alias is a string.
+/// Looks up a path. All upstreams have the same keys, every alias is a string, and `required` has any name as key.
 pub(super) fn find(path: &[String]) -> SchemaItem {
     let path = generic(path);
     match SCHEMA_KEYS.get(&path) {
@@ -77,13 +77,14 @@ pub(super) fn find(path: &[String]) -> SchemaItem {
     }
 }
 
-/// The path with user-chosen names (upstreams, aliases) replaced by those of the example file.
+/// The path with user-chosen names (upstreams, aliases, required packages) replaced by those of the example file.
 fn generic(path: &[String]) -> Vec<String> {
     let mut path = path.to_vec();
     match path.first().map(String::as_str) {
         // A section of the example (gitee) keeps its own values; keys that it lacks are looked up under github.
         Some("upstreams") if path.len() > 1 && !SCHEMA_KEYS.contains_key(&path) => path[1] = "github".into(),
         Some("names") if path.len() == 3 && path[1] == "aliases" => path[2] = "fc3".into(),
+        Some("required") if path.len() == 2 => path[1] = "fc3".into(),
         _ => {}
     }
     path

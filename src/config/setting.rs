@@ -23,6 +23,8 @@ pub enum SettingSource {
     Derived(&'static str),
     /// A line of the configuration file; lines count from 1.
     File(PathBuf, usize),
+    /// A list of tables in the configuration file: the line of each.
+    Tables(PathBuf, Vec<usize>),
     /// An environment variable.
     Variable(String),
     /// A command-line flag.
@@ -34,6 +36,17 @@ impl SettingSource {
     pub fn is_set(&self) -> bool {
         !matches!(self, Self::Default | Self::Derived(_))
     }
+
+    /// Where one table of a list of tables was set; `number` counts from 1.
+    pub(super) fn of_table(&self, number: usize) -> Self {
+        match self {
+            Self::Tables(path, lines) => {
+                let line = lines.get(number.saturating_sub(1)).or(lines.first());
+                Self::File(path.clone(), line.copied().unwrap_or(1))
+            }
+            other => other.clone(),
+        }
+    }
 }
 
 impl fmt::Display for SettingSource {
@@ -42,6 +55,7 @@ impl fmt::Display for SettingSource {
             Self::Default => f.write_str("default"),
             Self::Derived(key) => write!(f, "default, derived from {key}"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Tables(path, lines) => write!(f, "{}:{}", path.display(), lines.first().unwrap_or(&1)),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(name) => f.write_str(name),
         }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{
     Loaded, layers,
     masking::masked,
-    schema,
+    route_table, schema,
     setting::{SettingSource, dotted},
 };
 
@@ -15,7 +15,8 @@ use super::{
 const COMMENT_COLUMN: usize = 44;
 
 impl Loaded {
-    /// Every key with its effective value and a comment that says where it was set. Secrets are masked.
+    /// Every key with its effective value and a comment that says where it was set, then the effective routes as comments.
+    /// Secrets are masked.
     pub fn show(&self) -> String {
         let tree = Table::try_from(&self.config).unwrap_or_default();
         let mut sections: BTreeMap<Vec<String>, String> = BTreeMap::new();
@@ -33,7 +34,10 @@ impl Loaded {
             [] => lines,
             path => format!("[{}]\n{lines}", dotted(path)),
         };
-        sections.into_iter().map(text).collect::<Vec<_>>().join("\n")
+        let keys = sections.into_iter().map(text).collect::<Vec<_>>().join("\n");
+        // The names were checked when the configuration was loaded.
+        let routes = self.config.names().map(|names| route_table::commented(&self.config, &names));
+        format!("{keys}\n{}", routes.unwrap_or_default())
     }
 
     /// Settings that are valid but probably a mistake, one sentence each.

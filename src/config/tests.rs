@@ -2,6 +2,8 @@ use std::{fs, path::PathBuf};
 
 use super::{schema::ExampleKeys, *};
 
+mod routes;
+
 fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().copied().collect()
 }
@@ -28,7 +30,9 @@ fn config_example_uncommented_equals_the_defaults() {
 #[test]
 fn config_example_has_every_key_of_every_section() {
     let tree = toml::Table::try_from(Config::default()).expect("serialises");
-    let sections = tree.iter().filter(|(key, value)| *key != "upstreams" && value.is_table());
+    // The keys of these two are names that the user chooses.
+    let sections =
+        tree.iter().filter(|(key, value)| !["upstreams", "required"].contains(&key.as_str()) && value.is_table());
     let sections = sections.map(|(key, _)| vec![key.clone()]);
     let below = [["upstreams", "github"], ["server", "tls"]].map(|path| path.map(str::to_owned).to_vec());
     for section in sections.chain([vec![]]).chain(below) {
@@ -158,7 +162,11 @@ fn every_check_reports_its_key_and_the_place() {
         ("names.aliases.simple = \"a/y\"", "names.aliases.simple"),
         ("names.aliases.github = \"a/y\"", "names.aliases.github"),
         ("names.aliases.x = \"a/y\"\nnames.aliases.X = \"a/z\"", "names.aliases.x"),
-        ("packages.allow = [\"devsapp\"]", "packages.allow"),
+        ("packages.allow = [\"\"]", "packages.allow"),
+        ("packages.allow = [\"github:fc*\"]", "packages.allow"),
+        ("required.fc3 = [\"a/b/c\"]", "required.fc3"),
+        ("required.\"a b\" = []", "required.\"a b\""),
+        ("required.fc3 = \"fc3-domain\"", "required.fc3"),
         ("packages.deny = [\"nope:a/*\"]", "packages.deny"),
         ("packages.private_allow = [\"a/b/c\"]", "packages.private_allow"),
         ("memory.archives = \"1MiB\"\nmemory.archive_max = \"2MiB\"", "memory.archive_max"),
@@ -188,13 +196,24 @@ fn every_check_reports_its_key_and_the_place() {
 }
 
 #[test]
+fn a_row_of_required_packages_replaces_the_default_of_its_name_only() {
+    let loaded = loaded("[required]\nfc3 = []\nshop = [\"acme/base\"]", &[("SRM_MIRROR__REQUIRED__DOMAIN", "x,y")]);
+    let config = loaded.expect("valid").config;
+    assert_eq!(config.required.of("fc3", false), Vec::<&str>::new());
+    assert_eq!(config.required.of("shop", false), ["acme/base"]);
+    assert_eq!(config.required.of("domain", false), ["x", "y"]);
+    assert_eq!(config.required.of("agentrun", false), ["fc3", "fc3-domain"]);
+}
+
+#[test]
 fn valid_proxies_hosts_and_patterns_are_accepted() {
     for proxy in ["http://p:3128", "https://u:p@p", "socks5://127.0.0.1:1080", "socks5h://p"] {
         loaded(&format!("upstreams.github.proxy = \"{proxy}\""), &[]).expect(proxy);
     }
     loaded("upstreams.github.redirect_hosts = [\"a.b\", \"*.a.b\", \"127.0.0.1:80\", \"[::1]:80\"]", &[])
         .expect("hosts");
-    loaded("packages.allow = [\"*/*\", \"DevsApp/fc?\", \"gitee:a/*-b\"]", &[]).expect("patterns");
+    loaded("packages.allow = [\"*\", \"*/*\", \"DevsApp/fc?\", \"gitee:a/*-b\", \"fc*\", \"git*:*\"]", &[])
+        .expect("patterns");
 }
 
 #[test]

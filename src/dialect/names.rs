@@ -75,7 +75,7 @@ pub enum NamesError {
         reason: NameError,
     },
     /// A `[[routes]]` table.
-    #[error("routes, table {number}: {reason}")]
+    #[error("routes, table {number}: {}: {reason}", reason.key())]
     Route {
         /// Counted from 1.
         number: usize,
@@ -147,7 +147,13 @@ impl Names {
             let row = RouteRow::new(row, &upstreams, default_owner.as_deref());
             row.map_err(|reason| NamesError::Route { number: index + 1, reason })
         };
-        let routes = routes.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
+        let routes = routes.iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
+        for (index, row) in routes.iter().enumerate() {
+            if let Some(earlier) = routes[..index].iter().position(|earlier| earlier.repeats(row)) {
+                let reason = RouteConfigError::Repeated(earlier + 1);
+                return Err(NamesError::Route { number: index + 1, reason });
+            }
+        }
         let default_routes = if official { default_rows(&upstreams) } else { Vec::new() };
         let aliases = BTreeMap::new();
         let mut names = Self { upstreams, default_upstream, default_owner, routes, default_routes, aliases };
@@ -207,6 +213,11 @@ impl Names {
 
     pub(super) fn default_owner(&self) -> Option<&str> {
         self.default_owner.as_deref()
+    }
+
+    /// Every upstream.
+    pub fn upstreams(&self) -> &[NamedUpstream] {
+        &self.upstreams
     }
 
     /// The upstream of this name; compares with case.

@@ -26,16 +26,16 @@ pub struct RouteConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteConfigError {
     /// `packages` is no pattern.
-    #[error("packages: {0}")]
+    #[error(transparent)]
     Pattern(#[from] PatternError),
     /// `packages` names an upstream.
-    #[error("packages: a route is for names without an upstream; write for example \"devsapp/*\" or \"fc*\"")]
+    #[error("a route is for names without an upstream; write for example \"devsapp/*\" or \"fc*\"")]
     PatternWithUpstream,
     /// The upstream is not configured.
-    #[error("upstreams: no upstream is called {0}")]
+    #[error("no upstream is called {0}")]
     UnknownUpstream(String),
     /// The upstream has no packages of that form.
-    #[error("upstreams: {upstream} has no packages of the form {form}{hint}")]
+    #[error("{upstream} has no packages of the form {form}{hint}")]
     OtherForm {
         /// The upstream.
         upstream: String,
@@ -44,6 +44,22 @@ pub enum RouteConfigError {
         /// What to do.
         hint: &'static str,
     },
+    /// The upstream stands in the list twice.
+    #[error("{0} stands here twice")]
+    RepeatedUpstream(String),
+    /// An earlier table decides for exactly these packages.
+    #[error("table {0} has the same packages, and the first table that matches decides; remove one of the two")]
+    Repeated(usize),
+}
+
+impl RouteConfigError {
+    /// The key of the table whose value is wrong.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Pattern(_) | Self::PatternWithUpstream | Self::Repeated(_) => "packages",
+            Self::UnknownUpstream(_) | Self::OtherForm { .. } | Self::RepeatedUpstream(_) => "upstreams",
+        }
+    }
 }
 
 /// One route, compiled.
@@ -97,10 +113,16 @@ impl RouteRow {
                 (Some(_), NameForm::Plain) if !is_dropped() => {
                     return Err(other_form("owner/name", "; its packages have plain names"));
                 }
+                _ if row.contains(&upstream.name) => return Err(RouteConfigError::RepeatedUpstream(name.clone())),
                 _ => row.push(upstream.name.clone()),
             }
         }
         Ok(Self { pattern, text: config.packages.clone(), dialect: config.dialect, upstreams: row })
+    }
+
+    /// True when this earlier row decides for everything that `later` matches, because both have one pattern.
+    pub(super) fn repeats(&self, later: &Self) -> bool {
+        self.text.eq_ignore_ascii_case(&later.text) && self.dialect.is_none_or(|dialect| later.dialect == Some(dialect))
     }
 
     fn matches(&self, name: &PackageName, dialect: DialectName) -> bool {
@@ -166,7 +188,13 @@ impl Names {
         Some(PackageId { upstream: upstream.name.clone(), name })
     }
 
-    /// Every route in the order in which they are tried, less `names.default_owner`.
+    /// The number of the `[[routes]]` table that decides for a name in a dialect, counted from 1.
+    pub fn configured_route(&self, name: &PackageName, dialect: DialectName) -> Option<usize> {
+        self.routes.iter().position(|row| row.matches(name, dialect)).map(|index| index + 1)
+    }
+
+    /// Every route in the order in which they are tried: the `[[routes]]` tables, the default owner, the default routes,
+    /// the default upstream.
     pub fn effective_routes(&self) -> Vec<EffectiveRoute> {
         let show = |rule| {
             move |row: &RouteRow| EffectiveRoute {
@@ -177,6 +205,15 @@ impl Names {
             }
         };
         let configured = self.routes.iter().map(show(RouteRule::Configured));
-        configured.chain(self.default_routes.iter().map(show(RouteRule::Default))).collect()
+        let of_default_upstream = |packages: &str, rule| EffectiveRoute {
+            packages: packages.to_owned(),
+            dialect: None,
+            upstreams: vec![self.default_upstream().to_string()],
+            rule,
+        };
+        let default_owner = self.default_owner().map(|_| of_default_upstream("*", RouteRule::DefaultOwner));
+        let defaults = self.default_routes.iter().map(show(RouteRule::Default));
+        let rest = of_default_upstream("*/*", RouteRule::DefaultUpstream);
+        configured.chain(default_owner).chain(defaults).chain([rest]).collect()
     }
 }
