@@ -35,6 +35,8 @@ mod ready;
 mod registry;
 #[path = "forge/route.rs"]
 mod route;
+#[path = "forge/settings.rs"]
+mod settings;
 #[path = "forge/spec.rs"]
 mod spec;
 #[path = "forge/wire.rs"]
@@ -68,10 +70,11 @@ pub use self::{
     pack::{Archive, Data, File, Packing, hex, pack},
     ready::project_yaml,
     registry::{
-        AfterLast, BadSignature, Description, Fields, Links, MISSING, Missing, PackageHandle, PackageKind, Registry,
-        RegistryOptions, RegistryZips, Signature, Times, TypeNames, Validators, md5_hex,
+        AfterLast, BadSignature, Description, Fields, Links, MISSING, Missing, PackageHandle, PackageKind, PrivateZips,
+        Registry, RegistryOptions, RegistryZips, Signature, Times, TypeNames, Validators, md5_hex,
     },
     route::Route,
+    settings::Section,
     spec::Spec,
 };
 

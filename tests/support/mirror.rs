@@ -89,20 +89,12 @@ pub fn setup(forge: &Forge) -> Setup {
     config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     config.server.drain = Period::secs(5);
     config.upstreams = upstream::defaults();
+    let scripted = forge.sections();
     for (name, section) in &mut config.upstreams {
-        let (api, web, hosts) = match name.as_str() {
-            "github" => (forge.github_api(), forge.github_api(), vec![forge.archive_host()]),
-            "official" => (forge.v3_api(), forge.v3_api(), vec![forge.storage_host()]),
-            "official-2x" => (forge.simple_api(), forge.simple_api(), vec![forge.storage_host()]),
-            _ => {
-                let web = forge.gitee_web();
-                let host = web.trim_start_matches("http://").to_owned();
-                (forge.gitee_api(), web, vec![host])
-            }
-        };
-        section.api = api.parse().expect("address");
-        section.web = web.parse().expect("address");
-        section.redirect_hosts = hosts;
+        let scripted = scripted.iter().find(|scripted| scripted.name == name).expect("no upstream is a real one");
+        section.api = scripted.api.parse().expect("address");
+        section.web = scripted.web.as_ref().unwrap_or(&scripted.api).parse().expect("address");
+        section.redirect_hosts = vec![scripted.redirect_host.clone()];
         section.token_env = None;
     }
     Setup { config, tokens: BTreeMap::new() }

@@ -76,22 +76,17 @@ impl Launch {
 
     /// A command with a forge and a cache directory, configured by variables.
     pub fn over(forge: &Forge, dir: &Path, arguments: &[&str]) -> Self {
-        let web = forge.gitee_web();
-        let launch = Self::bare(arguments)
-            .set("server.listen", "127.0.0.1:0")
-            .set("disk.dir", dir.to_str().expect("text"))
-            .set("upstreams.github.api", &forge.github_api())
-            .set("upstreams.github.redirect_hosts", &forge.archive_host())
-            .set("upstreams.gitee.api", &forge.gitee_api())
-            .set("upstreams.gitee.web", &web)
-            .set("upstreams.gitee.redirect_hosts", web.trim_start_matches("http://"));
-        let registries = [("official", forge.v3_api()), ("official-2x", forge.simple_api())];
         let known = srm_mirror::upstream::defaults();
-        registries.iter().filter(|(name, _)| known.contains_key(*name)).fold(launch, |launch, (name, api)| {
-            launch
-                .set(&format!("upstreams.{name}.api"), api)
-                .set(&format!("upstreams.{name}.redirect_hosts"), &forge.storage_host())
-        })
+        let mut launch = Self::bare(arguments);
+        launch = launch.set("server.listen", "127.0.0.1:0").set("disk.dir", dir.to_str().expect("text"));
+        for section in forge.sections().iter().filter(|section| known.contains_key(section.name)) {
+            let key = |key: &str| format!("upstreams.{}.{key}", section.name);
+            launch = launch.set(&key("api"), &section.api).set(&key("redirect_hosts"), &section.redirect_host);
+            if let Some(web) = &section.web {
+                launch = launch.set(&key("web"), web);
+            }
+        }
+        launch
     }
 
     /// Sets a configuration key by its variable.

@@ -1,4 +1,16 @@
 //! Two scripted registries of packages with plain names, v3 and simple, and the object storage that holds their zips.
+//!
+//! ```ignore
+//! let fc3 = forge.registry().component("fc3").version("0.1.21").version("0.1.22").version("dev");
+//! fc3.republish("dev", |spec| spec.file("new.txt", "new")).about(|about| about.readme = "# fc3".into());
+//! forge.simple_registry().component("core").version("0.1.66");
+//! forge.registry().options(|options| options.links = Links::Uses(1));
+//! forge.fault(Match::route(Route::V3Latest), Fault::v3_error(500, "系统错误")).times(2);
+//! assert_eq!(forge.counts(), [(Route::V3Latest, 1)].into());
+//! ```
+//!
+//! Versions have the files that their kind needs; [`PackageHandle::version_with`] changes them. v3 zips are flat, simple
+//! zips have one top folder. The registries know their own packages only.
 
 #[path = "registry/caller.rs"]
 mod caller;
@@ -43,7 +55,8 @@ pub use self::{
     md5::md5_hex,
     model::{Description, PackageKind},
     options::{
-        AfterLast, BadSignature, Fields, Links, Missing, RegistryOptions, RegistryZips, Times, TypeNames, Validators,
+        AfterLast, BadSignature, Fields, Links, Missing, PrivateZips, RegistryOptions, RegistryZips, Times, TypeNames,
+        Validators,
     },
 };
 use self::{
@@ -132,7 +145,8 @@ impl Registry {
         self.0.codes.lock().unwrap().known.remove(code);
     }
 
-    /// Sets the registry's clock ahead: signed addresses grow older by so many seconds.
+    /// Sets the registry's clock ahead: signed addresses grow older by so many seconds, and so do signatures, which are
+    /// valid for 900 seconds.
     pub fn advance(&self, seconds: i64) {
         self.0.ahead.fetch_add(seconds, Ordering::AcqRel);
     }
@@ -176,6 +190,14 @@ impl Registry {
     /// A package that this caller may see.
     fn find<'a>(&self, packages: &'a Packages, name: &str, caller: Caller) -> Option<&'a Package> {
         packages.find(name).filter(|package| !package.private || caller == Caller::Known)
+    }
+
+    /// A package whose zips this caller may have.
+    fn find_for_zip<'a>(&self, packages: &'a Packages, name: &str, caller: Caller) -> Option<&'a Package> {
+        match self.choices().private_zips {
+            PrivateZips::Signed => self.find(packages, name, caller),
+            PrivateZips::Open => packages.find(name),
+        }
     }
 
     fn request_id(&self) -> String {

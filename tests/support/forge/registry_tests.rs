@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     forge::{
-        AfterLast, BadSignature, Fault, Fields, Forge, Host, MISSING, Match, Missing, Registry, RegistryZips, Route,
-        Signature, Times, TypeNames, md5_hex,
+        AfterLast, BadSignature, Fault, Fields, Forge, Host, MISSING, Match, Missing, PrivateZips, Registry,
+        RegistryZips, Route, Signature, Times, TypeNames, md5_hex,
     },
     tests::{client, get, json, value},
 };
@@ -199,6 +199,11 @@ async fn a_private_package_is_visible_with_a_valid_signature_only() {
     // A signature that is not valid hides no public package, unless the registry refuses it.
     let public = url.replace("secret", "fc3");
     assert_eq!(signed(&public, &wrong[0]).await.status(), 200);
+    let zip = url.replace("release/latest", "zipball/1.0.0");
+    assert_eq!(get(&zip).await.status(), 404);
+    assert_eq!(signed(&zip, &sign("abcdefSAFETY", "000000000000006", 0)).await.status(), 302);
+    registry.options(|options| options.private_zips = PrivateZips::Open);
+    assert_eq!(get(&zip).await.status(), 302);
     registry.options(|options| options.bad_signature = BadSignature::Refused(401));
     assert_eq!(signed(&public, &wrong[0]).await.status(), 401);
     assert_eq!(get(&public).await.status(), 200);

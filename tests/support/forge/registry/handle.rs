@@ -57,6 +57,11 @@ impl PackageHandle {
         self.change(|package, now| package.publish(version, spec, now))
     }
 
+    /// False for a version that was published before and is not moving.
+    pub fn can_publish(&self, version: &str) -> bool {
+        self.read(|package| package.can_publish(version))
+    }
+
     /// Publishes a version without `dist/`: its entry is missing.
     pub fn unbuilt(self, version: &str) -> Self {
         self.version_with(version, Spec::unbuilt)

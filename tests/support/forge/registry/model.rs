@@ -137,14 +137,15 @@ impl Package {
         set.or_else(|| self.versions.iter().rfind(|version| !is_moving(&version.tag)))
     }
 
+    /// False for a version that was published before and is not moving.
+    pub fn can_publish(&self, tag: &str) -> bool {
+        is_moving(tag) || !self.used.contains(tag)
+    }
+
     /// Publishes a new version, as the newest.
     pub fn publish(&mut self, tag: &str, spec: Spec, now: i64) {
-        let new = self.used.insert(tag.to_owned());
-        assert!(
-            new || is_moving(tag),
-            "{}@{tag} was published before, and a registry takes no version twice",
-            self.name
-        );
+        assert!(self.can_publish(tag), "{}@{tag} was published before: no version twice", self.name);
+        self.used.insert(tag.to_owned());
         self.replace(tag, spec, now);
     }
 

@@ -67,6 +67,16 @@ pub enum BadSignature {
     Refused(u16),
 }
 
+/// The callers that get the zip of a private package. Its JSON is for callers with a valid signature in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrivateZips {
+    /// Callers with a valid signature.
+    #[default]
+    Signed,
+    /// Everyone: the 3.x CLI signs requests for zips with masked values, which no registry can check.
+    Open,
+}
+
 /// How times are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
@@ -121,6 +131,7 @@ pub struct RegistryOptions {
     pub with_length: bool,
     pub zip_type: String,
     pub bad_signature: BadSignature,
+    pub private_zips: PrivateZips,
 }
 
 impl Default for RegistryOptions {
@@ -145,6 +156,7 @@ impl Default for RegistryOptions {
             with_length: true,
             zip_type: "application/zip".to_owned(),
             bad_signature: BadSignature::default(),
+            private_zips: PrivateZips::default(),
         }
     }
 }

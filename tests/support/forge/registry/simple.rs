@@ -49,6 +49,13 @@ pub fn answer(registry: &Registry, request: &Request<()>) -> Answer {
         _ => return missing(registry),
     };
     let packages = registry.0.packages.lock().unwrap();
+    if let (&"zipball", tag) = rest {
+        let package = registry.find_for_zip(&packages, asked.name, caller);
+        return match package.and_then(|package| Some((package, package.version(&tag.join("/"))?))) {
+            Some((package, version)) => registry.zip(request.headers(), package, version),
+            None => missing(registry),
+        };
+    }
     let Some(package) = registry.find(&packages, asked.name, caller) else { return missing(registry) };
     let show = |version: &Version| release_json(registry, &asked, package, version);
     let value = match rest {
@@ -57,12 +64,6 @@ pub fn answer(registry: &Registry, request: &Request<()>) -> Answer {
             Some(version) => show(version),
             None => return missing(registry),
         },
-        (&"zipball", version) => {
-            return match package.version(&version.join("/")) {
-                Some(version) => registry.zip(request.headers(), package, version),
-                None => missing(registry),
-            };
-        }
         _ => return missing(registry),
     };
     let whole = json!({"Response": &value});

@@ -57,18 +57,19 @@ pub fn answer(registry: &Registry, request: &Request<()>) -> Answer {
         }
         ["v3", "common", "categories"] => show(registry, headers, &named(&packages.categories())),
         ["v3", "common", "providers"] => show(registry, headers, &named(&packages.providers())),
-        ["v3", "packages", name, ref rest @ ..] => {
+        ["v3", "packages", name, "zipball", ref tag @ ..] => {
+            let package = registry.find_for_zip(&packages, name, caller);
+            match package.and_then(|package| Some((package, package.version(&tag.join("/"))?))) {
+                Some((package, version)) => registry.zip(headers, package, version),
+                None => missing(registry),
+            }
+        }
+        ["v3", "packages", name, "release", ref rest @ ..] => {
             let Some(package) = registry.find(&packages, name, caller) else { return missing(registry) };
             let version = match *rest {
-                ["release"] => return list(registry, headers, package, &path),
-                ["release", "latest"] => package.latest(),
-                ["release", "tags", ref tag @ ..] => package.version(&tag.join("/")),
-                ["zipball", ref tag @ ..] => {
-                    return match package.version(&tag.join("/")) {
-                        Some(version) => registry.zip(headers, package, version),
-                        None => missing(registry),
-                    };
-                }
+                [] => return list(registry, headers, package, &path),
+                ["latest"] => package.latest(),
+                ["tags", ref tag @ ..] => package.version(&tag.join("/")),
                 _ => None,
             };
             let Some(version) = version else { return missing(registry) };
