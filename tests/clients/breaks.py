@@ -10,14 +10,14 @@ import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from stage import BEHIND, FRONT, NAMES
+from stage import NAMES
 
 BREAKS = {}
 
 
 class Answer:
-    def __init__(self, status, headers, body):
-        self.status, self.headers, self.body = status, headers, body
+    def __init__(self, status, headers, body, reason=None):
+        self.status, self.headers, self.body, self.reason = status, headers, body, reason
 
     def header(self, name):
         return next((value for key, value in self.headers if key.lower() == name), "")
@@ -51,13 +51,46 @@ def fault(name, *seen_by):
 @fault("v3-zips-keep-their-folder", "s 3 updates a component", "s 3 updates to a later", "the flat one has none")
 def _(request, answer):
     """v3 gives the zip as the forge packs it, with its top folder"""
-    answer.text(lambda text: text.replace("/flat/", "/zipball/"))
+    if answer.is_zip and (found := re.match(r"/v3/packages/(\w+?)__(\w+?)__(.+)/zipball/(.+)", request.path)):
+        whole = ask(request, "/{}/{}/{}/zipball/{}".format(*found.groups()))
+        answer.status, answer.headers, answer.body = whole.status, whole.headers, whole.body
     if answer.is_zip and "/flat/" in request.path:
-        zipball = ask(request, request.path.replace("/flat/", "/zipball/"))
-        answer.status, answer.headers, answer.body = zipball.status, zipball.headers, zipball.body
+        whole = ask(request, request.path.replace("/flat/", "/zipball/"))
+        answer.status, answer.headers, answer.body = whole.status, whole.headers, whole.body
 
 
-@fault("v3-latest-is-frozen", "s 3 updates a component", "s 3 updates to a later")
+@fault("official-names-are-unknown", "without configuration runs", "s 2 with a mirror without configuration")
+def _(request, answer):
+    """no plain name leads to the official registry"""
+    if re.match(r"/v3/packages/(fc3|official__fc3)/|/simple/(official[^/]*/)?(devsapp/)?(core|fc)/", request.path):
+        answer.status, answer.body = 404, b"{}"
+        answer.headers = [("Content-Type", "application/json")]
+
+
+@fault("unbuilt-is-served", "refuses an unbuilt component")
+def _(request, answer):
+    """the zip of an unbuilt component is served to the 3.x client"""
+    if answer.status == 422:
+        whole = ask(request, "/official/unbuilt/zipball/1.0.0")
+        answer.status, answer.headers, answer.body = whole.status, whole.headers, whole.body
+
+
+@fault("errors-have-no-reason", "refuses an unbuilt component")
+def _(request, answer):
+    """an error in place of a zip has the usual reason phrase"""
+    if answer.status >= 400:
+        answer.reason = None
+
+
+@fault("stored-is-forgotten", "the official registry gone")
+def _(request, answer):
+    """what is stored is not served"""
+    if "hit" in answer.header("cache-status") or "fwd=stale" in answer.header("cache-status"):
+        answer.status, answer.body = 502, b"{}"
+        answer.headers = [("Content-Type", "application/json")]
+
+
+@fault("v3-latest-is-frozen", "s 3 updates a component", "s 3 updates to a later", "without configuration updates")
 def _(request, answer):
     """the latest release is the one that was first seen, for ever"""
     if request.path.endswith("/release/latest") and answer.status == 200:
@@ -85,7 +118,7 @@ def _(request, answer):
         answer.status = 200
 
 
-@fault("html-for-zips", "s 3 loads components by URL", "s 3 inits an application by --uri", "octokit", "PyGithub", "s 2 loads", "s 2 inits", "curl -C")
+@fault("html-for-zips", "s 3 loads components by URL", "s 3 inits an application by --uri", "inits an official application", "octokit", "PyGithub", "s 2 loads", "s 2 inits", "curl -C")
 def _(request, answer):
     """a page stands where the zip should"""
     if answer.is_zip:
@@ -246,7 +279,7 @@ def ask(request, path, without_range=False):
     response = connection.getresponse()
     body = response.read()
     connection.close()
-    return Answer(response.status, response.getheaders(), body)
+    return Answer(response.status, response.getheaders(), body, response.reason)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -255,9 +288,12 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one(self):
         self.content = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
         answer = ask(self, self.path)
+        status = answer.status
         self.server.change(self, answer)
+        if answer.status != status:
+            answer.reason = None
         answer.without("content-length", "transfer-encoding", "connection", "repr-digest", "date")
-        self.send_response_only(answer.status)
+        self.send_response_only(answer.status, answer.reason)
         for key, value in answer.headers:
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(answer.body)))
@@ -280,9 +316,9 @@ class Quiet(ThreadingHTTPServer):
         pass  # a client that went away
 
 
-def stand_in_front(stage):
-    """Starts the proxies of a stage; returns the address that stands for the mirror's."""
-    first, loopback = {}, stage.base.removeprefix("http://").split(":")
+def stand_in_front(stage, base, front, behind):
+    """Starts the proxies before one mirror of a stage; returns the address that stands for `base`."""
+    first, loopback = {}, base.removeprefix("http://").split(":")
 
     def serve(address, mirror, tls):
         server = Quiet(address, Handler)
@@ -297,6 +333,6 @@ def stand_in_front(stage):
         return server.server_address[1]
 
     if stage.names:
-        serve((FRONT, 80), (BEHIND, 80), False)
-        serve((FRONT, 443), (BEHIND, 443), True)
+        serve((front, 80), (behind, 80), False)
+        serve((front, 443), (behind, 443), True)
     return f"http://127.0.0.1:{serve(('127.0.0.1', 0), (loopback[0], int(loopback[1])), False)}"

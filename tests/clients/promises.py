@@ -268,6 +268,71 @@ def _(stage):
         must_say(said, "devsapp/no-such-thing component was not found")
 
 
+# --- s 3 and s 2, with a mirror without configuration: the official registries
+
+
+@promise("s 3 with a mirror without configuration runs the official registry's component: latest, pinned and dev")
+def _(stage):
+    home = stage.home(f"{stage.plain_base}/v3")
+    for component, said in {"fc3": "fc3 0.1.22", "fc3@0.1.21": "fc3 0.1.21", "fc3@dev": "fc3 dev"}.items():
+        must_say(home.deploy(component), f"{said} deployed")
+
+
+@promise("s 3 with a mirror without configuration updates to what is published next and runs the new code")
+def _(stage):
+    home, name = stage.home(f"{stage.plain_base}/v3"), "next-week"
+    stage.publish(name, "1.0.0")
+    must_say(home.deploy(name), f"{name} 1.0.0 deployed")
+    installed = lock(home, name)
+    stage.publish(name, "1.1.0")
+    installed.write_text(json.dumps({"version": "1.0.0", "lastUpdateCheck": 0}))
+    must_say(home.deploy(name, env=home.with_updates()), f"{name} 1.0.0 deployed")
+    must_equal(json.loads(installed.read_text())["version"], "1.1.0", "the installed version after the update")
+    must_say(home.deploy(name), f"{name} 1.1.0 deployed")
+
+
+@promise("s 3 inits an official application by --uri, in the official form of a zip's address")
+def _(stage):
+    home = stage.home()
+    home.s3("init", "--uri", f"{stage.plain_base}/v3/packages/start-demo/zipball/1.0.0", "-d", "app", "-y")
+    application(home.project / "app")
+
+
+@promise("s 3 refuses an unbuilt component, prints why, leaves no lock, and runs it once its route leads to a built one")
+def _(stage):
+    home = stage.home(f"{stage.plain_base}/v3")
+    said = home.deploy("unbuilt", expect=None)
+    must_say(said, "dist/index.js")
+    if "deployed" in said or lock(home, "unbuilt").exists():
+        raise Failed(f"an unbuilt component was installed: {said}")
+    home.deploy("unbuilt", expect=1)
+    stage.publish("unbuilt", "1.0.0", "publish-2x")
+    stage.operate("route", "set", "unbuilt", "official-2x", "--dialect", "v3")
+    must_say(home.deploy("unbuilt"), "unbuilt 1.0.0 deployed")
+
+
+@promise("s 2 with a mirror without configuration runs the official 2.x component and its core", named=True)
+def _(stage):
+    with stage.plain_names():
+        home = stage.home(SIMPLE)
+        for component, said in {"fc": "fc 0.1.71", "devsapp/fc@0.1.70": "fc 0.1.70"}.items():
+            must_say(home.deploy(component, edition=2), f"{said} deployed")
+        core = home.dir / "devs/.s/cache/core/package.json"
+        must_equal(json.loads(core.read_text())["version"], "0.1.66", "devsapp/core")
+
+
+@promise("with the official registry gone, s 3 runs what it ran before")
+def _(stage):
+    stage.home(f"{stage.plain_base}/v3").deploy("fc3")
+    stage.tell_forge("down", "down")
+    try:
+        home = stage.home(f"{stage.plain_base}/v3")
+        must_say(home.deploy("fc3"), "fc3 0.1.22 deployed")
+        must_say(home.deploy("fc3@0.1.22"), "fc3 0.1.22 deployed")
+    finally:
+        stage.tell_forge("up", "up")
+
+
 # --- octokit, PyGithub
 
 

@@ -1,5 +1,6 @@
 """What the tests play on: the scripted forge, the mirror, and clients that see nothing else of this machine."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # Clients' names lead here; a fault-injecting proxy stands here instead where there is one, and the mirror behind it.
 FRONT, BEHIND = "127.0.86.1", "127.0.86.2"
+# The same for the mirror without any configuration of names.
+PLAIN_FRONT, PLAIN_BEHIND = "127.0.86.3", "127.0.86.4"
 NAMES = ["api.devsapp.cn", "registry.devsapp.cn", "api.github.com", "github.com"]
 # Every client that can sends this; the forge must never see it.
 SECRET = "the-clients-own-secret"
@@ -43,6 +46,7 @@ class Stage:
         self.ca = self.dir / "tls/ca.pem"
         self._forge(forge)
         self._mirror()
+        self._plain_mirror()
 
     def _start(self, name, command, env=None, **options):
         out = open(self.dir / f"{name}.out", "wb")
@@ -56,7 +60,10 @@ class Stage:
 
     def _forge(self, program):
         # Lengths are told at once, so that a first Range is not a matter of luck; requests an hour without end.
-        command = [program, "--port", "0", "--log", self.log_file, "--anonymous-limit", "1000000", "--big", "8000000"]
+        command = [
+            program, "--port", "0", "--log", self.log_file, "--anonymous-limit", "1000000", "--big", "8000000",
+            "--write-config", self.dir / "upstreams.toml",
+        ]
         self.forge = self._start("forge", command, stdin=subprocess.PIPE)
         await_("the forge", lambda: "Ctrl-C" in self.said("forge") or self.forge.poll() is not None)
         lines = [line.split(" ", 1)[1] for line in self.said("forge").splitlines() if line.startswith("export SRM")]
@@ -99,7 +106,52 @@ stale_while_revalidate = "0s"
         if self.broken:
             import breaks
 
-            self.base = breaks.stand_in_front(self)
+            self.base = breaks.stand_in_front(self, self.base, FRONT, BEHIND)
+
+    def _plain_mirror(self):
+        """A mirror that knows its upstreams' addresses and has no other configuration."""
+        here = PLAIN_BEHIND if self.broken else PLAIN_FRONT
+        pem = {"cert_file": f"{self.dir}/tls/{NAMES[0]}.pem", "key_file": f"{self.dir}/tls/{NAMES[0]}.key"}
+        pem = ", ".join(f"{key} = {json.dumps(value)}" for key, value in pem.items())
+        env = {
+            "SRM_MIRROR__SERVER__LISTEN": json.dumps(["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]),
+            "SRM_MIRROR__SERVER__TLS__LISTEN": json.dumps([f"{here}:443"] if self.names else []),
+            "SRM_MIRROR__SERVER__TLS__CERTIFICATES": f"[{{ {pem} }}]",
+            # A new version is seen by the next request, which no test then has to wait for.
+            "SRM_MIRROR__DOCUMENTS__FRESH_ANONYMOUS": "0s",
+            "SRM_MIRROR__DOCUMENTS__STALE_WHILE_REVALIDATE": "0s",
+        }
+        command = [self.program, "serve", "--config", "upstreams.toml", "--cache-dir", "plain-cache"]
+        process = self._start("plain-mirror", command, env)
+        await_("the plain mirror", lambda: "\nready" in self.said("plain-mirror") or process.poll() is not None)
+        if process.poll() is not None:
+            raise Failed("the mirror without configuration does not start:\n" + self.said("plain-mirror"))
+        lines = self.said("plain-mirror").splitlines()
+        self.plain_base = next(line.split()[-1] for line in lines if line.startswith("listening on http://127.0.0.1:"))
+        if self.broken:
+            import breaks
+
+            self.plain_base = breaks.stand_in_front(self, self.plain_base, PLAIN_FRONT, PLAIN_BEHIND)
+
+    def operate(self, *arguments):
+        """Runs a command of the mirror beside the running mirror without configuration."""
+        command = [self.program, *arguments, "--config", self.dir / "upstreams.toml", "--cache-dir", self.dir / "plain-cache"]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise Failed(f"srm-mirror {' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    @contextlib.contextmanager
+    def plain_names(self):
+        """Leads the clients' built-in names to the mirror without configuration, for a while."""
+        hosts = Path("/etc/hosts")
+        before = hosts.read_text()
+        # In place: the file is mounted.
+        hosts.write_text(before.replace(FRONT, PLAIN_FRONT))
+        try:
+            yield
+        finally:
+            hosts.write_text(before)
 
     def close(self):
         for proxy in self.proxies:
@@ -119,6 +171,17 @@ stale_while_revalidate = "0s"
         self.forge.stdin.write(f"release {package} {tag}\n".encode())
         self.forge.stdin.flush()
         await_("the release", lambda: f"released {package} {tag}" in self.said("forge"))
+
+    def tell_forge(self, line, answer):
+        """Sends the forge a line and waits for its answer."""
+        known = self.said("forge").count(answer)
+        self.forge.stdin.write(f"{line}\n".encode())
+        self.forge.stdin.flush()
+        await_(answer, lambda: self.said("forge").count(answer) > known)
+
+    def publish(self, name, version, word="publish"):
+        """The official registry publishes a built version now."""
+        self.tell_forge(f"{word} {name} {version}", f"published {name} {version}")
 
     def upstream_log(self):
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
