@@ -189,14 +189,14 @@ impl Registry {
 
     /// A package that this caller may see.
     fn find<'a>(&self, packages: &'a Packages, name: &str, caller: Caller) -> Option<&'a Package> {
-        packages.find(name).filter(|package| !package.private || caller == Caller::Known)
+        packages.published(name).filter(|package| !package.private || caller == Caller::Known)
     }
 
     /// A package whose zips this caller may have.
     fn find_for_zip<'a>(&self, packages: &'a Packages, name: &str, caller: Caller) -> Option<&'a Package> {
         match self.choices().private_zips {
             PrivateZips::Signed => self.find(packages, name, caller),
-            PrivateZips::Open => packages.find(name),
+            PrivateZips::Open => packages.published(name),
         }
     }
 

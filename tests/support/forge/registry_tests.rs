@@ -84,6 +84,7 @@ async fn what_is_missing_has_one_string_and_either_status() {
     let forge = with_fc3().await;
     let api = forge.v3_api();
     forge.registry().component("fc3").remove_version("0.1.21");
+    forge.registry().component("none");
     for (missing, status) in [(Missing::NotFound, 404), (Missing::Ok, 200)] {
         forge.registry().options(|options| options.missing = missing);
         for path in ["none/release/latest", "none/release?page=1", "FC3/release/latest", "fc3/release/tags/9.9.9"] {

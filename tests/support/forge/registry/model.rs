@@ -145,12 +145,12 @@ impl Package {
     /// Publishes a new version, as the newest.
     pub fn publish(&mut self, tag: &str, spec: Spec, now: i64) {
         assert!(self.can_publish(tag), "{}@{tag} was published before: no version twice", self.name);
-        self.used.insert(tag.to_owned());
         self.replace(tag, spec, now);
     }
 
     /// Publishes other content under a version, as the newest.
     pub fn replace(&mut self, tag: &str, spec: Spec, now: i64) {
+        self.used.insert(tag.to_owned());
         self.versions.retain(|version| version.tag != tag);
         let created_at = spec.created_at.unwrap_or(now);
         let tree = Tree::new(self.id, created_at, spec.clone());
@@ -179,6 +179,11 @@ impl Packages {
     /// Names are compared exactly.
     pub fn find(&self, name: &str) -> Option<&Package> {
         self.all.iter().find(|package| package.name == name)
+    }
+
+    /// The package for a request: it exists once it had a version. One whose versions were all deleted has an empty list.
+    pub fn published(&self, name: &str) -> Option<&Package> {
+        self.find(name).filter(|package| !package.used.is_empty())
     }
 
     /// Creates the package if it is missing.
