@@ -6,8 +6,9 @@ use super::{
     ZipFacts, ZipVerifier,
     central::{CentralDirectory, CentralEntry},
     entry_reader::{EntryReader, LocalEntry, NextEntry},
-    flat::{FlatPlan, FlatView},
     format, invalid, manifest, name, publish,
+    stored_zip::{DirectoryFacts, FlatView},
+    view::ViewSpec,
 };
 use crate::{
     entry::Verified,
@@ -36,7 +37,8 @@ impl Verify for ZipVerifier {
     }
 
     fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent> {
-        CentralDirectory::check_end(last, len.saturating_sub(last.len() as u64))
+        CentralDirectory::find_offset(last, len.saturating_sub(last.len() as u64))
+            .map(drop)
             .map_err(|clause| InvalidContent(format!("the zip {clause}")))
     }
 
@@ -93,16 +95,23 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let top = central.top_folder();
     let prefix_len = top.map_or(0, |top| top.len() + 1);
     let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
+    let inflated = reader.inflated();
+    let publish = read_publish(reader, central, top.map_or(0, |top| top.len() + 1))?;
     drop(by_name);
+    let flat = central
+        .view_plan(&ViewSpec::Flat)
+        .map_err(|error| VerifyError::Invalid(error.to_string()))?
+        .map(|plan| FlatView::new(central, &plan));
     let comment = central.comment();
     let is_commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
     let facts = ZipFacts {
-        publish: read_publish(reader, central, prefix_len)?,
+        publish,
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
         entries: central.entries.len(),
         symlinks: central.entries.iter().filter(|entry| entry.is_symlink).count(),
-        inflated: reader.inflated(),
-        flat: FlatPlan::new(central).map(|plan| FlatView::new(central, &plan)),
+        inflated,
+        central: flat.is_none().then(|| DirectoryFacts::new(central)),
+        flat,
     };
     Ok(Verified {
         manifest,
