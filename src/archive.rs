@@ -12,7 +12,10 @@ use crate::{origin::VerifyError, package::PublishManifest};
 
 mod archive_reader;
 mod central;
+mod content;
+mod entry_point;
 mod entry_reader;
+mod json_comments;
 mod manifest;
 mod name;
 mod publish;
@@ -66,6 +69,11 @@ pub struct ZipFacts {
     /// releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub central: Option<DirectoryFacts>,
+    /// For a component or plugin that has none of the files that the command line client can load: the path of the first
+    /// one, such as `dist/index.js`. `None` if it has one, in doubt, for packages of other types, and in facts of earlier
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_entry: Option<String>,
 }
 
 impl ZipFacts {

@@ -5,6 +5,8 @@ use std::io;
 use super::{
     ZipFacts, ZipVerifier,
     central::{CentralDirectory, CentralEntry},
+    content::{Content, ZipContent},
+    entry_point,
     entry_reader::{EntryReader, LocalEntry, NextEntry},
     format, invalid, manifest, name, publish,
     stored_zip::{DirectoryFacts, FlatView},
@@ -96,7 +98,10 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let prefix_len = top.map_or(0, |top| top.len() + 1);
     let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
     let inflated = reader.inflated();
-    let publish = read_publish(reader, central, top.map_or(0, |top| top.len() + 1))?;
+    let mut content = ZipContent { reader, central, top, by_name: &by_name };
+    let publish = read_publish(&mut content)?;
+    let is_module = entry_point::is_module(publish.kind.as_deref());
+    let missing_entry = if is_module { entry_point::missing_entry(&mut content)? } else { None };
     drop(by_name);
     let flat = central
         .view_plan(&ViewSpec::Flat)
@@ -106,6 +111,7 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let is_commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
     let facts = ZipFacts {
         publish,
+        missing_entry,
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
         entries: central.entries.len(),
         symlinks: central.entries.iter().filter(|entry| entry.is_symlink).count(),
@@ -120,20 +126,12 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     })
 }
 
-/// Parses `publish.yaml` at the root of the content, which begins after `prefix_len` bytes of every name.
-fn read_publish(
-    reader: &mut EntryReader<'_>,
-    central: &CentralDirectory,
-    prefix_len: usize,
-) -> Result<PublishManifest, VerifyError> {
-    let find = |name: &[u8]| {
-        let is_small_file = |entry: &&CentralEntry| !entry.is_symlink && entry.size <= publish::MAX_PUBLISH_BYTES;
-        let mut files = central.entries.iter().filter(is_small_file);
-        files.find(|entry| central.name(entry).get(prefix_len..) == Some(name))
-    };
-    let Some(entry) = publish::PUBLISH_FILE_NAMES.into_iter().find_map(find) else {
-        return Ok(PublishManifest::default());
-    };
-    let text = reader.read_content(entry.offset, entry.packed, publish::MAX_PUBLISH_BYTES)?;
-    Ok(text.map(|text| publish::parse(&text)).unwrap_or_default())
+/// Parses `publish.yaml` at the root of the content.
+fn read_publish(content: &mut dyn Content) -> Result<PublishManifest, VerifyError> {
+    for name in publish::PUBLISH_FILE_NAMES {
+        if let Some(text) = content.read(name, publish::MAX_PUBLISH_BYTES)? {
+            return Ok(publish::parse(&text));
+        }
+    }
+    Ok(PublishManifest::default())
 }

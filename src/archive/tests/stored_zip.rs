@@ -1,4 +1,4 @@
-//! Small files, read from zips of every packing.
+//! Small files and facts about the entry point, read from zips of every packing.
 
 use super::{build::Zip, views::read_at, *};
 use crate::archive::{CentralDirectory, SmallFile, StoredZipError};
@@ -81,4 +81,34 @@ fn damaged_small_file_is_an_error() {
             assert!(matches!(damaged(&zip, at), Err(StoredZipError::Damaged)), "byte {at}");
         }
     }
+}
+
+#[test]
+fn missing_entry_is_found_in_components_and_plugins_only() {
+    let of = |top: &str, files: &[(&str, &str)]| {
+        let items: Vec<Item> = files.iter().map(|(name, data)| Item::new(format!("{top}{name}"), data)).collect();
+        facts(&build(&items, b"").bytes).missing_entry
+    };
+    let package = ("package.json", "{\"main\": \"./dist/index.js\"}");
+    for top in ["", "o-r-12b27ab/"] {
+        for kind in ["Type: Component", "Type: plugin", "Type: COMPONENT"] {
+            let publish = ("publish.yaml", kind);
+            let source = [publish, package, ("src/index.ts", ""), ("dist.txt", "")];
+            assert_eq!(of(top, &source).as_deref(), Some("dist/index.js"), "{kind}");
+            assert_eq!(of(top, &[publish, package, ("dist/index.js", "")]), None, "{kind}");
+            assert_eq!(of(top, &[publish, ("readme.md", "")]).as_deref(), Some("package.json"), "{kind}");
+        }
+        for publish in ["Type: Project", "Type: Application", "Name: fc3", "Type: [", ""] {
+            assert_eq!(of(top, &[("publish.yaml", publish), package]), None, "{publish}");
+        }
+        assert_eq!(of(top, &[package, ("readme.md", "")]), None, "no publish.yaml");
+    }
+    let linked = [
+        Item::new("t/publish.yaml", "Type: Component"),
+        Item::new("t/package.json", package.1),
+        Item::new("t/dist", "build").mode(0o120_777),
+    ];
+    assert_eq!(facts(&build(&linked, b"").bytes).missing_entry, None, "a link");
+    let value = verify(&build(&linked[..2], b"").bytes).expect("good").facts;
+    assert_eq!(value["missing_entry"], "dist/index.js", "it is stored");
 }

@@ -313,7 +313,7 @@ fn directory_that_earlier_facts_do_not_describe_is_found_from_the_end() {
     }
     let text = serde_json::json!({"publish": {}, "entries": 3, "symlinks": 0, "inflated": 7});
     let earlier = ZipFacts::from_value(&text).expect("readable");
-    assert_eq!(earlier.directory(), None);
+    assert_eq!((earlier.directory(), earlier.missing_entry), (None, None));
 }
 
 #[test]
