@@ -1,7 +1,8 @@
-//! Zip archives: verification during a download, the facts stored beside a zip, and the flat view.
+//! Zip archives: verification during a download, the facts stored beside a zip, and views of a stored zip.
 //!
-//! [`ZipVerifier`] verifies a zip while it is downloaded and returns its [`ZipFacts`]; [`flat`] plans the same zip without
-//! its top folder. This module depends neither on HTTP nor on the cache.
+//! [`ZipVerifier`] verifies a zip while it is downloaded and returns its [`ZipFacts`]. With these,
+//! [`CentralDirectory::open`] reads the directory of the stored zip; it plans views ([`view`]) and reads small files. This
+//! module depends neither on HTTP nor on the cache.
 //!
 //! Written by hand: no crate verifies a zip whose end has not arrived yet, and none plans a view of a zip without a copy.
 
@@ -11,15 +12,22 @@ use crate::{origin::VerifyError, package::PublishManifest};
 
 mod archive_reader;
 mod central;
+mod content;
+mod entry_point;
 mod entry_reader;
-pub mod flat;
+mod json_comments;
 mod manifest;
 mod name;
 mod publish;
+mod stored_zip;
 mod verify;
+pub mod view;
 
 #[cfg(test)]
 mod tests;
+
+pub use central::CentralDirectory;
+pub use stored_zip::{DirectoryFacts, FlatView, SmallFile, StoredZipError};
 
 /// Verifies zips of the form that forges produce: adjacent local entries, the central directory, the end record, and no
 /// other bytes.
@@ -56,7 +64,16 @@ pub struct ZipFacts {
     pub inflated: u64,
     /// The flat view; `None` if the zip has no top folder and is its own flat view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flat: Option<flat::FlatView>,
+    pub flat: Option<FlatView>,
+    /// The central directory of a zip without a top folder; `None` if `flat` describes it, and in facts of earlier
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub central: Option<DirectoryFacts>,
+    /// For a component or plugin that has none of the files that the command line client can load: the path of the first
+    /// one, such as `dist/index.js`. `None` if it has one, in doubt, for packages of other types, and in facts of earlier
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_entry: Option<String>,
 }
 
 impl ZipFacts {
@@ -66,6 +83,12 @@ impl ZipFacts {
     /// If the value was not written by this or an earlier version of [`ZipVerifier`].
     pub fn from_value(value: &serde_json::Value) -> Result<Self, serde_json::Error> {
         Self::deserialize(value)
+    }
+
+    /// Where the central directory is; `None` if verification did not record it.
+    pub fn directory(&self) -> Option<DirectoryFacts> {
+        let flat = self.flat.as_ref();
+        flat.map(|flat| DirectoryFacts { offset: flat.central, digest: flat.central_digest }).or(self.central)
     }
 }
 

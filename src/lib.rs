@@ -16,7 +16,7 @@
 //! | [`storage`] | complete zips and documents, in memory and on disk |
 //! | [`upstream`] | clients of the forges' APIs, with their rate limits and redirects |
 //! | [`origin`] | the contract between the cache and the source of what it caches |
-//! | [`archive`] | verifies zips and plans flat views |
+//! | [`archive`] | verifies zips and plans views of them |
 //! | [`sendfile`] | slices of files as body frames that the kernel sends; the only `unsafe` |
 //! | [`admin_api`] | requests, responses, events and errors of the administration API |
 //! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | types that all modules share |

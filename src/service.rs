@@ -18,6 +18,7 @@ pub mod render;
 mod request_id;
 mod response_cache;
 mod sources;
+mod view_cache;
 mod zip_body;
 mod zip_response;
 
@@ -25,10 +26,11 @@ pub use handler::ResponseFuture;
 pub use handlers::health::Readiness;
 
 use context::SendMode;
-use handlers::{catalog::SearchIndex, flat::FlatViewCache, json::RenderedJsonCache};
+use handlers::{catalog::SearchIndex, json::RenderedJsonCache};
 use hosts::Hosts;
 use request_id::RequestIds;
 use response_cache::ResponseCache;
+use view_cache::ViewCache;
 
 /// The parts that requests are answered with. One per process, shared by all connections.
 pub struct Service {
@@ -40,7 +42,7 @@ pub struct Service {
     readiness: Readiness,
     response_cache: ResponseCache,
     rendered_json: RenderedJsonCache,
-    flat_views: Arc<FlatViewCache>,
+    views: Arc<ViewCache>,
     search_index: SearchIndex,
     request_ids: RequestIds,
 }
@@ -58,7 +60,7 @@ impl Service {
             readiness,
             response_cache: ResponseCache::default(),
             rendered_json: RenderedJsonCache::new(),
-            flat_views: Arc::new(FlatViewCache::new()),
+            views: Arc::new(ViewCache::new()),
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),
         }

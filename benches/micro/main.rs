@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use criterion::Criterion;
 
-mod flat;
 mod lookup;
 mod path;
 mod range;
 mod render;
+mod view;
 mod zips;
 
 fn main() {
@@ -29,7 +29,7 @@ fn main() {
     range::bench(&mut criterion);
     lookup::bench(&mut criterion);
     render::bench(&mut criterion);
-    flat::bench(&mut criterion);
+    view::bench(&mut criterion);
     criterion.final_summary();
 }
 

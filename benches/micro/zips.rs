@@ -1,13 +1,15 @@
-//! Zips for the flat benches, written by hand because no packer writes these shapes: stored entries, no data descriptors.
+//! Zips for the benches of views, written by hand because no packer writes these shapes: stored entries, no data descriptors.
 
 use std::io;
 
 use srm_mirror::origin::Growing;
 
-/// The shape of a zip. All its files are in `o-r-12b27ab/`.
+/// The shape of a zip.
 pub(super) struct ZipShape {
     /// Number of files.
     pub(super) files: usize,
+    /// The top folder with its slash, or nothing.
+    pub(super) top: &'static str,
     /// The part of a file's name before its number.
     pub(super) name: String,
     /// Bytes per file.
@@ -22,7 +24,14 @@ impl ZipShape {
     /// The shape of a forge's zip: names of a real length, files of 2 KiB.
     pub(super) fn usual(files: usize) -> Self {
         let name = "src/subcommands/deploy/module-".into();
-        Self { files, name, data: 2 << 10, extra: vec![0x55, 0x54, 5, 0, 1, 1, 2, 3, 4], reversed: false }
+        Self {
+            files,
+            top: "o-r-12b27ab/",
+            name,
+            data: 2 << 10,
+            extra: vec![0x55, 0x54, 5, 0, 1, 1, 2, 3, 4],
+            reversed: false,
+        }
     }
 
     pub(super) fn build(&self) -> Vec<u8> {
@@ -31,7 +40,11 @@ impl ZipShape {
         let mut zip = Vec::new();
         let mut records = Vec::with_capacity(self.files);
         for index in 0..self.files {
-            let name = format!("o-r-12b27ab/{}{index:x}", self.name);
+            // One file is in no folder of the content, so that the top folder is what `top` says.
+            let name = match index {
+                0 => format!("{}package.json", self.top),
+                _ => format!("{}{}{index:x}", self.top, self.name),
+            };
             let offset = zip.len() as u32;
             let len = self.data as u32;
             // The fields that both headers have: version, flags (none), method (stored), time, date, CRC, sizes, name length.

@@ -10,7 +10,7 @@ use crate::origin::{Growing, VerifyError};
 
 /// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the Zip64 records
 /// directly precede the end record.
-const END_SEARCH_BYTES: u64 = 66 << 10;
+pub(super) const END_SEARCH_BYTES: u64 = 66 << 10;
 
 /// One entry of the central directory.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(super) struct CentralEntry {
 
 /// The parsed tail of a zip, from the central directory to the last byte.
 #[derive(Debug)]
-pub(super) struct CentralDirectory {
+pub struct CentralDirectory {
     /// The bytes of the tail.
     pub(super) tail: Bytes,
     /// Offset of the tail in the zip, which is the end of the last entry.
@@ -88,12 +88,13 @@ impl CentralDirectory {
         Self::parse(tail.into(), end.central).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))
     }
 
-    /// Checks the end records in the last bytes of a zip, which begin at `offset`.
+    /// Finds the offset of the central directory by the last bytes of a zip, which begin at `offset`, and checks the end
+    /// records in them.
     ///
     /// # Errors
     /// What is wrong, as the predicate of "the zip".
-    pub(super) fn check_end(last: &[u8], offset: u64) -> Result<(), &'static str> {
-        EndRecords::find(last, offset).map(drop)
+    pub(super) fn find_offset(last: &[u8], offset: u64) -> Result<u64, &'static str> {
+        EndRecords::find(last, offset).map(|end| end.central)
     }
 
     /// Parses a tail that begins with the central directory, at `offset` in the zip.

@@ -1,7 +1,7 @@
-//! Checks the names of entries, and finds the top folder that the flat view leaves out.
+//! Checks the names of entries, and finds the top folder, which the flat view leaves out.
 
 /// Longest folder name of common file systems, in bytes. A longer top folder is not treated as one.
-const MAX_TOP_FOLDER_BYTES: usize = 255;
+pub(super) const MAX_TOP_FOLDER_BYTES: usize = 255;
 
 /// Checks one raw name. The name of a folder ends in a slash.
 ///

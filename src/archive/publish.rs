@@ -14,7 +14,7 @@ const MAX_TEXT_CHARS: usize = 1_000;
 const MAX_TAGS: usize = 50;
 
 /// File names at the root of the content, in order of preference.
-pub(super) const PUBLISH_FILE_NAMES: [&[u8]; 2] = [b"publish.yaml", b"publish.yml"];
+pub(super) const PUBLISH_FILE_NAMES: [&str; 2] = ["publish.yaml", "publish.yml"];
 
 /// Parses the well-formed fields. Any other field is absent; all fields are absent if the text is no YAML mapping.
 pub(super) fn parse(text: &[u8]) -> PublishManifest {

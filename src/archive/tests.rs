@@ -8,8 +8,9 @@ use crate::{
 use build::{Drip, Item, build, usual};
 
 mod build;
-mod flat_view;
 mod hostile;
+mod stored_zip;
+mod views;
 
 const COMMIT: &[u8] = b"12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
 

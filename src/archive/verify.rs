@@ -5,9 +5,12 @@ use std::io;
 use super::{
     ZipFacts, ZipVerifier,
     central::{CentralDirectory, CentralEntry},
+    content::{Content, ZipContent},
+    entry_point,
     entry_reader::{EntryReader, LocalEntry, NextEntry},
-    flat::{FlatPlan, FlatView},
     format, invalid, manifest, name, publish,
+    stored_zip::{DirectoryFacts, FlatView},
+    view::ViewSpec,
 };
 use crate::{
     entry::Verified,
@@ -36,7 +39,8 @@ impl Verify for ZipVerifier {
     }
 
     fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent> {
-        CentralDirectory::check_end(last, len.saturating_sub(last.len() as u64))
+        CentralDirectory::find_offset(last, len.saturating_sub(last.len() as u64))
+            .map(drop)
             .map_err(|clause| InvalidContent(format!("the zip {clause}")))
     }
 
@@ -93,16 +97,27 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let top = central.top_folder();
     let prefix_len = top.map_or(0, |top| top.len() + 1);
     let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
+    let inflated = reader.inflated();
+    let mut content = ZipContent { reader, central, top, by_name: &by_name };
+    let publish = read_publish(&mut content)?;
+    let is_module = entry_point::is_module(publish.kind.as_deref());
+    let missing_entry = if is_module { entry_point::missing_entry(&mut content)? } else { None };
     drop(by_name);
+    let flat = central
+        .view_plan(&ViewSpec::Flat)
+        .map_err(|error| VerifyError::Invalid(error.to_string()))?
+        .map(|plan| FlatView::new(central, &plan));
     let comment = central.comment();
     let is_commit = comment.len() == 40 && comment.iter().all(u8::is_ascii_hexdigit);
     let facts = ZipFacts {
-        publish: read_publish(reader, central, prefix_len)?,
+        publish,
+        missing_entry,
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
         entries: central.entries.len(),
         symlinks: central.entries.iter().filter(|entry| entry.is_symlink).count(),
-        inflated: reader.inflated(),
-        flat: FlatPlan::new(central).map(|plan| FlatView::new(central, &plan)),
+        inflated,
+        central: flat.is_none().then(|| DirectoryFacts::new(central)),
+        flat,
     };
     Ok(Verified {
         manifest,
@@ -111,20 +126,12 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     })
 }
 
-/// Parses `publish.yaml` at the root of the content, which begins after `prefix_len` bytes of every name.
-fn read_publish(
-    reader: &mut EntryReader<'_>,
-    central: &CentralDirectory,
-    prefix_len: usize,
-) -> Result<PublishManifest, VerifyError> {
-    let find = |name: &[u8]| {
-        let is_small_file = |entry: &&CentralEntry| !entry.is_symlink && entry.size <= publish::MAX_PUBLISH_BYTES;
-        let mut files = central.entries.iter().filter(is_small_file);
-        files.find(|entry| central.name(entry).get(prefix_len..) == Some(name))
-    };
-    let Some(entry) = publish::PUBLISH_FILE_NAMES.into_iter().find_map(find) else {
-        return Ok(PublishManifest::default());
-    };
-    let text = reader.read_content(entry.offset, entry.packed, publish::MAX_PUBLISH_BYTES)?;
-    Ok(text.map(|text| publish::parse(&text)).unwrap_or_default())
+/// Parses `publish.yaml` at the root of the content.
+fn read_publish(content: &mut dyn Content) -> Result<PublishManifest, VerifyError> {
+    for name in publish::PUBLISH_FILE_NAMES {
+        if let Some(text) = content.read(name, publish::MAX_PUBLISH_BYTES)? {
+            return Ok(publish::parse(&text));
+        }
+    }
+    Ok(PublishManifest::default())
 }

@@ -11,6 +11,7 @@ use hyper::ext::ReasonPhrase;
 use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
 use crate::{
     admin_api::FailureCode,
+    archive::view::ViewError,
     dialect::{ApiRequest, DialectName, PackageId, Reason, RouteError},
     http::{body::Body, cache_status::CacheStatus},
     origin::{FetchError, Missing},
@@ -31,8 +32,10 @@ pub(crate) enum ApiError {
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
     Download(FetchError),
-    /// A flat view needs the whole zip, which has no room on disk and is too large for memory.
-    NoRoomForFlatView,
+    /// A view needs the whole zip, which has no room on disk and is too large for memory.
+    NoRoomForView,
+    /// The zip has no such view.
+    NoView(ViewError),
     /// A stored zip is damaged, and so was what replaced it.
     DamagedZip,
     /// The release list has no release with this id; `status` is the list's.
@@ -165,14 +168,24 @@ impl ApiError {
                 ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
             }
             Self::Download(error) => ErrorDescription { cache_status: failed, ..fetch_error(&error, subject) },
-            Self::NoRoomForFlatView => {
+            Self::NoRoomForView => {
                 let message = format!(
-                    "{} has no flat zip: this mirror has no room on disk for the zip, which is too large for its \
-                     memory; ask the operator of this mirror, or request the plain zip (zipball instead of flat)",
+                    "{} has no zip of this form: this mirror has no room on disk for the zip, which is too large for \
+                     its memory; {ASK_OPERATOR}, or request the plain zip (zipball instead of flat)",
                     subject.what()
                 );
                 let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
                 ErrorDescription { cache_status: failed, ..error }
+            }
+            Self::NoView(ViewError::NoSuchFolder) => {
+                let message = format!("{} on {} has no such folder in its zip", subject.what(), subject.upstream());
+                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
+                ErrorDescription { code: Some(FailureCode::NoVersion), cache_status: failed, ..error }
+            }
+            Self::NoView(error @ (ViewError::NameTooLong | ViewError::UnsafeName)) => {
+                let message = format!("{} on {} has no zip of this form: {error}", subject.what(), subject.upstream());
+                let error = ErrorDescription::new(StatusCode::BAD_GATEWAY, message);
+                ErrorDescription { code: Some(FailureCode::UpstreamInvalid), cache_status: failed, ..error }
             }
             Self::DamagedZip => {
                 let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());

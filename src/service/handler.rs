@@ -14,12 +14,13 @@ use super::{
     access_log::{self, AbortGuard},
     context::RequestContext,
     error::ApiError,
-    handlers::{admin, archive, catalog, flat, health, json},
+    handlers::{admin, archive, catalog, health, json, view},
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
     response_cache::Snapshot,
     sources,
 };
 use crate::{
+    archive::view::ViewSpec,
     dialect::{self, ApiRequest, Dialect, Ops, PackageId, PackageRef},
     http::{
         body::Body,
@@ -96,7 +97,9 @@ impl Service {
         };
         match &route.request {
             ApiRequest::Archive { version, .. } => archive::respond(self, parts, context, &package, version).await,
-            ApiRequest::Flat { version, .. } => flat::respond(self, parts, context, &package, version).await,
+            ApiRequest::Flat { version, .. } => {
+                view::respond(self, parts, context, &package, version, &|_| ViewSpec::Flat).await
+            }
             _ => json::respond(self, parts, context, &route, &package, &host).await,
         }
     }

@@ -5,7 +5,7 @@
 //! v1.0.1 whose zip was removed, the head of a branch of `devsapp/fc3`, and documents of three packages on two upstreams.
 //! A change of the format adds a fixture beside this one; it never replaces it.
 
-use std::{fs, path::Path};
+use std::{fs, io::Cursor, path::Path};
 
 use crate::{forge::Forge, mirror::setup, process::Launch};
 
@@ -60,6 +60,10 @@ async fn is_taken_over(which: &str, change: impl FnOnce(&Path)) {
         let expected = if path.ends_with("/main") { "stale-if-error" } else { "srm-mirror; hit" };
         assert!(got.cache_status().contains(expected), "{path}: {}", got.cache_status());
     }
+    let flat = mirror.get("/bench/pkg/flat/v1.0.0").await;
+    assert_eq!(flat.status, 200, "{:?}", flat.body);
+    let zip = zip::ZipArchive::new(Cursor::new(flat.body)).expect("a zip");
+    assert!(zip.file_names().all(|name| name.is_ok_and(|name| !name.contains('/'))), "without the top folder");
     for (path, releases) in DOCUMENTS {
         let got = mirror.get(path).await;
         assert_eq!(got.status, 200, "{path}: {:?}", got.body);

@@ -1,0 +1,117 @@
+//! A view of a version's zip: the stored zip without its top folder, in another one, or one of its folders, read through
+//! a plan.
+//!
+//! The plan is made from the zip's central directory, so a miss waits for the end of the download, for HEAD too: the
+//! length of the view is not known earlier. Plans are cached.
+
+use std::{io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Response, request::Parts};
+
+use crate::{
+    archive::view::{ViewBatch, ViewSpec},
+    http::body::{Body, BodyError},
+    package::{PackageId, Version},
+    registry::{
+        Object, ServedArchive, WholeBody,
+        resolve::{ResolvedArchive, ResolvedVersion},
+    },
+    service::{
+        Service,
+        context::RequestContext,
+        error::ApiError,
+        view_cache::CachedView,
+        zip_body::range_body,
+        zip_response::{self, complete_zip},
+    },
+};
+
+/// Most bytes of a view in one body frame.
+const MAX_FRAME_BYTES: u64 = 256 << 10;
+
+/// Responds with a view of a version's zip. `spec_of` chooses the view: the name of an added folder depends on what the
+/// version is.
+///
+/// A stored zip that turns out to be damaged is quarantined and fetched again, once.
+///
+/// # Errors
+/// As for the plain zip; 404 when the view is of a folder that the zip does not have; 503 when there is no room on disk
+/// and the zip is too large for memory.
+pub(in crate::service) async fn respond(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageId,
+    version: &Version,
+    spec_of: &(dyn Fn(&ResolvedVersion) -> ViewSpec + Send + Sync),
+) -> Result<Response<Body>, ApiError> {
+    let mut may_retry = true;
+    loop {
+        let ResolvedArchive { answer, resolved } = service.registry.archives().archive(package, version).await?;
+        context.cache_status = Some(answer.status);
+        let object = match answer.served {
+            ServedArchive::Stored(object) => object,
+            ServedArchive::Arriving { spool_reader, .. } => {
+                match spool_reader.whole().await.map_err(ApiError::Download)? {
+                    WholeBody::Complete(object) => object,
+                    WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
+                }
+            }
+        };
+        let view = match service.views.view(&object, spec_of(&resolved)).await {
+            Ok(view) => view,
+            Err(error) => {
+                tracing::error!(digest = %object.meta.digest, %error, "a stored zip cannot be read as a view");
+                if !may_retry {
+                    return Err(ApiError::DamagedZip);
+                }
+                may_retry = false;
+                service.registry.archives().quarantine(&object).await;
+                continue;
+            }
+        };
+        let mut response = match &*view {
+            CachedView::Stored => {
+                let meta = object.meta.clone();
+                let body = |range| range_body(object, range, context.send_mode);
+                complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
+            }
+            CachedView::Planned { plan, digest } => {
+                let body = |range| view_range_body(object, view.clone(), range);
+                complete_zip(&parts.method, &parts.headers, digest, plan.len(), body)
+            }
+            CachedView::Impossible(error) => return Err(ApiError::NoView(*error)),
+        };
+        zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
+        return Ok(response);
+    }
+}
+
+/// The bytes of a range of a view. A read error breaks the connection.
+fn view_range_body(object: Object, view: Arc<CachedView>, range: Range<u64>) -> Body {
+    let len = range.end - range.start;
+    let next = |(object, view, range): (Object, Arc<CachedView>, Range<u64>)| async move {
+        let CachedView::Planned { plan, .. } = &*view else { return Ok(None) };
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let batch = plan.batch(range.start..range.end.min(range.start + MAX_FRAME_BYTES));
+        let bytes = read_batch(&object, &batch).await.map_err(|error| {
+            tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
+            BodyError::from(error)
+        })?;
+        object.record_sent(bytes.len() as u64);
+        Ok::<_, BodyError>(Some((bytes, (object, view, batch.range().end..range.end))))
+    };
+    Body::stream(stream::try_unfold((object, view, range), next).boxed(), Some(len))
+}
+
+/// Reads a part of a view from its zip.
+async fn read_batch(object: &Object, batch: &ViewBatch) -> io::Result<Bytes> {
+    let source = batch.source();
+    let len = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
+    let bytes = if len == 0 { Bytes::new() } else { object.read(source.start, len).await? };
+    batch.assemble(bytes)
+}
