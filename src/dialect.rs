@@ -326,6 +326,11 @@ impl Dialect {
         }
     }
 
+    /// True for the dialects whose clients install what they fetch: the command line clients of Serverless Devs.
+    pub fn is_of_command_line(self) -> bool {
+        matches!(self, Self::V3 | Self::Simple)
+    }
+
     /// The form of the zips that its clients unpack.
     pub fn zip_form(self) -> ZipForm {
         match self {

@@ -41,6 +41,8 @@ pub enum FailureCode {
     Forbidden,
     /// The recorded source of the name is no longer in its route.
     SourceChanged,
+    /// The component's entry is not in its zip.
+    Unbuilt,
     /// A code that this version does not have.
     #[serde(other)]
     Other,

@@ -47,6 +47,13 @@ pub(crate) enum ApiError {
     },
     /// The route has no JSON.
     NotJson,
+    /// A component or plugin cannot run: its entry is not in its zip.
+    Unbuilt {
+        /// The first file that the command line client looks for.
+        missing: String,
+    },
+    /// The zip must be complete before its first byte is sent, and its download takes longer than the client waits.
+    StillArriving,
     /// No route says where a plain name comes from.
     NoRoute {
         /// The name.
@@ -198,6 +205,26 @@ impl ApiError {
                 ErrorDescription { code: Some(FailureCode::NoRelease), cache_status: Some(status), ..error }
             }
             Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
+            Self::Unbuilt { missing } => {
+                let message = format!(
+                    "{} on {} is not built: its zip has no {missing}; {ASK_OPERATOR} for a route to an upstream that has \
+                     it built",
+                    subject.what(),
+                    subject.upstream()
+                );
+                let error = ErrorDescription::new(StatusCode::UNPROCESSABLE_ENTITY, message);
+                ErrorDescription { code: Some(FailureCode::Unbuilt), cache_status: failed, ..error }
+            }
+            Self::StillArriving => {
+                let message = format!(
+                    "{} is still being downloaded from {}; try again in {} s",
+                    subject.what(),
+                    subject.upstream(),
+                    STILL_ARRIVING_RETRY.as_secs()
+                );
+                let error = ErrorDescription::new(StatusCode::GATEWAY_TIMEOUT, message);
+                ErrorDescription { retry_after: Some(STILL_ARRIVING_RETRY), cache_status: failed, ..error }
+            }
             Self::NoRoute { name, dialect } => {
                 let message = format!(
                     "no route says where {name} comes from in the dialect {}; write owner/repo, or {ASK_OPERATOR} to add a \
@@ -257,6 +284,8 @@ impl HostError {
     }
 }
 
+/// When to ask again for a zip that is being downloaded.
+const STILL_ARRIVING_RETRY: Duration = Duration::from_secs(10);
 /// Longest reason phrase, in bytes: what the command line clients print on one line.
 const MAX_REASON_BYTES: usize = 200;
 /// When to ask again for a name whose source could not be written.

@@ -14,13 +14,12 @@ use super::{
     access_log::{self, AbortGuard},
     context::RequestContext,
     error::ApiError,
-    handlers::{admin, archive, catalog, health, json, view},
+    handlers::{admin, catalog, health, json, zip},
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
     response_cache::Snapshot,
     sources,
 };
 use crate::{
-    archive::view::ViewSpec,
     dialect::{self, ApiRequest, Dialect, Ops, PackageId, PackageRef},
     http::{
         body::Body,
@@ -96,10 +95,10 @@ impl Service {
             request => self.find_package(request.package(), route.dialect, context).await?,
         };
         match &route.request {
-            ApiRequest::Archive { version, .. } => archive::respond(self, parts, context, &package, version).await,
-            ApiRequest::Flat { version, .. } => {
-                view::respond(self, parts, context, &package, version, &|_| ViewSpec::Flat).await
+            ApiRequest::Archive { version, .. } => {
+                zip::respond(self, parts, context, &package, version, route.dialect).await
             }
+            ApiRequest::Flat { version, .. } => zip::respond_flat(self, parts, context, &package, version).await,
             _ => json::respond(self, parts, context, &route, &package, &host).await,
         }
     }

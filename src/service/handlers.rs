@@ -6,3 +6,4 @@ pub(super) mod catalog;
 pub(super) mod health;
 pub(super) mod json;
 pub(super) mod view;
+pub(super) mod zip;

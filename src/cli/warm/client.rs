@@ -87,7 +87,8 @@ impl RetryClass {
             | FailureCode::Loop
             | FailureCode::Refused
             | FailureCode::Forbidden
-            | FailureCode::SourceChanged => Self::Refused,
+            | FailureCode::SourceChanged
+            | FailureCode::Unbuilt => Self::Refused,
         }
     }
 

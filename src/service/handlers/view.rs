@@ -4,7 +4,7 @@
 //! The plan is made from the zip's central directory, so a miss waits for the end of the download, for HEAD too: the
 //! length of the view is not known earlier. Plans are cached.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -15,13 +15,14 @@ use crate::{
     http::body::{Body, BodyError},
     package::{PackageId, Version},
     registry::{
-        Object, ServedArchive, WholeBody,
+        Object, ServedArchive, SpoolReader, WholeBody,
         resolve::{ResolvedArchive, ResolvedVersion},
     },
     service::{
         Service,
         context::RequestContext,
         error::ApiError,
+        handlers::zip::ensure_built,
         view_cache::CachedView,
         zip_body::range_body,
         zip_response::{self, complete_zip},
@@ -31,8 +32,20 @@ use crate::{
 /// Most bytes of a view in one body frame.
 const MAX_FRAME_BYTES: u64 = 256 << 10;
 
-/// Responds with a view of a version's zip. `spec_of` chooses the view: the name of an added folder depends on what the
-/// version is.
+/// A view of a version's zip.
+#[derive(Clone, Copy)]
+pub(in crate::service) struct ViewRequest<'a> {
+    pub(in crate::service) package: &'a PackageId,
+    pub(in crate::service) version: &'a Version,
+    /// Chooses the view: the name of an added folder depends on what the version is.
+    pub(in crate::service) spec_of: &'a (dyn Fn(&ResolvedVersion) -> ViewSpec + Send + Sync),
+    /// Whether a component whose entry is not in its zip is refused.
+    pub(in crate::service) refuses_unbuilt: bool,
+    /// How long the client waits for a running download; `None`: as long as it runs.
+    pub(in crate::service) max_wait: Option<Duration>,
+}
+
+/// Responds with a view of a version's zip.
 ///
 /// A stored zip that turns out to be damaged is quarantined and fetched again, once.
 ///
@@ -43,24 +56,25 @@ pub(in crate::service) async fn respond(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
-    package: &PackageId,
-    version: &Version,
-    spec_of: &(dyn Fn(&ResolvedVersion) -> ViewSpec + Send + Sync),
+    request: ViewRequest<'_>,
 ) -> Result<Response<Body>, ApiError> {
     let mut may_retry = true;
     loop {
-        let ResolvedArchive { answer, resolved } = service.registry.archives().archive(package, version).await?;
+        let archive = service.registry.archives().archive(request.package, request.version).await?;
+        let cacheable = archive.cacheable_object().map(Object::downgrade);
+        let ResolvedArchive { answer, resolved } = archive;
         context.cache_status = Some(answer.status);
         let object = match answer.served {
             ServedArchive::Stored(object) => object,
-            ServedArchive::Arriving { spool_reader, .. } => {
-                match spool_reader.whole().await.map_err(ApiError::Download)? {
-                    WholeBody::Complete(object) => object,
-                    WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
-                }
-            }
+            ServedArchive::Arriving { spool_reader, .. } => match complete(spool_reader, request.max_wait).await? {
+                WholeBody::Complete(object) => object,
+                WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
+            },
         };
-        let view = match service.views.view(&object, spec_of(&resolved)).await {
+        if request.refuses_unbuilt {
+            ensure_built(&object.meta.verified.facts)?;
+        }
+        let view = match service.views.view(&object, (request.spec_of)(&resolved)).await {
             Ok(view) => view,
             Err(error) => {
                 tracing::error!(digest = %object.meta.digest, %error, "a stored zip cannot be read as a view");
@@ -74,6 +88,7 @@ pub(in crate::service) async fn respond(
         };
         let mut response = match &*view {
             CachedView::Stored => {
+                context.zip = cacheable;
                 let meta = object.meta.clone();
                 let body = |range| range_body(object, range, context.send_mode);
                 complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
@@ -84,9 +99,22 @@ pub(in crate::service) async fn respond(
             }
             CachedView::Impossible(error) => return Err(ApiError::NoView(*error)),
         };
-        zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
+        zip_response::add_headers(&mut response, &resolved, answer.age, &request.package.name);
         return Ok(response);
     }
+}
+
+/// Waits until a download is complete.
+///
+/// # Errors
+/// Why it failed; `StillArriving` when it takes longer than the client waits. The download goes on.
+async fn complete(spool_reader: SpoolReader, max_wait: Option<Duration>) -> Result<WholeBody, ApiError> {
+    let whole = spool_reader.whole();
+    let whole = match max_wait {
+        Some(max_wait) => tokio::time::timeout(max_wait, whole).await.map_err(|_| ApiError::StillArriving)?,
+        None => whole.await,
+    };
+    whole.map_err(ApiError::Download)
 }
 
 /// The bytes of a range of a view. A read error breaks the connection.
