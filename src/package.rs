@@ -67,14 +67,37 @@ pub struct Releases {
 /// A repository, normalised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Repository {
-    /// `owner/repo` in the spelling of the forge.
+    /// `owner/repo` in the spelling of the forge; the plain name on a registry.
     pub full_name: String,
     /// True if access requires a token.
     pub private: bool,
-    /// The default branch.
+    /// The default branch; empty on a registry.
     pub default_branch: String,
     /// All other fields of the forge, verbatim, for the github dialect.
     pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A package in the list of a registry. A field that the registry leaves out is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CatalogPackage {
+    /// Its plain name.
+    pub name: String,
+    /// `Component`, `Plugin` or `Project`; any other word as the registry has it.
+    pub kind: Option<String>,
+    /// One line.
+    pub description: Option<String>,
+    /// The category.
+    pub category: Option<String>,
+    /// Search words.
+    pub tags: Vec<String>,
+    /// The cloud providers that it is for.
+    pub provider: Vec<String>,
+    /// How often it was downloaded from the registry.
+    pub download: Option<u64>,
+    /// The user who published it.
+    pub user: Option<String>,
+    /// The organisation that it belongs to.
+    pub organization: Option<String>,
 }
 
 /// The commit at the head of a branch.
@@ -84,10 +107,10 @@ pub struct BranchHead {
     pub commit: String,
 }
 
-/// What a moving version of a registry is at present.
+/// What a moving version is at present.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MovingHead {
-    /// Identifies the content: equal revisions mean equal zips. 40 hexadecimal digits.
+    /// Identifies the content: equal revisions mean equal zips. 40 hexadecimal digits, for a forge the commit.
     pub revision: String,
 }
 

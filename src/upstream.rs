@@ -1,7 +1,7 @@
-//! Upstreams: the [`Upstream`] trait, one file per kind of forge, and one line per kind in [`build`].
+//! Upstreams: the [`Upstream`] trait, one file per kind of forge or registry, and one line per kind in [`build`].
 //!
-//! An upstream returns normalised documents and opened archives; forge formats, addresses and tokens stay in this module.
-//! Every request leaves through `client`, the only owner of the token and of the rule where it may be sent.
+//! An upstream returns normalised documents and opened archives; formats, addresses and credentials stay in this module.
+//! Every request leaves through `client`, the only owner of the credential and of the rule where it may be sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,32 +10,42 @@ use jiff::Timestamp;
 use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
-    package::PackageName,
+    package::{CatalogPackage, PackageName},
     value::Secret,
 };
 
+mod api;
 mod array_elements;
 mod body;
 mod call_log;
 mod client;
 mod config;
 mod connect;
+mod credential;
+mod envelope;
 mod error_class;
 mod failure;
-mod forge;
 mod gitee;
 mod github;
+mod moving;
 mod normalise;
 mod offline;
 mod pages;
 mod rate_limiter;
 mod redirect;
+mod registry_api;
+mod registry_release;
+mod registry_zip;
 mod response;
+mod simple;
 mod slots;
-mod token;
 mod urls;
+mod v3;
 
-pub use config::{BuildError, Config, ForgeKind, defaults};
+use api::ApiUpstream;
+
+pub use config::{BuildError, Config, UpstreamKind, defaults};
+pub use moving::{MovingPattern, MovingPatternError};
 
 #[cfg(test)]
 mod tests;
@@ -54,18 +64,20 @@ pub fn build(
     instance: &str,
 ) -> Result<Arc<dyn Upstream>, BuildError> {
     Ok(match config.kind {
-        ForgeKind::Github => Arc::new(forge::Forge::<github::Github>::new(name, config, token, instance)?),
-        ForgeKind::Gitee => Arc::new(forge::Forge::<gitee::Gitee>::new(name, config, token, instance)?),
+        UpstreamKind::Github => Arc::new(ApiUpstream::<github::Github>::new(name, config, token, instance)?),
+        UpstreamKind::Gitee => Arc::new(ApiUpstream::<gitee::Gitee>::new(name, config, token, instance)?),
+        UpstreamKind::V3 => {
+            Arc::new(ApiUpstream::<registry_api::PackageRegistry<v3::V3>>::new(name, config, token, instance)?)
+        }
+        UpstreamKind::Simple => {
+            Arc::new(ApiUpstream::<registry_api::PackageRegistry<simple::Simple>>::new(name, config, token, instance)?)
+        }
     })
 }
 
 /// The offline stand-in of an upstream: refuses every request without opening a connection.
 pub fn offline(upstream: &Arc<dyn Upstream>) -> Arc<dyn Upstream> {
-    Arc::new(offline::Offline {
-        has_token: upstream.has_token(),
-        zip_packing: upstream.zip_packing(),
-        existence_ask: upstream.existence_ask(),
-    })
+    Arc::new(offline::Offline::new(upstream.clone()))
 }
 
 /// The mirror's pseudonym in the `Via` of its requests
@@ -74,7 +86,7 @@ pub fn pseudonym(instance: &str) -> String {
     format!("srm-mirror-{instance}")
 }
 
-/// A client of one forge. One implementation per kind.
+/// A client of one forge or registry.
 pub trait Upstream: Send + Sync + 'static {
     /// True when requests carry a token.
     fn has_token(&self) -> bool;
@@ -94,6 +106,16 @@ pub trait Upstream: Send + Sync + 'static {
         DocumentAsk::Repository
     }
 
+    /// Where the release of one version is found.
+    fn release_lookup(&self) -> ReleaseLookup {
+        ReleaseLookup::InList
+    }
+
+    /// True for a version that is published again and again: `moving` in the configuration.
+    fn is_moving(&self, _version: &str) -> bool {
+        false
+    }
+
     /// The rate limit as last reported. The default is an upstream without limits.
     fn rate_limit_status(&self) -> RateLimitStatus {
         RateLimitStatus::default()
@@ -111,8 +133,8 @@ pub trait Upstream: Send + Sync + 'static {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>>;
 
-    /// Opens the zip of a tag or a commit. Redirects are followed, status and media type are checked, and the body has
-    /// not been read yet.
+    /// Opens the zip of a tag, a commit or a moving version. Redirects are followed, status and media type are checked,
+    /// and the body has not been read yet.
     ///
     /// # Errors
     /// See [`FetchError`]; an unknown ref is `NotFound(Missing::Version)`.
@@ -121,6 +143,24 @@ pub trait Upstream: Send + Sync + 'static {
         package: &'a PackageName,
         reference: &'a GitRef,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>>;
+
+    /// Fetches the list of public packages as the upstream shows it to a stranger: without a credential, and without any
+    /// search term. The default is an upstream without such a list.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<CatalogPackage>, FetchError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+/// Where an upstream has the release of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseLookup {
+    /// In the release list.
+    InList,
+    /// At its own address: [`DocumentAsk::Tag`]. No list is needed.
+    ByTag,
 }
 
 /// Where the files of an upstream's zips are.
@@ -156,7 +196,7 @@ pub enum DocumentAsk {
     Repository,
     /// The head commit of a branch: [`crate::package::BranchHead`].
     Branch(String),
-    /// What a moving version of a registry is at present: [`crate::package::MovingHead`].
+    /// What a moving version is at present: [`crate::package::MovingHead`].
     Moving(String),
 }
 
@@ -181,7 +221,7 @@ pub enum GitRef {
     Tag(String),
     /// A full commit SHA.
     Commit(String),
-    /// A moving version of a registry, as it was when it had this revision.
+    /// A moving version, as it was when it had this revision.
     Moving {
         /// The version, such as `dev`.
         version: String,

@@ -15,7 +15,7 @@ use crate::{
     registry::Private,
     server,
     storage::disk::LEAST_LIMIT,
-    upstream,
+    upstream::{self, MovingPattern},
     value::{BaseUrl, ByteSize, Period, Secret},
 };
 
@@ -112,6 +112,10 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
     require(upstream.document_limit.0 > 0, settings, &path("document_limit"), "must not be zero")?;
     for host in &upstream.redirect_hosts {
         names::check_host(host).map_err(|error| invalid(settings, &path("redirect_hosts"), error))?;
+    }
+    for pattern in &upstream.moving {
+        let parsed = pattern.parse::<MovingPattern>();
+        parsed.map_err(|error| invalid(settings, &path("moving"), format_args!("\"{pattern}\" {error}")))?;
     }
     if let Some(variable) = &upstream.token_env {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

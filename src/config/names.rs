@@ -14,7 +14,7 @@ use super::{
 use crate::{
     dialect::{AliasError, Names, NamesError, PackageError, is_reserved_word},
     package::{NameForm, PackageName, PackagePattern, PatternError},
-    upstream,
+    upstream::{self, UpstreamKind},
     value::BaseUrl,
 };
 
@@ -37,45 +37,40 @@ pub(super) fn with_defaults(set: Settings) -> Result<Settings, ConfigError> {
     Ok(settings)
 }
 
-/// The defaults of one upstream.
+/// The defaults of one upstream: those of the default upstream of its kind.
 fn upstream_defaults(name: &str, set: &Settings) -> Result<Settings, ConfigError> {
     let known = upstream::defaults();
     let path = |key: &str| owned_path(&["upstreams", name, key]);
-    let kind = set.get(&path("kind"));
-    let kind_name = kind.and_then(|setting| setting.value.as_str()).unwrap_or(name);
-    let Some(like) = known.get(kind_name) else {
-        return Err(match kind {
-            Some(setting) => {
-                let all: Vec<&str> = known.keys().map(String::as_str).collect();
-                ConfigError::value(
-                    &path("kind"),
-                    setting,
-                    format_args!("no such kind; the kinds are {}", all.join(", ")),
-                )
-            }
-            None => {
-                let section = owned_path(&["upstreams", name]);
-                let source =
-                    set.iter().find(|(path, _)| path.starts_with(&section)).map(|(_, setting)| &setting.source);
-                let suggestion =
-                    did_you_mean(name, known.keys().map(String::as_str), |near| format!("upstreams.{near}"));
-                let reason = format!("a new upstream needs its kind, for example kind = \"github\"{suggestion}");
-                ConfigError::key(&path("kind"), source.unwrap_or(&SettingSource::Default), reason)
-            }
-        });
+    let like = match set.get(&path("kind")) {
+        Some(setting) => {
+            let kind = setting.value.as_str();
+            let like = known.iter().find(|(_, section)| kind == Some(section.kind.as_str()));
+            like.ok_or_else(|| {
+                let all = UpstreamKind::ALL.map(UpstreamKind::as_str).join(", ");
+                ConfigError::value(&path("kind"), setting, format_args!("no such kind; the kinds are {all}"))
+            })?
+        }
+        None => known.get_key_value(name).ok_or_else(|| {
+            let section = owned_path(&["upstreams", name]);
+            let source = set.iter().find(|(path, _)| path.starts_with(&section)).map(|(_, setting)| &setting.source);
+            let suggestion = did_you_mean(name, known.keys().map(String::as_str), |near| format!("upstreams.{near}"));
+            let reason = format!("a new upstream needs its kind, for example kind = \"github\"{suggestion}");
+            ConfigError::key(&path("kind"), source.unwrap_or(&SettingSource::Default), reason)
+        })?,
     };
+    let (default_name, like) = like;
     let mut table = Table::try_from(like).unwrap_or_default();
     let api = set.get(&path("api")).and_then(|setting| setting.value.as_str()?.parse::<BaseUrl>().ok());
     let mut derived_from_api = Vec::new();
     if let Some(api) = api.filter(|api| *api != like.api) {
         // Another forge has its web pages beside its API, not at the public forge.
-        if api.origin() != like.api.origin() {
+        if like.web.is_some() && api.origin() != like.api.origin() {
             table.insert("web".into(), Value::from(api.origin().ascii_serialization()));
             derived_from_api.push("web");
         }
-        // The public forge's token must not reach another host by default. Setting the API of the upstream that is
-        // named after its kind (`github`) keeps the token: the user means that very upstream.
-        if name != kind_name {
+        // The public forge's token must not reach another host by default. Setting the API of a default upstream
+        // (`github`) keeps the token: the user means that very upstream.
+        if name != default_name {
             table.remove("token_env");
         }
     }

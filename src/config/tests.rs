@@ -1,6 +1,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{schema::ExampleKeys, *};
+use crate::value::BaseUrl;
 
 mod routes;
 
@@ -127,7 +128,7 @@ fn an_invalid_value_is_reported_with_key_place_reason_and_example() {
         (
             "[names]\ndefault_upstream = \"gihub\"",
             "config: names.default_upstream = \"gihub\" (mirror.toml:2): no such upstream; the upstreams are gitee, \
-             github; did you mean \"github\"?",
+             github, official, official-2x; did you mean \"github\"?",
         ),
         ("a = [1", "config: mirror.toml:1: not TOML: unclosed array, expected `]`"),
     ] {
@@ -180,6 +181,8 @@ fn every_check_reports_its_key_and_the_place() {
         ("upstreams.My_Forge.kind = \"gitee\"", "upstreams.My_Forge"),
         ("upstreams.api.kind = \"gitee\"", "upstreams.api"),
         ("upstreams.github.api = \"ftp://x\"", "upstreams.github.api"),
+        ("upstreams.official.moving = [\"1.*\"]", "upstreams.official.moving"),
+        ("upstreams.github.moving = [\"a b\"]", "upstreams.github.moving"),
         ("upstreams.github.concurrency = 0", "upstreams.github.concurrency"),
         ("upstreams.github.idle_timeout = \"0s\"", "upstreams.github.idle_timeout"),
         ("upstreams.github.redirect_hosts = [\"https://x\"]", "upstreams.github.redirect_hosts"),
@@ -224,7 +227,8 @@ fn a_new_upstream_takes_the_defaults_of_its_kind_but_not_its_token() {
         [("GITEE_TOKEN", "t0k3n"), ("GITHUB_TOKEN", "t0k3n"), ("SRM_MIRROR__UPSTREAMS__TWIN__FULL_WALK", "2h")];
     let loaded = loaded(text, &variables).expect("valid");
     let corp = &loaded.config.upstreams["corp"];
-    assert_eq!((corp.web.as_str(), corp.token_env.as_deref()), ("https://git.corp", None));
+    let web = corp.web.as_ref().map(BaseUrl::as_str);
+    assert_eq!((web, corp.token_env.as_deref()), (Some("https://git.corp"), None));
     assert_eq!(corp.redirect_hosts, loaded.config.upstreams["gitee"].redirect_hosts);
     let with_token: Vec<&str> =
         loaded.tokens.iter().filter(|(_, token)| token.is_some()).map(|(name, _)| name.as_str()).collect();
@@ -233,11 +237,25 @@ fn a_new_upstream_takes_the_defaults_of_its_kind_but_not_its_token() {
 }
 
 #[test]
+fn a_new_registry_takes_the_defaults_of_its_kind_and_has_no_web_pages() {
+    let text = "[upstreams.corp]\nkind = \"v3\"\napi = \"https://packages.corp/v3\"";
+    let variables = [("SRM_MIRROR__UPSTREAMS__OFFICIAL_2X__ADDRESS", "192.0.2.1:443")];
+    let loaded = loaded(text, &variables).expect("valid");
+    let corp = &loaded.config.upstreams["corp"];
+    assert_eq!((corp.web.as_ref(), corp.moving.as_slice()), (None, ["dev".to_owned(), "dev.*".to_owned()].as_slice()));
+    assert_eq!(corp.redirect_hosts, ["*.aliyuncs.com"]);
+    assert!(loaded.config.upstreams["official-2x"].address.is_some());
+    let refused = error_of("[upstreams.x]\nkind = \"official\"", &[]);
+    assert!(refused.contains("the kinds are github, gitee, v3, simple"), "{refused}");
+}
+
+#[test]
 fn the_api_of_a_default_upstream_moves_its_web_pages_and_keeps_its_token() {
     let loaded =
         loaded("", &[("SRM_MIRROR__UPSTREAMS__GITEE__API", "http://127.0.0.1:9/api/v5"), ("GITEE_TOKEN", "x")]);
     let loaded = loaded.expect("valid");
-    assert_eq!(loaded.config.upstreams["gitee"].web.as_str(), "http://127.0.0.1:9");
+    let web = loaded.config.upstreams["gitee"].web.as_ref().map(BaseUrl::as_str);
+    assert_eq!(web, Some("http://127.0.0.1:9"));
     assert!(loaded.tokens["gitee"].is_some());
 }
 

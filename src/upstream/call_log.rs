@@ -13,8 +13,9 @@ use crate::{origin::FetchError, package::PackageName};
 
 /// Collects what the log event of a failed call reports. Lives as long as the call.
 pub(super) struct CallLog<'a> {
-    pub(super) package: &'a PackageName,
-    /// The document's name, or `archive`.
+    /// `None` for a call that is about no single package.
+    pub(super) package: Option<&'a PackageName>,
+    /// The document's name, `archive` or `catalog`.
     ask: &'static str,
     started: Instant,
     requests: AtomicU32,
@@ -23,7 +24,7 @@ pub(super) struct CallLog<'a> {
 }
 
 impl<'a> CallLog<'a> {
-    pub(super) fn new(package: &'a PackageName, ask: &'static str) -> Self {
+    pub(super) fn new(package: Option<&'a PackageName>, ask: &'static str) -> Self {
         Self { package, ask, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
     }
 
@@ -40,31 +41,38 @@ impl<'a> CallLog<'a> {
 
     /// Logs why the call failed; without any text of the upstream.
     pub(super) fn log_failure(&self, upstream: &str, quota: RateQuota, error: &FetchError) {
-        let package = self.package;
+        let package = self.package.map(tracing::field::display);
         let ask = self.ask;
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let requests = self.requests.load(Relaxed);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match error {
             FetchError::NotFound(_) => {
-                tracing::debug!(upstream, %package, ask, status, requests, duration_ms, %error, "not found upstream");
+                tracing::debug!(upstream, package, ask, status, requests, duration_ms, %error, "not found upstream");
             }
             // Every call during a throttle fails so; the one that hit the limit has been logged.
             FetchError::Throttled { .. } if requests == 0 => {
-                tracing::debug!(upstream, %package, ask, %error, "no request sent: upstream rate limit");
+                tracing::debug!(upstream, package, ask, %error, "no request sent: upstream rate limit");
             }
             FetchError::Throttled { retry_after } => {
                 let until = Timestamp::try_from(SystemTime::now() + *retry_after).map(|end| end.to_string()).ok();
                 tracing::warn!(
-                    upstream, %package, ask, status, requests, duration_ms,
-                    retry_after_s = retry_after.as_secs(), until, remaining = quota.remaining,
+                    upstream,
+                    package,
+                    ask,
+                    status,
+                    requests,
+                    duration_ms,
+                    retry_after_s = retry_after.as_secs(),
+                    until,
+                    remaining = quota.remaining,
                     quota_reset = quota.reset.map(|reset| reset.to_string()),
                     "upstream rate limit reached"
                 );
             }
             _ => {
                 tracing::warn!(
-                    upstream, %package, ask, status, requests, duration_ms, %error,
+                    upstream, package, ask, status, requests, duration_ms, %error,
                     "upstream request failed"
                 );
             }

@@ -1,4 +1,4 @@
-//! The HTTP client of one forge: connections, deadlines, the token, redirects and error responses.
+//! The HTTP client of one upstream: connections, deadlines, the credential, redirects and error responses.
 //!
 //! Client requests never reach this module, so no part of them can be forwarded.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, IF_MODIFIED_SINCE, IF_NONE_MATCH, VIA},
+    header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, VIA},
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -15,18 +15,18 @@ use url::Url;
 
 use super::{
     BuildError, Config, RateLimitStatus,
+    api::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
     connect,
+    credential::Credential,
     error_class::{ErrorClass, ErrorResponse},
     failure::{self, invalid},
-    forge::ForgeProfile,
     rate_limiter::RateLimiter,
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
     response::{ensure_identity, ensure_not_html},
     slots::{RequestSlots, SlotPermits},
-    token::ApiToken,
-    urls::ForgeUrls,
+    urls::ApiUrls,
 };
 use crate::{
     entry::{Document, PageValidator, Validators},
@@ -34,13 +34,33 @@ use crate::{
     value::Secret,
 };
 
-/// The quota that a request uses, and whether it may carry the token.
+/// The quota that a request uses, and whether it may carry the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
-    /// The API: with token.
+    /// The API: with the credential.
     Api,
-    /// Web pages and archive hosts, which have their own limits: never with token.
+    /// The API, as a stranger sees it: without the credential.
+    AnonymousApi,
+    /// Web pages and archive hosts, which have their own limits: never with the credential.
     Archive,
+}
+
+/// A request for a document.
+#[derive(Clone, Copy)]
+pub(super) struct DocumentRequest<'a> {
+    pub(super) url: &'a Url,
+    /// `None` is the API's default.
+    pub(super) accept: Option<&'static str>,
+    pub(super) kind: RequestKind,
+    /// The meaning of an absence.
+    pub(super) missing: Missing,
+}
+
+impl<'a> DocumentRequest<'a> {
+    /// A request to the API, with its credential and its default `Accept`.
+    pub(super) fn new(url: &'a Url, missing: Missing) -> Self {
+        Self { url, accept: None, kind: RequestKind::Api, missing }
+    }
 }
 
 /// A successful response to a document request.
@@ -51,17 +71,34 @@ pub(super) enum DocumentResponse {
     Body(Box<ResponseBody>),
 }
 
-/// The HTTP client of one forge.
-pub(super) struct ForgeClient {
+/// A successful response to an archive request.
+pub(super) enum ArchiveResponse {
+    /// 304, to a conditional request.
+    NotModified,
+    /// 200.
+    Opened(OpenedArchive),
+}
+
+/// An archive whose body has not been read yet. It may still be a page.
+pub(super) struct OpenedArchive {
+    pub(super) body: Box<ResponseBody>,
+    /// True when it was requested without a credential.
+    pub(super) anonymous: bool,
+    /// Who sent it: the API, or a host that it redirects to.
+    pub(super) kind: RequestKind,
+}
+
+/// The HTTP client of one upstream.
+pub(super) struct ApiClient {
     /// The upstream's name in the configuration.
     pub(super) name: String,
-    pub(super) urls: ForgeUrls,
+    pub(super) urls: ApiUrls,
     /// Longest time between two fetches of all pages of a release list.
     pub(super) full_walk: Duration,
-    profile: &'static ForgeProfile,
+    profile: &'static ApiProfile,
     http: reqwest::Client,
     via: HeaderValue,
-    token: Option<ApiToken>,
+    credential: Option<Credential>,
     redirects: RedirectPolicy,
     response_timeout: Duration,
     idle_timeout: Duration,
@@ -73,30 +110,30 @@ pub(super) struct ForgeClient {
     last_response: Mutex<Option<Instant>>,
 }
 
-impl ForgeClient {
+impl ApiClient {
     /// See [`super::build`].
     pub(super) fn new(
         name: &str,
         config: &Config,
         token: Option<Secret>,
         instance: &str,
-        profile: &'static ForgeProfile,
+        profile: &'static ApiProfile,
     ) -> Result<Self, BuildError> {
         let wrong = |key, reason: &str| BuildError { upstream: name.to_owned(), key, reason: reason.to_owned() };
         let bad_header = |key| wrong(key, "has a character that no header can carry");
         let token = token.filter(|token| !token.reveal().is_empty());
-        let token = token.map(|token| ApiToken::new(profile.scheme, &token)).transpose();
+        let credential = token.map(|token| Credential::new(profile.credential, &token)).transpose();
         let slots = RequestSlots::new(config.concurrency);
         let slots = slots.ok_or_else(|| wrong("concurrency", "must be a positive number, for example 32"))?;
         let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(instance)));
         Ok(Self {
             name: name.to_owned(),
-            urls: ForgeUrls { api: config.api.clone(), web: config.web.clone() },
+            urls: ApiUrls { api: config.api.clone(), web: config.web.clone() },
             full_walk: config.full_walk.0,
             profile,
             http: connect::client(name, config)?,
             via: via.map_err(|_| bad_header("instance"))?,
-            token: token.map_err(|_| bad_header("token_env"))?,
+            credential: credential.map_err(|_| bad_header("token_env"))?.flatten(),
             redirects: RedirectPolicy::new(&config.api, &config.redirect_hosts)
                 .map_err(|error| wrong("redirect_hosts", &error.to_string()))?,
             response_timeout: config.response_timeout.0,
@@ -109,14 +146,14 @@ impl ForgeClient {
         })
     }
 
-    /// True when requests to the API carry a token.
+    /// True when requests to the API carry a credential.
     pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.credential.is_some()
     }
 
-    /// True when the API's last answer to the token was 401.
+    /// True when the API's last answer to the credential was 401.
     pub(super) fn is_credential_refused(&self) -> bool {
-        self.token.as_ref().is_some_and(ApiToken::is_rejected)
+        self.credential.as_ref().is_some_and(Credential::is_rejected)
     }
 
     /// The rate limit of the API.
@@ -134,7 +171,7 @@ impl ForgeClient {
         self.redirects.is_api(url)
     }
 
-    /// The stored validators, if they belong to this address and were obtained with the present token.
+    /// The stored validators, if they belong to this address and were obtained with the present credential.
     pub(super) fn applicable_validators<'a>(&self, stored: Option<&'a Document>, url: &Url) -> Option<&'a Validators> {
         let validators = &stored?.meta.validators;
         let same_address = validators.pages.first().is_some_and(|page| is_same_url(page, url));
@@ -148,7 +185,7 @@ impl ForgeClient {
     }
 
     fn fingerprint(&self) -> Option<&str> {
-        self.token.as_ref().map(ApiToken::fingerprint)
+        self.credential.as_ref().map(Credential::fingerprint)
     }
 
     /// Logs the failure of a call, once; passes the result on.
@@ -159,24 +196,22 @@ impl ForgeClient {
         result
     }
 
-    /// Requests a document from the API with the token, conditionally when there is a `validator`. Follows redirects
-    /// (of a renamed repository) within the API's origin only.
+    /// Requests a document from the API, conditionally when there is a `validator`. Follows redirects (of a renamed
+    /// repository) within the API's origin only.
     ///
     /// # Errors
-    /// See [`FetchError`]; a 404 is `NotFound(missing)`.
+    /// See [`FetchError`]; an absence is `NotFound(request.missing)`.
     pub(super) async fn document(
         &self,
         call: &CallLog<'_>,
-        url: &Url,
-        accept: Option<&'static str>,
+        request: DocumentRequest<'_>,
         validator: Option<&PageValidator>,
-        missing: Missing,
     ) -> Result<DocumentResponse, FetchError> {
         let permits = self.slots.for_document().await?;
-        let accept = accept.unwrap_or(self.profile.accept);
-        let mut url = url.clone();
+        let accept = request.accept.unwrap_or(self.profile.accept);
+        let mut url = request.url.clone();
         for redirects in 0..=MAX_REDIRECTS {
-            let response = self.send(call, &url, accept, RequestKind::Api, validator).await?;
+            let response = self.send(call, &url, accept, request.kind, validator).await?;
             match response.status() {
                 StatusCode::OK => {
                     ensure_identity(response.headers())?;
@@ -190,40 +225,86 @@ impl ForgeClient {
                         return Err(FetchError::Refused("a redirect of the API to another origin".into()));
                     }
                     if redirects == 0 {
-                        let package = call.package;
-                        tracing::info!(upstream = self.name, %package, "the package was renamed upstream");
+                        let package = call.package.map(tracing::field::display);
+                        tracing::info!(upstream = self.name, package, "the package was renamed upstream");
                     }
                 }
-                _ => return Err(self.error_of(response, RequestKind::Api, missing).await),
+                _ => return Err(self.error_of(response, request.kind, request.missing).await),
             }
         }
         Err(invalid("too many redirects"))
     }
 
-    /// Opens an archive. The token is sent until a redirect leaves the API's origin, and not again after that.
+    /// Opens an archive, and refuses a page in its place.
     ///
     /// # Errors
-    /// See [`FetchError`]; a 404 is `NotFound(Missing::Version)`.
+    /// As [`ApiClient::open_archive`].
     pub(super) async fn archive(
         &self,
         call: &CallLog<'_>,
         url: Url,
         kind: RequestKind,
     ) -> Result<FetchedBody, FetchError> {
+        let OpenedArchive { body, anonymous, .. } = self.open_archive(call, url, kind).await?;
+        ensure_not_html(body.headers())?;
+        Ok(FetchedBody { len: body.content_length(), anonymous, body: body.into_stream() })
+    }
+
+    /// Opens an archive.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; an absence is `NotFound(Missing::Version)`.
+    pub(super) async fn open_archive(
+        &self,
+        call: &CallLog<'_>,
+        url: Url,
+        kind: RequestKind,
+    ) -> Result<OpenedArchive, FetchError> {
         let permits = self.slots.for_archive().await?;
+        match self.follow(call, url, kind, None, permits).await? {
+            ArchiveResponse::Opened(opened) => Ok(opened),
+            ArchiveResponse::NotModified => Err(invalid("304 to an unconditional request")),
+        }
+    }
+
+    /// Asks the API for an archive whose body is not to be read, conditionally when there is a `validator`. The condition
+    /// goes to redirect targets too: the one that has the archive answers it.
+    ///
+    /// # Errors
+    /// As [`ApiClient::open_archive`].
+    pub(super) async fn probe_archive(
+        &self,
+        call: &CallLog<'_>,
+        url: Url,
+        validator: Option<&PageValidator>,
+    ) -> Result<ArchiveResponse, FetchError> {
+        let permits = self.slots.for_document().await?;
+        self.follow(call, url, RequestKind::Api, validator, permits).await
+    }
+
+    /// Requests an archive and follows redirects to the allowed hosts. The credential is sent until a redirect leaves the
+    /// API's origin, and not again after that.
+    async fn follow(
+        &self,
+        call: &CallLog<'_>,
+        url: Url,
+        kind: RequestKind,
+        validator: Option<&PageValidator>,
+        permits: SlotPermits,
+    ) -> Result<ArchiveResponse, FetchError> {
         let mut url = url;
         let mut kind = kind;
-        let anonymous = self.token.is_none() || kind == RequestKind::Archive;
+        let anonymous = self.credential.is_none() || kind != RequestKind::Api;
         for _ in 0..=MAX_REDIRECTS {
-            let accept = if kind == RequestKind::Api { self.profile.accept } else { "*/*" };
-            let response = self.send(call, &url, accept, kind, None).await?;
+            let accept = if kind == RequestKind::Archive { "*/*" } else { self.profile.accept_zip };
+            let response = self.send(call, &url, accept, kind, validator).await?;
             match response.status() {
                 StatusCode::OK => {
                     ensure_identity(response.headers())?;
-                    ensure_not_html(response.headers())?;
-                    let body = ResponseBody::new(response, self.idle_timeout, permits);
-                    return Ok(FetchedBody { len: body.content_length(), anonymous, body: body.into_stream() });
+                    let body = Box::new(ResponseBody::new(response, self.idle_timeout, permits));
+                    return Ok(ArchiveResponse::Opened(OpenedArchive { body, anonymous, kind }));
                 }
+                StatusCode::NOT_MODIFIED if validator.is_some() => return Ok(ArchiveResponse::NotModified),
                 status if redirect::is_redirect(status) => {
                     url = redirect::target(response.headers(), &url)?;
                     self.redirects.ensure_allowed(&url)?;
@@ -252,7 +333,7 @@ impl ForgeClient {
         let response = timeout(self.response_timeout, async {
             call.count_request();
             match request().await {
-                // The forge may have closed an idle connection at the moment of its use; a GET may be sent again
+                // The server may have closed an idle connection at the moment of its use; a GET may be sent again
                 // (RFC 9110 §9.2.2).
                 Err(error) if failure::is_stale_connection(&error) && self.may_have_idle_connection() => {
                     call.count_request();
@@ -271,8 +352,8 @@ impl ForgeClient {
         self.limiter(kind).note_quota(response.headers());
         if response.status().as_u16() < 400 {
             self.limiter(kind).note_allowed();
-            if let (RequestKind::Api, Some(token)) = (kind, &self.token) {
-                token.note_accepted();
+            if let (RequestKind::Api, Some(credential)) = (kind, &self.credential) {
+                credential.note_accepted();
             }
         }
         Ok(response)
@@ -289,12 +370,12 @@ impl ForgeClient {
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(VIA, self.via.clone());
-        if kind == RequestKind::Api && self.is_api(url) {
+        if kind != RequestKind::Archive && self.is_api(url) {
             for (name, value) in self.profile.headers {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            if let Some(token) = &self.token {
-                headers.insert(AUTHORIZATION, token.header());
+            if let (RequestKind::Api, Some(credential)) = (kind, &self.credential) {
+                credential.add_to(&mut headers);
             }
         }
         if let Some(validator) = validator {
@@ -323,25 +404,25 @@ impl ForgeClient {
         let text = ResponseBody::new(response, self.idle_timeout, SlotPermits::default())
             .error_text(self.response_timeout)
             .await;
-        let response = ErrorResponse { status, headers: &headers, text: &text };
+        let response = ErrorResponse { status, headers: &headers, text: &text, kind };
         let class = (self.profile.classify)(response, Timestamp::now());
         if let ErrorClass::Throttled(wait) = class {
             return self.limiter(kind).throttle(wait);
         }
         self.limiter(kind).note_allowed();
-        if let (StatusCode::UNAUTHORIZED, RequestKind::Api, Some(token)) = (status, kind, &self.token) {
-            token.note_rejected(&self.name);
+        if let (StatusCode::UNAUTHORIZED, RequestKind::Api, Some(credential)) = (status, kind, &self.credential) {
+            credential.note_rejected(&self.name);
         }
-        match (class, status) {
-            (ErrorClass::Blocked, _) => FetchError::Blocked,
-            (_, StatusCode::NOT_FOUND) => FetchError::NotFound(missing),
-            (_, status) => FetchError::Status(status.as_u16()),
+        match class {
+            ErrorClass::Blocked => FetchError::Blocked,
+            ErrorClass::Absent => FetchError::NotFound(missing),
+            ErrorClass::Throttled(_) | ErrorClass::Plain => FetchError::Status(status.as_u16()),
         }
     }
 
     fn limiter(&self, kind: RequestKind) -> &RateLimiter {
         match kind {
-            RequestKind::Api => &self.api_limiter,
+            RequestKind::Api | RequestKind::AnonymousApi => &self.api_limiter,
             RequestKind::Archive => &self.archive_limiter,
         }
     }

@@ -9,46 +9,69 @@ use crate::{
     value::{BaseUrl, ByteSize, Period},
 };
 
-/// The kind of a forge.
+/// The API that an upstream speaks: that of a forge or that of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ForgeKind {
+pub enum UpstreamKind {
     /// GitHub and GitHub Enterprise Server.
     Github,
     /// Gitee, API v5.
     Gitee,
+    /// The registry of the 3.x CLI.
+    V3,
+    /// The registry of the 2.x CLI.
+    Simple,
 }
 
-impl ForgeKind {
+impl UpstreamKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Github, Self::Gitee, Self::V3, Self::Simple];
+
+    /// As the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitee => "gitee",
+            Self::V3 => "v3",
+            Self::Simple => "simple",
+        }
+    }
+
     /// The form of the names of its packages.
     pub fn name_form(self) -> NameForm {
         match self {
             Self::Github | Self::Gitee => NameForm::Repository,
+            Self::V3 | Self::Simple => NameForm::Plain,
         }
     }
 
     /// An owner that may stand in front of the plain names of a registry.
     pub fn dropped_owner(self) -> Option<&'static str> {
         match self {
-            Self::Github | Self::Gitee => None,
+            Self::Github | Self::Gitee | Self::V3 => None,
+            Self::Simple => Some(SIMPLE_PROVIDER),
         }
     }
 }
+
+/// The provider that may stand in front of a package's name in the 2.x registry.
+pub(super) const SIMPLE_PROVIDER: &str = "devsapp";
 
 /// One `[upstreams.NAME]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The kind of forge.
-    pub kind: ForgeKind,
+    /// The API that it speaks.
+    pub kind: UpstreamKind,
     /// Base URL of the API.
     pub api: BaseUrl,
-    /// Base URL of the web pages (Gitee serves archives there without a token).
-    pub web: BaseUrl,
-    /// The environment variable that holds the token.
+    /// Base URL of a forge's web pages (Gitee serves archives there without a token). Registries have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<BaseUrl>,
+    /// The environment variable that holds the token; for a registry, the safety code that signs requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_env: Option<String>,
-    /// The file that holds the token; takes precedence over `token_env`.
+    /// The file that holds the token or the safety code; takes precedence over `token_env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Hosts (`name`, `*.name`, or `name:port`) that an archive may be redirected to, besides the API's own origin.
@@ -77,48 +100,57 @@ pub struct Config {
     pub address: Option<SocketAddr>,
     /// Longest time between two fetches of all pages of a release list, even while page one answers 304.
     pub full_walk: Period,
+    /// Patterns, with `*`, of versions that are published again and again: never pinned.
+    #[serde(default)]
+    pub moving: Vec<String>,
 }
 
-/// The upstreams of a mirror without configuration: `github` and `gitee`.
+/// The upstreams of a mirror without configuration: the forges `github` and `gitee`, the registries `official` (v3) and
+/// `official-2x` (simple).
 pub fn defaults() -> BTreeMap<String, Config> {
-    let section = |kind, api: &str, web: &str, token_env: &str, hosts: &[&str]| {
-        Some(Config {
-            kind,
-            api: api.parse().ok()?,
-            web: web.parse().ok()?,
-            token_env: Some(token_env.to_owned()),
-            token_file: None,
-            redirect_hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-            connect_timeout: Period::secs(10),
-            response_timeout: Period::secs(15),
-            idle_timeout: Period::secs(30),
-            concurrency: 32,
-            document_limit: ByteSize::mib(64),
-            proxy: None,
-            no_proxy: None,
-            ca_file: None,
-            address: None,
-            full_walk: Period::secs(3600),
-        })
+    let github = forge(UpstreamKind::Github, "https://api.github.com", "https://github.com", "GITHUB_TOKEN");
+    let gitee = forge(UpstreamKind::Gitee, "https://gitee.com/api/v5", "https://gitee.com", "GITEE_TOKEN");
+    let official = registry(UpstreamKind::V3, "https://api.devsapp.cn/v3");
+    let official_2x = registry(UpstreamKind::Simple, "https://registry.devsapp.cn/simple");
+    let sections = [("github", github), ("gitee", gitee), ("official", official), ("official-2x", official_2x)];
+    // A test holds that each address parses.
+    sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))).collect()
+}
+
+fn forge(kind: UpstreamKind, api: &str, web: &str, token_env: &str) -> Option<Config> {
+    let redirect_hosts: &[&str] = match kind {
+        UpstreamKind::Gitee => &["gitee.com", "*.gitee.com", "*.giteeusercontent.com"],
+        _ => &["codeload.github.com"],
     };
-    let github = section(
-        ForgeKind::Github,
-        "https://api.github.com",
-        "https://github.com",
-        "GITHUB_TOKEN",
-        &["codeload.github.com"],
-    );
-    let gitee = section(
-        ForgeKind::Gitee,
-        "https://gitee.com/api/v5",
-        "https://gitee.com",
-        "GITEE_TOKEN",
-        &["gitee.com", "*.gitee.com", "*.giteeusercontent.com"],
-    );
-    [("github", github), ("gitee", gitee)]
-        .into_iter()
-        .filter_map(|(name, section)| Some((name.to_owned(), section?)))
-        .collect()
+    let section = section(kind, api, redirect_hosts)?;
+    Some(Config { web: Some(web.parse().ok()?), token_env: Some(token_env.to_owned()), ..section })
+}
+
+fn registry(kind: UpstreamKind, api: &str) -> Option<Config> {
+    let moving = ["dev", "dev.*"].map(str::to_owned).into();
+    Some(Config { moving, ..section(kind, api, &["*.aliyuncs.com"])? })
+}
+
+fn section(kind: UpstreamKind, api: &str, redirect_hosts: &[&str]) -> Option<Config> {
+    Some(Config {
+        kind,
+        api: api.parse().ok()?,
+        web: None,
+        token_env: None,
+        token_file: None,
+        redirect_hosts: redirect_hosts.iter().map(|&host| host.to_owned()).collect(),
+        connect_timeout: Period::secs(10),
+        response_timeout: Period::secs(15),
+        idle_timeout: Period::secs(30),
+        concurrency: 32,
+        document_limit: ByteSize::mib(64),
+        proxy: None,
+        no_proxy: None,
+        ca_file: None,
+        address: None,
+        full_walk: Period::secs(3600),
+        moving: Vec::new(),
+    })
 }
 
 /// An invalid value of an `[upstreams.NAME]` section.

@@ -1,4 +1,5 @@
-//! Classifies error responses: rate limit, legal block, or the plain status. One pure function per forge.
+//! Classifies error responses: absence, rate limit, legal block, or the plain status. One pure function per forge, and one
+//! for registries.
 //!
 //! A 403 means "forbidden" only when it is no rate limit: otherwise a rate limit would be cached as the package's state.
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use jiff::{Timestamp, fmt::rfc2822};
 
+use super::client::RequestKind;
 use crate::http::field::retry_after;
 
 /// The meaning of a response with a status of 400 or more.
@@ -16,6 +18,8 @@ pub(super) enum ErrorClass {
     Throttled(Option<Duration>),
     /// Blocked for legal reasons or under the forge's terms.
     Blocked,
+    /// It does not exist.
+    Absent,
     /// As the status says.
     Plain,
 }
@@ -26,6 +30,8 @@ pub(super) struct ErrorResponse<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) text: &'a str,
+    /// What was asked: the API, or a host that archives are redirected to.
+    pub(super) kind: RequestKind,
 }
 
 /// The wait when Gitee states none: its anonymous limit lasts about a minute.
@@ -34,12 +40,12 @@ const GITEE_DEFAULT_WAIT: Duration = Duration::from_secs(60);
 /// GitHub: `retry-after` first, then the reset of an exhausted quota, then the wording of a secondary limit, which may
 /// come without either and with quota left.
 pub(super) fn github(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
-    let ErrorResponse { status, headers, text } = response;
-    if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
-        return ErrorClass::Blocked;
-    }
-    if !matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
-        return ErrorClass::Plain;
+    let ErrorResponse { status, headers, text, .. } = response;
+    match status {
+        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => return ErrorClass::Blocked,
+        StatusCode::NOT_FOUND => return ErrorClass::Absent,
+        StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {}
+        _ => return ErrorClass::Plain,
     }
     let now = date(headers).unwrap_or(now);
     if let Some(wait) = retry_after(headers, now) {
@@ -61,9 +67,11 @@ pub(super) fn github(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass 
 
 /// Gitee: no header is reliable, so the wording decides, in English and Chinese.
 pub(super) fn gitee(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
-    let ErrorResponse { status, headers, text } = response;
-    if status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
-        return ErrorClass::Blocked;
+    let ErrorResponse { status, headers, text, .. } = response;
+    match status {
+        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => return ErrorClass::Blocked,
+        StatusCode::NOT_FOUND => return ErrorClass::Absent,
+        _ => {}
     }
     let words = ["请求过于频繁", "超过限制", "访问频率"];
     let limit = status == StatusCode::TOO_MANY_REQUESTS
@@ -73,6 +81,21 @@ pub(super) fn gitee(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
         ErrorClass::Throttled(Some(retry_after(headers, date(headers).unwrap_or(now)).unwrap_or(GITEE_DEFAULT_WAIT)))
     } else {
         ErrorClass::Plain
+    }
+}
+
+/// A registry: a 404 of its API means absence, and so does any other client error whose text `is_absence` recognises,
+/// except a refusal. A 404 of the object storage does not: the registry has just said that the version exists.
+pub(super) fn registry(response: ErrorResponse<'_>, now: Timestamp, is_absence: fn(&[u8]) -> bool) -> ErrorClass {
+    let ErrorResponse { status, headers, text, kind } = response;
+    match status {
+        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => ErrorClass::Blocked,
+        StatusCode::TOO_MANY_REQUESTS => ErrorClass::Throttled(retry_after(headers, date(headers).unwrap_or(now))),
+        _ if kind == RequestKind::Archive => ErrorClass::Plain,
+        StatusCode::NOT_FOUND => ErrorClass::Absent,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorClass::Plain,
+        _ if status.is_client_error() && is_absence(text.as_bytes()) => ErrorClass::Absent,
+        _ => ErrorClass::Plain,
     }
 }
 
@@ -112,7 +135,7 @@ mod tests {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value"))).collect();
         let status = StatusCode::from_u16(status).expect("a status");
-        by(ErrorResponse { status, headers: &headers, text }, NOW.parse().expect("a time"))
+        by(ErrorResponse { status, headers: &headers, text, kind: RequestKind::Api }, NOW.parse().expect("a time"))
     }
 
     fn seconds(n: u64) -> ErrorClass {
@@ -192,7 +215,7 @@ mod tests {
             ),
             ("blocked by the terms", 403, vec![("x-ratelimit-remaining", "4999")], blocked, ErrorClass::Blocked),
             ("blocked by law", 451, vec![("x-ratelimit-remaining", "0")], blocked, ErrorClass::Blocked),
-            ("not found with an empty quota", 404, vec![("x-ratelimit-remaining", "0")], "", ErrorClass::Plain),
+            ("not found with an empty quota", 404, vec![("x-ratelimit-remaining", "0")], "", ErrorClass::Absent),
             ("bad token", 401, vec![], "Bad credentials", ErrorClass::Plain),
             ("outage", 503, vec![("retry-after", "5")], "", ErrorClass::Plain),
         ];
@@ -212,10 +235,31 @@ mod tests {
             (403, "403 Forbidden", ErrorClass::Plain),
             (401, "401 Unauthorized: Access token does not exist", ErrorClass::Plain),
             (400, "reject by mode [ja-p]", ErrorClass::Plain),
+            (404, "", ErrorClass::Absent),
             (451, "", ErrorClass::Blocked),
         ] {
             assert_eq!(classify(gitee, status, &[], text), want, "{status} {text}");
         }
         assert_eq!(classify(gitee, 429, &[("retry-after", "7")], ""), seconds(7));
+    }
+    #[test]
+    fn only_a_404_or_the_known_text_of_a_registry_means_absence() {
+        for (status, kind, text, want) in [
+            (404, RequestKind::Api, "anything", ErrorClass::Absent),
+            (404, RequestKind::AnonymousApi, "", ErrorClass::Absent),
+            (404, RequestKind::Archive, "missing", ErrorClass::Plain),
+            (400, RequestKind::Api, "missing", ErrorClass::Absent),
+            (400, RequestKind::Api, "bad request", ErrorClass::Plain),
+            (401, RequestKind::Api, "missing", ErrorClass::Plain),
+            (403, RequestKind::Api, "missing", ErrorClass::Plain),
+            (500, RequestKind::Api, "missing", ErrorClass::Plain),
+            (429, RequestKind::Api, "missing", ErrorClass::Throttled(None)),
+            (451, RequestKind::Api, "missing", ErrorClass::Blocked),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let response = ErrorResponse { status, headers: &HeaderMap::new(), text, kind };
+            let is_absence: fn(&[u8]) -> bool = |text| text == b"missing";
+            assert_eq!(registry(response, Timestamp::UNIX_EPOCH, is_absence), want, "{status} {kind:?} {text}");
+        }
     }
 }

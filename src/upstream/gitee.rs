@@ -4,39 +4,54 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    DocumentAsk, GitRef,
+    DocumentAsk, GitRef, ReleaseLookup, ZipPacking,
+    api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
-    client::{ForgeClient, RequestKind},
+    client::{ApiClient, DocumentRequest, RequestKind},
+    credential::CredentialScheme,
     error_class,
     failure::invalid,
-    forge::{ForgeApi, ForgeProfile},
     normalise,
-    pages::{self, Paging, RELEASES_PER_PAGE, SingleDocument},
+    pages::{self, Paging, RELEASES_PER_PAGE},
 };
 use crate::{
     entry::Document,
     origin::{FetchError, FetchedBody, FetchedDocument, Missing},
-    package::BranchHead,
+    package::{BranchHead, MovingHead, PackageName},
 };
 
 /// The default branch of an empty repository, for which Gitee reports none.
 const DEFAULT_BRANCH: &str = "master";
 
+/// Most pages of tags in which a moving version is searched.
+const MAX_TAG_PAGES: usize = 10;
+
 /// The Gitee API.
 pub(super) enum Gitee {}
 
-impl ForgeApi for Gitee {
+impl UpstreamApi for Gitee {
     /// The token is sent in a header: in a query, which Gitee also accepts, it would appear in logs.
-    const PROFILE: &'static ForgeProfile =
-        &ForgeProfile { scheme: "token", headers: &[], accept: "application/json", classify: error_class::gitee };
+    const PROFILE: &'static ApiProfile = &ApiProfile {
+        credential: CredentialScheme::Authorization("token"),
+        headers: &[],
+        accept: "application/json",
+        accept_zip: "application/json",
+        classify: error_class::gitee,
+    };
+
+    const ZIP_PACKING: ZipPacking = ZipPacking::TopFolder;
+
+    const EXISTENCE: DocumentAsk = DocumentAsk::Repository;
+
+    const RELEASE_LOOKUP: ReleaseLookup = ReleaseLookup::InList;
 
     async fn document(
-        client: &ForgeClient,
+        client: &ApiClient,
         call: &CallLog<'_>,
+        package: &PackageName,
         ask: &DocumentAsk,
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
-        let package = call.package;
         let (url, missing) = match ask {
             DocumentAsk::Releases => {
                 let mut url = client.urls.repository(package, ["releases"]);
@@ -48,9 +63,9 @@ impl ForgeApi for Gitee {
             DocumentAsk::Tag(tag) => (client.urls.repository(package, ["releases", "tags", tag]), Missing::Version),
             DocumentAsk::Repository => (client.urls.repository(package, []), Missing::Package),
             DocumentAsk::Branch(branch) => (client.urls.repository(package, ["branches", branch]), Missing::Version),
-            DocumentAsk::Moving(_) => return Err(FetchError::NotFound(Missing::Version)),
+            DocumentAsk::Moving(tag) => return tag_head(client, call, package, tag, stored).await,
         };
-        let single = SingleDocument { url: &url, accept: None, missing };
+        let single = DocumentRequest::new(&url, missing);
         match ask {
             DocumentAsk::Repository => {
                 let parse = |json: &[u8]| {
@@ -72,19 +87,23 @@ impl ForgeApi for Gitee {
     ///
     /// Only some of the addresses accept `refs/tags/`. The ambiguous ones are tried only after Gitee has said that no
     /// branch has this name: a branch must never be stored as a tag.
-    async fn archive(client: &ForgeClient, call: &CallLog<'_>, reference: &GitRef) -> Result<FetchedBody, FetchError> {
+    async fn archive(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        reference: &GitRef,
+    ) -> Result<FetchedBody, FetchError> {
         let web = |segments: &[&str]| {
             let segments = segments.iter().flat_map(|segment| segment.split('/'));
-            (client.urls.web(call.package, segments), RequestKind::Archive)
+            (client.urls.web(package, segments), RequestKind::Archive)
         };
         let api = |name: &str| {
-            let mut url = client.urls.repository(call.package, ["zipball"]);
+            let mut url = client.urls.repository(package, ["zipball"]);
             url.query_pairs_mut().append_pair("ref", name);
             client.has_token().then_some((url, RequestKind::Api))
         };
         match reference {
-            GitRef::Moving { .. } => Err(FetchError::NotFound(Missing::Version)),
-            GitRef::Commit(sha) => {
+            GitRef::Commit(sha) | GitRef::Moving { revision: sha, .. } => {
                 let file = format!("{sha}.zip");
                 let urls = [api(sha), Some(web(&["repository", "archive", &file])), Some(web(&["archive", &file]))];
                 first_zip(client, call, urls).await
@@ -96,7 +115,7 @@ impl ForgeApi for Gitee {
                     Err(error) if may_try_next(&error) => error,
                     other => return other,
                 };
-                if branch_exists(client, call, tag).await? {
+                if branch_exists(client, call, package, tag).await? {
                     return Err(refused);
                 }
                 let ambiguous = [api(tag), Some(web(&["repository", "archive", &file]))];
@@ -108,7 +127,7 @@ impl ForgeApi for Gitee {
 
 /// Opens the first of the addresses that serves a zip.
 async fn first_zip<const N: usize>(
-    client: &ForgeClient,
+    client: &ApiClient,
     call: &CallLog<'_>,
     urls: [Option<(Url, RequestKind)>; N],
 ) -> Result<FetchedBody, FetchError> {
@@ -123,9 +142,14 @@ async fn first_zip<const N: usize>(
     result
 }
 
-async fn branch_exists(client: &ForgeClient, call: &CallLog<'_>, name: &str) -> Result<bool, FetchError> {
-    let url = client.urls.repository(call.package, ["branches", name]);
-    let single = SingleDocument { url: &url, accept: None, missing: Missing::Version };
+async fn branch_exists(
+    client: &ApiClient,
+    call: &CallLog<'_>,
+    package: &PackageName,
+    name: &str,
+) -> Result<bool, FetchError> {
+    let url = client.urls.repository(package, ["branches", name]);
+    let single = DocumentRequest::new(&url, Missing::Version);
     match pages::single(client, call, single, None, branch_head).await {
         Ok(_) => Ok(true),
         Err(FetchError::NotFound(_)) => Ok(false),
@@ -154,4 +178,33 @@ fn branch_head(json: &[u8]) -> Result<BranchHead, FetchError> {
         serde_json::from_slice(not_null(json, Missing::Version)?).map_err(|_| invalid("not a branch"))?;
     let commit = value.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
     commit.map(|commit| BranchHead { commit }).ok_or_else(|| invalid("not a branch"))
+}
+
+/// Fetches the commit of a tag. Gitee has no address for one tag's commit, only pages of all tags.
+async fn tag_head(
+    client: &ApiClient,
+    call: &CallLog<'_>,
+    package: &PackageName,
+    tag: &str,
+    stored: Option<&Document>,
+) -> Result<FetchedDocument, FetchError> {
+    for page in 1..=MAX_TAG_PAGES {
+        let mut url = client.urls.repository(package, ["tags"]);
+        url.query_pairs_mut()
+            .extend_pairs([("per_page", RELEASES_PER_PAGE), ("page", page)].map(|(n, v)| (n, v.to_string())));
+        let mut listed = 0;
+        let parse = |json: &[u8]| {
+            let tags: Vec<Value> = serde_json::from_slice(json).map_err(|_| invalid("not a list of tags"))?;
+            listed = tags.len();
+            let found = tags.iter().find(|listed| listed.get("name").and_then(Value::as_str) == Some(tag));
+            let found = found.ok_or(FetchError::NotFound(Missing::Version))?;
+            let commit = found.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
+            commit.map(|revision| MovingHead { revision }).ok_or_else(|| invalid("not a list of tags"))
+        };
+        match pages::single(client, call, DocumentRequest::new(&url, Missing::Package), stored, parse).await {
+            Err(FetchError::NotFound(Missing::Version)) if listed >= RELEASES_PER_PAGE => {}
+            other => return other,
+        }
+    }
+    Err(invalid("the tag is not among the first thousand"))
 }

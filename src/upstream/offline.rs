@@ -1,30 +1,45 @@
 //! The offline stand-in of an upstream.
 
-use super::{DocumentAsk, GitRef, Upstream, ZipPacking};
+use std::{future::ready, sync::Arc};
+
+use super::{DocumentAsk, GitRef, ReleaseLookup, Upstream, ZipPacking};
 use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
-    package::PackageName,
+    package::{CatalogPackage, PackageName},
 };
 
-/// Refuses every request. `has_token` is kept: content that only the token could see must not become public.
+/// Refuses every request. What the upstream is stays the same: content that only its token could see must not become
+/// public, and what is stored is found by the same keys.
 pub(super) struct Offline {
-    pub(super) has_token: bool,
-    pub(super) zip_packing: ZipPacking,
-    pub(super) existence_ask: DocumentAsk,
+    upstream: Arc<dyn Upstream>,
+}
+
+impl Offline {
+    pub(super) fn new(upstream: Arc<dyn Upstream>) -> Self {
+        Self { upstream }
+    }
 }
 
 impl Upstream for Offline {
     fn has_token(&self) -> bool {
-        self.has_token
+        self.upstream.has_token()
     }
 
     fn zip_packing(&self) -> ZipPacking {
-        self.zip_packing
+        self.upstream.zip_packing()
     }
 
     fn existence_ask(&self) -> DocumentAsk {
-        self.existence_ask.clone()
+        self.upstream.existence_ask()
+    }
+
+    fn release_lookup(&self) -> ReleaseLookup {
+        self.upstream.release_lookup()
+    }
+
+    fn is_moving(&self, version: &str) -> bool {
+        self.upstream.is_moving(version)
     }
 
     fn document<'a>(
@@ -33,10 +48,14 @@ impl Upstream for Offline {
         _: &'a DocumentAsk,
         _: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
-        Box::pin(std::future::ready(Err(FetchError::Offline { absent: false })))
+        Box::pin(ready(Err(FetchError::Offline { absent: false })))
     }
 
     fn archive<'a>(&'a self, _: &'a PackageName, _: &'a GitRef) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        Box::pin(std::future::ready(Err(FetchError::Offline { absent: false })))
+        Box::pin(ready(Err(FetchError::Offline { absent: false })))
+    }
+
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<CatalogPackage>, FetchError>> {
+        Box::pin(ready(Err(FetchError::Offline { absent: false })))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     array_elements::ArrayElements,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
-    client::{DocumentResponse, ForgeClient, is_same_url},
+    client::{ApiClient, DocumentRequest, DocumentResponse, is_same_url},
     error_class,
     failure::invalid,
     normalise::{self, ReleaseEntry},
@@ -36,25 +36,17 @@ pub(super) enum Paging {
     Numbered,
 }
 
-/// A document that is one response.
-pub(super) struct SingleDocument<'a> {
-    pub(super) url: &'a Url,
-    pub(super) accept: Option<&'static str>,
-    /// The meaning of a 404.
-    pub(super) missing: Missing,
-}
-
 /// Fetches a single-response document and normalises it.
 pub(super) async fn single<T: Serialize>(
-    client: &ForgeClient,
+    client: &ApiClient,
     call: &CallLog<'_>,
-    request: SingleDocument<'_>,
+    request: DocumentRequest<'_>,
     stored: Option<&Document>,
     normalise: impl FnOnce(&[u8]) -> Result<T, FetchError>,
 ) -> Result<FetchedDocument, FetchError> {
     let known = client.applicable_validators(stored, request.url);
     let validator = known.and_then(|known| known.pages.first()).filter(|page| has_validator(page));
-    match client.document(call, request.url, request.accept, validator, request.missing).await? {
+    match client.document(call, request, validator).await? {
         DocumentResponse::NotModified => Ok(FetchedDocument::NotModified { validators: renewed(known) }),
         DocumentResponse::Body(body) => {
             let validators = client.new_validators(vec![page_validator(request.url, body.headers(), 1, None)]);
@@ -78,7 +70,7 @@ pub(super) fn release(json: &[u8], missing: Missing) -> Result<Release, FetchErr
 /// A 304 on page one renews the list, unless all pages were last fetched too long ago: then every page is requested with
 /// its own validator, and the releases of unchanged pages are taken from the stored list.
 pub(super) async fn releases(
-    client: &ForgeClient,
+    client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
     paging: Paging,
@@ -94,7 +86,7 @@ pub(super) async fn releases(
 
 /// Fetches page after page. `None` when a page is unchanged but its releases are not in the stored list.
 async fn fetch_all_pages(
-    client: &ForgeClient,
+    client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
     paging: Paging,
@@ -115,7 +107,8 @@ async fn fetch_all_pages(
         let validator = known
             .and_then(|(known, _)| known.pages.get(number - 1))
             .filter(|page| is_same_url(page, &url) && has_validator(page));
-        match (client.document(call, &url, None, validator, Missing::Package).await, validator) {
+        let request = DocumentRequest::new(&url, Missing::Package);
+        match (client.document(call, request, validator).await, validator) {
             (Ok(DocumentResponse::NotModified), Some(page)) => {
                 if number == 1 && known.is_some_and(|(known, _)| page_one_suffices(known, client)) {
                     return Ok(known.map(|(known, _)| FetchedDocument::NotModified { validators: known.clone() }));
@@ -133,8 +126,8 @@ async fn fetch_all_pages(
                 next = match next_page(paging, body.headers(), &url, number, page.entries) {
                     Some(next) if !client.is_api(&next) => {
                         let upstream = client.name.as_str();
-                        let package = call.package;
-                        tracing::warn!(upstream, %package, "next page not followed: its address is outside the API");
+                        let package = call.package.map(tracing::field::display);
+                        tracing::warn!(upstream, package, "next page not followed: its address is outside the API");
                         list.truncated = true;
                         None
                     }
@@ -161,9 +154,14 @@ async fn fetch_all_pages(
 }
 
 /// True while a 304 of page one renews the whole list: all pages were fetched recently.
-fn page_one_suffices(known: &Validators, client: &ForgeClient) -> bool {
+fn page_one_suffices(known: &Validators, client: &ApiClient) -> bool {
+    known.pages.len() > 1 && walked_recently(known, client)
+}
+
+/// True while the last fetch of all pages is recent.
+pub(super) fn walked_recently(known: &Validators, client: &ApiClient) -> bool {
     let age = known.last_full_fetch.and_then(|walked| Timestamp::now().duration_since(walked).try_into().ok());
-    known.pages.len() > 1 && age.is_some_and(|age: std::time::Duration| age < client.full_walk)
+    age.is_some_and(|age: std::time::Duration| age < client.full_walk)
 }
 
 /// The stored releases, page by page; `None` when body and validators do not match.
@@ -183,7 +181,7 @@ struct ReleasePage {
 
 /// Reads one page; only one release is held as JSON at a time.
 async fn read_page(
-    client: &ForgeClient,
+    client: &ApiClient,
     call: &CallLog<'_>,
     body: &mut ResponseBody,
     meter: &mut SizeMeter,
@@ -210,11 +208,16 @@ async fn read_page(
     }
     if broken > 0 {
         // One bad entry must not make the others unavailable.
-        let upstream = client.name.as_str();
-        let package = call.package;
-        tracing::warn!(upstream, %package, broken, "releases without a tag or a date were skipped");
+        warn_of_broken(client, call, broken);
     }
     Ok(page)
+}
+
+/// Logs that entries of a release list were skipped.
+pub(super) fn warn_of_broken(client: &ApiClient, call: &CallLog<'_>, broken: usize) {
+    let upstream = client.name.as_str();
+    let package = call.package.map(tracing::field::display);
+    tracing::warn!(upstream, package, broken, "releases without a tag or a date were skipped");
 }
 
 fn next_page(paging: Paging, headers: &HeaderMap, url: &Url, number: usize, entries: usize) -> Option<Url> {
@@ -236,7 +239,7 @@ fn with_page(url: &Url, number: usize) -> Url {
 }
 
 /// The validators of a page. The `ETag` is stored as in the 200: GitHub's 304 has the same one without `W/`.
-fn page_validator(url: &Url, headers: &HeaderMap, items: usize, next: Option<&Url>) -> PageValidator {
+pub(super) fn page_validator(url: &Url, headers: &HeaderMap, items: usize, next: Option<&Url>) -> PageValidator {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     PageValidator {
         url: url.to_string(),
@@ -247,15 +250,15 @@ fn page_validator(url: &Url, headers: &HeaderMap, items: usize, next: Option<&Ur
     }
 }
 
-fn has_validator(page: &PageValidator) -> bool {
+pub(super) fn has_validator(page: &PageValidator) -> bool {
     page.etag.is_some() || page.last_modified.is_some()
 }
 
-fn renewed(known: Option<&Validators>) -> Validators {
+pub(super) fn renewed(known: Option<&Validators>) -> Validators {
     Validators { last_full_fetch: Some(Timestamp::now()), ..known.cloned().unwrap_or_default() }
 }
 
-fn changed<T: Serialize>(value: &T, validators: Validators) -> Result<FetchedDocument, FetchError> {
+pub(super) fn changed<T: Serialize>(value: &T, validators: Validators) -> Result<FetchedDocument, FetchError> {
     let body =
         serde_json::to_vec(value).map(Bytes::from).map_err(|_| invalid("a value that cannot be written as JSON"))?;
     Ok(FetchedDocument::Changed { body, validators })

@@ -24,7 +24,10 @@ mod gitee;
 mod github;
 mod lists;
 mod logs;
+mod registries;
 mod requests;
+mod simple;
+mod v3;
 
 /// A request as the server received it.
 #[derive(Clone, Debug)]
@@ -206,11 +209,11 @@ async fn connection(mut stream: TcpStream, script: Script, log: Arc<Mutex<Vec<Re
     }
 }
 
-fn config(kind: ForgeKind, api: &str) -> Config {
+fn config(kind: UpstreamKind, api: &str) -> Config {
     Config {
         kind,
         api: api.parse().expect("an address"),
-        web: api.parse().expect("an address"),
+        web: Some(api.parse().expect("an address")),
         token_env: None,
         redirect_hosts: Vec::new(),
         ..defaults().remove("github").expect("a default")
@@ -229,12 +232,22 @@ fn package() -> PackageName {
     "devsapp/fc3".parse().expect("a name")
 }
 
+/// A package of a registry.
+fn plain_name() -> PackageName {
+    PackageName::plain("fc3").expect("a name")
+}
+
+/// Asks for a document of [`package`], or of [`plain_name`] on a registry.
 async fn ask(
     upstream: &Arc<dyn Upstream>,
     ask: DocumentAsk,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
-    upstream.document(&package(), &ask, stored).await
+    upstream.document(&package_on(upstream), &ask, stored).await
+}
+
+fn package_on(upstream: &Arc<dyn Upstream>) -> PackageName {
+    if upstream.existence_ask() == DocumentAsk::Latest { plain_name() } else { package() }
 }
 
 /// Fetches a document that must have changed.
@@ -280,7 +293,7 @@ fn tags(document: &Document) -> Vec<String> {
 
 /// Fetches a whole archive.
 async fn zip(upstream: &Arc<dyn Upstream>, reference: GitRef) -> Result<(FetchedBody, Vec<u8>), FetchError> {
-    let mut fetched = upstream.archive(&package(), &reference).await?;
+    let mut fetched = upstream.archive(&package_on(upstream), &reference).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = fetched.body.next().await {
         bytes.extend_from_slice(&chunk?);

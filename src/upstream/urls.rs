@@ -1,24 +1,30 @@
-//! The addresses of a forge's repositories.
+//! The addresses of an upstream's resources.
 
 use url::Url;
 
 use crate::{package::PackageName, value::BaseUrl};
 
-/// The base URLs of a forge.
-pub(super) struct ForgeUrls {
+/// The base URLs of an upstream.
+pub(super) struct ApiUrls {
     pub(super) api: BaseUrl,
-    pub(super) web: BaseUrl,
+    /// `None` for registries, which have no web pages.
+    pub(super) web: Option<BaseUrl>,
 }
 
-impl ForgeUrls {
+impl ApiUrls {
+    /// `{api}/…`; a slash within a segment is encoded.
+    pub(super) fn api<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Url {
+        append(&self.api, segments)
+    }
+
     /// `{api}/repos/{owner}/{repo}/…`; a slash within a segment is encoded.
     pub(super) fn repository<'s>(&self, package: &'s PackageName, segments: impl IntoIterator<Item = &'s str>) -> Url {
-        append(&self.api, ["repos"].into_iter().chain(path(package)).chain(segments))
+        self.api(["repos"].into_iter().chain(path(package)).chain(segments))
     }
 
     /// `{web}/{owner}/{repo}/…`; a slash within a segment is encoded.
     pub(super) fn web<'s>(&self, package: &'s PackageName, segments: impl IntoIterator<Item = &'s str>) -> Url {
-        append(&self.web, path(package).chain(segments))
+        append(self.web.as_ref().unwrap_or(&self.api), path(package).chain(segments))
     }
 }
 

@@ -10,8 +10,8 @@ const SHA: &str = "12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
 async fn gitee(script: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) -> (Server, Config) {
     let server = Server::start(script).await;
     let config = Config {
-        web: server.base().parse().expect("an address"),
-        ..config(ForgeKind::Gitee, &format!("{}/api/v5", server.base()))
+        web: Some(server.base().parse().expect("an address")),
+        ..config(UpstreamKind::Gitee, &format!("{}/api/v5", server.base()))
     };
     (server, config)
 }

@@ -12,7 +12,7 @@ const SHA: &str = "12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
 #[tokio::test]
 async fn requests_carry_api_version_token_and_user_agent() {
     let server = Server::start(|_| Reply::json(release("v1"))).await;
-    let upstream = with_token(&config(ForgeKind::Github, &format!("{}/api/v3", server.base())));
+    let upstream = with_token(&config(UpstreamKind::Github, &format!("{}/api/v3", server.base())));
     let got: Release = get(&upstream, DocumentAsk::Latest).await.expect("a release");
     assert_eq!((got.tag_name.as_str(), upstream.has_token()), ("v1", true));
     let seen = &server.seen()[0];
@@ -42,7 +42,8 @@ async fn a_404_for_latest_is_a_missing_release_or_a_missing_package() {
             }
         })
         .await;
-        let error = error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Latest, None).await);
+        let error =
+            error(ask(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Latest, None).await);
         assert_eq!(error, FetchError::NotFound(expected));
         assert_eq!(server.take_targets()[1..], ["/repos/devsapp/fc3/releases?per_page=1"]);
     }
@@ -51,7 +52,7 @@ async fn a_404_for_latest_is_a_missing_release_or_a_missing_package() {
 #[tokio::test]
 async fn a_tag_with_a_slash_is_one_path_segment() {
     let server = Server::start(|_| Reply::json(release("cli/v1+x"))).await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     let _: Release = get(&upstream, DocumentAsk::Tag("cli/v1 %#".into())).await.expect("a release");
     assert_eq!(server.take_targets(), ["/repos/devsapp/fc3/releases/tags/cli%2Fv1%20%25%23"]);
 }
@@ -63,7 +64,7 @@ async fn a_single_document_is_renewed_by_its_etag() {
         _ => Reply::json(release("v1")).with("etag", "W/\"1\""),
     })
     .await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     let latest = stored(ask(&upstream, DocumentAsk::Latest, None).await.expect("a release"));
     let validators = renewed(ask(&upstream, DocumentAsk::Latest, Some(&latest)).await.expect("a renewal"));
     assert_eq!(validators.pages, latest.meta.validators.pages);
@@ -79,7 +80,7 @@ async fn a_branch_resolves_to_its_commit_and_never_to_a_tag() {
         _ => Reply::error(422, "No commit found for SHA: x"),
     })
     .await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     let branch = |name: &str| DocumentAsk::Branch(name.into());
     assert_eq!(get::<BranchHead>(&upstream, branch("main")).await.expect("a branch").commit, SHA);
     assert_eq!(server.seen()[0].header("accept"), Some("application/vnd.github.sha"));
@@ -97,7 +98,7 @@ async fn the_redirect_of_a_renamed_repository_is_followed_with_the_token() {
         _ => Reply::error(404, "Not Found"),
     })
     .await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let got: Repository = get(&upstream, DocumentAsk::Repository).await.expect("a repository");
     assert_eq!((got.full_name.as_str(), got.private, got.default_branch.as_str()), ("devsapp/New", true, "main"));
     assert_eq!(server.seen()[1].header("authorization"), Some("Bearer secret-token"));
@@ -108,7 +109,7 @@ async fn an_api_redirect_to_another_origin_is_refused_without_a_request() {
     let elsewhere = Server::start(|_| Reply::json(release("evil"))).await;
     let to = elsewhere.base();
     let server = Server::start(move |_| Reply::to(301, format!("{to}/x"))).await;
-    let mut config = config(ForgeKind::Github, &server.base());
+    let mut config = config(UpstreamKind::Github, &server.base());
     // Not even when archives may be redirected there.
     config.redirect_hosts = vec![elsewhere.address.to_string()];
     let error = error(ask(&with_token(&config), DocumentAsk::Latest, None).await);
@@ -131,7 +132,7 @@ async fn github_error_responses_become_the_right_fetch_errors() {
         (Reply::new(204), FetchError::Invalid("an unexpected status".into())),
     ] {
         let server = Server::start(move |_| reply.clone()).await;
-        let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+        let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
         assert_eq!(error(ask(&upstream, DocumentAsk::Tag("v1".into()), None).await), expected);
     }
 }
@@ -139,7 +140,7 @@ async fn github_error_responses_become_the_right_fetch_errors() {
 #[tokio::test]
 async fn a_response_of_another_mirror_is_no_loop() {
     let server = Server::start(|_| Reply::json(release("v1")).with("via", "1.1 srm-mirror-test2")).await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     let _: Release = get(&upstream, DocumentAsk::Latest).await.expect("a release");
 }
 
@@ -147,7 +148,7 @@ async fn a_response_of_another_mirror_is_no_loop() {
 async fn after_a_rate_limit_no_request_is_sent_until_the_pause_is_over() {
     let message = "API rate limit exceeded for 192.0.2.1.";
     let server = Server::start(move |_| Reply::error(403, message).with("retry-after", "100")).await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     for what in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Repository] {
         let error = error(ask(&upstream, what, None).await);
         let FetchError::Throttled { retry_after } = error else { panic!("{error:?}") };
@@ -166,7 +167,7 @@ async fn archive_hosts_have_a_separate_rate_limit() {
         if seen.target.contains("zipball") { Reply::to(302, format!("{to}/x")) } else { Reply::json(release("v1")) }
     })
     .await;
-    let mut config = config(ForgeKind::Github, &server.base());
+    let mut config = config(UpstreamKind::Github, &server.base());
     config.redirect_hosts = vec![files.address.to_string()];
     let upstream = anonymous(&config);
     for _ in 0..2 {
@@ -185,7 +186,7 @@ async fn a_request_on_a_closed_idle_connection_is_sent_again_once() {
         _ => Reply::json(release("v1")),
     })
     .await;
-    let upstream = anonymous(&config(ForgeKind::Github, &server.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
     for _ in 0..2 {
         let _: Release = get(&upstream, DocumentAsk::Latest).await.expect("a release");
     }
@@ -195,7 +196,7 @@ async fn a_request_on_a_closed_idle_connection_is_sent_again_once() {
 #[tokio::test]
 async fn a_request_on_a_new_connection_that_breaks_is_not_sent_again() {
     let server = Server::start(|_| Reply::new(200).end(ResponseEnd::Hangup)).await;
-    let error = error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Latest, None).await);
+    let error = error(ask(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Latest, None).await);
     assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
     assert_eq!(server.take_targets().len(), 1);
 }

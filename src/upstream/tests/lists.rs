@@ -42,7 +42,7 @@ fn conditional(seen: &RecordedRequest, pages: usize, fresh: &[usize]) -> Reply {
 #[tokio::test]
 async fn every_page_is_fetched_in_the_upstreams_order() {
     let server = Server::start(|seen| linked(seen, 3)).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let list: Releases = get(&upstream, DocumentAsk::Releases).await.expect("a list");
     assert_eq!(list.releases.iter().map(|r| r.tag_name.as_str()).collect::<Vec<_>>(), ["v1", "v2", "v3"]);
     assert!(!list.truncated);
@@ -60,7 +60,7 @@ async fn every_page_is_fetched_in_the_upstreams_order() {
 async fn a_list_is_truncated_after_ten_pages() {
     let server = Server::start(|seen| linked(seen, 12)).await;
     let list: Releases =
-        get(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (10, true));
     assert_eq!(server.take_targets().len(), 10);
 }
@@ -73,7 +73,7 @@ async fn a_422_after_the_first_thousand_releases_truncates_the_list() {
     })
     .await;
     let list: Releases =
-        get(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (2, true));
 }
 
@@ -83,7 +83,7 @@ async fn a_link_to_another_origin_is_not_followed() {
     let link = format!("<{}/repositories/7/releases?page=2>; rel=\"next\"", elsewhere.base());
     let server = Server::start(move |_| Reply::json(json!([release("v1")])).with("link", link.clone())).await;
     let list: Releases =
-        get(&with_token(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&with_token(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!((list.releases.len(), list.truncated), (1, true));
     assert_eq!(elsewhere.take_targets(), [""; 0]);
 }
@@ -94,7 +94,7 @@ async fn drafts_and_broken_entries_are_skipped() {
     draft["draft"] = json!(true);
     let page = json!([draft, release("v2"), {"tag_name": null}, release("v1")]);
     let server = Server::start(move |_| Reply::json(page.clone())).await;
-    let list = ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await;
+    let list = ask(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases, None).await;
     assert_eq!(tags(&stored(list.expect("a list"))), ["v2", "v1"]);
 }
 
@@ -103,7 +103,7 @@ async fn a_response_that_is_not_a_release_list_is_invalid() {
     for body in ["{}", "null", "[{}]", "[1", "<html></html>", ""] {
         let server = Server::start(move |_| Reply::new(200).body(body)).await;
         let error =
-            error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await);
+            error(ask(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases, None).await);
         assert!(matches!(error, FetchError::Invalid(_)), "{body}: {error:?}");
     }
 }
@@ -121,7 +121,7 @@ async fn the_size_limit_holds_for_all_pages_together_announced_or_not() {
             3,
         );
         let limit = one.body.len() as u64 * 5 / 2;
-        let config = Config { document_limit: ByteSize(limit), ..config(ForgeKind::Github, &server.base()) };
+        let config = Config { document_limit: ByteSize(limit), ..config(UpstreamKind::Github, &server.base()) };
         let error = error(ask(&anonymous(&config), DocumentAsk::Releases, None).await);
         assert_eq!(error, FetchError::TooLarge { limit }, "sized: {sized}");
         assert_eq!(server.take_targets().len(), 3);
@@ -131,7 +131,7 @@ async fn the_size_limit_holds_for_all_pages_together_announced_or_not() {
 #[tokio::test]
 async fn page_one_unchanged_renews_the_list_with_one_request() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     server.take_targets();
     let validators = renewed(ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a renewal"));
@@ -143,7 +143,7 @@ async fn page_one_unchanged_renews_the_list_with_one_request() {
 #[tokio::test]
 async fn once_an_hour_every_page_is_requested_and_unchanged_ones_are_reused() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     server.take_targets();
     let validators = renewed(ask(&upstream, DocumentAsk::Releases, Some(&long_ago(&list))).await.expect("a renewal"));
@@ -166,7 +166,7 @@ fn page_two_is(tag: &'static str) -> impl Fn(&RecordedRequest) -> Reply {
 #[tokio::test]
 async fn a_changed_page_two_is_merged_between_the_stored_pages() {
     let server = Server::start(|seen| linked(seen, 3)).await;
-    let base = config(ForgeKind::Github, "http://api.forge.test");
+    let base = config(UpstreamKind::Github, "http://api.forge.test");
     let config_at = |server: &Server| Config { address: Some(server.address), ..base.clone() };
     // The address of the API stays the same while the server behind it changes.
     let list = stored(ask(&with_token(&config_at(&server)), DocumentAsk::Releases, None).await.expect("a list"));
@@ -182,7 +182,7 @@ async fn a_changed_page_two_is_merged_between_the_stored_pages() {
 #[tokio::test]
 async fn a_changed_page_one_fetches_all_pages_with_their_own_validators() {
     let server = Server::start(|seen| conditional(seen, 3, &[2, 3])).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     server.take_targets();
     let fresh = stored(ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a list"));
@@ -193,7 +193,7 @@ async fn a_changed_page_one_fetches_all_pages_with_their_own_validators() {
 #[tokio::test]
 async fn a_stored_list_that_does_not_match_its_validators_is_fetched_whole() {
     let server = Server::start(|seen| conditional(seen, 2, &[1, 2])).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let mut list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     list.body = bytes::Bytes::from_static(b"{\"releases\":[],\"truncated\":false}");
     let fresh = stored(ask(&upstream, DocumentAsk::Releases, Some(&long_ago(&list))).await.expect("a list"));
@@ -203,7 +203,7 @@ async fn a_stored_list_that_does_not_match_its_validators_is_fetched_whole() {
 #[tokio::test]
 async fn validators_are_not_used_with_another_token() {
     let server = Server::start(|seen| conditional(seen, 1, &[1])).await;
-    let config = config(ForgeKind::Github, &server.base());
+    let config = config(UpstreamKind::Github, &server.base());
     let list = stored(ask(&with_token(&config), DocumentAsk::Releases, None).await.expect("a list"));
     let other = build("forge", &config, Some(Secret::new("another")), "test").expect("valid");
     for upstream in [anonymous(&config), other] {
@@ -219,7 +219,7 @@ async fn validators_are_not_used_with_another_token() {
 #[tokio::test]
 async fn another_spelling_of_the_package_uses_the_same_validators() {
     let server = Server::start(|seen| conditional(seen, 3, &[1, 2, 3])).await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     let list = stored(ask(&upstream, DocumentAsk::Releases, None).await.expect("a list"));
     server.take_targets();
     let name: PackageName = "DevsApp/FC3".parse().expect("a name");
@@ -231,7 +231,8 @@ async fn another_spelling_of_the_package_uses_the_same_validators() {
 #[tokio::test]
 async fn a_304_to_an_unconditional_request_is_invalid() {
     let server = Server::start(|_| Reply::new(304)).await;
-    let error = error(ask(&anonymous(&config(ForgeKind::Github, &server.base())), DocumentAsk::Releases, None).await);
+    let error =
+        error(ask(&anonymous(&config(UpstreamKind::Github, &server.base())), DocumentAsk::Releases, None).await);
     assert!(matches!(error, FetchError::Invalid(_)), "{error:?}");
 }
 
@@ -249,7 +250,7 @@ async fn gitee_pages_are_numbered_newest_first() {
         })
         .await;
         let list: Releases =
-            get(&anonymous(&config(ForgeKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
+            get(&anonymous(&config(UpstreamKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
         assert_eq!((list.releases.len(), list.truncated), (201, false), "total_page: {total:?}");
         let expected = |page| format!("/repos/devsapp/fc3/releases?direction=desc&per_page=100&page={page}");
         assert_eq!(server.take_targets(), [expected(1), expected(2), expected(3)]);
@@ -260,7 +261,7 @@ async fn gitee_pages_are_numbered_newest_first() {
 async fn gitee_without_a_release_has_an_empty_list() {
     let server = Server::start(|_| Reply::json(json!([])).with("total_page", "5")).await;
     let list: Releases =
-        get(&anonymous(&config(ForgeKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
+        get(&anonymous(&config(UpstreamKind::Gitee, &server.base())), DocumentAsk::Releases).await.expect("a list");
     assert_eq!(list, Releases::default());
     assert_eq!(server.take_targets().len(), 1, "an empty page is the last one");
 }

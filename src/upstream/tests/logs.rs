@@ -48,7 +48,7 @@ async fn a_rate_limit_is_logged_once_with_its_end() {
             .with("x-ratelimit-reset", (Timestamp::now().as_second() + 100).to_string())
     })
     .await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     for _ in 0..3 {
         error(ask(&upstream, DocumentAsk::Releases, None).await);
     }
@@ -77,7 +77,7 @@ async fn no_token_location_or_address_is_logged() {
         _ => Reply::new(200).end(ResponseEnd::Hangup),
     })
     .await;
-    let upstream = with_token(&config(ForgeKind::Github, &server.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &server.base()));
     error(ask(&upstream, DocumentAsk::Repository, None).await);
     error(zip(&upstream, tag("v1")).await);
     for _ in 0..2 {

@@ -21,7 +21,7 @@ fn quick(config: Config) -> Config {
 async fn a_zip_is_fetched_through_an_allowed_redirect_without_the_token() {
     let files = Server::start(|_| Reply::zip()).await;
     let api = redirecting(format!("{}/devsapp/fc3/legacy.zip/refs/tags/a/v1?token=temporary", files.base())).await;
-    let mut config = config(ForgeKind::Github, &api.base());
+    let mut config = config(UpstreamKind::Github, &api.base());
     config.redirect_hosts = vec![files.address.to_string()];
     let (fetched, bytes) = zip(&with_token(&config), tag("a/v1 #")).await.expect("a zip");
     assert_eq!((fetched.len, fetched.anonymous, bytes.as_slice()), (Some(7), false, &b"PK\x03\x04zip"[..]));
@@ -38,7 +38,7 @@ async fn a_zip_is_fetched_through_an_allowed_redirect_without_the_token() {
 async fn a_commit_is_requested_by_its_sha() {
     let api = Server::start(|_| Reply { sized: false, ..Reply::zip() }).await;
     let sha = "12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
-    let upstream = anonymous(&config(ForgeKind::Github, &api.base()));
+    let upstream = anonymous(&config(UpstreamKind::Github, &api.base()));
     let (fetched, bytes) = zip(&upstream, GitRef::Commit(sha.into())).await.expect("a zip");
     assert_eq!((fetched.len, fetched.anonymous, bytes.len()), (None, true, 7));
     assert_eq!(api.take_targets(), [format!("/repos/devsapp/fc3/zipball/{sha}")]);
@@ -48,7 +48,7 @@ async fn a_commit_is_requested_by_its_sha() {
 async fn a_redirect_to_an_unlisted_host_is_refused_without_a_request() {
     let files = Server::start(|_| Reply::zip()).await;
     let api = redirecting(format!("{}/x?token=temporary", files.base())).await;
-    let error = error(zip(&with_token(&config(ForgeKind::Github, &api.base())), tag("v1")).await);
+    let error = error(zip(&with_token(&config(UpstreamKind::Github, &api.base())), tag("v1")).await);
     assert!(matches!(error, FetchError::Refused(_)), "{error:?}");
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("temporary") && !shown.contains("127.0.0.1"), "{shown}");
@@ -67,7 +67,7 @@ async fn the_token_is_not_sent_again_after_a_redirect_away_from_the_api() {
     let back = format!("{}/again", api.base());
     let files = Server::start(move |_| Reply::to(302, back.clone())).await;
     files_at.set(files.address).expect("set once");
-    let mut config = config(ForgeKind::Github, &api.base());
+    let mut config = config(UpstreamKind::Github, &api.base());
     config.redirect_hosts = vec![files.address.to_string()];
     zip(&with_token(&config), tag("v1")).await.expect("a zip");
     let carried: Vec<_> = api.seen().iter().map(|seen| seen.header("authorization").is_some()).collect();
@@ -77,7 +77,7 @@ async fn the_token_is_not_sent_again_after_a_redirect_away_from_the_api() {
 #[tokio::test]
 async fn at_most_five_redirects_are_followed() {
     let api = Server::start(|seen| Reply::to(302, format!("{}/again", seen.base()))).await;
-    let upstream = with_token(&config(ForgeKind::Github, &api.base()));
+    let upstream = with_token(&config(UpstreamKind::Github, &api.base()));
     let of_zip = error(zip(&upstream, tag("v1")).await);
     assert_eq!(api.take_targets().len(), 6);
     let of_document = error(ask(&upstream, DocumentAsk::Latest, None).await);
@@ -99,7 +99,7 @@ async fn a_response_that_is_not_a_zip_is_refused_before_its_body_is_read() {
     ] {
         let said = format!("{reply:?}");
         let api = Server::start(move |_| reply.clone()).await;
-        let error = error(zip(&anonymous(&config(ForgeKind::Github, &api.base())), tag("v1")).await);
+        let error = error(zip(&anonymous(&config(UpstreamKind::Github, &api.base())), tag("v1")).await);
         assert!(matches!(error, FetchError::Invalid(_)), "{said}: {error:?}");
     }
 }
@@ -110,7 +110,7 @@ async fn a_missing_or_blocked_zip_is_reported_as_such() {
         [(404, FetchError::NotFound(Missing::Version)), (451, FetchError::Blocked), (500, FetchError::Status(500))]
     {
         let api = Server::start(move |_| Reply::error(status, "x")).await;
-        assert_eq!(error(zip(&anonymous(&config(ForgeKind::Github, &api.base())), tag("v1")).await), expected);
+        assert_eq!(error(zip(&anonymous(&config(UpstreamKind::Github, &api.base())), tag("v1")).await), expected);
     }
 }
 
@@ -118,7 +118,7 @@ async fn a_missing_or_blocked_zip_is_reported_as_such() {
 async fn a_stalled_response_times_out_before_the_head_and_within_the_body() {
     for end in [ResponseEnd::Nothing, ResponseEnd::Silence] {
         let api = Server::start(move |_| Reply::zip().end(end)).await;
-        let upstream = anonymous(&quick(config(ForgeKind::Github, &api.base())));
+        let upstream = anonymous(&quick(config(UpstreamKind::Github, &api.base())));
         let of_zip = error(zip(&upstream, tag("v1")).await);
         let of_document = error(ask(&upstream, DocumentAsk::Latest, None).await);
         for error in [of_zip, of_document] {
@@ -137,7 +137,8 @@ async fn time_limits_may_be_forever() {
     let connect_timeout = Period::FOREVER;
     let response_timeout = Period::FOREVER;
     let idle_timeout = Period::FOREVER;
-    let config = Config { connect_timeout, response_timeout, idle_timeout, ..config(ForgeKind::Github, &api.base()) };
+    let config =
+        Config { connect_timeout, response_timeout, idle_timeout, ..config(UpstreamKind::Github, &api.base()) };
     let upstream = anonymous(&config);
     ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
     error(ask(&upstream, DocumentAsk::Repository, None).await);
@@ -147,7 +148,7 @@ async fn time_limits_may_be_forever() {
 async fn a_truncated_body_ends_with_an_error() {
     let cut = Reply { sized: false, ..Reply::zip().with("content-length", "100").end(ResponseEnd::Closed) };
     let api = Server::start(move |_| cut.clone()).await;
-    let error = error(zip(&anonymous(&config(ForgeKind::Github, &api.base())), tag("v1")).await);
+    let error = error(zip(&anonymous(&config(UpstreamKind::Github, &api.base())), tag("v1")).await);
     assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
 }
 
@@ -158,7 +159,7 @@ async fn stalled_archives_leave_slots_for_documents() {
         false => Reply::json(release("v1")),
     })
     .await;
-    let config = Config { concurrency: 2, ..config(ForgeKind::Github, &api.base()) };
+    let config = Config { concurrency: 2, ..config(UpstreamKind::Github, &api.base()) };
     let upstream = anonymous(&config);
     let standing = upstream.archive(&package(), &tag("v1")).await.expect("an archive");
     let name = package();
@@ -174,14 +175,14 @@ async fn stalled_archives_leave_slots_for_documents() {
 #[tokio::test]
 async fn a_refused_connection_is_unreachable_with_its_reason() {
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    let upstream = anonymous(&config(ForgeKind::Github, &format!("http://{gone}")));
+    let upstream = anonymous(&config(UpstreamKind::Github, &format!("http://{gone}")));
     assert_eq!(error(ask(&upstream, DocumentAsk::Latest, None).await), FetchError::Unreachable("connection refused"));
 }
 
 #[tokio::test]
 async fn the_fixed_address_is_used_instead_of_the_host_name() {
     let api = Server::start(|_| Reply::json(release("v1"))).await;
-    let config = Config { address: Some(api.address), ..config(ForgeKind::Github, "http://api.forge.test") };
+    let config = Config { address: Some(api.address), ..config(UpstreamKind::Github, "http://api.forge.test") };
     ask(&anonymous(&config), DocumentAsk::Latest, None).await.expect("a release");
     assert_eq!(api.seen()[0].header("host"), Some("api.forge.test"));
 }
@@ -190,7 +191,7 @@ async fn the_fixed_address_is_used_instead_of_the_host_name() {
 async fn plain_http_goes_through_the_proxy_unless_the_host_is_in_no_proxy() {
     let proxy = Server::start(|_| Reply::json(release("proxied"))).await;
     let api = Server::start(|_| Reply::json(release("direct"))).await;
-    let mut config = config(ForgeKind::Github, &api.base());
+    let mut config = config(UpstreamKind::Github, &api.base());
     config.proxy = Some(proxy.base());
     ask(&anonymous(&config), DocumentAsk::Latest, None).await.expect("a release");
     assert_eq!(proxy.take_targets(), [format!("{}/repos/devsapp/fc3/releases/latest", api.base())]);
@@ -202,7 +203,7 @@ async fn plain_http_goes_through_the_proxy_unless_the_host_is_in_no_proxy() {
 #[tokio::test]
 async fn https_goes_through_the_proxy_by_connect_and_its_refusal_is_reported() {
     let proxy = Server::start(|_| Reply::error(403, "not allowed")).await;
-    let mut config = config(ForgeKind::Github, "https://api.forge.test");
+    let mut config = config(UpstreamKind::Github, "https://api.forge.test");
     config.proxy = Some(proxy.base());
     let error = error(ask(&with_token(&config), DocumentAsk::Latest, None).await);
     assert_eq!(error, FetchError::Unreachable("the proxy refused"));
@@ -216,7 +217,7 @@ async fn a_socks_proxy_receives_the_host_name_and_its_refusal_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = listener.local_addr().expect("an address");
     let config =
-        Config { proxy: Some(format!("socks5h://{proxy}")), ..config(ForgeKind::Github, "http://api.forge.test") };
+        Config { proxy: Some(format!("socks5h://{proxy}")), ..config(UpstreamKind::Github, "http://api.forge.test") };
     let upstream = with_token(&config);
     let serve = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -235,9 +236,9 @@ async fn a_socks_proxy_receives_the_host_name_and_its_refusal_is_reported() {
 
 #[test]
 fn a_build_error_names_the_key_and_no_secret() {
-    let base = || config(ForgeKind::Github, "https://api.forge.test:8443");
+    let base = || config(UpstreamKind::Github, "https://api.forge.test:8443");
     let address = Some("192.0.2.1:443".parse().expect("an address"));
-    let numeric = config(ForgeKind::Github, "https://192.0.2.1");
+    let numeric = config(UpstreamKind::Github, "https://192.0.2.1");
     for (key, config) in [
         ("proxy", Config { proxy: Some("ftp://user:hunter2@proxy.test".into()), ..base() }),
         ("proxy", Config { proxy: Some("hunter2".into()), ..base() }),
@@ -257,9 +258,9 @@ fn a_build_error_names_the_key_and_no_secret() {
 }
 
 #[test]
-fn the_defaults_are_github_and_gitee_and_can_be_built() {
+fn the_defaults_are_two_forges_and_two_registries_and_can_be_built() {
     let defaults = defaults();
-    assert_eq!(defaults.keys().collect::<Vec<_>>(), ["gitee", "github"]);
+    assert_eq!(defaults.keys().collect::<Vec<_>>(), ["gitee", "github", "official", "official-2x"]);
     for (name, config) in &defaults {
         assert!(!build(name, config, None, "test").expect("valid").has_token());
     }

@@ -1,0 +1,158 @@
+//! The [`Upstream`] implementation that all kinds share; a kind supplies only what differs, as an [`UpstreamApi`].
+
+use std::{future::Future, marker::PhantomData};
+
+use jiff::Timestamp;
+
+use super::{
+    BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
+    call_log::CallLog,
+    client::ApiClient,
+    credential::CredentialScheme,
+    error_class::{ErrorClass, ErrorResponse},
+    moving::MovingPattern,
+};
+use crate::{
+    entry::Document,
+    origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
+    package::{CatalogPackage, PackageName},
+    value::Secret,
+};
+
+/// The constants of an upstream's HTTP API.
+pub(super) struct ApiProfile {
+    /// How it takes its credential.
+    pub(super) credential: CredentialScheme,
+    /// Additional headers of every API request.
+    pub(super) headers: &'static [(&'static str, &'static str)],
+    /// The default `Accept` of requests for documents.
+    pub(super) accept: &'static str,
+    /// The `Accept` of requests to the API for zips.
+    pub(super) accept_zip: &'static str,
+    /// Classifies a response with a status of 400 or more.
+    pub(super) classify: fn(ErrorResponse<'_>, Timestamp) -> ErrorClass,
+}
+
+/// The part of an upstream that differs between kinds: addresses, paging, and document formats.
+pub(super) trait UpstreamApi: Send + Sync + 'static {
+    /// The constants of its HTTP API.
+    const PROFILE: &'static ApiProfile;
+
+    /// Where the files of its zips are.
+    const ZIP_PACKING: ZipPacking;
+
+    /// The document that shows with one request whether a package exists.
+    const EXISTENCE: DocumentAsk;
+
+    /// Where the release of one version is found.
+    const RELEASE_LOOKUP: ReleaseLookup;
+
+    /// Fetches and normalises a document; see [`Upstream::document`].
+    fn document(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        ask: &DocumentAsk,
+        stored: Option<&Document>,
+    ) -> impl Future<Output = Result<FetchedDocument, FetchError>> + Send;
+
+    /// Opens a zip; see [`Upstream::archive`].
+    fn archive(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        reference: &GitRef,
+    ) -> impl Future<Output = Result<FetchedBody, FetchError>> + Send;
+
+    /// Fetches the list of packages; see [`Upstream::catalog`]. The default is an upstream without one.
+    fn catalog(
+        _client: &ApiClient,
+        _call: &CallLog<'_>,
+    ) -> impl Future<Output = Result<Vec<CatalogPackage>, FetchError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+}
+
+/// One kind's API as an [`Upstream`]: with the HTTP client, and one log event for each call that fails.
+pub(super) struct ApiUpstream<A> {
+    client: ApiClient,
+    moving: Vec<MovingPattern>,
+    api: PhantomData<A>,
+}
+
+impl<A: UpstreamApi> ApiUpstream<A> {
+    /// See [`super::build`].
+    pub(super) fn new(name: &str, config: &Config, token: Option<Secret>, instance: &str) -> Result<Self, BuildError> {
+        let client = ApiClient::new(name, config, token, instance, A::PROFILE)?;
+        let moving = config.moving.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+        let wrong = |error: super::MovingPatternError| BuildError {
+            upstream: name.to_owned(),
+            key: "moving",
+            reason: error.to_string(),
+        };
+        Ok(Self { client, moving: moving.map_err(wrong)?, api: PhantomData })
+    }
+}
+
+impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
+    fn has_token(&self) -> bool {
+        self.client.has_token()
+    }
+
+    fn is_credential_refused(&self) -> bool {
+        self.client.is_credential_refused()
+    }
+
+    fn zip_packing(&self) -> ZipPacking {
+        A::ZIP_PACKING
+    }
+
+    fn existence_ask(&self) -> DocumentAsk {
+        A::EXISTENCE
+    }
+
+    fn release_lookup(&self) -> ReleaseLookup {
+        A::RELEASE_LOOKUP
+    }
+
+    fn is_moving(&self, version: &str) -> bool {
+        self.moving.iter().any(|pattern| pattern.matches(version))
+    }
+
+    fn rate_limit_status(&self) -> RateLimitStatus {
+        self.client.rate_limit_status()
+    }
+
+    fn document<'a>(
+        &'a self,
+        package: &'a PackageName,
+        ask: &'a DocumentAsk,
+        stored: Option<&'a Document>,
+    ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
+        Box::pin(async move {
+            let call = CallLog::new(Some(package), ask.name());
+            let result = A::document(&self.client, &call, package, ask, stored).await;
+            self.client.finish(&call, result)
+        })
+    }
+
+    fn archive<'a>(
+        &'a self,
+        package: &'a PackageName,
+        reference: &'a GitRef,
+    ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+        Box::pin(async move {
+            let call = CallLog::new(Some(package), "archive");
+            let result = A::archive(&self.client, &call, package, reference).await;
+            self.client.finish(&call, result)
+        })
+    }
+
+    fn catalog(&self) -> BoxFuture<'_, Result<Vec<CatalogPackage>, FetchError>> {
+        Box::pin(async move {
+            let call = CallLog::new(None, "catalog");
+            let result = A::catalog(&self.client, &call).await;
+            self.client.finish(&call, result)
+        })
+    }
+}

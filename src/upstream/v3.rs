@@ -1,0 +1,264 @@
+//! The registry of the 3.x CLI. Every response is `{"request_id", "body"}`; a string in `body` is an error, whatever the
+//! status.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    ReleaseLookup, ZipPacking,
+    api::ApiProfile,
+    body::SizeMeter,
+    call_log::CallLog,
+    client::{ApiClient, DocumentRequest, DocumentResponse, RequestKind},
+    credential::CredentialScheme,
+    envelope::{self, EnvelopeValue},
+    error_class::{self, ErrorClass, ErrorResponse},
+    failure::invalid,
+    pages,
+    registry_api::RegistryApi,
+    registry_release::{self, FirstSeen},
+};
+use crate::{
+    entry::{Document, PageValidator},
+    origin::{FetchError, FetchedDocument, Missing},
+    package::{CatalogPackage, PackageName, Release, Releases},
+};
+
+/// The error text for a package or a version that does not exist. Any other text is trouble.
+const MISSING: &str = "未找到指定资源";
+/// Most pages of a release list. Their length is not known.
+const MAX_RELEASE_PAGES: usize = 100;
+
+/// The v3 registry.
+pub(super) enum V3 {}
+
+impl RegistryApi for V3 {
+    const PROFILE: &'static ApiProfile = &ApiProfile {
+        credential: CredentialScheme::Unsupported,
+        headers: &[],
+        accept: "application/json",
+        accept_zip: "*/*",
+        classify,
+    };
+
+    const ZIP_PACKING: ZipPacking = ZipPacking::Root;
+
+    const RELEASE_LOOKUP: ReleaseLookup = ReleaseLookup::ByTag;
+
+    /// Walks the pages until an empty or a repeated one. An unchanged first page renews the whole list, unless the last
+    /// walk was too long ago: what is published stands on the first page.
+    async fn releases(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        stored: Option<&Document>,
+    ) -> Result<FetchedDocument, FetchError> {
+        let first = page_url(client, package, 1);
+        let known = client.applicable_validators(stored, &first).filter(|known| pages::walked_recently(known, client));
+        let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
+        let first_seen = FirstSeen::of_list(stored);
+        let mut meter = client.meter();
+        let mut list = Releases { releases: Vec::new(), truncated: true };
+        let mut tags = HashSet::new();
+        let mut validators = Vec::new();
+        for number in 1..=MAX_RELEASE_PAGES {
+            let url = page_url(client, package, number);
+            let request = DocumentRequest::new(&url, Missing::Package);
+            let validator = validator.filter(|_| number == 1);
+            let page = match read_page(client, call, request, validator, &mut meter, &first_seen).await {
+                Ok(FetchedPage::Changed(page)) => page,
+                Ok(FetchedPage::NotModified) => {
+                    return Ok(FetchedDocument::NotModified { validators: known.cloned().unwrap_or_default() });
+                }
+                Err(FetchError::NotFound(_)) if number > 1 => ListPage::default(),
+                Err(error) => return Err(error),
+            };
+            if number == 1 {
+                validators.push(page.validator);
+            }
+            let before = list.releases.len();
+            // A release published during the walk moves an earlier one to the next page.
+            list.releases.extend(page.releases.into_iter().filter(|release| tags.insert(release.tag_name.clone())));
+            if list.releases.len() == before {
+                list.truncated = false;
+                break;
+            }
+        }
+        if list.releases.is_empty() {
+            ensure_exists(client, call, package).await?;
+        }
+        pages::changed(&list, client.new_validators(validators))
+    }
+
+    async fn has_releases(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        kind: RequestKind,
+    ) -> Result<bool, FetchError> {
+        let url = page_url(client, package, 1);
+        let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Package) };
+        let first_seen = FirstSeen::of_list(None);
+        match read_page(client, call, request, None, &mut client.meter(), &first_seen).await? {
+            FetchedPage::Changed(page) => Ok(!page.releases.is_empty()),
+            FetchedPage::NotModified => Err(invalid("304 to an unconditional request")),
+        }
+    }
+
+    async fn latest(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        kind: RequestKind,
+        stored: Option<&Document>,
+    ) -> Result<FetchedDocument, FetchError> {
+        let url = package_url(client, package, &["release", "latest"]);
+        let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Release) };
+        release(client, call, request, stored).await
+    }
+
+    async fn release(
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        package: &PackageName,
+        version: &str,
+        stored: Option<&Document>,
+    ) -> Result<FetchedDocument, FetchError> {
+        let url = package_url(client, package, &["release", "tags", version]);
+        release(client, call, DocumentRequest::new(&url, Missing::Version), stored).await
+    }
+
+    /// Built here: the `zipball_url` of a release is never followed.
+    fn zip_urls(client: &ApiClient, package: &PackageName, version: &str) -> Vec<Url> {
+        vec![package_url(client, package, &["zipball", version])]
+    }
+
+    fn refusal(json: &[u8]) -> FetchError {
+        match value(json, Missing::Version, |_| Some(())) {
+            Err(error @ FetchError::NotFound(_)) => error,
+            _ => invalid("JSON instead of a zip"),
+        }
+    }
+
+    async fn catalog(client: &ApiClient, call: &CallLog<'_>) -> Result<Vec<CatalogPackage>, FetchError> {
+        let mut url = client.urls.api(["packages", "releases"]);
+        url.query_pairs_mut().append_pair("page", "-1");
+        let request =
+            DocumentRequest { kind: RequestKind::AnonymousApi, ..DocumentRequest::new(&url, Missing::Package) };
+        let DocumentResponse::Body(body) = client.document(call, request, None).await? else {
+            return Err(invalid("304 to an unconditional request"));
+        };
+        let json = body.read_all(&mut client.meter()).await?;
+        match value(&json, Missing::Package, |row| registry_release::catalog_package(&row))? {
+            EnvelopeValue::Array { read, broken } if broken == 0 || !read.is_empty() => Ok(read),
+            _ => Err(invalid("not a list of packages")),
+        }
+    }
+}
+
+/// One page of a release list, as far as it was fetched.
+enum FetchedPage {
+    NotModified,
+    Changed(ListPage),
+}
+
+/// The releases of one page of a list.
+#[derive(Default)]
+struct ListPage {
+    releases: Vec<Release>,
+    validator: PageValidator,
+}
+
+async fn read_page(
+    client: &ApiClient,
+    call: &CallLog<'_>,
+    request: DocumentRequest<'_>,
+    validator: Option<&PageValidator>,
+    meter: &mut SizeMeter,
+    first_seen: &FirstSeen,
+) -> Result<FetchedPage, FetchError> {
+    let body = match client.document(call, request, validator).await? {
+        DocumentResponse::NotModified => return Ok(FetchedPage::NotModified),
+        DocumentResponse::Body(body) => body,
+    };
+    let validator = pages::page_validator(request.url, body.headers(), 0, None);
+    let json = body.read_all(meter).await?;
+    match value(&json, request.missing, |row| registry_release::release(row, first_seen))? {
+        EnvelopeValue::Array { read, broken } if broken > 0 && read.is_empty() => {
+            Err(invalid("a list without one valid release"))
+        }
+        EnvelopeValue::Array { read, broken } => {
+            if broken > 0 {
+                pages::warn_of_broken(client, call, broken);
+            }
+            Ok(FetchedPage::Changed(ListPage {
+                validator: PageValidator { items: read.len(), ..validator },
+                releases: read,
+            }))
+        }
+        _ => Err(invalid("not a release list")),
+    }
+}
+
+/// Tells a package without releases from no package: for both the list may be empty.
+async fn ensure_exists(client: &ApiClient, call: &CallLog<'_>, package: &PackageName) -> Result<(), FetchError> {
+    match V3::latest(client, call, package, RequestKind::Api, None).await {
+        Ok(_) => Ok(()),
+        Err(FetchError::NotFound(_)) => Err(FetchError::NotFound(Missing::Package)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn release(
+    client: &ApiClient,
+    call: &CallLog<'_>,
+    request: DocumentRequest<'_>,
+    stored: Option<&Document>,
+) -> Result<FetchedDocument, FetchError> {
+    let parse = |json: &[u8]| match value(json, request.missing, |_| Some(()))? {
+        EnvelopeValue::Object(release) => {
+            let first_seen = FirstSeen::of_release(stored);
+            registry_release::release(release, &first_seen).ok_or_else(|| invalid("not a release"))
+        }
+        _ => Err(invalid("not a release")),
+    };
+    pages::single(client, call, request, stored, parse).await
+}
+
+/// The value in an envelope.
+///
+/// # Errors
+/// `NotFound(missing)` for the text of an absence; `Invalid` for any other text, which is not repeated.
+fn value<T>(
+    json: &[u8],
+    missing: Missing,
+    element: impl Fn(Map<String, Value>) -> Option<T>,
+) -> Result<EnvelopeValue<T>, FetchError> {
+    match envelope::read(json, "body", element)? {
+        EnvelopeValue::Text(text) if text == MISSING => Err(FetchError::NotFound(missing)),
+        EnvelopeValue::Text(_) => Err(invalid("an error message")),
+        value => Ok(value),
+    }
+}
+
+fn classify(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
+    let is_absence = |text: &[u8]| {
+        let value = value(text, Missing::Package, |_| Some(()));
+        matches!(value, Err(FetchError::NotFound(_)))
+    };
+    error_class::registry(response, now, is_absence)
+}
+
+/// `{api}/packages/{name}/…`
+fn package_url(client: &ApiClient, package: &PackageName, segments: &[&str]) -> Url {
+    client.urls.api(["packages", package.base_name()].into_iter().chain(segments.iter().copied()))
+}
+
+fn page_url(client: &ApiClient, package: &PackageName, number: usize) -> Url {
+    let mut url = package_url(client, package, &["release"]);
+    url.query_pairs_mut().append_pair("page", &number.to_string());
+    url
+}
