@@ -15,12 +15,12 @@ use crate::{
 const LEAST_MILLISECONDS: i64 = 100_000_000_000;
 
 /// When releases without a date were first seen: what the stored document says of them, else now.
-pub(super) struct FirstSeen {
+pub(super) struct FirstSeenDates {
     known: HashMap<String, Timestamp>,
     now: Timestamp,
 }
 
-impl FirstSeen {
+impl FirstSeenDates {
     /// With the times of a stored release.
     pub(super) fn of_release(stored: Option<&Document>) -> Self {
         let release = stored.and_then(|document| serde_json::from_slice::<Release>(&document.body).ok());
@@ -45,7 +45,7 @@ impl FirstSeen {
 
 /// Normalises one release; `None` without a tag. Everything else that the registry sends stays in `rest`, except the
 /// address of the zip, which may be signed.
-pub(super) fn release(mut rest: Map<String, Value>, first_seen: &FirstSeen) -> Option<Release> {
+pub(super) fn release(mut rest: Map<String, Value>, first_seen: &FirstSeenDates) -> Option<Release> {
     let tag_name = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty())?;
     rest.shift_remove("zipball_url");
     let created_at = time(&mut rest, "created_at");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn normalised(json: Value) -> Release {
-        release(object(json), &FirstSeen::of_release(None)).expect("a release")
+        release(object(json), &FirstSeenDates::of_release(None)).expect("a release")
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             assert!(normalised(json!({"tag_name": tag})).prerelease, "{tag}");
         }
         for broken in [json!({}), json!({"tag_name": ""}), json!({"tag_name": 1})] {
-            assert_eq!(release(object(broken), &FirstSeen::of_release(None)), None);
+            assert_eq!(release(object(broken), &FirstSeenDates::of_release(None)), None);
         }
     }
 

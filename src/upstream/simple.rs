@@ -19,7 +19,7 @@ use super::{
     failure::invalid,
     pages,
     registry_api::RegistryApi,
-    registry_release::{self, FirstSeen},
+    registry_release::{self, FirstSeenDates},
 };
 use crate::{
     entry::Document,
@@ -53,7 +53,7 @@ impl RegistryApi for Simple {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let ask = SimpleAsk { segments: &["releases"], kind: RequestKind::Api, missing: Missing::Package };
-        let first_seen = FirstSeen::of_list(stored);
+        let first_seen = FirstSeenDates::of_list(stored);
         let parse = |json: &[u8]| {
             let list = releases(client, call, json, &first_seen)?;
             if list.releases.is_empty() { Err(FetchError::NotFound(Missing::Package)) } else { Ok(list) }
@@ -68,7 +68,7 @@ impl RegistryApi for Simple {
         kind: RequestKind,
     ) -> Result<bool, FetchError> {
         let ask = SimpleAsk { segments: &["releases"], kind, missing: Missing::Package };
-        let first_seen = FirstSeen::of_list(None);
+        let first_seen = FirstSeenDates::of_list(None);
         let parse = |json: &[u8]| Ok(!releases(client, call, json, &first_seen)?.releases.is_empty());
         match document(client, call, package, ask, None, parse).await? {
             FetchedDocument::Changed { body, .. } => Ok(serde_json::from_slice(&body).unwrap_or(false)),
@@ -84,7 +84,7 @@ impl RegistryApi for Simple {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let ask = SimpleAsk { segments: &["releases", "latest"], kind, missing: Missing::Release };
-        let first_seen = FirstSeen::of_release(stored);
+        let first_seen = FirstSeenDates::of_release(stored);
         let parse = |json: &[u8]| match value(json, Missing::Release, |_| Some(()))? {
             EnvelopeValue::Object(release) => {
                 registry_release::release(release, &first_seen).ok_or_else(|| invalid("not a release"))
@@ -103,7 +103,7 @@ impl RegistryApi for Simple {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let ask = SimpleAsk { segments: &["releases"], kind: RequestKind::Api, missing: Missing::Version };
-        let first_seen = FirstSeen::of_release(stored);
+        let first_seen = FirstSeenDates::of_release(stored);
         let parse = |json: &[u8]| -> Result<Release, FetchError> {
             let list = releases(client, call, json, &first_seen)?;
             let found = list.releases.into_iter().find(|release| release.tag_name == version);
@@ -158,7 +158,7 @@ fn releases(
     client: &ApiClient,
     call: &CallLog<'_>,
     json: &[u8],
-    first_seen: &FirstSeen,
+    first_seen: &FirstSeenDates,
 ) -> Result<Releases, FetchError> {
     match value(json, Missing::Package, |row| registry_release::release(row, first_seen))? {
         EnvelopeValue::Array { read, broken } if broken > 0 && read.is_empty() => {

@@ -19,7 +19,7 @@ use super::{
     failure::invalid,
     pages,
     registry_api::RegistryApi,
-    registry_release::{self, FirstSeen},
+    registry_release::{self, FirstSeenDates},
 };
 use crate::{
     entry::{Document, PageValidator},
@@ -30,7 +30,7 @@ use crate::{
 /// The error text for a package or a version that does not exist. Any other text is trouble.
 const MISSING: &str = "未找到指定资源";
 /// Most pages of a release list. Their length is not known.
-const MAX_RELEASE_PAGES: usize = 100;
+const MAX_LIST_PAGES: usize = 100;
 
 /// The v3 registry.
 pub(super) enum V3 {}
@@ -59,12 +59,12 @@ impl RegistryApi for V3 {
         let first = page_url(client, package, 1);
         let known = client.applicable_validators(stored, &first).filter(|known| pages::walked_recently(known, client));
         let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
-        let first_seen = FirstSeen::of_list(stored);
+        let first_seen = FirstSeenDates::of_list(stored);
         let mut meter = client.meter();
         let mut list = Releases { releases: Vec::new(), truncated: true };
         let mut tags = HashSet::new();
         let mut validators = Vec::new();
-        for number in 1..=MAX_RELEASE_PAGES {
+        for number in 1..=MAX_LIST_PAGES {
             let url = page_url(client, package, number);
             let request = DocumentRequest::new(&url, Missing::Package);
             let validator = validator.filter(|_| number == 1);
@@ -101,7 +101,7 @@ impl RegistryApi for V3 {
     ) -> Result<bool, FetchError> {
         let url = page_url(client, package, 1);
         let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Package) };
-        let first_seen = FirstSeen::of_list(None);
+        let first_seen = FirstSeenDates::of_list(None);
         match read_page(client, call, request, None, &mut client.meter(), &first_seen).await? {
             FetchedPage::Changed(page) => Ok(!page.releases.is_empty()),
             FetchedPage::NotModified => Err(invalid("304 to an unconditional request")),
@@ -178,7 +178,7 @@ async fn read_page(
     request: DocumentRequest<'_>,
     validator: Option<&PageValidator>,
     meter: &mut SizeMeter,
-    first_seen: &FirstSeen,
+    first_seen: &FirstSeenDates,
 ) -> Result<FetchedPage, FetchError> {
     let body = match client.document(call, request, validator).await? {
         DocumentResponse::NotModified => return Ok(FetchedPage::NotModified),
@@ -220,7 +220,7 @@ async fn release(
 ) -> Result<FetchedDocument, FetchError> {
     let parse = |json: &[u8]| match value(json, request.missing, |_| Some(()))? {
         EnvelopeValue::Object(release) => {
-            let first_seen = FirstSeen::of_release(stored);
+            let first_seen = FirstSeenDates::of_release(stored);
             registry_release::release(release, &first_seen).ok_or_else(|| invalid("not a release"))
         }
         _ => Err(invalid("not a release")),

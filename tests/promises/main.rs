@@ -46,6 +46,7 @@ mod log;
 mod lying_upstreams;
 mod mounted;
 mod no_room;
+mod official;
 mod offline;
 mod pinned;
 mod policy;

@@ -93,7 +93,8 @@ pub fn setup(forge: &Forge) -> Setup {
     for (name, section) in &mut config.upstreams {
         let scripted = scripted.iter().find(|scripted| scripted.name == name).expect("no upstream is a real one");
         section.api = scripted.api.parse().expect("address");
-        section.web = scripted.web.as_ref().unwrap_or(&scripted.api).parse().expect("address");
+        let web = scripted.web.as_ref().unwrap_or(&scripted.api);
+        section.web = section.web.is_some().then(|| web.parse().expect("address"));
         section.redirect_hosts = vec![scripted.redirect_host.clone()];
         section.token_env = None;
     }
