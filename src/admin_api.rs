@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod failure;
 mod inventory;
+mod route;
 mod transfer;
 mod verify;
 mod warm;
@@ -22,6 +23,10 @@ pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives, ListPins,
     MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, Stats,
     StatsSum,
+};
+pub(crate) use route::{
+    DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
+    ShowRoute, SourceRule,
 };
 pub(crate) use transfer::{
     CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,

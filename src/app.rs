@@ -117,6 +117,7 @@ impl App {
         let upstreams = build_upstreams(&config, tokens, &instance)?;
         let policy = AccessPolicy::build(&config.packages)?;
         let names = config.names()?;
+        warn_of_taken_names(&names, &disk);
         let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&instance);
@@ -186,6 +187,19 @@ impl App {
         }
         self.cache.disk().close().await?;
         Ok(())
+    }
+}
+
+/// Logs each name that an alias takes from its recorded source: the alias is the operator's word and holds at once.
+fn warn_of_taken_names(names: &Names, disk: &Disk) {
+    for (alias, package) in names.aliases() {
+        let Ok(name) = alias.parse() else { continue };
+        for dialect in DialectName::ALL {
+            if let Some(recorded) = disk.sources().get(&name, dialect).filter(|recorded| *recorded != package.upstream) {
+                let dialect = dialect.as_str();
+                tracing::warn!(alias, %package, dialect, %recorded, "an alias takes a name from its recorded source");
+            }
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use policy::{ArchiveConfig, DocumentConfig};
 
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, InventoryEntry, RecordedSource, SourceRecord},
+    disk::{DiskUsage, InventoryEntry, SourceRecord},
 };
 pub use archive_request::ArchiveRequest;
 pub use archive_tiers::ArchiveTiers;
@@ -197,6 +197,11 @@ impl Cache {
     /// is current.
     pub fn generation(&self, key: &Key) -> Generation {
         self.generations.snapshot(key)
+    }
+
+    /// Ends the present generation of the package that a key belongs to: what was made of it is made again.
+    pub fn end_generation(&self, key: &Key) {
+        self.generations.bump(key);
     }
 
     /// What both tiers hold.

@@ -22,6 +22,7 @@ mod completions;
 mod config;
 mod connect;
 mod lock_file;
+mod route;
 mod serve;
 mod tls;
 mod warm;
@@ -49,7 +50,7 @@ Exit codes:
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache: the mirror cannot be reached;
+  69   an address to listen on is not available; connect --check, cache, route: the mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -71,6 +72,7 @@ enum Command {
     Cache(Box<cache::Cache>),
     Config(config::ConfigCommand),
     Connect(connect::ConnectCommand),
+    Route(route::RouteCommand),
     Tls(tls::TlsCommand),
     Warm(warm::Warm),
 }
@@ -149,6 +151,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Cache(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
+        Command::Route(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Warm(command) => command.run(),
     };

@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::package::DialectName;
+
 /// The key of a stored archive or document, such as `github/devsapp/fc3/tag/v1.0.0`.
 ///
 /// Cheap to clone. Keys compare exactly: the caller folds the case of owner and repository before it makes a key.
@@ -153,6 +155,19 @@ pub struct ExportedDocument {
     pub meta: DocumentMeta,
     /// The normalised JSON, as text.
     pub body: String,
+}
+
+/// From which upstream a name without an upstream was first served in a dialect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedSource {
+    /// The name, in lower case.
+    pub name: String,
+    /// The dialect that it was requested in.
+    pub dialect: DialectName,
+    /// The upstream.
+    pub upstream: String,
+    /// When it was recorded.
+    pub at: Timestamp,
 }
 
 /// The validators for a conditional request to the upstream. Opaque to the cache.

@@ -49,7 +49,7 @@ use warming::Warming;
 
 pub use crate::cache::{
     CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
-    RecordedSource, ServedArchive, TierStats, WeakObject,
+    ServedArchive, SourceRecord, TierStats, WeakObject,
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };

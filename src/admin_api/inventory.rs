@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ListArchives {
-    /// Such as `devsapp/*`, `gitee:*/*` or `devsapp/fc3@1.*`.
+    /// Such as `devsapp/*`, `fc*`, `official:*`, `devsapp/fc3@1.*`, or `*` for everything.
     pub pattern: Option<String>,
     /// The order of the list.
     pub sort: InventoryOrder,
@@ -63,7 +63,7 @@ pub(crate) struct ArchiveRow {
     pub key: Key,
     /// The name of its upstream.
     pub upstream: String,
-    /// `owner/repo`, in lower case where only the key has the name.
+    /// `owner/repo`, in lower case because the key has it so, or a plain name.
     pub package: String,
     /// What it was fetched by.
     pub kind: RefKind,
@@ -173,7 +173,7 @@ pub(crate) struct PackageStats {
     pub sum: StatsSum,
     /// The name of its upstream.
     pub upstream: String,
-    /// `owner/repo`.
+    /// `owner/repo`, or a plain name.
     pub package: String,
 }
 

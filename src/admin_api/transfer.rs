@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BULK_TIMEOUT, request};
-use crate::entry::{ExportedArchive, ExportedDocument, Key};
+use crate::entry::{ExportedArchive, ExportedDocument, Key, RecordedSource};
 
-/// Lists what is needed to import the zips that a pattern selects elsewhere: one claim per zip, then every document.
+/// Lists what is needed to import the zips that a pattern selects elsewhere: one claim per zip, then every document, then
+/// the recorded sources that lead to the packages of both.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ExportArchives {
@@ -23,6 +24,8 @@ pub(crate) enum ExportedItem {
     Zip(ExportedArchive),
     /// A whole document.
     Document(ExportedDocument),
+    /// A name that comes from one of the packages.
+    Source(RecordedSource),
 }
 
 /// Reads the bytes of a stored zip: they are the body of the answer.

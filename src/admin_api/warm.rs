@@ -10,7 +10,7 @@ use crate::entry::Digest;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WarmLists {
-    /// `owner/repo`, `upstream:owner/repo`, or a name that the mirror's configuration resolves.
+    /// A plain name, `owner/repo`, `upstream:name`, or an alias.
     pub package: String,
 }
 
@@ -35,6 +35,9 @@ pub(crate) struct WarmedLists {
     pub latest: Option<String>,
     /// The quota of its upstream.
     pub quota: Option<UpstreamQuota>,
+    /// The package at its source, as `upstream:name`, where that is known.
+    #[serde(default)]
+    pub package: Option<String>,
 }
 
 /// A release, and what is known of its zip. The plain routes of a mirror list the same fields, but for the last two.

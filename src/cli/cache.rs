@@ -22,9 +22,10 @@ mod table;
 mod verify;
 
 const PATTERN_HELP: &str = "\
-A PATTERN is owner/repo, with `*` and `?` as wildcards. It may begin with an upstream's name and `:`, and end with `@` and
-a version:
-  devsapp/fc3    devsapp/*    gitee:*/*    devsapp/fc3@1.2.0    devsapp/fc3@0.*    and for everything  */*
+A PATTERN is owner/repo or a plain name, with `*` and `?` as wildcards. It may begin with an upstream's name and `:`, and
+end with `@` and a version:
+  devsapp/fc3    devsapp/*    gitee:*/*    fc3    fc*    official:*    official:fc3@0.1.22    devsapp/fc3@0.*
+`*` is everything.
 
 All of these commands work while the mirror runs, through control.sock in its cache directory, and without it.";
 
@@ -35,7 +36,7 @@ Examples:
 
 HITS is the number of answers from memory or disk since the zip was stored. USED is the time since its last use, by a
 client or by warm. A zip is PINNED when its digest is recorded: the mirror refuses other content under that version. A
-KEPT zip is never evicted.";
+moving version, such as dev of the official registry, has no pin: its content changes. A KEPT zip is never evicted.";
 
 /// Show what is stored, and change it
 #[derive(Debug, Args)]
@@ -138,7 +139,7 @@ enum CacheAction {
         #[command(flatten)]
         cache: CacheArgs,
     },
-    /// Write zips, release lists and digests into one file, for a mirror without internet
+    /// Write zips, release lists, digests and sources of names into one file, for a mirror without internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
     Export {
         /// The file to write
@@ -162,7 +163,7 @@ enum CacheAction {
         #[command(flatten)]
         cache: CacheArgs,
     },
-    /// Write the stored zips to a lock file: package, version, SHA-256, commit, first seen
+    /// Write the stored zips to a lock file: package, version, SHA-256, commit, first seen; not those of moving versions
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
         /// The zips to lock [default: all]
@@ -208,13 +209,13 @@ impl CacheAction {
 /// Refuses an empty argument: it may be an unset variable.
 fn pattern(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
-        return Err("it is empty, perhaps an unset variable; write '*/*' for everything");
+        return Err("it is empty, perhaps an unset variable; write '*' for everything");
     }
     Ok(text.to_owned())
 }
 
 /// Refuses a directory that does not exist: a typing error in its name must not create an empty cache.
-fn ensure_exists(cache: &CacheArgs) -> anyhow::Result<()> {
+pub(super) fn ensure_exists(cache: &CacheArgs) -> anyhow::Result<()> {
     let dir = cache.load()?.config.disk.dir;
     match dir.filter(|dir| !dir.exists()) {
         Some(dir) => {

@@ -24,7 +24,7 @@ struct LockFile {
 pub(super) struct LockedPackage {
     /// The name of its upstream.
     pub(super) upstream: String,
-    /// `owner/repo`.
+    /// `owner/repo`, or a plain name.
     pub(super) package: String,
     /// What it was fetched by; a tag where the file does not say.
     #[serde(default)]
@@ -119,7 +119,8 @@ mod tests {
             commit: commit.map(str::to_owned),
             first_seen: Some("2024-05-01T00:00:00Z".parse().expect("a time")),
         };
-        let text = render(vec![locked("v1.0.0", Some("abc")), locked("v\"2", None)]).expect("a text");
+        let plain = LockedPackage { upstream: "official".into(), package: "fc3".into(), ..locked("0.1.22", None) };
+        let text = render(vec![locked("v1.0.0", Some("abc")), locked("v\"2", None), plain]).expect("a text");
         let sum = "ab".repeat(32);
         assert_eq!(
             text,
@@ -128,11 +129,13 @@ mod tests {
                  [[package]]\nupstream = \"github\"\npackage = \"devsapp/fc3\"\nkind = \"tag\"\nversion = \"v1.0.0\"\n\
                  sha256 = \"{sum}\"\ncommit = \"abc\"\nfirst_seen = \"2024-05-01T00:00:00Z\"\n\n\
                  [[package]]\nupstream = \"github\"\npackage = \"devsapp/fc3\"\nkind = \"tag\"\nversion = 'v\"2'\n\
+                 sha256 = \"{sum}\"\nfirst_seen = \"2024-05-01T00:00:00Z\"\n\n\
+                 [[package]]\nupstream = \"official\"\npackage = \"fc3\"\nkind = \"tag\"\nversion = \"0.1.22\"\n\
                  sha256 = \"{sum}\"\nfirst_seen = \"2024-05-01T00:00:00Z\"\n"
             )
         );
         let read = parse(&text).expect("a lock file");
-        assert_eq!((read.len(), read[1].version.as_str(), read[1].commit.as_deref()), (2, "v\"2", None));
+        assert_eq!((read.len(), read[1].version.as_str(), read[1].commit.as_deref()), (3, "v\"2", None));
     }
 
     #[test]

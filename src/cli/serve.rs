@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{SIGNAL, ServeArgs, print};
 use crate::{
     app::{App, Holder, OpenError},
-    config::Loaded,
+    config::{self, Loaded},
     observe,
     server::{ConnectionThreads, tls::ReloadHandle},
 };
@@ -138,7 +138,7 @@ fn listening(addresses: &[SocketAddr], tls: &[SocketAddr]) -> String {
     addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address))).collect()
 }
 
-/// The lines printed at start: public URL, cache directory, upstreams. Names where each token comes from, not the token.
+/// The lines printed at start: public URL, cache directory, upstreams, where plain names come from. Names where each token comes from, not the token.
 fn banner(loaded: &Loaded) -> String {
     let config = &loaded.config;
     let mut text = String::new();
@@ -157,6 +157,10 @@ fn banner(loaded: &Loaded) -> String {
             _ => "without a token".to_owned(),
         };
         let _ = writeln!(text, "upstream {name}{default}: {} {token}", upstream.api);
+    }
+    // The names were checked when the configuration was loaded.
+    if let Ok(names) = config.names() {
+        let _ = writeln!(text, "{}", config::plain_names(config, &names));
     }
     text
 }
@@ -181,6 +185,7 @@ mod tests {
             "caching in /c, at most 50GiB\n",
             "upstream github (default): https://api.github.com with the token in GITHUB_TOKEN\n",
             "upstream gitee: https://gitee.com/api/v5 without a token (GITEE_TOKEN is not set)\n",
+            "\nplain names: ",
         ] {
             assert!(banner.contains(line), "{banner}");
         }

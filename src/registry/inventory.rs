@@ -8,7 +8,7 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::Authorizer,
-    keys::{archive_key, parse_archive_key, parse_document_key, parse_package},
+    keys::{archive_key, parse_archive_key, parse_document_key},
     package_documents::PackageDocuments,
     resolve::immutable_references,
 };
@@ -21,7 +21,10 @@ use crate::{
     upstream::GitRef,
 };
 
-pub(crate) use super::selection::{Selection, SelectionError};
+pub(crate) use super::{
+    keys::parse_package,
+    selection::{Selection, SelectionError},
+};
 
 /// One stored archive.
 #[derive(Clone, Debug)]
@@ -57,6 +60,15 @@ impl StoredArchive {
     }
 }
 
+/// What is stored of one package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// The number of archives.
+    pub archives: usize,
+    /// The number of documents.
+    pub documents: usize,
+}
+
 /// Administration of stored archives and documents.
 pub struct Inventory {
     cache: Arc<Cache>,
@@ -84,6 +96,18 @@ impl Inventory {
         let mut entries = self.cache.archive_tiers().inventory(move |key| selection.selects_archive(key)).await?;
         order.sort(&mut entries);
         Ok(entries)
+    }
+
+    /// How much is stored of a package. Reads the whole index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn stored_counts(&self, package: &PackageId) -> io::Result<StoredCounts> {
+        let wanted = package.clone();
+        let is_of = move |key: &Key| parse_package(key).is_some_and(|package| package == wanted);
+        let documents = self.cache.disk().documents().keys().await?;
+        let documents = documents.iter().filter(|key| is_of(key)).count();
+        Ok(StoredCounts { archives: self.cache.archive_tiers().inventory(is_of).await?.len(), documents })
     }
 
     /// The keys of the stored documents of the selected packages, in order; none when versions are selected.

@@ -44,7 +44,7 @@ fn split(key: &Key) -> Option<(PackageId, &str)> {
 }
 
 /// The package of any key; `None` for a key of another form.
-pub(super) fn parse_package(key: &Key) -> Option<PackageId> {
+pub(crate) fn parse_package(key: &Key) -> Option<PackageId> {
     split(key).map(|(package, _)| package)
 }
 

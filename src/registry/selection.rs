@@ -13,7 +13,7 @@ use crate::{
     upstream::GitRef,
 };
 
-/// Patterns of packages and versions: `devsapp/fc3`, `devsapp/*`, `gitee:*/*`, `devsapp/fc3@1.*`. The default selects
+/// Patterns of packages and versions: `devsapp/fc3`, `devsapp/*`, `fc*`, `official:*`, `devsapp/fc3@1.*`, `*`. The default selects
 /// everything.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -25,7 +25,7 @@ pub struct Selection {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
     /// It is empty.
-    #[error("the pattern is empty, perhaps an unset variable; write */* for everything")]
+    #[error("the pattern is empty, perhaps an unset variable; write * for everything")]
     Empty,
     /// It ends with `@`.
     #[error("there is no version after the @")]
@@ -121,6 +121,12 @@ mod tests {
         ] {
             let selection: Selection = text.parse().expect(text);
             assert_eq!(selection.selects(&package, Some("v1.2.0")), selected, "{text}");
+        }
+        let plain = PackageId { upstream: "official".into(), name: "fc3".parse().expect("a name") };
+        for (text, selected) in [("fc3@0.1.22", true), ("fc*", true), ("official:*", true), ("*", true), ("*/*", false)]
+        {
+            let selection: Selection = text.parse().expect(text);
+            assert_eq!(selection.selects(&plain, Some("0.1.22")), selected, "{text}");
         }
         for text in ["a/b@", "a/b/c", ""] {
             assert!(text.parse::<Selection>().is_err(), "{text}");

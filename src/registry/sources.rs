@@ -3,13 +3,14 @@
 //! The next upstream is asked only after a healthy one has said that it has no such package. Any other failure ends the
 //! search: otherwise the owner of the same name elsewhere would be served while an upstream fails.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     RegistryError, authorize::Authorizer, not_found, package_documents::PackageDocuments, upstreams::Upstreams,
 };
 use crate::{
-    cache::{Cache, CacheFailure, RecordedSource, SourceRecord},
+    cache::{Cache, CacheFailure, SourceRecord},
+    entry::RecordedSource,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{DialectName, PackageId, PackageName},
@@ -51,6 +52,16 @@ impl SourceResolver {
     /// The upstream recorded for a name in a dialect. Does not block.
     pub fn recorded(&self, name: &PackageName, dialect: DialectName) -> Option<Arc<str>> {
         self.cache.disk().sources().get(name, dialect)
+    }
+
+    /// The record of a name in a dialect. Does not block.
+    pub fn record_of(&self, name: &PackageName, dialect: DialectName) -> Option<RecordedSource> {
+        self.cache.disk().sources().find(name, dialect)
+    }
+
+    /// True when the configured patterns permit the package.
+    pub fn is_allowed(&self, package: &PackageId) -> bool {
+        self.authorizer.check_policy(package).is_ok()
     }
 
     /// Every recorded source, ordered by name.
@@ -133,7 +144,8 @@ impl SourceResolver {
         }
     }
 
-    /// Replaces the recorded source of a name: the operator's word.
+    /// Replaces the recorded source of a name: the operator's word. Responses that were made of `previous`, the packages
+    /// that the name led to, are made again.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -142,9 +154,37 @@ impl SourceResolver {
         name: &PackageName,
         dialect: DialectName,
         source: &PackageId,
-    ) -> std::io::Result<SourceRecord> {
+        previous: &[PackageId],
+    ) -> io::Result<SourceRecord> {
         let replaced = self.cache.disk().sources().replace(name, dialect, &source.upstream).await?;
+        self.end_generations(source, previous);
         tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "an operator set the source of a name");
         Ok(replaced)
+    }
+
+    /// Records a source that another mirror has recorded, unless one is recorded here. `previous` as for
+    /// [`SourceResolver::replace`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn import(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        source: &PackageId,
+        previous: &[PackageId],
+    ) -> io::Result<SourceRecord> {
+        let imported = self.cache.disk().sources().record(name, dialect, &source.upstream).await?;
+        if imported == SourceRecord::Recorded {
+            self.end_generations(source, previous);
+            tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "the source of a name is imported");
+        }
+        Ok(imported)
+    }
+
+    fn end_generations(&self, source: &PackageId, previous: &[PackageId]) {
+        for package in previous.iter().chain([source]) {
+            self.documents.end_generation(package);
+        }
     }
 }

@@ -64,10 +64,15 @@ fn recorded(
     route: &NameRoute,
 ) -> Result<Option<PackageId>, SourceFailure> {
     let Some(recorded) = registry.sources().recorded(name, dialect) else { return Ok(None) };
-    let id = names.id_on(&recorded, name);
-    // Without a configured route, the recorded source holds as long as its upstream is configured.
-    match id.filter(|id| route.rule != RouteRule::Configured || route.candidates.contains(id)) {
+    match usable_source(names, name, &recorded, route) {
         Some(id) => Ok(Some(id)),
         None => Err(ApiError::from(RegistryError::SourceChanged { recorded }).into()),
     }
+}
+
+/// The package that a name is on an upstream; `None` where the upstream has no such names, or the name's configured route
+/// leaves it out. Without a configured route, every upstream that is configured may be the source.
+pub(super) fn usable_source(names: &Names, name: &PackageName, upstream: &str, route: &NameRoute) -> Option<PackageId> {
+    let id = names.id_on(upstream, name);
+    id.filter(|id| route.rule != RouteRule::Configured || route.candidates.contains(id))
 }

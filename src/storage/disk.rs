@@ -82,7 +82,7 @@ pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
 pub use journal::{PinEvent, SettleError};
 pub use pins::DiskPins;
 pub use repair::BlobCheck;
-pub use sources::{DiskSources, RecordedSource, SourceRecord};
+pub use sources::{DiskSources, SourceRecord};
 pub use spool::Spool;
 
 /// The least usable limit: index and journal must fit, with some space beside them.

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     archive::ZipVerifier,
     cli::UsageError,
-    entry::{Digest, ExportedArchive, ExportedDocument, Key},
+    entry::{Digest, ExportedArchive, ExportedDocument, Key, RecordedSource},
     origin::{Growing, Verify as _, VerifyError},
 };
 
@@ -36,6 +36,9 @@ pub(super) struct BundleManifest {
     pub(super) format: u32,
     pub(super) documents: Vec<DocumentEntry>,
     pub(super) zips: Vec<ExportedArchive>,
+    /// The recorded sources of names that lead to these packages. Bundles of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) sources: Vec<RecordedSource>,
 }
 
 /// One document of a manifest.
@@ -54,6 +57,7 @@ pub(super) struct Bundle {
     pub(super) file: File,
     pub(super) documents: Vec<BundledDocument>,
     pub(super) zips: Vec<BundledArchive>,
+    pub(super) sources: Vec<RecordedSource>,
 }
 
 /// A document and its place in the bundle. Only one document is in memory at a time.
@@ -168,8 +172,9 @@ pub(super) fn padding(len: u64) -> usize {
 pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundle> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let checked = Checker { file: &file, verifier, keys: HashSet::new() }.check();
-    let (documents, zips) = checked.map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
-    Ok(Bundle { file, documents, zips })
+    let BundleParts { documents, zips, sources } =
+        checked.map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
+    Ok(Bundle { file, documents, zips, sources })
 }
 
 /// Reads the first file.
@@ -184,6 +189,13 @@ fn manifest(text: &[u8]) -> Result<BundleManifest, BundleError> {
         return Err(BundleError::OtherFormat(format));
     }
     serde_json::from_slice(text).map_err(BundleError::Manifest)
+}
+
+/// What a bundle holds, checked.
+struct BundleParts {
+    documents: Vec<BundledDocument>,
+    zips: Vec<BundledArchive>,
+    sources: Vec<RecordedSource>,
 }
 
 struct Checker<'b> {
@@ -201,7 +213,7 @@ struct CheckedBlob {
 }
 
 impl Checker<'_> {
-    fn check(mut self) -> Result<(Vec<BundledDocument>, Vec<BundledArchive>), BundleError> {
+    fn check(mut self) -> Result<BundleParts, BundleError> {
         let mut archive = tar::Archive::new(self.file);
         // Raw: long names and links are entries of their own, and none of them is allowed.
         let entries = archive.entries().map_err(|_| BundleError::NoArchive)?.raw(true);
@@ -218,7 +230,7 @@ impl Checker<'_> {
             zips.push(BundledArchive { claim, offset });
         }
         match entries.0.next() {
-            None => Ok((documents, zips)),
+            None => Ok(BundleParts { documents, zips, sources: manifest.sources }),
             Some(_) => Err(BundleError::Trailing),
         }
     }
@@ -325,6 +337,13 @@ fn hash(entry: &mut tar::Entry<'_, &File>) -> Result<Digest, BundleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_without_recorded_sources_is_one_of_an_earlier_version() {
+        let old = manifest(br#"{"format": 1, "documents": [], "zips": []}"#).expect("an earlier version");
+        assert!(old.sources.is_empty());
+        assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"format":1,"documents":[],"zips":[]}"#);
+    }
 
     #[test]
     fn a_bundle_of_another_version_is_refused_for_its_version() {

@@ -61,11 +61,16 @@ struct BundleSize {
 
 impl BundleWriter<'_> {
     async fn write(&mut self, client: &AdminClient, request: &ExportArchives) -> anyhow::Result<BundleSize> {
-        let mut manifest = BundleManifest { format: BUNDLE_FORMAT, documents: Vec::new(), zips: Vec::new() };
+        let mut manifest =
+            BundleManifest { format: BUNDLE_FORMAT, documents: Vec::new(), zips: Vec::new(), sources: Vec::new() };
         let each = |item| {
             let document = match item {
                 ExportedItem::Zip(archive) => {
                     manifest.zips.push(archive);
+                    return Ok(());
+                }
+                ExportedItem::Source(source) => {
+                    manifest.sources.push(source);
                     return Ok(());
                 }
                 ExportedItem::Document(document) => document,

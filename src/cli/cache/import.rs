@@ -20,14 +20,17 @@ use super::{
     table::size,
 };
 use crate::{
-    admin_api::{CheckDocument, ImportArchive, ImportDocument, ImportState, ImportedState, PlanImport, ReadStats},
+    admin_api::{
+        CheckDocument, ImportArchive, ImportDocument, ImportSource, ImportState, ImportedSource, ImportedState,
+        PlanImport, ReadStats,
+    },
     archive::ZipVerifier,
     cli::{
         CacheArgs, FAILED, UsageError,
         admin_client::{self, AdminClient},
         escape_terminal, print,
     },
-    entry::{ExportedArchive, Key},
+    entry::{ExportedArchive, Key, RecordedSource},
     value::ByteSize,
 };
 
@@ -84,6 +87,7 @@ impl BundleImport<'_> {
         let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
         let stored = zips.len() - wanted.len();
         if flags.dry_run {
+            self.import_sources(true).await?;
             print(&format!("{} zips ({bytes}) would be imported, {stored} are here already\n", wanted.len()));
             return Ok(0);
         }
@@ -94,6 +98,7 @@ impl BundleImport<'_> {
             self.send(zip, is(zip, ImportState::Conflict)).await?;
         }
         let documents = self.import_documents().await?;
+        self.import_sources(false).await?;
         let lost = self.lost().await?;
         print(&format!(
             "{} zips ({bytes}) and {documents} documents imported; {stored} zips were here already\n",
@@ -159,6 +164,25 @@ impl BundleImport<'_> {
             stored += usize::from(imported.state == ImportedState::Stored);
         }
         Ok(stored)
+    }
+
+    /// Records the sources of names that have none here, and prints each that differs: the local word stays. That is no
+    /// failure: the content is imported.
+    async fn import_sources(&self, dry_run: bool) -> anyhow::Result<()> {
+        for source in &self.bundle.sources {
+            let imported = self.client.call(&ImportSource { source: source.clone(), dry_run }).await;
+            let why = match imported.with_context(|| format!("import the source of {}", source.name))? {
+                ImportedSource::Recorded | ImportedSource::Known => continue,
+                ImportedSource::Different { local } => format!("{local} is recorded here and stays"),
+                ImportedSource::OffRoute => {
+                    "the routes of this mirror do not lead there; it is not recorded".to_owned()
+                }
+            };
+            let RecordedSource { name, dialect, upstream, .. } = source;
+            let line = format!("source  {name} in {} is {upstream} in the bundle: {why}", dialect.as_str());
+            print(&format!("{}\n", escape_terminal(&line)));
+        }
+        Ok(())
     }
 
     /// Prints what is not on disk, because later parts of the bundle evicted it; the number of these.

@@ -6,19 +6,29 @@ use anyhow::Context as _;
 
 use super::print;
 use crate::{
-    admin_api::ListPins,
+    admin_api::{ListPins, PinnedArchive, RefKind},
     cli::{
         CacheArgs, FAILED, admin_client,
         atomic_file::{AtomicFile, SHARED_FILE_MODE},
+        escape_terminal,
         lock_file::{self, LockedPackage},
     },
 };
 
-/// Writes the selected zips to a lock file. Exit code 1 when the pattern selects nothing: the file is left as it is.
+/// Writes the selected zips to a lock file. Moving versions are named and left out: their content changes. Exit code 1 when
+/// nothing is left to lock: the file stays as it is.
 pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path) -> anyhow::Result<u8> {
-    let pins = admin_client::run(cache.load()?, async |client| client.collect(&ListPins { pattern }).await)?;
+    let mut pins = admin_client::run(cache.load()?, async |client| client.collect(&ListPins { pattern }).await)?;
+    pins.retain(|PinnedArchive { archive, .. }| {
+        let can_be_locked = archive.kind != RefKind::Moving;
+        if !can_be_locked {
+            let name = format!("{}:{}@{}", archive.upstream, archive.package, archive.version);
+            print(&format!("left out  {}: its content changes\n", escape_terminal(&name)));
+        }
+        can_be_locked
+    });
     if pins.is_empty() {
-        print(&format!("no stored zip matches; {} is unchanged\n", file.display()));
+        print(&format!("no stored zip that can be locked matches; {} is unchanged\n", file.display()));
         return Ok(FAILED);
     }
     let count = pins.len();

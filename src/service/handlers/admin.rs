@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use crate::{
     admin_api::{
         AdminRequest, Call, CheckDocument, CollectGarbage, ErrorBody, ErrorCode, ExportArchives, GetFirstSeen,
-        GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, KeepArchives, ListArchives, ListPins,
-        MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats, RemoveArchives, Subscription,
-        VerifyArchives, WarmArchive, WarmLists,
+        GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource, KeepArchives, ListArchives,
+        ListPins, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats, RemoveArchives, SetRoute,
+        ShowRoute, Subscription, VerifyArchives, WarmArchive, WarmLists,
     },
     dialect::Names,
     http::body::{Body, BodyError},
@@ -25,6 +25,7 @@ use crate::{
 
 mod inventory;
 mod removal;
+mod route;
 mod stats;
 mod transfer;
 mod verify;
@@ -107,12 +108,15 @@ async fn dispatch(
         CollectGarbage::ROUTE => call(input, |request| removal::collect_garbage(registry, request)).await,
         KeepArchives::ROUTE => call(input, |request| inventory::keep(registry, request)).await,
         VerifyArchives::ROUTE => subscribe(input, |request| verify::verify(registry, request)).await,
-        ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, request)).await,
+        ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
         PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,
         ImportArchive::ROUTE => transfer::import(registry, input).await,
         ImportDocument::ROUTE => call(input, |request| transfer::import_document(registry, request)).await,
         CheckDocument::ROUTE => call(input, |request| transfer::check_document(registry, request)).await,
+        ImportSource::ROUTE => call(input, |request| route::import(registry, names, request)).await,
+        ShowRoute::ROUTE => call(input, |request| route::show(registry, names, request)).await,
+        SetRoute::ROUTE => call(input, |request| route::set(registry, names, request)).await,
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,

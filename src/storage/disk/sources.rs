@@ -14,7 +14,6 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 
 use super::{
     blocking,
@@ -22,23 +21,13 @@ use super::{
     health::{DiskArea, DiskHealth},
     space::Space,
 };
-use crate::package::{DialectName, PackageName};
+use crate::{
+    entry::RecordedSource,
+    package::{DialectName, PackageName},
+};
 
 /// Most records: about 200 bytes of memory each.
 const MAX_RECORDED_SOURCES: usize = 1_000_000;
-
-/// Where a name was first served from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedSource {
-    /// The name, in lower case.
-    pub name: String,
-    /// The dialect that it was requested in.
-    pub dialect: DialectName,
-    /// The upstream.
-    pub upstream: String,
-    /// When it was recorded.
-    pub at: Timestamp,
-}
 
 /// What recording a source did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +152,14 @@ impl DiskSources {
     /// The upstream recorded for a name, which is compared without case. Does not block.
     pub fn get(&self, name: &PackageName, dialect: DialectName) -> Option<Arc<str>> {
         self.store.get(&name.folded(), dialect)
+    }
+
+    /// The record of a name, which is compared without case. Does not block.
+    pub fn find(&self, name: &PackageName, dialect: DialectName) -> Option<RecordedSource> {
+        let name = name.folded();
+        let known = self.store.known.read();
+        let (upstream, at) = known.get(&dialect)?.get(&name)?;
+        Some(RecordedSource { dialect, upstream: upstream.to_string(), at: *at, name })
     }
 
     /// Records a source unless one is recorded. Durable when it returns.

@@ -88,7 +88,7 @@ impl WarmTarget for MirrorClient {
             Err(failure) if failure.class == RetryClass::Missing => None,
             latest => latest?.tag_name,
         };
-        Ok(WarmedLists { releases, latest, quota: None })
+        Ok(WarmedLists { releases, latest, quota: None, package: None })
     }
 
     async fn first_seen(&self, _: &RawName, _: &str) -> Option<Timestamp> {

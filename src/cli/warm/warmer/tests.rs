@@ -70,7 +70,12 @@ impl WarmTarget for &ScriptedMirror {
             stored: false,
             len: None,
         };
-        Ok(WarmedLists { releases: (0..self.versions).map(listed).collect(), latest: None, quota: Some(quota) })
+        Ok(WarmedLists {
+            releases: (0..self.versions).map(listed).collect(),
+            latest: None,
+            quota: Some(quota),
+            package: None,
+        })
     }
 
     async fn first_seen(&self, _: &RawName, _: &str) -> Option<Timestamp> {

@@ -28,7 +28,7 @@ pub(super) fn selection(pattern: Option<&str>) -> Result<Selection, AdminError> 
 pub(super) fn required_selection(pattern: Option<&str>) -> Result<Selection, AdminError> {
     match pattern {
         Some(_) => selection(pattern),
-        None => Err(AdminError::bad_request("the request has no pattern; write */* for everything")),
+        None => Err(AdminError::bad_request("the request has no pattern; write * for everything")),
     }
 }
 

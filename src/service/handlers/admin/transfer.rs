@@ -1,6 +1,6 @@
 //! Export and import of zips and documents.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -17,35 +17,50 @@ use crate::{
         CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport,
         ImportedState, PlanImport, PlannedImport, ReadArchive,
     },
+    dialect::{Names, PackageId},
     entry::ExportedDocument,
     http::body::Body,
-    registry::{ImportError, Registry},
+    registry::{ImportError, Registry, inventory::parse_package},
     service::{SendMode, zip_body::range_body},
 };
 
 /// Longest claim before the bytes of a zip.
 const MAX_CLAIM_BYTES: usize = 1 << 20;
 
-/// One claim per selected zip, then every document of the selected packages.
+/// One claim per selected zip, then every document of the selected packages, then the recorded sources that lead to them.
 pub(super) async fn export(
     registry: &Arc<Registry>,
+    names: &Names,
     request: ExportArchives,
 ) -> Result<impl Stream<Item = ExportedItem> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
     let mut zips = Vec::new();
+    let mut packages = BTreeSet::new();
     for item in items(registry, &selection).await? {
+        packages.insert(folded(&item.package));
         let archive = registry.transfer().describe(&item.entry.key).await;
         let archive = archive.map_err(|error| AdminError::storage("the record of a zip cannot be read", error))?;
         zips.extend(archive.map(ExportedItem::Zip));
     }
     let documents = registry.inventory().document_keys(&selection.of_any_version()).await;
     let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+    packages.extend(documents.iter().filter_map(parse_package).map(|package| folded(&package)));
+    let sources = registry.sources().list().into_iter().filter(|source| {
+        let package = source.name.parse().ok().and_then(|name| names.id_on(&source.upstream, &name));
+        package.is_some_and(|package| packages.contains(&folded(&package)))
+    });
+    let sources: Vec<ExportedItem> = sources.map(ExportedItem::Source).collect();
     let registry = registry.clone();
     let documents = stream::iter(documents).filter_map(move |key| {
         let registry = registry.clone();
         async move { registry.transfer().export_document(&key).await.map(ExportedItem::Document) }
     });
-    Ok(stream::iter(zips).chain(documents))
+    Ok(stream::iter(zips).chain(documents).chain(stream::iter(sources)))
+}
+
+/// A package without the case of its name: recorded names have none.
+fn folded(package: &PackageId) -> String {
+    format!("{}:{}", package.upstream, package.name.folded())
 }
 
 /// The bytes of one zip.

@@ -42,7 +42,7 @@ pub(super) async fn lists(
         }
     };
     Ok(match registry.warming().lists(&package).await {
-        Ok(lists) => WarmListsAnswer::Stored(warmed_lists(lists, quota(registry, &package))),
+        Ok(lists) => WarmListsAnswer::Stored(warmed_lists(lists, &package, quota(registry, &package))),
         Err(error) => {
             let request = ApiRequest::Releases { package: named, page: None };
             WarmListsAnswer::Failed(failure(registry, error.into(), &request, Some(&package)))
@@ -167,7 +167,7 @@ fn parse_version(text: &str) -> Result<Version, AdminError> {
     text.parse().map_err(|error: crate::package::NameError| AdminError::bad_request(error.to_string()))
 }
 
-fn warmed_lists(lists: PackageLists, quota: UpstreamQuota) -> WarmedLists {
+fn warmed_lists(lists: PackageLists, package: &PackageId, quota: UpstreamQuota) -> WarmedLists {
     let releases = lists.releases.into_iter().map(|listed| ReleaseRow {
         tag: listed.release.tag_name,
         created_at: Some(listed.release.created_at),
@@ -176,7 +176,8 @@ fn warmed_lists(lists: PackageLists, quota: UpstreamQuota) -> WarmedLists {
         stored: listed.stored,
         len: listed.len,
     });
-    WarmedLists { releases: releases.collect(), latest: lists.latest, quota: Some(quota) }
+    let package = Some(package.spec());
+    WarmedLists { releases: releases.collect(), latest: lists.latest, quota: Some(quota), package }
 }
 
 fn failure(registry: &Registry, error: ApiError, request: &ApiRequest, package: Option<&PackageId>) -> WarmFailure {
