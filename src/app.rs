@@ -195,7 +195,8 @@ fn warn_of_taken_names(names: &Names, disk: &Disk) {
     for (alias, package) in names.aliases() {
         let Ok(name) = alias.parse() else { continue };
         for dialect in DialectName::ALL {
-            if let Some(recorded) = disk.sources().get(&name, dialect).filter(|recorded| *recorded != package.upstream) {
+            if let Some(recorded) = disk.sources().get(&name, dialect).filter(|recorded| *recorded != package.upstream)
+            {
                 let dialect = dialect.as_str();
                 tracing::warn!(alias, %package, dialect, %recorded, "an alias takes a name from its recorded source");
             }

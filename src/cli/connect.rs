@@ -20,7 +20,8 @@ use example_target::{ExampleTarget, PackageArgError};
 const CONNECT_HELP: &str = "\
 Examples:
   srm-mirror connect http://mirror.example.com:8080
-  srm-mirror connect http://mirror.example.com:8080 --package devsapp/fc3@1.0.0
+  srm-mirror connect http://mirror.example.com:8080 --package fc3@0.1.22
+  srm-mirror connect http://mirror.example.com:8080 --package devsapp/start-fc3 --check
   srm-mirror connect https://mirror.example.com --check --ca-file ca.pem
 
 Exit codes with --check: 0 when every route works, 1 when one does not, 69 when the mirror cannot be reached. A route
@@ -33,8 +34,8 @@ pub(super) struct ConnectCommand {
     /// URL of the mirror as its clients reach it
     #[arg(value_name = "URL")]
     url: BaseUrl,
-    /// Package of the examples
-    #[arg(long, value_name = "OWNER/REPO[@VERSION]", default_value = "devsapp/fc3")]
+    /// Package of the examples: a plain name, or owner/repo, with or without its upstream in front
+    #[arg(long, value_name = "NAME[@VERSION]", default_value = "fc3")]
     package: String,
     /// Try each route of the running mirror instead
     #[arg(long)]

@@ -7,7 +7,10 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
 use super::{CacheArgs, FAILED, SIGNAL, UNAVAILABLE, admin_client, serve::Signals};
-use crate::value::{BaseUrl, Period};
+use crate::{
+    config::Config,
+    value::{BaseUrl, Period},
+};
 
 mod client;
 mod locked_specs;
@@ -16,6 +19,7 @@ mod package_spec;
 mod project;
 mod quota_gate;
 mod reporter;
+mod requirements;
 mod select;
 mod warmer;
 
@@ -23,17 +27,20 @@ use client::{ControlClient, MirrorClient, WarmTarget};
 use package_spec::PackageSpec;
 use project::ProjectPackages;
 use reporter::Reporter;
+use requirements::Requirements;
 use select::{Exclude, VersionLimits};
 use warmer::{WarmOptions, WarmOutcome, Warmer};
 
 const WARM_HELP: &str = "\
-A package spec is written PACKAGE[@VERSIONS]. PACKAGE is owner/repo, upstream:owner/repo, or a name that the mirror's
-configuration resolves. VERSIONS is, in this order: an exact tag (v1.2.3 and 1.2.3 are the same), \"all\" or \"latest\", a
-range with an operator (^1.2  ~1.2.3  \">=1, <2\"  1.*), or else a tag without a release, a branch or a commit. Without
-VERSIONS it is the newest, or the --latest N newest.
+A package spec is written PACKAGE[@VERSIONS]. PACKAGE is a plain name (fc3), owner/repo, either with its upstream in front
+(official:fc3, gitee:owner/repo), or an alias; `srm-mirror route PACKAGE` says where it comes from. VERSIONS is, in this
+order: an exact tag (v1.2.3 and 1.2.3 are the same), \"all\" or \"latest\", a range with an operator (^1.2  ~1.2.3
+\">=1, <2\"  1.*), or else a tag without a release, a moving version (dev), a branch or a commit. Without VERSIONS it is the
+newest, or the --latest N newest.
 
 Examples:
-  srm-mirror warm devsapp/fc3 devsapp/fc@0.1.35 'devsapp/s3@^1.2'
+  srm-mirror warm fc3 official:fc3@dev devsapp/fc@0.1.35 'devsapp/s3@^1.2'
+  srm-mirror warm agentrun --with-required
   srm-mirror warm --latest 3 --min-age 3d --file packages.txt
   srm-mirror warm --project . --server http://mirror.example.com:8080
   srm-mirror warm devsapp/fc3@all --exclude '@*-beta*' --dry-run
@@ -45,7 +52,7 @@ the mirror cannot be reached, 130 interrupted (run the same again to continue)."
 #[derive(Debug, Args)]
 #[command(after_help = WARM_HELP, group = ArgGroup::new("source").args(["specs", "file", "project", "locked"]).multiple(true).required(true))]
 pub(super) struct Warm {
-    /// Package specs, such as devsapp/fc3, fc3@1.2.3, "devsapp/fc3@^1.2", devsapp/fc3@all, gitee:owner/repo
+    /// Package specs, such as fc3, fc3@1.2.3, official:fc3@dev, "devsapp/fc3@^1.2", devsapp/fc3@all, gitee:owner/repo
     #[arg(value_name = "PACKAGE[@VERSIONS]")]
     specs: Vec<String>,
     /// Lists of package specs, one per line, # begins a comment; - is standard input
@@ -66,6 +73,10 @@ pub(super) struct Warm {
     /// Leave out versions that were published less than this ago, such as 3d
     #[arg(long, value_name = "PERIOD")]
     min_age: Option<Period>,
+    /// Also the newest version of each package that these load by name at run time, by the table `required` of the
+    /// configuration; with --server by the default table
+    #[arg(long, conflicts_with = "locked")]
+    with_required: bool,
     /// The most downloads at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -105,17 +116,25 @@ impl Warm {
             jobs: self.jobs.into(),
             max_wait: self.max_wait.0,
             dry_run: self.dry_run,
+            required: None,
         };
         if let Some(server) = &self.server {
+            let options = WarmOptions { required: self.required(&Config::default()), ..options };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
             let target = MirrorClient::new(server)?;
             return runtime.block_on(warm(target, specs, &reporter, &options));
         }
-        let cache = CacheArgs { config: self.config, cache_dir: self.cache_dir, ..CacheArgs::default() };
-        admin_client::run(cache.load()?, async |client| {
-            warm(ControlClient::new(client), specs, &reporter, &options).await
-        })
+        let cache =
+            CacheArgs { config: self.config.clone(), cache_dir: self.cache_dir.clone(), ..CacheArgs::default() };
+        let loaded = cache.load()?;
+        let options = WarmOptions { required: self.required(&loaded.config), ..options };
+        admin_client::run(loaded, async |client| warm(ControlClient::new(client), specs, &reporter, &options).await)
+    }
+
+    /// The packages that others need; `None` without `--with-required`.
+    fn required(&self, config: &Config) -> Option<Requirements> {
+        self.with_required.then(|| Requirements::new(config))
     }
 
     /// Collects the specs of the command line and of all files.

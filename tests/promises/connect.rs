@@ -28,12 +28,12 @@ async fn checks(arguments: &[&str]) -> (Option<i32>, Vec<(String, String, String
 async fn every_route_of_a_good_mirror_works() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
-    let (_, checks) = checks(&[&mirror.url("")]).await;
-    assert!(checks.len() >= 13, "{checks:?}");
+    let (_, checks) = checks(&[&mirror.url(""), "--package", "devsapp/fc3"]).await;
+    assert!(checks.len() >= 14, "{checks:?}");
     for (client, state, detail) in &checks {
         let wanted = match client.as_str() {
-            // Needs a default owner and TLS: no fault of this mirror.
-            "s 3 by plain name" | "s 3 init NAME" => "off",
+            // The forge has no core of s 2 and no plain names, and the mirror no TLS: no fault of this mirror.
+            "s 2 core" | "s 3 by plain name" | "s 3 init NAME" => "off",
             _ => "ok",
         };
         assert_eq!(state, wanted, "{client}: {detail}");
@@ -47,7 +47,7 @@ async fn every_route_of_a_good_mirror_works() {
 async fn a_good_mirror_is_exit_code_0() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
-    let (code, checks) = checks(&[&mirror.url("")]).await;
+    let (code, checks) = checks(&[&mirror.url(""), "--package", "devsapp/fc3"]).await;
     assert_eq!(code, Some(0), "{checks:?}");
 }
 
@@ -61,10 +61,13 @@ async fn a_mirror_with_tls_for_the_real_names_serves_init_by_name() {
     let mirror = mirror.with(|config| config.names.default_owner = Some("devsapp".into())).start().await;
     let url = format!("https://localhost:{}", mirror.tls_address.expect("TLS").port());
     let ca = dir.path().join("ca.pem");
-    let (_, checks) = checks(&[&url, "--ca-file", ca.to_str().expect("text")]).await;
+    let by_plain_name = checks(&[&url, "--ca-file", ca.to_str().expect("text")]).await.1;
+    let (_, checks) = checks(&[&url, "--ca-file", ca.to_str().expect("text"), "--package", "devsapp/fc3"]).await;
     let state = |who: &str| checks.iter().find(|check| check.0 == who).map(|check| check.1.clone()).expect(who);
     assert_eq!(state("s 3 init NAME"), "ok", "{checks:?}");
     assert_eq!(state("s 3 by plain name"), "ok", "{checks:?}");
+    let off: Vec<_> = by_plain_name.iter().filter(|check| check.1 != "ok").map(|check| check.0.as_str()).collect();
+    assert_eq!(off, ["s 2 core", "octokit", "PyGithub", "s 2 by hosts entry"], "{by_plain_name:?}");
     assert_eq!(state("s 2 by hosts entry"), "off", "the certificate is not for registry.devsapp.cn");
 
     let untrusted = program(&["connect", &url, "--check"]).await;
@@ -95,15 +98,30 @@ async fn an_address_without_a_listener_is_one_sentence_and_69() {
 
 #[tokio::test]
 async fn printing_the_set_up_needs_no_mirror() {
-    let done = program(&["connect", "http://127.0.0.1:8080", "--package", "devsapp/fc3@1.0.0"]).await;
-    let said = String::from_utf8(done.stdout).expect("text");
-    assert_eq!(done.status.code(), Some(0), "{said}");
-    for line in [
-        "s set registry http://127.0.0.1:8080/v3",
-        "component: http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0#/fc3-1-0-0",
-        "s init --uri http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0",
-        "127.0.0.1 registry.devsapp.cn",
+    for (package, lines) in [
+        (
+            "devsapp/fc3@1.0.0",
+            [
+                "component: devsapp__fc3@1.0.0\n",
+                "component: http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0#/fc3-1-0-0",
+                "s init --uri http://127.0.0.1:8080/devsapp/fc3/zipball/1.0.0",
+            ],
+        ),
+        (
+            "fc3",
+            [
+                "component: fc3\n",
+                "component: http://127.0.0.1:8080/fc3/zipball/VERSION#/fc3-VERSION",
+                "s init --uri http://127.0.0.1:8080/fc3/zipball/VERSION",
+            ],
+        ),
     ] {
-        assert!(said.contains(line), "{line} is missing:\n{said}");
+        let done = program(&["connect", "http://127.0.0.1:8080", "--package", package]).await;
+        let said = String::from_utf8(done.stdout).expect("text");
+        assert_eq!(done.status.code(), Some(0), "{said}");
+        let always = ["s set registry http://127.0.0.1:8080/v3\n", "127.0.0.1 registry.devsapp.cn"];
+        for line in lines.into_iter().chain(always) {
+            assert!(said.contains(line), "{line} is missing:\n{said}");
+        }
     }
 }

@@ -58,6 +58,7 @@ mod repeated;
 mod resolve;
 mod restart;
 mod resume;
+mod routes_cli;
 mod scale;
 mod sendfile;
 mod serves;

@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use percent_encoding::utf8_percent_encode;
 use reqwest::{Certificate, Client, header, redirect::Policy};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::ExampleTarget;
+use crate::dialect::UNRESERVED;
 
 mod request;
 
@@ -172,43 +174,69 @@ impl RouteChecker {
     async fn check_own_routes(&mut self, target: &mut ExampleTarget) {
         let path = target.path();
         let v3 = target.v3_name();
-        let api = target.api_path();
         let latest = self.check_json("srm", &format!("{path}/releases/latest"), release_tag).await;
         if target.version.is_none() {
             target.version = latest;
         }
-        let tag = target.version.clone().map(|tag| tag.replace('%', "%25").replace('/', "%2F").replace('#', "%23"));
+        let tag = target.version.clone().map(|tag| utf8_percent_encode(&tag, UNRESERVED).to_string());
 
         let route = format!("/v3/packages/{v3}/release/latest");
         self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;
         if let Some(tag) = &tag {
             let route = format!("/v3/packages/{v3}/release/tags/{tag}");
             self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;
-            self.check_zip("s 3 update", &format!("{path}/flat/{tag}")).await;
+            self.check_zip("s 3 zip", &format!("/v3/packages/{v3}/zipball/{tag}")).await;
             self.check_zip("s 3 by URL, init --uri", &format!("{path}/zipball/{tag}")).await;
         }
         let route = format!("/v3/packages/{v3}/release");
         self.check_json("s 3 registry list", "/v3/packages/releases", |value| row_count(value.get("body")?)).await;
         self.check_json("s 3 registry detail", &route, |value| row_count(value.get("body")?)).await;
         self.check_json("s 2", &format!("/simple{path}/releases"), |value| row_count(value.get("Response")?)).await;
+        let core = |value: &Value| release_tag(value.get("Response")?);
+        let no_core = "the mirror has no devsapp/core, without which s 2 runs no component";
+        self.check_offer("s 2 core", "/simple/devsapp/core/releases/latest", core, no_core).await;
+        match target.api_path() {
+            Some(api) => self.check_forge_clients(&api).await,
+            None => {
+                let why = || RouteState::Off("it reads forges: --package owner/repo checks it".into());
+                self.add("octokit", "/repos/", why());
+                self.add("PyGithub", "/api/v3/repos/", why());
+            }
+        }
+        if let Some(tag) = &tag {
+            self.check_range("curl -C, wget -c", &format!("{path}/zipball/{tag}")).await;
+        }
+        if target.owner().is_some() {
+            let route = format!("/v3/packages/{}/release/latest", target.base_name());
+            let no_plain_name = "no upstream that the mirror's routes lead to has a package of this name";
+            let tag = |value: &Value| release_tag(value.get("body")?);
+            self.check_offer("s 3 by plain name", &route, tag, no_plain_name).await;
+        }
+    }
+
+    /// Tries the routes of clients of GitHub's API.
+    async fn check_forge_clients(&mut self, api: &str) {
         self.check_json("octokit", &format!("/repos/{api}/releases/latest"), release_tag).await;
         self.check_json("PyGithub", &format!("/api/v3/repos/{api}"), |value| {
             let url = value.get("url")?.as_str()?;
             url.contains("/repos/").then(|| format!("leads to {url}"))
         })
         .await;
-        if let Some(tag) = &tag {
-            self.check_range("curl -C, wget -c", &format!("{path}/zipball/{tag}")).await;
-        }
-        let route = format!("/v3/packages/{}/release/latest", target.base_name());
-        let state = match self.get(&route, &[]).await {
-            Ok(response) if response.status == 200 => RouteState::Ok("plain names work".into()),
-            Ok(response) if response.status == 404 => {
-                RouteState::Off("plain names need names.default_owner or an alias on the mirror".into())
-            }
-            other => state_of(other, |_| None),
+    }
+
+    /// Tries a JSON route that a mirror need not offer: 404 is no failure, but `absent`.
+    async fn check_offer(
+        &mut self,
+        client: &'static str,
+        route: &str,
+        read: impl FnOnce(&Value) -> Option<String>,
+        absent: &'static str,
+    ) {
+        let state = match self.get(route, &[]).await {
+            Ok(response) if response.status == 404 => RouteState::Off(absent.into()),
+            other => state_of(other, |response| read(&response.json())),
         };
-        self.add("s 3 by plain name", &route, state);
+        self.add(client, route, state);
     }
 
     /// Tries the hosts that the CLIs have built in, resolved to the mirror as a hosts entry would.

@@ -25,8 +25,7 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
     let base = &target.base;
     let zip = target.zip_url();
     let version = target.version();
-    let owner = target.owner().unwrap_or("OWNER");
-    let repo = target.base_name();
+    let name = target.base_name();
     let v3 = target.v3_name();
     let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.ip().to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");
@@ -40,14 +39,17 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
                 format!("#   in s.yaml:   component: {v3}"),
                 format!("#   one version: component: {v3}@{version}"),
             ],
-            notes: vec![format!(
-                "a plain name (component: {repo}) needs names.default_owner = \"{owner}\" or an alias on the mirror"
-            )],
+            notes: vec![match target.owner() {
+                None => format!("srm-mirror route {name}, on the mirror, says where it comes from"),
+                Some(_) => format!(
+                    "this is the repository as it is: a component runs from it only if it has its build; component: {name} is what was built"
+                ),
+            }],
         },
         ClientSetup {
             client: "s 3",
             purpose: "one component by its URL, without any setting",
-            lines: vec![format!("#   in s.yaml:   component: {zip}#{}", fragment(repo, version))],
+            lines: vec![format!("#   in s.yaml:   component: {zip}#{}", fragment(name, version))],
             notes: vec![
                 "keep the part after #: the CLI names its cache folder after it; without it all packages of a version share one"
                     .into(),
@@ -74,35 +76,45 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
             lines: vec![hosts("registry.devsapp.cn"), trust],
             notes: vec![
                 "the CLI has its registries built in: the mirror must listen on port 80, and on port 443 with a".into(),
-                "certificate for registry.devsapp.cn (`srm-mirror tls init`), from which it fetches devsapp/core; configure".into(),
-                "names.default_owner = \"devsapp\" and names.aliases.\"devsapp/core\" = \"Serverless-Devs/core\"".into(),
+                "certificate for registry.devsapp.cn (`srm-mirror tls init`); devsapp/core, which every component needs, comes".into(),
+                "from the official 2.x registry (upstream official-2x), as do the components themselves".into(),
             ],
         },
-        ClientSetup {
-            client: "octokit",
-            purpose: "releases and zips",
-            lines: vec![
-                format!("const octokit = new Octokit({{ baseUrl: \"{base}\" }})"),
-                format!("await octokit.rest.repos.getLatestRelease({{ owner: \"{owner}\", repo: \"{repo}\" }})"),
-            ],
-            notes: vec![],
-        },
-        ClientSetup {
-            client: "PyGithub",
-            purpose: "releases and zips",
-            lines: vec![format!(
-                "Github(base_url=\"{base}/api/v3\").get_repo(\"{}\").get_latest_release()",
-                target.api_path()
-            )],
-            notes: vec![],
-        },
+        octokit(target),
+        py_github(target),
         ClientSetup {
             client: "curl",
             purpose: "a zip; an interrupted download resumes",
-            lines: vec![format!("curl -f -C - -o {repo}-{}.zip {zip}", version.replace('/', "-"))],
+            lines: vec![format!("curl -f -C - -o {name}-{}.zip {zip}", version.replace('/', "-"))],
             notes: vec![],
         },
     ]
+}
+
+fn octokit(target: &ExampleTarget) -> ClientSetup {
+    let base = &target.base;
+    let owner = target.owner().unwrap_or("OWNER");
+    let repo = target.owner().map_or("REPO", |_| target.base_name());
+    ClientSetup {
+        client: "octokit",
+        purpose: "releases and zips of a forge",
+        lines: vec![
+            format!("const octokit = new Octokit({{ baseUrl: \"{base}\" }})"),
+            format!("await octokit.rest.repos.getLatestRelease({{ owner: \"{owner}\", repo: \"{repo}\" }})"),
+        ],
+        notes: vec![],
+    }
+}
+
+fn py_github(target: &ExampleTarget) -> ClientSetup {
+    let base = &target.base;
+    let repository = target.api_path().unwrap_or_else(|| "OWNER/REPO".to_owned());
+    ClientSetup {
+        client: "PyGithub",
+        purpose: "releases and zips of a forge",
+        lines: vec![format!("Github(base_url=\"{base}/api/v3\").get_repo(\"{repository}\").get_latest_release()")],
+        notes: vec![],
+    }
 }
 
 /// The URL fragment that names the cache folder of the CLI: unique for package and version, without a dot.
@@ -140,6 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_name_is_set_up_by_the_official_forms() {
+        let text = lines("fc3@0.1.22");
+        for line in [
+            "s set registry https://mirror.example/srm/v3\n",
+            "component: fc3\n",
+            "component: fc3@0.1.22\n",
+            "component: https://mirror.example/srm/fc3/zipball/0.1.22#/fc3-0-1-22\n",
+            "s init fc3\n",
+            "getLatestRelease({ owner: \"OWNER\", repo: \"REPO\" })",
+            "get_repo(\"OWNER/REPO\")",
+        ] {
+            assert!(text.contains(line), "{line} is missing:\n{text}");
+        }
+        let registry = lines("corp:tool");
+        assert!(registry.contains("/srm/corp/tool/zipball/VERSION#") && registry.contains("component: corp__tool\n"));
+    }
+
+    #[test]
     fn two_packages_of_one_version_do_not_share_a_cache_folder_of_the_cli() {
         let folder = |package: &str| {
             let text = lines(package);
@@ -158,7 +188,7 @@ mod tests {
         let text = lines("gitee:devsapp/fc3@1.0.0");
         assert!(text.contains("/srm/gitee/devsapp/fc3/zipball/1.0.0"), "{text}");
         assert!(text.contains("component: gitee__devsapp__fc3@1.0.0"), "{text}");
-        for invalid in ["fc3", "a/b@", "a b/c", "http://x/y"] {
+        for invalid in ["", "a/b@", "a b/c", "http://x/y"] {
             assert!(ExampleTarget::parse(&"http://m".parse().expect("address"), invalid).is_err(), "{invalid}");
         }
     }

@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use percent_encoding::utf8_percent_encode;
 use url::Host;
 
 use crate::{
     app::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
     config::Config,
+    dialect::UNRESERVED,
+    package::PackageName,
     value::BaseUrl,
 };
 
@@ -15,7 +18,7 @@ const VERSION_PLACEHOLDER: &str = "VERSION";
 
 /// The value of `--package` cannot be parsed.
 #[derive(Debug, thiserror::Error)]
-#[error("--package {text}: {reason}; write for example devsapp/fc3 or gitee:devsapp/fc3@1.0.0")]
+#[error("--package {text}: {reason}; write for example fc3, devsapp/fc3 or official:fc3@0.1.22")]
 pub(super) struct PackageArgError {
     text: String,
     reason: String,
@@ -28,14 +31,14 @@ pub(super) struct ExampleTarget {
     /// The version, where one is known.
     pub(super) version: Option<String>,
     names: Names,
-    package: PackageId,
+    package: PackageRef,
 }
 
 impl ExampleTarget {
-    /// Parses `owner/repo[@version]` or `upstream:owner/repo[@version]`.
+    /// Parses `name[@version]`, where the name is plain or `owner/repo`, with or without its upstream.
     ///
     /// # Errors
-    /// When the text is neither.
+    /// When the text is none of these.
     pub(super) fn parse(url: &BaseUrl, text: &str) -> Result<Self, PackageArgError> {
         let invalid = |reason: String| PackageArgError { text: text.to_owned(), reason };
         let (name, version) = match text.split_once('@') {
@@ -48,22 +51,18 @@ impl ExampleTarget {
         // The mirror's configuration is unknown here: assume the default upstreams and the one in the package's name.
         let defaults = Config::default();
         let mut upstreams = defaults.named_upstreams();
-        if let Some((upstream, _)) = name.split_once(':')
+        if let Some((upstream, name)) = name.split_once(':')
             && !upstreams.iter().any(|known| *known.name == *upstream)
         {
-            upstreams.push(NamedUpstream::forge(upstream));
+            let is_forge = name.contains('/');
+            upstreams.push(if is_forge {
+                NamedUpstream::forge(upstream)
+            } else {
+                NamedUpstream::registry(upstream, None)
+            });
         }
         let names = Names::new(&defaults.names, &[], upstreams, true).map_err(|error| invalid(error.to_string()))?;
-        let package = match names.parse_package(name).map_err(|error| invalid(error.to_string()))? {
-            PackageRef::Id(package) => package,
-            PackageRef::Routed(name) => {
-                let mut candidates = names.route(&name, DialectName::Srm).candidates;
-                if candidates.is_empty() {
-                    return Err(invalid("the owner is missing".into()));
-                }
-                candidates.swap_remove(0)
-            }
-        };
+        let package = names.parse_package(name).map_err(|error| invalid(error.to_string()))?;
         Ok(Self { base: url.as_str().to_owned(), version, names, package })
     }
 
@@ -74,33 +73,51 @@ impl ExampleTarget {
 
     /// The owner on the forge; `None` for a plain name.
     pub(super) fn owner(&self) -> Option<&str> {
-        self.package.name.owner()
+        self.package.name().owner()
     }
 
     /// The repository, or the plain name.
     pub(super) fn base_name(&self) -> &str {
-        self.package.name.base_name()
+        self.package.name().base_name()
     }
 
     /// The URL of the zip.
     pub(super) fn zip_url(&self) -> String {
-        zipball_url(&self.base, &self.names, &self.package, self.version(), DialectName::Srm)
+        format!("{}{}/zipball/{}", self.base, self.path(), utf8_percent_encode(self.version(), UNRESERVED))
     }
 
     /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
     pub(super) fn path(&self) -> String {
-        let zip = zipball_url("", &self.names, &self.package, "x", DialectName::Srm);
-        zip.trim_end_matches("/zipball/x").to_owned()
+        match &self.package {
+            PackageRef::Id(id) => {
+                let zip = zipball_url("", &self.names, id, "x", DialectName::Srm);
+                zip.trim_end_matches("/zipball/x").to_owned()
+            }
+            PackageRef::Routed(name) => format!("/{name}"),
+        }
     }
 
     /// The package's name in the v3 dialect; the repository for names that the dialect cannot express.
     pub(super) fn v3_name(&self) -> String {
-        self.names.v3_name(&self.package).unwrap_or_else(|| self.base_name().to_owned())
+        let id = match &self.package {
+            PackageRef::Id(id) => id.clone(),
+            PackageRef::Routed(name) if name.owner().is_none() => return name.to_string(),
+            PackageRef::Routed(name) => self.on_default_upstream(name),
+        };
+        self.names.v3_name(&id).unwrap_or_else(|| self.base_name().to_owned())
     }
 
-    /// The package's path in the github dialect, below `/repos/`.
-    pub(super) fn api_path(&self) -> String {
-        self.names.api_path(&self.package)
+    /// The package's path in the github dialect, below `/repos/`; `None` for a plain name, which that dialect does not have.
+    pub(super) fn api_path(&self) -> Option<String> {
+        self.owner()?;
+        Some(match &self.package {
+            PackageRef::Id(id) => self.names.api_path(id),
+            PackageRef::Routed(name) => self.names.api_path(&self.on_default_upstream(name)),
+        })
+    }
+
+    fn on_default_upstream(&self, name: &PackageName) -> PackageId {
+        PackageId { upstream: self.names.default_upstream().clone(), name: name.clone() }
     }
 }
 

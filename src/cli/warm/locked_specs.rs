@@ -50,7 +50,9 @@ fn specs(packages: Vec<LockedPackage>) -> Result<Vec<PackageSpec>, LockErrorReas
     let once = |locked: LockedPackage| {
         let spec = spec(&locked)?;
         let package = format!("{}:{}", locked.upstream, locked.package);
-        if seen.insert((package.to_ascii_lowercase(), locked.version.clone())) {
+        // The case of a repository does not count, that of a plain name does.
+        let key = if locked.package.contains('/') { package.to_ascii_lowercase() } else { package.clone() };
+        if seen.insert((key, locked.version.clone())) {
             Ok(spec)
         } else {
             Err(LockErrorReason::Duplicate(format!("{package}@{}", locked.version)))
@@ -109,6 +111,8 @@ mod tests {
         let locked = specs[0].locked.as_ref().expect("locked");
         assert_eq!(locked.difference(Digest([0xab; 32]), None), None);
         assert!(locked.difference(Digest([0xcd; 32]), None).is_some());
+        let plain = row("0.1.22", &sum).replace("github", "official").replace("devsapp/fc3", "fc3");
+        assert_eq!(parse(&plain).expect("good")[0].package.path(), "/official/fc3");
         for text in ["version = 2", "x", &row("a b", &sum), &row("v1", "ab"), ""] {
             assert!(parse(text).is_err(), "{text}");
         }

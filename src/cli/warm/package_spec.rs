@@ -1,12 +1,12 @@
 //! Package specs: a package and its versions, as an operator writes them.
 //!
-//! `PACKAGE[@VERSIONS]`, where `PACKAGE` is `owner/repo`, `upstream:owner/repo`, or a name that the mirror's configuration
-//! resolves (an alias, or a plain name under `names.default_owner`), and `VERSIONS` is read in this order:
+//! `PACKAGE[@VERSIONS]`, where `PACKAGE` is a plain name, `owner/repo`, `upstream:name`, or an alias, and `VERSIONS` is read
+//! in this order:
 //!
 //! 1. an exact tag of the release list, else the same with `v` added or removed;
 //! 2. `all`: every release; `latest`: the release that the upstream calls latest;
 //! 3. a range, which has an operator (`^1.2`, `~1.2.3`, `>=1, <2`, `=1.2`, `1.*`) and never stands without one;
-//! 4. anything else: a tag without a release, a branch or a commit, which the mirror resolves.
+//! 4. anything else: a tag without a release, a moving version, a branch or a commit, which the mirror resolves.
 
 use std::{fmt, str::FromStr};
 
@@ -50,7 +50,7 @@ pub(super) enum VersionSelector {
     Latest,
     /// Every release whose semantic version fits.
     Range(VersionReq),
-    /// A tag without a release, a branch or a commit.
+    /// A tag without a release, a moving version, a branch or a commit.
     Ref,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct LockedContent {
 
 /// A package spec that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\": {reason}; write for example devsapp/fc3, devsapp/fc3@1.2.3 or \"devsapp/fc3@^1.2\"")]
+#[error("\"{text}\": {reason}; write for example fc3, devsapp/fc3@1.2.3 or \"official:fc3@^0.1\"")]
 pub(super) struct PackageSpecError {
     text: String,
     reason: SpecErrorReason,
@@ -92,6 +92,16 @@ impl RawName {
             Some((upstream, name)) => format!("/{upstream}/{name}"),
             None => format!("/{}", self.0),
         }
+    }
+
+    /// The text in lower case: equal for two spellings of one package.
+    pub(super) fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
+    /// A package of a table, or at its source. The text was checked there.
+    pub(super) fn of_table(text: impl Into<String>) -> Self {
+        Self(text.into())
     }
 
     /// The text, as it was written.
@@ -121,6 +131,13 @@ impl LockedContent {
     }
 }
 
+impl PackageSpec {
+    /// The newest version of a package.
+    pub(super) fn newest(package: RawName) -> Self {
+        Self { package, versions: None, locked: None }
+    }
+}
+
 impl FromStr for PackageSpec {
     type Err = PackageSpecError;
 
@@ -135,13 +152,14 @@ fn parse(text: &str) -> Result<PackageSpec, SpecErrorReason> {
         None => (text, None),
     };
     let package = package.trim_end();
-    let (upstream, name) = package.split_once(':').map_or((None, package), |(first, rest)| (Some(first), rest));
-    // A plain name stands alone; after an upstream stands owner/repo.
-    match (upstream, name.split_once('/')) {
-        (None, None) => PackageName::new("x", name)?,
-        (None, Some(_)) => name.parse()?,
-        (Some(upstream), _) => PackageName::new(upstream, "x").and_then(|_| name.parse())?,
+    let name = match package.split_once(':') {
+        Some((upstream, name)) => {
+            PackageName::plain(upstream)?;
+            name
+        }
+        None => package,
     };
+    name.parse::<PackageName>()?;
     let versions = versions.map(parse_versions).transpose()?;
     Ok(PackageSpec { package: RawName(package.to_owned()), versions, locked: None })
 }
@@ -206,16 +224,19 @@ mod tests {
     }
 
     #[test]
-    fn a_package_spec_begins_with_a_name_a_pair_or_a_pair_on_an_upstream() {
+    fn a_package_spec_begins_with_a_name_or_a_pair_with_or_without_an_upstream() {
         for (text, path) in [
             ("fc3", "/fc3"),
             ("devsapp/fc3", "/devsapp/fc3"),
             ("gitee:devsapp/fc3@1.0.0", "/gitee/devsapp/fc3"),
             ("fc3@1.2.3", "/fc3"),
+            ("official:fc3@0.1.22", "/official/fc3"),
+            ("official:fc3@dev", "/official/fc3"),
         ] {
             assert_eq!(spec(text).package.path(), path, "{text}");
         }
-        for text in ["", "@1", "a/b/c", "a b", "gitee:fc3", "../x", ":a/b", "a/b@", "https://x/y", "ä"] {
+        for text in ["", "@1", "a/b/c", "a b", "gitee:", "a/b:c", "a:b:c", "../x", ":a/b", "a/b@", "https://x/y", "ä"]
+        {
             assert!(text.parse::<PackageSpec>().is_err(), "{text:?}");
         }
     }

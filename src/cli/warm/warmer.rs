@@ -14,6 +14,7 @@ use super::{
     package_spec::{LockedContent, PackageSpec, RawName},
     quota_gate::{QuotaGate, QuotaWait},
     reporter::Reporter,
+    requirements::Requirements,
     select::{ChosenVersion, TOO_YOUNG, VersionChoice, VersionLimits, choose},
 };
 use crate::{admin_api::StoredState, value::ByteSize};
@@ -34,6 +35,23 @@ pub(super) struct WarmOptions {
     pub(super) max_wait: Duration,
     /// Only report what would be fetched.
     pub(super) dry_run: bool,
+    /// Adds the packages that others need; `None` without `--with-required`.
+    pub(super) required: Option<Requirements>,
+}
+
+/// A package, what is to be fetched of it, and why.
+struct WarmGroup {
+    package: RawName,
+    specs: Vec<PackageSpec>,
+    /// The package that needs this one; `None` for a package that was asked for.
+    needed_by: Option<RawName>,
+}
+
+/// What is to be fetched of a package, and what the package needs.
+#[derive(Default)]
+struct SelectedItems {
+    items: Vec<WarmItem>,
+    required: Vec<WarmGroup>,
 }
 
 /// One run of `warm`. It runs on one task.
@@ -100,17 +118,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
 
     /// Stores what the specs select, as far as possible. Dropping the future stops it; what is stored stays.
     pub(super) async fn run(&self, specs: Vec<PackageSpec>) -> WarmOutcome {
-        let mut packages: BTreeMap<String, (RawName, Vec<PackageSpec>)> = BTreeMap::new();
-        for spec in specs {
-            let entry = packages.entry(spec.package.as_str().to_ascii_lowercase());
-            let (_, specs) = entry.or_insert_with(|| (spec.package.clone(), Vec::new()));
-            if !specs.contains(&spec) {
-                specs.push(spec);
-            }
-        }
-        let packages = packages.into_values().map(|(package, specs)| self.select_items(package, specs));
-        let items: Vec<Vec<WarmItem>> = stream::iter(packages).buffered(self.options.jobs).collect().await;
-        let items: Vec<WarmItem> = items.into_iter().flatten().collect();
+        let items = self.select_all(specs).await;
         self.reporter.planned(items.len());
         let fetched = stream::iter(items).map(|item| self.fetch(item)).buffer_unordered(self.options.jobs);
         let again: Vec<Option<(WarmItem, FetchFailure)>> = fetched.collect().await;
@@ -128,6 +136,30 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             (failed, unreachable) if failed == unreachable => WarmOutcome::Unreachable,
             _ => WarmOutcome::Incomplete,
         }
+    }
+
+    /// Stores the lists of all packages, then of those that they need, each once.
+    async fn select_all(&self, specs: Vec<PackageSpec>) -> Vec<WarmItem> {
+        let mut groups: BTreeMap<String, WarmGroup> = BTreeMap::new();
+        for spec in specs {
+            let new = || WarmGroup { package: spec.package.clone(), specs: Vec::new(), needed_by: None };
+            let WarmGroup { specs, .. } = groups.entry(spec.package.folded()).or_insert_with(new);
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+        let mut known: HashSet<String> = groups.keys().cloned().collect();
+        let mut items = Vec::new();
+        while !groups.is_empty() {
+            let selected = std::mem::take(&mut groups).into_values().map(|group| self.select_items(group));
+            let selected: Vec<SelectedItems> = stream::iter(selected).buffered(self.options.jobs).collect().await;
+            for SelectedItems { items: chosen, required } in selected {
+                items.extend(chosen);
+                let new = required.into_iter().filter(|group| known.insert(group.package.folded()));
+                groups.extend(new.map(|group| (group.package.folded(), group)).collect::<Vec<_>>());
+            }
+        }
+        items
     }
 
     /// Reports versions that were stored and are no longer: later ones evict earlier ones from a disk that is too small.
@@ -150,19 +182,30 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
     }
 
     /// Stores the lists of a package and selects among its releases.
-    async fn select_items(&self, package: RawName, specs: Vec<PackageSpec>) -> Vec<WarmItem> {
+    async fn select_items(&self, group: WarmGroup) -> SelectedItems {
+        let WarmGroup { package, specs, needed_by } = group;
         if self.options.limits.exclude.iter().any(|pattern| pattern.matches_package(&package)) {
             self.reporter.skipped(package.as_str(), "excluded");
-            return Vec::new();
+            return SelectedItems::default();
         }
         let guess = self.upstream_of(&package);
         let lists = match self.with_retries(&guess, true, async || self.target.lists(&package).await).await {
             Ok(lists) => lists,
-            Err(failure) => {
+            Err(mut failure) => {
+                if let Some(dependent) = needed_by {
+                    failure.reason += &format!(" ({dependent} needs it)");
+                }
                 self.fail(package.as_str(), &failure);
-                return Vec::new();
+                return SelectedItems::default();
             }
         };
+        let required = self.options.required.iter().flat_map(|table| table.of(&package, lists.package.as_deref()));
+        let required = required.map(|name| WarmGroup {
+            package: name.clone(),
+            specs: vec![PackageSpec::newest(name)],
+            needed_by: Some(package.clone()),
+        });
+        let required: Vec<WarmGroup> = required.collect();
         let upstream = lists.quota.map_or(guess, |quota| {
             self.quota_gate.record(&quota);
             if !package.as_str().contains(':') {
@@ -193,7 +236,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
                 }
             }
         }
-        items
+        SelectedItems { items, required }
     }
 
     /// Fetches one version. Returns it with its failure where another attempt may help.

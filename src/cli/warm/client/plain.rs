@@ -18,8 +18,10 @@ use crate::{
         admin_client::{MAX_ERROR_BYTES, bounded},
         warm::package_spec::RawName,
     },
+    config::Config,
     dialect::UNRESERVED,
     entry::Digest,
+    package::NameForm,
     value::BaseUrl,
 };
 
@@ -46,6 +48,14 @@ pub(in crate::cli::warm) struct MirrorClient {
 struct ErrorEnvelope {
     message: Option<String>,
     code: Option<FailureCode>,
+}
+
+/// A release of a list, with the address of its zip, which names the package's source.
+#[derive(Deserialize)]
+struct SourcedRelease {
+    #[serde(flatten)]
+    row: ReleaseRow,
+    zipball_url: Option<String>,
 }
 
 /// The member of a release that names its tag.
@@ -79,16 +89,18 @@ impl MirrorClient {
 impl WarmTarget for MirrorClient {
     async fn lists(&self, package: &RawName) -> Result<WarmedLists, FetchFailure> {
         let path = package.path();
-        let releases = match self.get_json::<Vec<ReleaseRow>>(&format!("{path}/releases")).await {
+        let listed = match self.get_json::<Vec<SourcedRelease>>(&format!("{path}/releases")).await {
             // A repository without releases may have tags and branches.
             Err(failure) if failure.code == Some(FailureCode::NoRelease) => Vec::new(),
-            releases => releases?,
+            listed => listed?,
         };
+        let package = listed.first().and_then(|first| package_at_source(first.zipball_url.as_deref()?));
+        let releases = listed.into_iter().map(|listed| listed.row).collect();
         let latest = match self.get_json::<LatestRelease>(&format!("{path}/releases/latest")).await {
             Err(failure) if failure.class == RetryClass::Missing => None,
             latest => latest?.tag_name,
         };
-        Ok(WarmedLists { releases, latest, quota: None, package: None })
+        Ok(WarmedLists { releases, latest, quota: None, package })
     }
 
     async fn first_seen(&self, _: &RawName, _: &str) -> Option<Timestamp> {
@@ -132,6 +144,18 @@ impl WarmTarget for MirrorClient {
         let digest = Digest(sha.finalize().into());
         Ok(FilledArchive { digest, len, cached: false, tag: None, commit: None, quota: None })
     }
+}
+
+/// The package that a zip's address names, as `upstream:name`: `…/{upstream}/{name}/zipball/…` on one of the registries that
+/// every mirror has. A forge's name in an address may as well be an owner.
+fn package_at_source(zipball_url: &str) -> Option<String> {
+    let address = url::Url::parse(zipball_url).ok()?;
+    let segments: Vec<&str> = address.path_segments()?.collect();
+    let zipball = segments.iter().position(|segment| *segment == "zipball")?;
+    let [.., upstream, name] = &segments[..zipball] else { return None };
+    let known = Config::default().named_upstreams();
+    let registry = known.iter().find(|known| known.form == NameForm::Plain && *known.name == **upstream)?;
+    Some(format!("{}:{name}", registry.name))
 }
 
 /// The zip that a HEAD request found in the mirror's cache.

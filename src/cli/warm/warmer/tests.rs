@@ -95,7 +95,7 @@ impl WarmTarget for &ScriptedMirror {
 async fn warm(scripted: &ScriptedMirror, jobs: usize, max_wait: Duration) -> (WarmOutcome, Vec<String>, Duration) {
     let reporter = Reporter::recorded();
     let begun = Instant::now();
-    let options = WarmOptions { limits: VersionLimits::default(), jobs, max_wait, dry_run: false };
+    let options = WarmOptions { limits: VersionLimits::default(), jobs, max_wait, dry_run: false, required: None };
     let specs = vec!["devsapp/fc3@all".parse().expect("a package spec")];
     let outcome = Warmer::new(scripted, &reporter, &options).run(specs).await;
     (outcome, reporter.lines(), begun.elapsed())
