@@ -73,6 +73,7 @@ mod verify;
 mod warm;
 mod warm_again;
 mod warm_locked;
+mod warm_names;
 mod warm_projects;
 mod warm_room;
 mod warm_server;

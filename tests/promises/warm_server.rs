@@ -119,19 +119,22 @@ async fn retry_after_of_a_server_is_obeyed_and_the_wait_is_reported() {
 }
 
 #[tokio::test]
-async fn a_plain_name_without_a_default_owner_is_an_error_with_the_remedy() {
+async fn a_plain_name_without_a_route_is_an_error_with_the_remedy() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let run = |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments);
+    let run = |arguments: &'static [&'static str]| {
+        Launch::over(&forge, dir.path(), arguments).set("names.official", "false")
+    };
     let ended = run(&["warm", "fc3@1.0.0"]).run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for words in ["fc3 is no alias and names.default_owner is not set", "write owner/repo", "\"devsapp\""] {
+    for words in ["no route says where fc3 comes from", "write owner/repo", "add a route or an alias"] {
         assert!(ended.err.contains(words), "{}", ended.err);
     }
     let ended = run(&["warm", "fc3@1.0.0"]).set("names.default_owner", "devsapp").run().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let mirror = setup(&forge).start_in(dir.path()).await;
+    let other = tempfile::tempdir().expect("a directory");
+    let mirror = setup(&forge).with(|config| config.names.official = Some(false)).start_in(other.path()).await;
     let ended = Launch::bare(&["warm", "--server", &mirror.url(""), "fc3@1.0.0"]).run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("fc3 is no alias and names.default_owner is not set; write"), "{}", ended.err);
+    assert!(ended.err.contains("no route says where fc3 comes from"), "{}", ended.err);
 }

@@ -28,7 +28,7 @@ pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path) -> an
         can_be_locked
     });
     if pins.is_empty() {
-        print(&format!("no stored zip that can be locked matches; {} is unchanged\n", file.display()));
+        print(&format!("no stored zip matches that can be locked; {} is unchanged\n", file.display()));
         return Ok(FAILED);
     }
     let count = pins.len();
