@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::package_spec::RawName;
-use crate::config::{Config, RequiredPackages};
+use crate::{
+    config::{Config, RequiredPackages},
+    upstream::UpstreamKind,
+};
 
 /// The table of required packages, and which upstreams have the packages of the 2.x CLI.
 #[derive(Debug)]
@@ -16,8 +19,7 @@ pub(super) struct Requirements {
 impl Requirements {
     /// The table and the upstreams of a configuration.
     pub(super) fn new(config: &Config) -> Self {
-        let is_2x = |section: &crate::upstream::Config| section.kind.dropped_owner().is_some();
-        let upstreams = config.upstreams.iter().filter(|(_, section)| is_2x(section));
+        let upstreams = config.upstreams.iter().filter(|(_, section)| section.kind == UpstreamKind::Simple);
         let upstreams_2x = upstreams.map(|(name, _)| name.clone()).collect();
         Self { table: config.required.clone(), upstreams_2x }
     }
