@@ -71,7 +71,7 @@ pub use self::{
     ready::project_yaml,
     registry::{
         AfterLast, BadSignature, Description, Fields, Links, MISSING, Missing, PackageHandle, PackageKind, PrivateZips,
-        Registry, RegistryOptions, RegistryZips, Signature, Times, TypeNames, Validators, md5_hex,
+        Registry, RegistryOptions, RegistryZips, Signature, Times, TypeNames, Validators,
     },
     route::Route,
     settings::Section,

@@ -19,7 +19,6 @@ mod handle;
 #[path = "registry/links.rs"]
 mod links;
 #[path = "registry/md5.rs"]
-mod md5;
 #[path = "registry/model.rs"]
 mod model;
 #[path = "registry/object.rs"]
@@ -52,7 +51,6 @@ use sha2::{Digest, Sha256};
 pub use self::{
     caller::Signature,
     handle::PackageHandle,
-    md5::md5_hex,
     model::{Description, PackageKind},
     options::{
         AfterLast, BadSignature, Fields, Links, Missing, PrivateZips, RegistryOptions, RegistryZips, Times, TypeNames,

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use http::HeaderMap;
+use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::{super::pack::hex, md5::md5_hex};
+use super::super::pack::hex;
 
 /// Most seconds between a signature's time and the registry's.
 const WINDOW: i64 = 900;
@@ -35,7 +36,8 @@ impl Signature {
     /// `token` is md5hex(code), `sign_code` is sha256hex(code + nonce + timestamp).
     pub fn of(code: &str, nonce: &str, timestamp: i64) -> Self {
         let sign_code = hex(&Sha256::digest(format!("{code}{nonce}{timestamp}")));
-        Self { token: md5_hex(code), sign_code, nonce: nonce.to_owned(), timestamp: timestamp.to_string() }
+        let token = hex(&Md5::digest(code));
+        Self { token, sign_code, nonce: nonce.to_owned(), timestamp: timestamp.to_string() }
     }
 
     /// The names and values of the headers.
