@@ -43,6 +43,9 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// The upstream is a mirror too, and refuses by its own rules: its status, 403 or 422, is passed on.
+    #[error("the upstream, a mirror, refuses it with status {0}")]
+    RefusedByMirror(u16),
     /// Any other error status.
     #[error("upstream responded with status {0}")]
     Status(u16),

@@ -327,6 +327,10 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
             );
             (StatusCode::BAD_GATEWAY, message)
         }
+        FetchError::RefusedByMirror(code) => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::FORBIDDEN);
+            (status, format!("{upstream}, which is a mirror, refuses {what} (status {code}); ask its operator"))
+        }
         FetchError::Status(code) => {
             (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {TRY_LATER}"))
         }
@@ -379,6 +383,8 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,
+        FetchError::RefusedByMirror(422) => FailureCode::Unbuilt,
+        FetchError::RefusedByMirror(_) => FailureCode::Forbidden,
         FetchError::Status(_) => FailureCode::UpstreamStatus,
         FetchError::Invalid(_) => FailureCode::UpstreamInvalid,
         FetchError::TooLarge { .. } => FailureCode::TooLarge,

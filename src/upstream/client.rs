@@ -410,6 +410,9 @@ impl ApiClient {
             return self.limiter(kind).throttle(wait);
         }
         self.limiter(kind).note_allowed();
+        if is_of_mirror(&headers) && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) {
+            return FetchError::RefusedByMirror(status.as_u16());
+        }
         if let (StatusCode::UNAUTHORIZED, RequestKind::Api, Some(credential)) = (status, kind, &self.credential) {
             credential.note_rejected(&self.name);
         }
@@ -440,6 +443,12 @@ impl ApiClient {
         };
         response.status() == StatusCode::LOOP_DETECTED || response.headers().get_all(VIA).iter().any(by_us)
     }
+}
+
+/// True for the response of a mirror like this one, by the name in its `Cache-Status` (RFC 9211).
+fn is_of_mirror(headers: &HeaderMap) -> bool {
+    let named = |value: &HeaderValue| value.as_bytes().starts_with(b"srm-mirror");
+    headers.get_all("cache-status").iter().any(named)
 }
 
 /// True when a stored page was fetched from this address. Case is ignored, as forges and the page's cache key do for owner
