@@ -18,7 +18,6 @@ mod caller;
 mod handle;
 #[path = "registry/links.rs"]
 mod links;
-#[path = "registry/md5.rs"]
 #[path = "registry/model.rs"]
 mod model;
 #[path = "registry/object.rs"]
