@@ -133,6 +133,52 @@ pub struct PublishManifest {
     /// Search words.
     #[serde(rename = "Tags", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The cloud providers that it is for.
+    #[serde(rename = "Provider", skip_serializing_if = "Vec::is_empty")]
+    pub provider: Vec<String>,
+    /// The version that the file states.
+    #[serde(rename = "Version", skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The address of its home page, as the file has it.
+    #[serde(rename = "HomePage", skip_serializing_if = "Option::is_none")]
+    pub home_page: Option<String>,
+    /// The edition of the package model: `3.0.0`.
+    #[serde(rename = "Edition", skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
+    /// `Public`, `Private` or `Organization`.
+    #[serde(rename = "Effective", skip_serializing_if = "Option::is_none")]
+    pub effective: Option<String>,
+    /// The organisation that it belongs to.
+    #[serde(rename = "Organization", skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// The large fields.
+    #[serde(flatten)]
+    pub details: PublishDetails,
+}
+
+/// The fields of `publish.yaml` with a structure of their own, as JSON; each has at most 64 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PublishDetails {
+    /// The cloud services that it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<serde_json::Value>,
+    /// The commands of a component.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<serde_json::Value>,
+    /// The properties of a component.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
+    /// The parameters of an application or plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<serde_json::Value>,
+}
+
+impl PublishManifest {
+    /// The manifest without its large fields: for lists of many packages.
+    pub fn without_details(self) -> Self {
+        Self { details: PublishDetails::default(), ..self }
+    }
 }
 
 /// The metadata record of the Serverless Registry Model.

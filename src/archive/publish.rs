@@ -4,30 +4,66 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::package::PublishManifest;
+use crate::package::{PublishDetails, PublishManifest};
 
 /// Largest `publish.yaml` that is parsed, in bytes.
 pub(super) const MAX_PUBLISH_BYTES: u64 = 1 << 20;
 /// Characters of a text that are kept.
 const MAX_TEXT_CHARS: usize = 1_000;
-/// Number of tags that are kept.
+/// Number of tags or providers that are kept.
 const MAX_TAGS: usize = 50;
+/// Largest field that is kept as JSON, in bytes.
+const MAX_DETAIL_BYTES: usize = 64 << 10;
+/// Deepest nesting of such a field. JSON parsers refuse a document of more than 128 levels, and the field becomes part
+/// of others.
+const MAX_DETAIL_DEPTH: usize = 32;
 
 /// File names at the root of the content, in order of preference.
 pub(super) const PUBLISH_FILE_NAMES: [&str; 2] = ["publish.yaml", "publish.yml"];
 
-/// Parses the well-formed fields. Any other field is absent; all fields are absent if the text is no YAML mapping.
+/// Parses the well-formed fields. Any other field is absent, and so is one that is too large; all fields are absent if the
+/// text is no YAML mapping.
 pub(super) fn parse(text: &[u8]) -> PublishManifest {
-    let Ok(fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
+    let Ok(mut fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
         return PublishManifest::default();
     };
+    let mut detail = |name| fields.remove(name).filter(|value| !value.is_null() && is_small(value));
+    let details = PublishDetails {
+        service: detail("Service"),
+        commands: detail("Commands"),
+        properties: detail("Properties"),
+        parameters: detail("Parameters"),
+    };
     let text = |name| fields.get(name).and_then(scalar);
+    let list = |name| fields.get(name).map(texts).unwrap_or_default();
     PublishManifest {
         kind: text("Type"),
         name: text("Name"),
         description: text("Description"),
         category: text("Category"),
-        tags: fields.get("Tags").map(tags).unwrap_or_default(),
+        tags: list("Tags"),
+        provider: list("Provider"),
+        version: text("Version"),
+        home_page: text("HomePage"),
+        edition: text("Edition"),
+        effective: text("Effective"),
+        organization: text("Organization"),
+        details,
+    }
+}
+
+/// True if a value can be kept as JSON.
+fn is_small(value: &Value) -> bool {
+    let mut room = vec![0; MAX_DETAIL_BYTES];
+    is_flat(value, MAX_DETAIL_DEPTH) && serde_json::to_writer(&mut room[..], value).is_ok()
+}
+
+/// True if a value is nested at most `depth` deep.
+fn is_flat(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_flat(item, depth - 1)),
+        Value::Object(fields) => depth > 0 && fields.values().all(|field| is_flat(field, depth - 1)),
+        _ => true,
     }
 }
 
@@ -42,7 +78,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// A list, or one text separated by commas.
-fn tags(value: &Value) -> Vec<String> {
+fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(scalar).take(MAX_TAGS).collect(),
         Value::String(text) => {
@@ -64,6 +100,13 @@ mod tests {
             description: Some("\u{51fd}\u{6570}: compute".into()),
             category: Some("Basics".into()),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            provider: vec!["Alibaba Cloud".into()],
+            edition: Some("3.0.0".into()),
+            details: PublishDetails {
+                commands: Some(serde_json::json!({"deploy": "up"})),
+                ..PublishDetails::default()
+            },
+            ..PublishManifest::default()
         }
     }
 
@@ -93,6 +136,58 @@ mod tests {
             "a byte order mark and CRLF"
         );
         assert_eq!(parse(b"{\"Type\": \"Plugin\", \"Name\": 2048}").name.as_deref(), Some("2048"));
+    }
+
+    #[test]
+    fn every_field_of_the_package_model_is_kept_and_serialised_by_its_name() {
+        let text = "Edition: 3.0.0\nType: Project\nName: start-x\nProvider: [Alibaba Cloud, \"\u{817e}\u{8baf}\u{4e91}\"]\n\
+            Version: 0.1.22\nDescription: d\nHomePage: https://example.com/x\nTags: [a]\nCategory: c\nEffective: Organization\n\
+            Organization: acme\nService:\n  Function Compute:\n    Authorities: [A, B]\nCommands: {z: 1, a: {b: true}}\n\
+            Properties: false\nParameters:\n  type: object\n  required: [region]\n  properties: {region: {default: 7}}\n";
+        let parsed = parse(text.as_bytes());
+        let value = serde_json::to_value(&parsed).expect("JSON");
+        let expected = serde_json::json!({
+            "Type": "Project",
+            "Name": "start-x",
+            "Description": "d",
+            "Category": "c",
+            "Tags": ["a"],
+            "Provider": ["Alibaba Cloud", "\u{817e}\u{8baf}\u{4e91}"],
+            "Version": "0.1.22",
+            "HomePage": "https://example.com/x",
+            "Edition": "3.0.0",
+            "Effective": "Organization",
+            "Organization": "acme",
+            "Service": {"Function Compute": {"Authorities": ["A", "B"]}},
+            "Commands": {"z": 1, "a": {"b": true}},
+            "Properties": false,
+            "Parameters": {"type": "object", "required": ["region"], "properties": {"region": {"default": 7}}},
+        });
+        assert_eq!(value.to_string(), expected.to_string(), "in this order");
+        assert_eq!(serde_json::from_value::<PublishManifest>(value).expect("readable"), parsed);
+        assert_eq!(serde_json::to_string(&PublishManifest::default()).expect("JSON"), "{}");
+        let light = parsed.without_details();
+        assert_eq!((light.details, light.version.as_deref()), (PublishDetails::default(), Some("0.1.22")));
+        let comma = parse(b"Provider: Alibaba Cloud, AWS\n");
+        assert_eq!(comma.provider, ["Alibaba Cloud", "AWS"]);
+    }
+
+    #[test]
+    fn large_or_deep_detail_is_absent_alone() {
+        let of = |text: &str| parse(format!("Type: Component\nProperties: {text}\nCommands: {{a: b}}\n").as_bytes());
+        // `["…"]` has four bytes more than its text.
+        for (text, is_kept) in [
+            (format!("[\"{}\"]", "x".repeat((64 << 10) - 4)), true),
+            (format!("[\"{}\"]", "x".repeat((64 << 10) - 3)), false),
+            (format!("{}1{}", "[".repeat(32), "]".repeat(32)), true),
+            (format!("{}1{}", "[".repeat(33), "]".repeat(33)), false),
+            (format!("{}1{}", "{a: ".repeat(33), "}".repeat(33)), false),
+            ("~".into(), false),
+        ] {
+            let parsed = of(&text);
+            assert_eq!(parsed.details.properties.is_some(), is_kept, "{text:.40}");
+            assert_eq!((parsed.kind.as_deref(), parsed.details.commands.is_some()), (Some("Component"), true));
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ const MAX_VISIBILITY_CHECKS: usize = 8;
 pub struct CatalogEntry {
     /// The package; in lower case when only the key of a pin names it.
     pub package: PackageId,
-    /// The manifest of its newest pinned version; empty when no version is pinned.
+    /// The manifest of its newest pinned version, without its large fields; empty when no version is pinned.
     pub manifest: PublishManifest,
 }
 
@@ -140,7 +140,7 @@ impl CatalogService {
     async fn manifest(&self, package: &PackageId, tag: Option<String>) -> PublishManifest {
         let Some(tag) = tag else { return PublishManifest::default() };
         let pin = self.archives.pin(package, &GitRef::Tag(tag)).await.ok().flatten();
-        pin.map(|pin| manifest(&pin.verified)).unwrap_or_default()
+        pin.map(|pin| manifest(&pin.verified).without_details()).unwrap_or_default()
     }
 }
 

@@ -286,6 +286,7 @@ fn catalog_rows_omit_unknown_fields() {
         description: Some("函数计算".into()),
         category: Some("云资源".into()),
         tags: vec!["fc".into(), "function".into()],
+        ..PublishManifest::default()
     };
     let name = |text: &str| names.v3_name(&id(&names, text)).expect(text);
     let listed = [
