@@ -85,6 +85,11 @@ impl ZipFacts {
         Self::deserialize(value)
     }
 
+    /// [`ZipFacts::missing_entry`] of serialised facts: cheap enough for every request.
+    pub fn missing_entry_in(value: &serde_json::Value) -> Option<&str> {
+        value.get("missing_entry")?.as_str()
+    }
+
     /// Where the central directory is; `None` if verification did not record it.
     pub fn directory(&self) -> Option<DirectoryFacts> {
         let flat = self.flat.as_ref();

@@ -80,4 +80,5 @@ mod warm_room;
 mod warm_server;
 mod warm_trouble;
 mod ways_out;
+mod zip_forms;
 mod zip_headers;

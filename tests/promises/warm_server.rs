@@ -122,9 +122,8 @@ async fn retry_after_of_a_server_is_obeyed_and_the_wait_is_reported() {
 async fn a_plain_name_without_a_route_is_an_error_with_the_remedy() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let run = |arguments: &'static [&'static str]| {
-        Launch::over(&forge, dir.path(), arguments).set("names.official", "false")
-    };
+    let run =
+        |arguments: &'static [&'static str]| Launch::over(&forge, dir.path(), arguments).set("names.official", "false");
     let ended = run(&["warm", "fc3@1.0.0"]).run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     for words in ["no route says where fc3 comes from", "write owner/repo", "add a route or an alias"] {

@@ -110,5 +110,6 @@ fn missing_entry_is_found_in_components_and_plugins_only() {
     ];
     assert_eq!(facts(&build(&linked, b"").bytes).missing_entry, None, "a link");
     let value = verify(&build(&linked[..2], b"").bytes).expect("good").facts;
-    assert_eq!(value["missing_entry"], "dist/index.js", "it is stored");
+    assert_eq!(ZipFacts::missing_entry_in(&value), Some("dist/index.js"), "it is stored");
+    assert_eq!(ZipFacts::missing_entry_in(&serde_json::Value::Null), None);
 }

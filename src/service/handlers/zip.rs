@@ -75,13 +75,13 @@ pub(in crate::service) async fn respond_flat(
     view::respond(service, parts, context, request).await
 }
 
-/// Refuses a component or plugin whose entry is not in its zip. Facts that cannot be read refuse nothing.
+/// Refuses a component or plugin whose entry is not in its zip. Facts that do not say so refuse nothing.
 ///
 /// # Errors
 /// `Unbuilt` with the missing file.
 pub(in crate::service) fn ensure_built(facts: &serde_json::Value) -> Result<(), ApiError> {
-    match ZipFacts::from_value(facts).ok().and_then(|facts| facts.missing_entry) {
-        Some(missing) => Err(ApiError::Unbuilt { missing }),
+    match ZipFacts::missing_entry_in(facts) {
+        Some(missing) => Err(ApiError::Unbuilt { missing: missing.to_owned() }),
         None => Ok(()),
     }
 }
