@@ -45,7 +45,7 @@ pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, InventoryEntry, SourceRecord},
 };
-pub use archive_request::ArchiveRequest;
+pub use archive_request::{ArchiveRequest, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};

@@ -23,6 +23,7 @@ pub(crate) mod documents;
 pub(crate) mod inventory;
 mod keys;
 pub(crate) mod metadata;
+mod moving;
 mod package_documents;
 mod parsed;
 pub mod policy;
@@ -39,9 +40,10 @@ use catalog::CatalogService;
 use documents::ReleaseDocuments;
 use inventory::Inventory;
 use metadata::MetadataRecords;
+use moving::MovingVersions;
 use package_documents::PackageDocuments;
 use policy::AccessPolicy;
-use resolve::VersionResolver;
+use resolve::{VersionResolver, VersionResolverParts};
 use sources::SourceResolver;
 use transfer::Transfer;
 use upstreams::Upstreams;
@@ -121,16 +123,22 @@ impl Registry {
         let source = ArchiveSource::new(cache.clone(), upstreams.clone(), stored.clone(), verify.clone());
         let source = Arc::new(source);
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
-        let documents = Arc::new(ReleaseDocuments::new(authorizer.clone(), stored.clone()));
-        let archives = VersionResolver::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone());
-        let archives = Arc::new(archives);
+        let documents = Arc::new(ReleaseDocuments::new(upstreams.clone(), authorizer.clone(), stored.clone()));
+        let moving = Arc::new(MovingVersions::new(upstreams.clone(), stored.clone(), source.clone()));
+        let archives = Arc::new(VersionResolver::new(VersionResolverParts {
+            cache: cache.clone(),
+            authorizer: authorizer.clone(),
+            documents: stored.clone(),
+            archives: source.clone(),
+            moving: moving.clone(),
+        }));
         Self {
-            metadata: MetadataRecords::new(documents.clone(), source.clone()),
+            metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone()),
             catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
-            warming: Warming::new(upstreams.clone(), authorizer, stored.clone(), source, archives.clone()),
+            warming: Warming::new(upstreams.clone(), authorizer, stored.clone(), source, moving, archives.clone()),
             unbuilt,
             upstreams,
             cache,

@@ -16,4 +16,19 @@ pub struct ArchiveRequest {
     pub origin: Arc<dyn Origin<Fetched = FetchedBody>>,
     /// Verifies it.
     pub verify: Arc<dyn Verify>,
+    /// Whether its content may change.
+    pub pinning: Pinning,
+}
+
+/// Whether the content of an archive must stay what it was when it was first seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinning {
+    /// It is pinned when it is first seen, and compared with its pin ever after.
+    Pinned,
+    /// It is one revision of content that changes: no pin is read or written. When it is stored, the revisions that were
+    /// stored before it are removed: the archives whose keys begin with this text.
+    Revision {
+        /// The part of the key before the revision.
+        prefix: Arc<str>,
+    },
 }

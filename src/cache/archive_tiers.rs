@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -118,6 +119,40 @@ impl ArchiveTiers {
             }
             Err(error) => tracing::warn!(%key, %error, "a complete archive is not admitted"),
         }
+    }
+
+    /// Removes the revisions under `prefix` that were stored before `started`, except that of `key`, to which their keep
+    /// mark passes. What cannot be removed, logged, stays until it is evicted.
+    pub(super) async fn supersede(&self, key: &Key, prefix: &str, started: Timestamp) {
+        if let Err(error) = self.remove_older_revisions(key, prefix, started).await {
+            tracing::warn!(%key, %error, "older revisions cannot be removed");
+        }
+    }
+
+    async fn remove_older_revisions(&self, key: &Key, prefix: &str, started: Timestamp) -> io::Result<()> {
+        for other in self.revisions(prefix).await?.into_iter().filter(|other| other != key) {
+            let meta = self.disk.inventory().meta(&other).await?;
+            if meta.is_none_or(|meta| meta.stored_at > started) {
+                continue;
+            }
+            if self.disk.inventory().is_kept(&other).await? {
+                self.disk.inventory().set_kept(key, true).await?;
+            }
+            self.remove(&other).await?;
+            tracing::debug!(key = %other, "an older revision is removed");
+        }
+        Ok(())
+    }
+
+    /// The keys of the stored revisions under `prefix`.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn revisions(&self, prefix: &str) -> io::Result<Vec<Key>> {
+        let mut keys = self.disk.inventory().keys_with_prefix(prefix).await?;
+        // A slash behind the prefix: the revision of another version.
+        keys.retain(|key| !key.as_str()[prefix.len()..].contains('/'));
+        Ok(keys)
     }
 
     /// Makes an imported archive visible under its key, in place of the one stored before.

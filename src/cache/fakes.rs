@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ArchiveRequest, Cache,
+    ArchiveRequest, Cache, Pinning,
     policy::{ArchiveConfig, DocumentConfig},
 };
 use crate::{
@@ -113,7 +113,7 @@ impl TestCache {
     pub(super) fn request(&self, bytes: Option<Bytes>) -> (ArchiveRequest, Arc<CountingOrigin>) {
         let origin = Arc::new(CountingOrigin { requests: AtomicUsize::new(0), bytes });
         let verify = self.verifier.clone();
-        (ArchiveRequest { key: Key::new("k"), origin: origin.clone(), verify }, origin)
+        (ArchiveRequest { key: Key::new("k"), origin: origin.clone(), verify, pinning: Pinning::Pinned }, origin)
     }
 }
 

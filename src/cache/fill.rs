@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords,
+    ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords, Pinning,
     download::Download,
     fill_state::{ArrivingBody, FillState, FinishedFill, publish_written},
     negative_cache::NegativeCache,
@@ -108,6 +108,7 @@ type VerifyTask = JoinHandle<Result<Verified, VerifyError>>;
 impl Fill {
     /// Runs to the end. A final state is published before the fill leaves the table, also by a panic.
     pub(super) async fn run(self) {
+        let started = self.context.clock.now();
         let filled = match self.context.aborted.run_until_cancelled(self.fetch()).await {
             Some(filled) => filled,
             None => Err(FetchError::Unreachable("the mirror is stopping").into()),
@@ -119,6 +120,9 @@ impl Fill {
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
                 self.publish_end(Ok(FinishedFill::Complete(object)));
                 self.context.tiers.admit(&self.request.key, spool, meta).await;
+                if let Pinning::Revision { prefix } = &self.request.pinning {
+                    self.context.tiers.supersede(&self.request.key, prefix, started).await;
+                }
             }
             Err(FillFailure::NoRoom) => self.publish_end(Ok(FinishedFill::NoRoom)),
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
@@ -144,7 +148,7 @@ impl Fill {
             // An earlier fill failed between the caller's lookup and the start of this one.
             return Err(FillFailure::Remembered(error));
         }
-        let pin = context.pins.get(&request.key).await?;
+        let pin = context.pins.expected(request).await?;
         let mut download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;
         let first = self.first_bytes(&mut download).await?;
         let spool = context.tiers.open_spool(download.len).await.ok_or(FillFailure::NoRoom)?;
@@ -155,7 +159,7 @@ impl Fill {
         let len = spool.len();
         let stored_at = context.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
-        context.pins.settle(&request.key, pin, &meta).await?;
+        context.pins.settle(request, pin, &meta).await?;
         Ok(FetchedArchive::Spooled(spool, meta))
     }
 

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ArchiveTiers, PinRecords,
+    ArchiveTiers, PinRecords, Pinning,
     fill::FillContext,
     negative_cache::NegativeCache,
     pins::{ImportPinError, PinConflict},
@@ -89,7 +89,7 @@ impl ArchiveImporter {
         self.max_archive_bytes
     }
 
-    /// Imports an archive.
+    /// Imports an archive. A revision is not pinned, and replaces the ones that were stored before it.
     ///
     /// # Errors
     /// See [`ImportError`].
@@ -98,13 +98,14 @@ impl ArchiveImporter {
         exported: ExportedArchive,
         body: impl Stream<Item = Result<Bytes, ImportError>>,
         verify: Arc<dyn Verify>,
+        pinning: Pinning,
         on_conflict: PinConflict,
     ) -> Result<(), ImportError> {
         let ExportedArchive { key, first_seen, meta: exported } = exported;
         if exported.len > self.max_archive_bytes {
             return Err(invalid("the archive is larger than archives.max_size allows"));
         }
-        let pin = self.pins.read(&key).await?;
+        let pin = if pinning == Pinning::Pinned { self.pins.read(&key).await? } else { None };
         let conflicts = pin.is_some_and(|pin| pin.verified.manifest != exported.verified.manifest);
         if conflicts && on_conflict == PinConflict::Refuse {
             return Err(ImportError::Conflict);
@@ -114,10 +115,16 @@ impl ArchiveImporter {
         let meta = Meta { stored_at: exported.stored_at.min(now), verified: verified.clone(), ..exported };
         let first_seen = first_seen.min(now);
         let pin = Pin { key: key.clone(), digest: meta.digest, len: meta.len, first_seen, verified };
-        // Compares once more: a request may have pinned the version while the bytes arrived.
-        self.pins.settle_import(pin, on_conflict).await?;
+        if pinning == Pinning::Pinned {
+            // Compares once more: a request may have pinned the version while the bytes arrived.
+            self.pins.settle_import(pin, on_conflict).await?;
+        }
+        let stored_at = meta.stored_at;
         self.tiers.replace(&key, spool, meta).await?;
         self.failures.forget(&key);
+        if let Pinning::Revision { prefix } = pinning {
+            self.tiers.supersede(&key, &prefix, stored_at).await;
+        }
         Ok(())
     }
 

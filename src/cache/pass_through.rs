@@ -122,7 +122,7 @@ impl PassThrough {
     ) -> Result<Self, FetchError> {
         // The semaphore is never closed.
         let window = pool.windows.clone().acquire_owned().await.ok();
-        let pin = pool.pins.get(&request.key).await?;
+        let pin = pool.pins.expected(request).await?;
         // A broken body cannot be resumed here: the bytes to compare it with are gone.
         let mut download = Download::open(request, pool.max_archive_bytes, 0).await?;
         download.expect_len(resume.announced_len)?;
@@ -242,7 +242,7 @@ impl PassThrough {
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }
 
-    /// Verifies a body that is buffered whole, and pins it: a served body is pinned whether or not it is stored.
+    /// Verifies a body that is buffered whole, and pins it: a served version is pinned whether or not it is stored.
     async fn verify_buffered(&mut self) -> Result<Meta, FetchError> {
         let mut whole = BytesMut::with_capacity(self.buffered_len);
         self.buffered.iter().for_each(|chunk| whole.extend_from_slice(chunk));
@@ -264,7 +264,7 @@ impl PassThrough {
             anonymous: self.download.anonymous,
             verified,
         };
-        self.pool.pins.settle(&self.request.key, self.pin.clone(), &meta).await?;
+        self.pool.pins.settle(&self.request, self.pin.clone(), &meta).await?;
         Ok(meta)
     }
 

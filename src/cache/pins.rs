@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc};
 
+use super::archive_request::{ArchiveRequest, Pinning};
 use crate::{
     entry::{Key, Meta, Pin},
     origin::FetchError,
@@ -48,6 +49,17 @@ impl PinRecords {
         })
     }
 
+    /// What the content of an archive must be; `None` where nothing was seen yet, or where it is not pinned.
+    ///
+    /// # Errors
+    /// As [`PinRecords::get`].
+    pub(super) async fn expected(&self, request: &ArchiveRequest) -> Result<Option<Arc<Pin>>, FetchError> {
+        match request.pinning {
+            Pinning::Pinned => self.get(&request.key).await,
+            Pinning::Revision { .. } => Ok(None),
+        }
+    }
+
     /// As [`PinRecords::get`], with the cause.
     pub(super) async fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
         self.disk.pins().get(key).await
@@ -64,15 +76,24 @@ impl PinRecords {
         })
     }
 
-    /// Compares what was fetched with its pin, or pins it. Durable when it returns: a crash must not lose the pin of a
-    /// body that a client already has.
+    /// Compares what was fetched with its pin, or pins it, unless it is a revision. Durable when it returns: a crash must
+    /// not lose the pin of a body that a client already has.
     ///
     /// The present pin counts. `known`, which was read before the download, takes its place only when the records cannot
     /// be read or written.
     ///
     /// # Errors
     /// `PinMismatch` when other content is pinned.
-    pub(super) async fn settle(&self, key: &Key, known: Option<Arc<Pin>>, meta: &Meta) -> Result<(), FetchError> {
+    pub(super) async fn settle(
+        &self,
+        request: &ArchiveRequest,
+        known: Option<Arc<Pin>>,
+        meta: &Meta,
+    ) -> Result<(), FetchError> {
+        if request.pinning != Pinning::Pinned {
+            return Ok(());
+        }
+        let key = &request.key;
         let fetched = Pin {
             key: key.clone(),
             digest: meta.digest,

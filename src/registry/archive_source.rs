@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{RegistryError, keys::archive_key, package_documents::PackageDocuments, upstreams::Upstreams};
+use super::{
+    RegistryError,
+    keys::{archive_key, parse_archive_key, revision_prefix},
+    package_documents::PackageDocuments,
+    upstreams::Upstreams,
+};
 use crate::{
-    cache::{ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, fill_watcher::FillWatcher},
+    cache::{ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, Pinning, fill_watcher::FillWatcher},
     entry::{Meta, Pin},
     origin::{FetchError, Verify},
-    package::PackageId,
+    package::{PackageId, Version, with_v_toggled},
     upstream::GitRef,
 };
 
@@ -58,7 +63,33 @@ impl ArchiveSource {
 
     /// Whether the archive is on disk, and its length when it was ever seen.
     pub(super) async fn availability(&self, package: &PackageId, reference: &GitRef) -> ArchiveAvailability {
-        self.cache.archives().availability(&archive_key(package, reference)).await
+        let key = archive_key(package, reference);
+        match reference {
+            GitRef::Tag(_) | GitRef::Commit(_) => self.cache.archives().availability(&key).await,
+            // No pin tells its length.
+            GitRef::Moving { .. } => {
+                let meta = self.stored_meta(package, reference).await;
+                ArchiveAvailability { on_disk: meta.is_some(), len: meta.map(|meta| meta.len) }
+            }
+        }
+    }
+
+    /// What is stored about an archive on disk; `None` when it is not there or cannot be read.
+    pub(super) async fn stored_meta(&self, package: &PackageId, reference: &GitRef) -> Option<Arc<Meta>> {
+        self.cache.disk().inventory().meta(&archive_key(package, reference)).await.ok().flatten()
+    }
+
+    /// A stored revision of a moving version, whichever it is.
+    pub(super) async fn stored_revision(&self, package: &PackageId, version: &str) -> Option<String> {
+        let stored = self.cache.archive_tiers().revisions(&revision_prefix(package, version)).await;
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::warn!(%package, version, %error, "the stored revisions cannot be listed");
+            Vec::new()
+        });
+        stored.iter().find_map(|key| match parse_archive_key(key)? {
+            (_, GitRef::Moving { revision, .. }) => Some(revision),
+            _ => None,
+        })
     }
 
     /// The pin of the reference.
@@ -66,9 +97,31 @@ impl ArchiveSource {
         self.cache.pins().get(&archive_key(package, reference)).await
     }
 
+    /// The references that a version can be without a lookup. Branches and moving versions are none: they are mutable,
+    /// and a pin that a moving version had before is ignored.
+    pub(super) fn immutable_references(&self, package: &PackageId, version: &Version) -> Vec<GitRef> {
+        let names = match version {
+            Version::Branch(_) => return Vec::new(),
+            Version::Commit(sha) => return vec![GitRef::Commit(sha.clone())],
+            Version::Tag(name) => vec![name.clone()],
+            Version::Name(name) => [Some(name.clone()), with_v_toggled(name)].into_iter().flatten().collect(),
+        };
+        let is_pinned = |name: &String| !self.upstreams.is_moving(package, name);
+        names.into_iter().filter(is_pinned).map(GitRef::Tag).collect()
+    }
+
     fn request(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveRequest, RegistryError> {
         let key = archive_key(package, &reference);
+        let pinning = pinning(package, &reference);
         let origin = self.upstreams.archive_origin(package, reference)?;
-        Ok(ArchiveRequest { key, origin, verify: self.verify.clone() })
+        Ok(ArchiveRequest { key, origin, verify: self.verify.clone(), pinning })
+    }
+}
+
+/// Whether the content of a reference is pinned.
+pub(super) fn pinning(package: &PackageId, reference: &GitRef) -> Pinning {
+    match reference {
+        GitRef::Tag(_) | GitRef::Commit(_) => Pinning::Pinned,
+        GitRef::Moving { version, .. } => Pinning::Revision { prefix: revision_prefix(package, version).into() },
     }
 }

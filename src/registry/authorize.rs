@@ -83,13 +83,28 @@ impl Authorizer {
         match self.documents.repository_for_check(package).await {
             Ok(repository) if repository.value.private => Err(not_found(Missing::Package, repository.status)),
             Ok(_) => Ok(()),
-            // The upstream does not answer the check; a list that was once fetched without a token proves it public.
+            // The upstream does not answer the check; what was once fetched without a token proves it public.
             Err(RegistryError::Fetch(failure)) if failure.error != FetchError::Blocked => {
-                let stored = self.documents.stored(package, &DocumentAsk::Releases).await;
-                let public = stored.is_some_and(|list| !fetched_with_token(&list));
-                if public { Ok(()) } else { Err(RegistryError::Fetch(failure)) }
+                for ask in [DocumentAsk::Releases, DocumentAsk::Latest] {
+                    let stored = self.documents.stored(package, &ask).await;
+                    if stored.is_some_and(|document| !fetched_with_token(&document)) {
+                        return Ok(());
+                    }
+                }
+                Err(RegistryError::Fetch(failure))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Authorizer::recheck_public`], for a stored document: checks one that was fetched with a token.
+    ///
+    /// # Errors
+    /// As [`Authorizer::authorize`].
+    pub(super) async fn recheck_document(&self, package: &PackageId, ask: &DocumentAsk) -> Result<(), RegistryError> {
+        match self.documents.stored(package, ask).await {
+            Some(document) if fetched_with_token(&document) => self.recheck_public(package).await,
+            _ => Ok(()),
         }
     }
 
@@ -103,10 +118,9 @@ impl Authorizer {
         false
     }
 
-    /// What the upstream last said of the package, from the stored list. A block applies to stored archives too.
+    /// What the upstream last said of the package, from stored documents. A block applies to stored archives too.
     async fn upstream_status(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
-        let document = self.documents.stored(package, &DocumentAsk::Releases).await;
-        match document.map_or(UpstreamStatus::Present, |document| document.meta.upstream_status) {
+        match self.documents.upstream_status(package).await {
             // The list is revalidated as often as any other; until the upstream says otherwise, the status is the answer.
             UpstreamStatus::Blocked => {
                 self.documents.releases(package, None).await?;
@@ -118,7 +132,7 @@ impl Authorizer {
             }
             // Stored objects are served without the upstream; whether the package has come back is checked in the background.
             UpstreamStatus::Gone => {
-                self.documents.revalidate_releases(package).await?;
+                self.documents.revalidate_status(package).await?;
                 Ok(UpstreamStatus::Gone)
             }
             UpstreamStatus::Present => Ok(UpstreamStatus::Present),

@@ -10,7 +10,6 @@ use super::{
     authorize::Authorizer,
     keys::{archive_key, parse_archive_key, parse_document_key},
     package_documents::PackageDocuments,
-    resolve::immutable_references,
 };
 use crate::{
     admin_api::{InventoryOrder, RefKind},
@@ -152,7 +151,7 @@ impl Inventory {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn first_seen(&self, package: &PackageId, version: &Version) -> Result<Option<Timestamp>, FetchError> {
-        for reference in immutable_references(version) {
+        for reference in self.archives.immutable_references(package, version) {
             if let Some(pin) = self.archives.pin(package, &reference).await? {
                 return Ok(Some(pin.first_seen));
             }
@@ -165,7 +164,7 @@ impl Inventory {
     /// # Errors
     /// When the index cannot be read.
     pub async fn is_stored(&self, package: &PackageId, version: &Version) -> io::Result<bool> {
-        for reference in immutable_references(version) {
+        for reference in self.archives.immutable_references(package, version) {
             if self.cache.disk().inventory().contains(&archive_key(package, &reference)).await? {
                 return Ok(true);
             }

@@ -26,8 +26,17 @@ pub(super) fn archive_key(package: &PackageId, reference: &GitRef) -> Key {
     Key::new(match reference {
         GitRef::Tag(tag) => format!("{package}/tag/{tag}"),
         GitRef::Commit(sha) => format!("{package}/commit/{sha}"),
-        GitRef::Moving { version, revision } => format!("{package}/revision/{revision}/{version}"),
+        GitRef::Moving { version, revision } => return Key::new(revision_prefix_of(&package, version) + revision),
     })
+}
+
+/// What the keys of all revisions of a moving version begin with. Revisions have no slash.
+pub(super) fn revision_prefix(package: &PackageId, version: &str) -> String {
+    revision_prefix_of(&package.key_prefix(), version)
+}
+
+fn revision_prefix_of(package: &str, version: &str) -> String {
+    format!("{package}/moving/{version}/")
 }
 
 /// A key as the package that it belongs to, and the rest.
@@ -69,8 +78,8 @@ pub(super) fn parse_archive_key(key: &Key) -> Option<(PackageId, GitRef)> {
     let reference = match rest.split_once('/')? {
         ("tag", name) => GitRef::Tag(name.to_owned()),
         ("commit", sha) => GitRef::Commit(sha.to_owned()),
-        ("revision", rest) => {
-            let (revision, version) = rest.split_once('/')?;
+        ("moving", rest) => {
+            let (version, revision) = rest.rsplit_once('/')?;
             GitRef::Moving { version: version.to_owned(), revision: revision.to_owned() }
         }
         _ => return None,
@@ -84,11 +93,23 @@ mod tests {
 
     #[test]
     fn archive_keys_parse_back_and_other_keys_do_not_parse() {
-        for text in ["github/a/b/tag/x/y", "official:Fc3/tag/0.1.22", "official:fc3/revision/ab12/dev.1"] {
+        for text in [
+            "github/a/b/tag/x/y",
+            "official:Fc3/tag/0.1.22",
+            "official:fc3/moving/dev.1/ab12",
+            "github/a/b/moving/x/y/ab12",
+        ] {
             assert!(parse_archive_key(&Key::new(text)).is_some(), "{text}");
         }
-        for text in ["github/a/b/releases", "github/a/b", "github/a/b/tag", "github/A/b/tag/x", "", "official:fc3/tag"]
-        {
+        for text in [
+            "github/a/b/releases",
+            "github/a/b",
+            "github/a/b/tag",
+            "github/A/b/tag/x",
+            "",
+            "official:fc3/tag",
+            "official:fc3/moving/x",
+        ] {
             assert!(parse_archive_key(&Key::new(text)).is_none(), "{text}");
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments};
+use super::{
+    CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments, moving::MovingVersions,
+};
 use crate::{
     archive::ZipFacts,
     entry::{Digest, Verified},
@@ -14,11 +16,16 @@ use crate::{
 pub struct MetadataRecords {
     releases: Arc<ReleaseDocuments>,
     archives: Arc<ArchiveSource>,
+    moving: Arc<MovingVersions>,
 }
 
 impl MetadataRecords {
-    pub(super) fn new(releases: Arc<ReleaseDocuments>, archives: Arc<ArchiveSource>) -> Self {
-        Self { releases, archives }
+    pub(super) fn new(
+        releases: Arc<ReleaseDocuments>,
+        archives: Arc<ArchiveSource>,
+        moving: Arc<MovingVersions>,
+    ) -> Self {
+        Self { releases, archives, moving }
     }
 
     /// The records of every release. `Type` is null where the archive was never seen: a list fetches no archives.
@@ -29,8 +36,8 @@ impl MetadataRecords {
         let list = self.releases.releases(package).await?;
         let mut records = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
-            let pin = self.archives.pin(package, &GitRef::Tag(release.tag_name.clone())).await.ok().flatten();
-            let manifest = pin.map(|pin| manifest(&pin.verified)).unwrap_or_default();
+            let verified = self.known_content(package, &release.tag_name).await;
+            let manifest = verified.as_ref().map(manifest).unwrap_or_default();
             records.push(record(&package.name, release, manifest));
         }
         let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
@@ -43,14 +50,30 @@ impl MetadataRecords {
     /// See [`RegistryError`].
     pub async fn record(&self, package: &PackageId, version: &str) -> Result<CachedValue<Metadata>, RegistryError> {
         let release = self.releases.release(package, version).await?;
-        let reference = GitRef::Tag(release.value.tag_name.clone());
-        let verified = match self.archives.pin(package, &reference).await.ok().flatten() {
-            Some(pin) => pin.verified.clone(),
-            None => self.archives.completed(package, reference).await?.verified.clone(),
+        let tag = &release.value.tag_name;
+        let verified = if self.moving.is_moving(package, tag) {
+            let reference = self.moving.reference(package, tag).await?;
+            self.archives.completed(package, reference).await?.verified.clone()
+        } else {
+            match self.known_content(package, tag).await {
+                Some(verified) => verified,
+                None => self.archives.completed(package, GitRef::Tag(tag.clone())).await?.verified.clone(),
+            }
         };
         let value = record(&package.name, &release.value, manifest(&verified));
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
+    }
+
+    /// What verification found in the archive of a tag, from its pin; for a moving version, from its stored revision.
+    /// Fetches nothing.
+    async fn known_content(&self, package: &PackageId, tag: &str) -> Option<Verified> {
+        if self.moving.is_moving(package, tag) {
+            let reference = self.moving.stored_reference(package, tag).await?;
+            return Some(self.archives.stored_meta(package, &reference).await?.verified.clone());
+        }
+        let pin = self.archives.pin(package, &GitRef::Tag(tag.to_owned())).await.ok().flatten()?;
+        Some(pin.verified.clone())
     }
 }
 

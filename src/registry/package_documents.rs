@@ -10,10 +10,10 @@ use crate::{
         documents::DocumentAnswer,
         policy::{Policy, UpstreamMode},
     },
-    entry::{Document, Key, UpstreamStatus},
+    entry::{Digest, Document, Key, UpstreamStatus},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{BranchHead, PackageId, Release, Releases, Repository},
+    package::{BranchHead, MovingHead, NameForm, PackageId, Release, Releases, Repository},
     registry::policy::Gone,
     upstream::DocumentAsk,
 };
@@ -92,6 +92,61 @@ impl PackageDocuments {
         self.get(package, ask, self.cache.document_config().branch(), parse).await
     }
 
+    /// What a moving version is at present, as fresh as a branch.
+    pub(super) async fn moving_head(
+        &self,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<CachedValue<MovingHead>, RegistryError> {
+        let ask = DocumentAsk::Moving(version.to_owned());
+        let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
+        self.get(package, ask, self.cache.document_config().branch(), parse).await
+    }
+
+    /// Tells a package without a version from no package, by the document that shows whether it exists.
+    ///
+    /// # Errors
+    /// `NotFound(Package)`, and any trouble.
+    pub(super) async fn ensure_exists(&self, package: &PackageId) -> Result<(), RegistryError> {
+        let found = match self.upstreams.existence_ask(package)? {
+            DocumentAsk::Repository => self.repository(package).await.map(drop),
+            ask => self.release(package, ask, None).await.map(drop),
+        };
+        match found {
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(missing), .. }))
+                if missing != Missing::Package =>
+            {
+                Ok(())
+            }
+            found => found,
+        }
+    }
+
+    /// The release of a version as a stored document has it, of any age: the latest release, or one of the list. `status`
+    /// says why nothing newer is served.
+    pub(super) async fn stored_release(
+        &self,
+        package: &PackageId,
+        tag: &str,
+        status: &CacheStatus,
+    ) -> Option<CachedValue<Release>> {
+        for ask in [DocumentAsk::Latest, DocumentAsk::Releases] {
+            let Some(document) = self.stored(package, &ask).await else { continue };
+            let release = match ask {
+                DocumentAsk::Latest => self.parsed.release(&document).filter(|release| release.tag_name == tag),
+                _ => self.parsed.releases(&document).and_then(|list| {
+                    list.releases.iter().find(|release| release.tag_name == tag).cloned().map(Arc::new)
+                }),
+            };
+            if let Some(value) = release {
+                let digest = Digest::of(format!("{}#{tag}", document.meta.digest).as_bytes());
+                let age = self.cache.clock().since(document.meta.validated_at);
+                return Some(CachedValue { value, digest, age, status: status.clone() });
+            }
+        }
+        None
+    }
+
     /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
     /// document that is not stored.
     pub(super) async fn stored(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
@@ -143,28 +198,41 @@ impl PackageDocuments {
     pub(super) async fn refetch(&self, package: &PackageId, ask: DocumentAsk) -> Result<(), RegistryError> {
         let policies = self.cache.document_config();
         let policy = match ask {
-            DocumentAsk::Branch(_) => policies.branch(),
+            DocumentAsk::Branch(_) | DocumentAsk::Moving(_) => policies.branch(),
             DocumentAsk::Repository => policies.repository(),
             _ => self.release_policy(package, None)?,
         };
         self.fetch(package, ask, policy).await.map(drop)
     }
 
-    /// Starts a revalidation of the stored release list when it is not fresh. Does not wait for it.
-    pub(super) async fn revalidate_releases(&self, package: &PackageId) -> Result<(), RegistryError> {
+    /// What the upstream last said of the package: in the stored list, or in the latest release of a registry's package
+    /// whose list is not stored.
+    pub(super) async fn upstream_status(&self, package: &PackageId) -> UpstreamStatus {
+        for ask in status_asks(package) {
+            if let Some(document) = self.stored(package, ask).await {
+                return document.meta.upstream_status;
+            }
+        }
+        UpstreamStatus::Present
+    }
+
+    /// Starts a revalidation of the stored documents that [`PackageDocuments::upstream_status`] reads, when they are not
+    /// fresh. Does not wait for it.
+    pub(super) async fn revalidate_status(&self, package: &PackageId) -> Result<(), RegistryError> {
         let policy = self.release_policy(package, None)?;
-        let key = document_key(package, &DocumentAsk::Releases);
-        self.cache
-            .documents()
-            .refresh(&key, policy, self.upstreams.document_origin(package, DocumentAsk::Releases)?)
-            .await;
+        for ask in status_asks(package) {
+            let origin = self.upstreams.document_origin(package, ask.clone())?;
+            self.cache.documents().refresh(&document_key(package, ask), policy, origin).await;
+        }
         Ok(())
     }
 
     /// Records a block that any request of the package met (451): it applies to everything stored of the package.
     pub(super) async fn record_block(&self, package: &PackageId, error: &FetchError) {
         if *error == FetchError::Blocked {
-            self.cache.documents().block(&document_key(package, &DocumentAsk::Releases)).await;
+            for ask in status_asks(package) {
+                self.cache.documents().block(&document_key(package, ask)).await;
+            }
         }
     }
 
@@ -241,6 +309,14 @@ impl PackageDocuments {
             return Ok(DocumentAnswer { status: answer.status.detail("upstream-gone"), ..answer });
         }
         Ok(answer)
+    }
+}
+
+/// The documents whose upstream status is that of the package. A registry's package may have no stored list.
+fn status_asks(package: &PackageId) -> &'static [DocumentAsk] {
+    match package.name.form() {
+        NameForm::Repository => &[DocumentAsk::Releases],
+        NameForm::Plain => &[DocumentAsk::Releases, DocumentAsk::Latest],
     }
 }
 

@@ -1,18 +1,22 @@
 //! From a version in a path to an archive, with the fewest upstream requests.
 //!
-//! A name is tried as a pinned version, in the release list, as a tag without a release, and as a branch. `refs/tags/…`
-//! and `refs/heads/…` state their kind, and so does a full commit: forges refuse tags and branches whose name is 40
-//! hexadecimal digits, so no lookup is needed.
+//! On a forge, a name is tried as a pinned version, in the release list, as a tag without a release, and as a branch.
+//! `refs/tags/…` and `refs/heads/…` state their kind, and so does a full commit: forges refuse tags and branches whose name
+//! is 40 hexadecimal digits, so no lookup is needed. On a registry, the archive itself is asked for. A moving version is
+//! resolved by its present revision, whatever is pinned under its name.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer, package_documents::PackageDocuments};
+use super::{
+    RegistryError, archive_source::ArchiveSource, authorize::Authorizer, moving::MovingVersions, not_found,
+    package_documents::PackageDocuments,
+};
 use crate::{
     cache::{ArchiveAnswer, Cache, CacheFailure, Object, ServedArchive},
     entry::UpstreamStatus,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{PackageId, Releases, Version, with_v_toggled},
+    package::{NameForm, PackageId, Releases, Version, with_v_toggled},
     upstream::{DocumentAsk, GitRef},
 };
 
@@ -99,16 +103,22 @@ pub struct VersionResolver {
     authorizer: Arc<Authorizer>,
     documents: Arc<PackageDocuments>,
     archives: Arc<ArchiveSource>,
+    moving: Arc<MovingVersions>,
+}
+
+/// What a resolver is built on.
+pub(super) struct VersionResolverParts {
+    pub(super) cache: Arc<Cache>,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) documents: Arc<PackageDocuments>,
+    pub(super) archives: Arc<ArchiveSource>,
+    pub(super) moving: Arc<MovingVersions>,
 }
 
 impl VersionResolver {
-    pub(super) fn new(
-        cache: Arc<Cache>,
-        authorizer: Arc<Authorizer>,
-        documents: Arc<PackageDocuments>,
-        archives: Arc<ArchiveSource>,
-    ) -> Self {
-        Self { cache, authorizer, documents, archives }
+    pub(super) fn new(parts: VersionResolverParts) -> Self {
+        let VersionResolverParts { cache, authorizer, documents, archives, moving } = parts;
+        Self { cache, authorizer, documents, archives, moving }
     }
 
     /// Finds the archive of a version for a client: a hit is counted.
@@ -126,7 +136,7 @@ impl VersionResolver {
     }
 
     /// What the pin of a version says of its content, opaque as [`Verified::facts`]; `None` for a version that was never
-    /// seen, and for a branch. Fetches no archive.
+    /// seen, and for a branch or a moving version. Fetches no archive.
     ///
     /// # Errors
     /// When the package may not be served, or the pins cannot be read.
@@ -136,7 +146,7 @@ impl VersionResolver {
         version: &Version,
     ) -> Result<Option<serde_json::Value>, RegistryError> {
         self.authorizer.authorize(package).await?;
-        for reference in immutable_references(version) {
+        for reference in self.archives.immutable_references(package, version) {
             if let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? {
                 return Ok(Some(pin.verified.facts.clone()));
             }
@@ -159,14 +169,10 @@ impl VersionResolver {
         version: &Version,
     ) -> Result<ResolvedArchive, RegistryError> {
         let upstream_status = self.authorizer.authorize(package).await?;
-        let mut archive = match version {
-            Version::Tag(tag) => self.tag(package, tag).await?,
-            Version::Branch(branch) => self.branch(package, branch).await?,
-            Version::Commit(sha) => {
-                let answer = self.archives.get(package, GitRef::Commit(sha.clone())).await?;
-                ResolvedArchive { answer, resolved: ResolvedVersion::Commit(sha.clone()) }
-            }
-            Version::Name(name) => self.name(package, name).await?,
+        let mut archive = match (self.moving.name(package, version), package.name.form()) {
+            (Some(name), _) => self.moving(package, version, name).await?,
+            (None, NameForm::Repository) => self.forge_version(package, version).await?,
+            (None, NameForm::Plain) => self.registry_version(package, version).await?,
         };
         if let ServedArchive::Stored(object) = &archive.answer.served
             && !object.meta.anonymous
@@ -177,6 +183,86 @@ impl VersionResolver {
             archive.answer.status = archive.answer.status.detail("upstream-gone");
         }
         Ok(archive)
+    }
+
+    async fn forge_version(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
+        match version {
+            Version::Tag(tag) => self.tag(package, tag).await,
+            Version::Branch(branch) => self.branch(package, branch).await,
+            Version::Commit(sha) => {
+                let answer = self.archives.get(package, GitRef::Commit(sha.clone())).await?;
+                Ok(ResolvedArchive { answer, resolved: ResolvedVersion::Commit(sha.clone()) })
+            }
+            Version::Name(name) => self.name(package, name).await,
+        }
+    }
+
+    /// A version of a registry's package: its archive, exactly as asked. Once the registry has said that it does not
+    /// exist, the same with `v` added or removed.
+    async fn registry_version(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
+        let (name, other_spelling) = match version {
+            Version::Tag(name) => (name, None),
+            Version::Name(name) => (name, with_v_toggled(name)),
+            // A registry has neither, so it is not asked.
+            Version::Branch(_) | Version::Commit(_) => return Err(not_found(Missing::Version, CacheStatus::hit(None))),
+        };
+        let failure = match self.tag(package, name).await {
+            Err(RegistryError::Fetch(failure)) => failure,
+            answer => return answer,
+        };
+        if failure.error.is_trouble() {
+            // The only spelling that was ever seen is taken for the one that is meant.
+            if let Some(other) = other_spelling
+                && let Some(mut archive) = self.known_tag(package, other).await?
+            {
+                archive.answer.status = archive.answer.status.detail("other-spelling");
+                return Ok(archive);
+            }
+            return match failure.error {
+                FetchError::Offline { .. } => Err(self.offline_error(package, name, failure).await),
+                _ => Err(failure.into()),
+            };
+        }
+        if matches!(failure.error, FetchError::NotFound(_)) {
+            self.ensure_exists(package).await?;
+            if let Some(other) = other_spelling {
+                match self.tag(package, &other).await {
+                    Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => {}
+                    answer => return answer,
+                }
+            }
+        }
+        Err(failure.into())
+    }
+
+    /// A moving version by its present revision. On a forge, a name that is no tag may be a branch.
+    async fn moving(
+        &self,
+        package: &PackageId,
+        version: &Version,
+        name: &str,
+    ) -> Result<ResolvedArchive, RegistryError> {
+        match self.moving.archive(package, name).await {
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(missing), status })) => {
+                match (version, package.name.form()) {
+                    (Version::Name(_), NameForm::Repository) => self.branch(package, name).await,
+                    (_, NameForm::Repository) => Err(not_found(missing, status)),
+                    (_, NameForm::Plain) => {
+                        self.ensure_exists(package).await?;
+                        Err(not_found(missing, status))
+                    }
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Tells a missing version from a missing package. Trouble tells nothing: then the version is what is missing.
+    async fn ensure_exists(&self, package: &PackageId) -> Result<(), RegistryError> {
+        match self.documents.ensure_exists(package).await {
+            Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => Ok(()),
+            found => found,
+        }
     }
 
     async fn name(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
@@ -258,17 +344,6 @@ impl VersionResolver {
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Release), .. })) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// The references that a version can be without a lookup. A branch is none: it is mutable.
-pub(super) fn immutable_references(version: &Version) -> Vec<GitRef> {
-    let tag = |name: &str| GitRef::Tag(name.to_owned());
-    match version {
-        Version::Branch(_) => Vec::new(),
-        Version::Commit(sha) => vec![GitRef::Commit(sha.clone())],
-        Version::Tag(name) => vec![tag(name)],
-        Version::Name(name) => [Some(tag(name)), with_v_toggled(name).map(GitRef::Tag)].into_iter().flatten().collect(),
     }
 }
 

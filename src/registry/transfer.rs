@@ -7,6 +7,7 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
 use super::{
+    archive_source::pinning,
     keys::{parse_archive_key, parse_document_key},
     package_documents::PackageDocuments,
     upstreams::Upstreams,
@@ -89,11 +90,13 @@ impl Transfer {
         body: impl Stream<Item = Result<Bytes, ImportError>>,
         force: bool,
     ) -> Result<(), ImportError> {
-        if !self.accepts_archive(&archive) {
+        let Some((package, reference)) = parse_archive_key(&archive.key).filter(|_| self.accepts_archive(&archive))
+        else {
             return Err(ImportError::Invalid(format!("this mirror has no place for {}", archive.key)));
-        }
+        };
+        let pinning = pinning(&package, &reference);
         let on_conflict = if force { PinConflict::Replace } else { PinConflict::Refuse };
-        self.cache.importer().import(archive, body, self.verify.clone(), on_conflict).await
+        self.cache.importer().import(archive, body, self.verify.clone(), pinning, on_conflict).await
     }
 
     fn accepts_archive(&self, archive: &ExportedArchive) -> bool {

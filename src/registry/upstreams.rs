@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
-    upstream::{DocumentAsk, GitRef, RateLimitStatus, Upstream, ZipPacking},
+    upstream::{DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
 };
 
 /// The configured upstreams. Cheap to clone.
@@ -47,6 +47,19 @@ impl Upstreams {
     /// As [`Upstreams::has_token`].
     pub(super) fn existence_ask(&self, package: &PackageId) -> Result<DocumentAsk, RegistryError> {
         Ok(self.of(package)?.existence_ask())
+    }
+
+    /// Where the release of one version of the package is found.
+    ///
+    /// # Errors
+    /// As [`Upstreams::has_token`].
+    pub(super) fn release_lookup(&self, package: &PackageId) -> Result<ReleaseLookup, RegistryError> {
+        Ok(self.of(package)?.release_lookup())
+    }
+
+    /// True for a version that is published again and again; false when the upstream is not configured.
+    pub(super) fn is_moving(&self, package: &PackageId, version: &str) -> bool {
+        self.of(package).is_ok_and(|upstream| upstream.is_moving(version))
     }
 
     /// True while the upstream refuses the credential that it is asked with.

@@ -6,6 +6,7 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::Authorizer,
+    moving::MovingVersions,
     package_documents::PackageDocuments,
     resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
     upstreams::Upstreams,
@@ -56,6 +57,7 @@ pub struct Warming {
     authorizer: Arc<Authorizer>,
     documents: Arc<PackageDocuments>,
     archives: Arc<ArchiveSource>,
+    moving: Arc<MovingVersions>,
     resolver: Arc<VersionResolver>,
 }
 
@@ -65,9 +67,10 @@ impl Warming {
         authorizer: Arc<Authorizer>,
         documents: Arc<PackageDocuments>,
         archives: Arc<ArchiveSource>,
+        moving: Arc<MovingVersions>,
         resolver: Arc<VersionResolver>,
     ) -> Self {
-        Self { upstreams, authorizer, documents, archives, resolver }
+        Self { upstreams, authorizer, documents, archives, moving, resolver }
     }
 
     /// Stores the documents that clients ask for first: the release list, revalidated when older than
@@ -92,12 +95,21 @@ impl Warming {
         };
         let mut releases = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
-            let reference = GitRef::Tag(release.tag_name.clone());
-            let availability = self.archives.availability(package, &reference).await;
+            let availability = self.availability(package, &release.tag_name).await;
             let ArchiveAvailability { on_disk: stored, len } = availability;
             releases.push(ListedRelease { release: release.clone(), stored, len });
         }
         Ok(PackageLists { releases, latest, status: list.status })
+    }
+
+    async fn availability(&self, package: &PackageId, tag: &str) -> ArchiveAvailability {
+        if !self.moving.is_moving(package, tag) {
+            return self.archives.availability(package, &GitRef::Tag(tag.to_owned())).await;
+        }
+        match self.moving.stored_reference(package, tag).await {
+            Some(reference) => self.archives.availability(package, &reference).await,
+            None => ArchiveAvailability::default(),
+        }
     }
 
     async fn fetch_latest(&self, package: &PackageId) -> Result<Option<String>, RegistryError> {

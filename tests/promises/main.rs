@@ -46,6 +46,7 @@ mod limits;
 mod log;
 mod lying_upstreams;
 mod mounted;
+mod moving_versions;
 mod no_room;
 mod official;
 mod offline;

@@ -1,7 +1,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::cache::fakes::{TestCache, body};
+use crate::cache::{
+    Pinning,
+    fakes::{TestCache, body},
+};
 
 /// Waits until all fills have landed: the tracker counts every one.
 async fn all_landed(test: &TestCache) {
@@ -96,4 +99,37 @@ async fn no_reader_brings_a_removed_archive_back_into_memory() {
         }
         assert!(archives.context.tiers.in_memory(&request.key).is_none());
     }
+}
+
+#[tokio::test]
+async fn a_revision_is_never_pinned_and_replaces_the_ones_stored_before_it() {
+    let test = TestCache::new();
+    let archives = test.cache.archives();
+    let request = |version: &str, revision: &str, seed| {
+        let (request, _) = test.request(Some(body(1000, seed)));
+        let prefix = format!("p/moving/{version}/");
+        let key = Key::new(format!("{prefix}{revision}"));
+        ArchiveRequest { key, pinning: Pinning::Revision { prefix: prefix.into() }, ..request }
+    };
+    let first = request("dev", "a", 1);
+    let second = request("dev", "b", 2);
+    let others = [request("dev.1", "a", 3), request("dev/x", "a", 4)];
+    for request in [&first].into_iter().chain(&others) {
+        archives.completed(request).await.expect("stored");
+    }
+    while archives.running_fills() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let inventory = test.cache.disk().inventory();
+    assert!(inventory.set_kept(&first.key, true).await.expect("marked"));
+    archives.completed(&second).await.expect("stored");
+    all_landed(&test).await;
+    let tiers = &archives.context.tiers;
+    assert!(tiers.lookup(&first.key).await.is_none());
+    for request in [&second].into_iter().chain(&others) {
+        assert!(tiers.lookup(&request.key).await.is_some(), "{}", request.key);
+        assert_eq!(test.cache.pins().get(&request.key).await, Ok(None));
+    }
+    assert!(inventory.is_kept(&second.key).await.expect("readable"), "the keep mark passes on");
+    assert!(!inventory.is_kept(&first.key).await.expect("readable"));
 }

@@ -2,7 +2,10 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
-    cache::fakes::{FixedBody, TestCache, body},
+    cache::{
+        Pinning,
+        fakes::{FixedBody, TestCache, body},
+    },
     entry::Key,
 };
 
@@ -25,7 +28,7 @@ impl TestCache {
     async fn passed(&self, bytes: &Bytes, len: Option<u64>, resume: ResumePoint) -> (Vec<u8>, Option<FetchError>) {
         let origin = Arc::new(FixedBody { bytes: bytes.clone(), len });
         let key = Key::new(format!("of {} bytes", bytes.len()));
-        let request = ArchiveRequest { key, origin, verify: self.verifier.clone() };
+        let request = ArchiveRequest { key, origin, verify: self.verifier.clone(), pinning: Pinning::Pinned };
         let mut got = Vec::new();
         let mut pass_through = match PassThrough::open(&self.pool(), &request, resume).await {
             Ok(pass_through) => pass_through,
@@ -130,7 +133,8 @@ async fn windows_are_bounded_and_given_back() {
     let pool = test.pool();
     assert_eq!(pool.windows.available_permits(), MAX_WINDOWS);
     let origin = Arc::new(FixedBody { bytes, len: None });
-    let request = ArchiveRequest { key: Key::new("k"), origin, verify: test.verifier.clone() };
+    let request =
+        ArchiveRequest { key: Key::new("k"), origin, verify: test.verifier.clone(), pinning: Pinning::Pinned };
     let mut open = Vec::new();
     for _ in 0..MAX_WINDOWS {
         open.push(PassThrough::open(&pool, &request, ResumePoint::default()).await.expect("opens"));

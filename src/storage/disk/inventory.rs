@@ -10,7 +10,7 @@ use super::{
     blobs::Blobs,
     blocking,
     budget::StoredKind,
-    index::{BLOBS, Index, IndexRow, IndexedKey},
+    index::{self, BLOBS, Index, IndexRow, IndexedKey},
     pending_updates::PendingUpdates,
     repair::BlobCheck,
 };
@@ -100,6 +100,26 @@ impl<'a> DiskInventory<'a> {
         let metas = Arc::clone(&self.disk.metas);
         let key = key.clone();
         blocking(move || Ok(metas.find_stored(&key)?.is_some())).await
+    }
+
+    /// The stored keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
+        let index = Arc::clone(&self.disk.index);
+        let prefix = prefix.to_owned();
+        blocking(move || index.read(|txn| index::keys_with_prefix(txn, &prefix))).await
+    }
+
+    /// True if a key has a keep mark.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn is_kept(&self, key: &Key) -> io::Result<bool> {
+        let index = Arc::clone(&self.disk.index);
+        let key = key.clone();
+        blocking(move || index.read(|txn| index::is_kept_key(txn, &key))).await
     }
 
     /// The kept keys that are not stored, in order: an archive stored under such a key is kept again.

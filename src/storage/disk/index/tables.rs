@@ -29,6 +29,20 @@ pub(in crate::storage::disk) fn find_blob(txn: &ReadTransaction, key: &Key) -> R
     Ok(txn.open_table(BLOB_BY_KEY)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
 }
 
+/// The keys of blobs that begin with `prefix`, in order.
+pub(in crate::storage::disk) fn keys_with_prefix(txn: &ReadTransaction, prefix: &str) -> Result<Vec<Key>, redb::Error> {
+    let table = txn.open_table(BLOB_BY_KEY)?;
+    let mut keys = Vec::new();
+    for entry in table.range(prefix..)? {
+        let (key, _) = entry?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        keys.push(Key::new(key.value()));
+    }
+    Ok(keys)
+}
+
 /// The keys among `keys` that belong to another blob than `digest`: a kill may have left them in its sidecar.
 pub(in crate::storage::disk) fn keys_of_other_blobs<'k>(
     txn: &ReadTransaction,
