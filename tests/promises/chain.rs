@@ -15,7 +15,7 @@ fn child_of(parent: &Mirror, forge: &Forge) -> Setup {
         for (name, path) in [("github", "/api/v3"), ("official", "/v3")] {
             let section = config.upstreams.get_mut(name).expect("a default upstream");
             section.api = at(path);
-            section.web = at("");
+            section.web = (name == "github").then(|| at(""));
             section.redirect_hosts = vec![host.clone()];
         }
     })
