@@ -67,6 +67,7 @@ pub struct Cache {
     disk: Arc<Disk>,
     generations: Generations,
     clock: Clock,
+    tasks: BackgroundTasks,
 }
 
 /// Why there is no answer, and what happened before the failure.
@@ -134,7 +135,8 @@ impl Cache {
             tasks.clone(),
         );
         let importer = ArchiveImporter::new(&context);
-        let documents = DocumentCache::new(document_tiers.clone(), failures, document_config, clock.clone(), tasks);
+        let documents =
+            DocumentCache::new(document_tiers.clone(), failures, document_config, clock.clone(), tasks.clone());
         Arc::new(Self {
             archives: Arc::new(ArchiveCache::new(context)),
             archive_tiers,
@@ -145,6 +147,7 @@ impl Cache {
             disk,
             generations,
             clock,
+            tasks,
         })
     }
 
@@ -202,6 +205,12 @@ impl Cache {
     /// Ends the present generation of the package that a key belongs to: what was made of it is made again.
     pub fn end_generation(&self, key: &Key) {
         self.generations.bump(key);
+    }
+
+    /// Runs a task beside the requests, as fills and revalidations are: on the runtime of the app, waited for at shutdown.
+    /// The task must end by itself.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// What both tiers hold.

@@ -26,6 +26,7 @@ use crate::{
     package::{NameError, Version},
 };
 
+mod catalog;
 mod github;
 mod names;
 mod page;
@@ -36,9 +37,10 @@ mod srm;
 mod v3;
 
 pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
+pub use catalog::{CatalogMenu, CatalogQuery};
 pub use github::ApiRoot;
 pub use names::{AliasError, NamedUpstream, Names, NamesError, PackageError};
-pub use page::PageRequest;
+pub use page::{PageRequest, RowPage};
 pub use path::{UNRESERVED, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 
@@ -153,26 +155,25 @@ pub enum ApiRequest {
         /// The package.
         package: PackageRef,
     },
-    /// The catalog: the packages that the mirror has (v3 only).
-    Search {
-        /// A text that the name or the description must contain.
-        search: Option<String>,
-        /// The requested page.
-        page: PageRequest,
-    },
+    /// The catalog: the packages that the mirror has or can fetch (v3 only).
+    Catalog(CatalogQuery),
+    /// The values of a filter of the catalog (v3 only).
+    Menu(CatalogMenu),
+    /// The packages that the client has published here (v3 only).
+    OwnPackages,
     /// The versions of one package as table rows (v3 only).
     Detail {
         /// The package.
         package: PackageRef,
-        /// The requested page.
-        page: PageRequest,
+        /// The requested rows.
+        page: RowPage,
     },
     /// Health, metrics or administration.
     Ops(Ops),
 }
 
 impl ApiRequest {
-    /// The package of the resource; `None` for the catalog and for [`ApiRequest::Ops`].
+    /// The package of the resource; `None` for what concerns several packages or none.
     pub fn package(&self) -> Option<&PackageRef> {
         match self {
             Self::Releases { package, .. }
@@ -184,7 +185,7 @@ impl ApiRequest {
             | Self::Metadata { package, .. }
             | Self::Repository { package }
             | Self::Detail { package, .. } => Some(package),
-            Self::Search { .. } | Self::Ops(_) => None,
+            Self::Catalog(_) | Self::Menu(_) | Self::OwnPackages | Self::Ops(_) => None,
         }
     }
 }

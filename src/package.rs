@@ -5,11 +5,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod kind;
 mod name;
 mod pattern;
 mod route;
 mod version;
 
+pub use kind::PackageKind;
 pub use name::{NameError, NameForm, PackageId, PackageName, PackageRef};
 pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};

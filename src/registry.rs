@@ -134,7 +134,7 @@ impl Registry {
         }));
         Self {
             metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone()),
-            catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone()),
+            catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone(), upstreams.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),

@@ -284,13 +284,28 @@ impl Names {
         v3::name(self, package)
     }
 
-    /// The path of a repository below `/repos/` in the github dialect: `owner/repo` or `upstream/owner/repo`.
+    /// The name in the v3 dialect that leads to this package whatever the routes say: `{upstream}__name` or
+    /// `{upstream}__owner__repo`. `None` if it cannot be parsed back.
+    pub fn v3_name_on_upstream(&self, package: &PackageId) -> Option<String> {
+        v3::name_on_upstream(self, package)
+    }
+
+    /// The path of a package below `/repos/` in the github dialect: `owner/repo` or `upstream/owner/repo`; for a plain
+    /// name an alias with an owner, or the owner that the registry drops. A plain name without either has no path that
+    /// leads to it: `upstream/name`.
     pub fn api_path(&self, package: &PackageId) -> String {
-        if self.leads_to(&package.name, DialectName::Github, package) {
-            package.name.to_string()
-        } else {
-            format!("{}/{}", package.upstream, package.name)
-        }
+        let leads = |name: &PackageName| self.leads_to(name, DialectName::Github, package);
+        let name = match package.name.form() {
+            NameForm::Repository => Some(package.name.clone()).filter(leads),
+            NameForm::Plain => {
+                let aliases = self.aliases().filter(|(_, aliased)| *aliased == package);
+                let dropped = self.upstream(&package.upstream).and_then(|upstream| upstream.dropped_owner);
+                let with_dropped = dropped.and_then(|owner| PackageName::new(owner, package.name.base_name()).ok());
+                let aliases = aliases.filter_map(|(key, _)| PackageName::parse_as(NameForm::Repository, key).ok());
+                aliases.chain(with_dropped).find(leads)
+            }
+        };
+        name.map_or_else(|| format!("{}/{}", package.upstream, package.name), |name| name.to_string())
     }
 }
 

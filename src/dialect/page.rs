@@ -9,6 +9,10 @@ use super::Reason;
 const DEFAULT_PER_PAGE: u32 = 30;
 /// Largest accepted `per_page`.
 const MAX_PER_PAGE: u32 = 100;
+/// Rows per page of a v3 list if the query has no `per_page`.
+const V3_PER_PAGE: u32 = 20;
+/// The `page` of a v3 list that stands for every row.
+const V3_EVERY_ROW: &str = "-1";
 
 /// The page of a list that a query requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +21,43 @@ pub struct PageRequest {
     pub per_page: u32,
     /// The page number, from 1.
     pub page: u32,
+}
+
+/// The rows of a v3 list that a query requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowPage {
+    /// Every row, in one response.
+    All,
+    /// One page.
+    One(PageRequest),
+}
+
+impl RowPage {
+    /// Parses a query. The last of several parameters of a name wins.
+    pub(super) fn parse(query: &str) -> Result<Self, Reason> {
+        let pages = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "page");
+        if pages.last().is_some_and(|(_, value)| value == V3_EVERY_ROW) {
+            return Ok(Self::All);
+        }
+        let first = PageRequest { per_page: V3_PER_PAGE, page: 1 };
+        Ok(Self::One(PageRequest::parse_with(query, first)?.unwrap_or(first)))
+    }
+
+    /// The requested rows; none beyond the end.
+    pub fn slice<T>(self, rows: &[T]) -> &[T] {
+        match self {
+            Self::All => rows,
+            Self::One(page) => page.slice(rows),
+        }
+    }
+
+    /// The page; `None` for every row.
+    pub fn page(self) -> Option<PageRequest> {
+        match self {
+            Self::All => None,
+            Self::One(page) => Some(page),
+        }
+    }
 }
 
 impl Default for PageRequest {
@@ -28,6 +69,11 @@ impl Default for PageRequest {
 impl PageRequest {
     /// Parses a query; `None` if it has neither `per_page` nor `page`. The last of several wins.
     pub(super) fn parse(query: &str) -> Result<Option<Self>, Reason> {
+        Self::parse_with(query, Self::default())
+    }
+
+    /// As [`PageRequest::parse`]; what the query leaves out is as in `default`.
+    fn parse_with(query: &str, default: Self) -> Result<Option<Self>, Reason> {
         let mut found: Option<Self> = None;
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let (name, max) = match key.as_ref() {
@@ -40,7 +86,7 @@ impl PageRequest {
             let Some(number) = number else {
                 return Err(Reason::BadRequest(format!("{name} must be a number from 1 to {max}")));
             };
-            let page = found.get_or_insert_default();
+            let page = found.get_or_insert(default);
             if name == "page" {
                 page.page = number;
             } else {

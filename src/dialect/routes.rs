@@ -172,6 +172,26 @@ impl Names {
         NameRoute { rule: RouteRule::DefaultUpstream, candidates: vec![id] }
     }
 
+    /// The upstreams that plain names may come from in a dialect, each once, in the order of the routes.
+    pub fn upstreams_of_plain_names(&self, dialect: DialectName) -> Vec<Arc<str>> {
+        let mut upstreams: Vec<Arc<str>> = Vec::new();
+        let applies =
+            |row: &&RouteRow| row.pattern.matches_plain_names() && row.dialect.is_none_or(|row| row == dialect);
+        // A default owner decides before the default rows, and a row for every name before all that follow it.
+        let default_rows = if self.default_owner().is_some() { &[][..] } else { &self.default_routes };
+        for row in self.routes.iter().chain(default_rows).filter(applies) {
+            for upstream in &row.upstreams {
+                if !upstreams.contains(upstream) {
+                    upstreams.push(upstream.clone());
+                }
+            }
+            if row.text == "*" {
+                break;
+            }
+        }
+        upstreams
+    }
+
     /// The package that a name is on an upstream; `None` where the upstream has no packages of that form.
     ///
     /// A plain name on a forge belongs to the default owner; the owner that a registry drops is dropped.

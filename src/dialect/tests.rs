@@ -43,6 +43,28 @@ fn usual() -> Names {
     )
 }
 
+fn show_rows(page: RowPage) -> String {
+    match page {
+        RowPage::All => "all".into(),
+        RowPage::One(page) => format!("{}x{}", page.page, page.per_page),
+    }
+}
+
+/// The filters that are set, and the page.
+fn show_catalog(query: &CatalogQuery) -> String {
+    let mut shown = String::from("catalog");
+    let CatalogQuery { search, category, tag, provider, kind, page } = query;
+    for (name, value) in [("search", search), ("category", category), ("tag", tag), ("provider", provider)] {
+        if let Some(value) = value {
+            shown.push_str(&format!(" {name}={value}"));
+        }
+    }
+    if let Some(kind) = kind {
+        shown.push_str(&format!(" type={kind:?}"));
+    }
+    format!("{shown} {}", show_rows(*page))
+}
+
 /// A route or an error in one line.
 fn show(names: &Names, result: Result<Route, RouteError>) -> String {
     fn dialect(dialect: Dialect) -> &'static str {
@@ -58,7 +80,7 @@ fn show(names: &Names, result: Result<Route, RouteError>) -> String {
         Ok(route) => route,
         Err(error) => return format!("{} {}", dialect(error.dialect), error.status()),
     };
-    let page = |page: PageRequest| format!("{}x{}", page.page, page.per_page);
+    let page = |page: PageRequest| show_rows(RowPage::One(page));
     let package = route.request.package().map(|package| sources(names, package, route.dialect.name()));
     let what = match route.request {
         ApiRequest::Releases { page: None, .. } => "releases".into(),
@@ -70,8 +92,10 @@ fn show(names: &Names, result: Result<Route, RouteError>) -> String {
         ApiRequest::Flat { version, .. } => format!("flat {version:?}"),
         ApiRequest::Metadata { version, .. } => format!("metadata {version:?}"),
         ApiRequest::Repository { .. } => "repository".into(),
-        ApiRequest::Search { search, page: of } => format!("search {search:?} {}", page(of)),
-        ApiRequest::Detail { page: of, .. } => format!("detail {}", page(of)),
+        ApiRequest::Catalog(query) => show_catalog(&query),
+        ApiRequest::Menu(menu) => format!("{menu:?}"),
+        ApiRequest::OwnPackages => "own packages".into(),
+        ApiRequest::Detail { page: of, .. } => format!("detail {}", show_rows(of)),
         ApiRequest::Ops(ops) => format!("{ops:?}"),
     };
     [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use url::form_urlencoded;
 
 use super::{
-    ApiRequest, DialectName, Names, PackageId, PackageRef, PageRequest, Reason,
+    ApiRequest, CatalogMenu, CatalogQuery, DialectName, Names, PackageId, PackageRef, Reason, RowPage,
     srm::{parse_version, unknown_route},
 };
 use crate::package::{NameForm, PackageName};
@@ -17,15 +16,11 @@ pub(super) const READ_ONLY_MESSAGE: &str =
 /// Parses the segments after `/v3`.
 pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
     match segments {
-        ["packages", "releases"] => {
-            let search = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "search");
-            let search = search.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty());
-            Ok(ApiRequest::Search { search, page: PageRequest::parse(query)?.unwrap_or_default() })
-        }
+        ["packages", "releases"] => Ok(ApiRequest::Catalog(CatalogQuery::parse(query)?)),
         ["packages", name, "release", rest @ ..] => {
             let package = parse_package(names, name)?;
             match rest {
-                [] => Ok(ApiRequest::Detail { package, page: PageRequest::parse(query)?.unwrap_or_default() }),
+                [] => Ok(ApiRequest::Detail { package, page: RowPage::parse(query)? }),
                 ["latest"] => Ok(ApiRequest::Latest { package }),
                 ["tags", version @ ..] => Ok(ApiRequest::Tag { package, version: parse_version(version)? }),
                 _ => Err(unknown_route()),
@@ -34,7 +29,10 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
         ["packages", name, "zipball", version @ ..] => {
             Ok(ApiRequest::Archive { package: parse_package(names, name)?, version: parse_version(version)? })
         }
-        ["user", ..] | ["package", "user", ..] => Err(Reason::NotFound(READ_ONLY_MESSAGE.into())),
+        ["common", "categories"] => Ok(ApiRequest::Menu(CatalogMenu::Categories)),
+        ["common", "providers"] => Ok(ApiRequest::Menu(CatalogMenu::Providers)),
+        ["package", "user"] => Ok(ApiRequest::OwnPackages),
+        ["user", ..] => Err(Reason::NotFound(READ_ONLY_MESSAGE.into())),
         _ => Err(unknown_route()),
     }
 }

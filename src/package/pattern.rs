@@ -22,8 +22,17 @@ pub struct PackagePattern {
 impl PackagePattern {
     /// True when the pattern matches the package.
     pub fn matches(&self, package: &PackageId) -> bool {
-        self.upstream.as_ref().is_none_or(|pattern| pattern.matches(&package.upstream.to_ascii_lowercase()))
-            && self.matches_name(&package.name)
+        self.matches_upstream(&package.upstream) && self.matches_name(&package.name)
+    }
+
+    /// True when the pattern is for packages on this upstream.
+    pub fn matches_upstream(&self, upstream: &str) -> bool {
+        self.upstream.as_ref().is_none_or(|pattern| pattern.matches(&upstream.to_ascii_lowercase()))
+    }
+
+    /// True when the pattern matches every plain name on this upstream.
+    pub fn matches_every_plain_name_on(&self, upstream: &str) -> bool {
+        self.matches_all && self.matches_upstream(upstream)
     }
 
     /// True when the pattern, whatever its upstream, matches the name.

@@ -50,6 +50,11 @@ impl Authorizer {
         if self.policy.allows(package) { Ok(()) } else { Err(RegistryError::Forbidden) }
     }
 
+    /// False when the configured patterns permit no package with a plain name on this upstream. Asks nothing.
+    pub(super) fn may_allow_plain_names(&self, upstream: &str) -> bool {
+        self.policy.may_allow_plain_names(upstream)
+    }
+
     /// Checks a package, and returns what the upstream last said of it.
     ///
     /// # Errors

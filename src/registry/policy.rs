@@ -104,6 +104,13 @@ impl AccessPolicy {
         !matches_any(&self.deny, package) && (self.allow.is_empty() || matches_any(&self.allow, package))
     }
 
+    /// False when no package with a plain name on this upstream may be served.
+    pub fn may_allow_plain_names(&self, upstream: &str) -> bool {
+        let denies_all = self.deny.iter().any(|pattern| pattern.matches_every_plain_name_on(upstream));
+        let is_for = |pattern: &PackagePattern| pattern.matches_plain_names() && pattern.matches_upstream(upstream);
+        !denies_all && (self.allow.is_empty() || self.allow.iter().any(is_for))
+    }
+
     /// True when the package may be served only if its repository is public.
     pub fn must_be_public(&self, package: &PackageId) -> bool {
         self.private == Private::Refuse && !matches_any(&self.private_allow, package)
@@ -152,6 +159,23 @@ mod tests {
             (&["DEVSAPP/fc3"], &["gitee:*/*"], true),
         ] {
             assert_eq!(access(allow, deny).allows(&fc3), allowed, "{allow:?} {deny:?}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_whose_plain_names_are_all_refused_is_known_by_the_patterns() {
+        for (allow, deny, may_allow) in [
+            (&[][..], &[][..], true),
+            (&[], &["official:*"], false),
+            (&[], &["*"], false),
+            (&[], &["official-2x:*", "fc*"], true),
+            (&["devsapp/*"], &[], false),
+            (&["devsapp/*", "fc*"], &[], true),
+            (&["official-2x:*"], &[], false),
+            (&["offic*:*"], &[], true),
+            (&["*"], &["OFFICIAL:*"], false),
+        ] {
+            assert_eq!(access(allow, deny).may_allow_plain_names("official"), may_allow, "{allow:?} {deny:?}");
         }
     }
 

@@ -25,6 +25,11 @@ impl Upstreams {
         self.0.contains_key(name)
     }
 
+    /// The upstream of this name.
+    pub(super) fn by_name(&self, name: &str) -> Option<&Arc<dyn Upstream>> {
+        self.0.get(name)
+    }
+
     /// True when the package's upstream is asked with a token.
     ///
     /// # Errors

@@ -89,8 +89,8 @@ impl Service {
         }
         let package = match &route.request {
             ApiRequest::Ops(_) => return Ok(health::no_such_page()),
-            ApiRequest::Search { search, page } => {
-                return catalog::respond(self, parts, context, search.as_deref(), *page).await;
+            request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {
+                return catalog::respond(self, parts, context, request).await;
             }
             request => self.find_package(request.package(), route.dialect, context).await?,
         };

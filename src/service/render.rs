@@ -8,12 +8,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     dialect::{ApiRoot, Dialect, Names, PackageId, zipball_url},
-    package::{Asset, Metadata, PublishManifest, Release, Repository},
+    package::{Asset, Metadata, NameForm, Release, Repository},
 };
+
+mod catalog;
+
+pub use catalog::{CatalogRow, menu, packages};
 
 /// Renders the documents of one package. Every field belongs into the key of a cache of rendered JSON.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +61,16 @@ struct SrmAsset<'a> {
     digest: Option<&'a str>,
 }
 
-/// A package in the v3 dialect's list.
-#[derive(Clone, Debug)]
-pub struct CatalogRow<'a> {
-    /// The name that 3.x clients use, see [`Names::v3_name`].
-    pub name: String,
-    /// The package's `publish.yaml`; `None` when no zip of it was fetched.
-    pub manifest: Option<&'a PublishManifest>,
+/// A release as a row of the v3 dialect's list of versions.
+#[derive(Serialize)]
+struct VersionRow<'a> {
+    platform: u8,
+    #[serde(flatten)]
+    release: SrmRelease<'a>,
 }
+
+/// The 3.x platform, as the registry numbers it.
+const PLATFORM: u8 = 3;
 
 /// GitHub's order of a release's fields. Other fields follow in the forge's order.
 const RELEASE_FIELDS: [&str; 20] = [
@@ -124,6 +130,12 @@ impl Renderer<'_> {
             }
             _ => to_json(&releases.iter().map(|it| self.srm_release(it)).collect::<Vec<_>>()),
         }
+    }
+
+    /// A JSON array of releases as rows of the v3 dialect's list of versions, in the given order.
+    pub fn release_rows(&self, releases: &[Release]) -> Bytes {
+        let row = |release| VersionRow { platform: PLATFORM, release: self.srm_release(release) };
+        to_json(&releases.iter().map(row).collect::<Vec<_>>())
     }
 
     /// One release.
@@ -194,7 +206,7 @@ impl Renderer<'_> {
 
     fn github_release(&self, root: ApiRoot, release: &Release) -> Map<String, Value> {
         let releases = format!("{}/releases", self.api_url(root));
-        let url = match release.rest.get("id").and_then(Value::as_u64) {
+        let url = match self.forge_id(release) {
             Some(id) => format!("{releases}/{id}"),
             None => format!("{releases}/tags/{}", utf8_percent_encode(&release.tag_name, NON_ALPHANUMERIC)),
         };
@@ -213,13 +225,23 @@ impl Renderer<'_> {
         own.insert("tarball_url".into(), Value::Null);
         own.insert("zipball_url".into(), self.zipball_url(release).into());
         own.insert("body".into(), release.body.as_str().into());
-        merge_in_order(&RELEASE_FIELDS, own, &release.rest)
+        match self.package.name.form() {
+            NameForm::Repository => merge_in_order(&RELEASE_FIELDS, own, &release.rest),
+            // The further fields of a registry describe its package, not the release.
+            NameForm::Plain => merge_in_order(&RELEASE_FIELDS, own, &Map::new()),
+        }
     }
-}
 
-/// Finds a release by the forge's own id.
-pub fn find_by_id(releases: &[Release], id: u64) -> Option<&Release> {
-    releases.iter().find(|release| release.rest.get("id").and_then(Value::as_u64) == Some(id))
+    /// Finds a release by the forge's own id.
+    pub fn find_by_id<'r>(&self, releases: &'r [Release], id: u64) -> Option<&'r Release> {
+        releases.iter().find(|release| self.forge_id(release) == Some(id))
+    }
+
+    /// The forge's own id of a release; a registry has none.
+    fn forge_id(&self, release: &Release) -> Option<u64> {
+        let is_forge = self.package.name.form() == NameForm::Repository;
+        release.rest.get("id").and_then(Value::as_u64).filter(|_| is_forge)
+    }
 }
 
 /// One metadata record.
@@ -230,29 +252,6 @@ pub fn metadata(record: &Metadata) -> Bytes {
 /// A JSON array of metadata records, in the given order.
 pub fn metadata_list(records: &[Metadata]) -> Bytes {
     to_json(records)
-}
-
-/// The v3 dialect's list of packages: `{type, name, description, category: {name}, tags}` without unknown fields.
-pub fn packages(rows: &[CatalogRow<'_>]) -> Bytes {
-    let row = |row: &CatalogRow<'_>| {
-        let mut fields = Map::new();
-        let manifest = row.manifest;
-        if let Some(kind) = manifest.and_then(|it| it.kind.as_deref()) {
-            fields.insert("type".into(), kind.into());
-        }
-        fields.insert("name".into(), row.name.as_str().into());
-        if let Some(description) = manifest.and_then(|it| it.description.as_deref()) {
-            fields.insert("description".into(), description.into());
-        }
-        if let Some(category) = manifest.and_then(|it| it.category.as_deref()) {
-            fields.insert("category".into(), json!({ "name": category }));
-        }
-        if let Some(tags) = manifest.map(|it| &it.tags).filter(|tags| !tags.is_empty()) {
-            fields.insert("tags".into(), tags.as_slice().into());
-        }
-        fields
-    };
-    to_json(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
 fn srm_assets(release: &Release) -> Vec<SrmAsset<'_>> {

@@ -76,3 +76,21 @@ pub(super) fn usable_source(names: &Names, name: &PackageName, upstream: &str, r
     let id = names.id_on(upstream, name);
     id.filter(|id| route.rule != RouteRule::Configured || route.candidates.contains(id))
 }
+
+/// The package that a plain name leads to, without asking an upstream: at its recorded source, else the first of its route
+/// that `is_there`. `None` if the name is an alias, or leads to none of them.
+pub(super) fn listed_source(
+    registry: &Registry,
+    names: &Names,
+    name: &PackageName,
+    dialect: DialectName,
+    is_there: impl Fn(&PackageId) -> bool,
+) -> Option<PackageId> {
+    let PackageRef::Routed(name) = names.parse_package(&name.to_string()).ok()? else { return None };
+    let route = names.route(&name, dialect);
+    match recorded(registry, names, &name, dialect, &route) {
+        Ok(Some(recorded)) => Some(recorded),
+        Ok(None) => route.candidates.into_iter().find(is_there),
+        Err(_) => None,
+    }
+}

@@ -23,6 +23,7 @@ mod bundle_room;
 mod bundle_trust;
 mod bundles;
 mod cache_ops;
+mod catalogue;
 mod chain;
 mod cli;
 mod connect;

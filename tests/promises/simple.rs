@@ -78,7 +78,7 @@ async fn the_2x_client_finds_its_version_in_the_list_and_gets_the_zip_with_its_f
     let found = releases.as_array().expect("an array").iter().find(|item| item["tag_name"] == "v1.0.0");
     let url = found.expect("found by ===")["zipball_url"].as_str().expect("a text").to_owned();
     let path = url.strip_prefix(&mirror.url("")).expect("an absolute address on the mirror");
-    assert_eq!(path, "/devsapp/fc/zipball/v1.0.0");
+    assert_eq!(path, "/simple/github/devsapp/fc/zipball/v1.0.0");
     let got = mirror.get(path).await;
     assert_eq!(got.sha256(), forge.sha256("devsapp/fc", "v1.0.0"), "the upstream's bytes");
     assert_eq!(mirror.get("/simple/devsapp/fc/zipball/1.0.0").await.sha256(), got.sha256());

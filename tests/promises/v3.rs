@@ -94,17 +94,47 @@ async fn errors_are_a_string_in_the_envelope_with_their_status() {
         ("no_route", "GET", "/v3/packages/fc3/latest"),
         ("bad_name", "GET", "/v3/packages/a%2Fb/release/latest"),
         ("bad_page", "GET", "/v3/packages/releases?page=x"),
+        ("bad_type", "GET", "/v3/packages/releases?type=9"),
         ("denied", "GET", "/v3/packages/evil__thing/release/latest"),
         ("publish", "POST", "/v3/packages/releases"),
         ("remove", "DELETE", "/v3/packages/fc3/release/tags/1.0.0"),
         ("token", "POST", "/v3/user/token"),
         ("login", "GET", "/v3/user/check?token=x"),
-        ("private_list", "GET", "/v3/package/user?page=1"),
     ] {
         let got = mirror.request(method.parse().expect("a method"), path, &HOST).await.expect("an answer");
         taken(&got).expect_err("a text");
         insta::assert_snapshot!(format!("v3_error_{name}"), golden(&got));
     }
+}
+
+#[tokio::test]
+async fn a_client_has_no_packages_of_its_own_here_and_a_filter_only_known_values() {
+    let forge = forge().await;
+    let mirror = usual(&forge).start().await;
+    // `registry list --private` ends with an error for anything that is no array.
+    let own = mirror.get_with("/v3/package/user?page=1", &[("sign_code", "x"), ("token", "y")]).await;
+    assert_eq!((own.status, taken(&own)), (200, Ok(json!([]))));
+    for path in ["/v3/packages/fc3/zipball/v1.0.0", "/acme/tool/zipball/2.0.0"] {
+        assert_eq!(mirror.get(path).await.status, 200, "{path}");
+    }
+    let menu = taken(&mirror.get("/v3/common/categories").await).expect("a menu");
+    assert_eq!(menu, json!([{"id": "Basics", "name": "Basics"}]));
+    assert_eq!(taken(&mirror.get("/v3/common/providers").await), Ok(json!([])), "no zip names one");
+    for (query, names) in [
+        ("?type=1", &["fc3"][..]),
+        ("?type=component&category=BASICS&tag=fc", &["fc3"]),
+        ("?type=3", &[]),
+        ("?category=Basic", &[]),
+        ("?tag=F", &[]),
+        ("?provider=x", &[]),
+        ("?platform=3&lang=en&page=-1", &["acme__tool", "fc3", "start"]),
+        ("?page=-1&per_page=1", &["acme__tool", "fc3", "start"]),
+        ("?per_page=1&page=2", &["fc3"]),
+    ] {
+        assert_eq!(listed(&mirror, query).await, names, "{query}");
+    }
+    let all = taken(&mirror.get("/v3/packages/fc3/release?page=-1").await).expect("rows");
+    assert_eq!(all.as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test]
@@ -158,11 +188,11 @@ async fn every_spelling_of_a_name_is_accepted() {
         assert_eq!(taken(&got).expect(path)["tag_name"], tag, "{path}");
     }
     let gitee = taken(&mirror.get("/v3/packages/start/release/latest").await).expect("a release");
-    assert_eq!(gitee["zipball_url"], mirror.url("/gitee/devsapp/start-fc/flat/0.1.0"));
-    let mirror = setup(&forge).start().await;
+    assert_eq!(gitee["zipball_url"], mirror.url("/v3/packages/gitee__devsapp__start-fc/zipball/0.1.0"));
+    let mirror = setup(&forge).with(|config| config.names.official = Some(false)).start().await;
     let plain = mirror.get("/v3/packages/fc3/release/latest").await;
-    assert_eq!(plain.status, 404, "a plain name without a default owner");
-    assert!(taken(&plain).expect_err("a text").contains("owner__repo"));
+    assert_eq!(plain.status, 404, "a plain name without a route");
+    assert!(taken(&plain).expect_err("a text").contains("no route says where fc3 comes from"));
 }
 
 #[tokio::test]
@@ -208,7 +238,8 @@ async fn the_catalog_has_the_known_packages_and_no_others() {
     mirror.clock.advance(Duration::from_secs(31));
     let list = taken(&mirror.get("/v3/packages/releases?search=start").await).expect("a list");
     let start = json!([{
-        "type": "Component", "name": "start", "description": "A start", "category": {"name": "Basics"}, "tags": ["FC", "http"]
+        "type": "Component", "name": "start", "description": "A start", "category": {"name": "Basics"},
+        "tags": ["FC", "http"], "platform": 3
     }]);
     assert_eq!(list, start, "an alias has the facts of its package once a zip was seen");
 }

@@ -141,3 +141,43 @@ fn an_alias_takes_a_name_before_every_route() {
         ],
     );
 }
+
+#[test]
+fn the_catalog_asks_the_upstreams_that_plain_names_may_come_from() {
+    let owner = Config { default_owner: Some("acme".into()), ..Config::default() };
+    let v3 = Some(DialectName::V3);
+    for (config, rows, official, expected) in [
+        (Config::default(), vec![], true, &["official"][..]),
+        (Config::default(), vec![], false, &[]),
+        (owner, vec![], true, &[]),
+        (Config::default(), vec![row("fc*", v3, &["official-2x"])], true, &["official-2x", "official"]),
+        (Config::default(), vec![row("fc*", None, &["official"])], true, &["official"]),
+        (Config::default(), vec![row("*", None, &["official-2x"])], true, &["official-2x"]),
+        (Config::default(), vec![row("*", v3, &[])], true, &[]),
+        (Config::default(), vec![row("*", Some(DialectName::Srm), &["github"])], true, &["official"]),
+        (Config::default(), vec![row("acme/*", None, &["github"])], false, &[]),
+    ] {
+        let asked = routed(&config, &rows, official).upstreams_of_plain_names(DialectName::V3);
+        let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
+        assert_eq!(asked, expected, "{rows:?}");
+    }
+}
+
+#[test]
+fn a_package_of_a_registry_has_its_address_in_the_github_dialect_where_one_leads_to_it() {
+    let aliases = [("acme/fc3".to_owned(), "official:fc3".to_owned())];
+    let config = Config { aliases: aliases.into(), ..Config::default() };
+    let rows = [row("devsapp/*", Some(DialectName::Github), &["official-2x"])];
+    let names = routed(&config, &rows, true);
+    for (package, path) in [
+        ("official:fc3", "acme/fc3"),
+        ("official-2x:core", "devsapp/core"),
+        ("github:o/r", "o/r"),
+        ("gitee:o/r", "gitee/o/r"),
+    ] {
+        let package = id(&names, package);
+        assert_eq!(names.api_path(&package), path);
+        let releases = format!("/repos/{path}/releases");
+        assert_eq!(parse_line(&names, &releases), format!("github {} releases", package.spec()));
+    }
+}

@@ -1,20 +1,29 @@
-//! The v3 dialect's package list: the packages of the catalog under the names that 3.x clients use, searchable.
+//! The v3 dialect's list of packages: the packages of the catalog under the names that 3.x clients use, filtered and
+//! paged here, so that no search term leaves the mirror; and the lists of its menus.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use http::{Response, request::Parts};
 use parking_lot::Mutex;
 
 use super::json::JsonAnswer;
 use crate::{
-    dialect::{Dialect, Names, PageRequest},
+    dialect::{ApiRequest, CatalogMenu, CatalogQuery, Dialect, DialectName, Names, PackageId},
     http::{body::Body, cache_status::CacheStatus},
-    registry::catalog::{Catalog, CatalogEntry},
+    package::{CatalogPackage, NameForm, PackageKind},
+    registry::{
+        Registry,
+        catalog::{Catalog, CatalogAnswer, CatalogEntry},
+    },
     service::{
         Service,
         context::RequestContext,
         error::ApiError,
         render::{self, CatalogRow},
+        sources,
     },
 };
 
@@ -29,19 +38,18 @@ struct IndexedCatalog {
 
 struct SearchRow {
     name: String,
-    /// Index of the package in [`Catalog::packages`].
-    package: usize,
+    facts: Arc<CatalogPackage>,
     /// Name and description in lower case.
     text: String,
 }
 
 impl SearchIndex {
-    fn rows(&self, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
+    fn rows(&self, registry: &Registry, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
         let mut latest = self.0.lock();
         match &*latest {
             Some(indexed) if Arc::ptr_eq(&indexed.catalog, catalog) => indexed.rows.clone(),
             _ => {
-                let rows = Arc::new(search_rows(names, &catalog.packages));
+                let rows = Arc::new(search_rows(registry, names, &catalog.packages));
                 *latest = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
                 rows
             }
@@ -49,7 +57,7 @@ impl SearchIndex {
     }
 }
 
-/// Responds with one page of the names that contain `search` in name or description, in order.
+/// Responds to a request that names no package: the catalog, one of its menus, or the client's own packages.
 ///
 /// # Errors
 /// When the catalog cannot be read.
@@ -57,43 +65,131 @@ pub(in crate::service) async fn respond(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
-    search: Option<&str>,
-    page: PageRequest,
+    request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
     let names = &service.names;
-    let (catalog, age) = service.registry.catalog().list(names.aliases().map(|(_, package)| package.clone())).await?;
-    let rows = service.search_index.rows(names, &catalog);
-    let search = search.map(str::to_lowercase);
-    let found: Vec<CatalogRow<'_>> = rows
-        .iter()
-        .filter(|row| search.as_ref().is_none_or(|search| row.text.contains(search)))
-        .map(|row| {
-            let manifest = catalog.packages.get(row.package).map(|package| &package.manifest);
-            CatalogRow { name: row.name.clone(), manifest }
-        })
-        .collect();
-    let answer = JsonAnswer::new(render::packages(page.slice(&found)), age, CacheStatus::hit(None));
-    Ok(answer.into_response(Dialect::V3, parts, context))
+    let registry = &service.registry;
+    // A mirror hosts no package of any client: the list is empty, and no error, which the client would end with.
+    if *request == ApiRequest::OwnPackages {
+        let answer = JsonAnswer::new(render::packages(&[]), std::time::Duration::ZERO, CacheStatus::hit(None));
+        return Ok(answer.into_response(Dialect::V3, parts, context));
+    }
+    let upstreams = names.upstreams_of_plain_names(DialectName::V3);
+    let named = names.aliases().map(|(_, package)| package.clone());
+    let CatalogAnswer { catalog, age, status } = registry.catalog().list(named, &upstreams).await?;
+    let rows = service.search_index.rows(registry, names, &catalog);
+    let json = match request {
+        ApiRequest::Catalog(query) => {
+            let filter = RowFilter::new(query);
+            let found = rows.iter().filter(|row| filter.matches(row));
+            let found: Vec<CatalogRow<'_>> =
+                found.map(|row| CatalogRow { name: &row.name, facts: &row.facts }).collect();
+            render::packages(query.page.slice(&found))
+        }
+        ApiRequest::Menu(menu) => render::menu(menu_entries(*menu, &rows)),
+        _ => return Err(ApiError::NotJson),
+    };
+    Ok(JsonAnswer::new(json, age, status).into_response(Dialect::V3, parts, context))
+}
+
+/// The filters of a query, in lower case.
+struct RowFilter {
+    search: Option<String>,
+    category: Option<String>,
+    tag: Option<String>,
+    provider: Option<String>,
+    kind: Option<PackageKind>,
+}
+
+impl RowFilter {
+    fn new(query: &CatalogQuery) -> Self {
+        let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
+        Self {
+            search: lower(&query.search),
+            category: lower(&query.category),
+            tag: lower(&query.tag),
+            provider: lower(&query.provider),
+            kind: query.kind,
+        }
+    }
+
+    /// True when every filter that is set matches.
+    fn matches(&self, row: &SearchRow) -> bool {
+        let facts = &row.facts;
+        let is = |wanted: &str, text: &String| text.to_lowercase() == wanted;
+        let kind = || facts.kind.as_deref().and_then(PackageKind::of);
+        self.search.as_ref().is_none_or(|search| row.text.contains(search))
+            && self.kind.is_none_or(|wanted| kind() == Some(wanted))
+            && self.category.as_ref().is_none_or(|wanted| facts.category.iter().any(|text| is(wanted, text)))
+            && self.tag.as_ref().is_none_or(|wanted| facts.tags.iter().any(|text| is(wanted, text)))
+            && self.provider.as_ref().is_none_or(|wanted| facts.provider.iter().any(|text| is(wanted, text)))
+    }
+}
+
+/// The values that occur, each once, in order.
+fn menu_entries(menu: CatalogMenu, rows: &[SearchRow]) -> BTreeSet<&str> {
+    let values = rows.iter().flat_map(|row| match menu {
+        CatalogMenu::Categories => row.facts.category.as_slice(),
+        CatalogMenu::Providers => row.facts.provider.as_slice(),
+    });
+    values.map(String::as_str).collect()
 }
 
 /// A row for every alias, and one for every package without an alias, ordered by name.
-fn search_rows(names: &Names, packages: &[CatalogEntry]) -> Vec<SearchRow> {
-    let mut indices = BTreeMap::new();
-    for (index, entry) in packages.iter().enumerate() {
+///
+/// A package that only its upstream lists has a row if its plain name leads to it, or would, if it could be written.
+fn search_rows(registry: &Registry, names: &Names, packages: &[CatalogEntry]) -> Vec<SearchRow> {
+    let owners = owners_of_plain_names(registry, names, packages);
+    let mut rows: BTreeMap<String, &CatalogEntry> = BTreeMap::new();
+    for entry in packages {
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == entry.package);
-        let count = indices.len();
-        indices.extend(aliases.map(|(alias, _)| (alias.to_owned(), index)));
-        if indices.len() == count
-            && let Some(name) = names.v3_name(&entry.package)
-        {
-            indices.insert(name, index);
+        let count = rows.len();
+        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), entry)));
+        if rows.len() > count {
+            continue;
+        }
+        let plain = entry.package.name.base_name();
+        let name = match entry.package.name.form() {
+            NameForm::Repository => names.v3_name(&entry.package),
+            NameForm::Plain if owners.get(plain) == Some(&&entry.package) && !plain.contains("__") => {
+                Some(plain.to_owned())
+            }
+            NameForm::Plain if entry.is_known || owners.get(plain) == Some(&&entry.package) => {
+                names.v3_name_on_upstream(&entry.package)
+            }
+            NameForm::Plain => None,
+        };
+        if let Some(name) = name {
+            rows.insert(name, entry);
         }
     }
-    let row = |(name, index): (String, usize)| {
-        let description = packages[index].manifest.description.as_deref().unwrap_or_default();
+    let row = |(name, entry): (String, &CatalogEntry)| {
+        let facts = entry.facts.clone();
         // A search contains no zero byte, so it does not match across name and description.
-        let text = format!("{name}\0{description}").to_lowercase();
-        SearchRow { name, package: index, text }
+        let text = format!("{name}\0{}", facts.description.as_deref().unwrap_or_default()).to_lowercase();
+        SearchRow { name, facts, text }
     };
-    indices.into_iter().map(row).collect()
+    rows.into_iter().map(row).collect()
+}
+
+/// For each plain name the package among these that the routes lead to.
+fn owners_of_plain_names<'a>(
+    registry: &Registry,
+    names: &Names,
+    packages: &'a [CatalogEntry],
+) -> BTreeMap<&'a str, &'a PackageId> {
+    let mut by_name: BTreeMap<&str, Vec<&PackageId>> = BTreeMap::new();
+    for package in packages.iter().map(|entry| &entry.package) {
+        if package.name.form() == NameForm::Plain {
+            by_name.entry(package.name.base_name()).or_default().push(package);
+        }
+    }
+    let owner = |(name, packages): (&'a str, Vec<&'a PackageId>)| {
+        let owner = sources::listed_source(registry, names, &packages.first()?.name, DialectName::V3, |id| {
+            packages.contains(&id)
+        });
+        let owner = owner.and_then(|owner| packages.into_iter().find(|package| **package == owner));
+        Some((name, owner?))
+    };
+    by_name.into_iter().filter_map(owner).collect()
 }

@@ -116,7 +116,9 @@ async fn look_up(
         ApiRequest::Detail { page, .. } => {
             let list = registry.documents().releases(package).await?;
             let all = &list.value.releases;
-            json.answer("detail", Some((*page, all.len())), &list, |renderer| renderer.releases(page.slice(all)))
+            let shown = page.slice(all);
+            let page = page.page().map(|page| (page, all.len()));
+            json.answer("detail", page, &list, |renderer| renderer.release_rows(shown))
         }
         ApiRequest::Latest { .. } => {
             let latest = registry.documents().latest(package).await?;
@@ -128,7 +130,7 @@ async fn look_up(
         }
         ApiRequest::ById { id, assets, .. } => {
             let list = registry.documents().releases(package).await?;
-            let Some(release) = render::find_by_id(&list.value.releases, *id) else {
+            let Some(release) = json.renderer.find_by_id(&list.value.releases, *id) else {
                 return Err(ApiError::UnknownReleaseId { id: *id, status: list.status });
             };
             // No tag can contain a colon: the id does not collide with a tag of the same digits.
@@ -152,9 +154,12 @@ async fn look_up(
             let records = registry.metadata().list(package).await?;
             json.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
-        ApiRequest::Archive { .. } | ApiRequest::Flat { .. } | ApiRequest::Search { .. } | ApiRequest::Ops(_) => {
-            return Err(ApiError::NotJson);
-        }
+        ApiRequest::Archive { .. }
+        | ApiRequest::Flat { .. }
+        | ApiRequest::Catalog(_)
+        | ApiRequest::Menu(_)
+        | ApiRequest::OwnPackages
+        | ApiRequest::Ops(_) => return Err(ApiError::NotJson),
     })
 }
 

@@ -1,5 +1,10 @@
+use serde_json::json;
+
 use super::*;
-use crate::dialect::{Config, NamedUpstream, PackageRef};
+use crate::{
+    dialect::{Config, NamedUpstream, PackageRef},
+    package::CatalogPackage,
+};
 
 fn names() -> Names {
     let aliases = [("fc3", "devsapp/fc3"), ("start", "gitee:example/start-demo")];
@@ -255,11 +260,13 @@ fn forge_fields_never_override_the_mirrors_fields() {
 #[test]
 fn release_is_found_by_the_forges_id() {
     let releases = from_github();
-    assert_eq!(find_by_id(&releases, 41).map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
-    assert_eq!(find_by_id(&releases, 1), None);
     let names = names();
     let package = id(&names, "devsapp/fc3");
-    let assets = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).assets(&releases[0]);
+    let renderer = renderer(Dialect::Github(ApiRoot::Plain), &names, &package);
+    let found = renderer.find_by_id(&releases, 41);
+    assert_eq!(found.map(|release| release.tag_name.as_str()), Some("cli/v1.0.0+rc"));
+    assert_eq!(renderer.find_by_id(&releases, 1), None);
+    let assets = renderer.assets(&releases[0]);
     insta::assert_snapshot!("assets_github", pretty(&assets));
 }
 
@@ -279,22 +286,37 @@ fn metadata_records_have_the_field_names_of_the_model() {
 
 #[test]
 fn catalog_rows_omit_unknown_fields() {
-    let names = names();
-    let full = PublishManifest {
-        kind: Some("Component".into()),
-        name: Some("fc3".into()),
+    let full = CatalogPackage {
+        name: "unused".into(),
+        kind: Some("Application".into()),
         description: Some("函数计算".into()),
         category: Some("云资源".into()),
         tags: vec!["fc".into(), "function".into()],
-        ..PublishManifest::default()
+        provider: vec!["阿里云".into()],
+        download: Some(7),
+        user: Some("devsapp".into()),
+        organization: Some("acme".into()),
     };
-    let name = |text: &str| names.v3_name(&id(&names, text)).expect(text);
+    let manifest = CatalogPackage { kind: Some("Thing".into()), ..CatalogPackage::default() };
     let listed = [
-        CatalogRow { name: name("devsapp/fc3"), manifest: Some(&full) },
-        CatalogRow { name: name("o/r"), manifest: Some(&PublishManifest::default()) },
-        CatalogRow { name: name("gitee:o/r"), manifest: None },
+        CatalogRow { name: "fc3", facts: &full },
+        CatalogRow { name: "o__r", facts: &manifest },
+        CatalogRow { name: "gitee__o__r", facts: &CatalogPackage::default() },
     ];
     insta::assert_snapshot!("packages_v3", pretty(&Dialect::V3.success(packages(&listed), "req-1")));
+    insta::assert_snapshot!("menu_v3", pretty(&Dialect::V3.success(menu(["a", "云资源"]), "req-1")));
+}
+
+#[test]
+fn a_release_of_a_registry_has_no_invented_id_in_the_github_dialect() {
+    let upstreams = vec![NamedUpstream::forge("github"), NamedUpstream::registry("official-2x", Some("devsapp"))];
+    let aliases = [("devsapp/core".to_owned(), "official-2x:core".to_owned())].into();
+    let names = Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, false).expect("valid");
+    let package = id(&names, "devsapp/core");
+    let mut release = from_gitee().remove(0);
+    release.rest = map(json!({ "id": 12, "name": "core", "readme": "# core", "syaml": "a: 1", "user": {"id": 1} }));
+    let shown = renderer(Dialect::Github(ApiRoot::Plain), &names, &package).release(&release);
+    insta::assert_snapshot!("registry_github", pretty(&shown));
 }
 
 #[test]
