@@ -93,7 +93,7 @@ async fn plain_names_are_kept_removed_counted_and_verified() {
     assert_eq!(listed(&forge, dir.path(), "fc*").await, ["official:fc3-domain@0.0.9"]);
     // The recorded source outlives the zips.
     let report = Launch::over(&forge, dir.path(), &["route", "fc3"]).run().await;
-    assert!(report.out.contains("recorded: official since 2") && report.out.contains("0 versions"), "{}", report.out);
+    assert!(report.out.contains("recorded: official since 2") && report.out.contains("versions 0, "), "{}", report.out);
     let refused = cache(&forge, dir.path(), &["rm", "", "--yes"]).await;
     assert!(refused.code == Some(64) && refused.err.contains("write '*' for everything"), "{refused:?}");
 }
@@ -204,4 +204,70 @@ async fn the_start_says_where_plain_names_come_from_by_default() {
     let process = Launch::serve(&forge, dir.path()).start().await;
     let line = "\nplain names: v3 from official; simple from official-2x, then official; srm from official, then official-2x\n";
     assert!(process.out().contains(line), "{}", process.out());
+}
+
+/// A mirror whose `dev` is stored, and its bundle.
+async fn exported_dev(forge: &Forge) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let warmed = Launch::over(forge, dir.path(), &["warm", "official:fc3@dev", "fc3"]).run().await;
+    assert!(warmed.code == Some(0) && warmed.out.contains("fetched official:fc3@dev "), "{warmed:?}");
+    let bundle = dir.path().join("bundle.tar").to_str().expect("text").to_owned();
+    let exported = cache(forge, dir.path(), &["export", &bundle, "fc3@dev"]).await;
+    assert!(exported.code == Some(0) && exported.out.starts_with("1 zips, "), "{exported:?}");
+    (dir, bundle)
+}
+
+#[tokio::test]
+async fn a_moving_version_is_marked_and_cannot_be_locked() {
+    let forge = forge().await;
+    forge.registry().component("fc3").version("dev");
+    let (dir, _) = exported_dev(&forge).await;
+    let table = cache(&forge, dir.path(), &["ls"]).await.out;
+    let line = table.lines().find(|line| line.contains("dev")).expect("a line");
+    assert!(line.starts_with("official:fc3  dev (moving)  ") && !line.contains("pinned"), "{table}");
+    let row = cache(&forge, dir.path(), &["ls", "fc3@dev", "--json"]).await.out;
+    let row: Value = serde_json::from_str(&row).expect("JSON");
+    assert_eq!((&row["kind"], &row["version"], &row["pinned"]), (&json!("moving"), &json!("dev"), &json!(false)));
+
+    let file = dir.path().join("srm-mirror.lock");
+    let lock = async |pattern: &str| {
+        cache(&forge, dir.path(), &["lock", pattern, "--file", file.to_str().expect("text")]).await
+    };
+    let left_out = "left out  official:fc3@dev: its content changes\n";
+    let locked = lock("fc3").await;
+    assert!(locked.code == Some(0) && locked.out.starts_with(left_out), "{locked:?}");
+    assert!(locked.out.contains("1 packages in "), "{locked:?}");
+    let before = std::fs::read_to_string(&file).expect("written");
+    assert!(before.contains("0.1.22") && !before.contains("dev"), "{before}");
+    let locked = lock("fc3@dev").await;
+    assert!(locked.code == Some(1) && locked.out.starts_with(left_out), "{locked:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), before);
+}
+
+#[tokio::test]
+async fn an_imported_moving_version_is_served_and_never_replaces_a_later_one() {
+    let forge = forge().await;
+    let fc3 = forge.registry().component("fc3").version("dev");
+    let first = fc3.sha256("dev");
+    let (_from, bundle) = exported_dev(&forge).await;
+    let offline = async |dir: &Path| {
+        let setup = setup(&forge).with(|config| config.mode = srm_mirror::cache::policy::UpstreamMode::Offline);
+        let mirror = setup.start_in(dir).await;
+        let got = mirror.get("/official/fc3/flat/dev").await;
+        assert_eq!(got.status, 200, "{got:?}");
+        got.sha256()
+    };
+    let empty = tempfile::tempdir().expect("a directory");
+    let imported = cache(&forge, empty.path(), &["import", &bundle]).await;
+    assert!(imported.code == Some(0) && imported.out.contains("1 zips "), "{imported:?}");
+    assert_eq!(offline(empty.path()).await, first);
+
+    let fc3 = fc3.republish("dev", |spec| spec.file("dist/index.js", "// the next one"));
+    let later = tempfile::tempdir().expect("a directory");
+    let warmed = Launch::over(&forge, later.path(), &["warm", "official:fc3@dev"]).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    let imported = cache(&forge, later.path(), &["import", &bundle]).await;
+    assert!(imported.code == Some(0) && imported.out.contains("1 zips were here already"), "{imported:?}");
+    assert_eq!(offline(later.path()).await, fc3.sha256("dev"));
+    assert_ne!(fc3.sha256("dev"), first);
 }
