@@ -62,7 +62,7 @@ pub enum ImportState {
     Refused,
     /// Other content is pinned under the key.
     Conflict,
-    /// The same content is on disk, in whatever packing.
+    /// The same content is on disk, in whatever packing, or a later revision of the same moving version.
     Stored,
     /// It would be stored.
     Wanted,

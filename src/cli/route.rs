@@ -122,7 +122,7 @@ fn text(report: &RouteReport) -> String {
     let width = report.packages.iter().map(|stock| stock.package.chars().count()).max().unwrap_or_default();
     for PackageStock { package, allowed, versions, documents } in &report.packages {
         let refused = if *allowed { "" } else { "; packages.allow or packages.deny refuses it" };
-        text += &format!("  {package:width$}  {versions} versions, {documents} documents{refused}\n");
+        text += &format!("  {package:width$}  versions {versions}, documents {documents}{refused}\n");
     }
     if report.packages.is_empty() {
         text += "  nothing\n";

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     archive_source::pinning,
-    keys::{parse_archive_key, parse_document_key},
+    keys::{parse_archive_key, parse_document_key, revision_prefix},
     package_documents::PackageDocuments,
     upstreams::Upstreams,
 };
@@ -16,7 +16,7 @@ use crate::{
     admin_api::{ImportState, ImportedState},
     cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
-    origin::{FetchError, Verify},
+    origin::Verify,
     package::{BranchHead, MovingHead, Release, Releases, Repository, Version},
     upstream::{DocumentAsk, GitRef},
 };
@@ -68,16 +68,29 @@ impl Transfer {
     /// What [`Transfer::import`] would do with an archive.
     ///
     /// # Errors
-    /// When the pins cannot be read.
-    pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportState, FetchError> {
-        let pin = self.cache.pins().get(&archive.key).await?;
+    /// When pins or metadata cannot be read.
+    pub async fn plan(&self, archive: &ExportedArchive) -> io::Result<ImportState> {
+        let pin = self.cache.pins().get(&archive.key).await.map_err(io::Error::other)?;
         Ok(match pin {
             _ if !self.accepts_archive(archive) => ImportState::Refused,
             Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportState::Conflict,
             // Other packing of the same content is not imported: clients have seen the digest of what is stored.
             _ if self.cache.archive_tiers().is_on_disk(&archive.key).await => ImportState::Stored,
+            _ if self.has_later_revision(archive).await? => ImportState::Stored,
             _ => ImportState::Wanted,
         })
+    }
+
+    /// True when another revision of the same moving version is stored, and was fetched later: an import would replace it.
+    async fn has_later_revision(&self, archive: &ExportedArchive) -> io::Result<bool> {
+        let Some((package, GitRef::Moving { version, .. })) = parse_archive_key(&archive.key) else { return Ok(false) };
+        for key in self.cache.archive_tiers().revisions(&revision_prefix(&package, &version)).await? {
+            let stored = self.cache.disk().inventory().meta(&key).await?;
+            if stored.is_some_and(|stored| stored.stored_at > archive.meta.stored_at) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Verifies and stores an archive. With `force`, a pin to other content is replaced.

@@ -125,3 +125,22 @@ async fn printing_the_set_up_needs_no_mirror() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_mirror_without_configuration_serves_plain_names_to_both_command_lines() {
+    let forge = Forge::start().await;
+    forge.registry().component("fc3").version("0.1.22");
+    let core = forge.simple_registry().component("core");
+    let mirror = setup(&forge).start().await;
+    let (code, without_core) = checks(&[&mirror.url("")]).await;
+    let off = |checks: &[(String, String, String)]| {
+        let off = checks.iter().filter(|check| check.1 != "ok").map(|check| check.0.clone());
+        off.collect::<Vec<_>>()
+    };
+    assert_eq!(code, Some(0), "{without_core:?}");
+    assert_eq!(off(&without_core), ["s 2 core", "octokit", "PyGithub", "s 3 init NAME"], "{without_core:?}");
+    drop(core.version("0.1.66"));
+    let mirror = setup(&forge).start().await;
+    let (_, checks) = checks(&[&mirror.url("")]).await;
+    assert_eq!(off(&checks), ["octokit", "PyGithub", "s 3 init NAME"], "{checks:?}");
+}

@@ -52,6 +52,7 @@ mod no_room;
 mod official;
 mod offline;
 mod pinned;
+mod plain_names;
 mod policy;
 mod private;
 mod ranges;

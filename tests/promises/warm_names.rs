@@ -6,9 +6,20 @@ use serde_json::Value;
 
 use crate::{
     forge::Forge,
-    mirror::setup,
+    mirror::{Mirror, setup},
     process::{Ended, Launch},
 };
+
+/// The registries with the packages of both CLIs.
+async fn registries() -> Forge {
+    let forge = Forge::start().await;
+    forge.registry().component("fc3").version("0.1.21").version("0.1.22").version("dev");
+    forge.registry().component("fc3-domain").version("0.0.9");
+    for name in ["core", "domain", "fc-default", "oss"] {
+        forge.simple_registry().component(name).version("0.1.66");
+    }
+    forge
+}
 
 async fn forge() -> Forge {
     let forge = Forge::start().await;
@@ -86,4 +97,90 @@ async fn a_name_of_the_wrong_form_is_a_failure_with_the_right_form() {
     for text in ["official:", "a:b:c", "fc3@", "official:a/b/c"] {
         assert_eq!(launch(&forge, dir.path(), &[text]).run().await.code, Some(64), "{text}");
     }
+}
+
+/// `warm` without any configuration but the addresses of the scripted upstreams.
+async fn unconfigured(forge: &Forge, dir: &Path, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+    let arguments = [&["warm", "--json"], arguments].concat();
+    let ended = Launch::over(forge, dir, &arguments).run().await;
+    assert_eq!(ended.err, "", "{ended:?}");
+    (ended.code, warmed(&ended))
+}
+
+#[tokio::test]
+async fn plain_names_are_warmed_without_any_configuration() {
+    let forge = registries().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    for (spec, expected) in [
+        ("fc3", "fc3@0.1.22"),
+        ("fc3@0.1.21", "fc3@0.1.21"),
+        ("official:fc3@^0.1", "official:fc3@0.1.22"),
+        ("oss", "oss@0.1.66"),
+        ("official-2x:devsapp/core", "official-2x:devsapp/core@0.1.66"),
+    ] {
+        let (code, names) = unconfigured(&forge, dir.path(), &[spec, "--latest", "1"]).await;
+        assert!(code == Some(0) && names.iter().any(|name| name == expected), "{spec}: {names:?}");
+    }
+    let listed = Launch::over(&forge, dir.path(), &["cache", "ls"]).run().await.out;
+    let packages: Vec<_> = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(packages, ["official-2x:core", "official-2x:oss", "official:fc3", "official:fc3"], "{listed}");
+}
+
+#[tokio::test]
+async fn a_2x_component_is_warmed_with_the_core_from_its_own_registry() {
+    let forge = registries().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let expected = ["domain@0.1.66", "official-2x:core@0.1.66", "official-2x:fc-default@0.1.66"].map(str::to_owned);
+    let cached = unconfigured(&forge, dir.path(), &["domain", "--with-required"]).await;
+    assert_eq!(cached, (Some(0), expected.to_vec()));
+    let mirror = Mirror::over(&forge).await;
+    let arguments = ["warm", "domain", "--with-required", "--json", "--server", &mirror.url("")];
+    let ended = Launch::bare(&arguments).run().await;
+    assert_eq!((ended.code, warmed(&ended)), (Some(0), expected.to_vec()), "{ended:?}");
+    forge.clear_log();
+    assert_eq!(mirror.get("/simple/devsapp/core/zipball/0.1.66").await.status, 200);
+    assert_eq!(forge.requests().len(), 0, "the core that s 2 asks for is stored");
+}
+
+#[tokio::test]
+async fn a_project_is_warmed_without_any_configuration() {
+    let forge = registries().await;
+    let project = tempfile::tempdir().expect("a directory");
+    let text = "edition: 3.0.0\nresources:\n  a:\n    component: fc3\n  b:\n    component: fc3@0.1.21\n";
+    std::fs::write(project.path().join("s.yaml"), text).expect("written");
+    let dir = tempfile::tempdir().expect("a directory");
+    let arguments = ["--project", project.path().to_str().expect("text"), "--with-required"];
+    let expected = ["fc3-domain@0.0.9", "fc3@0.1.21", "fc3@0.1.22"].map(str::to_owned);
+    assert_eq!(unconfigured(&forge, dir.path(), &arguments).await, (Some(0), expected.to_vec()));
+}
+
+#[tokio::test]
+async fn the_lock_file_of_plain_names_fills_a_cache_and_a_running_mirror() {
+    let forge = registries().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("srm-mirror.lock");
+    let file = file.to_str().expect("text");
+    let first = dir.path().join("first");
+    assert_eq!(unconfigured(&forge, &first, &["fc3@all", "oss", "--exclude", "@dev"]).await.0, Some(0));
+    let locked = Launch::over(&forge, &first, &["cache", "lock", "--file", file]).run().await;
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let text = std::fs::read_to_string(file).expect("written");
+    let sum = forge.registry().component("fc3").sha256("0.1.22");
+    let row = format!(
+        "upstream = \"official\"\npackage = \"fc3\"\nkind = \"tag\"\nversion = \"0.1.22\"\nsha256 = \"{sum}\"\n"
+    );
+    assert!(text.contains(&row) && text.contains("upstream = \"official-2x\"\npackage = \"oss\"\n"), "{text}");
+    let second = dir.path().join("second");
+    let warmed = Launch::over(&forge, &second, &["warm", "--locked", file]).run().await;
+    assert!(warmed.code == Some(0) && warmed.out.contains("3 fetched"), "{warmed:?}");
+    // A zip that came flat is served in a folder by the routes of clients, and compared as it is stored.
+    let mirror = Mirror::over(&forge).await;
+    for verb in ["3 fetched", "0 fetched (0 B), 3 already stored"] {
+        let warmed = Launch::bare(&["warm", "--locked", file, "--server", &mirror.url("")]).run().await;
+        assert!(warmed.code == Some(0) && warmed.out.contains(verb), "{warmed:?}");
+    }
+    let other = text.replace(&sum, &"0".repeat(64));
+    std::fs::write(file, other).expect("written");
+    let warmed = Launch::bare(&["warm", "--locked", file, "--server", &mirror.url("")]).run().await;
+    assert!(warmed.code == Some(1) && warmed.err.contains("is locked"), "{warmed:?}");
 }

@@ -9,6 +9,7 @@ use super::package_spec::RawName;
 use crate::{
     admin_api::{FailureCode, FilledArchive, StoredState, UpstreamQuota, WarmFailure, WarmedLists},
     cli::admin_client::{AdminRefusal, Unavailable},
+    entry::Digest,
 };
 
 mod control;
@@ -35,6 +36,10 @@ pub(super) trait WarmTarget {
         version: &str,
         progress: ProgressFn<'_>,
     ) -> Result<FilledArchive, FetchFailure>;
+
+    /// SHA-256 of the stored zip of a version without its top folder; `None` where that is not asked for. The routes of
+    /// clients serve a zip that came flat in a folder, so what [`WarmTarget::fill`] read is not what a lock file names.
+    async fn flat_digest(&self, package: &RawName, version: &str) -> Option<Digest>;
 }
 
 /// Called with the bytes so far, and with the length of the whole where that is known.

@@ -17,7 +17,10 @@ use super::{
     requirements::Requirements,
     select::{ChosenVersion, TOO_YOUNG, VersionChoice, VersionLimits, choose},
 };
-use crate::{admin_api::StoredState, value::ByteSize};
+use crate::{
+    admin_api::{FilledArchive, StoredState},
+    value::ByteSize,
+};
 
 /// Most attempts after a failure without a time to retry after.
 const MAX_RETRIES: u32 = 3;
@@ -266,9 +269,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
                 if let Some(quota) = &archive.quota {
                     self.quota_gate.record(quota);
                 }
-                let difference =
-                    locked.as_ref().and_then(|locked| locked.difference(archive.digest, archive.commit.as_deref()));
-                match difference {
+                match self.difference(&item, &version, &archive).await {
                     Some(why) => {
                         drop(task);
                         self.fail(&what, &FetchFailure::new(RetryClass::Refused, why));
@@ -292,6 +293,17 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
                 self.fail(&what, &failure);
                 None
             }
+        }
+    }
+
+    /// How a filled zip differs from what is locked, if it does.
+    async fn difference(&self, item: &WarmItem, version: &str, filled: &FilledArchive) -> Option<String> {
+        let locked = item.locked.as_ref()?;
+        let commit = filled.commit.as_deref();
+        let difference = locked.difference(filled.digest, commit)?;
+        match self.target.flat_digest(&item.package, version).await {
+            Some(flat) => locked.difference(flat, commit).map(|_| difference),
+            None => Some(difference),
         }
     }
 

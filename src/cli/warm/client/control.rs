@@ -9,6 +9,7 @@ use crate::{
         WarmedLists,
     },
     cli::{admin_client::AdminClient, warm::package_spec::RawName},
+    entry::Digest,
 };
 
 /// The mirror that holds the cache directory.
@@ -59,5 +60,10 @@ impl WarmTarget for ControlClient<'_> {
         };
         self.client.subscribe(&request, each).await?;
         result
+    }
+
+    /// What the mirror reports is the stored zip, whatever its form.
+    async fn flat_digest(&self, _: &RawName, _: &str) -> Option<Digest> {
+        None
     }
 }

@@ -74,6 +74,11 @@ impl MirrorClient {
         Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned() })
     }
 
+    /// The address of a version's zip; `form` is the route word, `zipball` or `flat`.
+    fn zip_url(&self, package: &RawName, form: &str, version: &str) -> String {
+        format!("{}{}/{form}/{}", self.base, package.path(), utf8_percent_encode(version, UNRESERVED))
+    }
+
     async fn send(&self, request: RequestBuilder) -> Result<Response, FetchFailure> {
         Ok(bounded::send(request, HEAD_TIMEOUT).await?)
     }
@@ -118,7 +123,7 @@ impl WarmTarget for MirrorClient {
         version: &str,
         progress: ProgressFn<'_>,
     ) -> Result<FilledArchive, FetchFailure> {
-        let url = format!("{}{}/zipball/{}", self.base, package.path(), utf8_percent_encode(version, UNRESERVED));
+        let url = self.zip_url(package, "zipball", version);
         let head = self.send(self.client.head(&url)).await.map_err(|_| FetchFailure::disconnected())?;
         if let Some(stored) = stored_archive(&head) {
             return Ok(stored);
@@ -143,6 +148,11 @@ impl WarmTarget for MirrorClient {
         }
         let digest = Digest(sha.finalize().into());
         Ok(FilledArchive { digest, len, cached: false, tag: None, commit: None, quota: None })
+    }
+
+    async fn flat_digest(&self, package: &RawName, version: &str) -> Option<Digest> {
+        let head = self.send(self.client.head(self.zip_url(package, "flat", version))).await.ok()?;
+        stored_archive(&head).map(|archive| archive.digest)
     }
 }
 

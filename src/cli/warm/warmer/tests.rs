@@ -90,6 +90,10 @@ impl WarmTarget for &ScriptedMirror {
         let quota = Some(self.request().await?);
         Ok(FilledArchive { digest: Digest([0; 32]), len: 0, cached: false, tag: None, commit: None, quota })
     }
+
+    async fn flat_digest(&self, _: &RawName, _: &str) -> Option<Digest> {
+        None
+    }
 }
 
 async fn warm(scripted: &ScriptedMirror, jobs: usize, max_wait: Duration) -> (WarmOutcome, Vec<String>, Duration) {
