@@ -39,6 +39,7 @@ mod registry_zip;
 mod response;
 mod simple;
 mod slots;
+mod tags;
 mod urls;
 mod v3;
 
@@ -194,6 +195,8 @@ pub enum DocumentAsk {
     Tag(String),
     /// The repository: [`crate::package::Repository`].
     Repository,
+    /// The tags of a repository, with or without a release: [`crate::package::RepositoryTags`].
+    Tags,
     /// The head commit of a branch: [`crate::package::BranchHead`].
     Branch(String),
     /// What a moving version is at present: [`crate::package::MovingHead`].
@@ -208,6 +211,7 @@ impl DocumentAsk {
             Self::Latest => "latest",
             Self::Tag(_) => "tag",
             Self::Repository => "repository",
+            Self::Tags => "tags",
             Self::Branch(_) => "branch",
             Self::Moving(_) => "moving version",
         }
