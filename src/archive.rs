@@ -15,6 +15,7 @@ mod central;
 mod content;
 mod entry_point;
 mod entry_reader;
+mod folder;
 mod json_comments;
 mod manifest;
 mod name;
@@ -27,6 +28,7 @@ pub mod view;
 mod tests;
 
 pub use central::CentralDirectory;
+pub use folder::FolderFacts;
 pub use stored_zip::{DirectoryFacts, FlatView, SmallFile, StoredZipError};
 
 /// Verifies zips of the form that forges produce: adjacent local entries, the central directory, the end record, and no

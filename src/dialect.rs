@@ -10,6 +10,7 @@
 //! 3. If the third segment is a route word, the first two are `owner/repo`, or an alias of that form.
 //! 4. One segment followed by a route word is a plain name. Any other path is 404.
 //!
+//! An alias may name a folder of a repository: a [`PackageRef::Folder`]. Its plain name has no path in the github dialect.
 //! A name without an upstream and without an alias is a [`PackageRef::Routed`]: the [routes](Names::route) decide where
 //! it comes from.
 //!
@@ -41,7 +42,7 @@ pub use catalog::{CatalogMenu, CatalogQuery};
 pub use github::ApiRoot;
 pub use names::{AliasError, NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
-pub use path::{UNRESERVED, zipball_url};
+pub use path::{UNRESERVED, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 
 /// The `[names]` section: how a name in a path becomes a package.
@@ -57,7 +58,8 @@ pub struct Config {
     /// `default_owner` or `packages.allow` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub official: Option<bool>,
-    /// Names of packages: `fc3 = "devsapp/fc3"`, `"devsapp/core" = "Serverless-Devs/core"`, `x = "gitee:owner/repo"`.
+    /// Names of packages: `fc3 = "devsapp/fc3"`, `"devsapp/core" = "Serverless-Devs/core"`, `x = "gitee:owner/repo"`; and
+    /// of folders: `start-x = "acme/apps//start-x"`.
     pub aliases: BTreeMap<String, String>,
 }
 

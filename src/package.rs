@@ -5,16 +5,20 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod folder;
 mod kind;
 mod name;
 mod pattern;
 mod route;
+mod tags;
 mod version;
 
+pub use folder::{FolderPackage, FolderPath, FolderPathError};
 pub use kind::PackageKind;
 pub use name::{NameError, NameForm, PackageId, PackageName, PackageRef};
 pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};
+pub use tags::{RepositoryTag, RepositoryTags};
 pub use version::{Version, semantic, with_v_toggled};
 
 /// One normalised release: no unexpected nulls, times in UTC, never a draft.

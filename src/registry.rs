@@ -20,6 +20,7 @@ mod archive_source;
 mod authorize;
 pub(crate) mod catalog;
 pub(crate) mod documents;
+pub(crate) mod folders;
 pub(crate) mod inventory;
 mod keys;
 pub(crate) mod metadata;
@@ -38,6 +39,7 @@ use archive_source::ArchiveSource;
 use authorize::Authorizer;
 use catalog::CatalogService;
 use documents::ReleaseDocuments;
+use folders::{FolderPackages, FolderParts};
 use inventory::Inventory;
 use metadata::MetadataRecords;
 use moving::MovingVersions;
@@ -65,6 +67,7 @@ pub struct Registry {
     documents: Arc<ReleaseDocuments>,
     archives: Arc<VersionResolver>,
     metadata: MetadataRecords,
+    folders: FolderPackages,
     catalog: CatalogService,
     inventory: Inventory,
     transfer: Transfer,
@@ -99,6 +102,21 @@ pub enum RegistryError {
     },
     /// The source of a name that is new cannot be written.
     Unrecordable,
+    /// The zip of the repository lacks the folder.
+    NoFolder {
+        /// How the zip was found.
+        status: CacheStatus,
+    },
+    /// A complete zip is needed, which has no room on disk and is too large for memory.
+    NoRoom {
+        /// How the zip was found.
+        status: CacheStatus,
+    },
+    /// A stored zip is damaged, and so was what replaced it.
+    DamagedZip {
+        /// How the zip was found.
+        status: CacheStatus,
+    },
     /// The cache or the upstream has no answer.
     Fetch(CacheFailure),
 }
@@ -132,7 +150,16 @@ impl Registry {
             archives: source.clone(),
             moving: moving.clone(),
         }));
+        let folders = FolderPackages::new(FolderParts {
+            cache: cache.clone(),
+            authorizer: authorizer.clone(),
+            documents: stored.clone(),
+            releases: documents.clone(),
+            resolver: archives.clone(),
+            archives: source.clone(),
+        });
         Self {
+            folders,
             metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone()),
             catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone(), upstreams.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
@@ -189,6 +216,11 @@ impl Registry {
     /// Metadata records of the Serverless Registry Model.
     pub fn metadata(&self) -> &MetadataRecords {
         &self.metadata
+    }
+
+    /// Folders of repositories as packages.
+    pub fn folders(&self) -> &FolderPackages {
+        &self.folders
     }
 
     /// The packages that may be shown.

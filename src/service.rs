@@ -10,6 +10,7 @@ use crate::{dialect::Names, registry::Registry};
 mod access_log;
 mod context;
 mod error;
+mod found_package;
 mod handler;
 mod handlers;
 mod headers;

@@ -40,6 +40,7 @@ mod response;
 mod signature;
 mod simple;
 mod slots;
+mod tags;
 mod urls;
 mod v3;
 
@@ -195,6 +196,8 @@ pub enum DocumentAsk {
     Tag(String),
     /// The repository: [`crate::package::Repository`].
     Repository,
+    /// The tags of a repository, with or without a release: [`crate::package::RepositoryTags`].
+    Tags,
     /// The head commit of a branch: [`crate::package::BranchHead`].
     Branch(String),
     /// What a moving version is at present: [`crate::package::MovingHead`].
@@ -209,6 +212,7 @@ impl DocumentAsk {
             Self::Latest => "latest",
             Self::Tag(_) => "tag",
             Self::Repository => "repository",
+            Self::Tags => "tags",
             Self::Branch(_) => "branch",
             Self::Moving(_) => "moving version",
         }

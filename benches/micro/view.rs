@@ -14,7 +14,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use srm_mirror::{
     archive::{
         CentralDirectory, ZipFacts, ZipVerifier,
-        view::{ContentPath, TopFolder, ViewPlan, ViewSpec},
+        view::{TopFolder, ViewPlan, ViewSpec},
     },
     origin::{Growing, Verify},
 };
@@ -87,7 +87,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat);
     let flat = ViewSpec::Flat;
     let foldered = ViewSpec::Foldered { top: TopFolder::of_version("fc3", "0.1.22") };
-    let folder = ViewSpec::Folder { path: ContentPath::new("src/subcommands").expect("a path"), top: None };
+    let folder = ViewSpec::Folder { path: "src/subcommands".parse().expect("a path"), top: None };
     let plain = |files: usize, name: &str| ZipShape { name: name.to_owned(), data: 0, ..ZipShape::usual(files) };
     for files in [500, 50_000] {
         let usual = ZipShape::usual(files);
@@ -112,7 +112,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         // Names that differ only at their end, of the largest depth for their length.
         let deep = plain(files, &"a/".repeat(1_000));
         plan(&mut group, &format!("flat, {files} names of 1,000 folders"), &deep, &flat);
-        let path = ContentPath::new(&"a/".repeat(500)[..999]).expect("a path");
+        let path = "a/".repeat(500)[..999].parse().expect("a path");
         plan(
             &mut group,
             &format!("folder, {files} names of 1,000 folders"),

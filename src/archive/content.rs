@@ -27,17 +27,23 @@ pub(super) trait Content {
     fn read(&mut self, path: &str, max_size: u64) -> Result<Option<Vec<u8>>, VerifyError>;
 }
 
-/// The content of a zip whose entries are verified.
-pub(super) struct ZipContent<'a, 'b> {
-    pub(super) reader: &'a mut EntryReader<'b>,
-    pub(super) central: &'a CentralDirectory,
-    /// The zip's top folder, without slash.
-    pub(super) top: Option<&'a [u8]>,
+/// The entries of a zip below one folder, found by their paths.
+pub(super) struct ContentIndex<'a> {
+    central: &'a CentralDirectory,
     /// [`CentralDirectory::by_name`].
-    pub(super) by_name: &'a [u32],
+    by_name: &'a [u32],
+    /// What the names of all entries begin with: empty, or with a slash at its end.
+    root: Vec<u8>,
 }
 
-impl<'a> ZipContent<'a, '_> {
+impl<'a> ContentIndex<'a> {
+    /// The entries below the zip's top folder, if it has one, and in it below `folder`.
+    pub(super) fn new(central: &'a CentralDirectory, by_name: &'a [u32], folder: Option<&str>) -> Self {
+        let parts = central.top_folder().into_iter().chain(folder.map(str::as_bytes));
+        let root = parts.flat_map(|part| [part, b"/"].concat()).collect();
+        Self { central, by_name, root }
+    }
+
     /// The first entry, in the order of the names, whose name is not less than `name`.
     fn first_from(&self, name: &[u8]) -> Option<&'a CentralEntry> {
         let entry = |index: &u32| &self.central.entries[*index as usize];
@@ -47,20 +53,24 @@ impl<'a> ZipContent<'a, '_> {
 
     /// The name in the zip of `path`.
     fn name_of(&self, path: &str) -> Vec<u8> {
-        match self.top {
-            Some(top) => [top, b"/", path.as_bytes()].concat(),
-            None => path.as_bytes().to_vec(),
-        }
+        [&self.root[..], path.as_bytes()].concat()
     }
 
-    fn entry(&self, path: &str) -> Option<&'a CentralEntry> {
+    /// True if there is no entry but that of the folder itself.
+    pub(super) fn is_empty(&self) -> bool {
+        let below = |index: &u32| self.central.name(&self.central.entries[*index as usize]);
+        let place = self.by_name.partition_point(|index| below(index) <= &self.root[..]);
+        self.by_name.get(place).is_none_or(|index| !below(index).starts_with(&self.root))
+    }
+
+    /// The entry of the file or link at `path`.
+    pub(super) fn entry(&self, path: &str) -> Option<&'a CentralEntry> {
         let name = self.name_of(path);
         self.first_from(&name).filter(|entry| self.central.name(entry) == name)
     }
-}
 
-impl Content for ZipContent<'_, '_> {
-    fn node(&self, path: &str) -> ContentNode {
+    /// What is at `path`.
+    pub(super) fn node(&self, path: &str) -> ContentNode {
         if path.is_empty() {
             return ContentNode::Folder;
         }
@@ -76,9 +86,21 @@ impl Content for ZipContent<'_, '_> {
             }
         }
     }
+}
+
+/// The content of a zip whose entries are verified.
+pub(super) struct ZipContent<'a, 'b> {
+    pub(super) reader: &'a mut EntryReader<'b>,
+    pub(super) index: ContentIndex<'a>,
+}
+
+impl Content for ZipContent<'_, '_> {
+    fn node(&self, path: &str) -> ContentNode {
+        self.index.node(path)
+    }
 
     fn read(&mut self, path: &str, max_size: u64) -> Result<Option<Vec<u8>>, VerifyError> {
-        match self.entry(path) {
+        match self.index.entry(path) {
             Some(entry) if !entry.is_symlink && entry.size <= max_size => {
                 self.reader.read_content(entry.offset, entry.packed, max_size)
             }

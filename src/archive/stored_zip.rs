@@ -150,9 +150,23 @@ impl CentralDirectory {
             };
             self.entries.iter().find(is_it)
         };
-        let Some(entry) = (0..2).find_map(find).filter(|entry| !entry.is_symlink) else { return Ok(None) };
+        let Some(entry) = (0..2).find_map(find) else { return Ok(None) };
+        let content = self.read_file(entry, file.max_len(), read)?;
+        Ok(content.and_then(|content| String::from_utf8(content).ok()))
+    }
+
+    /// The bytes of a file; `None` if it is a link or has more than `max_len` bytes.
+    ///
+    /// # Errors
+    /// As [`CentralDirectory::small_file`].
+    pub(super) fn read_file(
+        &self,
+        entry: &CentralEntry,
+        max_len: u64,
+        read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+    ) -> Result<Option<Vec<u8>>, StoredZipError> {
         // Deflated data is hardly larger than its content; what is much larger was made to be.
-        if entry.size > file.max_len() || entry.packed > 2 * file.max_len() {
+        if entry.is_symlink || entry.size > max_len || entry.packed > 2 * max_len {
             return Ok(None);
         }
         let mut header = [0; format::LOCAL_LEN];
@@ -167,7 +181,7 @@ impl CentralDirectory {
         let content = unpack(entry, packed)
             .filter(|content| content.len() as u64 == entry.size && crc32fast::hash(content) == entry.crc)
             .ok_or(StoredZipError::Damaged)?;
-        Ok(String::from_utf8(content).ok())
+        Ok(Some(content))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
 use build::{Drip, Item, build, usual};
 
 mod build;
+mod folder;
 mod hostile;
 mod stored_zip;
 mod views;

@@ -5,7 +5,7 @@ use std::io;
 use super::{
     ZipFacts, ZipVerifier,
     central::{CentralDirectory, CentralEntry},
-    content::{Content, ZipContent},
+    content::{Content, ContentIndex, ZipContent},
     entry_point,
     entry_reader::{EntryReader, LocalEntry, NextEntry},
     format, invalid, manifest, name, publish,
@@ -98,7 +98,7 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let prefix_len = top.map_or(0, |top| top.len() + 1);
     let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
     let inflated = reader.inflated();
-    let mut content = ZipContent { reader, central, top, by_name: &by_name };
+    let mut content = ZipContent { reader, index: ContentIndex::new(central, &by_name, None) };
     let publish = read_publish(&mut content)?;
     let is_module = entry_point::is_module(publish.kind.as_deref());
     let missing_entry = if is_module { entry_point::missing_entry(&mut content)? } else { None };
@@ -127,7 +127,7 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
 }
 
 /// Parses `publish.yaml` at the root of the content.
-fn read_publish(content: &mut dyn Content) -> Result<PublishManifest, VerifyError> {
+pub(super) fn read_publish(content: &mut dyn Content) -> Result<PublishManifest, VerifyError> {
     for name in publish::PUBLISH_FILE_NAMES {
         if let Some(text) = content.read(name, publish::MAX_PUBLISH_BYTES)? {
             return Ok(publish::parse(&text));

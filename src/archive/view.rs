@@ -9,6 +9,7 @@
 //! therefore depends on the stored central directory alone, and is rebuilt from it on demand.
 
 use super::{central::CentralDirectory, name};
+use crate::package::FolderPath;
 
 mod batch;
 mod directory;
@@ -16,9 +17,6 @@ mod plan;
 
 pub use batch::ViewBatch;
 pub use plan::{ViewPlan, ViewSlice};
-
-/// Longest path of a folder view, in bytes.
-const MAX_CONTENT_PATH_BYTES: usize = 1024;
 
 /// The form of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +31,7 @@ pub enum ViewSpec {
     /// The content of one folder.
     Folder {
         /// The folder, below the zip's top folder if it has one.
-        path: ContentPath,
+        path: FolderPath,
         /// The added folder; `None` for a flat view of the folder.
         top: Option<TopFolder>,
     },
@@ -44,15 +42,6 @@ pub enum ViewSpec {
 /// ASCII, because the names of a zip have different encodings, all of which contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopFolder(String);
-
-/// A folder of the content: `apps/start`, without a slash at either end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ContentPath(String);
-
-/// The text is not a path that a zip can have below its top folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a folder {0}")]
-pub struct InvalidContentPath(&'static str);
 
 /// Why a zip has no such view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +73,7 @@ impl ViewSpec {
         let text = match self {
             Self::Flat => 0,
             Self::Foldered { top } => top.0.len(),
-            Self::Folder { path, top } => path.0.len() + top.as_ref().map_or(0, |top| top.0.len()),
+            Self::Folder { path, top } => path.as_str().len() + top.as_ref().map_or(0, |top| top.0.len()),
         };
         size_of::<Self>() + text
     }
@@ -101,32 +90,6 @@ impl TopFolder {
     }
 
     /// The name, without slash.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl ContentPath {
-    /// Parses a path.
-    ///
-    /// # Errors
-    /// If it is empty, absolute or too long, has an empty part, `.` or `..`, a backslash or a control character, or
-    /// begins with a drive.
-    pub fn new(text: &str) -> Result<Self, InvalidContentPath> {
-        if text.len() > MAX_CONTENT_PATH_BYTES {
-            return Err(InvalidContentPath("has a name that is too long"));
-        }
-        if text.ends_with('/') {
-            return Err(InvalidContentPath("has a name with an empty part"));
-        }
-        if text.contains(|c: char| c.is_control() || c == '\\') {
-            return Err(InvalidContentPath("has a name with a backslash or a control character"));
-        }
-        name::check(text.as_bytes()).map_err(InvalidContentPath)?;
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -154,7 +117,7 @@ impl CentralDirectory {
             }
             (ViewSpec::Folder { path, top }, own_top) => {
                 let mut removed = own_top.map(folder).unwrap_or_default();
-                removed.extend(folder(path.0.as_bytes()));
+                removed.extend(folder(path.as_str().as_bytes()));
                 let added = top.as_ref().map(|top| folder(top.0.as_bytes())).unwrap_or_default();
                 Rename { removed, added, check: name::check }
             }

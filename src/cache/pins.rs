@@ -76,6 +76,33 @@ impl PinRecords {
         })
     }
 
+    /// The pinned keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// As [`PinRecords::get`].
+    pub async fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<Key>, FetchError> {
+        self.disk.pins().keys_with_prefix(prefix).await.map_err(|error| {
+            tracing::error!(%error, "the pin records cannot be read");
+            unreadable()
+        })
+    }
+
+    /// Pins what was first seen under a key that no archive has, unless something is pinned under it. Returns what is
+    /// pinned then; it is durable.
+    ///
+    /// # Errors
+    /// `Refused` when the pin cannot be written or read.
+    pub async fn record(&self, pin: Pin) -> Result<Arc<Pin>, FetchError> {
+        let key = pin.key.clone();
+        let decide =
+            |old: Option<Pin>| Ok::<_, Infallible>(if old.is_some() { Vec::new() } else { vec![(PinEvent::Pin, pin)] });
+        self.disk.pins().settle(&key, decide).await.map_err(|error| {
+            tracing::error!(%key, error = %std::io::Error::from(error), "a pin cannot be recorded");
+            unreadable()
+        })?;
+        self.get(&key).await?.ok_or_else(unreadable)
+    }
+
     /// Compares what was fetched with its pin, or pins it, unless it is a revision. Durable when it returns: a crash must
     /// not lose the pin of a body that a client already has.
     ///

@@ -8,7 +8,7 @@ use super::{
     srm::is_route_word,
     v3,
 };
-use crate::package::{NameError, NameForm, PackageId, PackageName, PackageRef};
+use crate::package::{FolderPackage, FolderPathError, NameError, NameForm, PackageId, PackageName, PackageRef};
 
 /// An upstream as names refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct Names {
     pub(super) routes: Vec<RouteRow>,
     /// The routes that hold while `names.official` is true.
     pub(super) default_routes: Vec<RouteRow>,
-    /// Keyed by `name` or `owner/name` in lower case.
-    aliases: BTreeMap<String, PackageId>,
+    /// Keyed by `name` or `owner/name` in lower case. None is [`PackageRef::Routed`].
+    aliases: BTreeMap<String, PackageRef>,
 }
 
 /// A name in the configuration that cannot be used. The text is one line: key, value, reason and an example.
@@ -109,7 +109,18 @@ pub enum AliasError {
     /// The value is no package.
     #[error(transparent)]
     Package(PackageError),
+    /// The value has two slashes, and what stands behind them is no folder.
+    #[error("the path of the folder {0}{example}", example = FOLDER_EXAMPLE)]
+    FolderPath(FolderPathError),
+    /// A folder of a package of a registry.
+    #[error("{0} is no forge, and only repositories have folders{example}", example = FOLDER_EXAMPLE)]
+    FolderOfRegistry(String),
+    /// A folder whose alias is `owner/name`.
+    #[error("a folder's alias has no slash{example}", example = FOLDER_EXAMPLE)]
+    FolderWithOwner,
 }
+
+const FOLDER_EXAMPLE: &str = "; for example start-x = \"github:acme/apps//start-x\"";
 
 /// Why a text is no package.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,7 +176,7 @@ impl Names {
                 reason,
             };
             names.check_alias(key).map_err(wrong)?;
-            let package = names.parse_id(value).map_err(|error| wrong(AliasError::Package(error)))?;
+            let package = names.parse_alias_value(key, value).map_err(wrong)?;
             if aliases.insert(key.to_ascii_lowercase(), package).is_some() {
                 return Err(wrong(AliasError::Duplicate));
             }
@@ -181,6 +192,20 @@ impl Names {
             return Err(AliasError::Unreachable(first.to_owned()));
         }
         Ok(())
+    }
+
+    /// Parses the value of an alias: a package, or `owner/repo//folder` with or without an upstream.
+    fn parse_alias_value(&self, key: &str, value: &str) -> Result<PackageRef, AliasError> {
+        let Some((repository, path)) = value.split_once("//") else {
+            return Ok(self.parse_id(value).map_err(AliasError::Package)?.into());
+        };
+        let repository = self.parse_id(repository).map_err(AliasError::Package)?;
+        if repository.name.form() == NameForm::Plain {
+            return Err(AliasError::FolderOfRegistry(repository.upstream.to_string()));
+        }
+        let alias = PackageName::plain(key).map_err(|_| AliasError::FolderWithOwner)?;
+        let path = path.parse().map_err(AliasError::FolderPath)?;
+        Ok(PackageRef::Folder(Arc::new(FolderPackage { alias, repository, path })))
     }
 
     /// Parses `owner/repo` on the default upstream, or `upstream:name`.
@@ -200,7 +225,7 @@ impl Names {
     /// See [`PackageError`].
     pub fn parse_package(&self, text: &str) -> Result<PackageRef, PackageError> {
         match self.alias(text) {
-            Some(package) => Ok(package.clone().into()),
+            Some(package) => Ok(package.clone()),
             None if text.contains(':') => Ok(self.parse_id(text)?.into()),
             None => Ok(PackageRef::Routed(text.parse()?)),
         }
@@ -225,13 +250,24 @@ impl Names {
         self.upstreams.iter().find(|upstream| *upstream.name == *name)
     }
 
-    /// Every alias (`name` or `owner/name`, lower case) with its package, in the order of the names.
+    /// Every alias of a package (`name` or `owner/name`, lower case), in the order of the names.
     pub fn aliases(&self) -> impl Iterator<Item = (&str, &PackageId)> {
-        self.aliases.iter().map(|(key, package)| (key.as_str(), package))
+        self.aliases.iter().filter_map(|(key, package)| match package {
+            PackageRef::Id(package) => Some((key.as_str(), package)),
+            PackageRef::Folder(_) | PackageRef::Routed(_) => None,
+        })
     }
 
-    /// The package of an alias.
-    pub(super) fn alias(&self, key: &str) -> Option<&PackageId> {
+    /// Every folder that an alias names, in the order of the names.
+    pub fn folders(&self) -> impl Iterator<Item = &Arc<FolderPackage>> {
+        self.aliases.values().filter_map(|package| match package {
+            PackageRef::Folder(folder) => Some(folder),
+            PackageRef::Id(_) | PackageRef::Routed(_) => None,
+        })
+    }
+
+    /// The package or the folder of an alias.
+    pub(super) fn alias(&self, key: &str) -> Option<&PackageRef> {
         if self.aliases.is_empty() {
             return None;
         }
@@ -241,7 +277,7 @@ impl Names {
     /// A name without an upstream: the alias of that name, else to be routed.
     pub(super) fn reference(&self, name: PackageName) -> PackageRef {
         match self.alias(&name.to_string()) {
-            Some(package) => package.clone().into(),
+            Some(package) => package.clone(),
             None => PackageRef::Routed(name),
         }
     }
@@ -250,8 +286,9 @@ impl Names {
     pub(super) fn with_default_owner(&self, name: &PackageName) -> Option<PackageId> {
         let pair = PackageName::new(self.default_owner()?, name.base_name()).ok()?;
         Some(match self.alias(&pair.to_string()) {
-            Some(package) => package.clone(),
-            None => PackageId { upstream: self.default_upstream.clone(), name: pair },
+            Some(PackageRef::Id(package)) => package.clone(),
+            // No alias of the form `owner/name` names a folder.
+            _ => PackageId { upstream: self.default_upstream.clone(), name: pair },
         })
     }
 
@@ -272,6 +309,7 @@ impl Names {
     pub(super) fn leads_to(&self, name: &PackageName, dialect: DialectName, package: &PackageId) -> bool {
         match self.reference(name.clone()) {
             PackageRef::Id(id) => id == *package,
+            PackageRef::Folder(_) => false,
             PackageRef::Routed(name) => self.route(&name, dialect).candidates == std::slice::from_ref(package),
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{DialectName, Names, PackageId, v3};
-use crate::package::Version;
+use crate::package::{FolderPackage, Version};
 
 /// The characters that are percent-encoded in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
 ///
@@ -69,9 +69,7 @@ pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
 /// [`super::parse`] maps it to the same package and tag, and no route is involved: JSON and zip come from one source. No
 /// other code builds such a URL. `repos/` never occurs after `base`, because one client removes its first occurrence.
 pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, dialect: DialectName) -> String {
-    // A tag that would be parsed as a branch, a commit or another tag gets an explicit prefix.
-    let is_unambiguous = matches!(tag.parse(), Ok(Version::Name(name)) if name == tag);
-    let prefix = if is_unambiguous { "" } else { "refs/tags/" };
+    let prefix = tag_prefix(tag);
     let tag = utf8_percent_encode(tag, UNRESERVED);
     let PackageId { upstream, name } = package;
     let path = match dialect {
@@ -87,4 +85,23 @@ pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, di
         DialectName::Srm | DialectName::Github => format!("/{upstream}/{name}/zipball/{prefix}{tag}"),
     };
     format!("{base}{}", path.replace("repos/", "repo%73/"))
+}
+
+/// As [`zipball_url`], for a version of a folder: by its alias, which always leads to it.
+pub fn folder_zipball_url(base: &str, folder: &FolderPackage, version: &str, dialect: DialectName) -> String {
+    let alias = &folder.alias;
+    let prefix = tag_prefix(version);
+    let version = utf8_percent_encode(version, UNRESERVED);
+    let path = match dialect {
+        DialectName::V3 => format!("/v3/packages/{alias}/zipball/{prefix}{version}"),
+        DialectName::Simple => format!("/simple/{alias}/zipball/{prefix}{version}"),
+        DialectName::Srm | DialectName::Github => format!("/{alias}/zipball/{prefix}{version}"),
+    };
+    format!("{base}{}", path.replace("repos/", "repo%73/"))
+}
+
+/// A tag that would be parsed as a branch, a commit or another tag gets an explicit prefix.
+fn tag_prefix(tag: &str) -> &'static str {
+    let is_unambiguous = matches!(tag.parse(), Ok(Version::Name(name)) if name == tag);
+    if is_unambiguous { "" } else { "refs/tags/" }
 }

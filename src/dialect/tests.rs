@@ -1,5 +1,6 @@
 use super::*;
 
+mod folders;
 mod paths;
 mod properties;
 mod routes;
@@ -22,6 +23,7 @@ fn forges(names: &[&str]) -> Vec<NamedUpstream> {
 fn sources(names: &Names, package: &PackageRef, dialect: DialectName) -> String {
     let candidates = match package {
         PackageRef::Id(id) => vec![id.clone()],
+        PackageRef::Folder(folder) => return format!("{}//{}", folder.repository.spec(), folder.path),
         PackageRef::Routed(name) => names.route(name, dialect).candidates,
     };
     let specs: Vec<_> = candidates.iter().map(PackageId::spec).collect();
@@ -32,6 +34,7 @@ fn sources(names: &Names, package: &PackageRef, dialect: DialectName) -> String 
 fn id(names: &Names, text: &str) -> PackageId {
     match names.parse_package(text).expect(text) {
         PackageRef::Id(id) => id,
+        PackageRef::Folder(folder) => panic!("a folder: {folder}"),
         PackageRef::Routed(name) => names.route(&name, DialectName::Srm).candidates.remove(0),
     }
 }

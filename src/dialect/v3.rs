@@ -41,7 +41,7 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
 /// at the first `__`), or a plain name.
 fn parse_package(names: &Names, name: &str) -> Result<PackageRef, Reason> {
     if let Some(package) = names.alias(name) {
-        return Ok(package.clone().into());
+        return Ok(package.clone());
     }
     let Some((first, rest)) = name.split_once("__") else { return Ok(PackageRef::Routed(PackageName::plain(name)?)) };
     let Some(upstream) = names.upstream(first) else { return Ok(names.reference(PackageName::new(first, rest)?)) };
@@ -75,6 +75,7 @@ pub(super) fn name(names: &Names, package: &PackageId) -> Option<String> {
     let plain = PackageName::plain(base_name).ok().map(PackageRef::Routed);
     let leads = |reference: &PackageRef| match reference {
         PackageRef::Id(id) => id == package,
+        PackageRef::Folder(_) => false,
         PackageRef::Routed(name) => names.leads_to(name, DialectName::V3, package),
     };
     if !base_name.contains("__") && plain.as_ref().is_some_and(leads) {

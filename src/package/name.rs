@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use super::FolderPackage;
+
 /// Longest accepted part of a name, in bytes (GitHub: 39 and 100; Gitee: 100 and 191).
 const MAX_NAME_BYTES: usize = 191;
 
@@ -120,15 +122,18 @@ impl fmt::Display for PackageId {
 pub enum PackageRef {
     /// An upstream's package: by prefix or by alias.
     Id(PackageId),
+    /// A folder of a repository: by alias.
+    Folder(Arc<FolderPackage>),
     /// A name without an upstream.
     Routed(PackageName),
 }
 
 impl PackageRef {
-    /// The name of the package.
+    /// The name of the package; of a folder its alias.
     pub fn name(&self) -> &PackageName {
         match self {
             Self::Id(id) => &id.name,
+            Self::Folder(folder) => &folder.alias,
             Self::Routed(name) => name,
         }
     }

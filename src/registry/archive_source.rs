@@ -9,8 +9,12 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    cache::{ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, Pinning, fill_watcher::FillWatcher},
+    cache::{
+        ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, CacheFailure, Object, Pinning, ServedArchive,
+        fill_watcher::FillWatcher, spool_reader::WholeBody,
+    },
     entry::{Meta, Pin},
+    http::cache_status::CacheStatus,
     origin::{FetchError, Verify},
     package::{PackageId, Version, with_v_toggled},
     upstream::GitRef,
@@ -49,6 +53,12 @@ impl ArchiveSource {
     /// Waits until the archive is complete, and returns what is stored about it.
     pub(super) async fn completed(&self, package: &PackageId, reference: GitRef) -> Result<Arc<Meta>, RegistryError> {
         Ok(self.cache.archives().completed(&self.request(package, reference)?).await?)
+    }
+
+    /// The complete archive; waits for the end of its download.
+    pub(super) async fn object(&self, package: &PackageId, reference: GitRef) -> Result<Object, RegistryError> {
+        let answer = self.get(package, reference).await?;
+        complete(answer.served, &answer.status).await
     }
 
     /// Follows the fill of the archive; starts it when there is none and the archive is not stored.
@@ -123,5 +133,21 @@ pub(super) fn pinning(package: &PackageId, reference: &GitRef) -> Pinning {
     match reference {
         GitRef::Tag(_) | GitRef::Commit(_) => Pinning::Pinned,
         GitRef::Moving { version, .. } => Pinning::Revision { prefix: revision_prefix(package, version).into() },
+    }
+}
+
+/// Waits until an archive is complete.
+///
+/// # Errors
+/// The fill's error; `NoRoom` when the disk has no room for the archive, and it is too large for memory.
+pub(super) async fn complete(served: ServedArchive, status: &CacheStatus) -> Result<Object, RegistryError> {
+    let spool_reader = match served {
+        ServedArchive::Stored(object) => return Ok(object),
+        ServedArchive::Arriving { spool_reader, .. } => spool_reader,
+    };
+    match spool_reader.whole().await {
+        Ok(WholeBody::Complete(object)) => Ok(object),
+        Ok(WholeBody::TooLarge(_)) => Err(RegistryError::NoRoom { status: status.clone() }),
+        Err(error) => Err(RegistryError::Fetch(CacheFailure { error, status: status.clone() })),
     }
 }

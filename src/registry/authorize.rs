@@ -114,7 +114,7 @@ impl Authorizer {
     }
 
     async fn has_document_fetched_with_token(&self, package: &PackageId) -> bool {
-        for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Repository] {
+        for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Tags, DocumentAsk::Repository] {
             let stored = self.documents.stored(package, &ask).await;
             if stored.as_ref().is_some_and(fetched_with_token) {
                 return true;

@@ -15,7 +15,7 @@ use crate::{
     admin_api::{InventoryOrder, RefKind},
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
-    origin::FetchError,
+    origin::{FetchError, Missing},
     package::{PackageId, Version},
     upstream::GitRef,
 };
@@ -261,6 +261,9 @@ impl Inventory {
 fn cause(error: RegistryError) -> FetchError {
     match error {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
+        RegistryError::NoFolder { .. } => FetchError::NotFound(Missing::Version),
+        RegistryError::NoRoom { .. } => FetchError::Refused("there is no room on disk for its zip".into()),
+        RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
         RegistryError::SourceChanged { .. } | RegistryError::Unrecordable => {
             FetchError::Refused("the source of the name cannot be used".into())

@@ -1,8 +1,9 @@
-//! Cache keys of documents and archives, `{upstream}/{owner}/{repo}/…` or `{upstream}:{name}/…`: built, and parsed back.
+//! Keys of documents, archives and folder pins, `{upstream}/{owner}/{repo}/…` or `{upstream}:{name}/…`: built, and parsed
+//! back.
 
 use crate::{
     entry::Key,
-    package::{PackageId, PackageName},
+    package::{FolderPackage, PackageId, PackageName},
     upstream::{DocumentAsk, GitRef},
 };
 
@@ -14,6 +15,7 @@ pub(super) fn document_key(package: &PackageId, ask: &DocumentAsk) -> Key {
         DocumentAsk::Releases => format!("{package}/releases"),
         DocumentAsk::Latest => format!("{package}/latest"),
         DocumentAsk::Repository => format!("{package}/repository"),
+        DocumentAsk::Tags => format!("{package}/tags"),
         DocumentAsk::Tag(tag) => format!("{package}/release/{tag}"),
         DocumentAsk::Branch(branch) => format!("{package}/branch/{branch}"),
         DocumentAsk::Moving(version) => format!("{package}/moving/{version}"),
@@ -37,6 +39,24 @@ pub(super) fn revision_prefix(package: &PackageId, version: &str) -> String {
 
 fn revision_prefix_of(package: &str, version: &str) -> String {
     format!("{package}/moving/{version}/")
+}
+
+/// What the keys of the pins of a folder's versions begin with. The alias is in lower case; neither path, alias nor version
+/// has a colon.
+pub(super) fn folder_pin_prefix(folder: &FolderPackage) -> String {
+    format!("{}/folder/{}:{}:", folder.repository.key_prefix(), folder.path, folder.alias.folded())
+}
+
+/// The key of the pin of a folder's version.
+pub(super) fn folder_pin_key(folder: &FolderPackage, version: &str) -> Key {
+    Key::new(format!("{}{version}", folder_pin_prefix(folder)))
+}
+
+/// The repository and the version of a folder pin's key; `None` for any other key.
+pub(super) fn parse_folder_pin_key(key: &Key) -> Option<(PackageId, &str)> {
+    let (package, rest) = split(key)?;
+    let (_, version) = rest.strip_prefix("folder/")?.rsplit_once(':')?;
+    Some((package, version))
 }
 
 /// A key as the package that it belongs to, and the rest.
@@ -64,6 +84,7 @@ pub(super) fn parse_document_key(key: &Key) -> Option<(PackageId, DocumentAsk)> 
         None if rest == "releases" => DocumentAsk::Releases,
         None if rest == "latest" => DocumentAsk::Latest,
         None if rest == "repository" => DocumentAsk::Repository,
+        None if rest == "tags" => DocumentAsk::Tags,
         Some(("release", tag)) => DocumentAsk::Tag(tag.to_owned()),
         Some(("branch", name)) => DocumentAsk::Branch(name.to_owned()),
         Some(("moving", version)) => DocumentAsk::Moving(version.to_owned()),
@@ -90,6 +111,18 @@ pub(super) fn parse_archive_key(key: &Key) -> Option<(PackageId, GitRef)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_pin_key_names_repository_and_version_and_no_archive() {
+        let repository = PackageId { upstream: "github".into(), name: "Acme/apps".parse().expect("a name") };
+        let alias = "Start-X".parse().expect("a name");
+        let folder = FolderPackage { alias, repository: repository.clone(), path: "a/b".parse().expect("a path") };
+        let key = folder_pin_key(&folder, "1.2.3+x/y");
+        assert_eq!(key.as_str(), "github/acme/apps/folder/a/b:start-x:1.2.3+x/y");
+        assert_eq!(parse_folder_pin_key(&key), Some((repository, "1.2.3+x/y")));
+        assert!(parse_archive_key(&key).is_none() && parse_document_key(&key).is_none());
+        assert!(parse_folder_pin_key(&Key::new("github/a/b/tag/folder:x:1")).is_none());
+    }
 
     #[test]
     fn archive_keys_parse_back_and_other_keys_do_not_parse() {

@@ -82,7 +82,8 @@ pub(super) fn manifest(verified: &Verified) -> PublishManifest {
     ZipFacts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }
 
-fn record(package: &PackageName, release: &Release, manifest: PublishManifest) -> Metadata {
+/// The record of a release.
+pub(super) fn record(package: &PackageName, release: &Release, manifest: PublishManifest) -> Metadata {
     Metadata {
         name: manifest.name.unwrap_or_else(|| package.base_name().to_owned()),
         kind: manifest.kind,

@@ -13,7 +13,7 @@ use crate::{
     entry::{Digest, Document, Key, UpstreamStatus},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{BranchHead, MovingHead, NameForm, PackageId, Release, Releases, Repository},
+    package::{BranchHead, MovingHead, NameForm, PackageId, Release, Releases, Repository, RepositoryTags},
     registry::policy::Gone,
     upstream::DocumentAsk,
 };
@@ -79,6 +79,16 @@ impl PackageDocuments {
         policy: Policy,
     ) -> Result<CachedValue<Repository>, RegistryError> {
         self.get(package, DocumentAsk::Repository, policy, |document| self.parsed.repository(document)).await
+    }
+
+    /// The tags, as fresh as a release list; `max_age` as in [`PackageDocuments::releases`].
+    pub(super) async fn tags(
+        &self,
+        package: &PackageId,
+        max_age: Option<Duration>,
+    ) -> Result<CachedValue<RepositoryTags>, RegistryError> {
+        let policy = self.release_policy(package, max_age)?;
+        self.get(package, DocumentAsk::Tags, policy, |document| self.parsed.tags(document)).await
     }
 
     /// The commit that a branch points at.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     entry::{Digest, Document},
-    package::{Release, Releases, Repository},
+    package::{Release, Releases, Repository, RepositoryTags},
 };
 
 /// Largest total weight of the parsed documents, bytes.
@@ -21,6 +21,7 @@ enum ParsedDocument {
     Releases(Arc<Releases>),
     Release(Arc<Release>),
     Repository(Arc<Repository>),
+    Tags(Arc<RepositoryTags>),
 }
 
 impl ParsedDocuments {
@@ -53,6 +54,14 @@ impl ParsedDocuments {
         }
     }
 
+    /// The document as a list of tags; `None` when it is none.
+    pub(super) fn tags(&self, document: &Document) -> Option<Arc<RepositoryTags>> {
+        match self.get(document, |body| from_json(body).map(ParsedDocument::Tags))? {
+            ParsedDocument::Tags(tags) => Some(tags),
+            _ => None,
+        }
+    }
+
     fn get(&self, document: &Document, parse: impl FnOnce(&[u8]) -> Option<ParsedDocument>) -> Option<ParsedDocument> {
         if let Some(parsed) = self.0.get(&document.meta.digest) {
             return Some(parsed);
@@ -71,6 +80,7 @@ impl ParsedDocument {
             Self::Releases(list) => list.releases.iter().map(release).sum(),
             Self::Release(one) => release(one),
             Self::Repository(_) => 8192,
+            Self::Tags(list) => list.tags.iter().map(|tag| 128 + tag.name.len()).sum(),
         };
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

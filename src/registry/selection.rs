@@ -4,7 +4,7 @@ use std::{cmp::Reverse, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use super::keys::parse_archive_key;
+use super::keys::{parse_archive_key, parse_folder_pin_key};
 use crate::{
     admin_api::InventoryOrder,
     cache::InventoryEntry,
@@ -62,10 +62,13 @@ impl Selection {
         Self { version: None, ..self }
     }
 
-    /// True when the archive of this key is selected.
+    /// True when the archive or the folder pin of this key is selected; a folder is selected by its repository.
     pub(super) fn selects_archive(&self, key: &Key) -> bool {
         if self.package.is_none() && self.version.is_none() {
             return true;
+        }
+        if let Some((package, version)) = parse_folder_pin_key(key) {
+            return self.selects(&package, Some(version));
         }
         parse_archive_key(key).is_some_and(|(package, reference)| {
             let (GitRef::Tag(version) | GitRef::Commit(version) | GitRef::Moving { version, .. }) = &reference;

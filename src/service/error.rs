@@ -19,6 +19,10 @@ use crate::{
     registry::{CacheFailure, RegistryError},
 };
 
+mod subject;
+
+use subject::Subject;
+
 /// Why a request gets an error response. [`ApiError::describe`] maps each cause to a status and a sentence.
 #[derive(Debug)]
 pub(crate) enum ApiError {
@@ -175,6 +179,15 @@ impl ApiError {
                 ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
             }
             Self::Download(error) => ErrorDescription { cache_status: failed, ..fetch_error(&error, subject) },
+            Self::Registry(RegistryError::NoRoom { status }) => {
+                Self::NoRoomForView.describe(request, package, Some(status))
+            }
+            Self::Registry(RegistryError::DamagedZip { status }) => {
+                Self::DamagedZip.describe(request, package, Some(status))
+            }
+            Self::Registry(RegistryError::NoFolder { status }) => {
+                Self::NoView(ViewError::NoSuchFolder).describe(request, package, Some(status))
+            }
             Self::NoRoomForView => {
                 let message = format!(
                     "{} has no zip of this form: this mirror has no room on disk for the zip, which is too large for \
@@ -185,7 +198,17 @@ impl ApiError {
                 ErrorDescription { cache_status: failed, ..error }
             }
             Self::NoView(ViewError::NoSuchFolder) => {
-                let message = format!("{} on {} has no such folder in its zip", subject.what(), subject.upstream());
+                let message = match subject.folder() {
+                    Some(folder) => format!(
+                        "{} on {} has no folder {}{}; {ASK_OPERATOR} to correct the alias {}",
+                        folder.repository.name,
+                        folder.repository.upstream,
+                        folder.path,
+                        subject.version().map(|version| format!(" in version {}", version.name())).unwrap_or_default(),
+                        folder.alias
+                    ),
+                    None => format!("{} on {} has no such folder in its zip", subject.what(), subject.upstream()),
+                };
                 let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
                 ErrorDescription { code: Some(FailureCode::NoVersion), cache_status: failed, ..error }
             }
@@ -415,56 +438,4 @@ fn reason_phrase(sentence: &str) -> ReasonPhrase {
     }
     // Printable ASCII is always a reason phrase.
     ReasonPhrase::try_from(text.into_bytes()).unwrap_or(ReasonPhrase::from_static(b"Error"))
-}
-
-/// What an error is about, for its sentence.
-#[derive(Clone, Copy)]
-struct Subject<'a> {
-    request: Option<&'a ApiRequest>,
-    /// `None` while the upstream is not known.
-    package: Option<&'a PackageId>,
-}
-
-impl Subject<'_> {
-    fn package(self) -> Option<String> {
-        let named = || self.request.and_then(ApiRequest::package).map(|package| package.name().to_string());
-        self.package.map(|package| package.name.to_string()).or_else(named)
-    }
-
-    /// `owner/repo`, with the version where the request names one.
-    fn what(self) -> String {
-        let package = self.package().unwrap_or_else(|| "this".into());
-        match self.request {
-            Some(
-                ApiRequest::Tag { version, .. }
-                | ApiRequest::Archive { version, .. }
-                | ApiRequest::Flat { version, .. }
-                | ApiRequest::Metadata { version: Some(version), .. },
-            ) => format!("{package} {}", version.name()),
-            _ => package,
-        }
-    }
-
-    fn upstream(self) -> String {
-        self.package.map_or_else(|| "the upstream".into(), |package| package.upstream.to_string())
-    }
-
-    fn not_found(self, missing: Missing) -> String {
-        let package = self.package().unwrap_or_default();
-        let upstream = self.upstream();
-        match (missing, self.request) {
-            (Missing::Package, _) => {
-                format!("there is no package {package} on {upstream}, or this mirror may not see it")
-            }
-            (
-                Missing::Release,
-                Some(ApiRequest::Tag { version, .. } | ApiRequest::Metadata { version: Some(version), .. }),
-            ) => format!("{package} on {upstream} has no release {}", version.name()),
-            (Missing::Release, _) => format!("{package} on {upstream} has no release"),
-            (Missing::Version, Some(ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. })) => {
-                format!("{package} on {upstream} has no version {} (no tag, branch or commit)", version.name())
-            }
-            (Missing::Version, _) => format!("{package} on {upstream} has no such version"),
-        }
-    }
 }

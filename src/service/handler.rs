@@ -14,13 +14,14 @@ use super::{
     access_log::{self, AbortGuard},
     context::RequestContext,
     error::ApiError,
-    handlers::{admin, catalog, health, json, zip},
+    found_package::FoundPackage,
+    handlers::{admin, catalog, folder, health, json, zip},
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
     response_cache::Snapshot,
     sources,
 };
 use crate::{
-    dialect::{self, ApiRequest, Dialect, Ops, PackageId, PackageRef},
+    dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{
         body::Body,
         cache_status::{CacheStatus, Fwd},
@@ -94,11 +95,19 @@ impl Service {
             }
             request => self.find_package(request.package(), route.dialect, context).await?,
         };
-        match &route.request {
-            ApiRequest::Archive { version, .. } => {
-                zip::respond(self, parts, context, &package, version, route.dialect).await
+        match (&route.request, &package) {
+            (ApiRequest::Archive { version, .. }, FoundPackage::Package(package)) => {
+                zip::respond(self, parts, context, package, version, route.dialect).await
             }
-            ApiRequest::Flat { version, .. } => zip::respond_flat(self, parts, context, &package, version).await,
+            (ApiRequest::Flat { version, .. }, FoundPackage::Package(package)) => {
+                zip::respond_flat(self, parts, context, package, version).await
+            }
+            (ApiRequest::Archive { version, .. }, FoundPackage::Folder(folder)) => {
+                folder::respond(self, parts, context, folder, version, route.dialect.zip_form()).await
+            }
+            (ApiRequest::Flat { version, .. }, FoundPackage::Folder(folder)) => {
+                folder::respond(self, parts, context, folder, version, ZipForm::Flat).await
+            }
             _ => json::respond(self, parts, context, &route, &package, &host).await,
         }
     }
@@ -110,7 +119,7 @@ impl Service {
         package: Option<&PackageRef>,
         dialect: Dialect,
         context: &mut RequestContext,
-    ) -> Result<PackageId, ApiError> {
+    ) -> Result<FoundPackage, ApiError> {
         let package = package.ok_or(ApiError::NotJson)?;
         let found = sources::resolve(&self.registry, &self.names, package, dialect.name()).await;
         let package = match found {
@@ -120,9 +129,9 @@ impl Service {
                 return Err(failure.error);
             }
         };
-        let generation = self.registry.generation(&package);
+        let generation = self.registry.generation(package.id());
         context.snapshot = Some(Snapshot::new(context.received_at, generation));
-        context.package = Some(package.clone());
+        context.package = Some(package.id().clone());
         Ok(package)
     }
 }

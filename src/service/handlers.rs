@@ -3,6 +3,7 @@
 pub(super) mod admin;
 pub(super) mod archive;
 pub(super) mod catalog;
+pub(super) mod folder;
 pub(super) mod health;
 pub(super) mod json;
 pub(super) mod view;

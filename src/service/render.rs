@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    dialect::{ApiRoot, Dialect, Names, PackageId, zipball_url},
-    package::{Asset, Metadata, NameForm, Release, Repository},
+    dialect::{ApiRoot, Dialect, Names, PackageId, folder_zipball_url, zipball_url},
+    package::{Asset, FolderPackage, Metadata, NameForm, Release, Repository},
 };
 
 mod catalog;
@@ -30,6 +30,8 @@ pub struct Renderer<'a> {
     pub names: &'a Names,
     /// The package; links contain its name in this spelling.
     pub package: &'a PackageId,
+    /// The folder of the package that the documents are of; `None` for the whole package.
+    pub folder: Option<&'a FolderPackage>,
 }
 
 /// A release in the srm, simple and v3 dialects. The four fields of the Serverless Registry Model are never null.
@@ -188,7 +190,11 @@ impl Renderer<'_> {
     }
 
     fn zipball_url(&self, release: &Release) -> String {
-        zipball_url(self.base, self.names, self.package, &release.tag_name, self.dialect.name())
+        let dialect = self.dialect.name();
+        match self.folder {
+            Some(folder) => folder_zipball_url(self.base, folder, &release.tag_name, dialect),
+            None => zipball_url(self.base, self.names, self.package, &release.tag_name, dialect),
+        }
     }
 
     fn srm_release<'r>(&self, release: &'r Release) -> SrmRelease<'r> {

@@ -1,6 +1,6 @@
 //! From the package that a request names to the package on its upstream.
 
-use super::error::ApiError;
+use super::{error::ApiError, found_package::FoundPackage};
 use crate::{
     dialect::{DialectName, NameRoute, Names, RouteRule},
     package::{PackageId, PackageName, PackageRef},
@@ -20,7 +20,8 @@ impl From<ApiError> for SourceFailure {
     }
 }
 
-/// Finds the package that a request names: on its upstream, at its recorded source, or by its route.
+/// Finds the package that a request names: on its upstream, as a folder of a repository, at its recorded source, or by its
+/// route.
 ///
 /// # Errors
 /// When no upstream of the route has it, when one fails before that is known, or when the recorded source has left the
@@ -30,16 +31,17 @@ pub(super) async fn resolve(
     names: &Names,
     package: &PackageRef,
     dialect: DialectName,
-) -> Result<PackageId, SourceFailure> {
+) -> Result<FoundPackage, SourceFailure> {
     let name = match package {
-        PackageRef::Id(id) => return Ok(id.clone()),
+        PackageRef::Id(id) => return Ok(FoundPackage::Package(id.clone())),
+        PackageRef::Folder(folder) => return Ok(FoundPackage::Folder(folder.clone())),
         PackageRef::Routed(name) => name,
     };
     let route = names.route(name, dialect);
     if let Some(id) = recorded(registry, names, name, dialect, &route)? {
-        return Ok(id);
+        return Ok(FoundPackage::Package(id));
     }
-    match (route.rule, &route.candidates[..]) {
+    let found = match (route.rule, &route.candidates[..]) {
         (RouteRule::NoRoute, _) | (_, []) => Err(ApiError::NoRoute { name: name.clone(), dialect }.into()),
         (RouteRule::DefaultUpstream, [id, ..]) => Ok(id.clone()),
         (_, candidates) => registry.sources().find(name, dialect, candidates).await.map_err(|failure| {
@@ -52,7 +54,8 @@ pub(super) async fn resolve(
                 package => SourceFailure { error, package },
             }
         }),
-    }
+    };
+    found.map(FoundPackage::Package)
 }
 
 /// The package at its recorded source.

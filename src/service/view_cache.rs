@@ -171,10 +171,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        archive::{
-            ZipVerifier,
-            view::{ContentPath, TopFolder},
-        },
+        archive::{ZipVerifier, view::TopFolder},
         entry::Meta,
         origin::{Growing, Verify},
         registry::ObjectContent,
@@ -212,7 +209,7 @@ mod tests {
     }
 
     fn folder(path: &str) -> ViewSpec {
-        ViewSpec::Folder { path: ContentPath::new(path).expect("a path"), top: None }
+        ViewSpec::Folder { path: path.parse().expect("a path"), top: None }
     }
 
     #[tokio::test]
@@ -278,10 +275,7 @@ mod tests {
         let key = |n: usize| {
             let path = format!("{n:06}/{}x", "x/".repeat(508));
             let top = Some(TopFolder::of_version(&"x".repeat(250), "1"));
-            ViewKey {
-                zip: Digest([7; 32]),
-                spec: ViewSpec::Folder { path: ContentPath::new(&path).expect("a path"), top },
-            }
+            ViewKey { zip: Digest([7; 32]), spec: ViewSpec::Folder { path: path.parse().expect("a path"), top } }
         };
         for n in 0..2_000 {
             cache.views.insert(key(n), Arc::new(CachedView::Impossible(ViewError::NoSuchFolder))).await;

@@ -13,11 +13,12 @@ use super::{
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
+    tags,
 };
 use crate::{
     entry::Document,
     origin::{FetchError, FetchedBody, FetchedDocument, Missing},
-    package::{BranchHead, MovingHead, PackageName},
+    package::{BranchHead, MovingHead, PackageName, Releases},
 };
 
 /// The default branch of an empty repository, for which Gitee reports none.
@@ -57,11 +58,16 @@ impl UpstreamApi for Gitee {
                 let mut url = client.urls.repository(package, ["releases"]);
                 let query = [("direction", "desc"), ("per_page", &RELEASES_PER_PAGE.to_string()), ("page", "1")];
                 url.query_pairs_mut().extend_pairs(query);
-                return pages::releases(client, call, &url, Paging::Numbered, stored).await;
+                return pages::list::<Releases>(client, call, &url, Paging::Numbered, stored).await;
             }
             DocumentAsk::Latest => (client.urls.repository(package, ["releases", "latest"]), Missing::Release),
             DocumentAsk::Tag(tag) => (client.urls.repository(package, ["releases", "tags", tag]), Missing::Version),
             DocumentAsk::Repository => (client.urls.repository(package, []), Missing::Package),
+            DocumentAsk::Tags => {
+                let mut url = client.urls.repository(package, ["tags"]);
+                url.query_pairs_mut().extend_pairs([("per_page", &*RELEASES_PER_PAGE.to_string()), ("page", "1")]);
+                return tags::tags(client, call, &url, Paging::Numbered, stored).await;
+            }
             DocumentAsk::Branch(branch) => (client.urls.repository(package, ["branches", branch]), Missing::Version),
             DocumentAsk::Moving(tag) => return tag_head(client, call, package, tag, stored).await,
         };

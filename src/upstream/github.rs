@@ -13,11 +13,12 @@ use super::{
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
+    tags,
 };
 use crate::{
     entry::Document,
     origin::{FetchError, FetchedBody, FetchedDocument, Missing},
-    package::{BranchHead, MovingHead, PackageName},
+    package::{BranchHead, MovingHead, PackageName, Releases},
 };
 
 /// The media type that makes GitHub answer with a commit's SHA alone.
@@ -51,7 +52,7 @@ impl UpstreamApi for Github {
         match ask {
             DocumentAsk::Releases => {
                 let url = release_list(client, package, RELEASES_PER_PAGE);
-                pages::releases(client, call, &url, Paging::Link, stored).await
+                pages::list::<Releases>(client, call, &url, Paging::Link, stored).await
             }
             DocumentAsk::Latest => {
                 let url = client.urls.repository(package, ["releases", "latest"]);
@@ -73,6 +74,11 @@ impl UpstreamApi for Github {
                 let single = DocumentRequest::new(&url, Missing::Package);
                 let parse = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
                 pages::single(client, call, single, stored, parse).await
+            }
+            DocumentAsk::Tags => {
+                let mut url = client.urls.repository(package, ["tags"]);
+                url.query_pairs_mut().append_pair("per_page", &RELEASES_PER_PAGE.to_string());
+                tags::tags(client, call, &url, Paging::Link, stored).await
             }
             // `heads/`, so that a tag of the same name cannot match; and `tags/`, so that no branch can.
             DocumentAsk::Branch(branch) => {

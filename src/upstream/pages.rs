@@ -1,9 +1,9 @@
-//! Fetches documents: single responses, and release lists page by page; conditionally when a document is stored.
+//! Fetches documents: single responses, and lists page by page; conditionally when a document is stored.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use super::{
@@ -26,6 +26,60 @@ use crate::{
 pub(super) const RELEASES_PER_PAGE: usize = 100;
 /// Most pages of a list: GitHub returns no more than the first 1000 releases.
 const MAX_RELEASE_PAGES: usize = 10;
+
+/// A list that is fetched page by page.
+pub(super) trait PagedList: Default + Serialize + DeserializeOwned + Send {
+    /// One entry.
+    type Item: Send;
+
+    /// Most pages that are fetched.
+    const MAX_PAGES: usize;
+
+    /// True if every new entry is on page one.
+    const NEWEST_FIRST: bool;
+
+    /// Reads one entry.
+    fn read_item(json: &[u8]) -> ListItem<Self::Item>;
+
+    /// The entries.
+    fn items(&mut self) -> &mut Vec<Self::Item>;
+
+    /// Marks the list as incomplete.
+    fn mark_truncated(&mut self);
+}
+
+/// An entry of a list.
+pub(super) enum ListItem<T> {
+    Item(T),
+    /// Not for this mirror's clients.
+    Skipped,
+    /// Not what the list is of.
+    Broken,
+}
+
+impl PagedList for Releases {
+    type Item = Release;
+
+    const MAX_PAGES: usize = MAX_RELEASE_PAGES;
+
+    const NEWEST_FIRST: bool = true;
+
+    fn read_item(json: &[u8]) -> ListItem<Release> {
+        match normalise::release(json) {
+            ReleaseEntry::Release(release) => ListItem::Item(*release),
+            ReleaseEntry::Draft => ListItem::Skipped,
+            ReleaseEntry::Broken => ListItem::Broken,
+        }
+    }
+
+    fn items(&mut self) -> &mut Vec<Release> {
+        &mut self.releases
+    }
+
+    fn mark_truncated(&mut self) {
+        self.truncated = true;
+    }
+}
 
 /// How a forge points to the next page.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +119,12 @@ pub(super) fn release(json: &[u8], missing: Missing) -> Result<Release, FetchErr
     }
 }
 
-/// Fetches a whole release list.
+/// Fetches a whole list.
 ///
 /// A 304 on page one renews the list, unless all pages were last fetched too long ago: then every page is requested with
-/// its own validator, and the releases of unchanged pages are taken from the stored list.
-pub(super) async fn releases(
+/// its own validator, and the entries of unchanged pages are taken from the stored list. Where a new entry may be on any
+/// page, page one is enough only without a credential, when each 304 counts against the quota.
+pub(super) async fn list<L: PagedList>(
     client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
@@ -77,15 +132,16 @@ pub(super) async fn releases(
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
     let known = client.applicable_validators(stored, first).zip(stored);
-    if let Some(done) = fetch_all_pages(client, call, first, paging, known).await? {
+    if let Some(done) = fetch_all_pages::<L>(client, call, first, paging, known).await? {
         return Ok(done);
     }
     // The stored list is unusable: fetch all pages unconditionally.
-    fetch_all_pages(client, call, first, paging, None).await?.ok_or_else(|| invalid("304 to an unconditional request"))
+    let all = fetch_all_pages::<L>(client, call, first, paging, None).await?;
+    all.ok_or_else(|| invalid("304 to an unconditional request"))
 }
 
-/// Fetches page after page. `None` when a page is unchanged but its releases are not in the stored list.
-async fn fetch_all_pages(
+/// Fetches page after page. `None` when a page is unchanged but its entries are not in the stored list.
+async fn fetch_all_pages<L: PagedList>(
     client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
@@ -94,14 +150,14 @@ async fn fetch_all_pages(
 ) -> Result<Option<FetchedDocument>, FetchError> {
     let mut meter = client.meter();
     let mut stored_pages = None;
-    let mut list = Releases::default();
+    let mut list = L::default();
     let mut pages: Vec<PageValidator> = Vec::new();
     let mut next = Some(first.clone());
     let mut all_unchanged = true;
     while let Some(url) = next.take() {
         let number = pages.len() + 1;
-        if number > MAX_RELEASE_PAGES {
-            list.truncated = true;
+        if number > L::MAX_PAGES {
+            list.mark_truncated();
             break;
         }
         let validator = known
@@ -110,36 +166,36 @@ async fn fetch_all_pages(
         let request = DocumentRequest::new(&url, Missing::Package);
         match (client.document(call, request, validator).await, validator) {
             (Ok(DocumentResponse::NotModified), Some(page)) => {
-                if number == 1 && known.is_some_and(|(known, _)| page_one_suffices(known, client)) {
+                if number == 1 && known.is_some_and(|(known, _)| page_one_suffices::<L>(known, client)) {
                     return Ok(known.map(|(known, _)| FetchedDocument::NotModified { validators: known.clone() }));
                 }
-                let stored = stored_pages.get_or_insert_with(|| known.and_then(releases_by_page));
+                let stored = stored_pages.get_or_insert_with(|| known.and_then(items_by_page::<L>));
                 let Some(stored) = stored else { return Ok(None) };
-                list.releases.append(stored.get_mut(number - 1).unwrap_or(&mut Vec::new()));
+                list.items().append(stored.get_mut(number - 1).unwrap_or(&mut Vec::new()));
                 next = page.next.as_deref().and_then(|next| Url::parse(next).ok()).filter(|next| client.is_api(next));
                 pages.push(page.clone());
             }
             (Ok(DocumentResponse::NotModified), None) => return Err(invalid("304 to an unconditional request")),
             (Ok(DocumentResponse::Body(mut body)), _) => {
                 all_unchanged = false;
-                let page = read_page(client, call, &mut body, &mut meter).await?;
+                let page = read_page::<L>(client, call, &mut body, &mut meter).await?;
                 next = match next_page(paging, body.headers(), &url, number, page.entries) {
                     Some(next) if !client.is_api(&next) => {
                         let upstream = client.name.as_str();
                         let package = call.package.map(tracing::field::display);
                         tracing::warn!(upstream, package, "next page not followed: its address is outside the API");
-                        list.truncated = true;
+                        list.mark_truncated();
                         None
                     }
                     next => next,
                 };
-                pages.push(page_validator(&url, body.headers(), page.releases.len(), next.as_ref()));
-                list.releases.extend(page.releases);
+                pages.push(page_validator(&url, body.headers(), page.items.len(), next.as_ref()));
+                list.items().extend(page.items);
             }
             // "Only the first 1000 results are available."
             (Err(FetchError::Status(422)), _) if number > 1 => {
                 all_unchanged = false;
-                list.truncated = true;
+                list.mark_truncated();
             }
             (Err(error), _) => return Err(error),
         }
@@ -154,8 +210,8 @@ async fn fetch_all_pages(
 }
 
 /// True while a 304 of page one renews the whole list: all pages were fetched recently.
-fn page_one_suffices(known: &Validators, client: &ApiClient) -> bool {
-    known.pages.len() > 1 && walked_recently(known, client)
+fn page_one_suffices<L: PagedList>(known: &Validators, client: &ApiClient) -> bool {
+    known.pages.len() > 1 && walked_recently(known, client) && (L::NEWEST_FIRST || !client.has_token())
 }
 
 /// True while the last fetch of all pages is recent.
@@ -164,47 +220,48 @@ pub(super) fn walked_recently(known: &Validators, client: &ApiClient) -> bool {
     age.is_some_and(|age: std::time::Duration| age < client.full_walk)
 }
 
-/// The stored releases, page by page; `None` when body and validators do not match.
-fn releases_by_page((known, document): (&Validators, &Document)) -> Option<Vec<Vec<Release>>> {
-    let mut left = serde_json::from_slice::<Releases>(&document.body).ok()?.releases.into_iter();
+/// The stored entries, page by page; `None` when body and validators do not match.
+fn items_by_page<L: PagedList>((known, document): (&Validators, &Document)) -> Option<Vec<Vec<L::Item>>> {
+    let mut list = serde_json::from_slice::<L>(&document.body).ok()?;
+    let mut left = std::mem::take(list.items()).into_iter();
     let pages: Vec<Vec<_>> = known.pages.iter().map(|page| left.by_ref().take(page.items).collect()).collect();
-    let complete = pages.iter().zip(&known.pages).all(|(releases, page)| releases.len() == page.items);
+    let complete = pages.iter().zip(&known.pages).all(|(items, page)| items.len() == page.items);
     (complete && left.next().is_none()).then_some(pages)
 }
 
-/// One page of a release list.
-struct ReleasePage {
-    /// Entries in the response, drafts and broken ones included.
+/// One page of a list.
+struct ListPageItems<T> {
+    /// Entries in the response, skipped and broken ones included.
     entries: usize,
-    releases: Vec<Release>,
+    items: Vec<T>,
 }
 
-/// Reads one page; only one release is held as JSON at a time.
-async fn read_page(
+/// Reads one page; only one entry is held as JSON at a time.
+async fn read_page<L: PagedList>(
     client: &ApiClient,
     call: &CallLog<'_>,
     body: &mut ResponseBody,
     meter: &mut SizeMeter,
-) -> Result<ReleasePage, FetchError> {
+) -> Result<ListPageItems<L::Item>, FetchError> {
     meter.check_announced(body.content_length())?;
-    let mut page = ReleasePage { entries: 0, releases: Vec::new() };
+    let mut page = ListPageItems { entries: 0, items: Vec::new() };
     let mut broken = 0_usize;
     let mut elements = ArrayElements::default();
     while let Some(chunk) = body.chunk().await? {
         meter.count(chunk.len())?;
         elements.push(&chunk, |json| {
             page.entries += 1;
-            match normalise::release(json) {
-                ReleaseEntry::Release(release) => page.releases.push(*release),
-                ReleaseEntry::Draft => {}
-                ReleaseEntry::Broken => broken += 1,
+            match L::read_item(json) {
+                ListItem::Item(item) => page.items.push(item),
+                ListItem::Skipped => {}
+                ListItem::Broken => broken += 1,
             }
             Ok(())
         })?;
     }
     elements.finish()?;
     if broken > 0 && broken == page.entries {
-        return Err(invalid("a list without one valid release"));
+        return Err(invalid("a list without one valid entry"));
     }
     if broken > 0 {
         // One bad entry must not make the others unavailable.
@@ -213,11 +270,11 @@ async fn read_page(
     Ok(page)
 }
 
-/// Logs that entries of a release list were skipped.
+/// Logs that entries of a list were skipped.
 pub(super) fn warn_of_broken(client: &ApiClient, call: &CallLog<'_>, broken: usize) {
     let upstream = client.name.as_str();
     let package = call.package.map(tracing::field::display);
-    tracing::warn!(upstream, package, broken, "releases without a tag or a date were skipped");
+    tracing::warn!(upstream, package, broken, "entries of a list without a tag or a date were skipped");
 }
 
 fn next_page(paging: Paging, headers: &HeaderMap, url: &Url, number: usize, entries: usize) -> Option<Url> {

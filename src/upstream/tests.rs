@@ -27,6 +27,7 @@ mod logs;
 mod registries;
 mod requests;
 mod simple;
+mod tags;
 mod v3;
 
 /// A request as the server received it.

@@ -32,6 +32,7 @@ mod damage;
 mod discretion;
 mod drain;
 mod flat;
+mod folders;
 mod format_upgrade;
 mod freshness;
 mod gitee;

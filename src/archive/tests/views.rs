@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::view::{ContentPath, TopFolder, ViewError, ViewPlan, ViewSlice, ViewSpec};
+use crate::archive::view::{TopFolder, ViewError, ViewPlan, ViewSlice, ViewSpec};
 
 mod properties;
 mod sparse;
@@ -35,7 +35,7 @@ fn foldered() -> ViewSpec {
 
 fn folder(path: &str, top: Option<&str>) -> ViewSpec {
     let top = top.map(|top| TopFolder::of_version(top, "1"));
-    ViewSpec::Folder { path: ContentPath::new(path).expect("a path"), top }
+    ViewSpec::Folder { path: path.parse().expect("a path"), top }
 }
 
 /// The directory of a stored zip, read as a server reads it.
@@ -233,14 +233,6 @@ fn folders_of_views_are_safe_in_every_zip() {
         assert_eq!(TopFolder::of_version(name, version).as_str(), expected);
     }
     assert_eq!(TopFolder::of_version(&"x".repeat(300), "1").as_str().len(), 255);
-    for path in ["a", "apps/start-x", "\u{6587}/b", "a b", "...", "a/cc:d"] {
-        assert_eq!(ContentPath::new(path).map(|path| path.as_str().to_owned()), Ok(path.to_owned()));
-    }
-    let long = "x/".repeat(512) + "x";
-    for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "a\nb", "a\0", "C:/x", "a/C:", &long]
-    {
-        assert!(ContentPath::new(path).is_err(), "{path:?}");
-    }
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl ExampleTarget {
                 let zip = zipball_url("", &self.names, id, "x", DialectName::Srm);
                 zip.trim_end_matches("/zipball/x").to_owned()
             }
+            PackageRef::Folder(folder) => format!("/{}", folder.alias),
             PackageRef::Routed(name) => format!("/{name}"),
         }
     }
@@ -101,6 +102,7 @@ impl ExampleTarget {
     pub(super) fn v3_name(&self) -> String {
         let id = match &self.package {
             PackageRef::Id(id) => id.clone(),
+            PackageRef::Folder(folder) => return folder.alias.to_string(),
             PackageRef::Routed(name) if name.owner().is_none() => return name.to_string(),
             PackageRef::Routed(name) => self.on_default_upstream(name),
         };
@@ -112,6 +114,8 @@ impl ExampleTarget {
         self.owner()?;
         Some(match &self.package {
             PackageRef::Id(id) => self.names.api_path(id),
+            // Its name has no owner.
+            PackageRef::Folder(_) => return None,
             PackageRef::Routed(name) => self.names.api_path(&self.on_default_upstream(name)),
         })
     }

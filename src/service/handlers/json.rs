@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use crate::{
-    dialect::{ApiRequest, Dialect, PackageId, PageRequest, Route},
+    dialect::{ApiRequest, Dialect, PageRequest, Route},
     entry::Digest,
     http::{
         body::Body,
@@ -19,6 +19,7 @@ use crate::{
         Service,
         context::RequestContext,
         error::ApiError,
+        found_package::FoundPackage,
         headers::MUTABLE,
         hosts::RequestHost,
         render::{self, Renderer},
@@ -84,7 +85,7 @@ pub(in crate::service) async fn respond(
     parts: &Parts,
     context: &mut RequestContext,
     route: &Route,
-    package: &PackageId,
+    package: &FoundPackage,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
     let answer = look_up(service, parts, route, package, host).await?;
@@ -95,41 +96,47 @@ async fn look_up(
     service: &Service,
     parts: &Parts,
     route: &Route,
-    package: &PackageId,
+    package: &FoundPackage,
     host: &RequestHost<'_>,
 ) -> Result<JsonAnswer, ApiError> {
     let registry = &service.registry;
     let base = host.base();
     let json = JsonRequest {
         cache: host.is_configured().then_some(&service.rendered_json),
-        renderer: Renderer { dialect: route.dialect, base: &base, names: &service.names, package },
+        renderer: Renderer {
+            dialect: route.dialect,
+            base: &base,
+            names: &service.names,
+            package: package.id(),
+            folder: package.folder(),
+        },
         path: parts.uri.path(),
     };
     Ok(match &route.request {
         ApiRequest::Releases { page, .. } => {
-            let list = registry.documents().releases(package).await?;
+            let list = package.releases(registry).await?;
             let all = &list.value.releases;
             let shown = page.map_or(&all[..], |page| page.slice(all));
             let page = page.map(|page| (page, all.len()));
             json.answer("releases", page, &list, |renderer| renderer.releases(shown))
         }
         ApiRequest::Detail { page, .. } => {
-            let list = registry.documents().releases(package).await?;
+            let list = package.releases(registry).await?;
             let all = &list.value.releases;
             let shown = page.slice(all);
             let page = page.page().map(|page| (page, all.len()));
             json.answer("detail", page, &list, |renderer| renderer.release_rows(shown))
         }
         ApiRequest::Latest { .. } => {
-            let latest = registry.documents().latest(package).await?;
+            let latest = package.latest(registry).await?;
             json.answer("release", None, &latest, |renderer| renderer.release(&latest.value))
         }
         ApiRequest::Tag { version, .. } => {
-            let release = registry.documents().release(package, version.name()).await?;
+            let release = package.release(registry, version.name()).await?;
             json.answer("release", None, &release, |renderer| renderer.release(&release.value))
         }
         ApiRequest::ById { id, assets, .. } => {
-            let list = registry.documents().releases(package).await?;
+            let list = package.releases(registry).await?;
             let Some(release) = json.renderer.find_by_id(&list.value.releases, *id) else {
                 return Err(ApiError::UnknownReleaseId { id: *id, status: list.status });
             };
@@ -143,15 +150,15 @@ async fn look_up(
             }
         }
         ApiRequest::Repository { .. } => {
-            let repository = registry.documents().repository(package).await?;
+            let repository = registry.documents().repository(package.id()).await?;
             json.answer("repository", None, &repository, |renderer| renderer.repository(&repository.value))
         }
         ApiRequest::Metadata { version: Some(version), .. } => {
-            let record = registry.metadata().record(package, version.name()).await?;
+            let record = package.metadata(registry, version.name()).await?;
             json.answer("metadata", None, &record, |_| render::metadata(&record.value))
         }
         ApiRequest::Metadata { version: None, .. } => {
-            let records = registry.metadata().list(package).await?;
+            let records = package.metadata_list(registry).await?;
             json.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
         }
         ApiRequest::Archive { .. }
@@ -180,7 +187,7 @@ impl JsonRequest<'_> {
         answer: &CachedValue<T>,
         render: impl FnOnce(&Renderer<'_>) -> Bytes,
     ) -> JsonAnswer {
-        let Renderer { dialect, base, package, .. } = self.renderer;
+        let Renderer { dialect, base, package, folder, .. } = self.renderer;
         let render = || RenderedJson::new(render(&self.renderer));
         let json = match self.cache {
             None => render(),
@@ -189,7 +196,11 @@ impl JsonRequest<'_> {
                     document: answer.digest,
                     shape,
                     dialect,
-                    package: format!("{}/{}", package.upstream, package.name),
+                    package: match folder {
+                        // No upstream has an empty name.
+                        Some(folder) => format!("/{}", folder.alias),
+                        None => format!("{}/{}", package.upstream, package.name),
+                    },
                     page: page.map(|(page, _)| (page.per_page, page.page)),
                     base: base.to_owned(),
                 };

@@ -15,7 +15,7 @@ use crate::{
     http::body::{Body, BodyError},
     package::{PackageId, Version},
     registry::{
-        Object, ServedArchive, SpoolReader, WholeBody,
+        Object, ServedArchive, SpoolReader, WeakObject, WholeBody,
         resolve::{ResolvedArchive, ResolvedVersion},
     },
     service::{
@@ -74,30 +74,13 @@ pub(in crate::service) async fn respond(
         if request.refuses_unbuilt {
             ensure_built(&object.meta.verified.facts)?;
         }
-        let view = match service.views.view(&object, (request.spec_of)(&resolved)).await {
-            Ok(view) => view,
-            Err(error) => {
-                tracing::error!(digest = %object.meta.digest, %error, "a stored zip cannot be read as a view");
-                if !may_retry {
-                    return Err(ApiError::DamagedZip);
-                }
-                may_retry = false;
-                service.registry.archives().quarantine(&object).await;
-                continue;
+        let spec = (request.spec_of)(&resolved);
+        let Some(mut response) = of_zip(service, parts, context, object, spec, cacheable).await? else {
+            if !may_retry {
+                return Err(ApiError::DamagedZip);
             }
-        };
-        let mut response = match &*view {
-            CachedView::Stored => {
-                context.zip = cacheable;
-                let meta = object.meta.clone();
-                let body = |range| range_body(object, range, context.send_mode);
-                complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
-            }
-            CachedView::Planned { plan, digest } => {
-                let body = |range| view_range_body(object, view.clone(), range);
-                complete_zip(&parts.method, &parts.headers, digest, plan.len(), body)
-            }
-            CachedView::Impossible(error) => return Err(ApiError::NoView(*error)),
+            may_retry = false;
+            continue;
         };
         zip_response::add_headers(&mut response, &resolved, answer.age, &request.package.name);
         return Ok(response);
@@ -115,6 +98,42 @@ async fn complete(spool_reader: SpoolReader, max_wait: Option<Duration>) -> Resu
         None => whole.await,
     };
     whole.map_err(ApiError::Download)
+}
+
+/// The view of a complete zip as a response, without the header fields that depend on the version; `None` when the zip is
+/// damaged: it is quarantined then. With `cacheable`, the response may be cached where the view is the zip itself.
+///
+/// # Errors
+/// When the zip has no such view.
+pub(super) async fn of_zip(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    object: Object,
+    spec: ViewSpec,
+    cacheable: Option<WeakObject>,
+) -> Result<Option<Response<Body>>, ApiError> {
+    let view = match service.views.view(&object, spec).await {
+        Ok(view) => view,
+        Err(error) => {
+            tracing::error!(digest = %object.meta.digest, %error, "a stored zip cannot be read as a view");
+            service.registry.archives().quarantine(&object).await;
+            return Ok(None);
+        }
+    };
+    Ok(Some(match &*view {
+        CachedView::Stored => {
+            context.zip = cacheable;
+            let meta = object.meta.clone();
+            let body = |range| range_body(object, range, context.send_mode);
+            complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, body)
+        }
+        CachedView::Planned { plan, digest } => {
+            let body = |range| view_range_body(object, view.clone(), range);
+            complete_zip(&parts.method, &parts.headers, digest, plan.len(), body)
+        }
+        CachedView::Impossible(error) => return Err(ApiError::NoView(*error)),
+    }))
 }
 
 /// The bytes of a range of a view. A read error breaks the connection.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a 2.x client waits for a first download to complete: whether a component is built is known only then.
-const SIMPLE_WAIT: Duration = Duration::from_secs(30);
+pub(super) const SIMPLE_WAIT: Duration = Duration::from_secs(30);
 
 /// Responds with the zip of a version: as it is stored and while it arrives, where that is the form of the dialect; else
 /// as a view of the complete zip. In the dialects of the command line clients every zip is complete before its first byte

@@ -139,6 +139,7 @@ fn repository() -> Repository {
 fn id(names: &Names, text: &str) -> PackageId {
     match names.parse_package(text).expect(text) {
         PackageRef::Id(id) => id,
+        PackageRef::Folder(folder) => panic!("a folder: {folder}"),
         PackageRef::Routed(name) => PackageId { upstream: names.default_upstream().clone(), name },
     }
 }
@@ -150,7 +151,7 @@ fn pretty(bytes: &Bytes) -> String {
 }
 
 fn renderer<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> Renderer<'a> {
-    Renderer { dialect, base: "https://mirror.example", names, package }
+    Renderer { dialect, base: "https://mirror.example", names, package, folder: None }
 }
 
 #[test]

@@ -61,6 +61,16 @@ impl DiskPins {
         let store = Arc::clone(&self.store);
         blocking(move || store.keys()).await
     }
+
+    /// The pinned keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        let prefix = prefix.to_owned();
+        blocking(move || store.index.read(|txn| index::pinned_keys_with_prefix(txn, &prefix))).await
+    }
 }
 
 /// What the index and the journal record about a key.

@@ -9,7 +9,7 @@ use super::{
     State,
     body::Answer,
     github::token_of,
-    model::{Found, Reference, Release, Repo, beijing, gitee_top},
+    model::{Found, Reference, Release, Repo, Tree, beijing, gitee_top, utc},
     paths::{Path, encode},
 };
 
@@ -104,6 +104,7 @@ fn api(state: &State, repo: &Repo, rest: &[&str], path: &Path, known: bool) -> A
     match *rest {
         [] => json(&repo_json(&web, repo)),
         ["releases"] => releases(&web, repo, path),
+        ["tags"] => tags(repo, path),
         // Gitee means the release that was last updated, prereleases not excepted.
         ["releases", "latest"] => match repo.releases.iter().max_by_key(|release| release.updated_at) {
             Some(release) => json(&release_json(&web, repo, release)),
@@ -158,6 +159,17 @@ fn releases(web: &str, repo: &Repo, path: &Path) -> Answer {
     json(&shown.collect())
         .header("total_count", &all.len().to_string())
         .header("total_page", &all.len().div_ceil(size).to_string())
+}
+
+/// The tags in the order of their names.
+fn tags(repo: &Repo, path: &Path) -> Answer {
+    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+    let size = number("per_page", 20).clamp(1, 100);
+    let page = number("page", 1).max(1);
+    let tag = |(name, tree): (&String, &Arc<Tree>)| json!({"name": name, "message": "", "commit": {"sha": tree.commit, "date": utc(tree.mtime)}, "tagger": null});
+    json(&repo.tags.iter().skip((page - 1) * size).take(size).map(tag).collect())
+        .header("total_count", &repo.tags.len().to_string())
+        .header("total_page", &repo.tags.len().div_ceil(size).to_string())
 }
 
 fn user(web: &str, login: &str) -> Value {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     State,
     body::Answer,
-    github_json::{release_json, repo_json},
+    github_json::{release_json, repo_json, tag_json},
     model::{Found, Reference, Release, Repo, Store, http_date},
     pack::hex,
     paths::{Path, encode},
@@ -166,6 +166,7 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
     match segments[segments.len() - rest..] {
         [] => json(200, repo_json(&api, &repo)),
         ["releases"] => releases(&api, &repo, &path, caller),
+        ["tags"] => tags(&api, &repo, &path),
         ["releases", "latest"] => match repo.latest() {
             Some(release) => show(release),
             None => error(404, "Not Found", "releases/releases#get-the-latest-release"),
@@ -219,12 +220,26 @@ fn releases(api: &str, repo: &Repo, path: &Path, caller: &Caller) -> Answer {
     }
     let visible: Vec<&Release> =
         repo.releases.iter().rev().filter(|release| !release.spec.draft || caller.token.is_some()).collect();
-    let pages = visible.len().div_ceil(size).max(1);
     let shown = visible.iter().skip((page - 1) * size).take(size);
     let answer = json(200, shown.map(|release| release_json(api, repo, release)).collect());
+    with_links(answer, &format!("{api}/repositories/{}/releases", repo.id), path, page, visible.len().div_ceil(size))
+}
+
+/// The tags in reverse order of their names.
+fn tags(api: &str, repo: &Repo, path: &Path) -> Answer {
+    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+    let size = number("per_page", 30).clamp(1, 100);
+    let page = number("page", 1).max(1);
+    let shown = repo.tags.iter().rev().skip((page - 1) * size).take(size);
+    let answer = json(200, shown.map(|(name, tree)| tag_json(api, repo, name, &tree.commit)).collect());
+    with_links(answer, &format!("{api}/repositories/{}/tags", repo.id), path, page, repo.tags.len().div_ceil(size))
+}
+
+/// Adds the links to the other pages of a list.
+fn with_links(answer: Answer, url: &str, path: &Path, page: usize, pages: usize) -> Answer {
     let link = |page: usize, rel: &str| {
         let size = path.query("per_page").map(|size| format!("per_page={size}&")).unwrap_or_default();
-        format!("<{api}/repositories/{}/releases?{size}page={page}>; rel=\"{rel}\"", repo.id)
+        format!("<{url}?{size}page={page}>; rel=\"{rel}\"")
     };
     let mut links = Vec::new();
     if page > 1 {

@@ -100,3 +100,16 @@ pub fn repo_json(api: &str, repo: &Repo) -> Value {
         "permissions": {"admin": false, "maintain": false, "push": false, "triage": false, "pull": true},
     })
 }
+
+/// One tag of a list.
+pub fn tag_json(api: &str, repo: &Repo, tag: &str, commit: &str) -> Value {
+    let name = &repo.full_name;
+    let encoded = encode(tag);
+    json!({
+        "name": tag,
+        "zipball_url": format!("{api}/repos/{name}/zipball/refs/tags/{encoded}"),
+        "tarball_url": format!("{api}/repos/{name}/tarball/refs/tags/{encoded}"),
+        "commit": {"sha": commit, "url": format!("{api}/repos/{name}/commits/{commit}")},
+        "node_id": format!("REF_{}", hex(tag.as_bytes())),
+    })
+}

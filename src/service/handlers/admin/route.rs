@@ -25,6 +25,10 @@ pub(super) async fn show(
     let asked = names.parse_package(&name).map_err(|error| AdminError::bad_request(error.to_string()))?;
     // Other texts name their upstream.
     let without_upstream = name.parse::<PackageName>().ok();
+    let folder = match &asked {
+        PackageRef::Folder(folder) => Some(folder.clone()),
+        PackageRef::Id(_) | PackageRef::Routed(_) => None,
+    };
     let mut dialects = Vec::new();
     let mut packages: Vec<PackageId> = Vec::new();
     for dialect in dialects_of(without_upstream.as_ref().unwrap_or(asked.name())) {
@@ -32,6 +36,7 @@ pub(super) async fn show(
         let (rule, asked) = match &asked {
             PackageRef::Id(id) if without_upstream.is_none() => (SourceRule::Named, vec![id.clone()]),
             PackageRef::Id(id) => (SourceRule::Alias, vec![id.clone()]),
+            PackageRef::Folder(folder) => (SourceRule::Alias, vec![folder.repository.clone()]),
             PackageRef::Routed(name) => routed(names, name, dialect, recorded.as_ref()),
         };
         for package in &asked {
@@ -40,7 +45,10 @@ pub(super) async fn show(
             }
         }
         let table = without_upstream.as_ref().and_then(|name| names.configured_route(name, dialect));
-        let asked = asked.iter().map(PackageId::spec).collect();
+        let asked = match &folder {
+            Some(folder) => vec![folder.spec()],
+            None => asked.iter().map(PackageId::spec).collect(),
+        };
         dialects.push(DialectRoute { dialect, rule, table, asked, recorded });
     }
     let mut stock = Vec::new();
@@ -156,8 +164,13 @@ pub(super) async fn set(
     let SetRoute { name, upstream, dialect } = request;
     let invalid = |error: &dyn std::error::Error| AdminError::bad_request(error.to_string());
     let name: PackageName = name.parse().map_err(|error| invalid(&error))?;
-    if let Ok(PackageRef::Id(id)) = names.parse_package(&name.to_string()) {
-        let why = format!("names.aliases decides for {name}: it is {}; change the alias", id.spec());
+    let alias = match names.parse_package(&name.to_string()) {
+        Ok(PackageRef::Id(id)) => Some(id.spec()),
+        Ok(PackageRef::Folder(folder)) => Some(folder.spec()),
+        Ok(PackageRef::Routed(_)) | Err(_) => None,
+    };
+    if let Some(package) = alias {
+        let why = format!("names.aliases decides for {name}: it is {package}; change the alias");
         return Err(AdminError::bad_request(why));
     }
     let mut targets = Vec::new();

@@ -11,8 +11,8 @@ use crate::{
         FailureCode, FilledArchive, FirstSeen, GetFirstSeen, GetStoredState, ReleaseRow, StoredState, UpstreamQuota,
         WarmArchive, WarmEvent, WarmFailure, WarmLists, WarmListsAnswer, WarmedLists,
     },
-    dialect::{ApiRequest, DialectName, Names, PackageId, PackageRef},
-    package::Version,
+    dialect::{ApiRequest, DialectName, Names},
+    package::{PackageId, PackageRef, Version},
     registry::{
         FillUpdate, Registry, RegistryError,
         resolve::ResolvedVersion,
@@ -20,7 +20,8 @@ use crate::{
     },
     service::{
         error::{ApiError, whole_seconds},
-        sources,
+        found_package::FoundPackage,
+        sources::{self, SourceFailure},
     },
 };
 
@@ -41,11 +42,15 @@ pub(super) async fn lists(
             return Ok(WarmListsAnswer::Failed(failure(registry, failed.error, &request, failed.package.as_ref())));
         }
     };
-    Ok(match registry.warming().lists(&package).await {
-        Ok(lists) => WarmListsAnswer::Stored(warmed_lists(lists, &package, quota(registry, &package))),
+    let lists = match &package {
+        FoundPackage::Package(package) => registry.warming().lists(package).await,
+        FoundPackage::Folder(folder) => registry.folders().lists(folder).await,
+    };
+    Ok(match lists {
+        Ok(lists) => WarmListsAnswer::Stored(warmed_lists(lists, package.id(), quota(registry, package.id()))),
         Err(error) => {
             let request = ApiRequest::Releases { package: named, page: None };
-            WarmListsAnswer::Failed(failure(registry, error.into(), &request, Some(&package)))
+            WarmListsAnswer::Failed(failure(registry, error.into(), &request, Some(package.id())))
         }
     })
 }
@@ -56,8 +61,7 @@ pub(super) async fn first_seen(
     names: &Names,
     request: GetFirstSeen,
 ) -> Result<FirstSeen, AdminError> {
-    let package = find_package(registry, names, &request.package).await?;
-    let version = parse_version(&request.version)?;
+    let SourcedVersion { package, version } = find_version(registry, names, &request.package, &request.version).await?;
     let first_seen = registry.inventory().first_seen(&package, &version).await;
     let first_seen = first_seen.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
     Ok(FirstSeen { first_seen })
@@ -69,8 +73,7 @@ pub(super) async fn stored_state(
     names: &Names,
     request: GetStoredState,
 ) -> Result<StoredState, AdminError> {
-    let package = find_package(registry, names, &request.package).await?;
-    let version = parse_version(&request.version)?;
+    let SourcedVersion { package, version } = find_version(registry, names, &request.package, &request.version).await?;
     let stored = registry.inventory().is_stored(&package, &version).await;
     let stored = stored.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     Ok(StoredState { stored, limit: registry.inventory().usage().disk.limit })
@@ -85,8 +88,10 @@ pub(super) async fn archive(
     let named = parse_package(names, &request.package)?;
     let version = parse_version(&request.version)?;
     let request = ApiRequest::Archive { package: named.clone(), version: version.clone() };
-    let first = match sources::resolve(registry, names, &named, COMMAND_DIALECT).await {
-        Ok(package) => FillStep::Start(FillTarget { registry: registry.clone(), package, version, request }),
+    let first = match resolve_version(registry, names, &named, version).await {
+        Ok(SourcedVersion { package, version }) => {
+            FillStep::Start(FillTarget { registry: registry.clone(), package, version, request })
+        }
         Err(failed) => {
             FillStep::Fail(WarmEvent::Failed(failure(registry, failed.error, &request, failed.package.as_ref())))
         }
@@ -154,10 +159,41 @@ fn parse_package(names: &Names, text: &str) -> Result<PackageRef, AdminError> {
     names.parse_package(text).map_err(|error| AdminError::bad_request(error.to_string()))
 }
 
-/// The package that a text names, at its source.
-async fn find_package(registry: &Registry, names: &Names, text: &str) -> Result<PackageId, AdminError> {
-    let named = parse_package(names, text)?;
-    sources::resolve(registry, names, &named, COMMAND_DIALECT).await.map_err(|failed| {
+/// A version as it is stored: of a folder the repository's.
+struct SourcedVersion {
+    package: PackageId,
+    version: Version,
+}
+
+/// The version of a package at its source.
+async fn resolve_version(
+    registry: &Registry,
+    names: &Names,
+    named: &PackageRef,
+    version: Version,
+) -> Result<SourcedVersion, SourceFailure> {
+    match sources::resolve(registry, names, named, COMMAND_DIALECT).await? {
+        FoundPackage::Package(package) => Ok(SourcedVersion { package, version }),
+        FoundPackage::Folder(folder) => {
+            let package = folder.repository.clone();
+            match registry.folders().locate(&folder, &version).await {
+                Ok(located) => Ok(SourcedVersion { package, version: located.version }),
+                Err(error) => Err(SourceFailure { error: error.into(), package: Some(package) }),
+            }
+        }
+    }
+}
+
+/// The version of the package that a text names, at its source.
+async fn find_version(
+    registry: &Registry,
+    names: &Names,
+    package: &str,
+    version: &str,
+) -> Result<SourcedVersion, AdminError> {
+    let named = parse_package(names, package)?;
+    let version = parse_version(version)?;
+    resolve_version(registry, names, &named, version).await.map_err(|failed| {
         let request = ApiRequest::Releases { package: named, page: None };
         AdminError::bad_request(failed.error.describe(Some(&request), failed.package.as_ref(), None).message)
     })

@@ -195,6 +195,22 @@ pub(in crate::storage::disk) fn pinned_keys(txn: &ReadTransaction) -> Result<Vec
     txn.open_table(PIN_POSITIONS)?.iter()?.map(|item| Ok(Key::new(item?.0.value()))).collect()
 }
 
+/// The pinned keys that begin with `prefix`, in order.
+pub(in crate::storage::disk) fn pinned_keys_with_prefix(
+    txn: &ReadTransaction,
+    prefix: &str,
+) -> Result<Vec<Key>, redb::Error> {
+    let mut keys = Vec::new();
+    for item in txn.open_table(PIN_POSITIONS)?.range(prefix..)? {
+        let key = item?.0;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        keys.push(Key::new(key.value()));
+    }
+    Ok(keys)
+}
+
 /// Removes all pins from the index, before the journal is replayed from its beginning.
 pub(in crate::storage::disk) fn clear_pins(txn: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(txn.open_table(PIN_POSITIONS)?.retain(|_, _| false)?)

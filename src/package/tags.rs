@@ -1,0 +1,24 @@
+//! The tags of a repository.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One tag of a repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryTag {
+    /// Its name, without `refs/tags/`.
+    pub name: String,
+    /// The full SHA of its commit, in lower case; `None` if the upstream does not say it.
+    pub commit: Option<String>,
+    /// When this mirror first found it in the list.
+    pub first_seen: Timestamp,
+}
+
+/// The tags of a repository, in the upstream's order, which need not be that of time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryTags {
+    /// The tags.
+    pub tags: Vec<RepositoryTag>,
+    /// True if the repository has more tags than the mirror lists.
+    pub truncated: bool,
+}

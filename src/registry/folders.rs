@@ -1,0 +1,249 @@
+//! Folders of repositories as packages: their versions, releases, metadata records and archives.
+//!
+//! The versions of a folder are the tags that name it; without such tags, the repository's releases; without releases, the
+//! `Version` in the folder's `publish.yaml` at the head of the default branch. The tag or commit that a version was first
+//! served from is pinned, so that neither a later tag nor a later head changes the content of the version.
+//!
+//! Access is decided for the repository.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    CachedValue, RegistryError,
+    archive_source::{self, ArchiveSource},
+    authorize::Authorizer,
+    documents::ReleaseDocuments,
+    metadata, not_found,
+    package_documents::PackageDocuments,
+    resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
+    warming::{ListedRelease, PackageLists},
+};
+use crate::{
+    archive::FolderFacts,
+    cache::{ArchiveAvailability, Cache, CacheFailure, Object},
+    entry::Digest,
+    http::cache_status::CacheStatus,
+    origin::{FetchError, Missing},
+    package::{FolderPackage, Metadata, PublishManifest, Release, Releases, Version, semantic},
+    upstream::GitRef,
+};
+
+mod facts;
+mod list;
+mod locate;
+mod pins;
+mod tag_names;
+
+use facts::{FolderFactsCache, FolderRead};
+use pins::FolderPins;
+
+/// Serves folders of repositories that may be served.
+pub struct FolderPackages {
+    authorizer: Arc<Authorizer>,
+    documents: Arc<PackageDocuments>,
+    releases: Arc<ReleaseDocuments>,
+    resolver: Arc<VersionResolver>,
+    archives: Arc<ArchiveSource>,
+    pins: FolderPins,
+    facts: FolderFactsCache,
+}
+
+/// What [`FolderPackages`] works with.
+pub(super) struct FolderParts {
+    pub(super) cache: Arc<Cache>,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) documents: Arc<PackageDocuments>,
+    pub(super) releases: Arc<ReleaseDocuments>,
+    pub(super) resolver: Arc<VersionResolver>,
+    pub(super) archives: Arc<ArchiveSource>,
+}
+
+/// The complete archive of the repository that a version of a folder is a part of.
+pub struct FolderArchive {
+    /// The repository's zip.
+    pub object: Object,
+    /// What is in the folder.
+    pub facts: Arc<FolderFacts>,
+    /// The version, as the folder's releases write it; the branch, tag or commit where one was asked for.
+    pub version: String,
+    /// What the version is in the repository.
+    pub resolved: ResolvedVersion,
+    /// Time since the upstream last confirmed what `resolved` says.
+    pub age: Duration,
+    /// What happened in the cache.
+    pub status: CacheStatus,
+}
+
+/// One version of a folder.
+#[derive(Clone, Debug)]
+struct FolderVersion {
+    /// Its release; the tag is the version.
+    release: Release,
+    /// What it is in the repository: a tag or a commit.
+    reference: GitRef,
+}
+
+impl FolderPackages {
+    pub(super) fn new(parts: FolderParts) -> Self {
+        let FolderParts { cache, authorizer, documents, releases, resolver, archives } = parts;
+        let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
+        Self { authorizer, documents, releases, resolver, archives, pins, facts: FolderFactsCache::new() }
+    }
+
+    /// Every version as a release: of tags in the order of the versions, the highest first; of releases in the upstream's
+    /// order.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; `NoFolder` when the head of the default branch has to be read and lacks the folder.
+    pub async fn releases(&self, folder: &FolderPackage) -> Result<CachedValue<Releases>, RegistryError> {
+        self.authorizer.authorize(&folder.repository).await?;
+        Ok(self.listed(folder, None).await?.into_releases())
+    }
+
+    /// The highest stable semantic version. Where the versions are the repository's releases, the one that the upstream
+    /// calls latest.
+    ///
+    /// # Errors
+    /// As [`FolderPackages::releases`]; without a stable version `NotFound(Missing::Release)`.
+    pub async fn latest(&self, folder: &FolderPackage) -> Result<CachedValue<Release>, RegistryError> {
+        self.authorizer.authorize(&folder.repository).await?;
+        let listed = self.listed(folder, None).await?;
+        if listed.are_releases() {
+            return self.releases.latest(&folder.repository).await;
+        }
+        match listed.highest_stable() {
+            Some(version) => Ok(listed.value(version.release.clone())),
+            None => Err(not_found(Missing::Release, listed.status)),
+        }
+    }
+
+    /// The release of a version, with or without `v`.
+    ///
+    /// # Errors
+    /// As [`FolderPackages::releases`]; an unknown version is `NotFound(Missing::Release)`.
+    pub async fn release(&self, folder: &FolderPackage, version: &str) -> Result<CachedValue<Release>, RegistryError> {
+        self.authorizer.authorize(&folder.repository).await?;
+        let found = self.find(folder, version).await?;
+        Ok(CachedValue {
+            digest: digest_of(&found.version.release),
+            value: Arc::new(found.version.release),
+            age: found.age,
+            status: found.status,
+        })
+    }
+
+    /// The metadata records of every version. `Type` is null where the archive was never seen.
+    ///
+    /// # Errors
+    /// As [`FolderPackages::releases`].
+    pub async fn metadata_list(&self, folder: &FolderPackage) -> Result<CachedValue<Vec<Metadata>>, RegistryError> {
+        let list = self.releases(folder).await?;
+        let mut records = Vec::with_capacity(list.value.releases.len());
+        for release in &list.value.releases {
+            let pin = self.pins.get(folder, &release.tag_name).await?;
+            let manifest = pin.map(|pin| pin.facts.publish.clone()).unwrap_or_default();
+            records.push(metadata::record(&folder.alias, release, manifest));
+        }
+        Ok(CachedValue { digest: digest_of(&records), value: Arc::new(records), age: list.age, status: list.status })
+    }
+
+    /// The metadata record of one version. An archive that was never seen is fetched.
+    ///
+    /// # Errors
+    /// As [`FolderPackages::release`] and [`FolderPackages::archive`].
+    pub async fn metadata(
+        &self,
+        folder: &FolderPackage,
+        version: &str,
+    ) -> Result<CachedValue<Metadata>, RegistryError> {
+        let release = self.release(folder, version).await?;
+        let tag = &release.value.tag_name;
+        let facts = match self.pins.get(folder, tag).await? {
+            Some(pin) => pin.facts,
+            None => self.archive(folder, &Version::Name(tag.clone())).await?.facts,
+        };
+        let record = metadata::record(&folder.alias, &release.value, facts.publish.clone());
+        let digest = digest_of(&record);
+        Ok(CachedValue { value: Arc::new(record), digest, age: release.age, status: release.status })
+    }
+
+    /// The complete archive that a version is a part of, for a client: a hit is counted. Waits for the end of a download.
+    /// An archive that turns out to be damaged is quarantined and fetched again, once.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; a version that does not exist is `NotFound(Missing::Version)`, and a folder that the version
+    /// lacks `NoFolder`.
+    pub async fn archive(&self, folder: &FolderPackage, version: &Version) -> Result<FolderArchive, RegistryError> {
+        let located = self.locate(folder, version).await?;
+        let mut may_retry = true;
+        loop {
+            let archive = self.resolver.archive(&folder.repository, &located.version).await?;
+            let status = archive.answer.status;
+            let object = archive_source::complete(archive.answer.served, &status).await?;
+            let facts = match self.facts_of(folder, &located, &archive.resolved, &object).await? {
+                FolderRead::Facts(facts) => facts,
+                FolderRead::NoFolder => return Err(RegistryError::NoFolder { status }),
+                FolderRead::Damaged => {
+                    self.resolver.quarantine(&object).await;
+                    if !may_retry {
+                        return Err(RegistryError::DamagedZip { status });
+                    }
+                    may_retry = false;
+                    continue;
+                }
+            };
+            let version = located.name.clone().unwrap_or_else(|| archive.resolved.name().to_owned());
+            let age = archive.answer.age;
+            return Ok(FolderArchive { object, facts, version, resolved: archive.resolved, age, status });
+        }
+    }
+
+    /// What the pin of a version says of the folder; `None` for a version that was never served. Fetches no archive.
+    ///
+    /// # Errors
+    /// When the repository may not be served, or the pins cannot be read.
+    pub async fn pinned_facts(
+        &self,
+        folder: &FolderPackage,
+        version: &Version,
+    ) -> Result<Option<Arc<FolderFacts>>, RegistryError> {
+        self.authorizer.authorize(&folder.repository).await?;
+        match version {
+            Version::Name(name) => Ok(self.pins.find(folder, name).await?.map(|pin| pin.facts)),
+            Version::Tag(_) | Version::Branch(_) | Version::Commit(_) => Ok(None),
+        }
+    }
+
+    /// What to store before clients ask: every version, with the availability of its archive, and the latest.
+    ///
+    /// # Errors
+    /// As [`FolderPackages::releases`].
+    pub async fn lists(&self, folder: &FolderPackage) -> Result<PackageLists, RegistryError> {
+        self.authorizer.authorize(&folder.repository).await?;
+        let listed = self.listed(folder, Some(MIN_REVALIDATE_AGE)).await?;
+        let latest = match self.latest(folder).await {
+            Ok(latest) => Some(latest.value.tag_name.clone()),
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => None,
+            Err(error) => return Err(error),
+        };
+        let mut releases = Vec::with_capacity(listed.versions.len());
+        for version in &listed.versions {
+            let availability = self.archives.availability(&folder.repository, &version.reference).await;
+            let ArchiveAvailability { on_disk: stored, len } = availability;
+            releases.push(ListedRelease { release: version.release.clone(), stored, len });
+        }
+        Ok(PackageLists { releases, latest, status: listed.status })
+    }
+
+    /// The manifest of the highest version whose archive was seen; empty when none was.
+    pub async fn manifest(&self, folder: &FolderPackage) -> PublishManifest {
+        let pins = self.pins.list(folder).await.unwrap_or_default();
+        let newest = pins.into_iter().max_by_key(|pin| (semantic(&pin.version), pin.version.clone()));
+        newest.map(|pin| pin.facts.publish.clone()).unwrap_or_default()
+    }
+}
+
+/// The digest of a value that is made of several documents.
+fn digest_of(value: &impl serde::Serialize) -> Digest {
+    Digest::of(&serde_json::to_vec(value).unwrap_or_default())
+}

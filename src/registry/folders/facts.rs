@@ -1,0 +1,80 @@
+//! What is in a folder of a stored archive, read on demand and cached.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    archive::{CentralDirectory, FolderFacts, StoredZipError, ZipFacts},
+    entry::Digest,
+    package::FolderPath,
+    registry::Object,
+};
+
+/// Most bytes of cached facts, keys included.
+const MAX_FACTS_BYTES: u64 = 8 << 20;
+/// What the cache needs for an entry of its own, in bytes.
+const FACTS_OVERHEAD_BYTES: usize = 256;
+
+/// Facts about folders of archives. An entry never goes out of date: its key has the digest of the archive.
+pub(super) struct FolderFactsCache(moka::future::Cache<FactsKey, Option<Arc<FolderFacts>>>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct FactsKey {
+    zip: Digest,
+    path: FolderPath,
+}
+
+/// What reading a folder of an archive found.
+pub(super) enum FolderRead {
+    Facts(Arc<FolderFacts>),
+    /// The archive has no such folder.
+    NoFolder,
+    /// The archive is damaged, or cannot be read. Logged.
+    Damaged,
+}
+
+/// Why a folder cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum FolderReadFailure {
+    #[error(transparent)]
+    Zip(#[from] StoredZipError),
+    #[error("the folder cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("cannot parse the stored facts about the zip: {0}")]
+    Facts(#[from] serde_json::Error),
+}
+
+impl FolderFactsCache {
+    pub(super) fn new() -> Self {
+        let weigher = |key: &FactsKey, facts: &Option<Arc<FolderFacts>>| {
+            let facts = facts.as_ref().map_or(0, |facts| facts.weight());
+            u32::try_from(FACTS_OVERHEAD_BYTES + key.path.as_str().len() + facts).unwrap_or(u32::MAX)
+        };
+        Self(moka::future::Cache::builder().max_capacity(MAX_FACTS_BYTES).weigher(weigher).build())
+    }
+
+    /// Reads the facts about a folder. Concurrent callers share one reading.
+    pub(super) async fn read(&self, object: &Object, path: &FolderPath) -> FolderRead {
+        let key = FactsKey { zip: object.meta.digest, path: path.clone() };
+        let reading = async {
+            let object = object.clone();
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || read(&object, &path)).await.map_err(io::Error::other)?
+        };
+        match self.0.try_get_with(key, reading).await {
+            Ok(Some(facts)) => FolderRead::Facts(facts),
+            Ok(None) => FolderRead::NoFolder,
+            Err(error) => {
+                tracing::error!(digest = %object.meta.digest, %error, "a folder of a stored zip cannot be read");
+                FolderRead::Damaged
+            }
+        }
+    }
+}
+
+/// Reads the central directory of an archive and a few files of the folder. Blocks.
+fn read(object: &Object, path: &FolderPath) -> Result<Option<Arc<FolderFacts>>, FolderReadFailure> {
+    let facts = ZipFacts::from_value(&object.meta.verified.facts)?;
+    let read = |buf: &mut [u8], offset: u64| object.read_exact(buf, offset);
+    let central = CentralDirectory::open(&facts, object.meta.len, read)?;
+    Ok(central.folder_facts(path, read)?.map(Arc::new))
+}

@@ -1,0 +1,72 @@
+//! The tags of a repository, as forges list them.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    call_log::CallLog,
+    client::ApiClient,
+    normalise,
+    pages::{self, ListItem, PagedList, Paging},
+};
+use crate::{
+    entry::Document,
+    origin::{FetchError, FetchedDocument},
+    package::{RepositoryTag, RepositoryTags},
+};
+
+/// Most pages of tags, of 100 tags each.
+const MAX_TAG_LIST_PAGES: usize = 20;
+
+impl PagedList for RepositoryTags {
+    type Item = RepositoryTag;
+
+    const MAX_PAGES: usize = MAX_TAG_LIST_PAGES;
+
+    /// Forges order tags by name.
+    const NEWEST_FIRST: bool = false;
+
+    fn read_item(json: &[u8]) -> ListItem<RepositoryTag> {
+        let Ok(tag) = serde_json::from_slice::<Value>(json) else { return ListItem::Broken };
+        let Some(name) = tag.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+            return ListItem::Broken;
+        };
+        let commit = tag.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
+        ListItem::Item(RepositoryTag { name: name.to_owned(), commit, first_seen: Timestamp::now() })
+    }
+
+    fn items(&mut self) -> &mut Vec<RepositoryTag> {
+        &mut self.tags
+    }
+
+    fn mark_truncated(&mut self) {
+        self.truncated = true;
+    }
+}
+
+/// Fetches the list of tags. A tag that the stored list has keeps the time at which it was first seen.
+pub(super) async fn tags(
+    client: &ApiClient,
+    call: &CallLog<'_>,
+    first: &Url,
+    paging: Paging,
+    stored: Option<&Document>,
+) -> Result<FetchedDocument, FetchError> {
+    match pages::list::<RepositoryTags>(client, call, first, paging, stored).await? {
+        FetchedDocument::Changed { body, validators } => {
+            let parse = |body: &[u8]| serde_json::from_slice::<RepositoryTags>(body).unwrap_or_default();
+            let mut list = parse(&body);
+            let known = stored.map(|stored| parse(&stored.body)).unwrap_or_default();
+            let first_seen: HashMap<String, Timestamp> =
+                known.tags.into_iter().map(|tag| (tag.name, tag.first_seen)).collect();
+            for tag in &mut list.tags {
+                tag.first_seen = first_seen.get(&tag.name).copied().unwrap_or(tag.first_seen);
+            }
+            pages::changed(&list, validators)
+        }
+        unchanged => Ok(unchanged),
+    }
+}
