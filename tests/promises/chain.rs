@@ -23,7 +23,10 @@ fn child_of(parent: &Mirror, forge: &Forge) -> Setup {
 
 async fn forge() -> Forge {
     let forge = Forge::start().await;
-    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", "1")).release("v1.1.0", |r| r.file("index.js", "2"));
+    forge
+        .repo("devsapp/fc3")
+        .release("v1.0.0", |r| r.file("index.js", "1"))
+        .release("v1.1.0", |r| r.file("index.js", "2"));
     forge.registry().component("fc3").version("0.1.21").version("0.1.22");
     forge.registry().component("unbuilt").unbuilt("1.0.0");
     forge
