@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 mod folder;
 mod kind;
+mod metadata;
 mod name;
 mod pattern;
 mod route;
@@ -15,6 +16,7 @@ mod version;
 
 pub use folder::{FolderPackage, FolderPath, FolderPathError};
 pub use kind::PackageKind;
+pub use metadata::{Metadata, MetadataDetails};
 pub use name::{NameError, NameForm, PackageId, PackageName, PackageRef};
 pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};
@@ -185,21 +187,4 @@ impl PublishManifest {
     pub fn without_details(self) -> Self {
         Self { details: PublishDetails::default(), ..self }
     }
-}
-
-/// The metadata record of the Serverless Registry Model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Metadata {
-    /// From `publish.yaml`, else the repository's name.
-    pub name: String,
-    /// From `publish.yaml`; null without it.
-    #[serde(rename = "Type")]
-    pub kind: Option<String>,
-    /// The tag's semantic version without `v`; null for any other tag.
-    pub version: Option<String>,
-    /// `published_at`, else `created_at`, in seconds since 1970-01-01.
-    pub publish_time: i64,
-    /// The release notes.
-    pub version_body: String,
 }

@@ -28,6 +28,7 @@ mod moving;
 mod package_documents;
 mod parsed;
 pub mod policy;
+pub(crate) mod release_facts;
 pub(crate) mod resolve;
 mod selection;
 pub(crate) mod sources;
@@ -45,6 +46,7 @@ use metadata::MetadataRecords;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
 use policy::AccessPolicy;
+use release_facts::ReleaseFacts;
 use resolve::{VersionResolver, VersionResolverParts};
 use sources::SourceResolver;
 use transfer::Transfer;
@@ -68,6 +70,7 @@ pub struct Registry {
     archives: Arc<VersionResolver>,
     metadata: MetadataRecords,
     folders: FolderPackages,
+    release_facts: Arc<ReleaseFacts>,
     catalog: CatalogService,
     inventory: Inventory,
     transfer: Transfer,
@@ -143,6 +146,7 @@ impl Registry {
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
         let documents = Arc::new(ReleaseDocuments::new(upstreams.clone(), authorizer.clone(), stored.clone()));
         let moving = Arc::new(MovingVersions::new(upstreams.clone(), stored.clone(), source.clone()));
+        let facts = Arc::new(ReleaseFacts::new(cache.clone(), source.clone(), moving.clone()));
         let archives = Arc::new(VersionResolver::new(VersionResolverParts {
             cache: cache.clone(),
             authorizer: authorizer.clone(),
@@ -160,7 +164,8 @@ impl Registry {
         });
         Self {
             folders,
-            metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone()),
+            metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone(), facts.clone()),
+            release_facts: facts,
             catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone(), upstreams.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
@@ -221,6 +226,11 @@ impl Registry {
     /// Folders of repositories as packages.
     pub fn folders(&self) -> &FolderPackages {
         &self.folders
+    }
+
+    /// What archives say of the releases that they belong to.
+    pub fn release_facts(&self) -> &ReleaseFacts {
+        &self.release_facts
     }
 
     /// The packages that may be shown.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments, moving::MovingVersions,
+    release_facts::ReleaseFacts,
 };
 use crate::{
     archive::ZipFacts,
     entry::{Digest, Verified},
-    package::{Metadata, PackageId, PackageName, PublishManifest, Release, semantic},
+    package::{Metadata, MetadataDetails, PackageId, PackageName, PublishManifest, Release, semantic},
     upstream::GitRef,
 };
 
@@ -17,6 +18,7 @@ pub struct MetadataRecords {
     releases: Arc<ReleaseDocuments>,
     archives: Arc<ArchiveSource>,
     moving: Arc<MovingVersions>,
+    facts: Arc<ReleaseFacts>,
 }
 
 impl MetadataRecords {
@@ -24,11 +26,13 @@ impl MetadataRecords {
         releases: Arc<ReleaseDocuments>,
         archives: Arc<ArchiveSource>,
         moving: Arc<MovingVersions>,
+        facts: Arc<ReleaseFacts>,
     ) -> Self {
-        Self { releases, archives, moving }
+        Self { releases, archives, moving, facts }
     }
 
-    /// The records of every release. `Type` is null where the archive was never seen: a list fetches no archives.
+    /// The records of every release, without the fields of their types. `Type` is null where the archive was never seen:
+    /// a list fetches no archives.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -36,9 +40,9 @@ impl MetadataRecords {
         let list = self.releases.releases(package).await?;
         let mut records = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
-            let verified = self.known_content(package, &release.tag_name).await;
+            let verified = self.facts.known_content(package, &release.tag_name).await;
             let manifest = verified.as_ref().map(manifest).unwrap_or_default();
-            records.push(record(&package.name, release, manifest));
+            records.push(Metadata { details: MetadataDetails::default(), ..record(&package.name, release, manifest) });
         }
         let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(records), digest, age: list.age, status: list.status })
@@ -55,7 +59,7 @@ impl MetadataRecords {
             let reference = self.moving.reference(package, tag).await?;
             self.archives.completed(package, reference).await?.verified.clone()
         } else {
-            match self.known_content(package, tag).await {
+            match self.facts.known_content(package, tag).await {
                 Some(verified) => verified,
                 None => self.archives.completed(package, GitRef::Tag(tag.clone())).await?.verified.clone(),
             }
@@ -63,17 +67,6 @@ impl MetadataRecords {
         let value = record(&package.name, &release.value, manifest(&verified));
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
-    }
-
-    /// What verification found in the archive of a tag, from its pin; for a moving version, from its stored revision.
-    /// Fetches nothing.
-    async fn known_content(&self, package: &PackageId, tag: &str) -> Option<Verified> {
-        if self.moving.is_moving(package, tag) {
-            let reference = self.moving.stored_reference(package, tag).await?;
-            return Some(self.archives.stored_meta(package, &reference).await?.verified.clone());
-        }
-        let pin = self.archives.pin(package, &GitRef::Tag(tag.to_owned())).await.ok().flatten()?;
-        Some(pin.verified.clone())
     }
 }
 
@@ -85,10 +78,11 @@ pub(super) fn manifest(verified: &Verified) -> PublishManifest {
 /// The record of a release.
 pub(super) fn record(package: &PackageName, release: &Release, manifest: PublishManifest) -> Metadata {
     Metadata {
-        name: manifest.name.unwrap_or_else(|| package.base_name().to_owned()),
-        kind: manifest.kind,
+        name: manifest.name.clone().unwrap_or_else(|| package.base_name().to_owned()),
+        kind: manifest.kind.clone(),
         version: semantic(&release.tag_name).map(|version| version.to_string()),
         publish_time: release.published_at.unwrap_or(release.created_at).as_second(),
         version_body: release.body.clone(),
+        details: MetadataDetails::of(manifest),
     }
 }

@@ -75,7 +75,12 @@ impl ParsedDocuments {
 impl ParsedDocument {
     /// An estimate of its size in bytes: notes and assets are most of it.
     fn weight(&self) -> u32 {
-        let release = |release: &Release| 1024 + release.body.len() + 1024 * release.assets.len();
+        // A registry sends the package's readme with a release.
+        let text = |value: &serde_json::Value| value.as_str().map_or(64, str::len);
+        let release = |release: &Release| {
+            let rest = release.rest.values().map(text).sum::<usize>();
+            1024 + release.body.len() + 1024 * release.assets.len() + rest
+        };
         let bytes = match self {
             Self::Releases(list) => list.releases.iter().map(release).sum(),
             Self::Release(one) => release(one),

@@ -13,9 +13,11 @@ use serde_json::{Map, Value};
 use crate::{
     dialect::{ApiRoot, Dialect, Names, PackageId, folder_zipball_url, zipball_url},
     package::{Asset, FolderPackage, Metadata, NameForm, Release, Repository},
+    registry::release_facts::ArchiveFacts,
 };
 
 mod catalog;
+mod details;
 
 pub use catalog::{CatalogRow, menu, packages};
 
@@ -69,6 +71,15 @@ struct VersionRow<'a> {
     platform: u8,
     #[serde(flatten)]
     release: SrmRelease<'a>,
+}
+
+/// A release of the v3 dialect with what is known of the package.
+#[derive(Serialize)]
+struct DetailedRelease<'a> {
+    #[serde(flatten)]
+    release: SrmRelease<'a>,
+    #[serde(flatten)]
+    details: Map<String, Value>,
 }
 
 /// The 3.x platform, as the registry numbers it.
@@ -146,6 +157,19 @@ impl Renderer<'_> {
             Dialect::Github(root) => to_json(&self.github_release(root, release)),
             _ => to_json(&self.srm_release(release)),
         }
+    }
+
+    /// One release in the v3 dialect, with what its upstream and its archive say of the package.
+    pub fn detailed_release(&self, release: &Release, facts: Option<&ArchiveFacts>) -> Bytes {
+        to_json(&DetailedRelease {
+            release: self.srm_release(release),
+            details: details::of_release(self.package, release, facts),
+        })
+    }
+
+    /// True when its upstream leaves out something that an archive may say of the package.
+    pub fn lacks_details(&self, release: &Release) -> bool {
+        details::are_missing(self.package, release)
     }
 
     /// The assets of one release.

@@ -120,6 +120,39 @@ async fn the_simple_and_v3_dialects() {
 }
 
 #[tokio::test]
+async fn a_package_of_a_registry() {
+    let forge = Forge::start().await;
+    let fc3 = forge.registry().component("fc3").version("0.1.21").version("0.1.22").version("dev");
+    drop(fc3.about(|about| {
+        about.description = "Function Compute".into();
+        about.home = Some("https://fc3.example".into());
+        about.downloads = 42;
+    }));
+    drop(forge.simple_registry().component("core").version("0.1.66"));
+    let aliases = [("acme/fc3".to_owned(), "official:fc3".to_owned())];
+    let mirror = setup(&forge).with(|config| config.names.aliases = aliases.into()).start().await;
+    let paths = [
+        "/fc3/releases",
+        "/fc3/releases/latest",
+        "/official/fc3/releases/tags/0.1.21",
+        "/fc3/metadata/0.1.22",
+        "/fc3/metadata",
+        "/simple/fc3/releases/latest",
+        "/simple/devsapp/core/releases",
+        "/v3/packages/fc3/release/latest",
+        "/v3/packages/fc3/release/tags/0.1.21",
+        "/v3/packages/fc3/release?page=1",
+        "/v3/packages/core/release/latest",
+        "/v3/packages/official-2x__core/release/latest",
+        "/v3/packages/releases?search=fc3",
+        "/repos/acme/fc3/releases/latest",
+        "/repos/acme/fc3/releases/1",
+        "/repos/acme/fc3",
+    ];
+    check("registry", &mirror, &forge, &paths).await;
+}
+
+#[tokio::test]
 async fn errors() {
     let forge = forge().await;
     let mirror = setup(&forge)

@@ -8,7 +8,7 @@ use srm_mirror::registry::Private;
 
 use crate::{
     answer_text::golden,
-    forge::{Fault, Forge, Host, Match, Spec},
+    forge::{self, Fault, Fields, Forge, Host, Match, Route, Spec, Times},
     mirror::{Got, Mirror, Setup, setup},
 };
 
@@ -193,6 +193,108 @@ async fn every_spelling_of_a_name_is_accepted() {
     let plain = mirror.get("/v3/packages/fc3/release/latest").await;
     assert_eq!(plain.status, 404, "a plain name without a route");
     assert!(taken(&plain).expect_err("a text").contains("no route says where fc3 comes from"));
+}
+
+/// The fields that an archive may add to a release.
+const DETAILS: [&str; 8] = ["type", "description", "provider", "category", "tags", "home", "readme", "syaml"];
+
+fn details(release: &Value) -> Vec<&'static str> {
+    DETAILS.into_iter().filter(|field| release.get(field).is_some()).collect()
+}
+
+#[tokio::test]
+async fn the_archive_says_what_the_upstream_leaves_out_and_no_zip_is_fetched_for_json() {
+    let forge = Forge::start().await;
+    forge.registry().options(|options| options.fields = Fields::Certain);
+    drop(forge.registry().application("start-web").version("2.0.0"));
+    forge.repo("acme/start-web").release("v2.0.0", |spec| {
+        spec.application_files("3.0.0", "start-web", "2.0.0", "fc3").created_at("2024-01-02T08:00:00Z")
+    });
+    let dir = tempfile::tempdir().expect("a directory");
+    // With a fixed address, rendered JSON is cached.
+    let public = setup(&forge).with(|config| {
+        config.server.public_url = Some("http://mirror.example".parse().expect("an address"));
+    });
+    let mirror = public.start_in(dir.path()).await;
+    for (name, spec, version) in [
+        ("start-web", "official:start-web@2.0.0", "2.0.0"),
+        ("acme__start-web", "github:acme/start-web@v2.0.0", "v2.0.0"),
+    ] {
+        let latest = format!("/v3/packages/{name}/release/latest");
+        let tag = format!("/v3/packages/{name}/release/tags/{version}");
+        for path in [&latest, &tag] {
+            for _ in 0..2 {
+                let release = taken(&mirror.get(path).await).expect("a release");
+                assert_eq!(details(&release), [""; 0], "{path}");
+            }
+        }
+        let is_zip = |seen: &forge::Seen| matches!(seen.route(), Route::V3Zip | Route::Storage | Route::Archive);
+        assert_eq!(forge.count(is_zip), 0, "{name}");
+        assert_eq!(mirror.get(&format!("/v3/packages/{name}/zipball/{version}")).await.status, 200, "{name}");
+        for path in [&latest, &tag] {
+            let release = taken(&mirror.get(path).await).expect("a release");
+            assert_eq!(
+                details(&release),
+                ["type", "description", "provider", "category", "tags", "readme", "syaml"],
+                "{path}"
+            );
+            assert_eq!(release["type"], "Project");
+            assert_eq!(release["readme"], "# start-web\n\nA demo application.\n");
+            assert!(release["syaml"].as_str().expect("a text").contains("component: fc3"), "{release}");
+        }
+        // The manifest stays with the pin, the files go with the zip.
+        mirror.admin(dir.path(), "rm", json!({"pattern": spec})).await;
+        forge.clear_log();
+        let release = taken(&mirror.get(&tag).await).expect("a release");
+        assert_eq!(details(&release), ["type", "description", "provider", "category", "tags"], "{name}");
+        assert_eq!(forge.count(is_zip), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_zips_address_of_each_dialect_names_the_upstream_that_answered() {
+    let forge = Forge::start().await;
+    drop(forge.registry().component("fc3").version("0.1.22"));
+    drop(forge.simple_registry().component("core").version("0.1.66"));
+    let mirror = Mirror::over(&forge).await;
+    for (path, zip) in [
+        ("/fc3/releases/latest", "/official/fc3/zipball/0.1.22"),
+        ("/core/releases/latest", "/official-2x/core/zipball/0.1.66"),
+        ("/simple/fc3/releases/latest", "/simple/official/fc3/zipball/0.1.22"),
+        ("/simple/core/releases/latest", "/simple/official-2x/core/zipball/0.1.66"),
+        ("/simple/devsapp/core/releases/latest", "/simple/official-2x/core/zipball/0.1.66"),
+        ("/v3/packages/fc3/release/latest", "/v3/packages/official__fc3/zipball/0.1.22"),
+        ("/v3/packages/fc3/release/tags/0.1.22", "/v3/packages/official__fc3/zipball/0.1.22"),
+        ("/v3/packages/official-2x__core/release/latest", "/v3/packages/official-2x__core/zipball/0.1.66"),
+    ] {
+        let json = mirror.get(path).await.json();
+        let release = json.get("body").filter(|body| body.is_object()).or(json.get("Response")).unwrap_or(&json);
+        assert_eq!(release["zipball_url"], mirror.url(zip), "{path}");
+        assert_eq!(mirror.get(zip).await.status, 200, "{zip}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_without_a_date_has_the_time_when_it_was_first_seen() {
+    let forge = Forge::start().await;
+    let mirror = Mirror::over(&forge).await;
+    forge.registry().options(|options| options.times = Times::Absent);
+    let fc3 = forge.registry().component("fc3").version("0.1.22");
+    let created = async |path: &str| {
+        let release = taken(&mirror.get(path).await).expect("a release");
+        let row = release.get(0).unwrap_or(&release);
+        row["created_at"].as_str().expect("a text").to_owned()
+    };
+    let paths = ["/v3/packages/fc3/release/latest", "/v3/packages/fc3/release/tags/0.1.22", "/v3/packages/fc3/release"];
+    let mut first = Vec::new();
+    for path in paths {
+        first.push(created(path).await);
+    }
+    drop(fc3.about(|about| about.readme = "changed".into()));
+    mirror.clock.advance(Duration::from_secs(3600));
+    for (path, first) in paths.into_iter().zip(first) {
+        assert_eq!(created(path).await, first, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use crate::{
         conditional::{self, Precondition},
         field::strong_etag,
     },
-    registry::CachedValue,
+    package::Release,
+    registry::{CachedValue, Registry},
     service::{
         Service,
         context::RequestContext,
@@ -129,11 +130,11 @@ async fn look_up(
         }
         ApiRequest::Latest { .. } => {
             let latest = package.latest(registry).await?;
-            json.answer("release", None, &latest, |renderer| renderer.release(&latest.value))
+            json.release(registry, latest).await
         }
         ApiRequest::Tag { version, .. } => {
             let release = package.release(registry, version.name()).await?;
-            json.answer("release", None, &release, |renderer| renderer.release(&release.value))
+            json.release(registry, release).await
         }
         ApiRequest::ById { id, assets, .. } => {
             let list = package.releases(registry).await?;
@@ -179,6 +180,28 @@ struct JsonRequest<'a> {
 }
 
 impl JsonRequest<'_> {
+    /// One release; in the v3 dialect with what its archive says of the package, where the upstream does not say it.
+    async fn release(&self, registry: &Registry, release: CachedValue<Release>) -> JsonAnswer {
+        let Renderer { dialect, package, folder, .. } = self.renderer;
+        let value = release.value.clone();
+        if dialect != Dialect::V3 {
+            return self.answer("release", None, &release, |renderer| renderer.release(&value));
+        }
+        // The facts of a repository's archive are about its root, not about a folder.
+        let facts = if folder.is_none() && self.renderer.lacks_details(&value) {
+            registry.release_facts().get(package, &value.tag_name).await
+        } else {
+            None
+        };
+        let digest = match &facts {
+            // No digest contains a plus sign: the result is that of no other document.
+            Some(facts) => Digest::of(format!("{}+{}", release.digest, facts.digest).as_bytes()),
+            None => release.digest,
+        };
+        let release = CachedValue { digest, ..release };
+        self.answer("detailed release", None, &release, |renderer| renderer.detailed_release(&value, facts.as_ref()))
+    }
+
     /// Renders a document, or takes it from the cache. `page` is the page and the number of all items.
     fn answer<T>(
         &self,

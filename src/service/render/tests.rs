@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     dialect::{Config, NamedUpstream, PackageRef},
-    package::CatalogPackage,
+    package::{CatalogPackage, MetadataDetails, PublishDetails, PublishManifest},
+    registry::release_facts::PackageFiles,
 };
 
 fn names() -> Names {
@@ -279,10 +280,62 @@ fn metadata_records_have_the_field_names_of_the_model() {
         version: Some("1.1.13".into()),
         publish_time: 1_714_557_600,
         version_body: "notes".into(),
+        details: MetadataDetails::default(),
     };
     let unknown = Metadata { kind: None, version: None, ..known.clone() };
+    let manifest = PublishManifest {
+        provider: vec!["阿里云".into()],
+        tags: vec!["fc".into()],
+        category: Some("云资源".into()),
+        description: Some("函数计算".into()),
+        effective: Some("Public".into()),
+        home_page: Some("https://home.example".into()),
+        details: PublishDetails {
+            service: Some(json!({"函数计算": {"Authorities": ["A"]}})),
+            commands: Some(json!({"deploy": {"help": "up"}})),
+            properties: Some(json!({"region": {"type": "string"}})),
+            parameters: Some(json!({"type": "object", "required": ["region"]})),
+        },
+        ..PublishManifest::default()
+    };
+    for kind in ["Component", "Plugin", "Project", "Application", "Thing"] {
+        let manifest = PublishManifest { kind: Some(kind.into()), ..manifest.clone() };
+        let record = Metadata { kind: Some(kind.into()), details: MetadataDetails::of(manifest), ..known.clone() };
+        insta::assert_snapshot!(format!("metadata_{}", kind.to_lowercase()), pretty(&metadata(&record)));
+    }
     insta::assert_snapshot!("metadata", pretty(&metadata(&known)));
     insta::assert_snapshot!("metadata_list", pretty(&metadata_list(&[known, unknown])));
+}
+
+#[test]
+fn a_v3_release_has_what_its_upstream_says_of_the_package_else_what_the_archive_says() {
+    let upstreams = vec![NamedUpstream::forge("github"), NamedUpstream::registry("official", None)];
+    let names = Names::new(&Config::default(), &[], upstreams, false).expect("valid");
+    let manifest = PublishManifest {
+        kind: Some("Application".into()),
+        description: Some("from the archive".into()),
+        provider: vec!["阿里云".into()],
+        home_page: Some("https://home.example".into()),
+        ..PublishManifest::default()
+    };
+    let files = PackageFiles { readme: Some("# archive".into()), syaml: Some("edition: 3.0.0".into()) };
+    let facts = ArchiveFacts { manifest, files: files.into(), digest: crate::entry::Digest::of(b"x") };
+    let mut release = from_gitee().remove(0);
+    release.rest = map(json!({
+        "id": 12, "type": "Component", "readme": "# registry", "home": null, "provider": [], "syaml": "",
+        "category": {"id": 1, "name": "c"}, "user": {"id": 1, "username": "u"}, "download": 3, "secret": "x",
+    }));
+    for (name, package, facts) in [
+        ("both", "official:fc3", Some(&facts)),
+        ("registry", "official:fc3", None),
+        // The further fields of a forge are those of its release.
+        ("archive", "github:o/r", Some(&facts)),
+    ] {
+        let package = id(&names, package);
+        let renderer = renderer(Dialect::V3, &names, &package);
+        assert!(renderer.lacks_details(&release), "{name}");
+        insta::assert_snapshot!(format!("details_{name}"), pretty(&renderer.detailed_release(&release, facts)));
+    }
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! What the archive of a release says of its package: its manifest, its readme and its `s.yaml`, as far as the archive was
+//! seen or is stored. Sends no upstream request. Access is not checked here: see [`super::authorize`].
+
+use std::{io, sync::Arc};
+
+use tokio::task::spawn_blocking;
+
+use super::{archive_source::ArchiveSource, keys::archive_key, metadata::manifest, moving::MovingVersions};
+use crate::{
+    archive::{CentralDirectory, SmallFile, StoredZipError, ZipFacts},
+    cache::{Cache, Object},
+    entry::{Digest, Verified},
+    package::{PackageId, PublishManifest},
+    upstream::GitRef,
+};
+
+/// Most bytes of cached files.
+const MAX_FILES_BYTES: u64 = 16 << 20;
+/// What an entry of that cache needs besides its texts, in bytes.
+const FILES_OVERHEAD_BYTES: usize = 256;
+
+/// Finds what archives say.
+pub struct ReleaseFacts {
+    cache: Arc<Cache>,
+    archives: Arc<ArchiveSource>,
+    moving: Arc<MovingVersions>,
+    /// The small files of stored zips, by the digest of the zip.
+    files: moka::future::Cache<Digest, Arc<PackageFiles>>,
+}
+
+/// What the archive of one release says.
+#[derive(Clone, Debug)]
+pub struct ArchiveFacts {
+    /// Its `publish.yaml`; empty without one.
+    pub manifest: PublishManifest,
+    /// Its small files; empty while the archive is not stored.
+    pub files: Arc<PackageFiles>,
+    /// Equal digests mean equal facts.
+    pub digest: Digest,
+}
+
+/// Files of a package that are shown beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackageFiles {
+    /// `readme.md`.
+    pub readme: Option<String>,
+    /// `s.yaml`, of an application the one in `src/`.
+    pub syaml: Option<String>,
+}
+
+impl PackageFiles {
+    fn weight(&self) -> u32 {
+        let texts = [&self.readme, &self.syaml].into_iter().flatten();
+        u32::try_from(texts.map(String::len).sum::<usize>() + FILES_OVERHEAD_BYTES).unwrap_or(u32::MAX)
+    }
+}
+
+impl ReleaseFacts {
+    pub(super) fn new(cache: Arc<Cache>, archives: Arc<ArchiveSource>, moving: Arc<MovingVersions>) -> Self {
+        let weigher = |_: &Digest, files: &Arc<PackageFiles>| files.weight();
+        let files = moka::future::Cache::builder().max_capacity(MAX_FILES_BYTES).weigher(weigher).build();
+        Self { cache, archives, moving, files }
+    }
+
+    /// What the archive of a tag says; `None` when it was never seen.
+    pub async fn get(&self, package: &PackageId, tag: &str) -> Option<ArchiveFacts> {
+        let reference = self.reference(package, tag).await?;
+        let verified = self.content(package, &reference).await?;
+        let zip = self.archives.stored_meta(package, &reference).await.map(|meta| meta.digest);
+        let files = match zip {
+            Some(zip) => self.files(package, &reference, zip).await,
+            None => None,
+        };
+        let facts = serde_json::to_vec(&verified.facts).unwrap_or_default();
+        let zip = zip.filter(|_| files.is_some()).map(|zip| zip.to_string()).unwrap_or_default();
+        let digest = Digest::of(format!("{}+{zip}", Digest::of(&facts)).as_bytes());
+        Some(ArchiveFacts { manifest: manifest(&verified), files: files.unwrap_or_default(), digest })
+    }
+
+    /// What verification found in the archive of a tag; `None` when it was never seen.
+    pub(super) async fn known_content(&self, package: &PackageId, tag: &str) -> Option<Verified> {
+        let reference = self.reference(package, tag).await?;
+        self.content(package, &reference).await
+    }
+
+    /// The reference of a tag; of a moving version its stored revision.
+    async fn reference(&self, package: &PackageId, tag: &str) -> Option<GitRef> {
+        if self.moving.is_moving(package, tag) {
+            return self.moving.stored_reference(package, tag).await;
+        }
+        Some(GitRef::Tag(tag.to_owned()))
+    }
+
+    /// From the pin; revisions of moving versions are not pinned, but stored.
+    async fn content(&self, package: &PackageId, reference: &GitRef) -> Option<Verified> {
+        if let GitRef::Moving { .. } = reference {
+            return Some(self.archives.stored_meta(package, reference).await?.verified.clone());
+        }
+        let pin = self.archives.pin(package, reference).await.ok().flatten()?;
+        Some(pin.verified.clone())
+    }
+
+    /// The small files of a stored zip; `None` when it cannot be read.
+    async fn files(&self, package: &PackageId, reference: &GitRef, zip: Digest) -> Option<Arc<PackageFiles>> {
+        let read = async {
+            let object = self.cache.archive_tiers().peek(&archive_key(package, reference)).await?;
+            let object = object.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            let files = {
+                let object = object.clone();
+                spawn_blocking(move || read_files(&object)).await.map_err(io::Error::other)?
+            };
+            if let Err(StoredZipError::Damaged) = &files {
+                self.cache.archive_tiers().quarantine(&object).await;
+            }
+            files.map(Arc::new)
+        };
+        let files = self.files.try_get_with(zip, read).await;
+        files.inspect_err(|error| tracing::warn!(%package, %zip, %error, "cannot read files of a stored zip")).ok()
+    }
+}
+
+/// Reads the small files of a zip. Blocks.
+fn read_files(object: &Object) -> Result<PackageFiles, StoredZipError> {
+    // Facts of an earlier release that cannot be parsed: nothing is known of the zip's structure.
+    let Ok(facts) = ZipFacts::from_value(&object.meta.verified.facts) else { return Ok(PackageFiles::default()) };
+    let read = |buf: &mut [u8], offset| object.read_exact(buf, offset);
+    let central = CentralDirectory::open(&facts, object.meta.len, read)?;
+    let syaml = SmallFile::syaml_of(facts.publish.kind.as_deref());
+    Ok(PackageFiles { readme: central.small_file(SmallFile::Readme, read)?, syaml: central.small_file(syaml, read)? })
+}
