@@ -13,7 +13,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
     package::PackageId,
-    upstream::Upstream,
+    upstream::{DocumentAsk, Upstream},
 };
 
 mod archive_source;
@@ -39,6 +39,7 @@ use authorize::Authorizer;
 use catalog::CatalogService;
 use documents::ReleaseDocuments;
 use inventory::Inventory;
+use keys::document_key;
 use metadata::MetadataRecords;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
@@ -61,7 +62,6 @@ pub use policy::{Config, Gone, Private, Unbuilt};
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
 pub struct Registry {
     cache: Arc<Cache>,
-    package_documents: Arc<PackageDocuments>,
     documents: Arc<ReleaseDocuments>,
     archives: Arc<VersionResolver>,
     metadata: MetadataRecords,
@@ -138,11 +138,10 @@ impl Registry {
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
-            warming: Warming::new(upstreams.clone(), authorizer, stored.clone(), source, moving, archives.clone()),
+            warming: Warming::new(upstreams.clone(), authorizer, stored, source, moving, archives.clone()),
             unbuilt,
             upstreams,
             cache,
-            package_documents: stored,
             documents,
             archives,
         }
@@ -155,7 +154,7 @@ impl Registry {
 
     /// The present generation of a package's documents; see [`Generation`].
     pub fn generation(&self, package: &PackageId) -> Generation {
-        self.package_documents.generation(package)
+        self.cache.generation(&document_key(package, &DocumentAsk::Releases))
     }
 
     /// Whether unbuilt components are served to the command line clients.
