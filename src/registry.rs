@@ -13,7 +13,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
     package::PackageId,
-    upstream::Upstream,
+    upstream::{DocumentAsk, Upstream},
 };
 
 mod archive_source;
@@ -42,6 +42,7 @@ use catalog::CatalogService;
 use documents::ReleaseDocuments;
 use folders::{FolderPackages, FolderParts};
 use inventory::Inventory;
+use keys::document_key;
 use metadata::MetadataRecords;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
@@ -65,7 +66,6 @@ pub use policy::{Config, Gone, Private, Unbuilt};
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
 pub struct Registry {
     cache: Arc<Cache>,
-    package_documents: Arc<PackageDocuments>,
     documents: Arc<ReleaseDocuments>,
     archives: Arc<VersionResolver>,
     metadata: MetadataRecords,
@@ -170,11 +170,10 @@ impl Registry {
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
-            warming: Warming::new(upstreams.clone(), authorizer, stored.clone(), source, moving, archives.clone()),
+            warming: Warming::new(upstreams.clone(), authorizer, stored, source, moving, archives.clone()),
             unbuilt,
             upstreams,
             cache,
-            package_documents: stored,
             documents,
             archives,
         }
@@ -187,7 +186,7 @@ impl Registry {
 
     /// The present generation of a package's documents; see [`Generation`].
     pub fn generation(&self, package: &PackageId) -> Generation {
-        self.package_documents.generation(package)
+        self.cache.generation(&document_key(package, &DocumentAsk::Releases))
     }
 
     /// Whether unbuilt components are served to the command line clients.

@@ -251,16 +251,6 @@ impl PackageDocuments {
         self.negative_lookups.invalidate(key);
     }
 
-    /// The present generation of a package's documents; see [`Generation`].
-    pub(super) fn generation(&self, package: &PackageId) -> Generation {
-        self.cache.generation(&document_key(package, &DocumentAsk::Releases))
-    }
-
-    /// Ends the present generation of a package: a name leads to it, or leads elsewhere now.
-    pub(super) fn end_generation(&self, package: &PackageId) {
-        self.cache.end_generation(&document_key(package, &DocumentAsk::Releases));
-    }
-
     /// True when no upstream may be asked.
     pub(super) fn is_offline(&self) -> bool {
         self.cache.document_config().mode == UpstreamMode::Offline

@@ -6,7 +6,8 @@
 use std::{io, sync::Arc};
 
 use super::{
-    RegistryError, authorize::Authorizer, not_found, package_documents::PackageDocuments, upstreams::Upstreams,
+    RegistryError, authorize::Authorizer, keys::document_key, not_found, package_documents::PackageDocuments,
+    upstreams::Upstreams,
 };
 use crate::{
     cache::{Cache, CacheFailure, SourceRecord},
@@ -184,7 +185,7 @@ impl SourceResolver {
 
     fn end_generations(&self, source: &PackageId, previous: &[PackageId]) {
         for package in previous.iter().chain([source]) {
-            self.documents.end_generation(package);
+            self.cache.end_generation(&document_key(package, &DocumentAsk::Releases));
         }
     }
 }
