@@ -37,6 +37,7 @@ mod registry_api;
 mod registry_release;
 mod registry_zip;
 mod response;
+mod signature;
 mod simple;
 mod slots;
 mod urls;

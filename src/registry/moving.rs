@@ -66,9 +66,11 @@ impl MovingVersions {
             }
             answer => answer?,
         };
-        // If the head was fetched, report that fetch in `Cache-Status`.
+        // If the head was fetched, `Cache-Status` reports that fetch, or that it is why the archive was fetched.
         if answer.status.fwd.is_none() {
             answer.status = head.status;
+        } else if head.status.fwd.is_some() {
+            answer.status.fwd = head.status.fwd;
         }
         // The age of the answer is that of the head: the archive of a revision never changes.
         answer.age = head.age;

@@ -133,7 +133,7 @@ impl ApiClient {
             profile,
             http: connect::client(name, config)?,
             via: via.map_err(|_| bad_header("instance"))?,
-            credential: credential.map_err(|_| bad_header("token_env"))?.flatten(),
+            credential: credential.map_err(|_| bad_header("token_env"))?,
             redirects: RedirectPolicy::new(&config.api, &config.redirect_hosts)
                 .map_err(|error| wrong("redirect_hosts", &error.to_string()))?,
             response_timeout: config.response_timeout.0,

@@ -7,6 +7,7 @@ use http::{
     header::{AUTHORIZATION, InvalidHeaderValue},
 };
 
+use super::signature::SafetyCode;
 use crate::{entry::Digest, value::Secret};
 
 /// Hexadecimal digits of a credential's fingerprint.
@@ -17,33 +18,44 @@ const FINGERPRINT_DIGITS: usize = 16;
 pub(super) enum CredentialScheme {
     /// `Authorization` with this scheme.
     Authorization(&'static str),
-    /// None is sent.
-    Unsupported,
+    /// A signature of each request, see [`super::signature`].
+    Signature,
 }
 
 /// A credential, ready to be sent.
 pub(super) struct Credential {
-    header: HeaderValue,
+    form: CredentialForm,
     fingerprint: String,
     /// The last response to it was 401.
     rejected: AtomicBool,
 }
 
+enum CredentialForm {
+    Authorization(HeaderValue),
+    Signature(SafetyCode),
+}
+
 impl Credential {
-    /// `None` where the API takes none.
-    ///
     /// # Errors
     /// When the secret has a character that a header cannot carry.
-    pub(super) fn new(scheme: CredentialScheme, secret: &Secret) -> Result<Option<Self>, InvalidHeaderValue> {
-        let CredentialScheme::Authorization(scheme) = scheme else { return Ok(None) };
-        let mut header = HeaderValue::try_from(format!("{scheme} {}", secret.reveal()))?;
-        header.set_sensitive(true);
-        Ok(Some(Self { header, fingerprint: fingerprint(secret), rejected: AtomicBool::new(false) }))
+    pub(super) fn new(scheme: CredentialScheme, secret: &Secret) -> Result<Self, InvalidHeaderValue> {
+        let form = match scheme {
+            CredentialScheme::Authorization(scheme) => {
+                let mut header = HeaderValue::try_from(format!("{scheme} {}", secret.reveal()))?;
+                header.set_sensitive(true);
+                CredentialForm::Authorization(header)
+            }
+            CredentialScheme::Signature => CredentialForm::Signature(SafetyCode::new(secret.clone())),
+        };
+        Ok(Self { form, fingerprint: fingerprint(secret), rejected: AtomicBool::new(false) })
     }
 
     /// Adds it to the headers of one request.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
-        headers.insert(AUTHORIZATION, self.header.clone());
+        match &self.form {
+            CredentialForm::Authorization(header) => drop(headers.insert(AUTHORIZATION, header.clone())),
+            CredentialForm::Signature(code) => code.sign(headers),
+        }
     }
 
     /// Identifies the credential without revealing it.

@@ -35,7 +35,7 @@ pub(super) enum Simple {}
 
 impl RegistryApi for Simple {
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Unsupported,
+        credential: CredentialScheme::Signature,
         headers: &[],
         accept: "application/json",
         accept_zip: "*/*",

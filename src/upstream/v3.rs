@@ -37,7 +37,7 @@ pub(super) enum V3 {}
 
 impl RegistryApi for V3 {
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Unsupported,
+        credential: CredentialScheme::Signature,
         headers: &[],
         accept: "application/json",
         accept_zip: "*/*",

@@ -46,6 +46,7 @@ async fn a_republished_version_is_served_within_a_minute_without_a_pin() {
     let second = mirror.get(DEV).await;
     assert_eq!((second.status, second.sha256()), (200, fc3.sha256("dev")));
     assert_ne!(second.sha256(), first.sha256());
+    assert!(second.cache_status().contains("fwd=stale; fwd-status=200"), "{}", second.cache_status());
     assert_eq!(mirror.cache.pins().keys().await.expect("readable"), []);
     eventually("only the present revision is stored", async || revisions(&mirror).await == 1).await;
     // A released version beside it is pinned.

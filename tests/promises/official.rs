@@ -5,7 +5,7 @@ use std::time::Duration;
 use srm_mirror::package::DialectName;
 
 use crate::{
-    forge::{Fault, Forge, Host, Links, Match, Missing, RegistryZips, Route},
+    forge::{BadSignature, Fault, Forge, Host, Links, Match, Missing, RegistryZips, Route},
     logs,
     mirror::{Got, Mirror, setup},
 };
@@ -302,4 +302,88 @@ async fn the_recorded_source_of_a_plain_name_survives_trouble() {
         .sources()
         .get(&"fc3".parse().expect("a name"), DialectName::Simple);
     assert_eq!(recorded.as_deref(), Some("official-2x"));
+}
+
+const CODE: &str = "abcdefSAFETY";
+
+/// A registry with a public package and a private one that only the code can see.
+async fn with_private_package() -> (Forge, crate::forge::PackageHandle) {
+    let forge = Forge::start().await;
+    forge.registry().accept_code(CODE);
+    forge.registry().component("open").version("1.0.0");
+    let secret = forge.registry().component("secret").version("1.0.0").version("dev").make_private();
+    (forge, secret)
+}
+
+const PRIVATE_ROUTES: [&str; 8] = [
+    "/official/secret/releases",
+    "/official/secret/releases/latest",
+    "/official/secret/releases/tags/1.0.0",
+    "/official/secret/zipball/1.0.0",
+    "/official/secret/zipball/dev",
+    "/official/secret/metadata/1.0.0",
+    "/v3/packages/secret/release/latest",
+    "/v3/packages/secret/release/tags/1.0.0",
+];
+
+#[tokio::test]
+async fn a_private_package_is_refused_by_default_and_served_where_the_operator_says_so() {
+    let (forge, secret) = with_private_package().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let refusing = || setup(&forge).token("official", CODE);
+    let mirror = refusing().start_in(dir.path()).await;
+    for route in PRIVATE_ROUTES {
+        assert_eq!(mirror.get(route).await.status, 404, "{route}");
+    }
+    assert_eq!(mirror.get("/official/open/zipball/1.0.0").await.status, 200, "a public one is served with a code too");
+    mirror.stop().await;
+
+    let serving = refusing().with(|config| config.packages.private = srm_mirror::registry::Private::Serve);
+    let mirror = serving.start_in(dir.path()).await;
+    for route in PRIVATE_ROUTES {
+        assert_eq!(mirror.get(route).await.status, 200, "{route}");
+    }
+    assert_eq!(mirror.get("/official/secret/flat/1.0.0").await.sha256(), secret.sha256("1.0.0"));
+    mirror.stop().await;
+
+    // What is stored is not served by a mirror that refuses private packages, with the code or without it.
+    for setup in [refusing(), setup(&forge)] {
+        let mirror = setup.start_in(dir.path()).await;
+        mirror.clock.advance(Duration::from_secs(2 * 86_400));
+        for route in PRIVATE_ROUTES {
+            assert_eq!(mirror.get(route).await.status, 404, "{route}");
+        }
+        mirror.stop().await;
+    }
+    assert_eq!(forge.leaks().len(), 0, "no signature reaches the storage");
+}
+
+#[tokio::test]
+async fn the_code_is_in_no_log_and_no_file() {
+    logs::keep();
+    let (forge, _) = with_private_package().await;
+    let mirror = setup(&forge).token("official", CODE);
+    let mirror = mirror.with(|config| config.packages.private = srm_mirror::registry::Private::Serve).start().await;
+    for route in PRIVATE_ROUTES {
+        assert_eq!(mirror.get(route).await.status, 200, "{route}");
+    }
+    assert_eq!(logs::lines(CODE), [""; 0]);
+    for file in walk(mirror.dir()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        assert!(!bytes.windows(CODE.len()).any(|window| window == CODE.as_bytes()), "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn while_the_code_is_refused_nothing_is_absent() {
+    let (forge, _) = with_private_package().await;
+    forge.registry().revoke_code(CODE);
+    forge.registry().options(|options| options.bad_signature = BadSignature::Refused(401));
+    forge.simple_registry().component("secret").version("6.6.6");
+    let mirror = setup(&forge).token("official", CODE);
+    let mirror = mirror.with(|config| config.packages.private = srm_mirror::registry::Private::Serve).start().await;
+    // The srm route asks `official`, then `official-2x`.
+    let got = mirror.get("/secret/releases/latest").await;
+    assert_eq!(got.status, 502, "{}", text(&got));
+    assert_eq!(forge.requests().iter().filter(|seen| seen.host == Host::Simple).count(), 0);
 }

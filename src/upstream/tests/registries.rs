@@ -1,11 +1,11 @@
-//! Zips of registries: redirects to object storage, JSON in place of a zip, and moving versions.
+//! Registries: redirects to object storage, JSON in place of a zip, moving versions, and the signature.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use serde_json::json;
 
 use super::*;
-use crate::package::MovingHead;
+use crate::package::{MovingHead, Repository};
 
 const DEV: &str = "/v3/packages/fc3/zipball/dev";
 
@@ -151,4 +151,91 @@ async fn a_version_moves_where_a_pattern_says_so() {
     section.moving = vec!["1.*".into()];
     let refused = build("official", &section, None, "test").err().expect("refused");
     assert_eq!((refused.key, refused.upstream.as_str()), ("moving", "official"));
+}
+
+const SIGNATURE: [&str; 4] = ["token", "sign_code", "nonce", "timestamp"];
+
+fn is_signed(seen: &RecordedRequest) -> bool {
+    let signed = SIGNATURE.iter().filter(|name| seen.header(name).is_some()).count();
+    assert!(signed == 0 || signed == 4, "{seen:?}");
+    signed == 4
+}
+
+fn envelope(body: serde_json::Value) -> Reply {
+    Reply::json(json!({"request_id": "r", "body": body}))
+}
+
+#[tokio::test]
+async fn with_a_code_every_request_to_the_registry_is_signed_anew_and_none_to_its_storage() {
+    let storage = Server::start(|_| Reply::zip()).await;
+    let to = storage.base();
+    let server = Server::start(move |seen| match seen.target.contains("zipball") {
+        true => Reply::to(302, format!("{to}/x")),
+        false => envelope(json!({"tag_name": "1.0.0"})),
+    })
+    .await;
+    let mut config = config(UpstreamKind::V3, &format!("{}/v3", server.base()));
+    config.redirect_hosts = vec![storage.address.to_string()];
+    let upstream = with_token(&config);
+    assert!(upstream.has_token());
+    for _ in 0..2 {
+        ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
+    }
+    let (fetched, _) = zip(&upstream, tag("1.0.0")).await.expect("a zip");
+    assert!(!fetched.anonymous);
+    ask(&upstream, DocumentAsk::Moving("dev".into()), None).await.expect("a head");
+    let seen = server.seen();
+    assert!(seen.len() == 4 && seen.iter().all(is_signed));
+    assert!(seen.iter().all(|seen| seen.header("authorization").is_none()));
+    assert_eq!(seen[0].header("token"), seen[1].header("token"));
+    for name in ["nonce", "sign_code"] {
+        assert_ne!(seen[0].header(name), seen[1].header(name), "{name}");
+    }
+    assert!(!format!("{seen:?}").contains("secret-token"));
+    assert!(!storage.seen().iter().any(is_signed));
+}
+
+#[tokio::test]
+async fn a_package_is_private_when_only_the_code_can_see_it() {
+    for refusal in [envelope(json!("未找到指定资源")), Reply { status: 403, ..envelope(json!("x")) }] {
+        let server = Server::start(move |seen| match is_signed(seen) {
+            true => envelope(json!({"tag_name": "1.0.0"})),
+            false => refusal.clone(),
+        })
+        .await;
+        let config = config(UpstreamKind::V3, &format!("{}/v3", server.base()));
+        let got: Repository = get(&with_token(&config), DocumentAsk::Repository).await.expect("a package");
+        assert!(got.private);
+        assert!(ask(&anonymous(&config), DocumentAsk::Repository, None).await.is_err());
+    }
+    let server = Server::start(|_| envelope(json!({"tag_name": "1.0.0"}))).await;
+    let upstream = with_token(&config(UpstreamKind::V3, &format!("{}/v3", server.base())));
+    let got: Repository = get(&upstream, DocumentAsk::Repository).await.expect("a package");
+    assert!(!got.private);
+    assert!(server.seen().len() == 1 && !is_signed(&server.seen()[0]), "seen as a stranger sees it");
+}
+
+#[tokio::test]
+async fn the_catalog_is_requested_without_the_code() {
+    let server = Server::start(|_| envelope(json!([]))).await;
+    let upstream = with_token(&config(UpstreamKind::V3, &format!("{}/v3", server.base())));
+    assert_eq!(upstream.catalog().await, Ok(Vec::new()));
+    assert!(!is_signed(&server.seen()[0]));
+}
+
+#[tokio::test]
+async fn a_refused_code_is_trouble_until_it_is_accepted_again() {
+    let accepts = Arc::new(AtomicUsize::new(0));
+    let accepted = accepts.clone();
+    let server = Server::start(move |_| match accepted.load(Relaxed) {
+        0 => Reply { status: 401, ..envelope(json!("签名校验失败")) },
+        _ => envelope(json!({"tag_name": "1.0.0"})),
+    })
+    .await;
+    let upstream = with_token(&config(UpstreamKind::V3, &format!("{}/v3", server.base())));
+    assert_eq!(error(ask(&upstream, DocumentAsk::Latest, None).await), FetchError::Status(401));
+    assert!(upstream.is_credential_refused());
+    accepts.store(1, Relaxed);
+    ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
+    assert!(!upstream.is_credential_refused());
 }
