@@ -30,6 +30,7 @@ pub mod policy;
 pub(crate) mod resolve;
 mod selection;
 pub(crate) mod sources;
+mod stored_documents;
 pub(crate) mod transfer;
 mod upstreams;
 pub(crate) mod warming;
