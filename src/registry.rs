@@ -32,6 +32,7 @@ pub(crate) mod release_facts;
 pub(crate) mod resolve;
 mod selection;
 pub(crate) mod sources;
+mod stored_documents;
 pub(crate) mod transfer;
 mod upstreams;
 pub(crate) mod warming;

@@ -91,7 +91,7 @@ impl Authorizer {
             // The upstream does not answer the check; what was once fetched without a token proves it public.
             Err(RegistryError::Fetch(failure)) if failure.error != FetchError::Blocked => {
                 for ask in [DocumentAsk::Releases, DocumentAsk::Latest] {
-                    let stored = self.documents.stored(package, &ask).await;
+                    let stored = self.documents.stored().document(package, &ask).await;
                     if stored.is_some_and(|document| !fetched_with_token(&document)) {
                         return Ok(());
                     }
@@ -107,7 +107,7 @@ impl Authorizer {
     /// # Errors
     /// As [`Authorizer::authorize`].
     pub(super) async fn recheck_document(&self, package: &PackageId, ask: &DocumentAsk) -> Result<(), RegistryError> {
-        match self.documents.stored(package, ask).await {
+        match self.documents.stored().document(package, ask).await {
             Some(document) if fetched_with_token(&document) => self.recheck_public(package).await,
             _ => Ok(()),
         }
@@ -115,7 +115,7 @@ impl Authorizer {
 
     async fn has_document_fetched_with_token(&self, package: &PackageId) -> bool {
         for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Tags, DocumentAsk::Repository] {
-            let stored = self.documents.stored(package, &ask).await;
+            let stored = self.documents.stored().document(package, &ask).await;
             if stored.as_ref().is_some_and(fetched_with_token) {
                 return true;
             }
@@ -125,7 +125,7 @@ impl Authorizer {
 
     /// What the upstream last said of the package, from stored documents. A block applies to stored archives too.
     async fn upstream_status(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
-        match self.documents.upstream_status(package).await {
+        match self.documents.stored().upstream_status(package).await {
             // The list is revalidated as often as any other; until the upstream says otherwise, the status is the answer.
             UpstreamStatus::Blocked => {
                 self.documents.releases(package, None).await?;
@@ -150,7 +150,7 @@ impl Authorizer {
         if !self.policy.allows(package) {
             return Visibility::Hidden;
         }
-        let releases = self.documents.peek(package, &DocumentAsk::Releases).await;
+        let releases = self.documents.stored().peek(package, &DocumentAsk::Releases).await;
         match releases.as_ref().map(|document| document.meta.upstream_status) {
             Some(UpstreamStatus::Blocked) => return Visibility::Hidden,
             Some(UpstreamStatus::Gone) if self.policy.gone() == Gone::Follow => return Visibility::Hidden,
@@ -159,8 +159,8 @@ impl Authorizer {
         if !self.policy.must_be_public(package) {
             return Visibility::Visible;
         }
-        let repository = self.documents.peek(package, &DocumentAsk::Repository).await;
-        let latest = self.documents.peek(package, &DocumentAsk::Latest).await;
+        let repository = self.documents.stored().peek(package, &DocumentAsk::Repository).await;
+        let latest = self.documents.stored().peek(package, &DocumentAsk::Latest).await;
         // Without a token now, documents from an earlier token may still be stored.
         let stored = [&releases, &latest, &repository];
         if !has_token && !stored.into_iter().flatten().any(fetched_with_token) {

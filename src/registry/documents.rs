@@ -108,7 +108,7 @@ impl ReleaseDocuments {
         if failure.error.is_trouble() {
             let status = failure.status.clone().used_stale().detail("stale-if-error");
             for tag in [Some(version), toggled.as_deref()].into_iter().flatten() {
-                if let Some(release) = self.documents.stored_release(package, tag, &status).await {
+                if let Some(release) = self.documents.stored().release(package, tag, &status).await {
                     return Ok(release);
                 }
             }

@@ -47,7 +47,7 @@ impl MovingVersions {
 
     /// The reference of the stored revision, whatever its age. Sends no upstream request.
     pub(super) async fn stored_reference(&self, package: &PackageId, version: &str) -> Option<GitRef> {
-        let stored = self.documents.stored(package, &DocumentAsk::Moving(version.to_owned())).await?;
+        let stored = self.documents.stored().document(package, &DocumentAsk::Moving(version.to_owned())).await?;
         let head: MovingHead = serde_json::from_slice(&stored.body).ok()?;
         Some(reference(version, &head.revision))
     }

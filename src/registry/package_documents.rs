@@ -3,40 +3,47 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CachedValue, RegistryError, keys::document_key, not_found, parsed::ParsedDocuments, upstreams::Upstreams};
+use super::{
+    CachedValue, RegistryError,
+    keys::document_key,
+    not_found,
+    parsed::ParsedDocuments,
+    stored_documents::{StoredDocuments, status_asks},
+    upstreams::Upstreams,
+};
 use crate::{
     cache::{
-        Cache, CacheFailure, Generation,
+        Cache, CacheFailure,
         documents::DocumentAnswer,
         policy::{Policy, UpstreamMode},
     },
-    entry::{Digest, Document, Key, UpstreamStatus},
+    entry::{Document, UpstreamStatus},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{BranchHead, MovingHead, NameForm, PackageId, Release, Releases, Repository, RepositoryTags},
+    package::{BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryTags},
     registry::policy::Gone,
     upstream::DocumentAsk,
 };
-
-/// Largest number of documents that are remembered as not stored.
-const MAX_NEGATIVE_LOOKUPS: u64 = 100_000;
 
 /// Documents by package, for the use cases.
 pub(super) struct PackageDocuments {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     gone: Gone,
-    parsed: ParsedDocuments,
-    /// Documents that were not stored in a generation: while it is current, a hit on an archive does not look for them
-    /// on disk.
-    negative_lookups: moka::sync::Cache<Key, Generation>,
+    parsed: Arc<ParsedDocuments>,
+    stored: StoredDocuments,
 }
 
 impl PackageDocuments {
     pub(super) fn new(cache: Arc<Cache>, upstreams: Upstreams, gone: Gone) -> Self {
-        let parsed = ParsedDocuments::new();
-        let negative_lookups = moka::sync::Cache::new(MAX_NEGATIVE_LOOKUPS);
-        Self { cache, upstreams, gone, parsed, negative_lookups }
+        let parsed = Arc::new(ParsedDocuments::new());
+        let stored = StoredDocuments::new(cache.clone(), parsed.clone());
+        Self { cache, upstreams, gone, parsed, stored }
+    }
+
+    /// What is stored, read without asking an upstream.
+    pub(super) fn stored(&self) -> &StoredDocuments {
+        &self.stored
     }
 
     /// The release list; with `max_age`, revalidated when it is older than that and the upstream answers.
@@ -132,78 +139,6 @@ impl PackageDocuments {
         }
     }
 
-    /// The release of a version as a stored document has it, of any age: the latest release, or one of the list. `status`
-    /// says why nothing newer is served.
-    pub(super) async fn stored_release(
-        &self,
-        package: &PackageId,
-        tag: &str,
-        status: &CacheStatus,
-    ) -> Option<CachedValue<Release>> {
-        for ask in [DocumentAsk::Latest, DocumentAsk::Releases] {
-            let Some(document) = self.stored(package, &ask).await else { continue };
-            let release = match ask {
-                DocumentAsk::Latest => self.parsed.release(&document).filter(|release| release.tag_name == tag),
-                _ => self.parsed.releases(&document).and_then(|list| {
-                    list.releases.iter().find(|release| release.tag_name == tag).cloned().map(Arc::new)
-                }),
-            };
-            if let Some(value) = release {
-                let digest = Digest::of(format!("{}#{tag}", document.meta.digest).as_bytes());
-                let age = self.cache.clock().since(document.meta.validated_at);
-                return Some(CachedValue { value, digest, age, status: status.clone() });
-            }
-        }
-        None
-    }
-
-    /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
-    /// document that is not stored.
-    pub(super) async fn stored(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
-        let key = document_key(package, ask);
-        let in_memory = self.cache.document_tiers().in_memory(&key);
-        if in_memory.is_some() || self.negative_lookups.get(&key).is_some_and(|generation| generation.is_current()) {
-            return in_memory;
-        }
-        let generation = self.cache.generation(&key);
-        let stored = self.cache.document_tiers().get(&key).await;
-        if stored.is_none() {
-            self.negative_lookups.insert(key, generation);
-        }
-        stored
-    }
-
-    /// True when a list, a release or the repository of the package is stored, whatever the upstream says of it now.
-    pub(super) async fn was_ever_stored(&self, package: &PackageId) -> bool {
-        for ask in [DocumentAsk::Latest, DocumentAsk::Releases, DocumentAsk::Repository] {
-            if self.stored(package, &ask).await.is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The stored release list of any age, unless the upstream has removed or blocked the package.
-    pub(super) async fn stored_releases(&self, package: &PackageId) -> Option<Arc<Releases>> {
-        let document = self.stored(package, &DocumentAsk::Releases).await?;
-        if document.meta.upstream_status == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
-    }
-
-    /// A stored document of any age, read without copying it into memory: for walks over many packages.
-    pub(super) async fn peek(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
-        self.cache.document_tiers().peek(&document_key(package, ask)).await
-    }
-
-    /// True for a stored branch head that may be used without asking the upstream.
-    pub(super) async fn has_fresh_branch(&self, package: &PackageId, branch: &str) -> bool {
-        let stored = self.stored(package, &DocumentAsk::Branch(branch.to_owned())).await;
-        stored.is_some_and(|head| {
-            let age = self.cache.clock().since(head.meta.validated_at);
-            head.meta.upstream_status == UpstreamStatus::Present
-                && self.cache.document_config().branch().needs_no_request(age)
-        })
-    }
-
     /// Fetches a document again under the policy of its kind.
     pub(super) async fn refetch(&self, package: &PackageId, ask: DocumentAsk) -> Result<(), RegistryError> {
         let policies = self.cache.document_config();
@@ -215,18 +150,7 @@ impl PackageDocuments {
         self.fetch(package, ask, policy).await.map(drop)
     }
 
-    /// What the upstream last said of the package: in the stored list, or in the latest release of a registry's package
-    /// whose list is not stored.
-    pub(super) async fn upstream_status(&self, package: &PackageId) -> UpstreamStatus {
-        for ask in status_asks(package) {
-            if let Some(document) = self.stored(package, ask).await {
-                return document.meta.upstream_status;
-            }
-        }
-        UpstreamStatus::Present
-    }
-
-    /// Starts a revalidation of the stored documents that [`PackageDocuments::upstream_status`] reads, when they are not
+    /// Starts a revalidation of the stored documents that [`StoredDocuments::upstream_status`] reads, when they are not
     /// fresh. Does not wait for it.
     pub(super) async fn revalidate_status(&self, package: &PackageId) -> Result<(), RegistryError> {
         let policy = self.release_policy(package, None)?;
@@ -244,11 +168,6 @@ impl PackageDocuments {
                 self.cache.documents().block(&document_key(package, ask)).await;
             }
         }
-    }
-
-    /// Forgets that a document is not stored: an import has stored it.
-    pub(super) fn forget_negative_lookup(&self, key: &Key) {
-        self.negative_lookups.invalidate(key);
     }
 
     /// True when no upstream may be asked.
@@ -309,14 +228,6 @@ impl PackageDocuments {
             return Ok(DocumentAnswer { status: answer.status.detail("upstream-gone"), ..answer });
         }
         Ok(answer)
-    }
-}
-
-/// The documents whose upstream status is that of the package. A registry's package may have no stored list.
-fn status_asks(package: &PackageId) -> &'static [DocumentAsk] {
-    match package.name.form() {
-        NameForm::Repository => &[DocumentAsk::Releases],
-        NameForm::Plain => &[DocumentAsk::Releases, DocumentAsk::Latest],
     }
 }
 

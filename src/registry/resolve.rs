@@ -271,11 +271,11 @@ impl VersionResolver {
                 return Ok(archive);
             }
         }
-        if let Some(tag) = self.documents.stored_releases(package).await.and_then(|list| find_tag(&list, name)) {
+        if let Some(tag) = self.documents.stored().releases(package).await.and_then(|list| find_tag(&list, name)) {
             return self.tag(package, &tag).await;
         }
         // A polled branch costs one request, not three: while its head is fresh, the name is not looked up as a tag.
-        if self.documents.has_fresh_branch(package, name).await {
+        if self.documents.stored().has_fresh_branch(package, name).await {
             return self.branch(package, name).await;
         }
         if let Some(tag) = self.listed_tag(package, name).await? {
@@ -287,7 +287,7 @@ impl VersionResolver {
             }
             // While the upstream fails, the tag may exist; a stored branch of that name is served instead.
             Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {
-                let stored = self.documents.stored(package, &DocumentAsk::Branch(name.to_owned())).await;
+                let stored = self.documents.stored().document(package, &DocumentAsk::Branch(name.to_owned())).await;
                 match failure.error {
                     _ if stored.is_some() => self.branch(package, name).await,
                     FetchError::Offline { .. } => Err(self.offline_error(package, name, failure).await),
@@ -300,7 +300,7 @@ impl VersionResolver {
 
     /// The offline error for a version; `absent` when a stored complete list lacks it.
     async fn offline_error(&self, package: &PackageId, name: &str, failure: CacheFailure) -> RegistryError {
-        let list = self.documents.stored_releases(package).await.filter(|list| !list.truncated);
+        let list = self.documents.stored().releases(package).await.filter(|list| !list.truncated);
         let absent = list.is_some_and(|list| find_tag(&list, name).is_none());
         RegistryError::Fetch(CacheFailure { error: FetchError::Offline { absent }, ..failure })
     }

@@ -98,7 +98,7 @@ impl SourceResolver {
     async fn existence(&self, package: &PackageId) -> Result<Existence, RegistryError> {
         self.authorizer.check_policy(package)?;
         // What is stored needs no question, also when its upstream has removed it since: then it is gone, not absent.
-        if self.documents.was_ever_stored(package).await {
+        if self.documents.stored().was_ever_stored(package).await {
             return Ok(Existence::Present);
         }
         let found = match self.upstreams.existence_ask(package)? {

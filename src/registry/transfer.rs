@@ -164,7 +164,7 @@ impl Transfer {
         }
         let document = Document { meta: Arc::new(meta), body: body.into() };
         let outcome = self.cache.documents().import(&key, document).await?;
-        self.documents.forget_negative_lookup(&key);
+        self.documents.stored().forget_negative_lookup(&key);
         Ok(match outcome {
             DocumentImport::Stored => ImportedState::Stored,
             DocumentImport::Older | DocumentImport::OlderThanMemory => ImportedState::Older,

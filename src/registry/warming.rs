@@ -88,7 +88,8 @@ impl Warming {
             list => list?,
         };
         let unchanged = list.status.fwd.is_none() || list.status.fwd_status == Some(304) || list.status.used_stale;
-        let stored = if unchanged { self.documents.stored(package, &DocumentAsk::Latest).await } else { None };
+        let stored =
+            if unchanged { self.documents.stored().document(package, &DocumentAsk::Latest).await } else { None };
         let latest = match stored {
             Some(document) => serde_json::from_slice(&document.body).ok().map(|latest: Release| latest.tag_name),
             None => self.fetch_latest(package).await?,
