@@ -27,6 +27,7 @@ use crate::{
     package::{NameError, Version},
 };
 
+mod aliases;
 mod catalog;
 mod github;
 mod names;
@@ -38,9 +39,10 @@ mod srm;
 mod v3;
 
 pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
+pub use aliases::AliasError;
 pub use catalog::{CatalogMenu, CatalogQuery};
 pub use github::ApiRoot;
-pub use names::{AliasError, NamedUpstream, Names, NamesError, PackageError};
+pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{UNRESERVED, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Config, DialectName, RESERVED_SEGMENTS,
+    AliasError, Config, DialectName, RESERVED_SEGMENTS, aliases,
     routes::{RouteConfig, RouteConfigError, RouteRow, default_rows},
     srm::is_route_word,
     v3,
 };
-use crate::package::{FolderPackage, FolderPathError, NameError, NameForm, PackageId, PackageName, PackageRef};
+use crate::package::{FolderPackage, NameError, NameForm, PackageId, PackageName, PackageRef};
 
 /// An upstream as names refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,34 +94,6 @@ pub enum NamesError {
     },
 }
 
-/// Why an alias cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AliasError {
-    /// The key is no name.
-    #[error("the name's {0}")]
-    Name(NameError),
-    /// The first segment of the key is reserved.
-    #[error("no path reaches it, {0} is a route of the mirror or an upstream")]
-    Unreachable(String),
-    /// Two keys are equal without case.
-    #[error("another alias has this name; names compare without case")]
-    Duplicate,
-    /// The value is no package.
-    #[error(transparent)]
-    Package(PackageError),
-    /// The value has two slashes, and what stands behind them is no folder.
-    #[error("the path of the folder {0}{example}", example = FOLDER_EXAMPLE)]
-    FolderPath(FolderPathError),
-    /// A folder of a package of a registry.
-    #[error("{0} is no forge, and only repositories have folders{example}", example = FOLDER_EXAMPLE)]
-    FolderOfRegistry(String),
-    /// A folder whose alias is `owner/name`.
-    #[error("a folder's alias has no slash{example}", example = FOLDER_EXAMPLE)]
-    FolderWithOwner,
-}
-
-const FOLDER_EXAMPLE: &str = "; for example start-x = \"github:acme/apps//start-x\"";
-
 /// Why a text is no package.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackageError {
@@ -175,8 +147,8 @@ impl Names {
                 package: value.clone(),
                 reason,
             };
-            names.check_alias(key).map_err(wrong)?;
-            let package = names.parse_alias_value(key, value).map_err(wrong)?;
+            aliases::check_key(&names, key).map_err(wrong)?;
+            let package = aliases::parse_value(&names, key, value).map_err(wrong)?;
             if aliases.insert(key.to_ascii_lowercase(), package).is_some() {
                 return Err(wrong(AliasError::Duplicate));
             }
@@ -185,31 +157,8 @@ impl Names {
         Ok(names)
     }
 
-    fn check_alias(&self, key: &str) -> Result<(), AliasError> {
-        key.parse::<PackageName>().map_err(AliasError::Name)?;
-        let first = key.split('/').next().unwrap_or_default();
-        if self.is_reserved(first) {
-            return Err(AliasError::Unreachable(first.to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Parses the value of an alias: a package, or `owner/repo//folder` with or without an upstream.
-    fn parse_alias_value(&self, key: &str, value: &str) -> Result<PackageRef, AliasError> {
-        let Some((repository, path)) = value.split_once("//") else {
-            return Ok(self.parse_id(value).map_err(AliasError::Package)?.into());
-        };
-        let repository = self.parse_id(repository).map_err(AliasError::Package)?;
-        if repository.name.form() == NameForm::Plain {
-            return Err(AliasError::FolderOfRegistry(repository.upstream.to_string()));
-        }
-        let alias = PackageName::plain(key).map_err(|_| AliasError::FolderWithOwner)?;
-        let path = path.parse().map_err(AliasError::FolderPath)?;
-        Ok(PackageRef::Folder(Arc::new(FolderPackage { alias, repository, path })))
-    }
-
     /// Parses `owner/repo` on the default upstream, or `upstream:name`.
-    fn parse_id(&self, text: &str) -> Result<PackageId, PackageError> {
+    pub(super) fn parse_id(&self, text: &str) -> Result<PackageId, PackageError> {
         let (upstream, name) = text.split_once(':').unwrap_or((&self.default_upstream, text));
         let upstream = self.upstream(upstream).ok_or_else(|| PackageError::UnknownUpstream(upstream.to_owned()))?;
         let name = match name.split_once('/') {
@@ -292,7 +241,7 @@ impl Names {
         })
     }
 
-    fn is_reserved(&self, first: &str) -> bool {
+    pub(super) fn is_reserved(&self, first: &str) -> bool {
         contains_ignoring_case(&RESERVED_SEGMENTS, first)
             || self.upstreams.iter().any(|upstream| upstream.name.eq_ignore_ascii_case(first))
     }

@@ -197,13 +197,20 @@ impl Renderer<'_> {
                 *value = format!("{url}{rest}").into();
             }
         }
-        let (_, name) = repository.full_name.split_once('/').unwrap_or(("", &repository.full_name));
+        // A registry has plain names: the full name is the one by which this dialect knows the package.
+        let full_name = match self.package.name.form() {
+            NameForm::Repository => repository.full_name.clone(),
+            NameForm::Plain => self.names.api_path(self.package),
+        };
+        let (_, name) = full_name.split_once('/').unwrap_or(("", &full_name));
         let mut own = Map::new();
         own.insert("name".into(), rest.get("name").cloned().unwrap_or_else(|| name.into()));
-        own.insert("full_name".into(), repository.full_name.as_str().into());
+        own.insert("full_name".into(), full_name.as_str().into());
         own.insert("private".into(), repository.private.into());
         own.insert("releases_url".into(), format!("{url}/releases{{/id}}").into());
-        own.insert("default_branch".into(), repository.default_branch.as_str().into());
+        if !repository.default_branch.is_empty() {
+            own.insert("default_branch".into(), repository.default_branch.as_str().into());
+        }
         own.insert("url".into(), url.into());
         to_json(&merge_in_order(&REPOSITORY_FIELDS, own, &rest))
     }

@@ -173,7 +173,6 @@ async fn while_the_fetch_fails_the_list_is_what_is_stored_and_the_registry_is_le
         ("html", Fault::Html200),
         ("silent", Fault::HeadStall),
         ("cut", Fault::CutAfter(20)),
-        ("limited", Fault::status(429, &[("retry-after", "9")], "")),
     ];
     for (name, fault) in failures {
         let forge = forge().await;
