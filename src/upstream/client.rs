@@ -24,9 +24,9 @@ use super::{
     failure::{self, invalid},
     rate_limiter::RateLimiter,
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
-    response::{ensure_identity, ensure_not_html},
+    response::{ensure_identity, ensure_not_html, is_of_mirror},
     slots::{RequestSlots, SlotPermits},
-    urls::ApiUrls,
+    urls::{ApiUrls, is_same_url},
 };
 use crate::{
     entry::{Document, PageValidator, Validators},
@@ -443,16 +443,4 @@ impl ApiClient {
         };
         response.status() == StatusCode::LOOP_DETECTED || response.headers().get_all(VIA).iter().any(by_us)
     }
-}
-
-/// True for the response of a mirror like this one, by the name in its `Cache-Status` (RFC 9211).
-fn is_of_mirror(headers: &HeaderMap) -> bool {
-    let named = |value: &HeaderValue| value.as_bytes().starts_with(b"srm-mirror");
-    headers.get_all("cache-status").iter().any(named)
-}
-
-/// True when a stored page was fetched from this address. Case is ignored, as forges and the page's cache key do for owner
-/// and repository: another spelling must not discard its validators.
-pub(super) fn is_same_url(page: &PageValidator, url: &Url) -> bool {
-    page.url.eq_ignore_ascii_case(url.as_str())
 }

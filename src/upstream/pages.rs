@@ -10,11 +10,12 @@ use super::{
     array_elements::ArrayElements,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, DocumentResponse, is_same_url},
+    client::{ApiClient, DocumentRequest, DocumentResponse},
     error_class,
     failure::invalid,
     normalise::{self, ReleaseEntry},
     redirect,
+    urls::is_same_url,
 };
 use crate::{
     entry::{Document, PageValidator, Validators},

@@ -1,7 +1,7 @@
 //! Checks of response headers.
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
@@ -22,4 +22,10 @@ pub(super) fn ensure_not_html(headers: &HeaderMap) -> Result<(), FetchError> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let page = kind.starts_with("text/") || ["html", "json", "xml"].iter().any(|word| kind.contains(word));
     if page { Err(invalid("a page instead of a zip")) } else { Ok(()) }
+}
+
+/// True for the response of a mirror like this one, by the name in its `Cache-Status` (RFC 9211).
+pub(super) fn is_of_mirror(headers: &HeaderMap) -> bool {
+    let named = |value: &HeaderValue| value.as_bytes().starts_with(b"srm-mirror");
+    headers.get_all("cache-status").iter().any(named)
 }

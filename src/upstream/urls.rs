@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::{package::PackageName, value::BaseUrl};
+use crate::{entry::PageValidator, package::PackageName, value::BaseUrl};
 
 /// The base URLs of an upstream.
 pub(super) struct ApiUrls {
@@ -41,4 +41,10 @@ fn append<'s>(base: &BaseUrl, segments: impl IntoIterator<Item = &'s str>) -> Ur
         path.pop_if_empty().extend(segments);
     }
     url
+}
+
+/// True when a stored page was fetched from this address. Case is ignored, as forges and the page's cache key do for owner
+/// and repository: another spelling must not discard its validators.
+pub(super) fn is_same_url(page: &PageValidator, url: &Url) -> bool {
+    page.url.eq_ignore_ascii_case(url.as_str())
 }

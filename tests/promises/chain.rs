@@ -1,6 +1,6 @@
 //! A mirror behind a mirror: the child's upstreams are the parent's routes.
 
-use srm_mirror::{config::Config, registry::Private};
+use srm_mirror::config::Config;
 
 use crate::{
     forge::Forge,
@@ -91,21 +91,4 @@ async fn a_refusal_of_the_parent_is_passed_on_with_its_status() {
         let got = child.get(path).await;
         assert_eq!(got.status, status, "{path}: {}", String::from_utf8_lossy(&got.body));
     }
-}
-
-#[tokio::test]
-async fn a_chain_that_leads_back_is_508_and_ends_at_once() {
-    let forge = forge().await;
-    let first = setup(&forge).start().await;
-    let second = child_of(&first, &forge).start().await;
-    // The first one restarts with the second as its upstream.
-    let dir = tempfile::tempdir().expect("a directory");
-    let port = first.address;
-    first.stop().await;
-    let mut setup = child_of(&second, &forge);
-    setup.config.server.listen = vec![port];
-    setup.config.packages.private = Private::Refuse;
-    let first = setup.start_in(dir.path()).await;
-    let got = first.get("/devsapp/fc3/releases").await;
-    assert_eq!(got.status, 508, "{}", String::from_utf8_lossy(&got.body));
 }

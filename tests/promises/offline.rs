@@ -74,7 +74,9 @@ async fn offline_a_miss_is_an_error_and_opens_no_socket() {
         ("/devsapp/fc3/releases/tags/v9", 404),
         ("/devsapp/fc3/zipball/v9", 404),
         ("/repos/devsapp/fc3/releases/tags/v9", 404),
-        ("/simple/devsapp/fc3/releases/tags/v9", 404),
+        // Its route begins at a registry, of which nothing is stored: that it lacks the package is not known.
+        ("/simple/devsapp/fc3/releases/tags/v9", 503),
+        ("/simple/github/devsapp/fc3/releases/tags/v9", 404),
         (ZIP, 503),
         ("/devsapp/other/releases", 503),
         ("/devsapp/other/releases/latest", 503),

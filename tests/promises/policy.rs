@@ -148,7 +148,6 @@ async fn an_unknown_route_is_404_and_a_writing_method_405_with_allow() {
         "/devsapp/fc3",
         "/devsapp/fc3/issues",
         "/gitee/devsapp",
-        "/fc3/releases",
         "/devsapp/fc3/releases/latest/x",
         "/repos/devsapp",
         "/api/v4/repos/devsapp/fc3",
