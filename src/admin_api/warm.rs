@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{FailureCode, request};
-use crate::entry::Digest;
+use crate::{entry::Digest, package::DialectName};
 
 /// Stores the release list and the latest release of a package, and returns them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ use crate::entry::Digest;
 pub(crate) struct WarmLists {
     /// A plain name, `owner/repo`, `upstream:name`, or an alias.
     pub package: String,
+    /// The dialect whose routes decide where a name without an upstream comes from; srm where it is absent.
+    #[serde(default)]
+    pub dialect: Option<DialectName>,
 }
 
 request!(WarmLists, "warm/lists", answer WarmListsAnswer, within std::time::Duration::from_secs(600));

@@ -8,10 +8,7 @@ use super::{
     names::{did_you_mean, upstream_names},
     setting::{Setting, Settings, owned_path},
 };
-use crate::{
-    dialect::{DialectName, RouteConfigError},
-    package::PatternError,
-};
+use crate::dialect::{DialectName, RouteConfigError};
 
 /// The keys of a table, each with an example of its value.
 const ROUTE_KEYS: [(&str, &str); 3] = [("packages", "\"fc*\""), ("dialect", "\"v3\""), ("upstreams", "[\"official\"]")];
@@ -86,11 +83,7 @@ pub(super) fn invalid_table(
             let all = upstream_names(config).collect::<Vec<_>>().join(", ");
             format!("{reason}; the upstreams are {all}{suggestion}")
         }
-        // These have an example.
-        RouteConfigError::Pattern(PatternError) | RouteConfigError::PatternWithUpstream => reason.to_string(),
-        RouteConfigError::OtherForm { .. } | RouteConfigError::RepeatedUpstream(_) | RouteConfigError::Repeated(_) => {
-            reason.to_string()
-        }
+        other => other.to_string(),
     };
     let example = ROUTE_KEYS.iter().find(|(key, _)| *key == reason.key()).map_or("", |(_, example)| example);
     let has_example = text.contains("for example") || text.contains("did you mean");

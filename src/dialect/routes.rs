@@ -150,9 +150,15 @@ pub(super) fn default_rows(upstreams: &[NamedUpstream]) -> Vec<RouteRow> {
 }
 
 impl Names {
-    /// Where a name without an upstream may come from in a dialect, when no source is recorded for it.
+    /// Where a name without an upstream may come from in a dialect, when no source is recorded for it. The github dialect
+    /// answers from forges: a row of all dialects counts there without its registries, a row of its own as it is.
     pub fn route(&self, name: &PackageName, dialect: DialectName) -> NameRoute {
-        let of_row = |row: &RouteRow| row.upstreams.iter().filter_map(|upstream| self.id_on(upstream, name)).collect();
+        let of_row = |row: &RouteRow| {
+            let fits = |id: &PackageId| {
+                dialect != DialectName::Github || row.dialect == Some(dialect) || id.name.form() == NameForm::Repository
+            };
+            row.upstreams.iter().filter_map(|upstream| self.id_on(upstream, name)).filter(fits).collect()
+        };
         if let Some(row) = self.routes.iter().find(|row| row.matches(name, dialect)) {
             return NameRoute { rule: RouteRule::Configured, candidates: of_row(row) };
         }

@@ -271,3 +271,15 @@ async fn an_imported_moving_version_is_served_and_never_replaces_a_later_one() {
     assert_eq!(offline(later.path()).await, fc3.sha256("dev"));
     assert_ne!(fc3.sha256("dev"), first);
 }
+
+#[tokio::test]
+async fn the_github_dialect_answers_from_the_forge_whatever_the_routes_say() {
+    let forge = forge().await;
+    forge.repo("devsapp/core").release("v7.0.0", |r| r);
+    let upstreams = ["official-2x", "github"].map(str::to_owned).into();
+    let row = srm_mirror::dialect::RouteConfig { packages: "devsapp/*".into(), dialect: None, upstreams };
+    let mirror = setup(&forge).with(|config| config.routes = vec![row]).start().await;
+    let tag = async |path: &str| mirror.get(path).await.json()["tag_name"].clone();
+    assert_eq!(tag("/devsapp/core/releases/latest").await, "0.1.66");
+    assert_eq!(tag("/repos/devsapp/core/releases/latest").await, "v7.0.0");
+}

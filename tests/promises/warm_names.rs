@@ -184,3 +184,36 @@ async fn the_lock_file_of_plain_names_fills_a_cache_and_a_running_mirror() {
     let warmed = Launch::bare(&["warm", "--locked", file, "--server", &mirror.url("")]).run().await;
     assert!(warmed.code == Some(1) && warmed.err.contains("is locked"), "{warmed:?}");
 }
+
+#[tokio::test]
+async fn the_project_of_an_edition_is_warmed_from_where_its_command_line_looks() {
+    let forge = Forge::start().await;
+    forge.registry().component("fc").version("3.0.0");
+    forge.simple_registry().component("fc").version("0.1.35");
+    for name in ["core", "fc-core", "fc-deploy", "fc-plan", "fc-info", "domain", "fc-default"] {
+        forge.simple_registry().component(name).version("0.1.66");
+    }
+    let mirror = Mirror::over(&forge).await;
+    let url = mirror.url("");
+    for (text, expected) in [
+        ("edition: 1.0.0\nservices:\n  a:\n    component: fc\n", "fc@0.1.35"),
+        ("edition: 1.0.0\nservices:\n  a:\n    component: devsapp/fc\n", "devsapp/fc@0.1.35"),
+        ("edition: 3.0.0\nresources:\n  a:\n    component: fc\n", "fc@3.0.0"),
+    ] {
+        let project = tempfile::tempdir().expect("a directory");
+        std::fs::write(project.path().join("s.yaml"), text).expect("written");
+        let path = project.path().to_str().expect("text");
+        let dir = tempfile::tempdir().expect("a directory");
+        let cached = unconfigured(&forge, dir.path(), &["--project", path]).await;
+        assert_eq!(cached, (Some(0), vec![expected.to_owned()]));
+        let ended = Launch::bare(&["warm", "--json", "--project", path, "--server", &url]).run().await;
+        assert_eq!((ended.code, warmed(&ended)), (Some(0), vec![expected.to_owned()]), "{ended:?}");
+    }
+    let project = tempfile::tempdir().expect("a directory");
+    let text = "edition: 1.0.0\nservices:\n  a:\n    component: fc\n  b:\n    component: none\n";
+    std::fs::write(project.path().join("s.yaml"), text).expect("written");
+    let arguments = ["warm", "--json", "--with-required", "--server", &url, "--project"];
+    let ended = Launch::bare(&arguments).argument(project.path().to_str().expect("text")).run().await;
+    assert_eq!((ended.code, warmed(&ended).len()), (Some(1), 8), "{ended:?}");
+    assert!(ended.out.contains("there is no package none on official-2x or official"), "{ended:?}");
+}

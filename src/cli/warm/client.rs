@@ -10,6 +10,7 @@ use crate::{
     admin_api::{FailureCode, FilledArchive, StoredState, UpstreamQuota, WarmFailure, WarmedLists},
     cli::admin_client::{AdminRefusal, Unavailable},
     entry::Digest,
+    package::DialectName,
 };
 
 mod control;
@@ -20,8 +21,9 @@ pub(super) use plain::MirrorClient;
 
 /// A mirror that can be warmed.
 pub(super) trait WarmTarget {
-    /// Stores the lists of a package, and reads them.
-    async fn lists(&self, package: &RawName) -> Result<WarmedLists, FetchFailure>;
+    /// Stores the lists of a package, which is found by the routes of a dialect, and reads them. The other methods are given
+    /// the package at its source, where the lists name it.
+    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure>;
 
     /// When the mirror first saw a version; `None` where it never did, or does not report it.
     async fn first_seen(&self, package: &RawName, version: &str) -> Option<Timestamp>;

@@ -14,7 +14,7 @@ use semver::VersionReq;
 
 use crate::{
     entry::Digest,
-    package::{NameError, PackageName, Version},
+    package::{DialectName, NameError, NameForm, PackageName, Version},
 };
 
 /// A package as the operator writes it; the mirror resolves it.
@@ -30,6 +30,8 @@ pub(super) struct PackageSpec {
     pub(super) versions: Option<VersionSpec>,
     /// What the zip must be, where a lock file says so.
     pub(super) locked: Option<LockedContent>,
+    /// The dialect whose routes decide where the package comes from.
+    pub(super) dialect: DialectName,
 }
 
 /// The part after the `@`.
@@ -94,6 +96,11 @@ impl RawName {
         }
     }
 
+    /// The form of the name, whatever its upstream.
+    pub(super) fn form(&self) -> NameForm {
+        if self.0.contains('/') { NameForm::Repository } else { NameForm::Plain }
+    }
+
     /// The text in lower case: equal for two spellings of one package.
     pub(super) fn folded(&self) -> String {
         self.0.to_ascii_lowercase()
@@ -134,7 +141,7 @@ impl LockedContent {
 impl PackageSpec {
     /// The newest version of a package.
     pub(super) fn newest(package: RawName) -> Self {
-        Self { package, versions: None, locked: None }
+        Self { package, versions: None, locked: None, dialect: DialectName::Srm }
     }
 }
 
@@ -161,7 +168,7 @@ fn parse(text: &str) -> Result<PackageSpec, SpecErrorReason> {
     };
     name.parse::<PackageName>()?;
     let versions = versions.map(parse_versions).transpose()?;
-    Ok(PackageSpec { package: RawName(package.to_owned()), versions, locked: None })
+    Ok(PackageSpec { versions, ..PackageSpec::newest(RawName(package.to_owned())) })
 }
 
 fn parse_versions(text: &str) -> Result<VersionSpec, SpecErrorReason> {

@@ -2,7 +2,7 @@
 //!
 //! A file is walked as a whole, because both editions nest alike: `services` (1) and `resources` (3) hold components,
 //! `actions` hold plugins and components before and after each command, globally and of each service, and `extend`
-//! names a file that this one is merged over. The parameters of a component (`props`, `args`, `vars`) are not walked: they
+//! names a file that this one is merged over. Each edition finds its packages in the dialect of its CLI. The parameters of a component (`props`, `args`, `vars`) are not walked: they
 //! may use the same words for other things.
 
 use std::{
@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 
 use super::{package_list::read_to_limit, package_spec::PackageSpec};
+use crate::package::{DialectName, NameForm};
 
 /// Largest project file, bytes.
 const MAX_PROJECT_FILE_BYTES: u64 = 4 << 20;
@@ -33,8 +34,8 @@ pub(super) struct ProjectPackages {
     pub(super) skipped: Vec<SkippedName>,
     /// Files and folders that were found and cannot be read.
     pub(super) unreadable: Vec<UnreadableFile>,
-    /// The names in `specs`, in lower case.
-    names: BTreeSet<String>,
+    /// The names in `specs`, in lower case, with their dialects.
+    names: BTreeSet<(String, DialectName)>,
     /// The files that were read.
     files: BTreeSet<PathBuf>,
 }
@@ -161,19 +162,19 @@ impl ProjectPackages {
                 self.unreadable.push(UnreadableFile { path, error });
             }
         }
-        self.walk(path, &tree);
+        self.walk(path, dialect_of(top), &tree);
         Ok(())
     }
 
-    fn walk(&mut self, path: &Path, value: &Value) {
+    fn walk(&mut self, path: &Path, dialect: DialectName, value: &Value) {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| self.walk(path, item)),
+            Value::Array(items) => items.iter().for_each(|item| self.walk(path, dialect, item)),
             Value::Object(fields) => {
                 for (key, value) in fields {
                     match (key.as_str(), value) {
-                        ("component" | "plugin", Value::String(text)) => self.add_name(path, text),
+                        ("component" | "plugin", Value::String(text)) => self.add_name(path, dialect, text),
                         (key, _) if PARAMETER_KEYS.contains(&key) => {}
-                        _ => self.walk(path, value),
+                        _ => self.walk(path, dialect, value),
                     }
                 }
             }
@@ -182,7 +183,7 @@ impl ProjectPackages {
     }
 
     /// Adds one name. In actions of edition 1 a command follows the name of a component.
-    fn add_name(&mut self, path: &Path, text: &str) {
+    fn add_name(&mut self, path: &Path, dialect: DialectName, text: &str) {
         let name = text.trim();
         let mut skip = |reason| self.skipped.push(SkippedName { file: path.to_owned(), text: name.to_owned(), reason });
         if name.is_empty() {
@@ -200,13 +201,24 @@ impl ProjectPackages {
         let name = name.split_ascii_whitespace().next().unwrap_or(name);
         match name.parse::<PackageSpec>() {
             Ok(spec) => {
-                if self.names.insert(name.to_ascii_lowercase()) {
-                    self.specs.push(spec);
+                // The v3 dialect has no repositories, and a name with its upstream is one package in every dialect.
+                let is_plain = spec.package.form() == NameForm::Plain;
+                let is_routed = !spec.package.as_str().contains(':') && (is_plain || dialect != DialectName::V3);
+                let dialect = if is_routed { dialect } else { DialectName::Srm };
+                if self.names.insert((name.to_ascii_lowercase(), dialect)) {
+                    self.specs.push(PackageSpec { dialect, ..spec });
                 }
             }
             Err(_) => skip("not the name of a package"),
         }
     }
+}
+
+/// The dialect of the CLI that a project file is for: edition 1 is that of the 2.x CLI.
+fn dialect_of(top: &serde_json::Map<String, Value>) -> DialectName {
+    let edition = top.get("edition").and_then(Value::as_str).unwrap_or_default();
+    let is_1 = edition.starts_with('1') || (edition.is_empty() && !top.contains_key("resources"));
+    if is_1 { DialectName::Simple } else { DialectName::V3 }
 }
 
 fn is_structure(key: &str) -> bool {

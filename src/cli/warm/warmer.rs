@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     admin_api::{FilledArchive, StoredState},
+    package::{DialectName, NameForm},
     value::ByteSize,
 };
 
@@ -45,6 +46,7 @@ pub(super) struct WarmOptions {
 /// A package, what is to be fetched of it, and why.
 struct WarmGroup {
     package: RawName,
+    dialect: DialectName,
     specs: Vec<PackageSpec>,
     /// The package that needs this one; `None` for a package that was asked for.
     needed_by: Option<RawName>,
@@ -65,8 +67,8 @@ pub(super) struct Warmer<'w, T> {
     quota_gate: QuotaGate,
     /// Upstreams that stayed unreachable after all attempts: further requests to them are tried once.
     unreachable_upstreams: RefCell<HashSet<String>>,
-    /// The upstream of packages that name none; empty until an answer reports it.
-    default_upstream: RefCell<String>,
+    /// The upstream of packages that name none, by the form of their names; none until an answer reports it.
+    usual_upstreams: RefCell<HashMap<NameForm, String>>,
     stored: RefCell<Vec<StoredVersion>>,
     failed: Cell<u32>,
     unreachable: Cell<u32>,
@@ -82,6 +84,8 @@ struct StoredVersion {
 /// One version to fetch.
 struct WarmItem {
     package: RawName,
+    /// The package at its source, where that is known: what the mirror is asked for.
+    source: RawName,
     upstream: String,
     chosen: ChosenVersion,
     locked: Option<LockedContent>,
@@ -112,7 +116,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             options,
             quota_gate: QuotaGate::default(),
             unreachable_upstreams: RefCell::default(),
-            default_upstream: RefCell::default(),
+            usual_upstreams: RefCell::default(),
             stored: RefCell::default(),
             failed: Cell::default(),
             unreachable: Cell::default(),
@@ -143,15 +147,17 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
 
     /// Stores the lists of all packages, then of those that they need, each once.
     async fn select_all(&self, specs: Vec<PackageSpec>) -> Vec<WarmItem> {
-        let mut groups: BTreeMap<String, WarmGroup> = BTreeMap::new();
+        let mut groups: BTreeMap<(String, DialectName), WarmGroup> = BTreeMap::new();
         for spec in specs {
-            let new = || WarmGroup { package: spec.package.clone(), specs: Vec::new(), needed_by: None };
-            let WarmGroup { specs, .. } = groups.entry(spec.package.folded()).or_insert_with(new);
+            let PackageSpec { dialect, .. } = spec;
+            let package = spec.package.clone();
+            let new = || WarmGroup { package, dialect, specs: Vec::new(), needed_by: None };
+            let WarmGroup { specs, .. } = groups.entry((spec.package.folded(), dialect)).or_insert_with(new);
             if !specs.contains(&spec) {
                 specs.push(spec);
             }
         }
-        let mut known: HashSet<String> = groups.keys().cloned().collect();
+        let mut known: HashSet<String> = groups.keys().map(|(name, _)| name.clone()).collect();
         let mut items = Vec::new();
         while !groups.is_empty() {
             let selected = std::mem::take(&mut groups).into_values().map(|group| self.select_items(group));
@@ -159,7 +165,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             for SelectedItems { items: chosen, required } in selected {
                 items.extend(chosen);
                 let new = required.into_iter().filter(|group| known.insert(group.package.folded()));
-                groups.extend(new.map(|group| (group.package.folded(), group)).collect::<Vec<_>>());
+                groups.extend(new.map(|group| ((group.package.folded(), group.dialect), group)).collect::<Vec<_>>());
             }
         }
         items
@@ -186,13 +192,13 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
 
     /// Stores the lists of a package and selects among its releases.
     async fn select_items(&self, group: WarmGroup) -> SelectedItems {
-        let WarmGroup { package, specs, needed_by } = group;
+        let WarmGroup { package, dialect, specs, needed_by } = group;
         if self.options.limits.exclude.iter().any(|pattern| pattern.matches_package(&package)) {
             self.reporter.skipped(package.as_str(), "excluded");
             return SelectedItems::default();
         }
         let guess = self.upstream_of(&package);
-        let lists = match self.with_retries(&guess, true, async || self.target.lists(&package).await).await {
+        let lists = match self.with_retries(&guess, true, async || self.target.lists(&package, dialect).await).await {
             Ok(lists) => lists,
             Err(mut failure) => {
                 if let Some(dependent) = needed_by {
@@ -205,6 +211,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
         let required = self.options.required.iter().flat_map(|table| table.of(&package, lists.package.as_deref()));
         let required = required.map(|name| WarmGroup {
             package: name.clone(),
+            dialect,
             specs: vec![PackageSpec::newest(name)],
             needed_by: Some(package.clone()),
         });
@@ -212,10 +219,11 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
         let upstream = lists.quota.map_or(guess, |quota| {
             self.quota_gate.record(&quota);
             if !package.as_str().contains(':') {
-                self.default_upstream.borrow_mut().clone_from(&quota.upstream);
+                self.usual_upstreams.borrow_mut().insert(package.form(), quota.upstream.clone());
             }
             quota.upstream
         });
+        let source = lists.package.map_or_else(|| package.clone(), RawName::of_table);
         let mut items = Vec::<WarmItem>::new();
         let mut seen = HashSet::new();
         for spec in specs {
@@ -227,6 +235,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
                     let new = chosen.into_iter().filter(|chosen| seen.insert(chosen.version.clone()));
                     items.extend(new.map(|chosen| WarmItem {
                         package: package.clone(),
+                        source: source.clone(),
                         upstream: upstream.clone(),
                         chosen,
                         locked: spec.locked.clone(),
@@ -244,10 +253,10 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
 
     /// Fetches one version. Returns it with its failure where another attempt may help.
     async fn fetch(&self, item: WarmItem) -> Option<(WarmItem, FetchFailure)> {
-        let WarmItem { package, upstream, chosen, locked } = &item;
+        let WarmItem { source, upstream, chosen, locked, .. } = &item;
         let what = item.name();
         if let Some(limit) = chosen.seen_by
-            && self.target.first_seen(package, &chosen.version).await.is_none_or(|seen| seen > limit)
+            && self.target.first_seen(source, &chosen.version).await.is_none_or(|seen| seen > limit)
         {
             self.reporter.skipped(&what, TOO_YOUNG);
             return None;
@@ -262,7 +271,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
         let task = self.reporter.started(&what, chosen.len);
         let fill = async || {
             let mut progress = |bytes, total| task.progress(bytes, total);
-            self.target.fill(package, &version, &mut progress).await
+            self.target.fill(source, &version, &mut progress).await
         };
         match self.with_retries(upstream, !chosen.stored, fill).await {
             Ok(archive) => {
@@ -278,7 +287,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
                         task.stored(&what, &archive);
                         let tag = archive.tag.map(|tag| format!("refs/tags/{tag}"));
                         let version = tag.or(archive.commit);
-                        let stored = version.map(|version| StoredVersion { what, package: package.clone(), version });
+                        let stored = version.map(|version| StoredVersion { what, package: source.clone(), version });
                         self.stored.borrow_mut().extend(stored);
                     }
                 }
@@ -301,7 +310,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
         let locked = item.locked.as_ref()?;
         let commit = filled.commit.as_deref();
         let difference = locked.difference(filled.digest, commit)?;
-        match self.target.flat_digest(&item.package, version).await {
+        match self.target.flat_digest(&item.source, version).await {
             Some(flat) => locked.difference(flat, commit).map(|_| difference),
             None => Some(difference),
         }
@@ -386,7 +395,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
     fn upstream_of(&self, package: &RawName) -> String {
         match package.as_str().split_once(':') {
             Some((upstream, _)) => upstream.to_owned(),
-            None => self.default_upstream.borrow().clone(),
+            None => self.usual_upstreams.borrow().get(&package.form()).cloned().unwrap_or_default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     },
     cli::{admin_client::AdminClient, warm::package_spec::RawName},
     entry::Digest,
+    package::DialectName,
 };
 
 /// The mirror that holds the cache directory.
@@ -25,8 +26,8 @@ impl<'c> ControlClient<'c> {
 }
 
 impl WarmTarget for ControlClient<'_> {
-    async fn lists(&self, package: &RawName) -> Result<WarmedLists, FetchFailure> {
-        match self.client.call(&WarmLists { package: package.to_string() }).await? {
+    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
+        match self.client.call(&WarmLists { package: package.to_string(), dialect: Some(dialect) }).await? {
             WarmListsAnswer::Stored(lists) => Ok(lists),
             WarmListsAnswer::Failed(failure) => Err(failure.into()),
         }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use percent_encoding::utf8_percent_encode;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{FetchFailure, ProgressFn, RetryClass, WarmTarget};
@@ -21,7 +22,7 @@ use crate::{
     config::Config,
     dialect::UNRESERVED,
     entry::Digest,
-    package::NameForm,
+    package::{DialectName, NameForm},
     value::BaseUrl,
 };
 
@@ -42,12 +43,35 @@ pub(in crate::cli::warm) struct MirrorClient {
     base: String,
 }
 
-/// The body of an error in the srm dialect.
+/// The body of an error: of the srm, the simple and the v3 dialect.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ErrorEnvelope {
     message: Option<String>,
     code: Option<FailureCode>,
+    #[serde(rename = "Error")]
+    simple: Option<SimpleError>,
+    /// A text in an error of the v3 dialect.
+    body: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct SimpleError {
+    #[serde(rename = "Message")]
+    message: String,
+}
+
+/// A release in the envelope of the simple or the v3 dialect.
+#[derive(Deserialize)]
+struct EnvelopedRelease {
+    #[serde(alias = "Response", alias = "body")]
+    release: ZipAddress,
+}
+
+/// The member of a release that names its source.
+#[derive(Deserialize)]
+struct ZipAddress {
+    zipball_url: String,
 }
 
 /// A release of a list, with the address of its zip, which names the package's source.
@@ -79,6 +103,18 @@ impl MirrorClient {
         format!("{}{}/{form}/{}", self.base, package.path(), utf8_percent_encode(version, UNRESERVED))
     }
 
+    /// The package at its source by the routes of a dialect: the address of its latest zip names it.
+    async fn source_in(&self, package: &RawName, dialect: DialectName) -> Result<RawName, FetchFailure> {
+        let path = match dialect {
+            DialectName::Srm | DialectName::Github => return Ok(package.clone()),
+            DialectName::Simple => format!("/simple{}/releases/latest", package.path()),
+            DialectName::V3 => format!("/v3/packages{}/release/latest", package.path()),
+        };
+        let latest: EnvelopedRelease = self.get_json(&path).await?;
+        let source = package_of_zip(&latest.release.zipball_url, dialect).ok_or_else(FetchFailure::malformed)?;
+        Ok(RawName::of_table(source))
+    }
+
     async fn send(&self, request: RequestBuilder) -> Result<Response, FetchFailure> {
         Ok(bounded::send(request, HEAD_TIMEOUT).await?)
     }
@@ -92,14 +128,16 @@ impl MirrorClient {
 }
 
 impl WarmTarget for MirrorClient {
-    async fn lists(&self, package: &RawName) -> Result<WarmedLists, FetchFailure> {
-        let path = package.path();
+    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
+        let source = self.source_in(package, dialect).await?;
+        let path = source.path();
         let listed = match self.get_json::<Vec<SourcedRelease>>(&format!("{path}/releases")).await {
             // A repository without releases may have tags and branches.
             Err(failure) if failure.code == Some(FailureCode::NoRelease) => Vec::new(),
             listed => listed?,
         };
-        let package = listed.first().and_then(|first| package_at_source(first.zipball_url.as_deref()?));
+        let of_zip = |first: &SourcedRelease| package_of_zip(first.zipball_url.as_deref()?, DialectName::Srm);
+        let package = if source == *package { listed.first().and_then(of_zip) } else { Some(source.to_string()) };
         let releases = listed.into_iter().map(|listed| listed.row).collect();
         let latest = match self.get_json::<LatestRelease>(&format!("{path}/releases/latest")).await {
             Err(failure) if failure.class == RetryClass::Missing => None,
@@ -156,16 +194,30 @@ impl WarmTarget for MirrorClient {
     }
 }
 
-/// The package that a zip's address names, as `upstream:name`: `…/{upstream}/{name}/zipball/…` on one of the registries that
-/// every mirror has. A forge's name in an address may as well be an owner.
-fn package_at_source(zipball_url: &str) -> Option<String> {
+/// The package that a zip's address in a dialect names, as `upstream:name`. Of the addresses of the srm dialect only those on
+/// a registry that every mirror has: a forge's name in one may as well be an owner.
+fn package_of_zip(zipball_url: &str, dialect: DialectName) -> Option<String> {
     let address = url::Url::parse(zipball_url).ok()?;
     let segments: Vec<&str> = address.path_segments()?.collect();
     let zipball = segments.iter().position(|segment| *segment == "zipball")?;
-    let [.., upstream, name] = &segments[..zipball] else { return None };
-    let known = Config::default().named_upstreams();
-    let registry = known.iter().find(|known| known.form == NameForm::Plain && *known.name == **upstream)?;
-    Some(format!("{}:{name}", registry.name))
+    let before = &segments[..zipball];
+    match dialect {
+        DialectName::Srm | DialectName::Github => {
+            let [.., upstream, name] = before else { return None };
+            let known = Config::default().named_upstreams();
+            let registry = known.iter().find(|known| known.form == NameForm::Plain && *known.name == **upstream)?;
+            Some(format!("{}:{name}", registry.name))
+        }
+        DialectName::Simple => {
+            let at = before.iter().rposition(|segment| *segment == "simple")?;
+            let [upstream, name @ ..] = &before[at + 1..] else { return None };
+            Some(format!("{upstream}:{}", name.join("/")))
+        }
+        DialectName::V3 => {
+            let (upstream, name) = before.last()?.split_once("__")?;
+            Some(format!("{upstream}:{}", name.replacen("__", "/", 1)))
+        }
+    }
 }
 
 /// The zip that a HEAD request found in the mirror's cache.
@@ -198,7 +250,9 @@ async fn accepted(mut response: Response) -> Result<Response, FetchFailure> {
 }
 
 fn failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> FetchFailure {
-    let ErrorEnvelope { message, code } = serde_json::from_slice(body).unwrap_or_default();
+    let ErrorEnvelope { message, code, simple, body } = serde_json::from_slice(body).unwrap_or_default();
+    let text = body.as_ref().and_then(Value::as_str).map(str::to_owned);
+    let message = message.or(simple.map(|error| error.message)).or(text);
     let reason = message.unwrap_or_else(|| format!("the mirror answered {status}"));
     let class = code.map_or_else(|| RetryClass::of_status(status), RetryClass::of_code);
     FetchFailure { reason, class, code, retry_after, quota: None }
@@ -231,7 +285,29 @@ mod tests {
         ] {
             assert_eq!(class(status, body), expected, "{status} {body}");
         }
-        let reason = failure(StatusCode::BAD_GATEWAY, None, b"<html>").reason;
-        assert_eq!(reason, "the mirror answered 502 Bad Gateway");
+        for (body, expected) in [
+            ("<html>", "the mirror answered 502 Bad Gateway"),
+            (r#"{"message": "srm"}"#, "srm"),
+            (r#"{"Error": {"Code": "NotFound", "Message": "simple"}}"#, "simple"),
+            (r#"{"request_id": "1", "body": "v3"}"#, "v3"),
+        ] {
+            assert_eq!(failure(StatusCode::BAD_GATEWAY, None, body.as_bytes()).reason, expected);
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_zip_names_its_source() {
+        let of_zip = |path: &str, dialect| package_of_zip(&format!("https://mirror.example{path}"), dialect);
+        for (path, dialect, expected) in [
+            ("/sub/official/fc3/zipball/0.1.22", DialectName::Srm, Some("official:fc3")),
+            ("/devsapp/fc3/zipball/1.0.0", DialectName::Srm, None),
+            ("/simple/official-2x/core/zipball/1.0.0", DialectName::Simple, Some("official-2x:core")),
+            ("/sub/simple/github/devsapp/fc/zipball/1.0.0", DialectName::Simple, Some("github:devsapp/fc")),
+            ("/v3/packages/official__fc3/zipball/1.0.0", DialectName::V3, Some("official:fc3")),
+            ("/v3/packages/github__devsapp__fc3/zipball/1.0.0", DialectName::V3, Some("github:devsapp/fc3")),
+            ("/zipball/1.0.0", DialectName::V3, None),
+        ] {
+            assert_eq!(of_zip(path, dialect).as_deref(), expected, "{path}");
+        }
     }
 }

@@ -9,6 +9,32 @@ fn found(text: &str) -> (Vec<String>, Vec<String>) {
     names(&found)
 }
 
+/// The dialect of each package.
+fn dialects(text: &str) -> Vec<(String, DialectName)> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("s.yaml");
+    fs::write(&file, text).expect("written");
+    let mut found = ProjectPackages::default();
+    read(&file, &mut found).expect("a project file");
+    found.specs.iter().map(|spec| (spec.package.to_string(), spec.dialect)).collect()
+}
+
+#[test]
+fn each_edition_finds_its_packages_in_the_dialect_of_its_cli() {
+    let components = "a: {component: fc}, b: {component: devsapp/fc}, c: {component: 'gitee:devsapp/oss'}";
+    let dialects_of = |top: &str| dialects(&format!("{top}: {{{components}}}\n"));
+    let expected = |plain, pair| {
+        [("fc", plain), ("devsapp/fc", pair), ("gitee:devsapp/oss", DialectName::Srm)]
+            .map(|(name, dialect)| (name.to_owned(), dialect))
+    };
+    for top in ["edition: 1.0.0\nservices", "edition: 1.0\nservices", "services"] {
+        assert_eq!(dialects_of(top), expected(DialectName::Simple, DialectName::Simple), "{top}");
+    }
+    for top in ["edition: 3.0.0\nresources", "resources"] {
+        assert_eq!(dialects_of(top), expected(DialectName::V3, DialectName::Srm), "{top}");
+    }
+}
+
 fn names(found: &ProjectPackages) -> (Vec<String>, Vec<String>) {
     let spec = |spec: &PackageSpec| match &spec.versions {
         Some(versions) => format!("{}@{}", spec.package, versions.text),

@@ -130,8 +130,13 @@ fn package_at(
         return Err(UnusableSource::UnknownUpstream { upstream: owned(), all });
     };
     let plain = NameForm::Plain;
+    let route = names.route(name, dialect);
     if dialect == DialectName::Github && (name.form() == plain || found.form == plain) {
-        return Err(UnusableSource::NotOfForge { name: name.clone(), upstream: owned() });
+        // A registry is asked there only where a table of that dialect says so.
+        let is_routed = route.candidates.iter().any(|candidate| *candidate.upstream == *upstream);
+        if !is_routed {
+            return Err(UnusableSource::NotOfForge { name: name.clone(), upstream: owned() });
+        }
     }
     if names.id_on(upstream, name).is_none() {
         return Err(match found.form {
@@ -145,7 +150,7 @@ fn package_at(
         dialect: dialect.as_str(),
         upstream: owned(),
     };
-    usable_source(names, name, upstream, &names.route(name, dialect)).ok_or_else(off_route)
+    usable_source(names, name, upstream, &route).ok_or_else(off_route)
 }
 
 /// The packages that a name leads or led to in a dialect.

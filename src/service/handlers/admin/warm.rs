@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Commands find plain names where the srm dialect does: its route has every registry.
+/// Commands find names where the srm dialect does, unless they name another dialect: its route has every registry.
 const COMMAND_DIALECT: DialectName = DialectName::Srm;
 
 /// Stores the release list and the latest release of a package.
@@ -35,7 +35,8 @@ pub(super) async fn lists(
     request: WarmLists,
 ) -> Result<WarmListsAnswer, AdminError> {
     let named = parse_package(names, &request.package)?;
-    let package = match sources::resolve(registry, names, &named, COMMAND_DIALECT).await {
+    let dialect = request.dialect.unwrap_or(COMMAND_DIALECT);
+    let package = match sources::resolve(registry, names, &named, dialect).await {
         Ok(package) => package,
         Err(failed) => {
             let request = ApiRequest::Releases { package: named, page: None };
