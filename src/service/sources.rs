@@ -38,7 +38,7 @@ pub(super) async fn resolve(
         PackageRef::Routed(name) => name,
     };
     let route = names.route(name, dialect);
-    if let Some(id) = recorded(registry, names, name, dialect, &route)? {
+    if let Some(id) = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
     let found = match (route.rule, &route.candidates[..]) {
@@ -65,11 +65,11 @@ fn recorded(
     name: &PackageName,
     dialect: DialectName,
     route: &NameRoute,
-) -> Result<Option<PackageId>, SourceFailure> {
+) -> Result<Option<PackageId>, RegistryError> {
     let Some(recorded) = registry.sources().recorded(name, dialect) else { return Ok(None) };
     match usable_source(names, name, &recorded, route) {
         Some(id) => Ok(Some(id)),
-        None => Err(ApiError::from(RegistryError::SourceChanged { recorded }).into()),
+        None => Err(RegistryError::SourceChanged { recorded }),
     }
 }
 
