@@ -64,7 +64,12 @@ fn small_file_that_cannot_be_shown_is_absent() {
         Item::dir("t/readme.md/"),
         Item::new("t/readme.txt", ""),
     ] {
-        assert_eq!(of(std::slice::from_ref(&item), SmallFile::Readme), None, "{:?}", String::from_utf8_lossy(&item.name));
+        assert_eq!(
+            of(std::slice::from_ref(&item), SmallFile::Readme),
+            None,
+            "{:?}",
+            String::from_utf8_lossy(&item.name)
+        );
     }
     assert_eq!(of(&[Item::new("t/s.yaml", "x".repeat((64 << 10) + 1))], SmallFile::Syaml), None);
 }
