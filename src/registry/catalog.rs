@@ -211,7 +211,7 @@ impl CatalogService {
 }
 
 /// The part of a manifest that a catalog shows.
-fn facts_of(manifest: PublishManifest) -> CatalogPackage {
+pub(super) fn facts_of(manifest: PublishManifest) -> CatalogPackage {
     CatalogPackage {
         kind: manifest.kind,
         description: manifest.description,

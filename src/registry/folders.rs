@@ -11,10 +11,12 @@ use std::{sync::Arc, time::Duration};
 use super::{
     CachedValue, RegistryError,
     archive_source::{self, ArchiveSource},
-    authorize::Authorizer,
+    authorize::{Authorizer, Visibility},
+    catalog,
     documents::ReleaseDocuments,
     metadata, not_found,
     package_documents::PackageDocuments,
+    release_facts::{ArchiveFacts, KnownContent},
     resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
     warming::{ListedRelease, PackageLists},
 };
@@ -24,7 +26,7 @@ use crate::{
     entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{FolderPackage, Metadata, PublishManifest, Release, Releases, Version, semantic},
+    package::{CatalogPackage, FolderPackage, Metadata, MetadataDetails, Release, Releases, Version, semantic},
     upstream::GitRef,
 };
 
@@ -132,7 +134,7 @@ impl FolderPackages {
         })
     }
 
-    /// The metadata records of every version. `Type` is null where the archive was never seen.
+    /// The metadata records of every version, without the fields of their types. `Type` is null where the archive was never seen.
     ///
     /// # Errors
     /// As [`FolderPackages::releases`].
@@ -142,7 +144,8 @@ impl FolderPackages {
         for release in &list.value.releases {
             let pin = self.pins.get(folder, &release.tag_name).await?;
             let manifest = pin.map(|pin| pin.facts.publish.clone()).unwrap_or_default();
-            records.push(metadata::record(&folder.alias, release, manifest));
+            let record = metadata::record(&folder.alias, release, manifest);
+            records.push(Metadata { details: MetadataDetails::default(), ..record });
         }
         Ok(CachedValue { digest: digest_of(&records), value: Arc::new(records), age: list.age, status: list.status })
     }
@@ -235,11 +238,24 @@ impl FolderPackages {
         Ok(PackageLists { releases, latest, status: listed.status })
     }
 
-    /// The manifest of the highest version whose archive was seen; empty when none was.
-    pub async fn manifest(&self, folder: &FolderPackage) -> PublishManifest {
+    /// What the archive of a version says of the folder, without its small files; `None` for a version that was never
+    /// served. Sends no upstream request.
+    pub async fn release_facts(&self, folder: &FolderPackage, version: &str) -> Option<ArchiveFacts> {
+        let pin = self.pins.get(folder, version).await.ok().flatten()?;
+        let digest = Digest::of(format!("{}//{}", pin.manifest, folder.path).as_bytes());
+        Some(ArchiveFacts { content: KnownContent::Folder(pin.facts), files: Arc::default(), digest })
+    }
+
+    /// What a catalog shows of a folder: the manifest of the highest version that was served. `None` when its repository
+    /// must not be shown. Sends no upstream request.
+    pub async fn catalog_facts(&self, folder: &FolderPackage) -> Option<CatalogPackage> {
+        match self.authorizer.visibility(&folder.repository).await {
+            Visibility::Visible | Visibility::Unknown { listed: true } => {}
+            Visibility::Hidden | Visibility::Unknown { listed: false } => return None,
+        }
         let pins = self.pins.list(folder).await.unwrap_or_default();
         let newest = pins.into_iter().max_by_key(|pin| (semantic(&pin.version), pin.version.clone()));
-        newest.map(|pin| pin.facts.publish.clone()).unwrap_or_default()
+        Some(newest.map(|pin| catalog::facts_of(pin.facts.publish.clone())).unwrap_or_default())
     }
 }
 

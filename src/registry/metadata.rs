@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    CachedValue, RegistryError, archive_source::ArchiveSource, documents::ReleaseDocuments, moving::MovingVersions,
-    release_facts::ReleaseFacts,
+    CachedValue, RegistryError,
+    archive_source::ArchiveSource,
+    documents::ReleaseDocuments,
+    moving::MovingVersions,
+    release_facts::{KnownContent, ReleaseFacts},
 };
 use crate::{
     archive::ZipFacts,
@@ -40,8 +43,8 @@ impl MetadataRecords {
         let list = self.releases.releases(package).await?;
         let mut records = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
-            let verified = self.facts.known_content(package, &release.tag_name).await;
-            let manifest = verified.as_ref().map(manifest).unwrap_or_default();
+            let content = self.facts.known_content(package, &release.tag_name).await;
+            let manifest = content.map(|content| content.manifest()).unwrap_or_default();
             records.push(Metadata { details: MetadataDetails::default(), ..record(&package.name, release, manifest) });
         }
         let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
@@ -55,16 +58,16 @@ impl MetadataRecords {
     pub async fn record(&self, package: &PackageId, version: &str) -> Result<CachedValue<Metadata>, RegistryError> {
         let release = self.releases.release(package, version).await?;
         let tag = &release.value.tag_name;
-        let verified = if self.moving.is_moving(package, tag) {
+        let content = if self.moving.is_moving(package, tag) {
             let reference = self.moving.reference(package, tag).await?;
-            self.archives.completed(package, reference).await?.verified.clone()
+            KnownContent::Stored(self.archives.completed(package, reference).await?)
         } else {
             match self.facts.known_content(package, tag).await {
-                Some(verified) => verified,
-                None => self.archives.completed(package, GitRef::Tag(tag.clone())).await?.verified.clone(),
+                Some(content) => content,
+                None => KnownContent::Stored(self.archives.completed(package, GitRef::Tag(tag.clone())).await?),
             }
         };
-        let value = record(&package.name, &release.value, manifest(&verified));
+        let value = record(&package.name, &release.value, content.manifest());
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
     }

@@ -7,9 +7,9 @@ use tokio::task::spawn_blocking;
 
 use super::{archive_source::ArchiveSource, keys::archive_key, metadata::manifest, moving::MovingVersions};
 use crate::{
-    archive::{CentralDirectory, SmallFile, StoredZipError, ZipFacts},
+    archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     cache::{Cache, Object},
-    entry::{Digest, Verified},
+    entry::{Digest, Meta, Pin},
     package::{PackageId, PublishManifest},
     upstream::GitRef,
 };
@@ -31,12 +31,34 @@ pub struct ReleaseFacts {
 /// What the archive of one release says.
 #[derive(Clone, Debug)]
 pub struct ArchiveFacts {
-    /// Its `publish.yaml`; empty without one.
-    pub manifest: PublishManifest,
+    /// Where its manifest stands. It is parsed only to be rendered.
+    pub content: KnownContent,
     /// Its small files; empty while the archive is not stored.
     pub files: Arc<PackageFiles>,
     /// Equal digests mean equal facts.
     pub digest: Digest,
+}
+
+/// What verification found in an archive, where it is kept.
+#[derive(Clone, Debug)]
+pub enum KnownContent {
+    /// In a pin.
+    Pinned(Arc<Pin>),
+    /// In the description of a stored archive.
+    Stored(Arc<Meta>),
+    /// In the pin of a folder's version.
+    Folder(Arc<FolderFacts>),
+}
+
+impl KnownContent {
+    /// Its `publish.yaml`; empty without one.
+    pub fn manifest(&self) -> PublishManifest {
+        match self {
+            Self::Pinned(pin) => manifest(&pin.verified),
+            Self::Stored(meta) => manifest(&meta.verified),
+            Self::Folder(facts) => facts.publish.clone(),
+        }
+    }
 }
 
 /// Files of a package that are shown beside it.
@@ -65,20 +87,25 @@ impl ReleaseFacts {
     /// What the archive of a tag says; `None` when it was never seen.
     pub async fn get(&self, package: &PackageId, tag: &str) -> Option<ArchiveFacts> {
         let reference = self.reference(package, tag).await?;
-        let verified = self.content(package, &reference).await?;
+        let content = self.content(package, &reference).await?;
         let zip = self.archives.stored_meta(package, &reference).await.map(|meta| meta.digest);
         let files = match zip {
             Some(zip) => self.files(package, &reference, zip).await,
             None => None,
         };
-        let facts = serde_json::to_vec(&verified.facts).unwrap_or_default();
+        // Equal manifests mean equal files, and so equal facts.
+        let files_digest = match &content {
+            KnownContent::Pinned(pin) => pin.verified.manifest,
+            KnownContent::Stored(meta) => meta.verified.manifest,
+            KnownContent::Folder(_) => return None,
+        };
         let zip = zip.filter(|_| files.is_some()).map(|zip| zip.to_string()).unwrap_or_default();
-        let digest = Digest::of(format!("{}+{zip}", Digest::of(&facts)).as_bytes());
-        Some(ArchiveFacts { manifest: manifest(&verified), files: files.unwrap_or_default(), digest })
+        let digest = Digest::of(format!("{files_digest}+{zip}").as_bytes());
+        Some(ArchiveFacts { content, files: files.unwrap_or_default(), digest })
     }
 
     /// What verification found in the archive of a tag; `None` when it was never seen.
-    pub(super) async fn known_content(&self, package: &PackageId, tag: &str) -> Option<Verified> {
+    pub(super) async fn known_content(&self, package: &PackageId, tag: &str) -> Option<KnownContent> {
         let reference = self.reference(package, tag).await?;
         self.content(package, &reference).await
     }
@@ -92,12 +119,11 @@ impl ReleaseFacts {
     }
 
     /// From the pin; revisions of moving versions are not pinned, but stored.
-    async fn content(&self, package: &PackageId, reference: &GitRef) -> Option<Verified> {
+    async fn content(&self, package: &PackageId, reference: &GitRef) -> Option<KnownContent> {
         if let GitRef::Moving { .. } = reference {
-            return Some(self.archives.stored_meta(package, reference).await?.verified.clone());
+            return self.archives.stored_meta(package, reference).await.map(KnownContent::Stored);
         }
-        let pin = self.archives.pin(package, reference).await.ok().flatten()?;
-        Some(pin.verified.clone())
+        self.archives.pin(package, reference).await.ok().flatten().map(KnownContent::Pinned)
     }
 
     /// The small files of a stored zip; `None` when it cannot be read.

@@ -12,6 +12,7 @@ use super::{
     package_documents::PackageDocuments,
 };
 use crate::{
+    archive::ZipFacts,
     cache::{ArchiveAnswer, Cache, CacheFailure, Object, ServedArchive},
     entry::UpstreamStatus,
     http::cache_status::CacheStatus,
@@ -135,21 +136,22 @@ impl VersionResolver {
         Ok(archive)
     }
 
-    /// What the pin of a version says of its content, opaque as [`Verified::facts`]; `None` for a version that was never
-    /// seen, and for a branch or a moving version. Fetches no archive.
+    /// The entry that a pinned version lacks, for a component or plugin; `None` also for a version that was never seen,
+    /// and for a branch or a moving version. Fetches no archive.
     ///
     /// # Errors
-    /// When the package may not be served, or the pins cannot be read.
-    pub async fn pinned_facts(
+    /// When an entry is missing and the package may not be served; when the pins cannot be read.
+    pub async fn pinned_missing_entry(
         &self,
         package: &PackageId,
         version: &Version,
-    ) -> Result<Option<serde_json::Value>, RegistryError> {
-        self.authorizer.authorize(package).await?;
+    ) -> Result<Option<String>, RegistryError> {
         for reference in self.archives.immutable_references(package, version) {
-            if let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? {
-                return Ok(Some(pin.verified.facts.clone()));
-            }
+            let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? else { continue };
+            let Some(missing) = ZipFacts::missing_entry_in(&pin.verified.facts) else { return Ok(None) };
+            // Only a refusal needs this: any other version is authorized when its archive is looked up.
+            self.authorizer.authorize(package).await?;
+            return Ok(Some(missing.to_owned()));
         }
         Ok(None)
     }

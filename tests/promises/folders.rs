@@ -475,3 +475,26 @@ async fn forgetting_the_pins_of_a_repository_forgets_those_of_its_folders() {
     assert_eq!(report[0]["forgotten"], 2, "{report:?}");
     assert_eq!(code(&mirror.get("/start-x/flat/1.2.3").await), "second");
 }
+
+#[tokio::test]
+async fn a_folder_is_listed_by_its_alias_and_described_by_its_own_files() {
+    let forge = Forge::start().await;
+    let yaml = "Type: Component\nName: x\nDescription: the folder\nCommands: {deploy: up}\n";
+    forge.repo(REPOSITORY).release("x-1.2.3", |r| apps(r).file("apps/x/publish.yaml", yaml));
+    forge.repo("acme/hidden").release("x-1.0.0", apps).private();
+    let aliases = [("start-x", "github:acme/apps//apps/x"), ("start-h", "github:acme/hidden//apps/x")];
+    forge.accept_token("T0KEN");
+    let mirror = with_aliases(&forge, &aliases).token("github", "T0KEN").start().await;
+    assert_eq!(mirror.get("/v3/packages/start-x/zipball/1.2.3").await.status, 200);
+    assert_eq!(mirror.get("/start-x/metadata/1.2.3").await.json()["Commands"], json!({"deploy": "up"}));
+    let records = mirror.get("/start-x/metadata").await.json();
+    assert_eq!(records[0].as_object().map(serde_json::Map::len), Some(5), "a list has five fields: {records}");
+    let latest = mirror.get("/v3/packages/start-x/release/latest").await.json();
+    assert_eq!((&latest["body"]["type"], &latest["body"]["description"]), (&json!("Component"), &json!("the folder")));
+    let list = mirror.get("/v3/packages/releases?page=-1").await.json();
+    let rows = list["body"].as_array().expect("a list");
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().expect("a text")).collect();
+    assert!(names.contains(&"start-x") && !names.contains(&"start-h"), "{names:?}");
+    let row = rows.iter().find(|row| row["name"] == "start-x").expect("listed");
+    assert_eq!((&row["type"], &row["description"]), (&json!("Component"), &json!("the folder")));
+}

@@ -73,6 +73,7 @@ mod sources;
 mod streaming;
 mod terminal;
 mod tls;
+mod unbuilt;
 mod v3;
 mod verify;
 mod warm;

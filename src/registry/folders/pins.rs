@@ -11,7 +11,7 @@ use crate::{
     archive::FolderFacts,
     cache::{CacheFailure, PinRecords},
     clock::Clock,
-    entry::{Meta, Pin, Verified},
+    entry::{Digest, Meta, Pin, Verified},
     http::cache_status::CacheStatus,
     origin::FetchError,
     package::{FolderPackage, with_v_toggled},
@@ -34,6 +34,8 @@ pub(super) struct FolderPin {
     pub(super) version: String,
     pub(super) reference: GitRef,
     pub(super) facts: Arc<FolderFacts>,
+    /// Digest of the repository's files, whatever their packing.
+    pub(super) manifest: Digest,
     pub(super) first_seen: Timestamp,
 }
 
@@ -120,7 +122,13 @@ impl FolderPin {
             PinnedReference::Tag(tag) => GitRef::Tag(tag),
             PinnedReference::Commit(commit) => GitRef::Commit(commit),
         };
-        Some(Self { version: version.to_owned(), reference, facts: Arc::new(folder), first_seen: pin.first_seen })
+        Some(Self {
+            version: version.to_owned(),
+            reference,
+            facts: Arc::new(folder),
+            manifest: pin.verified.manifest,
+            first_seen: pin.first_seen,
+        })
     }
 }
 

@@ -44,16 +44,21 @@ struct SearchRow {
 }
 
 impl SearchIndex {
-    fn rows(&self, registry: &Registry, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
-        let mut latest = self.0.lock();
-        match &*latest {
-            Some(indexed) if Arc::ptr_eq(&indexed.catalog, catalog) => indexed.rows.clone(),
-            _ => {
-                let rows = Arc::new(search_rows(registry, names, &catalog.packages));
-                *latest = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
-                rows
+    async fn rows(&self, registry: &Registry, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
+        if let Some(indexed) = &*self.0.lock()
+            && Arc::ptr_eq(&indexed.catalog, catalog)
+        {
+            return indexed.rows.clone();
+        }
+        let mut folders = Vec::new();
+        for folder in names.folders() {
+            if let Some(facts) = registry.folders().catalog_facts(folder).await {
+                folders.push((folder.alias.to_string(), Arc::new(facts)));
             }
         }
+        let rows = Arc::new(search_rows(registry, names, &catalog.packages, folders));
+        *self.0.lock() = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
+        rows
     }
 }
 
@@ -77,7 +82,7 @@ pub(in crate::service) async fn respond(
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);
     let named = names.aliases().map(|(_, package)| package.clone());
     let CatalogAnswer { catalog, age, status } = registry.catalog().list(named, &upstreams).await?;
-    let rows = service.search_index.rows(registry, names, &catalog);
+    let rows = service.search_index.rows(registry, names, &catalog).await;
     let json = match request {
         ApiRequest::Catalog(query) => {
             let filter = RowFilter::new(query);
@@ -135,16 +140,21 @@ fn menu_entries(menu: CatalogMenu, rows: &[SearchRow]) -> BTreeSet<&str> {
     values.map(String::as_str).collect()
 }
 
-/// A row for every alias, and one for every package without an alias, ordered by name.
+/// A row for every alias, `folders` among them, and one for every package without an alias, ordered by name.
 ///
 /// A package that only its upstream lists has a row if its plain name leads to it, or would, if it could be written.
-fn search_rows(registry: &Registry, names: &Names, packages: &[CatalogEntry]) -> Vec<SearchRow> {
+fn search_rows(
+    registry: &Registry,
+    names: &Names,
+    packages: &[CatalogEntry],
+    folders: Vec<(String, Arc<CatalogPackage>)>,
+) -> Vec<SearchRow> {
     let owners = owners_of_plain_names(registry, names, packages);
-    let mut rows: BTreeMap<String, &CatalogEntry> = BTreeMap::new();
+    let mut rows: BTreeMap<String, Arc<CatalogPackage>> = BTreeMap::new();
     for entry in packages {
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == entry.package);
         let count = rows.len();
-        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), entry)));
+        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), entry.facts.clone())));
         if rows.len() > count {
             continue;
         }
@@ -160,11 +170,12 @@ fn search_rows(registry: &Registry, names: &Names, packages: &[CatalogEntry]) ->
             NameForm::Plain => None,
         };
         if let Some(name) = name {
-            rows.insert(name, entry);
+            rows.insert(name, entry.facts.clone());
         }
     }
-    let row = |(name, entry): (String, &CatalogEntry)| {
-        let facts = entry.facts.clone();
+    // An alias takes its name from every package of that name.
+    rows.extend(folders);
+    let row = |(name, facts): (String, Arc<CatalogPackage>)| {
         // A search contains no zero byte, so it does not match across name and description.
         let text = format!("{name}\0{}", facts.description.as_deref().unwrap_or_default()).to_lowercase();
         SearchRow { name, facts, text }

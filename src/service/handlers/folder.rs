@@ -39,12 +39,8 @@ pub(in crate::service) async fn respond(
     }
     let mut may_retry = true;
     loop {
-        let archive = folders.archive(folder, version);
-        let archive = if context.dialect == Dialect::Simple && refuses_unbuilt {
-            tokio::time::timeout(SIMPLE_WAIT, archive).await.map_err(|_| ApiError::StillArriving)??
-        } else {
-            archive.await?
-        };
+        let max_wait = (context.dialect == Dialect::Simple && refuses_unbuilt).then_some(SIMPLE_WAIT);
+        let archive = view::within(max_wait, folders.archive(folder, version)).await??;
         context.cache_status = Some(archive.status.clone());
         if refuses_unbuilt {
             ensure_built(&archive.facts)?;

@@ -187,11 +187,10 @@ impl JsonRequest<'_> {
         if dialect != Dialect::V3 {
             return self.answer("release", None, &release, |renderer| renderer.release(&value));
         }
-        // The facts of a repository's archive are about its root, not about a folder.
-        let facts = if folder.is_none() && self.renderer.lacks_details(&value) {
-            registry.release_facts().get(package, &value.tag_name).await
-        } else {
-            None
+        let facts = match folder {
+            _ if !self.renderer.lacks_details(&value) => None,
+            Some(folder) => registry.folders().release_facts(folder, &value.tag_name).await,
+            None => registry.release_facts().get(package, &value.tag_name).await,
         };
         let digest = match &facts {
             // No digest contains a plus sign: the result is that of no other document.

@@ -15,7 +15,7 @@ use crate::{
     http::body::{Body, BodyError},
     package::{PackageId, Version},
     registry::{
-        Object, ServedArchive, SpoolReader, WeakObject, WholeBody,
+        Object, ServedArchive, WeakObject, WholeBody,
         resolve::{ResolvedArchive, ResolvedVersion},
     },
     service::{
@@ -66,10 +66,12 @@ pub(in crate::service) async fn respond(
         context.cache_status = Some(answer.status);
         let object = match answer.served {
             ServedArchive::Stored(object) => object,
-            ServedArchive::Arriving { spool_reader, .. } => match complete(spool_reader, request.max_wait).await? {
-                WholeBody::Complete(object) => object,
-                WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
-            },
+            ServedArchive::Arriving { spool_reader, .. } => {
+                match within(request.max_wait, spool_reader.whole()).await?.map_err(ApiError::Download)? {
+                    WholeBody::Complete(object) => object,
+                    WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
+                }
+            }
         };
         if request.refuses_unbuilt {
             ensure_built(&object.meta.verified.facts)?;
@@ -87,17 +89,15 @@ pub(in crate::service) async fn respond(
     }
 }
 
-/// Waits until a download is complete.
+/// Waits for something that a download must complete first; `None`: as long as the download runs.
 ///
 /// # Errors
-/// Why it failed; `StillArriving` when it takes longer than the client waits. The download goes on.
-async fn complete(spool_reader: SpoolReader, max_wait: Option<Duration>) -> Result<WholeBody, ApiError> {
-    let whole = spool_reader.whole();
-    let whole = match max_wait {
-        Some(max_wait) => tokio::time::timeout(max_wait, whole).await.map_err(|_| ApiError::StillArriving)?,
-        None => whole.await,
-    };
-    whole.map_err(ApiError::Download)
+/// `StillArriving` when it takes longer than the client waits. The download goes on.
+pub(super) async fn within<T>(max_wait: Option<Duration>, wait: impl Future<Output = T>) -> Result<T, ApiError> {
+    match max_wait {
+        Some(max_wait) => tokio::time::timeout(max_wait, wait).await.map_err(|_| ApiError::StillArriving),
+        None => Ok(wait.await),
+    }
 }
 
 /// The view of a complete zip as a response, without the header fields that depend on the version; `None` when the zip is
@@ -161,4 +161,21 @@ async fn read_batch(object: &Object, batch: &ViewBatch) -> io::Result<Bytes> {
     let len = usize::try_from(source.end - source.start).unwrap_or(usize::MAX);
     let bytes = if len == 0 { Bytes::new() } else { object.read(source.start, len).await? };
     batch.assemble(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_waits_for_a_download_as_long_as_its_dialect_allows() {
+        let started = tokio::time::Instant::now();
+        let arriving = within(Some(Duration::from_secs(30)), std::future::pending::<()>()).await;
+        assert!(matches!(arriving, Err(ApiError::StillArriving)));
+        assert_eq!(started.elapsed(), Duration::from_secs(30));
+        let error = ApiError::StillArriving.describe(None, None, None);
+        assert_eq!((error.status.as_u16(), error.retry_after.is_some()), (504, true));
+        let slow = tokio::time::sleep(Duration::from_secs(3600));
+        assert!(within(None, slow).await.is_ok(), "without a limit it waits to the end");
+    }
 }

@@ -38,9 +38,10 @@ pub(in crate::service) async fn respond(
     dialect: Dialect,
 ) -> Result<Response<Body>, ApiError> {
     let refuses_unbuilt = dialect.is_of_command_line() && service.registry.unbuilt() == Unbuilt::Refuse;
-    if refuses_unbuilt && let Some(facts) = service.registry.archives().pinned_facts(package, version).await? {
+    if refuses_unbuilt && let Some(missing) = service.registry.archives().pinned_missing_entry(package, version).await?
+    {
         // Known from an earlier download: nothing is fetched for a refusal.
-        ensure_built(&facts)?;
+        return Err(ApiError::Unbuilt { missing });
     }
     let top = |resolved: &ResolvedVersion| TopFolder::of_version(package.name.base_name(), resolved.name());
     let foldered = |resolved: &ResolvedVersion| ViewSpec::Foldered { top: top(resolved) };

@@ -3,12 +3,18 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    package::{NameForm, PackageId, PackageKind, Release},
-    registry::release_facts::ArchiveFacts,
+    package::{NameForm, PackageId, PackageKind, PublishManifest, Release},
+    registry::release_facts::{ArchiveFacts, PackageFiles},
 };
 
+/// What an archive says, read to be rendered.
+struct ShownFacts<'a> {
+    manifest: PublishManifest,
+    files: &'a PackageFiles,
+}
+
 /// A field, and what an archive says of it; `None` if no archive does.
-type Detail = (&'static str, Option<fn(&ArchiveFacts) -> Option<Value>>);
+type Detail = (&'static str, Option<fn(&ShownFacts<'_>) -> Option<Value>>);
 
 /// The fields in their order.
 const DETAILS: [Detail; 12] = [
@@ -28,8 +34,9 @@ const DETAILS: [Detail; 12] = [
 
 /// What is known of the package of a release: from the upstream, else from the archive. Unknown fields are absent.
 pub(super) fn of_release(package: &PackageId, release: &Release, facts: Option<&ArchiveFacts>) -> Map<String, Value> {
+    let facts = facts.map(|facts| ShownFacts { manifest: facts.content.manifest(), files: &facts.files });
     let detail = |(field, of_archive): Detail| {
-        let of_archive = || of_archive.zip(facts).and_then(|(of_archive, facts)| of_archive(facts));
+        let of_archive = || of_archive.zip(facts.as_ref()).and_then(|(of_archive, facts)| of_archive(facts));
         let value = of_upstream(package, release, field).cloned().or_else(of_archive)?;
         Some((field.to_owned(), value))
     };
@@ -55,7 +62,7 @@ fn of_upstream<'r>(package: &PackageId, release: &'r Release, field: &str) -> Op
 }
 
 /// In the registry's words.
-fn kind(facts: &ArchiveFacts) -> Option<Value> {
+fn kind(facts: &ShownFacts<'_>) -> Option<Value> {
     let word = facts.manifest.kind.as_deref()?;
     Some(PackageKind::of(word).map_or(word, |kind| kind.registry_word()).into())
 }

@@ -2,9 +2,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    archive::FolderFacts,
     dialect::{Config, NamedUpstream, PackageRef},
     package::{CatalogPackage, MetadataDetails, PublishDetails, PublishManifest},
-    registry::release_facts::PackageFiles,
+    registry::release_facts::{KnownContent, PackageFiles},
 };
 
 fn names() -> Names {
@@ -319,7 +320,8 @@ fn a_v3_release_has_what_its_upstream_says_of_the_package_else_what_the_archive_
         ..PublishManifest::default()
     };
     let files = PackageFiles { readme: Some("# archive".into()), syaml: Some("edition: 3.0.0".into()) };
-    let facts = ArchiveFacts { manifest, files: files.into(), digest: crate::entry::Digest::of(b"x") };
+    let content = KnownContent::Folder(std::sync::Arc::new(FolderFacts { publish: manifest, missing_entry: None }));
+    let facts = ArchiveFacts { content, files: files.into(), digest: crate::entry::Digest::of(b"x") };
     let mut release = from_gitee().remove(0);
     release.rest = map(json!({
         "id": 12, "type": "Component", "readme": "# registry", "home": null, "provider": [], "syaml": "",

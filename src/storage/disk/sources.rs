@@ -151,7 +151,10 @@ impl DiskSources {
 
     /// The upstream recorded for a name, which is compared without case. Does not block.
     pub fn get(&self, name: &PackageName, dialect: DialectName) -> Option<Arc<str>> {
-        self.store.get(&name.folded(), dialect)
+        // Every request of a name comes here; without records in its dialect it needs no copy of the name.
+        let known = self.store.known.read();
+        let names = known.get(&dialect).filter(|names| !names.is_empty())?;
+        names.get(&name.folded()).map(|(upstream, _)| upstream.clone())
     }
 
     /// The record of a name, which is compared without case. Does not block.
