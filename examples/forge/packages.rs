@@ -2,7 +2,7 @@
 
 use super::{
     Arguments,
-    forge::{Forge, Registry, Spec},
+    forge::{Forge, Registry, Spec, project_yaml},
 };
 
 /// A component that prints its version when it is deployed.
@@ -21,6 +21,17 @@ pub(crate) fn component(package: &str, tag: &str) -> impl FnOnce(Spec) -> Spec +
 /// An application in the form that `s init` of both CLIs unpacks.
 fn application(release: Spec) -> Spec {
     release.application_files("3.0.0", "start-fc3", "1.0.0", "fc3")
+}
+
+/// The same as one of a repository's folders.
+fn application_in_folder(release: Spec) -> Spec {
+    let manifest = "Edition: 3.0.0\nType: Project\nName: start-in-folder\nVersion: 1.0.0\nDescription: A demo\n";
+    release
+        .file("start-in-folder/publish.yaml", manifest)
+        .file("start-in-folder/src/s.yaml", project_yaml("3.0.0", "start-in-folder", "fc3"))
+        .file("start-in-folder/src/code/index.js", "exports.handler = async () => 'hello';\n")
+        .file("start-in-folder/readme.md", "# start-in-folder\n")
+        .file("other/index.js", "")
 }
 
 /// Publishes a built component; `label` is what it prints in place of its version.
@@ -44,6 +55,8 @@ pub(crate) fn add_repositories(forge: &Forge, arguments: &Arguments) {
     let plain = |tag| component("demo/plain", tag);
     forge.repo("demo/plain").release("1.0.0", plain("1.0.0")).release("1.1.0", plain("1.1.0"));
     forge.repo("devsapp/start-fc3").release("1.0.0", application).branch("main", application);
+    // Applications are kept as folders of one repository.
+    forge.repo("demo/apps").release("start-in-folder@1.0.0", application_in_folder);
     // The 2.x CLI installs this package, at a fixed version, with every component.
     forge.repo("Serverless-Devs/core").release("0.1.66", core);
     forge.repo("demo/big").release("v1.0.0", |release| release.noise("big.bin", 1, arguments.big));

@@ -67,6 +67,14 @@ def _(request, answer):
         answer.headers = [("Content-Type", "application/json")]
 
 
+@fault("folders-are-whole-repositories", "behind a folder alias")
+def _(request, answer):
+    """the zip of a folder alias is the repository's"""
+    if answer.is_zip and "/start-in-folder/" in request.path:
+        whole = ask(request, "/demo/apps/zipball/start-in-folder@1.0.0")
+        answer.status, answer.headers, answer.body = whole.status, whole.headers, whole.body
+
+
 @fault("unbuilt-is-served", "refuses an unbuilt component")
 def _(request, answer):
     """the zip of an unbuilt component is served to the 3.x client"""

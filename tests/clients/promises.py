@@ -111,6 +111,21 @@ def _(stage):
     application(home.project / "app")
 
 
+@promise("s 3 inits an application behind a folder alias, by its address")
+def _(stage):
+    for n, path in enumerate(["v3/packages/start-in-folder", "start-in-folder"]):
+        home = stage.home()
+        home.s3("init", "--uri", f"{stage.base}/{path}/zipball/1.0.0", "-d", f"app{n}", "-y")
+        application(home.project / f"app{n}")
+
+
+@promise("s 3 inits an application behind a folder alias, by its name", named=True)
+def _(stage):
+    home = stage.home()
+    asked_first(home.s3("init", "start-in-folder", "-d", "app", "-y"))
+    application(home.project / "app")
+
+
 @promise("s 3 registry list shows what the mirror has served, by names that work, and --search narrows it")
 def _(stage):
     home = stage.home(f"{stage.base}/v3")

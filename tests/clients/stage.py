@@ -90,6 +90,7 @@ certificates = [{{ {pairs} }}]
 default_owner = "devsapp"
 [names.aliases]
 "devsapp/core" = "Serverless-Devs/core"
+start-in-folder = "github:demo/apps//start-in-folder"
 [documents]
 # A new release is seen by the next request, which no test then has to wait for.
 fresh_anonymous = "0s"
