@@ -17,6 +17,9 @@ use tracing_subscriber::{
 };
 
 mod access;
+#[cfg(test)]
+#[path = "../tests/support/captured.rs"]
+pub(crate) mod captured;
 
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 

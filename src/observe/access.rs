@@ -175,28 +175,10 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
-
-    use parking_lot::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::observe::{json_layer, parse_filter};
-
-    /// A writer that collects its input.
-    #[derive(Clone, Default)]
-    struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for CapturedOutput {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::observe::{captured::CapturedOutput, json_layer, parse_filter};
 
     fn written(level: &str, event: &AccessEvent<'_>) -> String {
         let output = CapturedOutput::default();
@@ -204,7 +186,7 @@ mod tests {
         let layer = json_layer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(parse_filter(level).expect("filter")).with(layer);
         tracing::subscriber::with_default(subscriber, || write_access_event(event));
-        String::from_utf8(output.0.lock().clone()).expect("text")
+        output.text()
     }
 
     fn event() -> AccessEvent<'static> {

@@ -3,6 +3,8 @@
 
 #[path = "../support/answer_text.rs"]
 mod answer_text;
+#[path = "../support/captured.rs"]
+mod captured;
 #[path = "../support/eventually.rs"]
 mod eventually;
 #[path = "../support/forge.rs"]

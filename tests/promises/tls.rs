@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{
+    captured::CapturedOutput,
     forge::Forge,
     mirror::{Mirror, Setup, setup},
 };
@@ -232,26 +233,11 @@ async fn changed_certificate_files_are_found_without_a_signal() {
     until_shown(tls(&mirror), "mirror.test", &der(pair.cert_file)).await;
 }
 
-/// A writer that collects the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
     let forge = forge().await;
     let dir = made(&["mirror.test"]).await;
-    let log = Log::default();
+    let log = CapturedOutput::default();
     let writer = log.clone();
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
     // The runtime has one thread, so this subscriber receives all events of the mirror.
@@ -265,7 +251,7 @@ async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
     mirror.reload.as_ref().expect("TLS").request();
     let said = async {
         loop {
-            let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+            let text = log.text();
             match text.lines().find(|line| line.contains("the previous ones stay in use")) {
                 Some(line) => break line.to_owned(),
                 None => tokio::task::yield_now().await,

@@ -1,47 +1,31 @@
 //! Log events: each failure once, without upstream text, tokens or addresses.
 
-use std::io;
-
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
+use crate::observe::captured::CapturedOutput;
 
-/// Collects this thread's events as lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Collects this thread's events.
+fn collect() -> (CapturedOutput, DefaultGuard) {
+    let output = CapturedOutput::default();
+    let writer = output.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (output, tracing::subscriber::set_default(subscriber))
 }
 
-impl Lines {
-    fn collect() -> (Self, DefaultGuard) {
-        let lines = Self::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::INFO)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (lines, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn of_upstream(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().clone()).expect("UTF-8");
-        text.lines().filter(|line| line.contains("srm_mirror::upstream")).map(str::to_owned).collect()
-    }
+/// The lines of this module's events.
+fn lines_of_upstream(output: &CapturedOutput) -> Vec<String> {
+    let text = output.text();
+    text.lines().filter(|line| line.contains("srm_mirror::upstream")).map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn a_rate_limit_is_logged_once_with_its_end() {
-    let (lines, _guard) = Lines::collect();
+    let (lines, _guard) = collect();
     let server = Server::start(|_| {
         Reply::error(403, "API rate limit exceeded for 192.0.2.1.")
             .with("x-ratelimit-remaining", "0")
@@ -52,7 +36,7 @@ async fn a_rate_limit_is_logged_once_with_its_end() {
     for _ in 0..3 {
         error(ask(&upstream, DocumentAsk::Releases, None).await);
     }
-    let lines = lines.of_upstream();
+    let lines = lines_of_upstream(&lines);
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
     for part in [
         "WARN",
@@ -70,7 +54,7 @@ async fn a_rate_limit_is_logged_once_with_its_end() {
 
 #[tokio::test]
 async fn no_token_location_or_address_is_logged() {
-    let (lines, _guard) = Lines::collect();
+    let (lines, _guard) = collect();
     let server = Server::start(|seen| match seen.target.as_str() {
         target if target.contains("zipball") => Reply::to(302, "https://files.forge.test/x?token=temporary"),
         target if target.contains("latest") => Reply::error(401, "Bad credentials: secret-token"),
@@ -83,7 +67,7 @@ async fn no_token_location_or_address_is_logged() {
     for _ in 0..2 {
         error(ask(&upstream, DocumentAsk::Latest, None).await);
     }
-    let lines = lines.of_upstream();
+    let lines = lines_of_upstream(&lines);
     let doubts = lines.iter().filter(|line| line.contains("probably wrong")).count();
     assert_eq!((lines.len(), doubts), (5, 1), "{lines:#?}");
     for secret in ["secret-token", "temporary", "forge.test", "127.0.0.1", "Bad credentials"] {
