@@ -1,6 +1,6 @@
 //! The composition root: builds the parts from a configuration, binds the listeners, serves, and drains.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use http::{Request, Response};
@@ -11,7 +11,7 @@ use crate::{
     archive::ZipVerifier,
     cache::{
         Cache,
-        policy::{DocumentConfig, UpstreamMode},
+        policy::{DocumentConfig, MAX_DOWNLOADS, UpstreamMode},
     },
     clock::Clock,
     config::Config,
@@ -20,7 +20,7 @@ use crate::{
     peer::Peer,
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, ConnectionThreads, Handler, control, tls::ReloadHandle},
-    service::{Readiness, Service, hosts::Hosts},
+    service::{Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
     value::Secret,
@@ -38,6 +38,18 @@ pub type UpstreamTokens = BTreeMap<String, Option<Secret>>;
 
 /// Shutdown waits at least this long for complete downloads to be stored, even when the drain period is over.
 const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
+
+/// Blocking threads beside those of the downloads: reads of the disk and the index, and verification of views.
+const OTHER_BLOCKING_THREADS: usize = 256;
+
+/// The runtime that a mirror runs on. Its blocking threads are started when they are needed.
+///
+/// # Errors
+/// When the system starts no thread.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let threads = 2 * MAX_DOWNLOADS + OTHER_BLOCKING_THREADS;
+    tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(threads).build()
+}
 
 /// A mirror that is bound to its addresses and not serving yet. Dropping it releases the addresses and the directory.
 pub struct App {
@@ -122,8 +134,10 @@ impl App {
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&instance);
         let section = config.server.clone();
+        let client_header = section.client_header.as_deref().and_then(|name| name.parse().ok());
+        let client_addresses = ClientAddresses::new(section.trusted_proxies.clone(), client_header);
         let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-        let service = Service::build(registry, names, hosts, pseudonym, readiness.clone());
+        let service = Service::build(registry, names, hosts, client_addresses, pseudonym, readiness.clone());
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),

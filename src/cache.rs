@@ -16,6 +16,7 @@ use crate::{
     storage::{Generations, disk::Disk, memory},
 };
 
+mod abandoned;
 mod archive_request;
 mod archive_tiers;
 pub(crate) mod archives;

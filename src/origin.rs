@@ -29,6 +29,21 @@ pub enum FetchError {
     /// The upstream did not respond within the configured time limit.
     #[error("upstream timed out: {0}")]
     Timeout(&'static str),
+    /// The download was slower than `upstreams.NAME.min_rate`.
+    #[error("the download was slower than {min_rate} bytes per second")]
+    TooSlow {
+        /// The configured minimum, bytes per second.
+        min_rate: u64,
+    },
+    /// The download was slow, and no client waited for it any more.
+    #[error("the download was slow and no client waited for it")]
+    Abandoned,
+    /// No place among the concurrent requests to the upstream was free in time.
+    #[error("too many concurrent requests to the upstream; retry in {} s", retry_after.as_secs())]
+    Busy {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// The upstream's rate limit was reached; no request is sent until `retry_after` is over.
     #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
     Throttled {
@@ -115,6 +130,11 @@ pub trait Origin: Send + Sync + 'static {
     /// # Errors
     /// See [`FetchError`]. Dropping the future cancels the request.
     fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<Self::Fetched, FetchError>>;
+
+    /// Takes one retry from the budget of retries; false when it is spent. The default is an origin without a budget.
+    fn may_retry(&self) -> bool {
+        true
+    }
 }
 
 /// The result of fetching a document.
@@ -142,6 +162,24 @@ pub struct FetchedBody {
     pub anonymous: bool,
     /// The bytes. An error is the last item; without one, the end of the stream is the end of the complete message.
     pub body: BoxStream<'static, Result<Bytes, FetchError>>,
+    /// The place among the concurrent downloads, which dropping this frees.
+    pub place: DownloadPlace,
+}
+
+/// A place among the concurrent downloads of an upstream; dropping it frees the place. The default holds none.
+#[derive(Default)]
+pub struct DownloadPlace(Option<Box<dyn Send + Sync>>);
+
+impl DownloadPlace {
+    /// Holds `place` until it is dropped.
+    pub fn new(place: impl Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(place)))
+    }
+
+    /// True when it holds a place.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 /// Checks bodies. One per archive format, shared by all fills.

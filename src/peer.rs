@@ -1,6 +1,9 @@
-//! The two ends of a connection.
+//! The two ends of a connection, and the client that a request is answered for.
 
-use std::net::SocketAddr;
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+};
 
 /// The two ends of a connection, and how it reached the mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,4 +16,59 @@ pub struct Peer {
     pub tls: bool,
     /// True for the control socket: its clients may use the administration API, under any host name.
     pub control: bool,
+}
+
+tokio::task_local! {
+    static CLIENT: ClientId;
+}
+
+/// For whom an upstream is asked: places for downloads are shared among clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientId {
+    /// One address; of IPv6 its /64 network, which one client has to itself.
+    Address(IpAddr),
+    /// The mirror itself: warming, revalidations, administration.
+    Mirror,
+}
+
+impl ClientId {
+    /// The client at an address.
+    pub fn of_address(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                IpAddr::V6(network.into())
+            }
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+
+    /// The client whose request the present task answers; [`ClientId::Mirror`] in every other task.
+    pub fn current() -> Self {
+        CLIENT.try_with(|client| *client).unwrap_or(Self::Mirror)
+    }
+
+    /// Runs the answer to one request: [`ClientId::current`] is this client within it.
+    pub fn scope<F: Future>(self, answer: F) -> impl Future<Output = F::Output> {
+        CLIENT.scope(self, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: &str) -> ClientId {
+        ClientId::of_address(address.parse().expect("an address"))
+    }
+
+    #[tokio::test]
+    async fn a_client_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
+        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        let within = client("192.0.2.1").scope(async { ClientId::current() }).await;
+        assert_eq!((within, ClientId::current()), (client("192.0.2.1"), ClientId::Mirror));
+    }
 }

@@ -203,9 +203,14 @@ impl Registry {
         self.upstreams.zip_packing(package)
     }
 
-    /// What is wrong with the cache directory; `None` when nothing is.
-    pub fn degraded(&self) -> Option<String> {
-        self.cache.disk().degraded()
+    /// What is wrong with the cache directory and the upstreams, one sentence each; empty when nothing is.
+    pub fn degraded(&self) -> Vec<String> {
+        self.cache.disk().degraded().into_iter().chain(self.upstreams.degraded()).collect()
+    }
+
+    /// How long a resource is not asked for again after a failure.
+    pub fn cooldown(&self) -> Duration {
+        self.cache.document_config().cooldown.0
     }
 
     /// Release lists, releases and the repository of a package.

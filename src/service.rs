@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{dialect::Names, registry::Registry};
 
 mod access_log;
+pub(crate) mod client_address;
 mod context;
 mod error;
 mod found_package;
@@ -26,6 +27,7 @@ mod zip_response;
 pub use handler::ResponseFuture;
 pub use handlers::health::Readiness;
 
+use client_address::ClientAddresses;
 use context::SendMode;
 use handlers::{catalog::SearchIndex, json::RenderedJsonCache};
 use hosts::Hosts;
@@ -38,6 +40,7 @@ pub struct Service {
     registry: Arc<Registry>,
     names: Names,
     hosts: Hosts,
+    client_addresses: ClientAddresses,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -52,11 +55,19 @@ impl Service {
     /// Builds the service; its caches are empty. `pseudonym` is the mirror's name in `Via` ([RFC 9110 §7.6.3]).
     ///
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
-    pub fn build(registry: Arc<Registry>, names: Names, hosts: Hosts, pseudonym: String, readiness: Readiness) -> Self {
+    pub fn build(
+        registry: Arc<Registry>,
+        names: Names,
+        hosts: Hosts,
+        client_addresses: ClientAddresses,
+        pseudonym: String,
+        readiness: Readiness,
+    ) -> Self {
         Self {
             registry,
             names,
             hosts,
+            client_addresses,
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),

@@ -11,6 +11,7 @@ use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
+    peer::ClientId,
     value::Secret,
 };
 
@@ -25,13 +26,14 @@ mod credential;
 mod envelope;
 mod error_class;
 mod failure;
+mod gate;
 mod gitee;
 mod github;
 mod moving;
 mod normalise;
 mod offline;
 mod pages;
-mod rate_limiter;
+mod rate_floor;
 mod redirect;
 mod registry_api;
 mod registry_release;
@@ -39,7 +41,6 @@ mod registry_zip;
 mod response;
 mod signature;
 mod simple;
-mod slots;
 mod tags;
 mod urls;
 mod v3;
@@ -47,6 +48,7 @@ mod v3;
 use api::ApiUpstream;
 
 pub use config::{BuildError, Config, UpstreamKind, defaults};
+pub use gate::{GateStatus, PlaceKind};
 pub use moving::{MovingPattern, MovingPatternError};
 
 #[cfg(test)]
@@ -123,6 +125,16 @@ pub trait Upstream: Send + Sync + 'static {
         RateLimitStatus::default()
     }
 
+    /// Which places it is short of, and whether it is asked at all. The default is an upstream without a gate.
+    fn gate_status(&self) -> GateStatus {
+        GateStatus::default()
+    }
+
+    /// Takes one retry from the upstream's budget; false when it is spent.
+    fn may_retry(&self) -> bool {
+        true
+    }
+
     /// Fetches a document, conditionally when `stored` was fetched with the same token. The body of a changed document is
     /// normalised JSON of the type that [`DocumentAsk`] names.
     ///
@@ -135,8 +147,9 @@ pub trait Upstream: Send + Sync + 'static {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>>;
 
-    /// Opens the zip of a tag, a commit or a moving version. Redirects are followed, status and media type are checked,
-    /// and the body has not been read yet.
+    /// Opens the zip of a tag, a commit or a moving version, for `client`. Redirects are followed, status and media type
+    /// are checked, and the body has not been read yet. Its place among the downloads is held until the returned
+    /// [`FetchedBody`] is dropped.
     ///
     /// # Errors
     /// See [`FetchError`]; an unknown ref is `NotFound(Missing::Version)`.
@@ -144,6 +157,7 @@ pub trait Upstream: Send + Sync + 'static {
         &'a self,
         package: &'a PackageName,
         reference: &'a GitRef,
+        client: ClientId,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>>;
 
     /// Fetches the list of public packages as the upstream shows it to a stranger: without a credential, and without any

@@ -21,6 +21,8 @@ pub enum FailureCode {
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// No place among the requests to the upstream was free in time.
+    UpstreamBusy,
     /// The upstream limits the mirror's requests.
     UpstreamThrottled,
     /// The upstream refuses the mirror's token, or access without one.

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout_at;
+
 use super::{
     BackgroundTasks, CacheFailure, DocumentTiers, ImportError,
     document_tiers::{DocumentChange, DocumentImport},
     negative_cache::NegativeCache,
-    policy::{DocumentConfig, Freshness, Policy, StaleUse},
-    single_flight::{JoinedFlight, SingleFlight},
+    policy::{DocumentConfig, Freshness, Policy, StaleUse, UpstreamMode},
+    single_flight::{Flight, JoinedFlight, SingleFlight},
 };
 use crate::{
     clock::Clock,
@@ -92,7 +94,11 @@ impl DocumentCache {
             return self.stale_or_error(error, stored, policy, None);
         }
         let JoinedFlight { mut flight, collapsed } = self.renew(key, policy, stored.clone(), origin);
-        match flight.finished().await.into_result() {
+        let patience = policy.patience.filter(|_| stored.as_ref().is_some_and(|stored| self.is_usable(stored, policy)));
+        let Some(ended) = wait(&mut flight, patience).await else {
+            return self.stale_unrenewed(stored, policy);
+        };
+        match ended.into_result() {
             Ok(RenewedDocument { document, source }) => {
                 let status = CacheStatus::forwarded(forward);
                 let status = match source {
@@ -112,6 +118,15 @@ impl DocumentCache {
         let Some(document) = self.tiers.get(key).await else { return };
         if !self.is_fresh(&document, policy) && self.failures.recent(key).is_none() {
             self.renew(key, policy, Some(document), origin);
+        }
+    }
+
+    /// As [`DocumentCache::refresh`], also where nothing is stored.
+    pub async fn refresh_or_fetch(self: &Arc<Self>, key: &Key, policy: Policy, origin: DocumentOrigin) {
+        let stored = self.tiers.get(key).await;
+        let is_fresh = stored.as_ref().is_some_and(|document| self.is_fresh(document, policy));
+        if !is_fresh && policy.mode == UpstreamMode::Online && self.failures.recent(key).is_none() {
+            self.renew(key, policy, stored, origin);
         }
     }
 
@@ -149,6 +164,19 @@ impl DocumentCache {
             let revalidation = Revalidation { cache: self.clone(), key: key.clone(), policy, stored, origin };
             self.tasks.spawn(async move { guard.publish(RenewalState::Ended(revalidation.run().await)) });
         })
+    }
+
+    /// The stale document whose revalidation takes longer than the client waits.
+    fn stale_unrenewed(&self, stored: Option<Document>, policy: Policy) -> Result<DocumentAnswer, CacheFailure> {
+        let slow = FetchError::Timeout("the revalidation goes on");
+        let mut answer = self.stale_or_error(slow, stored, policy, None)?;
+        answer.status = answer.status.detail("patience");
+        Ok(answer)
+    }
+
+    /// True when a document may be served although its revalidation has not ended.
+    fn is_usable(&self, document: &Document, policy: Policy) -> bool {
+        !matches!(self.freshness(document, policy), Freshness::Stale { usable: StaleUse::Never, .. })
     }
 
     /// The stale document that is served in place of an error, or the error. `forward` is `None` where the upstream was
@@ -220,6 +248,16 @@ impl DocumentCache {
     fn age(&self, meta: &DocumentMeta) -> Duration {
         self.clock.since(meta.validated_at)
     }
+}
+
+/// Waits for the end of a revalidation; `None` when that has run for longer than `patience`.
+async fn wait(flight: &mut Flight<RenewalState>, patience: Option<Duration>) -> Option<RenewalState> {
+    let Some(patience) = patience else { return Some(flight.finished().await) };
+    let began = match &*flight.state() {
+        RenewalState::Running { began } => *began,
+        ended @ RenewalState::Ended(_) => return Some(ended.clone()),
+    };
+    timeout_at(began + patience, flight.finished()).await.ok()
 }
 
 fn with_upstream_status(document: &Document, upstream_status: UpstreamStatus) -> Document {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::ArchiveRequest;
 use crate::{
     entry::Digest,
-    origin::{FetchError, FetchedBody},
+    origin::{DownloadPlace, FetchError, FetchedBody},
 };
 
 /// Delay before the first resumption; doubles with each.
@@ -22,6 +22,8 @@ pub(super) struct Download {
     resumes_left: u32,
     resume_delay: Duration,
     body: BoxStream<'static, Result<Bytes, FetchError>>,
+    /// Held until the download is dropped, so that places bound the verifications too.
+    place: DownloadPlace,
     /// The announced length.
     pub(super) len: Option<u64>,
     /// True when it was fetched without a token.
@@ -39,13 +41,14 @@ enum Reattached {
 impl Download {
     /// Asks the upstream. At most `max_bytes` are accepted and `resumes` breaks repaired.
     pub(super) async fn open(request: &ArchiveRequest, max_bytes: u64, resumes: u32) -> Result<Self, FetchError> {
-        let FetchedBody { len, anonymous, body } = fetch(request, max_bytes).await?;
+        let FetchedBody { len, anonymous, body, place } = fetch(request, max_bytes).await?;
         Ok(Self {
             request: request.clone(),
             max_bytes,
             resumes_left: resumes,
             resume_delay: FIRST_RESUME_DELAY,
             body,
+            place,
             len,
             anonymous,
             received: 0,
@@ -100,7 +103,10 @@ impl Download {
     }
 
     async fn retry(&mut self, error: FetchError, prefix_digest: Option<Digest>) -> Result<(), FetchError> {
-        while is_break(&error) && self.resumes_left > 0 {
+        // A place must not be held while another is waited for.
+        self.body = stream::empty().boxed();
+        self.place = DownloadPlace::default();
+        while is_break(&error) && self.resumes_left > 0 && self.request.origin.may_retry() {
             self.resumes_left -= 1;
             tracing::info!(
                 key = %self.request.key, received = self.received, %error,
@@ -127,6 +133,7 @@ impl Download {
         let Some(prefix_digest) = prefix_digest else {
             self.len = fetched.len;
             self.body = fetched.body;
+            self.place = fetched.place;
             self.received = 0;
             self.anonymous = fetched.anonymous;
             return Ok(Reattached::Continues);
@@ -162,7 +169,8 @@ async fn fetch(request: &ArchiveRequest, max_bytes: u64) -> Result<FetchedBody, 
     Ok(fetched)
 }
 
-/// True for errors of the connection, which say nothing about the body.
+/// True for errors of the connection and for a shortage of places, which say nothing about the body. A download that is
+/// too slow would begin again from its first byte, so it is none of them.
 fn is_break(error: &FetchError) -> bool {
-    matches!(error, FetchError::Unreachable(_) | FetchError::Timeout(_))
+    matches!(error, FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Busy { .. })
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
-    origin::{BoxFuture, FetchError, FetchedBody, Growing, InvalidContent, Origin, Verify, VerifyError},
+    origin::{BoxFuture, DownloadPlace, FetchError, FetchedBody, Growing, InvalidContent, Origin, Verify, VerifyError},
     storage::{
         disk::{self, Disk},
         memory,
@@ -34,7 +34,12 @@ impl Origin for FixedBody {
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         let pieces: Vec<_> = self.bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let fetched = FetchedBody { len: self.len, anonymous: true, body: stream::iter(pieces).boxed() };
+        let fetched = FetchedBody {
+            len: self.len,
+            anonymous: true,
+            body: stream::iter(pieces).boxed(),
+            place: DownloadPlace::default(),
+        };
         Box::pin(std::future::ready(Ok(fetched)))
     }
 }
@@ -58,7 +63,12 @@ impl Origin for CountingOrigin {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let Some(bytes) = self.bytes.clone() else { return Box::pin(std::future::pending()) };
         let body = stream::iter([Ok(bytes)]).boxed();
-        Box::pin(std::future::ready(Ok(FetchedBody { len: None, anonymous: true, body })))
+        Box::pin(std::future::ready(Ok(FetchedBody {
+            len: None,
+            anonymous: true,
+            body,
+            place: DownloadPlace::default(),
+        })))
     }
 }
 

@@ -1,17 +1,18 @@
 //! A fill: one download of one key, detached from the clients that wait for it.
 //!
-//! It ends in exactly one [`FillState::Ended`]. Its steps, in order: permit, a second lookup in the tiers, the pin, the
-//! upstream, a spool, the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
+//! It ends in exactly one [`FillState::Ended`]. Its steps, in order: a second lookup in the tiers, the pin, the upstream
+//! (which waits for a place), a spool, the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
 //! its removal from the table.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords, Pinning,
+    abandoned::WatchedDownload,
     download::Download,
     fill_state::{ArrivingBody, FillState, FinishedFill, publish_written},
     negative_cache::NegativeCache,
@@ -37,7 +38,6 @@ pub(super) struct FillContext {
     pub(super) tasks: BackgroundTasks,
     /// Cancelled at shutdown, when no client waits for a download any more.
     pub(super) aborted: CancellationToken,
-    permits: Semaphore,
 }
 
 impl FillContext {
@@ -49,8 +49,7 @@ impl FillContext {
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
-        let permits = Semaphore::new(limits.concurrency);
-        Self { tiers, pins, failures, limits, clock, tasks, aborted: CancellationToken::new(), permits }
+        Self { tiers, pins, failures, limits, clock, tasks, aborted: CancellationToken::new() }
     }
 }
 
@@ -140,7 +139,6 @@ impl Fill {
     /// Brings a whole, verified and pinned body into a spool, unless the archive is in a tier by now.
     async fn fetch(&self) -> Result<FetchedArchive, FillFailure> {
         let Self { context, request, .. } = self;
-        let _permit = context.permits.acquire().await;
         if let Some(object) = context.tiers.lookup(&request.key).await {
             return Ok(FetchedArchive::Stored(object));
         }
@@ -149,30 +147,31 @@ impl Fill {
             return Err(FillFailure::Remembered(error));
         }
         let pin = context.pins.expected(request).await?;
-        let mut download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;
-        let first = self.first_bytes(&mut download).await?;
-        let spool = context.tiers.open_spool(download.len).await.ok_or(FillFailure::NoRoom)?;
+        let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;
+        let mut watched = WatchedDownload::new(download, &self.guard);
+        let first = self.first_bytes(&mut watched).await?;
+        let spool = context.tiers.open_spool(watched.download.len).await.ok_or(FillFailure::NoRoom)?;
         // A pinned archive is compared as a whole before a client may read a byte of it.
         let streamed = pin.is_none();
-        let (spool, digest, verified) = self.receive(&mut download, first, spool, streamed).await?;
+        let (spool, digest, verified) = self.receive(&mut watched, first, spool, streamed).await?;
 
         let len = spool.len();
         let stored_at = context.clock.now();
-        let meta = Meta { digest, len, stored_at, anonymous: download.anonymous, verified };
+        let meta = Meta { digest, len, stored_at, anonymous: watched.download.anonymous, verified };
         context.pins.settle(request, pin, &meta).await?;
         Ok(FetchedArchive::Spooled(spool, meta))
     }
 
     /// Reads until the verifier accepts the first bytes, so that no client ever gets a wrong first byte.
-    async fn first_bytes(&self, download: &mut Download) -> Result<Vec<Bytes>, FetchError> {
+    async fn first_bytes(&self, watched: &mut WatchedDownload<'_>) -> Result<Vec<Bytes>, FetchError> {
         let needed = self.request.verify.prefix_len();
         let mut first = Vec::new();
         loop {
-            match download.next().await {
+            match watched.next().await {
                 Ok(Some(chunk)) => first.push(chunk),
                 Ok(None) => break,
                 Err(error) => {
-                    download.restart(error).await?;
+                    watched.download.restart(error).await?;
                     first.clear();
                 }
             }
@@ -189,7 +188,7 @@ impl Fill {
     /// grows.
     async fn receive(
         &self,
-        download: &mut Download,
+        watched: &mut WatchedDownload<'_>,
         first: Vec<Bytes>,
         spool: Spool,
         streamed: bool,
@@ -199,7 +198,7 @@ impl Fill {
         let verify = self.request.verify.clone();
         let verify_task: VerifyTask = tokio::task::spawn_blocking(move || verify.verify(&spool_view));
         if streamed {
-            let body = ArrivingBody { spool: spool.file(), len: download.len, written: 0 };
+            let body = ArrivingBody { spool: spool.file(), len: watched.download.len, written: 0 };
             self.guard.publish(FillState::Streaming(body));
         }
         let state = self.guard.sender();
@@ -213,12 +212,12 @@ impl Fill {
             writer.write(chunk).await?;
         }
         loop {
-            match download.next().await {
+            match watched.next().await {
                 Ok(Some(chunk)) => writer.write(chunk).await?,
                 Ok(None) => break,
                 Err(error) => {
                     let prefix_digest = writer.checkpoint().await?;
-                    download.resume(error, prefix_digest).await?;
+                    watched.download.resume(error, prefix_digest).await?;
                 }
             }
             if verify_task.is_finished() {

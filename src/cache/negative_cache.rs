@@ -31,9 +31,10 @@ impl NegativeCache {
         let left = Duration::try_from(until.duration_since(self.clock.now())).ok().filter(|left| !left.is_zero())?;
         Some(match error {
             FetchError::Throttled { retry_after } => FetchError::Throttled { retry_after: retry_after.max(left) },
-            FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Status(500..) => {
-                FetchError::CoolingDown { cause: Box::new(error), retry_after: left }
-            }
+            FetchError::Unreachable(_)
+            | FetchError::Timeout(_)
+            | FetchError::TooSlow { .. }
+            | FetchError::Status(500..) => FetchError::CoolingDown { cause: Box::new(error), retry_after: left },
             // Waiting does not change an answer about the object itself.
             other => other,
         })
@@ -44,6 +45,8 @@ impl NegativeCache {
         let period = match error {
             // No upstream was asked, and what is imported next must be found at once.
             FetchError::Offline { .. } => return,
+            // The gate answers at once while a pause lasts; neither says anything of this key.
+            FetchError::CoolingDown { .. } | FetchError::Busy { .. } | FetchError::Abandoned => return,
             FetchError::NotFound(_) => self.not_found_period,
             FetchError::Throttled { retry_after } => self.cooldown.min(*retry_after),
             _ => self.cooldown,

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{ByteSize, Period};
 
+/// Maximum number of downloads of all upstreams together. Each takes two blocking threads while it arrives: one that writes
+/// and one that verifies.
+pub const MAX_DOWNLOADS: usize = 384;
+
 /// The key `mode`: when upstreams are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +46,8 @@ pub struct DocumentConfig {
     pub stale_while_revalidate: Period,
     /// Served stale for this long while the upstream fails.
     pub stale_if_error: Period,
+    /// Longest wait for an upstream where something stored may be served instead. Branches wait for the response.
+    pub patience: Period,
     /// A 404 is cached for this long.
     pub negative: Period,
     /// After any other failure, the upstream is not asked for the same key for this long.
@@ -62,6 +68,7 @@ impl Default for DocumentConfig {
             fresh_anonymous: Period::mins(5),
             stale_while_revalidate: Period::mins(10),
             stale_if_error: Period::FOREVER,
+            patience: Period::secs(1),
             negative: Period::secs(30),
             cooldown: Period::secs(5),
             repository: Period::secs(86_400),
@@ -81,21 +88,13 @@ pub struct ArchiveConfig {
     pub max_entries: usize,
     /// Most bytes a zip may unpack to.
     pub max_inflated: ByteSize,
-    /// Most concurrent downloads.
-    pub concurrency: usize,
     /// How often one download that breaks is resumed.
     pub resumes: u32,
 }
 
 impl Default for ArchiveConfig {
     fn default() -> Self {
-        Self {
-            max_size: ByteSize::gib(2),
-            max_entries: 200_000,
-            max_inflated: ByteSize::gib(16),
-            concurrency: 24,
-            resumes: 3,
-        }
+        Self { max_size: ByteSize::gib(2), max_entries: 200_000, max_inflated: ByteSize::gib(16), resumes: 3 }
     }
 }
 
@@ -108,6 +107,8 @@ pub struct Policy {
     pub while_revalidating: Duration,
     /// Served stale for this long while the upstream fails.
     pub if_error: Duration,
+    /// Longest wait for a revalidation where the stale document may be served; `None`: as long as it runs.
+    pub patience: Option<Duration>,
     /// When upstreams are asked.
     pub mode: UpstreamMode,
 }
@@ -188,13 +189,14 @@ impl DocumentConfig {
 
     /// The policy of a branch's commit: never served stale while the upstream answers.
     pub fn branch(&self) -> Policy {
-        Policy { while_revalidating: Duration::ZERO, ..self.policy(self.branch) }
+        Policy { while_revalidating: Duration::ZERO, patience: None, ..self.policy(self.branch) }
     }
 
     fn policy(&self, fresh: Period) -> Policy {
         let while_revalidating = self.stale_while_revalidate.0;
         let if_error = self.stale_if_error.0;
-        Policy { fresh: fresh.0, while_revalidating, if_error, mode: self.mode }
+        let patience = Some(self.patience.0);
+        Policy { fresh: fresh.0, while_revalidating, if_error, patience, mode: self.mode }
     }
 }
 
@@ -208,6 +210,7 @@ mod tests {
             fresh: Duration::from_secs(60),
             while_revalidating: Duration::from_secs(600),
             if_error: Duration::from_secs(6000),
+            patience: None,
             mode: UpstreamMode::Online,
         };
         let stale = |over, usable| Freshness::Stale { over: Duration::from_secs(over), usable };

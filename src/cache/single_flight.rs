@@ -117,6 +117,12 @@ impl<S: FlightState> FlightGuard<S> {
         self.state.send_replace(state);
     }
 
+    /// Number of waiting sides, which may all have left by now.
+    pub(super) fn waiting(&self) -> usize {
+        // The table holds one receiver.
+        self.state.receiver_count().saturating_sub(1)
+    }
+
     /// A sender for updates from another thread. It keeps the flight from [`Flight::landed`] while it lives.
     pub(super) fn sender(&self) -> watch::Sender<S> {
         self.state.clone()

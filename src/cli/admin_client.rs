@@ -18,7 +18,7 @@ use crate::{
         AdminRequest, BULK_TIMEOUT, Call, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
         MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
-    app::{App, OpenError},
+    app::{self, App, OpenError},
     config::Loaded,
     observe,
     server::control::SocketPath,
@@ -88,7 +88,7 @@ pub(super) fn run<T>(
         loaded.config.log.level = "warn".into();
     }
     let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime = app::runtime().context("start the runtime")?;
     let done = runtime.block_on(async {
         let client = AdminClient::open(loaded).await?;
         let done = work(&client).await;

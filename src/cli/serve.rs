@@ -2,14 +2,14 @@
 
 use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, ServeArgs, print};
 use crate::{
-    app::{App, Holder, OpenError},
+    app::{self, App, Holder, OpenError},
     config::{self, Loaded},
     observe,
     server::{ConnectionThreads, tls::ReloadHandle},
@@ -42,7 +42,7 @@ impl ServeCommand {
         for warning in loaded.warnings() {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+        let runtime = app::runtime().context("start the runtime")?;
         let threads =
             ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
         let code = runtime.block_on(serve(loaded, threads));

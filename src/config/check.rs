@@ -11,6 +11,7 @@ use super::{
     setting::Settings,
 };
 use crate::{
+    cache::policy::MAX_DOWNLOADS,
     observe,
     registry::Private,
     server,
@@ -24,9 +25,8 @@ const MIN_HEADER_LIMIT: ByteSize = ByteSize(8 << 10);
 /// Maximum of `server.header_limit`: every connection may take this much memory.
 const MAX_HEADER_LIMIT: ByteSize = ByteSize::mib(1);
 
-/// Maximum of `archives.concurrency`: a download takes two of the runtime's 512 blocking threads, and disk reads need
-/// the rest.
-const MAX_DOWNLOADS: usize = 128;
+/// Maximum of an upstream's `concurrency`.
+const MAX_CONCURRENCY: usize = 1024;
 
 /// Checks everything that does not depend on tokens.
 ///
@@ -39,8 +39,18 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;
     }
+    check_downloads(config, settings)?;
     let filter = observe::parse_filter(&config.log.level);
     filter.map(drop).map_err(|error| invalid(settings, &["log", "level"], error))
+}
+
+/// Checks the downloads of all upstreams together; names the upstream that has the most.
+fn check_downloads(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
+    let downloads = config.upstreams.values().map(|upstream| upstream.downloads).sum::<usize>();
+    let most = config.upstreams.iter().max_by_key(|(_, upstream)| upstream.downloads);
+    let Some((name, _)) = most.filter(|_| downloads > MAX_DOWNLOADS) else { return Ok(()) };
+    let reason = format!("the upstreams have {downloads} downloads together; they may have {MAX_DOWNLOADS}");
+    Err(invalid(settings, &["upstreams", name, "downloads"], reason))
 }
 
 /// Fails with `reason` at `path` unless `valid`.
@@ -70,6 +80,13 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     for host in &server.known_hosts {
         names::check_host(host).map_err(|error| invalid(settings, &["server", "known_hosts"], error))?;
     }
+    if let Some(header) = &server.client_header {
+        let valid = header.parse::<http::HeaderName>().is_ok();
+        let example = "not the name of a header field; write for example \"x-forwarded-for\"";
+        require(valid, settings, &["server", "client_header"], example)?;
+        let without_proxies = "has no effect without server.trusted_proxies: add the addresses of the proxies there";
+        require(!server.trusted_proxies.is_empty(), settings, &["server", "client_header"], without_proxies)?;
+    }
     require(server.max_connections > 0, settings, &["server", "max_connections"], "must not be zero")?;
     let in_range = (MIN_HEADER_LIMIT..=MAX_HEADER_LIMIT).contains(&server.header_limit);
     let range = format!("must be between {MIN_HEADER_LIMIT} and {MAX_HEADER_LIMIT}");
@@ -95,8 +112,7 @@ fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError
     require(archives.max_size.0 > 0, settings, &["archives", "max_size"], "must not be zero")?;
     require(archives.max_inflated.0 > 0, settings, &["archives", "max_inflated"], "must not be zero")?;
     require(archives.max_entries > 0, settings, &["archives", "max_entries"], "must not be zero")?;
-    let in_range = (1..=MAX_DOWNLOADS).contains(&archives.concurrency);
-    require(in_range, settings, &["archives", "concurrency"], &format!("must be 1 to {MAX_DOWNLOADS}"))
+    Ok(())
 }
 
 fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) -> Result<(), ConfigError> {
@@ -105,10 +121,16 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
         ("connect_timeout", upstream.connect_timeout),
         ("response_timeout", upstream.response_timeout),
         ("idle_timeout", upstream.idle_timeout),
+        ("total_timeout", upstream.total_timeout),
+        ("queue_timeout", upstream.queue_timeout),
     ] {
         require_nonzero(period, settings, &path(key))?;
     }
-    require(upstream.concurrency > 0, settings, &path("concurrency"), "must not be zero")?;
+    let in_range = (1..=MAX_CONCURRENCY).contains(&upstream.concurrency);
+    require(in_range, settings, &path("concurrency"), &format!("must be 1 to {MAX_CONCURRENCY}"))?;
+    let in_range = (1..=MAX_DOWNLOADS).contains(&upstream.downloads);
+    let reason = format!("must be 1 to {MAX_DOWNLOADS}, which all upstreams share");
+    require(in_range, settings, &path("downloads"), &reason)?;
     require(upstream.document_limit.0 > 0, settings, &path("document_limit"), "must not be zero")?;
     for host in &upstream.redirect_hosts {
         names::check_host(host).map_err(|error| invalid(settings, &path("redirect_hosts"), error))?;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     cache::Cache,
     entry::{Document, UpstreamStatus},
-    origin::{FetchError, Missing},
+    origin::Missing,
     package::{PackageId, Repository},
     upstream::DocumentAsk,
 };
@@ -83,23 +83,34 @@ impl Authorizer {
         self.check_public(package).await
     }
 
-    /// Checks that the repository is public. Its document is revalidated after `documents.repository`.
+    /// Checks that the repository is public. Its document is revalidated after `documents.repository`; while the last
+    /// one says that the repository is public, nothing waits for that.
     async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
+        if self.was_public(package).await {
+            return self.documents.renew_repository(package).await;
+        }
         match self.documents.repository_for_check(package).await {
             Ok(repository) if repository.value.private => Err(not_found(Missing::Package, repository.status)),
             Ok(_) => Ok(()),
-            // The upstream does not answer the check; what was once fetched without a token proves it public.
-            Err(RegistryError::Fetch(failure)) if failure.error != FetchError::Blocked => {
-                for ask in [DocumentAsk::Releases, DocumentAsk::Latest] {
-                    let stored = self.documents.stored().document(package, &ask).await;
-                    if stored.is_some_and(|document| !fetched_with_token(&document)) {
-                        return Ok(());
-                    }
-                }
-                Err(RegistryError::Fetch(failure))
-            }
             Err(error) => Err(error),
         }
+    }
+
+    /// True when stored documents show that the repository was public when it was last looked at: its own document says
+    /// so, or another one was fetched without a token.
+    async fn was_public(&self, package: &PackageId) -> bool {
+        if let Some(document) = self.documents.stored().document(package, &DocumentAsk::Repository).await {
+            let repository = self.documents.stored().parse_repository(&document);
+            return document.meta.upstream_status == UpstreamStatus::Present
+                && repository.is_some_and(|repository| !repository.private);
+        }
+        for ask in [DocumentAsk::Releases, DocumentAsk::Latest] {
+            let stored = self.documents.stored().document(package, &ask).await;
+            if stored.is_some_and(|document| !fetched_with_token(&document)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// As [`Authorizer::recheck_public`], for a stored document: checks one that was fetched with a token.

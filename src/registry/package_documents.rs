@@ -80,6 +80,16 @@ impl PackageDocuments {
         self.repository_by(package, self.cache.document_config().repository()).await
     }
 
+    /// Starts a revalidation of the repository, unless its document is fresh or was asked for a moment ago. Does not wait
+    /// for it.
+    pub(super) async fn renew_repository(&self, package: &PackageId) -> Result<(), RegistryError> {
+        let ask = DocumentAsk::Repository;
+        let origin = self.upstreams.document_origin(package, ask.clone())?;
+        let policy = self.cache.document_config().repository();
+        self.cache.documents().refresh_or_fetch(&document_key(package, &ask), policy, origin).await;
+        Ok(())
+    }
+
     async fn repository_by(
         &self,
         package: &PackageId,

@@ -7,7 +7,7 @@ use crate::{
     cache::{Cache, Generation},
     entry::{Digest, Document, Key, UpstreamStatus},
     http::cache_status::CacheStatus,
-    package::{NameForm, PackageId, Release, Releases},
+    package::{NameForm, PackageId, Release, Releases, Repository},
     upstream::DocumentAsk,
 };
 
@@ -52,6 +52,11 @@ impl StoredDocuments {
             }
         }
         false
+    }
+
+    /// The repository that a stored document describes.
+    pub(super) fn parse_repository(&self, document: &Document) -> Option<Arc<Repository>> {
+        self.parsed.repository(document)
     }
 
     /// The stored release list of any age, unless the upstream has removed or blocked the package.

@@ -8,6 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
+    peer::ClientId,
     upstream::{DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
 };
 
@@ -75,6 +76,23 @@ impl Upstreams {
         Ok(self.of(package)?.is_credential_refused())
     }
 
+    /// Why the mirror is degraded by its upstreams: one sentence each.
+    pub(super) fn degraded(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (name, upstream) in &*self.0 {
+            let status = upstream.gate_status();
+            if let Some((cause, wait)) = &status.open {
+                let seconds = wait.as_secs();
+                reasons.push(format!("{name} does not answer ({cause}); it is asked again in {seconds} s"));
+            }
+            for kind in &status.short_of {
+                let kind = kind.name();
+                reasons.push(format!("{name} is short of places for {kind}: requests were turned away"));
+            }
+        }
+        reasons
+    }
+
     /// What the package's upstream still allows; unknown when it is not configured.
     pub(super) fn rate_limit(&self, package: &PackageId) -> RateLimitStatus {
         self.of(package).map(|upstream| upstream.rate_limit_status()).unwrap_or_default()
@@ -93,7 +111,7 @@ impl Upstreams {
         Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask }))
     }
 
-    /// Where the archive of a reference is fetched from.
+    /// Where the archive of a reference is fetched from, for the client that the present task answers.
     ///
     /// # Errors
     /// As [`Upstreams::has_token`].
@@ -103,7 +121,8 @@ impl Upstreams {
         reference: GitRef,
     ) -> Result<Arc<dyn Origin<Fetched = FetchedBody>>, RegistryError> {
         let upstream = self.of(package)?.clone();
-        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference }))
+        let client = ClientId::current();
+        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference, client }))
     }
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
@@ -132,12 +151,17 @@ struct UpstreamArchive {
     upstream: Arc<dyn Upstream>,
     package: PackageName,
     reference: GitRef,
+    client: ClientId,
 }
 
 impl Origin for UpstreamArchive {
     type Fetched = FetchedBody;
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        self.upstream.archive(&self.package, &self.reference)
+        self.upstream.archive(&self.package, &self.reference, self.client)
+    }
+
+    fn may_retry(&self) -> bool {
+        self.upstream.may_retry()
     }
 }

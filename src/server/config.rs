@@ -20,6 +20,9 @@ pub struct Config {
     pub known_hosts: Vec<String>,
     /// Proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are trusted.
     pub trusted_proxies: Vec<Network>,
+    /// The field in which a trusted proxy names its client, such as `x-forwarded-for`; without it the proxy is the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_header: Option<String>,
     /// Most connections at once; further ones wait in the kernel's accept queue.
     pub max_connections: usize,
     /// Time limit for a request's header, and for a connection without a request.
@@ -41,6 +44,7 @@ impl Default for Config {
             public_url: None,
             known_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            client_header: None,
             max_connections: 4096,
             header_timeout: Period::secs(10),
             header_limit: ByteSize(32 << 10),

@@ -126,16 +126,26 @@ impl From<RegistryError> for ApiError {
 
 impl ApiError {
     /// The error's response, in the envelope of the request's dialect. Records its cache status in `context`.
-    pub(super) fn into_response(self, parts: &Parts, context: &mut RequestContext) -> Response<Body> {
+    ///
+    /// `cooldown` is how long the cause of a trouble is remembered: sooner, a new request gets the same answer.
+    pub(super) fn into_response(
+        self,
+        parts: &Parts,
+        context: &mut RequestContext,
+        cooldown: Duration,
+    ) -> Response<Body> {
         let looked_up = context.cache_status.take();
         let error = self.describe(context.request(), context.package.as_ref(), looked_up);
+        let is_temporary = error.status == StatusCode::GATEWAY_TIMEOUT
+            || matches!(error.code, Some(FailureCode::UpstreamUnreachable | FailureCode::UpstreamStatus));
+        let retry_after = error.retry_after.or(is_temporary.then_some(cooldown));
         let body = context.dialect.error(error.status.as_u16(), error.code, &error.message, &context.id.to_string());
         let mut response = json_response(error.status, body, &parts.method);
         if is_for_zip(context.request()) && parts.version <= Version::HTTP_11 {
             response.extensions_mut().insert(reason_phrase(&error.message));
         }
         let headers = response.headers_mut();
-        if let Some(wait) = error.retry_after {
+        if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if let Some(allow) = error.allow {
@@ -331,6 +341,22 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
         FetchError::Timeout(why) => {
             (StatusCode::GATEWAY_TIMEOUT, format!("{upstream} is too slow for {what} ({why}); {TRY_LATER}"))
         }
+        FetchError::TooSlow { min_rate } => {
+            let message =
+                format!("{upstream} sent {what} more slowly than min_rate ({min_rate} bytes per second); {TRY_LATER}");
+            (StatusCode::GATEWAY_TIMEOUT, message)
+        }
+        FetchError::Abandoned => {
+            (StatusCode::BAD_GATEWAY, format!("the slow download of {what} from {upstream} was given up; try again"))
+        }
+        FetchError::Busy { retry_after } => {
+            let seconds = whole_seconds(*retry_after);
+            let message = format!(
+                "this mirror has too many requests to {upstream} under way and nothing is stored for {what}; try again \
+                 in {seconds} s"
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
         FetchError::Throttled { retry_after } => {
             let seconds = whole_seconds(*retry_after);
             let message = format!(
@@ -387,7 +413,9 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
         FetchError::Refused(why) => (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}")),
     };
     let retry_after = match error {
-        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => Some(*retry_after),
+        FetchError::Throttled { retry_after }
+        | FetchError::CoolingDown { retry_after, .. }
+        | FetchError::Busy { retry_after } => Some(*retry_after),
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
@@ -402,7 +430,9 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Blocked => FailureCode::Blocked,
         FetchError::Offline { .. } => FailureCode::Offline,
         FetchError::Unreachable(_) => FailureCode::UpstreamUnreachable,
-        FetchError::Timeout(_) => FailureCode::UpstreamTimeout,
+        FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
+        FetchError::Abandoned => FailureCode::UpstreamUnreachable,
+        FetchError::Busy { .. } => FailureCode::UpstreamBusy,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,

@@ -53,9 +53,11 @@ impl Service {
         Either::Right(Box::pin(async move {
             let admin_input = peer.control.then(|| admin::input(body));
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
-            let result = service.respond(&parts, admin_input, abort_guard.context()).await;
+            let client = service.client_addresses.client(&peer, &parts.headers);
+            let result = client.scope(service.respond(&parts, admin_input, abort_guard.context())).await;
             abort_guard.disarm();
-            let mut response = result.unwrap_or_else(|error| error.into_response(&parts, &mut context));
+            let cooldown = service.registry.cooldown();
+            let mut response = result.unwrap_or_else(|error| error.into_response(&parts, &mut context, cooldown));
             finish(&mut response, &parts, &context);
             service.response_cache.insert(&parts, &context, &response);
             access_log::log_at_end(response, &parts, context)

@@ -1,8 +1,9 @@
 //! The [`Upstream`] implementation that all kinds share; a kind supplies only what differs, as an [`UpstreamApi`].
 
-use std::{future::Future, marker::PhantomData};
+use std::{future::Future, marker::PhantomData, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::{
     BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
@@ -10,12 +11,15 @@ use super::{
     client::ApiClient,
     credential::CredentialScheme,
     error_class::{ErrorClass, ErrorResponse},
+    failure,
+    gate::GateStatus,
     moving::MovingPattern,
 };
 use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
+    peer::ClientId,
     value::Secret,
 };
 
@@ -76,6 +80,7 @@ pub(super) trait UpstreamApi: Send + Sync + 'static {
 /// One kind's API as an [`Upstream`]: with the HTTP client, and one log event for each call that fails.
 pub(super) struct ApiUpstream<A> {
     client: ApiClient,
+    total_timeout: Duration,
     moving: Vec<MovingPattern>,
     api: PhantomData<A>,
 }
@@ -90,7 +95,19 @@ impl<A: UpstreamApi> ApiUpstream<A> {
             key: "moving",
             reason: error.to_string(),
         };
-        Ok(Self { client, moving: moving.map_err(wrong)?, api: PhantomData })
+        let total_timeout = config.total_timeout.0;
+        Ok(Self { client, total_timeout, moving: moving.map_err(wrong)?, api: PhantomData })
+    }
+
+    /// Makes one call within its deadline, and logs its failure.
+    async fn call<T>(
+        &self,
+        call: &CallLog<'_>,
+        answer: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let result = timeout(self.total_timeout, answer).await;
+        let result = result.unwrap_or(Err(FetchError::Timeout(failure::CALL_TIMED_OUT)));
+        self.client.finish(call, result)
     }
 }
 
@@ -123,6 +140,14 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         self.client.rate_limit_status()
     }
 
+    fn gate_status(&self) -> GateStatus {
+        self.client.gate_status()
+    }
+
+    fn may_retry(&self) -> bool {
+        self.client.may_retry()
+    }
+
     fn document<'a>(
         &'a self,
         package: &'a PackageName,
@@ -130,9 +155,8 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(Some(package), ask.name());
-            let result = A::document(&self.client, &call, package, ask, stored).await;
-            self.client.finish(&call, result)
+            let call = CallLog::new(Some(package), ask.name(), ClientId::Mirror);
+            self.call(&call, A::document(&self.client, &call, package, ask, stored)).await
         })
     }
 
@@ -140,19 +164,18 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         &'a self,
         package: &'a PackageName,
         reference: &'a GitRef,
+        client: ClientId,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(Some(package), "archive");
-            let result = A::archive(&self.client, &call, package, reference).await;
-            self.client.finish(&call, result)
+            let call = CallLog::new(Some(package), "archive", client);
+            self.call(&call, A::archive(&self.client, &call, package, reference)).await
         })
     }
 
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<CatalogPackage>, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(None, "catalog");
-            let result = A::catalog(&self.client, &call).await;
-            self.client.finish(&call, result)
+            let call = CallLog::new(None, "catalog", ClientId::Mirror);
+            self.call(&call, A::catalog(&self.client, &call)).await
         })
     }
 }

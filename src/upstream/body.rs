@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::HeaderMap;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{failure, slots::SlotPermits};
+use super::{failure, gate::Place, rate_floor::RateFloor};
 use crate::origin::FetchError;
 
 /// Most bytes read of an error response: enough for the words that are searched for.
@@ -17,12 +17,23 @@ const MAX_ERROR_TEXT_BYTES: usize = 16 << 10;
 pub(super) struct ResponseBody {
     response: reqwest::Response,
     idle_timeout: Duration,
-    _permits: SlotPermits,
+    rate_floor: Option<RateFloor>,
+    _place: Option<Place>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(response: reqwest::Response, idle_timeout: Duration, permits: SlotPermits) -> Self {
-        Self { response, idle_timeout, _permits: permits }
+    pub(super) fn new(response: reqwest::Response, idle_timeout: Duration) -> Self {
+        Self { response, idle_timeout, rate_floor: None, _place: None }
+    }
+
+    /// The same body, which holds a place until it is dropped.
+    pub(super) fn holding(self, place: Place) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
+    /// The same body, which fails when it is slower than `min_rate` bytes per second.
+    pub(super) fn at_least(self, min_rate: u64) -> Self {
+        Self { rate_floor: Some(RateFloor::new(min_rate)), ..self }
     }
 
     /// The response headers.
@@ -38,11 +49,18 @@ impl ResponseBody {
     /// The next bytes; `None` at the end of the complete message.
     ///
     /// # Errors
-    /// [`FetchError::Timeout`] when no byte arrives within the idle timeout, [`FetchError::Unreachable`] when the
-    /// connection breaks.
+    /// [`FetchError::Timeout`] when no byte arrives within the idle timeout, [`FetchError::TooSlow`] below the least rate,
+    /// [`FetchError::Unreachable`] when the connection breaks.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let asked = Instant::now();
         match timeout(self.idle_timeout, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(Some(chunk))) => {
+                if let Some(rate_floor) = &mut self.rate_floor {
+                    rate_floor.note(chunk.len(), asked.elapsed())?;
+                }
+                Ok(Some(chunk))
+            }
+            Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(failure::of_body(&error)),
             Err(_) => Err(FetchError::Timeout(failure::BODY_TIMED_OUT)),
         }

@@ -1,4 +1,4 @@
-//! The log event of one [`super::Upstream`] call.
+//! One [`super::Upstream`] call: for whom it is made, and its log event.
 
 use std::{
     sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed},
@@ -8,13 +8,15 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::rate_limiter::RateQuota;
-use crate::{origin::FetchError, package::PackageName};
+use super::gate::RateQuota;
+use crate::{origin::FetchError, package::PackageName, peer::ClientId};
 
 /// Collects what the log event of a failed call reports. Lives as long as the call.
 pub(super) struct CallLog<'a> {
     /// `None` for a call that is about no single package.
     pub(super) package: Option<&'a PackageName>,
+    /// Whose place among the requests it takes.
+    pub(super) client: ClientId,
     /// The document's name, `archive` or `catalog`.
     ask: &'static str,
     started: Instant,
@@ -24,8 +26,8 @@ pub(super) struct CallLog<'a> {
 }
 
 impl<'a> CallLog<'a> {
-    pub(super) fn new(package: Option<&'a PackageName>, ask: &'static str) -> Self {
-        Self { package, ask, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
+    pub(super) fn new(package: Option<&'a PackageName>, ask: &'static str, client: ClientId) -> Self {
+        Self { package, client, ask, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
     }
 
     /// Counts a request that is about to be sent.
@@ -50,9 +52,11 @@ impl<'a> CallLog<'a> {
             FetchError::NotFound(_) => {
                 tracing::debug!(upstream, package, ask, status, requests, duration_ms, %error, "not found upstream");
             }
-            // Every call during a throttle fails so; the one that hit the limit has been logged.
-            FetchError::Throttled { .. } if requests == 0 => {
-                tracing::debug!(upstream, package, ask, %error, "no request sent: upstream rate limit");
+            // Every call during a pause fails so, and the one that led to it has been logged; so has the shortage of places.
+            FetchError::Throttled { .. } | FetchError::CoolingDown { .. } | FetchError::Busy { .. }
+                if requests == 0 =>
+            {
+                tracing::debug!(upstream, package, ask, %error, "no request sent");
             }
             FetchError::Throttled { retry_after } => {
                 let until = Timestamp::try_from(SystemTime::now() + *retry_after).map(|end| end.to_string()).ok();

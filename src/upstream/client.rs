@@ -2,15 +2,17 @@
 //!
 //! Client requests never reach this module, so no part of them can be forwarded.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, VIA},
 };
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
@@ -18,19 +20,18 @@ use super::{
     api::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
-    connect,
+    connect::Connections,
     credential::Credential,
-    error_class::{ErrorClass, ErrorResponse},
+    error_class::{self, ErrorClass, ErrorResponse},
     failure::{self, invalid},
-    rate_limiter::RateLimiter,
+    gate::{Gate, GateStatus, IsApi, Place, PlaceKind, RateLimiter},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
     response::{ensure_identity, ensure_not_html, is_of_mirror},
-    slots::{RequestSlots, SlotPermits},
     urls::{ApiUrls, is_same_url},
 };
 use crate::{
     entry::{Document, PageValidator, Validators},
-    origin::{FetchError, FetchedBody, Missing},
+    origin::{DownloadPlace, FetchError, FetchedBody, Missing},
     value::Secret,
 };
 
@@ -82,6 +83,8 @@ pub(super) enum ArchiveResponse {
 /// An archive whose body has not been read yet. It may still be a page.
 pub(super) struct OpenedArchive {
     pub(super) body: Box<ResponseBody>,
+    /// Its place among the downloads; none for one whose body is not to be read.
+    pub(super) place: DownloadPlace,
     /// True when it was requested without a credential.
     pub(super) anonymous: bool,
     /// Who sent it: the API, or a host that it redirects to.
@@ -96,18 +99,19 @@ pub(super) struct ApiClient {
     /// Longest time between two fetches of all pages of a release list.
     pub(super) full_walk: Duration,
     profile: &'static ApiProfile,
-    http: reqwest::Client,
+    connections: Connections,
     via: HeaderValue,
     credential: Option<Credential>,
     redirects: RedirectPolicy,
     response_timeout: Duration,
     idle_timeout: Duration,
+    min_rate: u64,
     document_limit: u64,
-    slots: RequestSlots,
+    gate: Gate,
     api_limiter: RateLimiter,
     archive_limiter: RateLimiter,
-    /// When the last response head arrived.
-    last_response: Mutex<Option<Instant>>,
+    /// True once the API has redirected an archive to a host with limits of its own.
+    redirects_archives: AtomicBool,
 }
 
 impl ApiClient {
@@ -123,26 +127,30 @@ impl ApiClient {
         let bad_header = |key| wrong(key, "has a character that no header can carry");
         let token = token.filter(|token| !token.reveal().is_empty());
         let credential = token.map(|token| Credential::new(profile.credential, &token)).transpose();
-        let slots = RequestSlots::new(config.concurrency);
-        let slots = slots.ok_or_else(|| wrong("concurrency", "must be a positive number, for example 32"))?;
+        for (key, places) in [("concurrency", config.concurrency), ("downloads", config.downloads)] {
+            if places == 0 {
+                return Err(wrong(key, "must be a positive number, for example 32"));
+            }
+        }
         let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(instance)));
         Ok(Self {
             name: name.to_owned(),
             urls: ApiUrls { api: config.api.clone(), web: config.web.clone() },
             full_walk: config.full_walk.0,
             profile,
-            http: connect::client(name, config)?,
+            connections: Connections::new(name, config)?,
             via: via.map_err(|_| bad_header("instance"))?,
             credential: credential.map_err(|_| bad_header("token_env"))?,
             redirects: RedirectPolicy::new(&config.api, &config.redirect_hosts)
                 .map_err(|error| wrong("redirect_hosts", &error.to_string()))?,
             response_timeout: config.response_timeout.0,
             idle_timeout: config.idle_timeout.0,
+            min_rate: config.min_rate.0,
             document_limit: config.document_limit.0,
-            slots,
+            gate: Gate::new(name, config),
             api_limiter: RateLimiter::default(),
             archive_limiter: RateLimiter::default(),
-            last_response: Mutex::new(None),
+            redirects_archives: AtomicBool::new(false),
         })
     }
 
@@ -159,6 +167,16 @@ impl ApiClient {
     /// The rate limit of the API.
     pub(super) fn rate_limit_status(&self) -> RateLimitStatus {
         self.api_limiter.status()
+    }
+
+    /// The state of the gate.
+    pub(super) fn gate_status(&self) -> GateStatus {
+        self.gate.status()
+    }
+
+    /// Takes one retry from the budget; false when it is spent.
+    pub(super) fn may_retry(&self) -> bool {
+        self.gate.may_retry()
     }
 
     /// A size meter for one document.
@@ -207,7 +225,7 @@ impl ApiClient {
         request: DocumentRequest<'_>,
         validator: Option<&PageValidator>,
     ) -> Result<DocumentResponse, FetchError> {
-        let permits = self.slots.for_document().await?;
+        let place = self.place(call, request.kind, PlaceKind::Document).await?;
         let accept = request.accept.unwrap_or(self.profile.accept);
         let mut url = request.url.clone();
         for redirects in 0..=MAX_REDIRECTS {
@@ -215,7 +233,7 @@ impl ApiClient {
             match response.status() {
                 StatusCode::OK => {
                     ensure_identity(response.headers())?;
-                    let body = ResponseBody::new(response, self.idle_timeout, permits);
+                    let body = ResponseBody::new(response, self.idle_timeout).holding(place);
                     return Ok(DocumentResponse::Body(Box::new(body)));
                 }
                 StatusCode::NOT_MODIFIED if validator.is_some() => return Ok(DocumentResponse::NotModified),
@@ -245,9 +263,9 @@ impl ApiClient {
         url: Url,
         kind: RequestKind,
     ) -> Result<FetchedBody, FetchError> {
-        let OpenedArchive { body, anonymous, .. } = self.open_archive(call, url, kind).await?;
+        let OpenedArchive { body, place, anonymous, .. } = self.open_archive(call, url, kind).await?;
         ensure_not_html(body.headers())?;
-        Ok(FetchedBody { len: body.content_length(), anonymous, body: body.into_stream() })
+        Ok(FetchedBody { len: body.content_length(), anonymous, body: body.into_stream(), place })
     }
 
     /// Opens an archive.
@@ -260,9 +278,17 @@ impl ApiClient {
         url: Url,
         kind: RequestKind,
     ) -> Result<OpenedArchive, FetchError> {
-        let permits = self.slots.for_archive().await?;
-        match self.follow(call, url, kind, None, permits).await? {
-            ArchiveResponse::Opened(opened) => Ok(opened),
+        if kind == RequestKind::Api && self.redirects_archives.load(Ordering::Relaxed) {
+            // The API would spend quota on a redirect that cannot be followed.
+            self.archive_limiter.check()?;
+        }
+        let place = self.place(call, kind, PlaceKind::Download).await?;
+        match self.follow(call, url, kind, None).await? {
+            ArchiveResponse::Opened(opened) => Ok(OpenedArchive {
+                body: Box::new(opened.body.at_least(self.min_rate)),
+                place: DownloadPlace::new(place),
+                ..opened
+            }),
             ArchiveResponse::NotModified => Err(invalid("304 to an unconditional request")),
         }
     }
@@ -278,8 +304,13 @@ impl ApiClient {
         url: Url,
         validator: Option<&PageValidator>,
     ) -> Result<ArchiveResponse, FetchError> {
-        let permits = self.slots.for_document().await?;
-        self.follow(call, url, RequestKind::Api, validator, permits).await
+        let place = self.place(call, RequestKind::Api, PlaceKind::Document).await?;
+        Ok(match self.follow(call, url, RequestKind::Api, validator).await? {
+            ArchiveResponse::Opened(opened) => {
+                ArchiveResponse::Opened(OpenedArchive { place: DownloadPlace::new(place), ..opened })
+            }
+            ArchiveResponse::NotModified => ArchiveResponse::NotModified,
+        })
     }
 
     /// Requests an archive and follows redirects to the allowed hosts. The credential is sent until a redirect leaves the
@@ -290,7 +321,6 @@ impl ApiClient {
         url: Url,
         kind: RequestKind,
         validator: Option<&PageValidator>,
-        permits: SlotPermits,
     ) -> Result<ArchiveResponse, FetchError> {
         let mut url = url;
         let mut kind = kind;
@@ -301,8 +331,9 @@ impl ApiClient {
             match response.status() {
                 StatusCode::OK => {
                     ensure_identity(response.headers())?;
-                    let body = Box::new(ResponseBody::new(response, self.idle_timeout, permits));
-                    return Ok(ArchiveResponse::Opened(OpenedArchive { body, anonymous, kind }));
+                    let body = Box::new(ResponseBody::new(response, self.idle_timeout));
+                    let place = DownloadPlace::default();
+                    return Ok(ArchiveResponse::Opened(OpenedArchive { body, place, anonymous, kind }));
                 }
                 StatusCode::NOT_MODIFIED if validator.is_some() => return Ok(ArchiveResponse::NotModified),
                 status if redirect::is_redirect(status) => {
@@ -310,6 +341,7 @@ impl ApiClient {
                     self.redirects.ensure_allowed(&url)?;
                     if !self.is_api(&url) {
                         kind = RequestKind::Archive;
+                        self.redirects_archives.store(true, Ordering::Relaxed);
                     }
                 }
                 _ => return Err(self.error_of(response, kind, Missing::Version).await),
@@ -328,24 +360,23 @@ impl ApiClient {
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
         self.limiter(kind).check()?;
+        let is_api = if self.is_api(url) { IsApi::Yes } else { IsApi::No };
+        let attempt = self.gate.attempt(url, is_api)?;
         let headers = self.request_headers(url, accept, kind, validator);
-        let request = || self.http.get(url.clone()).headers(headers.clone()).send();
-        let response = timeout(self.response_timeout, async {
-            call.count_request();
-            match request().await {
-                // The server may have closed an idle connection at the moment of its use; a GET may be sent again
-                // (RFC 9110 §9.2.2).
-                Err(error) if failure::is_stale_connection(&error) && self.may_have_idle_connection() => {
-                    call.count_request();
-                    request().await
-                }
-                response => response,
+        let response = match self.exchange(call, url, headers).await {
+            Ok(response) => response,
+            Err(error) => {
+                attempt.failed(&error, None);
+                return Err(error);
             }
-        });
-        let response = response.await.map_err(|_| FetchError::Timeout(failure::RESPONSE_TIMED_OUT))?;
-        let response = response.map_err(|error| failure::of_request(&error))?;
-        *self.last_response.lock() = Some(Instant::now());
+        };
         call.note_status(response.status());
+        if response.status().is_server_error() {
+            let stated = error_class::stated_wait(response.headers(), Timestamp::now());
+            attempt.failed(&FetchError::Status(response.status().as_u16()), stated);
+        } else {
+            attempt.succeeded();
+        }
         if self.is_loop(&response) {
             return Err(FetchError::Loop);
         }
@@ -357,6 +388,49 @@ impl ApiClient {
             }
         }
         Ok(response)
+    }
+
+    /// Sends a request, and once more when the server has closed an idle connection at the moment of its use: a GET may
+    /// be sent again (RFC 9110 §9.2.2).
+    async fn exchange(
+        &self,
+        call: &CallLog<'_>,
+        url: &Url,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, FetchError> {
+        let http = self.connections.client();
+        let request = || http.get(url.clone()).headers(headers.clone()).send();
+        let exchange = async {
+            call.count_request();
+            match request().await {
+                Err(error)
+                    if failure::is_stale_connection(&error)
+                        && self.connections.may_be_idle()
+                        && self.gate.may_retry() =>
+                {
+                    call.count_request();
+                    request().await
+                }
+                response => response,
+            }
+        };
+        match timeout(self.response_timeout, exchange).await {
+            Ok(Ok(response)) => {
+                self.connections.note_response();
+                Ok(response)
+            }
+            Ok(Err(error)) => Err(failure::of_request(&error)),
+            Err(_) => {
+                self.connections.note_timeout(&self.name);
+                Err(FetchError::Timeout(failure::RESPONSE_TIMED_OUT))
+            }
+        }
+    }
+
+    /// Waits for a place, unless the quota that the request uses is exhausted.
+    async fn place(&self, call: &CallLog<'_>, kind: RequestKind, place: PlaceKind) -> Result<Place, FetchError> {
+        self.limiter(kind).check()?;
+        self.gate.place(place, call.client).await
     }
 
     fn request_headers(
@@ -401,9 +475,7 @@ impl ApiClient {
             return invalid("an unexpected status");
         }
         let headers = response.headers().clone();
-        let text = ResponseBody::new(response, self.idle_timeout, SlotPermits::default())
-            .error_text(self.response_timeout)
-            .await;
+        let text = ResponseBody::new(response, self.idle_timeout).error_text(self.response_timeout).await;
         let response = ErrorResponse { status, headers: &headers, text: &text, kind };
         let class = (self.profile.classify)(response, Timestamp::now());
         if let ErrorClass::Throttled(wait) = class {
@@ -428,11 +500,6 @@ impl ApiClient {
             RequestKind::Api | RequestKind::AnonymousApi => &self.api_limiter,
             RequestKind::Archive => &self.archive_limiter,
         }
-    }
-
-    fn may_have_idle_connection(&self) -> bool {
-        let last = *self.last_response.lock();
-        last.is_some_and(|last| last.elapsed() <= connect::MAX_IDLE_CONNECTION_AGE)
     }
 
     /// True when the request came back to this mirror: another hop reports a loop, or the response passed through here.

@@ -82,8 +82,16 @@ pub struct Config {
     pub response_timeout: Period,
     /// Longest pause between two chunks of a body.
     pub idle_timeout: Period,
-    /// Most requests in flight at once.
+    /// Time limit for one document with all its pages, and for the opening of one zip.
+    pub total_timeout: Period,
+    /// Longest wait for a place among the concurrent requests.
+    pub queue_timeout: Period,
+    /// Least rate of a download, bytes per second averaged over half a minute.
+    pub min_rate: ByteSize,
+    /// Most requests for documents at once.
     pub concurrency: usize,
+    /// Most downloads at once.
+    pub downloads: usize,
     /// Largest document, all its pages together, as transferred.
     pub document_limit: ByteSize,
     /// `http://`, `https://`, `socks5://` or `socks5h://` proxy for every request to this upstream.
@@ -142,7 +150,11 @@ fn section(kind: UpstreamKind, api: &str, redirect_hosts: &[&str]) -> Option<Con
         connect_timeout: Period::secs(10),
         response_timeout: Period::secs(15),
         idle_timeout: Period::secs(30),
+        total_timeout: Period::secs(60),
+        queue_timeout: Period::secs(10),
+        min_rate: ByteSize(10 << 10),
         concurrency: 32,
+        downloads: 24,
         document_limit: ByteSize::mib(64),
         proxy: None,
         no_proxy: None,

@@ -1,59 +1,158 @@
 //! Connections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
+use parking_lot::Mutex;
 use reqwest::{Certificate, NoProxy, Proxy, redirect::Policy};
+use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{BuildError, Config};
 
 /// How long an idle connection is kept. Shorter than the forges' own limit, so that the mirror closes first.
-pub(super) const MAX_IDLE_CONNECTION_AGE: Duration = Duration::from_secs(45);
+const MAX_IDLE_CONNECTION_AGE: Duration = Duration::from_secs(45);
 
-/// Builds the HTTP client of one upstream. Reads `ca_file`.
-///
-/// `address` has no effect on requests through `proxy`, because the proxy resolves host names itself.
-///
-/// # Errors
-/// [`BuildError`] names the key with the invalid value.
-pub(super) fn client(name: &str, config: &Config) -> Result<reqwest::Client, BuildError> {
-    let wrong = |key, reason: String| BuildError { upstream: name.to_owned(), key, reason };
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(config.connect_timeout.0)
-        .pool_idle_timeout(MAX_IDLE_CONNECTION_AGE);
-    if let Some(proxy) = &config.proxy {
-        // The value may contain a password: no message repeats it.
-        let example = "write for example \"http://proxy.example:3128\" or \"socks5h://proxy.example:1080\"";
-        let known = Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h"));
-        let proxy = Some(proxy).filter(|_| known).and_then(|proxy| Proxy::all(proxy).ok());
-        let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not a proxy URL; {example}")))?;
-        builder = builder.proxy(proxy.no_proxy(config.no_proxy.as_deref().and_then(NoProxy::from_string)));
+/// Header time-outs in a row after which the connections are left: an HTTP/2 session can be stuck while new ones work.
+const MAX_TIMEOUTS: u32 = 2;
+/// Interval of HTTP/2 pings on a connection in use, and the time limit of their answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections of one upstream. When they no longer answer, the next requests use new ones.
+pub(super) struct Connections {
+    settings: ConnectSettings,
+    state: Mutex<ConnectionState>,
+}
+
+struct ConnectionState {
+    client: reqwest::Client,
+    /// Header time-outs in a row.
+    timeouts: u32,
+    last_response: Option<Instant>,
+}
+
+/// What the client is built from, again where its connections are left.
+struct ConnectSettings {
+    connect_timeout: Duration,
+    proxy: Option<Proxy>,
+    roots: Vec<Certificate>,
+    /// A host and the address that it is reached at.
+    address: Option<(String, SocketAddr)>,
+}
+
+impl Connections {
+    /// Reads `ca_file`; opens no connection.
+    ///
+    /// `address` has no effect on requests through `proxy`, because the proxy resolves host names itself.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the key with the invalid value.
+    pub(super) fn new(name: &str, config: &Config) -> Result<Self, BuildError> {
+        let settings = ConnectSettings::new(name, config)?;
+        let client = settings.client().map_err(|_| BuildError {
+            upstream: name.to_owned(),
+            key: "ca_file",
+            reason: "TLS cannot be set up with its certificates".into(),
+        })?;
+        let state = Mutex::new(ConnectionState { client, timeouts: 0, last_response: None });
+        Ok(Self { settings, state })
     }
-    let mut roots = system_roots().to_vec();
-    if let Some(path) = &config.ca_file {
-        let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if certificates.is_empty() {
-            return Err(wrong("ca_file", "contains no PEM certificate".into()));
+
+    /// The client for the next request.
+    pub(super) fn client(&self) -> reqwest::Client {
+        self.state.lock().client.clone()
+    }
+
+    /// Records the head of a response.
+    pub(super) fn note_response(&self) {
+        let mut state = self.state.lock();
+        state.timeouts = 0;
+        state.last_response = Some(Instant::now());
+    }
+
+    /// Records that no head arrived in time. After [`MAX_TIMEOUTS`] in a row the present connections get no new request;
+    /// bodies that arrive over them go on.
+    pub(super) fn note_timeout(&self, upstream: &str) {
+        let mut state = self.state.lock();
+        state.timeouts += 1;
+        if state.timeouts < MAX_TIMEOUTS {
+            return;
         }
-        roots.extend(certificates);
+        match self.settings.client() {
+            Ok(client) => {
+                tracing::info!(upstream, "no response over the present connections; new ones are opened");
+                *state = ConnectionState { client, timeouts: 0, last_response: None };
+            }
+            Err(error) => tracing::warn!(upstream, %error, "new connections cannot be set up"),
+        }
     }
-    builder = builder.tls_certs_only(roots);
-    if let Some(address) = config.address {
-        let Some(Host::Domain(host)) = config.api.url().host() else {
-            return Err(wrong("address", "has no effect: the host of api is an IP address already".into()));
+
+    /// True while an idle connection may be open that the server has closed.
+    pub(super) fn may_be_idle(&self) -> bool {
+        self.state.lock().last_response.is_some_and(|last| last.elapsed() <= MAX_IDLE_CONNECTION_AGE)
+    }
+}
+
+impl ConnectSettings {
+    fn new(name: &str, config: &Config) -> Result<Self, BuildError> {
+        let wrong = |key, reason: String| BuildError { upstream: name.to_owned(), key, reason };
+        let proxy = match &config.proxy {
+            Some(proxy) => {
+                // The value may contain a password: no message repeats it.
+                let example = "write for example \"http://proxy.example:3128\" or \"socks5h://proxy.example:1080\"";
+                let known =
+                    Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h"));
+                let proxy = Some(proxy).filter(|_| known).and_then(|proxy| Proxy::all(proxy).ok());
+                let proxy = proxy.ok_or_else(|| wrong("proxy", format!("not a proxy URL; {example}")))?;
+                Some(proxy.no_proxy(config.no_proxy.as_deref().and_then(NoProxy::from_string)))
+            }
+            None => None,
         };
-        // Name resolution has no ports: an explicit port in `api` would take precedence over this one.
-        if config.api.url().port().is_some_and(|port| port != address.port()) {
-            return Err(wrong("address", "its port differs from the port in api; remove the port from api".into()));
+        let mut roots = system_roots().to_vec();
+        if let Some(path) = &config.ca_file {
+            let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
+            let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+            if certificates.is_empty() {
+                return Err(wrong("ca_file", "contains no PEM certificate".into()));
+            }
+            roots.extend(certificates);
         }
-        builder = builder.resolve_to_addrs(host, &[address]);
+        let address = match config.address {
+            Some(address) => {
+                let Some(Host::Domain(host)) = config.api.url().host() else {
+                    return Err(wrong("address", "has no effect: the host of api is an IP address already".into()));
+                };
+                // Name resolution has no ports: an explicit port in `api` would take precedence over this one.
+                if config.api.url().port().is_some_and(|port| port != address.port()) {
+                    let reason = "its port differs from the port in api; remove the port from api";
+                    return Err(wrong("address", reason.into()));
+                }
+                Some((host.to_owned(), address))
+            }
+            None => None,
+        };
+        Ok(Self { connect_timeout: config.connect_timeout.0, proxy, roots, address })
     }
-    builder.build().map_err(|_| wrong("ca_file", "TLS cannot be set up with its certificates".into()))
+
+    fn client(&self) -> reqwest::Result<reqwest::Client> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(MAX_IDLE_CONNECTION_AGE)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .tls_certs_only(self.roots.clone());
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        if let Some((host, address)) = &self.address {
+            builder = builder.resolve_to_addrs(host, &[*address]);
+        }
+        builder.build()
+    }
 }
 
 /// The system's certificate authorities, read once per process: to parse them takes longer than the rest of a start.

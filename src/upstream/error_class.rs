@@ -99,6 +99,11 @@ pub(super) fn registry(response: ErrorResponse<'_>, now: Timestamp, is_absence: 
     }
 }
 
+/// The `Retry-After` of a response, compared with its own date.
+pub(super) fn stated_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    retry_after(headers, date(headers).unwrap_or(now))
+}
+
 /// When the quota is restored, if the response says so.
 pub(super) fn reset(headers: &HeaderMap) -> Option<Timestamp> {
     number(headers, "x-ratelimit-reset").and_then(|seconds| Timestamp::from_second(seconds).ok())

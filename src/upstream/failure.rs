@@ -6,6 +6,8 @@ use crate::origin::FetchError;
 
 /// Reason of a [`FetchError::Timeout`] before the response head.
 pub(super) const RESPONSE_TIMED_OUT: &str = "no response in time";
+/// Reason of a [`FetchError::Timeout`] of a whole call: a document with all its pages, or the opening of an archive.
+pub(super) const CALL_TIMED_OUT: &str = "the whole answer took too long";
 /// Reason of a [`FetchError::Timeout`] within a body.
 pub(super) const BODY_TIMED_OUT: &str = "the response body stalled";
 

@@ -7,6 +7,7 @@ use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
+    peer::ClientId,
 };
 
 /// Refuses every request. What the upstream is stays the same: content that only its token could see must not become
@@ -51,7 +52,12 @@ impl Upstream for Offline {
         Box::pin(ready(Err(FetchError::Offline { absent: false })))
     }
 
-    fn archive<'a>(&'a self, _: &'a PackageName, _: &'a GitRef) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+    fn archive<'a>(
+        &'a self,
+        _: &'a PackageName,
+        _: &'a GitRef,
+        _: ClientId,
+    ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(ready(Err(FetchError::Offline { absent: false })))
     }
 

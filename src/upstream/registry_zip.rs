@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     entry::{Digest, Document, Validators},
-    origin::{FetchError, FetchedBody, FetchedDocument, Missing},
+    origin::{DownloadPlace, FetchError, FetchedBody, FetchedDocument, Missing},
     package::MovingHead,
 };
 
@@ -46,7 +46,7 @@ pub(super) async fn open(
             Ok(zip) => {
                 let first = stream::iter(zip.first.into_iter().map(Ok));
                 let body = first.chain(zip.body.into_stream()).boxed();
-                return Ok(FetchedBody { len: zip.len, anonymous: zip.anonymous, body });
+                return Ok(FetchedBody { len: zip.len, anonymous: zip.anonymous, body, place: zip.place });
             }
             Err(error @ FetchError::NotFound(_)) => absent = error,
             Err(error) => return Err(error),
@@ -98,13 +98,14 @@ struct CheckedZip {
     /// The announced length of the whole body.
     len: Option<u64>,
     body: Box<ResponseBody>,
+    place: DownloadPlace,
     anonymous: bool,
 }
 
 /// Reads the first bytes. JSON that the API sends in place of a zip is the registry's word; anything else that is no zip
 /// is invalid.
 async fn ensure_zip(opened: OpenedArchive, refusal: fn(&[u8]) -> FetchError) -> Result<CheckedZip, FetchError> {
-    let OpenedArchive { mut body, anonymous, kind } = opened;
+    let OpenedArchive { mut body, place, anonymous, kind } = opened;
     let len = body.content_length();
     let first = body.chunk().await?;
     let beginning = first.as_deref().unwrap_or_default().trim_ascii_start();
@@ -119,7 +120,7 @@ async fn ensure_zip(opened: OpenedArchive, refusal: fn(&[u8]) -> FetchError) -> 
     if !beginning.starts_with(b"PK") {
         ensure_not_html(body.headers())?;
     }
-    Ok(CheckedZip { first, len, body, anonymous })
+    Ok(CheckedZip { first, len, body, place, anonymous })
 }
 
 async fn read_refusal(first: Bytes, mut body: Box<ResponseBody>) -> Result<Vec<u8>, FetchError> {

@@ -294,7 +294,7 @@ fn tags(document: &Document) -> Vec<String> {
 
 /// Fetches a whole archive.
 async fn zip(upstream: &Arc<dyn Upstream>, reference: GitRef) -> Result<(FetchedBody, Vec<u8>), FetchError> {
-    let mut fetched = upstream.archive(&package_on(upstream), &reference).await?;
+    let mut fetched = upstream.archive(&package_on(upstream), &reference, ClientId::Mirror).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = fetched.body.next().await {
         bytes.extend_from_slice(&chunk?);

@@ -36,11 +36,8 @@ async fn a_client_that_disconnects_at_any_point_leaves_no_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_fill_without_clients_releases_everything() {
     let forge = forge(Lengths::Never, |r| r.stored().big(2 * MIB)).await;
-    // With one download slot, a slot that is not released would stop everything.
-    let setup = setup(&forge).with(|config| {
-        config.archives.concurrency = 1;
-        config.upstreams.values_mut().for_each(|upstream| upstream.concurrency = 1);
-    });
+    // With one place for downloads, a place that is not released would stop everything.
+    let setup = setup(&forge).with(|config| config.upstreams.values_mut().for_each(|upstream| upstream.downloads = 1));
     let mirror = setup.start().await;
     let cut = forge.fault(zips(), Fault::CutAfter(MIB)).always();
     let gate = forge.gate(zips(), MIB);
@@ -60,14 +57,14 @@ async fn a_disconnecting_pass_through_client_ends_its_own_download() {
     let forge = forge(Lengths::Always, |r| r.stored().big(24 * MIB)).await;
     let setup = setup(&forge).with(|config| {
         config.disk.limit = srm_mirror::value::ByteSize::mib(6);
-        config.upstreams.values_mut().for_each(|upstream| upstream.concurrency = 1);
+        config.upstreams.values_mut().for_each(|upstream| upstream.downloads = 1);
         config.server.send_timeout = Period::secs(60);
     });
     let mirror = setup.start().await;
     for _ in 0..3 {
         drop(mirror.open(ZIP).await);
     }
-    // The upstream's only slot is free again.
+    // The upstream's only place is free again.
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
     eventually("landed", || mirror.cache.archives().running_fills() == 0).await;
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{DocumentCache, DocumentOrigin, with_upstream_status};
 use crate::{
     cache::{document_tiers::DocumentChange, policy::Policy, single_flight::FlightState},
@@ -12,7 +14,10 @@ use crate::{
 /// The state of a revalidation.
 #[derive(Clone, Debug)]
 pub(super) enum RenewalState {
-    Running,
+    Running {
+        /// When it began.
+        began: Instant,
+    },
     Ended(Result<RenewedDocument, FetchError>),
 }
 
@@ -36,7 +41,7 @@ pub(super) enum RenewalSource {
 
 impl FlightState for RenewalState {
     fn requested() -> Self {
-        Self::Running
+        Self::Running { began: Instant::now() }
     }
 
     fn aborted() -> Self {
@@ -53,7 +58,7 @@ impl RenewalState {
     pub(super) fn into_result(self) -> Result<RenewedDocument, FetchError> {
         match self {
             Self::Ended(result) => result,
-            Self::Running => Err(aborted()),
+            Self::Running { .. } => Err(aborted()),
         }
     }
 }

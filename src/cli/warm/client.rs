@@ -85,6 +85,7 @@ impl RetryClass {
             | FailureCode::Offline => Self::Missing,
             FailureCode::UpstreamUnreachable | FailureCode::UpstreamTimeout => Self::Unreachable,
             FailureCode::UpstreamThrottled
+            | FailureCode::UpstreamBusy
             | FailureCode::UpstreamStatus
             | FailureCode::UpstreamInvalid
             | FailureCode::Other => Self::Transient,

@@ -30,15 +30,19 @@ impl Readiness {
         self.0.store(DRAINING, Ordering::Release);
     }
 
-    /// Storage faults make the mirror `degraded` with status 200: it still serves.
+    /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
     fn respond(&self, registry: &Registry) -> Response<Body> {
         match self.0.load(Ordering::Acquire) {
             STARTING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
             DRAINING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"})),
-            _ => match registry.degraded() {
-                None => json_response(StatusCode::OK, &json!({"status": "ready"})),
-                Some(reason) => json_response(StatusCode::OK, &json!({"status": "degraded", "reasons": [reason]})),
-            },
+            _ => {
+                let reasons = registry.degraded();
+                if reasons.is_empty() {
+                    json_response(StatusCode::OK, &json!({"status": "ready"}))
+                } else {
+                    json_response(StatusCode::OK, &json!({"status": "degraded", "reasons": reasons}))
+                }
+            }
         }
     }
 }

@@ -153,21 +153,21 @@ async fn a_truncated_body_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn stalled_archives_leave_slots_for_documents() {
+async fn stalled_archives_leave_places_for_documents() {
     let api = Server::start(|seen| match seen.target.contains("zipball") {
         true => Reply::zip().end(ResponseEnd::Silence),
         false => Reply::json(release("v1")),
     })
     .await;
-    let config = Config { concurrency: 2, ..config(UpstreamKind::Github, &api.base()) };
+    let config = Config { concurrency: 1, downloads: 1, ..config(UpstreamKind::Github, &api.base()) };
     let upstream = anonymous(&config);
-    let standing = upstream.archive(&package(), &tag("v1")).await.expect("an archive");
+    let standing = upstream.archive(&package(), &tag("v1"), ClientId::Mirror).await.expect("an archive");
     let name = package();
     let reference = tag("v2");
-    let mut waiting = std::pin::pin!(upstream.archive(&name, &reference));
+    let mut waiting = std::pin::pin!(upstream.archive(&name, &reference, ClientId::Mirror));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
-    assert_eq!(api.take_targets().len(), 2, "the second archive waits for its slot");
+    assert_eq!(api.take_targets().len(), 2, "the second archive waits for its place");
     drop(standing);
     waiting.await.expect("the second archive");
 }
@@ -246,6 +246,7 @@ fn a_build_error_names_the_key_and_no_secret() {
         ("address", Config { address, ..base() }),
         ("address", Config { address, ..numeric }),
         ("concurrency", Config { concurrency: 0, ..base() }),
+        ("downloads", Config { downloads: 0, ..base() }),
         ("redirect_hosts", Config { redirect_hosts: vec!["*".into()], ..base() }),
     ] {
         let error = build("forge", &config, None, "test").err().expect("an error");

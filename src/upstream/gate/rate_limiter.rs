@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{RateLimitStatus, error_class};
+use super::super::{RateLimitStatus, error_class};
 use crate::origin::FetchError;
 
 /// The first pause when an upstream states none; doubled each time in a row.
@@ -19,7 +19,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The state of one quota. Shared by all requests that use it.
 #[derive(Debug, Default)]
-pub(super) struct RateLimiter(Mutex<LimiterState>);
+pub(in crate::upstream) struct RateLimiter(Mutex<LimiterState>);
 
 #[derive(Debug, Default)]
 struct LimiterState {
@@ -32,11 +32,11 @@ struct LimiterState {
 
 /// The quota as last reported (`x-ratelimit-*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RateQuota {
+pub(in crate::upstream) struct RateQuota {
     /// Requests left until `reset`.
-    pub(super) remaining: Option<i64>,
+    pub(in crate::upstream) remaining: Option<i64>,
     /// When it is restored.
-    pub(super) reset: Option<Timestamp>,
+    pub(in crate::upstream) reset: Option<Timestamp>,
 }
 
 impl RateLimiter {
@@ -44,7 +44,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`FetchError::Throttled`] until the pause is over.
-    pub(super) fn check(&self) -> Result<(), FetchError> {
+    pub(in crate::upstream) fn check(&self) -> Result<(), FetchError> {
         let left = self.0.lock().until.and_then(|until| until.checked_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
             Some(left) => Err(FetchError::Throttled { retry_after: whole_seconds(left) }),
@@ -53,7 +53,7 @@ impl RateLimiter {
     }
 
     /// Records the quota that a response reports.
-    pub(super) fn note_quota(&self, headers: &HeaderMap) {
+    pub(in crate::upstream) fn note_quota(&self, headers: &HeaderMap) {
         let remaining = error_class::number(headers, "x-ratelimit-remaining");
         if remaining.is_some() {
             self.0.lock().quota = RateQuota { remaining, reset: error_class::reset(headers) };
@@ -61,7 +61,7 @@ impl RateLimiter {
     }
 
     /// Records a response that was not limited: the next unstated pause is the shortest again.
-    pub(super) fn note_allowed(&self) {
+    pub(in crate::upstream) fn note_allowed(&self) {
         let mut state = self.0.lock();
         // A response during the pause belongs to a request sent before it, and says nothing about the limit.
         if state.until.is_none_or(|until| until <= Instant::now()) {
@@ -71,7 +71,7 @@ impl RateLimiter {
 
     /// Starts or extends the pause: for `wait`, or for a growing time when the upstream states none. Returns the error of
     /// the request that hit the limit.
-    pub(super) fn throttle(&self, wait: Option<Duration>) -> FetchError {
+    pub(in crate::upstream) fn throttle(&self, wait: Option<Duration>) -> FetchError {
         let mut state = self.0.lock();
         let now = Instant::now();
         let running = state.until.filter(|until| *until > now);
@@ -89,12 +89,12 @@ impl RateLimiter {
     }
 
     /// The quota as last reported.
-    pub(super) fn quota(&self) -> RateQuota {
+    pub(in crate::upstream) fn quota(&self) -> RateQuota {
         self.0.lock().quota
     }
 
     /// The quota and the rest of the pause.
-    pub(super) fn status(&self) -> RateLimitStatus {
+    pub(in crate::upstream) fn status(&self) -> RateLimitStatus {
         let state = self.0.lock();
         let wait = state.until.and_then(|until| until.checked_duration_since(Instant::now()));
         RateLimitStatus {

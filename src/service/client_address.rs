@@ -1,0 +1,92 @@
+//! Whose request it is: the address of the connection, or the one that a trusted proxy names.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName};
+
+use crate::{
+    peer::{ClientId, Peer},
+    value::Network,
+};
+
+/// How the address of a client is found.
+#[derive(Clone, Debug, Default)]
+pub struct ClientAddresses {
+    trusted_proxies: Vec<Network>,
+    /// The field in which a trusted proxy names its client; `None`: a proxy is the client.
+    header: Option<HeaderName>,
+}
+
+impl ClientAddresses {
+    /// Takes `server.trusted_proxies` and `server.client_header`.
+    pub fn new(trusted_proxies: Vec<Network>, header: Option<HeaderName>) -> Self {
+        Self { trusted_proxies, header }
+    }
+
+    /// The client of a request: behind trusted proxies the first address from the right of the configured field that is
+    /// not itself a trusted proxy. A malformed address ends the search at the last trusted hop.
+    pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> ClientId {
+        if peer.control {
+            return ClientId::Mirror;
+        }
+        let mut address = peer.addr.ip();
+        let Some(header) = &self.header else { return ClientId::of_address(address) };
+        let hops = headers.get_all(header).iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        for hop in hops {
+            if !self.is_trusted(address) {
+                break;
+            }
+            let Some(next) = parse_hop(hop) else { break };
+            address = next;
+        }
+        ClientId::of_address(address)
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|proxy| proxy.contains(address.to_canonical()))
+    }
+}
+
+/// One element of the field: an address, with or without a port.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(from: &str, fields: &[&str]) -> ClientId {
+        let trusted = ["10.0.0.0/8", "2001:db8:f::/48"].map(|text| text.parse().expect("a network")).into();
+        let addresses = ClientAddresses::new(trusted, Some(HeaderName::from_static("x-forwarded-for")));
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append("x-forwarded-for", field.parse().expect("a value"));
+        }
+        let addr = SocketAddr::new(from.parse().expect("an address"), 1);
+        addresses.client(&Peer { addr, local: addr, tls: false, control: false }, &headers)
+    }
+
+    #[test]
+    fn a_client_behind_trusted_proxies_is_the_first_address_from_the_right_that_is_no_proxy() {
+        for (from, fields, expected) in [
+            ("192.0.2.7", &["203.0.113.1"][..], "192.0.2.7"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.1"], "203.0.113.1"),
+            ("10.0.0.1", &["198.51.100.9, 203.0.113.1, 10.0.0.2"], "203.0.113.1"),
+            ("10.0.0.1", &["198.51.100.9", "203.0.113.1", "10.0.0.2"], "203.0.113.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &["203.0.113.1:4711"], "203.0.113.1"),
+            ("10.0.0.1", &["[2001:db8::1]:80"], "2001:db8::"),
+            ("2001:db8:f::1", &["2001:db8::1"], "2001:db8::"),
+            ("10.0.0.1", &["203.0.113.1, nonsense, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["203.0.113.1, "], "10.0.0.1"),
+            ("10.0.0.1", &["unknown"], "10.0.0.1"),
+        ] {
+            let expected = ClientId::of_address(expected.parse().expect("an address"));
+            assert_eq!(client(from, fields), expected, "{from} {fields:?}");
+        }
+    }
+}
