@@ -9,7 +9,7 @@ use super::{download::Download, fill_state::FillState, single_flight::FlightGuar
 use crate::origin::FetchError;
 
 /// How long an abandoned download may be slow, and how often that is checked while nothing arrives.
-const WINDOW: Duration = Duration::from_secs(15);
+const ABANDONED_WINDOW: Duration = Duration::from_secs(15);
 /// Least bytes of an abandoned download in each window: 64 KiB per second.
 const LEAST_BYTES: u64 = 15 * (64 << 10);
 
@@ -41,7 +41,7 @@ impl<'a> WatchedDownload<'a> {
         loop {
             self.check()?;
             // Dropping a `next` that has not returned loses no bytes.
-            if let Ok(chunk) = timeout(WINDOW, self.download.next()).await {
+            if let Ok(chunk) = timeout(ABANDONED_WINDOW, self.download.next()).await {
                 return chunk;
             }
         }
@@ -54,7 +54,7 @@ impl<'a> WatchedDownload<'a> {
         }
         let received = self.download.received;
         let window = self.window.get_or_insert_with(|| Window { began: Instant::now(), received });
-        if window.began.elapsed() < WINDOW {
+        if window.began.elapsed() < ABANDONED_WINDOW {
             return Ok(());
         }
         if received.saturating_sub(window.received) < LEAST_BYTES {
@@ -62,5 +62,88 @@ impl<'a> WatchedDownload<'a> {
         }
         self.window = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+    use crate::{
+        cache::{
+            ArchiveRequest, Pinning,
+            fakes::FakeVerifier,
+            single_flight::{JoinedFlight, SingleFlight},
+        },
+        entry::{Document, Key},
+        origin::{BoxFuture, DownloadPlace, FetchedBody, Origin},
+    };
+
+    /// Sends `bytes` each second, without end.
+    struct Dripping {
+        bytes: usize,
+    }
+
+    impl Origin for Dripping {
+        type Fetched = FetchedBody;
+
+        fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+            let chunk = Bytes::from(vec![0; self.bytes]);
+            let body = stream::unfold(chunk, |chunk| async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some((Ok(chunk.clone()), chunk))
+            });
+            let fetched =
+                FetchedBody { len: None, anonymous: true, body: body.boxed(), place: DownloadPlace::default() };
+            Box::pin(std::future::ready(Ok(fetched)))
+        }
+    }
+
+    async fn download(bytes: usize) -> Download {
+        let request = ArchiveRequest {
+            key: Key::new("k"),
+            origin: Arc::new(Dripping { bytes }),
+            verify: Arc::new(FakeVerifier::default()),
+            pinning: Pinning::Pinned,
+        };
+        Download::open(&request, u64::MAX, 0).await.expect("opens")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn thirty_dripping_downloads_without_clients_are_gone_within_a_minute() {
+        let flights = SingleFlight::<FillState>::default();
+        for n in 0..30 {
+            let mut guard = None;
+            drop(flights.join(&Key::new(format!("k{n}")), |started| guard = Some(started)));
+            let guard = guard.expect("started");
+            let started = Instant::now();
+            let mut watched = WatchedDownload::new(download(100).await, &guard);
+            let error = loop {
+                if let Err(error) = watched.next().await {
+                    break error;
+                }
+            };
+            assert_eq!(error, FetchError::Abandoned);
+            assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_download_that_moves_or_has_a_client_goes_on() {
+        let flights = SingleFlight::<FillState>::default();
+        for (bytes, has_client) in [(64 << 10, false), (1, true)] {
+            let mut guard = None;
+            let JoinedFlight { flight, .. } = flights.join(&Key::new("k"), |started| guard = Some(started));
+            let client = has_client.then_some(flight);
+            let guard = guard.expect("started");
+            let mut watched = WatchedDownload::new(download(bytes).await, &guard);
+            for _ in 0..300 {
+                assert!(watched.next().await.is_ok(), "{bytes} bytes per second");
+            }
+            drop(client);
+        }
     }
 }

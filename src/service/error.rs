@@ -136,8 +136,10 @@ impl ApiError {
     ) -> Response<Body> {
         let looked_up = context.cache_status.take();
         let error = self.describe(context.request(), context.package.as_ref(), looked_up);
-        let is_temporary = error.status == StatusCode::GATEWAY_TIMEOUT
-            || matches!(error.code, Some(FailureCode::UpstreamUnreachable | FailureCode::UpstreamStatus));
+        // Other 502s do not change by waiting.
+        let is_lasting =
+            matches!(error.code, Some(FailureCode::TooLarge | FailureCode::PinMismatch | FailureCode::Refused));
+        let is_temporary = matches!(error.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) && !is_lasting;
         let retry_after = error.retry_after.or(is_temporary.then_some(cooldown));
         let body = context.dialect.error(error.status.as_u16(), error.code, &error.message, &context.id.to_string());
         let mut response = json_response(error.status, body, &parts.method);

@@ -20,7 +20,7 @@ use super::{
     api::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
-    connect::Connections,
+    connect::UpstreamConnections,
     credential::Credential,
     error_class::{self, ErrorClass, ErrorResponse},
     failure::{self, invalid},
@@ -99,7 +99,7 @@ pub(super) struct ApiClient {
     /// Longest time between two fetches of all pages of a release list.
     pub(super) full_walk: Duration,
     profile: &'static ApiProfile,
-    connections: Connections,
+    connections: UpstreamConnections,
     via: HeaderValue,
     credential: Option<Credential>,
     redirects: RedirectPolicy,
@@ -138,7 +138,7 @@ impl ApiClient {
             urls: ApiUrls { api: config.api.clone(), web: config.web.clone() },
             full_walk: config.full_walk.0,
             profile,
-            connections: Connections::new(name, config)?,
+            connections: UpstreamConnections::new(name, config)?,
             via: via.map_err(|_| bad_header("instance"))?,
             credential: credential.map_err(|_| bad_header("token_env"))?,
             redirects: RedirectPolicy::new(&config.api, &config.redirect_hosts)

@@ -1,4 +1,4 @@
-//! Connections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
+//! UpstreamConnections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
 use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
@@ -19,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connections of one upstream. When they no longer answer, the next requests use new ones.
-pub(super) struct Connections {
+pub(super) struct UpstreamConnections {
     settings: ConnectSettings,
     state: Mutex<ConnectionState>,
 }
@@ -40,7 +40,7 @@ struct ConnectSettings {
     address: Option<(String, SocketAddr)>,
 }
 
-impl Connections {
+impl UpstreamConnections {
     /// Reads `ca_file`; opens no connection.
     ///
     /// `address` has no effect on requests through `proxy`, because the proxy resolves host names itself.

@@ -102,8 +102,12 @@ impl Gate {
             Ok(Some(place)) => Ok(place),
             Ok(None) | Err(_) => {
                 if shortage.note() {
-                    let (kind, timeout_ms) = (kind.name(), self.queue_timeout.as_millis());
-                    tracing::warn!(upstream = self.upstream, kind, timeout_ms, "the upstream is short of places");
+                    tracing::warn!(
+                        upstream = self.upstream,
+                        places = kind.name(),
+                        timeout_ms = u64::try_from(self.queue_timeout.as_millis()).unwrap_or(u64::MAX),
+                        "the upstream is short of places"
+                    );
                 }
                 Err(FetchError::Busy { retry_after: self.queue_timeout })
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::origin::FetchError;
 
 /// The rate is averaged over this time of waiting.
-const WINDOW: Duration = Duration::from_secs(30);
+const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// Measures one body. Only the time that its reader waits for bytes counts: a slow disk or a slow client is not the
 /// upstream's fault.
@@ -30,7 +30,7 @@ impl RateFloor {
     pub(super) fn note(&mut self, bytes: usize, waited: Duration) -> Result<(), FetchError> {
         self.received = self.received.saturating_add(bytes as u64);
         self.waited += waited;
-        if self.waited < WINDOW {
+        if self.waited < RATE_WINDOW {
             return Ok(());
         }
         let needed = u128::from(self.min_rate) * self.waited.as_millis() / 1000;

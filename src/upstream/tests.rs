@@ -27,6 +27,7 @@ mod logs;
 mod registries;
 mod requests;
 mod simple;
+mod stuck;
 mod tags;
 mod v3;
 

@@ -170,7 +170,7 @@ async fn with_nothing_stored_each_failure_has_its_status_and_a_cool_down() {
         let planned = forge.fault(Match::path(FORGE_LIST), fault).always();
         let got = mirror.get(LIST).await;
         assert_eq!(got.status, status, "{what}: {:?}", got.body);
-        assert_eq!(got.header("retry-after").is_empty(), status != 503, "{what}");
+        assert!(!got.header("retry-after").is_empty(), "{what}");
         assert_eq!(got.header("cache-control"), "no-store", "{what}");
         assert!(got.json()["message"].is_string(), "{what}");
 

@@ -14,11 +14,11 @@ use crate::origin::FetchError;
 /// Failures in a row that open the breaker.
 const MAX_FAILURES: u32 = 5;
 /// The first pause; doubled after each probe that fails.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const FIRST_OPEN_PERIOD: Duration = Duration::from_secs(5);
 /// The longest pause without a word of the host.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_OPEN_PERIOD: Duration = Duration::from_secs(60);
 /// The longest pause that a host can ask for with `Retry-After`.
-const MAX_STATED_PAUSE: Duration = Duration::from_secs(600);
+const MAX_STATED_PERIOD: Duration = Duration::from_secs(600);
 
 /// The breaker of one host. The default is closed.
 #[derive(Debug, Default)]
@@ -120,8 +120,8 @@ impl Attempt {
             return;
         }
         let wait = match stated {
-            Some(stated) => stated.clamp(Duration::from_secs(1), MAX_STATED_PAUSE),
-            None => jittered(FIRST_PAUSE.saturating_mul(1 << state.pauses.min(6)).min(MAX_PAUSE)),
+            Some(stated) => stated.clamp(Duration::from_secs(1), MAX_STATED_PERIOD),
+            None => jittered(FIRST_OPEN_PERIOD.saturating_mul(1 << state.pauses.min(6)).min(MAX_OPEN_PERIOD)),
         };
         state.pauses = state.pauses.saturating_add(1);
         state.pause = Some(Pause { until: Instant::now() + wait, cause: cause.clone() });
@@ -206,7 +206,7 @@ mod tests {
         Breaker::attempt(&breaker).expect("closed").failed(&FetchError::Status(503), stated(7));
         assert_eq!(wait_until_over(&breaker).await, Duration::from_secs(7));
         Breaker::attempt(&breaker).expect("a probe").failed(&FetchError::Status(503), stated(100_000));
-        assert_eq!(wait_until_over(&breaker).await, MAX_STATED_PAUSE);
+        assert_eq!(wait_until_over(&breaker).await, MAX_STATED_PERIOD);
     }
 
     #[tokio::test(start_paused = true)]
