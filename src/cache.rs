@@ -122,7 +122,7 @@ impl Cache {
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let generations = Generations::default();
-        let failures = NegativeCache::new(MAX_NEGATIVE_ENTRIES, &document_config, clock.clone());
+        let failures = NegativeCache::new(MAX_NEGATIVE_ENTRIES, document_config.cooldown.0, clock.clone());
         let pins = PinRecords::new(disk.clone());
         let archive_tiers = Arc::new(ArchiveTiers::new(memory, disk.clone(), generations.clone()));
         let document_tiers = Arc::new(DocumentTiers::new(memory, disk.clone(), generations.clone(), clock.clone()));

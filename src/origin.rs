@@ -44,12 +44,6 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// The disk has no room for the download, and too many are passed through memory at present.
-    #[error("too many downloads without room on disk; retry in {} s", retry_after.as_secs())]
-    NoWindow {
-        /// How long to wait.
-        retry_after: Duration,
-    },
     /// The upstream's rate limit was reached; no request is sent until `retry_after` is over.
     #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
     Throttled {
@@ -76,6 +70,12 @@ pub enum FetchError {
     /// Larger than the configured maximum of this many bytes.
     #[error("upstream's response exceeds the limit of {limit} bytes")]
     TooLarge {
+        /// The configured maximum, bytes.
+        limit: u64,
+    },
+    /// A document, such as a release list, larger than the configured maximum of this many bytes.
+    #[error("upstream's document exceeds the limit of {limit} bytes (document_limit)")]
+    DocumentTooLarge {
         /// The configured maximum, bytes.
         limit: u64,
     },

@@ -20,7 +20,7 @@ pub use metadata::{Metadata, MetadataDetails};
 pub use name::{NameError, NameForm, PackageId, PackageName, PackageRef};
 pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};
-pub use tags::{RepositoryTag, RepositoryTags};
+pub use tags::{RepositoryBranch, RepositoryBranches, RepositoryTag, RepositoryTags};
 pub use version::{Version, semantic, with_v_toggled};
 
 /// One normalised release: no unexpected nulls, times in UTC, never a draft.
@@ -68,8 +68,16 @@ pub struct Asset {
 pub struct Releases {
     /// The releases.
     pub releases: Vec<Release>,
-    /// True if the upstream has more releases than its limits or the mirror's limits allow to list.
+    /// True if the upstream has more releases than are listed: its limits or the mirror's do not allow it, or an entry
+    /// could not be read.
     pub truncated: bool,
+}
+
+impl Releases {
+    /// True if exactly this tag is listed.
+    pub fn has(&self, tag: &str) -> bool {
+        self.releases.iter().any(|release| release.tag_name == tag)
+    }
 }
 
 /// A repository, normalised.

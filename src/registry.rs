@@ -19,19 +19,23 @@ use crate::{
 mod archive_source;
 mod authorize;
 pub(crate) mod catalog;
+mod document_policies;
 pub(crate) mod documents;
 pub(crate) mod folders;
 pub(crate) mod inventory;
 mod keys;
+mod list_renewal;
 pub(crate) mod metadata;
 mod moving;
 mod package_documents;
 mod parsed;
 pub mod policy;
+mod ref_lists;
 pub(crate) mod release_facts;
 pub(crate) mod resolve;
 mod selection;
 pub(crate) mod sources;
+mod spelling;
 mod stored_documents;
 pub(crate) mod transfer;
 mod upstreams;
@@ -40,14 +44,16 @@ pub(crate) mod warming;
 use archive_source::ArchiveSource;
 use authorize::Authorizer;
 use catalog::CatalogService;
-use documents::ReleaseDocuments;
+use documents::{ReleaseDocuments, ReleaseDocumentsParts};
 use folders::{FolderPackages, FolderParts};
 use inventory::Inventory;
 use keys::document_key;
+use list_renewal::ListRenewal;
 use metadata::MetadataRecords;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
 use policy::AccessPolicy;
+use ref_lists::RefLists;
 use release_facts::ReleaseFacts;
 use resolve::{VersionResolver, VersionResolverParts};
 use sources::SourceResolver;
@@ -145,7 +151,16 @@ impl Registry {
         let source = ArchiveSource::new(cache.clone(), upstreams.clone(), stored.clone(), verify.clone());
         let source = Arc::new(source);
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
-        let documents = Arc::new(ReleaseDocuments::new(upstreams.clone(), authorizer.clone(), stored.clone()));
+        let ref_lists = Arc::new(RefLists::new(stored.clone(), cache.clock().clone()));
+        let list_renewal = Arc::new(ListRenewal::new(cache.clone(), upstreams.clone(), stored.clone()));
+        let documents = Arc::new(ReleaseDocuments::new(ReleaseDocumentsParts {
+            upstreams: upstreams.clone(),
+            authorizer: authorizer.clone(),
+            documents: stored.clone(),
+            archives: source.clone(),
+            ref_lists: ref_lists.clone(),
+            list_renewal: list_renewal.clone(),
+        }));
         let moving = Arc::new(MovingVersions::new(upstreams.clone(), stored.clone(), source.clone()));
         let facts = Arc::new(ReleaseFacts::new(cache.clone(), source.clone(), moving.clone()));
         let archives = Arc::new(VersionResolver::new(VersionResolverParts {
@@ -154,6 +169,8 @@ impl Registry {
             documents: stored.clone(),
             archives: source.clone(),
             moving: moving.clone(),
+            ref_lists,
+            list_renewal,
         }));
         let folders = FolderPackages::new(FolderParts {
             cache: cache.clone(),
@@ -261,6 +278,13 @@ impl Registry {
     /// Filling the cache ahead of the clients.
     pub fn warming(&self) -> &Warming {
         &self.warming
+    }
+}
+
+impl<T> CachedValue<T> {
+    /// False for a stale document: the upstream could not be asked, or was not, whether it is still valid.
+    pub(crate) fn is_current(&self) -> bool {
+        !self.status.used_stale && self.status.ttl.is_none_or(|ttl| ttl >= 0)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
 mod api;
 mod array_elements;
 mod body;
+mod branches;
 mod call_log;
 mod client;
 mod config;
@@ -29,6 +30,7 @@ mod failure;
 mod gate;
 mod gitee;
 mod github;
+mod json_repair;
 mod moving;
 mod normalise;
 mod offline;
@@ -212,6 +214,8 @@ pub enum DocumentAsk {
     Repository,
     /// The tags of a repository, with or without a release: [`crate::package::RepositoryTags`].
     Tags,
+    /// The branches of a repository: [`crate::package::RepositoryBranches`].
+    Branches,
     /// The head commit of a branch: [`crate::package::BranchHead`].
     Branch(String),
     /// What a moving version is at present: [`crate::package::MovingHead`].
@@ -227,6 +231,7 @@ impl DocumentAsk {
             Self::Tag(_) => "tag",
             Self::Repository => "repository",
             Self::Tags => "tags",
+            Self::Branches => "branches",
             Self::Branch(_) => "branch",
             Self::Moving(_) => "moving version",
         }

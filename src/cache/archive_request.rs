@@ -1,6 +1,6 @@
 //! What the cache needs to serve one archive.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     entry::Key,
@@ -18,6 +18,8 @@ pub struct ArchiveRequest {
     pub verify: Arc<dyn Verify>,
     /// Whether its content may change.
     pub pinning: Pinning,
+    /// How long it is remembered that the origin does not have it.
+    pub negative: Duration,
 }
 
 /// Whether the content of an archive must stay what it was when it was first seen.

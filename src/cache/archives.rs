@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
     ArchiveRequest, CacheFailure,
     fill::{Fill, FillContext},
@@ -152,6 +154,16 @@ impl ArchiveCache {
         }
         let pin = self.context.pins.get(key).await.map_err(|error| CacheFailure::new(error, CacheStatus::hit(None)))?;
         Ok(pin.is_some())
+    }
+
+    /// True while it is remembered that the origin does not have an archive.
+    pub fn is_absent(&self, key: &Key) -> bool {
+        matches!(self.context.failures.recent(key), Some(FetchError::NotFound(_)))
+    }
+
+    /// Forgets that the origin did not have an archive, if it said so before `since`.
+    pub fn forget_absence(&self, key: &Key, since: Timestamp) {
+        self.context.failures.forget_absence(key, since);
     }
 
     fn is_arriving(&self, key: &Key) -> bool {

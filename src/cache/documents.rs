@@ -130,6 +130,19 @@ impl DocumentCache {
         }
     }
 
+    /// Fetches every page of a stored list again, whatever its age: it lacks something that the upstream has. Does not wait
+    /// for it. If that fails, the next revalidation does it.
+    pub async fn walk_again(self: &Arc<Self>, key: &Key, policy: Policy, origin: DocumentOrigin) {
+        let Some(document) = self.tiers.get(key).await else { return };
+        let mut meta = (*document.meta).clone();
+        meta.validators.last_full_fetch = None;
+        let document = Document { meta: Arc::new(meta), body: document.body };
+        self.tiers.store(key, &document, DocumentChange::Meta).await;
+        if self.failures.recent(key).is_none() {
+            self.renew(key, policy.at_most(Duration::ZERO), Some(document), origin);
+        }
+    }
+
     /// Marks a stored document as blocked: the upstream blocks another document of the same package.
     pub async fn block(&self, key: &Key) {
         if let Some(document) = self.tiers.get(key).await
@@ -230,15 +243,18 @@ impl DocumentCache {
 
     /// A blocked document is revalidated before every use.
     fn freshness(&self, document: &Document, policy: Policy) -> Freshness {
-        let age = self.age(&document.meta);
+        let age = self.clock.elapsed(document.meta.validated_at);
         match document.meta.upstream_status {
-            UpstreamStatus::Blocked => Freshness::Stale { over: age, usable: StaleUse::Never },
-            UpstreamStatus::Present | UpstreamStatus::Gone => policy.freshness(age),
+            UpstreamStatus::Blocked => Freshness::Stale { over: age.unwrap_or_default(), usable: StaleUse::Never },
+            UpstreamStatus::Present | UpstreamStatus::Gone => {
+                age.map_or_else(|| policy.freshness_of_unknown_age(), |age| policy.freshness(age))
+            }
         }
     }
 
     fn is_fresh(&self, document: &Document, policy: Policy) -> bool {
-        document.meta.upstream_status != UpstreamStatus::Blocked && policy.needs_no_request(self.age(&document.meta))
+        let freshness = self.freshness(document, policy);
+        matches!(freshness, Freshness::Fresh { .. } | Freshness::Stale { usable: StaleUse::AsFresh, .. })
     }
 
     fn answer(&self, document: &Document, status: CacheStatus) -> DocumentAnswer {

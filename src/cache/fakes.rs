@@ -123,7 +123,16 @@ impl TestCache {
     pub(super) fn request(&self, bytes: Option<Bytes>) -> (ArchiveRequest, Arc<CountingOrigin>) {
         let origin = Arc::new(CountingOrigin { requests: AtomicUsize::new(0), bytes });
         let verify = self.verifier.clone();
-        (ArchiveRequest { key: Key::new("k"), origin: origin.clone(), verify, pinning: Pinning::Pinned }, origin)
+        (
+            ArchiveRequest {
+                key: Key::new("k"),
+                origin: origin.clone(),
+                verify,
+                pinning: Pinning::Pinned,
+                negative: std::time::Duration::from_secs(30),
+            },
+            origin,
+        )
     }
 }
 

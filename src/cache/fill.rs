@@ -126,7 +126,7 @@ impl Fill {
             Err(FillFailure::NoRoom) => self.publish_end(Ok(FinishedFill::NoRoom)),
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
             Err(FillFailure::Failed(error)) => {
-                self.context.failures.remember(&self.request.key, &error);
+                self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
                 self.publish_end(Err(error));
             }
         }

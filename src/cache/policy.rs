@@ -109,6 +109,8 @@ pub struct Policy {
     pub if_error: Duration,
     /// Longest wait for a revalidation where the stale document may be served; `None`: as long as it runs.
     pub patience: Option<Duration>,
+    /// An absence (404) is remembered for this long.
+    pub negative: Duration,
     /// When upstreams are asked.
     pub mode: UpstreamMode,
 }
@@ -162,6 +164,12 @@ impl Policy {
         Freshness::Stale { over, usable }
     }
 
+    /// The freshness of a document that is dated in the future: the wall clock was wrong once. It is expired, and usable
+    /// while the upstream fails.
+    pub fn freshness_of_unknown_age(&self) -> Freshness {
+        self.freshness(self.fresh.saturating_add(self.while_revalidating))
+    }
+
     /// True when a document of this age is served without asking the upstream.
     pub fn needs_no_request(&self, age: Duration) -> bool {
         matches!(self.freshness(age), Freshness::Fresh { .. } | Freshness::Stale { usable: StaleUse::AsFresh, .. })
@@ -195,8 +203,9 @@ impl DocumentConfig {
     fn policy(&self, fresh: Period) -> Policy {
         let while_revalidating = self.stale_while_revalidate.0;
         let if_error = self.stale_if_error.0;
+        let negative = self.negative.0;
         let patience = Some(self.patience.0);
-        Policy { fresh: fresh.0, while_revalidating, if_error, patience, mode: self.mode }
+        Policy { fresh: fresh.0, while_revalidating, if_error, patience, negative, mode: self.mode }
     }
 }
 
@@ -211,6 +220,7 @@ mod tests {
             while_revalidating: Duration::from_secs(600),
             if_error: Duration::from_secs(6000),
             patience: None,
+            negative: Duration::from_secs(30),
             mode: UpstreamMode::Online,
         };
         let stale = |over, usable| Freshness::Stale { over: Duration::from_secs(over), usable };

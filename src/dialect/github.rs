@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    ApiRequest, Names, PackageId, PackageRef, Reason,
+    ApiRequest, Names, PackageId, PackageRef, PageRequest, Reason,
     srm::{self, parse_package_route, unknown_route},
 };
 use crate::package::{NameForm, PackageName};
@@ -61,6 +61,8 @@ fn parse_github_package_route(
     query: &str,
 ) -> Result<ApiRequest, Reason> {
     let (id, assets) = match (word, rest) {
+        // GitHub refuses no number of a page.
+        ("releases", []) => return Ok(ApiRequest::Releases { package, page: PageRequest::parse_clamped(query) }),
         ("releases", [id]) => (id, false),
         ("releases", [id, "assets"]) => (id, true),
         _ => return parse_package_route(package, word, rest, query),

@@ -72,6 +72,27 @@ impl PageRequest {
         Self::parse_with(query, Self::default())
     }
 
+    /// As [`PageRequest::parse`], in the way of GitHub: a number out of range becomes the nearest one in range, and what is
+    /// no number counts as absent.
+    pub(super) fn parse_clamped(query: &str) -> Option<Self> {
+        let mut found: Option<Self> = None;
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !matches!(key.as_ref(), "per_page" | "page") {
+                continue;
+            }
+            let page = found.get_or_insert_default();
+            let Ok(number) = value.parse::<i128>() else { continue };
+            let within = |max: u32| u32::try_from(number.clamp(1, i128::from(max))).unwrap_or(max);
+            match key.as_ref() {
+                "page" => page.page = within(u32::MAX),
+                // GitHub's answer to 0 is a page of the default size.
+                _ if number < 1 => page.per_page = DEFAULT_PER_PAGE,
+                _ => page.per_page = within(MAX_PER_PAGE),
+            }
+        }
+        found
+    }
+
     /// As [`PageRequest::parse`]; what the query leaves out is as in `default`.
     fn parse_with(query: &str, default: Self) -> Result<Option<Self>, Reason> {
         let mut found: Option<Self> = None;

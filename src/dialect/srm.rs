@@ -74,6 +74,7 @@ pub(super) fn parse_package_route(
         ("releases", []) => Ok(ApiRequest::Releases { package, page: PageRequest::parse(query)? }),
         ("releases", ["latest"]) => Ok(ApiRequest::Latest { package }),
         ("releases", ["tags", version @ ..]) => Ok(ApiRequest::Tag { package, version: parse_version(version)? }),
+        ("zipball", []) => Ok(ApiRequest::Archive { package, version: Version::DefaultBranch }),
         ("zipball", version) => Ok(ApiRequest::Archive { package, version: parse_version(version)? }),
         ("flat", version) => Ok(ApiRequest::Flat { package, version: parse_version(version)? }),
         ("metadata", []) => Ok(ApiRequest::Metadata { package, version: None }),

@@ -270,7 +270,6 @@ fn each_route_error_says_what_to_do() {
         "POST /v3/packages/releases",
         "POST /o/r/releases",
         "/o/r/zipball/a..b",
-        "/o/r/zipball",
         "/o/r/zipball/%zz",
         "/o//releases",
         "/o/r%20/releases",

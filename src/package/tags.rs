@@ -1,4 +1,4 @@
-//! The tags of a repository.
+//! The tags and branches of a repository.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,5 +20,23 @@ pub struct RepositoryTags {
     /// The tags.
     pub tags: Vec<RepositoryTag>,
     /// True if the repository has more tags than the mirror lists.
+    pub truncated: bool,
+}
+
+/// One branch of a repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryBranch {
+    /// Its name, without `refs/heads/`.
+    pub name: String,
+    /// The full SHA of its head, in lower case; `None` if the upstream does not say it.
+    pub commit: Option<String>,
+}
+
+/// The branches of a repository, in the upstream's order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryBranches {
+    /// The branches.
+    pub branches: Vec<RepositoryBranch>,
+    /// True if the repository has more branches than the mirror lists.
     pub truncated: bool,
 }

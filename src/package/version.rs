@@ -18,13 +18,16 @@ pub enum Version {
     Commit(String),
     /// Any other name: resolved as pin, release, tag and branch, in this order.
     Name(String),
+    /// The default branch: no version in the path.
+    DefaultBranch,
 }
 
 impl Version {
-    /// The text without its `refs/…/` prefix.
+    /// The text without its `refs/…/` prefix; `HEAD` for the default branch.
     pub fn name(&self) -> &str {
         match self {
             Self::Tag(name) | Self::Branch(name) | Self::Commit(name) | Self::Name(name) => name,
+            Self::DefaultBranch => "HEAD",
         }
     }
 }
@@ -65,7 +68,7 @@ impl fmt::Display for Version {
         match self {
             Self::Tag(name) => write!(f, "refs/tags/{name}"),
             Self::Branch(name) => write!(f, "refs/heads/{name}"),
-            Self::Commit(name) | Self::Name(name) => f.write_str(name),
+            Self::Commit(_) | Self::Name(_) | Self::DefaultBranch => f.write_str(self.name()),
         }
     }
 }
@@ -75,13 +78,14 @@ pub fn semantic(tag: &str) -> Option<semver::Version> {
     semver::Version::parse(tag.strip_prefix(['v', 'V']).unwrap_or(tag)).ok()
 }
 
-/// A semantic version with its `v` removed or added: `1.2.3` for `v1.2.3` and the reverse; `None` for any other tag.
+/// The other spelling of a version: `1.2.3` for `v1.2.3` and the reverse, also `2` for `v2` and `v2024.01.05` for
+/// `2024.01.05`; `None` for a name without a digit at its beginning or behind its `v`.
 pub fn with_v_toggled(tag: &str) -> Option<String> {
-    semantic(tag)?;
-    Some(match tag.strip_prefix(['v', 'V']) {
-        Some(bare) => bare.to_owned(),
-        None => format!("v{tag}"),
-    })
+    let bare = tag.strip_prefix(['v', 'V']);
+    if !bare.unwrap_or(tag).starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    Some(bare.map_or_else(|| format!("v{tag}"), str::to_owned))
 }
 
 #[cfg(test)]
@@ -109,11 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_semantic_version_toggles_its_v() {
-        assert_eq!(with_v_toggled("1.2.3").as_deref(), Some("v1.2.3"));
-        assert_eq!(with_v_toggled("v1.2.3-rc.1").as_deref(), Some("1.2.3-rc.1"));
-        assert_eq!(with_v_toggled("main"), None);
-        assert_eq!(with_v_toggled("v1"), None);
+    fn the_v_is_optional_before_a_digit_and_nowhere_else() {
+        for (tag, other) in [
+            ("1.2.3", "v1.2.3"),
+            ("v1.2.3-rc.1", "1.2.3-rc.1"),
+            ("v1", "1"),
+            ("2.1", "v2.1"),
+            ("v1.2.3.4", "1.2.3.4"),
+            ("V2024.01.05", "2024.01.05"),
+        ] {
+            assert_eq!(with_v_toggled(tag).as_deref(), Some(other), "{tag}");
+        }
+        for tag in ["main", "v", "vv1", "version1", "release/1.0", "v-1"] {
+            assert_eq!(with_v_toggled(tag), None, "{tag}");
+        }
     }
 
     proptest! {

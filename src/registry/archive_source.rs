@@ -1,6 +1,8 @@
 //! The archives of a package by unambiguous reference. Access is not checked here: see [`super::authorize`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     RegistryError,
@@ -16,7 +18,7 @@ use crate::{
     entry::{Meta, Pin},
     http::cache_status::CacheStatus,
     origin::{FetchError, Verify},
-    package::{PackageId, Version, with_v_toggled},
+    package::{PackageId, Version},
     upstream::GitRef,
 };
 
@@ -40,7 +42,19 @@ impl ArchiveSource {
 
     /// The archive from the cache, else from a fill that this starts or joins.
     pub(super) async fn get(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveAnswer, RegistryError> {
-        let request = self.request(package, reference)?;
+        self.get_remembering(package, reference, None).await
+    }
+
+    /// As [`ArchiveSource::get`]. `negative` is how long it is remembered that the archive does not exist; `None`: as long
+    /// as other absences of the package.
+    pub(super) async fn get_remembering(
+        &self,
+        package: &PackageId,
+        reference: GitRef,
+        negative: Option<Duration>,
+    ) -> Result<ArchiveAnswer, RegistryError> {
+        let mut request = self.request(package, reference)?;
+        request.negative = negative.unwrap_or(request.negative);
         match self.cache.archives().get(&request).await {
             Ok(answer) => Ok(answer),
             Err(failure) => {
@@ -69,6 +83,16 @@ impl ArchiveSource {
     /// True when the reference needs no release list: its archive is stored, pinned or arriving.
     pub(super) async fn is_known(&self, package: &PackageId, reference: &GitRef) -> Result<bool, RegistryError> {
         Ok(self.cache.archives().is_known(&archive_key(package, reference)).await?)
+    }
+
+    /// True while it is remembered that the upstream has no such archive.
+    pub(super) fn is_absent(&self, package: &PackageId, reference: &GitRef) -> bool {
+        self.cache.archives().is_absent(&archive_key(package, reference))
+    }
+
+    /// Forgets that the upstream had no such archive, if it said so before `since`.
+    pub(super) fn forget_absence(&self, package: &PackageId, reference: &GitRef, since: Timestamp) {
+        self.cache.archives().forget_absence(&archive_key(package, reference), since);
     }
 
     /// Whether the archive is on disk, and its length when it was ever seen.
@@ -107,24 +131,24 @@ impl ArchiveSource {
         self.cache.pins().get(&archive_key(package, reference)).await
     }
 
-    /// The references that a version can be without a lookup. Branches and moving versions are none: they are mutable,
-    /// and a pin that a moving version had before is ignored.
-    pub(super) fn immutable_references(&self, package: &PackageId, version: &Version) -> Vec<GitRef> {
-        let names = match version {
-            Version::Branch(_) => return Vec::new(),
-            Version::Commit(sha) => return vec![GitRef::Commit(sha.clone())],
-            Version::Tag(name) => vec![name.clone()],
-            Version::Name(name) => [Some(name.clone()), with_v_toggled(name)].into_iter().flatten().collect(),
-        };
-        let is_pinned = |name: &String| !self.upstreams.is_moving(package, name);
-        names.into_iter().filter(is_pinned).map(GitRef::Tag).collect()
+    /// The reference that a version is without a lookup, in exactly its spelling. A branch and a moving version have none:
+    /// they are mutable, and a pin that a moving version had before is ignored.
+    pub(super) fn immutable_reference(&self, package: &PackageId, version: &Version) -> Option<GitRef> {
+        match version {
+            Version::Branch(_) | Version::DefaultBranch => None,
+            Version::Commit(sha) => Some(GitRef::Commit(sha.clone())),
+            Version::Tag(name) | Version::Name(name) => {
+                (!self.upstreams.is_moving(package, name)).then(|| GitRef::Tag(name.clone()))
+            }
+        }
     }
 
     fn request(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveRequest, RegistryError> {
         let key = archive_key(package, &reference);
         let pinning = pinning(package, &reference);
         let origin = self.upstreams.archive_origin(package, reference)?;
-        Ok(ArchiveRequest { key, origin, verify: self.verify.clone(), pinning })
+        let negative = self.documents.policies().negative(package)?;
+        Ok(ArchiveRequest { key, origin, verify: self.verify.clone(), pinning, negative })
     }
 }
 

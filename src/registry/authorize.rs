@@ -125,7 +125,13 @@ impl Authorizer {
     }
 
     async fn has_document_fetched_with_token(&self, package: &PackageId) -> bool {
-        for ask in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Tags, DocumentAsk::Repository] {
+        for ask in [
+            DocumentAsk::Releases,
+            DocumentAsk::Latest,
+            DocumentAsk::Tags,
+            DocumentAsk::Branches,
+            DocumentAsk::Repository,
+        ] {
             let stored = self.documents.stored().document(package, &ask).await;
             if stored.as_ref().is_some_and(fetched_with_token) {
                 return true;
@@ -180,7 +186,8 @@ impl Authorizer {
         let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
         let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
         let recent = repository.is_some_and(|document| {
-            self.cache.clock().since(document.meta.validated_at) <= self.cache.document_config().repository.0
+            let age = self.cache.clock().elapsed(document.meta.validated_at);
+            age.is_some_and(|age| age <= self.cache.document_config().repository.0)
         });
         match public {
             Some(true) if recent => Visibility::Visible,

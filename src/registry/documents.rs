@@ -3,12 +3,21 @@
 use std::sync::Arc;
 
 use super::{
-    CachedValue, RegistryError, authorize::Authorizer, not_found, package_documents::PackageDocuments, resolve,
+    CachedValue, RegistryError,
+    archive_source::ArchiveSource,
+    authorize::Authorizer,
+    list_renewal::ListRenewal,
+    not_found,
+    package_documents::PackageDocuments,
+    ref_lists::{RefAnswer, RefLists},
+    resolve,
+    spelling::Spellings,
     upstreams::Upstreams,
 };
 use crate::{
     cache::CacheFailure,
     entry::Digest,
+    http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{PackageId, Release, Releases, Repository, with_v_toggled},
     upstream::{DocumentAsk, ReleaseLookup},
@@ -19,11 +28,26 @@ pub struct ReleaseDocuments {
     upstreams: Upstreams,
     authorizer: Arc<Authorizer>,
     documents: Arc<PackageDocuments>,
+    ref_lists: Arc<RefLists>,
+    list_renewal: Arc<ListRenewal>,
+    spellings: Spellings,
+}
+
+/// What [`ReleaseDocuments`] is built on.
+pub(super) struct ReleaseDocumentsParts {
+    pub(super) upstreams: Upstreams,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) documents: Arc<PackageDocuments>,
+    pub(super) archives: Arc<ArchiveSource>,
+    pub(super) ref_lists: Arc<RefLists>,
+    pub(super) list_renewal: Arc<ListRenewal>,
 }
 
 impl ReleaseDocuments {
-    pub(super) fn new(upstreams: Upstreams, authorizer: Arc<Authorizer>, documents: Arc<PackageDocuments>) -> Self {
-        Self { upstreams, authorizer, documents }
+    pub(super) fn new(parts: ReleaseDocumentsParts) -> Self {
+        let ReleaseDocumentsParts { upstreams, authorizer, documents, archives, ref_lists, list_renewal } = parts;
+        let spellings = Spellings::new(documents.clone(), archives);
+        Self { upstreams, authorizer, documents, ref_lists, list_renewal, spellings }
     }
 
     /// Every release of a package, in the upstream's order.
@@ -41,11 +65,35 @@ impl ReleaseDocuments {
     /// See [`RegistryError`]; a package without releases is `NotFound(Missing::Release)`.
     pub async fn latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
         self.authorizer.authorize(package).await?;
+        // A package without releases costs one request, that for its list, and none while the list is fresh.
+        if let Some(status) = self.list_renewal.has_no_release(package).await? {
+            return Err(not_found(Missing::Release, status));
+        }
         match self.documents.release(package, DocumentAsk::Latest, None).await {
+            Ok(latest) => {
+                self.list_renewal.note_latest(package, &latest).await?;
+                Ok(latest)
+            }
             Err(RegistryError::Fetch(failure)) if matches!(failure.error, FetchError::Offline { .. }) => {
                 self.latest_from_list(package, failure).await
             }
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Release), status })) => {
+                Err(self.no_latest(package, status).await)
+            }
             answer => answer,
+        }
+    }
+
+    /// Tells a package without a latest release from no package, where the upstream answers alike for both.
+    async fn no_latest(&self, package: &PackageId, status: CacheStatus) -> RegistryError {
+        let is_listed = self.documents.stored().releases(package).await.is_some();
+        let is_told = self.upstreams.release_lookup(package).is_ok_and(|lookup| lookup != ReleaseLookup::InList);
+        if is_listed || is_told {
+            return not_found(Missing::Release, status);
+        }
+        match self.documents.releases(package, None).await {
+            Ok(_) => not_found(Missing::Release, status),
+            Err(error) => error,
         }
     }
 
@@ -76,25 +124,106 @@ impl ReleaseDocuments {
         }
     }
 
+    /// The release in the list; else, where the list may lack it, at its own address; else, once the upstream has said that
+    /// exactly this release does not exist, the same in its other spelling. While the upstream cannot be asked, the other
+    /// spelling only where [`Spellings`] allows it.
     async fn release_in_list(&self, package: &PackageId, version: &str) -> Result<CachedValue<Release>, RegistryError> {
-        let mut list = self.documents.releases(package, None).await?;
-        let mut tag = resolve::find_tag(&list.value, version);
-        if tag.is_none() {
-            list = self.documents.releases(package, Some(resolve::MIN_REVALIDATE_AGE)).await?;
-            tag = resolve::find_tag(&list.value, version);
+        let failure = match self.exact_release(package, version).await? {
+            ReleaseFinding::Found(release) => return Ok(release),
+            ReleaseFinding::Trouble(failure) => return self.release_in_trouble(package, version, failure).await,
+            ReleaseFinding::Absent(failure) => failure,
+        };
+        // If this request fetched the list, it says so, in whichever spelling the list has the release.
+        let was_listed = failure.status.fwd.is_some() && failure.status.stored;
+        // A tag of exactly this name has no release: its zip is served under this name, so no other release is.
+        if self.spellings.is_known(package, version).await? {
+            return Err(failure.into());
         }
-        let release = tag.and_then(|tag| list.value.releases.iter().find(|release| release.tag_name == tag));
-        if let Some(release) = release {
-            return Ok(from_list(release, &list));
+        if let Some(other) = with_v_toggled(version) {
+            match self.exact_release(package, &other).await? {
+                ReleaseFinding::Found(release) if was_listed && release.status.fwd.is_none() => {
+                    return Ok(CachedValue { status: failure.status, ..release });
+                }
+                ReleaseFinding::Found(release) => return Ok(release),
+                ReleaseFinding::Trouble(failure) => return Err(failure.into()),
+                ReleaseFinding::Absent(_) => {}
+            }
         }
-        if list.value.truncated {
-            return self.documents.release(package, DocumentAsk::Tag(version.to_owned()), None).await;
+        Err(failure.into())
+    }
+
+    async fn exact_release(&self, package: &PackageId, tag: &str) -> Result<ReleaseFinding, RegistryError> {
+        let miss_age = self.documents.policies().miss_age(package)?;
+        let mut listed: Option<CacheStatus> = None;
+        for max_age in [None, Some(miss_age)] {
+            match self.documents.releases(package, max_age).await {
+                Ok(list) => {
+                    if let Some(release) = list.value.releases.iter().find(|release| release.tag_name == tag) {
+                        return Ok(ReleaseFinding::Found(from_list(release, &list)));
+                    }
+                    let is_complete = max_age.is_some() && self.is_complete(package, &list).await;
+                    // The first look fetched it, where the second one found it.
+                    let status = listed.take().filter(|status| status.fwd.is_some()).unwrap_or(list.status);
+                    if is_complete {
+                        return Ok(ReleaseFinding::Absent(no_release(status)));
+                    }
+                    listed = Some(status);
+                }
+                // The list cannot be had; the release may be.
+                Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {}
+                Err(error) => return Err(error),
+            }
         }
-        if self.documents.is_offline() {
-            let error = FetchError::Offline { absent: true };
-            return Err(RegistryError::Fetch(CacheFailure { error, status: list.status }));
+        if let RefAnswer::Absent(status) = self.ref_lists.tag(package, tag).await? {
+            return Ok(ReleaseFinding::Absent(no_release(status)));
         }
-        Err(not_found(Missing::Release, list.status))
+        match self.documents.release(package, DocumentAsk::Tag(tag.to_owned()), None).await {
+            Ok(release) => {
+                if listed.is_some() {
+                    self.list_renewal.note_unlisted(package).await?;
+                }
+                Ok(ReleaseFinding::Found(release))
+            }
+            Err(RegistryError::Fetch(failure)) if matches!(failure.error, FetchError::NotFound(_)) => {
+                self.ref_lists.note_unknown(package, tag)?;
+                Ok(ReleaseFinding::Absent(no_release(failure.status)))
+            }
+            Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {
+                // What is served instead is in the list.
+                Ok(ReleaseFinding::Trouble(CacheFailure { status: listed.unwrap_or(failure.status), ..failure }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True for a list that lacks nothing that the upstream has: of one page, which was just fetched or confirmed.
+    async fn is_complete(&self, package: &PackageId, list: &CachedValue<Releases>) -> bool {
+        let document = self.documents.stored().document(package, &DocumentAsk::Releases).await;
+        let has_one_page = document.is_some_and(|document| document.meta.validators.pages.len() < 2);
+        has_one_page && !list.value.truncated && list.is_current() && list.age <= resolve::MIN_REVALIDATE_AGE
+    }
+
+    async fn release_in_trouble(
+        &self,
+        package: &PackageId,
+        version: &str,
+        failure: CacheFailure,
+    ) -> Result<CachedValue<Release>, RegistryError> {
+        let status = failure.status.clone().used_stale().detail("stale-if-error");
+        if let Some(release) = self.documents.stored().release(package, version, &status).await {
+            return Ok(release);
+        }
+        if let Some(other) = self.spellings.in_trouble(package, version).await? {
+            let status = status.detail("other-spelling");
+            if let Some(release) = self.documents.stored().release(package, &other, &status).await {
+                return Ok(release);
+            }
+        }
+        if self.documents.policies().is_offline() {
+            let absent = self.spellings.is_unlisted(package, version).await;
+            return Err(RegistryError::Fetch(CacheFailure { error: FetchError::Offline { absent }, ..failure }));
+        }
+        Err(failure.into())
     }
 
     /// The release at its own address: exactly as asked, else, once the upstream has said that it does not exist, with `v`
@@ -104,19 +233,12 @@ impl ReleaseDocuments {
             Err(RegistryError::Fetch(failure)) => failure,
             answer => return answer,
         };
-        let toggled = with_v_toggled(version);
         if failure.error.is_trouble() {
-            let status = failure.status.clone().used_stale().detail("stale-if-error");
-            for tag in [Some(version), toggled.as_deref()].into_iter().flatten() {
-                if let Some(release) = self.documents.stored().release(package, tag, &status).await {
-                    return Ok(release);
-                }
-            }
-            return Err(failure.into());
+            return self.release_in_trouble(package, version, failure).await;
         }
         if matches!(failure.error, FetchError::NotFound(_)) {
             self.documents.ensure_exists(package).await?;
-            if let Some(toggled) = toggled {
+            if let Some(toggled) = with_v_toggled(version) {
                 match self.tagged_release(package, &toggled).await {
                     Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => {}
                     answer => return answer,
@@ -141,6 +263,19 @@ impl ReleaseDocuments {
         self.authorizer.authorize(package).await?;
         self.documents.repository(package).await
     }
+}
+
+/// Whether a package has exactly one release.
+enum ReleaseFinding {
+    Found(CachedValue<Release>),
+    /// The upstream has said that it has not, now or a moment ago.
+    Absent(CacheFailure),
+    /// The upstream cannot be asked.
+    Trouble(CacheFailure),
+}
+
+fn no_release(status: CacheStatus) -> CacheFailure {
+    CacheFailure { error: FetchError::NotFound(Missing::Release), status }
 }
 
 /// One release of a list, with a digest of its own.

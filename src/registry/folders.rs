@@ -17,7 +17,7 @@ use super::{
     metadata, not_found,
     package_documents::PackageDocuments,
     release_facts::{ArchiveFacts, KnownContent},
-    resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
+    resolve::{ResolvedVersion, VersionResolver},
     warming::{ListedRelease, PackageLists},
 };
 use crate::{
@@ -213,7 +213,7 @@ impl FolderPackages {
         self.authorizer.authorize(&folder.repository).await?;
         match version {
             Version::Name(name) => Ok(self.pins.find(folder, name).await?.map(|pin| pin.facts)),
-            Version::Tag(_) | Version::Branch(_) | Version::Commit(_) => Ok(None),
+            Version::Tag(_) | Version::Branch(_) | Version::Commit(_) | Version::DefaultBranch => Ok(None),
         }
     }
 
@@ -223,7 +223,7 @@ impl FolderPackages {
     /// As [`FolderPackages::releases`].
     pub async fn lists(&self, folder: &FolderPackage) -> Result<PackageLists, RegistryError> {
         self.authorizer.authorize(&folder.repository).await?;
-        let listed = self.listed(folder, Some(MIN_REVALIDATE_AGE)).await?;
+        let listed = self.listed(folder, Some(self.documents.policies().miss_age(&folder.repository)?)).await?;
         let latest = match self.latest(folder).await {
             Ok(latest) => Some(latest.value.tag_name.clone()),
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => None,

@@ -151,12 +151,8 @@ impl Inventory {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn first_seen(&self, package: &PackageId, version: &Version) -> Result<Option<Timestamp>, FetchError> {
-        for reference in self.archives.immutable_references(package, version) {
-            if let Some(pin) = self.archives.pin(package, &reference).await? {
-                return Ok(Some(pin.first_seen));
-            }
-        }
-        Ok(None)
+        let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(None) };
+        Ok(self.archives.pin(package, &reference).await?.map(|pin| pin.first_seen))
     }
 
     /// True when the index has the archive of a tag or commit. Sends no upstream request.
@@ -164,12 +160,8 @@ impl Inventory {
     /// # Errors
     /// When the index cannot be read.
     pub async fn is_stored(&self, package: &PackageId, version: &Version) -> io::Result<bool> {
-        for reference in self.archives.immutable_references(package, version) {
-            if self.cache.disk().inventory().contains(&archive_key(package, &reference)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(false) };
+        self.cache.disk().inventory().contains(&archive_key(package, &reference)).await
     }
 
     /// What both tiers hold.

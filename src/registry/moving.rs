@@ -31,7 +31,7 @@ impl MovingVersions {
     pub(super) fn name<'v>(&self, package: &PackageId, version: &'v Version) -> Option<&'v str> {
         match version {
             Version::Tag(name) | Version::Name(name) => Some(&**name).filter(|name| self.is_moving(package, name)),
-            Version::Branch(_) | Version::Commit(_) => None,
+            Version::Branch(_) | Version::Commit(_) | Version::DefaultBranch => None,
         }
     }
 

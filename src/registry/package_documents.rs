@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     CachedValue, RegistryError,
+    document_policies::DocumentPolicies,
     keys::document_key,
     not_found,
     parsed::ParsedDocuments,
@@ -12,15 +13,11 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    cache::{
-        Cache, CacheFailure,
-        documents::DocumentAnswer,
-        policy::{Policy, UpstreamMode},
-    },
+    cache::{Cache, CacheFailure, documents::DocumentAnswer, policy::Policy},
     entry::{Document, UpstreamStatus},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryTags},
+    package::{BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryBranches, RepositoryTags},
     registry::policy::Gone,
     upstream::DocumentAsk,
 };
@@ -30,6 +27,7 @@ pub(super) struct PackageDocuments {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     gone: Gone,
+    policies: DocumentPolicies,
     parsed: Arc<ParsedDocuments>,
     stored: StoredDocuments,
 }
@@ -38,12 +36,18 @@ impl PackageDocuments {
     pub(super) fn new(cache: Arc<Cache>, upstreams: Upstreams, gone: Gone) -> Self {
         let parsed = Arc::new(ParsedDocuments::new());
         let stored = StoredDocuments::new(cache.clone(), parsed.clone());
-        Self { cache, upstreams, gone, parsed, stored }
+        let policies = DocumentPolicies::new(cache.clone(), upstreams.clone());
+        Self { cache, upstreams, gone, policies, parsed, stored }
     }
 
     /// What is stored, read without asking an upstream.
     pub(super) fn stored(&self) -> &StoredDocuments {
         &self.stored
+    }
+
+    /// How fresh documents must be.
+    pub(super) fn policies(&self) -> &DocumentPolicies {
+        &self.policies
     }
 
     /// The release list; with `max_age`, revalidated when it is older than that and the upstream answers.
@@ -52,7 +56,7 @@ impl PackageDocuments {
         package: &PackageId,
         max_age: Option<Duration>,
     ) -> Result<CachedValue<Releases>, RegistryError> {
-        let policy = self.release_policy(package, max_age)?;
+        let policy = self.policies.releases(package, max_age)?;
         self.get(package, DocumentAsk::Releases, policy, |document| self.parsed.releases(document)).await
     }
 
@@ -63,13 +67,13 @@ impl PackageDocuments {
         ask: DocumentAsk,
         max_age: Option<Duration>,
     ) -> Result<CachedValue<Release>, RegistryError> {
-        let policy = self.release_policy(package, max_age)?;
+        let policy = self.policies.releases(package, max_age)?;
         self.get(package, ask, policy, |document| self.parsed.release(document)).await
     }
 
     /// The repository itself, as fresh as a release list.
     pub(super) async fn repository(&self, package: &PackageId) -> Result<CachedValue<Repository>, RegistryError> {
-        self.repository_by(package, self.release_policy(package, None)?).await
+        self.repository_by(package, self.policies.releases(package, None)?).await
     }
 
     /// The repository itself, as fresh as the check whether it is public needs it.
@@ -77,7 +81,7 @@ impl PackageDocuments {
         &self,
         package: &PackageId,
     ) -> Result<CachedValue<Repository>, RegistryError> {
-        self.repository_by(package, self.cache.document_config().repository()).await
+        self.repository_by(package, self.policies.repository(package)?).await
     }
 
     /// Starts a revalidation of the repository, unless its document is fresh or was asked for a moment ago. Does not wait
@@ -104,8 +108,18 @@ impl PackageDocuments {
         package: &PackageId,
         max_age: Option<Duration>,
     ) -> Result<CachedValue<RepositoryTags>, RegistryError> {
-        let policy = self.release_policy(package, max_age)?;
+        let policy = self.policies.releases(package, max_age)?;
         self.get(package, DocumentAsk::Tags, policy, |document| self.parsed.tags(document)).await
+    }
+
+    /// The branches, as fresh as a release list; `max_age` as in [`PackageDocuments::releases`].
+    pub(super) async fn branches(
+        &self,
+        package: &PackageId,
+        max_age: Option<Duration>,
+    ) -> Result<CachedValue<RepositoryBranches>, RegistryError> {
+        let policy = self.policies.releases(package, max_age)?;
+        self.get(package, DocumentAsk::Branches, policy, |document| self.parsed.branches(document)).await
     }
 
     /// The commit that a branch points at.
@@ -116,7 +130,7 @@ impl PackageDocuments {
     ) -> Result<CachedValue<BranchHead>, RegistryError> {
         let ask = DocumentAsk::Branch(branch.to_owned());
         let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
-        self.get(package, ask, self.cache.document_config().branch(), parse).await
+        self.get(package, ask, self.policies.branch(package)?, parse).await
     }
 
     /// What a moving version is at present, as fresh as a branch.
@@ -127,7 +141,7 @@ impl PackageDocuments {
     ) -> Result<CachedValue<MovingHead>, RegistryError> {
         let ask = DocumentAsk::Moving(version.to_owned());
         let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
-        self.get(package, ask, self.cache.document_config().branch(), parse).await
+        self.get(package, ask, self.policies.branch(package)?, parse).await
     }
 
     /// Tells a package without a version from no package, by the document that shows whether it exists.
@@ -151,11 +165,10 @@ impl PackageDocuments {
 
     /// Fetches a document again under the policy of its kind.
     pub(super) async fn refetch(&self, package: &PackageId, ask: DocumentAsk) -> Result<(), RegistryError> {
-        let policies = self.cache.document_config();
         let policy = match ask {
-            DocumentAsk::Branch(_) | DocumentAsk::Moving(_) => policies.branch(),
-            DocumentAsk::Repository => policies.repository(),
-            _ => self.release_policy(package, None)?,
+            DocumentAsk::Branch(_) | DocumentAsk::Moving(_) => self.policies.branch(package)?,
+            DocumentAsk::Repository => self.policies.repository(package)?,
+            _ => self.policies.releases(package, None)?,
         };
         self.fetch(package, ask, policy).await.map(drop)
     }
@@ -163,7 +176,7 @@ impl PackageDocuments {
     /// Starts a revalidation of the stored documents that [`StoredDocuments::upstream_status`] reads, when they are not
     /// fresh. Does not wait for it.
     pub(super) async fn revalidate_status(&self, package: &PackageId) -> Result<(), RegistryError> {
-        let policy = self.release_policy(package, None)?;
+        let policy = self.policies.releases(package, None)?;
         for ask in status_asks(package) {
             let origin = self.upstreams.document_origin(package, ask.clone())?;
             self.cache.documents().refresh(&document_key(package, ask), policy, origin).await;
@@ -182,12 +195,7 @@ impl PackageDocuments {
 
     /// True when no upstream may be asked.
     pub(super) fn is_offline(&self) -> bool {
-        self.cache.document_config().mode == UpstreamMode::Offline
-    }
-
-    fn release_policy(&self, package: &PackageId, max_age: Option<Duration>) -> Result<Policy, RegistryError> {
-        let policy = self.cache.document_config().releases(self.upstreams.has_token(package)?);
-        Ok(max_age.map_or(policy, |age| policy.at_most(age)))
+        self.policies.is_offline()
     }
 
     /// A parsed document. A stored one that cannot be parsed is removed and fetched again in full: a revalidation would

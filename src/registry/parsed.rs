@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     entry::{Digest, Document},
-    package::{Release, Releases, Repository, RepositoryTags},
+    package::{Release, Releases, Repository, RepositoryBranches, RepositoryTags},
 };
 
 /// Largest total weight of the parsed documents, bytes.
@@ -22,6 +22,7 @@ enum ParsedDocument {
     Release(Arc<Release>),
     Repository(Arc<Repository>),
     Tags(Arc<RepositoryTags>),
+    Branches(Arc<RepositoryBranches>),
 }
 
 impl ParsedDocuments {
@@ -62,6 +63,14 @@ impl ParsedDocuments {
         }
     }
 
+    /// The document as a list of branches; `None` when it is none.
+    pub(super) fn branches(&self, document: &Document) -> Option<Arc<RepositoryBranches>> {
+        match self.get(document, |body| from_json(body).map(ParsedDocument::Branches))? {
+            ParsedDocument::Branches(branches) => Some(branches),
+            _ => None,
+        }
+    }
+
     fn get(&self, document: &Document, parse: impl FnOnce(&[u8]) -> Option<ParsedDocument>) -> Option<ParsedDocument> {
         if let Some(parsed) = self.0.get(&document.meta.digest) {
             return Some(parsed);
@@ -86,6 +95,7 @@ impl ParsedDocument {
             Self::Release(one) => release(one),
             Self::Repository(_) => 8192,
             Self::Tags(list) => list.tags.iter().map(|tag| 128 + tag.name.len()).sum(),
+            Self::Branches(list) => list.branches.iter().map(|branch| 128 + branch.name.len()).sum(),
         };
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

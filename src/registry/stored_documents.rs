@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{CachedValue, keys::document_key, parsed::ParsedDocuments};
 use crate::{
     cache::{Cache, Generation},
@@ -65,6 +67,11 @@ impl StoredDocuments {
         if document.meta.upstream_status == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
     }
 
+    /// When the present content of a stored document was first fetched.
+    pub(super) async fn changed_at(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Timestamp> {
+        self.document(package, ask).await.map(|document| document.meta.changed_at)
+    }
+
     /// A stored document of any age, read without copying it into memory: for walks over many packages.
     pub(super) async fn peek(&self, package: &PackageId, ask: &DocumentAsk) -> Option<Document> {
         self.cache.document_tiers().peek(&document_key(package, ask)).await
@@ -74,9 +81,9 @@ impl StoredDocuments {
     pub(super) async fn has_fresh_branch(&self, package: &PackageId, branch: &str) -> bool {
         let stored = self.document(package, &DocumentAsk::Branch(branch.to_owned())).await;
         stored.is_some_and(|head| {
-            let age = self.cache.clock().since(head.meta.validated_at);
+            let age = self.cache.clock().elapsed(head.meta.validated_at);
             head.meta.upstream_status == UpstreamStatus::Present
-                && self.cache.document_config().branch().needs_no_request(age)
+                && age.is_some_and(|age| self.cache.document_config().branch().needs_no_request(age))
         })
     }
 

@@ -17,7 +17,7 @@ use crate::{
     cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::Verify,
-    package::{BranchHead, MovingHead, Release, Releases, Repository, RepositoryTags, Version},
+    package::{BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags, Version},
     upstream::{DocumentAsk, GitRef},
 };
 
@@ -139,6 +139,7 @@ impl Transfer {
             DocumentAsk::Tag(tag) => is_tag(&tag) && parses::<Release>(body),
             DocumentAsk::Repository => parses::<Repository>(body),
             DocumentAsk::Tags => parses::<RepositoryTags>(body),
+            DocumentAsk::Branches => parses::<RepositoryBranches>(body),
             DocumentAsk::Branch(name) => is_branch(&name) && parses::<BranchHead>(body),
             DocumentAsk::Moving(version) => is_tag(&version) && parses::<MovingHead>(body),
         };

@@ -359,14 +359,6 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::NoWindow { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
-            let message = format!(
-                "this mirror has no room on disk for {what} and passes too many downloads through its memory; try again \
-                 in {seconds} s, or {ASK_OPERATOR}"
-            );
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
         FetchError::Throttled { retry_after } => {
             let seconds = whole_seconds(*retry_after);
             let message = format!(
@@ -400,10 +392,18 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
             let message = format!("{what} on {upstream} is larger than the {limit} bytes this mirror allows");
             (StatusCode::BAD_GATEWAY, message)
         }
+        FetchError::DocumentTooLarge { limit } => {
+            let message = format!(
+                "{upstream} sent a document for {what} that is larger than the {limit} bytes this mirror allows; \
+                 {ASK_OPERATOR} to raise upstreams.{upstream}.document_limit"
+            );
+            (StatusCode::BAD_GATEWAY, message)
+        }
         FetchError::PinMismatch => {
             let message = format!(
                 "pin-mismatch: {upstream} now has other content for {what} than when this mirror first fetched it; \
-                 {ASK_OPERATOR}"
+                 {ASK_OPERATOR}, who accepts it with: srm-mirror cache rm '{}' --forget",
+                subject.pattern()
             );
             (StatusCode::BAD_GATEWAY, message)
         }
@@ -425,8 +425,7 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
     let retry_after = match error {
         FetchError::Throttled { retry_after }
         | FetchError::CoolingDown { retry_after, .. }
-        | FetchError::Busy { retry_after }
-        | FetchError::NoWindow { retry_after } => Some(*retry_after),
+        | FetchError::Busy { retry_after } => Some(*retry_after),
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
@@ -444,7 +443,6 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
         FetchError::Abandoned => FailureCode::UpstreamUnreachable,
         FetchError::Busy { .. } => FailureCode::UpstreamBusy,
-        FetchError::NoWindow { .. } => FailureCode::NoRoom,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,
@@ -452,7 +450,7 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::RefusedByMirror(_) => FailureCode::Forbidden,
         FetchError::Status(_) => FailureCode::UpstreamStatus,
         FetchError::Invalid(_) => FailureCode::UpstreamInvalid,
-        FetchError::TooLarge { .. } => FailureCode::TooLarge,
+        FetchError::TooLarge { .. } | FetchError::DocumentTooLarge { .. } => FailureCode::TooLarge,
         FetchError::PinMismatch => FailureCode::PinMismatch,
         FetchError::Loop => FailureCode::Loop,
         FetchError::Refused(_) => FailureCode::Refused,

@@ -69,7 +69,7 @@ impl ResponseBody {
     /// Reads the whole body, within the limit of `meter`.
     ///
     /// # Errors
-    /// As [`ResponseBody::chunk`], and [`FetchError::TooLarge`].
+    /// As [`ResponseBody::chunk`], and [`FetchError::DocumentTooLarge`].
     pub(super) async fn read_all(mut self, meter: &mut SizeMeter) -> Result<Vec<u8>, FetchError> {
         meter.check_announced(self.content_length())?;
         let mut bytes = Vec::new();
@@ -118,18 +118,22 @@ impl SizeMeter {
     /// Checks a `Content-Length` before the body is read.
     ///
     /// # Errors
-    /// [`FetchError::TooLarge`] when it exceeds the rest of the limit.
+    /// [`FetchError::DocumentTooLarge`] when it exceeds the rest of the limit.
     pub(super) fn check_announced(&self, len: Option<u64>) -> Result<(), FetchError> {
-        if len.is_some_and(|len| len > self.left) { Err(FetchError::TooLarge { limit: self.limit }) } else { Ok(()) }
+        if len.is_some_and(|len| len > self.left) {
+            Err(FetchError::DocumentTooLarge { limit: self.limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts received bytes.
     ///
     /// # Errors
-    /// [`FetchError::TooLarge`] when all of them exceed the limit.
+    /// [`FetchError::DocumentTooLarge`] when all of them exceed the limit.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), FetchError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(bytes).ok_or(FetchError::TooLarge { limit: self.limit })?;
+        self.left = self.left.checked_sub(bytes).ok_or(FetchError::DocumentTooLarge { limit: self.limit })?;
         Ok(())
     }
 }

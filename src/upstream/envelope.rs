@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::failure::invalid;
+use super::{failure::invalid, json_repair};
 use crate::origin::FetchError;
 
 /// The value in an envelope.
@@ -34,10 +34,20 @@ pub(super) fn read<T>(
     field: &str,
     element: impl Fn(Map<String, Value>) -> Option<T>,
 ) -> Result<EnvelopeValue<T>, FetchError> {
+    let value = read_strictly(json, field, &element);
+    // Text that is not quite JSON costs a character or a value, never the whole envelope.
+    let value = value.or_else(|_| read_strictly(json_repair::repair(json).as_bytes(), field, &element));
+    value.ok().flatten().ok_or_else(|| invalid("not the registry's JSON"))
+}
+
+fn read_strictly<T>(
+    json: &[u8],
+    field: &str,
+    element: ReadElement<'_, T>,
+) -> Result<Option<EnvelopeValue<T>>, serde_json::Error> {
     let mut from = serde_json::Deserializer::from_slice(json);
-    let value = (&mut from).deserialize_map(EnvelopeVisitor { field, element: &element });
-    let value = value.and_then(|value| from.end().map(|()| value)).map_err(|_| invalid("not the registry's JSON"))?;
-    value.ok_or_else(|| invalid("not the registry's JSON"))
+    let value = (&mut from).deserialize_map(EnvelopeVisitor { field, element })?;
+    from.end().map(|()| value)
 }
 
 /// Reads one element of an array; `None` is a broken one.

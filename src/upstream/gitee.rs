@@ -18,7 +18,7 @@ use super::{
 use crate::{
     entry::Document,
     origin::{FetchError, FetchedBody, FetchedDocument, Missing},
-    package::{BranchHead, MovingHead, PackageName, Releases},
+    package::{BranchHead, MovingHead, PackageName, Releases, RepositoryBranches},
 };
 
 /// The default branch of an empty repository, for which Gitee reports none.
@@ -67,6 +67,11 @@ impl UpstreamApi for Gitee {
                 let mut url = client.urls.repository(package, ["tags"]);
                 url.query_pairs_mut().extend_pairs([("per_page", &*RELEASES_PER_PAGE.to_string()), ("page", "1")]);
                 return tags::tags(client, call, &url, Paging::Numbered, stored).await;
+            }
+            DocumentAsk::Branches => {
+                let mut url = client.urls.repository(package, ["branches"]);
+                url.query_pairs_mut().extend_pairs([("per_page", &*RELEASES_PER_PAGE.to_string()), ("page", "1")]);
+                return pages::list::<RepositoryBranches>(client, call, &url, Paging::Numbered, stored).await;
             }
             DocumentAsk::Branch(branch) => (client.urls.repository(package, ["branches", branch]), Missing::Version),
             DocumentAsk::Moving(tag) => return tag_head(client, call, package, tag, stored).await,

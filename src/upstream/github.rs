@@ -18,7 +18,7 @@ use super::{
 use crate::{
     entry::Document,
     origin::{FetchError, FetchedBody, FetchedDocument, Missing},
-    package::{BranchHead, MovingHead, PackageName, Releases},
+    package::{BranchHead, MovingHead, PackageName, Releases, RepositoryBranches},
 };
 
 /// The media type that makes GitHub answer with a commit's SHA alone.
@@ -49,19 +49,20 @@ impl UpstreamApi for Github {
         ask: &DocumentAsk,
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
+        let list_url = |name: &str| {
+            let mut url = client.urls.repository(package, [name]);
+            url.query_pairs_mut().append_pair("per_page", &RELEASES_PER_PAGE.to_string());
+            url
+        };
         match ask {
             DocumentAsk::Releases => {
-                let url = release_list(client, package, RELEASES_PER_PAGE);
-                pages::list::<Releases>(client, call, &url, Paging::Link, stored).await
+                pages::list::<Releases>(client, call, &list_url("releases"), Paging::Link, stored).await
             }
             DocumentAsk::Latest => {
                 let url = client.urls.repository(package, ["releases", "latest"]);
                 let missing = Missing::Release;
                 let single = DocumentRequest::new(&url, missing);
-                match pages::single(client, call, single, stored, |json| pages::release(json, missing)).await {
-                    Err(FetchError::NotFound(_)) => Err(release_or_package_missing(client, call, package).await),
-                    other => other,
-                }
+                pages::single(client, call, single, stored, |json| pages::release(json, missing)).await
             }
             DocumentAsk::Tag(tag) => {
                 let url = client.urls.repository(package, ["releases", "tags", tag]);
@@ -75,10 +76,9 @@ impl UpstreamApi for Github {
                 let parse = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
                 pages::single(client, call, single, stored, parse).await
             }
-            DocumentAsk::Tags => {
-                let mut url = client.urls.repository(package, ["tags"]);
-                url.query_pairs_mut().append_pair("per_page", &RELEASES_PER_PAGE.to_string());
-                tags::tags(client, call, &url, Paging::Link, stored).await
+            DocumentAsk::Tags => tags::tags(client, call, &list_url("tags"), Paging::Link, stored).await,
+            DocumentAsk::Branches => {
+                pages::list::<RepositoryBranches>(client, call, &list_url("branches"), Paging::Link, stored).await
             }
             // `heads/`, so that a tag of the same name cannot match; and `tags/`, so that no branch can.
             DocumentAsk::Branch(branch) => {
@@ -109,21 +109,6 @@ impl UpstreamApi for Github {
         };
         client.archive(call, url, RequestKind::Api).await
     }
-}
-
-/// GitHub answers 404 to `latest` both without a release and without a repository; the release list tells them apart.
-async fn release_or_package_missing(client: &ApiClient, call: &CallLog<'_>, package: &PackageName) -> FetchError {
-    let url = release_list(client, package, 1);
-    match client.document(call, DocumentRequest::new(&url, Missing::Package), None).await {
-        Ok(_) => FetchError::NotFound(Missing::Release),
-        Err(error) => error,
-    }
-}
-
-fn release_list(client: &ApiClient, package: &PackageName, per_page: usize) -> Url {
-    let mut url = client.urls.repository(package, ["releases"]);
-    url.query_pairs_mut().append_pair("per_page", &per_page.to_string());
-    url
 }
 
 /// Fetches the commit that a branch or a tag points at.

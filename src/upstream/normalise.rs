@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::json_repair::{self, RepairedJson};
 use crate::package::{Asset, Release, Repository};
 
 /// One element of a release list.
@@ -12,6 +13,8 @@ use crate::package::{Asset, Release, Repository};
 pub(super) enum ReleaseEntry {
     /// A published release.
     Release(Box<Release>),
+    /// A published release whose JSON had to be repaired.
+    Repaired(Box<Release>),
     /// A draft: only users with push access see it, so the mirror never lists it.
     Draft,
     /// No release: without a tag, or without a date.
@@ -20,7 +23,9 @@ pub(super) enum ReleaseEntry {
 
 /// Normalises one release.
 pub(super) fn release(json: &[u8]) -> ReleaseEntry {
-    let Ok(mut rest) = serde_json::from_slice::<Map<String, Value>>(json) else { return ReleaseEntry::Broken };
+    let Some(RepairedJson { value: mut rest, is_repaired }) = json_repair::object(json) else {
+        return ReleaseEntry::Broken;
+    };
     if rest.get("draft") == Some(&Value::Bool(true)) {
         return ReleaseEntry::Draft;
     }
@@ -32,7 +37,7 @@ pub(super) fn release(json: &[u8]) -> ReleaseEntry {
         Some(Value::Array(assets)) => assets.into_iter().filter_map(asset).collect(),
         _ => Vec::new(),
     };
-    ReleaseEntry::Release(Box::new(Release {
+    let release = Box::new(Release {
         tag_name,
         name: text(&mut rest, "name"),
         created_at,
@@ -41,7 +46,8 @@ pub(super) fn release(json: &[u8]) -> ReleaseEntry {
         body: text(&mut rest, "body").unwrap_or_default(),
         assets,
         rest,
-    }))
+    });
+    if is_repaired { ReleaseEntry::Repaired(release) } else { ReleaseEntry::Release(release) }
 }
 
 fn asset(json: Value) -> Option<Asset> {
@@ -60,7 +66,7 @@ fn asset(json: Value) -> Option<Asset> {
 ///
 /// `internal` (Gitee: visible to every signed-in user) counts as private, because it is not visible without a token.
 pub(super) fn repository(json: &[u8], default_branch: Option<&str>) -> Option<Repository> {
-    let mut rest: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let mut rest = json_repair::object(json)?.value;
     let full_name = text(&mut rest, "full_name").filter(|name| name.contains('/'))?;
     let private = rest.shift_remove("private")?.as_bool()?;
     let internal = rest.get("internal").and_then(Value::as_bool).unwrap_or(false);

@@ -45,13 +45,15 @@ pub(super) trait PagedList: Default + Serialize + DeserializeOwned + Send {
     /// The entries.
     fn items(&mut self) -> &mut Vec<Self::Item>;
 
-    /// Marks the list as incomplete.
-    fn mark_truncated(&mut self);
+    /// True if the list is incomplete.
+    fn truncated(&mut self) -> &mut bool;
 }
 
 /// An entry of a list.
 pub(super) enum ListItem<T> {
     Item(T),
+    /// Read after a repair; see [`super::json_repair`].
+    Repaired(T),
     /// Not for this mirror's clients.
     Skipped,
     /// Not what the list is of.
@@ -68,6 +70,7 @@ impl PagedList for Releases {
     fn read_item(json: &[u8]) -> ListItem<Release> {
         match normalise::release(json) {
             ReleaseEntry::Release(release) => ListItem::Item(*release),
+            ReleaseEntry::Repaired(release) => ListItem::Repaired(*release),
             ReleaseEntry::Draft => ListItem::Skipped,
             ReleaseEntry::Broken => ListItem::Broken,
         }
@@ -77,8 +80,8 @@ impl PagedList for Releases {
         &mut self.releases
     }
 
-    fn mark_truncated(&mut self) {
-        self.truncated = true;
+    fn truncated(&mut self) -> &mut bool {
+        &mut self.truncated
     }
 }
 
@@ -114,7 +117,7 @@ pub(super) async fn single<T: Serialize>(
 /// Parses one release; a draft counts as not found.
 pub(super) fn release(json: &[u8], missing: Missing) -> Result<Release, FetchError> {
     match normalise::release(json) {
-        ReleaseEntry::Release(release) => Ok(*release),
+        ReleaseEntry::Release(release) | ReleaseEntry::Repaired(release) => Ok(*release),
         ReleaseEntry::Draft => Err(FetchError::NotFound(missing)),
         ReleaseEntry::Broken => Err(invalid("not a release")),
     }
@@ -158,7 +161,7 @@ async fn fetch_all_pages<L: PagedList>(
     while let Some(url) = next.take() {
         let number = pages.len() + 1;
         if number > L::MAX_PAGES {
-            list.mark_truncated();
+            *list.truncated() = true;
             break;
         }
         let validator = known
@@ -170,9 +173,11 @@ async fn fetch_all_pages<L: PagedList>(
                 if number == 1 && known.is_some_and(|(known, _)| page_one_suffices::<L>(known, client)) {
                     return Ok(known.map(|(known, _)| FetchedDocument::NotModified { validators: known.clone() }));
                 }
-                let stored = stored_pages.get_or_insert_with(|| known.and_then(items_by_page::<L>));
+                let stored = stored_pages.get_or_insert_with(|| known.and_then(StoredPages::<L>::read));
                 let Some(stored) = stored else { return Ok(None) };
-                list.items().append(stored.get_mut(number - 1).unwrap_or(&mut Vec::new()));
+                list.items().append(stored.pages.get_mut(number - 1).unwrap_or(&mut Vec::new()));
+                // An entry that could not be read may be one of this page's.
+                *list.truncated() |= stored.was_truncated;
                 next = page.next.as_deref().and_then(|next| Url::parse(next).ok()).filter(|next| client.is_api(next));
                 pages.push(page.clone());
             }
@@ -185,18 +190,19 @@ async fn fetch_all_pages<L: PagedList>(
                         let upstream = client.name.as_str();
                         let package = call.package.map(tracing::field::display);
                         tracing::warn!(upstream, package, "next page not followed: its address is outside the API");
-                        list.mark_truncated();
+                        *list.truncated() = true;
                         None
                     }
                     next => next,
                 };
                 pages.push(page_validator(&url, body.headers(), page.items.len(), next.as_ref()));
                 list.items().extend(page.items);
+                *list.truncated() |= page.broken > 0;
             }
             // "Only the first 1000 results are available."
             (Err(FetchError::Status(422)), _) if number > 1 => {
                 all_unchanged = false;
-                list.mark_truncated();
+                *list.truncated() = true;
             }
             (Err(error), _) => return Err(error),
         }
@@ -221,19 +227,29 @@ pub(super) fn walked_recently(known: &Validators, client: &ApiClient) -> bool {
     age.is_some_and(|age: std::time::Duration| age < client.full_walk)
 }
 
-/// The stored entries, page by page; `None` when body and validators do not match.
-fn items_by_page<L: PagedList>((known, document): (&Validators, &Document)) -> Option<Vec<Vec<L::Item>>> {
-    let mut list = serde_json::from_slice::<L>(&document.body).ok()?;
-    let mut left = std::mem::take(list.items()).into_iter();
-    let pages: Vec<Vec<_>> = known.pages.iter().map(|page| left.by_ref().take(page.items).collect()).collect();
-    let complete = pages.iter().zip(&known.pages).all(|(items, page)| items.len() == page.items);
-    (complete && left.next().is_none()).then_some(pages)
+/// The entries of a stored list.
+struct StoredPages<L: PagedList> {
+    pages: Vec<Vec<L::Item>>,
+    was_truncated: bool,
+}
+
+impl<L: PagedList> StoredPages<L> {
+    /// The stored entries, page by page; `None` when body and validators do not match.
+    fn read((known, document): (&Validators, &Document)) -> Option<Self> {
+        let mut list = serde_json::from_slice::<L>(&document.body).ok()?;
+        let mut left = std::mem::take(list.items()).into_iter();
+        let pages: Vec<Vec<_>> = known.pages.iter().map(|page| left.by_ref().take(page.items).collect()).collect();
+        let complete = pages.iter().zip(&known.pages).all(|(items, page)| items.len() == page.items);
+        (complete && left.next().is_none()).then(|| Self { pages, was_truncated: *list.truncated() })
+    }
 }
 
 /// One page of a list.
 struct ListPageItems<T> {
     /// Entries in the response, skipped and broken ones included.
     entries: usize,
+    /// Entries that could not be read.
+    broken: usize,
     items: Vec<T>,
 }
 
@@ -245,8 +261,8 @@ async fn read_page<L: PagedList>(
     meter: &mut SizeMeter,
 ) -> Result<ListPageItems<L::Item>, FetchError> {
     meter.check_announced(body.content_length())?;
-    let mut page = ListPageItems { entries: 0, items: Vec::new() };
-    let mut broken = 0_usize;
+    let mut page = ListPageItems { entries: 0, broken: 0, items: Vec::new() };
+    let mut repaired = 0_usize;
     let mut elements = ArrayElements::default();
     while let Some(chunk) = body.chunk().await? {
         meter.count(chunk.len())?;
@@ -254,19 +270,32 @@ async fn read_page<L: PagedList>(
             page.entries += 1;
             match L::read_item(json) {
                 ListItem::Item(item) => page.items.push(item),
+                ListItem::Repaired(item) => {
+                    repaired += 1;
+                    page.items.push(item);
+                }
                 ListItem::Skipped => {}
-                ListItem::Broken => broken += 1,
+                ListItem::Broken => page.broken += 1,
             }
             Ok(())
         })?;
     }
     elements.finish()?;
-    if broken > 0 && broken == page.entries {
+    if page.broken > 0 && page.broken == page.entries {
         return Err(invalid("a list without one valid entry"));
     }
-    if broken > 0 {
+    if page.broken > 0 {
         // One bad entry must not make the others unavailable.
-        warn_of_broken(client, call, broken);
+        warn_of_broken(client, call, page.broken);
+    }
+    if repaired > 0 {
+        let package = call.package.map(tracing::field::display);
+        tracing::warn!(
+            upstream = client.name,
+            package,
+            repaired,
+            "entries of a list that are not quite JSON were repaired"
+        );
     }
     Ok(page)
 }

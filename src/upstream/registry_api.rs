@@ -118,7 +118,9 @@ impl<R: RegistryApi> UpstreamApi for PackageRegistry<R> {
             },
             DocumentAsk::Tag(version) => R::release(client, call, package, version, stored).await,
             DocumentAsk::Repository => repository::<R>(client, call, package).await,
-            DocumentAsk::Tags | DocumentAsk::Branch(_) => Err(FetchError::NotFound(Missing::Version)),
+            DocumentAsk::Tags | DocumentAsk::Branches | DocumentAsk::Branch(_) => {
+                Err(FetchError::NotFound(Missing::Version))
+            }
             DocumentAsk::Moving(version) => {
                 let urls = R::zip_urls(client, package, version);
                 registry_zip::head(client, call, urls, R::refusal, stored).await

@@ -9,7 +9,7 @@ use url::Url;
 use super::{
     call_log::CallLog,
     client::ApiClient,
-    normalise,
+    json_repair, normalise,
     pages::{self, ListItem, PagedList, Paging},
 };
 use crate::{
@@ -30,21 +30,27 @@ impl PagedList for RepositoryTags {
     const NEWEST_FIRST: bool = false;
 
     fn read_item(json: &[u8]) -> ListItem<RepositoryTag> {
-        let Ok(tag) = serde_json::from_slice::<Value>(json) else { return ListItem::Broken };
-        let Some(name) = tag.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
-            return ListItem::Broken;
-        };
-        let commit = tag.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
-        ListItem::Item(RepositoryTag { name: name.to_owned(), commit, first_seen: Timestamp::now() })
+        named_commit(json, |name, commit| RepositoryTag { name, commit, first_seen: Timestamp::now() })
     }
 
     fn items(&mut self) -> &mut Vec<RepositoryTag> {
         &mut self.tags
     }
 
-    fn mark_truncated(&mut self) {
-        self.truncated = true;
+    fn truncated(&mut self) -> &mut bool {
+        &mut self.truncated
     }
+}
+
+/// Reads an entry with a name and a commit, as forges list tags and branches.
+pub(super) fn named_commit<T>(json: &[u8], make: impl FnOnce(String, Option<String>) -> T) -> ListItem<T> {
+    let Some(entry) = json_repair::object(json) else { return ListItem::Broken };
+    let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+        return ListItem::Broken;
+    };
+    let commit = entry.value.get("commit").and_then(|commit| commit.get("sha")).and_then(Value::as_str);
+    let item = make(name.to_owned(), commit.and_then(normalise::commit));
+    if entry.is_repaired { ListItem::Repaired(item) } else { ListItem::Item(item) }
 }
 
 /// Fetches the list of tags. A tag that the stored list has keeps the time at which it was first seen.

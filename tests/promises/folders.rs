@@ -375,9 +375,9 @@ async fn a_folder_costs_one_list_of_tags_one_of_releases_and_one_zip() {
     let miss = mirror.get("/start-x/flat/1.0.0").await;
     assert!(miss.cache_status().starts_with("srm-mirror; hit"), "{}", miss.cache_status());
 
-    // A new version is found at once, without waiting for the list to become stale.
+    // A new version is found when the lists are no longer fresh; a request for it waits for that.
     repository.tag("x@1.1.0", is("new"));
-    mirror.clock.advance(Duration::from_secs(6));
+    mirror.clock.advance(Duration::from_secs(301));
     forge.clear_log();
     assert_eq!(code(&mirror.get("/start-x/flat/1.1.0").await), "new");
     assert_eq!(api_requests(&forge).len(), 3);

@@ -52,7 +52,7 @@ async fn a_gitee_zip_comes_from_the_api_with_a_token_and_from_the_web_without() 
             forge.gitee_options(|options| options.zips = zips);
             let setup = setup(&forge);
             let mirror = if token { setup.token("gitee", "gitee_T0KEN") } else { setup }.start().await;
-            let got = mirror.get("/gitee/example/demo/zipball/1.0.0").await;
+            let got = mirror.get("/gitee/example/demo/zipball/v1.0.0").await;
             assert_eq!(got.status, 200, "token {token}: {:?}", got.body);
             assert!(got.body.starts_with(b"PK"));
             let by_api = forge.count(|seen| seen.path().starts_with("/api/v5") && seen.path().ends_with("/zipball"));
@@ -77,7 +77,7 @@ async fn an_html_page_instead_of_a_zip_is_502_and_never_cached() {
     assert_eq!((got.status, got.header("content-type")), (502, "application/json; charset=utf-8"), "{:?}", got.body);
     assert_eq!(got.header("connection"), "close");
     forge.gitee_options(|options| options.html_archives = false);
-    mirror.clock.advance(std::time::Duration::from_secs(6));
+    mirror.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(mirror.get("/gitee/example/demo/zipball/v1.0.0").await.status, 200);
 }
 

@@ -92,8 +92,11 @@ async fn a_missing_release_and_a_missing_repository_are_distinguished() {
         let got = mirror.get(path).await;
         (got.status, got.json()["message"].as_str().unwrap_or_default().to_owned())
     };
-    assert_eq!(message("/devsapp/empty/releases/latest").await, (404, "devsapp/empty on github has no release".into()));
-    assert_eq!(message("/devsapp/rc/releases/latest").await, (404, "devsapp/rc on github has no release".into()));
+    for name in ["devsapp/empty", "devsapp/rc"] {
+        let hint = "a git tag of it can be fetched by its name, as …/zipball/{tag} or as version {tag}";
+        let expected = format!("{name} on github has no release; {hint}");
+        assert_eq!(message(&format!("/{name}/releases/latest")).await, (404, expected));
+    }
     assert_eq!(mirror.get("/devsapp/empty/releases").await.json(), serde_json::json!([]));
     let none = (404, "there is no package devsapp/none on github, or this mirror may not see it".to_owned());
     for rest in ["releases", "releases/latest", "releases/tags/v1", "zipball/v1", "metadata", "metadata/v1"] {

@@ -14,7 +14,7 @@ use crate::{
     process::{Launch, Process, files, spooled},
 };
 
-const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
+const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
 
 async fn mirror(len: u64, change: impl FnOnce(Launch) -> Launch) -> (Forge, tempfile::TempDir, Process) {
     let forge = Forge::start().await;

@@ -22,7 +22,7 @@ async fn nothing_is_kept(mirror: &Mirror) {
     assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (0, 0));
 }
 
-/// The client of a bad body gets a broken connection, nothing is stored, and after the cool-down a good body is fetched.
+/// The client of a bad body gets a broken connection, nothing is stored, and after a minute a good body is fetched.
 async fn breaks(forge: &Forge, what: &str, mend: impl FnOnce()) {
     let mirror = Mirror::over(forge).await;
     // A verdict before the first byte is an error response, or a connection without a response.
@@ -34,7 +34,7 @@ async fn breaks(forge: &Forge, what: &str, mend: impl FnOnce()) {
     assert!(matches!(soon.status, 502 | 503), "{what}: {}", soon.status);
     assert_eq!(asked(forge), before, "{what}: asked again at once");
     mend();
-    mirror.clock.advance(Duration::from_secs(6));
+    mirror.clock.advance(Duration::from_secs(61));
     let later = mirror.get(ZIP).await;
     assert_eq!((later.status, later.sha256()), (200, sha256(forge)), "{what}");
 }
@@ -124,7 +124,7 @@ async fn a_web_page_in_place_of_a_zip_is_an_error_and_none_of_it_is_sent() {
         let mirror = Mirror::over(&forge).await;
         let message = refused(&mirror, 502).await;
         assert!(!message.contains("html") && !message.contains("secret"), "{message}");
-        mirror.clock.advance(Duration::from_secs(6));
+        mirror.clock.advance(Duration::from_secs(61));
         assert_eq!(mirror.get(ZIP).await.status, 200, "{fault:?}");
     }
 }

@@ -85,8 +85,12 @@ async fn other_content_is_refused_every_time_and_never_stored() {
         assert!(message.contains("pin-mismatch"), "{message}");
         let soon = mirror.get(ZIP).await;
         assert!(soon.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+        assert!(message.contains("srm-mirror cache rm 'github:devsapp/fc3@v1.0.0' --forget"), "{message}");
         assert_eq!(asked(&forge), round + 1);
-        mirror.clock.advance(Duration::from_secs(6));
+        // A minute, then two, then four.
+        mirror.clock.advance(Duration::from_secs((60 << round) - 1));
+        assert_eq!((mirror.get(ZIP).await.status, asked(&forge)), (502, round + 1));
+        mirror.clock.advance(Duration::from_secs(2));
     }
     eventually("the spool folder is empty", || spooled(dir.path()) == 0).await;
     assert_eq!((blobs(dir.path()), pins(dir.path()).len()), (0, 1));
@@ -104,7 +108,7 @@ async fn a_broken_body_of_a_pinned_version_is_an_error_before_a_byte() {
     let got = mirror.get(ZIP).await;
     assert_eq!(got.status, 502, "{:?}", got.headers);
     assert!(!got.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
-    mirror.clock.advance(Duration::from_secs(6));
+    mirror.clock.advance(Duration::from_secs(61));
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
 }
 

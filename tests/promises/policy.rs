@@ -115,7 +115,6 @@ async fn a_malformed_request_is_400_naming_the_part_in_one_line_of_json() {
         ("/devsapp/fc3/zipball/%zz", "path"),
         ("/devsapp/fc3/zipball/%ff", "path"),
         ("/devsapp/fc3/zipball/a..b", "version"),
-        ("/devsapp/fc3/zipball", "version"),
         ("/devsapp/fc3/releases/tags/a~b", "version"),
         ("/devsapp/fc3/metadata/a%5Eb", "version"),
         ("/devsapp/fc3/releases?per_page=0", "per_page"),

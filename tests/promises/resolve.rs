@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Host, Match},
     mirror::{Got, Mirror, setup},
 };
@@ -45,20 +46,24 @@ fn secs(n: u64) -> Duration {
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 #[tokio::test]
-async fn a_listed_version_costs_the_list_and_its_zip_then_nothing_in_either_spelling() {
+async fn a_listed_version_costs_the_list_and_its_zip_then_nothing_in_either_spelling_for_an_hour() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     let first = zip(&mirror, "1.0.0").await;
     assert_eq!((first.status, first.sha256()), (200, forge.sha256(NAME, "v1.0.0")));
     assert_eq!(first.header("cache-control"), IMMUTABLE);
     assert_eq!(first.header("content-disposition"), "attachment; filename=\"fc3-v1.0.0.zip\"");
-    assert_eq!(asked(&forge), ["list", "zip refs/tags/v1.0.0", "archive"]);
+    let other = ["zip refs/tags/1.0.0", "archive"];
+    assert_eq!(asked(&forge), [&["list"][..], &other, &["zip refs/tags/v1.0.0", "archive"]].concat());
     for spelling in ["1.0.0", "v1.0.0", "refs/tags/v1.0.0"] {
         assert_eq!(zip(&mirror, spelling).await.sha256(), first.sha256(), "{spelling}");
     }
     assert!(asked(&forge).is_empty(), "a pin needs no list and no upstream");
+    mirror.clock.advance(secs(3500));
+    assert_eq!(zip(&mirror, "1.0.0").await.sha256(), first.sha256());
+    assert_eq!(asked(&forge), ["list"], "that there is no tag 1.0.0 is remembered for an hour");
     assert_eq!(zip(&mirror, "v2.0.0").await.sha256(), forge.sha256(NAME, "2.0.0"), "the list's v is toggled off");
-    assert_eq!(asked(&forge), ["zip refs/tags/2.0.0", "archive"]);
+    assert_eq!(asked(&forge), ["zip refs/tags/v2.0.0", "archive", "zip refs/tags/2.0.0", "archive"]);
 }
 
 #[tokio::test]
@@ -68,51 +73,64 @@ async fn a_stored_list_is_enough_however_old_and_with_the_api_down() {
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
     asked(&forge);
     mirror.clock.advance(secs(30 * 86_400));
-    assert_eq!(zip(&mirror, "1.1.0").await.status, 200);
+    assert_eq!(zip(&mirror, "v1.1.0").await.status, 200);
     assert_eq!(asked(&forge), ["zip refs/tags/v1.1.0", "archive"]);
     forge.down().await;
     mirror.clock.advance(secs(30 * 86_400));
-    assert_eq!(zip(&mirror, "1.1.0").await.status, 200, "pinned and stored");
-    assert_eq!(zip(&mirror, "1.0.0").await.status, 502, "listed, but its zip was never seen");
-    assert_eq!(zip(&mirror, "1.0.0").await.status, 503, "and cooling down");
+    assert_eq!(zip(&mirror, "v1.1.0").await.status, 200, "pinned and stored");
+    assert_eq!(zip(&mirror, "v1.0.0").await.status, 502, "listed, but its zip was never seen");
+    assert_eq!(zip(&mirror, "v1.0.0").await.status, 503, "and cooling down");
     assert_eq!(zip(&mirror, "3.0.0").await.status, 502);
 }
 
 #[tokio::test]
-async fn a_version_missing_from_an_older_list_revalidates_it_once_in_five_seconds() {
+async fn with_a_token_a_version_missing_from_an_older_list_revalidates_it_once_in_five_seconds() {
+    let forge = forge().await;
+    forge.accept_token("T0KEN");
+    let mirror = setup(&forge).token("github", "T0KEN").start().await;
+    assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
+    forge.repo(NAME).release("v1.2.0", |r| r);
+    asked(&forge);
+    mirror.clock.advance(secs(6));
+    assert_eq!(zip(&mirror, "v1.2.0").await.sha256(), forge.sha256(NAME, "v1.2.0"), "a fresh release is found at once");
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/v1.2.0", "archive"]);
+
+    let nowhere = zip(&mirror, "none-1").await;
+    assert_eq!(nowhere.status, 404);
+    let message = nowhere.json()["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains("devsapp/fc3 on github has no version none-1"), "{message}");
+    assert_eq!(asked(&forge), ["zip refs/tags/none-1", "archive", "commits/heads/none-1"], "the list is seconds old");
+    assert_eq!(zip(&mirror, "none-1").await.status, 404);
+    assert!(asked(&forge).is_empty(), "a 404 is remembered");
+    mirror.clock.advance(secs(6));
+    assert_eq!(zip(&mirror, "none-2").await.status, 404);
+    assert_eq!(asked(&forge), ["list", "zip refs/tags/none-2", "archive", "commits/heads/none-2"]);
+
+    forge.repo(NAME).release("v1.3.0", |r| r);
+    mirror.clock.advance(secs(6));
+    let release = mirror.get("/devsapp/fc3/releases/tags/v1.3.0").await;
+    assert_eq!((release.status, release.json()["tag_name"].as_str()), (200, Some("v1.3.0")));
+    assert_eq!(asked(&forge), ["list"]);
+    assert_eq!(mirror.get("/devsapp/fc3/releases/tags/v1.4.0").await.status, 404);
+    assert!(asked(&forge).is_empty(), "the list was confirmed seconds ago");
+}
+
+#[tokio::test]
+async fn without_a_token_a_fresh_list_is_not_asked_for_again_and_the_tag_is() {
     let forge = forge().await;
     let mirror = setup(&forge).start().await;
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
     forge.repo(NAME).release("v1.2.0", |r| r);
     asked(&forge);
-    mirror.clock.advance(secs(6));
-    assert_eq!(zip(&mirror, "1.2.0").await.sha256(), forge.sha256(NAME, "v1.2.0"), "a fresh release is found at once");
-    assert_eq!(asked(&forge), ["list", "zip refs/tags/v1.2.0", "archive"]);
-
-    let nowhere = zip(&mirror, "9.9.1").await;
-    assert_eq!(nowhere.status, 404);
-    assert!(
-        nowhere.json()["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("devsapp/fc3 on github has no version 9.9.1"))
-    );
-    assert_eq!(asked(&forge), ["zip refs/tags/9.9.1", "archive", "commits/heads/9.9.1"], "the list is seconds old");
-    assert_eq!(zip(&mirror, "9.9.1").await.status, 404);
-    assert!(asked(&forge).is_empty(), "a 404 is remembered");
-    mirror.clock.advance(secs(6));
-    assert_eq!(zip(&mirror, "9.9.2").await.status, 404);
-    assert_eq!(asked(&forge), ["list", "zip refs/tags/9.9.2", "archive", "commits/heads/9.9.2"]);
-    assert_eq!(zip(&mirror, "9.9.3").await.status, 404);
-    assert_eq!(asked(&forge).first().map(String::as_str), Some("zip refs/tags/9.9.3"), "at most once per package");
-
-    forge.repo(NAME).release("v1.3.0", |r| r);
-    mirror.clock.advance(secs(6));
+    mirror.clock.advance(secs(200));
+    let release = mirror.get("/devsapp/fc3/releases/tags/v1.2.0").await;
+    assert_eq!((release.status, release.json()["tag_name"].as_str()), (200, Some("v1.2.0")));
+    assert_eq!(asked(&forge)[0], "releases/tags/v1.2.0");
+    eventually("the list has it", async || mirror.get("/devsapp/fc3/releases").await.json()[0]["tag_name"] == "v1.2.0")
+        .await;
     asked(&forge);
-    let release = mirror.get("/devsapp/fc3/releases/tags/1.3.0").await;
-    assert_eq!((release.status, release.json()["tag_name"].as_str()), (200, Some("v1.3.0")));
-    assert_eq!(asked(&forge), ["list"]);
-    assert_eq!(mirror.get("/devsapp/fc3/releases/tags/1.4.0").await.status, 404);
-    assert!(asked(&forge).is_empty());
+    assert_eq!(zip(&mirror, "v1.2.0").await.status, 200);
+    assert_eq!(asked(&forge), ["zip refs/tags/v1.2.0", "archive"]);
 }
 
 #[tokio::test]
@@ -165,7 +183,7 @@ async fn a_branch_is_cached_for_a_minute_and_revalidated_by_its_commit() {
     assert_eq!(moved.sha256(), forge.sha256(NAME, "dev/next"));
     assert_ne!(moved.sha256(), first_zip);
     let by_commit = format!("zip {}", forge.repo(NAME).commit("dev/next"));
-    assert_eq!(asked(&forge), [&tag[..], &["commits/heads/dev%2Fnext", &by_commit, "archive"]].concat());
+    assert_eq!(asked(&forge), ["commits/heads/dev%2Fnext", &by_commit, "archive"], "that it is no tag is remembered");
 
     forge.down().await;
     mirror.clock.advance(secs(3600));
@@ -239,13 +257,11 @@ async fn requests_during_the_tag_attempt_of_a_branch_get_the_branch() {
 }
 
 #[tokio::test]
-async fn an_unavailable_list_maps_every_dependent_step_to_its_error() {
+async fn an_unreachable_forge_maps_every_step_to_its_error() {
     let forge = forge().await;
     forge.down().await;
     let mirror = setup(&forge).start().await;
-    for (version, status) in
-        [("1.0.0", 502), ("1.0.0", 503), ("nightly", 503), ("refs/tags/a", 502), ("refs/heads/a", 502)]
-    {
+    for (version, status) in [("1.0.0", 502), ("1.0.0", 503), ("nightly", 502), ("refs/tags/a", 502)] {
         assert_eq!(zip(&mirror, version).await.status, status, "{version}");
     }
     forge.up().await;

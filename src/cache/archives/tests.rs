@@ -49,7 +49,7 @@ async fn a_fill_that_starts_in_a_cool_down_sends_no_request() {
     let test = TestCache::new();
     let (request, origin) = test.request(Some(body(1000, 0)));
     let archives = test.cache.archives();
-    archives.context.failures.remember(&request.key, &FetchError::Unreachable("just now"));
+    archives.context.failures.remember(&request.key, &FetchError::Unreachable("just now"), Duration::ZERO);
     let JoinedFlight { flight, collapsed } = archives.join_fill(&request);
     assert!(!collapsed);
     let end = FillHandle::new(flight).finished().await;

@@ -102,14 +102,14 @@ impl Revalidation {
         match (stored, error) {
             (Some(document), FetchError::NotFound(_) | FetchError::Blocked) => {
                 // Asked again no more often than the document itself would be.
-                let period = cache.config.negative.0.max(self.policy.fresh);
+                let period = self.policy.negative.max(self.policy.fresh);
                 cache.failures.remember_for(&self.key, error, period);
                 // A blocked package that disappears stays blocked.
                 let blocked = document.meta.upstream_status == UpstreamStatus::Blocked || *error == FetchError::Blocked;
                 let status = if blocked { UpstreamStatus::Blocked } else { UpstreamStatus::Gone };
                 cache.tiers.store(&self.key, &with_upstream_status(&document, status), DocumentChange::Meta).await;
             }
-            _ => cache.failures.remember(&self.key, error),
+            _ => cache.failures.remember(&self.key, error, self.policy.negative),
         }
     }
 

@@ -28,7 +28,13 @@ impl TestCache {
     async fn passed(&self, bytes: &Bytes, len: Option<u64>, resume: ResumePoint) -> (Vec<u8>, Option<FetchError>) {
         let origin = Arc::new(FixedBody { bytes: bytes.clone(), len });
         let key = Key::new(format!("of {} bytes", bytes.len()));
-        let request = ArchiveRequest { key, origin, verify: self.verifier.clone(), pinning: Pinning::Pinned };
+        let request = ArchiveRequest {
+            key,
+            origin,
+            verify: self.verifier.clone(),
+            pinning: Pinning::Pinned,
+            negative: std::time::Duration::from_secs(30),
+        };
         let mut got = Vec::new();
         let mut pass_through = match PassThrough::open(&self.pool(), &request, resume).await {
             Ok(pass_through) => pass_through,
@@ -133,8 +139,13 @@ async fn windows_are_bounded_and_given_back() {
     let pool = test.pool();
     assert_eq!(pool.windows.available_permits(), MAX_WINDOWS);
     let origin = Arc::new(FixedBody { bytes, len: None });
-    let request =
-        ArchiveRequest { key: Key::new("k"), origin, verify: test.verifier.clone(), pinning: Pinning::Pinned };
+    let request = ArchiveRequest {
+        key: Key::new("k"),
+        origin,
+        verify: test.verifier.clone(),
+        pinning: Pinning::Pinned,
+        negative: std::time::Duration::from_secs(30),
+    };
     let mut open = Vec::new();
     for _ in 0..MAX_WINDOWS {
         open.push(PassThrough::open(&pool, &request, ResumePoint::default()).await.expect("opens"));
@@ -143,15 +154,4 @@ async fn windows_are_bounded_and_given_back() {
     assert!(futures_util::poll!(&mut next).is_pending());
     open.pop();
     next.await.expect("opens");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_waits_for_a_window_until_the_deadline() {
-    let test = TestCache::new();
-    let pool = test.pool();
-    let _taken = pool.windows.clone().acquire_many_owned(MAX_WINDOWS as u32).await.expect("free windows");
-    let started = tokio::time::Instant::now();
-    let (_, error) = test.passed(&body(1000, 0), None, ResumePoint::default()).await;
-    assert_eq!(error, Some(FetchError::NoWindow { retry_after: WINDOW_TIMEOUT }));
-    assert_eq!(started.elapsed(), WINDOW_TIMEOUT);
 }

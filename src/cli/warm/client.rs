@@ -86,7 +86,6 @@ impl RetryClass {
             FailureCode::UpstreamUnreachable | FailureCode::UpstreamTimeout => Self::Unreachable,
             FailureCode::UpstreamThrottled
             | FailureCode::UpstreamBusy
-            | FailureCode::NoRoom
             | FailureCode::UpstreamStatus
             | FailureCode::UpstreamInvalid
             | FailureCode::Other => Self::Transient,

@@ -16,6 +16,7 @@ fn srm_paths_are_parsed_by_the_four_rules() {
             ("/devsapp/fc3/metadata/1.0.0", "srm github:devsapp/fc3 metadata Some(Name(\"1.0.0\"))"),
             ("HEAD /devsapp/fc3/zipball/1.0.0", "srm github:devsapp/fc3 zip Name(\"1.0.0\")"),
             // The rest of the path is the version.
+            ("/o/r/zipball", "srm github:o/r zip DefaultBranch"),
             ("/o/r/zipball/a/b", "srm github:o/r zip Name(\"a/b\")"),
             ("/o/r/zipball/a%2Fb", "srm github:o/r zip Name(\"a/b\")"),
             ("/o/r/zipball/a%2fb/c", "srm github:o/r zip Name(\"a/b/c\")"),
@@ -89,7 +90,6 @@ fn malformed_path_is_400_and_unknown_path_is_404() {
             ("/o/r/releases/1", "srm 404"),
             ("/o/r/releases/latest/x", "srm 404"),
             ("/o/r/releases/tags", "srm 400"),
-            ("/o/r/zipball", "srm 400"),
             ("/o/r/flat", "srm 400"),
             // Slashes.
             ("//o/r/releases", "srm github:o/r releases"),
@@ -166,6 +166,10 @@ fn github_paths_have_no_reserved_words_and_both_roots() {
             ("/repos/devsapp/fc3", "github github:devsapp/fc3 repository"),
             ("/repos/devsapp/fc3/releases", "github github:devsapp/fc3 releases"),
             ("/repos/devsapp/fc3/releases?per_page=100&page=1", "github github:devsapp/fc3 releases 1x100"),
+            ("/repos/devsapp/fc3/releases?per_page=101&page=0", "github github:devsapp/fc3 releases 1x100"),
+            ("/api/v3/repos/o/r/releases?per_page=0&page=-3", "github github:o/r releases 1x30"),
+            ("/repos/o/r/releases?per_page=many&page=99999999999999999999", "github github:o/r releases 4294967295x30"),
+            ("/repos/o/r/zipball", "github github:o/r zip DefaultBranch"),
             ("/repos/devsapp/fc3/releases/latest", "github github:devsapp/fc3 latest"),
             ("/repos/devsapp/fc3/releases/tags/v1", "github github:devsapp/fc3 tag Name(\"v1\")"),
             ("/repos/devsapp/fc3/releases/42", "github github:devsapp/fc3 id 42 false"),

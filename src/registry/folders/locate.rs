@@ -8,10 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{FolderPackage, Version, semantic},
-    registry::{
-        RegistryError, not_found,
-        resolve::{MIN_REVALIDATE_AGE, ResolvedVersion},
-    },
+    registry::{RegistryError, not_found, resolve::ResolvedVersion},
     upstream::GitRef,
 };
 
@@ -84,7 +81,7 @@ impl FolderPackages {
     pub(super) async fn find(&self, folder: &FolderPackage, name: &str) -> Result<FoundVersion, RegistryError> {
         let mut listed = self.listed(folder, None).await?;
         if listed.find(name).is_none() {
-            listed = self.listed(folder, Some(MIN_REVALIDATE_AGE)).await?;
+            listed = self.listed(folder, Some(self.documents.policies().miss_age(&folder.repository)?)).await?;
         }
         let mut found = listed.find(name).cloned();
         if found.is_none() {

@@ -3,7 +3,7 @@
 use crate::{
     dialect::ApiRequest,
     origin::Missing,
-    package::{FolderPackage, PackageId, PackageRef, Version},
+    package::{FolderPackage, NameForm, PackageId, PackageRef, Version},
 };
 
 /// What an error is about, for its sentence.
@@ -36,6 +36,10 @@ impl<'a> Subject<'a> {
         }
     }
 
+    fn is_repository(self) -> bool {
+        self.folder().is_none() && self.package.is_some_and(|package| package.name.form() == NameForm::Repository)
+    }
+
     fn package(self) -> Option<String> {
         if let Some(folder) = self.folder() {
             return Some(folder.to_string());
@@ -53,6 +57,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The pattern by which an operator names it: `owner/repo@version`, behind its upstream where that is known.
+    pub(super) fn pattern(self) -> String {
+        let upstream = self.package.map(|package| format!("{}:", package.upstream)).unwrap_or_default();
+        let name = self.package.map(|package| package.name.to_string()).or_else(|| self.package());
+        let version = self.version().map(|version| format!("@{}", version.name())).unwrap_or_default();
+        format!("{upstream}{}{version}", name.unwrap_or_else(|| "*".to_owned()))
+    }
+
     pub(super) fn upstream(self) -> String {
         self.package.map_or_else(|| "the upstream".into(), |package| package.upstream.to_string())
     }
@@ -68,6 +80,15 @@ impl<'a> Subject<'a> {
                 Missing::Release,
                 Some(ApiRequest::Tag { version, .. } | ApiRequest::Metadata { version: Some(version), .. }),
             ) => format!("{package} on {upstream} has no release {}", version.name()),
+            // Clients ask for it when no version is named; a repository may have tags all the same.
+            (Missing::Release, Some(ApiRequest::Latest { .. })) => {
+                let hint = if self.is_repository() {
+                    "; a git tag of it can be fetched by its name, as …/zipball/{tag} or as version {tag}"
+                } else {
+                    ""
+                };
+                format!("{package} on {upstream} has no release{hint}")
+            }
             (Missing::Release, _) => format!("{package} on {upstream} has no release"),
             (Missing::Version, Some(ApiRequest::Archive { version, .. } | ApiRequest::Flat { version, .. })) => {
                 format!("{package} on {upstream} has no version {} (no tag, branch or commit)", version.name())

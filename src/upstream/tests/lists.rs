@@ -123,7 +123,7 @@ async fn the_size_limit_holds_for_all_pages_together_announced_or_not() {
         let limit = one.body.len() as u64 * 5 / 2;
         let config = Config { document_limit: ByteSize(limit), ..config(UpstreamKind::Github, &server.base()) };
         let error = error(ask(&anonymous(&config), DocumentAsk::Releases, None).await);
-        assert_eq!(error, FetchError::TooLarge { limit }, "sized: {sized}");
+        assert_eq!(error, FetchError::DocumentTooLarge { limit }, "sized: {sized}");
         assert_eq!(server.take_targets().len(), 3);
     }
 }

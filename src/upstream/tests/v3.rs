@@ -163,7 +163,7 @@ async fn trouble_on_a_later_page_fails_the_list_and_a_large_list_is_refused() {
     let mut config = config(UpstreamKind::V3, &format!("{}/v3", server.base()));
     config.document_limit = ByteSize(2000);
     let error = error(ask(&anonymous(&config), DocumentAsk::Releases, None).await);
-    assert_eq!(error, FetchError::TooLarge { limit: 2000 });
+    assert_eq!(error, FetchError::DocumentTooLarge { limit: 2000 });
 }
 
 #[tokio::test]

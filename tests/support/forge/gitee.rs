@@ -114,6 +114,15 @@ fn api(state: &State, repo: &Repo, rest: &[&str], path: &Path, known: bool) -> A
             let release = repo.release(tag).map(|release| release_json(&web, repo, release));
             json(&release.unwrap_or(Value::Null))
         }
+        ["branches"] => {
+            let branch = |(name, tree): (&String, &Arc<Tree>)| json!({"name": name, "commit": {"sha": tree.commit}, "protected": false});
+            let number =
+                |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+            let size = number("per_page", 20).clamp(1, 100);
+            let page = number("page", 1).max(1);
+            json(&repo.branches.iter().skip((page - 1) * size).take(size).map(branch).collect())
+                .header("total_page", &repo.branches.len().div_ceil(size).to_string())
+        }
         ["branches", ref name @ ..] => {
             let name = name.join("/");
             match repo.resolve(&format!("refs/heads/{name}")).tree() {

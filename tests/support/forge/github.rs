@@ -1,6 +1,6 @@
 //! GitHub's REST API: releases, archives and commits.
 
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use http::Request;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::{
     State,
     body::Answer,
     github_json::{release_json, repo_json, tag_json},
-    model::{Found, Reference, Release, Repo, Store, http_date},
+    model::{Found, Reference, Release, Repo, Store, Tree, http_date},
     pack::hex,
     paths::{Path, encode},
     rate::Standing,
@@ -167,6 +167,7 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
         [] => json(200, repo_json(&api, &repo)),
         ["releases"] => releases(&api, &repo, &path, caller),
         ["tags"] => tags(&api, &repo, &path),
+        ["branches"] => branches(&api, &repo, &path),
         ["releases", "latest"] => match repo.latest() {
             Some(release) => show(release),
             None => error(404, "Not Found", "releases/releases#get-the-latest-release"),
@@ -233,6 +234,20 @@ fn tags(api: &str, repo: &Repo, path: &Path) -> Answer {
     let shown = repo.tags.iter().rev().skip((page - 1) * size).take(size);
     let answer = json(200, shown.map(|(name, tree)| tag_json(api, repo, name, &tree.commit)).collect());
     with_links(answer, &format!("{api}/repositories/{}/tags", repo.id), path, page, repo.tags.len().div_ceil(size))
+}
+
+/// The branches in the order of their names.
+fn branches(api: &str, repo: &Repo, path: &Path) -> Answer {
+    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+    let size = number("per_page", 30).clamp(1, 100);
+    let page = number("page", 1).max(1);
+    let branch = |(name, tree): (&String, &Arc<Tree>)| {
+        let url = format!("{api}/repos/{}/commits/{}", repo.full_name, tree.commit);
+        json!({"name": name, "commit": {"sha": tree.commit, "url": url}, "protected": false})
+    };
+    let answer = json(200, repo.branches.iter().skip((page - 1) * size).take(size).map(branch).collect());
+    let url = format!("{api}/repositories/{}/branches", repo.id);
+    with_links(answer, &url, path, page, repo.branches.len().div_ceil(size))
 }
 
 /// Adds the links to the other pages of a list.

@@ -46,6 +46,15 @@ impl RepoRef {
         self.put_release(tag, spec)
     }
 
+    /// Publishes a release that is listed after all others: GitHub orders them by the date of their commit.
+    pub fn release_last(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
+        self.release(tag, make).change(|repo, _| {
+            if let Some(release) = repo.releases.pop() {
+                repo.releases.insert(0, release);
+            }
+        })
+    }
+
     /// Changes a release: its notes, its flags, or (by changed files) the commit of its tag.
     pub fn edit_release(self, tag: &str, make: impl FnOnce(Spec) -> Spec) -> Self {
         let spec = self.read(|repo| repo.release(tag).expect("no such release").spec.clone());
