@@ -8,7 +8,7 @@
 //! - `publish fc3 0.1.23` publishes a built component on the v3 registry, `publish-2x` on the simple one; `publish fc3 dev
 //!   second` publishes `dev` again, and its code prints `fc3 second deployed`;
 //! - `unbuilt NAME VERSION` publishes a component without `dist/`, `unpublish NAME VERSION` deletes a version;
-//! - `down` refuses all connections until `up`.
+//! - `down` refuses all connections until `up`, `hang` accepts them and answers nothing until `answer`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/support/forge.rs"]
@@ -138,6 +138,14 @@ async fn run_line(forge: &Forge, line: &str) {
         ["down"] => {
             forge.down().await;
             println!("down");
+        }
+        ["hang"] => {
+            forge.fault(Match::any(), Fault::HeadStall).always();
+            println!("hangs");
+        }
+        ["answer"] => {
+            forge.clear_faults();
+            println!("answers");
         }
         ["up"] => {
             forge.up().await;

@@ -44,6 +44,12 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// The disk has no room for the download, and too many are passed through memory at present.
+    #[error("too many downloads without room on disk; retry in {} s", retry_after.as_secs())]
+    NoWindow {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// The upstream's rate limit was reached; no request is sent until `retry_after` is over.
     #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
     Throttled {

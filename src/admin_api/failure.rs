@@ -23,6 +23,8 @@ pub enum FailureCode {
     UpstreamTimeout,
     /// No place among the requests to the upstream was free in time.
     UpstreamBusy,
+    /// The mirror has no room for it at present.
+    NoRoom,
     /// The upstream limits the mirror's requests.
     UpstreamThrottled,
     /// The upstream refuses the mirror's token, or access without one.

@@ -108,6 +108,7 @@ mod tests {
             origin: Arc::new(Dripping { bytes }),
             verify: Arc::new(FakeVerifier::default()),
             pinning: Pinning::Pinned,
+            negative: Duration::from_secs(30),
         };
         Download::open(&request, u64::MAX, 0).await.expect("opens")
     }

@@ -78,7 +78,12 @@ impl NegativeCache {
             // No upstream was asked, and what is imported next must be found at once.
             FetchError::Offline { .. } => return,
             // The gate answers at once while a pause lasts; neither says anything of this key.
-            FetchError::CoolingDown { .. } | FetchError::Busy { .. } | FetchError::Abandoned => return,
+            FetchError::CoolingDown { .. }
+            | FetchError::Busy { .. }
+            | FetchError::NoWindow { .. }
+            | FetchError::Abandoned => {
+                return;
+            }
             FetchError::NotFound(_) => negative,
             FetchError::Throttled { retry_after } => self.cooldown.min(*retry_after),
             _ => self.cooldown,

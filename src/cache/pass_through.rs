@@ -3,11 +3,14 @@
 //! A body that fits into the window is verified whole before its first byte is sent. Of a larger one the last bytes are
 //! withheld until its length, its ending and, if it is pinned, its digest are checked.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{ArchiveRequest, PinRecords, download::Download, fill::FillContext};
 use crate::{
@@ -21,9 +24,11 @@ use crate::{
 const WINDOW_BYTES: usize = 8 << 20;
 /// Last bytes of a larger body that are withheld until its end is checked.
 const WITHHELD_ENDING_BYTES: usize = 64 << 10;
-/// Windows at once; further clients wait. Bounds their memory and leaves upstream slots to fills. A client that reads
-/// nothing gives its window back when the server disconnects it.
+/// Windows at once; further clients wait for [`WINDOW_TIMEOUT`]. Bounds their memory and leaves places to fills. A client
+/// that reads nothing gives its window back when the server disconnects it.
 const MAX_WINDOWS: usize = 16;
+/// Longest wait for a window.
+const WINDOW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest piece that is handed out at once.
 const MAX_PIECE_BYTES: usize = 256 << 10;
 
@@ -114,14 +119,16 @@ impl PassThrough {
     /// Asks the upstream and reads the first window; waits while all windows are taken.
     ///
     /// # Errors
-    /// As a fill's, as far as the first window shows.
+    /// As a fill's, as far as the first window shows; [`FetchError::NoWindow`] when no window was free in time.
     pub(super) async fn open(
         pool: &Arc<PassThroughPool>,
         request: &ArchiveRequest,
         resume: ResumePoint,
     ) -> Result<Self, FetchError> {
+        let window = timeout(WINDOW_TIMEOUT, pool.windows.clone().acquire_owned()).await;
+        let window = window.map_err(|_| FetchError::NoWindow { retry_after: WINDOW_TIMEOUT })?;
         // The semaphore is never closed.
-        let window = pool.windows.clone().acquire_owned().await.ok();
+        let window = window.ok();
         let pin = pool.pins.expected(request).await?;
         // A broken body cannot be resumed here: the bytes to compare it with are gone.
         let mut download = Download::open(request, pool.max_archive_bytes, 0).await?;

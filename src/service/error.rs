@@ -359,6 +359,14 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
+        FetchError::NoWindow { retry_after } => {
+            let seconds = whole_seconds(*retry_after);
+            let message = format!(
+                "this mirror has no room on disk for {what} and passes too many downloads through its memory; try again \
+                 in {seconds} s, or {ASK_OPERATOR}"
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
         FetchError::Throttled { retry_after } => {
             let seconds = whole_seconds(*retry_after);
             let message = format!(
@@ -425,7 +433,8 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
     let retry_after = match error {
         FetchError::Throttled { retry_after }
         | FetchError::CoolingDown { retry_after, .. }
-        | FetchError::Busy { retry_after } => Some(*retry_after),
+        | FetchError::Busy { retry_after }
+        | FetchError::NoWindow { retry_after } => Some(*retry_after),
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
@@ -443,6 +452,7 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
         FetchError::Abandoned => FailureCode::UpstreamUnreachable,
         FetchError::Busy { .. } => FailureCode::UpstreamBusy,
+        FetchError::NoWindow { .. } => FailureCode::NoRoom,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,

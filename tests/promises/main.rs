@@ -34,6 +34,7 @@ mod control;
 mod damage;
 mod discretion;
 mod drain;
+mod fault_matrix;
 mod flat;
 mod folders;
 mod format_upgrade;

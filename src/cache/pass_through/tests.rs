@@ -155,3 +155,14 @@ async fn windows_are_bounded_and_given_back() {
     open.pop();
     next.await.expect("opens");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_waits_for_a_window_until_the_deadline() {
+    let test = TestCache::new();
+    let pool = test.pool();
+    let _taken = pool.windows.clone().acquire_many_owned(MAX_WINDOWS as u32).await.expect("free windows");
+    let started = tokio::time::Instant::now();
+    let (_, error) = test.passed(&body(1000, 0), None, ResumePoint::default()).await;
+    assert_eq!(error, Some(FetchError::NoWindow { retry_after: WINDOW_TIMEOUT }));
+    assert_eq!(started.elapsed(), WINDOW_TIMEOUT);
+}

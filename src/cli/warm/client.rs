@@ -86,6 +86,7 @@ impl RetryClass {
             FailureCode::UpstreamUnreachable | FailureCode::UpstreamTimeout => Self::Unreachable,
             FailureCode::UpstreamThrottled
             | FailureCode::UpstreamBusy
+            | FailureCode::NoRoom
             | FailureCode::UpstreamStatus
             | FailureCode::UpstreamInvalid
             | FailureCode::Other => Self::Transient,
