@@ -10,7 +10,7 @@ use std::{
 pub struct Peer {
     /// The client's address; an IPv4 client of an IPv6 listener has its IPv4 address. Without meaning on the control socket.
     pub addr: SocketAddr,
-    /// The mirror's address that the client connected to. Without meaning on the control socket.
+    /// The mirror's address that the client connected to, in the same form. Without meaning on the control socket.
     pub local: SocketAddr,
     /// True when the connection is encrypted with TLS.
     pub tls: bool,

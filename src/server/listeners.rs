@@ -54,13 +54,18 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds every address, or none.
     ///
+    /// `[::]` takes IPv4 clients too, unless an IPv4 address with its port is listed: that one would be taken already.
+    ///
     /// # Errors
     /// The first address that cannot be bound.
     pub(super) fn bind(plain: &[SocketAddr], tls: &[SocketAddr]) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
+        let ipv4_ports: Vec<u16> =
+            plain.iter().chain(tls).filter(|address| address.is_ipv4()).map(SocketAddr::port).collect();
         for &address in plain.iter().chain(tls) {
-            let socket = listen(address).map_err(|source| BindError { address, source })?;
+            let only_v6 = address.port() != 0 && ipv4_ports.contains(&address.port());
+            let socket = listen(address, only_v6).map_err(|source| BindError { address, source })?;
             addresses.push(socket.local_addr().map_err(|source| BindError { address, source })?);
             sockets.push(socket);
         }
@@ -120,13 +125,21 @@ impl Listeners {
         .await?;
         // Responses are written whole: Nagle's algorithm would only delay their last packet.
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        Ok((stream, Peer { addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()), local, tls, control: false }))
+        let local = canonical(stream.local_addr()?);
+        Ok((stream, Peer { addr: canonical(addr), local, tls, control: false }))
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// The IPv4 address of an IPv4 connection to an IPv6 listener.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() && only_v6 {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     // A restart must not wait for connections of the previous process in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
