@@ -7,7 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    Args, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     app::OpenError,
@@ -138,7 +141,8 @@ pub fn run() -> ExitCode {
 fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            mask_passwords(&mut error);
             let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             // A write error cannot be reported: the terminal is gone.
             let _ = error.print();
@@ -159,6 +163,16 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         let _ = writeln!(io::stderr(), "srm-mirror: {}", error_line(&error));
         exit_code(&error)
     })
+}
+
+/// Masks the user and password of a URL in the value that an error of the arguments repeats.
+fn mask_passwords(error: &mut clap::Error) {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let masked = crate::config::without_password(text);
+            error.insert(kind, ContextValue::String(masked));
+        }
+    }
 }
 
 /// Escapes control characters, invisible characters and changes of the writing direction, so that a text from elsewhere
@@ -293,6 +307,17 @@ mod tests {
             assert_eq!((exit_code(&refused), error_line(&refused).as_str()), (expected, "import x: no"), "{code:?}");
         }
         assert_eq!(exit_code(&admin_client::Unavailable("gone".into()).into()), UNAVAILABLE);
+    }
+
+    #[test]
+    fn no_error_of_the_arguments_repeats_a_password() {
+        let address = "https://user:secret@mirror.example";
+        for arguments in [&["warm", "--server", address, "a/b"][..], &["connect", address], &["serve", address]] {
+            let arguments = std::iter::once(&"srm-mirror").chain(arguments);
+            let mut error = Cli::try_parse_from(arguments).expect_err("no such address");
+            mask_passwords(&mut error);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 
     #[test]

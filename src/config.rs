@@ -36,6 +36,7 @@ mod tokens;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use layers::Flag;
+pub(crate) use masking::without_password;
 pub use required::RequiredPackages;
 pub use route_table::plain_names;
 pub use schema::EXAMPLE_CONFIG;

@@ -5,15 +5,30 @@ use super::schema;
 /// What is printed in place of a secret, as TOML.
 const MASK: &str = "\"***\"";
 
-/// A value as TOML with secrets masked: tokens, values of unknown keys that sound like a secret, a proxy's user and
-/// password.
+/// A value as TOML with secrets masked: tokens, values of unknown keys that sound like a secret, and the user and password
+/// of every URL, in lists and tables too.
 pub(super) fn masked(path: &[String], value: &toml::Value) -> String {
     let name = path.last().map_or("", String::as_str);
     match value.as_str() {
         Some(text) if is_token(text) => MASK.into(),
         _ if schema::example(path).is_none() && is_secret_word(name) => MASK.into(),
-        Some(text) if name == "proxy" => toml::Value::from(without_password(text)).to_string(),
-        _ => value.to_string(),
+        // A proxy without its scheme is refused, and printed with the reason.
+        Some(text) if name == "proxy" && !text.contains("://") => toml::Value::from(mask_user(text)).to_string(),
+        _ => without_passwords(value).to_string(),
+    }
+}
+
+/// The same value with every text in it as [`without_password`] returns it; a token in it becomes `***`.
+fn without_passwords(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) if is_token(text) => "***".into(),
+        toml::Value::String(text) => without_password(text).into(),
+        toml::Value::Array(items) => toml::Value::Array(items.iter().map(without_passwords).collect()),
+        toml::Value::Table(table) => {
+            let member = |(key, value): (&String, &toml::Value)| (key.clone(), without_passwords(value));
+            toml::Value::Table(table.iter().map(member).collect())
+        }
+        other => other.clone(),
     }
 }
 
@@ -27,13 +42,46 @@ pub(super) fn is_secret_word(name: &str) -> bool {
     ["token", "secret", "password", "key", "auth"].iter().any(|word| name.to_ascii_lowercase().contains(word))
 }
 
-/// A proxy's URL with `***` in place of its user and password.
-fn without_password(text: &str) -> String {
+/// A text with `***` in place of the user and password of a URL, also of one that cannot be parsed because of them.
+pub(crate) fn without_password(text: &str) -> String {
+    let has_none = |url: url::Url| url.username().is_empty() && url.password().is_none();
+    if !text.contains("://") || url::Url::parse(text.trim()).is_ok_and(has_none) {
+        return text.to_owned();
+    }
+    mask_user(text)
+}
+
+fn mask_user(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((before, host)) => match before.split_once("://") {
             Some((scheme, _)) => format!("{scheme}://***@{host}"),
             None => format!("***@{host}"),
         },
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_url_is_printed_with_its_password() {
+        for (text, expected) in [
+            ("https://api.github.com", "https://api.github.com"),
+            ("https://host/@scope/x", "https://host/@scope/x"),
+            ("https://user:pass@host/api", "https://***@host/api"),
+            ("https://pass@host", "https://***@host"),
+            ("https://user:pa/ss@host/x", "https://***@host/x"),
+            ("https://user:pa@ss@host", "https://***@host"),
+            ("socks5://u:p@127.0.0.1:1080", "socks5://***@127.0.0.1:1080"),
+            ("a@b", "a@b"),
+        ] {
+            assert_eq!(without_password(text), expected);
+        }
+        let value: toml::Value = toml::from_str("a = [\"https://u:secret@h\"]\nb = {c = \"ghp_secret\"}").expect("TOML");
+        let path = ["routes".to_owned()];
+        let shown = masked(&path, &value);
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }
