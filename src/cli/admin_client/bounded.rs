@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, redirect::Policy};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::value::ByteSize;
 
@@ -57,7 +57,43 @@ pub(in crate::cli) async fn chunk(response: &mut Response, limit: Duration) -> a
     }
 }
 
-/// A whole body of at most `max_bytes`; between two parts of it may lie `limit`.
+/// Ends a body that arrives, but too slowly to end in any useful time.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct LeastRate {
+    started: Instant,
+    received: u64,
+}
+
+impl LeastRate {
+    /// Bytes per second that a body must reach on average.
+    const BYTES_PER_SECOND: u64 = 10 << 10;
+    /// Time before the average counts: the mirror may resume a broken download, and verifies a zip before it sends its
+    /// last bytes.
+    const GRACE: Duration = Duration::from_secs(600);
+
+    /// For a body that begins now.
+    pub(in crate::cli) fn new() -> Self {
+        Self { started: Instant::now(), received: 0 }
+    }
+
+    /// Counts received bytes.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when all of them took too long.
+    pub(in crate::cli) fn count(&mut self, bytes: usize) -> anyhow::Result<()> {
+        self.received = self.received.saturating_add(bytes as u64);
+        let elapsed = self.started.elapsed();
+        let due = elapsed.saturating_sub(Self::GRACE).as_secs().saturating_mul(Self::BYTES_PER_SECOND);
+        if self.received < due {
+            let seconds = elapsed.as_secs();
+            let text = format!("the mirror is too slow: {} in {seconds} s", ByteSize(self.received));
+            return Err(Unavailable(text).into());
+        }
+        Ok(())
+    }
+}
+
+/// A whole body of at most `max_bytes`; between two parts of it may lie `limit`, and all of it must reach [`LeastRate`].
 ///
 /// # Errors
 /// [`Unavailable`] or [`AnswerError::TooLarge`].
@@ -67,7 +103,9 @@ pub(in crate::cli) async fn body(
     limit: Duration,
 ) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
+    let mut rate = LeastRate::new();
     while let Some(chunk) = chunk(response, limit).await? {
+        rate.count(chunk.len())?;
         body.extend_from_slice(&chunk);
         if body.len() > max_bytes {
             return Err(AnswerError::TooLarge(ByteSize(max_bytes as u64)).into());
@@ -132,6 +170,18 @@ mod tests {
     async fn a_body_that_stops_is_unavailable() {
         let mut response = send(get(&stalled(HEAD).await), CONNECT_TIMEOUT).await.expect("a head");
         let error = body(&mut response, 100, SHORT).await.expect_err("95 bytes are missing");
+        assert!(error.is::<Unavailable>(), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_unavailable() {
+        let mut rate = LeastRate::new();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        rate.count(1).expect("the first minutes are free");
+        tokio::time::advance(Duration::from_secs(100)).await;
+        rate.count(1 << 20).expect("10 KiB/s after them");
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let error = rate.count(1).expect_err("no longer 10 KiB/s");
         assert!(error.is::<Unavailable>(), "{error}");
     }
 

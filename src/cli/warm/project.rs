@@ -8,9 +8,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::{package_list::read_to_limit, package_spec::PackageSpec};
@@ -20,6 +22,8 @@ use crate::package::{DialectName, NameForm};
 const MAX_PROJECT_FILE_BYTES: u64 = 4 << 20;
 /// Deepest nesting of folders.
 const MAX_FOLDER_DEPTH: usize = 64;
+/// Longest chain of files that extend each other.
+const MAX_EXTENDED_FILES: usize = 32;
 /// Keys whose content belongs to a component.
 const PARAMETER_KEYS: [&str; 5] = ["props", "inputs", "args", "vars", "env"];
 /// Folders with other projects in them.
@@ -89,6 +93,15 @@ pub(super) enum ProjectReadError {
     /// A folder below too many others.
     #[error("too deep, its files are not read")]
     TooDeep,
+    /// A pipe or a device, which may never end.
+    #[error("not a regular file; write its content to one")]
+    NotAFile,
+    /// A file at the end of a chain of too many `extend`.
+    #[error("the files extend each other more than {MAX_EXTENDED_FILES} times")]
+    ChainTooLong,
+    /// The name of an extended file that only the CLI resolves.
+    #[error("a variable, which only the CLI resolves")]
+    Variable,
 }
 
 /// Reads a project file, or every one below a folder.
@@ -101,7 +114,7 @@ pub(super) fn read(path: &Path, packages: &mut ProjectPackages) -> Result<(), Pr
 
 fn read_path(path: &Path, packages: &mut ProjectPackages) -> Result<(), ProjectReadError> {
     if !fs::metadata(path)?.is_dir() {
-        return packages.read_file(path);
+        return packages.read_file(path, MAX_EXTENDED_FILES);
     }
     let mut files = Vec::new();
     find_files(path, MAX_FOLDER_DEPTH, &mut files, &mut packages.unreadable)?;
@@ -109,7 +122,7 @@ fn read_path(path: &Path, packages: &mut ProjectPackages) -> Result<(), ProjectR
         return Err(ProjectReadError::Empty);
     }
     for path in files {
-        if let Err(error) = packages.read_file(&path) {
+        if let Err(error) = packages.read_file(&path, MAX_EXTENDED_FILES) {
             packages.unreadable.push(UnreadableFile { path, error });
         }
     }
@@ -144,12 +157,12 @@ fn find_files(
 }
 
 impl ProjectPackages {
-    /// Reads one file and those that it extends; a file that was read already is left alone.
-    fn read_file(&mut self, path: &Path) -> Result<(), ProjectReadError> {
+    /// Reads one file and those that it extends, at most `extends` in a chain; a file that was read already is left alone.
+    fn read_file(&mut self, path: &Path, extends: usize) -> Result<(), ProjectReadError> {
         if !self.files.insert(fs::canonicalize(path)?) {
             return Ok(());
         }
-        let text = read_to_limit(fs::File::open(path)?, MAX_PROJECT_FILE_BYTES)?;
+        let text = read_to_limit(open_regular(path)?, MAX_PROJECT_FILE_BYTES)?;
         let tree = parse(&text)?;
         let Value::Object(top) = &tree else { return Err(ProjectReadError::NoMapping) };
         if !top.keys().any(|key| is_structure(key)) {
@@ -158,7 +171,12 @@ impl ProjectPackages {
         let folder = path.parent().unwrap_or(Path::new(""));
         for base in extended_files(top) {
             let path = folder.join(base);
-            if let Err(error) = self.read_file(&path) {
+            let read = match extends.checked_sub(1) {
+                _ if base.contains("${") || base.contains("{{") => Err(ProjectReadError::Variable),
+                Some(extends) => self.read_file(&path, extends),
+                None => Err(ProjectReadError::ChainTooLong),
+            };
+            if let Err(error) = read {
                 self.unreadable.push(UnreadableFile { path, error });
             }
         }
@@ -236,6 +254,13 @@ fn extended_files(top: &serde_json::Map<String, Value>) -> Vec<&str> {
         }
     }
     files
+}
+
+/// Opens a regular file. Of a pipe, even opening may wait without end, so nothing else is opened in blocking mode.
+fn open_regular(path: &Path) -> Result<fs::File, ProjectReadError> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(ProjectReadError::NotAFile) }
 }
 
 /// YAML as a tree. Keys that are no strings, such as port numbers, become strings.

@@ -16,7 +16,10 @@ use super::{FetchFailure, ProgressFn, RetryClass, WarmTarget};
 use crate::{
     admin_api::{FailureCode, FilledArchive, ReleaseRow, StoredState, WarmedLists},
     cli::{
-        admin_client::{MAX_ERROR_BYTES, bounded},
+        admin_client::{
+            MAX_ERROR_BYTES,
+            bounded::{self, AnswerError, LeastRate},
+        },
         warm::package_spec::RawName,
     },
     config::Config,
@@ -32,7 +35,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// it sends its last bytes.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest release list, bytes.
-const MAX_LIST_BYTES: usize = 256 << 20;
+const MAX_LIST_BYTES: usize = 64 << 20;
 /// Largest zip, bytes: it is hashed and dropped, so this only ends a body without an end.
 const MAX_ZIP_BYTES: u64 = 64 << 30;
 
@@ -121,8 +124,7 @@ impl MirrorClient {
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, FetchFailure> {
         let mut response = accepted(self.send(self.client.get(format!("{}{path}", self.base))).await?).await?;
-        let body = bounded::body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await;
-        let body = body.map_err(|_| FetchFailure::disconnected())?;
+        let body = bounded::body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await.map_err(unreadable)?;
         serde_json::from_slice(&body).map_err(|_| FetchFailure::malformed())
     }
 }
@@ -171,9 +173,11 @@ impl WarmTarget for MirrorClient {
         let total = response.content_length();
         let mut sha = Sha256::new();
         let mut len = 0;
+        let mut rate = LeastRate::new();
         loop {
             let chunk = bounded::chunk(&mut response, BODY_IDLE_TIMEOUT).await;
             let Some(chunk) = chunk.map_err(|_| FetchFailure::disconnected())? else { break };
+            rate.count(chunk.len())?;
             len += chunk.len() as u64;
             sha.update(&chunk);
             progress(len, total);
@@ -236,6 +240,14 @@ fn cache_status(response: &Response) -> impl Iterator<Item = &str> {
     let status = response.headers().get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let own = status.split(',').next().filter(|member| member.starts_with("srm-mirror;"));
     own.unwrap_or_default().split(';').skip(1).map(str::trim)
+}
+
+/// A body that breaks, stops or is too large.
+fn unreadable(error: anyhow::Error) -> FetchFailure {
+    match error.downcast_ref::<AnswerError>() {
+        Some(_) => FetchFailure::new(RetryClass::Refused, error.to_string()),
+        None => FetchFailure::new(RetryClass::Unreachable, error.to_string()),
+    }
 }
 
 /// A response that is no error.

@@ -196,3 +196,46 @@ fn a_too_deep_folder_or_a_too_large_file_is_named_and_the_rest_is_read() {
     assert!(failed.iter().any(|line| line.contains("d: too deep")), "{failed:?}");
     assert!(failed.iter().any(|line| line.contains("large/s.yaml: it is larger than 4MiB")), "{failed:?}");
 }
+
+#[test]
+fn a_chain_of_extended_files_has_an_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let count = 3000;
+    for number in 0..count {
+        let text = format!("extend: {}.yaml\nservices: {{a: {{component: a/n{number}}}}}\n", (number + 1) % count);
+        fs::write(dir.path().join(format!("{number}.yaml")), text).expect("written");
+    }
+    let mut found = ProjectPackages::default();
+    read(&dir.path().join("0.yaml"), &mut found).expect("a project");
+    assert_eq!(found.specs.len(), MAX_EXTENDED_FILES + 1);
+    assert!(
+        found.unreadable.len() == 1 && matches!(found.unreadable[0].error, ProjectReadError::ChainTooLong),
+        "{:?}",
+        found.unreadable
+    );
+}
+
+#[test]
+fn an_extended_file_that_only_the_cli_finds_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("s.yaml");
+    fs::write(&file, "extend: ${env('BASE')}.yaml\nservices: {a: {component: fc3}}\n").expect("written");
+    let mut found = ProjectPackages::default();
+    read(&file, &mut found).expect("a project");
+    assert_eq!(names(&found).0, ["fc3"]);
+    assert!(matches!(found.unreadable[0].error, ProjectReadError::Variable), "{:?}", found.unreadable);
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    let refused = read(&pipe, &mut ProjectPackages::default()).expect_err("refused").to_string();
+    assert!(refused.contains("not a regular file"), "{refused}");
+    let file = dir.path().join("s.yaml");
+    fs::write(&file, "extend: [pipe, /dev/zero]\nservices: {a: {component: fc3}}\n").expect("written");
+    let mut found = ProjectPackages::default();
+    read(&file, &mut found).expect("a project");
+    assert_eq!((names(&found).0, found.unreadable.len()), (vec!["fc3".to_owned()], 2));
+}
