@@ -52,12 +52,14 @@ impl BodyOutcome {
 }
 
 /// The end of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyEnd {
     /// Bytes passed to the connection.
     pub sent: u64,
     /// How it ended.
     pub outcome: BodyOutcome,
+    /// Why it was broken off, for the log.
+    pub reason: Option<String>,
 }
 
 impl Body {
@@ -92,10 +94,11 @@ impl Body {
         }
     }
 
-    fn finish(&mut self, outcome: BodyOutcome) {
+    /// `error` is why the body is broken off.
+    fn finish(&mut self, outcome: BodyOutcome, error: Option<&BodyError>) {
         self.outcome = outcome;
         if let Some(on_end) = self.on_end.take() {
-            on_end(BodyEnd { sent: self.sent, outcome });
+            on_end(BodyEnd { sent: self.sent, outcome, reason: error.map(ToString::to_string) });
         }
     }
 }
@@ -123,16 +126,16 @@ impl http_body::Body for Body {
             Some(Ok(bytes)) => {
                 this.sent += bytes.len() as u64;
                 if last {
-                    this.finish(BodyOutcome::Complete);
+                    this.finish(BodyOutcome::Complete, None);
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => {
-                this.finish(BodyOutcome::Broken);
+                this.finish(BodyOutcome::Broken, Some(&error));
                 Poll::Ready(Some(Err(error)))
             }
             None => {
-                this.finish(BodyOutcome::Complete);
+                this.finish(BodyOutcome::Complete, None);
                 Poll::Ready(None)
             }
         }
@@ -153,7 +156,7 @@ impl http_body::Body for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.finish(self.outcome);
+        self.finish(self.outcome, None);
     }
 }
 
@@ -185,20 +188,21 @@ mod tests {
     async fn body_reports_once_whether_it_was_completed_broken_or_aborted() {
         let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), None));
         assert_eq!(body.collect().await.expect("whole").to_bytes(), "abc");
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]);
 
         let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Err("no")]), Some(9)));
         assert!(body.collect().await.is_err());
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Broken }]);
+        let reason = Some("no".to_owned());
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Broken, reason }]);
 
         let (mut body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), Some(3)));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]);
 
         let (mut body, reports) = with_reports(Body::full(Bytes::from_static(b"abc")));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete }]);
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]);
     }
 }

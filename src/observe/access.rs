@@ -49,6 +49,8 @@ pub struct AccessEvent<'a> {
     pub first_byte_ms: Option<u64>,
     /// How the response ended.
     pub outcome: BodyOutcome,
+    /// Why the response was broken off; truncated to 256 bytes.
+    pub reason: Option<&'a str>,
 }
 
 /// Bytes of a `User-Agent` that are logged.
@@ -61,6 +63,9 @@ const MAX_METHOD_BYTES: usize = 32;
 pub fn access_log_enabled() -> bool {
     tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO)
 }
+
+/// Bytes of a reason that are logged.
+const MAX_REASON_BYTES: usize = 256;
 
 /// Writes all further events to `queue` as lines of JSON. Must be called at most once.
 pub(super) fn write_lines_to(queue: NonBlocking) {
@@ -95,6 +100,7 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
         duration_ms = event.duration_ms,
         first_byte_ms = event.first_byte_ms,
         outcome = event.outcome.as_str(),
+        reason = event.reason.map(|text| truncate(text, MAX_REASON_BYTES)),
         "request"
     );
 }
@@ -140,6 +146,8 @@ struct AccessLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_ms: Option<u64>,
     outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
     target: &'a str,
 }
 
@@ -164,6 +172,7 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         duration_ms: event.duration_ms,
         first_byte_ms: event.first_byte_ms,
         outcome: event.outcome.as_str(),
+        reason: event.reason.map(|text| truncate(text, MAX_REASON_BYTES)),
         target: ACCESS_TARGET,
     };
     let mut text = Vec::with_capacity(512);
@@ -207,6 +216,7 @@ mod tests {
             duration_ms: 3,
             first_byte_ms: Some(1),
             outcome: BodyOutcome::Aborted,
+            reason: None,
         }
     }
 
@@ -253,6 +263,7 @@ mod tests {
             first_byte_ms: None,
             status: None,
             version: Some("v1\u{7}"),
+            reason: Some("wrong CRC"),
             ..event()
         };
         let long = "m".repeat(300);

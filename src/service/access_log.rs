@@ -39,7 +39,7 @@ impl Drop for AbortGuard<'_> {
         if self.is_armed
             && let Some(fields) = LoggedFields::of(self.parts, self.context)
         {
-            fields.write(self.context, None, BodyEnd { sent: 0, outcome: BodyOutcome::Aborted });
+            fields.write(self.context, None, BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None });
         }
     }
 }
@@ -97,6 +97,7 @@ impl LoggedFields {
             duration_ms: elapsed_ms(self.started),
             first_byte_ms: head.as_ref().map(|head| head.first_byte_ms),
             outcome: end.outcome,
+            reason: end.reason.as_deref(),
         });
     }
 }
