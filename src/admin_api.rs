@@ -20,9 +20,9 @@ mod warm;
 
 pub(crate) use failure::FailureCode;
 pub(crate) use inventory::{
-    ArchiveRow, CollectGarbage, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives, ListPins,
-    MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RemovalPlan, RemovalReport, RemoveArchives, Stats,
-    StatsSum,
+    ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
+    ListPins, MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RefusedCredential, RemovalPlan,
+    RemovalReport, RemoveArchives, Stats, StatsSum,
 };
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,

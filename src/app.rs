@@ -14,27 +14,26 @@ use crate::{
         policy::{DocumentConfig, MAX_DOWNLOADS, UpstreamMode},
     },
     clock::Clock,
-    config::Config,
+    config::{Config, UpstreamCredentials},
     entry::Digest,
     http::body::Body,
     peer::Peer,
     registry::{Registry, policy::AccessPolicy},
-    server::{self, Bound, ConnectionThreads, Handler, control, tls::ReloadHandle},
+    server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
     service::{Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
-    value::Secret,
 };
 
+mod credentials;
 mod loopback;
+
+pub use credentials::{UpstreamReport, check as check_credentials};
 
 pub use crate::{
     dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
     storage::disk::{Holder, OpenError},
 };
-
-/// The token of each upstream by its name, as the configuration has read it.
-pub type UpstreamTokens = BTreeMap<String, Option<Secret>>;
 
 /// Shutdown waits at least this long for complete downloads to be stored, even when the drain period is over.
 const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
@@ -57,8 +56,8 @@ pub struct App {
     pub addresses: Vec<SocketAddr>,
     /// The addresses among them that speak TLS.
     pub tls_addresses: Vec<SocketAddr>,
-    /// Reloads the certificates; `None` without TLS.
-    pub reload: Option<ReloadHandle>,
+    /// Requests that the files of certificates and credentials are read again.
+    pub reload: ReloadHandle,
     /// The clock that freshness is measured with.
     pub clock: Clock,
     /// The cache, for tests that observe it.
@@ -69,8 +68,10 @@ pub struct App {
     tasks: TaskTracker,
     background: CancellationToken,
     drain_period: Duration,
-    /// The upstreams whose names are checked for leading back to this mirror.
+    /// The upstreams whose names are checked for leading back to this mirror; none offline.
     checked_upstreams: BTreeMap<String, upstream::Config>,
+    /// The upstreams whose credentials are in use; none offline.
+    online_upstreams: BTreeMap<String, Arc<dyn Upstream>>,
 }
 
 #[derive(Clone)]
@@ -90,25 +91,29 @@ impl App {
     /// # Errors
     /// When a listener cannot be bound, the cache directory cannot be used, or a setting is not valid. An [`OpenError`] of
     /// the directory can be downcast.
-    pub async fn bind(config: Config, tokens: UpstreamTokens) -> anyhow::Result<Self> {
-        Self::bind_with_clock(config, tokens, Clock::default()).await
+    pub async fn bind(config: Config, credentials: UpstreamCredentials) -> anyhow::Result<Self> {
+        Self::bind_with_clock(config, credentials, Clock::default()).await
     }
 
     /// As [`App::bind`], with the control socket as the only listener: for a command that holds the directory itself.
     ///
     /// # Errors
     /// As [`App::bind`].
-    pub async fn bind_control_only(mut config: Config, tokens: UpstreamTokens) -> anyhow::Result<Self> {
+    pub async fn bind_control_only(mut config: Config, credentials: UpstreamCredentials) -> anyhow::Result<Self> {
         config.server.listen.clear();
         config.server.tls = server::tls::Config::default();
-        Self::bind(config, tokens).await
+        Self::bind(config, credentials).await
     }
 
     /// As [`App::bind`], with a clock of the caller's.
     ///
     /// # Errors
     /// As [`App::bind`].
-    pub async fn bind_with_clock(config: Config, tokens: UpstreamTokens, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn bind_with_clock(
+        config: Config,
+        credentials: UpstreamCredentials,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let bound = server::bind(&config.server)?;
         let dir: PathBuf =
             config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
@@ -126,7 +131,10 @@ impl App {
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
         let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
         let instance = instance_id();
-        let upstreams = build_upstreams(&config, tokens, &instance)?;
+        let upstreams = build_upstreams(&config, credentials, &instance)?;
+        // Offline, nothing is sent, not even a question to the name service.
+        let offline = config.mode == UpstreamMode::Offline;
+        let online_upstreams = if offline { BTreeMap::new() } else { upstreams.clone() };
         let policy = AccessPolicy::build(&config.packages)?;
         let names = config.names()?;
         warn_of_taken_names(&names, &disk);
@@ -150,8 +158,8 @@ impl App {
             tasks,
             background,
             drain_period: config.server.drain.0,
-            // Offline, nothing is sent, not even a question to the name service.
-            checked_upstreams: if config.mode == UpstreamMode::Offline { BTreeMap::new() } else { config.upstreams },
+            checked_upstreams: if offline { BTreeMap::new() } else { config.upstreams },
+            online_upstreams,
         })
     }
 
@@ -159,6 +167,11 @@ impl App {
     pub fn with_connection_threads(mut self, threads: ConnectionThreads) -> Self {
         self.bound = self.bound.with_connection_threads(threads);
         self
+    }
+
+    /// Asks the upstreams what their credentials may do. The future has a deadline and is independent of this value.
+    pub fn credential_reports(&self) -> impl Future<Output = Vec<UpstreamReport>> + Send + use<> {
+        credentials::report(self.online_upstreams.clone())
     }
 
     /// Serves until `graceful` is cancelled, then waits for running transfers up to the drain period; cancelling `abort`
@@ -169,6 +182,7 @@ impl App {
     pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
         self.readiness.set_serving();
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
+        let file_check = self.tasks.spawn(credentials::read_files_on_change(self.online_upstreams, self.reload));
         let readiness = self.readiness;
         let drain_start = {
             let graceful = graceful.clone();
@@ -189,6 +203,7 @@ impl App {
             );
         }
         loopback_check.abort();
+        file_check.abort();
         // No client is left: an incomplete download has no reader, a complete one is still stored.
         self.cache.archives().abort_downloads();
         self.background.cancel();
@@ -220,13 +235,13 @@ fn warn_of_taken_names(names: &Names, disk: &Disk) {
 
 fn build_upstreams(
     config: &Config,
-    mut tokens: UpstreamTokens,
+    mut credentials: UpstreamCredentials,
     instance: &str,
 ) -> Result<BTreeMap<String, Arc<dyn Upstream>>, upstream::BuildError> {
     let mut upstreams = BTreeMap::new();
     for (name, section) in &config.upstreams {
-        let token = tokens.remove(name).flatten();
-        let upstream = upstream::build(name, section, token, instance)?;
+        let credentials = credentials.remove(name).unwrap_or_default();
+        let upstream = upstream::build(name, section, credentials, instance)?;
         let upstream = if config.mode == UpstreamMode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }

@@ -16,10 +16,11 @@ use crate::{
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
     dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
     observe, registry, server, storage, upstream,
-    value::{ByteSize, Secret},
+    value::ByteSize,
 };
 
 mod check;
+mod credentials;
 mod environment;
 mod error;
 mod layers;
@@ -31,8 +32,8 @@ mod routes;
 mod schema;
 mod setting;
 mod show;
-mod tokens;
 
+pub use credentials::UpstreamCredentials;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use layers::Flag;
@@ -126,8 +127,8 @@ impl Default for Config {
 pub struct Loaded {
     /// The values; `disk.dir` is always set.
     pub config: Config,
-    /// The token of each upstream; `None` for an upstream without one.
-    pub tokens: BTreeMap<String, Option<Secret>>,
+    /// The credentials of each upstream with their secrets.
+    pub credentials: UpstreamCredentials,
     settings: Settings,
 }
 
@@ -138,7 +139,7 @@ impl Loaded {
     }
 }
 
-/// Merges all layers, reads the tokens and checks everything.
+/// Merges all layers, reads the credentials and checks everything.
 ///
 /// The file is `file`, else the one that `SRM_MIRROR_CONFIG` names. No file is read by default.
 ///
@@ -160,14 +161,15 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     layers::check_keys(&set)?;
 
     routes::check_keys(&set)?;
+    credentials::check_keys(&set)?;
 
     let mut settings = names::with_defaults(set)?;
     let mut config = parse(&settings)?;
     derive_defaults(&mut config, &mut settings)?;
     check::check_values(&config, &settings)?;
-    let tokens = tokens::resolve(&config, environment, &settings)?;
-    check::check_exposure(&config, &tokens, &settings)?;
-    Ok(Loaded { config, tokens, settings })
+    let credentials = credentials::resolve(&config, environment, &settings)?;
+    check::check_exposure(&config, &credentials, &settings)?;
+    Ok(Loaded { config, credentials, settings })
 }
 
 /// Parses the merged settings; the error for a value of the wrong type names its key.

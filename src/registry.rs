@@ -67,7 +67,7 @@ pub use crate::cache::{
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
-pub use crate::upstream::ZipPacking;
+pub use crate::upstream::{CredentialStatus, ZipPacking};
 pub use policy::{Config, Gone, Private, Unbuilt};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
@@ -223,6 +223,11 @@ impl Registry {
     /// What is wrong with the cache directory and the upstreams, one sentence each; empty when nothing is.
     pub fn degraded(&self) -> Vec<String> {
         self.cache.disk().degraded().into_iter().chain(self.upstreams.degraded()).collect()
+    }
+
+    /// The credentials of every upstream with its name.
+    pub fn credentials(&self) -> Vec<(String, CredentialStatus)> {
+        self.upstreams.credentials()
     }
 
     /// How long a resource is not asked for again after a failure.

@@ -25,6 +25,7 @@ mod connection_threads;
 pub(crate) mod control;
 mod listeners;
 mod poll_on_wake;
+mod reload_handle;
 mod timeouts;
 pub mod tls;
 
@@ -34,7 +35,8 @@ pub use connection_threads::ConnectionThreads;
 use control::ControlListener;
 pub use listeners::BindError;
 use listeners::Listeners;
-use tls::{ReloadHandle, TlsError, TlsServer};
+pub use reload_handle::{ReloadHandle, ReloadRequests};
+use tls::{TlsError, TlsServer};
 
 /// Answers requests. Cloned for each connection, called once for each request; the future is dropped when the client
 /// disconnects.
@@ -69,6 +71,7 @@ pub struct Bound {
     control: Option<ControlListener>,
     threads: Option<ConnectionThreads>,
     config: Config,
+    reload: ReloadHandle,
 }
 
 /// The result of a shutdown.
@@ -85,7 +88,8 @@ pub struct ShutdownReport {
 pub fn bind(config: &Config) -> Result<Bound, StartError> {
     let tls = TlsServer::build(&config.tls)?;
     let listeners = Listeners::bind(&config.listen, &config.tls.listen)?;
-    Ok(Bound { listeners, tls, control: None, threads: None, config: config.clone() })
+    let reload = ReloadHandle::default();
+    Ok(Bound { listeners, tls, control: None, threads: None, config: config.clone(), reload })
 }
 
 impl Bound {
@@ -99,9 +103,9 @@ impl Bound {
         self.listeners.tls_addresses()
     }
 
-    /// The handle that reloads the certificates; `None` without TLS.
-    pub fn reload(&self) -> Option<ReloadHandle> {
-        self.tls.as_ref().map(|tls| tls.reload_handle().clone())
+    /// The handle that reloads the certificates.
+    pub fn reload(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Serves the control socket, too.
@@ -124,7 +128,7 @@ impl Bound {
         shutdown: CancellationToken,
         abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, tls, control, threads, config } = self;
+        let Self { listeners, tls, control, threads, config, reload } = self;
         let max_connections = config.max_connections;
         let drain = config.drain.0;
         let connections = Connections {
@@ -148,7 +152,7 @@ impl Bound {
         };
         let reload_certificates = async {
             match &connections.tls {
-                Some(tls) => tls.reload_on_change().await,
+                Some(tls) => tls.reload_on_change(reload.requests()).await,
                 None => std::future::pending().await,
             }
         };

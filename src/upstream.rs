@@ -12,7 +12,6 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
     peer::ClientId,
-    value::Secret,
 };
 
 mod api;
@@ -23,7 +22,7 @@ mod call_log;
 mod client;
 mod config;
 mod connect;
-mod credential;
+mod credentials;
 mod envelope;
 mod error_class;
 mod failure;
@@ -40,6 +39,7 @@ mod redirect;
 mod registry_api;
 mod registry_release;
 mod registry_zip;
+mod request;
 mod response;
 mod signature;
 mod simple;
@@ -49,7 +49,11 @@ mod v3;
 
 use api::ApiUpstream;
 
-pub use config::{BuildError, Config, UpstreamKind, defaults};
+pub use config::{BuildError, Config, MAX_CREDENTIALS, UpstreamKind, defaults};
+pub use credentials::{
+    CredentialConfig, CredentialGrant, CredentialOutcome, CredentialReading, CredentialRefusal, CredentialReport,
+    CredentialSource, CredentialSourceError, CredentialStatus, GrantedQuota, InstallationGrant, RefusalReason,
+};
 pub use gate::{GateStatus, PlaceKind};
 pub use moving::{MovingPattern, MovingPatternError};
 
@@ -58,26 +62,29 @@ mod tests;
 
 /// Builds the upstream of one `[upstreams.NAME]` section.
 ///
-/// `token` is sent only to the origin of `config.api`. `instance` is this mirror's pseudonym in `Via`
-/// ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)). Reads `ca_file`; sends no request.
+/// `credentials` are sent only to the origin of `config.api`, the first ones preferred. `instance` is this mirror's
+/// pseudonym in `Via` ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)). Reads `ca_file`; sends no request.
 ///
 /// # Errors
 /// [`BuildError`] names the key with the invalid value.
 pub fn build(
     name: &str,
     config: &Config,
-    token: Option<Secret>,
+    credentials: Vec<CredentialSource>,
     instance: &str,
 ) -> Result<Arc<dyn Upstream>, BuildError> {
     Ok(match config.kind {
-        UpstreamKind::Github => Arc::new(ApiUpstream::<github::Github>::new(name, config, token, instance)?),
-        UpstreamKind::Gitee => Arc::new(ApiUpstream::<gitee::Gitee>::new(name, config, token, instance)?),
+        UpstreamKind::Github => Arc::new(ApiUpstream::<github::Github>::new(name, config, credentials, instance)?),
+        UpstreamKind::Gitee => Arc::new(ApiUpstream::<gitee::Gitee>::new(name, config, credentials, instance)?),
         UpstreamKind::V3 => {
-            Arc::new(ApiUpstream::<registry_api::PackageRegistry<v3::V3>>::new(name, config, token, instance)?)
+            Arc::new(ApiUpstream::<registry_api::PackageRegistry<v3::V3>>::new(name, config, credentials, instance)?)
         }
-        UpstreamKind::Simple => {
-            Arc::new(ApiUpstream::<registry_api::PackageRegistry<simple::Simple>>::new(name, config, token, instance)?)
-        }
+        UpstreamKind::Simple => Arc::new(ApiUpstream::<registry_api::PackageRegistry<simple::Simple>>::new(
+            name,
+            config,
+            credentials,
+            instance,
+        )?),
     })
 }
 
@@ -94,12 +101,25 @@ pub fn pseudonym(instance: &str) -> String {
 
 /// A client of one forge or registry.
 pub trait Upstream: Send + Sync + 'static {
-    /// True when requests carry a token.
+    /// True when requests may carry a credential.
     fn has_token(&self) -> bool;
 
-    /// True while requests with the credential are refused: then a 404 does not mean that something does not exist.
+    /// True while a credential is refused or paused: then a 404 does not mean that something does not exist.
     fn is_credential_refused(&self) -> bool {
         false
+    }
+
+    /// The state of each credential.
+    fn credentials(&self) -> Vec<CredentialStatus> {
+        Vec::new()
+    }
+
+    /// Reads the files of credentials again, and uses what has changed. Blocks.
+    fn read_credential_files(&self, _reading: CredentialReading) {}
+
+    /// Asks the upstream what each credential may do. Every request has a deadline; nothing is retried.
+    fn report_credentials(&self) -> BoxFuture<'_, Vec<CredentialReport>> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 
     /// Where the files of its zips are.
@@ -137,8 +157,8 @@ pub trait Upstream: Send + Sync + 'static {
         true
     }
 
-    /// Fetches a document, conditionally when `stored` was fetched with the same token. The body of a changed document is
-    /// normalised JSON of the type that [`DocumentAsk`] names.
+    /// Fetches a document, conditionally when `stored` was fetched with the same credential. The body of a changed
+    /// document is normalised JSON of the type that [`DocumentAsk`] names.
     ///
     /// # Errors
     /// See [`FetchError`].

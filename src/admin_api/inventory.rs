@@ -114,6 +114,37 @@ pub(crate) struct Stats {
     pub busiest: Vec<PackageStats>,
     /// The number of running downloads.
     pub downloads: usize,
+    /// The credentials of the upstreams. No secrets.
+    #[serde(default)]
+    pub credentials: Vec<CredentialStats>,
+}
+
+/// The state of one credential.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CredentialStats {
+    /// The name of its upstream.
+    pub upstream: String,
+    /// The variable's or the file's name; for a GitHub App its id.
+    pub credential: String,
+    /// For whose packages it is out of use.
+    pub refused: Vec<RefusedCredential>,
+    /// Requests left until `reset`.
+    pub remaining: Option<u64>,
+    /// When the quota is restored.
+    pub reset: Option<Timestamp>,
+    /// For how many seconds no request is sent with it.
+    pub paused_s: Option<u64>,
+}
+
+/// One refusal of a credential.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RefusedCredential {
+    /// Whose packages; absent for all.
+    pub owner: Option<String>,
+    /// The class of the reason, such as `bad-credential`.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// The figures of the memory tier.

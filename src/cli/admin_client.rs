@@ -105,7 +105,7 @@ impl AdminClient {
         let dir = loaded.config.disk.dir.clone().context("disk.dir is not set")?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let busy = match App::bind_control_only(loaded.config.clone(), loaded.tokens.clone()).await {
+            let busy = match App::bind_control_only(loaded.config.clone(), loaded.credentials.clone()).await {
                 Ok(app) => {
                     let shutdown = CancellationToken::new();
                     let run = tokio::spawn(app.serve_until(shutdown.clone(), CancellationToken::new()));

@@ -9,10 +9,11 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, ServeArgs, print};
 use crate::{
-    app::{self, App, Holder, OpenError},
+    app::{self, App, Holder, OpenError, UpstreamReport},
     config::{self, Loaded},
     observe,
-    server::{ConnectionThreads, tls::ReloadHandle},
+    server::{ConnectionThreads, ReloadHandle},
+    upstream::CredentialConfig,
 };
 
 /// Time that the server has to abort all connections after the second signal; then the process ends.
@@ -27,7 +28,7 @@ Examples:
   srm-mirror serve --listen 0.0.0.0:8080 --cache-dir /var/cache/srm-mirror --public-url https://mirror.example.com
   SRM_MIRROR__MODE=offline srm-mirror serve --config /etc/srm-mirror.toml";
 
-/// Run the mirror in the foreground until SIGTERM or SIGINT; with TLS, SIGHUP reloads the certificates
+/// Run the mirror in the foreground until SIGTERM or SIGINT; SIGHUP reads certificates, tokens and keys again
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(super) struct ServeCommand {
@@ -54,13 +55,16 @@ impl ServeCommand {
 
 async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
+    // From here on SIGHUP does not end the process, whatever is configured.
+    let hangup = signal(SignalKind::hangup()).context("listen for signals")?;
     let banner = banner(&loaded);
     let app = tokio::select! {
         app = bind(&loaded) => app?,
         number = signals.next() => return Ok(SIGNAL + number),
     };
     print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
-    let _reload_task = app.reload.clone().map(reload_on_sighup).transpose().context("listen for signals")?;
+    let _reload_task = reload_on_hangup(hangup, app.reload.clone());
+    let _report_task = AbortOnDropHandle::new(tokio::spawn(log_reports(app.credential_reports())));
 
     let shutdown = CancellationToken::new();
     let abort = CancellationToken::new();
@@ -84,7 +88,7 @@ async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8>
 async fn bind(loaded: &Loaded) -> anyhow::Result<App> {
     let mut waiting = false;
     loop {
-        let error = match App::bind(loaded.config.clone(), loaded.tokens.clone()).await {
+        let error = match App::bind(loaded.config.clone(), loaded.credentials.clone()).await {
             Ok(app) => return Ok(app),
             Err(error) => error,
         };
@@ -121,15 +125,26 @@ impl Signals {
     }
 }
 
-/// Spawns a task that reloads the certificates after each SIGHUP. It is not called without TLS: SIGHUP then ends the
-/// process, so a mirror ends with its terminal.
-fn reload_on_sighup(reload: ReloadHandle) -> io::Result<AbortOnDropHandle<()>> {
-    let mut sighup = signal(SignalKind::hangup())?;
-    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
-        while sighup.recv().await.is_some() {
+/// Spawns a task that reads certificates and credentials again after each SIGHUP.
+fn reload_on_hangup(mut hangup: Signal, reload: ReloadHandle) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
             reload.request();
         }
-    })))
+    }))
+}
+
+/// Logs what each credential may do, once.
+async fn log_reports(reports: impl Future<Output = Vec<UpstreamReport>>) {
+    for report in reports.await {
+        for line in report.to_string().lines() {
+            if report.has_refusal() {
+                tracing::warn!("{line}");
+            } else {
+                tracing::info!("{line}");
+            }
+        }
+    }
 }
 
 /// One line for each address.
@@ -150,13 +165,23 @@ fn banner(loaded: &Loaded) -> String {
     }
     for (name, upstream) in &config.upstreams {
         let default = if *name == config.names.default_upstream { " (default)" } else { "" };
-        let token = match (loaded.tokens.get(name), &upstream.token_file, &upstream.token_env) {
-            (Some(Some(_)), Some(file), _) => format!("with the token in {}", file.display()),
-            (Some(Some(_)), None, Some(variable)) => format!("with the token in {variable}"),
-            (_, _, Some(variable)) => format!("without a token ({variable} is not set)"),
-            _ => "without a token".to_owned(),
-        };
-        let _ = writeln!(text, "upstream {name}{default}: {} {token}", upstream.api);
+        let held = loaded.credentials.get(name).map(Vec::as_slice).unwrap_or_default();
+        let is_held = |label: &str| held.iter().any(|credential| credential.label() == label);
+        let mut with = Vec::new();
+        let mut unset = Vec::new();
+        for credential in upstream.effective_credentials() {
+            match credential {
+                CredentialConfig::Variable { token_env } if is_held(&token_env) => {
+                    with.push(format!("the token in {token_env}"));
+                }
+                CredentialConfig::Variable { token_env } => unset.push(format!("{token_env} is not set")),
+                CredentialConfig::File { token_file } => with.push(format!("the token in {}", token_file.display())),
+                CredentialConfig::App { app_id, .. } => with.push(format!("the GitHub App {app_id}")),
+            }
+        }
+        let with = if with.is_empty() { "without a token".to_owned() } else { format!("with {}", with.join(", ")) };
+        let unset = if unset.is_empty() { String::new() } else { format!(" ({})", unset.join(", ")) };
+        let _ = writeln!(text, "upstream {name}{default}: {} {with}{unset}", upstream.api);
     }
     // The names were checked when the configuration was loaded.
     if let Ok(names) = config.names() {

@@ -1,12 +1,11 @@
 //! Checks of values beyond their type; every error names the key.
 
-use std::{collections::BTreeMap, fs, net::IpAddr};
+use std::{fs, net::IpAddr};
 
 use super::{
-    Config,
+    Config, UpstreamCredentials,
     error::ConfigError,
     layers::{invalid, io_reason},
-    masking::is_token,
     names,
     setting::Settings,
 };
@@ -17,7 +16,7 @@ use crate::{
     server,
     storage::disk::LEAST_LIMIT,
     upstream::{self, MovingPattern},
-    value::{BaseUrl, ByteSize, Period, Secret},
+    value::{BaseUrl, ByteSize, Period},
 };
 
 /// Minimum of `server.header_limit`: hyper's smallest buffer.
@@ -28,7 +27,7 @@ const MAX_HEADER_LIMIT: ByteSize = ByteSize::mib(1);
 /// Maximum of an upstream's `concurrency`.
 const MAX_CONCURRENCY: usize = 1024;
 
-/// Checks everything that does not depend on tokens.
+/// Checks everything that does not depend on credentials.
 ///
 /// # Errors
 /// The first invalid value.
@@ -139,13 +138,6 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
         let parsed = pattern.parse::<MovingPattern>();
         parsed.map_err(|error| invalid(settings, &path("moving"), format_args!("\"{pattern}\" {error}")))?;
     }
-    if let Some(variable) = &upstream.token_env {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let token = "this is a token; write the name of the variable that holds it";
-        require(!is_token(variable), settings, &path("token_env"), token)?;
-        let valid = !variable.is_empty() && variable.bytes().all(allowed) && !variable.as_bytes()[0].is_ascii_digit();
-        require(valid, settings, &path("token_env"), "not the name of a variable")?;
-    }
     if let Some(proxy) = &upstream.proxy {
         check_proxy(proxy).map_err(|error| invalid(settings, &path("proxy"), error))?;
     }
@@ -192,12 +184,12 @@ fn check_proxy(text: &str) -> Result<(), ProxyError> {
 /// When all three are set and `packages.allow` is empty.
 pub(super) fn check_exposure(
     config: &Config,
-    tokens: &BTreeMap<String, Option<Secret>>,
+    credentials: &UpstreamCredentials,
     settings: &Settings,
 ) -> Result<(), ConfigError> {
     let mut listeners = config.server.listen.iter().chain(&config.server.tls.listen);
     let beyond_loopback = listeners.find(|address| !address.ip().to_canonical().is_loopback());
-    let with_token = tokens.iter().find(|(_, token)| token.is_some());
+    let with_token = credentials.iter().find(|(_, credentials)| !credentials.is_empty());
     let serves_all = config.packages.private == Private::Serve && config.packages.allow.is_empty();
     match (beyond_loopback, with_token) {
         (Some(address), Some((name, _))) if serves_all => Err(invalid(
@@ -205,7 +197,7 @@ pub(super) fn check_exposure(
             &["packages", "private"],
             format_args!(
                 "every client that reaches {address} (server.listen) could fetch the private repositories that the \
-                 token of upstream {name} can read; list those to serve, for example packages.allow = [\"acme/*\"], \
+                 credentials of upstream {name} can read; list those to serve, for example packages.allow = [\"acme/*\"], \
                  or listen on loopback only"
             ),
         )),

@@ -10,7 +10,7 @@ const MASK: &str = "\"***\"";
 pub(super) fn masked(path: &[String], value: &toml::Value) -> String {
     let name = path.last().map_or("", String::as_str);
     match value.as_str() {
-        Some(text) if is_token(text) => MASK.into(),
+        _ if holds_token(value) => MASK.into(),
         _ if schema::example(path).is_none() && is_secret_word(name) => MASK.into(),
         // A proxy without its scheme is refused, and printed with the reason.
         Some(text) if name == "proxy" && !text.contains("://") => toml::Value::from(mask_user(text)).to_string(),
@@ -29,6 +29,16 @@ fn without_passwords(value: &toml::Value) -> toml::Value {
             toml::Value::Table(table.iter().map(member).collect())
         }
         other => other.clone(),
+    }
+}
+
+/// True for a value that is a token, or has one in a list or a table.
+fn holds_token(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::String(text) => is_token(text),
+        toml::Value::Array(items) => items.iter().any(holds_token),
+        toml::Value::Table(table) => table.values().any(holds_token),
+        _ => false,
     }
 }
 

@@ -74,6 +74,13 @@ fn upstream_defaults(name: &str, set: &Settings) -> Result<Settings, ConfigError
             table.remove("token_env");
         }
     }
+    // A list of credentials is in place of the default one.
+    if set
+        .get(&path("credentials"))
+        .is_some_and(|setting| setting.value.as_array().is_some_and(|list| !list.is_empty()))
+    {
+        table.remove("token_env");
+    }
     let setting = |(key, value): (String, Value)| {
         let derived = derived_from_api.contains(&key.as_str());
         let source = if derived { SettingSource::Derived("api") } else { SettingSource::Default };

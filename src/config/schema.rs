@@ -114,7 +114,7 @@ pub(super) fn explain_unknown(path: &[String]) -> String {
         return format!("{} is a value, not a section", dotted(parent));
     }
     if parent.first().is_some_and(|first| first == "upstreams") && is_secret_word(name) {
-        return "no such key; name the token's variable (token_env) or its file (token_file) instead".into();
+        return "no such key; name the token's variable (token_env) or its file (token_file) instead, or several in credentials".into();
     }
     let section = generic(parent);
     let siblings = SCHEMA_KEYS.keys().filter(|key| key.len() > section.len() && key.starts_with(&section));

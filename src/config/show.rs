@@ -48,19 +48,24 @@ impl Loaded {
     fn line(&self, path: &[String], value: &Value) -> String {
         let key = dotted(&path[path.len() - 1..]);
         let source = self.settings.get(path).map_or(&SettingSource::Default, |setting| &setting.source);
-        let token = match (path, value.as_str()) {
-            ([section, name, last], Some(_)) if section == "upstreams" && last.starts_with("token_") => {
-                let used =
-                    self.config.upstreams.get(name).is_some_and(|u| last == "token_file" || u.token_file.is_none());
-                match self.tokens.get(name) {
-                    Some(Some(_)) if used => "; holds a token",
-                    _ if used => "; holds no token",
-                    _ => "; not used, token_file wins",
-                }
-            }
-            _ => "",
-        };
+        let token = self.token_note(path).unwrap_or_default();
         format!("{:COMMENT_COLUMN$}# {source}{token}\n", format!("{key} = {} ", masked(path, value)))
+    }
+
+    /// Whether a key that names a credential holds one; `None` for other keys.
+    fn token_note(&self, path: &[String]) -> Option<String> {
+        let [section, name, last] = path else { return None };
+        if section != "upstreams" || !["token_env", "token_file", "credentials"].contains(&last.as_str()) {
+            return None;
+        }
+        let upstream = self.config.upstreams.get(name)?;
+        let held = self.credentials.get(name).map_or(0, Vec::len);
+        Some(match last.as_str() {
+            "credentials" => format!("; {held} of {} hold a secret", upstream.credentials.len()),
+            "token_env" if upstream.token_file.is_some() => "; not used, token_file wins".into(),
+            _ if held > 0 => "; holds a token".into(),
+            _ => "; holds no token".into(),
+        })
     }
 
     /// The keys without a default, for every configured upstream.

@@ -1,8 +1,9 @@
 use std::{fs, path::PathBuf};
 
 use super::{schema::ExampleKeys, *};
-use crate::value::BaseUrl;
+use crate::{upstream::CredentialSource, value::BaseUrl};
 
+mod credentials;
 mod routes;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
@@ -240,7 +241,7 @@ fn a_new_upstream_takes_the_defaults_of_its_kind_but_not_its_token() {
     assert_eq!((web, corp.token_env.as_deref()), (Some("https://git.corp"), None));
     assert_eq!(corp.redirect_hosts, loaded.config.upstreams["gitee"].redirect_hosts);
     let with_token: Vec<&str> =
-        loaded.tokens.iter().filter(|(_, token)| token.is_some()).map(|(name, _)| name.as_str()).collect();
+        loaded.credentials.iter().filter(|(_, all)| !all.is_empty()).map(|(name, _)| name.as_str()).collect();
     assert_eq!(with_token, ["gitee", "github", "twin"]);
     assert_eq!(loaded.config.upstreams["twin"].full_walk, crate::value::Period::mins(120));
 }
@@ -265,7 +266,7 @@ fn the_api_of_a_default_upstream_moves_its_web_pages_and_keeps_its_token() {
     let loaded = loaded.expect("valid");
     let web = loaded.config.upstreams["gitee"].web.as_ref().map(BaseUrl::as_str);
     assert_eq!(web, Some("http://127.0.0.1:9"));
-    assert!(loaded.tokens["gitee"].is_some());
+    assert_eq!(loaded.credentials["gitee"].len(), 1);
 }
 
 #[test]
@@ -284,8 +285,9 @@ fn a_token_file_wins_over_the_variable_and_the_token_is_never_shown() {
     fs::write(&file, "from-file\n").expect("a file");
     let text = format!("upstreams.github.token_file = {:?}\nupstreams.gitee.proxy = \"http://me:hush@p\"", file);
     let loaded = loaded(&text, &[("GITHUB_TOKEN", "from-variable"), ("GITEE_TOKEN", "")]).expect("valid");
-    assert_eq!(loaded.tokens["github"].as_ref().map(Secret::reveal), Some("from-file"));
-    assert_eq!(loaded.tokens["gitee"], None);
+    let labels: Vec<&str> = loaded.credentials["github"].iter().map(CredentialSource::label).collect();
+    assert_eq!(labels, ["token"], "the file's name");
+    assert!(loaded.credentials["gitee"].is_empty());
     let shown = format!("{loaded:?}{}", loaded.show());
     for secret in ["from-file", "from-variable"] {
         assert!(!shown.contains(secret), "{shown}");

@@ -9,7 +9,7 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
     peer::ClientId,
-    upstream::{DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
+    upstream::{CredentialStatus, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
 };
 
 /// The configured upstreams. Cheap to clone.
@@ -68,7 +68,7 @@ impl Upstreams {
         self.of(package).is_ok_and(|upstream| upstream.is_moving(version))
     }
 
-    /// True while the upstream refuses the credential that it is asked with.
+    /// True while the upstream refuses a credential, or one is paused.
     ///
     /// # Errors
     /// As [`Upstreams::has_token`].
@@ -89,8 +89,25 @@ impl Upstreams {
                 let kind = kind.name();
                 reasons.push(format!("{name} is short of places for {kind}: requests were turned away"));
             }
+            for credential in upstream.credentials() {
+                let label = &credential.label;
+                for refusal in &credential.refusals {
+                    let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
+                    let reason = refusal.reason;
+                    let code = reason.as_str();
+                    reasons.push(format!("{name} refuses the credential {label}{owner}: it {reason} ({code})"));
+                }
+            }
         }
         reasons
+    }
+
+    /// The credentials of every upstream with its name.
+    pub(super) fn credentials(&self) -> Vec<(String, CredentialStatus)> {
+        let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
+            upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_upstream).collect()
     }
 
     /// What the package's upstream still allows; unknown when it is not configured.

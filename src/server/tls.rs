@@ -11,12 +11,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Notify,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{Accept, TlsAcceptor};
 
+use super::ReloadRequests;
 use crate::value::Period;
 
 mod files;
@@ -55,23 +53,11 @@ pub struct CertificateFiles {
     pub key_file: PathBuf,
 }
 
-/// Requests that the certificate files are read again, as SIGHUP does. Clones belong to the same server.
-#[derive(Clone, Debug, Default)]
-pub struct ReloadHandle(Arc<Notify>);
-
-impl ReloadHandle {
-    /// Requests a reload and returns at once; the result is logged. Open connections keep their certificate.
-    pub fn request(&self) {
-        self.0.notify_one();
-    }
-}
-
 /// The TLS state that all connections share.
 pub(super) struct TlsServer {
     acceptor: TlsAcceptor,
     resolver: Arc<CertResolver>,
     config: Config,
-    reload: ReloadHandle,
     /// Of the files at the start.
     fingerprint: files::FileFingerprint,
 }
@@ -100,8 +86,7 @@ impl TlsServer {
             .with_cert_resolver(resolver.clone());
         server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         let acceptor = TlsAcceptor::from(Arc::new(server));
-        let reload = ReloadHandle::default();
-        Ok(Some(Self { acceptor, resolver, config: config.clone(), reload, fingerprint: loaded.fingerprint }))
+        Ok(Some(Self { acceptor, resolver, config: config.clone(), fingerprint: loaded.fingerprint }))
     }
 
     /// Starts the handshake of one connection. It has no time limit of its own.
@@ -109,15 +94,10 @@ impl TlsServer {
         self.acceptor.accept(io)
     }
 
-    /// The handle that requests a reload of the files.
-    pub(super) fn reload_handle(&self) -> &ReloadHandle {
-        &self.reload
-    }
-
-    /// Replaces the certificates whenever the files change. Never returns.
-    pub(super) async fn reload_on_change(&self) {
+    /// Replaces the certificates whenever the files change or that is requested. Never returns.
+    pub(super) async fn reload_on_change(&self, requests: ReloadRequests) {
         let replace = |keys| self.resolver.replace(keys);
-        reload::run(&self.config, &self.reload.0, self.fingerprint, replace).await;
+        reload::run(&self.config, requests, self.fingerprint, replace).await;
     }
 }
 

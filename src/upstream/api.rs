@@ -9,7 +9,9 @@ use super::{
     BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
     call_log::CallLog,
     client::ApiClient,
-    credential::CredentialScheme,
+    credentials::{
+        CredentialProfile, CredentialReading, CredentialReport, CredentialSource, CredentialStatus, NextStep,
+    },
     error_class::{ErrorClass, ErrorResponse},
     failure,
     gate::GateStatus,
@@ -20,13 +22,12 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
     peer::ClientId,
-    value::Secret,
 };
 
 /// The constants of an upstream's HTTP API.
 pub(super) struct ApiProfile {
-    /// How it takes its credential.
-    pub(super) credential: CredentialScheme,
+    /// How it treats credentials.
+    pub(super) credential: &'static CredentialProfile,
     /// Additional headers of every API request.
     pub(super) headers: &'static [(&'static str, &'static str)],
     /// The default `Accept` of requests for documents.
@@ -87,8 +88,13 @@ pub(super) struct ApiUpstream<A> {
 
 impl<A: UpstreamApi> ApiUpstream<A> {
     /// See [`super::build`].
-    pub(super) fn new(name: &str, config: &Config, token: Option<Secret>, instance: &str) -> Result<Self, BuildError> {
-        let client = ApiClient::new(name, config, token, instance, A::PROFILE)?;
+    pub(super) fn new(
+        name: &str,
+        config: &Config,
+        credentials: Vec<CredentialSource>,
+        instance: &str,
+    ) -> Result<Self, BuildError> {
+        let client = ApiClient::new(name, config, credentials, instance, A::PROFILE)?;
         let moving = config.moving.iter().map(|text| text.parse()).collect::<Result<_, _>>();
         let wrong = |error: super::MovingPatternError| BuildError {
             upstream: name.to_owned(),
@@ -99,12 +105,27 @@ impl<A: UpstreamApi> ApiUpstream<A> {
         Ok(Self { client, total_timeout, moving: moving.map_err(wrong)?, api: PhantomData })
     }
 
-    /// Makes one call within its deadline, and logs its failure.
-    async fn call<T>(
+    /// Makes one call within its deadline, and logs its failure. `attempt` makes its requests, again with another
+    /// credential where one is refused or paused. `fingerprint` is that of the credential which fetched the stored
+    /// document.
+    async fn call<T, F>(
         &self,
         call: &CallLog<'_>,
-        answer: impl Future<Output = Result<T, FetchError>>,
-    ) -> Result<T, FetchError> {
+        fingerprint: Option<&str>,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, FetchError>>,
+    {
+        let mut attempts = self.client.pool().attempts(call.package, fingerprint);
+        let answer = async {
+            loop {
+                call.use_identity(attempts.next().await?);
+                if let NextStep::Finished(result) = attempts.end(attempt().await) {
+                    return result;
+                }
+            }
+        };
         let result = timeout(self.total_timeout, answer).await;
         let result = result.unwrap_or(Err(FetchError::Timeout(failure::CALL_TIMED_OUT)));
         self.client.finish(call, result)
@@ -113,11 +134,23 @@ impl<A: UpstreamApi> ApiUpstream<A> {
 
 impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
     fn has_token(&self) -> bool {
-        self.client.has_token()
+        !self.client.pool().is_empty()
     }
 
     fn is_credential_refused(&self) -> bool {
-        self.client.is_credential_refused()
+        self.client.pool().is_any_unusable()
+    }
+
+    fn credentials(&self) -> Vec<CredentialStatus> {
+        self.client.pool().status()
+    }
+
+    fn read_credential_files(&self, reading: CredentialReading) {
+        self.client.pool().read_files(reading);
+    }
+
+    fn report_credentials(&self) -> BoxFuture<'_, Vec<CredentialReport>> {
+        Box::pin(self.client.pool().report())
     }
 
     fn zip_packing(&self) -> ZipPacking {
@@ -137,7 +170,7 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
     }
 
     fn rate_limit_status(&self) -> RateLimitStatus {
-        self.client.rate_limit_status()
+        self.client.pool().rate_limit_status()
     }
 
     fn gate_status(&self) -> GateStatus {
@@ -155,8 +188,9 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         stored: Option<&'a Document>,
     ) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(Some(package), ask.name(), ClientId::Mirror);
-            self.call(&call, A::document(&self.client, &call, package, ask, stored)).await
+            let call = &CallLog::new(Some(package), ask.name(), ClientId::Mirror, self.client.pool().anonymous());
+            let fingerprint = stored.and_then(|stored| stored.meta.validators.token_fingerprint.as_deref());
+            self.call(call, fingerprint, move || A::document(&self.client, call, package, ask, stored)).await
         })
     }
 
@@ -167,15 +201,15 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         client: ClientId,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(Some(package), "archive", client);
-            self.call(&call, A::archive(&self.client, &call, package, reference)).await
+            let call = &CallLog::new(Some(package), "archive", client, self.client.pool().anonymous());
+            self.call(call, None, move || A::archive(&self.client, call, package, reference)).await
         })
     }
 
     fn catalog(&self) -> BoxFuture<'_, Result<Vec<CatalogPackage>, FetchError>> {
         Box::pin(async move {
-            let call = CallLog::new(None, "catalog", ClientId::Mirror);
-            self.call(&call, A::catalog(&self.client, &call)).await
+            let call = &CallLog::new(None, "catalog", ClientId::Mirror, self.client.pool().anonymous());
+            self.call(call, None, move || A::catalog(&self.client, call)).await
         })
     }
 }

@@ -1,4 +1,4 @@
-//! One [`super::Upstream`] call: for whom it is made, and its log event.
+//! One [`super::Upstream`] call: for whom and as whom it is made, and its log event.
 
 use std::{
     sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed},
@@ -6,12 +6,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::gate::RateQuota;
+use super::credentials::Identity;
 use crate::{origin::FetchError, package::PackageName, peer::ClientId};
 
-/// Collects what the log event of a failed call reports. Lives as long as the call.
+/// One call: for whom and as whom it is made, and what its log event reports if it fails.
 pub(super) struct CallLog<'a> {
     /// `None` for a call that is about no single package.
     pub(super) package: Option<&'a PackageName>,
@@ -23,11 +24,31 @@ pub(super) struct CallLog<'a> {
     requests: AtomicU32,
     /// The status of the last response; 0 without one.
     status: AtomicU16,
+    /// Who makes the requests at present.
+    identity: RwLock<Identity>,
 }
 
 impl<'a> CallLog<'a> {
-    pub(super) fn new(package: Option<&'a PackageName>, ask: &'static str, client: ClientId) -> Self {
-        Self { package, client, ask, started: Instant::now(), requests: AtomicU32::new(0), status: AtomicU16::new(0) }
+    pub(super) fn new(
+        package: Option<&'a PackageName>,
+        ask: &'static str,
+        client: ClientId,
+        identity: Identity,
+    ) -> Self {
+        let started = Instant::now();
+        let requests = AtomicU32::new(0);
+        let status = AtomicU16::new(0);
+        Self { package, client, ask, started, requests, status, identity: RwLock::new(identity) }
+    }
+
+    /// Who makes the requests.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity.read().clone()
+    }
+
+    /// Makes the requests of the next attempt as another.
+    pub(super) fn use_identity(&self, identity: Identity) {
+        *self.identity.write() = identity;
     }
 
     /// Counts a request that is about to be sent.
@@ -42,7 +63,8 @@ impl<'a> CallLog<'a> {
     }
 
     /// Logs why the call failed; without any text of the upstream.
-    pub(super) fn log_failure(&self, upstream: &str, quota: RateQuota, error: &FetchError) {
+    pub(super) fn log_failure(&self, upstream: &str, error: &FetchError) {
+        let quota = self.identity().limiter().quota();
         let package = self.package.map(tracing::field::display);
         let ask = self.ask;
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);

@@ -1,95 +1,43 @@
-//! The HTTP client of one upstream: connections, deadlines, the credential, redirects and error responses.
+//! The HTTP client of one upstream: connections, deadlines, credentials, redirects and error responses.
 //!
 //! Client requests never reach this module, so no part of them can be forwarded.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, VIA},
+    header::{ACCEPT, ACCEPT_ENCODING, VIA},
 };
 use jiff::Timestamp;
 use tokio::time::timeout;
 use url::Url;
 
+pub(super) use super::request::{ArchiveResponse, DocumentRequest, DocumentResponse, OpenedArchive, RequestKind};
 use super::{
-    BuildError, Config, RateLimitStatus,
+    BuildError, Config,
     api::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
     connect::UpstreamConnections,
-    credential::Credential,
+    credentials::{CredentialExchange, CredentialPool, CredentialSource, Identity},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::{self, invalid},
-    gate::{Gate, GateStatus, IsApi, Place, PlaceKind, RateLimiter},
+    gate::{Gate, GateStatus, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
-    response::{ensure_identity, ensure_not_html, is_of_mirror},
+    request,
+    response::{ensure_identity, ensure_not_html, is_loop, is_of_mirror},
     urls::{ApiUrls, is_same_url},
 };
 use crate::{
     entry::{Document, PageValidator, Validators},
     origin::{DownloadPlace, FetchError, FetchedBody, Missing},
-    value::Secret,
 };
-
-/// The quota that a request uses, and whether it may carry the credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestKind {
-    /// The API: with the credential.
-    Api,
-    /// The API, as a stranger sees it: without the credential.
-    AnonymousApi,
-    /// Web pages and archive hosts, which have their own limits: never with the credential.
-    Archive,
-}
-
-/// A request for a document.
-#[derive(Clone, Copy)]
-pub(super) struct DocumentRequest<'a> {
-    pub(super) url: &'a Url,
-    /// `None` is the API's default.
-    pub(super) accept: Option<&'static str>,
-    pub(super) kind: RequestKind,
-    /// The meaning of an absence.
-    pub(super) missing: Missing,
-}
-
-impl<'a> DocumentRequest<'a> {
-    /// A request to the API, with its credential and its default `Accept`.
-    pub(super) fn new(url: &'a Url, missing: Missing) -> Self {
-        Self { url, accept: None, kind: RequestKind::Api, missing }
-    }
-}
-
-/// A successful response to a document request.
-pub(super) enum DocumentResponse {
-    /// 304, to a conditional request.
-    NotModified,
-    /// 200.
-    Body(Box<ResponseBody>),
-}
-
-/// A successful response to an archive request.
-pub(super) enum ArchiveResponse {
-    /// 304, to a conditional request.
-    NotModified,
-    /// 200.
-    Opened(OpenedArchive),
-}
-
-/// An archive whose body has not been read yet. It may still be a page.
-pub(super) struct OpenedArchive {
-    pub(super) body: Box<ResponseBody>,
-    /// Its place among the downloads; none for one whose body is not to be read.
-    pub(super) place: DownloadPlace,
-    /// True when it was requested without a credential.
-    pub(super) anonymous: bool,
-    /// Who sent it: the API, or a host that it redirects to.
-    pub(super) kind: RequestKind,
-}
 
 /// The HTTP client of one upstream.
 pub(super) struct ApiClient {
@@ -99,17 +47,15 @@ pub(super) struct ApiClient {
     /// Longest time between two fetches of all pages of a release list.
     pub(super) full_walk: Duration,
     profile: &'static ApiProfile,
-    connections: UpstreamConnections,
+    connections: Arc<UpstreamConnections>,
     via: HeaderValue,
-    credential: Option<Credential>,
+    pool: CredentialPool,
     redirects: RedirectPolicy,
     response_timeout: Duration,
     idle_timeout: Duration,
     min_rate: u64,
     document_limit: u64,
-    gate: Gate,
-    api_limiter: RateLimiter,
-    archive_limiter: RateLimiter,
+    gate: Arc<Gate>,
     /// True once the API has redirected an archive to a host with limits of its own.
     redirects_archives: AtomicBool,
 }
@@ -119,54 +65,54 @@ impl ApiClient {
     pub(super) fn new(
         name: &str,
         config: &Config,
-        token: Option<Secret>,
+        credentials: Vec<CredentialSource>,
         instance: &str,
         profile: &'static ApiProfile,
     ) -> Result<Self, BuildError> {
         let wrong = |key, reason: &str| BuildError { upstream: name.to_owned(), key, reason: reason.to_owned() };
-        let bad_header = |key| wrong(key, "has a character that no header can carry");
-        let token = token.filter(|token| !token.reveal().is_empty());
-        let credential = token.map(|token| Credential::new(profile.credential, &token)).transpose();
         for (key, places) in [("concurrency", config.concurrency), ("downloads", config.downloads)] {
             if places == 0 {
                 return Err(wrong(key, "must be a positive number, for example 32"));
             }
         }
         let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(instance)));
+        let via = via.map_err(|_| wrong("instance", "has a character that no header can carry"))?;
+        let urls = ApiUrls { api: config.api.clone(), web: config.web.clone() };
+        let connections = Arc::new(UpstreamConnections::new(name, config)?);
+        let gate = Arc::new(Gate::new(name, config));
+        let exchange = CredentialExchange {
+            upstream: name.to_owned(),
+            connections: connections.clone(),
+            gate: gate.clone(),
+            urls: urls.clone(),
+            profile,
+            via: via.clone(),
+            deadline: config.response_timeout.0,
+        };
+        let pool =
+            CredentialPool::new(credentials, exchange).map_err(|error| wrong("credentials", &error.to_string()))?;
         Ok(Self {
             name: name.to_owned(),
-            urls: ApiUrls { api: config.api.clone(), web: config.web.clone() },
+            urls,
             full_walk: config.full_walk.0,
             profile,
-            connections: UpstreamConnections::new(name, config)?,
-            via: via.map_err(|_| bad_header("instance"))?,
-            credential: credential.map_err(|_| bad_header("token_env"))?,
+            connections,
+            via,
+            pool,
             redirects: RedirectPolicy::new(&config.api, &config.redirect_hosts)
                 .map_err(|error| wrong("redirect_hosts", &error.to_string()))?,
             response_timeout: config.response_timeout.0,
             idle_timeout: config.idle_timeout.0,
             min_rate: config.min_rate.0,
             document_limit: config.document_limit.0,
-            gate: Gate::new(name, config),
-            api_limiter: RateLimiter::default(),
-            archive_limiter: RateLimiter::default(),
+            gate,
             redirects_archives: AtomicBool::new(false),
         })
     }
 
-    /// True when requests to the API carry a credential.
-    pub(super) fn has_token(&self) -> bool {
-        self.credential.is_some()
-    }
-
-    /// True when the API's last answer to the credential was 401.
-    pub(super) fn is_credential_refused(&self) -> bool {
-        self.credential.as_ref().is_some_and(Credential::is_rejected)
-    }
-
-    /// The rate limit of the API.
-    pub(super) fn rate_limit_status(&self) -> RateLimitStatus {
-        self.api_limiter.status()
+    /// The credentials.
+    pub(super) fn pool(&self) -> &CredentialPool {
+        &self.pool
     }
 
     /// The state of the gate.
@@ -189,27 +135,29 @@ impl ApiClient {
         self.redirects.is_api(url)
     }
 
-    /// The stored validators, if they belong to this address and were obtained with the present credential.
-    pub(super) fn applicable_validators<'a>(&self, stored: Option<&'a Document>, url: &Url) -> Option<&'a Validators> {
+    /// The stored validators, if they belong to this address and were obtained with the credential of this call.
+    pub(super) fn applicable_validators<'a>(
+        &self,
+        call: &CallLog<'_>,
+        stored: Option<&'a Document>,
+        url: &Url,
+    ) -> Option<&'a Validators> {
         let validators = &stored?.meta.validators;
         let same_address = validators.pages.first().is_some_and(|page| is_same_url(page, url));
-        (same_address && validators.token_fingerprint.as_deref() == self.fingerprint()).then_some(validators)
+        let same_identity = validators.token_fingerprint.as_deref() == call.identity().fingerprint();
+        (same_address && same_identity).then_some(validators)
     }
 
     /// The validators to store with pages that were all fetched just now.
-    pub(super) fn new_validators(&self, pages: Vec<PageValidator>) -> Validators {
-        let token_fingerprint = self.fingerprint().map(str::to_owned);
+    pub(super) fn new_validators(&self, call: &CallLog<'_>, pages: Vec<PageValidator>) -> Validators {
+        let token_fingerprint = call.identity().fingerprint().map(str::to_owned);
         Validators { pages, token_fingerprint, last_full_fetch: Some(Timestamp::now()) }
-    }
-
-    fn fingerprint(&self) -> Option<&str> {
-        self.credential.as_ref().map(Credential::fingerprint)
     }
 
     /// Logs the failure of a call, once; passes the result on.
     pub(super) fn finish<T>(&self, call: &CallLog<'_>, result: Result<T, FetchError>) -> Result<T, FetchError> {
         if let Err(error) = &result {
-            call.log_failure(&self.name, self.api_limiter.quota(), error);
+            call.log_failure(&self.name, error);
         }
         result
     }
@@ -247,7 +195,7 @@ impl ApiClient {
                         tracing::info!(upstream = self.name, package, "the package was renamed upstream");
                     }
                 }
-                _ => return Err(self.error_of(response, request.kind, request.missing).await),
+                _ => return Err(self.error_of(call, response, request.kind, request.missing).await),
             }
         }
         Err(invalid("too many redirects"))
@@ -280,7 +228,7 @@ impl ApiClient {
     ) -> Result<OpenedArchive, FetchError> {
         if kind == RequestKind::Api && self.redirects_archives.load(Ordering::Relaxed) {
             // The API would spend quota on a redirect that cannot be followed.
-            self.archive_limiter.check()?;
+            self.pool.archive_hosts().limiter().check()?;
         }
         let place = self.place(call, kind, PlaceKind::Download).await?;
         match self.follow(call, url, kind, None).await? {
@@ -324,7 +272,7 @@ impl ApiClient {
     ) -> Result<ArchiveResponse, FetchError> {
         let mut url = url;
         let mut kind = kind;
-        let anonymous = self.credential.is_none() || kind != RequestKind::Api;
+        let anonymous = !self.identity(call, kind).has_credential();
         for _ in 0..=MAX_REDIRECTS {
             let accept = if kind == RequestKind::Archive { "*/*" } else { self.profile.accept_zip };
             let response = self.send(call, &url, accept, kind, validator).await?;
@@ -344,7 +292,7 @@ impl ApiClient {
                         self.redirects_archives.store(true, Ordering::Relaxed);
                     }
                 }
-                _ => return Err(self.error_of(response, kind, Missing::Version).await),
+                _ => return Err(self.error_of(call, response, kind, Missing::Version).await),
             }
         }
         Err(invalid("too many redirects"))
@@ -359,10 +307,11 @@ impl ApiClient {
         kind: RequestKind,
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
-        self.limiter(kind).check()?;
+        let identity = self.identity(call, kind);
+        identity.limiter().check()?;
         let is_api = if self.is_api(url) { IsApi::Yes } else { IsApi::No };
         let attempt = self.gate.attempt(url, is_api)?;
-        let headers = self.request_headers(url, accept, kind, validator);
+        let headers = self.request_headers(url, accept, kind, &identity, validator);
         let response = match self.exchange(call, url, headers).await {
             Ok(response) => response,
             Err(error) => {
@@ -377,15 +326,13 @@ impl ApiClient {
         } else {
             attempt.succeeded();
         }
-        if self.is_loop(&response) {
+        if is_loop(&response, &self.via) {
             return Err(FetchError::Loop);
         }
-        self.limiter(kind).note_quota(response.headers());
+        identity.limiter().note_quota(response.headers());
         if response.status().as_u16() < 400 {
-            self.limiter(kind).note_allowed();
-            if let (RequestKind::Api, Some(credential)) = (kind, &self.credential) {
-                credential.note_accepted();
-            }
+            identity.limiter().note_allowed();
+            identity.note_accepted(&self.name);
         }
         Ok(response)
     }
@@ -429,7 +376,7 @@ impl ApiClient {
 
     /// Waits for a place, unless the quota that the request uses is exhausted.
     async fn place(&self, call: &CallLog<'_>, kind: RequestKind, place: PlaceKind) -> Result<Place, FetchError> {
-        self.limiter(kind).check()?;
+        self.identity(call, kind).limiter().check()?;
         self.gate.place(place, call.client).await
     }
 
@@ -438,6 +385,7 @@ impl ApiClient {
         url: &Url,
         accept: &'static str,
         kind: RequestKind,
+        identity: &Identity,
         validator: Option<&PageValidator>,
     ) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -448,28 +396,22 @@ impl ApiClient {
             for (name, value) in self.profile.headers {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            if let (RequestKind::Api, Some(credential)) = (kind, &self.credential) {
-                credential.add_to(&mut headers);
-            }
+            identity.add_to(&mut headers);
         }
         if let Some(validator) = validator {
-            let mut condition = |name, value: &Option<String>| {
-                if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
-                    headers.insert(name, value);
-                }
-            };
-            // RFC 9110 §13.1.3: a recipient ignores If-Modified-Since when there is an If-None-Match.
-            if validator.etag.is_some() {
-                condition(IF_NONE_MATCH, &validator.etag);
-            } else {
-                condition(IF_MODIFIED_SINCE, &validator.last_modified);
-            }
+            request::add_condition(&mut headers, validator);
         }
         headers
     }
 
     /// The error that a response means which is neither a success nor a redirect to follow.
-    async fn error_of(&self, response: reqwest::Response, kind: RequestKind, missing: Missing) -> FetchError {
+    async fn error_of(
+        &self,
+        call: &CallLog<'_>,
+        response: reqwest::Response,
+        kind: RequestKind,
+        missing: Missing,
+    ) -> FetchError {
         let status = response.status();
         if status.as_u16() < 400 {
             return invalid("an unexpected status");
@@ -478,16 +420,15 @@ impl ApiClient {
         let text = ResponseBody::new(response, self.idle_timeout).error_text(self.response_timeout).await;
         let response = ErrorResponse { status, headers: &headers, text: &text, kind };
         let class = (self.profile.classify)(response, Timestamp::now());
+        let identity = self.identity(call, kind);
         if let ErrorClass::Throttled(wait) = class {
-            return self.limiter(kind).throttle(wait);
+            return identity.limiter().throttle(wait);
         }
-        self.limiter(kind).note_allowed();
+        identity.limiter().note_allowed();
         if is_of_mirror(&headers) && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) {
             return FetchError::RefusedByMirror(status.as_u16());
         }
-        if let (StatusCode::UNAUTHORIZED, RequestKind::Api, Some(credential)) = (status, kind, &self.credential) {
-            credential.note_rejected(&self.name);
-        }
+        identity.note_error(&self.name, self.profile.credential, response);
         match class {
             ErrorClass::Blocked => FetchError::Blocked,
             ErrorClass::Absent => FetchError::NotFound(missing),
@@ -495,19 +436,12 @@ impl ApiClient {
         }
     }
 
-    fn limiter(&self, kind: RequestKind) -> &RateLimiter {
+    /// Who makes a request of this kind.
+    fn identity(&self, call: &CallLog<'_>, kind: RequestKind) -> Identity {
         match kind {
-            RequestKind::Api | RequestKind::AnonymousApi => &self.api_limiter,
-            RequestKind::Archive => &self.archive_limiter,
+            RequestKind::Api => call.identity(),
+            RequestKind::AnonymousApi => self.pool.anonymous(),
+            RequestKind::Archive => self.pool.archive_hosts(),
         }
-    }
-
-    /// True when the request came back to this mirror: another hop reports a loop, or the response passed through here.
-    fn is_loop(&self, response: &reqwest::Response) -> bool {
-        let by_us = |value: &HeaderValue| {
-            let ours = self.via.as_bytes();
-            value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii() == ours)
-        };
-        response.status() == StatusCode::LOOP_DETECTED || response.headers().get_all(VIA).iter().any(by_us)
     }
 }

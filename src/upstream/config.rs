@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::CredentialConfig;
 use crate::{
     package::NameForm,
     value::{BaseUrl, ByteSize, Period},
@@ -57,6 +58,9 @@ impl UpstreamKind {
 /// The provider that may stand in front of a package's name in the 2.x registry.
 pub(super) const SIMPLE_PROVIDER: &str = "devsapp";
 
+/// Most entries of `credentials` of one upstream: a package that none of them can see costs a request with each.
+pub const MAX_CREDENTIALS: usize = 16;
+
 /// One `[upstreams.NAME]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +78,9 @@ pub struct Config {
     /// The file that holds the token or the safety code; takes precedence over `token_env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Several credentials, the preferred ones first; in place of `token_env` and `token_file`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<CredentialConfig>,
     /// Hosts (`name`, `*.name`, or `name:port`) that an archive may be redirected to, besides the API's own origin.
     pub redirect_hosts: Vec<String>,
     /// Time limit for a connection to be established.
@@ -146,6 +153,7 @@ fn section(kind: UpstreamKind, api: &str, redirect_hosts: &[&str]) -> Option<Con
         web: None,
         token_env: None,
         token_file: None,
+        credentials: Vec::new(),
         redirect_hosts: redirect_hosts.iter().map(|&host| host.to_owned()).collect(),
         connect_timeout: Period::secs(10),
         response_timeout: Period::secs(15),
@@ -163,6 +171,18 @@ fn section(kind: UpstreamKind, api: &str, redirect_hosts: &[&str]) -> Option<Con
         full_walk: Period::secs(3600),
         moving: Vec::new(),
     })
+}
+
+impl Config {
+    /// The credentials that are used: `credentials`, else `token_file`, else `token_env`.
+    pub fn effective_credentials(&self) -> Vec<CredentialConfig> {
+        if !self.credentials.is_empty() {
+            return self.credentials.clone();
+        }
+        let file = self.token_file.clone().map(|token_file| CredentialConfig::File { token_file });
+        let variable = || self.token_env.clone().map(|token_env| CredentialConfig::Variable { token_env });
+        file.or_else(variable).into_iter().collect()
+    }
 }
 
 /// An invalid value of an `[upstreams.NAME]` section.

@@ -8,8 +8,7 @@ use super::{
     api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
-    credential::CredentialScheme,
-    error_class,
+    credentials, error_class,
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
@@ -31,9 +30,8 @@ const MAX_TAG_PAGES: usize = 10;
 pub(super) enum Gitee {}
 
 impl UpstreamApi for Gitee {
-    /// The token is sent in a header: in a query, which Gitee also accepts, it would appear in logs.
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Authorization("token"),
+        credential: &credentials::GITEE,
         headers: &[],
         accept: "application/json",
         accept_zip: "application/json",
@@ -111,7 +109,7 @@ impl UpstreamApi for Gitee {
         let api = |name: &str| {
             let mut url = client.urls.repository(package, ["zipball"]);
             url.query_pairs_mut().append_pair("ref", name);
-            client.has_token().then_some((url, RequestKind::Api))
+            call.identity().has_credential().then_some((url, RequestKind::Api))
         };
         match reference {
             GitRef::Commit(sha) | GitRef::Moving { revision: sha, .. } => {

@@ -8,8 +8,7 @@ use super::{
     api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
-    credential::CredentialScheme,
-    error_class,
+    credentials, error_class,
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
@@ -29,7 +28,7 @@ pub(super) enum Github {}
 
 impl UpstreamApi for Github {
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Authorization("Bearer"),
+        credential: &credentials::GITHUB,
         headers: &[("x-github-api-version", "2022-11-28")],
         accept: "application/vnd.github+json",
         accept_zip: "application/vnd.github+json",

@@ -2,7 +2,7 @@
 
 use std::{future::ready, sync::Arc};
 
-use super::{DocumentAsk, GitRef, ReleaseLookup, Upstream, ZipPacking};
+use super::{CredentialStatus, DocumentAsk, GitRef, ReleaseLookup, Upstream, ZipPacking};
 use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
@@ -25,6 +25,10 @@ impl Offline {
 impl Upstream for Offline {
     fn has_token(&self) -> bool {
         self.upstream.has_token()
+    }
+
+    fn credentials(&self) -> Vec<CredentialStatus> {
+        self.upstream.credentials()
     }
 
     fn zip_packing(&self) -> ZipPacking {

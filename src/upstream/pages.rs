@@ -102,12 +102,12 @@ pub(super) async fn single<T: Serialize>(
     stored: Option<&Document>,
     normalise: impl FnOnce(&[u8]) -> Result<T, FetchError>,
 ) -> Result<FetchedDocument, FetchError> {
-    let known = client.applicable_validators(stored, request.url);
+    let known = client.applicable_validators(call, stored, request.url);
     let validator = known.and_then(|known| known.pages.first()).filter(|page| has_validator(page));
     match client.document(call, request, validator).await? {
         DocumentResponse::NotModified => Ok(FetchedDocument::NotModified { validators: renewed(known) }),
         DocumentResponse::Body(body) => {
-            let validators = client.new_validators(vec![page_validator(request.url, body.headers(), 1, None)]);
+            let validators = client.new_validators(call, vec![page_validator(request.url, body.headers(), 1, None)]);
             let value = normalise(&body.read_all(&mut client.meter()).await?)?;
             changed(&value, validators)
         }
@@ -135,7 +135,7 @@ pub(super) async fn list<L: PagedList>(
     paging: Paging,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
-    let known = client.applicable_validators(stored, first).zip(stored);
+    let known = client.applicable_validators(call, stored, first).zip(stored);
     if let Some(done) = fetch_all_pages::<L>(client, call, first, paging, known).await? {
         return Ok(done);
     }
@@ -170,7 +170,7 @@ async fn fetch_all_pages<L: PagedList>(
         let request = DocumentRequest::new(&url, Missing::Package);
         match (client.document(call, request, validator).await, validator) {
             (Ok(DocumentResponse::NotModified), Some(page)) => {
-                if number == 1 && known.is_some_and(|(known, _)| page_one_suffices::<L>(known, client)) {
+                if number == 1 && known.is_some_and(|(known, _)| page_one_suffices::<L>(known, client, call)) {
                     return Ok(known.map(|(known, _)| FetchedDocument::NotModified { validators: known.clone() }));
                 }
                 let stored = stored_pages.get_or_insert_with(|| known.and_then(StoredPages::<L>::read));
@@ -207,7 +207,7 @@ async fn fetch_all_pages<L: PagedList>(
             (Err(error), _) => return Err(error),
         }
     }
-    let validators = client.new_validators(pages);
+    let validators = client.new_validators(call, pages);
     match known {
         Some((known, _)) if all_unchanged && known.pages == validators.pages => {
             Ok(Some(FetchedDocument::NotModified { validators }))
@@ -217,8 +217,8 @@ async fn fetch_all_pages<L: PagedList>(
 }
 
 /// True while a 304 of page one renews the whole list: all pages were fetched recently.
-fn page_one_suffices<L: PagedList>(known: &Validators, client: &ApiClient) -> bool {
-    known.pages.len() > 1 && walked_recently(known, client) && (L::NEWEST_FIRST || !client.has_token())
+fn page_one_suffices<L: PagedList>(known: &Validators, client: &ApiClient, call: &CallLog<'_>) -> bool {
+    known.pages.len() > 1 && walked_recently(known, client) && (L::NEWEST_FIRST || !call.identity().has_credential())
 }
 
 /// True while the last fetch of all pages is recent.

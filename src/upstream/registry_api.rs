@@ -170,7 +170,7 @@ async fn repository<R: RegistryApi>(
 ) -> Result<FetchedDocument, FetchError> {
     let private = match find::<R>(client, call, package, RequestKind::AnonymousApi).await {
         Ok(()) => false,
-        Err(FetchError::NotFound(_) | FetchError::Status(401 | 403)) if client.has_token() => {
+        Err(FetchError::NotFound(_) | FetchError::Status(401 | 403)) if call.identity().has_credential() => {
             find::<R>(client, call, package, RequestKind::Api).await?;
             true
         }
@@ -179,7 +179,7 @@ async fn repository<R: RegistryApi>(
     let name = package.base_name().to_owned();
     let repository =
         Repository { full_name: name, private, default_branch: String::new(), rest: serde_json::Map::new() };
-    pages::changed(&repository, client.new_validators(Vec::new()))
+    pages::changed(&repository, client.new_validators(call, Vec::new()))
 }
 
 /// Succeeds when the registry has the package, with a latest release or without one.

@@ -66,7 +66,7 @@ pub(super) async fn head(
 ) -> Result<FetchedDocument, FetchError> {
     let mut absent = FetchError::NotFound(Missing::Version);
     for url in urls {
-        let known = client.applicable_validators(stored, &url);
+        let known = client.applicable_validators(call, stored, &url);
         let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
         if let Some(known) = known.filter(|known| validator.is_none() && is_recent(known)) {
             return Ok(FetchedDocument::NotModified { validators: known.clone() });
@@ -81,7 +81,7 @@ pub(super) async fn head(
         match checked {
             Ok(zip) => {
                 let page = pages::page_validator(&url, zip.body.headers(), 1, None);
-                let validators = client.new_validators(vec![page]);
+                let validators = client.new_validators(call, vec![page]);
                 return pages::changed(&MovingHead { revision: revision(zip.body.headers()) }, validators);
             }
             Err(error @ FetchError::NotFound(_)) => absent = error,

@@ -1,8 +1,8 @@
 //! Checks of response headers.
 
 use http::{
-    HeaderMap, HeaderValue,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, VIA},
 };
 
 use super::failure::invalid;
@@ -22,6 +22,15 @@ pub(super) fn ensure_not_html(headers: &HeaderMap) -> Result<(), FetchError> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let page = kind.starts_with("text/") || ["html", "json", "xml"].iter().any(|word| kind.contains(word));
     if page { Err(invalid("a page instead of a zip")) } else { Ok(()) }
+}
+
+/// True when the request came back to this mirror, whose `Via` is `ours`: another hop reports a loop, or the response
+/// passed through here.
+pub(super) fn is_loop(response: &reqwest::Response, ours: &HeaderValue) -> bool {
+    let by_us = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii() == ours.as_bytes())
+    };
+    response.status() == StatusCode::LOOP_DETECTED || response.headers().get_all(VIA).iter().any(by_us)
 }
 
 /// True for the response of a mirror like this one, by the name in its `Cache-Status` (RFC 9211).

@@ -13,7 +13,7 @@ use super::{
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
     config::SIMPLE_PROVIDER,
-    credential::CredentialScheme,
+    credentials,
     envelope::{self, EnvelopeValue},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::invalid,
@@ -35,7 +35,7 @@ pub(super) enum Simple {}
 
 impl RegistryApi for Simple {
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Signature,
+        credential: &credentials::REGISTRY,
         headers: &[],
         accept: "application/json",
         accept_zip: "*/*",

@@ -17,9 +17,10 @@ use crate::{
     entry::{Digest, DocumentMeta, UpstreamStatus, Validators},
     origin::Missing,
     package::Releases,
-    value::{ByteSize, Period},
+    value::{ByteSize, Period, Secret},
 };
 
+mod credentials;
 mod gitee;
 mod github;
 mod lists;
@@ -223,11 +224,15 @@ fn config(kind: UpstreamKind, api: &str) -> Config {
 }
 
 fn with_token(config: &Config) -> Arc<dyn Upstream> {
-    build("forge", config, Some(Secret::new("secret-token")), "test").expect("a valid section")
+    build("forge", config, vec![token("secret-token")], "test").expect("a valid section")
 }
 
 fn anonymous(config: &Config) -> Arc<dyn Upstream> {
-    build("forge", config, None, "test").expect("a valid section")
+    build("forge", config, Vec::new(), "test").expect("a valid section")
+}
+
+fn token(text: &str) -> CredentialSource {
+    CredentialSource::of_token("VARIABLE", &Secret::new(text)).expect("a token")
 }
 
 fn package() -> PackageName {

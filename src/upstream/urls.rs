@@ -5,6 +5,7 @@ use url::Url;
 use crate::{entry::PageValidator, package::PackageName, value::BaseUrl};
 
 /// The base URLs of an upstream.
+#[derive(Clone)]
 pub(super) struct ApiUrls {
     pub(super) api: BaseUrl,
     /// `None` for registries, which have no web pages.

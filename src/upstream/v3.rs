@@ -13,7 +13,7 @@ use super::{
     body::SizeMeter,
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, DocumentResponse, RequestKind},
-    credential::CredentialScheme,
+    credentials,
     envelope::{self, EnvelopeValue},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::invalid,
@@ -37,7 +37,7 @@ pub(super) enum V3 {}
 
 impl RegistryApi for V3 {
     const PROFILE: &'static ApiProfile = &ApiProfile {
-        credential: CredentialScheme::Signature,
+        credential: &credentials::REGISTRY,
         headers: &[],
         accept: "application/json",
         accept_zip: "*/*",
@@ -57,7 +57,8 @@ impl RegistryApi for V3 {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let first = page_url(client, package, 1);
-        let known = client.applicable_validators(stored, &first).filter(|known| pages::walked_recently(known, client));
+        let known =
+            client.applicable_validators(call, stored, &first).filter(|known| pages::walked_recently(known, client));
         let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
         let first_seen = FirstSeenDates::of_list(stored);
         let mut meter = client.meter();
@@ -90,7 +91,7 @@ impl RegistryApi for V3 {
         if list.releases.is_empty() {
             ensure_exists(client, call, package).await?;
         }
-        pages::changed(&list, client.new_validators(validators))
+        pages::changed(&list, client.new_validators(call, validators))
     }
 
     async fn has_releases(

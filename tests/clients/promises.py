@@ -363,6 +363,12 @@ def _(stage):
     must_say(said, "PyGithub: all as it should be")
 
 
+@promise("PyJWT accepts the statement by which a GitHub App identifies itself, and refuses one by another key")
+def _(stage):
+    said = stage.home().run(stage.python, HERE / "app_jwt.py", stage.program)
+    must_say(said, "PyJWT: all as it should be")
+
+
 # --- downloaders
 
 

@@ -31,6 +31,7 @@ mod chain;
 mod cli;
 mod connect;
 mod control;
+mod credentials;
 mod damage;
 mod discretion;
 mod drain;

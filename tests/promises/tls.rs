@@ -215,7 +215,7 @@ async fn a_new_certificate_is_used_for_new_connections_and_breaks_no_old_one() {
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
     assert_eq!(shown(tls(&mirror), "mirror.test").await, before, "the files have not been checked yet");
 
-    mirror.reload.as_ref().expect("TLS").request();
+    mirror.reload.request();
     let after = der(pair.cert_file);
     assert_ne!(before, after);
     until_shown(tls(&mirror), "mirror.test", &after).await;
@@ -248,7 +248,7 @@ async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
     let good = fs::read(&pair.cert_file).expect("read");
     let before = der(cert.clone());
     fs::write(&cert, b"-----BEGIN CERTIFICATE-----\nnot base64!\n").expect("written");
-    mirror.reload.as_ref().expect("TLS").request();
+    mirror.reload.request();
     let said = async {
         loop {
             let text = log.text();
@@ -264,7 +264,7 @@ async fn a_broken_new_certificate_is_logged_and_the_old_one_stays() {
 
     fs::write(&cert, good).expect("written");
     assert!(init(dir.path(), &["mirror.test"], &["--force"]).await.status.success());
-    mirror.reload.as_ref().expect("TLS").request();
+    mirror.reload.request();
     until_shown(tls(&mirror), "mirror.test", &der(cert)).await;
 }
 

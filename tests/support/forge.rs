@@ -5,6 +5,8 @@
 //! while it runs, plan faults and gates, and read the requests. Only [`Fault::Slow`] sleeps.
 #![allow(dead_code, unreachable_pub, unused_imports, missing_docs, clippy::unwrap_used)]
 
+#[path = "forge/apps.rs"]
+mod apps;
 #[path = "forge/body.rs"]
 mod body;
 #[path = "forge/codeload.rs"]
@@ -53,6 +55,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::{
+    apps::Apps,
     body::{Answer, Body},
     fault::Plan,
     log::{Log, Progress},
@@ -88,6 +91,7 @@ struct State {
     plan: Plan,
     rate: Rate,
     tokens: Mutex<HashSet<String>>,
+    apps: Apps,
     archive_tokens: Mutex<HashSet<String>>,
     lengths: Mutex<Lengths>,
     sent_archives: Mutex<HashSet<String>>,
@@ -232,6 +236,7 @@ impl Forge {
             plan: Plan::default(),
             rate: Rate::default(),
             tokens: Mutex::default(),
+            apps: Apps::default(),
             archive_tokens: Mutex::default(),
             lengths: Mutex::default(),
             sent_archives: Mutex::default(),

@@ -10,8 +10,8 @@ use srm_mirror::{
     cache::Cache,
     clock::Clock,
     config::Config,
-    server::tls::ReloadHandle,
-    upstream,
+    server::ReloadHandle,
+    upstream::{self, CredentialSource},
     value::{Period, Secret},
 };
 use tempfile::TempDir;
@@ -25,8 +25,8 @@ pub struct Mirror {
     pub address: SocketAddr,
     /// The address of the TLS listener, if there is one.
     pub tls_address: Option<SocketAddr>,
-    /// Reloads the certificates.
-    pub reload: Option<ReloadHandle>,
+    /// Reads certificates and credentials again.
+    pub reload: ReloadHandle,
     pub clock: Clock,
     pub cache: Arc<Cache>,
     pub client: reqwest::Client,
@@ -36,10 +36,10 @@ pub struct Mirror {
     run: Option<JoinHandle<()>>,
 }
 
-/// The configuration and tokens of a mirror to start.
+/// The configuration and credentials of a mirror to start.
 pub struct Setup {
     pub config: Config,
-    pub tokens: BTreeMap<String, Option<Secret>>,
+    pub credentials: BTreeMap<String, Vec<CredentialSource>>,
 }
 
 /// A complete response.
@@ -98,7 +98,7 @@ pub fn setup(forge: &Forge) -> Setup {
         section.redirect_hosts = vec![scripted.redirect_host.clone()];
         section.token_env = None;
     }
-    Setup { config, tokens: BTreeMap::new() }
+    Setup { config, credentials: BTreeMap::new() }
 }
 
 impl Setup {
@@ -108,9 +108,17 @@ impl Setup {
         self
     }
 
-    /// Configures a token for an upstream. The forge must accept it ([`Forge::accept_token`]).
-    pub fn token(mut self, upstream: &str, token: &str) -> Self {
-        self.tokens.insert(upstream.to_owned(), Some(Secret::new(token)));
+    /// Adds a token to the credentials of an upstream. The forge must accept it ([`Forge::accept_token`]).
+    pub fn token(self, upstream: &str, token: &str) -> Self {
+        let number = self.credentials.get(upstream).map_or(0, Vec::len) + 1;
+        let label = format!("{}_TOKEN_{number}", upstream.to_ascii_uppercase());
+        let source = CredentialSource::of_token(&label, &Secret::new(token));
+        self.credential(upstream, source.expect("a token"))
+    }
+
+    /// Adds a credential of an upstream.
+    pub fn credential(mut self, upstream: &str, source: CredentialSource) -> Self {
+        self.credentials.entry(upstream.to_owned()).or_default().push(source);
         self
     }
 
@@ -126,7 +134,7 @@ impl Setup {
     pub async fn start_in(mut self, dir: &Path) -> Mirror {
         self.config.disk.dir = Some(dir.to_owned());
         let clock = Clock::default();
-        let app = App::bind_with_clock(self.config, self.tokens, clock.clone()).await.expect("starts");
+        let app = App::bind_with_clock(self.config, self.credentials, clock.clone()).await.expect("starts");
         let address = app.addresses[0];
         let cache = app.cache.clone();
         let tls_address = app.tls_addresses.first().copied();

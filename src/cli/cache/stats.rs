@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{print, table::size};
 use crate::{
-    admin_api::{ReadStats, Stats},
+    admin_api::{CredentialStats, ReadStats, RefusedCredential, Stats},
     cli::{CacheArgs, admin_client, escape_terminal_lines},
 };
 
@@ -34,6 +34,9 @@ fn table(stats: &Stats) -> String {
         let answers = answers(sum.hits, sum.served);
         let _ = writeln!(out, "{name:8}{} in {} zips; {answers}", size(sum.bytes), sum.zips);
     }
+    for credential in &stats.credentials {
+        let _ = writeln!(out, "{}", credential_line(credential));
+    }
     for (ranking, title) in [(&stats.top, "largest"), (&stats.busiest, "most used")] {
         if !ranking.is_empty() {
             let _ = writeln!(out, "the {title} of {} packages:", stats.packages);
@@ -46,6 +49,23 @@ fn table(stats: &Stats) -> String {
         }
     }
     escape_terminal_lines(&out)
+}
+
+/// `github: credential GITHUB_TOKEN in use; 4999 requests left until …`
+fn credential_line(credential: &CredentialStats) -> String {
+    let CredentialStats { upstream, credential, refused, remaining, reset, paused_s } = credential;
+    let refusal = |refusal: &RefusedCredential| {
+        let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
+        format!("refused{owner} since {:.0} ({})", refusal.since, refusal.reason)
+    };
+    let state = match &refused[..] {
+        [] => "in use".to_owned(),
+        refused => refused.iter().map(refusal).collect::<Vec<_>>().join(", "),
+    };
+    let until = reset.map(|reset| format!(" until {reset:.0}")).unwrap_or_default();
+    let quota = remaining.map(|left| format!("; {left} requests left{until}")).unwrap_or_default();
+    let pause = paused_s.map(|seconds| format!("; paused for {seconds} s")).unwrap_or_default();
+    format!("{upstream}: credential {credential} {state}{quota}{pause}")
 }
 
 fn answers(hits: u64, served: u64) -> String {

@@ -3,12 +3,12 @@
 use std::{future::pending, sync::Arc};
 
 use rustls::sign::CertifiedKey;
-use tokio::sync::Notify;
 
 use super::{
     Config,
     files::{self, FileFingerprint, LoadedCertificates, TlsError},
 };
+use crate::server::ReloadRequests;
 
 /// The result of the last reading.
 #[derive(PartialEq)]
@@ -17,21 +17,21 @@ enum LastRead {
     Failed(String),
 }
 
-/// Reads the files every `config.reload` and when `requested`, and passes changed certificates to `replace`. Never
+/// Reads the files every `config.reload` and on request, and passes changed certificates to `replace`. Never
 /// returns.
 ///
 /// While the files cannot be used, the certificates stay and the reason is logged once: between the writing of a
 /// certificate and of its key, the two do not match.
 pub(super) async fn run(
     config: &Config,
-    requested: &Notify,
+    mut requests: ReloadRequests,
     fingerprint: FileFingerprint,
     replace: impl Fn(Vec<Arc<CertifiedKey>>),
 ) {
     let mut last = LastRead::Loaded(fingerprint);
     loop {
         let on_request = tokio::select! {
-            () = requested.notified() => true,
+            () = requests.next() => true,
             () = check_interval(config) => false,
         };
         let read = read(config).await;

@@ -68,7 +68,7 @@ async fn no_token_location_or_address_is_logged() {
         error(ask(&upstream, DocumentAsk::Latest, None).await);
     }
     let lines = lines_of_upstream(&lines);
-    let doubts = lines.iter().filter(|line| line.contains("probably wrong")).count();
+    let doubts = lines.iter().filter(|line| line.contains("it is not used until")).count();
     assert_eq!((lines.len(), doubts), (5, 1), "{lines:#?}");
     for secret in ["secret-token", "temporary", "forge.test", "127.0.0.1", "Bad credentials"] {
         assert!(!lines.iter().any(|line| line.contains(secret)), "{secret} in {lines:#?}");

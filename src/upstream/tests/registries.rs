@@ -149,7 +149,7 @@ async fn a_version_moves_where_a_pattern_says_so() {
         assert_eq!((upstream.is_moving(version), offline(&upstream).is_moving(version)), (moving, moving), "{version}");
     }
     section.moving = vec!["1.*".into()];
-    let refused = build("official", &section, None, "test").err().expect("refused");
+    let refused = build("official", &section, Vec::new(), "test").err().expect("refused");
     assert_eq!((refused.key, refused.upstream.as_str()), ("moving", "official"));
 }
 
@@ -236,6 +236,12 @@ async fn a_refused_code_is_trouble_until_it_is_accepted_again() {
     assert_eq!(error(ask(&upstream, DocumentAsk::Latest, None).await), FetchError::Status(401));
     assert!(upstream.is_credential_refused());
     accepts.store(1, Relaxed);
+    ask(&upstream, DocumentAsk::Latest, None).await.expect("a release, without the code");
+    assert!(upstream.is_credential_refused());
+    // After its period, one request tries the code again.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
     ask(&upstream, DocumentAsk::Latest, None).await.expect("a release");
     assert!(!upstream.is_credential_refused());
 }

@@ -249,13 +249,12 @@ fn a_build_error_names_the_key_and_no_secret() {
         ("downloads", Config { downloads: 0, ..base() }),
         ("redirect_hosts", Config { redirect_hosts: vec!["*".into()], ..base() }),
     ] {
-        let error = build("forge", &config, None, "test").err().expect("an error");
+        let error = build("forge", &config, Vec::new(), "test").err().expect("an error");
         assert_eq!((error.key, error.upstream.as_str()), (key, "forge"));
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
-    let token = Some(Secret::new("hunter2\nx"));
-    let error = build("forge", &base(), token, "test").err().expect("an error");
-    assert!(error.key == "token_env" && !error.to_string().contains("hunter2"), "{error}");
+    let error = CredentialSource::of_token("VARIABLE", &Secret::new("hunter2\nx")).expect_err("an error");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -263,6 +262,6 @@ fn the_defaults_are_two_forges_and_two_registries_and_can_be_built() {
     let defaults = defaults();
     assert_eq!(defaults.keys().collect::<Vec<_>>(), ["gitee", "github", "official", "official-2x"]);
     for (name, config) in &defaults {
-        assert!(!build(name, config, None, "test").expect("valid").has_token());
+        assert!(!build(name, config, Vec::new(), "test").expect("valid").has_token());
     }
 }

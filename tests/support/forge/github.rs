@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    State,
+    State, apps,
     body::Answer,
     github_json::{release_json, repo_json, tag_json},
     model::{Found, Reference, Release, Repo, Store, Tree, http_date},
@@ -36,7 +36,7 @@ pub fn token_of(request: &Request<()>) -> Option<String> {
     known.then(|| token.trim().to_owned())
 }
 
-fn error(status: u16, message: &str, page: &str) -> Answer {
+pub fn error(status: u16, message: &str, page: &str) -> Answer {
     let documentation_url = format!("{DOCS}/{page}");
     Answer::json(
         status,
@@ -65,6 +65,9 @@ pub fn answer(state: &State, request: &Request<()>) -> Answer {
     }
     let token = token_of(request);
     let authorization = header(request, "authorization").to_owned();
+    if let Some(app) = token.as_ref().and_then(|token| apps::caller(state, token)) {
+        return apps::answer(state, request, &app);
+    }
     let unknown = !authorization.is_empty() && !token.as_ref().is_some_and(|token| state.knows_token(token));
     if unknown {
         return error(401, "Bad credentials", "");

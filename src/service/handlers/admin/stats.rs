@@ -8,9 +8,11 @@ use std::{
 
 use super::{AdminError, inventory::entries};
 use crate::{
-    admin_api::{DiskStats, InventoryOrder, MemoryStats, PackageStats, Stats, StatsSum},
+    admin_api::{
+        CredentialStats, DiskStats, InventoryOrder, MemoryStats, PackageStats, RefusedCredential, Stats, StatsSum,
+    },
     registry::{
-        HitStats, Registry, TierStats,
+        CredentialStatus, HitStats, Registry, TierStats,
         inventory::{Selection, StoredArchive},
     },
 };
@@ -77,5 +79,22 @@ pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError>
         top,
         busiest: packages,
         downloads: registry.inventory().fills_running(),
+        credentials: registry.credentials().into_iter().map(credential).collect(),
     })
+}
+
+fn credential((upstream, status): (String, CredentialStatus)) -> CredentialStats {
+    let refused = status.refusals.into_iter().map(|refusal| RefusedCredential {
+        owner: refusal.owner,
+        reason: refusal.reason.as_str().to_owned(),
+        since: refusal.since,
+    });
+    CredentialStats {
+        upstream,
+        credential: status.label,
+        refused: refused.collect(),
+        remaining: status.quota.remaining,
+        reset: status.quota.reset,
+        paused_s: status.quota.wait.map(|wait| wait.as_secs()),
+    }
 }
