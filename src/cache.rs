@@ -30,6 +30,7 @@ mod fill_state;
 pub(crate) mod fill_watcher;
 mod import;
 mod negative_cache;
+mod no_room;
 mod pass_through;
 mod pins;
 pub mod policy;

@@ -108,6 +108,11 @@ impl ArchiveTiers {
         }
     }
 
+    /// False while writes to the disk fail for another reason than want of room.
+    pub(super) fn is_writable(&self) -> bool {
+        self.disk.degraded().is_none()
+    }
+
     /// Makes a fetched archive visible under its key. The waiting clients have it already, so an error is only logged.
     pub(super) async fn admit(&self, key: &Key, spool: Spool, meta: Meta) {
         let before = self.removals.snapshot(key);

@@ -178,6 +178,7 @@ impl ArchiveCache {
     pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
         let removed = self.context.tiers.remove(key).await;
         self.context.failures.forget(key);
+        self.context.without_room.forget(key);
         removed?;
         if forget_pin {
             self.context.pins.forget(key).await?;

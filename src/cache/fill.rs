@@ -16,6 +16,7 @@ use super::{
     download::Download,
     fill_state::{ArrivingBody, FillState, FinishedFill, publish_written},
     negative_cache::NegativeCache,
+    no_room::KeysWithoutRoom,
     policy::ArchiveConfig,
     progress::growing_spool,
     single_flight::FlightGuard,
@@ -33,6 +34,7 @@ pub(super) struct FillContext {
     pub(super) tiers: Arc<ArchiveTiers>,
     pub(super) pins: PinRecords,
     pub(super) failures: NegativeCache,
+    pub(super) without_room: KeysWithoutRoom,
     pub(super) limits: ArchiveConfig,
     pub(super) clock: Clock,
     pub(super) tasks: BackgroundTasks,
@@ -49,7 +51,8 @@ impl FillContext {
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
-        Self { tiers, pins, failures, limits, clock, tasks, aborted: CancellationToken::new() }
+        let without_room = KeysWithoutRoom::new(clock.clone());
+        Self { tiers, pins, failures, without_room, limits, clock, tasks, aborted: CancellationToken::new() }
     }
 }
 
@@ -123,7 +126,13 @@ impl Fill {
                     self.context.tiers.supersede(&self.request.key, prefix, started).await;
                 }
             }
-            Err(FillFailure::NoRoom) => self.publish_end(Ok(FinishedFill::NoRoom)),
+            Err(FillFailure::NoRoom) => {
+                // A disk that fails may work again at once; one that is full stays so.
+                if self.context.tiers.is_writable() {
+                    self.context.without_room.insert(&self.request.key);
+                }
+                self.publish_end(Ok(FinishedFill::NoRoom));
+            }
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
             Err(FillFailure::Failed(error)) => {
                 self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
@@ -145,6 +154,9 @@ impl Fill {
         if let Some(error) = context.failures.recent(&request.key) {
             // An earlier fill failed between the caller's lookup and the start of this one.
             return Err(FillFailure::Remembered(error));
+        }
+        if context.without_room.contains(&request.key) {
+            return Err(FillFailure::NoRoom);
         }
         let pin = context.pins.expected(request).await?;
         let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;

@@ -104,6 +104,8 @@ fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError
     require(disk.limit >= LEAST_LIMIT, settings, &["disk", "limit"], &reason)?;
     let reason = format!("must be smaller than disk.limit ({}), of which it is a part", disk.limit);
     require(disk.documents < disk.limit, settings, &["disk", "documents"], &reason)?;
+    let in_range = (1..=100).contains(&disk.unannounced_percent);
+    require(in_range, settings, &["disk", "unannounced_percent"], "must be 1 to 100")?;
     let named = disk.dir.as_deref().is_none_or(|dir| !dir.as_os_str().is_empty());
     require(named, settings, &["disk", "dir"], "must not be empty")?;
     require_nonzero(disk.scrub, settings, &["disk", "scrub"])?;

@@ -104,6 +104,8 @@ pub struct Config {
     pub limit: ByteSize,
     /// The share of `limit` that documents may take; at most half of it.
     pub documents: ByteSize,
+    /// The share of `limit`, in percent, that one body of unknown length may take by evicting others.
+    pub unannounced_percent: u8,
     /// The background scrub re-hashes every blob once per period; `forever` turns it off.
     pub scrub: Period,
 }
@@ -114,6 +116,7 @@ impl Default for Config {
             dir: None,
             limit: ByteSize::gib(50),
             documents: ByteSize::gib(1),
+            unannounced_percent: 25,
             scrub: Period(std::time::Duration::from_secs(7 * 86_400)),
         }
     }
@@ -228,10 +231,10 @@ impl Disk {
         self.lock.set_addresses(addresses)
     }
 
-    /// Opens a spool and reserves its space: all of it if its length is known, otherwise in steps. Blocks.
+    /// Opens a spool. Its space is reserved as bytes arrive. Blocks.
     ///
     /// # Errors
-    /// [`SpoolError::NoSpace`] when not enough can be evicted.
+    /// [`SpoolError::NoSpace`] when not enough can be evicted for the expected length.
     pub fn spool(&self, expected: Option<u64>) -> Result<Spool, SpoolError> {
         let spool = Spool::create(&self.space, &self.health, &self.layout, expected);
         if let Err(SpoolError::Io(error)) = &spool {

@@ -15,7 +15,10 @@ use parking_lot::{Mutex, RwLock};
 use sha2::Digest as _;
 use tokio::sync::OnceCell;
 
-use super::{budget::Reservation, page_cache::PageCacheHints};
+use super::{
+    budget::{Reservation, allocated_bytes},
+    page_cache::PageCacheHints,
+};
 use crate::{
     entry::Digest,
     sendfile::{self, FileBacked, Mapping},
@@ -190,6 +193,11 @@ impl BlobFile {
             return false;
         }
         stat.len() == len
+    }
+
+    /// The blocks that the file takes on disk, bytes; 0 when the system does not say.
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.file.metadata().map(|stat| allocated_bytes(stat.len())).unwrap_or_default()
     }
 
     /// Whether the bytes match their digest; hashed once for all callers.

@@ -55,7 +55,6 @@ pub(super) enum Spare {
     ReadOrUsed,
     /// Blobs that are read: unlinking them frees no bytes at once.
     Read,
-    Nothing,
 }
 
 impl Blobs {
@@ -232,10 +231,12 @@ impl Blobs {
         Ok(())
     }
 
-    /// Bytes that unlinking all blobs without a keep mark would free.
+    /// Bytes that unlinking all blobs without a keep mark and without a reader would free. A blob that is both counts
+    /// twice, so the sum may be too low.
     pub(super) fn evictable_bytes(&self) -> u64 {
         let kept: u64 = self.kept.lock().values().sum();
-        self.budget.committed(StoredKind::Blob).saturating_sub(kept)
+        let spared = kept.saturating_add(self.open_files.read_bytes());
+        self.budget.committed(StoredKind::Blob).saturating_sub(spared)
     }
 
     /// Unlinks blobs, least recently used first, until `bytes` are unlinked; returns the bytes freed at once. Skips kept
@@ -274,7 +275,6 @@ impl Blobs {
         let spared = match spare {
             Spare::ReadOrUsed => self.updates.is_used(digest) || self.open_files.is_read(digest),
             Spare::Read => self.open_files.is_read(digest),
-            Spare::Nothing => false,
         };
         !spared && !self.unlinked.contains(digest) && !self.kept.lock().contains_key(digest)
     }

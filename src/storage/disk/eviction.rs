@@ -25,8 +25,8 @@ impl Eviction {
         Self { blobs, quarantine, flush, evicting: Mutex::default() }
     }
 
-    /// Frees at least `missing` bytes if possible: quarantined files first, then blobs without readers, then blobs that
-    /// are read. Returns the bytes freed at once; a read blob stays counted until its last reader closes it. Blocks.
+    /// Frees at least `missing` bytes if possible: quarantined files first, then blobs without readers. Blobs that are read
+    /// stay: unlinking them frees nothing before their last reader closes them. Returns the bytes freed. Blocks.
     pub(super) fn run(&self, missing: u64) -> u64 {
         let _evicting = self.evicting.lock();
         let mut freed = 0;
@@ -41,7 +41,6 @@ impl Eviction {
         freed += self.blobs.evict(missing.saturating_sub(freed), Spare::ReadOrUsed);
         if freed < missing && self.flush.run().is_ok() {
             freed += self.blobs.evict(missing - freed, Spare::Read);
-            freed += self.blobs.evict(missing.saturating_sub(freed), Spare::Nothing);
         }
         if freed > 0
             && let Err(cause) = self.blobs.purge_unlinked_rows()
@@ -51,7 +50,7 @@ impl Eviction {
         freed
     }
 
-    /// Bytes that evicting everything would free.
+    /// Bytes that evicting everything would free now.
     pub(super) fn evictable_bytes(&self) -> u64 {
         self.blobs.evictable_bytes() + self.quarantine.evictable_bytes()
     }

@@ -67,6 +67,22 @@ impl OpenFiles {
         file.filter(|file| Arc::strong_count(file) > 1)
     }
 
+    /// Bytes on disk of the files that have readers.
+    pub(super) fn read_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let mut idle = HashMap::<&Digest, usize>::new();
+        state.idle.iter().for_each(|(digest, _)| *idle.entry(digest).or_default() += 1);
+        let is_read = |digest: &Digest, file: &Weak<BlobFile>| {
+            file.strong_count() > idle.get(digest).copied().unwrap_or_default()
+        };
+        let read = state.open.iter().filter(|(digest, file)| is_read(digest, file));
+        let read: Vec<_> = read.filter_map(|(_, file)| file.upgrade()).collect();
+        // Before the files: closing one takes the lock again.
+        drop(idle);
+        drop(state);
+        read.iter().map(|file| file.allocated_bytes()).sum()
+    }
+
     /// True if a blob's file has readers.
     pub(super) fn is_read(&self, digest: &Digest) -> bool {
         let state = self.state.lock();

@@ -14,11 +14,23 @@ pub(super) struct Space {
     budget: Arc<Budget>,
     eviction: Arc<Eviction>,
     index: Arc<Index>,
+    /// Bytes that a body of unknown length may take by evicting others.
+    unannounced_share: u64,
 }
 
 impl Space {
-    pub(super) fn new(budget: Arc<Budget>, eviction: Arc<Eviction>, index: Arc<Index>) -> Self {
-        Self { budget, eviction, index }
+    pub(super) fn new(budget: Arc<Budget>, eviction: Arc<Eviction>, index: Arc<Index>, unannounced_share: u64) -> Self {
+        Self { budget, eviction, index, unannounced_share }
+    }
+
+    /// True if `bytes` are free, or would be after evicting everything that is not read.
+    pub(super) fn may_hold(&self, bytes: u64) -> bool {
+        bytes <= self.budget.free().saturating_add(self.eviction.evictable_bytes())
+    }
+
+    /// Bytes that a body of unknown length may take by evicting others.
+    pub(super) fn unannounced_share(&self) -> u64 {
+        self.unannounced_share
     }
 
     /// The limit in bytes.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::sendfile::FileBacked as _;
 
-/// Space for a body of unknown length is reserved in steps of at most this many bytes.
+/// Space is reserved as bytes arrive, in steps of at most this many bytes: an announced length costs nothing.
 const RESERVATION_STEP_BYTES: u64 = 8 << 20;
 
 /// A growing file in the spool folder, with its space reserved ahead.
@@ -31,24 +31,30 @@ pub struct Spool {
     file: Arc<BlobFile>,
     path: PathBuf,
     len: u64,
+    /// The announced length.
+    expected: Option<u64>,
     /// Whether dropping the spool removes the file.
     removes_file: bool,
 }
 
 impl Spool {
-    /// Reserves space for a body of `expected` bytes, or a first step if the length is unknown, and creates the file.
+    /// Creates the file. Space is reserved as bytes arrive; a body of `expected` bytes is refused at once when evicting
+    /// everything would not suffice for it.
     pub(super) fn create(
         space: &Arc<Space>,
         health: &Arc<DiskHealth>,
         layout: &Layout,
         expected: Option<u64>,
     ) -> Result<Self, SpoolError> {
-        let reservation = space.reserve(allocated_bytes(expected.unwrap_or(0)))?;
+        if expected.is_some_and(|len| !space.may_hold(allocated_bytes(len))) {
+            return Err(SpoolError::NoSpace);
+        }
+        let reservation = space.reserve(0)?;
         let path = layout.next_staging_path();
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         let file = Arc::new(BlobFile::new(file, Some(reservation)));
         let space = Arc::clone(space);
-        Ok(Self { space, health: Arc::clone(health), file, path, len: 0, removes_file: true })
+        Ok(Self { space, health: Arc::clone(health), file, path, len: 0, expected, removes_file: true })
     }
 
     /// Appends bytes, in one write where the system accepts it; readers of [`Spool::file`] can read them when this
@@ -110,7 +116,12 @@ impl Spool {
         self.file.with_reservation(|held| {
             let Some(held) = held.as_mut().filter(|held| held.bytes() < needed) else { return Ok(()) };
             let step = allocated_bytes(RESERVATION_STEP_BYTES.min(self.space.limit() / 64));
-            let ahead = needed.max(held.bytes() + step);
+            let ahead = held.bytes().saturating_add(step);
+            let ahead = self.expected.map_or(ahead, |len| ahead.min(allocated_bytes(len))).max(needed);
+            if self.expected.is_none() && needed > self.space.unannounced_share() {
+                // It must not push out more than its share: from here on it takes free space only.
+                return if held.grow(ahead) || held.grow(needed) { Ok(()) } else { Err(SpoolError::NoSpace) };
+            }
             self.space.grow(held, ahead).or_else(|_| self.space.grow(held, needed))
         })
     }

@@ -84,7 +84,8 @@ fn compose(
     let blobs = Arc::new(blobs);
     let flush = Arc::new(UsageFlush::new(index.clone(), updates.clone(), health.clone()));
     let eviction = Arc::new(Eviction::new(blobs.clone(), quarantine.clone(), flush.clone()));
-    let space = Arc::new(Space::new(budget.clone(), eviction, index.clone()));
+    let unannounced_share = budget.limit() / 100 * u64::from(config.unannounced_percent);
+    let space = Arc::new(Space::new(budget.clone(), eviction, index.clone(), unannounced_share));
     let keys = Arc::new(BlobKeys::new(BlobKeysParts {
         layout: layout.clone(),
         index: index.clone(),

@@ -31,28 +31,51 @@ async fn the_least_recently_used_blob_is_evicted_first() {
 }
 
 #[tokio::test]
-async fn a_read_blob_is_evicted_last_and_stays_readable_and_counted() {
+async fn a_read_blob_is_never_evicted_because_that_would_free_nothing() {
     let rig = rig(15);
     let read = store(&rig.disk, "read", &body(1, 6 * MIB)).await;
     drop(store(&rig.disk, "idle", &body(2, 4 * MIB)).await);
-    store(&rig.disk, "new", &body(3, 3 * MIB)).await;
+    drop(store(&rig.disk, "new", &body(3, 3 * MIB)).await);
     assert_eq!(
         stored(&rig.disk, &["read", "idle"]).await,
         [true, false],
         "the idle blob is evicted although it was used later"
     );
-    // Only the read blob is left, and evicting it frees no bytes at once.
-    assert!(matches!(rig.disk.spool(Some(8 << 20)), Err(SpoolError::NoSpace)));
-    assert!(get(&rig.disk, "read").await.is_none());
-    assert_eq!(
-        rig.disk.usage().bytes,
-        on_disk(&rig.disk, rig.dir.path()) + 6 * (MIB as u64) + 4096,
-        "unlinked but counted"
-    );
+    assert!(matches!(rig.disk.spool(Some(12 << 20)), Err(SpoolError::NoSpace)), "with the read one it would fit");
+    assert_eq!(stored(&rig.disk, &["read", "new"]).await, [true, true], "and so nothing is evicted");
     assert_eq!(bytes_of(&read).await, body(1, 6 * MIB));
     drop(read);
-    assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
-    rig.disk.spool(Some(8 << 20)).expect("room");
+    let mut spool = rig.disk.spool(Some(12 << 20)).expect("room, once it is not read");
+    let chunk = body(4, MIB);
+    (0..12).for_each(|_| spool.append(&[&chunk]).expect("room"));
+    assert!(get(&rig.disk, "read").await.is_none());
+}
+
+#[tokio::test]
+async fn an_announced_length_evicts_nothing_before_its_bytes_arrive() {
+    let rig = rig(16);
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        drop(store(&rig.disk, name, &body(seed, 4 * MIB)).await);
+    }
+    let mut spool = rig.disk.spool(Some(12 << 20)).expect("may fit");
+    spool.append(&[&body(4, 135)]).expect("written");
+    assert_eq!(stored(&rig.disk, &["a", "b", "c"]).await, [true, true, true]);
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_evicts_at_most_its_share() {
+    let rig = rig(32);
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"), (6, "f")] {
+        drop(store(&rig.disk, name, &body(seed, 4 * MIB)).await);
+    }
+    let mut spool = rig.disk.spool(None).expect("space");
+    let chunk = body(7, MIB);
+    let full = (0..64).find_map(|_| spool.append(&[&chunk]).err()).expect("full");
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    // A quarter of 32 MiB is two of these blobs; what was free before came first.
+    let left = stored(&rig.disk, &["a", "b", "c", "d", "e", "f"]).await.into_iter().filter(|stored| *stored).count();
+    assert!(left >= 4, "{left} of 6 are left");
+    assert!(spool.len() >= 8 << 20, "{} bytes", spool.len());
 }
 
 #[tokio::test]
