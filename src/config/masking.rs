@@ -89,7 +89,8 @@ mod tests {
         ] {
             assert_eq!(without_password(text), expected);
         }
-        let value: toml::Value = toml::from_str("a = [\"https://u:secret@h\"]\nb = {c = \"ghp_secret\"}").expect("TOML");
+        let value: toml::Value =
+            toml::from_str("a = [\"https://u:secret@h\"]\nb = {c = \"ghp_secret\"}").expect("TOML");
         let path = ["routes".to_owned()];
         let shown = masked(&path, &value);
         assert!(!shown.contains("secret"), "{shown}");

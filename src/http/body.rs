@@ -188,7 +188,10 @@ mod tests {
     async fn body_reports_once_whether_it_was_completed_broken_or_aborted() {
         let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), None));
         assert_eq!(body.collect().await.expect("whole").to_bytes(), "abc");
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]);
+        assert_eq!(
+            reports.iter().collect::<Vec<_>>(),
+            [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]
+        );
 
         let (body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Err("no")]), Some(9)));
         assert!(body.collect().await.is_err());
@@ -198,11 +201,17 @@ mod tests {
         let (mut body, reports) = with_reports(Body::stream(chunks(vec![Ok("ab"), Ok("c")]), Some(3)));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]);
+        assert_eq!(
+            reports.iter().collect::<Vec<_>>(),
+            [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]
+        );
 
         let (mut body, reports) = with_reports(Body::full(Bytes::from_static(b"abc")));
         body.frame().await.expect("one").expect("good");
         drop(body);
-        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]);
+        assert_eq!(
+            reports.iter().collect::<Vec<_>>(),
+            [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]
+        );
     }
 }

@@ -23,7 +23,7 @@ async fn forge(len: u64) -> Forge {
 }
 
 fn archives(forge: &Forge) -> usize {
-    forge.count(|seen| seen.host == Host::Archive)
+    forge.count(|seen| seen.host == Host::Archive && seen.status == Some(200))
 }
 
 async fn sound(mirror: &Mirror, forge: &Forge) {
