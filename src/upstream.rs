@@ -117,7 +117,8 @@ pub trait Upstream: Send + Sync + 'static {
     /// Reads the files of credentials again, and uses what has changed. Blocks.
     fn read_credential_files(&self, _reading: CredentialReading) {}
 
-    /// Asks the upstream what each credential may do. Every request has a deadline; nothing is retried.
+    /// Asks the upstream what each credential may do. Every request has a deadline. A credential that is refused is out of
+    /// use from then on.
     fn report_credentials(&self) -> BoxFuture<'_, Vec<CredentialReport>> {
         Box::pin(std::future::ready(Vec::new()))
     }

@@ -185,6 +185,7 @@ async fn a_token_file_is_read_again_on_sighup_and_a_broken_one_changes_nothing()
         .start()
         .await;
     mirror.logs("the credential github-token is wrong or revoked").await;
+    assert_eq!(mirror.get("/readyz").await.json()["status"], "degraded", "before the first request is refused");
     assert_eq!(mirror.get("/acme/unseen/releases").await.status, 502);
     fs::write(&file, "N3WTOKEN\n").expect("a file");
     mirror.signal("HUP").await;

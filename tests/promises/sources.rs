@@ -203,10 +203,10 @@ async fn a_refused_credential_makes_a_404_no_proof_of_absence() {
     forge.repo("acme/tool").release("1.0.0", |r| r);
     let mirror = gitee_first(&forge).token("gitee", "EXPIRED").start().await;
     let json = [("content-type", "application/json")];
-    // The forge refuses the token once; without it, it hides what only the token may see.
+    // The forge refuses the token; without it, it hides what only the token may see.
     forge.fault(Match::on(Host::Gitee), Fault::status(401, &json, "{}")).times(1);
     assert_eq!(mirror.get("/acme/first/releases").await.status, 502);
     forge.fault(Match::on(Host::Gitee), Fault::status(404, &json, "{}")).always();
-    assert_eq!(mirror.get(LIST).await.status, 404);
+    assert_eq!(mirror.get(LIST).await.status, 502);
     assert_eq!(requests_to(&forge, Host::GithubApi), 0, "the next upstream is not asked");
 }

@@ -49,7 +49,8 @@ impl CredentialPool {
         let owner = package.and_then(PackageName::owner);
         let seen_by = package.and_then(|package| self.seen_by(package));
         let credentials = self.credentials();
-        let mut slots: Vec<usize> = (0..credentials.len()).collect();
+        // What is about no package is asked as a stranger.
+        let mut slots: Vec<usize> = if package.is_some() { (0..credentials.len()).collect() } else { Vec::new() };
         // Stable: else the order of the configuration.
         slots.sort_by_key(|&slot| {
             let credential = &credentials[slot];

@@ -1,6 +1,6 @@
 //! Asks an upstream what a credential may do.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use super::{
     app::GithubApp,
     credential::{Credential, CredentialForm},
     exchange::ExchangeAnswer,
+    refusal::RefusalScope,
     status::{CredentialGrant, CredentialOutcome, CredentialReport, GrantedQuota, InstallationGrant},
 };
 use crate::{origin::FetchError, upstream::error_class::number};
@@ -30,14 +31,21 @@ pub(in crate::upstream) enum Introspection {
 }
 
 impl CredentialPool {
-    /// Asks what every credential may do, one after the other. Each request has a deadline.
+    /// Asks what every credential may do, one after the other. Each request has a deadline. One that is refused for all
+    /// owners is out of use from then on.
     pub(in crate::upstream) async fn report(&self) -> Vec<CredentialReport> {
         let mut reports = Vec::new();
         for credential in self.credentials() {
-            let outcome = match self.introspect(&credential).await {
-                Ok(outcome) => outcome,
-                Err(error) => CredentialOutcome::Unanswered(error),
-            };
+            let mut outcome = self.introspect(&credential).await;
+            if self.profile.confirm && matches!(outcome, Ok(CredentialOutcome::Refused(_))) {
+                outcome = self.introspect(&credential).await;
+            }
+            if let Ok(CredentialOutcome::Refused(reason)) = outcome
+                && reason.scope() == RefusalScope::AllOwners
+            {
+                credential.note_refused(&self.exchange.upstream, None, reason, StatusCode::UNAUTHORIZED.as_u16());
+            }
+            let outcome = outcome.unwrap_or_else(CredentialOutcome::Unanswered);
             reports.push(CredentialReport { label: credential.label.clone(), outcome });
         }
         reports
@@ -56,7 +64,7 @@ impl CredentialPool {
             return Ok(CredentialOutcome::Refused(reason));
         }
         // A GitHub Enterprise Server without rate limits answers 404; it has accepted the token.
-        let accepted = answer.status.is_success() || answer.status == http::StatusCode::NOT_FOUND;
+        let accepted = answer.status.is_success() || answer.status == StatusCode::NOT_FOUND;
         if !accepted {
             return Err(FetchError::Status(answer.status.as_u16()));
         }

@@ -303,7 +303,9 @@ async fn an_upstream_tells_what_each_credential_may_do() {
         _ => bad_credentials(),
     })
     .await;
-    let reports = with_tokens(UpstreamKind::Github, &server, &["good", "bad"]).report_credentials().await;
+    let upstream = with_tokens(UpstreamKind::Github, &server, &["good", "bad"]);
+    let reports = upstream.report_credentials().await;
+    assert_eq!(reasons(&upstream), [(None, RefusalReason::BadCredential)], "known before a request is refused");
     let lines: Vec<String> = reports.iter().map(|report| format!("{} {}", report.label, report.outcome)).collect();
     assert_eq!(
         lines,
