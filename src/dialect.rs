@@ -44,7 +44,7 @@ pub use catalog::{CatalogMenu, CatalogQuery};
 pub use github::ApiRoot;
 pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
-pub use path::{UNRESERVED, folder_zipball_url, zipball_url};
+pub use path::{UNRESERVED, encoded_segment, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 
 /// The `[names]` section: how a name in a path becomes a package.

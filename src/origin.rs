@@ -109,6 +109,14 @@ impl FetchError {
     pub fn is_trouble(&self) -> bool {
         !matches!(self, Self::NotFound(_) | Self::Blocked)
     }
+
+    /// False for failures without a request to the upstream. A limit counts as one: it is mostly known beforehand.
+    pub fn is_of_request(&self) -> bool {
+        !matches!(
+            self,
+            Self::Throttled { .. } | Self::CoolingDown { .. } | Self::Busy { .. } | Self::Offline { .. }
+        )
+    }
 }
 
 /// What does not exist upstream.

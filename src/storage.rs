@@ -62,6 +62,11 @@ impl Object {
         }
     }
 
+    /// True for an archive that is in memory for the clients that wait for it, and stored nowhere, for want of room.
+    pub fn is_passing_through(&self) -> bool {
+        self.usage.is_none() && self.is_in_memory()
+    }
+
     /// Counts a response served from this object.
     pub fn record_hit(&self) {
         if let Some(usage) = &self.usage {

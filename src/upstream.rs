@@ -22,6 +22,7 @@ mod call_log;
 mod client;
 mod config;
 mod connect;
+mod content_coding;
 mod credentials;
 mod envelope;
 mod error_class;

@@ -70,7 +70,7 @@ pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
 /// other code builds such a URL. `repos/` never occurs after `base`, because one client removes its first occurrence.
 pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, dialect: DialectName) -> String {
     let prefix = tag_prefix(tag);
-    let tag = utf8_percent_encode(tag, UNRESERVED);
+    let tag = encoded_ref(tag);
     let PackageId { upstream, name } = package;
     let path = match dialect {
         DialectName::V3 => match v3::name_on_upstream(names, package) {
@@ -91,13 +91,30 @@ pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, di
 pub fn folder_zipball_url(base: &str, folder: &FolderPackage, version: &str, dialect: DialectName) -> String {
     let alias = &folder.alias;
     let prefix = tag_prefix(version);
-    let version = utf8_percent_encode(version, UNRESERVED);
+    let version = encoded_ref(version);
     let path = match dialect {
         DialectName::V3 => format!("/v3/packages/{alias}/zipball/{prefix}{version}"),
         DialectName::Simple => format!("/simple/{alias}/zipball/{prefix}{version}"),
         DialectName::Srm | DialectName::Github => format!("/{alias}/zipball/{prefix}{version}"),
     };
     format!("{base}{}", path.replace("repos/", "repo%73/"))
+}
+
+/// A tag as one or more segments of a path.
+fn encoded_ref(tag: &str) -> String {
+    tag.split('/').map(|segment| encoded_segment(segment, UNRESERVED)).collect::<Vec<_>>().join("/")
+}
+
+/// A text as one segment of a path, with the characters of `encoded` percent-encoded.
+///
+/// Clients remove dot segments, encoded ones too, and would leave the package's path. No git tag has such a segment, so
+/// no version exists under one: it is encoded twice, which leads to a 404 of the same package.
+pub fn encoded_segment(segment: &str, encoded: &'static AsciiSet) -> String {
+    match segment {
+        "." => "%252E".to_owned(),
+        ".." => "%252E%252E".to_owned(),
+        segment => utf8_percent_encode(segment, encoded).to_string(),
+    }
 }
 
 /// A tag that would be parsed as a branch, a commit or another tag gets an explicit prefix.

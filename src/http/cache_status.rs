@@ -11,15 +11,21 @@ use http::HeaderValue;
 
 use super::field::ascii_value;
 
+/// The remark on a response that is not stored for want of room.
+pub(crate) const NO_ROOM: &str = "no-room";
+
 /// How one cache handled one request ([RFC 9211]).
 ///
-/// Built by [`CacheStatus::hit`] or [`CacheStatus::forwarded`]; the other methods add parameters.
+/// Built by [`CacheStatus::hit`], [`CacheStatus::forwarded`] or [`CacheStatus::generated`]; the other methods add parameters.
 ///
 /// [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// Why the request was forwarded; `None` for a hit (RFC 9211 §2.1 and §2.2 exclude each other).
+    /// Why the request was forwarded; `None` for a hit (RFC 9211 §2.1 and §2.2 exclude each other), and where
+    /// `generated`.
     pub fwd: Option<Fwd>,
+    /// Nothing was forwarded, and the answer is not a stored one: the mirror made it itself, as a refusal.
+    pub generated: bool,
     /// The status code of the next hop's response, if one was received (RFC 9211 §2.3).
     pub fwd_status: Option<u16>,
     /// Remaining freshness lifetime in seconds; negative for a stale response (RFC 9211 §2.4).
@@ -39,8 +45,6 @@ pub struct CacheStatus {
 /// Why a request was forwarded (RFC 9211 §2.2). The cache produces no other value of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fwd {
-    /// The cache was configured not to handle this request.
-    Bypass,
     /// No response is stored for this URI.
     UriMiss,
     /// The stored response is stale.
@@ -51,7 +55,6 @@ impl Fwd {
     /// The token of RFC 9211 §2.2.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Bypass => "bypass",
             Self::UriMiss => "uri-miss",
             Self::Stale => "stale",
         }
@@ -63,6 +66,7 @@ impl CacheStatus {
     pub fn hit(ttl: Option<i64>) -> Self {
         Self {
             fwd: None,
+            generated: false,
             fwd_status: None,
             ttl,
             stored: false,
@@ -76,6 +80,30 @@ impl CacheStatus {
     /// A forwarded request.
     pub fn forwarded(fwd: Fwd) -> Self {
         Self { fwd: Some(fwd), ..Self::hit(None) }
+    }
+
+    /// An answer of the mirror itself: not stored, and nothing was forwarded for it.
+    pub fn generated() -> Self {
+        Self { generated: true, ..Self::hit(None) }
+    }
+
+    /// Takes back that the request was forwarded: no request left the mirror. A hit stays a hit.
+    pub fn not_forwarded(self) -> Self {
+        match self.fwd {
+            Some(_) => Self { detail: self.detail, failed: self.failed, ..Self::generated() },
+            None => self,
+        }
+    }
+
+    /// Takes back that the response was stored, for want of room.
+    pub fn without_room(self) -> Self {
+        Self { stored: false, detail: Some(NO_ROOM.into()), ..self }
+    }
+
+    /// True for an answer from what is stored and fresh.
+    pub fn is_fresh_hit(&self) -> bool {
+        let is_hit = self.fwd.is_none() && !self.generated && !self.failed && !self.used_stale;
+        is_hit && self.ttl.is_none_or(|ttl| ttl >= 0)
     }
 
     /// Sets the status code of the next hop's response.
@@ -108,30 +136,43 @@ impl CacheStatus {
         Self { used_stale: true, ..self }
     }
 
-    /// Marks the response as an error.
-    pub fn failed(self) -> Self {
-        Self { failed: true, ..self }
+    /// Adds a remark behind another one, if there is one.
+    pub fn and_detail(self, detail: &'static str) -> Self {
+        match &self.detail {
+            Some(before) => {
+                let both = format!("{before}, {detail}");
+                self.detail(both)
+            }
+            None => self.detail(detail),
+        }
     }
 
-    /// One word for the log and the metrics: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `bypass` or `error`.
+    /// Marks the response as an error. An error is not stored, whatever was stored on the way to it.
+    pub fn failed(self) -> Self {
+        Self { failed: true, stored: false, ..self }
+    }
+
+    /// One word for the log and the metrics: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `generated` or `error`.
     pub fn label(&self) -> &'static str {
         match self.fwd {
             _ if self.failed => "error",
+            _ if self.generated => "generated",
             None if self.ttl.is_some_and(|ttl| ttl < 0) => "stale",
             None => "hit",
             Some(_) if self.used_stale => "stale",
             Some(_) if self.collapsed => "collapsed",
             Some(_) if self.fwd_status == Some(304) => "revalidated",
-            Some(Fwd::Bypass) => "bypass",
             Some(_) => "miss",
         }
     }
 
-    /// The field's value for a cache with the name `cache`: `name; hit; ttl=59` or `name; fwd=stale; fwd-status=200; stored`.
+    /// The field's value for a cache with the name `cache`: `name; hit; ttl=59`, `name; fwd=stale; fwd-status=200; stored`,
+    /// or `name` alone for an answer of the mirror itself.
     pub fn render(&self, cache: &str) -> HeaderValue {
         let mut text = String::with_capacity(64);
         push_item(&mut text, cache);
         match self.fwd {
+            None if self.generated => {}
             None => text.push_str("; hit"),
             Some(fwd) => {
                 text.push_str("; fwd=");
@@ -207,8 +248,14 @@ mod tests {
                 "c; fwd=stale; fwd-status=503; ttl=-9; detail=\"stale if error\"",
                 "stale",
             ),
-            (fwd(Fwd::Bypass), "c; fwd=bypass", "bypass"),
+            (CacheStatus::generated(), "c", "generated"),
+            (CacheStatus::generated().failed().detail("cool-down"), "c; detail=cool-down", "error"),
             (fwd(Fwd::UriMiss).status(502).failed(), "c; fwd=uri-miss; fwd-status=502", "error"),
+            (fwd(Fwd::UriMiss).status(200).stored().failed(), "c; fwd=uri-miss; fwd-status=200", "error"),
+            (fwd(Fwd::Stale).status(503).collapsed().detail("offline").not_forwarded(), "c; detail=offline", "generated"),
+            (hit(Some(5)).not_forwarded(), "c; hit; ttl=5", "hit"),
+            (hit(Some(5)).and_detail("truncated"), "c; hit; ttl=5; detail=truncated", "hit"),
+            (hit(None).detail("a").and_detail("b"), "c; hit; detail=\"a, b\"", "hit"),
             (hit(None).detail("a \"b\" \\ ä\n"), "c; hit; detail=\"a \\\"b\\\" \\\\ ??\"", "hit"),
             (hit(Some(i64::MIN)), "c; hit; ttl=-999999999999999", "stale"),
         ] {

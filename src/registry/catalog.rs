@@ -149,7 +149,7 @@ impl CatalogService {
         }
         let collected_at = clock.now();
         let pinned = self.cache.pins().keys().await;
-        let pinned = pinned.map_err(|error| CacheFailure { error, status: CacheStatus::hit(None) })?;
+        let pinned = pinned.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
         let mut candidates = newest_tags(&pinned);
         for package in named {
             candidates.entry(package.key_prefix()).or_insert((package, None));

@@ -147,7 +147,8 @@ impl FolderPackages {
             let record = metadata::record(&folder.alias, release, manifest);
             records.push(Metadata { details: MetadataDetails::default(), ..record });
         }
-        Ok(CachedValue { digest: digest_of(&records), value: Arc::new(records), age: list.age, status: list.status })
+        let status = if list.value.truncated { list.status.and_detail("truncated") } else { list.status };
+        Ok(CachedValue { digest: digest_of(&records), value: Arc::new(records), age: list.age, status })
     }
 
     /// The metadata record of one version. An archive that was never seen is fetched.

@@ -48,7 +48,8 @@ impl MetadataRecords {
             records.push(Metadata { details: MetadataDetails::default(), ..record(&package.name, release, manifest) });
         }
         let digest = Digest::of(&serde_json::to_vec(&records).unwrap_or_default());
-        Ok(CachedValue { value: Arc::new(records), digest, age: list.age, status: list.status })
+        let status = if list.value.truncated { list.status.and_detail("truncated") } else { list.status };
+        Ok(CachedValue { value: Arc::new(records), digest, age: list.age, status })
     }
 
     /// The record of one version. An archive that was never seen is fetched.

@@ -235,7 +235,7 @@ enum TagLookup {
 }
 
 fn unreadable_pin(error: FetchError) -> RegistryError {
-    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::generated() })
 }
 
 /// The error for a version that a complete list lacks. `status` is the list's.

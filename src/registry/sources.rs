@@ -81,7 +81,7 @@ impl SourceResolver {
         dialect: DialectName,
         candidates: &[PackageId],
     ) -> Result<PackageId, SourceSearchFailure> {
-        let mut absent = CacheStatus::hit(None);
+        let mut absent = CacheStatus::generated();
         for candidate in candidates {
             let failed = |error| SourceSearchFailure { error, package: Some(candidate.clone()) };
             match self.existence(candidate).await.map_err(failed)? {

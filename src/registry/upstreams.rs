@@ -144,7 +144,7 @@ impl Upstreams {
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
         let upstream = self.0.get(&*package.upstream);
-        upstream.ok_or_else(|| not_found(Missing::Package, CacheStatus::hit(None)))
+        upstream.ok_or_else(|| not_found(Missing::Package, CacheStatus::generated()))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     observe,
     package::PackageId,
     peer::Peer,
-    registry::WeakObject,
+    registry::{Object, WeakObject},
 };
 
 /// What is known about one request so far. [`super::Service::handle`] makes it; `respond` and the handlers fill it
@@ -69,6 +69,13 @@ impl RequestContext {
     /// What is asked for; `None` before the request is parsed and when it matches no route.
     pub(super) fn request(&self) -> Option<&ApiRequest> {
         self.route.as_ref().map(|route| &route.request)
+    }
+
+    /// Corrects the cache status for a zip that was waited for: there may have been no room to store it.
+    pub(super) fn note_whole(&mut self, zip: &Object) {
+        if zip.is_passing_through() {
+            self.cache_status = self.cache_status.take().map(CacheStatus::without_room);
+        }
     }
 
     /// Records the outcome of parsing.

@@ -81,6 +81,8 @@ pub(crate) enum ApiError {
 pub(crate) enum HostError {
     /// It is not a host with an optional port.
     Malformed,
+    /// There is no host, or an empty one.
+    Missing,
     /// There are several `Host` fields.
     Repeated,
     /// An `X-Forwarded-…` field of a trusted proxy is not text.
@@ -187,6 +189,7 @@ impl ApiError {
             }
             Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
                 let is_offline = matches!(error, FetchError::Offline { .. });
+                let status = if error.is_of_request() { status } else { status.not_forwarded() };
                 let status = if is_offline { status.detail("offline") } else { status };
                 ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
             }
@@ -304,13 +307,18 @@ impl HostError {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Malformed | Self::Repeated | Self::ForwardedNotText | Self::ForwardedProto => StatusCode::BAD_REQUEST,
+            Self::Malformed
+            | Self::Missing
+            | Self::Repeated
+            | Self::ForwardedNotText
+            | Self::ForwardedProto => StatusCode::BAD_REQUEST,
         }
     }
 
     fn message(self) -> &'static str {
         match self {
             Self::Malformed => "host may only be a name or an address with an optional port",
+            Self::Missing => "the request names no host; send the Host field",
             Self::Repeated => "host may be given only once",
             Self::ForwardedNotText => "a forwarded field is not text",
             Self::ForwardedProto => "x-forwarded-proto may only be http or https",

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response, request::Parts};
 
 use super::{
     Service,
@@ -24,7 +24,7 @@ use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{
         body::Body,
-        cache_status::{CacheStatus, Fwd},
+        cache_status::CacheStatus,
         field::passed_through,
     },
     peer::Peer,
@@ -78,7 +78,7 @@ impl Service {
         match (route.as_ref().map(|route| &route.request), admin_input) {
             // Before the host check: health checks and scrapers connect by IP address.
             (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz | Ops::Metrics))), _) => {
-                return Ok(health::respond(&self.readiness, &self.registry, ops));
+                return Ok(health::respond(&self.readiness, &self.registry, ops, &parts.method));
             }
             (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
                 return Ok(admin::answer(&self.registry, &self.names, &parts.method, path, input).await);
@@ -91,7 +91,7 @@ impl Service {
             return Err(ApiError::Loop);
         }
         let package = match &route.request {
-            ApiRequest::Ops(_) => return Ok(health::no_such_page()),
+            ApiRequest::Ops(_) => return Ok(health::no_such_page(&parts.method)),
             request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {
                 return catalog::respond(self, parts, context, request).await;
             }
@@ -146,12 +146,16 @@ fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext
     if is_zip_or_unknown && (response.status().is_client_error() || response.status().is_server_error()) {
         close_connection(response, parts);
     }
+    // hyper sends no body to HEAD: it would be reported as aborted.
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
     let headers = response.headers_mut();
     if let Some(status) = &context.cache_status {
         headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
     } else if !matches!(request, Some(ApiRequest::Ops(_))) {
-        // Nothing was looked up: the cache was bypassed.
-        headers.insert(CACHE_STATUS, CacheStatus::forwarded(Fwd::Bypass).render(CACHE_NAME));
+        // Nothing was looked up and nothing forwarded.
+        headers.insert(CACHE_STATUS, CacheStatus::generated().render(CACHE_NAME));
     }
     headers.insert(X_REQUEST_ID, context.id.to_header());
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Response, Version, header, request::Parts};
 
-use crate::http::body::Body;
+use crate::http::{body::Body, field::ascii_value};
 
 /// The mirror's name in `Cache-Status` ([RFC 9211 §2](https://www.rfc-editor.org/rfc/rfc9211#section-2)).
 pub(super) const CACHE_NAME: &str = "srm-mirror";
@@ -10,12 +10,17 @@ pub(super) const CACHE_NAME: &str = "srm-mirror";
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// `Cache-Control` of a response whose content may change: JSON, and the zip of a branch.
+/// `Cache-Control` of a zip whose content may change: that of a branch, whose head is as fresh.
 pub(super) const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// `Cache-Control` of a response that never changes: the zip of a tag or a commit.
 pub(super) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// `Cache-Control` of a response that holds for this request only.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// `Cache-Control` of JSON. `max_age`, seconds, includes the time that `Age` states.
+pub(super) fn fresh_for(max_age: u64) -> HeaderValue {
+    ascii_value(format!("public, max-age={max_age}"))
+}
 
 /// Asks the client to close the connection after this response. HTTP/2 has no such field (RFC 9113 §8.2.2).
 pub(super) fn close_connection(response: &mut Response<Body>, parts: &Parts) {

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 
 use http::{
-    HeaderMap, header,
+    HeaderMap, Version, header,
     request::Parts,
     uri::{Authority, Scheme},
 };
@@ -62,14 +62,10 @@ impl Hosts {
     /// Reads and checks the host that the client used. The control socket may use any name.
     ///
     /// # Errors
-    /// [`HostError`]: 400 for a malformed host, 421 for another name than the configured ones.
+    /// [`HostError`]: 400 for a missing or malformed host, 421 for another name than the configured ones.
     pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, peer: Peer) -> Result<RequestHost<'a>, HostError> {
         let mut scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
-        // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
-        let mut authority = match parts.uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => single_host(&parts.headers)?,
-        };
+        let mut authority = requested_authority(parts)?;
         if self.trusted_proxies.iter().any(|proxy| proxy.contains(peer.addr.ip())) {
             if let Some(proto) = last_value(&parts.headers, "x-forwarded-proto")? {
                 scheme = match () {
@@ -80,7 +76,6 @@ impl Hosts {
             }
             authority = last_value(&parts.headers, "x-forwarded-host")?.or(authority);
         }
-        let authority = authority.filter(|text| !text.is_empty());
         let parsed = match authority {
             None => None,
             Some(text) => Some(parse_authority(text).ok_or(HostError::Malformed)?),
@@ -138,14 +133,29 @@ impl KnownHost {
 /// response of a small request.
 const MAX_HOST_BYTES: usize = 253 + ":65535".len();
 
-/// The value of `Host`, of which there may be one (RFC 9112 §3.2): a proxy in front may have used the other.
-fn single_host(headers: &HeaderMap) -> Result<Option<&str>, HostError> {
-    let mut values = headers.get_all(header::HOST).iter();
-    let first = values.next();
+/// The host that the request names; `None` only for HTTP/1.0, which has no `Host` field.
+///
+/// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a
+/// Host header field and to any request message that contains more than one Host header field line or a Host header field
+/// with an invalid field value." An empty value is invalid too: no http or https URI has an empty host (RFC 9110 §4.2.1).
+fn requested_authority(parts: &Parts) -> Result<Option<&str>, HostError> {
+    let mut values = parts.headers.get_all(header::HOST).iter();
+    let host = values.next().map(|value| value.to_str()).transpose().map_err(|_| HostError::Malformed)?;
     if values.next().is_some() {
+        // A proxy in front may have used the other one.
         return Err(HostError::Repeated);
     }
-    first.map(|value| value.to_str()).transpose().map_err(|_| HostError::Malformed)
+    // RFC 9112 §3.2.2: the authority of an absolute target wins over Host; HTTP/2 has only the former.
+    let target = parts.uri.authority().map(Authority::as_str);
+    if host.is_some_and(str::is_empty) {
+        return Err(HostError::Missing);
+    }
+    match (target.or(host), parts.version) {
+        (_, Version::HTTP_11) if host.is_none() => Err(HostError::Missing),
+        (Some(authority), _) => Ok(Some(authority)),
+        (None, Version::HTTP_09 | Version::HTTP_10) => Ok(None),
+        (None, _) => Err(HostError::Missing),
+    }
 }
 
 /// The last value of a field: the one that the proxy added itself, after whatever the client sent.

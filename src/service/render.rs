@@ -6,12 +6,12 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::NON_ALPHANUMERIC;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    dialect::{ApiRoot, Dialect, Names, PackageId, folder_zipball_url, zipball_url},
+    dialect::{ApiRoot, Dialect, Names, PackageId, encoded_segment, folder_zipball_url, zipball_url},
     package::{Asset, FolderPackage, Metadata, NameForm, Release, Repository},
     registry::release_facts::ArchiveFacts,
 };
@@ -245,7 +245,7 @@ impl Renderer<'_> {
         let releases = format!("{}/releases", self.api_url(root));
         let url = match self.forge_id(release) {
             Some(id) => format!("{releases}/{id}"),
-            None => format!("{releases}/tags/{}", utf8_percent_encode(&release.tag_name, NON_ALPHANUMERIC)),
+            None => format!("{releases}/tags/{}", encoded_segment(&release.tag_name, NON_ALPHANUMERIC)),
         };
         let mut own = Map::new();
         own.insert("assets_url".into(), format!("{url}/assets").into());

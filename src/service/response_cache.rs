@@ -8,7 +8,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header, request::Parts};
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
@@ -143,8 +143,7 @@ impl ResponseCache {
             return;
         };
         // The document must stay fresh for as long as the response is cached.
-        let is_fresh =
-            *status == CacheStatus::hit(status.ttl) && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
+        let is_fresh = status.is_fresh_hit() && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
         let body = match (&context.zip, response.body().bytes()) {
             (Some(zip), _) => CachedBody::Zip(zip.clone()),
             (None, Some(bytes)) if is_fresh && is_made_of_documents(route) => CachedBody::Json(bytes.clone()),
@@ -207,6 +206,10 @@ fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
         } else if VARYING_HEADERS.contains(name) || name.as_str().starts_with(FORWARDED_PREFIX) {
             return false;
         }
+    }
+    // A request without a host is answered with the address of its listener, or refused: see `hosts`.
+    if host.is_some_and(<[u8]>::is_empty) || (host.is_none() && parts.version == Version::HTTP_11) {
+        return false;
     }
     // RFC 9112 §3.2.2: the authority of an absolute target wins over Host.
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());

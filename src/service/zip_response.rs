@@ -41,11 +41,16 @@ pub(super) fn complete_zip(
             RangeDecision::Part { first, last } => partial(first, last, len, body(first..last + 1)),
         },
     };
+    let is_success = response.status().is_success();
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
-    headers.insert("repr-digest", repr_digest(digest));
+    // RFC 9530 §3: of the selected representation, which in an error is that of the error. RFC 9110 §15.4.5: a 304 has no
+    // representation metadata but what guides cache updates.
+    if is_success {
+        headers.insert("repr-digest", repr_digest(digest));
+    }
     headers.insert(header::ACCEPT_RANGES, BYTES_UNIT);
     response
 }

@@ -1,4 +1,5 @@
-//! A response body while it arrives: an idle deadline for every chunk, and a size limit for documents.
+//! A response body while it arrives: an idle deadline for every chunk, and a size limit for documents, encoded and
+//! decoded.
 
 use std::time::Duration;
 
@@ -7,11 +8,19 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 
-use super::{failure, gate::Place, rate_floor::RateFloor};
+use super::{
+    content_coding::{BodyDecoder, ContentCoding},
+    failure,
+    gate::Place,
+    rate_floor::RateFloor,
+};
 use crate::origin::FetchError;
 
 /// Most bytes read of an error response: enough for the words that are searched for.
 const MAX_ERROR_TEXT_BYTES: usize = 16 << 10;
+
+/// Most bytes of an error response that are decoded: more is no text.
+const MAX_ERROR_BODY_BYTES: u64 = 1 << 20;
 
 /// The body of a response whose head has arrived. Dropping it aborts the transfer.
 pub(super) struct ResponseBody {
@@ -66,15 +75,25 @@ impl ResponseBody {
         }
     }
 
-    /// Reads the whole body, within the limit of `meter`.
+    /// The body as a document, decoded.
     ///
     /// # Errors
-    /// As [`ResponseBody::chunk`], and [`FetchError::DocumentTooLarge`].
-    pub(super) async fn read_all(mut self, meter: &mut SizeMeter) -> Result<Vec<u8>, FetchError> {
+    /// [`FetchError::Invalid`] for a coding that was not asked for, [`FetchError::DocumentTooLarge`] when the announced length
+    /// exceeds the limit of `meter`.
+    pub(super) fn into_document(self, meter: &SizeMeter) -> Result<DocumentBody, FetchError> {
         meter.check_announced(self.content_length())?;
+        let coding = ContentCoding::of(self.headers())?;
+        Ok(DocumentBody { body: self, decoder: BodyDecoder::new(coding), ended: false })
+    }
+
+    /// Reads the whole body as a document, within the limit of `meter`.
+    ///
+    /// # Errors
+    /// As [`ResponseBody::into_document`] and [`DocumentBody::chunk`].
+    pub(super) async fn read_all(self, meter: &mut SizeMeter) -> Result<Vec<u8>, FetchError> {
+        let mut document = self.into_document(meter)?;
         let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            meter.count(chunk.len())?;
+        while let Some(chunk) = document.chunk(meter).await? {
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
@@ -82,11 +101,15 @@ impl ResponseBody {
 
     /// Reads the beginning of an error response as text; shorter when reading fails or takes longer than `limit`.
     /// Reading short bodies to the end also keeps the connection usable.
-    pub(super) async fn error_text(mut self, limit: Duration) -> String {
+    pub(super) async fn error_text(self, limit: Duration) -> String {
         let mut bytes = Vec::new();
+        // One decoded piece may be longer than the text that is kept.
+        let mut meter = SizeMeter::new(MAX_ERROR_BODY_BYTES);
+        let coding = ContentCoding::of(self.headers()).unwrap_or(ContentCoding::Identity);
+        let mut text = DocumentBody { body: self, decoder: BodyDecoder::new(coding), ended: false };
         let read = async {
             while bytes.len() < MAX_ERROR_TEXT_BYTES {
-                let Ok(Some(chunk)) = self.chunk().await else { break };
+                let Ok(Some(chunk)) = text.chunk(&mut meter).await else { break };
                 bytes.extend_from_slice(&chunk);
             }
         };
@@ -102,17 +125,63 @@ impl ResponseBody {
     }
 }
 
-/// Enforces the size limit of a document, over all its pages.
+/// A body that is decoded while it arrives.
+pub(super) struct DocumentBody {
+    body: ResponseBody,
+    decoder: BodyDecoder,
+    ended: bool,
+}
+
+impl DocumentBody {
+    /// The response headers.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.body.headers()
+    }
+
+    /// The next decoded bytes; `None` at the end of the complete and undamaged message. `meter` counts both the bytes
+    /// that arrive and the decoded ones, before more of them are decoded.
+    ///
+    /// # Errors
+    /// As [`ResponseBody::chunk`], [`FetchError::DocumentTooLarge`], and [`FetchError::Invalid`] for a damaged body.
+    pub(super) async fn chunk(&mut self, meter: &mut SizeMeter) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            if let Some(decoded) = self.decoder.next()? {
+                meter.count_decoded(decoded.len())?;
+                return Ok(Some(decoded));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let decoded = match self.body.chunk().await? {
+                Some(received) => {
+                    meter.count_received(received.len())?;
+                    self.decoder.push(received)
+                }
+                None => {
+                    self.ended = true;
+                    Some(self.decoder.finish()?)
+                }
+            };
+            if let Some(decoded) = decoded.filter(|decoded| !decoded.is_empty()) {
+                meter.count_decoded(decoded.len())?;
+                return Ok(Some(decoded));
+            }
+        }
+    }
+}
+
+/// Enforces the size limit of a document, over all its pages: on the bytes that arrive, and on the decoded ones.
 #[derive(Debug)]
 pub(super) struct SizeMeter {
     limit: u64,
-    left: u64,
+    received_left: u64,
+    decoded_left: u64,
 }
 
 impl SizeMeter {
     /// Allows `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, left: limit }
+        Self { limit, received_left: limit, decoded_left: limit }
     }
 
     /// Checks a `Content-Length` before the body is read.
@@ -120,20 +189,28 @@ impl SizeMeter {
     /// # Errors
     /// [`FetchError::DocumentTooLarge`] when it exceeds the rest of the limit.
     pub(super) fn check_announced(&self, len: Option<u64>) -> Result<(), FetchError> {
-        if len.is_some_and(|len| len > self.left) {
-            Err(FetchError::DocumentTooLarge { limit: self.limit })
-        } else {
-            Ok(())
-        }
+        if len.is_some_and(|len| len > self.received_left) { Err(self.too_large()) } else { Ok(()) }
     }
 
-    /// Counts received bytes.
+    /// Counts received bytes, as they are encoded.
     ///
     /// # Errors
     /// [`FetchError::DocumentTooLarge`] when all of them exceed the limit.
-    pub(super) fn count(&mut self, bytes: usize) -> Result<(), FetchError> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(bytes).ok_or(FetchError::DocumentTooLarge { limit: self.limit })?;
+    fn count_received(&mut self, bytes: usize) -> Result<(), FetchError> {
+        self.received_left = self.received_left.checked_sub(bytes as u64).ok_or_else(|| self.too_large())?;
         Ok(())
+    }
+
+    /// Counts decoded bytes.
+    ///
+    /// # Errors
+    /// [`FetchError::DocumentTooLarge`] when all of them exceed the limit.
+    fn count_decoded(&mut self, bytes: usize) -> Result<(), FetchError> {
+        self.decoded_left = self.decoded_left.checked_sub(bytes as u64).ok_or_else(|| self.too_large())?;
+        Ok(())
+    }
+
+    fn too_large(&self) -> FetchError {
+        FetchError::DocumentTooLarge { limit: self.limit }
     }
 }

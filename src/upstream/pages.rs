@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     array_elements::ArrayElements,
-    body::{ResponseBody, SizeMeter},
+    body::{DocumentBody, SizeMeter},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, DocumentResponse},
     error_class,
@@ -161,6 +161,7 @@ async fn fetch_all_pages<L: PagedList>(
     while let Some(url) = next.take() {
         let number = pages.len() + 1;
         if number > L::MAX_PAGES {
+            warn_of_cut(client, call, list.items().len());
             *list.truncated() = true;
             break;
         }
@@ -182,8 +183,9 @@ async fn fetch_all_pages<L: PagedList>(
                 pages.push(page.clone());
             }
             (Ok(DocumentResponse::NotModified), None) => return Err(invalid("304 to an unconditional request")),
-            (Ok(DocumentResponse::Body(mut body)), _) => {
+            (Ok(DocumentResponse::Body(body)), _) => {
                 all_unchanged = false;
+                let mut body = body.into_document(&meter)?;
                 let page = read_page::<L>(client, call, &mut body, &mut meter).await?;
                 next = match next_page(paging, body.headers(), &url, number, page.entries) {
                     Some(next) if !client.is_api(&next) => {
@@ -202,6 +204,7 @@ async fn fetch_all_pages<L: PagedList>(
             // "Only the first 1000 results are available."
             (Err(FetchError::Status(422)), _) if number > 1 => {
                 all_unchanged = false;
+                warn_of_cut(client, call, list.items().len());
                 *list.truncated() = true;
             }
             (Err(error), _) => return Err(error),
@@ -257,15 +260,13 @@ struct ListPageItems<T> {
 async fn read_page<L: PagedList>(
     client: &ApiClient,
     call: &CallLog<'_>,
-    body: &mut ResponseBody,
+    body: &mut DocumentBody,
     meter: &mut SizeMeter,
 ) -> Result<ListPageItems<L::Item>, FetchError> {
-    meter.check_announced(body.content_length())?;
     let mut page = ListPageItems { entries: 0, broken: 0, items: Vec::new() };
     let mut repaired = 0_usize;
     let mut elements = ArrayElements::default();
-    while let Some(chunk) = body.chunk().await? {
-        meter.count(chunk.len())?;
+    while let Some(chunk) = body.chunk(meter).await? {
         elements.push(&chunk, |json| {
             page.entries += 1;
             match L::read_item(json) {
@@ -305,6 +306,13 @@ pub(super) fn warn_of_broken(client: &ApiClient, call: &CallLog<'_>, broken: usi
     let upstream = client.name.as_str();
     let package = call.package.map(tracing::field::display);
     tracing::warn!(upstream, package, broken, "entries of a list without a tag or a date were skipped");
+}
+
+/// Logs, once per walk, that a list has more entries than are fetched.
+pub(super) fn warn_of_cut(client: &ApiClient, call: &CallLog<'_>, entries: usize) {
+    let upstream = client.name.as_str();
+    let package = call.package.map(tracing::field::display);
+    tracing::warn!(upstream, package, entries, "a list has more entries than are fetched: older ones are not listed");
 }
 
 fn next_page(paging: Paging, headers: &HeaderMap, url: &Url, number: usize, entries: usize) -> Option<Url> {

@@ -88,6 +88,9 @@ impl RegistryApi for V3 {
                 break;
             }
         }
+        if list.truncated {
+            pages::warn_of_cut(client, call, list.releases.len());
+        }
         if list.releases.is_empty() {
             ensure_exists(client, call, package).await?;
         }

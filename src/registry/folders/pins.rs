@@ -137,5 +137,5 @@ fn damaged() -> FetchError {
 }
 
 fn unreadable(error: FetchError) -> RegistryError {
-    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::generated() })
 }

@@ -36,13 +36,12 @@ pub(in crate::service) async fn respond(
     context.cache_status = Some(archive.answer.status.clone());
     context.zip = archive.cacheable_object().map(Object::downgrade);
     let ResolvedArchive { answer, resolved } = archive;
-    let body_of = |object| stored_zip(parts, object, context.send_mode);
     let mut response = match answer.served {
-        ServedArchive::Stored(object) => body_of(object),
+        ServedArchive::Stored(object) => stored_zip(parts, object, context),
         ServedArchive::Arriving { spool_reader, len: None } if ends_by_closing(parts) => {
             // A body that breaks off would look complete: wait until the download has succeeded.
             match spool_reader.whole().await.map_err(ApiError::Download)? {
-                WholeBody::Complete(object) => body_of(object),
+                WholeBody::Complete(object) => stored_zip(parts, object, context),
                 WholeBody::TooLarge(_) => {
                     let why = "its length is not known, and an HTTP/1.0 response cannot mark its end";
                     return Err(ApiError::Download(FetchError::Refused(why.into())));
@@ -50,7 +49,7 @@ pub(in crate::service) async fn respond(
             }
         }
         ServedArchive::Arriving { spool_reader, len } => {
-            arriving_zip(parts, spool_reader, len, context.send_mode).await?
+            arriving_zip(parts, spool_reader, len, context).await?
         }
     };
     zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
@@ -62,8 +61,10 @@ fn ends_by_closing(parts: &Parts) -> bool {
     parts.version < HttpVersion::HTTP_11 && parts.method != Method::HEAD
 }
 
-/// The response for a stored zip: length and digest are known.
-fn stored_zip(parts: &Parts, object: Object, send_mode: SendMode) -> Response<Body> {
+/// The response for a complete zip: length and digest are known.
+fn stored_zip(parts: &Parts, object: Object, context: &mut RequestContext) -> Response<Body> {
+    context.note_whole(&object);
+    let send_mode = context.send_mode;
     let meta = object.meta.clone();
     complete_zip(&parts.method, &parts.headers, &meta.digest, meta.len, |range| range_body(object, range, send_mode))
 }
@@ -73,7 +74,7 @@ async fn arriving_zip(
     parts: &Parts,
     spool_reader: SpoolReader,
     len: Option<u64>,
-    send_mode: SendMode,
+    context: &mut RequestContext,
 ) -> Result<Response<Body>, ApiError> {
     let method = &parts.method;
     match conditional::decide(&parts.headers, method, None) {
@@ -81,7 +82,7 @@ async fn arriving_zip(
         Precondition::Failed => return Ok(zip_response::empty(StatusCode::PRECONDITION_FAILED)),
         Precondition::Proceed => {}
     }
-    let spool_reader = spool_reader.direct(send_mode == SendMode::Sendfile);
+    let spool_reader = spool_reader.direct(context.send_mode == SendMode::Sendfile);
     let whole = |spool_reader, len| {
         let body = if *method == Method::HEAD { Body::empty() } else { streaming_body(spool_reader, len) };
         zip_response::with_body(StatusCode::OK, len, body)
@@ -93,7 +94,7 @@ async fn arriving_zip(
     let Some(len) = len else {
         // Content-Range needs the length: wait for the end of the download.
         return match spool_reader.whole().await.map_err(ApiError::Download)? {
-            WholeBody::Complete(object) => Ok(stored_zip(parts, object, send_mode)),
+            WholeBody::Complete(object) => Ok(stored_zip(parts, object, context)),
             WholeBody::TooLarge(spool_reader) => Ok(whole(spool_reader, None)),
         };
     };

@@ -76,7 +76,7 @@ pub(in crate::service) async fn respond(
     let registry = &service.registry;
     // A mirror hosts no package of any client: the list is empty, and no error, which the client would end with.
     if *request == ApiRequest::OwnPackages {
-        let answer = JsonAnswer::new(render::packages(&[]), std::time::Duration::ZERO, CacheStatus::hit(None));
+        let answer = JsonAnswer::new(render::packages(&[]), std::time::Duration::ZERO, CacheStatus::generated());
         return Ok(answer.into_response(Dialect::V3, parts, context));
     }
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{dialect::Ops, http::body::Body, registry::Registry, service::headers::NO_STORE};
@@ -31,7 +31,8 @@ impl Readiness {
     }
 
     /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
-    fn respond(&self, registry: &Registry) -> Response<Body> {
+    fn respond(&self, registry: &Registry, method: &Method) -> Response<Body> {
+        let json_response = |status, value: &Value| json_response(method, status, value);
         match self.0.load(Ordering::Acquire) {
             STARTING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
             DRAINING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"})),
@@ -48,22 +49,31 @@ impl Readiness {
 }
 
 /// Responds to a health check.
-pub(in crate::service) fn respond(readiness: &Readiness, registry: &Registry, ops: &Ops) -> Response<Body> {
+pub(in crate::service) fn respond(
+    readiness: &Readiness,
+    registry: &Registry,
+    ops: &Ops,
+    method: &Method,
+) -> Response<Body> {
     match ops {
-        Ops::Healthz => json_response(StatusCode::OK, &json!({"status": "alive"})),
-        Ops::Readyz => readiness.respond(registry),
-        Ops::Metrics | Ops::Admin(_) => no_such_page(),
+        Ops::Healthz => json_response(method, StatusCode::OK, &json!({"status": "alive"})),
+        Ops::Readyz => readiness.respond(registry, method),
+        Ops::Metrics | Ops::Admin(_) => no_such_page(method),
     }
 }
 
 /// 404 for pages that this mirror does not have, or not on this listener.
-pub(in crate::service) fn no_such_page() -> Response<Body> {
-    json_response(StatusCode::NOT_FOUND, &json!({"message": "this mirror has no such page", "status": "404"}))
+pub(in crate::service) fn no_such_page(method: &Method) -> Response<Body> {
+    json_response(method, StatusCode::NOT_FOUND, &json!({"message": "this mirror has no such page", "status": "404"}))
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::full(Bytes::from(format!("{value}\n"))));
+/// For HEAD without the body, which hyper would not send: the access log would report it as aborted.
+fn json_response(method: &Method, status: StatusCode, value: &Value) -> Response<Body> {
+    let body = Bytes::from(format!("{value}\n"));
+    let len = HeaderValue::from(body.len());
+    let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { Body::full(body) });
     *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, len);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response

@@ -14,14 +14,14 @@ use crate::{
         conditional::{self, Precondition},
         field::strong_etag,
     },
-    package::Release,
+    package::{Release, Releases},
     registry::{CachedValue, Registry},
     service::{
         Service,
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
-        headers::MUTABLE,
+        headers::{NO_STORE, fresh_for},
         hosts::RequestHost,
         render::{self, Renderer},
         zip_response::empty,
@@ -30,6 +30,8 @@ use crate::{
 
 /// Most bytes of rendered JSON that are cached.
 const MAX_RENDERED_BYTES: u64 = 32 << 20;
+/// How long a client may use a response without asking again, seconds, where the document stays fresh for that long.
+const MAX_CLIENT_FRESHNESS: i64 = 60;
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Rendered JSON, by everything that it is rendered from.
@@ -119,14 +121,15 @@ async fn look_up(
             let all = &list.value.releases;
             let shown = page.map_or(&all[..], |page| page.slice(all));
             let page = page.map(|page| (page, all.len()));
-            json.answer("releases", page, &list, |renderer| renderer.releases(shown))
+            let answer = json.answer("releases", page, &list, |renderer| renderer.releases(shown));
+            answer.of_list(&list.value)
         }
         ApiRequest::Detail { page, .. } => {
             let list = package.releases(registry).await?;
             let all = &list.value.releases;
             let shown = page.slice(all);
             let page = page.page().map(|page| (page, all.len()));
-            json.answer("detail", page, &list, |renderer| renderer.release_rows(shown))
+            json.answer("detail", page, &list, |renderer| renderer.release_rows(shown)).of_list(&list.value)
         }
         ApiRequest::Latest { .. } => {
             let latest = package.latest(registry).await?;
@@ -240,6 +243,12 @@ impl JsonAnswer {
         Self { json: RenderedJson::new(value), link: None, age, status }
     }
 
+    /// Tells clients in `Cache-Status` that a list is not whole: the upstream has more releases than are fetched.
+    fn of_list(self, list: &Releases) -> Self {
+        let status = if list.truncated { self.status.and_detail("truncated") } else { self.status };
+        Self { status, ..self }
+    }
+
     /// Evaluates the conditions and wraps the value in the dialect's envelope.
     pub(in crate::service) fn into_response(
         self,
@@ -258,6 +267,7 @@ impl JsonAnswer {
             Precondition::NotModified => empty(StatusCode::NOT_MODIFIED),
             Precondition::Failed => empty(StatusCode::PRECONDITION_FAILED),
         };
+        let holds_for_others = !response.status().is_client_error();
         let headers = response.headers_mut();
         if let Some(etag) = etag {
             headers.insert(header::ETAG, etag);
@@ -266,10 +276,16 @@ impl JsonAnswer {
             headers.insert(header::LINK, link);
         }
         // RFC 9111 §5.1: a response that the upstream has just sent or confirmed needs no Age.
-        if self.status.fwd.is_none() || self.status.used_stale || self.status.fwd == Some(Fwd::Stale) {
+        let is_stored = self.status.fwd.is_none() && !self.status.generated;
+        let with_age = is_stored || self.status.used_stale || self.status.fwd == Some(Fwd::Stale);
+        if with_age {
             headers.insert(header::AGE, HeaderValue::from(self.age.as_secs()));
         }
-        headers.insert(header::CACHE_CONTROL, MUTABLE);
+        // RFC 9111 §4.2.3: a client subtracts Age from max-age.
+        let age = if with_age { self.age.as_secs() } else { 0 };
+        let left = self.status.ttl.unwrap_or(MAX_CLIENT_FRESHNESS).clamp(0, MAX_CLIENT_FRESHNESS);
+        let fresh_for = if holds_for_others { fresh_for(age.saturating_add(left.unsigned_abs())) } else { NO_STORE };
+        headers.insert(header::CACHE_CONTROL, fresh_for);
         context.cache_status = Some(self.status);
         response
     }

@@ -113,6 +113,7 @@ pub(super) async fn of_zip(
     spec: ViewSpec,
     cacheable: Option<WeakObject>,
 ) -> Result<Option<Response<Body>>, ApiError> {
+    context.note_whole(&object);
     let view = match service.views.view(&object, spec).await {
         Ok(view) => view,
         Err(error) => {

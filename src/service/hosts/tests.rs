@@ -1,10 +1,19 @@
-use http::StatusCode;
+use http::{StatusCode, Version};
 
 use super::*;
 
 /// The base address of a request from 10.1.2.3 with these header fields.
 fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, StatusCode> {
-    let mut request = http::Request::builder().uri("/a/b/releases");
+    base_of(hosts, tls, http::Request::builder().uri("/a/b/releases"), fields)
+}
+
+/// As [`base`], for a request line of any form.
+fn base_of(
+    hosts: &Hosts,
+    tls: bool,
+    mut request: http::request::Builder,
+    fields: &[(&str, &str)],
+) -> Result<String, StatusCode> {
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
@@ -27,7 +36,35 @@ fn base_address_is_the_host_the_client_used() {
     assert_eq!(base(&any, false, &[("host", "mirror:8080")]).as_deref(), Ok("http://mirror:8080"));
     assert_eq!(base(&any, true, &[("host", "mirror")]).as_deref(), Ok("https://mirror"));
     assert_eq!(base(&any, false, &[("host", "[::1]:8080")]).as_deref(), Ok("http://[::1]:8080"));
-    assert_eq!(base(&any, false, &[]).as_deref(), Ok("http://127.0.0.1:80"));
+}
+
+#[test]
+fn only_http_1_0_may_leave_out_the_host() {
+    let any = Hosts::default();
+    let line = |version, uri| http::Request::builder().version(version).uri(uri);
+    let relative = "/a/b/releases";
+    let absolute = "http://target:81/a/b/releases";
+    let refused = Err(StatusCode::BAD_REQUEST);
+    for (version, uri, fields, expected) in [
+        (Version::HTTP_11, relative, &[][..], refused),
+        (Version::HTTP_11, relative, &[("host", "")], refused),
+        (Version::HTTP_11, absolute, &[], refused),
+        (Version::HTTP_11, absolute, &[("host", "")], refused),
+        (Version::HTTP_11, absolute, &[("host", "a"), ("host", "a")], refused),
+        (Version::HTTP_11, absolute, &[("host", "other")], Ok("http://target:81")),
+        (Version::HTTP_10, relative, &[], Ok("http://127.0.0.1:80")),
+        (Version::HTTP_10, relative, &[("host", "")], refused),
+        (Version::HTTP_10, absolute, &[], Ok("http://target:81")),
+        (Version::HTTP_2, relative, &[], refused),
+        (Version::HTTP_2, relative, &[("host", "a")], Ok("http://a")),
+        (Version::HTTP_2, absolute, &[], Ok("http://target:81")),
+    ] {
+        let got = base_of(&any, false, line(version, uri), fields);
+        assert_eq!(got.as_deref().map_err(|status| *status), expected, "{version:?} {uri} {fields:?}");
+    }
+    // A proxy's X-Forwarded-Host does not make up for its own missing Host.
+    let forwarded = [("x-forwarded-host", "mirror.example")];
+    assert_eq!(base(&behind_proxy("10.0.0.0/8"), false, &forwarded), Err(StatusCode::BAD_REQUEST));
 }
 
 #[test]
@@ -96,7 +133,7 @@ fn host_that_is_not_configured_is_misdirected() {
         let expected = if good { Ok(format!("http://{host}")) } else { Err(StatusCode::MISDIRECTED_REQUEST) };
         assert_eq!(base(&hosts, false, &[("host", host)]), expected, "{host}");
     }
-    assert_eq!(base(&hosts, false, &[]), Err(StatusCode::MISDIRECTED_REQUEST));
+    assert_eq!(base(&hosts, false, &[("host", "other")]), Err(StatusCode::MISDIRECTED_REQUEST));
     let public = Some("https://mirror.example".parse().expect("valid"));
     let public = Hosts::build(public, &["other".to_owned()], Vec::new());
     assert!(base(&public, false, &[("host", "mirror.example")]).is_ok(), "the host of public_url is a known host");
