@@ -69,6 +69,9 @@ struct Arguments {
     /// Sends every zip with `Content-Length`; by default the first response is chunked, as on GitHub.
     #[arg(long)]
     with_length: bool,
+    /// Compresses JSON for clients that accept gzip, as the real hosts do.
+    #[arg(long)]
+    gzip: bool,
     /// Responds with 502 to every Nth request.
     #[arg(long, value_name = "N")]
     fail_every: Option<u64>,
@@ -200,6 +203,7 @@ fn configure(forge: &Forge, arguments: &Arguments) {
         forge.accept_token(token);
     }
     forge.rate_limits(arguments.anonymous_limit, 5000.max(arguments.versions * 4));
+    forge.gzip(arguments.gzip);
     if arguments.with_length {
         forge.lengths(Lengths::Always);
         forge.gitee_options(|options| options.with_length = true);

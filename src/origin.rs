@@ -50,13 +50,14 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// The upstream's rate limit was reached; no request is sent until `retry_after` is over.
+    /// The upstream's rate limit was reached. Until `retry_after` is over no request is sent, which then fails as
+    /// `CoolingDown`.
     #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
     Throttled {
         /// How long to wait, at least a second.
         retry_after: Duration,
     },
-    /// The same fetch failed recently and is not repeated before `retry_after` is over.
+    /// A fetch of this kind failed recently and is not repeated before `retry_after` is over.
     #[error("{cause}; no new attempt for {} s", retry_after.as_secs())]
     CoolingDown {
         /// The earlier failure.
@@ -110,12 +111,18 @@ impl FetchError {
         !matches!(self, Self::NotFound(_) | Self::Blocked)
     }
 
-    /// False for failures without a request to the upstream. A limit counts as one: it is mostly known beforehand.
+    /// False for failures without a request to the upstream.
     pub fn is_of_request(&self) -> bool {
-        !matches!(
-            self,
-            Self::Throttled { .. } | Self::CoolingDown { .. } | Self::Busy { .. } | Self::Offline { .. }
-        )
+        !matches!(self, Self::CoolingDown { .. } | Self::Busy { .. } | Self::NoWindow { .. } | Self::Offline { .. })
+    }
+
+    /// True for a rate limit that was hit now, or before.
+    pub fn is_rate_limit(&self) -> bool {
+        match self {
+            Self::Throttled { .. } => true,
+            Self::CoolingDown { cause, .. } => cause.is_rate_limit(),
+            _ => false,
+        }
     }
 }
 

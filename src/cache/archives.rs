@@ -77,7 +77,7 @@ impl ArchiveCache {
                 return Ok(self.hit(object));
             }
             if let Some(error) = self.context.failures.recent(&request.key) {
-                return Err(CacheFailure::new(error, status.detail("cool-down")));
+                return Err(remembered(error));
             }
         }
         let JoinedFlight { flight, collapsed } = self.join_fill(request);
@@ -119,7 +119,7 @@ impl ArchiveCache {
         }
         let status = CacheStatus::forwarded(Fwd::UriMiss);
         if let Some(error) = self.context.failures.recent(&request.key) {
-            return Err(CacheFailure::new(error, status.detail("cool-down")));
+            return Err(remembered(error));
         }
         match self.fill(request).finished().await {
             Ok(FinishedFill::Complete(object)) => Ok(object.meta),
@@ -152,7 +152,8 @@ impl ArchiveCache {
         if self.context.tiers.in_memory(key).is_some() || self.is_arriving(key) {
             return Ok(true);
         }
-        let pin = self.context.pins.get(key).await.map_err(|error| CacheFailure::new(error, CacheStatus::hit(None)))?;
+        let pin =
+            self.context.pins.get(key).await.map_err(|error| CacheFailure::new(error, CacheStatus::generated()))?;
         Ok(pin.is_some())
     }
 
@@ -222,6 +223,16 @@ impl ArchiveCache {
         let age = self.context.clock.since(object.meta.stored_at);
         ArchiveAnswer { served: ServedArchive::Stored(object), age, status }
     }
+}
+
+/// A failure of the negative cache: nothing was forwarded.
+fn remembered(error: FetchError) -> CacheFailure {
+    let status = match &error {
+        // The upstream's answer is still known.
+        FetchError::NotFound(_) | FetchError::Blocked => CacheStatus::hit(None).detail("remembered"),
+        _ => CacheStatus::generated().detail("cool-down"),
+    };
+    CacheFailure::new(error, status)
 }
 
 fn answer_arriving(spool_reader: SpoolReader, len: Option<u64>, status: CacheStatus) -> ArchiveAnswer {

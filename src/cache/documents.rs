@@ -192,8 +192,8 @@ impl DocumentCache {
         !matches!(self.freshness(document, policy), Freshness::Stale { usable: StaleUse::Never, .. })
     }
 
-    /// The stale document that is served in place of an error, or the error. `forward` is `None` where the upstream was
-    /// not asked, because it failed a moment ago.
+    /// The stale document that is served in place of an error, or the error. `forward` is `None` where this request was
+    /// not forwarded, because the upstream failed a moment ago.
     fn stale_or_error(
         &self,
         error: FetchError,
@@ -201,6 +201,7 @@ impl DocumentCache {
         policy: Policy,
         forward: Option<Fwd>,
     ) -> Result<DocumentAnswer, CacheFailure> {
+        let forward = forward.filter(|_| error.is_of_request());
         let upstream_status = match (&error, forward) {
             (FetchError::Status(code), Some(_)) => Some(*code),
             (FetchError::NotFound(_), Some(_)) => Some(404),
@@ -211,8 +212,9 @@ impl DocumentCache {
         let Some(document) = stored else {
             let status = match (forward, &error) {
                 (Some(fwd), _) => forwarded(fwd),
-                (None, FetchError::NotFound(_)) => CacheStatus::forwarded(Fwd::UriMiss).detail("remembered"),
-                (None, _) => CacheStatus::forwarded(Fwd::UriMiss).detail("cool-down"),
+                // The upstream's answer is still known.
+                (None, FetchError::NotFound(_) | FetchError::Blocked) => CacheStatus::hit(None).detail("remembered"),
+                (None, _) => CacheStatus::generated().detail("cool-down"),
             };
             return Err(CacheFailure::new(error, status));
         };
@@ -227,11 +229,12 @@ impl DocumentCache {
         }
         let usable = !matches!(policy.freshness(age), Freshness::Stale { usable: StaleUse::Never, .. });
         if !usable && error.is_trouble() {
+            let status = if forward.is_some() { status } else { CacheStatus::generated().detail("cool-down") };
             return Err(CacheFailure::new(error, status));
         }
         let detail = match &error {
             FetchError::NotFound(_) => "upstream-gone",
-            FetchError::Throttled { .. } => "upstream-throttled",
+            error if error.is_rate_limit() => "upstream-throttled",
             _ => "stale-if-error",
         };
         let mut answer = self.answer(&document, status.detail(detail));

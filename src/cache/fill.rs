@@ -65,7 +65,9 @@ pub(super) struct Fill {
 
 /// Why a fill ends without an object.
 enum FillFailure {
-    /// To be remembered in the negative cache.
+    /// The download did not begin: the upstream's client has logged why. To be remembered in the negative cache.
+    NotOpened(FetchError),
+    /// To be logged, and remembered in the negative cache.
     Failed(FetchError),
     /// From the negative cache: a failure that is younger than its cool-down.
     Remembered(FetchError),
@@ -134,7 +136,12 @@ impl Fill {
                 self.publish_end(Ok(FinishedFill::NoRoom));
             }
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
+            Err(FillFailure::NotOpened(error)) => {
+                self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
+                self.publish_end(Err(error));
+            }
             Err(FillFailure::Failed(error)) => {
+                tracing::warn!(key = %self.request.key, %error, "a download was refused or broke off");
                 self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
                 self.publish_end(Err(error));
             }
@@ -159,7 +166,12 @@ impl Fill {
             return Err(FillFailure::NoRoom);
         }
         let pin = context.pins.expected(request).await?;
-        let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await?;
+        let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await;
+        let download = download.map_err(|error| match error {
+            // Announced to be too large: the request itself succeeded.
+            FetchError::TooLarge { .. } => FillFailure::Failed(error),
+            error => FillFailure::NotOpened(error),
+        })?;
         let mut watched = WatchedDownload::new(download, &self.guard);
         let first = self.first_bytes(&mut watched).await?;
         let spool = context.tiers.open_spool(watched.download.len).await.ok_or(FillFailure::NoRoom)?;

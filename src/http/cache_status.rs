@@ -252,7 +252,11 @@ mod tests {
             (CacheStatus::generated().failed().detail("cool-down"), "c; detail=cool-down", "error"),
             (fwd(Fwd::UriMiss).status(502).failed(), "c; fwd=uri-miss; fwd-status=502", "error"),
             (fwd(Fwd::UriMiss).status(200).stored().failed(), "c; fwd=uri-miss; fwd-status=200", "error"),
-            (fwd(Fwd::Stale).status(503).collapsed().detail("offline").not_forwarded(), "c; detail=offline", "generated"),
+            (
+                fwd(Fwd::Stale).status(503).collapsed().detail("offline").not_forwarded(),
+                "c; detail=offline",
+                "generated",
+            ),
             (hit(Some(5)).not_forwarded(), "c; hit; ttl=5", "hit"),
             (hit(Some(5)).and_detail("truncated"), "c; hit; ttl=5; detail=truncated", "hit"),
             (hit(None).detail("a").and_detail("b"), "c; hit; detail=\"a, b\"", "hit"),

@@ -65,7 +65,7 @@ pub fn access_log_enabled() -> bool {
 }
 
 /// Bytes of a reason that are logged.
-const MAX_REASON_BYTES: usize = 256;
+const MAX_LOGGED_REASON_BYTES: usize = 256;
 
 /// Writes all further events to `queue` as lines of JSON. Must be called at most once.
 pub(super) fn write_lines_to(queue: NonBlocking) {
@@ -100,7 +100,7 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
         duration_ms = event.duration_ms,
         first_byte_ms = event.first_byte_ms,
         outcome = event.outcome.as_str(),
-        reason = event.reason.map(|text| truncate(text, MAX_REASON_BYTES)),
+        reason = event.reason.map(|text| truncate(text, MAX_LOGGED_REASON_BYTES)),
         "request"
     );
 }
@@ -172,7 +172,7 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         duration_ms: event.duration_ms,
         first_byte_ms: event.first_byte_ms,
         outcome: event.outcome.as_str(),
-        reason: event.reason.map(|text| truncate(text, MAX_REASON_BYTES)),
+        reason: event.reason.map(|text| truncate(text, MAX_LOGGED_REASON_BYTES)),
         target: ACCESS_TARGET,
     };
     let mut text = Vec::with_capacity(512);

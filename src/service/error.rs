@@ -307,11 +307,9 @@ impl HostError {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Malformed
-            | Self::Missing
-            | Self::Repeated
-            | Self::ForwardedNotText
-            | Self::ForwardedProto => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::Missing | Self::Repeated | Self::ForwardedNotText | Self::ForwardedProto => {
+                StatusCode::BAD_REQUEST
+            }
         }
     }
 
@@ -375,14 +373,16 @@ fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::Throttled { retry_after } => {
+        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. }
+            if error.is_rate_limit() =>
+        {
             let seconds = whole_seconds(*retry_after);
             let message = format!(
                 "{upstream} limits the mirror's requests and nothing is stored for {what}; try again in {seconds} s"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::CoolingDown { retry_after, .. } => {
+        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => {
             let seconds = whole_seconds(*retry_after);
             let message =
                 format!("{upstream} failed a moment ago and nothing is stored for {what}; try again in {seconds} s");

@@ -22,11 +22,7 @@ use super::{
 };
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
-    http::{
-        body::Body,
-        cache_status::CacheStatus,
-        field::passed_through,
-    },
+    http::{body::Body, cache_status::CacheStatus, field::passed_through},
     peer::Peer,
 };
 

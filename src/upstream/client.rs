@@ -30,7 +30,7 @@ use super::{
     failure::{self, invalid},
     gate::{Gate, GateStatus, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
-    request,
+    request::{self, Accepts},
     response::{ensure_identity, ensure_not_html, is_loop, is_of_mirror},
     urls::{ApiUrls, is_same_url},
 };
@@ -174,13 +174,12 @@ impl ApiClient {
         validator: Option<&PageValidator>,
     ) -> Result<DocumentResponse, FetchError> {
         let place = self.place(call, request.kind, PlaceKind::Document).await?;
-        let accept = request.accept.unwrap_or(self.profile.accept);
+        let accepts = Accepts { media_type: request.accept.unwrap_or(self.profile.accept), coding: "gzip" };
         let mut url = request.url.clone();
         for redirects in 0..=MAX_REDIRECTS {
-            let response = self.send(call, &url, accept, request.kind, validator).await?;
+            let response = self.send(call, &url, accepts, request.kind, validator).await?;
             match response.status() {
                 StatusCode::OK => {
-                    ensure_identity(response.headers())?;
                     let body = ResponseBody::new(response, self.idle_timeout).holding(place);
                     return Ok(DocumentResponse::Body(Box::new(body)));
                 }
@@ -274,8 +273,10 @@ impl ApiClient {
         let mut kind = kind;
         let anonymous = !self.identity(call, kind).has_credential();
         for _ in 0..=MAX_REDIRECTS {
-            let accept = if kind == RequestKind::Archive { "*/*" } else { self.profile.accept_zip };
-            let response = self.send(call, &url, accept, kind, validator).await?;
+            let media_type = if kind == RequestKind::Archive { "*/*" } else { self.profile.accept_zip };
+            // The bytes of a zip are stored and served as they are.
+            let accepts = Accepts { media_type, coding: "identity" };
+            let response = self.send(call, &url, accepts, kind, validator).await?;
             match response.status() {
                 StatusCode::OK => {
                     ensure_identity(response.headers())?;
@@ -303,7 +304,7 @@ impl ApiClient {
         &self,
         call: &CallLog<'_>,
         url: &Url,
-        accept: &'static str,
+        accepts: Accepts,
         kind: RequestKind,
         validator: Option<&PageValidator>,
     ) -> Result<reqwest::Response, FetchError> {
@@ -311,7 +312,7 @@ impl ApiClient {
         identity.limiter().check()?;
         let is_api = if self.is_api(url) { IsApi::Yes } else { IsApi::No };
         let attempt = self.gate.attempt(url, is_api)?;
-        let headers = self.request_headers(url, accept, kind, &identity, validator);
+        let headers = self.request_headers(url, accepts, kind, &identity, validator);
         let response = match self.exchange(call, url, headers).await {
             Ok(response) => response,
             Err(error) => {
@@ -383,14 +384,14 @@ impl ApiClient {
     fn request_headers(
         &self,
         url: &Url,
-        accept: &'static str,
+        accepts: Accepts,
         kind: RequestKind,
         identity: &Identity,
         validator: Option<&PageValidator>,
     ) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accepts.media_type));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepts.coding));
         headers.insert(VIA, self.via.clone());
         if kind != RequestKind::Archive && self.is_api(url) {
             for (name, value) in self.profile.headers {

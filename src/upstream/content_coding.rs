@@ -155,7 +155,8 @@ mod tests {
                 assert!(decode(&whole[..len], size).is_err(), "cut off after {len} bytes");
             }
         }
-        for garbage in [&b"\0"[..], b"x", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0", b"garbage of some length"] {
+        for garbage in [&b"\0"[..], b"x", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0", b"garbage of some length"]
+        {
             for size in [1, 1000] {
                 let followed = [&whole[..], garbage].concat();
                 assert!(decode(&followed, size).is_err(), "{garbage:?} in pieces of {size}");
@@ -197,7 +198,8 @@ mod tests {
         assert_eq!(coding(&["Identity"]), Ok(ContentCoding::Identity));
         assert_eq!(coding(&[" GZip "]), Ok(ContentCoding::Gzip));
         assert_eq!(coding(&["x-gzip"]), Ok(ContentCoding::Gzip));
-        for refused in [&["br"][..], &["deflate"], &["zstd"], &["gzip, gzip"], &["gzip", "identity"], &["gzip", "gzip"]] {
+        for refused in [&["br"][..], &["deflate"], &["zstd"], &["gzip, gzip"], &["gzip", "identity"], &["gzip", "gzip"]]
+        {
             assert!(matches!(coding(refused), Err(FetchError::Invalid(_))), "{refused:?}");
         }
     }

@@ -99,9 +99,9 @@ pub(super) fn registry(response: ErrorResponse<'_>, now: Timestamp, is_absence: 
     }
 }
 
-/// The `Retry-After` of a response, compared with its own date.
+/// The `Retry-After` of a response, compared with its own date; `None` for one that is over.
 pub(super) fn stated_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    retry_after(headers, date(headers).unwrap_or(now))
+    retry_after(headers, date(headers).unwrap_or(now)).filter(|wait| !wait.is_zero())
 }
 
 /// When the quota is restored, if the response says so.

@@ -41,6 +41,15 @@ impl<'a> DocumentRequest<'a> {
     }
 }
 
+/// What a request accepts.
+#[derive(Clone, Copy)]
+pub(super) struct Accepts {
+    /// `Accept`.
+    pub(super) media_type: &'static str,
+    /// `Accept-Encoding`.
+    pub(super) coding: &'static str,
+}
+
 /// A successful response to a document request.
 pub(super) enum DocumentResponse {
     /// 304, to a conditional request.

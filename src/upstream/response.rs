@@ -8,8 +8,8 @@ use http::{
 use super::failure::invalid;
 use crate::origin::FetchError;
 
-/// Refuses a content coding: the request accepts `identity` only, and the encoded bytes would be stored and served as the
-/// content itself.
+/// Refuses a content coding of a zip: the request accepts `identity` only, and the encoded bytes would be stored and served
+/// as the content itself.
 pub(super) fn ensure_identity(headers: &HeaderMap) -> Result<(), FetchError> {
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(invalid("an encoded body")),

@@ -23,6 +23,7 @@ use crate::{
 mod credentials;
 mod gitee;
 mod github;
+mod gzip;
 mod lists;
 mod logs;
 mod registries;

@@ -61,7 +61,7 @@ class Stage:
     def _forge(self, program):
         # Lengths are told at once, so that a first Range is not a matter of luck; requests an hour without end.
         command = [
-            program, "--port", "0", "--log", self.log_file, "--anonymous-limit", "1000000", "--big", "8000000",
+            program, "--port", "0", "--log", self.log_file, "--anonymous-limit", "1000000", "--big", "8000000", "--gzip",
             "--write-config", self.dir / "upstreams.toml",
         ]
         self.forge = self._start("forge", command, stdin=subprocess.PIPE)

@@ -181,7 +181,7 @@ async fn with_nothing_stored_each_failure_has_its_status_and_a_cool_down() {
         assert!((500..=504).contains(&again.status), "{what}");
         if matches!(what, "refused" | "500" | "503" | "silence" | "cut") {
             assert_eq!((again.status, again.header("retry-after")), (503, "1"), "{what}");
-            assert_eq!(again.cache_status(), "srm-mirror; fwd=uri-miss; detail=cool-down", "{what}");
+            assert_eq!(again.cache_status(), "srm-mirror; detail=cool-down", "{what}");
         }
         if status != 503 {
             planned.remove();
@@ -239,7 +239,7 @@ async fn a_404_is_remembered_for_as_long_as_a_list_is_fresh_and_no_longer() {
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r);
     mirror.clock.advance(secs(299));
     let second = mirror.get(LIST).await;
-    assert_eq!((second.status, second.cache_status()), (404, "srm-mirror; fwd=uri-miss; detail=remembered"));
+    assert_eq!((second.status, second.cache_status()), (404, "srm-mirror; hit; detail=remembered"));
     assert_eq!(lists(&forge), 1);
     mirror.clock.advance(secs(2));
     assert_eq!(mirror.get(LIST).await.status, 200);

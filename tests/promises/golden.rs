@@ -40,6 +40,7 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
     for name in names {
         let value = match name {
             "date" | "x-request-id" | "etag" | "content-length" | "age" => "…".to_owned(),
+            "cache-control" => without_age(got.header(name)).to_owned(),
             // A slow machine may see one second less.
             "cache-status" => without_number(got.header(name), "ttl="),
             _ => got.header(name).to_owned(),

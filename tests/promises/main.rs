@@ -46,6 +46,7 @@ mod golden;
 mod hits;
 mod holding;
 mod hosts;
+mod http_rules;
 mod json_answers;
 mod kill;
 mod leaving;

@@ -21,7 +21,7 @@ impl VersionResolver {
             Version::Tag(name) | Version::Name(name) => name,
             // A registry has neither, so it is not asked.
             Version::Branch(_) | Version::Commit(_) | Version::DefaultBranch => {
-                return Err(not_found(Missing::Version, CacheStatus::hit(None)));
+                return Err(not_found(Missing::Version, CacheStatus::generated()));
             }
         };
         let failure = match self.tag(package, name).await {

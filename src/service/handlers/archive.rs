@@ -48,9 +48,7 @@ pub(in crate::service) async fn respond(
                 }
             }
         }
-        ServedArchive::Arriving { spool_reader, len } => {
-            arriving_zip(parts, spool_reader, len, context).await?
-        }
+        ServedArchive::Arriving { spool_reader, len } => arriving_zip(parts, spool_reader, len, context).await?,
     };
     zip_response::add_headers(&mut response, &resolved, answer.age, &package.name);
     Ok(response)

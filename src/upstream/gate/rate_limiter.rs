@@ -14,6 +14,9 @@ use crate::origin::FetchError;
 
 /// The first pause when an upstream states none; doubled each time in a row.
 const MIN_UNSTATED_PAUSE: Duration = Duration::from_secs(60);
+/// The first pause that an upstream states is kept from this on; doubled each time in a row. Otherwise one that always
+/// states a second would be asked every second.
+const MIN_STATED_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause, whatever the upstream states: GitHub restores its quotas every hour.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -25,8 +28,8 @@ pub(in crate::upstream) struct RateLimiter(Mutex<LimiterState>);
 struct LimiterState {
     /// No request is sent before this.
     until: Option<Instant>,
-    /// How many limits in a row came without a stated pause.
-    unstated: u32,
+    /// How many limits came in a row.
+    in_a_row: u32,
     quota: RateQuota,
 }
 
@@ -43,11 +46,15 @@ impl RateLimiter {
     /// Checks that a request may be sent now.
     ///
     /// # Errors
-    /// [`FetchError::Throttled`] until the pause is over.
+    /// [`FetchError::CoolingDown`] after [`FetchError::Throttled`], until the pause is over.
     pub(in crate::upstream) fn check(&self) -> Result<(), FetchError> {
         let left = self.0.lock().until.and_then(|until| until.checked_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
-            Some(left) => Err(FetchError::Throttled { retry_after: whole_seconds(left) }),
+            Some(left) => {
+                let retry_after = whole_seconds(left);
+                let cause = Box::new(FetchError::Throttled { retry_after });
+                Err(FetchError::CoolingDown { cause, retry_after })
+            }
             None => Ok(()),
         }
     }
@@ -60,28 +67,30 @@ impl RateLimiter {
         }
     }
 
-    /// Records a response that was not limited: the next unstated pause is the shortest again.
+    /// Records a response that was not limited: the next pause may be the shortest again.
     pub(in crate::upstream) fn note_allowed(&self) {
         let mut state = self.0.lock();
         // A response during the pause belongs to a request sent before it, and says nothing about the limit.
         if state.until.is_none_or(|until| until <= Instant::now()) {
-            state.unstated = 0;
+            state.in_a_row = 0;
         }
     }
 
-    /// Starts or extends the pause: for `wait`, or for a growing time when the upstream states none. Returns the error of
-    /// the request that hit the limit.
+    /// Starts or extends the pause: for `wait`, or for a growing time when the upstream states none, or a time that is over.
+    /// Returns the error of the request that hit the limit.
     pub(in crate::upstream) fn throttle(&self, wait: Option<Duration>) -> FetchError {
         let mut state = self.0.lock();
         let now = Instant::now();
         let running = state.until.filter(|until| *until > now);
-        let wait = wait.unwrap_or_else(|| {
-            // Concurrent requests are limited together: that counts as one limit, not as several in a row.
-            if running.is_none() || state.unstated == 0 {
-                state.unstated = state.unstated.saturating_add(1);
-            }
-            MIN_UNSTATED_PAUSE.saturating_mul(1 << state.unstated.saturating_sub(1).min(6))
-        });
+        // Concurrent requests are limited together: that counts as one limit, not as several in a row.
+        if running.is_none() || state.in_a_row == 0 {
+            state.in_a_row = state.in_a_row.saturating_add(1);
+        }
+        let growth = 1 << state.in_a_row.saturating_sub(1).min(6);
+        let wait = match wait.filter(|wait| !wait.is_zero()) {
+            Some(stated) => stated.max(MIN_STATED_PAUSE.saturating_mul(growth)),
+            None => MIN_UNSTATED_PAUSE.saturating_mul(growth),
+        };
         let until = now + whole_seconds(wait.min(MAX_PAUSE));
         let until = running.map_or(until, |running| running.max(until));
         state.until = Some(until);
@@ -117,7 +126,9 @@ mod tests {
 
     fn wait(error: FetchError) -> u64 {
         match error {
-            FetchError::Throttled { retry_after } => retry_after.as_secs(),
+            FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => {
+                retry_after.as_secs()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -150,8 +161,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_lasts_one_second_to_one_hour_and_is_never_shortened() {
         let limiter = RateLimiter::default();
-        assert_eq!(wait(limiter.throttle(Some(Duration::ZERO))), 1);
+        assert_eq!(wait(limiter.throttle(Some(Duration::from_millis(1)))), 1);
         assert_eq!(wait(limiter.throttle(Some(Duration::MAX))), 3600);
         assert_eq!(wait(limiter.throttle(Some(Duration::from_secs(1)))), 3600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_is_over_as_soon_as_it_is_stated_pauses_as_an_unstated_one() {
+        let limiter = RateLimiter::default();
+        assert_eq!(wait(limiter.throttle(Some(Duration::ZERO))), 60);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(wait(limiter.throttle(Some(Duration::ZERO))), 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_stated_pauses_in_a_row_grow() {
+        let limiter = RateLimiter::default();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            waits.push(wait(limiter.throttle(Some(Duration::from_secs(1)))));
+            tokio::time::advance(Duration::from_secs(64)).await;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64]);
+        limiter.note_allowed();
+        assert_eq!(wait(limiter.throttle(Some(Duration::from_secs(1)))), 1);
     }
 }

@@ -19,7 +19,7 @@ async fn requests_carry_api_version_token_and_user_agent() {
     assert_eq!(seen.target, "/api/v3/repos/devsapp/fc3/releases/latest");
     for (name, expected) in [
         ("accept", Some("application/vnd.github+json")),
-        ("accept-encoding", Some("identity")),
+        ("accept-encoding", Some("gzip")),
         ("authorization", Some("Bearer secret-token")),
         ("x-github-api-version", Some("2022-11-28")),
         ("via", Some("1.1 srm-mirror-test")),
@@ -118,7 +118,10 @@ async fn github_error_responses_become_the_right_fetch_errors() {
         (Reply::error(404, "Not Found"), FetchError::NotFound(Missing::Version)),
         (Reply::error(508, "x"), FetchError::Loop),
         (Reply::json(release("v1")).with("via", "1.1 proxy, 1.1 srm-mirror-test"), FetchError::Loop),
-        (Reply::json(release("v1")).with("content-encoding", "gzip"), FetchError::Invalid("an encoded body".into())),
+        (
+            Reply::json(release("v1")).with("content-encoding", "br"),
+            FetchError::Invalid("a body in a coding that was not asked for".into()),
+        ),
         (Reply::new(204), FetchError::Invalid("an unexpected status".into())),
     ] {
         let server = Server::start(move |_| reply.clone()).await;
@@ -139,13 +142,15 @@ async fn after_a_rate_limit_no_request_is_sent_until_the_pause_is_over() {
     let message = "API rate limit exceeded for 192.0.2.1.";
     let server = Server::start(move |_| Reply::error(403, message).with("retry-after", "100")).await;
     let upstream = anonymous(&config(UpstreamKind::Github, &server.base()));
-    for what in [DocumentAsk::Releases, DocumentAsk::Latest, DocumentAsk::Repository] {
+    let hit = error(ask(&upstream, DocumentAsk::Releases, None).await);
+    assert!(matches!(hit, FetchError::Throttled { .. }), "{hit:?}");
+    for what in [DocumentAsk::Latest, DocumentAsk::Repository] {
         let error = error(ask(&upstream, what, None).await);
-        let FetchError::Throttled { retry_after } = error else { panic!("{error:?}") };
-        assert!((99..=100).contains(&retry_after.as_secs()));
-        assert!(!error.to_string().contains("192.0.2.1"));
+        let FetchError::CoolingDown { cause, retry_after } = error else { panic!("{error:?}") };
+        assert!(cause.is_rate_limit() && (99..=100).contains(&retry_after.as_secs()));
+        assert!(!cause.to_string().contains("192.0.2.1"));
     }
-    assert!(matches!(error(zip(&upstream, tag("v1")).await), FetchError::Throttled { .. }));
+    assert!(error(zip(&upstream, tag("v1")).await).is_rate_limit());
     assert_eq!(server.take_targets().len(), 1);
 }
 
@@ -161,7 +166,7 @@ async fn archive_hosts_have_a_separate_rate_limit() {
     config.redirect_hosts = vec![files.address.to_string()];
     let upstream = anonymous(&config);
     for _ in 0..2 {
-        assert!(matches!(error(zip(&upstream, tag("v1")).await), FetchError::Throttled { .. }));
+        assert!(error(zip(&upstream, tag("v1")).await).is_rate_limit());
     }
     assert_eq!(files.take_targets().len(), 1);
     let _: Release = get(&upstream, DocumentAsk::Latest).await.expect("documents are not limited");

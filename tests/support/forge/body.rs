@@ -1,12 +1,13 @@
 //! Responses, and the transmission of their bodies in pieces, with gates and faults.
 
 use std::{
-    io,
+    io::{self, Write as _},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use flate2::{Compression, write::GzEncoder};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
@@ -46,6 +47,23 @@ impl Answer {
         let name: HeaderName = name.parse().unwrap();
         self.headers.append(name, HeaderValue::from_str(value).unwrap());
         self
+    }
+
+    /// The same response with a JSON body compressed, if the request accepts that.
+    pub fn compressed_for(mut self, request: &HeaderMap) -> Self {
+        let has = |headers: &HeaderMap, name, text: &str| {
+            headers.get(name).is_some_and(|value| String::from_utf8_lossy(value.as_bytes()).contains(text))
+        };
+        let is_plain_json = has(&self.headers, header::CONTENT_TYPE, "json")
+            && !self.headers.contains_key(header::CONTENT_ENCODING)
+            && self.content.len() > 0;
+        if !is_plain_json || !has(request, header::ACCEPT_ENCODING, "gzip") {
+            return self;
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&self.content.bytes()).unwrap();
+        self.content = Arc::new(Archive::raw(encoder.finish().unwrap().into()));
+        self.header("content-encoding", "gzip").header("vary", "Accept-Encoding")
     }
 
     pub fn without_body(mut self) -> Self {
