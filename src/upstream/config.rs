@@ -99,7 +99,7 @@ pub struct Config {
     pub concurrency: usize,
     /// Most downloads at once.
     pub downloads: usize,
-    /// Largest document, all its pages together, as transferred.
+    /// Largest document, all its pages together: both as transferred, perhaps compressed, and decoded.
     pub document_limit: ByteSize,
     /// `http://`, `https://`, `socks5://` or `socks5h://` proxy for every request to this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    answer_text::without_age,
     forge::{Fault, Forge, Match},
     mirror::{Got, Mirror, setup},
 };
