@@ -59,18 +59,18 @@ async fn the_limit_counts_the_decoded_bytes_and_those_that_arrive() {
     assert_eq!(tags(&stored(lists)).len(), 100);
     let error_of =
         async |server: &Server, limit| error(ask(&limited(server, limit), DocumentAsk::Releases, None).await);
-    assert_eq!(error_of(&server, fits - 1).await, FetchError::TooLarge { limit: fits - 1 });
+    assert_eq!(error_of(&server, fits - 1).await, FetchError::DocumentTooLarge { limit: fits - 1 });
     // A thousandth of the limit compressed, and ten times the limit decoded.
     let bomb = gzip(&vec![b' '; 40 << 20]);
     let server = Server::start(move |_| Reply::new(200).with("content-encoding", "gzip").body(bomb.clone())).await;
-    assert_eq!(error_of(&server, 4 << 20).await, FetchError::TooLarge { limit: 4 << 20 });
+    assert_eq!(error_of(&server, 4 << 20).await, FetchError::DocumentTooLarge { limit: 4 << 20 });
     // Empty members decode to nothing.
     let nothing = gzip(b"").repeat(1000);
     let unsized_reply = move |_: &RecordedRequest| {
         Reply { sized: false, ..Reply::new(200).body(nothing.clone()) }.with("content-encoding", "gzip")
     };
     let server = Server::start(unsized_reply).await;
-    assert_eq!(error_of(&server, 10_000).await, FetchError::TooLarge { limit: 10_000 });
+    assert_eq!(error_of(&server, 10_000).await, FetchError::DocumentTooLarge { limit: 10_000 });
 }
 
 #[tokio::test]
