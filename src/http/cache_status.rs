@@ -147,9 +147,14 @@ impl CacheStatus {
         }
     }
 
-    /// Marks the response as an error. An error is not stored, whatever was stored on the way to it.
+    /// Marks the response as an error.
     pub fn failed(self) -> Self {
-        Self { failed: true, stored: false, ..self }
+        Self { failed: true, ..self }
+    }
+
+    /// Takes back that the response was stored: it could not be completed.
+    pub fn not_stored(self) -> Self {
+        Self { stored: false, ..self }
     }
 
     /// One word for the log and the metrics: `hit`, `stale`, `miss`, `collapsed`, `revalidated`, `generated` or `error`.
@@ -251,7 +256,7 @@ mod tests {
             (CacheStatus::generated(), "c", "generated"),
             (CacheStatus::generated().failed().detail("cool-down"), "c; detail=cool-down", "error"),
             (fwd(Fwd::UriMiss).status(502).failed(), "c; fwd=uri-miss; fwd-status=502", "error"),
-            (fwd(Fwd::UriMiss).status(200).stored().failed(), "c; fwd=uri-miss; fwd-status=200", "error"),
+            (fwd(Fwd::UriMiss).status(200).stored().failed().not_stored(), "c; fwd=uri-miss; fwd-status=200", "error"),
             (
                 fwd(Fwd::Stale).status(503).collapsed().detail("offline").not_forwarded(),
                 "c; detail=offline",

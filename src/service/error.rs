@@ -171,6 +171,7 @@ impl ApiError {
     ) -> ErrorDescription {
         let subject = Subject { request, package };
         let failed = looked_up.map(CacheStatus::failed);
+        let unstored = failed.clone().map(CacheStatus::not_stored);
         match self {
             Self::Route(error) => {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -193,7 +194,7 @@ impl ApiError {
                 let status = if is_offline { status.detail("offline") } else { status };
                 ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
             }
-            Self::Download(error) => ErrorDescription { cache_status: failed, ..fetch_error(&error, subject) },
+            Self::Download(error) => ErrorDescription { cache_status: unstored, ..fetch_error(&error, subject) },
             Self::Registry(RegistryError::NoRoom { status }) => {
                 Self::NoRoomForView.describe(request, package, Some(status))
             }
@@ -210,7 +211,7 @@ impl ApiError {
                     subject.what()
                 );
                 let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { cache_status: failed, ..error }
+                ErrorDescription { cache_status: unstored, ..error }
             }
             Self::NoView(ViewError::NoSuchFolder) => {
                 let message = match subject.folder() {
@@ -235,7 +236,7 @@ impl ApiError {
             Self::DamagedZip => {
                 let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());
                 let error = ErrorDescription::new(StatusCode::INTERNAL_SERVER_ERROR, message);
-                ErrorDescription { cache_status: failed, ..error }
+                ErrorDescription { cache_status: unstored, ..error }
             }
             Self::UnknownReleaseId { id, status } => {
                 let message = format!("{} on {} has no release with the id {id}", subject.what(), subject.upstream());
@@ -261,7 +262,7 @@ impl ApiError {
                     STILL_ARRIVING_RETRY.as_secs()
                 );
                 let error = ErrorDescription::new(StatusCode::GATEWAY_TIMEOUT, message);
-                ErrorDescription { retry_after: Some(STILL_ARRIVING_RETRY), cache_status: failed, ..error }
+                ErrorDescription { retry_after: Some(STILL_ARRIVING_RETRY), cache_status: unstored, ..error }
             }
             Self::NoRoute { name, dialect } => {
                 let message = format!(
