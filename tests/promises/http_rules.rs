@@ -41,7 +41,8 @@ async fn no_listener_sends_the_address_of_another() {
     setup.config.server.listen = ["127.0.0.1:0", "127.0.0.2:0"].map(|text| text.parse().expect("an address")).to_vec();
     let dir = tempfile::tempdir().expect("a directory");
     setup.config.disk.dir = Some(dir.path().to_owned());
-    let app = srm_mirror::app::App::bind_with_clock(setup.config, setup.credentials, srm_mirror::clock::Clock::default());
+    let app =
+        srm_mirror::app::App::bind_with_clock(setup.config, setup.credentials, srm_mirror::clock::Clock::default());
     let app = app.await.expect("starts");
     let addresses = app.addresses.clone();
     let shutdown = tokio_util::sync::CancellationToken::new();
