@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    forge::{Fault, Forge, Match},
+    forge::{Fault, Forge, Host, Match},
     mirror::setup,
 };
 
@@ -79,4 +79,20 @@ async fn the_gitee_rate_limit_is_recognised_by_its_wording() {
     let limited = mirror.get("/gitee/devsapp/fc3/releases").await;
     assert_eq!((limited.status, limited.header("retry-after")), (503, "60"));
     assert_eq!(mirror.get(LIST).await.status, 200, "the other forge is not limited");
+}
+
+#[tokio::test]
+async fn while_the_archive_host_limits_no_quota_of_the_api_is_spent_on_zips() {
+    let forge = forge().await;
+    forge.repo("devsapp/fc3").release("v2.0.0", |r| r).release("v3.0.0", |r| r);
+    let mirror = setup(&forge).start().await;
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/refs/tags/v1.0.0").await.status, 200);
+    let limit = Fault::status(429, &[("retry-after", "90")], "");
+    forge.fault(Match::on(Host::Archive), limit).always();
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/refs/tags/v2.0.0").await.status, 503);
+    let asked = forge.requests().len();
+    let limited = mirror.get("/devsapp/fc3/zipball/refs/tags/v3.0.0").await;
+    assert_eq!((limited.status, limited.header("retry-after")), (503, "90"));
+    assert_eq!(forge.requests().len(), asked);
+    assert_eq!(mirror.get(LIST).await.status, 200, "documents are not affected");
 }
