@@ -4,7 +4,10 @@
 //! (which waits for a place), a spool, the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
 //! its removal from the table.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -107,6 +110,21 @@ enum FetchedArchive {
     Stored(Object),
 }
 
+/// When the clients of a fill get their first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamingHead {
+    /// When it has arrived.
+    AtOnce,
+    /// The archive is pinned: a short body is compared with its pin first, so that other content is an error response and
+    /// no broken connection. A long one streams, and its end is withheld until the comparison.
+    AfterVerdictIfShort,
+}
+
+/// A body is long from this many bytes on ...
+const SHORT_BYTES: u64 = 1 << 20;
+/// ... or when it takes longer.
+const SHORT_TIME: Duration = Duration::from_secs(3);
+
 type VerifyTask = JoinHandle<Result<Verified, VerifyError>>;
 
 impl Fill {
@@ -175,9 +193,8 @@ impl Fill {
         let mut watched = WatchedDownload::new(download, &self.guard);
         let first = self.first_bytes(&mut watched).await?;
         let spool = context.tiers.open_spool(watched.download.len).await.ok_or(FillFailure::NoRoom)?;
-        // A pinned archive is compared as a whole before a client may read a byte of it.
-        let streamed = pin.is_none();
-        let (spool, digest, verified) = self.receive(&mut watched, first, spool, streamed).await?;
+        let head = if pin.is_some() { StreamingHead::AfterVerdictIfShort } else { StreamingHead::AtOnce };
+        let (spool, digest, verified) = self.receive(&mut watched, first, spool, head).await?;
 
         let len = spool.len();
         let stored_at = context.clock.now();
@@ -208,22 +225,23 @@ impl Fill {
         Ok(first)
     }
 
-    /// Receives the body into the spool and verifies it beside the download; where `streamed`, clients may read it as it
-    /// grows.
+    /// Receives the body into the spool and verifies it beside the download. From `head` on, clients may read it as it
+    /// grows, except its end.
     async fn receive(
         &self,
         watched: &mut WatchedDownload<'_>,
         first: Vec<Bytes>,
         spool: Spool,
-        streamed: bool,
+        head: StreamingHead,
     ) -> Result<(Spool, Digest, Verified), FillFailure> {
         let (progress_writer, spool_view) = growing_spool(spool.file());
         let progress_writer = Arc::new(progress_writer);
         let verify = self.request.verify.clone();
         let verify_task: VerifyTask = tokio::task::spawn_blocking(move || verify.verify(&spool_view));
-        if streamed {
-            let body = ArrivingBody { spool: spool.file(), len: watched.download.len, written: 0 };
-            self.guard.publish(FillState::Streaming(body));
+        let mut unpublished = Some(ArrivingBody { spool: spool.file(), len: watched.download.len, written: 0 });
+        let began = Instant::now();
+        if head == StreamingHead::AtOnce {
+            unpublished.take().into_iter().for_each(|body| self.guard.publish(FillState::Streaming(body)));
         }
         let state = self.guard.sender();
         let verifier_progress = progress_writer.clone();
@@ -243,6 +261,10 @@ impl Fill {
                     let prefix_digest = writer.checkpoint().await?;
                     watched.download.resume(error, prefix_digest).await?;
                 }
+            }
+            let is_long = watched.download.received >= SHORT_BYTES || began.elapsed() >= SHORT_TIME;
+            if let Some(body) = unpublished.take_if(|_| is_long) {
+                self.guard.publish(FillState::Streaming(body));
             }
             if verify_task.is_finished() {
                 // The verifier never accepts before the end; the rest of a bad body need not be fetched.

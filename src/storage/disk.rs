@@ -63,6 +63,7 @@ mod page_cache;
 mod pending_updates;
 pub(crate) mod pins;
 mod quarantine;
+mod quiet_read;
 mod recovery;
 mod repair;
 mod scrub;

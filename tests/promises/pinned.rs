@@ -1,4 +1,5 @@
-//! A served version is pinned: fetched again, it is verified whole before its first byte; other content is refused.
+//! A served version is pinned: fetched again, it streams with its end withheld until it is verified and compared; other
+//! content never ends as a whole zip.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -42,7 +43,8 @@ async fn the_same_content_in_another_packing_is_served_and_recorded() {
     let mirror = again(&forge, &dir).await;
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));
-    assert_eq!(got.header("etag"), format!("\"{}\"", sha256(&forge)));
+    let stored = mirror.get(ZIP).await;
+    assert_eq!(stored.header("etag"), format!("\"{}\"", sha256(&forge)));
     assert_ne!(old, sha256(&forge));
     let pins = pins(dir.path());
     assert_eq!(pins.len(), 2, "{pins:?}");
@@ -59,17 +61,30 @@ async fn the_same_bytes_are_served_and_recorded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_head_goes_out_before_a_pinned_version_is_verified_as_a_whole() {
+async fn a_pinned_version_streams_while_it_is_fetched_again_and_its_end_waits_for_the_verdict() {
     let (forge, dir) = lost().await;
     let end = forge.gate(zips(), len(&forge) - 1);
     let mirror = again(&forge, &dir).await;
-    let mut head = tokio::spawn(mirror.client.get(mirror.url(ZIP)).send());
+    // The last byte has not been sent, and the client has its first ones.
+    let mut client = Drink::of(mirror.open(ZIP).await);
+    client.until(MIB / 2).await;
     end.reached().await;
-    // All but one byte has arrived. A head sent without the verdict would arrive within this time.
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut head).await.is_err(), "a head before the verdict");
     end.open();
-    let mut client = Drink::of(head.await.expect("no panic").expect("a head"));
     assert_eq!(client.end().await.expect("whole"), sha256(&forge));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_that_streams_never_ends_as_a_whole_zip() {
+    let (forge, dir) = lost().await;
+    forge.repo(PACKAGE).tag(TAG, |r| r.noise("big.bin", 2, 2 * MIB));
+    let mirror = again(&forge, &dir).await;
+    let got = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
+    assert!(got.as_ref().map_or(true, |got| got.status == 502), "a whole zip of other content");
+    let next = mirror.get(ZIP).await;
+    assert_eq!(next.status, 502);
+    assert!(next.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+    eventually("the spool folder is empty", || spooled(dir.path()) == 0).await;
+    assert_eq!((blobs(dir.path()), pins(dir.path()).len()), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,13 +116,15 @@ async fn other_content_is_refused_every_time_and_never_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_body_of_a_pinned_version_is_an_error_before_a_byte() {
+async fn a_broken_body_of_a_pinned_version_never_ends_as_a_whole_zip() {
     let (forge, dir) = lost().await;
     forge.fault(zips(), Fault::WrongBytesAt(MIB));
     let mirror = again(&forge, &dir).await;
-    let got = mirror.get(ZIP).await;
-    assert_eq!(got.status, 502, "{:?}", got.headers);
-    assert!(!got.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
+    let got = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
+    assert!(got.as_ref().map_or(true, |got| got.status == 502), "a whole zip of broken content");
+    let next = mirror.get(ZIP).await;
+    assert_eq!(next.status, 502, "{:?}", next.headers);
+    assert!(!next.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
     mirror.clock.advance(Duration::from_secs(61));
     assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
 }

@@ -122,7 +122,7 @@ impl BlobFile {
     pub async fn read_for_sendfile(self: &Arc<Self>, offset: u64, len: usize) -> io::Result<Bytes> {
         let Some(slice) = self.file_slice(offset, len) else { return self.read(offset, len).await };
         if !self.page_cache.contains(offset, len) {
-            if !self.is_in_page_cache(offset, len) {
+            if !is_in_page_cache(&self.file, offset, len) {
                 let this = Arc::clone(self);
                 let load = tokio::task::spawn_blocking(move || this.load_into_page_cache(offset, len));
                 load.await.map_err(io::Error::other)??;
@@ -151,14 +151,6 @@ impl BlobFile {
             }
         };
         mapping.slice(start..end)
-    }
-
-    /// Whether the page cache holds a slice, judged by samples.
-    fn is_in_page_cache(&self, offset: u64, len: usize) -> bool {
-        let mut byte = [0];
-        let last = len - 1;
-        let is_cached = |at: usize| read_from_page_cache(&self.file, &mut byte, offset + at as u64) == 1;
-        (0..last).step_by(RESIDENCY_SAMPLE_BYTES).chain([last]).all(is_cached)
     }
 
     /// Reads a slice and discards it: the page cache keeps it. Blocks.
@@ -278,6 +270,15 @@ pub(super) fn release_on_close(reader: Option<Arc<BlobFile>>, reservation: Reser
         Some(reader) => reader.with_reservation(|held| *held = Some(reservation)),
         None => drop(reservation),
     }
+}
+
+/// Whether the page cache holds a slice of a file, judged by samples. `len` is not zero, and the file does not end within
+/// the slice.
+pub(super) fn is_in_page_cache(file: &File, offset: u64, len: usize) -> bool {
+    let mut byte = [0];
+    let last = len - 1;
+    let is_cached = |at: usize| read_from_page_cache(file, &mut byte, offset + at as u64) == 1;
+    (0..last).step_by(RESIDENCY_SAMPLE_BYTES).chain([last]).all(is_cached)
 }
 
 /// Reads what is in the page cache without waiting for the disk. Returns 0 on an error: the caller then reads normally.

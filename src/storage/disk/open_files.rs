@@ -23,13 +23,30 @@ pub(super) struct OpenFiles {
 #[derive(Debug, Default)]
 struct OpenFileTable {
     open: HashMap<Digest, Weak<BlobFile>>,
-    /// The files opened last, oldest first.
+    /// The files used last, least recently used first.
     idle: VecDeque<(Digest, Arc<BlobFile>)>,
 }
 
 impl OpenFiles {
-    /// The open file of a blob, if it is open.
+    /// The open file of a blob, if it is open; it is the one used last then.
     pub(super) fn get(&self, digest: &Digest) -> Option<Arc<BlobFile>> {
+        let mut state = self.state.lock();
+        let file = state.open.get(digest).and_then(Weak::upgrade)?;
+        if state.idle.back().is_none_or(|(last, _)| last != digest) {
+            // At most `MAX_IDLE_FILES` digests are compared.
+            let at = state.idle.iter().position(|(idle, _)| idle == digest);
+            let entry = at.and_then(|at| state.idle.remove(at)).unwrap_or_else(|| (*digest, Arc::clone(&file)));
+            state.idle.push_back(entry);
+        }
+        let surplus = if state.idle.len() > MAX_IDLE_FILES { state.idle.pop_front() } else { None };
+        drop(state);
+        // After unlocking: closing a file takes the lock again.
+        drop(surplus);
+        Some(file)
+    }
+
+    /// The open file of a blob, if it is open; that is no use of it.
+    pub(super) fn peek(&self, digest: &Digest) -> Option<Arc<BlobFile>> {
         self.state.lock().open.get(digest).and_then(Weak::upgrade)
     }
 

@@ -11,6 +11,7 @@ use super::{
     budget::{Budget, StoredKind, allocated_bytes},
     layout::Layout,
     quarantine::Quarantine,
+    quiet_read,
     sidecar::Sidecar,
     space::Space,
     stage,
@@ -102,19 +103,24 @@ impl Repair {
             self.quarantine(digest, "its sidecar is missing or damaged", is_damaged)?;
             return Ok(BlobCheck::Quarantined);
         }
-        let Some(file) = self.blobs.open(digest)? else {
-            self.quarantine_missing(digest)?;
-            return Ok(BlobCheck::Quarantined);
+        let path = self.layout.blob(digest);
+        let reason = match quiet_read::hash(&path) {
+            Ok(found) if found.digest == *digest => {
+                self.blobs.mark_verified(digest);
+                return Ok(BlobCheck::Intact);
+            }
+            Ok(found) if found.len != row.len => "its length is wrong",
+            Ok(_) => "its bytes do not match its digest",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.quarantine_missing(digest)?;
+                return Ok(BlobCheck::Quarantined);
+            }
+            // A file that cannot be read as a whole is as damaged as a file with wrong bytes.
+            Err(_) => "it cannot be read",
         };
-        let reason = if !file.is_linked_with_len(row.len) {
-            "its length is wrong"
-        } else if file.hash().is_ok_and(|found| found == *digest) {
-            self.blobs.mark_verified(digest);
-            return Ok(BlobCheck::Intact);
-        } else {
-            "its bytes do not match its digest"
-        };
-        self.quarantine_file(digest, reason, &file)?;
+        // Read again under the blob's lock: an admission may have repaired it.
+        let is_damaged = || !quiet_read::hash(&path).is_ok_and(|found| found.digest == *digest);
+        self.quarantine(digest, reason, is_damaged)?;
         Ok(BlobCheck::Quarantined)
     }
 }
