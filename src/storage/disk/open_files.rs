@@ -45,11 +45,6 @@ impl OpenFiles {
         Some(file)
     }
 
-    /// The open file of a blob, if it is open; that is no use of it.
-    pub(super) fn peek(&self, digest: &Digest) -> Option<Arc<BlobFile>> {
-        self.state.lock().open.get(digest).and_then(Weak::upgrade)
-    }
-
     /// Adds a file; [`OpenFiles::retire`] removes it. The caller holds the digest's lock.
     pub(super) fn add(self: &Arc<Self>, digest: Digest, file: &Arc<BlobFile>, usage: Arc<UsageCounters>) {
         let this: Weak<Self> = Arc::downgrade(self);
