@@ -22,6 +22,7 @@ pub(crate) mod catalog;
 mod document_policies;
 pub(crate) mod documents;
 pub(crate) mod folders;
+mod identity;
 pub(crate) mod inventory;
 mod keys;
 mod list_renewal;
@@ -41,11 +42,12 @@ pub(crate) mod transfer;
 mod upstreams;
 pub(crate) mod warming;
 
-use archive_source::ArchiveSource;
+use archive_source::{ArchiveSource, ArchiveSourceParts};
 use authorize::Authorizer;
 use catalog::CatalogService;
 use documents::{ReleaseDocuments, ReleaseDocumentsParts};
 use folders::{FolderPackages, FolderParts};
+use identity::RepositoryIdentity;
 use inventory::Inventory;
 use keys::document_key;
 use list_renewal::ListRenewal;
@@ -68,6 +70,7 @@ pub use crate::cache::{
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
 pub use crate::upstream::{CredentialStatus, ZipPacking};
+pub use authorize::Audience;
 pub use policy::{Config, Gone, Private, Unbuilt};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
@@ -110,6 +113,8 @@ pub enum RegistryError {
         /// The upstream that is recorded.
         recorded: Arc<str>,
     },
+    /// The name is another repository than the one whose versions were first served.
+    RepositoryReplaced,
     /// The source of a name that is new cannot be written.
     Unrecordable,
     /// The zip of the repository lacks the folder.
@@ -148,8 +153,14 @@ impl Registry {
         let upstreams = Upstreams::new(upstreams);
         let unbuilt = policy.unbuilt();
         let stored = Arc::new(PackageDocuments::new(cache.clone(), upstreams.clone(), policy.gone()));
-        let source = ArchiveSource::new(cache.clone(), upstreams.clone(), stored.clone(), verify.clone());
-        let source = Arc::new(source);
+        let identity = Arc::new(RepositoryIdentity::new(cache.clone(), stored.clone()));
+        let source = Arc::new(ArchiveSource::new(ArchiveSourceParts {
+            cache: cache.clone(),
+            upstreams: upstreams.clone(),
+            documents: stored.clone(),
+            identity: identity.clone(),
+            verify: verify.clone(),
+        }));
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
         let ref_lists = Arc::new(RefLists::new(stored.clone(), cache.clock().clone()));
         let list_renewal = Arc::new(ListRenewal::new(cache.clone(), upstreams.clone(), stored.clone()));
@@ -160,6 +171,7 @@ impl Registry {
             archives: source.clone(),
             ref_lists: ref_lists.clone(),
             list_renewal: list_renewal.clone(),
+            identity,
         }));
         let moving = Arc::new(MovingVersions::new(upstreams.clone(), stored.clone(), source.clone()));
         let facts = Arc::new(ReleaseFacts::new(cache.clone(), source.clone(), moving.clone()));

@@ -45,6 +45,8 @@ pub enum FailureCode {
     Forbidden,
     /// The recorded source of the name is no longer in its route.
     SourceChanged,
+    /// The name is another repository than the one whose versions were first served.
+    RepositoryReplaced,
     /// The component's entry is not in its zip.
     Unbuilt,
     /// A code that this version does not have.

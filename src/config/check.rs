@@ -34,6 +34,7 @@ const MAX_CONCURRENCY: usize = 1024;
 pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     check_server(config, settings)?;
     names::check(config, settings)?;
+    check_private(config, settings)?;
     check_storage(config, settings)?;
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;
@@ -92,6 +93,20 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     require(in_range, settings, &["server", "header_limit"], &range)?;
     require_nonzero(server.header_timeout, settings, &["server", "header_timeout"])?;
     require_nonzero(server.send_timeout, settings, &["server", "send_timeout"])
+}
+
+/// Private repositories are served only under names that the operator has listed: any web page can make a browser ask a
+/// mirror on the local network under a name of its own (DNS rebinding).
+fn check_private(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
+    let packages = &config.packages;
+    let key = match packages.private {
+        Private::Serve => "private",
+        Private::Refuse if !packages.private_allow.is_empty() => "private_allow",
+        Private::Refuse => return Ok(()),
+    };
+    let reason = "serves private repositories, and needs the names of this mirror in server.known_hosts, for example \
+                  [\"mirror.example.com\", \"localhost\"]";
+    require(!config.server.known_hosts.is_empty(), settings, &["packages", key], reason)
 }
 
 fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError> {

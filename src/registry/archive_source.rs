@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     RegistryError,
+    identity::RepositoryIdentity,
     keys::{archive_key, parse_archive_key, revision_prefix},
     package_documents::PackageDocuments,
     upstreams::Upstreams,
@@ -27,17 +28,23 @@ pub(super) struct ArchiveSource {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
+    identity: Arc<RepositoryIdentity>,
     verify: Arc<dyn Verify>,
 }
 
+/// What [`ArchiveSource`] works with.
+pub(super) struct ArchiveSourceParts {
+    pub(super) cache: Arc<Cache>,
+    pub(super) upstreams: Upstreams,
+    pub(super) documents: Arc<PackageDocuments>,
+    pub(super) identity: Arc<RepositoryIdentity>,
+    pub(super) verify: Arc<dyn Verify>,
+}
+
 impl ArchiveSource {
-    pub(super) fn new(
-        cache: Arc<Cache>,
-        upstreams: Upstreams,
-        documents: Arc<PackageDocuments>,
-        verify: Arc<dyn Verify>,
-    ) -> Self {
-        Self { cache, upstreams, documents, verify }
+    pub(super) fn new(parts: ArchiveSourceParts) -> Self {
+        let ArchiveSourceParts { cache, upstreams, documents, identity, verify } = parts;
+        Self { cache, upstreams, documents, identity, verify }
     }
 
     /// The archive from the cache, else from a fill that this starts or joins.
@@ -53,6 +60,7 @@ impl ArchiveSource {
         reference: GitRef,
         negative: Option<Duration>,
     ) -> Result<ArchiveAnswer, RegistryError> {
+        self.identity.ensure_same(package, &reference).await?;
         let mut request = self.request(package, reference)?;
         request.negative = negative.unwrap_or(request.negative);
         match self.cache.archives().get(&request).await {
@@ -66,6 +74,7 @@ impl ArchiveSource {
 
     /// Waits until the archive is complete, and returns what is stored about it.
     pub(super) async fn completed(&self, package: &PackageId, reference: GitRef) -> Result<Arc<Meta>, RegistryError> {
+        self.identity.ensure_same(package, &reference).await?;
         Ok(self.cache.archives().completed(&self.request(package, reference)?).await?)
     }
 
@@ -150,6 +159,11 @@ impl ArchiveSource {
         let negative = self.documents.policies().negative(package)?;
         Ok(ArchiveRequest { key, origin, verify: self.verify.clone(), pinning, negative })
     }
+}
+
+/// The error for pins that cannot be read.
+pub(super) fn unreadable_pin(error: FetchError) -> RegistryError {
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
 }
 
 /// Whether the content of a reference is pinned.

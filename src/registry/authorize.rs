@@ -6,10 +6,11 @@ use super::{
     Gone, RegistryError, not_found, package_documents::PackageDocuments, policy::AccessPolicy, upstreams::Upstreams,
 };
 use crate::{
-    cache::Cache,
+    cache::{Cache, CacheFailure},
     entry::{Document, UpstreamStatus},
-    origin::Missing,
-    package::{PackageId, Repository},
+    http::cache_status::{CacheStatus, Fwd},
+    origin::{FetchError, Missing},
+    package::{NameForm, PackageId, PackageName, Repository},
     upstream::DocumentAsk,
 };
 
@@ -19,6 +20,15 @@ pub(super) struct Authorizer {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
+}
+
+/// Who may be sent what is served of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everyone: it is public on its upstream.
+    Public,
+    /// The clients of this mirror alone: it was, or may be, fetched with a token that only the mirror has.
+    Clients,
 }
 
 /// Whether a package may be listed, as far as stored documents say.
@@ -62,12 +72,43 @@ impl Authorizer {
     /// `packages.gone = "follow"`; `Blocked` also when something is stored.
     pub(super) async fn authorize(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
         self.check_policy(package)?;
-        if self.policy.must_be_public(package)
+        let present = self.present_name(package).await?;
+        if let Some(present) = &present {
+            self.check_policy(present)?;
+        }
+        let must_be_public = |package: &PackageId| self.policy.must_be_public(package);
+        if (must_be_public(package) || present.as_ref().is_some_and(must_be_public))
             && (self.upstreams.has_token(package)? || self.has_document_fetched_with_token(package).await)
         {
             self.check_public(package).await?;
         }
         self.upstream_status(package).await
+    }
+
+    /// The name that the repository has now, where it is another one and the configured patterns may tell them apart. While
+    /// the upstream cannot say it, the name of the request alone counts.
+    async fn present_name(&self, package: &PackageId) -> Result<Option<PackageId>, RegistryError> {
+        if package.name.form() != NameForm::Repository || !self.policy.has_patterns() {
+            return Ok(None);
+        }
+        let stored = self.documents.stored().document(package, &DocumentAsk::Repository).await;
+        let repository = match stored.and_then(|document| self.documents.stored().parse_repository(&document)) {
+            Some(repository) => {
+                self.documents.renew_repository(package).await?;
+                Some(repository)
+            }
+            None => self.documents.repository_for_check(package).await.ok().map(|repository| repository.value),
+        };
+        Ok(repository.and_then(|repository| renamed(package, &repository)))
+    }
+
+    /// Who may be sent what is served of a package.
+    pub(super) async fn audience(&self, package: &PackageId) -> Audience {
+        let has_token = self.upstreams.has_token(package).unwrap_or(false);
+        if !self.policy.must_be_public(package) && (has_token || self.has_document_fetched_with_token(package).await) {
+            return Audience::Clients;
+        }
+        Audience::Public
     }
 
     /// Checks an archive that was fetched with a token when the upstream has no token now: the repository may be private.
@@ -84,14 +125,16 @@ impl Authorizer {
     }
 
     /// Checks that the repository is public. Its document is revalidated after `documents.repository`; while the last
-    /// one says that the repository is public, nothing waits for that.
+    /// one says that the repository is public, nothing waits for that. A private repository and none are told alike.
     async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
         if self.was_public(package).await {
             return self.documents.renew_repository(package).await;
         }
         match self.documents.repository_for_check(package).await {
-            Ok(repository) if repository.value.private => Err(not_found(Missing::Package, repository.status)),
-            Ok(_) => Ok(()),
+            Ok(repository) if !repository.value.private => Ok(()),
+            Ok(_) | Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Package), .. })) => {
+                Err(not_found(Missing::Package, CacheStatus::forwarded(Fwd::UriMiss)))
+            }
             Err(error) => Err(error),
         }
     }
@@ -173,17 +216,22 @@ impl Authorizer {
             Some(UpstreamStatus::Gone) if self.policy.gone() == Gone::Follow => return Visibility::Hidden,
             _ => {}
         }
-        if !self.policy.must_be_public(package) {
+        let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
+        let repository = self.documents.stored().peek(package, &DocumentAsk::Repository).await;
+        let present = repository.as_ref().and_then(parse).and_then(|repository| renamed(package, &repository));
+        if present.as_ref().is_some_and(|present| !self.policy.allows(present)) {
+            return Visibility::Hidden;
+        }
+        let must_be_public = |package: &PackageId| self.policy.must_be_public(package);
+        if !must_be_public(package) && !present.as_ref().is_some_and(must_be_public) {
             return Visibility::Visible;
         }
-        let repository = self.documents.stored().peek(package, &DocumentAsk::Repository).await;
         let latest = self.documents.stored().peek(package, &DocumentAsk::Latest).await;
         // Without a token now, documents from an earlier token may still be stored.
         let stored = [&releases, &latest, &repository];
         if !has_token && !stored.into_iter().flatten().any(fetched_with_token) {
             return Visibility::Visible;
         }
-        let parse = |document: &Document| serde_json::from_slice::<Repository>(&document.body).ok();
         let public = repository.as_ref().and_then(parse).map(|repository| !repository.private);
         let recent = repository.is_some_and(|document| {
             let age = self.cache.clock().elapsed(document.meta.validated_at);
@@ -197,6 +245,13 @@ impl Authorizer {
             Some(public) => Visibility::Unknown { listed: public },
         }
     }
+}
+
+/// The name that a repository has now, where that is not the package's.
+fn renamed(package: &PackageId, repository: &Repository) -> Option<PackageId> {
+    let name: PackageName = repository.full_name.parse().ok()?;
+    let present = PackageId { upstream: package.upstream.clone(), name };
+    (present.key_prefix() != package.key_prefix()).then_some(present)
 }
 
 fn fetched_with_token(document: &Document) -> bool {

@@ -16,7 +16,7 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::{Authorizer, Visibility},
-    keys::{parse_archive_key, parse_package},
+    keys::{parse_archive_key, parse_identity_key, parse_package},
     metadata::manifest,
     upstreams::Upstreams,
 };
@@ -273,6 +273,8 @@ fn newest_tags(pinned: &[Key]) -> BTreeMap<String, (PackageId, Option<String>)> 
         let (package, tag) = match parse_archive_key(key) {
             Some((package, GitRef::Tag(tag))) => (package, Some(tag)),
             Some((package, _)) => (package, None),
+            // The number of a repository is pinned with its first version.
+            None if parse_identity_key(key).is_some() => continue,
             None => match parse_package(key) {
                 Some(package) => (package, None),
                 None => continue,

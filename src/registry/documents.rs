@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
-    authorize::Authorizer,
+    authorize::{Audience, Authorizer},
+    identity::RepositoryIdentity,
     list_renewal::ListRenewal,
     not_found,
     package_documents::PackageDocuments,
@@ -30,6 +31,7 @@ pub struct ReleaseDocuments {
     documents: Arc<PackageDocuments>,
     ref_lists: Arc<RefLists>,
     list_renewal: Arc<ListRenewal>,
+    identity: Arc<RepositoryIdentity>,
     spellings: Spellings,
 }
 
@@ -41,13 +43,15 @@ pub(super) struct ReleaseDocumentsParts {
     pub(super) archives: Arc<ArchiveSource>,
     pub(super) ref_lists: Arc<RefLists>,
     pub(super) list_renewal: Arc<ListRenewal>,
+    pub(super) identity: Arc<RepositoryIdentity>,
 }
 
 impl ReleaseDocuments {
     pub(super) fn new(parts: ReleaseDocumentsParts) -> Self {
-        let ReleaseDocumentsParts { upstreams, authorizer, documents, archives, ref_lists, list_renewal } = parts;
+        let ReleaseDocumentsParts { upstreams, authorizer, documents, archives, ref_lists, list_renewal, identity } =
+            parts;
         let spellings = Spellings::new(documents.clone(), archives);
-        Self { upstreams, authorizer, documents, ref_lists, list_renewal, spellings }
+        Self { upstreams, authorizer, documents, ref_lists, list_renewal, identity, spellings }
     }
 
     /// Every release of a package, in the upstream's order.
@@ -56,7 +60,8 @@ impl ReleaseDocuments {
     /// See [`RegistryError`].
     pub async fn releases(&self, package: &PackageId) -> Result<CachedValue<Releases>, RegistryError> {
         self.authorizer.authorize(package).await?;
-        self.documents.releases(package, None).await
+        let list = self.documents.releases(package, None).await?;
+        self.identity.check_releases(package, list).await
     }
 
     /// The release that the upstream calls latest.
@@ -65,6 +70,11 @@ impl ReleaseDocuments {
     /// See [`RegistryError`]; a package without releases is `NotFound(Missing::Release)`.
     pub async fn latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
         self.authorizer.authorize(package).await?;
+        let latest = self.upstream_latest(package).await?;
+        self.identity.check_release(package, latest).await
+    }
+
+    async fn upstream_latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
         // A package without releases costs one request, that for its list, and none while the list is fresh.
         if let Some(status) = self.list_renewal.has_no_release(package).await? {
             return Err(not_found(Missing::Release, status));
@@ -118,10 +128,16 @@ impl ReleaseDocuments {
     /// upstream that is asked for it without a list.
     pub async fn release(&self, package: &PackageId, version: &str) -> Result<CachedValue<Release>, RegistryError> {
         self.authorizer.authorize(package).await?;
-        match self.upstreams.release_lookup(package)? {
-            ReleaseLookup::InList => self.release_in_list(package, version).await,
-            ReleaseLookup::ByTag => self.release_by_tag(package, version).await,
-        }
+        let release = match self.upstreams.release_lookup(package)? {
+            ReleaseLookup::InList => self.release_in_list(package, version).await?,
+            ReleaseLookup::ByTag => self.release_by_tag(package, version).await?,
+        };
+        self.identity.check_release(package, release).await
+    }
+
+    /// Who may be sent what is served of a package.
+    pub async fn audience(&self, package: &PackageId) -> Audience {
+        self.authorizer.audience(package).await
     }
 
     /// The release in the list; else, where the list may lack it, at its own address; else, once the upstream has said that

@@ -257,6 +257,7 @@ fn cause(error: RegistryError) -> FetchError {
         RegistryError::NoRoom { .. } => FetchError::Refused("there is no room on disk for its zip".into()),
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
+        RegistryError::RepositoryReplaced => FetchError::Refused("the name is another repository now".into()),
         RegistryError::SourceChanged { .. } | RegistryError::Unrecordable => {
             FetchError::Refused("the source of the name cannot be used".into())
         }

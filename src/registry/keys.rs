@@ -7,6 +7,9 @@ use crate::{
     upstream::{DocumentAsk, GitRef},
 };
 
+/// The last part of [`identity_key`].
+const IDENTITY: &str = "identity";
+
 /// The key of a document. Owner and repository are in lower case, as forges compare them; plain names, tags and branches
 /// are not.
 pub(super) fn document_key(package: &PackageId, ask: &DocumentAsk) -> Key {
@@ -51,6 +54,17 @@ pub(super) fn folder_pin_prefix(folder: &FolderPackage) -> String {
 /// The key of the pin of a folder's version.
 pub(super) fn folder_pin_key(folder: &FolderPackage, version: &str) -> Key {
     Key::new(format!("{}{version}", folder_pin_prefix(folder)))
+}
+
+/// The key of the pin of a repository's number.
+pub(super) fn identity_key(package: &PackageId) -> Key {
+    Key::new(format!("{}/{IDENTITY}", package.key_prefix()))
+}
+
+/// The package of an [`identity_key`]; `None` for any other key.
+pub(super) fn parse_identity_key(key: &Key) -> Option<PackageId> {
+    let (package, rest) = split(key)?;
+    (rest == IDENTITY).then_some(package)
 }
 
 /// The repository and the version of a folder pin's key; `None` for any other key.

@@ -104,6 +104,11 @@ impl AccessPolicy {
         !matches_any(&self.deny, package) && (self.allow.is_empty() || matches_any(&self.allow, package))
     }
 
+    /// True when a pattern may treat a repository differently under another name.
+    pub fn has_patterns(&self) -> bool {
+        !(self.allow.is_empty() && self.deny.is_empty() && self.private_allow.is_empty())
+    }
+
     /// False when no package with a plain name on this upstream may be served.
     pub fn may_allow_plain_names(&self, upstream: &str) -> bool {
         let denies_all = self.deny.iter().any(|pattern| pattern.matches_every_plain_name_on(upstream));

@@ -8,8 +8,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    RegistryError, archive_source::ArchiveSource, authorize::Authorizer, list_renewal::ListRenewal,
-    moving::MovingVersions, not_found, package_documents::PackageDocuments, ref_lists::RefLists, spelling::Spellings,
+    RegistryError,
+    archive_source::{ArchiveSource, unreadable_pin},
+    authorize::Authorizer,
+    list_renewal::ListRenewal,
+    moving::MovingVersions,
+    not_found,
+    package_documents::PackageDocuments,
+    ref_lists::RefLists,
+    spelling::Spellings,
 };
 use crate::{
     archive::ZipFacts,
@@ -232,10 +239,6 @@ enum TagLookup {
     Absent(CacheFailure),
     /// The upstream cannot be asked.
     Trouble(CacheFailure),
-}
-
-fn unreadable_pin(error: FetchError) -> RegistryError {
-    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::generated() })
 }
 
 /// The error for a version that a complete list lacks. `status` is the list's.

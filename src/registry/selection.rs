@@ -4,7 +4,7 @@ use std::{cmp::Reverse, str::FromStr};
 
 use wildmatch::WildMatch;
 
-use super::keys::{parse_archive_key, parse_folder_pin_key};
+use super::keys::{parse_archive_key, parse_folder_pin_key, parse_identity_key};
 use crate::{
     admin_api::InventoryOrder,
     cache::InventoryEntry,
@@ -66,6 +66,9 @@ impl Selection {
     pub(super) fn selects_archive(&self, key: &Key) -> bool {
         if self.package.is_none() && self.version.is_none() {
             return true;
+        }
+        if let Some(package) = parse_identity_key(key) {
+            return self.selects(&package, None);
         }
         if let Some((package, version)) = parse_folder_pin_key(key) {
             return self.selects(&package, Some(version));

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cache::{Cache, CacheFailure, SourceRecord},
     entry::RecordedSource,
-    http::cache_status::CacheStatus,
+    http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, Missing},
     package::{DialectName, PackageId, PackageName},
     upstream::DocumentAsk,
@@ -86,11 +86,24 @@ impl SourceResolver {
             let failed = |error| SourceSearchFailure { error, package: Some(candidate.clone()) };
             match self.existence(candidate).await.map_err(failed)? {
                 Existence::Present => {
-                    self.authorizer.authorize(candidate).await.map_err(failed)?;
+                    match self.authorizer.authorize(candidate).await {
+                        // A private package: told as if no upstream had it.
+                        Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), status })) => {
+                            return Err(SourceSearchFailure {
+                                error: not_found(Missing::Package, status),
+                                package: None,
+                            });
+                        }
+                        authorized => authorized.map_err(failed)?,
+                    };
                     return self.record(name, dialect, candidate, candidates).await.map_err(failed);
                 }
                 Existence::Absent(status) => absent = status,
             }
+        }
+        // With a token, that a package is private must not be seen in how it was looked up.
+        if candidates.iter().any(|candidate| self.upstreams.has_token(candidate).unwrap_or(false)) {
+            absent = CacheStatus::forwarded(Fwd::UriMiss);
         }
         Err(SourceSearchFailure { error: not_found(Missing::Package, absent), package: None })
     }

@@ -12,7 +12,7 @@ use crate::{
     observe,
     package::PackageId,
     peer::Peer,
-    registry::{Object, WeakObject},
+    registry::{Audience, Object, WeakObject},
 };
 
 /// What is known about one request so far. [`super::Service::handle`] makes it; `respond` and the handlers fill it
@@ -29,6 +29,8 @@ pub(super) struct RequestContext {
     pub(super) route: Option<Arc<Route>>,
     /// The package on its upstream; `None` before it is found, and for requests without a package.
     pub(super) package: Option<PackageId>,
+    /// Who may be sent the response.
+    pub(super) audience: Audience,
     /// The dialect of an error's envelope.
     pub(super) dialect: Dialect,
     /// Time and generation read before the lookup; `None` when the request names no package.
@@ -59,6 +61,7 @@ impl RequestContext {
             started: observe::access_log_enabled().then(Instant::now),
             route: None,
             package: None,
+            audience: Audience::Public,
             dialect: Dialect::Srm,
             snapshot: None,
             cache_status: None,

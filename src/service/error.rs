@@ -287,6 +287,18 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
                 ErrorDescription { code: Some(FailureCode::SourceChanged), ..error }
             }
+            Self::Registry(RegistryError::RepositoryReplaced) => {
+                let message = format!(
+                    "repository-replaced: {} on {} is another repository now than the one that this mirror first served, \
+                     of which only what was served before is served; {ASK_OPERATOR}, who accepts the other one with: \
+                     srm-mirror cache rm '{}' --forget",
+                    subject.what(),
+                    subject.upstream(),
+                    subject.package_pattern()
+                );
+                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
+                ErrorDescription { code: Some(FailureCode::RepositoryReplaced), ..error }
+            }
             Self::Registry(RegistryError::Unrecordable) => {
                 let message =
                     format!("this mirror cannot write down where {} comes from; {ASK_OPERATOR}", subject.what());

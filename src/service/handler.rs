@@ -16,7 +16,7 @@ use super::{
     error::ApiError,
     found_package::FoundPackage,
     handlers::{admin, catalog, folder, health, json, zip},
-    headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection},
+    headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_clients},
     response_cache::Snapshot,
     sources,
 };
@@ -24,6 +24,7 @@ use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
     peer::Peer,
+    registry::Audience,
 };
 
 /// A response that is ready, or the future of one.
@@ -130,6 +131,7 @@ impl Service {
         let generation = self.registry.generation(package.id());
         context.snapshot = Some(Snapshot::new(context.received_at, generation));
         context.package = Some(package.id().clone());
+        context.audience = self.registry.documents().audience(package.id()).await;
         Ok(package)
     }
 }
@@ -147,6 +149,9 @@ fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext
         *response.body_mut() = Body::empty();
     }
     let headers = response.headers_mut();
+    if context.audience == Audience::Clients {
+        restrict_to_clients(headers);
+    }
     if let Some(status) = &context.cache_status {
         headers.insert(CACHE_STATUS, status.render(CACHE_NAME));
     } else if !matches!(request, Some(ApiRequest::Ops(_))) {

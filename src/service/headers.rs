@@ -1,6 +1,6 @@
 //! Header names and values that several kinds of responses share.
 
-use http::{HeaderName, HeaderValue, Response, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header, request::Parts};
 
 use crate::http::{body::Body, field::ascii_value};
 
@@ -20,6 +20,14 @@ pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// `Cache-Control` of JSON. `max_age`, seconds, includes the time that `Age` states.
 pub(super) fn fresh_for(max_age: u64) -> HeaderValue {
     ascii_value(format!("public, max-age={max_age}"))
+}
+
+/// Makes a `Cache-Control` that allows shared caches one that does not: the response is for this mirror's clients alone.
+pub(super) fn restrict_to_clients(headers: &mut HeaderMap) {
+    let shared = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let Some(rest) = shared.and_then(|value| value.strip_prefix("public")) else { return };
+    let restricted = ascii_value(format!("private{rest}"));
+    headers.insert(header::CACHE_CONTROL, restricted);
 }
 
 /// Asks the client to close the connection after this response. HTTP/2 has no such field (RFC 9113 §8.2.2).

@@ -65,6 +65,7 @@ mod private;
 mod quota;
 mod ranges;
 mod rate_limits;
+mod renamed_rules;
 mod renames_and_gone;
 mod repeated;
 mod resolve;

@@ -97,6 +97,7 @@ impl RetryClass {
             | FailureCode::Refused
             | FailureCode::Forbidden
             | FailureCode::SourceChanged
+            | FailureCode::RepositoryReplaced
             | FailureCode::Unbuilt => Self::Refused,
         }
     }

@@ -59,10 +59,15 @@ impl<'a> Subject<'a> {
 
     /// The pattern by which an operator names it: `owner/repo@version`, behind its upstream where that is known.
     pub(super) fn pattern(self) -> String {
+        let version = self.version().map(|version| format!("@{}", version.name())).unwrap_or_default();
+        self.package_pattern() + &version
+    }
+
+    /// As [`Subject::pattern`], without the version.
+    pub(super) fn package_pattern(self) -> String {
         let upstream = self.package.map(|package| format!("{}:", package.upstream)).unwrap_or_default();
         let name = self.package.map(|package| package.name.to_string()).or_else(|| self.package());
-        let version = self.version().map(|version| format!("@{}", version.name())).unwrap_or_default();
-        format!("{upstream}{}{version}", name.unwrap_or_else(|| "*".to_owned()))
+        format!("{upstream}{}", name.unwrap_or_else(|| "*".to_owned()))
     }
 
     pub(super) fn upstream(self) -> String {
