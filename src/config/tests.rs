@@ -314,16 +314,25 @@ fn an_error_about_a_misplaced_token_does_not_repeat_the_token() {
 
 #[test]
 fn private_repositories_are_not_served_to_a_network_by_accident() {
-    let text = "[server]\nlisten = [\"0.0.0.0:80\"]\n[packages]\nprivate = \"serve\"";
+    let known = "known_hosts = [\"mirror.example\"]\n";
+    let text = format!("[server]\nlisten = [\"0.0.0.0:80\"]\n{known}[packages]\nprivate = \"serve\"");
+    let text = text.as_str();
     let token = [("GITHUB_TOKEN", "x")];
     let message = error_of(text, &token);
-    for part in ["packages.private = \"serve\" (mirror.toml:4)", "0.0.0.0:80", "github", "packages.allow"] {
+    for part in ["packages.private = \"serve\" (mirror.toml:5)", "0.0.0.0:80", "github", "packages.allow"] {
         assert!(message.contains(part), "{message}");
     }
     loaded(text, &[]).expect("without a token no private repository is readable");
     loaded(&format!("{text}\nallow = [\"acme/*\"]"), &token).expect("a list of packages is explicit");
     loaded(&text.replace("0.0.0.0", "[::ffff:127.0.0.1]"), &token).expect("loopback only");
     loaded(&text.replace("\"serve\"", "\"refuse\""), &token).expect("private repositories are refused");
+    for (text, key) in [
+        ("packages.private = \"serve\"", "packages.private"),
+        ("packages.private_allow = [\"acme/*\"]", "packages.private_allow"),
+    ] {
+        let message = error_of(text, &[]);
+        assert!(message.contains(key) && message.contains("server.known_hosts"), "{message}");
+    }
 }
 
 #[test]
