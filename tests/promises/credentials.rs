@@ -182,6 +182,7 @@ async fn a_token_file_is_read_again_on_sighup_and_a_broken_one_changes_nothing()
     let mut mirror = Launch::serve(&forge, &dir.path().join("cache"))
         .set("upstreams.github.token_file", file.to_str().expect("text"))
         .set("packages.private", "serve")
+        .set("server.known_hosts", "127.0.0.1")
         .start()
         .await;
     mirror.logs("the credential github-token is wrong or revoked").await;

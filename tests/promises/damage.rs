@@ -14,7 +14,7 @@ use crate::{
     process::{blob, files, spooled},
 };
 
-const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
+const ZIP: &str = "/devsapp/fc3/zipball/1.0.0";
 
 async fn forge(len: u64) -> Forge {
     let forge = Forge::start().await;

@@ -6,6 +6,7 @@ use std::{path::Path, time::Duration};
 use srm_mirror::cache::policy::UpstreamMode;
 
 use crate::{
+    eventually::eventually,
     forge::{Fault, Forge, Host, Match},
     mirror::{Mirror, Setup, setup},
 };
@@ -206,6 +207,7 @@ async fn a_registry_version_in_trouble_is_served_in_the_only_spelling_that_was_s
     let with_v = mirror.get("/official/fc3/flat/v1.0.0").await;
     let without = mirror.get("/official/fc3/flat/1.0.0").await;
     assert_eq!((with_v.status, without.status), (200, 200));
+    eventually("both are stored", async || mirror.cache.archives().running_fills() == 0).await;
     crate::eventually::eventually("both are admitted", async || mirror.cache.archives().running_fills() == 0).await;
     mirror
         .cache
