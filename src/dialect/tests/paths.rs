@@ -167,7 +167,7 @@ fn github_paths_have_no_reserved_words_and_both_roots() {
             ("/repos/devsapp/fc3/releases", "github github:devsapp/fc3 releases"),
             ("/repos/devsapp/fc3/releases?per_page=100&page=1", "github github:devsapp/fc3 releases 1x100"),
             ("/repos/devsapp/fc3/releases?per_page=101&page=0", "github github:devsapp/fc3 releases 1x100"),
-            ("/api/v3/repos/o/r/releases?per_page=0&page=-3", "github github:o/r releases 1x30"),
+            ("/api/v3/repos/o/r/releases?per_page=0&page=-3", "github/api/v3 github:o/r releases 1x30"),
             ("/repos/o/r/releases?per_page=many&page=99999999999999999999", "github github:o/r releases 4294967295x30"),
             ("/repos/o/r/zipball", "github github:o/r zip DefaultBranch"),
             ("/repos/devsapp/fc3/releases/latest", "github github:devsapp/fc3 latest"),
