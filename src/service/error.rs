@@ -14,13 +14,15 @@ use crate::{
     archive::view::ViewError,
     dialect::{ApiRequest, DialectName, PackageId, Reason, RouteError},
     http::{body::Body, cache_status::CacheStatus},
-    origin::{FetchError, Missing},
+    origin::FetchError,
     package::PackageName,
     registry::{CacheFailure, RegistryError},
 };
 
+mod fetch_failure;
 mod subject;
 
+use fetch_failure::fetch_error;
 use subject::Subject;
 
 /// Why a request gets an error response. [`ApiError::describe`] maps each cause to a status and a sentence.
@@ -345,148 +347,6 @@ const MAX_REASON_BYTES: usize = 200;
 /// When to ask again for a name whose source could not be written.
 const UNRECORDABLE_RETRY: Duration = Duration::from_secs(30);
 const ASK_OPERATOR: &str = "ask the operator of this mirror";
-const TRY_LATER: &str = "try again later, or ask the operator of this mirror";
-
-/// The description of an upstream's failure.
-fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
-    let what = subject.what();
-    let upstream = subject.upstream();
-    let (status, message) = match error {
-        FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, subject.not_found(*missing)),
-        FetchError::Blocked => {
-            (StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS, format!("{what} is blocked on {upstream} for legal reasons"))
-        }
-        FetchError::Unreachable(why) => {
-            (StatusCode::BAD_GATEWAY, format!("{upstream} cannot be reached for {what} ({why}); {TRY_LATER}"))
-        }
-        FetchError::Timeout(why) => {
-            (StatusCode::GATEWAY_TIMEOUT, format!("{upstream} is too slow for {what} ({why}); {TRY_LATER}"))
-        }
-        FetchError::TooSlow { min_rate } => {
-            let message =
-                format!("{upstream} sent {what} more slowly than min_rate ({min_rate} bytes per second); {TRY_LATER}");
-            (StatusCode::GATEWAY_TIMEOUT, message)
-        }
-        FetchError::Abandoned => {
-            (StatusCode::BAD_GATEWAY, format!("the slow download of {what} from {upstream} was given up; try again"))
-        }
-        FetchError::Busy { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
-            let message = format!(
-                "this mirror has too many requests to {upstream} under way and nothing is stored for {what}; try again \
-                 in {seconds} s"
-            );
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        FetchError::NoWindow { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
-            let message = format!(
-                "this mirror has no room on disk for {what} and passes too many downloads through its memory; try again \
-                 in {seconds} s, or {ASK_OPERATOR}"
-            );
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. }
-            if error.is_rate_limit() =>
-        {
-            let seconds = whole_seconds(*retry_after);
-            let message = format!(
-                "{upstream} limits the mirror's requests and nothing is stored for {what}; try again in {seconds} s"
-            );
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => {
-            let seconds = whole_seconds(*retry_after);
-            let message =
-                format!("{upstream} failed a moment ago and nothing is stored for {what}; try again in {seconds} s");
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        FetchError::Status(code @ (401 | 403)) => {
-            let message = format!(
-                "{upstream} refuses the mirror {what} (status {code}); {ASK_OPERATOR} to check the mirror's token"
-            );
-            (StatusCode::BAD_GATEWAY, message)
-        }
-        FetchError::RefusedByMirror(code) => {
-            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::FORBIDDEN);
-            (status, format!("{upstream}, which is a mirror, refuses {what} (status {code}); ask its operator"))
-        }
-        FetchError::Status(code) => {
-            (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {TRY_LATER}"))
-        }
-        FetchError::Invalid(why) => {
-            (StatusCode::BAD_GATEWAY, format!("{upstream} sent an invalid response for {what}: {why}; {TRY_LATER}"))
-        }
-        FetchError::TooLarge { limit } => {
-            let message = format!("{what} on {upstream} is larger than the {limit} bytes this mirror allows");
-            (StatusCode::BAD_GATEWAY, message)
-        }
-        FetchError::DocumentTooLarge { limit } => {
-            let message = format!(
-                "{upstream} sent a document for {what} that is larger than the {limit} bytes this mirror allows; \
-                 {ASK_OPERATOR} to raise upstreams.{upstream}.document_limit"
-            );
-            (StatusCode::BAD_GATEWAY, message)
-        }
-        FetchError::PinMismatch => {
-            let message = format!(
-                "pin-mismatch: {upstream} now has other content for {what} than when this mirror first fetched it; \
-                 {ASK_OPERATOR}, who accepts it with: srm-mirror cache rm '{}' --forget",
-                subject.pattern()
-            );
-            (StatusCode::BAD_GATEWAY, message)
-        }
-        FetchError::Loop => {
-            let message = format!(
-                "the mirror's own request for {what} came back to it; {upstream} must be configured with a fixed address"
-            );
-            (StatusCode::LOOP_DETECTED, message)
-        }
-        FetchError::Offline { absent: true } => {
-            (StatusCode::NOT_FOUND, format!("{what} is not in this mirror, which is offline"))
-        }
-        FetchError::Offline { absent: false } => {
-            let message = format!("{what} is not in this mirror, which is offline; ask its operator");
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        FetchError::Refused(why) => (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}")),
-    };
-    let retry_after = match error {
-        FetchError::Throttled { retry_after }
-        | FetchError::CoolingDown { retry_after, .. }
-        | FetchError::Busy { retry_after }
-        | FetchError::NoWindow { retry_after } => Some(*retry_after),
-        _ => None,
-    };
-    ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
-}
-
-/// The code of a cause; while an upstream cools down, that of its failure.
-fn failure_code(error: &FetchError) -> FailureCode {
-    match error {
-        FetchError::NotFound(Missing::Package) => FailureCode::NoPackage,
-        FetchError::NotFound(Missing::Release) => FailureCode::NoRelease,
-        FetchError::NotFound(Missing::Version) => FailureCode::NoVersion,
-        FetchError::Blocked => FailureCode::Blocked,
-        FetchError::Offline { .. } => FailureCode::Offline,
-        FetchError::Unreachable(_) => FailureCode::UpstreamUnreachable,
-        FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
-        FetchError::Abandoned => FailureCode::UpstreamUnreachable,
-        FetchError::Busy { .. } => FailureCode::UpstreamBusy,
-        FetchError::NoWindow { .. } => FailureCode::NoRoom,
-        FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
-        FetchError::CoolingDown { cause, .. } => failure_code(cause),
-        FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,
-        FetchError::RefusedByMirror(422) => FailureCode::Unbuilt,
-        FetchError::RefusedByMirror(_) => FailureCode::Forbidden,
-        FetchError::Status(_) => FailureCode::UpstreamStatus,
-        FetchError::Invalid(_) => FailureCode::UpstreamInvalid,
-        FetchError::TooLarge { .. } | FetchError::DocumentTooLarge { .. } => FailureCode::TooLarge,
-        FetchError::PinMismatch => FailureCode::PinMismatch,
-        FetchError::Loop => FailureCode::Loop,
-        FetchError::Refused(_) => FailureCode::Refused,
-    }
-}
 
 /// A period in whole seconds, rounded up, at least one.
 pub(crate) fn whole_seconds(period: Duration) -> u64 {

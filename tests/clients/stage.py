@@ -71,21 +71,28 @@ class Stage:
         self.forge_url = self.forge_env["SRM_MIRROR__UPSTREAMS__GITHUB__API"]
         self.big_sha256 = self.said("forge").split("SHA-256 of demo/big v1.0.0: ")[1].split()[0]
 
-    def _mirror(self):
+    def _tls_init(self):
         named = [f"--name={name}" for name in NAMES]
         made = subprocess.run([self.program, "tls", "init", *named, "--dir", self.dir / "tls"], capture_output=True)
         if made.returncode:
             raise Failed(f"srm-mirror tls init: {made.stderr.decode()}")
-        here = BEHIND if self.broken else FRONT
-        listen = ["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]
+
+    def _certificates(self):
+        """The certificates of a mirror, as its configuration has them."""
         certificate = {"cert_file": f"{self.dir}/tls/{NAMES[0]}.pem", "key_file": f"{self.dir}/tls/{NAMES[0]}.key"}
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in certificate.items())
+        return f"[{{ {pairs} }}]"
+
+    def _mirror(self):
+        self._tls_init()
+        here = BEHIND if self.broken else FRONT
+        listen = ["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]
         (self.dir / "mirror.toml").write_text(
             f"""[server]
 listen = {json.dumps(listen)}
 [server.tls]
 listen = {json.dumps([f"{here}:443"] if self.names else [])}
-certificates = [{{ {pairs} }}]
+certificates = {self._certificates()}
 [names]
 default_owner = "devsapp"
 [names.aliases]
@@ -112,12 +119,10 @@ stale_while_revalidate = "0s"
     def _plain_mirror(self):
         """A mirror that knows its upstreams' addresses and has no other configuration."""
         here = PLAIN_BEHIND if self.broken else PLAIN_FRONT
-        pem = {"cert_file": f"{self.dir}/tls/{NAMES[0]}.pem", "key_file": f"{self.dir}/tls/{NAMES[0]}.key"}
-        pem = ", ".join(f"{key} = {json.dumps(value)}" for key, value in pem.items())
         env = {
             "SRM_MIRROR__SERVER__LISTEN": json.dumps(["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]),
             "SRM_MIRROR__SERVER__TLS__LISTEN": json.dumps([f"{here}:443"] if self.names else []),
-            "SRM_MIRROR__SERVER__TLS__CERTIFICATES": f"[{{ {pem} }}]",
+            "SRM_MIRROR__SERVER__TLS__CERTIFICATES": self._certificates(),
             # A new version is seen by the next request, which no test then has to wait for.
             "SRM_MIRROR__DOCUMENTS__FRESH_ANONYMOUS": "0s",
             "SRM_MIRROR__DOCUMENTS__STALE_WHILE_REVALIDATE": "0s",

@@ -80,6 +80,7 @@ mod slips;
 mod sources;
 mod spelling;
 mod streaming;
+mod structured_fields;
 mod terminal;
 mod tls;
 mod unbuilt;
