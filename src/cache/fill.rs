@@ -103,6 +103,7 @@ impl From<VerifyError> for FillFailure {
 }
 
 /// Where the archive of a fill is.
+#[expect(clippy::large_enum_variant, reason = "one per fill, moved once")]
 enum FetchedArchive {
     /// In a spool: whole, verified and pinned.
     Spooled(Spool, Meta),

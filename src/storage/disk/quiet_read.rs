@@ -59,7 +59,7 @@ mod tests {
     fn a_file_that_was_not_cached_is_not_cached_afterwards() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("blob");
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| ((n * 31) >> 3) as u8).collect();
         std::fs::write(&path, &bytes).expect("written");
         let file = File::open(&path).expect("opens");
         file.sync_all().expect("synced");
