@@ -28,6 +28,7 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
     let mut buf = vec![0; STEP_BYTES];
     let end = file.metadata()?.len();
     let mut offset = 0;
+    let mut any_was_cached = false;
     loop {
         let step = usize::try_from(end.saturating_sub(offset)).unwrap_or(STEP_BYTES).min(STEP_BYTES);
         let was_cached = step > 0 && is_in_page_cache(&file, offset, step);
@@ -36,9 +37,14 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
             read => read?,
         };
         if len == 0 {
+            if !any_was_cached {
+                // Whole: a large folio is not dropped in parts.
+                advise(&file, 0, 0, rustix::fs::Advice::DontNeed);
+            }
             return Ok(HashedFile { len: offset, digest: Digest(hasher.finalize().into()) });
         }
         hasher.update(&buf[..len]);
+        any_was_cached |= was_cached;
         if !was_cached {
             advise(&file, offset, len as u64, rustix::fs::Advice::DontNeed);
         }
