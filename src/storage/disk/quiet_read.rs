@@ -28,7 +28,10 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
     let mut buf = vec![0; STEP_BYTES];
     let end = file.metadata()?.len();
     let mut offset = 0;
-    let mut any_was_cached = false;
+    // Looked at before the first read, which brings more into the cache than was asked for.
+    let first = usize::try_from(end).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+    let any_was_cached =
+        first > 0 && (is_in_page_cache(&file, 0, first) || is_in_page_cache(&file, end - first as u64, first));
     loop {
         let step = usize::try_from(end.saturating_sub(offset)).unwrap_or(STEP_BYTES).min(STEP_BYTES);
         let was_cached = step > 0 && is_in_page_cache(&file, offset, step);
@@ -44,7 +47,6 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
             return Ok(HashedFile { len: offset, digest: Digest(hasher.finalize().into()) });
         }
         hasher.update(&buf[..len]);
-        any_was_cached |= was_cached;
         if !was_cached {
             advise(&file, offset, len as u64, rustix::fs::Advice::DontNeed);
         }
