@@ -77,7 +77,7 @@ impl DocumentCache {
         let failed = self.failures.recent(key);
         if let Some(document) = &stored {
             match self.freshness(document, policy) {
-                Freshness::Fresh { ttl } => return Ok(self.answer(document, CacheStatus::hit(Some(seconds(ttl))))),
+                Freshness::Fresh { ttl } => return Ok(self.answer(document, CacheStatus::hit(Some(seconds_up(ttl))))),
                 Freshness::Stale { over, usable: StaleUse::AsFresh } => {
                     let status = CacheStatus::hit(Some(-seconds(over))).detail(policy.mode.name());
                     return Ok(self.answer(document, status));
@@ -282,6 +282,11 @@ async fn wait(flight: &mut Flight<RenewalState>, patience: Option<Duration>) -> 
 fn with_upstream_status(document: &Document, upstream_status: UpstreamStatus) -> Document {
     let meta = DocumentMeta { upstream_status, ..(*document.meta).clone() };
     Document { meta: Arc::new(meta), body: document.body.clone() }
+}
+
+/// What is left while `Age` counts the whole seconds that have passed.
+fn seconds_up(period: Duration) -> i64 {
+    seconds(period).saturating_add(i64::from(period.subsec_nanos() > 0))
 }
 
 fn seconds(period: Duration) -> i64 {

@@ -1,6 +1,6 @@
 //! Which repository a name is: the number that the forge gave it, pinned when a version of it is first served.
 //!
-//! Whoever takes over a name that its owner gave up gets another number. Such a repository is not the package that this
+//! A repository that takes over a name its owner gave up has another number. It is not the package that this
 //! mirror has served: no version of it is served that was not served before, until an operator forgets the package's pins.
 //! The number is read from the repository's document, where one is stored: with a token, where `[packages]` has rules,
 //! and where clients ask for the repository. Sends no request of its own where none is stored.

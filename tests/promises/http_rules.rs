@@ -152,6 +152,7 @@ async fn cache_status_names_a_forward_only_where_a_request_was_sent() {
     }
     assert_eq!(forge.requests().len(), asked);
     // A limit: the request that hits it was forwarded, the next ones are not.
+    let mirror = Mirror::over(&forge).await;
     let limit = [("retry-after", "100"), ("content-type", "application/json")];
     forge.fault(Match::any(), Fault::status(429, &limit, "{}"));
     let first = mirror.get("/a/b/releases").await;

@@ -118,7 +118,7 @@ async fn forge() -> Forge {
     forge
 }
 
-async fn mirror(forge: &Forge) -> Mirror {
+async fn start(forge: &Forge) -> Mirror {
     setup(forge)
         .with(|config| {
             config.packages.deny = vec!["evil/*".parse().expect("a pattern")];
@@ -134,7 +134,7 @@ async fn mirror(forge: &Forge) -> Mirror {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_structured_field_of_every_kind_of_answer_parses() {
     let forge = forge().await;
-    let mirror = mirror(&forge).await;
+    let mirror = start(&forge).await;
     let mut checked = Checked::default();
     let flat = "/devsapp/fc3/flat/v1.0.0";
     let latest = "/v3/packages/fc3/release/latest";
@@ -217,10 +217,12 @@ async fn trouble(forge: &Forge, mirror: &Mirror, checked: &mut Checked) {
         ("silence", Fault::HeadStall, "504"),
     ] {
         let package = what.replace(' ', "-");
+        // One for each: no earlier failure has opened a breaker.
+        let fresh = start(forge).await;
         for path in [format!("/t/{package}/releases"), format!("/t/{package}z/zipball/v1")] {
             let planned = forge.fault(Match::any(), fault.clone()).always();
-            checked.check(&format!("{status} {what}"), &mirror.get(&path).await);
-            let again = mirror.get(&path).await;
+            checked.check(&format!("{status} {what}"), &fresh.get(&path).await);
+            let again = fresh.get(&path).await;
             checked.check(&format!("{} {what} again", again.status), &again);
             planned.remove();
             planned.release();

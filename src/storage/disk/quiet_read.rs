@@ -9,7 +9,7 @@ use super::blob::is_in_page_cache;
 use crate::entry::Digest;
 
 /// Bytes per read.
-const STEP_BYTES: usize = 256 << 10;
+const QUIET_READ_BYTES: usize = 256 << 10;
 
 /// A file's length and digest.
 pub(super) struct HashedFile {
@@ -25,15 +25,15 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
     let file = File::open(path)?;
     advise(&file, 0, 0, rustix::fs::Advice::Random);
     let mut hasher = sha2::Sha256::new();
-    let mut buf = vec![0; STEP_BYTES];
+    let mut buf = vec![0; QUIET_READ_BYTES];
     let end = file.metadata()?.len();
     let mut offset = 0;
     // Looked at before the first read, which brings more into the cache than was asked for.
-    let first = usize::try_from(end).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+    let first = usize::try_from(end).unwrap_or(QUIET_READ_BYTES).min(QUIET_READ_BYTES);
     let any_was_cached =
         first > 0 && (is_in_page_cache(&file, 0, first) || is_in_page_cache(&file, end - first as u64, first));
     loop {
-        let step = usize::try_from(end.saturating_sub(offset)).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+        let step = usize::try_from(end.saturating_sub(offset)).unwrap_or(QUIET_READ_BYTES).min(QUIET_READ_BYTES);
         let was_cached = step > 0 && is_in_page_cache(&file, offset, step);
         let len = match file.read_at(&mut buf, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -72,14 +72,14 @@ mod tests {
         let file = File::open(&path).expect("opens");
         file.sync_all().expect("synced");
         assert_eq!(hash(&path).expect("read").digest, Digest::of(&bytes));
-        assert!(is_in_page_cache(&file, 0, STEP_BYTES), "what was cached stays cached");
+        assert!(is_in_page_cache(&file, 0, QUIET_READ_BYTES), "what was cached stays cached");
         advise(&file, 0, 0, rustix::fs::Advice::DontNeed);
         // Some file systems keep everything in memory: there is nothing to leave as it was.
-        if is_in_page_cache(&file, 0, STEP_BYTES) {
+        if is_in_page_cache(&file, 0, QUIET_READ_BYTES) {
             return;
         }
         let hashed = hash(&path).expect("read");
         assert_eq!((hashed.len, hashed.digest), (3_000_000, Digest::of(&bytes)));
-        assert!(!is_in_page_cache(&file, 0, STEP_BYTES) && !is_in_page_cache(&file, 2_000_000, STEP_BYTES));
+        assert!(!is_in_page_cache(&file, 0, QUIET_READ_BYTES) && !is_in_page_cache(&file, 2_000_000, QUIET_READ_BYTES));
     }
 }
