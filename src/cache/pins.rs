@@ -94,13 +94,20 @@ impl PinRecords {
     /// `Refused` when the pin cannot be written or read.
     pub async fn record(&self, pin: Pin) -> Result<Arc<Pin>, FetchError> {
         let key = pin.key.clone();
-        let decide =
-            |old: Option<Pin>| Ok::<_, Infallible>(if old.is_some() { Vec::new() } else { vec![(PinEvent::Pin, pin)] });
-        self.disk.pins().settle(&key, decide).await.map_err(|error| {
-            tracing::error!(%key, error = %std::io::Error::from(error), "a pin cannot be recorded");
-            unreadable()
-        })?;
-        self.get(&key).await?.ok_or_else(unreadable)
+        let new = pin.clone();
+        // What is pinned is returned by the decision itself: a lookup beside it may be answered from before.
+        let decide = move |old: Option<Pin>| match old {
+            Some(old) => Err(Box::new(old)),
+            None => Ok(vec![(PinEvent::Pin, new)]),
+        };
+        match self.disk.pins().settle(&key, decide).await {
+            Ok(()) => Ok(Arc::new(pin)),
+            Err(SettleError::Refused(old)) => Ok(Arc::new(*old)),
+            Err(SettleError::Io(error)) => {
+                tracing::error!(%key, %error, "a pin cannot be recorded");
+                Err(unreadable())
+            }
+        }
     }
 
     /// Compares what was fetched with its pin, or pins it, unless it is a revision. Durable when it returns: a crash must
@@ -189,5 +196,39 @@ fn compare_with_pin(new: Pin, old: Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, 
         Some(old) if old.verified.manifest != new.verified.manifest => Err(Box::new(old)),
         Some(old) if old.digest == new.digest => Ok(Vec::new()),
         Some(old) => Ok(vec![(PinEvent::Packing, Pin { digest: new.digest, len: new.len, ..old })]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        cache::fakes::TestCache,
+        entry::{Digest, Verified},
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_many_that_record_a_pin_at_once_each_learns_the_one_that_is_kept() {
+        let test = TestCache::new();
+        for round in 0..20 {
+            let key = Key::new(format!("package/{round}"));
+            let tasks: Vec<_> = (0..8_u8)
+                .map(|number| {
+                    let digest = Digest([number; 32]);
+                    let verified = Verified { manifest: digest, commit: None, facts: serde_json::Value::Null };
+                    let pin = Pin { key: key.clone(), digest, len: 0, first_seen: Timestamp::UNIX_EPOCH, verified };
+                    let pins = test.cache.pins().clone();
+                    tokio::spawn(async move {
+                        assert!(pins.get(&pin.key).await.is_ok());
+                        pins.record(pin).await.expect("recorded").digest
+                    })
+                })
+                .collect();
+            let kept = futures_util::future::join_all(tasks).await;
+            let pinned = test.cache.pins().get(&key).await.expect("read").expect("a pin").digest;
+            assert!(kept.into_iter().all(|digest| digest.expect("no panic") == pinned));
+        }
     }
 }
