@@ -1,5 +1,7 @@
 //! Why the mirror has no answer about a package: the code that stands in an error beside its sentence.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The cause of an error about a package. Events of the administration API carry it, and the srm dialect's error
@@ -52,4 +54,11 @@ pub enum FailureCode {
     /// A code that this version does not have.
     #[serde(other)]
     Other,
+}
+
+impl fmt::Display for FailureCode {
+    /// The text of the code, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }

@@ -1,8 +1,14 @@
 //! The access log: one event for each request.
 
-use std::{io::Write as _, net::SocketAddr, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    sync::OnceLock,
+};
 
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use serde::Serialize;
 use tracing_appender::non_blocking::NonBlocking;
 
@@ -19,12 +25,24 @@ static ACCESS_LINES: OnceLock<NonBlocking> = OnceLock::new();
 pub struct AccessEvent<'a> {
     /// The request id, as sent to the client.
     pub request_id: &'a str,
-    /// The client's address.
-    pub client: SocketAddr,
+    /// The client's address: the one that a trusted proxy names, else the peer's; `None` on the control socket.
+    pub client: Option<IpAddr>,
+    /// The other end of the connection; `None` on the control socket.
+    pub peer: Option<SocketAddr>,
     /// `User-Agent` of the request; escaped and truncated to 128 bytes.
     pub user_agent: Option<&'a str>,
     /// The method, truncated to 32 bytes.
     pub method: &'a str,
+    /// The host as the client sent it; percent-encoded where it is not printable, and truncated to 128 bytes.
+    pub host: Option<&'a [u8]>,
+    /// The path without its query, in the same form, truncated to 256 bytes.
+    pub path: &'a str,
+    /// `HTTP/1.1`, `HTTP/2.0` …
+    pub protocol: &'a str,
+    /// True for a connection with TLS.
+    pub tls: bool,
+    /// The kind of resource: `zip`, `releases`, `health` …; `None` for a path that is no route.
+    pub route: Option<&'a str>,
     /// `srm`, `github`, `ops` …; `None` for a path that is no route.
     pub dialect: Option<&'a str>,
     /// The upstream's configured name.
@@ -43,13 +61,15 @@ pub struct AccessEvent<'a> {
     pub upstream_status: Option<u16>,
     /// Bytes of the body that were passed to the connection.
     pub bytes: u64,
+    /// Milliseconds from the request's header to the response's header.
+    pub head_ms: Option<u64>,
     /// Milliseconds from the request's header to the end of the response.
     pub duration_ms: u64,
-    /// Milliseconds from the request's header to the first byte of the response's body.
-    pub first_byte_ms: Option<u64>,
     /// How the response ended.
     pub outcome: BodyOutcome,
-    /// Why the response was broken off; truncated to 256 bytes.
+    /// The `code` of an error response.
+    pub code: Option<&'a str>,
+    /// The sentence of an error response, or why the response was broken off; truncated to 256 bytes.
     pub reason: Option<&'a str>,
 }
 
@@ -58,6 +78,15 @@ const MAX_USER_AGENT_BYTES: usize = 128;
 
 /// Bytes of a method that are logged: a client may send any token.
 const MAX_METHOD_BYTES: usize = 32;
+
+/// Bytes of a host that are logged, before they are encoded.
+const MAX_LOGGED_HOST_BYTES: usize = 128;
+
+/// Bytes of a path that are logged, before they are encoded.
+const MAX_PATH_BYTES: usize = 256;
+
+/// What is percent-encoded in a host or a path, besides every byte that is not ASCII.
+const UNPRINTABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'\\');
 
 /// True if access events are logged. A caller can skip the collection of their fields otherwise.
 pub fn access_log_enabled() -> bool {
@@ -85,9 +114,15 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
     tracing::info!(
         target: ACCESS_TARGET,
         request_id = event.request_id,
-        client = %event.client,
+        client = event.client.map(tracing::field::display),
+        peer = event.peer.map(tracing::field::display),
         user_agent = event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
         method = truncate(event.method, MAX_METHOD_BYTES),
+        host = event.host.map(|host| printable(host, MAX_LOGGED_HOST_BYTES)).as_deref(),
+        path = &*printable(event.path.as_bytes(), MAX_PATH_BYTES),
+        protocol = event.protocol,
+        tls = event.tls,
+        route = event.route,
         dialect = event.dialect,
         upstream = event.upstream,
         package = event.package,
@@ -97,9 +132,10 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
         cache_status = event.cache_status,
         upstream_status = event.upstream_status,
         bytes = event.bytes,
+        head_ms = event.head_ms,
         duration_ms = event.duration_ms,
-        first_byte_ms = event.first_byte_ms,
         outcome = event.outcome.as_str(),
+        code = event.code,
         reason = event.reason.map(|text| truncate(text, MAX_LOGGED_REASON_BYTES)),
         "request"
     );
@@ -114,6 +150,11 @@ fn truncate(text: &str, max_bytes: usize) -> &str {
     }
 }
 
+/// At most `max_bytes` of the text, percent-encoded where a terminal or a reader of the log could misread them.
+fn printable(text: &[u8], max_bytes: usize) -> Cow<'_, str> {
+    percent_encode(&text[..text.len().min(max_bytes)], UNPRINTABLE).into()
+}
+
 /// An access event in the form of the log's JSON layer.
 #[derive(Serialize)]
 struct AccessLine<'a> {
@@ -121,10 +162,20 @@ struct AccessLine<'a> {
     level: &'a str,
     message: &'a str,
     request_id: &'a str,
-    client: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
     method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Cow<'a, str>>,
+    path: Cow<'a, str>,
+    protocol: &'a str,
+    tls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,10 +193,12 @@ struct AccessLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_status: Option<u16>,
     bytes: u64,
-    duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_ms: Option<u64>,
+    head_ms: Option<u64>,
+    duration_ms: u64,
     outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     target: &'a str,
@@ -158,8 +211,14 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         message: "request",
         request_id: event.request_id,
         client: event.client,
+        peer: event.peer,
         user_agent: event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
         method: truncate(event.method, MAX_METHOD_BYTES),
+        host: event.host.map(|host| printable(host, MAX_LOGGED_HOST_BYTES)),
+        path: printable(event.path.as_bytes(), MAX_PATH_BYTES),
+        protocol: event.protocol,
+        tls: event.tls,
+        route: event.route,
         dialect: event.dialect,
         upstream: event.upstream,
         package: event.package,
@@ -169,13 +228,14 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         cache_status: event.cache_status,
         upstream_status: event.upstream_status,
         bytes: event.bytes,
+        head_ms: event.head_ms,
         duration_ms: event.duration_ms,
-        first_byte_ms: event.first_byte_ms,
         outcome: event.outcome.as_str(),
+        code: event.code,
         reason: event.reason.map(|text| truncate(text, MAX_LOGGED_REASON_BYTES)),
         target: ACCESS_TARGET,
     };
-    let mut text = Vec::with_capacity(512);
+    let mut text = Vec::with_capacity(1024);
     // Cannot fail: the value has no map with keys other than strings, and a `Vec` accepts every write.
     let _ = serde_json::to_writer(&mut text, &line);
     text.push(b'\n');
@@ -201,9 +261,15 @@ mod tests {
     fn event() -> AccessEvent<'static> {
         AccessEvent {
             request_id: "r1",
-            client: ([127, 0, 0, 1], 5).into(),
+            client: Some([192, 0, 2, 1].into()),
+            peer: Some(([127, 0, 0, 1], 5).into()),
             user_agent: Some("s\"\n3"),
             method: "GET",
+            host: Some(b"mirror:8080"),
+            path: "/devsapp/fc3/releases",
+            protocol: "HTTP/1.1",
+            tls: false,
+            route: Some("releases"),
             dialect: Some("srm"),
             upstream: Some("github"),
             package: Some("devsapp/fc3"),
@@ -213,9 +279,10 @@ mod tests {
             cache_status: Some("srm-mirror; hit"),
             upstream_status: None,
             bytes: 7,
+            head_ms: Some(1),
             duration_ms: 3,
-            first_byte_ms: Some(1),
             outcome: BodyOutcome::Aborted,
+            code: None,
             reason: None,
         }
     }
@@ -241,8 +308,15 @@ mod tests {
     fn access_event_truncates_the_fields_that_a_client_chooses() {
         let method = "M".repeat(30_000);
         let agent = "a".repeat(30_000);
-        let text = written("info", &AccessEvent { method: &method, user_agent: Some(&agent), ..event() });
-        assert!(text.len() < 1000, "{} bytes", text.len());
+        let path = format!("/{}", "\u{e4}".repeat(30_000));
+        let host = [b'\r'; 30_000];
+        let hostile =
+            AccessEvent { method: &method, user_agent: Some(&agent), path: &path, host: Some(&host), ..event() };
+        for text in [written("info", &hostile), String::from_utf8_lossy(&json_line(&hostile, Timestamp::now())).into()]
+        {
+            assert!(text.len() < 2200, "{} bytes", text.len());
+            assert!(text.contains("/%C3%A4%C3") && text.contains("%0D%0D"), "{text}");
+        }
     }
 
     #[test]
@@ -260,8 +334,15 @@ mod tests {
             cache: None,
             cache_status: None,
             upstream_status: Some(503),
-            first_byte_ms: None,
+            head_ms: None,
             status: None,
+            client: None,
+            peer: None,
+            host: None,
+            path: "/a\u{202e}\"",
+            tls: true,
+            route: None,
+            code: Some("no-package"),
             version: Some("v1\u{7}"),
             reason: Some("wrong CRC"),
             ..event()

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use http::{Method, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header, request::Parts};
 
 use super::{context::RequestContext, headers::CACHE_NAME};
 use crate::{
-    dialect::{ApiRequest, Dialect},
+    dialect::{ApiRequest, Dialect, Ops},
     http::body::{Body, BodyEnd, BodyOutcome},
     observe::{self, AccessEvent},
 };
@@ -47,29 +47,40 @@ impl Drop for AbortGuard<'_> {
 /// Logs the request when the response's body has ended or is dropped. Does nothing when the access log is off.
 pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, context: RequestContext) -> Response<Body> {
     let Some(fields) = LoggedFields::of(parts, &context) else { return response };
-    let head = ResponseHead { status: response.status().as_u16(), first_byte_ms: elapsed_ms(fields.started) };
+    let head = ResponseHead { status: response.status().as_u16(), head_ms: elapsed_ms(fields.started) };
     response.map(|body| body.on_end(move |end| fields.write(&context, Some(head), end)))
 }
 
 /// Fields of the event that come from the request's header.
 struct LoggedFields {
     started: Instant,
-    user_agent: Option<String>,
+    user_agent: Option<HeaderValue>,
     method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
 }
 
 /// Fields of the event that are known when the response's header is.
 struct ResponseHead {
     status: u16,
-    first_byte_ms: u64,
+    head_ms: u64,
 }
 
 impl LoggedFields {
     /// `None` when the access log is off.
     fn of(parts: &Parts, context: &RequestContext) -> Option<Self> {
         let started = context.started?;
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Some(Self { started, user_agent, method: parts.method.clone() })
+        // Clones of the values, which share their bytes.
+        let field = |name| HeaderMap::get(&parts.headers, name).cloned();
+        Some(Self {
+            started,
+            user_agent: field(header::USER_AGENT),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            host: field(header::HOST),
+            version: parts.version,
+        })
     }
 
     /// Writes the event; `head` is `None` when the client left before there was a response.
@@ -79,12 +90,24 @@ impl LoggedFields {
         let named = request.and_then(ApiRequest::package);
         let name = named.map(|package| package.name().to_string());
         let version = request.and_then(version);
+        // RFC 9112 §3.2.2: the authority of an absolute target wins over Host.
+        let host = self.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let host = host.or(self.host.as_ref().map(HeaderValue::as_bytes));
+        let failure = context.failure.as_ref();
+        let code = failure.and_then(|failure| failure.code).map(|code| code.to_string());
+        let is_network = !context.peer.control;
         let field = context.cache_status.as_ref().map(|status| status.render(CACHE_NAME));
         observe::write_access_event(&AccessEvent {
             request_id: &context.id.to_string(),
-            client: context.peer.addr,
-            user_agent: self.user_agent.as_deref(),
+            client: context.client,
+            peer: is_network.then_some(context.peer.addr),
+            user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
             method: self.method.as_str(),
+            host,
+            path: self.uri.path(),
+            protocol: protocol(self.version),
+            tls: context.peer.tls,
+            route: request.map(route_label),
             dialect: context.route.as_ref().map(|route| dialect_label(route.dialect, &route.request)),
             upstream: package.map(|package| &*package.upstream),
             package: name.as_deref(),
@@ -94,10 +117,11 @@ impl LoggedFields {
             cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
             upstream_status: context.cache_status.as_ref().and_then(|status| status.fwd_status),
             bytes: end.sent,
+            head_ms: head.as_ref().map(|head| head.head_ms),
             duration_ms: elapsed_ms(self.started),
-            first_byte_ms: head.as_ref().map(|head| head.first_byte_ms),
             outcome: end.outcome,
-            reason: end.reason.as_deref(),
+            code: code.as_deref(),
+            reason: end.reason.as_deref().or(failure.map(|failure| failure.message.as_str())),
         });
     }
 }
@@ -113,6 +137,35 @@ fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
         (Dialect::Github(_), _) => "github",
         (Dialect::Simple, _) => "simple",
         (Dialect::V3, _) => "v3",
+    }
+}
+
+fn route_label(request: &ApiRequest) -> &'static str {
+    match request {
+        ApiRequest::Releases { .. } => "releases",
+        ApiRequest::Latest { .. } => "latest",
+        ApiRequest::Tag { .. } => "release",
+        ApiRequest::ById { .. } => "release-by-id",
+        ApiRequest::Archive { .. } => "zip",
+        ApiRequest::Flat { .. } => "flat-zip",
+        ApiRequest::Metadata { .. } => "metadata",
+        ApiRequest::Repository { .. } => "repository",
+        ApiRequest::Catalog(_) => "catalog",
+        ApiRequest::Menu(_) => "menu",
+        ApiRequest::OwnPackages => "own-packages",
+        ApiRequest::Detail { .. } => "detail",
+        ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => "health",
+        ApiRequest::Ops(Ops::Metrics) => "metrics",
+        ApiRequest::Ops(Ops::Admin(_)) => "admin",
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "other",
     }
 }
 

@@ -4,10 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
-use crate::{
-    peer::{ClientId, Peer},
-    value::Network,
-};
+use crate::{peer::Peer, value::Network};
 
 /// How the address of a client is found.
 #[derive(Clone, Debug, Default)]
@@ -23,23 +20,28 @@ impl ClientAddresses {
         Self { trusted_proxies, header }
     }
 
-    /// The client of a request: behind trusted proxies the first address from the right of the configured field that is
-    /// not itself a trusted proxy. A malformed address ends the search at the last trusted hop.
-    pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> ClientId {
+    /// The client's address: behind trusted proxies the first address from the right of the configured field that is not
+    /// itself a trusted proxy. A malformed address ends the search at the last trusted hop. `None` on the control socket.
+    pub(super) fn address(&self, peer: &Peer, headers: &HeaderMap) -> Option<IpAddr> {
         if peer.control {
-            return ClientId::Mirror;
+            return None;
         }
         let mut address = peer.addr.ip();
-        let Some(header) = &self.header else { return ClientId::of_address(address) };
+        let Some(header) = &self.header else { return Some(address) };
         let hops = headers.get_all(header).iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
         for hop in hops {
             if !self.is_trusted(address) {
                 break;
             }
             let Some(next) = parse_hop(hop) else { break };
-            address = next;
+            address = next.to_canonical();
         }
-        ClientId::of_address(address)
+        Some(address)
+    }
+
+    /// True when the peer is a trusted proxy.
+    pub(super) fn is_proxy(&self, peer: &Peer) -> bool {
+        !peer.control && self.is_trusted(peer.addr.ip())
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
@@ -58,7 +60,7 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(from: &str, fields: &[&str]) -> ClientId {
+    fn client(from: &str, fields: &[&str]) -> Option<IpAddr> {
         let trusted = ["10.0.0.0/8", "2001:db8:f::/48"].map(|text| text.parse().expect("a network")).into();
         let addresses = ClientAddresses::new(trusted, Some(HeaderName::from_static("x-forwarded-for")));
         let mut headers = HeaderMap::new();
@@ -66,7 +68,7 @@ mod tests {
             headers.append("x-forwarded-for", field.parse().expect("a value"));
         }
         let addr = SocketAddr::new(from.parse().expect("an address"), 1);
-        addresses.client(&Peer { addr, local: addr, tls: false, control: false }, &headers)
+        addresses.address(&Peer { addr, local: addr, tls: false, control: false }, &headers)
     }
 
     #[test]
@@ -79,14 +81,14 @@ mod tests {
             ("10.0.0.1", &["198.51.100.9", "203.0.113.1", "10.0.0.2"], "203.0.113.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1", &["203.0.113.1:4711"], "203.0.113.1"),
-            ("10.0.0.1", &["[2001:db8::1]:80"], "2001:db8::"),
-            ("2001:db8:f::1", &["2001:db8::1"], "2001:db8::"),
+            ("10.0.0.1", &["[2001:db8::1]:80"], "2001:db8::1"),
+            ("2001:db8:f::1", &["2001:db8::1"], "2001:db8::1"),
+            ("10.0.0.1", &["::ffff:203.0.113.1"], "203.0.113.1"),
             ("10.0.0.1", &["203.0.113.1, nonsense, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["203.0.113.1, "], "10.0.0.1"),
             ("10.0.0.1", &["unknown"], "10.0.0.1"),
         ] {
-            let expected = ClientId::of_address(expected.parse().expect("an address"));
-            assert_eq!(client(from, fields), expected, "{from} {fields:?}");
+            assert_eq!(client(from, fields), Some(expected.parse().expect("an address")), "{from} {fields:?}");
         }
     }
 }

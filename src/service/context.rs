@@ -1,17 +1,18 @@
 //! The facts about one request that its log event, its error and the response cache need.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::Version;
 use jiff::Timestamp;
 
 use super::{request_id::RequestId, response_cache::Snapshot};
 use crate::{
+    admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
     observe,
     package::PackageId,
-    peer::Peer,
+    peer::{ClientId, Peer},
     registry::{Audience, Object, WeakObject},
 };
 
@@ -22,6 +23,8 @@ pub(super) struct RequestContext {
     /// By the clock that freshness is measured with.
     pub(super) received_at: Timestamp,
     pub(super) peer: Peer,
+    /// The client's address; `None` on the control socket.
+    pub(super) client: Option<IpAddr>,
     pub(super) send_mode: SendMode,
     /// `None` when the access log is off.
     pub(super) started: Option<Instant>,
@@ -39,6 +42,16 @@ pub(super) struct RequestContext {
     pub(super) cache_status: Option<CacheStatus>,
     /// The stored zip that is the response, when the response may be cached.
     pub(super) zip: Option<WeakObject>,
+    /// Why the response is an error; `None` for every other one.
+    pub(super) failure: Option<Failure>,
+}
+
+/// What an error response says, for the log.
+pub(super) struct Failure {
+    /// The cause; `None` for errors about the request itself.
+    pub(super) code: Option<FailureCode>,
+    /// The sentence that the client gets.
+    pub(super) message: String,
 }
 
 /// How the bytes of a file reach the socket.
@@ -51,12 +64,19 @@ pub(super) enum SendMode {
 }
 
 impl RequestContext {
-    pub(super) fn new(id: RequestId, received_at: Timestamp, peer: Peer, version: Version) -> Self {
+    pub(super) fn new(
+        id: RequestId,
+        received_at: Timestamp,
+        peer: Peer,
+        client: Option<IpAddr>,
+        version: Version,
+    ) -> Self {
         let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
         Self {
             id,
             received_at,
             peer,
+            client,
             send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
             started: observe::access_log_enabled().then(Instant::now),
             route: None,
@@ -66,12 +86,18 @@ impl RequestContext {
             snapshot: None,
             cache_status: None,
             zip: None,
+            failure: None,
         }
     }
 
     /// What is asked for; `None` before the request is parsed and when it matches no route.
     pub(super) fn request(&self) -> Option<&ApiRequest> {
         self.route.as_ref().map(|route| &route.request)
+    }
+
+    /// For whom an upstream is asked.
+    pub(super) fn client_id(&self) -> ClientId {
+        self.client.map_or(ClientId::Mirror, ClientId::of_address)
     }
 
     /// Corrects the cache status for a zip that was waited for: there may have been no room to store it.

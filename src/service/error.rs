@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use hyper::ext::ReasonPhrase;
 
-use super::{context::RequestContext, handlers::json::json_response, headers::NO_STORE};
+use super::{
+    context::{Failure, RequestContext},
+    handlers::json::json_response,
+    headers::NO_STORE,
+};
 use crate::{
     admin_api::FailureCode,
     archive::view::ViewError,
@@ -159,6 +163,7 @@ impl ApiError {
         }
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         context.cache_status = error.cache_status;
+        context.failure = Some(Failure { code: error.code, message: error.message });
         response
     }
 

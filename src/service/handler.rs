@@ -40,7 +40,13 @@ impl Service {
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let mut context = RequestContext::new(self.request_ids.next(), self.registry.now(), peer, parts.version);
+        let id = if self.client_addresses.is_proxy(&peer) {
+            self.request_ids.keep_or_next(&parts.headers)
+        } else {
+            self.request_ids.next()
+        };
+        let client = self.client_addresses.address(&peer, &parts.headers);
+        let mut context = RequestContext::new(id, self.registry.now(), peer, client, parts.version);
         if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
             return Either::Left(ready(access_log::log_at_end(response, &parts, context)));
@@ -49,8 +55,8 @@ impl Service {
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
             let admin_input = peer.control.then(|| admin::input(body));
+            let client = context.client_id();
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
-            let client = service.client_addresses.client(&peer, &parts.headers);
             let result = client.scope(service.respond(&parts, admin_input, abort_guard.context())).await;
             abort_guard.disarm();
             let cooldown = service.registry.cooldown();

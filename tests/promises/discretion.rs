@@ -115,11 +115,12 @@ async fn each_request_is_one_access_event_with_its_fields() {
     let forge = Forge::start().await;
     forge.repo("logged/once").release("v1.0.0", |r| r);
     let mirror = setup(&forge).start().await;
-    for (path, status, cache, version) in [
-        ("/logged/once/zipball/1.0.0", 200, "miss", Some("1.0.0")),
-        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0")),
-        ("/logged/once/releases", 200, "hit", None),
-        ("/logged/once/releases/tags/9.0.0", 404, "error", Some("9.0.0")),
+    for (path, status, cache, version, route) in [
+        ("/logged/once/zipball/1.0.0", 200, "miss", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/releases", 200, "hit", None, "releases"),
+        ("/logged/once/releases/tags/9.0.0", 404, "error", Some("9.0.0"), "release"),
     ] {
         let got = mirror.get_with(path, &[("user-agent", "logged-once/1")]).await;
         assert_eq!(got.status, status, "{path}");
@@ -137,6 +138,12 @@ async fn each_request_is_one_access_event_with_its_fields() {
         for (name, wanted) in [
             ("request_id", serde_json::json!(id)),
             ("method", "GET".into()),
+            ("host", mirror.address.to_string().into()),
+            ("path", path.into()),
+            ("protocol", "HTTP/1.1".into()),
+            ("tls", false.into()),
+            ("client", "127.0.0.1".into()),
+            ("route", route.into()),
             ("user_agent", "logged-once/1".into()),
             ("dialect", "srm".into()),
             ("upstream", "github".into()),
@@ -150,6 +157,52 @@ async fn each_request_is_one_access_event_with_its_fields() {
             assert_eq!(fields[name], wanted, "{path}: {name} in {fields}");
         }
         assert_eq!(fields.get("version").and_then(|v| v.as_str()), version, "{path}: {fields}");
-        assert!(fields["duration_ms"].is_u64() && fields["client"].is_string(), "{path}: {fields}");
+        assert!(fields["duration_ms"].is_u64() && fields["head_ms"].is_u64(), "{path}: {fields}");
+        assert!(fields["peer"].as_str().expect("text").starts_with("127.0.0.1:"), "{path}: {fields}");
+        let code = fields.get("code").and_then(|code| code.as_str());
+        let reason = fields.get("reason").and_then(|reason| reason.as_str());
+        if status == 200 {
+            assert_eq!((code, reason), (None, None), "{path}: {fields}");
+        } else {
+            let message = got.json()["message"].as_str().expect("text").to_owned();
+            assert_eq!((code, reason), (Some("no-release"), Some(&*message)), "{path}: {fields}");
+        }
     }
+}
+
+/// The fields of the access event with this request id.
+async fn access_fields(id: &str) -> serde_json::Value {
+    let event = || logs::lines(id).into_iter().find(|line| line.contains(srm_mirror::observe::ACCESS_TARGET));
+    crate::eventually::eventually("an access event", async || event().is_some()).await;
+    let event: serde_json::Value = serde_json::from_str(&event().expect("an event")).expect("JSON");
+    event["fields"].clone()
+}
+
+#[tokio::test]
+async fn the_client_and_the_request_id_of_a_trusted_proxy_are_in_the_log() {
+    logs::keep();
+    let forge = Forge::start().await;
+    forge.repo("behind/proxy").release("v1.0.0", |r| r);
+    let path = "/behind/proxy/releases";
+    let headers = [("x-forwarded-for", "198.51.100.1, 2001:db8:1:2:3::4"), ("x-request-id", "edge-7f3a.1")];
+    let mirror = setup(&forge)
+        .with(|config| {
+            config.server.trusted_proxies = vec!["127.0.0.1".parse().expect("a network")];
+            config.server.client_header = Some("x-forwarded-for".into());
+        })
+        .start()
+        .await;
+    for _ in 0..2 {
+        assert_eq!(mirror.get_with(path, &headers).await.header("x-request-id"), "edge-7f3a.1");
+    }
+    let fields = access_fields("edge-7f3a.1").await;
+    assert_eq!(fields["client"], "2001:db8:1:2:3::4", "{fields}");
+    assert!(fields["peer"].as_str().expect("text").starts_with("127.0.0.1:"), "{fields}");
+    let hostile = [("x-request-id", "evil id\u{9}with spaces")];
+    assert_ne!(mirror.get_with(path, &hostile).await.header("x-request-id"), hostile[0].1);
+
+    let mirror = setup(&forge).start().await;
+    let got = mirror.get_with(path, &headers).await;
+    assert_ne!(got.header("x-request-id"), "edge-7f3a.1", "any client could choose the id of another's request");
+    assert_eq!(access_fields(got.header("x-request-id")).await["client"], "127.0.0.1");
 }
