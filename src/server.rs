@@ -26,6 +26,7 @@ pub(crate) mod control;
 mod listeners;
 mod poll_on_wake;
 mod reload_handle;
+mod stream_timeout;
 mod timeouts;
 pub mod tls;
 

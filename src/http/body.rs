@@ -15,9 +15,18 @@ use http_body::{Frame, SizeHint};
 /// [RFC 9112 §8]: https://www.rfc-editor.org/rfc/rfc9112#section-8
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Most bytes of a frame for HTTP/2: the largest that every client accepts (RFC 9113 §4.2).
+const MAX_HTTP2_FRAME: usize = 16 << 10;
+
 /// A response body.
 pub struct Body {
     content: BodyContent,
+    /// Most bytes of one frame.
+    max_frame: usize,
+    /// What is left of a longer part of the content.
+    rest: Bytes,
+    /// Nothing follows `rest`.
+    rest_is_last: bool,
     sent: u64,
     outcome: BodyOutcome,
     /// Called once, when the body ends or is dropped.
@@ -71,13 +80,25 @@ impl Body {
     /// A body of `bytes`.
     pub fn full(bytes: Bytes) -> Self {
         let outcome = if bytes.is_empty() { BodyOutcome::Complete } else { BodyOutcome::Aborted };
-        Self { content: BodyContent::Bytes(bytes), sent: 0, outcome, on_end: None }
+        Self::new(BodyContent::Bytes(bytes), outcome)
     }
 
     /// A body of the chunks of `stream`, `len` bytes in total; `None` if unknown. An error of the stream closes the
     /// connection.
     pub fn stream(stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64>) -> Self {
-        Self { content: BodyContent::Stream { stream, len }, sent: 0, outcome: BodyOutcome::Aborted, on_end: None }
+        Self::new(BodyContent::Stream { stream, len }, BodyOutcome::Aborted)
+    }
+
+    fn new(content: BodyContent, outcome: BodyOutcome) -> Self {
+        Self { content, max_frame: usize::MAX, rest: Bytes::new(), rest_is_last: false, sent: 0, outcome, on_end: None }
+    }
+
+    /// The body in frames of at most [`MAX_HTTP2_FRAME`] bytes, for HTTP/2: what hyper polls is then what the client has
+    /// room for, and a client that stops reading is seen. The last byte of a body of several frames is a frame of its own:
+    /// hyper polls it when everything before it fits into the client's window.
+    pub fn in_http2_frames(mut self) -> Self {
+        self.max_frame = MAX_HTTP2_FRAME;
+        self
     }
 
     /// Calls `on_end` once, when the body ends or is dropped.
@@ -91,6 +112,18 @@ impl Body {
         match &self.content {
             BodyContent::Bytes(bytes) => Some(bytes),
             BodyContent::Stream { .. } => None,
+        }
+    }
+
+    /// How much of the next `len` bytes is one frame; `last`: nothing follows them.
+    fn next_frame_len(&self, len: usize, last: bool) -> usize {
+        let is_tail = last && self.sent > 0 && len > 1 && self.max_frame < usize::MAX;
+        if len > self.max_frame {
+            self.max_frame
+        } else if is_tail {
+            len - 1
+        } else {
+            len
         }
     }
 
@@ -110,6 +143,7 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let (next, last) = match &mut this.content {
+            _ if !this.rest.is_empty() => (Some(Ok(std::mem::take(&mut this.rest))), this.rest_is_last),
             BodyContent::Bytes(bytes) if bytes.is_empty() => (None, true),
             BodyContent::Bytes(bytes) => (Some(Ok(std::mem::take(bytes))), true),
             BodyContent::Stream { stream, len } => match stream.as_mut().poll_next(cx) {
@@ -123,9 +157,14 @@ impl http_body::Body for Body {
             },
         };
         match next {
-            Some(Ok(bytes)) => {
+            Some(Ok(mut bytes)) => {
+                let cut = this.next_frame_len(bytes.len(), last);
+                if cut < bytes.len() {
+                    this.rest = bytes.split_off(cut);
+                    this.rest_is_last = last;
+                }
                 this.sent += bytes.len() as u64;
-                if last {
+                if last && this.rest.is_empty() {
                     this.finish(BodyOutcome::Complete, None);
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
@@ -142,12 +181,12 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, BodyContent::Bytes(bytes) if bytes.is_empty())
+        self.rest.is_empty() && matches!(&self.content, BodyContent::Bytes(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            BodyContent::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyContent::Bytes(bytes) => SizeHint::with_exact((bytes.len() + self.rest.len()) as u64),
             BodyContent::Stream { len: Some(len), .. } => SizeHint::with_exact(len.saturating_sub(self.sent)),
             BodyContent::Stream { len: None, .. } => SizeHint::default(),
         }
@@ -206,6 +245,12 @@ mod tests {
             [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]
         );
 
+        let (mut body, reports) = with_reports(Body::full(vec![7; MAX_HTTP2_FRAME + 2].into()).in_http2_frames());
+        body.frame().await.expect("one").expect("good");
+        drop(body);
+        let sent = MAX_HTTP2_FRAME as u64;
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent, outcome: BodyOutcome::Aborted, reason: None }]);
+
         let (mut body, reports) = with_reports(Body::full(Bytes::from_static(b"abc")));
         body.frame().await.expect("one").expect("good");
         drop(body);
@@ -213,5 +258,37 @@ mod tests {
             reports.iter().collect::<Vec<_>>(),
             [BodyEnd { sent: 3, outcome: BodyOutcome::Complete, reason: None }]
         );
+    }
+
+    #[tokio::test]
+    async fn frames_for_http_2_are_short_and_the_last_byte_of_several_comes_alone() {
+        const MAX: usize = MAX_HTTP2_FRAME;
+        for (len, expected) in [
+            (0, vec![]),
+            (3, vec![3]),
+            (MAX, vec![MAX]),
+            (MAX + 1, vec![MAX, 1]),
+            (MAX + 2, vec![MAX, 1, 1]),
+            (2 * MAX, vec![MAX, MAX - 1, 1]),
+            (2 * MAX + 9, vec![MAX, MAX, 8, 1]),
+        ] {
+            let content: Bytes = (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+            let part = content.clone();
+            let streamed = Body::stream(stream::iter([Ok(part)]).boxed(), Some(len as u64));
+            for (body, kind) in [(Body::full(content.clone()), "bytes"), (streamed, "stream")] {
+                let mut body = body.in_http2_frames();
+                let mut lens = Vec::new();
+                let mut bytes = Vec::new();
+                while let Some(frame) = body.frame().await {
+                    let data = frame.expect("good").into_data().expect("data");
+                    lens.push(data.len());
+                    bytes.extend_from_slice(&data);
+                    let left = http_body::Body::size_hint(&body).exact();
+                    assert_eq!(left, Some((len - bytes.len()) as u64), "{kind} {len}");
+                }
+                lens.retain(|len| *len > 0);
+                assert!(lens == expected && content == bytes, "{kind} {len}: {lens:?}");
+            }
+        }
     }
 }

@@ -29,7 +29,7 @@ pub struct Config {
     pub header_timeout: Period,
     /// Largest request header.
     pub header_limit: ByteSize,
-    /// A client that accepts no byte for this long is disconnected.
+    /// A client that accepts no byte for this long is disconnected; an HTTP/2 stream that it does not read is reset.
     pub send_timeout: Period,
     /// How long running transfers may take after SIGTERM.
     pub drain: Period,

@@ -4,7 +4,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Durati
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,6 +13,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 use super::{
     Config, Handler,
     poll_on_wake::PollOnWake,
+    stream_timeout::StreamExecutor,
     timeouts::{ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
     tls::{self, TlsServer},
 };
@@ -123,9 +124,9 @@ async fn wait_for_end(shutdown: &ShutdownTokens, timeouts: &ConnectionTimeouts, 
     }
 }
 
-fn builder(config: &Config) -> Builder<TokioExecutor> {
+fn builder(config: &Config) -> Builder<StreamExecutor> {
     let limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(StreamExecutor { send_timeout: config.send_timeout.0 });
     // hyper's header timeout covers neither a client that never sends a request line nor an idle HTTP/2 connection;
     // `ConnectionTimeouts` covers all three with one timer.
     builder

@@ -1,8 +1,8 @@
 //! The timeouts of a connection.
 //!
 //! One timer per connection covers every case: a header that arrives too slowly (request line, HTTP/2 preface and TLS
-//! handshake included), a connection without a request, a client that accepts no bytes, and an HTTP/2 client that opens a
-//! stream but never its window.
+//! handshake included), a connection without a request, a client that accepts no bytes, and an HTTP/2 client none of
+//! whose streams moves. One stream that does not move beside others has a timer of its own: see [`super::stream_timeout`].
 
 use std::{
     io::{self, IoSlice},
@@ -20,6 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::stream_timeout::StreamProgress;
 use crate::sendfile::MoreDataFlag;
 
 /// Longest time between two checks of the deadline.
@@ -157,11 +158,14 @@ pub(super) struct TimedBody<B> {
     body: B,
     guard: RequestGuard,
     more: MoreDataFlag,
+    /// Of the HTTP/2 stream; `None` for HTTP/1.
+    stream: Option<Arc<StreamProgress>>,
 }
 
 impl<B> TimedBody<B> {
+    /// Must be called in the task that sends the body.
     pub(super) fn new(body: B, guard: RequestGuard, more: MoreDataFlag) -> Self {
-        Self { body, guard, more }
+        Self { body, guard, more, stream: StreamProgress::current() }
     }
 }
 
@@ -172,6 +176,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TimedBody<B> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.guard.set_waiting_for_mirror(frame.is_pending());
+        if let Some(stream) = &self.stream {
+            stream.set_waiting_for_mirror(frame.is_pending());
+        }
         // False while the next frame is pending: bytes that are there must not wait in the socket for it.
         let more = matches!(frame, Poll::Ready(Some(Ok(_)))) && self.body.size_hint().exact() != Some(0);
         self.more.set(more);

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Request, Response, Version, request::Parts};
 
 use super::{
     Service,
@@ -49,7 +49,7 @@ impl Service {
         let mut context = RequestContext::new(id, self.registry.now(), peer, client, parts.version);
         if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
-            return Either::Left(ready(access_log::log_at_end(response, &parts, context)));
+            return Either::Left(ready(access_log::log_at_end(framed(response, &parts), &parts, context)));
         }
         let service = self.clone();
         // Boxed: the combined future of all handlers is large.
@@ -63,7 +63,7 @@ impl Service {
             let mut response = result.unwrap_or_else(|error| error.into_response(&parts, &mut context, cooldown));
             finish(&mut response, &parts, &context);
             service.response_cache.insert(&parts, &context, &response);
-            access_log::log_at_end(response, &parts, context)
+            access_log::log_at_end(framed(response, &parts), &parts, context)
         }))
     }
 
@@ -140,6 +140,11 @@ impl Service {
         context.audience = self.registry.documents().audience(package.id()).await;
         Ok(package)
     }
+}
+
+/// Splits the body into short frames for HTTP/2.
+fn framed(response: Response<Body>, parts: &Parts) -> Response<Body> {
+    if parts.version == Version::HTTP_2 { response.map(Body::in_http2_frames) } else { response }
 }
 
 /// Adds the header fields of every response but those from the response cache, which have them.

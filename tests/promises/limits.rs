@@ -91,6 +91,47 @@ async fn a_client_that_reads_nothing_is_disconnected_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_stalled_http_2_stream_is_reset_although_others_of_its_connection_move() {
+    const STALLED: usize = 20;
+    let (_forge, _dir, mut mirror) = mirror(4 << 20, |launch| launch.set("server.send_timeout", "300ms")).await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+    // A window for each stream, and one for the connection that no number of stalled streams fills.
+    let client = client.http2_initial_stream_window_size(65_535).http2_initial_connection_window_size(64 << 20);
+    let client = client.build().expect("a client");
+    let url = format!("http://{}{ZIP}", mirror.address);
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        stalled.push(client.get(&url).header("user-agent", "stalled").send().await.expect("a head"));
+    }
+    let ended = |log: &str| -> Vec<serde_json::Value> {
+        let lines = log.lines().filter(|line| line.contains("\"user_agent\":\"stalled\""));
+        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let started = Instant::now();
+    while ended(&mirror.err()).len() < STALLED {
+        assert!(started.elapsed() < Duration::from_secs(20), "stalled streams live on beside moving ones");
+        assert_eq!(client.head(&url).header("user-agent", "moving").send().await.expect("a head").status(), 200);
+    }
+    let took = started.elapsed();
+    let events = ended(&mirror.err());
+    let moving = mirror.err().lines().find(|line| line.contains("\"moving\"")).expect("an event").to_owned();
+    let moving: serde_json::Value = serde_json::from_str(&moving).expect("JSON");
+    for event in &events {
+        assert_eq!((&event["outcome"], &event["peer"]), (&"aborted".into(), &moving["peer"]), "{event}");
+        assert!(event["bytes"].as_u64() < Some(1 << 20), "{event}");
+    }
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+    for response in stalled {
+        assert!(response.bytes().await.is_err(), "a reset stream looks complete");
+    }
+    // The connection lives, and a client that reads has the whole zip.
+    let whole = client.get(&url).send().await.expect("a head").bytes().await.expect("whole");
+    assert_eq!(&whole[..], &mirror.get(ZIP).await.body[..]);
+    mirror.logs("complete").await;
+}
+
+#[tokio::test]
 async fn a_zip_over_the_limit_with_a_content_length_is_502() {
     let forge = Forge::start().await;
     forge.lengths(Lengths::Always);
