@@ -110,7 +110,7 @@ impl ArchiveTiers {
 
     /// False while writes to the disk fail for another reason than want of room.
     pub(super) fn is_writable(&self) -> bool {
-        self.disk.degraded().is_none()
+        self.disk.is_writable()
     }
 
     /// Makes a fetched archive visible under its key. The waiting clients have it already, so an error is only logged.
@@ -143,7 +143,7 @@ impl ArchiveTiers {
             if self.disk.inventory().is_kept(&other).await? {
                 self.disk.inventory().set_kept(key, true).await?;
             }
-            self.remove(&other).await?;
+            self.remove_all(std::slice::from_ref(&other)).await?;
             tracing::debug!(key = %other, "an older revision is removed");
         }
         Ok(())
@@ -190,13 +190,13 @@ impl ArchiveTiers {
         })
     }
 
-    /// Removes the archive of a key from both tiers; its readers keep it.
+    /// Removes the archives of keys from both tiers; their readers keep them.
     ///
     /// # Errors
-    /// When the file cannot be removed; the key leads to nothing all the same.
-    pub(super) async fn remove(&self, key: &Key) -> io::Result<()> {
-        let removed = self.disk.remove(key).await;
-        self.drop_from_memory(key);
+    /// The first one, when a file cannot be removed; the other keys are removed all the same.
+    pub(super) async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        let removed = self.disk.remove_all(keys.to_vec()).await;
+        keys.iter().for_each(|key| self.drop_from_memory(key));
         removed
     }
 

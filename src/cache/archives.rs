@@ -172,19 +172,25 @@ impl ArchiveCache {
         matches!(progress, Some(Ok(FillProgress::Streaming { .. } | FillProgress::Complete { .. })))
     }
 
-    /// Removes what is stored under a key; with `forget_pin`, its pin, too: then the next fetch may have other content.
+    /// Removes what is stored under keys. Their pins stay.
     ///
     /// # Errors
-    /// When the file or the pin cannot be removed.
-    pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
-        let removed = self.context.tiers.remove(key).await;
-        self.context.failures.forget(key);
-        self.context.without_room.forget(key);
-        removed?;
-        if forget_pin {
-            self.context.pins.forget(key).await?;
+    /// The first one, when a file cannot be removed; the other keys are removed all the same.
+    pub async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        let removed = self.context.tiers.remove_all(keys).await;
+        for key in keys {
+            self.context.failures.forget(key);
+            self.context.without_room.forget(key);
         }
-        Ok(())
+        removed
+    }
+
+    /// Removes the pins of keys: the next fetch of each may have other content.
+    ///
+    /// # Errors
+    /// The first one, when a pin cannot be removed.
+    pub async fn forget_pins(&self, keys: Vec<Key>) -> io::Result<()> {
+        self.context.pins.forget_all(keys).await
     }
 
     /// Number of running fills.

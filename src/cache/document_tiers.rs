@@ -111,13 +111,15 @@ impl DocumentTiers {
         self.generations.bump(key);
     }
 
-    /// Removes a document: the next request fetches it whole.
+    /// Removes documents: the next request of each fetches it whole.
     ///
     /// # Errors
-    /// When it cannot be removed from disk; it is removed from memory all the same.
-    pub async fn remove(&self, key: &Key) -> io::Result<()> {
-        let removed = self.disk.documents().remove(key).await;
-        self.generations.bump_with(key, || self.memory.remove(key));
+    /// When one cannot be removed from disk; the others, and all from memory, are removed all the same.
+    pub async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        let removed = self.disk.documents().remove_all(keys.to_vec()).await;
+        for key in keys {
+            self.generations.bump_with(key, || self.memory.remove(key));
+        }
         removed
     }
 

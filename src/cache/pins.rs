@@ -1,6 +1,6 @@
 //! Pin settlement: compares fetched or imported content with what was first seen under its key.
 
-use std::{convert::Infallible, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use super::archive_request::{ArchiveRequest, Pinning};
 use crate::{
@@ -172,13 +172,12 @@ impl PinRecords {
         })
     }
 
-    /// Removes the pin of a key: the next fetch may have other content.
+    /// Removes the pins of keys: the next fetch of each may have other content.
     ///
     /// # Errors
-    /// When the records cannot be written.
-    pub(super) async fn forget(&self, key: &Key) -> io::Result<()> {
-        let forget = |old: Option<Pin>| Ok::<_, Infallible>(Vec::from_iter(old.map(|pin| (PinEvent::Forget, pin))));
-        Ok(self.disk.pins().settle(key, forget).await?)
+    /// The first one, when the records cannot be read or written.
+    pub(super) async fn forget_all(&self, keys: Vec<Key>) -> io::Result<()> {
+        self.disk.pins().forget_all(keys).await
     }
 }
 

@@ -174,20 +174,36 @@ impl Inventory {
         self.cache.archives().running_fills()
     }
 
-    /// Removes the archive of a key; with `forget_pin`, its pin too: then the next fetch may have other content.
+    /// Removes the archives of keys. Their pins stay.
     ///
     /// # Errors
-    /// When it cannot be removed from disk.
-    pub async fn remove(&self, key: &Key, forget_pin: bool) -> io::Result<()> {
-        self.cache.archives().remove(key, forget_pin).await
+    /// The first one, when an archive cannot be removed from disk; the others are removed all the same.
+    pub async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        self.cache.archives().remove_all(keys).await
     }
 
-    /// Removes a document: the next request fetches it in full.
+    /// Removes the pins of keys: the next fetch of each may have other content.
     ///
     /// # Errors
-    /// When it cannot be removed from disk.
-    pub async fn remove_document(&self, key: &Key) -> io::Result<()> {
-        self.cache.document_tiers().remove(key).await
+    /// The first one, when a pin cannot be removed.
+    pub async fn forget_pins(&self, keys: Vec<Key>) -> io::Result<()> {
+        self.cache.archives().forget_pins(keys).await
+    }
+
+    /// Removes documents: the next request of each fetches it in full.
+    ///
+    /// # Errors
+    /// The first one, when a document cannot be removed from disk; the others are removed all the same.
+    pub async fn remove_documents(&self, keys: &[Key]) -> io::Result<()> {
+        self.cache.document_tiers().remove_all(keys).await
+    }
+
+    /// Removes the marks of keys under which nothing is stored.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub async fn clear_marks(&self, keys: Vec<Key>) -> io::Result<()> {
+        self.cache.disk().inventory().clear_marks(keys).await
     }
 
     /// Marks the archive of a key as never to be evicted, or removes the mark. Returns true when the archive is stored and

@@ -211,7 +211,7 @@ impl PackageDocuments {
         let mut value = parse(&answer.document);
         if value.is_none() {
             let key = document_key(package, &ask);
-            if let Err(error) = self.cache.document_tiers().remove(&key).await {
+            if let Err(error) = self.cache.document_tiers().remove_all(std::slice::from_ref(&key)).await {
                 tracing::warn!(%key, %error, "cannot remove an unreadable document");
             }
             answer = self.fetch(package, ask, policy).await?;

@@ -30,6 +30,7 @@ use self::{
     quarantine::Quarantine,
     repair::Repair,
     scrub::Scrub,
+    skipped::SkippedFiles,
     sources::SourceStore,
     space::Space,
     usage_flush::UsageFlush,
@@ -68,6 +69,7 @@ mod recovery;
 mod repair;
 mod scrub;
 mod sidecar;
+mod skipped;
 mod sources;
 mod space;
 pub(crate) mod spool;
@@ -195,6 +197,7 @@ pub struct Disk {
     layout: Arc<Layout>,
     budget: Arc<Budget>,
     health: Arc<DiskHealth>,
+    skipped: Arc<SkippedFiles>,
     updates: Arc<PendingUpdates>,
     index: Arc<Index>,
     metas: Arc<BlobMetas>,
@@ -270,9 +273,16 @@ impl Disk {
     /// # Errors
     /// When a file or the index cannot be written.
     pub async fn remove(&self, key: &Key) -> io::Result<()> {
+        self.remove_all(vec![key.clone()]).await
+    }
+
+    /// As [`Disk::remove`], for many keys: they share the writes of the index.
+    ///
+    /// # Errors
+    /// The first error; a key that cannot be removed does not stop the removal of the others.
+    pub async fn remove_all(&self, removed: Vec<Key>) -> io::Result<()> {
         let keys = Arc::clone(&self.keys);
-        let key = key.clone();
-        blocking(move || keys.remove(&key)).await
+        blocking(move || keys.remove_all(&removed)).await
     }
 
     /// Quarantines an object that was found damaged; its readers keep it. A blob that was stored again since is not
@@ -316,9 +326,14 @@ impl Disk {
         TierUsage { bytes: self.budget.total(), limit: self.budget.limit(), objects: self.blobs.count() }
     }
 
-    /// Why the disk cannot be written, in words; `None` if the last write of each kind succeeded.
-    pub fn degraded(&self) -> Option<String> {
-        self.health.failure()
+    /// What is wrong with the disk, in words: writes that fail, and files that the start could not read.
+    pub fn degraded(&self) -> Vec<String> {
+        self.health.failure().into_iter().chain(self.skipped.describe()).collect()
+    }
+
+    /// True if the last write of each kind succeeded.
+    pub fn is_writable(&self) -> bool {
+        self.health.failure().is_none()
     }
 
     /// Spawns the flush and the scrub; they end when `token` is cancelled.

@@ -212,7 +212,7 @@ async fn a_registry_version_in_trouble_is_served_in_the_only_spelling_that_was_s
     mirror
         .cache
         .archives()
-        .remove(&srm_mirror::entry::Key::new("official:fc3/tag/1.0.0"), false)
+        .remove_all(&[srm_mirror::entry::Key::new("official:fc3/tag/1.0.0")])
         .await
         .expect("removed");
     forge.down().await;

@@ -93,7 +93,7 @@ async fn no_reader_brings_a_removed_archive_back_into_memory() {
                 })
             })
             .collect();
-        archives.remove(&request.key, false).await.expect("removed");
+        archives.remove_all(std::slice::from_ref(&request.key)).await.expect("removed");
         for reader in readers {
             reader.await.expect("no panic");
         }

@@ -97,7 +97,7 @@ async fn a_removed_document_is_fetched_anew() {
         documents.get(&key(), policy, good.clone()).await.expect("an answer");
         assert_eq!(good.requests(), requests);
     }
-    documents.tiers.remove(&key()).await.expect("removed");
+    documents.tiers.remove_all(&[key()]).await.expect("removed");
     assert!(documents.tiers.get(&key()).await.is_none());
     documents.get(&key(), policy, good.clone()).await.expect("an answer");
     assert_eq!(good.requests(), 2);
@@ -159,7 +159,7 @@ async fn no_reader_brings_a_removed_document_back() {
                 })
             })
             .collect();
-        documents.tiers.remove(&key()).await.expect("removed");
+        documents.tiers.remove_all(&[key()]).await.expect("removed");
         stop.store(1, Ordering::Release);
         for reader in readers {
             reader.await.expect("no panic");

@@ -14,6 +14,7 @@ use super::{
     layout::Layout,
     pending_updates::PendingUpdates,
     sidecar::Sidecar,
+    skipped::SkippedFiles,
     space::Space,
     spool::Spool,
     stage::{self, StagedFile},
@@ -52,6 +53,7 @@ pub(super) struct Admission {
     metas: Arc<BlobMetas>,
     space: Arc<Space>,
     health: Arc<DiskHealth>,
+    skipped: Arc<SkippedFiles>,
 }
 
 /// The parts that admission is built on.
@@ -65,6 +67,7 @@ pub(super) struct AdmissionParts {
     pub(super) metas: Arc<BlobMetas>,
     pub(super) space: Arc<Space>,
     pub(super) health: Arc<DiskHealth>,
+    pub(super) skipped: Arc<SkippedFiles>,
 }
 
 /// The state that a failed admission goes back to.
@@ -78,8 +81,8 @@ struct Undo<'a> {
 
 impl Admission {
     pub(super) fn new(parts: AdmissionParts) -> Self {
-        let AdmissionParts { layout, index, budget, updates, blobs, keys, metas, space, health } = parts;
-        Self { layout, index, budget, updates, blobs, keys, metas, space, health }
+        let AdmissionParts { layout, index, budget, updates, blobs, keys, metas, space, health, skipped } = parts;
+        Self { layout, index, budget, updates, blobs, keys, metas, space, health, skipped }
     }
 
     /// Admits a spool under a key; calls `after_step` after each step.
@@ -154,9 +157,11 @@ impl Admission {
         }
         let keys = sidecar.indexed_keys();
         let new_row = IndexRow::new(meta.len, blob_cost + sidecar_cost, self.updates.now(), keys);
-        self.blobs.mark_linked(&digest);
-        let indexed =
-            published.and_then(|()| self.index.write(|txn| index::put_blob(txn, &digest, &new_row, Some(key))));
+        let indexed = published.and_then(|()| {
+            // Not before: the row of unlinked files must not look like one of stored files when the admission fails.
+            self.blobs.mark_linked(&digest);
+            self.index.write(|txn| index::put_blob(txn, &digest, &new_row, Some(key)))
+        });
         let replaced = match indexed {
             Ok(replaced) => replaced,
             Err(error) => {
@@ -206,10 +211,11 @@ impl Admission {
     /// Removes the files that a failed admission has renamed: the old row no longer describes them. The caller holds the
     /// digest's lock.
     fn undo(&self, Undo { digest, old_row, reader }: Undo<'_>) {
-        let blob_removed = stage::remove_file(&self.layout.blob(digest));
-        let sidecar_removed = stage::remove_file(&self.layout.sidecar(digest));
-        if blob_removed.is_err() || sidecar_removed.is_err() {
-            self.index.require_rescan();
+        for path in [self.layout.blob(digest), self.layout.sidecar(digest)] {
+            if let Err(cause) = stage::remove_file(&path) {
+                self.skipped.record(&path, &cause);
+                self.index.require_rescan();
+            }
         }
         if let Some(row) = old_row {
             self.blobs.mark_unlinked(digest);

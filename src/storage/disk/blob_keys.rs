@@ -1,6 +1,6 @@
 //! The keys of blobs: removes a key, sets keep marks, and keeps sidecar and index row of a blob in agreement.
 
-use std::{io, sync::Arc};
+use std::{collections::{BTreeSet, HashSet}, io, panic::resume_unwind, sync::Arc, thread};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -18,6 +18,13 @@ use super::{
 };
 use crate::entry::{Digest, Key};
 
+/// Keys per step of a removal: admissions wait for one step at most.
+const REMOVAL_BATCH_KEYS: usize = 2048;
+/// Threads of a removal: an unlink waits for the device where it discards the blocks at once.
+const REMOVAL_THREADS: usize = 8;
+/// Blobs for which a thread is worth its start.
+const MIN_BLOBS_PER_THREAD: usize = 16;
+
 /// The keys of blobs. All methods block.
 ///
 /// Lock order in the disk tier: `marking`, eviction, a digest's lock, the flush, the pins journal, the index. Eviction
@@ -34,6 +41,12 @@ pub(super) struct BlobKeys {
     /// Held shared while an admission moves a key to another blob, exclusively while keep marks change: a mark written in
     /// between would write the key to its old blob's sidecar again.
     marking: RwLock<()>,
+}
+
+/// Keys that could not be removed from their blob.
+struct FailedRemoval<'b, 'k> {
+    keys: &'b [&'k Key],
+    cause: io::Error,
 }
 
 /// Whether a row agrees with its sidecar.
@@ -71,32 +84,74 @@ impl BlobKeys {
         self.marking.read()
     }
 
-    /// Removes a key and its keep mark; the blob is removed with its last key.
-    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
-        let _marking = self.marking.write();
-        let found = self.index.read(|txn| index::find_blob(txn, key))?;
-        let detached = found.map_or(Ok(()), |digest| self.detach(&digest, key));
-        let removed = detached.and_then(|()| self.remove_mark(key));
+    /// Removes keys and their keep marks; a blob is removed with its last key. Many keys take few writes of the index.
+    ///
+    /// # Errors
+    /// The first one; a key that cannot be removed does not stop the removal of the others.
+    pub(super) fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for batch in self.in_order_of_blobs(keys)?.chunks(REMOVAL_BATCH_KEYS) {
+            outcome = outcome.and(self.remove_batch(batch));
+        }
         self.space.resize_index_reservation();
-        if let Err(error) = &removed {
+        if let Err(error) = &outcome {
             self.health.record_failure(DiskArea::Blobs, error);
         }
-        removed
+        outcome
+    }
+
+    /// The keys in the order of their rows in the index: a batch then changes few of its pages, and has all keys of a blob.
+    fn in_order_of_blobs(&self, keys: &[Key]) -> io::Result<Vec<Key>> {
+        let blobs = self.index.read(|txn| index::find_blobs(txn, keys))?;
+        let stored: HashSet<&Key> = blobs.values().flatten().copied().collect();
+        let others = keys.iter().filter(|key| !stored.contains(key));
+        Ok(blobs.values().flatten().copied().chain(others).cloned().collect())
+    }
+
+    fn remove_batch(&self, keys: &[Key]) -> io::Result<()> {
+        let _marking = self.marking.write();
+        let blobs = self.index.read(|txn| index::find_blobs(txn, keys))?;
+        let blobs: Vec<_> = blobs.into_iter().collect();
+        let share = blobs.len().div_ceil(REMOVAL_THREADS).max(MIN_BLOBS_PER_THREAD);
+        let failed: Vec<_> = thread::scope(|scope| {
+            let parts = blobs.chunks(share).map(|part| scope.spawn(|| self.take_from_blobs(part)));
+            let parts: Vec<_> = parts.collect();
+            parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        let stored: BTreeSet<&Key> = failed.iter().flat_map(|failed| failed.keys).copied().collect();
+        self.blobs.purge_unlinked_rows()?;
+        self.remove_marks(keys.iter().filter(|key| !stored.contains(key)))?;
+        failed.into_iter().try_for_each(|failed| Err(failed.cause))
+    }
+
+    /// As [`BlobKeys::take_keys`], for several blobs; returns those that failed.
+    fn take_from_blobs<'b, 'k>(&self, blobs: &'b [(Digest, Vec<&'k Key>)]) -> Vec<FailedRemoval<'b, 'k>> {
+        let take = |(digest, keys): &'b (Digest, Vec<&'k Key>)| match self.take_keys(digest, keys) {
+            Ok(()) => None,
+            Err(cause) => Some(FailedRemoval { keys, cause }),
+        };
+        blobs.iter().filter_map(take).collect()
     }
 
     /// Removes a key from a blob; the blob is removed with its last key. The caller holds the marks.
     pub(super) fn detach(&self, digest: &Digest, key: &Key) -> io::Result<()> {
+        self.take_keys(digest, &[key])?;
+        self.blobs.purge_unlinked_rows()
+    }
+
+    /// Removes keys from a blob, and its files with the last key. The caller holds the marks and calls
+    /// [`Blobs::purge_unlinked_rows`] afterwards.
+    fn take_keys(&self, digest: &Digest, keys: &[&Key]) -> io::Result<()> {
         let _lock = self.blobs.lock(digest);
         let Some(mut row) = self.blobs.row(digest)? else { return Ok(()) };
-        row.keys.retain(|indexed| indexed.key != *key);
+        row.keys.retain(|indexed| !keys.contains(&&indexed.key));
         if row.keys.is_empty() {
-            self.blobs.unlink(digest, &row)?;
-            return self.blobs.purge_unlinked_rows();
+            return self.blobs.unlink(digest, &row).map(drop);
         }
         let mut sidecar = Sidecar::read(&self.layout.sidecar(digest))?;
-        sidecar.remove(key);
+        sidecar.retain(|key| !keys.contains(&key));
         self.rewrite_sidecar(digest, row, &mut sidecar)?;
-        self.metas.invalidate([key]);
+        self.metas.invalidate(keys.iter().copied());
         Ok(())
     }
 
@@ -105,7 +160,7 @@ impl BlobKeys {
     pub(super) fn set_kept(&self, key: &Key, kept: bool) -> io::Result<bool> {
         let _marking = self.marking.write();
         let Some(digest) = self.index.read(|txn| index::find_blob(txn, key))? else {
-            return if kept { Ok(false) } else { self.remove_mark(key).map(|()| false) };
+            return if kept { Ok(false) } else { self.remove_marks([key]).map(|()| false) };
         };
         let _lock = self.blobs.lock(&digest);
         let Some(row) = self.blobs.row(&digest)? else { return Ok(false) };
@@ -123,9 +178,21 @@ impl BlobKeys {
         self.index.read(index::kept_missing_keys)
     }
 
-    fn remove_mark(&self, key: &Key) -> io::Result<()> {
-        if self.index.read(|txn| index::is_kept_key(txn, key))? {
-            self.index.write(|txn| index::remove_kept_key(txn, key))?;
+    /// Removes the keep marks of keys that are not stored; leaves those of stored keys.
+    pub(super) fn clear_marks(&self, keys: &[Key]) -> io::Result<()> {
+        for batch in keys.chunks(REMOVAL_BATCH_KEYS) {
+            let _marking = self.marking.write();
+            let blobs = self.index.read(|txn| index::find_blobs(txn, batch))?;
+            let stored: BTreeSet<_> = blobs.into_values().flatten().collect();
+            self.remove_marks(batch.iter().filter(|key| !stored.contains(key)))?;
+        }
+        Ok(())
+    }
+
+    fn remove_marks<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> io::Result<()> {
+        let kept = self.index.read(|txn| index::kept_among(txn, keys))?;
+        if !kept.is_empty() {
+            self.index.write(|txn| index::remove_kept_keys(txn, &kept))?;
         }
         Ok(())
     }
@@ -159,7 +226,7 @@ impl BlobKeys {
         let _lock = self.blobs.lock(digest);
         // A blob that is no longer stored is not damaged.
         let Some(old) = self.blobs.row(digest)? else { return Ok(RowRepair::Done) };
-        let Some(mut row) = self.row_from_sidecar(digest) else { return Ok(RowRepair::DamagedSidecar) };
+        let Some(mut row) = self.row_from_sidecar(digest)? else { return Ok(RowRepair::DamagedSidecar) };
         row.last_use = old.last_use;
         row.hit_stats = old.hit_stats;
         let keys = row.keys.iter().map(|indexed| &indexed.key);
@@ -180,7 +247,7 @@ impl BlobKeys {
     }
 
     /// The row that a blob's sidecar describes; `None` without a usable sidecar.
-    pub(super) fn row_from_sidecar(&self, digest: &Digest) -> Option<IndexRow> {
+    pub(super) fn row_from_sidecar(&self, digest: &Digest) -> io::Result<Option<IndexRow>> {
         sidecar::row_from_sidecar(&self.layout, digest, self.updates.now())
     }
 }

@@ -10,6 +10,7 @@ use super::{
     layout::Layout,
     lookup_cache::{self, LookupCache},
     sidecar::Sidecar,
+    skipped::is_damage,
 };
 use crate::entry::{Digest, Key, Meta};
 
@@ -53,12 +54,8 @@ impl BlobMetas {
                 self.cache.keep(key, Arc::clone(&meta), &before);
                 Ok(MetaLookup::Found(meta))
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                    Ok(MetaLookup::DamagedSidecar(digest))
-                }
-                _ => Err(error),
-            },
+            Err(error) if is_damage(&error) => Ok(MetaLookup::DamagedSidecar(digest)),
+            Err(error) => Err(error),
         }
     }
 
@@ -108,7 +105,12 @@ impl UnlinkedBlobs {
     }
 
     /// Removes the blobs of a snapshot whose rows are gone; a blob unlinked again since stays.
-    pub(super) fn remove_all(&self, purged: &HashMap<Digest, u64>) {
-        self.0.lock().retain(|digest, at| purged.get(digest) != Some(at));
+    pub(super) fn remove_all(&self, purged: &[(Digest, u64)]) {
+        let mut unlinked = self.0.lock();
+        for (digest, at) in purged {
+            if unlinked.get(digest) == Some(at) {
+                unlinked.remove(digest);
+            }
+        }
     }
 }

@@ -26,6 +26,9 @@ use super::{
 };
 use crate::entry::Digest;
 
+/// Rows per write of a purge.
+const PURGE_BATCH_ROWS: usize = 4096;
+
 /// The stored blobs. All methods block.
 ///
 /// Files are unlinked first and rows removed after: a kill in between leaves rows without files, which the next start
@@ -216,18 +219,16 @@ impl Blobs {
         if unlinked.is_empty() {
             return Ok(());
         }
-        let removed = self.index.write(|txn| {
-            let mut removed = Vec::new();
-            for (digest, at) in &unlinked {
+        let unlinked: Vec<_> = unlinked.into_iter().collect();
+        for batch in unlinked.chunks(PURGE_BATCH_ROWS) {
+            let removed = self.index.write(|txn| {
                 // An admission of the same blob since then has removed it from `unlinked` first.
-                if self.unlinked.is_unlinked_since(digest, *at) {
-                    removed.extend(index::remove_blob(txn, digest)?);
-                }
-            }
-            Ok(removed)
-        })?;
-        self.metas.invalidate(removed.iter().flat_map(|row| &row.keys).map(|indexed| &indexed.key));
-        self.unlinked.remove_all(&unlinked);
+                let still = batch.iter().filter(|(digest, at)| self.unlinked.is_unlinked_since(digest, *at));
+                index::remove_blobs(txn, &still.map(|(digest, _)| *digest).collect::<Vec<_>>())
+            })?;
+            self.metas.invalidate(removed.iter().flat_map(|row| &row.keys).map(|indexed| &indexed.key));
+            self.unlinked.remove_all(batch);
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Documents on disk, one small file each. They have their own share of the limit, so archives never evict them.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use parking_lot::Mutex;
 use tracing::warn;
@@ -22,6 +22,9 @@ use crate::entry::{Digest, Document, DocumentMeta, Key};
 
 /// Pending renewals beyond this number are flushed at once.
 const MAX_PENDING_RENEWALS: usize = 1024;
+
+/// Documents per write of the index while many are removed.
+const REMOVAL_BATCH_DOCUMENTS: usize = 1024;
 
 /// The documents of the disk tier. Cheap to clone.
 #[derive(Clone)]
@@ -87,9 +90,16 @@ impl DiskDocuments {
     /// # Errors
     /// When the file system fails.
     pub async fn remove(&self, key: &Key) -> io::Result<()> {
+        self.remove_all(vec![key.clone()]).await
+    }
+
+    /// Removes the documents of keys, which share the writes of the index.
+    ///
+    /// # Errors
+    /// The first error; a document that cannot be removed does not stop the removal of the others.
+    pub async fn remove_all(&self, keys: Vec<Key>) -> io::Result<()> {
         let store = Arc::clone(&self.store);
-        let key = key.clone();
-        blocking(move || store.remove(&key)).await
+        blocking(move || store.remove_all(&keys)).await
     }
 }
 
@@ -119,6 +129,12 @@ pub(super) struct DocumentStoreParts {
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) space: Arc<Space>,
     pub(super) health: Arc<DiskHealth>,
+}
+
+/// A document whose file cannot be removed.
+struct StuckDocument {
+    id: Digest,
+    cause: io::Error,
 }
 
 impl DocumentStore {
@@ -223,36 +239,59 @@ impl DocumentStore {
 
     /// As [`DocumentStore::trim`], without removing `spared`. The caller holds `publishing`.
     fn trim_locked(&self, spared: Option<&Digest>) {
-        if self.budget.committed(StoredKind::Document) <= self.limit || self.flush.run().is_err() {
+        if self.excess() == 0 || self.flush.run().is_err() {
             return;
         }
-        let mut excess = self.budget.committed(StoredKind::Document) - self.limit;
-        let mut victims = Vec::new();
-        let selected = self.index.read(|txn| {
-            DOCUMENTS.visit_by_use(txn, |id, cost| {
-                if Some(&id) != spared {
-                    victims.push(id);
-                    excess = excess.saturating_sub(cost);
+        let mut skipped: HashSet<Digest> = spared.into_iter().copied().collect();
+        // Each round removes its victims or skips them from then on.
+        while self.excess() > 0 {
+            let mut excess = self.excess();
+            let mut victims = Vec::new();
+            let selected = self.index.read(|txn| {
+                DOCUMENTS.visit_by_use(txn, |id, cost| {
+                    if !skipped.contains(&id) {
+                        victims.push(id);
+                        excess = excess.saturating_sub(cost);
+                    }
+                    excess > 0
+                })
+            });
+            if victims.is_empty() {
+                return;
+            }
+            match selected.and_then(|()| self.remove_locked(&victims)) {
+                Ok(stuck) => {
+                    if let Some(StuckDocument { cause, .. }) = stuck.first() {
+                        warn!(count = stuck.len(), %cause, "documents cannot be evicted");
+                    }
+                    skipped.extend(stuck.iter().map(|stuck| stuck.id));
                 }
-                excess > 0
-            })
-        });
-        let removed = selected.and_then(|()| victims.iter().try_for_each(|id| self.remove_locked(id)));
-        if let Err(cause) = removed {
-            warn!(%cause, "documents cannot be evicted");
+                Err(cause) => {
+                    warn!(%cause, "documents cannot be evicted");
+                    return;
+                }
+            }
         }
     }
 
-    fn remove(&self, key: &Key) -> io::Result<()> {
-        let removed = {
+    /// Bytes by which the documents exceed their share of the limit.
+    fn excess(&self) -> u64 {
+        self.budget.committed(StoredKind::Document).saturating_sub(self.limit)
+    }
+
+    fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for batch in keys.chunks(REMOVAL_BATCH_DOCUMENTS) {
+            let ids: Vec<_> = batch.iter().map(document_id).collect();
             let _publishing = self.publishing.lock();
-            self.remove_locked(&document_id(key))
-        };
+            let removed = self.remove_locked(&ids);
+            outcome = outcome.and(removed.and_then(|stuck| stuck.into_iter().try_for_each(|stuck| Err(stuck.cause))));
+        }
         self.space.resize_index_reservation();
-        if let Err(error) = &removed {
+        if let Err(error) = &outcome {
             self.health.record_failure(DiskArea::Documents, error);
         }
-        removed
+        outcome
     }
 
     fn quarantine_damaged(&self, key: &Key, id: &Digest) -> io::Result<()> {
@@ -265,18 +304,33 @@ impl DocumentStore {
         if let Some(reservation) = self.budget.reserve(allocated_bytes(bytes.len() as u64)) {
             self.quarantine.take(&path, reservation, None)?;
         }
-        self.remove_locked(id)
+        self.remove_locked(&[*id])?.into_iter().try_for_each(|stuck| Err(stuck.cause))
     }
 
-    /// Removes file and row. The caller holds `publishing`.
-    fn remove_locked(&self, id: &Digest) -> io::Result<()> {
-        stage::remove_file(&self.layout.document(id))?;
-        self.updates.forget_document(id);
-        let row = self.index.write(|txn| {
-            index::set_renewal(txn, id, None)?;
-            DOCUMENTS.remove(txn, id)
-        })?;
-        drop(row.map(|row| self.budget.release(StoredKind::Document, row.cost)));
-        Ok(())
+    /// Removes files and rows; returns the documents whose files cannot be removed, which stay. The caller holds
+    /// `publishing`.
+    ///
+    /// # Errors
+    /// When the index cannot be written: rows then stay without files until they are removed again.
+    fn remove_locked(&self, ids: &[Digest]) -> io::Result<Vec<StuckDocument>> {
+        let mut stuck = Vec::new();
+        for batch in ids.chunks(REMOVAL_BATCH_DOCUMENTS) {
+            let mut removed = Vec::new();
+            for id in batch {
+                match stage::remove_file(&self.layout.document(id)) {
+                    Ok(()) => removed.push(*id),
+                    Err(cause) => stuck.push(StuckDocument { id: *id, cause }),
+                }
+            }
+            removed.iter().for_each(|id| self.updates.forget_document(id));
+            let rows = self.index.write(|txn| {
+                removed.iter().try_for_each(|id| index::set_renewal(txn, id, None))?;
+                DOCUMENTS.remove_all(txn, &removed)
+            })?;
+            for (_, row) in rows {
+                drop(self.budget.release(StoredKind::Document, row.cost));
+            }
+        }
+        Ok(stuck)
     }
 }

@@ -26,9 +26,9 @@ mod tests;
 pub(super) use file::{IndexReservation, MissingBytes};
 pub(super) use lru_table::{BLOBS, DOCUMENTS, IndexRow, IndexedKey};
 pub(super) use tables::{
-    PinPosition, clear_pins, find_blob, is_kept_key, kept_blobs, kept_missing_keys, keys_of_other_blobs,
-    keys_with_prefix, pin_position, pinned_keys, pinned_keys_with_prefix, put_blob, remove_blob, remove_kept_key,
-    renewal, set_pin_position, set_renewal,
+    PinPosition, clear_pins, find_blob, find_blobs, is_kept_key, kept_among, kept_blobs, kept_missing_keys,
+    keys_of_other_blobs, keys_with_prefix, pin_position, pinned_keys, pinned_keys_with_prefix, put_blob, remove_blobs,
+    remove_kept_keys, renewal, set_pin_position, set_renewal,
 };
 
 /// Named numbers that survive restarts.

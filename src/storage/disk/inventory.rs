@@ -142,6 +142,15 @@ impl<'a> DiskInventory<'a> {
         blocking(move || keys.set_kept(&key, kept)).await
     }
 
+    /// Removes the keep marks of keys under which nothing is stored.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub async fn clear_marks(&self, marked: Vec<Key>) -> io::Result<()> {
+        let keys = Arc::clone(&self.disk.keys);
+        blocking(move || keys.clear_marks(&marked)).await
+    }
+
     /// Hashes a blob and quarantines it if it is damaged.
     ///
     /// # Errors

@@ -125,15 +125,47 @@ impl Journal {
         reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
     ) -> Result<SettleOutcome, SettleError<E>> {
         let mut tail = self.tail.lock();
-        let unindexed = tail.unindexed.iter().rev().find(|(other, _)| other == key).map(|(_, position)| *position);
-        let position = unindexed.map_or_else(|| index.read(|txn| index::pin_position(txn, key)), Ok)?;
-        let pin = position.map(|position| self.read(position, key)).transpose()?;
+        let pin = self.find(&tail, index, key)?;
         let events = decide(pin).map_err(SettleError::Refused)?;
         if events.is_empty() {
             return Ok(SettleOutcome::Unchanged);
         }
         self.append(&mut tail, index, events, reserve)?;
         Ok(SettleOutcome::Appended)
+    }
+
+    /// Appends the removal of every pin among `keys`, many in one write; durable and in the index when it returns.
+    ///
+    /// # Errors
+    /// The first one; a pin that cannot be read does not stop the removal of the others.
+    pub(super) fn forget_all(
+        &self,
+        index: &Index,
+        keys: &[Key],
+        reserve: impl Fn(&mut Reservation, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for batch in keys.chunks(REPLAY_BATCH_LINES) {
+            let mut tail = self.tail.lock();
+            let mut events = Vec::new();
+            for key in batch {
+                match self.find(&tail, index, key) {
+                    Ok(found) => events.extend(found.map(|pin| (PinEvent::Forget, pin))),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+            if !events.is_empty() {
+                self.append(&mut tail, index, events, &reserve)?;
+            }
+        }
+        outcome
+    }
+
+    /// The present pin of a key.
+    fn find(&self, tail: &JournalTail, index: &Index, key: &Key) -> io::Result<Option<Pin>> {
+        let unindexed = tail.unindexed.iter().rev().find(|(other, _)| other == key).map(|(_, position)| *position);
+        let position = unindexed.map_or_else(|| index.read(|txn| index::pin_position(txn, key)), Ok)?;
+        position.map(|position| self.read(position, key)).transpose()
     }
 
     fn append(

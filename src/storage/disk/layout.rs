@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::OpenError;
+use super::{OpenError, skipped::SkippedFiles};
 use crate::entry::{Digest, Key};
 
 /// The newest directory format that this version can read; the file `format` contains the number.
@@ -65,7 +65,7 @@ impl Layout {
     }
 
     /// Checks or writes `format`, creates the folders and empties the spool folder. The caller holds the directory lock.
-    pub(super) fn prepare(&self) -> Result<(), OpenError> {
+    pub(super) fn prepare(&self, skipped: &SkippedFiles) -> Result<(), OpenError> {
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let path = self.dir.join("format");
         match fs::read_to_string(&path) {
@@ -89,7 +89,11 @@ impl Layout {
         }
         for entry in fs::read_dir(self.spool_dir()).map_err(io("read the spool folder"))? {
             let path = entry.map_err(io("read the spool folder"))?.path();
-            fs::remove_file(path).map_err(io("sweep the spool folder"))?;
+            if let Err(cause) = fs::remove_file(&path) {
+                skipped.record(&path, &cause);
+                let number = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+                self.next_staging.fetch_max(number.map_or(0, |number| number.saturating_add(1)), Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -53,6 +53,15 @@ impl DiskPins {
         tokio::task::spawn_blocking(move || store.settle(&key, decide)).await.map_err(io::Error::other)?
     }
 
+    /// Removes the pins of keys, many in one write; durable when it returns.
+    ///
+    /// # Errors
+    /// The first one; a pin that cannot be read does not stop the removal of the others.
+    pub async fn forget_all(&self, keys: Vec<Key>) -> io::Result<()> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.forget_all(&keys)).await
+    }
+
     /// All pinned keys, in order.
     ///
     /// # Errors
@@ -118,6 +127,14 @@ impl PinStore {
     /// All pinned keys, in order.
     pub(super) fn keys(&self) -> io::Result<Vec<Key>> {
         self.index.read(index::pinned_keys)
+    }
+
+    fn forget_all(&self, keys: &[Key]) -> io::Result<()> {
+        let reserve = |reservation: &mut Reservation, bytes| Ok(self.space.grow(reservation, bytes)?);
+        let written = self.journal.forget_all(&self.index, keys, reserve);
+        self.cache.invalidate(keys);
+        self.space.resize_index_reservation();
+        self.health.record(&[DiskArea::Pins, DiskArea::Index], written)
     }
 
     fn settle<E>(

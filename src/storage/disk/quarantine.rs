@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{
     blob::{BlobFile, release_on_close},
     budget::{Budget, Reservation, allocated_bytes},
+    skipped::SkippedFiles,
     stage,
 };
 
@@ -39,21 +40,28 @@ struct QuarantinedFile {
 
 impl Quarantine {
     /// Accounts for the files that earlier runs left.
-    pub(super) fn open(dir: PathBuf, budget: &Arc<Budget>) -> io::Result<Self> {
+    pub(super) fn open(dir: PathBuf, budget: &Arc<Budget>, skipped: &SkippedFiles) -> Self {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir)? {
-            let path = entry?.path();
-            let stat = fs::symlink_metadata(&path)?;
+        let entries = fs::read_dir(&dir).inspect_err(|cause| skipped.record(&dir, cause));
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = entry.path();
+            let stat = match fs::symlink_metadata(&path) {
+                Ok(stat) => stat,
+                Err(cause) => {
+                    skipped.record(&path, &cause);
+                    continue;
+                }
+            };
             let bytes = allocated_bytes_of(&path, &stat).unwrap_or_else(|cause| {
                 warn!(path = %path.display(), %cause, "the size of a quarantined folder cannot be read");
                 allocated_bytes(stat.len())
             });
             let reservation = budget.account_existing(bytes);
             let file = QuarantinedFile { path, reservation, reader: None, skipped: stat.is_dir() };
-            found.push((stat.modified()?, file));
+            found.push((stat.modified().ok(), file));
         }
         found.sort_by_key(|(modified, _)| *modified);
-        Ok(Self { dir, files: Mutex::new(found.into_iter().map(|(_, file)| file).collect()) })
+        Self { dir, files: Mutex::new(found.into_iter().map(|(_, file)| file).collect()) }
     }
 
     /// Moves a file here, with its reservation. A file that cannot be moved is removed.

@@ -16,6 +16,7 @@ use super::{
     layout::{Layout, document_id},
     pending_updates::PendingUpdates,
     sidecar::row_from_sidecar,
+    skipped::SkippedFiles,
     stage,
 };
 use crate::entry::Digest;
@@ -28,6 +29,7 @@ pub(super) struct Recovery<'a> {
     layout: &'a Layout,
     index: &'a Index,
     updates: &'a PendingUpdates,
+    skipped: &'a SkippedFiles,
     stats: RecoveryStats,
     pending: RowChanges,
 }
@@ -36,7 +38,7 @@ pub(super) struct Recovery<'a> {
 struct RecoveryStats {
     /// Files without a row that got one.
     adopted: usize,
-    /// Incomplete files that were removed.
+    /// Incomplete or invalid files that were removed.
     removed: usize,
     /// Rows without a file.
     missing: usize,
@@ -50,8 +52,13 @@ struct RowChanges {
 }
 
 impl<'a> Recovery<'a> {
-    pub(super) fn new(layout: &'a Layout, index: &'a Index, updates: &'a PendingUpdates) -> Self {
-        Self { layout, index, updates, stats: RecoveryStats::default(), pending: RowChanges::default() }
+    pub(super) fn new(
+        layout: &'a Layout,
+        index: &'a Index,
+        updates: &'a PendingUpdates,
+        skipped: &'a SkippedFiles,
+    ) -> Self {
+        Self { layout, index, updates, skipped, stats: RecoveryStats::default(), pending: RowChanges::default() }
     }
 
     /// Compares all folders with the index. Blocks.
@@ -72,7 +79,8 @@ impl<'a> Recovery<'a> {
     fn recover_shard(&mut self, first: u8) -> io::Result<()> {
         let mut blobs = BTreeSet::new();
         let mut sidecars = BTreeSet::new();
-        for name in file_names(&self.layout.shard(first))? {
+        let Some(names) = self.file_names(&self.layout.shard(first)) else { return Ok(()) };
+        for name in names {
             match name.strip_suffix(".json") {
                 Some(stem) => stem.parse().map(|digest| sidecars.insert(digest)).ok(),
                 None => name.parse().map(|digest| blobs.insert(digest)).ok(),
@@ -87,19 +95,22 @@ impl<'a> Recovery<'a> {
                 continue;
             }
             let adoptable = complete && row.is_none();
-            let adopted = if adoptable { row_from_sidecar(self.layout, digest, self.updates.now()) } else { None };
+            let adopted = if adoptable { row_from_sidecar(self.layout, digest, self.updates.now()) } else { Ok(None) };
             match adopted {
-                Some(row) => {
+                Ok(Some(row)) => {
                     self.stats.adopted += 1;
                     self.pending.adopted.push((*digest, row));
                 }
-                None => {
-                    stage::remove_file(&self.layout.blob(digest))?;
-                    stage::remove_file(&self.layout.sidecar(digest))?;
-                    self.stats.removed += 1;
+                Ok(None) => {
+                    self.remove(&self.layout.blob(digest));
+                    self.remove(&self.layout.sidecar(digest));
                     if rows.contains_key(digest) {
                         self.record_lost(*digest);
                     }
+                }
+                Err(cause) => {
+                    self.skipped.record(&self.layout.sidecar(digest), &cause);
+                    self.skipped.account(&self.layout.blob(digest));
                 }
             }
         }
@@ -107,6 +118,19 @@ impl<'a> Recovery<'a> {
             self.record_lost(*digest);
         }
         Ok(())
+    }
+
+    /// Removes a file that is incomplete or has invalid content.
+    fn remove(&mut self, path: &Path) {
+        match stage::remove_file(path) {
+            Ok(()) => self.stats.removed += 1,
+            Err(cause) => self.skipped.record(path, &cause),
+        }
+    }
+
+    /// The names of the files in a folder, none if the folder does not exist; `None` for a folder that cannot be read.
+    fn file_names(&self, folder: &Path) -> Option<Vec<String>> {
+        file_names(folder).inspect_err(|cause| self.skipped.record(folder, cause)).ok()
     }
 
     fn record_lost(&mut self, digest: Digest) {
@@ -120,7 +144,7 @@ impl<'a> Recovery<'a> {
             return Ok(());
         }
         self.index.write(|txn| {
-            lost.iter().try_for_each(|digest| index::remove_blob(txn, digest).map(drop))?;
+            index::remove_blobs(txn, &lost)?;
             for (digest, row) in &adopted {
                 index::put_blob(txn, digest, row, None)?;
             }
@@ -132,22 +156,20 @@ impl<'a> Recovery<'a> {
         let mut rows: BTreeMap<Digest, Option<IndexRow>> =
             self.index.read(|txn| DOCUMENTS.all(txn))?.into_iter().collect();
         let mut adopted = Vec::new();
-        for name in file_names(&self.layout.documents_dir())? {
+        let Some(names) = self.file_names(&self.layout.documents_dir()) else { return Ok(()) };
+        for name in names {
             let Ok(id) = name.parse::<Digest>() else { continue };
             if rows.remove(&id).flatten().is_some() {
                 continue;
             }
             let path = self.layout.document(&id);
-            match document_file::read_key(&path)?.filter(|key| document_id(key) == id) {
-                Some(key) => {
-                    let len = fs::metadata(&path)?.len();
+            match document_file::read_key(&path).and_then(|key| Ok((key, fs::metadata(&path)?.len()))) {
+                Ok((Some(key), len)) if document_id(&key) == id => {
                     let keys = vec![IndexedKey::of_document(key)];
                     adopted.push((id, IndexRow::new(len, allocated_bytes(len), self.updates.now(), keys)));
                 }
-                None => {
-                    stage::remove_file(&path)?;
-                    self.stats.removed += 1;
-                }
+                Ok(_) => self.remove(&path),
+                Err(cause) => self.skipped.record(&path, &cause),
             }
         }
         self.stats.adopted += adopted.len();
@@ -156,10 +178,8 @@ impl<'a> Recovery<'a> {
             return Ok(());
         }
         self.index.write(|txn| {
-            for id in rows.keys() {
-                DOCUMENTS.remove(txn, id)?;
-                index::set_renewal(txn, id, None)?;
-            }
+            DOCUMENTS.remove_all(txn, rows.keys())?;
+            rows.keys().try_for_each(|id| index::set_renewal(txn, id, None))?;
             for (id, row) in &adopted {
                 DOCUMENTS.put(txn, id, row)?;
             }

@@ -13,6 +13,7 @@ use super::{
     quarantine::Quarantine,
     quiet_read,
     sidecar::Sidecar,
+    skipped::is_damage,
     space::Space,
     stage,
 };
@@ -91,7 +92,8 @@ impl Repair {
     /// As [`Repair::quarantine`], for a blob whose sidecar cannot be read.
     pub(super) fn quarantine_without_sidecar(&self, digest: &Digest) -> io::Result<()> {
         let path = self.layout.sidecar(digest);
-        self.quarantine(digest, "its sidecar is missing or damaged", || Sidecar::read(&path).is_err())
+        let is_damaged = || Sidecar::read(&path).is_err_and(|error| is_damage(&error));
+        self.quarantine(digest, "its sidecar is missing or damaged", is_damaged)
     }
 
     /// Hashes one blob and quarantines it if it is damaged.
@@ -99,7 +101,7 @@ impl Repair {
         let Some(row) = self.blobs.row(digest)? else { return Ok(BlobCheck::Intact) };
         if !self.keys.row_agrees(digest, &row) && self.keys.repair_row(digest)? == RowRepair::DamagedSidecar {
             // The sidecar was read without the blob's lock: an admission may have repaired it.
-            let is_damaged = || self.keys.row_from_sidecar(digest).is_none();
+            let is_damaged = || matches!(self.keys.row_from_sidecar(digest), Ok(None));
             self.quarantine(digest, "its sidecar is missing or damaged", is_damaged)?;
             return Ok(BlobCheck::Quarantined);
         }

@@ -9,6 +9,7 @@ use super::{
     budget::allocated_bytes,
     index::{IndexRow, IndexedKey},
     layout::Layout,
+    skipped::is_damage,
 };
 use crate::entry::{Digest, Key, Meta};
 
@@ -88,15 +89,25 @@ impl Sidecar {
     }
 }
 
-/// An index row for a stored blob, made from its sidecar; `None` unless the sidecar is readable and gives the blob's
+/// An index row for a stored blob, made from its sidecar; `None` unless both files exist and the sidecar gives the blob's
 /// digest and length. Does not hash the blob.
-pub(super) fn row_from_sidecar(layout: &Layout, digest: &Digest, last_use: u64) -> Option<IndexRow> {
-    let path = layout.sidecar(digest);
-    let sidecar = Sidecar::read(&path).ok()?;
-    let len = fs::metadata(layout.blob(digest)).ok()?.len();
-    if !sidecar.describes(digest, len) {
-        return None;
+///
+/// # Errors
+/// When the disk fails: then nothing is known about the blob.
+pub(super) fn row_from_sidecar(layout: &Layout, digest: &Digest, last_use: u64) -> io::Result<Option<IndexRow>> {
+    match read_row(layout, digest, last_use) {
+        Err(error) if is_damage(&error) => Ok(None),
+        row => row,
     }
-    let cost = allocated_bytes(len) + allocated_bytes(fs::metadata(&path).ok()?.len());
-    Some(IndexRow::new(len, cost, last_use, sidecar.indexed_keys()))
+}
+
+fn read_row(layout: &Layout, digest: &Digest, last_use: u64) -> io::Result<Option<IndexRow>> {
+    let path = layout.sidecar(digest);
+    let sidecar = Sidecar::read(&path)?;
+    let len = fs::metadata(layout.blob(digest))?.len();
+    if !sidecar.describes(digest, len) {
+        return Ok(None);
+    }
+    let cost = allocated_bytes(len) + allocated_bytes(fs::metadata(&path)?.len());
+    Ok(Some(IndexRow::new(len, cost, last_use, sidecar.indexed_keys())))
 }

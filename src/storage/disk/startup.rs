@@ -25,6 +25,7 @@ use super::{
     recovery::Recovery,
     repair::Repair,
     scrub::Scrub,
+    skipped::SkippedFiles,
     sources::{SourceFile, SourceStore},
     space::Space,
     usage_flush::UsageFlush,
@@ -44,8 +45,9 @@ pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
     layout.check_is_cache_or_empty()?;
     layout.create().map_err(io("make the cache directory"))?;
     let lock = Arc::new(DirectoryLock::acquire(&layout.holder())?);
-    layout.prepare()?;
     let budget = Budget::new(limit);
+    let skipped = Arc::new(SkippedFiles::new(budget.clone()));
+    layout.prepare(&skipped)?;
     let index_len = layout.index().metadata().map_or(0, |stat| stat.len());
     let reservation = IndexReservation::new(budget.account_existing(2 * allocated_bytes(index_len)));
     let OpenedIndex { index, origin } =
@@ -53,16 +55,19 @@ pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
     let index = Arc::new(index);
     let journal = Journal::open(&layout.pins(), &budget, &index).map_err(io("open the pins journal"))?;
     let sources = SourceFile::open(&layout.sources(), &budget).map_err(io("open the recorded sources"))?;
-    let quarantine = Quarantine::open(layout.quarantine_dir(), &budget).map_err(io("read the quarantine folder"))?;
-    let disk = compose(config, layout, budget, Arc::new(quarantine), index, DurableRecords { journal, sources }, lock);
+    let quarantine = Arc::new(Quarantine::open(layout.quarantine_dir(), &budget, &skipped));
+    let found = FoundFiles { journal, sources, quarantine, skipped };
+    let disk = compose(config, layout, budget, index, found, lock);
     resume(&disk, origin).map_err(io("read the index"))?;
     Ok(disk)
 }
 
-/// What eviction never touches.
-struct DurableRecords {
+/// What the directory holds beside the index, blobs and documents.
+struct FoundFiles {
     journal: Journal,
     sources: SourceFile,
+    quarantine: Arc<Quarantine>,
+    skipped: Arc<SkippedFiles>,
 }
 
 /// Connects the parts, each with those it is built on.
@@ -70,11 +75,11 @@ fn compose(
     config: &Config,
     layout: Arc<Layout>,
     budget: Arc<Budget>,
-    quarantine: Arc<Quarantine>,
     index: Arc<Index>,
-    records: DurableRecords,
+    found: FoundFiles,
     lock: Arc<DirectoryLock>,
 ) -> Disk {
+    let FoundFiles { journal, sources, quarantine, skipped } = found;
     let documents_limit = config.documents.0.min(budget.limit() / 2);
     let health = Arc::new(DiskHealth::default());
     let updates = Arc::new(PendingUpdates::default());
@@ -106,6 +111,7 @@ fn compose(
         metas: metas.clone(),
         space: space.clone(),
         health: health.clone(),
+        skipped: skipped.clone(),
     }));
     let repair = Arc::new(Repair::new(
         layout.clone(),
@@ -130,12 +136,13 @@ fn compose(
         _fixed_files: budget.account_existing(FIXED_FILES_BYTES),
         lookup: Arc::new(Lookup::new(metas.clone(), blobs.clone(), repair.clone())),
         documents: Arc::new(DocumentStore::new(documents, documents_limit)),
-        pins: Arc::new(PinStore::new(records.journal, index.clone(), space.clone(), health.clone())),
-        sources: Arc::new(SourceStore::new(records.sources, space.clone(), health.clone())),
+        pins: Arc::new(PinStore::new(journal, index.clone(), space.clone(), health.clone())),
+        sources: Arc::new(SourceStore::new(sources, space.clone(), health.clone())),
         scrub: Arc::new(Scrub::new(index.clone(), blobs.clone(), repair.clone())),
         layout,
         budget,
         health,
+        skipped,
         updates,
         index,
         metas,
@@ -161,7 +168,7 @@ fn resume(disk: &Disk, origin: IndexOrigin) -> io::Result<()> {
         if origin == IndexOrigin::Existing {
             info!("the last run did not end cleanly; the index is compared with the folders");
         }
-        Recovery::new(&disk.layout, &disk.index, &disk.updates).run()?;
+        Recovery::new(&disk.layout, &disk.index, &disk.updates, &disk.skipped).run()?;
     }
     disk.blobs.load()?;
     disk.documents.load()?;

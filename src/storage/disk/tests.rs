@@ -23,6 +23,8 @@ mod eviction;
 mod keeping;
 mod pins;
 mod reads;
+mod removal;
+mod skipping;
 mod space;
 
 /// A cache directory and the open tier over it.

@@ -119,11 +119,8 @@ pub(super) async fn missing_kept_keys(registry: &Registry, selection: &Selection
     keys.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
-/// Takes the mark from these keys.
+/// Takes the mark from these keys, under which nothing is stored.
 pub(super) async fn unmark(registry: &Registry, keys: &BTreeSet<Key>) -> Result<(), AdminError> {
-    for key in keys {
-        let done = registry.inventory().keep(key, false).await;
-        done.map_err(|error| AdminError::storage("the mark cannot be removed", error))?;
-    }
-    Ok(())
+    let done = registry.inventory().clear_marks(keys.iter().cloned().collect()).await;
+    done.map_err(|error| AdminError::storage("the mark cannot be removed", error))
 }

@@ -55,16 +55,13 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
     };
     if !dry_run {
         unmark(registry, &marks).await?;
-        for item in &items {
-            inventory.remove(&item.entry.key, forget).await.map_err(removal_failed)?;
-            pins.remove(&item.entry.key);
+        let zips: BTreeSet<_> = plan.zips.union(&pins).cloned().collect();
+        let zips = Vec::from_iter(zips);
+        inventory.remove_all(&zips).await.map_err(removal_failed)?;
+        if forget {
+            inventory.forget_pins(zips).await.map_err(removal_failed)?;
         }
-        for key in &pins {
-            inventory.remove(key, true).await.map_err(removal_failed)?;
-        }
-        for key in &documents {
-            inventory.remove_document(key).await.map_err(removal_failed)?;
-        }
+        inventory.remove_documents(&Vec::from_iter(plan.documents.iter().cloned())).await.map_err(removal_failed)?;
     }
     Ok(RemovalReport {
         zips: items.iter().map(archive_row).collect(),
@@ -95,9 +92,8 @@ pub(super) async fn collect_garbage(
     }
     let quarantine = registry.inventory().usage().disk_areas.quarantine;
     if !dry_run {
-        for item in &old {
-            registry.inventory().remove(&item.entry.key, false).await.map_err(removal_failed)?;
-        }
+        let zips = Vec::from_iter(keys_of(&old));
+        registry.inventory().remove_all(&zips).await.map_err(removal_failed)?;
         registry.inventory().clear_quarantine().await.map_err(removal_failed)?;
     }
     Ok(RemovalReport {

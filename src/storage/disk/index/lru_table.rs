@@ -149,25 +149,40 @@ impl LruTable {
     }
 
     /// Removes a row and returns it, if it parses.
-    pub(in crate::storage::disk) fn remove(
+    fn remove(&self, txn: &WriteTransaction, id: &Digest) -> Result<Option<IndexRow>, redb::Error> {
+        Ok(self.remove_all(txn, [id])?.pop().map(|(_, row)| row))
+    }
+
+    /// Removes rows and returns those that parse.
+    pub(in crate::storage::disk) fn remove_all<'a>(
         &self,
         txn: &WriteTransaction,
-        id: &Digest,
-    ) -> Result<Option<IndexRow>, redb::Error> {
+        ids: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<Vec<(Digest, IndexRow)>, redb::Error> {
         let mut rows = txn.open_table(self.rows)?;
-        let Some(old) = rows.remove(&id.0)?.map(|row| parse_row(row.value())) else { return Ok(None) };
         let mut order = txn.open_table(self.order)?;
-        let cost = match &old {
-            Some(row) => order.remove((row.last_use, &id.0))?.map(|cost| cost.value()),
-            // A row that does not parse has lost its place in the order, but its cost is still counted.
-            None => order.extract_if(|(_, other), _| other == &id.0)?.next().transpose()?.map(|(_, cost)| cost.value()),
-        };
-        let cost = cost.unwrap_or_else(|| old.as_ref().map_or(0, |row| row.cost));
-        self.update_totals(txn, |LruTotals { bytes, rows }| LruTotals {
-            bytes: bytes.saturating_sub(cost),
-            rows: rows.saturating_sub(1),
-        })?;
-        Ok(old)
+        let mut removed = Vec::new();
+        let mut sum = LruTotals { bytes: 0, rows: 0 };
+        for id in ids {
+            let Some(old) = rows.remove(&id.0)?.map(|row| parse_row(row.value())) else { continue };
+            let cost = match &old {
+                Some(row) => order.remove((row.last_use, &id.0))?.map(|cost| cost.value()),
+                // A row that does not parse has lost its place in the order, but its cost is still counted.
+                None => {
+                    order.extract_if(|(_, other), _| other == &id.0)?.next().transpose()?.map(|(_, cost)| cost.value())
+                }
+            };
+            sum.bytes += cost.unwrap_or_else(|| old.as_ref().map_or(0, |row| row.cost));
+            sum.rows += 1;
+            removed.extend(old.map(|row| (*id, row)));
+        }
+        if sum.rows > 0 {
+            self.update_totals(txn, |LruTotals { bytes, rows }| LruTotals {
+                bytes: bytes.saturating_sub(sum.bytes),
+                rows: rows.saturating_sub(sum.rows),
+            })?;
+        }
+        Ok(removed)
     }
 
     pub(in crate::storage::disk) fn totals(&self, txn: &ReadTransaction) -> Result<LruTotals, redb::Error> {

@@ -1,5 +1,7 @@
 //! The tables of the index beside the LRU tables: keys, keep marks, pins, renewed document metadata.
 
+use std::collections::BTreeMap;
+
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{BLOBS, IndexRow, IndexedKey};
@@ -27,6 +29,21 @@ pub(super) fn create(txn: &WriteTransaction) -> Result<(), redb::Error> {
 /// The blob of a key.
 pub(in crate::storage::disk) fn find_blob(txn: &ReadTransaction, key: &Key) -> Result<Option<Digest>, redb::Error> {
     Ok(txn.open_table(BLOB_BY_KEY)?.get(key.as_str())?.map(|digest| Digest(*digest.value())))
+}
+
+/// The blobs of keys; keys without a blob are left out.
+pub(in crate::storage::disk) fn find_blobs<'k>(
+    txn: &ReadTransaction,
+    keys: &'k [Key],
+) -> Result<BTreeMap<Digest, Vec<&'k Key>>, redb::Error> {
+    let blob_by_key = txn.open_table(BLOB_BY_KEY)?;
+    let mut blobs: BTreeMap<Digest, Vec<&Key>> = BTreeMap::new();
+    for key in keys {
+        if let Some(digest) = blob_by_key.get(key.as_str())? {
+            blobs.entry(Digest(*digest.value())).or_default().push(key);
+        }
+    }
+    Ok(blobs)
 }
 
 /// The keys of blobs that begin with `prefix`, in order.
@@ -108,18 +125,23 @@ pub(in crate::storage::disk) fn put_blob(
     Ok(ReplacedBlob { row: old, moved_from })
 }
 
-/// Removes a blob's row and the keys that still belong to it.
-pub(in crate::storage::disk) fn remove_blob(
+/// Removes the rows of blobs and the keys that still belong to them; returns the rows that parse.
+pub(in crate::storage::disk) fn remove_blobs(
     txn: &WriteTransaction,
-    digest: &Digest,
-) -> Result<Option<IndexRow>, redb::Error> {
-    let old = BLOBS.remove(txn, digest)?;
-    txn.open_table(KEPT_BLOBS)?.remove(&digest.0)?;
-    let mut blob_by_key = txn.open_table(BLOB_BY_KEY)?;
-    for indexed in old.iter().flat_map(|old| &old.keys) {
-        remove_key_of(&mut blob_by_key, &indexed.key, digest)?;
+    digests: &[Digest],
+) -> Result<Vec<IndexRow>, redb::Error> {
+    let removed = BLOBS.remove_all(txn, digests)?;
+    let mut kept_blobs = txn.open_table(KEPT_BLOBS)?;
+    for digest in digests {
+        kept_blobs.remove(&digest.0)?;
     }
-    Ok(old)
+    let mut blob_by_key = txn.open_table(BLOB_BY_KEY)?;
+    for (digest, row) in &removed {
+        for indexed in &row.keys {
+            remove_key_of(&mut blob_by_key, &indexed.key, digest)?;
+        }
+    }
+    Ok(removed.into_iter().map(|(_, row)| row).collect())
 }
 
 fn remove_key_of(
@@ -162,9 +184,27 @@ pub(in crate::storage::disk) fn kept_missing_keys(txn: &ReadTransaction) -> Resu
     Ok(missing)
 }
 
-/// Removes a key's keep mark.
-pub(in crate::storage::disk) fn remove_kept_key(txn: &WriteTransaction, key: &Key) -> Result<(), redb::Error> {
-    txn.open_table(KEPT_KEYS)?.remove(key.as_str())?;
+/// The keys among `keys` that have a keep mark.
+pub(in crate::storage::disk) fn kept_among<'k>(
+    txn: &ReadTransaction,
+    keys: impl IntoIterator<Item = &'k Key>,
+) -> Result<Vec<&'k Key>, redb::Error> {
+    let kept_keys = txn.open_table(KEPT_KEYS)?;
+    let mut kept = Vec::new();
+    for key in keys {
+        if kept_keys.get(key.as_str())?.is_some() {
+            kept.push(key);
+        }
+    }
+    Ok(kept)
+}
+
+/// Removes the keep marks of keys.
+pub(in crate::storage::disk) fn remove_kept_keys(txn: &WriteTransaction, keys: &[&Key]) -> Result<(), redb::Error> {
+    let mut kept_keys = txn.open_table(KEPT_KEYS)?;
+    for key in keys {
+        kept_keys.remove(key.as_str())?;
+    }
     Ok(())
 }
 

@@ -84,6 +84,6 @@ fn an_unreadable_row_is_removed_with_its_order_its_mark_and_its_counts() {
     index.write(|txn| put_blob(txn, &id, &row(2), None)).expect("put again");
     assert_eq!(contents(), (LruTotals { bytes: 8192, rows: 1 }, vec![(id, 8192)], 1));
     index.write(|txn| BLOBS.garble(txn, &id)).expect("written");
-    index.write(|txn| remove_blob(txn, &id)).expect("removed");
+    index.write(|txn| remove_blobs(txn, &[id])).expect("removed");
     assert_eq!(contents(), (LruTotals { bytes: 0, rows: 0 }, Vec::new(), 0));
 }

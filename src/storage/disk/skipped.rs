@@ -1,0 +1,59 @@
+//! Files that the start cannot read or remove. An error of the disk says nothing about their content, so they stay.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+use super::budget::{Budget, Reservation, allocated_bytes};
+
+/// Files that are named in the log; the others are only counted.
+const MAX_LOGGED_FILES: usize = 20;
+
+/// The skipped files of this run: counted against the budget, not served, and a reason to be degraded.
+pub(super) struct SkippedFiles {
+    budget: Arc<Budget>,
+    count: AtomicUsize,
+    /// The bytes of all of them.
+    reservation: Mutex<Vec<Reservation>>,
+}
+
+impl SkippedFiles {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, count: AtomicUsize::new(0), reservation: Mutex::default() }
+    }
+
+    /// Records that a file or a folder is left as it is.
+    pub(super) fn record(&self, path: &Path, cause: &io::Error) {
+        if self.count.fetch_add(1, Ordering::Relaxed) < MAX_LOGGED_FILES {
+            warn!(path = %path.display(), %cause, "a file cannot be read or removed; it is left as it is");
+        }
+        self.account(path);
+    }
+
+    /// Counts the bytes of a file that no row describes.
+    pub(super) fn account(&self, path: &Path) {
+        let bytes = fs::symlink_metadata(path).map_or(0, |stat| allocated_bytes(stat.len()));
+        self.reservation.lock().push(self.budget.account_existing(bytes));
+    }
+
+    /// What is wrong, in words; `None` when nothing was skipped.
+    pub(super) fn describe(&self) -> Option<String> {
+        match self.count.load(Ordering::Relaxed) {
+            0 => None,
+            count => Some(format!("files that could not be read or removed, and are left as they are: {count}")),
+        }
+    }
+}
+
+/// True when a file is missing or has invalid content; false for an error of the disk, which says nothing about it.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
