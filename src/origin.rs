@@ -50,6 +50,12 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// What is first seen under a key cannot be recorded or read, because the disk fails; unrecorded content is not served.
+    #[error("the pin records cannot be read or written; retry in {} s", retry_after.as_secs())]
+    PinsUnavailable {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// The upstream's rate limit was reached. Until `retry_after` is over no request is sent, which then fails as
     /// `CoolingDown`.
     #[error("upstream rate limit reached; retry in {} s", retry_after.as_secs())]
@@ -113,7 +119,14 @@ impl FetchError {
 
     /// False for failures without a request to the upstream.
     pub fn is_of_request(&self) -> bool {
-        !matches!(self, Self::CoolingDown { .. } | Self::Busy { .. } | Self::NoWindow { .. } | Self::Offline { .. })
+        !matches!(
+            self,
+            Self::CoolingDown { .. }
+                | Self::Busy { .. }
+                | Self::NoWindow { .. }
+                | Self::PinsUnavailable { .. }
+                | Self::Offline { .. }
+        )
     }
 
     /// True for a rate limit that was hit now, or before.

@@ -27,6 +27,8 @@ pub enum FailureCode {
     UpstreamBusy,
     /// The mirror has no room for it at present.
     NoRoom,
+    /// The mirror's disk fails, so that the content of a new version cannot be recorded.
+    PinsUnavailable,
     /// The upstream limits the mirror's requests.
     UpstreamThrottled,
     /// The upstream refuses the mirror's token, or access without one.

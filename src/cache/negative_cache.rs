@@ -81,6 +81,7 @@ impl NegativeCache {
             FetchError::CoolingDown { .. }
             | FetchError::Busy { .. }
             | FetchError::NoWindow { .. }
+            | FetchError::PinsUnavailable { .. }
             | FetchError::Abandoned => {
                 return;
             }

@@ -1,6 +1,6 @@
 //! Pin settlement: compares fetched or imported content with what was first seen under its key.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use super::archive_request::{ArchiveRequest, Pinning};
 use crate::{
@@ -8,6 +8,9 @@ use crate::{
     origin::FetchError,
     storage::disk::{Disk, PinEvent, SettleError},
 };
+
+/// What clients are told to wait while pins cannot be written.
+const PINS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The content that was first seen under each key. Cheap to clone.
 #[derive(Clone)]
@@ -41,23 +44,37 @@ impl PinRecords {
     /// What is pinned under a key.
     ///
     /// # Errors
-    /// `Refused` when the pin records cannot be read: content cannot be checked without them.
+    /// `PinsUnavailable` when the pin records cannot be read: content cannot be checked without them.
     pub async fn get(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
         self.read(key).await.map_err(|error| {
             tracing::error!(%key, %error, "the pin records cannot be read");
-            unreadable()
+            unavailable()
         })
     }
 
     /// What the content of an archive must be; `None` where nothing was seen yet, or where it is not pinned.
     ///
     /// # Errors
-    /// As [`PinRecords::get`].
+    /// As [`PinRecords::get`]; and for an archive that was never seen, when it could not be pinned.
     pub(super) async fn expected(&self, request: &ArchiveRequest) -> Result<Option<Arc<Pin>>, FetchError> {
         match request.pinning {
-            Pinning::Pinned => self.get(&request.key).await,
+            Pinning::Pinned => {
+                let pin = self.get(&request.key).await?;
+                if pin.is_none() {
+                    // Before the upstream is asked: what cannot be pinned cannot be served.
+                    self.check_writable(&request.key).await?;
+                }
+                Ok(pin)
+            }
             Pinning::Revision { .. } => Ok(None),
         }
+    }
+
+    async fn check_writable(&self, key: &Key) -> Result<(), FetchError> {
+        self.disk.pins().check_writable().await.map_err(|error| {
+            tracing::error!(%key, %error, "a new version is not fetched: it could not be pinned");
+            unavailable()
+        })
     }
 
     /// As [`PinRecords::get`], with the cause.
@@ -72,7 +89,7 @@ impl PinRecords {
     pub async fn keys(&self) -> Result<Vec<Key>, FetchError> {
         self.disk.pins().keys().await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
-            unreadable()
+            unavailable()
         })
     }
 
@@ -83,7 +100,7 @@ impl PinRecords {
     pub async fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<Key>, FetchError> {
         self.disk.pins().keys_with_prefix(prefix).await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
-            unreadable()
+            unavailable()
         })
     }
 
@@ -91,7 +108,7 @@ impl PinRecords {
     /// pinned then; it is durable.
     ///
     /// # Errors
-    /// `Refused` when the pin cannot be written or read.
+    /// `PinsUnavailable` when the pin cannot be written or read.
     pub async fn record(&self, pin: Pin) -> Result<Arc<Pin>, FetchError> {
         let key = pin.key.clone();
         let new = pin.clone();
@@ -105,7 +122,7 @@ impl PinRecords {
             Err(SettleError::Refused(old)) => Ok(Arc::new(*old)),
             Err(SettleError::Io(error)) => {
                 tracing::error!(%key, %error, "a pin cannot be recorded");
-                Err(unreadable())
+                Err(unavailable())
             }
         }
     }
@@ -114,10 +131,11 @@ impl PinRecords {
     /// not lose the pin of a body that a client already has.
     ///
     /// The present pin counts. `known`, which was read before the download, takes its place only when the records cannot
-    /// be read or written.
+    /// be read or written: what is pinned goes on being served.
     ///
     /// # Errors
-    /// `PinMismatch` when other content is pinned.
+    /// `PinMismatch` when other content is pinned; `PinsUnavailable` when nothing is known to be pinned and the pin cannot
+    /// be recorded.
     pub(super) async fn settle(
         &self,
         request: &ArchiveRequest,
@@ -141,7 +159,8 @@ impl PinRecords {
             Err(SettleError::Refused(old)) => Err(old),
             Err(SettleError::Io(error)) => {
                 tracing::error!(%key, %error, "a pin cannot be recorded");
-                compare_with_pin(fetched, known.map(Arc::unwrap_or_clone)).map(drop)
+                let known = known.ok_or_else(unavailable)?;
+                compare_with_pin(fetched, Some(Arc::unwrap_or_clone(known))).map(drop)
             }
         };
         settled.map_err(|old| {
@@ -181,8 +200,8 @@ impl PinRecords {
     }
 }
 
-fn unreadable() -> FetchError {
-    FetchError::Refused("the pin records cannot be read".into())
+fn unavailable() -> FetchError {
+    FetchError::PinsUnavailable { retry_after: PINS_RETRY_AFTER }
 }
 
 /// The events to record for `new`, given the present pin: none when it has the same packing already.

@@ -25,6 +25,7 @@ use self::{
     index::Index,
     layout::Layout,
     lookup::Lookup,
+    maintenance::Maintenance,
     pending_updates::PendingUpdates,
     pins::PinStore,
     quarantine::Quarantine,
@@ -42,6 +43,7 @@ use crate::{
 };
 
 mod admission;
+mod append_file;
 pub(crate) mod blob;
 mod blob_keys;
 mod blob_metas;
@@ -59,6 +61,7 @@ mod journal;
 mod layout;
 mod lookup;
 mod lookup_cache;
+mod maintenance;
 mod open_files;
 mod page_cache;
 mod pending_updates;
@@ -338,7 +341,9 @@ impl Disk {
 
     /// Spawns the flush and the scrub; they end when `token` is cancelled.
     pub fn spawn_background(&self, tracker: &TaskTracker, token: &CancellationToken) {
-        scrub::spawn(Arc::clone(&self.flush), Arc::clone(&self.scrub), self.scrub_period, tracker, token);
+        let Self { layout, index, pins, space, flush, scrub, .. } = self;
+        let maintenance = Maintenance::new(layout.clone(), index.clone(), pins.clone(), space.clone(), flush.clone());
+        scrub::spawn(Arc::new(maintenance), scrub.clone(), self.scrub_period, tracker, token);
     }
 
     /// Flushes pending updates and marks the directory as closed cleanly; later writes fail.

@@ -16,6 +16,7 @@ use crate::{
     eventually::eventually,
     forge::{Forge, Host},
     process::{Launch, Process, is_stored, spooled},
+    zips::{blobs, evict, pins},
 };
 
 /// Starts a mirror whose cache directory is a file system of that many MiB. Its content ends with the process.
@@ -191,6 +192,53 @@ async fn a_start_on_a_full_disk_serves_what_is_stored() {
 #[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
 async fn a_start_on_a_full_disk_after_a_kill_serves_what_is_stored() {
     starts_on_a_full_disk(true).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
+async fn on_a_full_disk_what_passes_through_is_pinned_and_other_content_is_refused() {
+    let forge = Forge::with_numbered_packages(6, 1 << 20).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let (mirror, seen) = start(launch, dir.path(), 16).await;
+    // Another process fills the disk to its last byte; no zip is stored that could make room.
+    let mut ballast = std::fs::File::create(seen.join("ballast")).expect("created");
+    let block = [7; 4096];
+    while std::io::Write::write_all(&mut ballast, &block).is_ok() {}
+    assert_eq!(free(&seen), 0);
+    for n in 0..6 {
+        assert!(!fetch(&mirror, &forge, n).await);
+    }
+    assert_eq!((pins(&seen).len(), blobs(&seen)), (6, 0), "{}", mirror.err());
+    forge.repo("load/p5").tag("v1.0.0", |r| r.stored().noise("big.bin", 99, 1 << 20));
+    let got = mirror.get("/load/p5/zipball/v1.0.0").await;
+    assert_eq!(got.status, 502, "{:?}", got.headers);
+    mirror.kill().await;
+}
+
+#[tokio::test]
+async fn a_new_version_that_cannot_be_pinned_is_503_and_what_is_pinned_goes_on() {
+    let forge = Forge::with_numbered_packages(2, 300_000).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = Launch::serve(&forge, dir.path()).start().await;
+    fetch(&mirror, &forge, 0).await;
+    eventually("it is stored", || async { fetch(&mirror, &forge, 0).await }).await;
+    assert_eq!(mirror.stop().await.code, Some(0));
+    // A journal beyond the limit of a file's size: no byte of it can be written.
+    let journal = dir.path().join("pins.jsonl");
+    let line = std::fs::read_to_string(&journal).expect("text");
+    std::fs::write(&journal, line.repeat((9 << 20) / line.len())).expect("written");
+    evict(dir.path());
+    let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";
+    let launch = Launch::serve(&forge, dir.path()).set("memory.archives", "0");
+    let mirror = launch.by_way_of(&["sh", "-c", script, "sh"]).start().await;
+    let asked = forge.count(|seen| seen.host == Host::Archive);
+    let got = mirror.get("/load/p1/zipball/v1.0.0").await;
+    assert_eq!((got.status, got.header("retry-after")), (503, "30"), "{}", mirror.err());
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), asked, "what cannot be served is not fetched");
+    assert_eq!(state(&mirror).await, (200, "degraded".to_owned()));
+    fetch(&mirror, &forge, 0).await;
+    eventually("it is stored again", || async { fetch(&mirror, &forge, 0).await }).await;
 }
 
 #[tokio::test]

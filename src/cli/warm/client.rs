@@ -87,6 +87,7 @@ impl RetryClass {
             FailureCode::UpstreamThrottled
             | FailureCode::UpstreamBusy
             | FailureCode::NoRoom
+            | FailureCode::PinsUnavailable
             | FailureCode::UpstreamStatus
             | FailureCode::UpstreamInvalid
             | FailureCode::Other => Self::Transient,

@@ -49,6 +49,14 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
+        FetchError::PinsUnavailable { retry_after } => {
+            let seconds = whole_seconds(*retry_after);
+            let message = format!(
+                "this mirror cannot record what {what} contains, because its disk fails; try again in {seconds} s, or \
+                 {ASK_OPERATOR}"
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
         FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. }
             if error.is_rate_limit() =>
         {
@@ -118,7 +126,8 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         FetchError::Throttled { retry_after }
         | FetchError::CoolingDown { retry_after, .. }
         | FetchError::Busy { retry_after }
-        | FetchError::NoWindow { retry_after } => Some(*retry_after),
+        | FetchError::NoWindow { retry_after }
+        | FetchError::PinsUnavailable { retry_after } => Some(*retry_after),
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
@@ -137,6 +146,7 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Abandoned => FailureCode::UpstreamUnreachable,
         FetchError::Busy { .. } => FailureCode::UpstreamBusy,
         FetchError::NoWindow { .. } => FailureCode::NoRoom,
+        FetchError::PinsUnavailable { .. } => FailureCode::PinsUnavailable,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,

@@ -1,6 +1,12 @@
 //! The keys of blobs: removes a key, sets keep marks, and keeps sidecar and index row of a blob in agreement.
 
-use std::{collections::{BTreeSet, HashSet}, io, panic::resume_unwind, sync::Arc, thread};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    panic::resume_unwind,
+    sync::Arc,
+    thread,
+};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, TableDefinition, WriteTransaction};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{holder::DirectoryLock, layout::Layout};
 
@@ -26,8 +26,8 @@ mod tests;
 pub(super) use file::{IndexReservation, MissingBytes};
 pub(super) use lru_table::{BLOBS, DOCUMENTS, IndexRow, IndexedKey};
 pub(super) use tables::{
-    PinPosition, clear_pins, find_blob, find_blobs, is_kept_key, kept_among, kept_blobs, kept_missing_keys,
-    keys_of_other_blobs, keys_with_prefix, pin_position, pinned_keys, pinned_keys_with_prefix, put_blob, remove_blobs,
+    PinPosition, clear_pins, count_pins, find_blob, find_blobs, is_kept_key, kept_among, kept_blobs, kept_missing_keys,
+    keys_of_other_blobs, keys_with_prefix, move_pins, pin_position, pinned_keys_with_prefix, put_blob, remove_blobs,
     remove_kept_keys, renewal, set_pin_position, set_renewal,
 };
 
@@ -40,6 +40,15 @@ const VERSION_COUNTER: &str = "form";
 /// 1 if the last run closed the directory cleanly.
 const CLEAN_COUNTER: &str = "clean";
 
+/// Bytes that a row of a blob or a document takes at most, with its keys and its place in the order of use, as a rule.
+const ROW_BYTES: u64 = 1024;
+/// The same of a pin.
+const PIN_BYTES: u64 = 256;
+/// A file that is smaller is left as it is.
+const MIN_SHRUNK_BYTES: u64 = 8 << 20;
+/// Most bytes of rows that are moved while other calls wait: about a second.
+const MAX_SHRUNK_ROWS_BYTES: u64 = 64 << 20;
+
 /// The open index. One writer at a time; writes block until they are durable.
 pub(super) struct Index {
     path: PathBuf,
@@ -48,6 +57,8 @@ pub(super) struct Index {
     db: RwLock<Option<Database>>,
     /// Set when a failure may have left the folders and the index different: the next start compares them.
     needs_rescan: AtomicBool,
+    #[cfg(test)]
+    refuses_writes: AtomicBool,
     /// Held until the database is closed: no other process may open it before.
     _lock: Arc<DirectoryLock>,
 }
@@ -114,6 +125,8 @@ impl Index {
             reservation: Arc::clone(reservation),
             db: RwLock::new(Some(db)),
             needs_rescan: AtomicBool::new(false),
+            #[cfg(test)]
+            refuses_writes: AtomicBool::new(false),
             _lock: Arc::clone(lock),
         };
         if index.read(|txn| Ok(txn.list_tables()?.next().is_some()))? {
@@ -140,6 +153,10 @@ impl Index {
 
     /// Writes in one transaction, durable when it returns; on an error nothing is written.
     pub(super) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> io::Result<T> {
+        #[cfg(test)]
+        if self.refuses_writes.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let result = {
             let db = self.db.read();
             let db = db.as_ref().ok_or_else(closed)?;
@@ -151,6 +168,12 @@ impl Index {
     /// Marks the index as open: unless it is closed again, the next start compares it with the folders.
     pub(super) fn mark_open(&self) -> io::Result<()> {
         self.write(|txn| set_counter(txn, CLEAN_COUNTER, 0))
+    }
+
+    /// Makes every write fail as on a full disk.
+    #[cfg(test)]
+    pub(super) fn refuse_writes(&self, refuse: bool) {
+        self.refuses_writes.store(refuse, Ordering::SeqCst);
     }
 
     /// Makes the next start compare the folders with the index.
@@ -170,6 +193,31 @@ impl Index {
         });
         *db = None;
         written.ok_or_else(closed)?.map_err(io::Error::other)
+    }
+
+    /// Makes the file smaller where most of it is free, such as after the removal of most rows. Other calls wait for it,
+    /// so an index with many rows is left as it is: its free space takes new rows.
+    pub(super) fn shrink(&self) -> io::Result<()> {
+        let rows = self.read(|txn| Ok(BLOBS.totals(txn)?.rows + DOCUMENTS.totals(txn)?.rows))?;
+        let used = rows.saturating_mul(ROW_BYTES) + self.read(count_pins)?.saturating_mul(PIN_BYTES);
+        let len = self.len();
+        if len < MIN_SHRUNK_BYTES || used > MAX_SHRUNK_ROWS_BYTES || used > len / 4 {
+            return Ok(());
+        }
+        let compacted = {
+            let mut db = self.db.write();
+            let db = db.as_mut().ok_or_else(closed)?;
+            db.compact()
+        };
+        match compacted {
+            Ok(_) => {
+                info!(before = len, after = self.len(), "the index was made smaller");
+                Ok(())
+            }
+            // A read transaction that is not closed yet: the next call tries again.
+            Err(redb::CompactionError::TransactionInProgress) => Ok(()),
+            Err(error) => Err(self.recover(redb::Error::from(error))),
+        }
     }
 
     /// The length of the file in bytes.
@@ -245,6 +293,15 @@ pub(super) fn is_clean(txn: &ReadTransaction) -> Result<bool, redb::Error> {
 /// A number that survives restarts; 0 if it was never set.
 pub(super) fn counter(txn: &ReadTransaction, name: &str) -> Result<u64, redb::Error> {
     Ok(txn.open_table(COUNTERS)?.get(name)?.map_or(0, |number| number.value()))
+}
+
+/// Adds to a number that survives restarts.
+pub(super) fn add_to_counter(txn: &WriteTransaction, name: &str, more: u64) -> Result<(), redb::Error> {
+    use redb::ReadableTable as _;
+    let mut counters = txn.open_table(COUNTERS)?;
+    let sum = counters.get(name)?.map_or(0, |number| number.value()).saturating_add(more);
+    counters.insert(name, sum)?;
+    Ok(())
 }
 
 /// Sets a number that survives restarts.

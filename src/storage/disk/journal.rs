@@ -1,12 +1,16 @@
 //! The pins journal: an append-only file of what was first seen under each key. Every line is durable before it counts.
 //!
-//! It is also the audit log, so no line is ever removed. The index records the position of the last line of each key.
+//! It is also the audit log: compaction removes only packings that a later line of their key replaces, and keeps what
+//! was first seen and every word of an operator. The index records the position of the last line of each key.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
-    path::Path,
-    sync::Arc,
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -14,17 +18,36 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use self::{
+    line::{JournalLine, PinLine},
+    lookup::{JournalReaders, LocatedLine},
+    unindexed::UnindexedPins,
+};
 use super::{
-    blob::BlobFile,
-    budget::{Budget, Reservation, allocated_bytes},
+    append_file::AppendFile,
+    budget::Budget,
     index::{self, Index, PinPosition},
+    skipped::SkippedFiles,
+    space::Space,
 };
 use crate::entry::{Key, Pin};
 
-/// Lines replayed into the index by one write.
-const REPLAY_BATCH_LINES: usize = 2000;
+mod compaction;
+mod line;
+mod lookup;
+mod unindexed;
+
+#[cfg(test)]
+pub(super) use compaction::CompactionStep;
+
+/// Lines per write of the index, while the journal is replayed or many pins are removed.
+const BATCH_LINES: usize = 2000;
 /// The counter in the index for the offset up to which the journal was replayed.
 const REPLAYED_COUNTER: &str = "pins_seen";
+/// The counter for the generation of the file that the positions in the index belong to.
+const GENERATION_COUNTER: &str = "pins_generation";
+/// The counter for the bytes of packings that later lines replace.
+const REPLACED_COUNTER: &str = "pins_replaced";
 
 /// What a line of the journal records about its pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,14 +59,6 @@ pub enum PinEvent {
     Packing,
     /// An operator removed the pin: the key may be pinned anew.
     Forget,
-}
-
-/// One line.
-#[derive(Serialize, Deserialize)]
-struct JournalLine {
-    at: Timestamp,
-    event: PinEvent,
-    pin: Pin,
 }
 
 /// Why a pin was not settled.
@@ -67,158 +82,227 @@ impl From<SettleError<std::convert::Infallible>> for io::Error {
 }
 
 /// What settling a pin did to the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum SettleOutcome {
     /// The decision returned no events.
     Unchanged,
     /// Events were appended.
     Appended,
+    /// Events were appended and are durable; the index could not be written, and learns of them later.
+    AppendedNotIndexed(io::Error),
 }
 
 /// The open journal. Lock order: the journal's lock before the index.
 pub(super) struct Journal {
-    /// For lookups: they do not wait for the sync of an append.
-    reader: BlobFile,
+    path: PathBuf,
+    index: Arc<Index>,
+    space: Arc<Space>,
+    readers: JournalReaders,
+    unindexed: UnindexedPins,
     tail: Mutex<JournalTail>,
+    /// Set until a write has succeeded, and while the last one has failed.
+    is_in_doubt: AtomicBool,
 }
 
+/// The end of the journal, to append to.
 struct JournalTail {
-    file: File,
-    end: u64,
-    reservation: Reservation,
-    /// Durable lines that are not yet in the index.
-    unindexed: Vec<(Key, Option<PinPosition>)>,
+    file: AppendFile,
+    generation: u64,
+    /// Bytes of packings that are replaced by lines that the index does not have yet.
+    unindexed_replaced: u64,
+    /// Set when the positions in the index do not belong to the file: nothing can be appended until the next start.
+    is_stale: bool,
+}
+
+/// A journal whose lines are in the index, before the parts exist that appending needs.
+pub(super) struct OpenedJournal {
+    path: PathBuf,
+    file: AppendFile,
+    generation: u64,
+    readers: JournalReaders,
+}
+
+impl OpenedJournal {
+    /// Opens the journal, cuts off a torn last line, and replays the lines that the index lacks.
+    pub(super) fn open(path: &Path, budget: &Arc<Budget>, index: &Index, skipped: &SkippedFiles) -> io::Result<Self> {
+        let mut file = AppendFile::open(path)?;
+        let len = file.metadata()?.len();
+        let generation = read_generation(&file)?;
+        let replayed = index.read(|txn| index::counter(txn, REPLAYED_COUNTER))?;
+        let indexed = index.read(|txn| index::counter(txn, GENERATION_COUNTER))?;
+        let start = if replayed <= len && generation == indexed {
+            replayed
+        } else {
+            warn!("the pins journal is not the one that the index records; all of it is replayed");
+            index.write(|txn| {
+                index::clear_pins(txn)?;
+                index::set_counter(txn, GENERATION_COUNTER, generation)?;
+                index::set_counter(txn, REPLACED_COUNTER, 0)?;
+                index::set_counter(txn, REPLAYED_COUNTER, 0)
+            })?;
+            0
+        };
+        let end = replay(&mut file, start, index, skipped)?;
+        if end < len {
+            warn!(bytes = len - end, "the last line of the pins journal is torn and is cut off");
+        }
+        let file = AppendFile::new(file, end, budget)?;
+        let readers = JournalReaders::new(generation, file.reader()?);
+        Ok(Self { path: path.to_owned(), file, generation, readers })
+    }
 }
 
 impl Journal {
-    /// Opens the journal, truncates a torn last line, and replays the lines that the index lacks.
-    pub(super) fn open(path: &Path, budget: &Arc<Budget>, index: &Index) -> io::Result<Self> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let len = file.metadata()?.len();
-        let replayed = index.read(|txn| index::counter(txn, REPLAYED_COUNTER))?;
-        let replayed = if replayed <= len {
-            replayed
-        } else {
-            warn!("the pins journal is shorter than the index records; all of it is replayed");
-            index.write(index::clear_pins)?;
-            0
-        };
-        let end = replay(&mut file, replayed, index)?;
-        if end < len {
-            warn!(bytes = len - end, "the last line of the pins journal is torn and is truncated");
-            file.set_len(end)?;
-            file.sync_all()?;
-        }
-        let reservation = budget.account_existing(allocated_bytes(end));
-        let reader = BlobFile::new(file.try_clone()?, None);
-        Ok(Self { reader, tail: Mutex::new(JournalTail { file, end, reservation, unindexed: Vec::new() }) })
+    pub(super) fn new(opened: OpenedJournal, index: Arc<Index>, space: Arc<Space>) -> Self {
+        let OpenedJournal { path, file, generation, readers } = opened;
+        let tail = JournalTail { file, generation, unindexed_replaced: 0, is_stale: false };
+        let unindexed = UnindexedPins::default();
+        // The first new pin after a start finds out, before its archive is fetched.
+        let is_in_doubt = AtomicBool::new(true);
+        Self { path, index, space, readers, unindexed, tail: Mutex::new(tail), is_in_doubt }
     }
 
     /// Passes the pin of a key to `decide` and appends the events that it returns: all or none. No other event is
-    /// appended in between, so of two fetches with different content only one is first. The events are durable and in
-    /// the index when this returns. `reserve` makes the journal's reservation larger.
+    /// appended in between, so of two fetches with different content only one is first. The events are durable when this
+    /// returns.
     pub(super) fn settle<E>(
         &self,
-        index: &Index,
         key: &Key,
         decide: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
-        reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
     ) -> Result<SettleOutcome, SettleError<E>> {
         let mut tail = self.tail.lock();
-        let pin = self.find(&tail, index, key)?;
-        let events = decide(pin).map_err(SettleError::Refused)?;
+        let found = self.find(key)?;
+        let replaced = replaced_bytes(found.as_ref());
+        let events = decide(found.map(|found| found.pin)).map_err(SettleError::Refused)?;
         if events.is_empty() {
             return Ok(SettleOutcome::Unchanged);
         }
-        self.append(&mut tail, index, events, reserve)?;
-        Ok(SettleOutcome::Appended)
+        Ok(self.append(&mut tail, events, replaced)?)
     }
 
-    /// Appends the removal of every pin among `keys`, many in one write; durable and in the index when it returns.
+    /// Appends the removal of every pin among `keys`, many in one write; durable when it returns.
     ///
     /// # Errors
     /// The first one; a pin that cannot be read does not stop the removal of the others.
-    pub(super) fn forget_all(
-        &self,
-        index: &Index,
-        keys: &[Key],
-        reserve: impl Fn(&mut Reservation, u64) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut outcome = Ok(());
-        for batch in keys.chunks(REPLAY_BATCH_LINES) {
+    pub(super) fn forget_all(&self, keys: &[Key]) -> io::Result<SettleOutcome> {
+        let mut outcome = Ok(SettleOutcome::Unchanged);
+        for batch in keys.chunks(BATCH_LINES) {
             let mut tail = self.tail.lock();
             let mut events = Vec::new();
+            let mut replaced = 0;
             for key in batch {
-                match self.find(&tail, index, key) {
-                    Ok(found) => events.extend(found.map(|pin| (PinEvent::Forget, pin))),
+                match self.find(key) {
+                    Ok(found) => {
+                        replaced += replaced_bytes(found.as_ref());
+                        events.extend(found.map(|found| (PinEvent::Forget, found.pin)));
+                    }
                     Err(error) => outcome = outcome.and(Err(error)),
                 }
             }
             if !events.is_empty() {
-                self.append(&mut tail, index, events, &reserve)?;
+                let appended = self.append(&mut tail, events, replaced)?;
+                outcome = outcome.map(|_| appended);
             }
         }
         outcome
     }
 
     /// The present pin of a key.
-    fn find(&self, tail: &JournalTail, index: &Index, key: &Key) -> io::Result<Option<Pin>> {
-        let unindexed = tail.unindexed.iter().rev().find(|(other, _)| other == key).map(|(_, position)| *position);
-        let position = unindexed.map_or_else(|| index.read(|txn| index::pin_position(txn, key)), Ok)?;
-        position.map(|position| self.read(position, key)).transpose()
+    ///
+    /// # Errors
+    /// `InvalidData` if its line is damaged or about another key: such a pin is unreadable, not absent, because an absent
+    /// pin would admit other content.
+    pub(super) fn read(&self, key: &Key) -> io::Result<Option<Pin>> {
+        Ok(self.find(key)?.map(|found| found.pin))
     }
 
-    fn append(
-        &self,
-        tail: &mut JournalTail,
-        index: &Index,
-        events: Vec<(PinEvent, Pin)>,
-        reserve: impl FnOnce(&mut Reservation, u64) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let start = tail.end;
+    /// All pinned keys that begin with `prefix`, in order.
+    pub(super) fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
+        // In this order: a pin that reaches the index in between is in both.
+        let unindexed = self.unindexed.with_prefix(prefix);
+        let indexed = self.index.read(|txn| index::pinned_keys_with_prefix(txn, prefix))?;
+        Ok(unindexed.merge(indexed))
+    }
+
+    /// Checks that a pin could be written, unless the last write succeeded.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        if !self.is_in_doubt.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut tail = self.tail.lock();
+        let writable = if tail.is_stale { Err(stale()) } else { tail.file.probe(&self.space) };
+        self.is_in_doubt.store(writable.is_err(), Ordering::Release);
+        writable
+    }
+
+    /// False if the last write has succeeded.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::Acquire)
+    }
+
+    fn find(&self, key: &Key) -> io::Result<Option<LocatedLine>> {
+        self.readers.find(&self.index, &self.unindexed, key)
+    }
+
+    /// Appends events, which replace packings of `replaced` bytes.
+    fn append(&self, tail: &mut JournalTail, events: Vec<(PinEvent, Pin)>, replaced: u64) -> io::Result<SettleOutcome> {
+        let written = self.append_lines(tail, events);
+        self.is_in_doubt.store(written.is_err(), Ordering::Release);
+        written?;
+        tail.unindexed_replaced += replaced;
+        Ok(match self.write_index(tail) {
+            Ok(()) => SettleOutcome::Appended,
+            Err(error) => SettleOutcome::AppendedNotIndexed(error),
+        })
+    }
+
+    fn append_lines(&self, tail: &mut JournalTail, events: Vec<(PinEvent, Pin)>) -> io::Result<()> {
+        if tail.is_stale {
+            return Err(stale());
+        }
+        self.unindexed.check_room(events.len())?;
+        let start = tail.file.end();
         let mut lines = Vec::new();
         let mut positions = Vec::new();
         for (event, pin) in events {
             let key = pin.key.clone();
             let from = lines.len();
-            serde_json::to_writer(&mut lines, &JournalLine { at: Timestamp::now(), event, pin })?;
-            lines.push(b'\n');
+            line::write_pin(&mut lines, &PinLine { at: Timestamp::now(), event, pin })?;
             positions.push((key, position_after(event, start + from as u64, lines.len() - from)));
         }
-        let end = start + lines.len() as u64;
-        reserve(&mut tail.reservation, allocated_bytes(end))?;
-        // Seek to the known end: this overwrites what a failed append left.
-        tail.file.seek(SeekFrom::Start(start))?;
-        let written = tail.file.write_all(&lines).and_then(|()| tail.file.sync_data());
-        if let Err(error) = written {
-            // If this fails too, the next start truncates the torn line.
-            let _ = tail.file.set_len(start);
-            return Err(error);
-        }
-        tail.end = end;
-        tail.unindexed.append(&mut positions);
-        index.write(|txn| {
-            tail.unindexed.iter().try_for_each(|(key, position)| index::set_pin_position(txn, key, *position))?;
-            index::set_counter(txn, REPLAYED_COUNTER, end)
-        })?;
-        tail.unindexed.clear();
+        tail.file.append(&lines, &self.space)?;
+        self.unindexed.extend(positions);
         Ok(())
     }
 
-    /// Reads the pin of a key from its line.
-    ///
-    /// # Errors
-    /// `InvalidData` if the line is about another key: such a pin is unreadable, not absent, because an absent pin would
-    /// admit other content.
-    pub(super) fn read(&self, (offset, len): PinPosition, key: &Key) -> io::Result<Pin> {
-        let mut text = vec![0; len as usize];
-        self.reader.read_exact(&mut text, offset)?;
-        let pin = serde_json::from_slice::<JournalLine>(&text)?.pin;
-        if pin.key != *key {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the pins journal and the index disagree"));
-        }
-        Ok(pin)
+    /// Writes what the index lacks.
+    fn write_index(&self, tail: &mut JournalTail) -> io::Result<()> {
+        let positions = self.unindexed.snapshot();
+        let end = tail.file.end();
+        let replaced = tail.unindexed_replaced;
+        self.index.write(|txn| {
+            for (key, position) in &positions {
+                index::set_pin_position(txn, key, *position)?;
+            }
+            index::add_to_counter(txn, REPLACED_COUNTER, replaced)?;
+            index::set_counter(txn, REPLAYED_COUNTER, end)
+        })?;
+        tail.unindexed_replaced = 0;
+        self.unindexed.clear();
+        Ok(())
     }
+}
+
+fn stale() -> io::Error {
+    io::Error::other("the index could not follow the compaction of the pins journal; a restart repairs it")
+}
+
+/// The bytes of a line that a later line of its key makes superfluous.
+fn replaced_bytes(found: Option<&LocatedLine>) -> u64 {
+    found.filter(|found| found.event == PinEvent::Packing).map_or(0, |found| u64::from(found.position.1))
 }
 
 /// The position of a key's pin after an event; `None` if the event removes the pin.
@@ -227,23 +311,40 @@ fn position_after(event: PinEvent, offset: u64, len: usize) -> Option<PinPositio
     (event != PinEvent::Forget).then_some((offset, len))
 }
 
+/// The generation in the first line of the file; 0 without one.
+fn read_generation(file: &File) -> io::Result<u64> {
+    let mut text = Vec::new();
+    let mut reader = BufReader::new(file);
+    reader.seek(SeekFrom::Start(0))?;
+    reader.read_until(b'\n', &mut text)?;
+    Ok(match line::parse(&text) {
+        Ok(JournalLine::Generation(generation)) => generation,
+        _ => 0,
+    })
+}
+
 /// Reads whole lines from offset `start` and records them in the index; returns the end of the last whole line.
-fn replay(file: &mut File, start: u64, index: &Index) -> io::Result<u64> {
+fn replay(file: &mut File, start: u64, index: &Index, skipped: &SkippedFiles) -> io::Result<u64> {
+    let lines = lookup::LineReader::new(file.try_clone()?)?;
     file.seek(SeekFrom::Start(start))?;
     let mut reader = BufReader::new(file);
     let mut end = start;
     loop {
         let mut batch: Vec<(Key, Option<PinPosition>)> = Vec::new();
         let batch_start = end;
-        while batch.len() < REPLAY_BATCH_LINES {
+        while batch.len() < BATCH_LINES {
             let mut text = Vec::new();
             let len = reader.read_until(b'\n', &mut text)?;
             if text.last() != Some(&b'\n') {
                 break;
             }
-            match serde_json::from_slice::<JournalLine>(&text) {
-                Ok(line) => batch.push((line.pin.key, position_after(line.event, end, len))),
-                Err(_) => warn!(offset = end, "a damaged line of the pins journal is skipped"),
+            match line::parse(&text) {
+                Ok(JournalLine::Pin(line)) => batch.push((line.pin.key, position_after(line.event, end, len))),
+                Ok(JournalLine::Generation(_)) => {}
+                Err(_) => {
+                    warn!(offset = end, "a damaged line of the pins journal is skipped");
+                    skipped.record_damaged_line();
+                }
             }
             end += len as u64;
         }
@@ -251,7 +352,14 @@ fn replay(file: &mut File, start: u64, index: &Index) -> io::Result<u64> {
             return Ok(end);
         }
         index.write(|txn| {
-            batch.iter().try_for_each(|(key, position)| index::set_pin_position(txn, key, *position))?;
+            let mut replaced = 0;
+            for (key, position) in &batch {
+                let old = index::set_pin_position(txn, key, *position)?;
+                let old = old.map(|old| lines.read(old)).transpose();
+                // A line that cannot be read is no packing that could be dropped.
+                replaced += old.map_or(0, |old| replaced_bytes(old.as_ref()));
+            }
+            index::add_to_counter(txn, REPLACED_COUNTER, replaced)?;
             index::set_counter(txn, REPLAYED_COUNTER, end)
         })?;
     }

@@ -1,12 +1,12 @@
 //! The pins of the disk tier: what was first seen under each key.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
+
+use tracing::warn;
 
 use super::{
     LOOKUP_CACHE_BYTES, blocking,
-    budget::Reservation,
     health::{DiskArea, DiskHealth},
-    index::{self, Index},
     journal::{Journal, PinEvent, SettleError, SettleOutcome},
     lookup_cache::{self, LookupCache},
     space::Space,
@@ -71,6 +71,18 @@ impl DiskPins {
         blocking(move || store.keys()).await
     }
 
+    /// Checks that a pin could be written; when the last write succeeded, this is assumed and nothing is done.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn check_writable(&self) -> io::Result<()> {
+        if !self.store.journal.is_in_doubt() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        blocking(move || store.check_writable()).await
+    }
+
     /// The pinned keys that begin with `prefix`, in order.
     ///
     /// # Errors
@@ -78,7 +90,7 @@ impl DiskPins {
     pub async fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
         let prefix = prefix.to_owned();
-        blocking(move || store.index.read(|txn| index::pinned_keys_with_prefix(txn, &prefix))).await
+        blocking(move || store.journal.keys_with_prefix(&prefix)).await
     }
 }
 
@@ -102,39 +114,35 @@ impl CachedPin {
 pub(super) struct PinStore {
     cache: LookupCache<CachedPin>,
     journal: Journal,
-    index: Arc<Index>,
     space: Arc<Space>,
     health: Arc<DiskHealth>,
 }
 
 impl PinStore {
-    pub(super) fn new(journal: Journal, index: Arc<Index>, space: Arc<Space>, health: Arc<DiskHealth>) -> Self {
+    pub(super) fn new(journal: Journal, space: Arc<Space>, health: Arc<DiskHealth>) -> Self {
         let weigh = |cached: &CachedPin| match cached {
             CachedPin::Pinned(pin) => lookup_cache::weight(&pin.verified),
             CachedPin::Unpinned => 0,
         };
-        Self { cache: LookupCache::new(LOOKUP_CACHE_BYTES, weigh), journal, index, space, health }
+        Self { cache: LookupCache::new(LOOKUP_CACHE_BYTES, weigh), journal, space, health }
     }
 
     fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
         let before = self.cache.snapshot(key);
-        let position = self.index.read(|txn| index::pin_position(txn, key))?;
-        let pin = position.map(|position| self.journal.read(position, key)).transpose()?.map(Arc::new);
+        let pin = self.journal.read(key)?.map(Arc::new);
         self.cache.keep(key, pin.clone().map_or(CachedPin::Unpinned, CachedPin::Pinned), &before);
         Ok(pin)
     }
 
     /// All pinned keys, in order.
     pub(super) fn keys(&self) -> io::Result<Vec<Key>> {
-        self.index.read(index::pinned_keys)
+        self.journal.keys_with_prefix("")
     }
 
     fn forget_all(&self, keys: &[Key]) -> io::Result<()> {
-        let reserve = |reservation: &mut Reservation, bytes| Ok(self.space.grow(reservation, bytes)?);
-        let written = self.journal.forget_all(&self.index, keys, reserve);
+        let written = self.journal.forget_all(keys);
         self.cache.invalidate(keys);
-        self.space.resize_index_reservation();
-        self.health.record(&[DiskArea::Pins, DiskArea::Index], written)
+        self.record(written)
     }
 
     fn settle<E>(
@@ -142,16 +150,52 @@ impl PinStore {
         key: &Key,
         decide: impl FnOnce(Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, E>,
     ) -> Result<(), SettleError<E>> {
-        let reserve = |reservation: &mut Reservation, bytes| Ok(self.space.grow(reservation, bytes)?);
-        let written = match self.journal.settle(&self.index, key, decide, reserve) {
-            // Without a write, the health of the disk is unknown.
-            Ok(SettleOutcome::Unchanged) => return Ok(()),
+        let written = match self.journal.settle(key, decide) {
             Err(SettleError::Refused(refused)) => return Err(SettleError::Refused(refused)),
-            Ok(SettleOutcome::Appended) => Ok(()),
             Err(SettleError::Io(error)) => Err(error),
+            Ok(outcome) => Ok(outcome),
         };
         self.cache.invalidate([key]);
+        Ok(self.record(written)?)
+    }
+
+    /// Records what a write says of the disk.
+    fn record(&self, written: io::Result<SettleOutcome>) -> io::Result<()> {
+        match written {
+            // Without a write, the health of the disk is unknown.
+            Ok(SettleOutcome::Unchanged) => return Ok(()),
+            Ok(SettleOutcome::Appended) => self.health.record(&[DiskArea::Pins, DiskArea::Index], Ok(()))?,
+            Ok(SettleOutcome::AppendedNotIndexed(cause)) => {
+                warn!(%cause, "pins are durable, and the index that finds them cannot be written");
+                self.health.record(&[DiskArea::Pins], Ok(()))?;
+                self.health.record_failure(DiskArea::Index, &cause);
+            }
+            Err(error) => return self.health.record(&[DiskArea::Pins], Err(error)),
+        }
         self.space.resize_index_reservation();
-        Ok(self.health.record(&[DiskArea::Pins, DiskArea::Index], written)?)
+        Ok(())
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        self.health.record(&[DiskArea::Pins], self.journal.check_writable())
+    }
+
+    #[cfg(test)]
+    pub(super) fn compact_now(
+        &self,
+        staging_path: &Path,
+        after_step: impl FnMut(super::journal::CompactionStep),
+    ) -> io::Result<()> {
+        self.journal.compact(staging_path, after_step)
+    }
+
+    #[cfg(test)]
+    pub(super) fn read_from_journal(&self, key: &Key) -> io::Result<Option<Pin>> {
+        self.journal.read(key)
+    }
+
+    /// Compacts the journal if that is worthwhile.
+    pub(super) fn compact(&self, staging_path: &Path) -> io::Result<()> {
+        self.journal.compact_if_worthwhile(staging_path)
     }
 }

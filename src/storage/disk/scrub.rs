@@ -1,4 +1,4 @@
-//! Background work: the periodic flush, and the scrub that re-hashes every blob once per period.
+//! Background work: periodic maintenance, and the scrub that re-hashes every blob once per period.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use super::{
     blobs::Blobs,
     blocking,
     index::{self, BLOBS, Index},
+    maintenance::Maintenance,
     repair::Repair,
-    usage_flush::UsageFlush,
 };
 use crate::{entry::Digest, value::Period};
 
@@ -70,19 +70,19 @@ impl Scrub {
     }
 }
 
-/// Spawns the flush and, unless `period` is zero or `forever`, the scrub; they end when `token` is cancelled.
+/// Spawns the flush with the other maintenance and, unless `period` is zero or `forever`, the scrub; they end when `token` is cancelled.
 pub(super) fn spawn(
-    flush: Arc<UsageFlush>,
+    maintenance: Arc<Maintenance>,
     scrub: Arc<Scrub>,
     period: Period,
     tracker: &TaskTracker,
     token: &CancellationToken,
 ) {
-    let flush_once = move || {
-        let flush = Arc::clone(&flush);
-        async move { blocking(move || flush.run()).await }
+    let maintain = move || {
+        let maintenance = Arc::clone(&maintenance);
+        async move { blocking(move || maintenance.run()).await }
     };
-    tracker.spawn(repeat(token.clone(), || FLUSH_INTERVAL, flush_once));
+    tracker.spawn(repeat(token.clone(), || FLUSH_INTERVAL, maintain));
     if period.is_forever() || period.0.is_zero() {
         return;
     }

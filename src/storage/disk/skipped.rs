@@ -21,13 +21,15 @@ const MAX_LOGGED_FILES: usize = 20;
 pub(super) struct SkippedFiles {
     budget: Arc<Budget>,
     count: AtomicUsize,
+    /// Lines of the pins or the recorded sources that are damaged.
+    damaged_lines: AtomicUsize,
     /// The bytes of all of them.
     reservation: Mutex<Vec<Reservation>>,
 }
 
 impl SkippedFiles {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, count: AtomicUsize::new(0), reservation: Mutex::default() }
+        Self { budget, count: AtomicUsize::new(0), damaged_lines: AtomicUsize::new(0), reservation: Mutex::default() }
     }
 
     /// Records that a file or a folder is left as it is.
@@ -44,12 +46,18 @@ impl SkippedFiles {
         self.reservation.lock().push(self.budget.account_existing(bytes));
     }
 
-    /// What is wrong, in words; `None` when nothing was skipped.
-    pub(super) fn describe(&self) -> Option<String> {
-        match self.count.load(Ordering::Relaxed) {
-            0 => None,
-            count => Some(format!("files that could not be read or removed, and are left as they are: {count}")),
-        }
+    /// Records a damaged line of the pins or the recorded sources, which is left as it is.
+    pub(super) fn record_damaged_line(&self) {
+        self.damaged_lines.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is wrong, in words.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let files = "files that could not be read or removed, and are left as they are";
+        let lines = "damaged lines of pins.jsonl or sources.jsonl";
+        let counts = [(files, &self.count), (lines, &self.damaged_lines)];
+        let counts = counts.map(|(what, count)| (what, count.load(Ordering::Relaxed)));
+        counts.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what}: {count}")).collect()
     }
 }
 

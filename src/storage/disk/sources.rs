@@ -1,13 +1,12 @@
 //! Recorded sources: from which upstream a name without an upstream was first served, per dialect.
 //!
-//! The file `sources.jsonl` is append-only; the last line of a name and dialect counts. Eviction and removal of archives
+//! The file `sources.jsonl` is append-only, in space that is allocated ahead; the last line of a name and dialect counts. Eviction and removal of archives
 //! keep it: a name never changes its source silently. All records are in memory, because every request of such a name
 //! reads one.
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _},
     path::Path,
     sync::Arc,
 };
@@ -16,9 +15,11 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::{
+    append_file::AppendFile,
     blocking,
-    budget::{Budget, Reservation, allocated_bytes},
+    budget::Budget,
     health::{DiskArea, DiskHealth},
+    skipped::SkippedFiles,
     space::Space,
 };
 use crate::{
@@ -50,9 +51,7 @@ pub(super) struct SourceStore {
 
 /// The file, to append to.
 pub(super) struct SourceFile {
-    file: File,
-    end: u64,
-    reservation: Reservation,
+    file: AppendFile,
     /// What the file holds; taken when the store is made.
     known: SourceTable,
 }
@@ -63,15 +62,13 @@ impl SourceFile {
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub(super) fn open(path: &Path, budget: &Arc<Budget>) -> io::Result<Self> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    pub(super) fn open(path: &Path, budget: &Arc<Budget>, skipped: &SkippedFiles) -> io::Result<Self> {
+        let mut file = AppendFile::open(path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         if end < text.len() {
-            tracing::warn!(bytes = text.len() - end, "the last line of the recorded sources is torn and is truncated");
-            file.set_len(end as u64)?;
-            file.sync_all()?;
+            tracing::warn!(bytes = text.len() - end, "the last line of the recorded sources is torn and is cut off");
         }
         let mut known = SourceTable::new();
         for line in text[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -79,11 +76,13 @@ impl SourceFile {
                 Ok(RecordedSource { name, dialect, upstream, at }) => {
                     known.entry(dialect).or_default().insert(name, (upstream.into(), at));
                 }
-                Err(_) => tracing::warn!("a damaged line of the recorded sources is skipped"),
+                Err(_) => {
+                    tracing::warn!("a damaged line of the recorded sources is skipped");
+                    skipped.record_damaged_line();
+                }
             }
         }
-        let end = end as u64;
-        Ok(Self { file, end, reservation: budget.account_existing(allocated_bytes(end)), known })
+        Ok(Self { file: AppendFile::new(file, end as u64, budget)?, known })
     }
 }
 
@@ -117,18 +116,7 @@ impl SourceStore {
     fn write(&self, tail: &mut SourceFile, source: &RecordedSource) -> io::Result<()> {
         let mut line = serde_json::to_vec(source)?;
         line.push(b'\n');
-        let start = tail.end;
-        let end = start + line.len() as u64;
-        self.space.grow(&mut tail.reservation, allocated_bytes(end))?;
-        // Seek to the known end: this overwrites what a failed append left.
-        tail.file.seek(SeekFrom::Start(start))?;
-        if let Err(error) = tail.file.write_all(&line).and_then(|()| tail.file.sync_data()) {
-            // If this fails too, the next start truncates the torn line.
-            let _ = tail.file.set_len(start);
-            return Err(error);
-        }
-        tail.end = end;
-        Ok(())
+        tail.file.append(&line, &self.space)
     }
 }
 

@@ -63,6 +63,15 @@ pub(super) fn publish(
     sync_dir(folder)
 }
 
+/// Gives a synced file the name of another, which it replaces; durable when it returns.
+///
+/// # Errors
+/// When the rename fails; or when it cannot be made durable, and a crash may undo it.
+pub(super) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    to.parent().map_or(Ok(()), sync_dir)
+}
+
 /// Makes renames and removals in a folder durable.
 fn sync_dir(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]

@@ -16,7 +16,7 @@ use super::{
     health::DiskHealth,
     holder::DirectoryLock,
     index::{self, BLOBS, DOCUMENTS, Index, IndexOrigin, IndexReservation, OpenedIndex},
-    journal::Journal,
+    journal::{Journal, OpenedJournal},
     layout::Layout,
     lookup::Lookup,
     pending_updates::PendingUpdates,
@@ -53,8 +53,9 @@ pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
     let OpenedIndex { index, origin } =
         Index::open(&layout, reservation, Arc::clone(&lock)).map_err(io("open the index"))?;
     let index = Arc::new(index);
-    let journal = Journal::open(&layout.pins(), &budget, &index).map_err(io("open the pins journal"))?;
-    let sources = SourceFile::open(&layout.sources(), &budget).map_err(io("open the recorded sources"))?;
+    let journal =
+        OpenedJournal::open(&layout.pins(), &budget, &index, &skipped).map_err(io("open the pins journal"))?;
+    let sources = SourceFile::open(&layout.sources(), &budget, &skipped).map_err(io("open the recorded sources"))?;
     let quarantine = Arc::new(Quarantine::open(layout.quarantine_dir(), &budget, &skipped));
     let found = FoundFiles { journal, sources, quarantine, skipped };
     let disk = compose(config, layout, budget, index, found, lock);
@@ -64,7 +65,7 @@ pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
 
 /// What the directory holds beside the index, blobs and documents.
 struct FoundFiles {
-    journal: Journal,
+    journal: OpenedJournal,
     sources: SourceFile,
     quarantine: Arc<Quarantine>,
     skipped: Arc<SkippedFiles>,
@@ -136,7 +137,11 @@ fn compose(
         _fixed_files: budget.account_existing(FIXED_FILES_BYTES),
         lookup: Arc::new(Lookup::new(metas.clone(), blobs.clone(), repair.clone())),
         documents: Arc::new(DocumentStore::new(documents, documents_limit)),
-        pins: Arc::new(PinStore::new(journal, index.clone(), space.clone(), health.clone())),
+        pins: Arc::new(PinStore::new(
+            Journal::new(journal, index.clone(), space.clone()),
+            space.clone(),
+            health.clone(),
+        )),
         sources: Arc::new(SourceStore::new(sources, space.clone(), health.clone())),
         scrub: Arc::new(Scrub::new(index.clone(), blobs.clone(), repair.clone())),
         layout,

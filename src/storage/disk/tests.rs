@@ -154,7 +154,12 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// The bytes that the files in the directory count without the spools; the index counts its reservation.
 fn on_disk(disk: &Disk, dir: &Path) -> u64 {
     let cost = |path: &PathBuf| {
-        let len = budget::allocated_bytes(fs::metadata(path).expect("there").len());
+        let stat = fs::metadata(path).expect("there");
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            // Its space is allocated ahead.
+            return std::os::unix::fs::MetadataExt::blocks(&stat) * 512;
+        }
+        let len = budget::allocated_bytes(stat.len());
         if !path.ends_with("index.redb") {
             return len;
         }

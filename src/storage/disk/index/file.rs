@@ -5,7 +5,10 @@ use std::{fs::File, io, path::Path, sync::Arc};
 use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
-use crate::storage::disk::budget::{Reservation, allocated_bytes};
+use crate::storage::disk::{
+    append_file::allocate,
+    budget::{Reservation, allocated_bytes},
+};
 
 /// Memory for pages of the index.
 const INDEX_CACHE_BYTES: usize = 8 << 20;
@@ -58,8 +61,8 @@ pub(super) fn open(
     reservation: &Arc<IndexReservation>,
 ) -> Result<Database, redb::Error> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    let inner = FileBackend::new(file).map_err(redb::Error::from)?;
-    let backend = BudgetedFile { inner, reservation: Arc::clone(reservation) };
+    let inner = FileBackend::new(file.try_clone()?).map_err(redb::Error::from)?;
+    let backend = BudgetedFile { inner, file, reservation: Arc::clone(reservation) };
     let mut builder = Builder::new();
     builder.set_cache_size(INDEX_CACHE_BYTES).set_check_integrity_on_open(check_integrity);
     // redb can panic on a file that another program has altered; such a file counts as broken.
@@ -71,6 +74,8 @@ pub(super) fn open(
 #[derive(Debug)]
 struct BudgetedFile {
     inner: FileBackend,
+    /// The same file, to allocate its space.
+    file: File,
     reservation: Arc<IndexReservation>,
 }
 
@@ -87,7 +92,11 @@ impl StorageBackend for BudgetedFile {
         if !self.reservation.grow(allocated_bytes(len)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.inner.set_len(len)
+        // Space for what is in the file: a full disk then fails its growth, and no later write.
+        match allocate(&self.file, len) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+            _ => self.inner.set_len(len),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

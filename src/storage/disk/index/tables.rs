@@ -14,6 +14,9 @@ const KEPT_BLOBS: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kep
 /// The kept keys, stored or not: when a damaged archive is fetched again, it is kept again.
 const KEPT_KEYS: TableDefinition<'_, &str, ()> = TableDefinition::new("kept_keys");
 
+/// Pins in memory while all are moved.
+const MOVED_PINS_STEP: usize = 1000;
+
 /// Offset and length of a line in the pins journal, bytes.
 pub(in crate::storage::disk) type PinPosition = (u64, u32);
 
@@ -216,23 +219,44 @@ pub(in crate::storage::disk) fn pin_position(
     Ok(txn.open_table(PIN_POSITIONS)?.get(key.as_str())?.map(|position| position.value()))
 }
 
-/// Sets a pin's position; `None` removes the pin.
+/// Sets a pin's position, where `None` removes the pin; returns the one before.
 pub(in crate::storage::disk) fn set_pin_position(
     txn: &WriteTransaction,
     key: &Key,
     position: Option<PinPosition>,
-) -> Result<(), redb::Error> {
+) -> Result<Option<PinPosition>, redb::Error> {
     let mut positions = txn.open_table(PIN_POSITIONS)?;
-    match position {
+    let old = match position {
         Some(position) => positions.insert(key.as_str(), position)?,
         None => positions.remove(key.as_str())?,
     };
-    Ok(())
+    Ok(old.map(|old| old.value()))
 }
 
-/// All pinned keys, in order.
-pub(in crate::storage::disk) fn pinned_keys(txn: &ReadTransaction) -> Result<Vec<Key>, redb::Error> {
-    txn.open_table(PIN_POSITIONS)?.iter()?.map(|item| Ok(Key::new(item?.0.value()))).collect()
+/// Replaces the positions of all pins.
+pub(in crate::storage::disk) fn move_pins(
+    txn: &WriteTransaction,
+    moved: impl Fn(PinPosition) -> PinPosition,
+) -> Result<(), redb::Error> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let mut positions = txn.open_table(PIN_POSITIONS)?;
+    let mut last = String::new();
+    loop {
+        // Keys are not empty.
+        let range = positions.range::<&str>((Excluded(last.as_str()), Unbounded))?.take(MOVED_PINS_STEP);
+        let step = range.map(|item| item.map(|(key, position)| (key.value().to_owned(), position.value())));
+        let step = step.collect::<Result<Vec<_>, _>>()?;
+        for (key, position) in &step {
+            let new = moved(*position);
+            if new != *position {
+                positions.insert(key.as_str(), new)?;
+            }
+        }
+        match step.into_iter().next_back() {
+            Some((key, _)) => last = key,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// The pinned keys that begin with `prefix`, in order.
@@ -249,6 +273,12 @@ pub(in crate::storage::disk) fn pinned_keys_with_prefix(
         keys.push(Key::new(key.value()));
     }
     Ok(keys)
+}
+
+/// The number of pinned keys.
+pub(in crate::storage::disk) fn count_pins(txn: &ReadTransaction) -> Result<u64, redb::Error> {
+    use redb::ReadableTableMetadata as _;
+    Ok(txn.open_table(PIN_POSITIONS)?.len()?)
 }
 
 /// Removes all pins from the index, before the journal is replayed from its beginning.

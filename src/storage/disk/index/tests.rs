@@ -62,6 +62,22 @@ fn only_an_inconsistent_index_is_removed_and_not_an_unreadable_one() {
 }
 
 #[test]
+fn the_file_shrinks_when_most_rows_are_removed_and_keeps_the_others() {
+    let dir = TempDir::new().expect("a folder");
+    let index = create(&dir, &Budget::new(256 << 20));
+    (0..25).for_each(|round| fill(&index, round).expect("fits"));
+    let full = index.len();
+    assert!(full > 16 << 20, "{full}");
+    let ids = |round: u8| (0..200_u16).map(move |n| Digest::of(&[round, n.to_le_bytes()[0], n.to_le_bytes()[1]]));
+    let removed: Vec<_> = (1..25).flat_map(ids).collect();
+    index.write(|txn| BLOBS.remove_all(txn, &removed)).expect("removed");
+    index.shrink().expect("works");
+    assert!(index.len() < full / 4, "{} of {full}", index.len());
+    assert_eq!(index.read(|txn| BLOBS.all(txn)).expect("readable").len(), 200);
+    fill(&index, 1).expect("works as before");
+}
+
+#[test]
 fn an_unreadable_row_is_removed_with_its_order_its_mark_and_its_counts() {
     let dir = TempDir::new().expect("a folder");
     let index = create(&dir, &Budget::new(8 << 20));

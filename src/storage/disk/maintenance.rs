@@ -1,0 +1,44 @@
+//! Periodic work beside requests: the flush of pending updates, and what keeps the files of the tier small.
+
+use std::{io, sync::Arc};
+
+use tracing::warn;
+
+use super::{index::Index, layout::Layout, pins::PinStore, space::Space, usage_flush::UsageFlush};
+
+/// What is done every half minute.
+pub(super) struct Maintenance {
+    layout: Arc<Layout>,
+    index: Arc<Index>,
+    pins: Arc<PinStore>,
+    space: Arc<Space>,
+    flush: Arc<UsageFlush>,
+}
+
+impl Maintenance {
+    pub(super) fn new(
+        layout: Arc<Layout>,
+        index: Arc<Index>,
+        pins: Arc<PinStore>,
+        space: Arc<Space>,
+        flush: Arc<UsageFlush>,
+    ) -> Self {
+        Self { layout, index, pins, space, flush }
+    }
+
+    /// Does all of it. Blocks.
+    ///
+    /// # Errors
+    /// When pending updates cannot be written.
+    pub(super) fn run(&self) -> io::Result<()> {
+        let flushed = self.flush.run();
+        if let Err(cause) = self.pins.compact(&self.layout.next_staging_path()) {
+            warn!(%cause, "the pins journal cannot be compacted");
+        }
+        match self.index.shrink() {
+            Ok(()) => self.space.resize_index_reservation(),
+            Err(cause) => warn!(%cause, "the index cannot be made smaller"),
+        }
+        flushed
+    }
+}
