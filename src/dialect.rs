@@ -84,6 +84,17 @@ pub enum Dialect {
     V3,
 }
 
+/// A part of a 200 response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvelopePart {
+    /// This text.
+    Text(&'static str),
+    /// The request's id, inside the quotes of a JSON string.
+    RequestId,
+    /// The JSON value.
+    Value,
+}
+
 /// Where the files of a zip are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ZipForm {
@@ -344,12 +355,12 @@ impl Dialect {
         }
     }
 
-    /// Wraps a rendered JSON value for a 200 response.
-    pub fn success(self, value: Bytes, request_id: &str) -> Bytes {
+    /// What a 200 response consists of, in order.
+    pub fn envelope(self) -> &'static [EnvelopePart] {
         match self {
-            Self::Srm | Self::Github(_) => value,
-            Self::Simple => simple::success(&value),
-            Self::V3 => v3::success(&value, request_id),
+            Self::Srm | Self::Github(_) => &[EnvelopePart::Value],
+            Self::Simple => &simple::SIMPLE_ENVELOPE,
+            Self::V3 => &v3::V3_ENVELOPE,
         }
     }
 

@@ -8,8 +8,10 @@
 //! [RFC 9211]: https://www.rfc-editor.org/rfc/rfc9211
 //! [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
 
+pub(crate) mod accept_encoding;
 pub(crate) mod body;
 pub(crate) mod cache_status;
 pub mod conditional;
 pub(crate) mod field;
 pub mod range;
+pub(crate) mod template;

@@ -13,6 +13,7 @@ mod pattern;
 mod route;
 mod tags;
 mod version;
+mod weight;
 
 pub use folder::{FolderPackage, FolderPath, FolderPathError};
 pub use kind::PackageKind;

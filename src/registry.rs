@@ -242,6 +242,11 @@ impl Registry {
         self.upstreams.credentials()
     }
 
+    /// Runs a task beside the requests: on the runtime of the app, waited for at shutdown. It must end by itself.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.cache.spawn(task);
+    }
+
     /// How long a resource is not asked for again after a failure.
     pub fn cooldown(&self) -> Duration {
         self.cache.document_config().cooldown.0

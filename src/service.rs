@@ -17,6 +17,8 @@ mod handlers;
 mod headers;
 pub(crate) mod hosts;
 pub mod render;
+mod rendition;
+mod rendition_cache;
 mod request_id;
 mod response_cache;
 mod sources;
@@ -29,23 +31,27 @@ pub use handlers::health::Readiness;
 
 use client_address::ClientAddresses;
 use context::SendMode;
-use handlers::{catalog::SearchIndex, json::RenderedJsonCache};
+use handlers::catalog::SearchIndex;
 use hosts::Hosts;
+use rendition_cache::RenditionCache;
 use request_id::RequestIds;
 use response_cache::ResponseCache;
 use view_cache::ViewCache;
 
+/// Most bytes of renditions in memory.
+const MAX_RENDITION_BYTES: u64 = 32 << 20;
+
 /// The parts that requests are answered with. One per process, shared by all connections.
 pub struct Service {
     registry: Arc<Registry>,
-    names: Names,
+    names: Arc<Names>,
     hosts: Hosts,
     client_addresses: ClientAddresses,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
     response_cache: ResponseCache,
-    rendered_json: RenderedJsonCache,
+    renditions: Arc<RenditionCache>,
     views: Arc<ViewCache>,
     search_index: SearchIndex,
     request_ids: RequestIds,
@@ -63,15 +69,19 @@ impl Service {
         pseudonym: String,
         readiness: Readiness,
     ) -> Self {
+        let spawn = {
+            let registry = registry.clone();
+            Box::new(move |task| registry.spawn(task))
+        };
         Self {
             registry,
-            names,
+            names: Arc::new(names),
             hosts,
             client_addresses,
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),
-            rendered_json: RenderedJsonCache::new(),
+            renditions: Arc::new(RenditionCache::new(MAX_RENDITION_BYTES, spawn)),
             views: Arc::new(ViewCache::new()),
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),

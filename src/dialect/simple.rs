@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
+use super::EnvelopePart;
+
 /// `{"Response": value}`.
-pub(super) fn success(value: &[u8]) -> Bytes {
-    [b"{\"Response\":", value, b"}"].concat().into()
-}
+pub(super) const SIMPLE_ENVELOPE: [EnvelopePart; 3] =
+    [EnvelopePart::Text("{\"Response\":"), EnvelopePart::Value, EnvelopePart::Text("}")];
 
 /// `{"Error": {"Code": "NotFound", "Message": "…"}}`; the code is the status's reason phrase without spaces.
 pub(super) fn error(status: u16, message: &str) -> Bytes {

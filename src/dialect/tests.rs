@@ -249,8 +249,12 @@ fn each_dialect_has_its_envelope() {
     ];
     let mut lines = Vec::new();
     for (name, dialect) in all {
-        let value = dialect.success(Bytes::from_static(b"[{\"tag_name\":\"1\"}]"), "r\"1");
-        lines.push(format!("{name} 200 {}", String::from_utf8_lossy(&value)));
+        let parts = dialect.envelope().iter().map(|part| match part {
+            EnvelopePart::Text(text) => *text,
+            EnvelopePart::RequestId => r#"r\"1"#,
+            EnvelopePart::Value => "[{\"tag_name\":\"1\"}]",
+        });
+        lines.push(format!("{name} 200 {}", parts.collect::<String>()));
         for status in [400, 403, 404, 405, 421, 451, 502, 503, 504, 508] {
             let body = dialect.error(status, None, "a \"reason\"\n", "r\"1");
             lines.push(format!("{name} {status} {}", String::from_utf8_lossy(&body)));

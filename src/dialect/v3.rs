@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    ApiRequest, CatalogMenu, CatalogQuery, DialectName, Names, PackageId, PackageRef, Reason, RowPage,
+    ApiRequest, CatalogMenu, CatalogQuery, DialectName, EnvelopePart, Names, PackageId, PackageRef, Reason, RowPage,
     srm::{parse_version, unknown_route},
 };
 use crate::package::{NameForm, PackageName};
@@ -87,10 +87,13 @@ pub(super) fn name(names: &Names, package: &PackageId) -> Option<String> {
 }
 
 /// `{"request_id": "…", "body": value}`.
-pub(super) fn success(value: &[u8], request_id: &str) -> Bytes {
-    let head = format!("{{\"request_id\":{},\"body\":", json!(request_id));
-    [head.as_bytes(), value, b"}"].concat().into()
-}
+pub(super) const V3_ENVELOPE: [EnvelopePart; 5] = [
+    EnvelopePart::Text("{\"request_id\":\""),
+    EnvelopePart::RequestId,
+    EnvelopePart::Text("\",\"body\":"),
+    EnvelopePart::Value,
+    EnvelopePart::Text("}"),
+];
 
 /// `{"request_id": "…", "body": "text"}`.
 pub(super) fn error(message: &str, request_id: &str) -> Bytes {

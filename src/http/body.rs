@@ -1,4 +1,4 @@
-//! Response bodies: empty, bytes or a stream. Each reports once how it ended.
+//! Response bodies: empty, bytes, a filled template or a stream. Each reports once how it ended.
 
 use std::{
     fmt,
@@ -9,6 +9,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
+
+use super::template::FilledTemplate;
 
 /// Why a body could not be completed. The server then closes the connection ([RFC 9112 §8]).
 ///
@@ -35,7 +37,27 @@ pub struct Body {
 
 enum BodyContent {
     Bytes(Bytes),
+    Template(Box<FilledTemplate>),
     Stream { stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64> },
+}
+
+/// The content of a body that can be sent again. Cheap to clone: it shares what it is made of.
+#[derive(Clone, Debug)]
+pub(crate) enum RepeatableContent {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A template, put together while it is sent.
+    Template(Box<FilledTemplate>),
+}
+
+impl RepeatableContent {
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Template(filled) => usize::try_from(filled.left()).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// How a body ended.
@@ -83,6 +105,24 @@ impl Body {
         Self::new(BodyContent::Bytes(bytes), outcome)
     }
 
+    /// A body of a filled template.
+    pub(crate) fn template(filled: FilledTemplate) -> Self {
+        match filled.as_bytes() {
+            Some(bytes) => Self::full(bytes),
+            None => Self::repeat(RepeatableContent::Template(Box::new(filled))),
+        }
+    }
+
+    /// A body with this content.
+    pub(crate) fn repeat(content: RepeatableContent) -> Self {
+        match content {
+            RepeatableContent::Bytes(bytes) => Self::full(bytes),
+            RepeatableContent::Template(filled) => {
+                Self::new(BodyContent::Template(filled), BodyOutcome::Aborted)
+            }
+        }
+    }
+
     /// A body of the chunks of `stream`, `len` bytes in total; `None` if unknown. An error of the stream closes the
     /// connection.
     pub fn stream(stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64>) -> Self {
@@ -107,10 +147,11 @@ impl Body {
         self
     }
 
-    /// The whole body; `None` for a stream. Empty once the bytes were passed to the connection.
-    pub fn bytes(&self) -> Option<&Bytes> {
+    /// What is left to be sent, to be sent again; `None` for a stream.
+    pub(crate) fn repeatable(&self) -> Option<RepeatableContent> {
         match &self.content {
-            BodyContent::Bytes(bytes) => Some(bytes),
+            BodyContent::Bytes(bytes) => Some(RepeatableContent::Bytes(bytes.clone())),
+            BodyContent::Template(filled) => Some(RepeatableContent::Template(filled.clone())),
             BodyContent::Stream { .. } => None,
         }
     }
@@ -146,6 +187,10 @@ impl http_body::Body for Body {
             _ if !this.rest.is_empty() => (Some(Ok(std::mem::take(&mut this.rest))), this.rest_is_last),
             BodyContent::Bytes(bytes) if bytes.is_empty() => (None, true),
             BodyContent::Bytes(bytes) => (Some(Ok(std::mem::take(bytes))), true),
+            BodyContent::Template(filled) => {
+                let chunk = filled.next_chunk();
+                (chunk.map(Ok), filled.left() == 0)
+            }
             BodyContent::Stream { stream, len } => match stream.as_mut().poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(bytes))) => {
@@ -181,12 +226,18 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && matches!(&self.content, BodyContent::Bytes(bytes) if bytes.is_empty())
+        let is_content_sent = match &self.content {
+            BodyContent::Bytes(bytes) => bytes.is_empty(),
+            BodyContent::Template(filled) => filled.left() == 0,
+            BodyContent::Stream { .. } => false,
+        };
+        is_content_sent && self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             BodyContent::Bytes(bytes) => SizeHint::with_exact((bytes.len() + self.rest.len()) as u64),
+            BodyContent::Template(filled) => SizeHint::with_exact(filled.left() + self.rest.len() as u64),
             BodyContent::Stream { len: Some(len), .. } => SizeHint::with_exact(len.saturating_sub(self.sent)),
             BodyContent::Stream { len: None, .. } => SizeHint::default(),
         }

@@ -57,6 +57,8 @@ pub(crate) enum ApiError {
     },
     /// The route has no JSON.
     NotJson,
+    /// The mirror has more work under way than its memory or its processors allow. What is in memory is still served.
+    Overloaded,
     /// A component or plugin cannot run: its entry is not in its zip.
     Unbuilt {
         /// The first file that the command line client looks for.
@@ -250,6 +252,14 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
                 ErrorDescription { code: Some(FailureCode::NoRelease), cache_status: Some(status), ..error }
             }
+            Self::Overloaded => {
+                let message = format!(
+                    "this mirror is busy with other large answers; try again in {} s",
+                    OVERLOADED_RETRY.as_secs()
+                );
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { retry_after: Some(OVERLOADED_RETRY), cache_status: failed, ..error }
+            }
             Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
             Self::Unbuilt { missing } => {
                 let message = format!(
@@ -345,6 +355,8 @@ impl HostError {
     }
 }
 
+/// When to try again after the mirror had too much work.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(2);
 /// When to ask again for a zip that is being downloaded.
 const STILL_ARRIVING_RETRY: Duration = Duration::from_secs(10);
 /// Longest reason phrase, in bytes: what the command line clients print on one line.

@@ -33,6 +33,16 @@ impl FoundPackage {
         }
     }
 
+    /// The package in the spelling of its links: two packages never have the same.
+    pub(super) fn spelling(&self) -> Box<str> {
+        let spelling = match self {
+            Self::Package(package) => [&*package.upstream, "/", &package.name.to_string()].concat(),
+            // No upstream has an empty name.
+            Self::Folder(folder) => format!("/{}", folder.alias),
+        };
+        spelling.into()
+    }
+
     /// Every release.
     ///
     /// # Errors

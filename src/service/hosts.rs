@@ -45,7 +45,6 @@ pub(super) struct RequestHost<'a> {
     scheme: Scheme,
     authority: Option<&'a str>,
     local: SocketAddr,
-    is_known: bool,
 }
 
 impl Hosts {
@@ -84,14 +83,14 @@ impl Hosts {
         if !is_known && !self.known.is_empty() && !peer.control {
             return Err(HostError::Misdirected);
         }
-        Ok(RequestHost { public_url: self.public_url.as_ref(), scheme, authority, local: peer.local, is_known })
+        Ok(RequestHost { public_url: self.public_url.as_ref(), scheme, authority, local: peer.local })
     }
 }
 
 impl RequestHost<'_> {
-    /// True when [`RequestHost::base`] is one of the configured addresses, so that its number of values is bounded.
-    pub(super) fn is_configured(&self) -> bool {
-        self.public_url.is_some() || self.is_known
+    /// True when [`RequestHost::base`] is the configured address, the same for all clients.
+    pub(super) fn has_public_url(&self) -> bool {
+        self.public_url.is_some()
     }
 
     /// The scheme and authority of every link in the response, without a slash at the end.

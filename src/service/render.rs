@@ -1,10 +1,10 @@
-//! Renders normalised documents as the JSON of a dialect, under one base address. Same input, same bytes.
+//! Renders normalised documents as the JSON of a dialect, under one base address. Same input, same bytes. Lists are
+//! rendered item by item.
 //!
 //! The srm, simple and v3 dialects show a fixed set of fields. The github dialect shows every field that the forge sent,
-//! in GitHub's order; links that the mirror can answer lead to the mirror. The envelope is added per request, by
-//! [`Dialect::success`].
+//! in GitHub's order; links that the mirror can answer lead to the mirror. What clients get is a rendition of
+//! this: see [`super::rendition`].
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use percent_encoding::NON_ALPHANUMERIC;
 use serde::Serialize;
@@ -20,13 +20,15 @@ mod catalog;
 mod details;
 
 pub use catalog::{CatalogRow, menu, packages};
+pub(in crate::service) use details::are_missing as lacks_details;
 
-/// Renders the documents of one package. Every field belongs into the key of a cache of rendered JSON.
+/// Renders the documents of one package. Every field but `base` belongs into the key of a cache of rendered JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Renderer<'a> {
     /// The dialect of the response.
     pub dialect: Dialect,
-    /// The mirror's own address as this client used it, without a trailing slash. Links start with it.
+    /// The mirror's own address as this client used it, without a trailing slash, or what stands for it. Links start
+    /// with it.
     pub base: &'a str,
     /// The configured names and aliases.
     pub names: &'a Names,
@@ -135,45 +137,29 @@ const REPOSITORY_FIELDS: [&str; 10] =
 const TOKEN_FIELDS: [&str; 2] = ["temp_clone_token", "permissions"];
 
 impl Renderer<'_> {
-    /// A JSON array of releases, in the given order.
-    pub fn releases(&self, releases: &[Release]) -> Bytes {
-        match self.dialect {
-            Dialect::Github(root) => {
-                to_json(&releases.iter().map(|it| self.github_release(root, it)).collect::<Vec<_>>())
-            }
-            _ => to_json(&releases.iter().map(|it| self.srm_release(it)).collect::<Vec<_>>()),
-        }
-    }
-
-    /// A JSON array of releases as rows of the v3 dialect's list of versions, in the given order.
-    pub fn release_rows(&self, releases: &[Release]) -> Bytes {
-        let row = |release| VersionRow { platform: PLATFORM, release: self.srm_release(release) };
-        to_json(&releases.iter().map(row).collect::<Vec<_>>())
-    }
-
     /// One release.
-    pub fn release(&self, release: &Release) -> Bytes {
+    pub fn release(&self, release: &Release) -> String {
         match self.dialect {
             Dialect::Github(root) => to_json(&self.github_release(root, release)),
             _ => to_json(&self.srm_release(release)),
         }
     }
 
+    /// One release as a row of the v3 dialect's list of versions.
+    pub fn release_row(&self, release: &Release) -> String {
+        to_json(&VersionRow { platform: PLATFORM, release: self.srm_release(release) })
+    }
+
     /// One release in the v3 dialect, with what its upstream and its archive say of the package.
-    pub fn detailed_release(&self, release: &Release, facts: Option<&ArchiveFacts>) -> Bytes {
+    pub fn detailed_release(&self, release: &Release, facts: Option<&ArchiveFacts>) -> String {
         to_json(&DetailedRelease {
             release: self.srm_release(release),
             details: details::of_release(self.package, release, facts),
         })
     }
 
-    /// True when its upstream leaves out something that an archive may say of the package.
-    pub fn lacks_details(&self, release: &Release) -> bool {
-        details::are_missing(self.package, release)
-    }
-
     /// The assets of one release.
-    pub fn assets(&self, release: &Release) -> Bytes {
+    pub fn assets(&self, release: &Release) -> String {
         match self.dialect {
             Dialect::Github(_) => to_json(&github_assets(release)),
             _ => to_json(&srm_assets(release)),
@@ -181,7 +167,7 @@ impl Renderer<'_> {
     }
 
     /// The repository: every field that the forge sent; links to the forge's API lead to the mirror instead.
-    pub fn repository(&self, repository: &Repository) -> Bytes {
+    pub fn repository(&self, repository: &Repository) -> String {
         let root = match self.dialect {
             Dialect::Github(root) => root,
             _ => ApiRoot::Plain,
@@ -243,7 +229,7 @@ impl Renderer<'_> {
 
     fn github_release(&self, root: ApiRoot, release: &Release) -> Map<String, Value> {
         let releases = format!("{}/releases", self.api_url(root));
-        let url = match self.forge_id(release) {
+        let url = match forge_id(self.package, release) {
             Some(id) => format!("{releases}/{id}"),
             None => format!("{releases}/tags/{}", encoded_segment(&release.tag_name, NON_ALPHANUMERIC)),
         };
@@ -268,27 +254,22 @@ impl Renderer<'_> {
             NameForm::Plain => merge_in_order(&RELEASE_FIELDS, own, &Map::new()),
         }
     }
+}
 
-    /// Finds a release by the forge's own id.
-    pub fn find_by_id<'r>(&self, releases: &'r [Release], id: u64) -> Option<&'r Release> {
-        releases.iter().find(|release| self.forge_id(release) == Some(id))
-    }
+/// Finds a release of a package by the forge's own id; returns its index.
+pub fn find_by_id(package: &PackageId, releases: &[Release], id: u64) -> Option<usize> {
+    releases.iter().position(|release| forge_id(package, release) == Some(id))
+}
 
-    /// The forge's own id of a release; a registry has none.
-    fn forge_id(&self, release: &Release) -> Option<u64> {
-        let is_forge = self.package.name.form() == NameForm::Repository;
-        release.rest.get("id").and_then(Value::as_u64).filter(|_| is_forge)
-    }
+/// The forge's own id of a release; a registry has none.
+fn forge_id(package: &PackageId, release: &Release) -> Option<u64> {
+    let is_forge = package.name.form() == NameForm::Repository;
+    release.rest.get("id").and_then(Value::as_u64).filter(|_| is_forge)
 }
 
 /// One metadata record.
-pub fn metadata(record: &Metadata) -> Bytes {
+pub fn metadata(record: &Metadata) -> String {
     to_json(record)
-}
-
-/// A JSON array of metadata records, in the given order.
-pub fn metadata_list(records: &[Metadata]) -> Bytes {
-    to_json(records)
 }
 
 fn srm_assets(release: &Release) -> Vec<SrmAsset<'_>> {
@@ -357,9 +338,9 @@ fn whole_second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-fn to_json<T: Serialize + ?Sized>(value: &T) -> Bytes {
+fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
     // Serialising fails only for maps with keys that are not strings; there are none here.
-    serde_json::to_vec(value).unwrap_or_default().into()
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header, request::Parts};
 use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
@@ -18,7 +17,11 @@ use super::{
 };
 use crate::{
     dialect::{ApiRequest, Dialect, Route},
-    http::{body::Body, cache_status::CacheStatus},
+    http::{
+        accept_encoding::accepts_gzip,
+        body::{Body, RepeatableContent},
+        cache_status::CacheStatus,
+    },
     peer::Peer,
     registry::{Generation, WeakObject},
 };
@@ -70,14 +73,14 @@ struct CachedResponse {
 }
 
 enum CachedBody {
-    Json(Bytes),
+    Json(RepeatableContent),
     Zip(WeakObject),
 }
 
 impl CachedBody {
     fn weight(&self) -> usize {
         match self {
-            Self::Json(bytes) => bytes.len(),
+            Self::Json(content) => content.len(),
             Self::Zip(zip) => zip.weight(),
         }
     }
@@ -85,7 +88,7 @@ impl CachedBody {
     /// The body of a response; `None` when the zip is no longer stored. Counts a hit of the zip.
     fn to_body(&self, send_mode: SendMode) -> Option<Body> {
         match self {
-            Self::Json(bytes) => Some(Body::full(bytes.clone())),
+            Self::Json(content) => Some(Body::repeat(content.clone())),
             Self::Zip(zip) => {
                 let zip = zip.upgrade()?;
                 zip.record_use();
@@ -144,9 +147,9 @@ impl ResponseCache {
         };
         // The document must stay fresh for as long as the response is cached.
         let is_fresh = status.is_fresh_hit() && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
-        let body = match (&context.zip, response.body().bytes()) {
+        let body = match (&context.zip, response.body().repeatable()) {
             (Some(zip), _) => CachedBody::Zip(zip.clone()),
-            (None, Some(bytes)) if is_fresh && is_made_of_documents(route) => CachedBody::Json(bytes.clone()),
+            (None, Some(content)) if is_fresh && is_made_of_documents(route) => CachedBody::Json(content),
             _ => return,
         };
         if response.status() != StatusCode::OK || body.weight() > MAX_BODY_BYTES {
@@ -192,17 +195,21 @@ impl ThreadCache {
     }
 }
 
-/// Writes the scheme, host, path and query of a request to `key`. Returns false when the request bypasses the cache.
+/// Writes the scheme, host, path and query of a request to `key`, and whether the client takes gzip. Returns false when
+/// the request bypasses the cache.
 fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
     if parts.method != Method::GET || peer.control {
         return false;
     }
     let mut host = None;
+    let mut names_codings = false;
     for (name, value) in &parts.headers {
         if *name == header::HOST {
             if host.replace(value.as_bytes()).is_some() {
                 return false;
             }
+        } else if *name == header::ACCEPT_ENCODING {
+            names_codings = true;
         } else if VARYING_HEADERS.contains(name) || name.as_str().starts_with(FORWARDED_PREFIX) {
             return false;
         }
@@ -215,7 +222,7 @@ fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let Some(host) = authority.or(host) else { return false };
     key.clear();
-    key.push(u8::from(peer.tls));
+    key.push(u8::from(peer.tls) | u8::from(names_codings && accepts_gzip(&parts.headers)) << 1);
     key.extend_from_slice(host);
     // A separator that occurs in no host and no path.
     key.push(0);

@@ -105,3 +105,76 @@ async fn requests_without_user_agent_and_accept_are_answered() {
         assert!(answer.starts_with(b"HTTP/1.1 200 "), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_list_names_the_host_of_each_client_and_a_page_beyond_the_last_is_empty() {
+    let (_forge, mirror) = mirror().await;
+    for path in ["/devsapp/fc3/releases", "/repos/devsapp/fc3/releases", "/simple/devsapp/fc3/releases"] {
+        let of = async |host: &str| mirror.get_with(path, &[("host", host)]).await;
+        let first = of("first.example").await;
+        let other = of("a-much-longer-name.example:8443").await;
+        let text = String::from_utf8(first.body.to_vec()).expect("text");
+        let renamed = text.replace("http://first.example", "http://a-much-longer-name.example:8443");
+        assert_ne!(renamed, text);
+        assert_eq!(other.body, renamed, "{path}");
+        assert_eq!(other.header("content-length"), renamed.len().to_string());
+        assert_eq!(of("first.example").await.header("etag"), first.header("etag"));
+    }
+    let beyond = mirror.get("/devsapp/fc3/releases?per_page=10&page=4294967295").await;
+    assert_eq!((beyond.status, &beyond.body[..]), (200, &b"[]"[..]));
+    let beyond = mirror.get("/simple/devsapp/fc3/releases?page=7").await;
+    assert_eq!((beyond.status, &beyond.body[..]), (200, &b"{\"Response\":[]}"[..]));
+}
+
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Read as _;
+    let mut out = Vec::new();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).expect("gzip");
+    out
+}
+
+#[tokio::test]
+async fn a_client_that_takes_gzip_gets_it_where_the_base_is_configured() {
+    let forge = Forge::start().await;
+    for number in 0..20 {
+        forge.repo("devsapp/fc3").release(&format!("v1.{number}.0"), |r| r);
+    }
+    let public = |config: &mut srm_mirror::config::Config| {
+        config.server.public_url = Some("https://mirror.example".parse().expect("an address"));
+    };
+    let mirror = setup(&forge).with(public).start().await;
+    const GZIP: (&str, &str) = ("accept-encoding", "gzip, br");
+    for path in ["/devsapp/fc3/releases", "/repos/devsapp/fc3/releases", "/simple/devsapp/fc3/releases"] {
+        for round in 0..2 {
+            let plain = mirror.get(path).await;
+            let packed = mirror.get_with(path, &[GZIP]).await;
+            assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), ("", "gzip"), "{round}");
+            assert_eq!((plain.header("vary"), packed.header("vary")), ("accept-encoding", "accept-encoding"));
+            assert!(packed.body.len() * 3 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
+            assert_eq!(gunzip(&packed.body), plain.body);
+            assert_ne!(plain.header("etag"), packed.header("etag"));
+            assert!(!packed.header("etag").starts_with("W/"));
+            let same = mirror.get_with(path, &[GZIP, ("if-none-match", packed.header("etag"))]).await;
+            assert_eq!(
+                (same.status, same.header("vary"), same.header("etag")),
+                (304, "accept-encoding", packed.header("etag"))
+            );
+            let other = mirror.get_with(path, &[("if-none-match", packed.header("etag"))]).await;
+            assert_eq!(other.status, 200, "another form");
+            let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+            let head = client.head(format!("http://{}{path}", mirror.address)).header(GZIP.0, GZIP.1).send().await;
+            let head = head.expect("a head");
+            assert_eq!(head.headers()["content-length"], packed.body.len().to_string());
+            assert_eq!(head.headers()["etag"], packed.header("etag"));
+        }
+    }
+    for path in
+        ["/v3/packages/devsapp__fc3/release/latest", "/devsapp/fc3/releases?per_page=20", "/devsapp/fc3/zipball/v1.0.0"]
+    {
+        let got = mirror.get_with(path, &[GZIP]).await;
+        assert_eq!((got.status, got.header("content-encoding"), got.header("vary")), (200, "", ""), "{path}");
+    }
+    let mirror = setup(&forge).start().await;
+    let got = mirror.get_with("/devsapp/fc3/releases", &[GZIP]).await;
+    assert_eq!((got.header("content-encoding"), got.header("vary")), ("", ""), "the address is the client's");
+}

@@ -76,7 +76,8 @@ pub(in crate::service) async fn respond(
     let registry = &service.registry;
     // A mirror hosts no package of any client: the list is empty, and no error, which the client would end with.
     if *request == ApiRequest::OwnPackages {
-        let answer = JsonAnswer::new(render::packages(&[]), std::time::Duration::ZERO, CacheStatus::generated());
+        let answer =
+            JsonAnswer::new(Dialect::V3, &render::packages(&[]), std::time::Duration::ZERO, CacheStatus::generated());
         return Ok(answer.into_response(Dialect::V3, parts, context));
     }
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);
@@ -94,7 +95,7 @@ pub(in crate::service) async fn respond(
         ApiRequest::Menu(menu) => render::menu(menu_entries(*menu, &rows)),
         _ => return Err(ApiError::NotJson),
     };
-    Ok(JsonAnswer::new(json, age, status).into_response(Dialect::V3, parts, context))
+    Ok(JsonAnswer::new(Dialect::V3, &json, age, status).into_response(Dialect::V3, parts, context))
 }
 
 /// The filters of a query, in lower case.

@@ -1,4 +1,4 @@
-//! JSON responses: a document of the registry, rendered for a dialect and a base address, in the dialect's envelope.
+//! JSON responses: a rendition of a document, filled in for the request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use crate::{
     dialect::{ApiRequest, Dialect, PageRequest, Route},
     entry::Digest,
     http::{
+        accept_encoding::accepts_gzip,
         body::Body,
         cache_status::{CacheStatus, Fwd},
         conditional::{self, Precondition},
-        field::strong_etag,
     },
     package::{Release, Releases},
-    registry::{CachedValue, Registry},
+    registry::CachedValue,
     service::{
         Service,
         context::RequestContext,
@@ -23,58 +23,45 @@ use crate::{
         found_package::FoundPackage,
         headers::{NO_STORE, fresh_for},
         hosts::RequestHost,
-        render::{self, Renderer},
+        render::{find_by_id, lacks_details},
+        rendition::{RenderJob, RenderedDocument, Rendition},
+        rendition_cache::{RenditionForm, RenditionKey},
         zip_response::empty,
     },
 };
 
-/// Most bytes of rendered JSON that are cached.
-const MAX_RENDERED_BYTES: u64 = 32 << 20;
 /// How long a client may use a response without asking again, seconds, where the document stays fresh for that long.
 const MAX_CLIENT_FRESHNESS: i64 = 60;
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// Rendered JSON, by everything that it is rendered from.
-pub(in crate::service) struct RenderedJsonCache(moka::sync::Cache<Arc<RenderKey>, RenderedJson>);
-
-#[derive(PartialEq, Eq, Hash)]
-struct RenderKey {
-    document: Digest,
-    /// Which rendering of the document: releases, one release, its assets…
-    shape: &'static str,
-    dialect: Dialect,
-    package: String,
-    /// `per_page` and `page`; `None` for the whole list.
-    page: Option<(u32, u32)>,
-    base: String,
-}
-
-/// JSON without its envelope, and its entity tag.
-#[derive(Clone)]
-struct RenderedJson {
-    value: Bytes,
-    etag: HeaderValue,
-}
-
-impl RenderedJson {
-    fn new(value: Bytes) -> Self {
-        let etag = strong_etag(&Digest::of(&value));
-        Self { value, etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")) }
-    }
-}
-
-impl RenderedJsonCache {
-    /// An empty cache.
-    pub(in crate::service) fn new() -> Self {
-        let weigher = |_: &Arc<RenderKey>, json: &RenderedJson| u32::try_from(json.value.len()).unwrap_or(u32::MAX);
-        Self(moka::sync::Cache::builder().max_capacity(MAX_RENDERED_BYTES).weigher(weigher).build())
-    }
-}
-
-/// A JSON response without its envelope.
+/// A JSON response before its conditions are evaluated.
 pub(in crate::service) struct JsonAnswer {
-    json: RenderedJson,
+    rendition: Arc<Rendition>,
+    etag: HeaderValue,
+    base: String,
+    page: Option<PageRequest>,
+    coding: AnswerCoding,
     link: Option<HeaderValue>,
+    age: Duration,
+    status: CacheStatus,
+}
+
+/// How the content of a response is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnswerCoding {
+    /// There is one form only.
+    Only,
+    /// As it is, for a client that does not take gzip.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+/// A document that was looked up.
+struct FoundDocument {
+    document: RenderedDocument,
+    digest: Digest,
+    page: Option<PageRequest>,
     age: Duration,
     status: CacheStatus,
 }
@@ -82,7 +69,7 @@ pub(in crate::service) struct JsonAnswer {
 /// Responds with the JSON that a route asks for.
 ///
 /// # Errors
-/// When the registry has no such document.
+/// When the registry has no such document, or too many large ones are being rendered.
 pub(in crate::service) async fn respond(
     service: &Service,
     parts: &Parts,
@@ -91,79 +78,83 @@ pub(in crate::service) async fn respond(
     package: &FoundPackage,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let answer = look_up(service, parts, route, package, host).await?;
+    let found = look_up(service, route, package).await?;
+    let FoundDocument { document, digest, page, age, status } = found;
+    let base = host.base();
+    let key = RenditionKey {
+        document: digest,
+        form: document.form(),
+        dialect: route.dialect,
+        package: package.spelling(),
+        coding: RenditionForm::Identity,
+    };
+    let job = || RenderJob {
+        base: base.clone(),
+        dialect: route.dialect,
+        names: service.names.clone(),
+        package: package.clone(),
+        document,
+    };
+    let may_compress = host.has_public_url() && page.is_none() && route.dialect != Dialect::V3;
+    let identity = service.renditions.get(key.clone(), job).await?;
+    let mut coding = AnswerCoding::Only;
+    if may_compress && service.renditions.keeps_gzip_of(&identity) {
+        coding = if accepts_gzip(&parts.headers) { AnswerCoding::Gzip } else { AnswerCoding::Identity };
+    }
+    let link = page.and_then(|page| page.link(&base, parts.uri.path(), identity.item_count()));
+    let etag = match coding {
+        AnswerCoding::Gzip => identity.gzip_etag(),
+        AnswerCoding::Only | AnswerCoding::Identity => identity.etag(&base, page),
+    };
+    let rendition = if coding == AnswerCoding::Gzip && decide(parts, Some(&etag)) == Precondition::Proceed {
+        service.renditions.gzip(key, &identity).await?
+    } else {
+        identity
+    };
+    let answer = JsonAnswer { rendition, etag, base, page, coding, link, age, status };
     Ok(answer.into_response(route.dialect, parts, context))
 }
 
-async fn look_up(
-    service: &Service,
-    parts: &Parts,
-    route: &Route,
-    package: &FoundPackage,
-    host: &RequestHost<'_>,
-) -> Result<JsonAnswer, ApiError> {
+async fn look_up(service: &Service, route: &Route, package: &FoundPackage) -> Result<FoundDocument, ApiError> {
     let registry = &service.registry;
-    let base = host.base();
-    let json = JsonRequest {
-        cache: host.is_configured().then_some(&service.rendered_json),
-        renderer: Renderer {
-            dialect: route.dialect,
-            base: &base,
-            names: &service.names,
-            package: package.id(),
-            folder: package.folder(),
-        },
-        path: parts.uri.path(),
-    };
     Ok(match &route.request {
         ApiRequest::Releases { page, .. } => {
             let list = package.releases(registry).await?;
-            let all = &list.value.releases;
-            let shown = page.map_or(&all[..], |page| page.slice(all));
-            let page = page.map(|page| (page, all.len()));
-            let answer = json.answer("releases", page, &list, |renderer| renderer.releases(shown));
-            answer.of_list(&list.value)
+            FoundDocument::of_list(list, *page, RenderedDocument::Releases)
         }
         ApiRequest::Detail { page, .. } => {
             let list = package.releases(registry).await?;
-            let all = &list.value.releases;
-            let shown = page.slice(all);
-            let page = page.page().map(|page| (page, all.len()));
-            json.answer("detail", page, &list, |renderer| renderer.release_rows(shown)).of_list(&list.value)
+            FoundDocument::of_list(list, page.page(), RenderedDocument::Rows)
         }
         ApiRequest::Latest { .. } => {
             let latest = package.latest(registry).await?;
-            json.release(registry, latest).await
+            release(service, route.dialect, package, latest).await
         }
         ApiRequest::Tag { version, .. } => {
-            let release = package.release(registry, version.name()).await?;
-            json.release(registry, release).await
+            let found = package.release(registry, version.name()).await?;
+            release(service, route.dialect, package, found).await
         }
         ApiRequest::ById { id, assets, .. } => {
             let list = package.releases(registry).await?;
-            let Some(release) = json.renderer.find_by_id(&list.value.releases, *id) else {
+            let Some(index) = find_by_id(package.id(), &list.value.releases, *id) else {
                 return Err(ApiError::UnknownReleaseId { id: *id, status: list.status });
             };
             // No tag can contain a colon: the id does not collide with a tag of the same digits.
             let digest = Digest::of(format!("{}#:{id}", list.digest).as_bytes());
-            let one = CachedValue { value: Arc::new(()), digest, age: list.age, status: list.status.clone() };
-            if *assets {
-                json.answer("assets", None, &one, |renderer| renderer.assets(release))
-            } else {
-                json.answer("release", None, &one, |renderer| renderer.release(release))
-            }
+            let of = if *assets { RenderedDocument::AssetsOf } else { RenderedDocument::ReleaseOf };
+            FoundDocument { digest, ..FoundDocument::new(list, |list| of(list, index)) }
         }
         ApiRequest::Repository { .. } => {
             let repository = registry.documents().repository(package.id()).await?;
-            json.answer("repository", None, &repository, |renderer| renderer.repository(&repository.value))
+            FoundDocument::new(repository, RenderedDocument::Repository)
         }
         ApiRequest::Metadata { version: Some(version), .. } => {
             let record = package.metadata(registry, version.name()).await?;
-            json.answer("metadata", None, &record, |_| render::metadata(&record.value))
+            FoundDocument::new(record, RenderedDocument::Metadata)
         }
         ApiRequest::Metadata { version: None, .. } => {
             let records = package.metadata_list(registry).await?;
-            json.answer("metadata", None, &records, |_| render::metadata_list(&records.value))
+            FoundDocument::new(records, RenderedDocument::MetadataList)
         }
         ApiRequest::Archive { .. }
         | ApiRequest::Flat { .. }
@@ -174,82 +165,59 @@ async fn look_up(
     })
 }
 
-/// What a document is rendered for.
-struct JsonRequest<'a> {
-    /// `None` when the base address is not configured: clients may send any `Host`, so the keys would be unbounded.
-    cache: Option<&'a RenderedJsonCache>,
-    renderer: Renderer<'a>,
-    path: &'a str,
+/// One release; in the v3 dialect with what its archive says of the package, where the upstream does not say it.
+async fn release(
+    service: &Service,
+    dialect: Dialect,
+    package: &FoundPackage,
+    release: CachedValue<Release>,
+) -> FoundDocument {
+    let registry = &service.registry;
+    if dialect != Dialect::V3 {
+        return FoundDocument::new(release, RenderedDocument::Release);
+    }
+    let facts = match package.folder() {
+        _ if !lacks_details(package.id(), &release.value) => None,
+        Some(folder) => registry.folders().release_facts(folder, &release.value.tag_name).await,
+        None => registry.release_facts().get(package.id(), &release.value.tag_name).await,
+    };
+    let digest = match &facts {
+        // No digest contains a plus sign: the result is that of no other document.
+        Some(facts) => Digest::of(format!("{}+{}", release.digest, facts.digest).as_bytes()),
+        None => release.digest,
+    };
+    FoundDocument { digest, ..FoundDocument::new(release, |release| RenderedDocument::Detailed(release, facts)) }
 }
 
-impl JsonRequest<'_> {
-    /// One release; in the v3 dialect with what its archive says of the package, where the upstream does not say it.
-    async fn release(&self, registry: &Registry, release: CachedValue<Release>) -> JsonAnswer {
-        let Renderer { dialect, package, folder, .. } = self.renderer;
-        let value = release.value.clone();
-        if dialect != Dialect::V3 {
-            return self.answer("release", None, &release, |renderer| renderer.release(&value));
-        }
-        let facts = match folder {
-            _ if !self.renderer.lacks_details(&value) => None,
-            Some(folder) => registry.folders().release_facts(folder, &value.tag_name).await,
-            None => registry.release_facts().get(package, &value.tag_name).await,
-        };
-        let digest = match &facts {
-            // No digest contains a plus sign: the result is that of no other document.
-            Some(facts) => Digest::of(format!("{}+{}", release.digest, facts.digest).as_bytes()),
-            None => release.digest,
-        };
-        let release = CachedValue { digest, ..release };
-        self.answer("detailed release", None, &release, |renderer| renderer.detailed_release(&value, facts.as_ref()))
+impl FoundDocument {
+    fn new<T>(found: CachedValue<T>, document: impl FnOnce(Arc<T>) -> RenderedDocument) -> Self {
+        let CachedValue { value, digest, age, status } = found;
+        Self { document: document(value), digest, page: None, age, status }
     }
 
-    /// Renders a document, or takes it from the cache. `page` is the page and the number of all items.
-    fn answer<T>(
-        &self,
-        shape: &'static str,
-        page: Option<(PageRequest, usize)>,
-        answer: &CachedValue<T>,
-        render: impl FnOnce(&Renderer<'_>) -> Bytes,
-    ) -> JsonAnswer {
-        let Renderer { dialect, base, package, folder, .. } = self.renderer;
-        let render = || RenderedJson::new(render(&self.renderer));
-        let json = match self.cache {
-            None => render(),
-            Some(RenderedJsonCache(cache)) => {
-                let key = RenderKey {
-                    document: answer.digest,
-                    shape,
-                    dialect,
-                    package: match folder {
-                        // No upstream has an empty name.
-                        Some(folder) => format!("/{}", folder.alias),
-                        None => format!("{}/{}", package.upstream, package.name),
-                    },
-                    page: page.map(|(page, _)| (page.per_page, page.page)),
-                    base: base.to_owned(),
-                };
-                cache.get_with(Arc::new(key), render)
-            }
-        };
-        let link = page.and_then(|(page, total)| page.link(base, self.path, total));
-        JsonAnswer { json, link, age: answer.age, status: answer.status.clone() }
+    /// Tells clients in `Cache-Status` that a list is not whole: the upstream has more releases than are fetched.
+    fn of_list(
+        list: CachedValue<Releases>,
+        page: Option<PageRequest>,
+        document: impl FnOnce(Arc<Releases>) -> RenderedDocument,
+    ) -> Self {
+        let is_truncated = list.value.truncated;
+        let found = Self::new(list, document);
+        let status = if is_truncated { found.status.and_detail("truncated") } else { found.status };
+        Self { page, status, ..found }
     }
 }
 
 impl JsonAnswer {
     /// An answer that is rendered for this request only.
-    pub(in crate::service) fn new(value: Bytes, age: Duration, status: CacheStatus) -> Self {
-        Self { json: RenderedJson::new(value), link: None, age, status }
+    pub(in crate::service) fn new(dialect: Dialect, json: &str, age: Duration, status: CacheStatus) -> Self {
+        let rendition = Arc::new(Rendition::of_value(dialect, json));
+        let etag = rendition.etag("", None);
+        let coding = AnswerCoding::Only;
+        Self { rendition, etag, base: String::new(), page: None, coding, link: None, age, status }
     }
 
-    /// Tells clients in `Cache-Status` that a list is not whole: the upstream has more releases than are fetched.
-    fn of_list(self, list: &Releases) -> Self {
-        let status = if list.truncated { self.status.and_detail("truncated") } else { self.status };
-        Self { status, ..self }
-    }
-
-    /// Evaluates the conditions and wraps the value in the dialect's envelope.
+    /// Evaluates the conditions and fills in the rendition.
     pub(in crate::service) fn into_response(
         self,
         dialect: Dialect,
@@ -257,20 +225,29 @@ impl JsonAnswer {
         context: &mut RequestContext,
     ) -> Response<Body> {
         // The v3 envelope contains the request id, so two of its responses are never equal.
-        let etag = Some(self.json.etag).filter(|_| dialect != Dialect::V3);
-        let tag = etag.as_ref().and_then(|etag| etag.to_str().ok());
-        let mut response = match conditional::decide(&parts.headers, &parts.method, tag) {
+        let etag = Some(self.etag).filter(|_| dialect != Dialect::V3);
+        let mut response = match decide(parts, etag.as_ref()) {
             Precondition::Proceed => {
-                let id = if dialect == Dialect::V3 { context.id.to_string() } else { String::new() };
-                json_response(StatusCode::OK, dialect.success(self.json.value, &id), &parts.method)
+                let body = match self.rendition.whole_with(&self.base).filter(|_| self.page.is_none()) {
+                    Some(whole) => Body::full(whole.clone()),
+                    None => Body::template(self.rendition.fill(&self.base, &context.id.to_string(), self.page)),
+                };
+                with_json_body(StatusCode::OK, body, &parts.method)
             }
             Precondition::NotModified => empty(StatusCode::NOT_MODIFIED),
             Precondition::Failed => empty(StatusCode::PRECONDITION_FAILED),
         };
         let holds_for_others = !response.status().is_client_error();
+        let has_content = response.status() == StatusCode::OK;
         let headers = response.headers_mut();
         if let Some(etag) = etag {
             headers.insert(header::ETAG, etag);
+        }
+        if self.coding != AnswerCoding::Only {
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if self.coding == AnswerCoding::Gzip && has_content {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if let Some(link) = self.link {
             headers.insert(header::LINK, link);
@@ -291,12 +268,20 @@ impl JsonAnswer {
     }
 }
 
+fn decide(parts: &Parts, etag: Option<&HeaderValue>) -> Precondition {
+    conditional::decide(&parts.headers, &parts.method, etag.and_then(|etag| etag.to_str().ok()))
+}
+
 /// A response with a JSON body and its header fields; for HEAD without the body.
 pub(in crate::service) fn json_response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
-    let len = HeaderValue::from(body.len());
-    let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { Body::full(body) });
+    with_json_body(status, Body::full(body), method)
+}
+
+fn with_json_body(status: StatusCode, body: Body, method: &Method) -> Response<Body> {
+    let len = http_body::Body::size_hint(&body).exact().unwrap_or_default();
+    let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { body });
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
-    response.headers_mut().insert(header::CONTENT_LENGTH, len);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     response
 }

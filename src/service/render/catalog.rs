@@ -1,6 +1,5 @@
 //! Renders the catalog of the v3 dialect and its menus.
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::{PLATFORM, to_json};
@@ -75,11 +74,11 @@ impl<'a> PackageRow<'a> {
 }
 
 /// A JSON array of packages, in the given order.
-pub fn packages(rows: &[CatalogRow<'_>]) -> Bytes {
+pub fn packages(rows: &[CatalogRow<'_>]) -> String {
     to_json(&rows.iter().map(PackageRow::new).collect::<Vec<_>>())
 }
 
 /// A JSON array of menu entries, `{id, name}`, in the given order.
-pub fn menu<'a>(names: impl IntoIterator<Item = &'a str>) -> Bytes {
+pub fn menu<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     to_json(&names.into_iter().map(|name| MenuEntry { id: name, name }).collect::<Vec<_>>())
 }

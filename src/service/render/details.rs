@@ -44,7 +44,7 @@ pub(super) fn of_release(package: &PackageId, release: &Release, facts: Option<&
 }
 
 /// True when the upstream leaves out a field that an archive may have.
-pub(super) fn are_missing(package: &PackageId, release: &Release) -> bool {
+pub(in crate::service) fn are_missing(package: &PackageId, release: &Release) -> bool {
     DETAILS.iter().any(|(field, of_archive)| of_archive.is_some() && of_upstream(package, release, field).is_none())
 }
 
