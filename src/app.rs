@@ -27,6 +27,9 @@ use crate::{
 
 mod credentials;
 mod loopback;
+mod memory;
+
+use memory::MemoryPlan;
 
 pub use credentials::{UpstreamReport, check as check_credentials};
 
@@ -127,11 +130,25 @@ impl App {
         disk.spawn_background(&tasks, &background);
 
         let archives = config.archives.clone();
-        let verify = Arc::new(ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 });
+        let plan = MemoryPlan::new(&config.memory);
+        let budget = plan.budget();
+        let verify = Arc::new(ZipVerifier {
+            max_entries: archives.max_entries,
+            max_inflated: archives.max_inflated.0,
+            memory: budget.clone(),
+        });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
-        let cache = Cache::build(&config.memory, disk.clone(), documents, archives, clock.clone(), tasks.clone());
-        let instance = instance_id();
-        let upstreams = build_upstreams(&config, credentials, &instance)?;
+        let cache = Cache::build(
+            &plan.section,
+            budget.clone(),
+            disk.clone(),
+            documents,
+            archives,
+            clock.clone(),
+            tasks.clone(),
+        );
+        let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
+        let upstreams = build_upstreams(&config, credentials, &process)?;
         // Offline, nothing is sent, not even a question to the name service.
         let offline = config.mode == UpstreamMode::Offline;
         let online_upstreams = if offline { BTreeMap::new() } else { upstreams.clone() };
@@ -140,12 +157,13 @@ impl App {
         warn_of_taken_names(&names, &disk);
         let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
         let readiness = Readiness::default();
-        let pseudonym = upstream::pseudonym(&instance);
+        let pseudonym = upstream::pseudonym(&process.instance);
         let section = config.server.clone();
         let client_header = section.client_header.as_deref().and_then(|name| name.parse().ok());
         let client_addresses = ClientAddresses::new(section.trusted_proxies.clone(), client_header);
         let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-        let service = Service::build(registry, names, hosts, client_addresses, pseudonym, readiness.clone());
+        let service =
+            Service::build(registry, names, hosts, client_addresses, pseudonym, readiness.clone(), plan.renditions);
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),
@@ -236,12 +254,12 @@ fn warn_of_taken_names(names: &Names, disk: &Disk) {
 fn build_upstreams(
     config: &Config,
     mut credentials: UpstreamCredentials,
-    instance: &str,
+    process: &upstream::ProcessContext,
 ) -> Result<BTreeMap<String, Arc<dyn Upstream>>, upstream::BuildError> {
     let mut upstreams = BTreeMap::new();
     for (name, section) in &config.upstreams {
         let credentials = credentials.remove(name).unwrap_or_default();
-        let upstream = upstream::build(name, section, credentials, instance)?;
+        let upstream = upstream::build(name, section, credentials, process)?;
         let upstream = if config.mode == UpstreamMode::Offline { upstream::offline(&upstream) } else { upstream };
         upstreams.insert(name.clone(), upstream);
     }

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{origin::VerifyError, package::PublishManifest};
+use crate::{origin::VerifyError, package::PublishManifest, value::memory_budget::MemoryBudget};
 
 mod archive_reader;
 mod central;
@@ -44,6 +44,8 @@ pub struct ZipVerifier {
     pub max_entries: usize,
     /// Largest total size of all unpacked entries, in bytes.
     pub max_inflated: u64,
+    /// What central directories and lists of entries are counted against.
+    pub memory: MemoryBudget,
 }
 
 /// Largest central directory with its end records, in bytes. Names, extra fields and comments are part of it.

@@ -14,6 +14,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::FetchError,
     storage::{Generations, disk::Disk, memory},
+    value::memory_budget::MemoryBudget,
 };
 
 mod abandoned;
@@ -70,6 +71,7 @@ pub struct Cache {
     generations: Generations,
     clock: Clock,
     tasks: BackgroundTasks,
+    budget: MemoryBudget,
 }
 
 /// Why there is no answer, and what happened before the failure.
@@ -113,9 +115,10 @@ impl BackgroundTasks {
 
 impl Cache {
     /// Builds the cache over an open disk tier. Fills and revalidations run on the runtime that this is called in and are
-    /// tracked by `tasks`, so that shutdown can wait for them.
+    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`.
     pub fn build(
         memory: &memory::Config,
+        budget: MemoryBudget,
         disk: Arc<Disk>,
         document_config: DocumentConfig,
         archive_config: ArchiveConfig,
@@ -125,7 +128,7 @@ impl Cache {
         let generations = Generations::default();
         let failures = NegativeCache::new(MAX_NEGATIVE_ENTRIES, document_config.cooldown.0, clock.clone());
         let pins = PinRecords::new(disk.clone());
-        let archive_tiers = Arc::new(ArchiveTiers::new(memory, disk.clone(), generations.clone()));
+        let archive_tiers = Arc::new(ArchiveTiers::new(memory, &budget, disk.clone(), generations.clone()));
         let document_tiers = Arc::new(DocumentTiers::new(memory, disk.clone(), generations.clone(), clock.clone()));
         let tasks = BackgroundTasks { tracker: tasks, runtime: Handle::current() };
         let context = FillContext::new(
@@ -150,6 +153,7 @@ impl Cache {
             generations,
             clock,
             tasks,
+            budget,
         })
     }
 
@@ -181,6 +185,11 @@ impl Cache {
     /// The content that was first seen under each key.
     pub fn pins(&self) -> &PinRecords {
         &self.pins
+    }
+
+    /// The memory that requests under way share.
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.budget
     }
 
     /// The disk tier, for administration.

@@ -7,7 +7,10 @@ use std::{fmt, future::Future, io, pin::Pin, time::Duration};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::entry::{Document, Validators, Verified};
+use crate::{
+    entry::{Document, Validators, Verified},
+    value::memory_budget::{self, MemoryShortage},
+};
 
 /// A boxed future that may borrow.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -53,6 +56,12 @@ pub enum FetchError {
     /// What is first seen under a key cannot be recorded or read, because the disk fails; unrecorded content is not served.
     #[error("the pin records cannot be read or written; retry in {} s", retry_after.as_secs())]
     PinsUnavailable {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The memory for requests under way is taken.
+    #[error("no memory for it at present; retry in {} s", retry_after.as_secs())]
+    NoMemory {
         /// How long to wait.
         retry_after: Duration,
     },
@@ -110,6 +119,12 @@ pub enum FetchError {
     Refused(String),
 }
 
+impl From<MemoryShortage> for FetchError {
+    fn from(_: MemoryShortage) -> Self {
+        Self::NoMemory { retry_after: memory_budget::RETRY_AFTER }
+    }
+}
+
 impl FetchError {
     /// True for failures of the fetch, which may be temporary and allow a stale answer; false when the upstream reports
     /// the state of the package itself.
@@ -125,6 +140,7 @@ impl FetchError {
                 | Self::Busy { .. }
                 | Self::NoWindow { .. }
                 | Self::PinsUnavailable { .. }
+                | Self::NoMemory { .. }
                 | Self::Offline { .. }
         )
     }
@@ -281,6 +297,9 @@ pub enum VerifyError {
     /// The body is invalid. The text is fit for a client.
     #[error("{0}")]
     Invalid(String),
+    /// The memory for requests under way is taken: the body may be valid.
+    #[error(transparent)]
+    NoMemory(#[from] MemoryShortage),
     /// The body could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),

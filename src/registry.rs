@@ -14,6 +14,7 @@ use crate::{
     origin::{FetchError, Missing, Verify},
     package::PackageId,
     upstream::{DocumentAsk, Upstream},
+    value::memory_budget::{MemoryBudget, MemoryShortage},
 };
 
 mod archive_source;
@@ -242,6 +243,11 @@ impl Registry {
         self.upstreams.credentials()
     }
 
+    /// The memory that requests under way share.
+    pub fn memory(&self) -> &MemoryBudget {
+        self.cache.memory()
+    }
+
     /// Runs a task beside the requests: on the runtime of the app, waited for at shutdown. It must end by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.cache.spawn(task);
@@ -308,6 +314,11 @@ impl<T> CachedValue<T> {
     pub(crate) fn is_current(&self) -> bool {
         !self.status.used_stale && self.status.ttl.is_none_or(|ttl| ttl >= 0)
     }
+}
+
+/// The error while there is no memory for a document or a directory.
+fn no_memory(shortage: MemoryShortage) -> RegistryError {
+    RegistryError::Fetch(CacheFailure { error: shortage.into(), status: CacheStatus::generated().failed() })
 }
 
 fn not_found(what: Missing, status: CacheStatus) -> RegistryError {

@@ -38,9 +38,6 @@ use request_id::RequestIds;
 use response_cache::ResponseCache;
 use view_cache::ViewCache;
 
-/// Most bytes of renditions in memory.
-const MAX_RENDITION_BYTES: u64 = 32 << 20;
-
 /// The parts that requests are answered with. One per process, shared by all connections.
 pub struct Service {
     registry: Arc<Registry>,
@@ -68,7 +65,9 @@ impl Service {
         client_addresses: ClientAddresses,
         pseudonym: String,
         readiness: Readiness,
+        max_rendition_bytes: u64,
     ) -> Self {
+        let memory = registry.memory().clone();
         let spawn = {
             let registry = registry.clone();
             Box::new(move |task| registry.spawn(task))
@@ -81,8 +80,8 @@ impl Service {
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),
-            renditions: Arc::new(RenditionCache::new(MAX_RENDITION_BYTES, spawn)),
-            views: Arc::new(ViewCache::new()),
+            renditions: Arc::new(RenditionCache::new(max_rendition_bytes, spawn, memory.clone())),
+            views: Arc::new(ViewCache::new(memory)),
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),
         }

@@ -12,6 +12,7 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
     peer::ClientId,
+    value::memory_budget::MemoryBudget,
 };
 
 mod api;
@@ -61,10 +62,18 @@ pub use moving::{MovingPattern, MovingPatternError};
 #[cfg(test)]
 mod tests;
 
+/// What the upstreams of one mirror share.
+#[derive(Clone, Debug)]
+pub struct ProcessContext {
+    /// This mirror's pseudonym in `Via` ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)).
+    pub instance: String,
+    /// What documents that arrive are counted against.
+    pub memory: MemoryBudget,
+}
+
 /// Builds the upstream of one `[upstreams.NAME]` section.
 ///
-/// `credentials` are sent only to the origin of `config.api`, the first ones preferred. `instance` is this mirror's
-/// pseudonym in `Via` ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)). Reads `ca_file`; sends no request.
+/// `credentials` are sent only to the origin of `config.api`, the first ones preferred. Reads `ca_file`; sends no request.
 ///
 /// # Errors
 /// [`BuildError`] names the key with the invalid value.
@@ -72,19 +81,19 @@ pub fn build(
     name: &str,
     config: &Config,
     credentials: Vec<CredentialSource>,
-    instance: &str,
+    process: &ProcessContext,
 ) -> Result<Arc<dyn Upstream>, BuildError> {
     Ok(match config.kind {
-        UpstreamKind::Github => Arc::new(ApiUpstream::<github::Github>::new(name, config, credentials, instance)?),
-        UpstreamKind::Gitee => Arc::new(ApiUpstream::<gitee::Gitee>::new(name, config, credentials, instance)?),
+        UpstreamKind::Github => Arc::new(ApiUpstream::<github::Github>::new(name, config, credentials, process)?),
+        UpstreamKind::Gitee => Arc::new(ApiUpstream::<gitee::Gitee>::new(name, config, credentials, process)?),
         UpstreamKind::V3 => {
-            Arc::new(ApiUpstream::<registry_api::PackageRegistry<v3::V3>>::new(name, config, credentials, instance)?)
+            Arc::new(ApiUpstream::<registry_api::PackageRegistry<v3::V3>>::new(name, config, credentials, process)?)
         }
         UpstreamKind::Simple => Arc::new(ApiUpstream::<registry_api::PackageRegistry<simple::Simple>>::new(
             name,
             config,
             credentials,
-            instance,
+            process,
         )?),
     })
 }

@@ -16,14 +16,14 @@ use srm_mirror::{
         Object, ObjectContent,
         memory::{Config, Memory, MemoryDocuments},
     },
-    value::ByteSize,
+    value::{ByteSize, memory_budget::MemoryBudget},
 };
 
 use super::PseudoRandom;
 
 /// Large enough that nothing is evicted.
 const CONFIG: Config =
-    Config { documents: ByteSize::gib(1), archives: ByteSize::gib(1), archive_max: ByteSize::mib(1) };
+    Config { limit: None, documents: ByteSize::gib(1), archives: ByteSize::gib(1), archive_max: ByteSize::mib(1) };
 
 fn object() -> Object {
     let body = Bytes::from_static(b"PK\x05\x06");
@@ -75,7 +75,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         [(100, "", "100"), (10_000, "", "10,000"), (100_000, "", "100,000"), (10_000, &*long, "10,000 long keys")]
     {
         let (stored, absent) = keys(count, filler);
-        let archives = Memory::new(&CONFIG);
+        let archives = Memory::new(&CONFIG, MemoryBudget::unlimited());
         let object = object();
         for key in &stored {
             archives.insert(key, object.clone());

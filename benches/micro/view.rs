@@ -17,6 +17,7 @@ use srm_mirror::{
         view::{TopFolder, ViewPlan, ViewSpec},
     },
     origin::{Growing, Verify},
+    value::memory_budget::MemoryBudget,
 };
 
 use super::{
@@ -24,19 +25,22 @@ use super::{
     zips::{CompleteZip, ZipShape},
 };
 
-const VERIFIER: ZipVerifier = ZipVerifier { max_entries: 65_535, max_inflated: 4 << 30 };
+fn verifier() -> ZipVerifier {
+    ZipVerifier { max_entries: 65_535, max_inflated: 4 << 30, memory: MemoryBudget::unlimited() }
+}
 
 /// Plans a view as the server does: reads and hashes the central directory first.
 fn make(zip: &CompleteZip, facts: &ZipFacts, spec: &ViewSpec) -> ViewPlan {
     let read = |buf: &mut [u8], offset| zip.read_at(buf, offset).map(drop);
-    let central = CentralDirectory::open(facts, zip.0.len() as u64, read).expect("a directory");
+    let central = CentralDirectory::open(facts, zip.0.len() as u64, &mut MemoryBudget::unlimited().share(), read)
+        .expect("a directory");
     central.view_plan(spec).expect("possible").expect("a plan")
 }
 
 /// Measures the making of a plan; returns the plan and the zip.
 fn plan(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, shape: &ZipShape, spec: &ViewSpec) -> (ViewPlan, Bytes) {
     let zip = CompleteZip(shape.build());
-    let verified = VERIFIER.verify(&zip).expect("a good zip");
+    let verified = verifier().verify(&zip).expect("a good zip");
     let facts = ZipFacts::from_value(&verified.facts).expect("the verifier's own facts");
     let offset = facts.directory().expect("recorded").offset;
     group.throughput(Throughput::Bytes(zip.0.len() as u64 - offset));
@@ -79,7 +83,7 @@ fn ranges(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, (plan, zip): &(V
 fn verify(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, shape: &ZipShape) {
     let zip = CompleteZip(shape.build());
     group.throughput(Throughput::Bytes(zip.0.len() as u64));
-    group.bench_function(format!("verify, {name}"), |bench| bench.iter(|| VERIFIER.verify(black_box(&zip)).is_ok()));
+    group.bench_function(format!("verify, {name}"), |bench| bench.iter(|| verifier().verify(black_box(&zip)).is_ok()));
 }
 
 pub(super) fn bench(criterion: &mut Criterion) {

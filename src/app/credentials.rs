@@ -8,7 +8,8 @@ use super::build_upstreams;
 use crate::{
     config::{Config, UpstreamCredentials},
     server::ReloadHandle,
-    upstream::{self, CredentialReading, CredentialReport, Upstream},
+    upstream::{self, CredentialReading, CredentialReport, ProcessContext, Upstream},
+    value::memory_budget::MemoryBudget,
 };
 
 /// How often the files are checked for changes.
@@ -53,7 +54,8 @@ pub async fn check(
     config: &Config,
     credentials: UpstreamCredentials,
 ) -> Result<Vec<UpstreamReport>, upstream::BuildError> {
-    let upstreams = build_upstreams(config, credentials, "check")?;
+    let process = ProcessContext { instance: "check".to_owned(), memory: MemoryBudget::unlimited() };
+    let upstreams = build_upstreams(config, credentials, &process)?;
     Ok(report(upstreams).await)
 }
 

@@ -6,7 +6,10 @@ use super::{
     MAX_CENTRAL_DIRECTORY_BYTES, archive_reader::read_exact, entry_reader::check_extra, format, invalid, le, le16,
     le32, name, zip64_values,
 };
-use crate::origin::{Growing, VerifyError};
+use crate::{
+    origin::{Growing, VerifyError},
+    value::memory_budget::MemoryShare,
+};
 
 /// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the Zip64 records
 /// directly precede the end record.
@@ -67,7 +70,12 @@ impl CentralDirectory {
     ///
     /// # Errors
     /// If the end records are missing or inconsistent, or if a limit is exceeded.
-    pub(super) fn read(body: &dyn Growing, len: u64, max_entries: usize) -> Result<Self, VerifyError> {
+    pub(super) fn read(
+        body: &dyn Growing,
+        len: u64,
+        max_entries: usize,
+        memory: &mut MemoryShare,
+    ) -> Result<Self, VerifyError> {
         let mut last = vec![0; len.min(END_SEARCH_BYTES) as usize];
         let last_offset = len - last.len() as u64;
         read_exact(body, &mut last, last_offset)?;
@@ -83,9 +91,18 @@ impl CentralDirectory {
                 MAX_CENTRAL_DIRECTORY_BYTES >> 20
             ));
         }
+        memory.grow_to_blocking(memory.bytes() + Self::memory_of(tail_len, end.count))?;
         let mut tail = vec![0; tail_len as usize];
         read_exact(body, &mut tail, end.central)?;
         Self::parse(tail.into(), end.central).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))
+    }
+
+    /// Bytes that a directory of `tail_len` bytes with `count` entries takes while its zip is examined, the sorted names and
+    /// the plan of a view included.
+    pub(super) fn memory_of(tail_len: u64, count: u64) -> u64 {
+        const ENTRY_BYTES: u64 = 3 * size_of::<CentralEntry>() as u64 + 64;
+        let count = count.min(tail_len / format::CENTRAL_LEN as u64);
+        tail_len.saturating_add(count.saturating_mul(ENTRY_BYTES))
     }
 
     /// Finds the offset of the central directory by the last bytes of a zip, which begin at `offset`, and checks the end

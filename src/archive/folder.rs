@@ -50,6 +50,7 @@ impl<R: Fn(&mut [u8], u64) -> io::Result<()>> Content for StoredFolder<'_, R> {
         let Some(entry) = self.index.entry(path) else { return Ok(None) };
         self.central.read_file(entry, max_size, &self.read).map_err(|error| match error {
             StoredZipError::Io(error) => VerifyError::Io(error),
+            StoredZipError::NoMemory(shortage) => VerifyError::NoMemory(shortage),
             damaged @ StoredZipError::Damaged => VerifyError::Invalid(damaged.to_string()),
         })
     }
@@ -76,6 +77,7 @@ impl CentralDirectory {
         let mut content = StoredFolder { central: self, index, read };
         let stored_zip_error = |error| match error {
             VerifyError::Io(error) => StoredZipError::Io(error),
+            VerifyError::NoMemory(shortage) => StoredZipError::NoMemory(shortage),
             VerifyError::Invalid(_) => StoredZipError::Damaged,
         };
         let publish = read_publish(&mut content).map_err(stored_zip_error)?;

@@ -11,7 +11,10 @@ use super::{
     format, le16,
     view::ViewPlan,
 };
-use crate::entry::Digest;
+use crate::{
+    entry::Digest,
+    value::memory_budget::{MemoryShare, MemoryShortage},
+};
 
 /// Largest readme that is read, in bytes.
 const MAX_README_BYTES: u64 = 256 << 10;
@@ -47,6 +50,9 @@ pub enum StoredZipError {
     /// The zip cannot be read, or ends too early.
     #[error("cannot read the stored zip: {0}")]
     Io(#[from] io::Error),
+    /// The memory for requests under way is taken.
+    #[error(transparent)]
+    NoMemory(#[from] MemoryShortage),
 }
 
 /// A small file of a package, shown beside it.
@@ -102,7 +108,8 @@ impl SmallFile {
 impl CentralDirectory {
     /// Reads the central directory of a stored zip of `len` bytes, which verification has accepted.
     ///
-    /// `read` fills a buffer from an offset of the zip. Reads at most [`MAX_CENTRAL_DIRECTORY_BYTES`].
+    /// `read` fills a buffer from an offset of the zip. Reads at most [`MAX_CENTRAL_DIRECTORY_BYTES`]; `memory` grows by what
+    /// the directory takes, and must be kept as long as it.
     ///
     /// # Errors
     /// If the directory is damaged, or `read` fails. Facts of earlier releases do not describe the directory of a zip
@@ -110,6 +117,7 @@ impl CentralDirectory {
     pub fn open(
         facts: &ZipFacts,
         len: u64,
+        memory: &mut MemoryShare,
         read: impl Fn(&mut [u8], u64) -> io::Result<()>,
     ) -> Result<Self, StoredZipError> {
         let known = facts.directory();
@@ -123,7 +131,9 @@ impl CentralDirectory {
             }
         };
         let tail_len = len.checked_sub(offset).filter(|len| *len <= MAX_CENTRAL_DIRECTORY_BYTES);
-        let mut tail = vec![0; tail_len.ok_or(StoredZipError::Damaged)? as usize];
+        let tail_len = tail_len.ok_or(StoredZipError::Damaged)?;
+        memory.grow_to_blocking(memory.bytes() + Self::memory_of(tail_len, u64::MAX))?;
+        let mut tail = vec![0; tail_len as usize];
         read(&mut tail, offset)?;
         if known.is_some_and(|known| Digest::of(&tail) != known.digest) {
             return Err(StoredZipError::Damaged);

@@ -16,7 +16,7 @@ mod views;
 const COMMIT: &[u8] = b"12b27abb78e04142adfbdc4aa7fa9571ff05d67b";
 
 fn verifier() -> ZipVerifier {
-    ZipVerifier { max_entries: 1_000, max_inflated: 10 << 20 }
+    ZipVerifier { max_entries: 1_000, max_inflated: 10 << 20, memory: MemoryBudget::unlimited() }
 }
 
 fn verify(bytes: &[u8]) -> Result<Verified, VerifyError> {
@@ -216,7 +216,9 @@ fn limits_are_exact_and_named_in_the_error() {
     for change in [|item: Item| item, |item: Item| item.stored().described(true, false)] {
         let zip = build(&items.iter().cloned().map(change).collect::<Vec<_>>(), b"").bytes;
         let verify = |max_entries, max_inflated| {
-            ZipVerifier { max_entries, max_inflated }.verify(&Drip::new(&zip, 5_000)).map_err(|error| error.to_string())
+            ZipVerifier { max_entries, max_inflated, memory: MemoryBudget::unlimited() }
+                .verify(&Drip::new(&zip, 5_000))
+                .map_err(|error| error.to_string())
         };
         assert!(verify(8, inflated).is_ok());
         assert!(verify(7, inflated).expect_err("too many").contains("more than the 7 entries"));

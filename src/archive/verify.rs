@@ -18,6 +18,9 @@ use crate::{
     package::PublishManifest,
 };
 
+/// Memory is claimed for this many entries at a time.
+const ENTRIES_PER_CLAIM: usize = 1024;
+
 impl Verify for ZipVerifier {
     fn prefix_len(&self) -> usize {
         format::LOCAL_SIGNATURE.len()
@@ -47,10 +50,14 @@ impl Verify for ZipVerifier {
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
         let mut reader = EntryReader::new(body, self);
         let mut locals = Vec::new();
+        let mut memory = self.memory.share();
         while let NextEntry::Verified(local) = reader.read_entry(None)? {
             locals.push(local);
+            if locals.len() % ENTRIES_PER_CLAIM == 0 {
+                memory.grow_to_blocking((locals.len() * size_of::<LocalEntry>() * 2) as u64)?;
+            }
         }
-        let central = CentralDirectory::read(body, body.len()?, self.max_entries)?;
+        let central = CentralDirectory::read(body, body.len()?, self.max_entries, &mut memory)?;
         if locals.len() > central.entries.len() {
             return invalid("the zip has entries that its central directory does not list");
         }

@@ -13,6 +13,7 @@ use crate::{
         disk::{BlobCheck, Disk, InventoryEntry, Spool, SpoolError},
         memory::{self, Memory},
     },
+    value::memory_budget::MemoryBudget,
 };
 
 /// Complete archives, in memory and on disk.
@@ -27,8 +28,13 @@ pub struct ArchiveTiers {
 }
 
 impl ArchiveTiers {
-    pub(super) fn new(memory: &memory::Config, disk: Arc<Disk>, generations: Generations) -> Self {
-        Self { memory: Memory::new(memory), disk, generations, removals: Generations::default() }
+    pub(super) fn new(
+        memory: &memory::Config,
+        budget: &MemoryBudget,
+        disk: Arc<Disk>,
+        generations: Generations,
+    ) -> Self {
+        Self { memory: Memory::new(memory, budget.clone()), disk, generations, removals: Generations::default() }
     }
 
     /// What memory holds under a key.

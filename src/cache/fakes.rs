@@ -13,6 +13,7 @@ use super::{
     ArchiveRequest, Cache, Pinning,
     policy::{ArchiveConfig, DocumentConfig},
 };
+use crate::value::memory_budget::MemoryBudget;
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
@@ -115,7 +116,15 @@ impl TestCache {
         let documents = DocumentConfig::default();
         let archives = ArchiveConfig::default();
         let tasks = TaskTracker::new();
-        let cache = Cache::build(&memory, disk, documents, archives, Clock::default(), tasks.clone());
+        let cache = Cache::build(
+            &memory,
+            MemoryBudget::unlimited(),
+            disk,
+            documents,
+            archives,
+            Clock::default(),
+            tasks.clone(),
+        );
         Self { cache, verifier: Arc::default(), tasks, _dir: dir }
     }
 

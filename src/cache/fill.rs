@@ -94,6 +94,7 @@ impl From<VerifyError> for FillFailure {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Invalid(reason) => Self::Failed(FetchError::Invalid(reason)),
+            VerifyError::NoMemory(shortage) => Self::Failed(shortage.into()),
             VerifyError::Io(error) => {
                 tracing::warn!(%error, "the spool cannot be read back");
                 Self::NoRoom

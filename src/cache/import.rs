@@ -67,6 +67,7 @@ impl From<VerifyError> for ImportError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Invalid(reason) => Self::Invalid(reason),
+            VerifyError::NoMemory(shortage) => Self::Io(io::Error::other(shortage)),
             VerifyError::Io(error) => Self::Io(error),
         }
     }

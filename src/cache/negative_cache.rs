@@ -82,6 +82,7 @@ impl NegativeCache {
             | FetchError::Busy { .. }
             | FetchError::NoWindow { .. }
             | FetchError::PinsUnavailable { .. }
+            | FetchError::NoMemory { .. }
             | FetchError::Abandoned => {
                 return;
             }

@@ -14,7 +14,7 @@ use crate::{
     observe,
     registry::Private,
     server,
-    storage::disk::LEAST_LIMIT,
+    storage::{disk::LEAST_LIMIT, memory::LEAST_MEMORY},
     upstream::{self, MovingPattern},
     value::{BaseUrl, ByteSize, Period},
 };
@@ -113,6 +113,9 @@ fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError
     let memory = &config.memory;
     let disk = &config.disk;
     let archives = &config.archives;
+    let reason = format!("must be at least {LEAST_MEMORY}: the caches of a fixed size need half of that");
+    let is_enough = memory.limit.is_none_or(|limit| limit >= LEAST_MEMORY);
+    require(is_enough, settings, &["memory", "limit"], &reason)?;
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     require(memory.archive_max <= memory.archives, settings, &["memory", "archive_max"], &reason)?;
     let reason = format!("must be at least {LEAST_LIMIT}: the index and the journal need that much");

@@ -117,9 +117,7 @@ impl Body {
     pub(crate) fn repeat(content: RepeatableContent) -> Self {
         match content {
             RepeatableContent::Bytes(bytes) => Self::full(bytes),
-            RepeatableContent::Template(filled) => {
-                Self::new(BodyContent::Template(filled), BodyOutcome::Aborted)
-            }
+            RepeatableContent::Template(filled) => Self::new(BodyContent::Template(filled), BodyOutcome::Aborted),
         }
     }
 

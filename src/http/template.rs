@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
-use crate::entry::Digest;
+use crate::{entry::Digest, value::memory_budget::MemoryShare};
 
 /// Most bytes that are put together at once, and so what a reader of a filled template takes in memory.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -136,6 +136,17 @@ impl Template {
     /// A text without holes. `digest` must differ from that of every other text.
     pub(crate) fn of_bytes(text: Bytes, digest: Digest) -> Self {
         Self { text, holes: Box::default(), counts: [0; SLOT_COUNT], standing: SlotTexts::default(), digest }
+    }
+
+    /// The same template, whose text holds this share of memory until its last reader has left.
+    pub(crate) fn counted_in(&self, share: MemoryShare) -> Self {
+        Self {
+            text: share.hold(self.text.clone()),
+            holes: self.holes.clone(),
+            counts: self.counts,
+            standing: self.standing.clone(),
+            digest: self.digest,
+        }
     }
 
     /// The text, with what stands in its holes.

@@ -92,7 +92,11 @@ impl Authorizer {
             return Ok(None);
         }
         let stored = self.documents.stored().document(package, &DocumentAsk::Repository).await;
-        let repository = match stored.and_then(|document| self.documents.stored().parse_repository(&document)) {
+        let stored = match stored {
+            Some(document) => self.documents.stored().parse_repository(&document).await,
+            None => None,
+        };
+        let repository = match stored {
             Some(repository) => {
                 self.documents.renew_repository(package).await?;
                 Some(repository)
@@ -143,7 +147,7 @@ impl Authorizer {
     /// so, or another one was fetched without a token.
     async fn was_public(&self, package: &PackageId) -> bool {
         if let Some(document) = self.documents.stored().document(package, &DocumentAsk::Repository).await {
-            let repository = self.documents.stored().parse_repository(&document);
+            let repository = self.documents.stored().parse_repository(&document).await;
             return document.meta.upstream_status == UpstreamStatus::Present
                 && repository.is_some_and(|repository| !repository.private);
         }

@@ -89,7 +89,8 @@ impl FolderPackages {
     pub(super) fn new(parts: FolderParts) -> Self {
         let FolderParts { cache, authorizer, documents, releases, resolver, archives } = parts;
         let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
-        Self { authorizer, documents, releases, resolver, archives, pins, facts: FolderFactsCache::new() }
+        let facts = FolderFactsCache::new(cache.memory().clone());
+        Self { authorizer, documents, releases, resolver, archives, pins, facts }
     }
 
     /// Every version as a release: of tags in the order of the versions, the highest first; of releases in the upstream's

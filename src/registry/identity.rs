@@ -112,7 +112,7 @@ impl RepositoryIdentity {
 
     async fn stored(&self, package: &PackageId) -> Option<Arc<Repository>> {
         let document = self.documents.stored().document(package, &DocumentAsk::Repository).await?;
-        self.documents.stored().parse_repository(&document)
+        self.documents.stored().parse_repository(&document).await
     }
 
     async fn pin(&self, package: &PackageId) -> Result<Option<Arc<Pin>>, RegistryError> {

@@ -7,14 +7,14 @@ use super::{
     CachedValue, RegistryError,
     document_policies::DocumentPolicies,
     keys::document_key,
-    not_found,
-    parsed::ParsedDocuments,
+    no_memory, not_found,
+    parsed::{DocumentValue, ParseFailure, ParsedDocuments},
     stored_documents::{StoredDocuments, status_asks},
     upstreams::Upstreams,
 };
 use crate::{
     cache::{Cache, CacheFailure, documents::DocumentAnswer, policy::Policy},
-    entry::{Document, UpstreamStatus},
+    entry::UpstreamStatus,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryBranches, RepositoryTags},
@@ -34,7 +34,7 @@ pub(super) struct PackageDocuments {
 
 impl PackageDocuments {
     pub(super) fn new(cache: Arc<Cache>, upstreams: Upstreams, gone: Gone) -> Self {
-        let parsed = Arc::new(ParsedDocuments::new());
+        let parsed = Arc::new(ParsedDocuments::new(cache.memory().clone()));
         let stored = StoredDocuments::new(cache.clone(), parsed.clone());
         let policies = DocumentPolicies::new(cache.clone(), upstreams.clone());
         Self { cache, upstreams, gone, policies, parsed, stored }
@@ -57,7 +57,7 @@ impl PackageDocuments {
         max_age: Option<Duration>,
     ) -> Result<CachedValue<Releases>, RegistryError> {
         let policy = self.policies.releases(package, max_age)?;
-        self.get(package, DocumentAsk::Releases, policy, |document| self.parsed.releases(document)).await
+        self.get(package, DocumentAsk::Releases, policy).await
     }
 
     /// A document that is one release; `max_age` as in [`PackageDocuments::releases`].
@@ -68,7 +68,7 @@ impl PackageDocuments {
         max_age: Option<Duration>,
     ) -> Result<CachedValue<Release>, RegistryError> {
         let policy = self.policies.releases(package, max_age)?;
-        self.get(package, ask, policy, |document| self.parsed.release(document)).await
+        self.get(package, ask, policy).await
     }
 
     /// The repository itself, as fresh as a release list.
@@ -99,7 +99,7 @@ impl PackageDocuments {
         package: &PackageId,
         policy: Policy,
     ) -> Result<CachedValue<Repository>, RegistryError> {
-        self.get(package, DocumentAsk::Repository, policy, |document| self.parsed.repository(document)).await
+        self.get(package, DocumentAsk::Repository, policy).await
     }
 
     /// The tags, as fresh as a release list; `max_age` as in [`PackageDocuments::releases`].
@@ -109,7 +109,7 @@ impl PackageDocuments {
         max_age: Option<Duration>,
     ) -> Result<CachedValue<RepositoryTags>, RegistryError> {
         let policy = self.policies.releases(package, max_age)?;
-        self.get(package, DocumentAsk::Tags, policy, |document| self.parsed.tags(document)).await
+        self.get(package, DocumentAsk::Tags, policy).await
     }
 
     /// The branches, as fresh as a release list; `max_age` as in [`PackageDocuments::releases`].
@@ -119,7 +119,7 @@ impl PackageDocuments {
         max_age: Option<Duration>,
     ) -> Result<CachedValue<RepositoryBranches>, RegistryError> {
         let policy = self.policies.releases(package, max_age)?;
-        self.get(package, DocumentAsk::Branches, policy, |document| self.parsed.branches(document)).await
+        self.get(package, DocumentAsk::Branches, policy).await
     }
 
     /// The commit that a branch points at.
@@ -129,8 +129,7 @@ impl PackageDocuments {
         branch: &str,
     ) -> Result<CachedValue<BranchHead>, RegistryError> {
         let ask = DocumentAsk::Branch(branch.to_owned());
-        let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
-        self.get(package, ask, self.policies.branch(package)?, parse).await
+        self.get(package, ask, self.policies.branch(package)?).await
     }
 
     /// What a moving version is at present, as fresh as a branch.
@@ -140,8 +139,7 @@ impl PackageDocuments {
         version: &str,
     ) -> Result<CachedValue<MovingHead>, RegistryError> {
         let ask = DocumentAsk::Moving(version.to_owned());
-        let parse = |document: &Document| serde_json::from_slice(&document.body).ok().map(Arc::new);
-        self.get(package, ask, self.policies.branch(package)?, parse).await
+        self.get(package, ask, self.policies.branch(package)?).await
     }
 
     /// Tells a package without a version from no package, by the document that shows whether it exists.
@@ -200,27 +198,27 @@ impl PackageDocuments {
 
     /// A parsed document. A stored one that cannot be parsed is removed and fetched again in full: a revalidation would
     /// only answer that it has not changed.
-    async fn get<T>(
+    async fn get<T: DocumentValue>(
         &self,
         package: &PackageId,
         ask: DocumentAsk,
         policy: Policy,
-        parse: impl Fn(&Document) -> Option<Arc<T>>,
     ) -> Result<CachedValue<T>, RegistryError> {
         let mut answer = self.fetch(package, ask.clone(), policy).await?;
-        let mut value = parse(&answer.document);
-        if value.is_none() {
+        let mut value = self.parsed.get::<T>(&answer.document).await;
+        if matches!(value, Err(ParseFailure::Unreadable)) {
             let key = document_key(package, &ask);
             if let Err(error) = self.cache.document_tiers().remove_all(std::slice::from_ref(&key)).await {
                 tracing::warn!(%key, %error, "cannot remove an unreadable document");
             }
             answer = self.fetch(package, ask, policy).await?;
-            value = parse(&answer.document);
+            value = self.parsed.get::<T>(&answer.document).await;
         }
         let DocumentAnswer { document, age, status } = answer;
         match value {
-            Some(value) => Ok(CachedValue { value, digest: document.meta.digest, age, status }),
-            None => Err(unreadable(status)),
+            Ok(value) => Ok(CachedValue { value, digest: document.meta.digest, age, status }),
+            Err(ParseFailure::Unreadable) => Err(unreadable(status)),
+            Err(ParseFailure::NoMemory(shortage)) => Err(no_memory(shortage)),
         }
     }
 

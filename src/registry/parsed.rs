@@ -1,106 +1,146 @@
 //! Parsed release documents, kept by the digest of their body.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::{
     entry::{Digest, Document},
-    package::{Release, Releases, Repository, RepositoryBranches, RepositoryTags},
+    package::{BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags},
+    value::{
+        memory_budget::{MemoryBudget, MemoryShortage},
+        memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, clamped, json_estimate},
+    },
 };
 
 /// Largest total weight of the parsed documents, bytes.
 const MAX_PARSED_BYTES: u64 = 32 << 20;
+/// A document of at least this size is parsed on a blocking thread: a connection thread goes on with its other clients.
+const LARGE_BODY_BYTES: usize = 256 << 10;
 
 /// A bounded cache of parsed documents. An entry never goes out of date: its key is the digest of what it was parsed from.
-pub(super) struct ParsedDocuments(moka::sync::Cache<Digest, ParsedDocument>);
+/// Requests that wait for a document share its parsing.
+pub(super) struct ParsedDocuments {
+    parsed: moka::future::Cache<Digest, ParsedDocument>,
+    memory: MemoryBudget,
+}
 
-/// A parsed document. Its kind follows from the key of the document that it was parsed from.
+/// Why there is no parsed document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ParseFailure {
+    /// It is not what it should be.
+    Unreadable,
+    /// There is no memory for it at present.
+    NoMemory(MemoryShortage),
+}
+
+/// A value that documents are parsed into. What a document is follows from the key that it is stored under.
+pub(super) trait DocumentValue: DeserializeOwned + Send + Sync + 'static {
+    /// Adds what is allocated for the value.
+    fn weigh(&self, weight: &mut MemoryWeight);
+}
+
 #[derive(Clone)]
-enum ParsedDocument {
-    Releases(Arc<Releases>),
-    Release(Arc<Release>),
-    Repository(Arc<Repository>),
-    Tags(Arc<RepositoryTags>),
-    Branches(Arc<RepositoryBranches>),
+struct ParsedDocument {
+    value: Arc<dyn Any + Send + Sync>,
+    /// Bytes of memory that its entry takes.
+    weight: u32,
 }
 
 impl ParsedDocuments {
-    pub(super) fn new() -> Self {
-        let weigher = |_: &Digest, parsed: &ParsedDocument| parsed.weight();
-        Self(moka::sync::Cache::builder().max_capacity(MAX_PARSED_BYTES).weigher(weigher).build())
+    /// An empty cache. A large document is parsed within `memory`.
+    pub(super) fn new(memory: MemoryBudget) -> Self {
+        let weigher = |_: &Digest, parsed: &ParsedDocument| parsed.weight;
+        Self { parsed: moka::future::Cache::builder().max_capacity(MAX_PARSED_BYTES).weigher(weigher).build(), memory }
     }
 
-    /// The document as a release list; `None` when it is none.
-    pub(super) fn releases(&self, document: &Document) -> Option<Arc<Releases>> {
-        match self.get(document, |body| from_json(body).map(ParsedDocument::Releases))? {
-            ParsedDocument::Releases(releases) => Some(releases),
-            _ => None,
+    /// The document as a value.
+    ///
+    /// # Errors
+    /// See [`ParseFailure`].
+    pub(super) async fn get<T: DocumentValue>(&self, document: &Document) -> Result<Arc<T>, ParseFailure> {
+        let digest = &document.meta.digest;
+        let parsed = match self.parsed.get(digest).await {
+            Some(parsed) => parsed,
+            None => {
+                self.parsed.try_get_with(*digest, self.parse::<T>(&document.body)).await.map_err(|failure| *failure)?
+            }
+        };
+        match parsed.value.downcast() {
+            Ok(value) => Ok(value),
+            // The same bytes are another document, too: an empty list is one of releases, tags and branches.
+            Err(_) => parse(&document.body).map(Arc::new),
         }
     }
 
-    /// The document as one release; `None` when it is none.
-    pub(super) fn release(&self, document: &Document) -> Option<Arc<Release>> {
-        match self.get(document, |body| from_json(body).map(ParsedDocument::Release))? {
-            ParsedDocument::Release(release) => Some(release),
-            _ => None,
+    async fn parse<T: DocumentValue>(&self, body: &Bytes) -> Result<ParsedDocument, ParseFailure> {
+        if body.len() < LARGE_BODY_BYTES {
+            return parse::<T>(body).map(ParsedDocument::new);
         }
-    }
-
-    /// The document as a repository; `None` when it is none.
-    pub(super) fn repository(&self, document: &Document) -> Option<Arc<Repository>> {
-        match self.get(document, |body| from_json(body).map(ParsedDocument::Repository))? {
-            ParsedDocument::Repository(repository) => Some(repository),
-            _ => None,
-        }
-    }
-
-    /// The document as a list of tags; `None` when it is none.
-    pub(super) fn tags(&self, document: &Document) -> Option<Arc<RepositoryTags>> {
-        match self.get(document, |body| from_json(body).map(ParsedDocument::Tags))? {
-            ParsedDocument::Tags(tags) => Some(tags),
-            _ => None,
-        }
-    }
-
-    /// The document as a list of branches; `None` when it is none.
-    pub(super) fn branches(&self, document: &Document) -> Option<Arc<RepositoryBranches>> {
-        match self.get(document, |body| from_json(body).map(ParsedDocument::Branches))? {
-            ParsedDocument::Branches(branches) => Some(branches),
-            _ => None,
-        }
-    }
-
-    fn get(&self, document: &Document, parse: impl FnOnce(&[u8]) -> Option<ParsedDocument>) -> Option<ParsedDocument> {
-        if let Some(parsed) = self.0.get(&document.meta.digest) {
-            return Some(parsed);
-        }
-        let parsed = parse(&document.body)?;
-        self.0.insert(document.meta.digest, parsed.clone());
-        Some(parsed)
+        let mut share = self.memory.share();
+        share.grow_to(json_estimate(body)).await.map_err(ParseFailure::NoMemory)?;
+        let body = body.clone();
+        let parsing = tokio::task::spawn_blocking(move || {
+            // Until the parsing has ended, whether the request waits or not.
+            let _share = share;
+            parse::<T>(&body).map(ParsedDocument::new)
+        });
+        parsing.await.unwrap_or(Err(ParseFailure::Unreadable))
     }
 }
 
 impl ParsedDocument {
-    /// An estimate of its size in bytes: notes and assets are most of it.
-    fn weight(&self) -> u32 {
-        // A registry sends the package's readme with a release.
-        let text = |value: &serde_json::Value| value.as_str().map_or(64, str::len);
-        let release = |release: &Release| {
-            let rest = release.rest.values().map(text).sum::<usize>();
-            1024 + release.body.len() + 1024 * release.assets.len() + rest
-        };
-        let bytes = match self {
-            Self::Releases(list) => list.releases.iter().map(release).sum(),
-            Self::Release(one) => release(one),
-            Self::Repository(_) => 8192,
-            Self::Tags(list) => list.tags.iter().map(|tag| 128 + tag.name.len()).sum(),
-            Self::Branches(list) => list.branches.iter().map(|branch| 128 + branch.name.len()).sum(),
-        };
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    fn new<T: DocumentValue>(value: T) -> Self {
+        let mut weight = MemoryWeight::unlimited();
+        weight.add_allocation(size_of::<T>());
+        value.weigh(&mut weight);
+        Self { value: Arc::new(value), weight: clamped(weight.bytes() + CACHE_ENTRY_BYTES) }
     }
 }
 
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<Arc<T>> {
-    serde_json::from_slice(body).ok().map(Arc::new)
+fn parse<T: DocumentValue>(body: &[u8]) -> Result<T, ParseFailure> {
+    serde_json::from_slice(body).map_err(|_| ParseFailure::Unreadable)
+}
+
+impl DocumentValue for Releases {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        self.weigh(weight);
+    }
+}
+
+impl DocumentValue for Release {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        self.weigh(weight);
+    }
+}
+
+impl DocumentValue for Repository {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        self.weigh(weight);
+    }
+}
+
+impl DocumentValue for RepositoryTags {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        self.weigh(weight);
+    }
+}
+
+impl DocumentValue for RepositoryBranches {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        self.weigh(weight);
+    }
+}
+
+impl DocumentValue for BranchHead {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        weight.add_text(&self.commit);
+    }
+}
+
+impl DocumentValue for MovingHead {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        weight.add_text(&self.revision);
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     entry::{Digest, Meta, Pin},
     package::{PackageId, PublishManifest},
     upstream::GitRef,
+    value::memory_budget::MemoryShare,
 };
 
 /// Most bytes of cached files.
@@ -133,7 +134,8 @@ impl ReleaseFacts {
             let object = object.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             let files = {
                 let object = object.clone();
-                spawn_blocking(move || read_files(&object)).await.map_err(io::Error::other)?
+                let mut memory = self.cache.memory().share();
+                spawn_blocking(move || read_files(&object, &mut memory)).await.map_err(io::Error::other)?
             };
             if let Err(StoredZipError::Damaged) = &files {
                 self.cache.archive_tiers().quarantine(&object).await;
@@ -146,11 +148,11 @@ impl ReleaseFacts {
 }
 
 /// Reads the small files of a zip. Blocks.
-fn read_files(object: &Object) -> Result<PackageFiles, StoredZipError> {
+fn read_files(object: &Object, memory: &mut MemoryShare) -> Result<PackageFiles, StoredZipError> {
     // Facts of an earlier release that cannot be parsed: nothing is known of the zip's structure.
     let Ok(facts) = ZipFacts::from_value(&object.meta.verified.facts) else { return Ok(PackageFiles::default()) };
     let read = |buf: &mut [u8], offset| object.read_exact(buf, offset);
-    let central = CentralDirectory::open(&facts, object.meta.len, read)?;
+    let central = CentralDirectory::open(&facts, object.meta.len, memory, read)?;
     let syaml = SmallFile::syaml_of(facts.publish.kind.as_deref());
     Ok(PackageFiles { readme: central.small_file(SmallFile::Readme, read)?, syaml: central.small_file(syaml, read)? })
 }

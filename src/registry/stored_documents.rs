@@ -57,14 +57,18 @@ impl StoredDocuments {
     }
 
     /// The repository that a stored document describes.
-    pub(super) fn parse_repository(&self, document: &Document) -> Option<Arc<Repository>> {
-        self.parsed.repository(document)
+    pub(super) async fn parse_repository(&self, document: &Document) -> Option<Arc<Repository>> {
+        self.parsed.get(document).await.ok()
     }
 
     /// The stored release list of any age, unless the upstream has removed or blocked the package.
     pub(super) async fn releases(&self, package: &PackageId) -> Option<Arc<Releases>> {
         let document = self.document(package, &DocumentAsk::Releases).await?;
-        if document.meta.upstream_status == UpstreamStatus::Present { self.parsed.releases(&document) } else { None }
+        if document.meta.upstream_status == UpstreamStatus::Present {
+            self.parsed.get::<Releases>(&document).await.ok()
+        } else {
+            None
+        }
     }
 
     /// When the present content of a stored document was first fetched.
@@ -98,8 +102,10 @@ impl StoredDocuments {
         for ask in [DocumentAsk::Latest, DocumentAsk::Releases] {
             let Some(document) = self.document(package, &ask).await else { continue };
             let release = match ask {
-                DocumentAsk::Latest => self.parsed.release(&document).filter(|release| release.tag_name == tag),
-                _ => self.parsed.releases(&document).and_then(|list| {
+                DocumentAsk::Latest => {
+                    self.parsed.get::<Release>(&document).await.ok().filter(|release| release.tag_name == tag)
+                }
+                _ => self.parsed.get::<Releases>(&document).await.ok().and_then(|list| {
                     list.releases.iter().find(|release| release.tag_name == tag).cloned().map(Arc::new)
                 }),
             };

@@ -28,7 +28,7 @@ use crate::{
     },
     package::{Metadata, Release, Releases, Repository},
     registry::release_facts::ArchiveFacts,
-    value::memory_weight::MemoryWeight,
+    value::{memory_budget::MemoryShare, memory_weight::MemoryWeight},
 };
 
 /// A document of at least about this size in memory, bytes, is rendered beside the requests.
@@ -51,6 +51,10 @@ pub(super) struct Rendition {
     /// The entity tag of the whole, with the base that stands in the template.
     etag: HeaderValue,
 }
+
+/// Bytes of a rendition while it is made, per byte of the document in memory: the parts that are rendered, the text and
+/// the place it grows out of.
+const RENDERING_FACTOR: u64 = 3;
 
 /// What a rendition is made of.
 pub(super) struct RenderJob {
@@ -129,6 +133,13 @@ impl RenderJob {
         let mut weight = MemoryWeight::up_to(LARGE_DOCUMENT_BYTES);
         self.document.weigh(&mut weight);
         weight.is_over()
+    }
+
+    /// About how many bytes the rendering takes.
+    pub(super) fn estimate(&self) -> u64 {
+        let mut weight = MemoryWeight::unlimited();
+        self.document.weigh(&mut weight);
+        RENDERING_FACTOR * weight.bytes() as u64
     }
 
     /// Renders the document.
@@ -226,6 +237,11 @@ impl Rendition {
             }
         }
         writer.finish("")
+    }
+
+    /// The same rendition, whose text holds this share of memory until its last reader has left.
+    pub(super) fn counted_in(self, share: MemoryShare) -> Self {
+        Self { template: Arc::new(self.template.counted_in(share)), ..self }
     }
 
     /// The whole or one page, for a base and a request's id. Shares the rendition's text.

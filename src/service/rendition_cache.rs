@@ -15,7 +15,10 @@ use super::{
 use crate::{
     dialect::Dialect,
     entry::Digest,
-    value::memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, clamped},
+    value::{
+        memory_budget::MemoryBudget,
+        memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, clamped},
+    },
 };
 
 /// Large documents that are rendered or compressed at the same time.
@@ -32,6 +35,7 @@ pub(super) struct RenditionCache {
     capacity: u64,
     spawn: SpawnBesideRequests,
     large_jobs: Semaphore,
+    memory: MemoryBudget,
 }
 
 /// Identifies a rendition.
@@ -55,20 +59,21 @@ pub(super) enum RenditionForm {
     Gzip,
 }
 
-/// Too many large documents are being rendered.
+/// Too many large documents are being rendered, or there is no memory for this one.
 #[derive(Debug)]
 struct NoTurn;
 
 impl RenditionCache {
-    /// An empty cache of at most `capacity` bytes. Large renditions are made in tasks that `spawn` starts.
-    pub(super) fn new(capacity: u64, spawn: SpawnBesideRequests) -> Self {
+    /// An empty cache of at most `capacity` bytes. Large renditions are made in tasks that `spawn` starts, and are counted in
+    /// `memory` as long as the cache or a reader has them.
+    pub(super) fn new(capacity: u64, spawn: SpawnBesideRequests, memory: MemoryBudget) -> Self {
         let weigh = |key: &RenditionKey, rendition: &Arc<Rendition>| {
             let mut weight = MemoryWeight::unlimited();
             weight.add_text(&key.package);
             clamped(weight.bytes() + size_of::<RenditionKey>() + rendition.weight() + CACHE_ENTRY_BYTES)
         };
         let renditions = moka::future::Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        Self { renditions, capacity, spawn, large_jobs: Semaphore::new(LARGE_JOBS) }
+        Self { renditions, capacity, spawn, large_jobs: Semaphore::new(LARGE_JOBS), memory }
     }
 
     /// The rendition of a document. Readers that wait for one share its making, which goes on when they leave.
@@ -87,7 +92,8 @@ impl RenditionCache {
         if !job.is_large() {
             return Ok(self.renditions.get_with(key, async { Arc::new(job.render()) }).await);
         }
-        self.make_beside_requests(key, || Some(job.render())).await
+        let estimate = job.estimate();
+        self.make_beside_requests(key, estimate, || Some(job.render())).await
     }
 
     /// The gzip form of a rendition that [`RenditionCache::get`] returned; `None` where it is not worth while.
@@ -104,7 +110,8 @@ impl RenditionCache {
             return Ok(compressed);
         }
         let rendition = rendition.clone();
-        self.make_beside_requests(key, move || rendition.gzip()).await
+        let estimate = rendition.weight() as u64;
+        self.make_beside_requests(key, estimate, move || rendition.gzip()).await
     }
 
     /// True for a rendition of which a compressed form can be kept.
@@ -112,10 +119,12 @@ impl RenditionCache {
         rendition.is_worth_compressing() && rendition.weight() as u64 <= self.capacity / 4
     }
 
-    /// On the app's blocking threads: a connection thread goes on with its other clients.
+    /// On the app's blocking threads: a connection thread goes on with its other clients. `estimate` is what the making
+    /// takes, bytes.
     async fn make_beside_requests(
         self: &Arc<Self>,
         key: RenditionKey,
+        estimate: u64,
         make: impl FnOnce() -> Option<Rendition> + Send + 'static,
     ) -> Result<Arc<Rendition>, ApiError> {
         let cache = self.clone();
@@ -124,8 +133,12 @@ impl RenditionCache {
             let make = async {
                 let turn = timeout(LARGE_JOB_WAIT, cache.large_jobs.acquire()).await;
                 let _turn = turn.ok().and_then(Result::ok).ok_or(NoTurn)?;
-                let made = tokio::task::spawn_blocking(make).await.ok().flatten();
-                made.map(Arc::new).ok_or(NoTurn)
+                let mut share = cache.memory.share();
+                share.grow_to(estimate).await.map_err(|_| NoTurn)?;
+                let made = tokio::task::spawn_blocking(make).await.ok().flatten().ok_or(NoTurn)?;
+                let mut kept = cache.memory.share();
+                kept.grow_to(made.weight() as u64).await.map_err(|_| NoTurn)?;
+                Ok::<_, NoTurn>(Arc::new(made.counted_in(kept)))
             };
             // The readers may have left.
             let _ = sender.send(cache.renditions.try_get_with(key, make).await);

@@ -11,6 +11,7 @@ use crate::{
     },
     entry::Digest,
     registry::Object,
+    value::memory_budget::MemoryBudget,
 };
 
 /// Most bytes of cached plans, their keys included.
@@ -27,6 +28,7 @@ pub(super) struct ViewCache {
     views: moka::future::Cache<ViewKey, Arc<CachedView>>,
     /// Digests of views. They outlive the plans: to compute one, all of the view is read.
     digests: moka::sync::Cache<ViewKey, Digest>,
+    memory: MemoryBudget,
 }
 
 /// A view of one zip.
@@ -79,11 +81,12 @@ impl CachedView {
 }
 
 impl ViewCache {
-    pub(super) fn new() -> Self {
-        Self::with_limits(MAX_PLAN_BYTES, MAX_DIGEST_BYTES)
+    /// An empty cache. Directories of zips are read within `memory`.
+    pub(super) fn new(memory: MemoryBudget) -> Self {
+        Self::with_limits(MAX_PLAN_BYTES, MAX_DIGEST_BYTES, memory)
     }
 
-    fn with_limits(max_plan_bytes: u64, max_digest_bytes: u64) -> Self {
+    fn with_limits(max_plan_bytes: u64, max_digest_bytes: u64, memory: MemoryBudget) -> Self {
         let clamped = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let views = moka::future::Cache::builder().max_capacity(max_plan_bytes);
         let digests = moka::sync::Cache::builder().max_capacity(max_digest_bytes);
@@ -94,6 +97,7 @@ impl ViewCache {
             digests: digests
                 .weigher(move |key: &ViewKey, _: &Digest| clamped(key.weight() + size_of::<Digest>()))
                 .build(),
+            memory,
         }
     }
 
@@ -128,7 +132,11 @@ impl ViewCache {
             (ViewSpec::Flat, None) | (ViewSpec::Foldered { .. }, Some(_)) => return Ok(Arc::new(CachedView::Stored)),
             _ => {}
         }
-        let central = CentralDirectory::open(&facts, object.meta.len, |buf, offset| object.read_exact(buf, offset))?;
+        let mut memory = self.memory.share();
+        let central = {
+            let read = |buf: &mut [u8], offset| object.read_exact(buf, offset);
+            CentralDirectory::open(&facts, object.meta.len, &mut memory, read)?
+        };
         let view = match central.view_plan(&key.spec) {
             Ok(None) => CachedView::Stored,
             Err(error) => CachedView::Impossible(error),
@@ -200,7 +208,7 @@ mod tests {
             zip.write_all(&vec![b'x'; *len]).expect("written");
         }
         let bytes = Bytes::from(zip.finish().expect("finished").into_inner());
-        let verifier = ZipVerifier { max_entries: 100, max_inflated: 10 << 20 };
+        let verifier = ZipVerifier { max_entries: 100, max_inflated: 10 << 20, memory: MemoryBudget::unlimited() };
         let verified = verifier.verify(&CompleteBody(bytes.clone())).expect("a good zip");
         let digest = Digest::of(&bytes);
         let len = bytes.len() as u64;
@@ -214,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_form_of_a_zip_is_a_view_of_its_own() {
-        let cache = Arc::new(ViewCache::new());
+        let cache = Arc::new(ViewCache::new(MemoryBudget::unlimited()));
         let bare = object(&[("package.json", 2), ("src/a", 3_000_000)]);
         let with_top = object(&[("t/package.json", 2), ("t/src/a", 3_000_000)]);
         let foldered = |version: &str| ViewSpec::Foldered { top: TopFolder::of_version("fc3", version) };
@@ -254,7 +262,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_zip_is_a_failure_that_is_not_cached() {
-        let cache = Arc::new(ViewCache::new());
+        let cache = Arc::new(ViewCache::new(MemoryBudget::unlimited()));
         let good = object(&[("t/a", 10)]);
         let ObjectContent::Memory(bytes) = &good.content else { panic!("in memory") };
         let mut damaged = bytes.to_vec();
@@ -271,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn views_and_digests_stay_within_their_limits_with_the_longest_keys() {
         const LIMIT: u64 = 1 << 20;
-        let cache = ViewCache::with_limits(LIMIT, LIMIT);
+        let cache = ViewCache::with_limits(LIMIT, LIMIT, MemoryBudget::unlimited());
         let key = |n: usize| {
             let path = format!("{n:06}/{}x", "x/".repeat(508));
             let top = Some(TopFolder::of_version(&"x".repeat(250), "1"));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     entry::{Digest, Document, Key},
     storage::{Object, ObjectContent, TierUsage},
-    value::ByteSize,
+    value::{ByteSize, memory_budget::MemoryBudget},
 };
 
 /// The tier's name in `Cache-Status`.
@@ -16,10 +16,17 @@ const MEMORY_TIER: &str = "memory";
 /// Estimated bytes of an entry beside its body: key, metadata, the cache's own records.
 const ENTRY_OVERHEAD_BYTES: usize = 1024;
 
+/// Smallest `memory.limit`: the caches of a fixed size, and room for work.
+pub const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
+
 /// The `[memory]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Memory for everything that clients and upstreams cause. Default: a quarter of the machine's, or of
+    /// the control group's; at least [`LEAST_MEMORY`] and at most 4 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ByteSize>,
     /// Memory for release documents.
     pub documents: ByteSize,
     /// Memory for small archives.
@@ -30,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { documents: ByteSize::mib(64), archives: ByteSize::mib(256), archive_max: ByteSize::mib(1) }
+        Self { limit: None, documents: ByteSize::mib(64), archives: ByteSize::mib(256), archive_max: ByteSize::mib(1) }
     }
 }
 
@@ -39,15 +46,17 @@ pub struct Memory {
     cache: Cache<Key, Object>,
     limit: u64,
     archive_max: u64,
+    budget: MemoryBudget,
 }
 
 impl Memory {
-    /// A memory tier of at most `config.archives` bytes.
-    pub fn new(config: &Config) -> Self {
+    /// A memory tier of at most `config.archives` bytes. What clients still read of it after its eviction is counted in
+    /// `budget`, too.
+    pub fn new(config: &Config, budget: MemoryBudget) -> Self {
         let weigh = |key: &Key, object: &Object| weight(key, usize::try_from(object.meta.len).unwrap_or(usize::MAX));
         let limit = config.archives.0;
         let cache = Cache::builder().max_capacity(limit).weigher(weigh).build();
-        Self { cache, limit, archive_max: config.archive_max.0 }
+        Self { cache, limit, archive_max: config.archive_max.0, budget }
     }
 
     /// The archive of a key. Never blocks.
@@ -55,7 +64,8 @@ impl Memory {
         self.cache.get(key)
     }
 
-    /// Reads an archive of at most `archive_max` bytes into memory, for [`Memory::insert`]; `None` for a larger one.
+    /// Reads an archive of at most `archive_max` bytes into memory, for [`Memory::insert`]; `None` for a larger one, and
+    /// while the budget is taken.
     ///
     /// # Errors
     /// When the archive is on disk and cannot be read.
@@ -63,7 +73,11 @@ impl Memory {
         let Some(len) = usize::try_from(object.meta.len).ok().filter(|_| object.meta.len <= self.archive_max) else {
             return Ok(None);
         };
-        let bytes = object.read(0, len).await?;
+        let mut share = self.budget.share();
+        if share.try_grow_to(object.meta.len).is_err() {
+            return Ok(None);
+        }
+        let bytes = share.hold(object.read(0, len).await?);
         let Object { meta, usage, .. } = object.clone();
         Ok(Some(Object { meta, content: ObjectContent::Memory(bytes), tier: MEMORY_TIER, usage }))
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    BuildError, Config, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
+    BuildError, Config, DocumentAsk, GitRef, ProcessContext, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
     call_log::CallLog,
     client::ApiClient,
     credentials::{
@@ -92,9 +92,9 @@ impl<A: UpstreamApi> ApiUpstream<A> {
         name: &str,
         config: &Config,
         credentials: Vec<CredentialSource>,
-        instance: &str,
+        process: &ProcessContext,
     ) -> Result<Self, BuildError> {
-        let client = ApiClient::new(name, config, credentials, instance, A::PROFILE)?;
+        let client = ApiClient::new(name, config, credentials, process, A::PROFILE)?;
         let moving = config.moving.iter().map(|text| text.parse()).collect::<Result<_, _>>();
         let wrong = |error: super::MovingPatternError| BuildError {
             upstream: name.to_owned(),

@@ -14,7 +14,13 @@ use super::{
     gate::Place,
     rate_floor::RateFloor,
 };
-use crate::origin::FetchError;
+use crate::{
+    origin::FetchError,
+    value::{
+        memory_budget::{MemoryBudget, MemoryShare},
+        memory_weight::json_estimate,
+    },
+};
 
 /// Most bytes read of an error response: enough for the words that are searched for.
 const MAX_ERROR_TEXT_BYTES: usize = 16 << 10;
@@ -104,7 +110,7 @@ impl ResponseBody {
     pub(super) async fn error_text(self, limit: Duration) -> String {
         let mut bytes = Vec::new();
         // One decoded piece may be longer than the text that is kept.
-        let mut meter = SizeMeter::new(MAX_ERROR_BODY_BYTES);
+        let mut meter = SizeMeter::new(MAX_ERROR_BODY_BYTES, &MemoryBudget::unlimited());
         let coding = ContentCoding::of(self.headers()).unwrap_or(ContentCoding::Identity);
         let mut text = DocumentBody { body: self, decoder: BodyDecoder::new(coding), ended: false };
         let read = async {
@@ -142,11 +148,13 @@ impl DocumentBody {
     /// that arrive and the decoded ones, before more of them are decoded.
     ///
     /// # Errors
-    /// As [`ResponseBody::chunk`], [`FetchError::DocumentTooLarge`], and [`FetchError::Invalid`] for a damaged body.
+    /// As [`ResponseBody::chunk`], [`FetchError::DocumentTooLarge`], [`FetchError::NoMemory`], and [`FetchError::Invalid`] for
+    /// a damaged body.
     pub(super) async fn chunk(&mut self, meter: &mut SizeMeter) -> Result<Option<Bytes>, FetchError> {
         loop {
             if let Some(decoded) = self.decoder.next()? {
                 meter.count_decoded(decoded.len())?;
+                meter.take_memory(&decoded).await?;
                 return Ok(Some(decoded));
             }
             if self.ended {
@@ -164,6 +172,7 @@ impl DocumentBody {
             };
             if let Some(decoded) = decoded.filter(|decoded| !decoded.is_empty()) {
                 meter.count_decoded(decoded.len())?;
+                meter.take_memory(&decoded).await?;
                 return Ok(Some(decoded));
             }
         }
@@ -176,12 +185,15 @@ pub(super) struct SizeMeter {
     limit: u64,
     received_left: u64,
     decoded_left: u64,
+    /// An estimate of what the document takes once it is parsed, bytes.
+    estimate: u64,
+    memory: MemoryShare,
 }
 
 impl SizeMeter {
-    /// Allows `limit` bytes.
-    pub(super) fn new(limit: u64) -> Self {
-        Self { limit, received_left: limit, decoded_left: limit }
+    /// Allows `limit` bytes, and takes `memory` for them as long as it lives.
+    pub(super) fn new(limit: u64, memory: &MemoryBudget) -> Self {
+        Self { limit, received_left: limit, decoded_left: limit, estimate: 0, memory: memory.share() }
     }
 
     /// Checks a `Content-Length` before the body is read.
@@ -208,6 +220,15 @@ impl SizeMeter {
     fn count_decoded(&mut self, bytes: usize) -> Result<(), FetchError> {
         self.decoded_left = self.decoded_left.checked_sub(bytes as u64).ok_or_else(|| self.too_large())?;
         Ok(())
+    }
+
+    /// Takes memory for decoded bytes that are kept.
+    ///
+    /// # Errors
+    /// [`FetchError::NoMemory`] when there is none in time.
+    async fn take_memory(&mut self, decoded: &[u8]) -> Result<(), FetchError> {
+        self.estimate = self.estimate.saturating_add(json_estimate(decoded));
+        Ok(self.memory.grow_to(self.estimate).await?)
     }
 
     fn too_large(&self) -> FetchError {

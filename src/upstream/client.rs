@@ -20,7 +20,7 @@ use url::Url;
 
 pub(super) use super::request::{ArchiveResponse, DocumentRequest, DocumentResponse, OpenedArchive, RequestKind};
 use super::{
-    BuildError, Config,
+    BuildError, Config, ProcessContext,
     api::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
@@ -37,6 +37,7 @@ use super::{
 use crate::{
     entry::{Document, PageValidator, Validators},
     origin::{DownloadPlace, FetchError, FetchedBody, Missing},
+    value::memory_budget::MemoryBudget,
 };
 
 /// The HTTP client of one upstream.
@@ -55,6 +56,7 @@ pub(super) struct ApiClient {
     idle_timeout: Duration,
     min_rate: u64,
     document_limit: u64,
+    memory: MemoryBudget,
     gate: Arc<Gate>,
     /// True once the API has redirected an archive to a host with limits of its own.
     redirects_archives: AtomicBool,
@@ -66,7 +68,7 @@ impl ApiClient {
         name: &str,
         config: &Config,
         credentials: Vec<CredentialSource>,
-        instance: &str,
+        process: &ProcessContext,
         profile: &'static ApiProfile,
     ) -> Result<Self, BuildError> {
         let wrong = |key, reason: &str| BuildError { upstream: name.to_owned(), key, reason: reason.to_owned() };
@@ -75,7 +77,7 @@ impl ApiClient {
                 return Err(wrong(key, "must be a positive number, for example 32"));
             }
         }
-        let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(instance)));
+        let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(&process.instance)));
         let via = via.map_err(|_| wrong("instance", "has a character that no header can carry"))?;
         let urls = ApiUrls { api: config.api.clone(), web: config.web.clone() };
         let connections = Arc::new(UpstreamConnections::new(name, config)?);
@@ -105,6 +107,7 @@ impl ApiClient {
             idle_timeout: config.idle_timeout.0,
             min_rate: config.min_rate.0,
             document_limit: config.document_limit.0,
+            memory: process.memory.clone(),
             gate,
             redirects_archives: AtomicBool::new(false),
         })
@@ -127,7 +130,7 @@ impl ApiClient {
 
     /// A size meter for one document.
     pub(super) fn meter(&self) -> SizeMeter {
-        SizeMeter::new(self.document_limit)
+        SizeMeter::new(self.document_limit, &self.memory)
     }
 
     /// True when `url` has the API's origin.

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::value::memory_budget::MemoryBudget;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -224,12 +225,16 @@ fn config(kind: UpstreamKind, api: &str) -> Config {
     }
 }
 
+fn process() -> ProcessContext {
+    ProcessContext { instance: "test".into(), memory: MemoryBudget::unlimited() }
+}
+
 fn with_token(config: &Config) -> Arc<dyn Upstream> {
-    build("forge", config, vec![token("secret-token")], "test").expect("a valid section")
+    build("forge", config, vec![token("secret-token")], &process()).expect("a valid section")
 }
 
 fn anonymous(config: &Config) -> Arc<dyn Upstream> {
-    build("forge", config, Vec::new(), "test").expect("a valid section")
+    build("forge", config, Vec::new(), &process()).expect("a valid section")
 }
 
 fn token(text: &str) -> CredentialSource {

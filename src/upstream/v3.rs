@@ -106,7 +106,8 @@ impl RegistryApi for V3 {
         let url = page_url(client, package, 1);
         let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Package) };
         let first_seen = FirstSeenDates::of_list(None);
-        match read_page(client, call, request, None, &mut client.meter(), &first_seen).await? {
+        let mut meter = client.meter();
+        match read_page(client, call, request, None, &mut meter, &first_seen).await? {
             FetchedPage::Changed(page) => Ok(!page.releases.is_empty()),
             FetchedPage::NotModified => Err(invalid("304 to an unconditional request")),
         }
@@ -155,7 +156,8 @@ impl RegistryApi for V3 {
         let DocumentResponse::Body(body) = client.document(call, request, None).await? else {
             return Err(invalid("304 to an unconditional request"));
         };
-        let json = body.read_all(&mut client.meter()).await?;
+        let mut meter = client.meter();
+        let json = body.read_all(&mut meter).await?;
         match value(&json, Missing::Package, |row| registry_release::catalog_package(&row))? {
             EnvelopeValue::Array { read, broken } if broken == 0 || !read.is_empty() => Ok(read),
             _ => Err(invalid("not a list of packages")),

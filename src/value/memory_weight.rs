@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// Bytes that a cache needs for an entry of its own: its key's allocation, its nodes, its counters.
 pub const CACHE_ENTRY_BYTES: usize = 256;
 
+/// Room at the end of a list that may be resident, bytes: pages that were never written take no memory.
+const UNTOUCHED_BYTES: usize = 4096;
+
 /// Adds up what is allocated for values, beside the values themselves, until a limit is reached.
 #[derive(Debug)]
 pub struct MemoryWeight {
@@ -55,7 +58,9 @@ impl MemoryWeight {
 
     /// Adds what is allocated for a list, without what its items allocate themselves.
     pub fn add_list<T>(&mut self, items: &Vec<T>) {
-        self.add_allocation(items.capacity().saturating_mul(size_of::<T>()));
+        let used = items.len().saturating_mul(size_of::<T>());
+        let room = items.capacity().saturating_mul(size_of::<T>());
+        self.add_allocation(room.min(used.saturating_add(UNTOUCHED_BYTES)));
     }
 
     /// Adds what is allocated for a JSON value.
@@ -89,7 +94,9 @@ impl MemoryWeight {
         };
         let room = if buckets <= 8 { buckets - 1 } else { buckets / 8 * 7 };
         self.add_allocation(buckets.saturating_mul(size_of::<usize>() + 1).saturating_add(16));
-        self.add_allocation(room.saturating_mul(size_of::<(usize, String, Value)>()));
+        let entry = size_of::<(usize, String, Value)>();
+        let used = fields.len().saturating_mul(entry).saturating_add(UNTOUCHED_BYTES);
+        self.add_allocation(room.saturating_mul(entry).min(used));
         for (name, value) in fields {
             if self.is_over() {
                 return;
@@ -98,6 +105,15 @@ impl MemoryWeight {
             self.add_json(value);
         }
     }
+}
+
+/// Bytes that JSON takes while it is parsed and once it is, the text included: an upper estimate, without parsing. A list
+/// of empty objects takes far more than its text.
+pub fn json_estimate(text: &[u8]) -> u64 {
+    /// A field's name, its entry and its place in the hash table; the first one of an object needs the most.
+    const VALUE_BYTES: usize = 320;
+    let values = text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count();
+    (2 * text.len() + VALUE_BYTES * values) as u64
 }
 
 /// A weight as caches take it.

@@ -53,6 +53,7 @@ mod leaving;
 mod limits;
 mod log;
 mod lying_upstreams;
+mod memory_limit;
 mod mounted;
 mod moving_versions;
 mod no_room;

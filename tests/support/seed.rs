@@ -11,6 +11,7 @@ use srm_mirror::{
     entry::{Digest, Key, Meta, Pin},
     origin::{Growing, Verify as _},
     storage::disk::{Config, Disk, PinEvent},
+    value::memory_budget::MemoryBudget,
 };
 
 use crate::forge::{Data, File, Packing, pack};
@@ -78,7 +79,7 @@ pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: 
 }
 
 async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
-    let verifier = ZipVerifier { max_entries: 10, max_inflated: u64::MAX };
+    let verifier = ZipVerifier { max_entries: 10, max_inflated: u64::MAX, memory: MemoryBudget::unlimited() };
     let whole = Whole(bytes.clone());
     let verified = verifier.verify(&whole).expect("a good zip");
     let mut spool = disk.spool(Some(bytes.len() as u64)).expect("room");

@@ -2,11 +2,13 @@
 
 use super::{build::Zip, views::read_at, *};
 use crate::archive::{CentralDirectory, FolderFacts, StoredZipError};
+use crate::value::memory_budget::MemoryBudget;
 
 fn read(zip: &[u8], verified: &[u8], path: &str) -> Result<Option<FolderFacts>, StoredZipError> {
     let facts = facts(verified);
     let read = |buf: &mut [u8], offset| read_at(zip, buf, offset);
-    let central = CentralDirectory::open(&facts, zip.len() as u64, read).expect("a directory");
+    let central = CentralDirectory::open(&facts, zip.len() as u64, &mut MemoryBudget::unlimited().share(), read)
+        .expect("a directory");
     central.folder_facts(&path.parse().expect("a path"), read)
 }
 

@@ -2,11 +2,14 @@
 
 use super::{build::Zip, views::read_at, *};
 use crate::archive::{CentralDirectory, SmallFile, StoredZipError};
+use crate::value::memory_budget::MemoryBudget;
 
 fn small(zip: &[u8], verified: &[u8], file: SmallFile) -> Result<Option<String>, StoredZipError> {
     let facts = facts(verified);
     let read = |buf: &mut [u8], offset| read_at(zip, buf, offset);
-    CentralDirectory::open(&facts, zip.len() as u64, read).expect("a directory").small_file(file, read)
+    CentralDirectory::open(&facts, zip.len() as u64, &mut MemoryBudget::unlimited().share(), read)
+        .expect("a directory")
+        .small_file(file, read)
 }
 
 fn of(items: &[Item], file: SmallFile) -> Option<String> {

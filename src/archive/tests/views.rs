@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::archive::view::{TopFolder, ViewError, ViewPlan, ViewSlice, ViewSpec};
+use crate::value::memory_budget::MemoryBudget;
 
 mod properties;
 mod sparse;
@@ -40,7 +41,9 @@ fn folder(path: &str, top: Option<&str>) -> ViewSpec {
 
 /// The directory of a stored zip, read as a server reads it.
 fn open(zip: &[u8], facts: &ZipFacts) -> Result<CentralDirectory, StoredZipError> {
-    CentralDirectory::open(facts, zip.len() as u64, |buf, offset| read_at(zip, buf, offset))
+    CentralDirectory::open(facts, zip.len() as u64, &mut MemoryBudget::unlimited().share(), |buf, offset| {
+        read_at(zip, buf, offset)
+    })
 }
 
 pub(super) fn read_at(zip: &[u8], buf: &mut [u8], offset: u64) -> std::io::Result<()> {

@@ -31,7 +31,7 @@ use crate::{
         escape_terminal, print,
     },
     entry::{ExportedArchive, Key, RecordedSource},
-    value::ByteSize,
+    value::{ByteSize, memory_budget::MemoryBudget},
 };
 
 /// Most bytes of a zip that are read at once.
@@ -46,7 +46,11 @@ const DISK_BLOCK_BYTES: u64 = 4096;
 pub(super) fn run(cache: &CacheArgs, path: &Path, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
     let loaded = cache.load()?;
     let archives = &loaded.config.archives;
-    let verifier = ZipVerifier { max_entries: archives.max_entries, max_inflated: archives.max_inflated.0 };
+    let verifier = ZipVerifier {
+        max_entries: archives.max_entries,
+        max_inflated: archives.max_inflated.0,
+        memory: MemoryBudget::unlimited(),
+    };
     let bundle = bundle::check(path, &verifier)?;
     admin_client::run(loaded, async |client| BundleImport { client, bundle: &bundle, path }.run(force, flags).await)
 }

@@ -6,7 +6,8 @@ use crate::{
     archive::{CentralDirectory, FolderFacts, StoredZipError, ZipFacts},
     entry::Digest,
     package::FolderPath,
-    registry::Object,
+    registry::{Object, RegistryError, no_memory},
+    value::memory_budget::{MemoryBudget, MemoryShare},
 };
 
 /// Most bytes of cached facts, keys included.
@@ -15,7 +16,10 @@ const MAX_FACTS_BYTES: u64 = 8 << 20;
 const FACTS_OVERHEAD_BYTES: usize = 256;
 
 /// Facts about folders of archives. An entry never goes out of date: its key has the digest of the archive.
-pub(super) struct FolderFactsCache(moka::future::Cache<FactsKey, Option<Arc<FolderFacts>>>);
+pub(super) struct FolderFactsCache {
+    facts: moka::future::Cache<FactsKey, Option<Arc<FolderFacts>>>,
+    memory: MemoryBudget,
+}
 
 #[derive(PartialEq, Eq, Hash)]
 struct FactsKey {
@@ -44,37 +48,49 @@ enum FolderReadFailure {
 }
 
 impl FolderFactsCache {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(memory: MemoryBudget) -> Self {
         let weigher = |key: &FactsKey, facts: &Option<Arc<FolderFacts>>| {
             let facts = facts.as_ref().map_or(0, |facts| facts.weight());
             u32::try_from(FACTS_OVERHEAD_BYTES + key.path.as_str().len() + facts).unwrap_or(u32::MAX)
         };
-        Self(moka::future::Cache::builder().max_capacity(MAX_FACTS_BYTES).weigher(weigher).build())
+        let facts = moka::future::Cache::builder().max_capacity(MAX_FACTS_BYTES).weigher(weigher).build();
+        Self { facts, memory }
     }
 
     /// Reads the facts about a folder. Concurrent callers share one reading.
-    pub(super) async fn read(&self, object: &Object, path: &FolderPath) -> FolderRead {
+    ///
+    /// # Errors
+    /// When there is no memory for the directory of the zip at present.
+    pub(super) async fn read(&self, object: &Object, path: &FolderPath) -> Result<FolderRead, RegistryError> {
         let key = FactsKey { zip: object.meta.digest, path: path.clone() };
         let reading = async {
             let object = object.clone();
             let path = path.clone();
-            tokio::task::spawn_blocking(move || read(&object, &path)).await.map_err(io::Error::other)?
+            let mut memory = self.memory.share();
+            tokio::task::spawn_blocking(move || read(&object, &path, &mut memory)).await.map_err(io::Error::other)?
         };
-        match self.0.try_get_with(key, reading).await {
+        Ok(match self.facts.try_get_with(key, reading).await {
             Ok(Some(facts)) => FolderRead::Facts(facts),
             Ok(None) => FolderRead::NoFolder,
             Err(error) => {
+                if let FolderReadFailure::Zip(StoredZipError::NoMemory(shortage)) = &*error {
+                    return Err(no_memory(*shortage));
+                }
                 tracing::error!(digest = %object.meta.digest, %error, "a folder of a stored zip cannot be read");
                 FolderRead::Damaged
             }
-        }
+        })
     }
 }
 
 /// Reads the central directory of an archive and a few files of the folder. Blocks.
-fn read(object: &Object, path: &FolderPath) -> Result<Option<Arc<FolderFacts>>, FolderReadFailure> {
+fn read(
+    object: &Object,
+    path: &FolderPath,
+    memory: &mut MemoryShare,
+) -> Result<Option<Arc<FolderFacts>>, FolderReadFailure> {
     let facts = ZipFacts::from_value(&object.meta.verified.facts)?;
     let read = |buf: &mut [u8], offset: u64| object.read_exact(buf, offset);
-    let central = CentralDirectory::open(&facts, object.meta.len, read)?;
+    let central = CentralDirectory::open(&facts, object.meta.len, memory, read)?;
     Ok(central.folder_facts(path, read)?.map(Arc::new))
 }

@@ -142,7 +142,7 @@ impl FolderPackages {
             return Ok(provenance);
         }
         let object = self.archives.object(&folder.repository, reference.clone()).await?;
-        let facts = match self.facts.read(&object, &folder.path).await {
+        let facts = match self.facts.read(&object, &folder.path).await? {
             FolderRead::Facts(facts) => facts,
             FolderRead::NoFolder => return Err(RegistryError::NoFolder { status: provenance.status }),
             FolderRead::Damaged => {

@@ -128,7 +128,7 @@ impl FolderPackages {
                 }
                 Err(error) => return Err(error),
             };
-            return match self.facts.read(&object, &folder.path).await {
+            return match self.facts.read(&object, &folder.path).await? {
                 FolderRead::Facts(facts) => {
                     Ok(Some(self.pins.record(folder, &bare(name), reference, &facts, &object.meta).await?))
                 }
@@ -155,7 +155,7 @@ impl FolderPackages {
         {
             return Ok(FolderRead::Facts(pin.facts));
         }
-        let read = self.facts.read(object, &folder.path).await;
+        let read = self.facts.read(object, &folder.path).await?;
         if let Some(version) = version
             && let FolderRead::Facts(facts) = &read
         {

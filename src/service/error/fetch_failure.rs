@@ -57,6 +57,11 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
+        FetchError::NoMemory { retry_after } => {
+            let seconds = whole_seconds(*retry_after);
+            let message = format!("this mirror has no memory for {what} at present; try again in {seconds} s");
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
         FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. }
             if error.is_rate_limit() =>
         {
@@ -127,7 +132,8 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         | FetchError::CoolingDown { retry_after, .. }
         | FetchError::Busy { retry_after }
         | FetchError::NoWindow { retry_after }
-        | FetchError::PinsUnavailable { retry_after } => Some(*retry_after),
+        | FetchError::PinsUnavailable { retry_after }
+        | FetchError::NoMemory { retry_after } => Some(*retry_after),
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
@@ -145,7 +151,7 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
         FetchError::Abandoned => FailureCode::UpstreamUnreachable,
         FetchError::Busy { .. } => FailureCode::UpstreamBusy,
-        FetchError::NoWindow { .. } => FailureCode::NoRoom,
+        FetchError::NoWindow { .. } | FetchError::NoMemory { .. } => FailureCode::NoRoom,
         FetchError::PinsUnavailable { .. } => FailureCode::PinsUnavailable,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),

@@ -11,7 +11,10 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, request::Parts};
 
 use crate::{
-    archive::view::{ViewBatch, ViewSpec},
+    archive::{
+        StoredZipError,
+        view::{ViewBatch, ViewSpec},
+    },
     http::body::{Body, BodyError},
     package::{PackageId, Version},
     registry::{
@@ -23,7 +26,7 @@ use crate::{
         context::RequestContext,
         error::ApiError,
         handlers::zip::ensure_built,
-        view_cache::CachedView,
+        view_cache::{CachedView, ViewFailure},
         zip_body::range_body,
         zip_response::{self, complete_zip},
     },
@@ -104,7 +107,7 @@ pub(super) async fn within<T>(max_wait: Option<Duration>, wait: impl Future<Outp
 /// damaged: it is quarantined then. With `cacheable`, the response may be cached where the view is the zip itself.
 ///
 /// # Errors
-/// When the zip has no such view.
+/// When the zip has no such view, or there is no memory for its directory at present.
 pub(super) async fn of_zip(
     service: &Service,
     parts: &Parts,
@@ -116,6 +119,9 @@ pub(super) async fn of_zip(
     context.note_whole(&object);
     let view = match service.views.view(&object, spec).await {
         Ok(view) => view,
+        Err(error) if matches!(&*error, ViewFailure::Zip(StoredZipError::NoMemory(_))) => {
+            return Err(ApiError::Overloaded);
+        }
         Err(error) => {
             tracing::error!(digest = %object.meta.digest, %error, "a stored zip cannot be read as a view");
             service.registry.archives().quarantine(&object).await;

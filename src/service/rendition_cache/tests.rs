@@ -48,7 +48,7 @@ fn key(document: &[u8], dialect: Dialect) -> RenditionKey {
 }
 
 fn cache(capacity: u64) -> Arc<RenditionCache> {
-    Arc::new(RenditionCache::new(capacity, Box::new(|task| drop(tokio::spawn(task)))))
+    Arc::new(RenditionCache::new(capacity, Box::new(|task| drop(tokio::spawn(task))), MemoryBudget::unlimited()))
 }
 
 fn text(rendition: &Rendition, base: &str, page: Option<PageRequest>) -> String {

@@ -31,7 +31,7 @@ fn take_tokens(server: &Server) -> Vec<String> {
 
 fn with_tokens(kind: UpstreamKind, server: &Server, tokens: &[&str]) -> Arc<dyn Upstream> {
     let sources = tokens.iter().map(|text| CredentialSource::of_token(text, &Secret::new(text)).expect("a token"));
-    build("forge", &config(kind, &server.base()), sources.collect(), "test").expect("a valid section")
+    build("forge", &config(kind, &server.base()), sources.collect(), &process()).expect("a valid section")
 }
 
 async fn repository(upstream: &Arc<dyn Upstream>) -> Result<Document, FetchError> {
@@ -187,7 +187,8 @@ async fn a_credential_whose_file_has_changed_is_in_use_again() {
     let file = dir.path().join("token");
     std::fs::write(&file, "old").expect("a file");
     let source = CredentialSource::of_token_file(&file).expect("a token");
-    let upstream = build("forge", &config(UpstreamKind::Github, &server.base()), vec![source], "test").expect("valid");
+    let upstream =
+        build("forge", &config(UpstreamKind::Github, &server.base()), vec![source], &process()).expect("valid");
     assert!(repository(&upstream).await.is_err());
     for (text, tokens) in [("new", &["new"][..]), ("not a token", &["new"]), ("", &["new"])] {
         take_tokens(&server);
@@ -235,7 +236,7 @@ fn app(server: &Server) -> Arc<dyn Upstream> {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("a key");
     std::fs::write(&file, key.serialize_pem()).expect("a file");
     let source = CredentialSource::of_app("123", &file).expect("an App");
-    build("forge", &config(UpstreamKind::Github, &server.base()), vec![source], "test").expect("valid")
+    build("forge", &config(UpstreamKind::Github, &server.base()), vec![source], &process()).expect("valid")
 }
 
 #[tokio::test]

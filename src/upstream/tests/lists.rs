@@ -205,7 +205,7 @@ async fn validators_are_not_used_with_another_token() {
     let server = Server::start(|seen| conditional(seen, 1, &[1])).await;
     let config = config(UpstreamKind::Github, &server.base());
     let list = stored(ask(&with_token(&config), DocumentAsk::Releases, None).await.expect("a list"));
-    let other = build("forge", &config, vec![token("another")], "test").expect("valid");
+    let other = build("forge", &config, vec![token("another")], &process()).expect("valid");
     for upstream in [anonymous(&config), other] {
         let fetched = ask(&upstream, DocumentAsk::Releases, Some(&list)).await.expect("a list");
         assert_ne!(stored(fetched).meta.validators.token_fingerprint, list.meta.validators.token_fingerprint);

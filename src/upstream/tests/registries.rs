@@ -149,7 +149,7 @@ async fn a_version_moves_where_a_pattern_says_so() {
         assert_eq!((upstream.is_moving(version), offline(&upstream).is_moving(version)), (moving, moving), "{version}");
     }
     section.moving = vec!["1.*".into()];
-    let refused = build("official", &section, Vec::new(), "test").err().expect("refused");
+    let refused = build("official", &section, Vec::new(), &process()).err().expect("refused");
     assert_eq!((refused.key, refused.upstream.as_str()), ("moving", "official"));
 }
 

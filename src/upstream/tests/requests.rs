@@ -249,7 +249,7 @@ fn a_build_error_names_the_key_and_no_secret() {
         ("downloads", Config { downloads: 0, ..base() }),
         ("redirect_hosts", Config { redirect_hosts: vec!["*".into()], ..base() }),
     ] {
-        let error = build("forge", &config, Vec::new(), "test").err().expect("an error");
+        let error = build("forge", &config, Vec::new(), &process()).err().expect("an error");
         assert_eq!((error.key, error.upstream.as_str()), (key, "forge"));
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
@@ -262,6 +262,6 @@ fn the_defaults_are_two_forges_and_two_registries_and_can_be_built() {
     let defaults = defaults();
     assert_eq!(defaults.keys().collect::<Vec<_>>(), ["gitee", "github", "official", "official-2x"]);
     for (name, config) in &defaults {
-        assert!(!build(name, config, Vec::new(), "test").expect("valid").has_token());
+        assert!(!build(name, config, Vec::new(), &process()).expect("valid").has_token());
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::storage::memory::{self, Memory};
+use crate::value::memory_budget::MemoryBudget;
 
 #[tokio::test]
 async fn a_reader_follows_a_spool_while_it_grows_and_after_it_is_admitted() {
@@ -61,7 +62,10 @@ async fn a_wrong_length_is_not_admitted() {
 #[tokio::test]
 async fn the_memory_tier_takes_the_bytes_of_small_objects_only() {
     let rig = rig(64);
-    let memory = Memory::new(&memory::Config { archive_max: ByteSize(6000), ..memory::Config::default() });
+    let memory = Memory::new(
+        &memory::Config { archive_max: ByteSize(6000), ..memory::Config::default() },
+        MemoryBudget::unlimited(),
+    );
     for (name, len) in [("small", 6000), ("large", 6001)] {
         let object = store(&rig.disk, name, &body(5, len)).await;
         if let Some(object) = memory.load(&object).await.expect("readable") {
