@@ -71,7 +71,8 @@ fn group_limit(groups: &str) -> Option<u64> {
         .lines()
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
+            let controllers = fields.next()?;
+            let path = fields.next()?;
             let (root, file) = match controllers {
                 "" => ("/sys/fs/cgroup", "memory.max"),
                 one if one.split(',').any(|name| name == "memory") => {

@@ -174,11 +174,11 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
     }
 
     fn gate_status(&self) -> GateStatus {
-        self.client.gate_status()
+        self.client.gate().status()
     }
 
     fn may_retry(&self) -> bool {
-        self.client.may_retry()
+        self.client.gate().may_retry()
     }
 
     fn document<'a>(

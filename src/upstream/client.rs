@@ -28,7 +28,7 @@ use super::{
     credentials::{CredentialExchange, CredentialPool, CredentialSource, Identity},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::{self, invalid},
-    gate::{Gate, GateStatus, IsApi, Place, PlaceKind},
+    gate::{Gate, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
     request::{self, Accepts},
     response::{ensure_identity, ensure_not_html, is_loop, is_of_mirror},
@@ -118,14 +118,9 @@ impl ApiClient {
         &self.pool
     }
 
-    /// The state of the gate.
-    pub(super) fn gate_status(&self) -> GateStatus {
-        self.gate.status()
-    }
-
-    /// Takes one retry from the budget; false when it is spent.
-    pub(super) fn may_retry(&self) -> bool {
-        self.gate.may_retry()
+    /// The gate in front of its requests.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// A size meter for one document.
