@@ -17,10 +17,10 @@ use crate::{
     config::{Config, UpstreamCredentials},
     entry::Digest,
     http::body::Body,
-    peer::Peer,
+    peer::{Peer, Refusal},
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
-    service::{Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
+    service::{self, Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
 };
@@ -85,6 +85,14 @@ impl Handler for ServiceHandler {
 
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
         self.0.handle(request, peer)
+    }
+
+    fn is_health_check(&self, request: &Request<Incoming>) -> bool {
+        service::is_health_check(request.uri().path())
+    }
+
+    fn refuse(&self, request: Request<Incoming>, peer: Peer, refusal: Refusal) -> Response<Body> {
+        self.0.refuse(request, peer, refusal)
     }
 }
 

@@ -18,6 +18,13 @@ pub struct Peer {
     pub control: bool,
 }
 
+/// Why a request is refused before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Every connection is taken; this one is kept for health checks.
+    NoConnection,
+}
+
 tokio::task_local! {
     static CLIENT: ClientId;
 }

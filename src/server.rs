@@ -2,7 +2,7 @@
 //!
 //! Has no routes: the [`Handler`] answers the requests.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,12 +15,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    peer::Peer,
+    peer::{ClientId, Peer, Refusal},
     sendfile::{MoreDataFlag, Socket},
 };
 
 mod config;
 mod connection;
+mod connection_places;
 mod connection_threads;
 pub(crate) mod control;
 mod listeners;
@@ -32,12 +33,20 @@ pub mod tls;
 
 pub use config::Config;
 use connection::ShutdownTokens;
+use connection_places::{ConnectionPlaces, RESERVED_CONNECTIONS};
 pub use connection_threads::ConnectionThreads;
 use control::ControlListener;
 pub use listeners::BindError;
 use listeners::Listeners;
 pub use reload_handle::{ReloadHandle, ReloadRequests};
+use timeouts::ConnectionTimeouts;
 use tls::{TlsError, TlsServer};
+
+/// Connections that may be open beyond `server.max_connections`: those for health checks, and as many that end.
+const ACCEPTED_BEYOND_LIMIT: usize = 2 * RESERVED_CONNECTIONS;
+/// What a client gets whose connection is closed at once.
+const REFUSED: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Answers requests. Cloned for each connection, called once for each request; the future is dropped when the client
 /// disconnects.
@@ -51,6 +60,12 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+
+    /// True for a health check, which is answered when everything else is refused.
+    fn is_health_check(&self, request: &Request<Incoming>) -> bool;
+
+    /// Refuses one request. Does not wait.
+    fn refuse(&self, request: Request<Incoming>, peer: Peer, refusal: Refusal) -> Response<Self::Body>;
 }
 
 /// Why the server cannot start.
@@ -131,19 +146,22 @@ impl Bound {
     ) -> ShutdownReport {
         let Self { listeners, tls, control, threads, config, reload } = self;
         let max_connections = config.max_connections;
+        let places = ConnectionPlaces::new(max_connections);
         let drain = config.drain.0;
         let connections = Connections {
             handler,
             tls: tls.map(Arc::new),
             config: Arc::new(config),
+            places,
             threads,
             tasks: TaskTracker::new(),
             shutdown: ShutdownTokens::default(),
         };
         let _abort_when_dropped = connections.shutdown.abort.clone().drop_guard();
-        let accept_tcp = listeners.accept_all(max_connections, |stream, peer, permit| {
-            connections.start(stream, peer, permit);
-        });
+        let accept_tcp =
+            listeners.accept_all(max_connections.saturating_add(ACCEPTED_BEYOND_LIMIT), |stream, peer, permit| {
+                connections.start(stream, peer, permit);
+            });
         let accept_control = async {
             let Some(control) = &control else { return std::future::pending().await };
             loop {
@@ -184,6 +202,7 @@ struct Connections<H> {
     handler: H,
     tls: Option<Arc<TlsServer>>,
     config: Arc<Config>,
+    places: Arc<ConnectionPlaces>,
     threads: Option<ConnectionThreads>,
     tasks: TaskTracker,
     shutdown: ShutdownTokens,
@@ -193,13 +212,25 @@ impl<H: Handler> Connections<H> {
     /// Serves a TCP connection on the least loaded connection thread, or on the runtime. Keeps `permit` until it ends.
     fn start(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
         let shutdown = self.shutdown.child();
+        let address = peer.addr.ip();
+        let is_proxy = self.config.trusted_proxies.iter().any(|proxy| proxy.contains(address));
+        let client = if is_proxy { ClientId::Mirror } else { ClientId::of_address(address) };
+        let timeouts = |header: Option<Duration>| self.timeouts(header);
+        let Some((place, timeouts)) = self.places.admit(client, timeouts, shutdown.abort.clone()) else {
+            if !peer.tls {
+                // The socket's buffer is empty: it takes these bytes at once.
+                let _ = stream.try_write(REFUSED);
+            }
+            return;
+        };
+        let place = Some(Arc::new(place));
         let tls = self.tls.clone().filter(|_| peer.tls);
         let handler = self.handler.clone();
         let config = self.config.clone();
         match self.threads.as_ref().and_then(ConnectionThreads::reserve_slot) {
             None => {
                 self.tasks.spawn(async move {
-                    connection::run(Socket::new(stream), tls, peer, handler, &config, shutdown).await;
+                    connection::run(Socket::new(stream), tls, peer, handler, &config, timeouts, place, shutdown).await;
                     drop(permit);
                 });
             }
@@ -209,7 +240,8 @@ impl<H: Handler> Connections<H> {
                 let thread = slot.handle.clone();
                 let run = async move {
                     if let Ok(stream) = TcpStream::from_std(stream) {
-                        connection::run(Socket::new(stream), tls, peer, handler, &config, shutdown).await;
+                        connection::run(Socket::new(stream), tls, peer, handler, &config, timeouts, place, shutdown)
+                            .await;
                     }
                     drop((permit, slot));
                 };
@@ -218,11 +250,20 @@ impl<H: Handler> Connections<H> {
         }
     }
 
+    /// The time-outs of a new connection, whose header may take `header` at most.
+    fn timeouts(&self, header: Option<Duration>) -> Arc<ConnectionTimeouts> {
+        let header_timeout = self.config.header_timeout.0;
+        let header_timeout = header.map_or(header_timeout, |most| header_timeout.min(most));
+        Arc::new(ConnectionTimeouts::new(header_timeout, self.config.send_timeout.0))
+    }
+
     /// Serves a connection of the control socket.
     fn start_control(&self, stream: UnixStream, peer: Peer) {
         let socket = (stream, MoreDataFlag::default());
         let handler = self.handler.clone();
-        self.tasks.spawn(connection::run(socket, None, peer, handler, &self.config, self.shutdown.child()));
+        let timeouts = self.timeouts(None);
+        let shutdown = self.shutdown.child();
+        self.tasks.spawn(connection::run(socket, None, peer, handler, &self.config, timeouts, None, shutdown));
     }
 }
 

@@ -27,7 +27,7 @@ mod zip_body;
 mod zip_response;
 
 pub use handler::ResponseFuture;
-pub use handlers::health::Readiness;
+pub use handlers::health::{Readiness, is_health_check};
 
 use client_address::ClientAddresses;
 use context::SendMode;

@@ -23,7 +23,7 @@ pub struct Config {
     /// The field in which a trusted proxy names its client, such as `x-forwarded-for`; without it the proxy is the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_header: Option<String>,
-    /// Most connections at once; further ones wait in the kernel's accept queue.
+    /// Most connections at once, besides those that are kept for health checks.
     pub max_connections: usize,
     /// Time limit for a request's header, and for a connection without a request.
     pub header_timeout: Period,

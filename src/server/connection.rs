@@ -2,7 +2,8 @@
 
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -12,12 +13,16 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     Config, Handler,
+    connection_places::ConnectionPlace,
     poll_on_wake::PollOnWake,
     stream_timeout::StreamExecutor,
     timeouts::{ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
     tls::{self, TlsServer},
 };
-use crate::{peer::Peer, sendfile::MoreDataFlag};
+use crate::{
+    peer::{Peer, Refusal},
+    sendfile::MoreDataFlag,
+};
 
 /// Most header fields of a request.
 const MAX_HEADER_FIELDS: usize = 100;
@@ -45,16 +50,18 @@ impl ShutdownTokens {
 /// Serves a connection until the client closes it, `shutdown` ends it, or it times out. Dropping the future aborts it.
 ///
 /// The time limit of the first request's header includes the TLS handshake.
+#[expect(clippy::too_many_arguments, reason = "the parts of one connection, called from two places")]
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     (socket, more): (S, MoreDataFlag),
     tls: Option<Arc<TlsServer>>,
     peer: Peer,
     handler: H,
     config: &Config,
+    timeouts: Arc<ConnectionTimeouts>,
+    place: Option<Arc<ConnectionPlace>>,
     shutdown: ShutdownTokens,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
     let builder = builder(config);
-    let timeouts = Arc::new(ConnectionTimeouts::new(config.header_timeout.0, config.send_timeout.0));
     async move {
         // Below TLS: progress is what the socket accepts, not what is buffered above it.
         let io = TimedIo::new(socket, timeouts.clone());
@@ -78,7 +85,12 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let service = service_fn(move |request| {
             let mut guard = request_timeouts.begin_request();
             let more = more.clone();
-            let response = handler.handle(request, peer);
+            let response = match &place {
+                Some(place) if place.is_reserved() && !handler.is_health_check(&request) => {
+                    Either::Left(Box::pin(wait_and_handle(place.clone(), handler.clone(), request, peer)))
+                }
+                _ => Either::Right(handler.handle(request, peer)),
+            };
             async move {
                 let response = response.await;
                 guard.set_waiting_for_mirror(false);
@@ -101,6 +113,20 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             closing = true;
             connection.as_mut().graceful_shutdown();
         }
+    }
+}
+
+/// Answers a request on a connection beyond the limit: once a place within it is free, else by a refusal.
+async fn wait_and_handle<H: Handler>(
+    place: Arc<ConnectionPlace>,
+    handler: H,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<H::Body> {
+    if place.take_a_free_one().await {
+        handler.handle(request, peer).await
+    } else {
+        handler.refuse(request, peer, Refusal::NoConnection)
     }
 }
 

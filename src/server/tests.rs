@@ -50,6 +50,15 @@ impl Handler for Site {
         let site = self.clone();
         async move { site.answer(request, peer).await }
     }
+
+    fn is_health_check(&self, request: &Request<Incoming>) -> bool {
+        request.uri().path() == "/healthz"
+    }
+
+    fn refuse(&self, _: Request<Incoming>, _: Peer, refusal: Refusal) -> Response<TestBody> {
+        let text = format!("{refusal:?}");
+        Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync())
+    }
 }
 
 impl Site {

@@ -113,6 +113,18 @@ impl ConnectionTimeouts {
         }
     }
 
+    /// The order in which connections are ended for others: those without a request first, then those whose client does
+    /// not move, then the others; of each, the one without progress for the longest.
+    pub(super) fn eviction_order(&self) -> (u8, Instant) {
+        let progress = self.progress.lock();
+        let rank = match (progress.running, progress.waiting_for_mirror) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => 2,
+        };
+        (rank, progress.last_progress)
+    }
+
     /// Records the result of a write. Only the end of a blocked write is progress: other writes, for example HTTP/2 ping
     /// acknowledgements, do not show that the client accepts response bytes.
     fn note_write(&self, blocked: bool) {

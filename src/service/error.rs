@@ -20,6 +20,7 @@ use crate::{
     http::{body::Body, cache_status::CacheStatus},
     origin::FetchError,
     package::PackageName,
+    peer::Refusal,
     registry::{CacheFailure, RegistryError},
 };
 
@@ -38,6 +39,8 @@ pub(crate) enum ApiError {
     Host(HostError),
     /// The mirror's own request came back to it ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)).
     Loop,
+    /// The request is refused before anything is looked up.
+    Refused(Refusal),
     /// The registry has no answer.
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
@@ -191,6 +194,11 @@ impl ApiError {
                 ErrorDescription { allow, ..ErrorDescription::new(status, error.message()) }
             }
             Self::Host(error) => ErrorDescription::new(error.status(), error.message()),
+            Self::Refused(Refusal::NoConnection) => {
+                let message = "this mirror has too many connections; try again in 1 s";
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { retry_after: Some(Duration::from_secs(1)), ..error }
+            }
             Self::Loop => fetch_error(&FetchError::Loop, subject),
             Self::Registry(RegistryError::Forbidden) => {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
-    peer::Peer,
+    peer::{Peer, Refusal},
     registry::Audience,
 };
 
@@ -40,13 +40,7 @@ impl Service {
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let id = if self.client_addresses.is_proxy(&peer) {
-            self.request_ids.keep_or_next(&parts.headers)
-        } else {
-            self.request_ids.next()
-        };
-        let client = self.client_addresses.address(&peer, &parts.headers);
-        let mut context = RequestContext::new(id, self.registry.now(), peer, client, parts.version);
+        let mut context = self.context(&parts, peer);
         if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
             return Either::Left(ready(access_log::log_at_end(framed(response, &parts), &parts, context)));
@@ -65,6 +59,30 @@ impl Service {
             service.response_cache.insert(&parts, &context, &response);
             access_log::log_at_end(framed(response, &parts), &parts, context)
         }))
+    }
+
+    /// Refuses one request without looking anything up: in the envelope of its dialect, with its log event.
+    pub fn refuse<B>(&self, request: Request<B>, peer: Peer, refusal: Refusal) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        let mut context = self.context(&parts, peer);
+        let route = dialect::parse(&self.names, &parts.method, parts.uri.path(), parts.uri.query()).map(Arc::new);
+        context.set_route(&route);
+        let error = ApiError::Refused(refusal);
+        let mut response = error.into_response(&parts, &mut context, self.registry.cooldown());
+        close_connection(&mut response, &parts);
+        finish(&mut response, &parts, &context);
+        access_log::log_at_end(framed(response, &parts), &parts, context)
+    }
+
+    /// The context of a new request.
+    fn context(&self, parts: &Parts, peer: Peer) -> RequestContext {
+        let id = if self.client_addresses.is_proxy(&peer) {
+            self.request_ids.keep_or_next(&parts.headers)
+        } else {
+            self.request_ids.next()
+        };
+        let client = self.client_addresses.address(&peer, &parts.headers);
+        RequestContext::new(id, self.registry.now(), peer, client, parts.version)
     }
 
     /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body on the

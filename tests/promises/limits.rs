@@ -66,7 +66,7 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
     let (_forge, _dir, mirror) = mirror(1000, |launch| launch.set("server.max_connections", "2")).await;
     let one = TcpStream::connect(mirror.address).await.expect("connected");
     let _two = TcpStream::connect(mirror.address).await.expect("connected");
-    let asking = response_text(&mirror, "GET /healthz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+    let asking = response_text(&mirror, "GET /devsapp/fc3/releases HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
     let mut asking = std::pin::pin!(asking);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut asking).await;
     assert!(early.is_err(), "a third connection was served: {early:?}");

@@ -76,6 +76,7 @@ mod routes_cli;
 mod scale;
 mod sendfile;
 mod serves;
+mod sharing;
 mod simple;
 mod slips;
 mod sources;

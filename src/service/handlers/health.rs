@@ -48,6 +48,11 @@ impl Readiness {
     }
 }
 
+/// True for the path of a health check.
+pub fn is_health_check(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
 /// Responds to a health check.
 pub(in crate::service) fn respond(
     readiness: &Readiness,
