@@ -86,7 +86,7 @@ impl LoggedFields {
     /// Writes the event; `head` is `None` when the client left before there was a response.
     fn write(&self, context: &RequestContext, head: Option<ResponseHead>, end: BodyEnd) {
         let request = context.request();
-        let package = context.package.as_ref();
+        let package = context.package.as_deref();
         let named = request.and_then(ApiRequest::package);
         let name = named.map(|package| package.name().to_string());
         let version = request.and_then(version);

@@ -31,7 +31,7 @@ pub(super) struct RequestContext {
     /// `None` before the request is parsed and when it matches no route.
     pub(super) route: Option<Arc<Route>>,
     /// The package on its upstream; `None` before it is found, and for requests without a package.
-    pub(super) package: Option<PackageId>,
+    pub(super) package: Option<Arc<PackageId>>,
     /// Who may be sent the response.
     pub(super) audience: Audience,
     /// The dialect of an error's envelope.

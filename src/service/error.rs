@@ -148,7 +148,7 @@ impl ApiError {
         cooldown: Duration,
     ) -> Response<Body> {
         let looked_up = context.cache_status.take();
-        let error = self.describe(context.request(), context.package.as_ref(), looked_up);
+        let error = self.describe(context.request(), context.package.as_deref(), looked_up);
         // Other 502s do not change by waiting.
         let is_lasting =
             matches!(error.code, Some(FailureCode::TooLarge | FailureCode::PinMismatch | FailureCode::Refused));

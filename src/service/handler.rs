@@ -148,13 +148,13 @@ impl Service {
         let package = match found {
             Ok(package) => package,
             Err(failure) => {
-                context.package = failure.package;
+                context.package = failure.package.map(Arc::new);
                 return Err(failure.error);
             }
         };
         let generation = self.registry.generation(package.id());
         context.snapshot = Some(Snapshot::new(context.received_at, generation));
-        context.package = Some(package.id().clone());
+        context.package = Some(Arc::new(package.id().clone()));
         context.audience = self.registry.documents().audience(package.id()).await;
         Ok(package)
     }

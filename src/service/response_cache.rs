@@ -22,6 +22,7 @@ use crate::{
         body::{Body, RepeatableContent},
         cache_status::CacheStatus,
     },
+    package::PackageId,
     peer::Peer,
     registry::{Generation, WeakObject},
 };
@@ -67,6 +68,7 @@ struct ThreadCache {
 struct CachedResponse {
     snapshot: Snapshot,
     route: Arc<Route>,
+    package: Option<Arc<PackageId>>,
     status: CacheStatus,
     headers: HeaderMap,
     body: CachedBody,
@@ -120,8 +122,8 @@ impl Snapshot {
 }
 
 impl ResponseCache {
-    /// The cached response to a request, with the request id of the request it was made for. Records its route and
-    /// cache status in `context`.
+    /// The cached response to a request, with the request id of the request it was made for. Records its route,
+    /// package and cache status in `context`.
     pub(super) fn get(&self, parts: &Parts, context: &mut RequestContext) -> Option<Response<Body>> {
         let mut thread_cache = self.threads.get_or_default().borrow_mut();
         let ThreadCache { responses, key, .. } = &mut *thread_cache;
@@ -135,6 +137,7 @@ impl ResponseCache {
         let mut response = Response::new(cached.body.to_body(context.send_mode)?);
         *response.headers_mut() = cached.headers.clone();
         context.route = Some(cached.route.clone());
+        context.package = cached.package.clone();
         context.cache_status = Some(cached.status.clone());
         Some(response)
     }
@@ -163,6 +166,7 @@ impl ResponseCache {
         thread_cache.insert(CachedResponse {
             snapshot: snapshot.clone(),
             route: route.clone(),
+            package: context.package.clone(),
             status: status.clone(),
             headers: response.headers().clone(),
             body,

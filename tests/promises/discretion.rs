@@ -119,6 +119,10 @@ async fn each_request_is_one_access_event_with_its_fields() {
         ("/logged/once/zipball/1.0.0", 200, "miss", Some("1.0.0"), "zip"),
         ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
         ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
+        ("/logged/once/zipball/1.0.0", 200, "hit", Some("1.0.0"), "zip"),
         ("/logged/once/releases", 200, "hit", None, "releases"),
         ("/logged/once/releases/tags/9.0.0", 404, "error", Some("9.0.0"), "release"),
     ] {

@@ -316,7 +316,7 @@ async fn a_head_request_for_a_health_check_is_complete_in_the_log() {
 #[tokio::test]
 async fn the_log_says_why_a_download_broke_off() {
     let forge = Forge::start().await;
-    forge.repo(PACKAGE).release("v1.0.0", |r| r.wrong_crc().big(1 << 20));
+    forge.repo(PACKAGE).release("v1.0.0", |r| r.wrong_crc().big(8 << 20));
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     assert!(mirror.try_get(ZIP).await.is_err(), "the connection breaks");
