@@ -82,12 +82,12 @@ impl PinRecords {
         self.disk.pins().get(key).await
     }
 
-    /// Every pinned key, in order.
+    /// Calls `visit` with every pinned key, in order, and holds few of them in memory.
     ///
     /// # Errors
     /// As [`PinRecords::get`].
-    pub async fn keys(&self) -> Result<Vec<Key>, FetchError> {
-        self.disk.pins().keys().await.map_err(|error| {
+    pub async fn visit_keys(&self, visit: impl FnMut(Key)) -> Result<(), FetchError> {
+        self.disk.pins().visit_keys(visit).await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
             unavailable()
         })

@@ -2,45 +2,28 @@
 //! list, as far as they may be shown.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    pin::pin,
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
-use jiff::Timestamp;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
-use super::{
-    RegistryError,
-    archive_source::ArchiveSource,
-    authorize::{Authorizer, Visibility},
-    keys::{parse_archive_key, parse_identity_key, parse_package},
-    metadata::manifest,
-    upstreams::Upstreams,
-};
+use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer, upstreams::Upstreams};
 use crate::{
-    cache::{Cache, CacheFailure},
-    entry::Key,
+    cache::Cache,
     http::cache_status::CacheStatus,
-    package::{CatalogPackage, PackageId, PackageName, PublishManifest, semantic},
-    upstream::GitRef,
+    package::{CatalogPackage, PackageId, PackageName, PublishManifest},
 };
 
 mod fetched;
+mod known;
 
 use fetched::{FetchedLists, UpstreamList};
-
-/// The known packages are collected again after this time: that walks over all pins.
-const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
-/// Longest wait of one catalog request for upstreams that are asked whether packages are private.
-const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest number of packages that are checked at the same time.
-const MAX_VISIBILITY_CHECKS: usize = 8;
+use known::{KnownPackages, ShownPackages};
 
 /// A package that may be shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CatalogEntry {
     /// The package; a repository in lower case when only the key of a pin names it.
     pub package: PackageId,
@@ -72,23 +55,14 @@ pub struct CatalogAnswer {
 pub struct CatalogService {
     cache: Arc<Cache>,
     authorizer: Arc<Authorizer>,
-    archives: Arc<ArchiveSource>,
     lists: Arc<FetchedLists>,
-    known: Mutex<Option<Arc<KnownPackages>>>,
-    last: parking_lot::Mutex<Option<MergedCatalog>>,
-}
-
-/// The packages that are pinned or configured.
-struct KnownPackages {
-    shown: Vec<CatalogEntry>,
-    /// Those that must not be shown.
-    hidden: BTreeSet<String>,
-    collected_at: Timestamp,
+    known: Arc<KnownPackages>,
+    last: Mutex<Option<MergedCatalog>>,
 }
 
 /// The last catalog and what it was merged from.
 struct MergedCatalog {
-    known: Arc<KnownPackages>,
+    known: Arc<ShownPackages>,
     lists: Vec<UpstreamList>,
     catalog: Arc<Catalog>,
 }
@@ -101,13 +75,15 @@ impl CatalogService {
         upstreams: Upstreams,
     ) -> Self {
         let lists = Arc::new(FetchedLists::new(cache.clone(), upstreams));
-        Self { cache, authorizer, archives, lists, known: Mutex::default(), last: parking_lot::Mutex::default() }
+        let known = Arc::new(KnownPackages::new(cache.clone(), authorizer.clone(), archives));
+        Self { cache, authorizer, lists, known, last: Mutex::default() }
     }
 
     /// The catalog. `named` are the packages that the configuration names, `upstreams` those whose lists count.
     ///
     /// Waits at most 3 s for the list of an upstream; a fetch that takes longer goes on. Without a list, an upstream's
-    /// packages are those that are known. A package that may be private is left out until a check has shown that it is
+    /// packages are those that are known. The pins are read beside requests: one that finds an older collection waits for
+    /// the next at most half a second. A package that may be private is left out until a check has shown that it is
     /// public. Checks that take longer than the answer waits go on in the background.
     ///
     /// # Errors
@@ -118,16 +94,16 @@ impl CatalogService {
         upstreams: &[Arc<str>],
     ) -> Result<CatalogAnswer, RegistryError> {
         let asked = upstreams.iter().filter(|upstream| self.authorizer.may_allow_plain_names(upstream));
-        let (known, fetched) = tokio::join!(self.known(named), self.lists.get(asked));
+        let (known, fetched) = tokio::join!(self.known.get(named), self.lists.get(asked));
         let known = known?;
         let clock = self.cache.clock();
         let ages = fetched.lists.iter().map(|list| clock.since(list.list.fetched_at));
         let age = ages.chain([clock.since(known.collected_at)]).max().unwrap_or_default();
-        Ok(CatalogAnswer { catalog: self.merged(known, fetched.lists), age, status: fetched.status })
+        Ok(CatalogAnswer { catalog: self.merged(known.packages, fetched.lists), age, status: fetched.status })
     }
 
     /// The catalog of known packages and lists. The last one is kept, for as long as both are the same.
-    fn merged(&self, known: Arc<KnownPackages>, lists: Vec<UpstreamList>) -> Arc<Catalog> {
+    fn merged(&self, known: Arc<ShownPackages>, lists: Vec<UpstreamList>) -> Arc<Catalog> {
         let mut last = self.last.lock();
         if let Some(merged) = &*last
             && Arc::ptr_eq(&merged.known, &known)
@@ -139,74 +115,6 @@ impl CatalogService {
         let catalog = Arc::new(Catalog { packages: merge(&known, &lists, is_allowed) });
         *last = Some(MergedCatalog { known, lists, catalog: catalog.clone() });
         catalog
-    }
-
-    async fn known(&self, named: impl Iterator<Item = PackageId>) -> Result<Arc<KnownPackages>, RegistryError> {
-        let mut last = self.known.lock().await;
-        let clock = self.cache.clock();
-        if let Some(known) = last.as_ref().filter(|known| clock.since(known.collected_at) < KNOWN_MAX_AGE) {
-            return Ok(known.clone());
-        }
-        let collected_at = clock.now();
-        let pinned = self.cache.pins().keys().await;
-        let pinned = pinned.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
-        let mut candidates = newest_tags(&pinned);
-        for package in named {
-            candidates.entry(package.key_prefix()).or_insert((package, None));
-        }
-        let listed = self.listed(&candidates).await;
-        let mut known = KnownPackages { shown: Vec::new(), hidden: BTreeSet::new(), collected_at };
-        for (id, (package, tag)) in candidates {
-            if listed.contains(&id) {
-                let facts = Arc::new(self.facts(&package, tag).await);
-                known.shown.push(CatalogEntry { package, facts, is_known: true });
-            } else {
-                known.hidden.insert(id);
-            }
-        }
-        Ok(last.insert(Arc::new(known)).clone())
-    }
-
-    /// The candidates that may be shown.
-    async fn listed(&self, candidates: &BTreeMap<String, (PackageId, Option<String>)>) -> BTreeSet<String> {
-        let mut listed = BTreeSet::new();
-        let mut unknown = Vec::new();
-        for (id, (package, _)) in candidates {
-            match self.authorizer.visibility(package).await {
-                Visibility::Visible => drop(listed.insert(id.clone())),
-                Visibility::Hidden => {}
-                Visibility::Unknown { listed: by_default } => {
-                    if by_default {
-                        listed.insert(id.clone());
-                    }
-                    unknown.push((id.clone(), package.clone()));
-                }
-            }
-        }
-        for (id, public) in self.check(unknown).await {
-            if public {
-                listed.insert(id);
-            } else {
-                listed.remove(&id);
-            }
-        }
-        listed
-    }
-
-    /// Authorizes packages, and returns what is decided within [`VISIBILITY_TIMEOUT`].
-    async fn check(&self, unknown: Vec<(String, PackageId)>) -> Vec<(String, bool)> {
-        let checks =
-            stream::iter(unknown).map(async |(id, package)| (id, self.authorizer.authorize(&package).await.is_ok()));
-        let timeout = tokio::time::sleep(VISIBILITY_TIMEOUT);
-        let checks = checks.buffer_unordered(MAX_VISIBILITY_CHECKS).take_until(timeout);
-        pin!(checks).collect().await
-    }
-
-    /// What the manifest of a pinned version says; nothing without one.
-    async fn facts(&self, package: &PackageId, tag: Option<String>) -> CatalogPackage {
-        let Some(tag) = tag else { return CatalogPackage::default() };
-        let pin = self.archives.pin(package, &GitRef::Tag(tag)).await.ok().flatten();
-        facts_of(pin.map(|pin| manifest(&pin.verified)).unwrap_or_default())
     }
 }
 
@@ -238,7 +146,7 @@ fn completed(listed: &Arc<CatalogPackage>, manifest: &CatalogPackage) -> Arc<Cat
 }
 
 /// The known packages, and the listed ones that are allowed and not hidden.
-fn merge(known: &KnownPackages, lists: &[UpstreamList], is_allowed: impl Fn(&PackageId) -> bool) -> Vec<CatalogEntry> {
+fn merge(known: &ShownPackages, lists: &[UpstreamList], is_allowed: impl Fn(&PackageId) -> bool) -> Vec<CatalogEntry> {
     let by_id = |entry: &CatalogEntry| (entry.package.key_prefix(), entry.clone());
     let mut packages: BTreeMap<String, CatalogEntry> = known.shown.iter().map(by_id).collect();
     for UpstreamList { upstream, list } in lists {
@@ -263,35 +171,6 @@ fn merge(known: &KnownPackages, lists: &[UpstreamList], is_allowed: impl Fn(&Pac
         }
     }
     packages.into_values().collect()
-}
-
-/// The packages of archive keys by [`PackageId::key_prefix`], each with its newest tag: the highest semantic version,
-/// else the last by name.
-fn newest_tags(pinned: &[Key]) -> BTreeMap<String, (PackageId, Option<String>)> {
-    let mut packages = BTreeMap::new();
-    for key in pinned {
-        let (package, tag) = match parse_archive_key(key) {
-            Some((package, GitRef::Tag(tag))) => (package, Some(tag)),
-            Some((package, _)) => (package, None),
-            // The number of a repository is pinned with its first version.
-            None if parse_identity_key(key).is_some() => continue,
-            None => match parse_package(key) {
-                Some(package) => (package, None),
-                None => continue,
-            },
-        };
-        match packages.entry(package.key_prefix()) {
-            Entry::Vacant(entry) => drop(entry.insert((package, tag))),
-            Entry::Occupied(mut entry) => {
-                let (_, newest) = entry.get_mut();
-                let rank = |tag: &Option<String>| tag.as_ref().map(|tag| (semantic(tag), tag.clone()));
-                if rank(&tag) > rank(newest) {
-                    *newest = tag;
-                }
-            }
-        }
-    }
-    packages
 }
 
 #[cfg(test)]

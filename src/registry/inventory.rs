@@ -97,6 +97,18 @@ impl Inventory {
         Ok(entries)
     }
 
+    /// Passes all stored archives to `add`, in order of digests, and holds few of them in memory.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn fold<T: Send + 'static>(
+        &self,
+        sum: T,
+        add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
+    ) -> io::Result<T> {
+        self.cache.disk().inventory().fold(|_| true, sum, add).await
+    }
+
     /// How much is stored of a package. Reads the whole index.
     ///
     /// # Errors
@@ -125,8 +137,14 @@ impl Inventory {
     /// # Errors
     /// When the pins cannot be read.
     pub async fn pinned_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
-        let keys = self.cache.disk().pins().keys().await?;
-        Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
+        let mut keys = BTreeSet::new();
+        let add = |key: Key| {
+            if selection.selects_archive(&key) {
+                keys.insert(key);
+            }
+        };
+        self.cache.disk().pins().visit_keys(add).await?;
+        Ok(keys)
     }
 
     /// The selected keys that are marked as kept while nothing is stored under them.

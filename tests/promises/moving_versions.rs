@@ -47,11 +47,11 @@ async fn a_republished_version_is_served_within_a_minute_without_a_pin() {
     assert_eq!((second.status, second.sha256()), (200, fc3.sha256("dev")));
     assert_ne!(second.sha256(), first.sha256());
     assert!(second.cache_status().contains("fwd=stale; fwd-status=200"), "{}", second.cache_status());
-    assert_eq!(mirror.cache.pins().keys().await.expect("readable"), []);
+    assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable"), []);
     eventually("only the present revision is stored", async || revisions(&mirror).await == 1).await;
     // A released version beside it is pinned.
     assert_eq!(mirror.get("/official/fc3/flat/0.1.22").await.status, 200);
-    assert_eq!(mirror.cache.pins().keys().await.expect("readable").len(), 1);
+    assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable").len(), 1);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn metadata_and_releases_of_a_moving_version_pin_nothing() {
     assert_eq!((record.status, record.json()["Name"].as_str()), (200, Some("fc3")));
     assert_eq!(mirror.get("/official/fc3/metadata").await.status, 200);
     assert_eq!(mirror.get("/official/fc3/releases/tags/dev.3").await.json()["tag_name"], "dev.3");
-    assert_eq!(mirror.cache.pins().keys().await.expect("readable"), []);
+    assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable"), []);
 }
 
 #[tokio::test]
@@ -157,6 +157,6 @@ async fn a_moving_tag_of_a_forge_follows_its_commit() {
     later(&mirror);
     let second = mirror.get("/acme/tool/zipball/refs/tags/nightly").await;
     assert_eq!((second.status, second.sha256()), (200, repo.sha256("nightly")));
-    assert_eq!(mirror.cache.pins().keys().await.expect("readable"), []);
+    assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable"), []);
     assert_eq!(mirror.get("/acme/tool/zipball/nightly-none").await.status, 404);
 }

@@ -1,4 +1,7 @@
+use jiff::Timestamp;
+
 use super::*;
+use crate::entry::Key;
 
 #[test]
 fn the_manifest_of_a_package_comes_from_its_newest_version() {
@@ -16,9 +19,9 @@ fn the_manifest_of_a_package_comes_from_its_newest_version() {
         "official:moving/revision/12b27abb78e04142adfbdc4aa7fa9571ff05d67b/dev",
         "nonsense",
     ];
-    let keys: Vec<Key> = keys.into_iter().map(Key::new).collect();
-    let newest = newest_tags(&keys);
-    let shown: Vec<_> = newest.iter().map(|(id, (_, tag))| (id.as_str(), tag.as_deref())).collect();
+    let mut newest = known::NewestTags::default();
+    keys.into_iter().for_each(|key| newest.add(&Key::new(key)));
+    let shown: Vec<_> = newest.0.iter().map(|(id, (_, tag))| (id.as_str(), tag.as_deref())).collect();
     assert_eq!(
         shown,
         [
@@ -43,10 +46,9 @@ fn id(name: &str) -> PackageId {
 #[test]
 fn a_package_that_is_known_and_listed_appears_once_with_the_facts_of_both() {
     let manifest = CatalogPackage { tags: vec!["t".into()], kind: Some("Component".into()), ..listed("", Some("old")) };
-    let known = KnownPackages {
+    let known = ShownPackages {
         shown: vec![CatalogEntry { package: id("fc3"), facts: Arc::new(manifest), is_known: true }],
         hidden: ["official:secret".to_owned()].into(),
-        collected_at: Timestamp::UNIX_EPOCH,
     };
     let rows = [
         listed("fc3", Some("new")),

@@ -12,6 +12,7 @@ use super::{
     budget::StoredKind,
     index::{self, BLOBS, Index, IndexRow, IndexedKey},
     pending_updates::PendingUpdates,
+    pins::PinStore,
     repair::BlobCheck,
 };
 use crate::{
@@ -73,13 +74,27 @@ impl<'a> DiskInventory<'a> {
     /// # Errors
     /// When the index cannot be read.
     pub async fn list(&self, filter: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
-        let pins = Arc::clone(&self.disk.pins);
+        self.fold(filter, Vec::new(), |entries, entry| entries.push(entry)).await
+    }
+
+    /// Passes the stored keys that satisfy `filter` to `add`, in order of digests. Reads only the index, and holds few of
+    /// its entries in memory.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn fold<T: Send + 'static>(
+        &self,
+        filter: impl Fn(&Key) -> bool + Send + 'static,
+        mut sum: T,
+        add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
+    ) -> io::Result<T> {
         let listing = Listing {
             index: Arc::clone(&self.disk.index),
             blobs: Arc::clone(&self.disk.blobs),
             updates: Arc::clone(&self.disk.updates),
+            pins: Arc::clone(&self.disk.pins),
         };
-        blocking(move || listing.run(&pins.keys()?, filter)).await
+        blocking(move || listing.run(filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
     }
 
     /// The metadata of a key, without opening its blob.
@@ -195,12 +210,11 @@ struct Listing {
     index: Arc<Index>,
     blobs: Arc<Blobs>,
     updates: Arc<PendingUpdates>,
+    pins: Arc<PinStore>,
 }
 
 impl Listing {
-    /// `pinned` is sorted.
-    fn run(&self, pinned: &[Key], filter: impl Fn(&Key) -> bool) -> io::Result<Vec<InventoryEntry>> {
-        let mut entries = Vec::new();
+    fn run(&self, filter: impl Fn(&Key) -> bool, mut add: impl FnMut(InventoryEntry)) -> io::Result<()> {
         let pending_usage = self.updates.blob_usage();
         for first in 0..=u8::MAX {
             for (digest, row) in self.index.read(|txn| BLOBS.shard(txn, first))? {
@@ -212,9 +226,9 @@ impl Listing {
                 let last_use = last_use.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or_default();
                 let keys = indexed_keys.len();
                 let matching = indexed_keys.into_iter().filter(|indexed| filter(&indexed.key));
-                entries.extend(matching.map(|IndexedKey { key, kept, stored_at, commit }| {
-                    let pinned = pinned.binary_search(&key).is_ok();
-                    InventoryEntry {
+                for IndexedKey { key, kept, stored_at, commit } in matching {
+                    let pinned = self.pins.is_pinned(&key)?;
+                    add(InventoryEntry {
                         key,
                         digest,
                         len,
@@ -226,10 +240,10 @@ impl Listing {
                         hit_stats,
                         kept,
                         pinned,
-                    }
-                }));
+                    });
+                }
             }
         }
-        Ok(entries)
+        Ok(())
     }
 }

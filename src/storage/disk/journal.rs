@@ -224,6 +224,23 @@ impl Journal {
         Ok(unindexed.merge(indexed))
     }
 
+    /// Some pinned keys behind `after`, in order; none at the end. Its steps keep no reader of the index open for long.
+    pub(super) fn keys_after(&self, after: &str, limit: usize) -> io::Result<Vec<Key>> {
+        // In this order: a pin that reaches the index in between is in both.
+        let unindexed = self.unindexed.behind(after);
+        let indexed = self.index.read(|txn| index::pinned_keys_after(txn, after, limit))?;
+        let last = indexed.last().filter(|_| indexed.len() == limit).cloned();
+        Ok(unindexed.until(last.as_ref()).merge(indexed))
+    }
+
+    /// True if a key is pinned. Reads no line.
+    pub(super) fn is_pinned(&self, key: &Key) -> io::Result<bool> {
+        match self.unindexed.get(key) {
+            Some(position) => Ok(position.is_some()),
+            None => Ok(self.index.read(|txn| index::pin_position(txn, key))?.is_some()),
+        }
+    }
+
     /// Checks that a pin could be written, unless the last write succeeded.
     ///
     /// # Errors
@@ -294,6 +311,15 @@ impl Journal {
         self.unindexed.clear();
         Ok(())
     }
+}
+
+/// A line about a pin, as it is first seen.
+#[cfg(test)]
+pub(super) fn test_line(pin: &Pin) -> Vec<u8> {
+    let mut text = Vec::new();
+    let written = PinLine { at: Timestamp::UNIX_EPOCH, event: PinEvent::Pin, pin: pin.clone() };
+    line::write_pin(&mut text, &written).expect("written");
+    text
 }
 
 fn stale() -> io::Error {

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::entry::{Key, Pin};
 
+/// Keys in memory while all are visited.
+const VISITED_KEYS_STEP: usize = 2000;
+
 /// The pins of the disk tier. Cheap to clone.
 #[derive(Clone)]
 pub struct DiskPins {
@@ -62,13 +65,30 @@ impl DiskPins {
         blocking(move || store.forget_all(&keys)).await
     }
 
-    /// All pinned keys, in order.
+    /// Calls `visit` with every pinned key, in order. Holds few of them in memory, and no lock.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn keys(&self) -> io::Result<Vec<Key>> {
-        let store = Arc::clone(&self.store);
-        blocking(move || store.keys()).await
+    pub async fn visit_keys(&self, mut visit: impl FnMut(Key)) -> io::Result<()> {
+        let mut last = String::new();
+        loop {
+            let store = Arc::clone(&self.store);
+            let after = std::mem::take(&mut last);
+            let step = blocking(move || store.journal.keys_after(&after, VISITED_KEYS_STEP)).await?;
+            match step.last() {
+                Some(key) => key.as_str().clone_into(&mut last),
+                None => return Ok(()),
+            }
+            step.into_iter().for_each(&mut visit);
+        }
+    }
+
+    /// All pinned keys, in order.
+    #[cfg(test)]
+    pub(super) async fn keys(&self) -> io::Result<Vec<Key>> {
+        let mut keys = Vec::new();
+        self.visit_keys(|key| keys.push(key)).await?;
+        Ok(keys)
     }
 
     /// Checks that a pin could be written; when the last write succeeded, this is assumed and nothing is done.
@@ -134,9 +154,9 @@ impl PinStore {
         Ok(pin)
     }
 
-    /// All pinned keys, in order.
-    pub(super) fn keys(&self) -> io::Result<Vec<Key>> {
-        self.journal.keys_with_prefix("")
+    /// True if a key is pinned. Reads only the index.
+    pub(super) fn is_pinned(&self, key: &Key) -> io::Result<bool> {
+        self.journal.is_pinned(key)
     }
 
     fn forget_all(&self, keys: &[Key]) -> io::Result<()> {

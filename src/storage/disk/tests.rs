@@ -24,6 +24,7 @@ mod keeping;
 mod pins;
 mod reads;
 mod removal;
+mod scale;
 mod skipping;
 mod space;
 

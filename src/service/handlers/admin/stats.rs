@@ -1,20 +1,12 @@
 //! The figures of the cache.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use super::{AdminError, inventory::entries};
+use super::{AdminError, inventory::INDEX_UNREADABLE};
 use crate::{
-    admin_api::{
-        CredentialStats, DiskStats, InventoryOrder, MemoryStats, PackageStats, RefusedCredential, Stats, StatsSum,
-    },
-    registry::{
-        CredentialStatus, HitStats, Registry, TierStats,
-        inventory::{Selection, StoredArchive},
-    },
+    admin_api::{CredentialStats, DiskStats, MemoryStats, PackageStats, RefusedCredential, Stats, StatsSum},
+    entry::Digest,
+    registry::{CredentialStatus, HitStats, InventoryEntry, Registry, TierStats, inventory::StoredArchive},
 };
 
 /// Most packages in each of the two rankings.
@@ -30,22 +22,34 @@ impl StatsSum {
     }
 }
 
+/// Sums over all stored zips.
+#[derive(Default)]
+struct StoredSums {
+    upstreams: BTreeMap<String, StatsSum>,
+    packages: BTreeMap<(Arc<str>, String), StatsSum>,
+    hit_stats: HitStats,
+    /// The blob of the last entry.
+    last: Option<Digest>,
+}
+
+impl StoredSums {
+    fn add(&mut self, entry: InventoryEntry) {
+        // Keys of one blob follow each other and share its counters.
+        if self.last.replace(entry.digest) != Some(entry.digest) {
+            self.hit_stats.add(entry.hit_stats);
+        }
+        let Some(item) = StoredArchive::of(entry) else { return };
+        self.upstreams.entry(item.package.upstream.to_string()).or_default().add(&item);
+        self.packages.entry((item.package.upstream.clone(), item.package.name.to_string())).or_default().add(&item);
+    }
+}
+
 /// Counts what is stored now: by tier, by upstream, by package.
 pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError> {
     let usage = registry.inventory().usage();
-    let mut upstreams: BTreeMap<String, StatsSum> = BTreeMap::new();
-    let mut packages: BTreeMap<(Arc<str>, String), StatsSum> = BTreeMap::new();
-    let mut hit_stats = HitStats::default();
-    let mut blobs = HashSet::new();
-    for entry in entries(registry, &Selection::default(), InventoryOrder::Name).await? {
-        // Keys of one blob share its counters.
-        if blobs.insert(entry.digest) {
-            hit_stats.add(entry.hit_stats);
-        }
-        let Some(item) = StoredArchive::of(entry) else { continue };
-        upstreams.entry(item.package.upstream.to_string()).or_default().add(&item);
-        packages.entry((item.package.upstream.clone(), item.package.name.to_string())).or_default().add(&item);
-    }
+    let sums = registry.inventory().fold(StoredSums::default(), StoredSums::add).await;
+    let StoredSums { upstreams, packages, hit_stats, .. } =
+        sums.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let mut packages: Vec<PackageStats> = packages
         .into_iter()
         .map(|((upstream, package), sum)| PackageStats { sum, upstream: upstream.to_string(), package })

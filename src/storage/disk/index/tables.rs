@@ -259,6 +259,18 @@ pub(in crate::storage::disk) fn move_pins(
     }
 }
 
+/// At most `limit` pinned keys behind `after`, in order.
+pub(in crate::storage::disk) fn pinned_keys_after(
+    txn: &ReadTransaction,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Key>, redb::Error> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let positions = txn.open_table(PIN_POSITIONS)?;
+    let range = positions.range::<&str>((Excluded(after), Unbounded))?;
+    range.take(limit).map(|item| Ok(Key::new(item?.0.value()))).collect()
+}
+
 /// The pinned keys that begin with `prefix`, in order.
 pub(in crate::storage::disk) fn pinned_keys_with_prefix(
     txn: &ReadTransaction,

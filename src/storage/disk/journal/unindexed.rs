@@ -43,6 +43,12 @@ impl UnindexedPins {
         self.0.lock().clear();
     }
 
+    pub(super) fn behind(&self, after: &str) -> UnindexedKeys {
+        let unindexed = self.0.lock();
+        let range = unindexed.range((Bound::Excluded(Key::new(after)), Bound::Unbounded));
+        UnindexedKeys(range.map(|(key, position)| (key.clone(), *position)).collect())
+    }
+
     pub(super) fn with_prefix(&self, prefix: &str) -> UnindexedKeys {
         let unindexed = self.0.lock();
         let from = Key::new(prefix);
@@ -53,6 +59,12 @@ impl UnindexedPins {
 }
 
 impl UnindexedKeys {
+    /// Those up to `last`; all without it.
+    pub(super) fn until(mut self, last: Option<&Key>) -> Self {
+        self.0.retain(|key, _| last.is_none_or(|last| key <= last));
+        self
+    }
+
     /// The keys that the index has, as they are with what it lacks; in order.
     pub(super) fn merge(self, indexed: Vec<Key>) -> Vec<Key> {
         if self.0.is_empty() {

@@ -1,0 +1,209 @@
+//! The packages that are pinned or configured. Collecting them walks over all pins, so it is done beside requests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{CatalogEntry, facts_of};
+use crate::{
+    cache::{Cache, CacheFailure},
+    entry::Key,
+    http::cache_status::CacheStatus,
+    package::{CatalogPackage, PackageId, semantic},
+    registry::{
+        RegistryError,
+        archive_source::ArchiveSource,
+        authorize::{Authorizer, Visibility},
+        keys::{parse_archive_key, parse_identity_key, parse_package},
+        metadata::manifest,
+    },
+    upstream::GitRef,
+};
+
+/// The known packages are collected again after this time ...
+const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
+/// ... or after this many times the time that it took: among many pins the walk takes a twentieth of the time.
+const KNOWN_AGE_PER_WALK: u32 = 20;
+/// Longest wait of a request for a new collection, where there is an older one.
+const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
+/// Longest wait of one collection for upstreams that are asked whether packages are private.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest number of packages that are checked at the same time.
+const MAX_VISIBILITY_CHECKS: usize = 8;
+
+/// What is shown and what is not.
+#[derive(Default, PartialEq)]
+pub(super) struct ShownPackages {
+    pub(super) shown: Vec<CatalogEntry>,
+    /// Those that must not be shown.
+    pub(super) hidden: BTreeSet<String>,
+}
+
+/// A collection and when it was made.
+#[derive(Clone)]
+pub(super) struct CollectedPackages {
+    /// The same one for as long as nothing has changed.
+    pub(super) packages: Arc<ShownPackages>,
+    pub(super) collected_at: Timestamp,
+    max_age: Duration,
+}
+
+/// Collects the packages that are pinned or configured.
+pub(super) struct KnownPackages {
+    cache: Arc<Cache>,
+    authorizer: Arc<Authorizer>,
+    archives: Arc<ArchiveSource>,
+    last: Mutex<Option<CollectedPackages>>,
+    /// Held while collecting.
+    collecting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl KnownPackages {
+    pub(super) fn new(cache: Arc<Cache>, authorizer: Arc<Authorizer>, archives: Arc<ArchiveSource>) -> Self {
+        Self { cache, authorizer, archives, last: Mutex::default(), collecting: Arc::default() }
+    }
+
+    /// The known packages. `named` are those that the configuration names.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        named: impl Iterator<Item = PackageId>,
+    ) -> Result<CollectedPackages, RegistryError> {
+        let Some(last) = self.last.lock().clone() else {
+            let _collecting = self.collecting.lock().await;
+            if let Some(last) = self.last.lock().clone() {
+                return Ok(last);
+            }
+            return self.collect(named.collect()).await;
+        };
+        if self.cache.clock().since(last.collected_at) < last.max_age {
+            return Ok(last);
+        }
+        // While another request's collection runs, the older one is the answer.
+        let Ok(collecting) = self.collecting.clone().try_lock_owned() else { return Ok(last) };
+        let this = self.clone();
+        let named: Vec<_> = named.collect();
+        let (sender, receiver) = oneshot::channel();
+        self.cache.spawn(async move {
+            let collected = this.collect(named).await;
+            drop(collecting);
+            // The request may have gone on without it.
+            let _ = sender.send(collected);
+        });
+        match timeout(KNOWN_PATIENCE, receiver).await {
+            Ok(Ok(collected)) => collected,
+            _ => Ok(last),
+        }
+    }
+
+    /// Walks over all pins. The caller holds `collecting`.
+    async fn collect(&self, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
+        let begun = Instant::now();
+        let collected_at = self.cache.clock().now();
+        let mut newest = NewestTags::default();
+        let visited = self.cache.pins().visit_keys(|key| newest.add(&key)).await;
+        visited.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
+        let NewestTags(mut candidates) = newest;
+        for package in named {
+            candidates.entry(package.key_prefix()).or_insert((package, None));
+        }
+        let listed = self.listed(&candidates).await;
+        let mut packages = ShownPackages::default();
+        for (id, (package, tag)) in candidates {
+            if listed.contains(&id) {
+                let facts = Arc::new(self.facts(&package, tag).await);
+                packages.shown.push(CatalogEntry { package, facts, is_known: true });
+            } else {
+                packages.hidden.insert(id);
+            }
+        }
+        let max_age = KNOWN_MAX_AGE.max(begun.elapsed() * KNOWN_AGE_PER_WALK);
+        let mut last = self.last.lock();
+        let same = last.as_ref().map(|last| &last.packages).filter(|known| ***known == packages).cloned();
+        let packages = same.unwrap_or_else(|| Arc::new(packages));
+        Ok(last.insert(CollectedPackages { packages, collected_at, max_age }).clone())
+    }
+
+    /// The candidates that may be shown.
+    async fn listed(&self, candidates: &BTreeMap<String, (PackageId, Option<String>)>) -> BTreeSet<String> {
+        let mut listed = BTreeSet::new();
+        let mut unknown = Vec::new();
+        for (id, (package, _)) in candidates {
+            match self.authorizer.visibility(package).await {
+                Visibility::Visible => drop(listed.insert(id.clone())),
+                Visibility::Hidden => {}
+                Visibility::Unknown { listed: by_default } => {
+                    if by_default {
+                        listed.insert(id.clone());
+                    }
+                    unknown.push((id.clone(), package.clone()));
+                }
+            }
+        }
+        for (id, public) in self.check(unknown).await {
+            if public {
+                listed.insert(id);
+            } else {
+                listed.remove(&id);
+            }
+        }
+        listed
+    }
+
+    /// Authorizes packages, and returns what is decided within [`VISIBILITY_TIMEOUT`].
+    async fn check(&self, unknown: Vec<(String, PackageId)>) -> Vec<(String, bool)> {
+        let checks =
+            stream::iter(unknown).map(async |(id, package)| (id, self.authorizer.authorize(&package).await.is_ok()));
+        let timeout = tokio::time::sleep(VISIBILITY_TIMEOUT);
+        let checks = checks.buffer_unordered(MAX_VISIBILITY_CHECKS).take_until(timeout);
+        pin!(checks).collect().await
+    }
+
+    /// What the manifest of a pinned version says; nothing without one.
+    async fn facts(&self, package: &PackageId, tag: Option<String>) -> CatalogPackage {
+        let Some(tag) = tag else { return CatalogPackage::default() };
+        let pin = self.archives.pin(package, &GitRef::Tag(tag)).await.ok().flatten();
+        facts_of(pin.map(|pin| manifest(&pin.verified)).unwrap_or_default())
+    }
+}
+
+/// The packages of archive keys by [`PackageId::key_prefix`], each with its newest tag: the highest semantic version,
+/// else the last by name.
+#[derive(Default)]
+pub(super) struct NewestTags(pub(super) BTreeMap<String, (PackageId, Option<String>)>);
+
+impl NewestTags {
+    /// Adds the package of a pinned key.
+    pub(super) fn add(&mut self, key: &Key) {
+        let (package, tag) = match parse_archive_key(key) {
+            Some((package, GitRef::Tag(tag))) => (package, Some(tag)),
+            Some((package, _)) => (package, None),
+            // The number of a repository is pinned with its first version.
+            None if parse_identity_key(key).is_some() => return,
+            None => match parse_package(key) {
+                Some(package) => (package, None),
+                None => return,
+            },
+        };
+        match self.0.entry(package.key_prefix()) {
+            Entry::Vacant(entry) => drop(entry.insert((package, tag))),
+            Entry::Occupied(mut entry) => {
+                let (_, newest) = entry.get_mut();
+                let rank = |tag: &Option<String>| tag.as_ref().map(|tag| (semantic(tag), tag.clone()));
+                if rank(&tag) > rank(newest) {
+                    *newest = tag;
+                }
+            }
+        }
+    }
+}
