@@ -17,7 +17,7 @@ use crate::{
     config::{Config, UpstreamCredentials},
     entry::Digest,
     http::body::Body,
-    peer::{Peer, Refusal},
+    peer::{ClientTable, Peer, Refusal},
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
     service::{self, Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
@@ -172,14 +172,15 @@ impl App {
         let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
         let service =
             Service::build(registry, names, hosts, client_addresses, pseudonym, readiness.clone(), plan.renditions);
+        let clients = ClientTable::new(config.clients.clone());
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),
             reload: bound.reload(),
             clock,
             cache,
-            bound: bound.with_control(control.ok()),
-            service: Arc::new(service),
+            bound: bound.with_control(control.ok()).with_clients(clients.clone()),
+            service: Arc::new(service.with_clients(clients)),
             readiness,
             tasks,
             background,

@@ -15,7 +15,9 @@ use serde_path_to_error::Segment;
 use crate::{
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
     dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
-    observe, registry, server, storage, upstream,
+    observe,
+    peer::ClientLimits,
+    registry, server, storage, upstream,
     value::ByteSize,
 };
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub names: dialect::Config,
     /// Where names without an upstream come from.
     pub routes: Vec<RouteConfig>,
+    /// What one client may use.
+    pub clients: ClientLimits,
     /// Which packages are served.
     pub packages: registry::Config,
     /// Which packages a package loads by name at run time, for `warm --with-required`.
@@ -110,6 +114,7 @@ impl Default for Config {
             server: server::Config::default(),
             names: dialect::Config::default(),
             routes: Vec::new(),
+            clients: ClientLimits::default(),
             packages: registry::Config::default(),
             required: RequiredPackages::default(),
             memory: storage::memory::Config::default(),

@@ -3,7 +3,13 @@
 use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+
+mod limits;
+
+pub use limits::{ClientLimit, ClientLimits, ClientRequest, ClientTable, FetchAllowance};
 
 /// The two ends of a connection, and how it reached the mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +29,23 @@ pub struct Peer {
 pub enum Refusal {
     /// Every connection is taken; this one is kept for health checks.
     NoConnection,
+    /// The client has reached a limit of its own.
+    OverLimit {
+        /// The limit.
+        limit: ClientLimit,
+        /// How long to wait.
+        retry_after: Duration,
+    },
+}
+
+/// Whose request the present task answers, and what it may fetch.
+struct AnsweredClient {
+    client: ClientId,
+    allowance: Option<Arc<FetchAllowance>>,
 }
 
 tokio::task_local! {
-    static CLIENT: ClientId;
+    static CLIENT: AnsweredClient;
 }
 
 /// For whom an upstream is asked: places for downloads are shared among clients.
@@ -52,12 +71,24 @@ impl ClientId {
 
     /// The client whose request the present task answers; [`ClientId::Mirror`] in every other task.
     pub fn current() -> Self {
-        CLIENT.try_with(|client| *client).unwrap_or(Self::Mirror)
+        CLIENT.try_with(|answered| answered.client).unwrap_or(Self::Mirror)
     }
 
-    /// Runs the answer to one request: [`ClientId::current`] is this client within it.
-    pub fn scope<F: Future>(self, answer: F) -> impl Future<Output = F::Output> {
-        CLIENT.scope(self, answer)
+    /// Runs the answer to one request: [`ClientId::current`] is this client within it, and [`FetchAllowance::current`]
+    /// is `allowance`.
+    pub fn scope<F: Future>(
+        self,
+        allowance: Option<Arc<FetchAllowance>>,
+        answer: F,
+    ) -> impl Future<Output = F::Output> {
+        CLIENT.scope(AnsweredClient { client: self, allowance }, answer)
+    }
+}
+
+impl FetchAllowance {
+    /// What the request that the present task answers may fetch; `None` without a limit.
+    pub fn current() -> Option<Arc<Self>> {
+        CLIENT.try_with(|answered| answered.allowance.clone()).ok().flatten()
     }
 }
 
@@ -75,7 +106,7 @@ mod tests {
         assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
         assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
         assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
-        let within = client("192.0.2.1").scope(async { ClientId::current() }).await;
+        let within = client("192.0.2.1").scope(None, async { ClientId::current() }).await;
         assert_eq!((within, ClientId::current()), (client("192.0.2.1"), ClientId::Mirror));
     }
 }

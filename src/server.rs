@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    peer::{ClientId, Peer, Refusal},
+    peer::{ClientId, ClientTable, Peer, Refusal},
     sendfile::{MoreDataFlag, Socket},
 };
 
@@ -47,6 +47,10 @@ const ACCEPTED_BEYOND_LIMIT: usize = 2 * RESERVED_CONNECTIONS;
 /// What a client gets whose connection is closed at once.
 const REFUSED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// What a client gets that has as many connections as it may have.
+const OVER_LIMIT: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Answers requests. Cloned for each connection, called once for each request; the future is dropped when the client
 /// disconnects.
@@ -85,6 +89,7 @@ pub struct Bound {
     listeners: Listeners,
     tls: Option<TlsServer>,
     control: Option<ControlListener>,
+    clients: Arc<ClientTable>,
     threads: Option<ConnectionThreads>,
     config: Config,
     reload: ReloadHandle,
@@ -105,7 +110,7 @@ pub fn bind(config: &Config) -> Result<Bound, StartError> {
     let tls = TlsServer::build(&config.tls)?;
     let listeners = Listeners::bind(&config.listen, &config.tls.listen)?;
     let reload = ReloadHandle::default();
-    Ok(Bound { listeners, tls, control: None, threads: None, config: config.clone(), reload })
+    Ok(Bound { listeners, tls, control: None, clients: Arc::default(), threads: None, config: config.clone(), reload })
 }
 
 impl Bound {
@@ -130,6 +135,12 @@ impl Bound {
         self
     }
 
+    /// Applies the limit of connections of one client.
+    pub fn with_clients(mut self, clients: Arc<ClientTable>) -> Self {
+        self.clients = clients;
+        self
+    }
+
     /// Serves connections on these threads instead of the runtime's workers.
     pub fn with_connection_threads(mut self, threads: ConnectionThreads) -> Self {
         self.threads = Some(threads);
@@ -144,7 +155,7 @@ impl Bound {
         shutdown: CancellationToken,
         abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, tls, control, threads, config, reload } = self;
+        let Self { listeners, tls, control, clients, threads, config, reload } = self;
         let max_connections = config.max_connections;
         let places = ConnectionPlaces::new(max_connections);
         let drain = config.drain.0;
@@ -153,6 +164,7 @@ impl Bound {
             tls: tls.map(Arc::new),
             config: Arc::new(config),
             places,
+            clients,
             threads,
             tasks: TaskTracker::new(),
             shutdown: ShutdownTokens::default(),
@@ -203,6 +215,7 @@ struct Connections<H> {
     tls: Option<Arc<TlsServer>>,
     config: Arc<Config>,
     places: Arc<ConnectionPlaces>,
+    clients: Arc<ClientTable>,
     threads: Option<ConnectionThreads>,
     tasks: TaskTracker,
     shutdown: ShutdownTokens,
@@ -215,6 +228,12 @@ impl<H: Handler> Connections<H> {
         let address = peer.addr.ip();
         let is_proxy = self.config.trusted_proxies.iter().any(|proxy| proxy.contains(address));
         let client = if is_proxy { ClientId::Mirror } else { ClientId::of_address(address) };
+        if self.clients.refuses_connection(client, self.places.held(client)) {
+            if !peer.tls {
+                let _ = stream.try_write(OVER_LIMIT);
+            }
+            return;
+        }
         let timeouts = |header: Option<Duration>| self.timeouts(header);
         let Some((place, timeouts)) = self.places.admit(client, timeouts, shutdown.abort.clone()) else {
             if !peer.tls {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{dialect::Names, registry::Registry};
+use crate::{dialect::Names, peer::ClientTable, registry::Registry};
 
 mod access_log;
 pub(crate) mod client_address;
@@ -44,6 +44,7 @@ pub struct Service {
     names: Arc<Names>,
     hosts: Hosts,
     client_addresses: ClientAddresses,
+    clients: Arc<ClientTable>,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -77,6 +78,7 @@ impl Service {
             names: Arc::new(names),
             hosts,
             client_addresses,
+            clients: Arc::default(),
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),
@@ -85,5 +87,10 @@ impl Service {
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),
         }
+    }
+    /// Applies the limits of one client.
+    pub fn with_clients(mut self, clients: Arc<ClientTable>) -> Self {
+        self.clients = clients;
+        self
     }
 }

@@ -33,6 +33,7 @@ const MAX_CONCURRENCY: usize = 1024;
 /// The first invalid value.
 pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     check_server(config, settings)?;
+    check_clients(config, settings)?;
     names::check(config, settings)?;
     check_private(config, settings)?;
     check_storage(config, settings)?;
@@ -93,6 +94,22 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     require(in_range, settings, &["server", "header_limit"], &range)?;
     require_nonzero(server.header_timeout, settings, &["server", "header_timeout"])?;
     require_nonzero(server.send_timeout, settings, &["server", "send_timeout"])
+}
+
+/// A limit of zero would refuse every request; no limit is the absence of the key.
+fn check_clients(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
+    let clients = &config.clients;
+    for (key, limit) in [
+        ("connections", clients.connections.map(u64::from)),
+        ("requests", clients.requests.map(u64::from)),
+        ("requests_per_second", clients.requests_per_second.map(u64::from)),
+        ("bytes_per_second", clients.bytes_per_second.map(|rate| rate.0)),
+        ("cold_misses_per_minute", clients.cold_misses_per_minute.map(u64::from)),
+        ("unknown_names_per_minute", clients.unknown_names_per_minute.map(u64::from)),
+    ] {
+        require(limit != Some(0), settings, &["clients", key], "must not be zero; without the key there is no limit")?;
+    }
+    Ok(())
 }
 
 /// Private repositories are served only under names that the operator has listed: any web page can make a browser ask a

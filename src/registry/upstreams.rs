@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
-    peer::ClientId,
+    peer::{ClientId, FetchAllowance},
     upstream::{CredentialStatus, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
 };
 
@@ -125,7 +125,8 @@ impl Upstreams {
         ask: DocumentAsk,
     ) -> Result<Arc<dyn Origin<Fetched = FetchedDocument>>, RegistryError> {
         let upstream = self.of(package)?.clone();
-        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask }))
+        let allowance = FetchAllowance::current();
+        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask, allowance }))
     }
 
     /// Where the archive of a reference is fetched from, for the client that the present task answers.
@@ -139,7 +140,8 @@ impl Upstreams {
     ) -> Result<Arc<dyn Origin<Fetched = FetchedBody>>, RegistryError> {
         let upstream = self.of(package)?.clone();
         let client = ClientId::current();
-        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference, client }))
+        let allowance = FetchAllowance::current();
+        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference, client, allowance }))
     }
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
@@ -148,18 +150,37 @@ impl Upstreams {
     }
 }
 
+/// Counts a cold miss of the client.
+///
+/// # Errors
+/// [`FetchError::Busy`] when the client has reached its limit. The error says nothing of the upstream or of what was asked
+/// for, and is not remembered: other clients that wait for the same may ask again at once.
+fn take_cold_miss(allowance: Option<&FetchAllowance>) -> Result<(), FetchError> {
+    let Some(allowance) = allowance else { return Ok(()) };
+    allowance.take().map_err(|retry_after| FetchError::Busy { retry_after })
+}
+
 /// One document of one package on one upstream.
 struct UpstreamDocument {
     upstream: Arc<dyn Upstream>,
     package: PackageName,
     ask: DocumentAsk,
+    /// Of the client's request; `None` without a limit.
+    allowance: Option<Arc<FetchAllowance>>,
 }
 
 impl Origin for UpstreamDocument {
     type Fetched = FetchedDocument;
 
     fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedDocument, FetchError>> {
-        self.upstream.document(&self.package, &self.ask, stored)
+        let taken = match stored {
+            None => take_cold_miss(self.allowance.as_deref()),
+            Some(_) => Ok(()),
+        };
+        Box::pin(async move {
+            taken?;
+            self.upstream.document(&self.package, &self.ask, stored).await
+        })
     }
 }
 
@@ -169,13 +190,19 @@ struct UpstreamArchive {
     package: PackageName,
     reference: GitRef,
     client: ClientId,
+    /// Of the client's request; `None` without a limit.
+    allowance: Option<Arc<FetchAllowance>>,
 }
 
 impl Origin for UpstreamArchive {
     type Fetched = FetchedBody;
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        self.upstream.archive(&self.package, &self.reference, self.client)
+        let taken = take_cold_miss(self.allowance.as_deref());
+        Box::pin(async move {
+            taken?;
+            self.upstream.archive(&self.package, &self.reference, self.client).await
+        })
     }
 
     fn may_retry(&self) -> bool {

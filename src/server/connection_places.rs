@@ -73,6 +73,11 @@ impl ConnectionPlaces {
         Arc::new(Self { max_connections, state: Mutex::default(), waiting, freed: Notify::new() })
     }
 
+    /// The number of connections of a client.
+    pub(super) fn held(&self, client: ClientId) -> usize {
+        self.state.lock().clients.get(&client).map_or(0, HashMap::len)
+    }
+
     /// A place for a new connection, or `None` when the connection is to be closed. Ends a connection of the client that
     /// holds more than half, if all are taken. [`ClientId::Mirror`] is a trusted proxy, which many clients share: none of
     /// its connections is ended.

@@ -45,10 +45,26 @@ impl Drop for AbortGuard<'_> {
 }
 
 /// Logs the request when the response's body has ended or is dropped. Does nothing when the access log is off.
-pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, context: RequestContext) -> Response<Body> {
-    let Some(fields) = LoggedFields::of(parts, &context) else { return response };
+///
+/// The client's request is under way until then, logged or not.
+pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: RequestContext) -> Response<Body> {
+    let client_request = context.client_request.take();
+    let is_limited = client_request.is_some();
+    let note_end = move |end: &BodyEnd| {
+        if let Some(request) = client_request {
+            request.note_bytes(end.sent);
+        }
+    };
+    let Some(fields) = LoggedFields::of(parts, &context) else {
+        return if is_limited { response.map(|body| body.on_end(move |end| note_end(&end))) } else { response };
+    };
     let head = ResponseHead { status: response.status().as_u16(), head_ms: elapsed_ms(fields.started) };
-    response.map(|body| body.on_end(move |end| fields.write(&context, Some(head), end)))
+    response.map(|body| {
+        body.on_end(move |end| {
+            note_end(&end);
+            fields.write(&context, Some(head), end);
+        })
+    })
 }
 
 /// Fields of the event that come from the request's header.

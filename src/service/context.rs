@@ -12,7 +12,7 @@ use crate::{
     http::cache_status::CacheStatus,
     observe,
     package::PackageId,
-    peer::{ClientId, Peer},
+    peer::{ClientId, ClientRequest, Peer},
     registry::{Audience, Object, WeakObject},
 };
 
@@ -42,6 +42,8 @@ pub(super) struct RequestContext {
     pub(super) cache_status: Option<CacheStatus>,
     /// The stored zip that is the response, when the response may be cached.
     pub(super) zip: Option<WeakObject>,
+    /// The request as one of its client; `None` without limits.
+    pub(super) client_request: Option<ClientRequest>,
     /// Why the response is an error; `None` for every other one.
     pub(super) failure: Option<Failure>,
 }
@@ -86,6 +88,7 @@ impl RequestContext {
             snapshot: None,
             cache_status: None,
             zip: None,
+            client_request: None,
             failure: None,
         }
     }
@@ -98,6 +101,16 @@ impl RequestContext {
     /// For whom an upstream is asked.
     pub(super) fn client_id(&self) -> ClientId {
         self.client.map_or(ClientId::Mirror, ClientId::of_address)
+    }
+
+    /// Counts a name that does not exist against the client's limit.
+    pub(super) fn note_unknown_name(&self) {
+        let code = self.failure.as_ref().and_then(|failure| failure.code);
+        if let Some(FailureCode::NoPackage | FailureCode::NoRelease | FailureCode::NoVersion) = code
+            && let Some(request) = &self.client_request
+        {
+            request.note_unknown_name();
+        }
     }
 
     /// Corrects the cache status for a zip that was waited for: there may have been no room to store it.

@@ -199,6 +199,15 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
                 ErrorDescription { retry_after: Some(Duration::from_secs(1)), ..error }
             }
+            Self::Refused(Refusal::OverLimit { limit, retry_after }) => {
+                let seconds = whole_seconds(retry_after);
+                let key = limit.key();
+                let message = format!(
+                    "this client has reached its limit on this mirror (clients.{key}); try again in {seconds} s"
+                );
+                let error = ErrorDescription::new(StatusCode::TOO_MANY_REQUESTS, message);
+                ErrorDescription { retry_after: Some(retry_after), ..error }
+            }
             Self::Loop => fetch_error(&FetchError::Loop, subject),
             Self::Registry(RegistryError::Forbidden) => {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());

@@ -15,7 +15,11 @@ use super::{
     context::RequestContext,
     error::ApiError,
     found_package::FoundPackage,
-    handlers::{admin, catalog, folder, health, json, zip},
+    handlers::{
+        admin, catalog, folder,
+        health::{self, is_health_check},
+        json, zip,
+    },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_clients},
     response_cache::Snapshot,
     sources,
@@ -23,7 +27,7 @@ use super::{
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
-    peer::{Peer, Refusal},
+    peer::{ClientRequest, Peer, Refusal},
     registry::Audience,
 };
 
@@ -41,6 +45,12 @@ impl Service {
     {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
+        if !is_health_check(parts.uri.path()) {
+            match self.clients.begin(context.client_id()) {
+                Ok(request) => context.client_request = request,
+                Err(refusal) => return Either::Left(ready(self.refuse_parts(&parts, context, refusal))),
+            }
+        }
         if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
             return Either::Left(ready(access_log::log_at_end(framed(response, &parts), &parts, context)));
@@ -50,11 +60,17 @@ impl Service {
         Either::Right(Box::pin(async move {
             let admin_input = peer.control.then(|| admin::input(body));
             let client = context.client_id();
+            let allowance = context.client_request.as_ref().map(ClientRequest::allowance);
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
-            let result = client.scope(service.respond(&parts, admin_input, abort_guard.context())).await;
+            let result = client.scope(allowance, service.respond(&parts, admin_input, abort_guard.context())).await;
             abort_guard.disarm();
             let cooldown = service.registry.cooldown();
-            let mut response = result.unwrap_or_else(|error| error.into_response(&parts, &mut context, cooldown));
+            let mut response = result.unwrap_or_else(|error| {
+                let refused_fetch = context.client_request.as_ref().and_then(ClientRequest::refused_fetch);
+                let error = refused_fetch.map_or(error, ApiError::Refused);
+                error.into_response(&parts, &mut context, cooldown)
+            });
+            context.note_unknown_name();
             finish(&mut response, &parts, &context);
             service.response_cache.insert(&parts, &context, &response);
             access_log::log_at_end(framed(response, &parts), &parts, context)
@@ -64,14 +80,18 @@ impl Service {
     /// Refuses one request without looking anything up: in the envelope of its dialect, with its log event.
     pub fn refuse<B>(&self, request: Request<B>, peer: Peer, refusal: Refusal) -> Response<Body> {
         let (parts, _) = request.into_parts();
-        let mut context = self.context(&parts, peer);
+        let context = self.context(&parts, peer);
+        self.refuse_parts(&parts, context, refusal)
+    }
+
+    fn refuse_parts(&self, parts: &Parts, mut context: RequestContext, refusal: Refusal) -> Response<Body> {
         let route = dialect::parse(&self.names, &parts.method, parts.uri.path(), parts.uri.query()).map(Arc::new);
         context.set_route(&route);
         let error = ApiError::Refused(refusal);
-        let mut response = error.into_response(&parts, &mut context, self.registry.cooldown());
-        close_connection(&mut response, &parts);
-        finish(&mut response, &parts, &context);
-        access_log::log_at_end(framed(response, &parts), &parts, context)
+        let mut response = error.into_response(parts, &mut context, self.registry.cooldown());
+        close_connection(&mut response, parts);
+        finish(&mut response, parts, &context);
+        access_log::log_at_end(framed(response, parts), parts, context)
     }
 
     /// The context of a new request.
@@ -99,7 +119,7 @@ impl Service {
         match (route.as_ref().map(|route| &route.request), admin_input) {
             // Before the host check: health checks and scrapers connect by IP address.
             (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz | Ops::Metrics))), _) => {
-                return Ok(health::respond(&self.readiness, &self.registry, ops, &parts.method));
+                return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
             }
             (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
                 return Ok(admin::answer(&self.registry, &self.names, &parts.method, path, input).await);

@@ -29,6 +29,7 @@ mod cache_ops;
 mod catalogue;
 mod chain;
 mod cli;
+mod client_limits;
 mod connect;
 mod control;
 mod credentials;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{dialect::Ops, http::body::Body, registry::Registry, service::headers::NO_STORE};
+use crate::{dialect::Ops, http::body::Body, peer::ClientTable, registry::Registry, service::headers::NO_STORE};
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -31,18 +31,23 @@ impl Readiness {
     }
 
     /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
-    fn respond(&self, registry: &Registry, method: &Method) -> Response<Body> {
+    fn respond(&self, registry: &Registry, clients: &ClientTable, method: &Method) -> Response<Body> {
         let json_response = |status, value: &Value| json_response(method, status, value);
         match self.0.load(Ordering::Acquire) {
             STARTING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
             DRAINING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"})),
             _ => {
                 let reasons = registry.degraded();
-                if reasons.is_empty() {
-                    json_response(StatusCode::OK, &json!({"status": "ready"}))
+                let mut state = if reasons.is_empty() {
+                    json!({"status": "ready"})
                 } else {
-                    json_response(StatusCode::OK, &json!({"status": "degraded", "reasons": reasons}))
+                    json!({"status": "degraded", "reasons": reasons})
+                };
+                let refused = clients.refused();
+                if !refused.is_empty() {
+                    state["refused"] = json!(refused);
                 }
+                json_response(StatusCode::OK, &state)
             }
         }
     }
@@ -57,12 +62,13 @@ pub fn is_health_check(path: &str) -> bool {
 pub(in crate::service) fn respond(
     readiness: &Readiness,
     registry: &Registry,
+    clients: &ClientTable,
     ops: &Ops,
     method: &Method,
 ) -> Response<Body> {
     match ops {
         Ops::Healthz => json_response(method, StatusCode::OK, &json!({"status": "alive"})),
-        Ops::Readyz => readiness.respond(registry, method),
+        Ops::Readyz => readiness.respond(registry, clients, method),
         Ops::Metrics | Ops::Admin(_) => no_such_page(method),
     }
 }
