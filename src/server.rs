@@ -32,7 +32,7 @@ mod timeouts;
 pub mod tls;
 
 pub use config::Config;
-use connection::ShutdownTokens;
+use connection::{ConnectionParts, ShutdownTokens};
 use connection_places::{ConnectionPlaces, RESERVED_CONNECTIONS};
 pub use connection_threads::ConnectionThreads;
 use control::ControlListener;
@@ -228,7 +228,7 @@ impl<H: Handler> Connections<H> {
         let address = peer.addr.ip();
         let is_proxy = self.config.trusted_proxies.iter().any(|proxy| proxy.contains(address));
         let client = if is_proxy { ClientId::Mirror } else { ClientId::of_address(address) };
-        if self.clients.refuses_connection(client, self.places.held(client)) {
+        if self.clients.refuses_connection(client, || self.places.held(client)) {
             if !peer.tls {
                 let _ = stream.try_write(OVER_LIMIT);
             }
@@ -242,14 +242,19 @@ impl<H: Handler> Connections<H> {
             }
             return;
         };
-        let place = Some(Arc::new(place));
-        let tls = self.tls.clone().filter(|_| peer.tls);
-        let handler = self.handler.clone();
-        let config = self.config.clone();
+        let parts = ConnectionParts {
+            tls: self.tls.clone().filter(|_| peer.tls),
+            peer,
+            handler: self.handler.clone(),
+            config: self.config.clone(),
+            timeouts,
+            place: Some(Arc::new(place)),
+            shutdown,
+        };
         match self.threads.as_ref().and_then(ConnectionThreads::reserve_slot) {
             None => {
                 self.tasks.spawn(async move {
-                    connection::run(Socket::new(stream), tls, peer, handler, &config, timeouts, place, shutdown).await;
+                    connection::run(Socket::new(stream), parts).await;
                     drop(permit);
                 });
             }
@@ -259,8 +264,7 @@ impl<H: Handler> Connections<H> {
                 let thread = slot.handle.clone();
                 let run = async move {
                     if let Ok(stream) = TcpStream::from_std(stream) {
-                        connection::run(Socket::new(stream), tls, peer, handler, &config, timeouts, place, shutdown)
-                            .await;
+                        connection::run(Socket::new(stream), parts).await;
                     }
                     drop((permit, slot));
                 };
@@ -279,10 +283,16 @@ impl<H: Handler> Connections<H> {
     /// Serves a connection of the control socket.
     fn start_control(&self, stream: UnixStream, peer: Peer) {
         let socket = (stream, MoreDataFlag::default());
-        let handler = self.handler.clone();
-        let timeouts = self.timeouts(None);
-        let shutdown = self.shutdown.child();
-        self.tasks.spawn(connection::run(socket, None, peer, handler, &self.config, timeouts, None, shutdown));
+        let parts = ConnectionParts {
+            tls: None,
+            peer,
+            handler: self.handler.clone(),
+            config: self.config.clone(),
+            timeouts: self.timeouts(None),
+            place: None,
+            shutdown: self.shutdown.child(),
+        };
+        self.tasks.spawn(connection::run(socket, parts));
     }
 }
 

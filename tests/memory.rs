@@ -5,7 +5,7 @@ use std::fs;
 
 use srm_mirror::{
     package::{Releases, Repository},
-    value::memory_weight::{MemoryWeight, json_estimate},
+    value::memory_weight::{MemoryWeight, Weigh as _, json_estimate},
 };
 
 /// Bytes that each shape is repeated to take at least.

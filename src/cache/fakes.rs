@@ -13,7 +13,6 @@ use super::{
     ArchiveRequest, Cache, Pinning,
     policy::{ArchiveConfig, DocumentConfig},
 };
-use crate::value::memory_budget::MemoryBudget;
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
@@ -22,6 +21,7 @@ use crate::{
         disk::{self, Disk},
         memory,
     },
+    value::memory_budget::MemoryBudget,
 };
 
 /// Sends the same bytes every time.

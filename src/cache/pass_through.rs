@@ -16,7 +16,7 @@ use super::{ArchiveRequest, PinRecords, download::Download, fill::FillContext};
 use crate::{
     clock::Clock,
     entry::{Digest, Meta, Pin},
-    origin::{FetchError, Growing},
+    origin::{FetchError, Growing, VerifyError},
     storage::{BlobFile, Object, ObjectContent},
 };
 
@@ -261,6 +261,7 @@ impl PassThrough {
         self.buffered = VecDeque::from([whole.clone()]);
         let verified = match tokio::task::spawn_blocking(move || verify.verify(&BufferedBody(whole))).await {
             Ok(Ok(verified)) => verified,
+            Ok(Err(VerifyError::NoMemory(shortage))) => return Err(shortage.into()),
             Ok(Err(error)) => return Err(FetchError::Invalid(error.to_string())),
             Err(_) => return Err(FetchError::Invalid("the body could not be verified".into())),
         };

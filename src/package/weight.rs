@@ -1,11 +1,10 @@
 //! What documents take in memory once they are parsed.
 
-use super::{Asset, Release, Releases, Repository, RepositoryBranches, RepositoryTags};
-use crate::value::memory_weight::MemoryWeight;
+use super::{Asset, BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags};
+use crate::value::memory_weight::{MemoryWeight, Weigh};
 
-impl Releases {
-    /// Adds what is allocated for the list.
-    pub fn weigh(&self, weight: &mut MemoryWeight) {
+impl Weigh for Releases {
+    fn weigh(&self, weight: &mut MemoryWeight) {
         weight.add_list(&self.releases);
         for release in &self.releases {
             if weight.is_over() {
@@ -16,9 +15,8 @@ impl Releases {
     }
 }
 
-impl Release {
-    /// Adds what is allocated for the release.
-    pub fn weigh(&self, weight: &mut MemoryWeight) {
+impl Weigh for Release {
+    fn weigh(&self, weight: &mut MemoryWeight) {
         let Self { tag_name, name, created_at: _, published_at: _, prerelease: _, body, assets, rest } = self;
         weight.add_text(tag_name);
         weight.add_optional_text(name);
@@ -44,9 +42,8 @@ impl Asset {
     }
 }
 
-impl Repository {
-    /// Adds what is allocated for the repository.
-    pub fn weigh(&self, weight: &mut MemoryWeight) {
+impl Weigh for Repository {
+    fn weigh(&self, weight: &mut MemoryWeight) {
         let Self { full_name, private: _, default_branch, rest } = self;
         weight.add_text(full_name);
         weight.add_text(default_branch);
@@ -54,9 +51,8 @@ impl Repository {
     }
 }
 
-impl RepositoryTags {
-    /// Adds what is allocated for the list.
-    pub fn weigh(&self, weight: &mut MemoryWeight) {
+impl Weigh for RepositoryTags {
+    fn weigh(&self, weight: &mut MemoryWeight) {
         weight.add_list(&self.tags);
         for tag in &self.tags {
             weight.add_text(&tag.name);
@@ -65,13 +61,24 @@ impl RepositoryTags {
     }
 }
 
-impl RepositoryBranches {
-    /// Adds what is allocated for the list.
-    pub fn weigh(&self, weight: &mut MemoryWeight) {
+impl Weigh for RepositoryBranches {
+    fn weigh(&self, weight: &mut MemoryWeight) {
         weight.add_list(&self.branches);
         for branch in &self.branches {
             weight.add_text(&branch.name);
             weight.add_optional_text(&branch.commit);
         }
+    }
+}
+
+impl Weigh for BranchHead {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        weight.add_text(&self.commit);
+    }
+}
+
+impl Weigh for MovingHead {
+    fn weigh(&self, weight: &mut MemoryWeight) {
+        weight.add_text(&self.revision);
     }
 }

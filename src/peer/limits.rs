@@ -183,10 +183,10 @@ impl ClientTable {
         Ok(Some(ClientRequest(Arc::new(allowance))))
     }
 
-    /// Refuses a connection of a client that has `held`, if that is the most it may have.
-    pub fn refuses_connection(&self, client: ClientId, held: usize) -> bool {
+    /// Refuses a connection of a client that has `held`, if that is the most it may have. Counts them only under a limit.
+    pub fn refuses_connection(&self, client: ClientId, held: impl FnOnce() -> usize) -> bool {
         let Some(most) = self.limits.connections.filter(|_| client != ClientId::Mirror) else { return false };
-        let refused = u64::try_from(held).unwrap_or(u64::MAX) >= u64::from(most);
+        let refused = u64::try_from(held()).unwrap_or(u64::MAX) >= u64::from(most);
         if refused {
             let usage = self.usage(client);
             self.refuse(client, &mut usage.lock(), ClientLimit::Connections, SECOND);

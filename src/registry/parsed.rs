@@ -7,10 +7,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     entry::{Digest, Document},
-    package::{BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags},
     value::{
         memory_budget::{MemoryBudget, MemoryShortage},
-        memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, clamped, json_estimate},
+        memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, Weigh, clamped, json_estimate},
     },
 };
 
@@ -36,10 +35,9 @@ pub(super) enum ParseFailure {
 }
 
 /// A value that documents are parsed into. What a document is follows from the key that it is stored under.
-pub(super) trait DocumentValue: DeserializeOwned + Send + Sync + 'static {
-    /// Adds what is allocated for the value.
-    fn weigh(&self, weight: &mut MemoryWeight);
-}
+pub(super) trait DocumentValue: DeserializeOwned + Weigh + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Weigh + Send + Sync + 'static> DocumentValue for T {}
 
 #[derive(Clone)]
 struct ParsedDocument {
@@ -101,46 +99,4 @@ impl ParsedDocument {
 
 fn parse<T: DocumentValue>(body: &[u8]) -> Result<T, ParseFailure> {
     serde_json::from_slice(body).map_err(|_| ParseFailure::Unreadable)
-}
-
-impl DocumentValue for Releases {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        self.weigh(weight);
-    }
-}
-
-impl DocumentValue for Release {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        self.weigh(weight);
-    }
-}
-
-impl DocumentValue for Repository {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        self.weigh(weight);
-    }
-}
-
-impl DocumentValue for RepositoryTags {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        self.weigh(weight);
-    }
-}
-
-impl DocumentValue for RepositoryBranches {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        self.weigh(weight);
-    }
-}
-
-impl DocumentValue for BranchHead {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        weight.add_text(&self.commit);
-    }
-}
-
-impl DocumentValue for MovingHead {
-    fn weigh(&self, weight: &mut MemoryWeight) {
-        weight.add_text(&self.revision);
-    }
 }

@@ -47,21 +47,28 @@ impl ShutdownTokens {
     }
 }
 
+/// What a connection is served with.
+pub(super) struct ConnectionParts<H> {
+    /// `None` without TLS.
+    pub(super) tls: Option<Arc<TlsServer>>,
+    pub(super) peer: Peer,
+    pub(super) handler: H,
+    pub(super) config: Arc<Config>,
+    pub(super) timeouts: Arc<ConnectionTimeouts>,
+    /// `None` on the control socket.
+    pub(super) place: Option<Arc<ConnectionPlace>>,
+    pub(super) shutdown: ShutdownTokens,
+}
+
 /// Serves a connection until the client closes it, `shutdown` ends it, or it times out. Dropping the future aborts it.
 ///
 /// The time limit of the first request's header includes the TLS handshake.
-#[expect(clippy::too_many_arguments, reason = "the parts of one connection, called from two places")]
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     (socket, more): (S, MoreDataFlag),
-    tls: Option<Arc<TlsServer>>,
-    peer: Peer,
-    handler: H,
-    config: &Config,
-    timeouts: Arc<ConnectionTimeouts>,
-    place: Option<Arc<ConnectionPlace>>,
-    shutdown: ShutdownTokens,
+    parts: ConnectionParts<H>,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
-    let builder = builder(config);
+    let ConnectionParts { tls, peer, handler, config, timeouts, place, shutdown } = parts;
+    let builder = builder(&config);
     async move {
         // Below TLS: progress is what the socket accepts, not what is buffered above it.
         let io = TimedIo::new(socket, timeouts.clone());

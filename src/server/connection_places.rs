@@ -1,8 +1,9 @@
 //! Who gets a connection while they are scarce.
 //!
 //! Up to `server.max_connections` are served, and one client may hold all of them. When all are taken, a new client takes
-//! one from the client that holds more than half: an idle one, else the one that has not moved for the longest. A few more are accepted
-//! beyond the limit, for health checks: any other request on those waits a moment for a place, and is then refused.
+//! one from the client that holds more than half: an idle one, else the one that has not moved for the
+//! longest. A few more are accepted beyond the limit, for health checks: any other request on those waits a moment for a
+//! place, and is then refused.
 
 use std::{
     collections::HashMap,

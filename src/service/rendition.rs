@@ -28,7 +28,10 @@ use crate::{
     },
     package::{Metadata, Release, Releases, Repository},
     registry::release_facts::ArchiveFacts,
-    value::{memory_budget::MemoryShare, memory_weight::MemoryWeight},
+    value::{
+        memory_budget::MemoryShare,
+        memory_weight::{MemoryWeight, Weigh as _},
+    },
 };
 
 /// A document of at least about this size in memory, bytes, is rendered beside the requests.

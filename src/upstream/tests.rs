@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::value::memory_budget::MemoryBudget;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -18,7 +17,7 @@ use crate::{
     entry::{Digest, DocumentMeta, UpstreamStatus, Validators},
     origin::Missing,
     package::Releases,
-    value::{ByteSize, Period, Secret},
+    value::{ByteSize, Period, Secret, memory_budget::MemoryBudget},
 };
 
 mod credentials;

@@ -107,6 +107,12 @@ impl MemoryWeight {
     }
 }
 
+/// A value that is counted by what is allocated for it.
+pub trait Weigh {
+    /// Adds what is allocated for the value, without the value itself.
+    fn weigh(&self, weight: &mut MemoryWeight);
+}
+
 /// Bytes that JSON takes while it is parsed and once it is, the text included: an upper estimate, without parsing. A list
 /// of empty objects takes far more than its text.
 pub fn json_estimate(text: &[u8]) -> u64 {

@@ -83,3 +83,21 @@ async fn memory_that_answers_took_is_given_back_when_they_have_been_sent() {
     // What is left is the rendition in its cache.
     eventually("given back", || mirror.cache.memory().taken() < 4 * MIB).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_that_passes_through_without_memory_is_503_and_that_is_not_remembered() {
+    let forge = forge(Lengths::Always, |r| r.stored().big(7 * MIB)).await;
+    let tiny = |config: &mut srm_mirror::config::Config| {
+        config.memory.limit = Some(ByteSize::mib(256));
+        config.disk.limit = ByteSize::mib(6);
+        config.disk.documents = ByteSize::mib(1);
+    };
+    let mirror = setup(&forge).with(tiny).start().await;
+    assert_eq!(mirror.get(LIST).await.status, 200);
+    let taken = take_all(&mirror);
+    let refused = mirror.get(ZIP).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "5"), "{refused:?}");
+    drop(taken);
+    let whole = mirror.get(ZIP).await;
+    assert_eq!((whole.status, whole.sha256()), (200, sha256(&forge)));
+}

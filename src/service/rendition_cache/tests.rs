@@ -127,7 +127,7 @@ async fn a_large_document_is_rendered_once_for_all_that_wait_while_small_ones_ar
         tokio::task::yield_now().await;
     }
     let small = list(1, "small");
-    cache.get(key(b"small", Dialect::Srm), || job(Dialect::Srm, "http://a", &small)).await.expect("answered meanwhile");
+    cache.get(key(b"small", Dialect::Srm), || job(Dialect::Srm, "http://a", &small)).await.expect("answered at once");
     assert!(readers.iter().all(|reader| !reader.is_finished()));
     // A reader that leaves takes nothing from the others.
     readers.remove(0).abort();

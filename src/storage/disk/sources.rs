@@ -1,7 +1,7 @@
 //! Recorded sources: from which upstream a name without an upstream was first served, per dialect.
 //!
-//! The file `sources.jsonl` is append-only, in space that is allocated ahead; the last line of a name and dialect counts. Eviction and removal of archives
-//! keep it: a name never changes its source silently. All records are in memory, because every request of such a name
+//! The file `sources.jsonl` is append-only, in space that is allocated ahead; the last line of a name and
+//! dialect counts. Eviction and removal of archives keep it: a name never changes its source silently. All records are in memory, because every request of such a name
 //! reads one.
 
 use std::{
