@@ -21,7 +21,7 @@ mod warm;
 pub(crate) use failure::FailureCode;
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
-    ListPins, MemoryStats, PackageStats, PinnedArchive, ReadStats, RefKind, RefusedCredential, RemovalPlan,
+    ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,
     RemovalReport, RemoveArchives, Stats, StatsSum,
 };
 pub(crate) use route::{

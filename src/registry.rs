@@ -70,7 +70,7 @@ pub use crate::cache::{
     fill_watcher::FillUpdate,
     spool_reader::{RangeReader, SpoolReader, WholeBody},
 };
-pub use crate::upstream::{CredentialStatus, ZipPacking};
+pub use crate::upstream::{CredentialStatus, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use policy::{Config, Gone, Private, Unbuilt};
 
@@ -241,6 +241,11 @@ impl Registry {
     /// The credentials of every upstream with its name.
     pub fn credentials(&self) -> Vec<(String, CredentialStatus)> {
         self.upstreams.credentials()
+    }
+
+    /// The requests that wait for a place, by upstream and kind of place.
+    pub fn queues(&self) -> Vec<(String, PlaceQueue)> {
+        self.upstreams.queues()
     }
 
     /// The memory that requests under way share.

@@ -56,7 +56,7 @@ pub use credentials::{
     CredentialConfig, CredentialGrant, CredentialOutcome, CredentialReading, CredentialRefusal, CredentialReport,
     CredentialSource, CredentialSourceError, CredentialStatus, GrantedQuota, InstallationGrant, RefusalReason,
 };
-pub use gate::{GateStatus, PlaceKind};
+pub use gate::{GateStatus, PlaceKind, PlaceQueue};
 pub use moving::{MovingPattern, MovingPatternError};
 
 #[cfg(test)]

@@ -117,6 +117,20 @@ pub(crate) struct Stats {
     /// The credentials of the upstreams. No secrets.
     #[serde(default)]
     pub credentials: Vec<CredentialStats>,
+    /// The requests that wait for an upstream now; no empty queue.
+    #[serde(default)]
+    pub queues: Vec<QueueStats>,
+}
+
+/// The requests that wait for a place at the gate of one upstream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct QueueStats {
+    /// The name of the upstream.
+    pub upstream: String,
+    /// `documents` or `downloads`.
+    pub places: String,
+    /// The number of requests.
+    pub waiting: usize,
 }
 
 /// The state of one credential.

@@ -9,7 +9,9 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
     peer::{ClientId, FetchAllowance},
-    upstream::{CredentialStatus, DocumentAsk, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking},
+    upstream::{
+        CredentialStatus, DocumentAsk, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
+    },
 };
 
 /// The configured upstreams. Cheap to clone.
@@ -106,6 +108,14 @@ impl Upstreams {
     pub(super) fn credentials(&self) -> Vec<(String, CredentialStatus)> {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_upstream).collect()
+    }
+
+    /// The queues of every upstream with its name.
+    pub(super) fn queues(&self) -> Vec<(String, PlaceQueue)> {
+        let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
+            upstream.gate_status().queues.into_iter().map(|queue| (name.clone(), queue)).collect::<Vec<_>>()
         };
         self.0.iter().flat_map(of_upstream).collect()
     }

@@ -56,6 +56,17 @@ pub struct GateStatus {
     pub short_of: Vec<PlaceKind>,
     /// Why the API is not asked at present, and for how long.
     pub open: Option<(FetchError, Duration)>,
+    /// The queues in which requests wait for a place now; no empty one.
+    pub queues: Vec<PlaceQueue>,
+}
+
+/// The requests that wait for a place of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceQueue {
+    /// What the places are for.
+    pub kind: PlaceKind,
+    /// The number of requests; never zero.
+    pub waiting: usize,
 }
 
 /// The gate of one upstream. Shared by all its requests.
@@ -136,7 +147,13 @@ impl Gate {
         let shortages =
             [(&self.document_shortage, PlaceKind::Document), (&self.download_shortage, PlaceKind::Download)];
         let short_of = shortages.into_iter().filter(|(shortage, _)| shortage.is_recent()).map(|(_, kind)| kind);
-        GateStatus { short_of: short_of.collect(), open: self.api.open() }
+        let queues = [(&self.documents, PlaceKind::Document), (&self.downloads, PlaceKind::Download)];
+        let queues = queues.map(|(places, kind)| PlaceQueue { kind, waiting: places.waiting() });
+        GateStatus {
+            short_of: short_of.collect(),
+            open: self.api.open(),
+            queues: queues.into_iter().filter(|queue| queue.waiting > 0).collect(),
+        }
     }
 
     /// The breaker of a host that archives are redirected to.

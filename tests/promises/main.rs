@@ -36,6 +36,7 @@ mod credentials;
 mod damage;
 mod discretion;
 mod drain;
+mod fairness;
 mod fault_matrix;
 mod flat;
 mod folders;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{print, table::size};
 use crate::{
-    admin_api::{CredentialStats, ReadStats, RefusedCredential, Stats},
+    admin_api::{CredentialStats, QueueStats, ReadStats, RefusedCredential, Stats},
     cli::{CacheArgs, admin_client, escape_terminal_lines},
 };
 
@@ -36,6 +36,9 @@ fn table(stats: &Stats) -> String {
     }
     for credential in &stats.credentials {
         let _ = writeln!(out, "{}", credential_line(credential));
+    }
+    for QueueStats { upstream, places, waiting } in &stats.queues {
+        let _ = writeln!(out, "{upstream}: {waiting} requests wait for a place for {places}");
     }
     for (ranking, title) in [(&stats.top, "largest"), (&stats.busiest, "most used")] {
         if !ranking.is_empty() {

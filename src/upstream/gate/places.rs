@@ -66,6 +66,11 @@ impl Places {
         granted.await.ok()
     }
 
+    /// How many requests wait for a place now.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.lock().waiting.iter().filter(|request| !request.grant.is_closed()).count()
+    }
+
     /// Takes a place back and gives it to the next request that still waits.
     fn give_back(self: &Arc<Self>, client: ClientId) {
         let mut state = self.0.lock();
@@ -186,7 +191,9 @@ mod tests {
             waiting.push(request);
         }
         assert!(places.take(client(3)).now_or_never().expect("at once").is_none());
+        assert_eq!(places.waiting(), MAX_WAITING);
         waiting.clear();
+        assert_eq!(places.waiting(), 0);
         assert!(places.take(client(3)).now_or_never().is_none(), "requests that left the queue do not fill it");
     }
 }

@@ -4,9 +4,11 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use super::{AdminError, inventory::INDEX_UNREADABLE};
 use crate::{
-    admin_api::{CredentialStats, DiskStats, MemoryStats, PackageStats, RefusedCredential, Stats, StatsSum},
+    admin_api::{
+        CredentialStats, DiskStats, MemoryStats, PackageStats, QueueStats, RefusedCredential, Stats, StatsSum,
+    },
     entry::Digest,
-    registry::{CredentialStatus, HitStats, InventoryEntry, Registry, TierStats, inventory::StoredArchive},
+    registry::{CredentialStatus, HitStats, InventoryEntry, PlaceQueue, Registry, TierStats, inventory::StoredArchive},
 };
 
 /// Most packages in each of the two rankings.
@@ -84,7 +86,12 @@ pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError>
         busiest: packages,
         downloads: registry.inventory().fills_running(),
         credentials: registry.credentials().into_iter().map(credential).collect(),
+        queues: registry.queues().into_iter().map(queue).collect(),
     })
+}
+
+fn queue((upstream, queue): (String, PlaceQueue)) -> QueueStats {
+    QueueStats { upstream, places: queue.kind.name().to_owned(), waiting: queue.waiting }
 }
 
 fn credential((upstream, status): (String, CredentialStatus)) -> CredentialStats {
