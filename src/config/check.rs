@@ -1,6 +1,6 @@
 //! Checks of values beyond their type; every error names the key.
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
     Config, UpstreamCredentials,
@@ -259,11 +259,24 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("server.tls: other users of this machine can read the key {file}; chmod 600 {file}"));
     }
     for (name, upstream) in &config.upstreams {
+        let credentials = upstream.effective_credentials();
+        warnings.extend(credentials.iter().filter_map(|credential| exposed_secret(name, credential.file()?)));
         if upstream.api.url().scheme() == "http" && !is_local(&upstream.api) {
             warnings.push(format!("upstreams.{name}.api is plain http: the network can read its token and its zips"));
         }
     }
     warnings
+}
+
+/// The warning about a file with a secret that its group or others can read.
+fn exposed_secret(upstream: &str, file: &Path) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode() & 0o777;
+    let file = file.display();
+    let warning = format!(
+        "upstreams.{upstream}: users of this machine other than the owner can read the secret in {file} (mode \
+         {mode:04o}); chmod 600 {file}"
+    );
+    (mode & 0o044 != 0).then_some(warning)
 }
 
 fn is_local(base: &BaseUrl) -> bool {

@@ -1,6 +1,6 @@
 //! Several credentials per upstream.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
 
@@ -80,4 +80,37 @@ fn an_invalid_credential_is_reported_with_its_entry_and_never_with_a_secret() {
     let many = (0..17).map(|n| format!("{{ token_env = \"A{n}\" }}")).collect::<Vec<_>>().join(", ");
     let message = error_of(&format!("upstreams.github.credentials = [{many}]"), &[]);
     assert!(message.contains("credentials[17]") && message.contains("at most 16"), "{message}");
+}
+
+#[test]
+fn a_secret_that_group_or_others_can_read_is_a_warning_with_its_mode_and_the_cure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let token = dir.path().join("token");
+    fs::write(&token, "hush\n").expect("a file");
+    let key = key_file(dir.path());
+    let short = format!("upstreams.github.token_file = {token:?}");
+    let list = format!(
+        "upstreams.github.credentials = [{{ token_file = {token:?} }}, {{ app_id = \"1\", key_file = {key:?} }}]"
+    );
+    for (text, file, mode, shown) in [
+        (&short, &token, 0o640, Some("0640")),
+        (&short, &token, 0o604, Some("0604")),
+        (&list, &token, 0o644, Some("0644")),
+        (&list, &key, 0o440, Some("0440")),
+        (&short, &token, 0o600, None),
+        (&list, &key, 0o400, None),
+    ] {
+        for other in [&token, &key] {
+            fs::set_permissions(other, fs::Permissions::from_mode(0o600)).expect("changed");
+        }
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("changed");
+        let path = file.display();
+        let expected = shown.map(|shown| {
+            format!(
+                "upstreams.github: users of this machine other than the owner can read the secret in {path} (mode \
+                 {shown}); chmod 600 {path}"
+            )
+        });
+        assert_eq!(loaded(text, &[]).expect("valid").warnings(), Vec::from_iter(expected), "{mode:o}");
+    }
 }

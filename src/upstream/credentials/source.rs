@@ -39,6 +39,17 @@ pub enum CredentialConfig {
     },
 }
 
+impl CredentialConfig {
+    /// The file with the secret; `None` for a variable.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Variable { .. } => None,
+            Self::File { token_file } => Some(token_file),
+            Self::App { key_file, .. } => Some(key_file),
+        }
+    }
+}
+
 /// A credential with its secret. Debug output has no secret.
 #[derive(Clone, Debug)]
 pub struct CredentialSource {
