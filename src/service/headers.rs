@@ -12,10 +12,22 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// `Cache-Control` of a zip whose content may change: that of a branch, whose head is as fresh.
 pub(super) const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
-/// `Cache-Control` of a response that never changes: the zip of a tag or a commit.
-pub(super) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// The least `max-age`, seconds, of a response that never changes: a year.
+const IMMUTABLE_MAX_AGE: u64 = 31_536_000;
+/// The least freshness, seconds, that a client has left of such a response: half a year.
+const IMMUTABLE_LEFT: u64 = IMMUTABLE_MAX_AGE / 2;
 /// `Cache-Control` of a response that holds for this request only.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// `Cache-Control` of a response that never changes, the zip of a tag or a commit, beside an `Age` of `age` seconds. A client
+/// subtracts `Age` from `max-age` (RFC 9111 §4.2), so that of an old zip is more than a year.
+pub(super) fn immutable(age: u64) -> HeaderValue {
+    const YOUNG: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+    if age <= IMMUTABLE_MAX_AGE - IMMUTABLE_LEFT {
+        return YOUNG;
+    }
+    ascii_value(format!("public, max-age={}, immutable", age.saturating_add(IMMUTABLE_LEFT)))
+}
 
 /// `Cache-Control` of JSON. `max_age`, seconds, includes the time that `Age` states.
 pub(super) fn fresh_for(max_age: u64) -> HeaderValue {

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::headers::{IMMUTABLE, MUTABLE, NO_STORE};
+use super::headers::{MUTABLE, NO_STORE, immutable};
 use crate::{
     entry::Digest,
     http::{
@@ -104,7 +104,7 @@ pub(super) fn add_headers(
     let cache_control = match resolved {
         // An unsatisfiable range or a failed condition holds for this request only.
         _ if is_client_error => NO_STORE,
-        resolved if resolved.is_immutable() => IMMUTABLE,
+        resolved if resolved.is_immutable() => immutable(age.as_secs()),
         _ => MUTABLE,
     };
     headers.insert(header::CACHE_CONTROL, cache_control);
