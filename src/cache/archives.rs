@@ -65,7 +65,8 @@ impl ArchiveCache {
         Self { context: Arc::new(context), fills: SingleFlight::default(), pass_throughs }
     }
 
-    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read.
+    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read. What a fill
+    /// brings is not called stored: it may still be refused, or find no room.
     ///
     /// # Errors
     /// The fill's error, before any byte has been handed out.
@@ -91,11 +92,11 @@ impl ArchiveCache {
             // Admitted between the lookup and the start of the fill: no upstream was asked.
             Ok(FillHead::Finished(FinishedFill::Complete(object))) if object.usage.is_some() => Ok(self.hit(object)),
             Ok(FillHead::Finished(FinishedFill::Complete(object))) => {
-                Ok(self.answer_stored(object, status.status(200).stored()))
+                Ok(self.answer_stored(object, status.status(200)))
             }
             Ok(FillHead::Streaming(ArrivingBody { spool, len, .. })) => {
                 let spool_reader = SpoolReader::of_spool(self.pass_throughs.clone(), request.clone(), fill, spool, len);
-                Ok(answer_arriving(spool_reader, len, status.status(200).stored()))
+                Ok(answer_arriving(spool_reader, len, status.status(200)))
             }
             Ok(FillHead::Finished(FinishedFill::NoRoom)) => {
                 let opened = PassThrough::open(&self.pass_throughs, request, ResumePoint::default()).await;

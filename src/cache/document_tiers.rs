@@ -52,6 +52,15 @@ pub(super) enum DocumentChange {
     Meta,
 }
 
+/// Where [`DocumentTiers::store`] has put a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DocumentPlace {
+    /// On disk: later requests find it, also after a restart.
+    Disk,
+    /// In memory alone, from where it may be evicted at any time.
+    MemoryOnly,
+}
+
 impl DocumentTiers {
     pub(super) fn new(memory: &memory::Config, disk: Arc<Disk>, generations: Generations, clock: Clock) -> Self {
         Self { memory: MemoryDocuments::new(memory), disk, generations, clock }
@@ -96,19 +105,30 @@ impl DocumentTiers {
         Ok(stored.is_some_and(|stored| stored.meta.digest == meta.digest || is_as_late(&stored, meta)))
     }
 
+    /// True when the document on disk has this body. Reads it.
+    pub(super) async fn is_on_disk(&self, key: &Key, body: &Digest) -> bool {
+        let stored = self.disk.documents().get(key).await;
+        stored.is_ok_and(|stored| stored.is_some_and(|stored| stored.meta.digest == *body))
+    }
+
     /// Stores a document in memory and on disk. A disk error is logged and does not fail the request.
-    pub(super) async fn store(&self, key: &Key, document: &Document, change: DocumentChange) {
+    pub(super) async fn store(&self, key: &Key, document: &Document, change: DocumentChange) -> DocumentPlace {
         self.generations.bump_with(key, || self.memory.put(key, document.clone()));
         let documents = self.disk.documents();
         let stored = match change {
             DocumentChange::Body => documents.put(key, document).await,
             DocumentChange::Meta => documents.put_meta(key, document.meta.clone()).await,
         };
-        if let Err(error) = stored {
-            tracing::warn!(%key, %error, "a document is stored in memory only");
-        }
+        let place = match stored {
+            Ok(()) => DocumentPlace::Disk,
+            Err(error) => {
+                tracing::warn!(%key, %error, "a document is stored in memory only");
+                DocumentPlace::MemoryOnly
+            }
+        };
         // A reader that missed it on disk before this write, and in memory after an eviction, reads again.
         self.generations.bump(key);
+        place
     }
 
     /// Removes documents: the next request of each fetches it whole.

@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{
     BackgroundTasks, CacheFailure, DocumentTiers, ImportError,
-    document_tiers::{DocumentChange, DocumentImport},
+    document_tiers::{DocumentChange, DocumentImport, DocumentPlace},
     negative_cache::NegativeCache,
     policy::{DocumentConfig, Freshness, Policy, StaleUse, UpstreamMode},
     single_flight::{Flight, JoinedFlight, SingleFlight},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Clock,
     entry::{Document, DocumentMeta, Key, UpstreamStatus},
-    http::cache_status::{CacheStatus, Fwd},
+    http::cache_status::{CacheStatus, Fwd, MEMORY_ONLY},
     origin::{FetchError, FetchedDocument, Origin},
 };
 
@@ -102,7 +102,8 @@ impl DocumentCache {
             Ok(RenewedDocument { document, source }) => {
                 let status = CacheStatus::forwarded(forward);
                 let status = match source {
-                    RenewalSource::Sent => status.status(200).stored(),
+                    RenewalSource::Sent(DocumentPlace::Disk) => status.status(200).stored(),
+                    RenewalSource::Sent(DocumentPlace::MemoryOnly) => status.status(200).detail(MEMORY_ONLY),
                     RenewalSource::Confirmed => status.status(304),
                     RenewalSource::EarlierFlight => status,
                 };

@@ -14,6 +14,9 @@ use super::field::ascii_value;
 /// The remark on a response that is not stored for want of room.
 pub(crate) const NO_ROOM: &str = "no-room";
 
+/// The remark on a document that only memory holds, where the disk has no room or fails.
+pub(crate) const MEMORY_ONLY: &str = "memory-only";
+
 /// How one cache handled one request ([RFC 9211]).
 ///
 /// Built by [`CacheStatus::hit`], [`CacheStatus::forwarded`] or [`CacheStatus::generated`]; the other methods add parameters.
@@ -30,7 +33,8 @@ pub struct CacheStatus {
     pub fwd_status: Option<u16>,
     /// Remaining freshness lifetime in seconds; negative for a stale response (RFC 9211 §2.4).
     pub ttl: Option<i64>,
-    /// The response was stored (RFC 9211 §2.5).
+    /// The response was stored (RFC 9211 §2.5): said only of one that is stored already. A zip is stored after its last
+    /// byte, so a response that carries it as it arrives cannot say so.
     pub stored: bool,
     /// The request shares the forwarded request of another one (RFC 9211 §2.6).
     pub collapsed: bool,
@@ -95,9 +99,9 @@ impl CacheStatus {
         }
     }
 
-    /// Takes back that the response was stored, for want of room.
+    /// Remarks that the response is not stored for want of room.
     pub fn without_room(self) -> Self {
-        Self { stored: false, detail: Some(NO_ROOM.into()), ..self }
+        Self { detail: Some(NO_ROOM.into()), ..self }
     }
 
     /// True for an answer from what is stored and fresh.
@@ -116,7 +120,7 @@ impl CacheStatus {
         Self { ttl: Some(seconds), ..self }
     }
 
-    /// Marks the response as stored, or as being stored while it is sent.
+    /// Marks the response as stored.
     pub fn stored(self) -> Self {
         Self { stored: true, ..self }
     }

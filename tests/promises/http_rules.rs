@@ -109,6 +109,7 @@ async fn on_one_port(forge: &Forge, dir: &Path, hosts: [&str; 2]) -> Process {
 /// The freshness that a client has left: `max-age` without what `Age` has used up.
 fn left(got: &Got) -> i64 {
     let max_age = got.header("cache-control").strip_prefix("public, max-age=").expect("a max-age");
+    let max_age = max_age.trim_end_matches(", immutable");
     let age = if got.header("age").is_empty() { "0" } else { got.header("age") };
     max_age.parse::<i64>().expect("seconds") - age.parse::<i64>().expect("seconds")
 }
@@ -185,6 +186,46 @@ async fn no_error_claims_to_be_stored() {
         if let Ok(got) = mirror.request(reqwest::Method::GET, path, &[]).await {
             assert!(got.status >= 500 && !got.cache_status().contains("stored"), "{path}: {got:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_stored_already_is_called_stored() {
+    let forge = forge().await;
+    let mirror = Mirror::over(&forge).await;
+    assert_eq!(mirror.get(LIST).await.cache_status(), "srm-mirror; fwd=uri-miss; fwd-status=200; stored");
+    // A zip is stored after its last byte: its verification may fail, and the disk may have no room.
+    assert_eq!(mirror.get(ZIP).await.cache_status(), "srm-mirror; fwd=uri-miss; fwd-status=200");
+    // A document that cannot be written is in memory alone.
+    let spool = mirror.dir().join("spool");
+    eventually("stored", async || mirror.cache.archives().running_fills() == 0).await;
+    std::fs::remove_dir_all(&spool).expect("the spool folder");
+    std::fs::write(&spool, "not a folder").expect("a file in its place");
+    forge.repo("devsapp/other").release("v1.0.0", |r| r);
+    let other = "/devsapp/other/releases";
+    let unwritten = mirror.get(other).await;
+    assert_eq!(unwritten.cache_status(), "srm-mirror; fwd=uri-miss; fwd-status=200; detail=memory-only");
+    assert!(mirror.get(other).await.cache_status().starts_with("srm-mirror; hit"), "memory has it");
+    std::fs::remove_file(&spool).expect("the file");
+    std::fs::create_dir(&spool).expect("a folder");
+    forge.repo("devsapp/other").release("v2.0.0", |r| r);
+    mirror.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(mirror.get(other).await.cache_status(), "srm-mirror; fwd=stale; fwd-status=200; stored");
+}
+
+#[tokio::test]
+async fn an_immutable_zip_has_freshness_left_however_old_it_is() {
+    let forge = forge().await;
+    let mirror = Mirror::over(&forge).await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    eventually("stored", async || mirror.cache.archives().running_fills() == 0).await;
+    let half_a_year = 365 * 86_400 / 2;
+    for days in [0, 182, 1, 200, 3000] {
+        mirror.clock.advance(Duration::from_secs(days * 86_400));
+        let hit = mirror.get(ZIP).await;
+        let is_hit = hit.cache_status().starts_with("srm-mirror; hit");
+        assert!(is_hit && hit.header("cache-control").ends_with(", immutable"), "{hit:?}");
+        assert!((half_a_year..=2 * half_a_year).contains(&left(&hit)), "{days}: {}", left(&hit));
     }
 }
 

@@ -6,7 +6,11 @@ use tokio::time::Instant;
 
 use super::{DocumentCache, DocumentOrigin, with_upstream_status};
 use crate::{
-    cache::{document_tiers::DocumentChange, policy::Policy, single_flight::FlightState},
+    cache::{
+        document_tiers::{DocumentChange, DocumentPlace},
+        policy::Policy,
+        single_flight::FlightState,
+    },
     entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
     origin::{FetchError, FetchedDocument},
 };
@@ -31,8 +35,8 @@ pub(super) struct RenewedDocument {
 /// What renewed a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenewalSource {
-    /// The upstream sent it.
-    Sent,
+    /// The upstream sent it, and it is kept there.
+    Sent(DocumentPlace),
     /// The upstream said that it has not changed.
     Confirmed,
     /// A flight that landed between the caller's lookup and this one.
@@ -117,7 +121,7 @@ impl Revalidation {
     async fn store(&self, stored: Option<Document>, fetched: FetchedDocument) -> Result<RenewedDocument, FetchError> {
         let cache = &self.cache;
         let now = cache.clock.now();
-        let (document, source, change) = match (fetched, stored) {
+        match (fetched, stored) {
             (FetchedDocument::NotModified { validators }, Some(old)) => {
                 let meta = DocumentMeta {
                     validated_at: now,
@@ -126,7 +130,9 @@ impl Revalidation {
                     ..(*old.meta).clone()
                 };
                 let document = Document { meta: Arc::new(meta), body: old.body };
-                (document, RenewalSource::Confirmed, DocumentChange::Meta)
+                cache.failures.forget(&self.key);
+                cache.tiers.store(&self.key, &document, DocumentChange::Meta).await;
+                Ok(RenewedDocument { document, source: RenewalSource::Confirmed })
             }
             (FetchedDocument::Changed { body, validators }, old) => {
                 let digest = Digest::of(&body);
@@ -138,15 +144,17 @@ impl Revalidation {
                     validators,
                     upstream_status: UpstreamStatus::Present,
                 };
-                let change = if same.is_some() { DocumentChange::Meta } else { DocumentChange::Body };
-                (Document { meta: Arc::new(meta), body }, RenewalSource::Sent, change)
+                // The same body may be in memory only, for want of room or by a failure of the disk.
+                let is_on_disk = same.is_some() && cache.tiers.is_on_disk(&self.key, &digest).await;
+                let change = if is_on_disk { DocumentChange::Meta } else { DocumentChange::Body };
+                let document = Document { meta: Arc::new(meta), body };
+                cache.failures.forget(&self.key);
+                let place = cache.tiers.store(&self.key, &document, change).await;
+                Ok(RenewedDocument { document, source: RenewalSource::Sent(place) })
             }
             (FetchedDocument::NotModified { .. }, None) => {
-                return Err(FetchError::Invalid("not modified, though nothing is stored".into()));
+                Err(FetchError::Invalid("not modified, though nothing is stored".into()))
             }
-        };
-        cache.failures.forget(&self.key);
-        cache.tiers.store(&self.key, &document, change).await;
-        Ok(RenewedDocument { document, source })
+        }
     }
 }
