@@ -225,6 +225,16 @@ impl Forge {
 
     /// Starts on `port` (API) and the five ports after it (archives, Gitee, v3, simple, storage); 0 selects free ports.
     pub async fn start_at(port: u16) -> std::io::Result<Self> {
+        Self::start_announcing(port, None).await
+    }
+
+    /// Starts on six free ports behind a proxy: its addresses are in every URL that the forge sends, and in
+    /// [`Forge::sections`]. [`Forge::listening`] has the forge's own ones, in the same order.
+    pub async fn start_behind(proxy: [SocketAddr; 6]) -> std::io::Result<Self> {
+        Self::start_announcing(0, Some(proxy)).await
+    }
+
+    async fn start_announcing(port: u16, announced: Option<[SocketAddr; 6]>) -> std::io::Result<Self> {
         let mut bound = Vec::new();
         for n in 0..6 {
             let port = if port == 0 { 0 } else { port + n };
@@ -234,6 +244,7 @@ impl Forge {
         for (port, (_, listener)) in ports.iter_mut().zip(&bound) {
             *port = listener.local_addr()?;
         }
+        let ports = announced.unwrap_or(ports);
         let state = Arc::new(State {
             github: Arc::default(),
             gitee: Arc::default(),
@@ -260,6 +271,11 @@ impl Forge {
         let listeners: Vec<Listener> = bound.into_iter().zip(hosts).map(|(bound, host)| serve(bound, host)).collect();
         let listeners = listeners.try_into().unwrap_or_else(|_| unreachable!());
         Ok(Self { state, listeners })
+    }
+
+    /// The addresses that the forge listens on: API, archives, Gitee, v3, simple, storage.
+    pub fn listening(&self) -> [SocketAddr; 6] {
+        std::array::from_fn(|host| self.listeners[host].address)
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -20,6 +20,11 @@ use tokio::{
 
 use crate::{forge::Forge, mirror::Got};
 
+#[path = "dice.rs"]
+mod dice;
+
+pub use dice::Dice;
+
 /// Longest wait for a process; only a failing test waits so long.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -335,21 +340,4 @@ pub fn spooled(dir: &Path) -> usize {
 /// The path of the zip with this digest.
 pub fn blob(dir: &Path, sha256: &str) -> PathBuf {
     dir.join("blobs").join(&sha256[..2]).join(sha256)
-}
-
-/// A small pseudo-random generator, so that a failing run can be repeated by its seed.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    /// A number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
 }
