@@ -21,6 +21,7 @@ mod abandoned;
 mod archive_request;
 mod archive_tiers;
 pub(crate) mod archives;
+mod body_store;
 mod document_tiers;
 pub(crate) mod documents;
 mod download;
@@ -30,9 +31,9 @@ mod fill;
 mod fill_state;
 pub(crate) mod fill_watcher;
 mod import;
+mod memory_room;
 mod negative_cache;
 mod no_room;
-mod pass_through;
 mod pins;
 pub mod policy;
 mod progress;
@@ -135,6 +136,7 @@ impl Cache {
             archive_tiers.clone(),
             pins.clone(),
             failures.clone(),
+            budget.clone(),
             archive_config,
             clock.clone(),
             tasks.clone(),

@@ -47,9 +47,9 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// The disk has no room for the download, and too many are passed through memory at present.
-    #[error("too many downloads without room on disk; retry in {} s", retry_after.as_secs())]
-    NoWindow {
+    /// The disk has no room for the download, and it is too large to be received in memory.
+    #[error("no room on disk; retry in {} s", retry_after.as_secs())]
+    NoRoom {
         /// How long to wait.
         retry_after: Duration,
     },
@@ -138,7 +138,7 @@ impl FetchError {
             self,
             Self::CoolingDown { .. }
                 | Self::Busy { .. }
-                | Self::NoWindow { .. }
+                | Self::NoRoom { .. }
                 | Self::PinsUnavailable { .. }
                 | Self::NoMemory { .. }
                 | Self::Offline { .. }
@@ -248,13 +248,6 @@ pub trait Verify: Send + Sync + 'static {
     /// # Errors
     /// What is wrong.
     fn prefix(&self, first: &[u8]) -> Result<(), InvalidContent>;
-
-    /// Checks the last bytes (64 KiB or all) of a body of `len` bytes that is passed through without being stored, and so
-    /// cannot be verified as a whole.
-    ///
-    /// # Errors
-    /// What is wrong.
-    fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent>;
 
     /// Checks the whole body while it grows. Blocks: runs on a blocking thread in parallel to the download.
     ///

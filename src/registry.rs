@@ -66,9 +66,7 @@ use warming::Warming;
 
 pub use crate::cache::{
     CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
-    ServedArchive, SourceRecord, TierStats, WeakObject,
-    fill_watcher::FillUpdate,
-    spool_reader::{RangeReader, SpoolReader, WholeBody},
+    ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub use crate::upstream::{CredentialStatus, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
@@ -120,11 +118,6 @@ pub enum RegistryError {
     Unrecordable,
     /// The zip of the repository lacks the folder.
     NoFolder {
-        /// How the zip was found.
-        status: CacheStatus,
-    },
-    /// A complete zip is needed, which has no room on disk and is too large for memory.
-    NoRoom {
         /// How the zip was found.
         status: CacheStatus,
     },

@@ -41,12 +41,6 @@ impl Verify for ZipVerifier {
         Err(InvalidContent(clause.to_owned()))
     }
 
-    fn suffix(&self, last: &[u8], len: u64) -> Result<(), InvalidContent> {
-        CentralDirectory::find_offset(last, len.saturating_sub(last.len() as u64))
-            .map(drop)
-            .map_err(|clause| InvalidContent(format!("the zip {clause}")))
-    }
-
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
         let mut reader = EntryReader::new(body, self);
         let mut locals = Vec::new();

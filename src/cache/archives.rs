@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use super::{
     ArchiveRequest, CacheFailure,
     fill::{Fill, FillContext},
-    fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState, FinishedFill},
+    fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
     fill_watcher::FillWatcher,
-    pass_through::{PassThrough, PassThroughPool, ResumePoint},
     single_flight::{JoinedFlight, SingleFlight},
     spool_reader::SpoolReader,
 };
@@ -24,7 +23,6 @@ use crate::{
 pub struct ArchiveCache {
     context: Arc<FillContext>,
     fills: SingleFlight<FillState>,
-    pass_throughs: Arc<PassThroughPool>,
 }
 
 /// An archive, complete or arriving.
@@ -61,8 +59,7 @@ pub struct ArchiveAvailability {
 
 impl ArchiveCache {
     pub(super) fn new(context: FillContext) -> Self {
-        let pass_throughs = Arc::new(PassThroughPool::new(&context));
-        Self { context: Arc::new(context), fills: SingleFlight::default(), pass_throughs }
+        Self { context: Arc::new(context), fills: SingleFlight::default() }
     }
 
     /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read. What a fill
@@ -90,21 +87,15 @@ impl ArchiveCache {
         let status = if collapsed { status.collapsed() } else { status };
         match fill.head().await {
             // Admitted between the lookup and the start of the fill: no upstream was asked.
-            Ok(FillHead::Finished(FinishedFill::Complete(object))) if object.usage.is_some() => Ok(self.hit(object)),
-            Ok(FillHead::Finished(FinishedFill::Complete(object))) => {
-                Ok(self.answer_stored(object, status.status(200)))
+            Ok(FillHead::Complete(object)) if object.usage.is_some() => Ok(self.hit(object)),
+            Ok(FillHead::Complete(object)) => {
+                let status = status.status(200);
+                let status = if object.is_passing_through() { status.without_room() } else { status };
+                Ok(self.answer_stored(object, status))
             }
             Ok(FillHead::Streaming(ArrivingBody { spool, len, .. })) => {
-                let spool_reader = SpoolReader::of_spool(self.pass_throughs.clone(), request.clone(), fill, spool, len);
+                let spool_reader = SpoolReader::of_spool(request.key.clone(), fill, spool);
                 Ok(answer_arriving(spool_reader, len, status.status(200)))
-            }
-            Ok(FillHead::Finished(FinishedFill::NoRoom)) => {
-                let opened = PassThrough::open(&self.pass_throughs, request, ResumePoint::default()).await;
-                let pass_through = opened.map_err(|error| CacheFailure::new(error, status.clone()))?;
-                let len = pass_through.len();
-                let spool_reader =
-                    SpoolReader::of_pass_through(self.pass_throughs.clone(), request.clone(), fill, pass_through);
-                Ok(answer_arriving(spool_reader, len, status.status(200).detail("no-room")))
             }
             Err(error) => Err(CacheFailure::new(error, status)),
         }
@@ -113,7 +104,7 @@ impl ArchiveCache {
     /// Waits until the archive is complete, and returns its meta.
     ///
     /// # Errors
-    /// The fill's error; `Unreachable` when the disk has no room for the archive.
+    /// The fill's error.
     pub async fn completed(&self, request: &ArchiveRequest) -> Result<Arc<Meta>, CacheFailure> {
         if let Some(object) = self.context.tiers.lookup(&request.key).await {
             return Ok(object.meta);
@@ -123,11 +114,7 @@ impl ArchiveCache {
             return Err(remembered(error));
         }
         match self.fill(request).finished().await {
-            Ok(FinishedFill::Complete(object)) => Ok(object.meta),
-            Ok(FinishedFill::NoRoom) => {
-                let error = FetchError::Unreachable("there is no room on disk to read the archive");
-                Err(CacheFailure::new(error, status))
-            }
+            Ok(object) => Ok(object.meta),
             Err(error) => Err(CacheFailure::new(error, status)),
         }
     }
@@ -170,7 +157,10 @@ impl ArchiveCache {
 
     fn is_arriving(&self, key: &Key) -> bool {
         let progress = self.fills.find(key).map(|flight| FillHandle::new(flight).progress());
-        matches!(progress, Some(Ok(FillProgress::Streaming { .. } | FillProgress::Complete { .. })))
+        matches!(
+            progress,
+            Some(Ok(FillProgress::Streaming { .. } | FillProgress::Moved { .. } | FillProgress::Complete(_)))
+        )
     }
 
     /// Removes what is stored under keys. Their pins stay.
@@ -244,13 +234,6 @@ fn remembered(error: FetchError) -> CacheFailure {
 
 fn answer_arriving(spool_reader: SpoolReader, len: Option<u64>, status: CacheStatus) -> ArchiveAnswer {
     ArchiveAnswer { served: ServedArchive::Arriving { spool_reader, len }, age: Duration::ZERO, status }
-}
-
-#[cfg(test)]
-impl ArchiveCache {
-    pub(super) fn pass_throughs(&self) -> Arc<PassThroughPool> {
-        self.pass_throughs.clone()
-    }
 }
 
 #[cfg(test)]

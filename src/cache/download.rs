@@ -55,18 +55,6 @@ impl Download {
         })
     }
 
-    /// Holds the body to a length that a client was told already.
-    ///
-    /// # Errors
-    /// When the upstream announces another one.
-    pub(super) fn expect_len(&mut self, announced: Option<u64>) -> Result<(), FetchError> {
-        if self.len.is_some() && announced.is_some() && self.len != announced {
-            return Err(FetchError::Invalid("the body differs from its first part".into()));
-        }
-        self.len = self.len.or(announced);
-        Ok(())
-    }
-
     /// The next bytes; `None` after the last one of a body of the announced length.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         let chunk = match self.body.next().await {

@@ -24,27 +24,6 @@ use crate::{
     value::memory_budget::MemoryBudget,
 };
 
-/// Sends the same bytes every time.
-pub(super) struct FixedBody {
-    pub(super) bytes: Bytes,
-    pub(super) len: Option<u64>,
-}
-
-impl Origin for FixedBody {
-    type Fetched = FetchedBody;
-
-    fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
-        let pieces: Vec<_> = self.bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let fetched = FetchedBody {
-            len: self.len,
-            anonymous: true,
-            body: stream::iter(pieces).boxed(),
-            place: DownloadPlace::default(),
-        };
-        Box::pin(std::future::ready(Ok(fetched)))
-    }
-}
-
 /// Sends the same bytes every time, or never responds; counts its requests.
 pub(super) struct CountingOrigin {
     requests: AtomicUsize,
@@ -76,7 +55,6 @@ impl Origin for CountingOrigin {
 /// Accepts everything unless a switch is set; every body has the same manifest.
 #[derive(Default)]
 pub(super) struct FakeVerifier {
-    pub(super) refuses_endings: AtomicBool,
     pub(super) panics: AtomicBool,
 }
 
@@ -87,10 +65,6 @@ impl Verify for FakeVerifier {
 
     fn prefix(&self, _: &[u8]) -> Result<(), InvalidContent> {
         Ok(())
-    }
-
-    fn suffix(&self, _: &[u8], _: u64) -> Result<(), InvalidContent> {
-        if self.refuses_endings.load(Ordering::Relaxed) { Err(InvalidContent("a bad ending".into())) } else { Ok(()) }
     }
 
     fn verify(&self, body: &dyn Growing) -> Result<Verified, VerifyError> {
@@ -110,8 +84,13 @@ pub(super) struct TestCache {
 
 impl TestCache {
     pub(super) fn new() -> Self {
+        Self::with_disk(&disk::Config::default())
+    }
+
+    /// A cache over a disk of this limit.
+    pub(super) fn with_disk(config: &disk::Config) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let disk = Disk::open(&disk::Config::default(), dir.path()).expect("opens");
+        let disk = Disk::open(config, dir.path()).expect("opens");
         let memory = memory::Config::default();
         let documents = DocumentConfig::default();
         let archives = ArchiveConfig::default();

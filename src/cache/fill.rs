@@ -1,7 +1,7 @@
 //! A fill: one download of one key, detached from the clients that wait for it.
 //!
 //! It ends in exactly one [`FillState::Ended`]. Its steps, in order: a second lookup in the tiers, the pin, the upstream
-//! (which waits for a place), a spool, the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
+//! (which waits for a place), a spool (or memory, without room on disk), the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
 //! its removal from the table.
 
 use std::{
@@ -10,26 +10,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords, Pinning,
     abandoned::WatchedDownload,
+    body_store::{BodyStore, ReceivedBody, StoredBody},
     download::Download,
-    fill_state::{ArrivingBody, FillState, FinishedFill, publish_written},
+    fill_state::{ArrivingBody, FillState},
+    memory_room::{MemoryBodyError, MemoryRoom},
     negative_cache::NegativeCache,
-    no_room::KeysWithoutRoom,
+    no_room::{KeysWithoutRoom, Remedy, RemedyUntil},
     policy::ArchiveConfig,
-    progress::growing_spool,
     single_flight::FlightGuard,
-    spool_writer::{ProgressListeners, SpoolWriteError, SpoolWriter},
 };
 use crate::{
     clock::Clock,
-    entry::{Digest, Meta, Verified},
+    entry::Meta,
+    http::cache_status::NO_ROOM,
     origin::{FetchError, VerifyError},
     storage::{Object, ObjectContent, disk::Spool},
+    value::memory_budget::MemoryBudget,
 };
 
 /// What all fills work with.
@@ -38,6 +39,8 @@ pub(super) struct FillContext {
     pub(super) pins: PinRecords,
     pub(super) failures: NegativeCache,
     pub(super) without_room: KeysWithoutRoom,
+    /// For archives without room on disk.
+    pub(super) memory: MemoryRoom,
     pub(super) limits: ArchiveConfig,
     pub(super) clock: Clock,
     pub(super) tasks: BackgroundTasks,
@@ -50,12 +53,14 @@ impl FillContext {
         tiers: Arc<ArchiveTiers>,
         pins: PinRecords,
         failures: NegativeCache,
+        memory: MemoryBudget,
         limits: ArchiveConfig,
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
         let without_room = KeysWithoutRoom::new(clock.clone());
-        Self { tiers, pins, failures, without_room, limits, clock, tasks, aborted: CancellationToken::new() }
+        let memory = MemoryRoom::new(memory);
+        Self { tiers, pins, failures, without_room, memory, limits, clock, tasks, aborted: CancellationToken::new() }
     }
 }
 
@@ -67,14 +72,18 @@ pub(super) struct Fill {
 }
 
 /// Why a fill ends without an object.
-enum FillFailure {
+#[derive(Debug)]
+pub(super) enum FillFailure {
     /// The download did not begin: the upstream's client has logged why. To be remembered in the negative cache.
     NotOpened(FetchError),
     /// To be logged, and remembered in the negative cache.
     Failed(FetchError),
     /// From the negative cache: a failure that is younger than its cool-down.
     Remembered(FetchError),
+    /// Neither disk nor memory has room for it.
     NoRoom,
+    /// The spool cannot be read back: the next download of the key does without one.
+    SpoolUnreadable,
 }
 
 impl From<FetchError> for FillFailure {
@@ -83,9 +92,13 @@ impl From<FetchError> for FillFailure {
     }
 }
 
-impl From<SpoolWriteError> for FillFailure {
-    fn from(_: SpoolWriteError) -> Self {
-        Self::NoRoom
+impl From<MemoryBodyError> for FillFailure {
+    fn from(error: MemoryBodyError) -> Self {
+        match error {
+            MemoryBodyError::TooLarge => Self::NoRoom,
+            MemoryBodyError::Unreadable => Self::SpoolUnreadable,
+            MemoryBodyError::Fetch(error) => Self::Failed(error),
+        }
     }
 }
 
@@ -97,7 +110,7 @@ impl From<VerifyError> for FillFailure {
             VerifyError::NoMemory(shortage) => Self::Failed(shortage.into()),
             VerifyError::Io(error) => {
                 tracing::warn!(%error, "the spool cannot be read back");
-                Self::NoRoom
+                Self::SpoolUnreadable
             }
         }
     }
@@ -108,6 +121,8 @@ impl From<VerifyError> for FillFailure {
 enum FetchedArchive {
     /// In a spool: whole, verified and pinned.
     Spooled(Spool, Meta),
+    /// In memory: whole, verified and pinned, without room on disk.
+    InMemory(Object),
     /// In a tier since before the fill started.
     Stored(Object),
 }
@@ -127,7 +142,8 @@ const SHORT_BYTES: u64 = 1 << 20;
 /// ... or when it takes longer.
 const SHORT_TIME: Duration = Duration::from_secs(3);
 
-type VerifyTask = JoinHandle<Result<Verified, VerifyError>>;
+/// When to ask again for an archive that has no room while the disk fails, and not for want of space.
+const FAILING_DISK_RETRY: Duration = Duration::from_secs(10);
 
 impl Fill {
     /// Runs to the end. A final state is published before the fill leaves the table, also by a panic.
@@ -138,22 +154,28 @@ impl Fill {
             None => Err(FetchError::Unreachable("the mirror is stopping").into()),
         };
         match filled {
-            Ok(FetchedArchive::Stored(object)) => self.publish_end(Ok(FinishedFill::Complete(object))),
+            Ok(FetchedArchive::Stored(object)) => self.publish_end(Ok(object)),
+            Ok(FetchedArchive::InMemory(object)) => {
+                self.remember_full_disk(Remedy::Memory);
+                self.publish_end(Ok(object));
+            }
             Ok(FetchedArchive::Spooled(spool, meta)) => {
                 let content = ObjectContent::Disk(spool.file());
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
-                self.publish_end(Ok(FinishedFill::Complete(object)));
+                self.publish_end(Ok(object));
                 self.context.tiers.admit(&self.request.key, spool, meta).await;
                 if let Pinning::Revision { prefix } = &self.request.pinning {
                     self.context.tiers.supersede(&self.request.key, prefix, started).await;
                 }
             }
             Err(FillFailure::NoRoom) => {
-                // A disk that fails may work again at once; one that is full stays so.
-                if self.context.tiers.is_writable() {
-                    self.context.without_room.insert(&self.request.key);
-                }
-                self.publish_end(Ok(FinishedFill::NoRoom));
+                let retry_after = self.remember_full_disk(Remedy::None);
+                tracing::warn!(key = %self.request.key, "no room on disk, and too large for memory");
+                self.publish_end(Err(FetchError::NoRoom { retry_after }));
+            }
+            Err(FillFailure::SpoolUnreadable) => {
+                self.context.without_room.insert(&self.request.key, Remedy::Memory);
+                self.publish_end(Err(FetchError::NoRoom { retry_after: Duration::from_secs(1) }));
             }
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
             Err(FillFailure::NotOpened(error)) => {
@@ -168,8 +190,15 @@ impl Fill {
         }
     }
 
-    fn publish_end(&self, end: Result<FinishedFill, FetchError>) {
+    fn publish_end(&self, end: Result<Object, FetchError>) {
         self.guard.publish(FillState::Ended(end));
+    }
+
+    /// Remembers that the disk is full for this key. Returns how long that holds: a disk that fails for another reason may
+    /// work again at once.
+    fn remember_full_disk(&self, remedy: Remedy) -> Duration {
+        let Self { context, request, .. } = self;
+        if context.tiers.is_writable() { context.without_room.insert(&request.key, remedy) } else { FAILING_DISK_RETRY }
     }
 
     /// Brings a whole, verified and pinned body into a spool, unless the archive is in a tier by now.
@@ -182,8 +211,9 @@ impl Fill {
             // An earlier fill failed between the caller's lookup and the start of this one.
             return Err(FillFailure::Remembered(error));
         }
-        if context.without_room.contains(&request.key) {
-            return Err(FillFailure::NoRoom);
+        let remedy = context.without_room.remedy(&request.key);
+        if let Some(RemedyUntil { remedy: Remedy::None, left }) = remedy {
+            return Err(FillFailure::Remembered(FetchError::NoRoom { retry_after: left }));
         }
         let pin = context.pins.expected(request).await?;
         let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await;
@@ -194,15 +224,22 @@ impl Fill {
         })?;
         let mut watched = WatchedDownload::new(download, &self.guard);
         let first = self.first_bytes(&mut watched).await?;
-        let spool = context.tiers.open_spool(watched.download.len).await.ok_or(FillFailure::NoRoom)?;
+        let announced = watched.download.len;
+        let spool = if remedy.is_some() { None } else { context.tiers.open_spool(announced).await };
         let head = if pin.is_some() { StreamingHead::AfterVerdictIfShort } else { StreamingHead::AtOnce };
-        let (spool, digest, verified) = self.receive(&mut watched, first, spool, head).await?;
+        let ReceivedBody { stored, digest, verified } = self.receive(&mut watched, first, spool, head).await?;
 
-        let len = spool.len();
+        let len = watched.download.received;
         let stored_at = context.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: watched.download.anonymous, verified };
         context.pins.settle(request, pin, &meta).await?;
-        Ok(FetchedArchive::Spooled(spool, meta))
+        Ok(match stored {
+            StoredBody::Spool(spool) => FetchedArchive::Spooled(spool, meta),
+            StoredBody::Memory(bytes) => {
+                let content = ObjectContent::Memory(bytes);
+                FetchedArchive::InMemory(Object { meta: Arc::new(meta), content, tier: NO_ROOM, usage: None })
+            }
+        })
     }
 
     /// Reads until the verifier accepts the first bytes, so that no client ever gets a wrong first byte.
@@ -227,69 +264,52 @@ impl Fill {
         Ok(first)
     }
 
-    /// Receives the body into the spool and verifies it beside the download. From `head` on, clients may read it as it
-    /// grows, except its end.
+    /// Receives the body into the spool and verifies it beside the download; from `head` on, clients may read it as it
+    /// grows, except its end. Without room on disk, the body is received in memory.
     async fn receive(
         &self,
         watched: &mut WatchedDownload<'_>,
         first: Vec<Bytes>,
-        spool: Spool,
+        spool: Option<Spool>,
         head: StreamingHead,
-    ) -> Result<(Spool, Digest, Verified), FillFailure> {
-        let (progress_writer, spool_view) = growing_spool(spool.file());
-        let progress_writer = Arc::new(progress_writer);
-        let verify = self.request.verify.clone();
-        let verify_task: VerifyTask = tokio::task::spawn_blocking(move || verify.verify(&spool_view));
-        let mut unpublished = Some(ArrivingBody { spool: spool.file(), len: watched.download.len, written: 0 });
+    ) -> Result<ReceivedBody, FillFailure> {
+        let Self { context, request, guard } = self;
+        let announced = watched.download.len;
         let began = Instant::now();
+        let mut unpublished =
+            spool.as_ref().map(|spool| ArrivingBody { spool: spool.file(), len: announced, written: 0 });
         if head == StreamingHead::AtOnce {
-            unpublished.take().into_iter().for_each(|body| self.guard.publish(FillState::Streaming(body)));
+            unpublished.take().into_iter().for_each(|body| guard.publish(FillState::Streaming(body)));
         }
-        let state = self.guard.sender();
-        let verifier_progress = progress_writer.clone();
-        let listeners = ProgressListeners {
-            verifier: move |written| verifier_progress.advance(written),
-            readers: move |written| publish_written(&state, written),
+        let mut store = match spool {
+            Some(spool) => BodyStore::spool(context, spool, announced, &request.verify, guard.sender()),
+            None => BodyStore::Memory(context.memory.body(announced)?),
         };
-        let writer = SpoolWriter::start(&self.context.tasks.tracker, spool, listeners);
         for chunk in first {
-            writer.write(chunk).await?;
+            store = store.write(context, chunk).await?;
         }
         loop {
             match watched.next().await {
-                Ok(Some(chunk)) => writer.write(chunk).await?,
+                Ok(Some(chunk)) => store = store.write(context, chunk).await?,
                 Ok(None) => break,
                 Err(error) => {
-                    let prefix_digest = writer.checkpoint().await?;
+                    let (unbroken, prefix_digest) = store.checkpoint(context).await?;
+                    store = unbroken;
                     watched.download.resume(error, prefix_digest).await?;
                 }
             }
             let is_long = watched.download.received >= SHORT_BYTES || began.elapsed() >= SHORT_TIME;
-            if let Some(body) = unpublished.take_if(|_| is_long) {
-                self.guard.publish(FillState::Streaming(body));
+            if let Some(body) = unpublished.take_if(|_| is_long || !store.is_spooled())
+                && store.is_spooled()
+            {
+                guard.publish(FillState::Streaming(body));
             }
-            if verify_task.is_finished() {
-                // The verifier never accepts before the end; the rest of a bad body need not be fetched.
-                return Err(early_refusal(verify_task).await);
-            }
+            // The rest of a bad body need not be fetched.
+            store = match store.early_refusal().await {
+                Ok(refusal) => return Err(refusal),
+                Err(store) => store,
+            };
         }
-        let (spool, digest) = writer.finish().await?;
-        progress_writer.finish();
-        match verify_task.await {
-            Ok(Ok(verified)) => Ok((spool, digest, verified)),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(FillFailure::Failed(unverifiable())),
-        }
+        store.finish(context, &request.verify).await
     }
-}
-
-async fn early_refusal(verify_task: VerifyTask) -> FillFailure {
-    match verify_task.await {
-        Ok(Err(error)) => error.into(),
-        Ok(Ok(_)) | Err(_) => FillFailure::Failed(unverifiable()),
-    }
-}
-
-fn unverifiable() -> FetchError {
-    FetchError::Invalid("the body could not be verified".into())
 }

@@ -17,8 +17,10 @@ pub(super) enum FillState {
     Requested,
     /// The body is arriving.
     Streaming(ArrivingBody),
-    /// The final state.
-    Ended(Result<FinishedFill, FetchError>),
+    /// The disk takes no more: the rest of the body arrives in memory, where it can be read once it is whole.
+    Moved(MovedBody),
+    /// The final state: the whole body is there, verified and pinned, or never will be.
+    Ended(Result<Object, FetchError>),
 }
 
 /// A body that is arriving.
@@ -32,34 +34,34 @@ pub(super) struct ArrivingBody {
     pub(super) written: u64,
 }
 
-/// How a fill that did not fail ends.
-#[derive(Clone, Debug)]
-pub(super) enum FinishedFill {
-    /// The whole body is there, verified and pinned.
-    Complete(Object),
-    /// The disk takes no more: each client continues with a download of its own from where the spool ends.
-    NoRoom,
+/// The part of a body that readers had on disk when it moved to memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MovedBody {
+    /// Bytes in the file.
+    written: u64,
+    /// The announced length.
+    len: Option<u64>,
 }
 
 /// What the first published bytes, or the end, of a fill allow.
 pub(super) enum FillHead {
     /// The body can be read while it arrives.
     Streaming(ArrivingBody),
-    /// The fill has ended.
-    Finished(FinishedFill),
+    /// The whole body, verified and pinned.
+    Complete(Object),
 }
 
 /// How far a fill is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum FillProgress {
     /// No byte may be read yet.
     Requested,
     /// `written` bytes of a body of `total` (if announced) are in the spool.
     Streaming { written: u64, total: Option<u64> },
-    /// All `len` bytes may be read.
-    Complete { len: u64 },
-    /// The disk takes no more.
-    NoRoom,
+    /// As `Streaming`, and no more bytes will be in the spool: it is not needed after these.
+    Moved { written: u64, total: Option<u64> },
+    /// All bytes may be read.
+    Complete(Object),
 }
 
 /// One client's view of a fill. Dropping it leaves the fill alone.
@@ -92,7 +94,7 @@ impl FillHandle {
     pub(super) async fn head(&mut self) -> Result<FillHead, FetchError> {
         match self.0.wait_for(|state| matches!(state, FillState::Streaming(_))).await {
             FillState::Streaming(arriving) => Ok(FillHead::Streaming(arriving)),
-            state => state.into_finished().map(FillHead::Finished),
+            state => state.into_finished().map(FillHead::Complete),
         }
     }
 
@@ -100,14 +102,14 @@ impl FillHandle {
     ///
     /// # Errors
     /// The fill's error.
-    pub(super) async fn finished(&mut self) -> Result<FinishedFill, FetchError> {
+    pub(super) async fn finished(&mut self) -> Result<Object, FetchError> {
         self.0.finished().await.into_finished()
     }
 
     /// The object of a fill that is complete now.
     pub(super) fn completed(&mut self) -> Option<Object> {
         match &*self.0.state() {
-            FillState::Ended(Ok(FinishedFill::Complete(object))) => Some(object.clone()),
+            FillState::Ended(Ok(object)) => Some(object.clone()),
             _ => None,
         }
     }
@@ -120,8 +122,8 @@ impl FillHandle {
         match &*self.0.state() {
             FillState::Requested => Ok(FillProgress::Requested),
             FillState::Streaming(body) => Ok(FillProgress::Streaming { written: body.written, total: body.len }),
-            FillState::Ended(Ok(FinishedFill::Complete(object))) => Ok(FillProgress::Complete { len: object.meta.len }),
-            FillState::Ended(Ok(FinishedFill::NoRoom)) => Ok(FillProgress::NoRoom),
+            FillState::Moved(body) => Ok(FillProgress::Moved { written: body.written, total: body.len }),
+            FillState::Ended(Ok(object)) => Ok(FillProgress::Complete(object.clone())),
             FillState::Ended(Err(error)) => Err(error.clone()),
         }
     }
@@ -138,10 +140,10 @@ impl FillHandle {
 }
 
 impl FillState {
-    fn into_finished(self) -> Result<FinishedFill, FetchError> {
+    fn into_finished(self) -> Result<Object, FetchError> {
         match self {
             Self::Ended(result) => result,
-            Self::Requested | Self::Streaming(_) => Self::aborted().into_finished(),
+            Self::Requested | Self::Streaming(_) | Self::Moved(_) => Self::aborted().into_finished(),
         }
     }
 }
@@ -153,6 +155,15 @@ pub(super) fn publish_written(state: &watch::Sender<FillState>, now: u64) {
             body.written = now;
             true
         }
-        FillState::Requested | FillState::Ended(_) => false,
+        FillState::Requested | FillState::Moved(_) | FillState::Ended(_) => false,
+    });
+}
+
+/// Publishes that the body moves to memory, if clients read its spool, in which `written` bytes are.
+pub(super) fn publish_moved(state: &watch::Sender<FillState>, written: u64) {
+    state.send_if_modified(|state| {
+        let FillState::Streaming(body) = state else { return false };
+        *state = FillState::Moved(MovedBody { written, len: body.len });
+        true
     });
 }

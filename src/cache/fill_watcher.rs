@@ -65,6 +65,9 @@ impl FillWatcher {
                 if let Some(error) = context.failures.recent(&self.request.key) {
                     return Err(error);
                 }
+                if context.without_room.remedy(&self.request.key).is_some() {
+                    return Err(not_storable());
+                }
                 self.archives.fill(&self.request)
             }
         };
@@ -74,13 +77,14 @@ impl FillWatcher {
         }
         loop {
             match fill.progress()? {
-                FillProgress::Complete { .. } => {
+                FillProgress::Complete(_) => {
                     // A complete fill is stored only once it has landed.
                     fill.landed().await;
                     let object = self.archives.context().tiers.lookup(&self.request.key).await;
                     return self.stored(object.ok_or_else(not_storable)?).await;
                 }
-                FillProgress::NoRoom => return Err(not_storable()),
+                // What is received without room on disk is not stored.
+                FillProgress::Moved { .. } => return Err(not_storable()),
                 FillProgress::Streaming { written, total } if self.reported != Some(written) => {
                     self.reported = Some(written);
                     self.fill = Some(fill);

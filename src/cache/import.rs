@@ -12,7 +12,7 @@ use super::{
     negative_cache::NegativeCache,
     pins::{ImportPinError, PinConflict},
     progress::growing_spool,
-    spool_writer::{ProgressListeners, SpoolWriteError, SpoolWriter},
+    spool_writer::{FinishError, ProgressListeners, SpoolWriteError, SpoolWriter},
 };
 use crate::{
     clock::Clock,
@@ -59,6 +59,12 @@ impl From<ImportPinError> for ImportError {
 
 impl From<SpoolWriteError> for ImportError {
     fn from(_: SpoolWriteError) -> Self {
+        Self::NoRoom
+    }
+}
+
+impl From<FinishError> for ImportError {
+    fn from(_: FinishError) -> Self {
         Self::NoRoom
     }
 }

@@ -80,7 +80,7 @@ impl NegativeCache {
             // The gate answers at once while a pause lasts; neither says anything of this key.
             FetchError::CoolingDown { .. }
             | FetchError::Busy { .. }
-            | FetchError::NoWindow { .. }
+            | FetchError::NoRoom { .. }
             | FetchError::PinsUnavailable { .. }
             | FetchError::NoMemory { .. }
             | FetchError::Abandoned => {

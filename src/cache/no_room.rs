@@ -1,8 +1,6 @@
-//! Archives that did not fit on disk a moment ago: their next downloads pass through without trying again.
+//! Archives that did not fit on disk a moment ago: their next downloads do not try again.
 
 use std::time::Duration;
-
-use jiff::Timestamp;
 
 use crate::{clock::Clock, entry::Key};
 
@@ -11,11 +9,33 @@ const PERIOD: Duration = Duration::from_secs(300);
 /// Most archives that are remembered; the least used are dropped first.
 const MAX_ENTRIES: u64 = 10_000;
 
-/// Keys without room, each with its expiry.
+/// Keys without room, each with its expiry by [`Clock::uptime`].
 #[derive(Debug)]
 pub(super) struct KeysWithoutRoom {
-    until: moka::sync::Cache<Key, Timestamp>,
+    until: moka::sync::Cache<Key, Remembered>,
     clock: Clock,
+}
+
+/// What is done with an archive that has no room on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// It is received in memory.
+    Memory,
+    /// It is too large for that, and is not fetched.
+    None,
+}
+
+/// A remedy, and how long it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RemedyUntil {
+    pub(super) remedy: Remedy,
+    pub(super) left: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    remedy: Remedy,
+    until: Duration,
 }
 
 impl KeysWithoutRoom {
@@ -23,17 +43,18 @@ impl KeysWithoutRoom {
         Self { until: moka::sync::Cache::new(MAX_ENTRIES), clock }
     }
 
-    /// True while an archive is remembered. One whose time lies further ahead than the period is not: the clock was set
-    /// back.
-    pub(super) fn contains(&self, key: &Key) -> bool {
-        let now = self.clock.now();
-        let latest = now.saturating_add(PERIOD).unwrap_or(Timestamp::MAX);
-        self.until.get(key).is_some_and(|until| now < until && until <= latest)
+    /// What is done with an archive that is remembered.
+    pub(super) fn remedy(&self, key: &Key) -> Option<RemedyUntil> {
+        let Remembered { remedy, until } = self.until.get(key)?;
+        let left = until.checked_sub(self.clock.uptime()).filter(|left| !left.is_zero())?;
+        Some(RemedyUntil { remedy, left })
     }
 
-    /// Remembers an archive.
-    pub(super) fn insert(&self, key: &Key) {
-        self.until.insert(key.clone(), self.clock.now().saturating_add(PERIOD).unwrap_or(Timestamp::MAX));
+    /// Remembers an archive; returns for how long.
+    pub(super) fn insert(&self, key: &Key, remedy: Remedy) -> Duration {
+        let until = self.clock.uptime().saturating_add(PERIOD);
+        self.until.insert(key.clone(), Remembered { remedy, until });
+        PERIOD
     }
 
     /// Forgets an archive: it was removed, or room was made for it.
@@ -51,14 +72,15 @@ mod tests {
         let clock = Clock::default();
         let keys = KeysWithoutRoom::new(clock.clone());
         let key = Key::new("k");
-        assert!(!keys.contains(&key));
-        keys.insert(&key);
+        assert_eq!(keys.remedy(&key), None);
+        assert_eq!(keys.insert(&key, Remedy::None), PERIOD);
         clock.advance(PERIOD - Duration::from_secs(1));
-        assert!(keys.contains(&key));
+        let remembered = keys.remedy(&key).expect("remembered");
+        assert!(remembered.remedy == Remedy::None && remembered.left <= Duration::from_secs(1), "{remembered:?}");
         clock.advance(Duration::from_secs(1));
-        assert!(!keys.contains(&key));
-        keys.insert(&key);
+        assert_eq!(keys.remedy(&key), None);
+        keys.insert(&key, Remedy::Memory);
         keys.forget(&key);
-        assert!(!keys.contains(&key));
+        assert_eq!(keys.remedy(&key), None);
     }
 }

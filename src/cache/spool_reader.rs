@@ -4,12 +4,9 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{
-    ArchiveRequest,
-    fill_state::{FillHandle, FillProgress, FinishedFill},
-    pass_through::{PassThrough, PassThroughPool, ResumePoint},
-};
+use super::fill_state::{FillHandle, FillProgress};
 use crate::{
+    entry::Key,
     origin::FetchError,
     storage::{BlobFile, Object},
 };
@@ -25,15 +22,11 @@ const WITHHELD_BYTES: u64 = 64;
 
 /// Reads a body that may still be arriving. Dropping it changes nothing for other readers.
 pub struct SpoolReader {
-    pass_throughs: Arc<PassThroughPool>,
-    request: ArchiveRequest,
+    key: Key,
     fill: FillHandle,
     source: ReadSource,
-    start: u64,
     position: u64,
     end: Option<u64>,
-    /// The length of the whole body, as the client was told.
-    announced_len: Option<u64>,
     direct: bool,
 }
 
@@ -41,57 +34,23 @@ pub struct SpoolReader {
 enum ReadSource {
     /// The fill's spool.
     Spool(Arc<BlobFile>),
-    /// A download of its own, because the disk takes no more.
-    PassThrough(Box<PassThrough>),
+    /// Nothing yet: the spool is read to its end, and the whole body will be in memory.
+    Awaited,
+    /// The complete body.
+    Complete(Object),
 }
 
-/// What a reader of a spool can do next.
+/// What a reader can do next.
 enum ReadStep {
     Read { len: usize },
     Done,
     Wait,
-    PassThrough,
-}
-
-/// What [`SpoolReader::whole`] returns.
-pub enum WholeBody {
-    /// The complete object.
-    Complete(Object),
-    /// The reader, unchanged: the body is too large to be held without room on disk.
-    TooLarge(SpoolReader),
-}
-
-/// What [`SpoolReader::within`] returns.
-pub enum RangeReader {
-    /// A reader of the range alone.
-    Confined(SpoolReader),
-    /// The reader, unchanged: its download cannot be confined.
-    Whole(SpoolReader),
 }
 
 impl SpoolReader {
     /// A reader of the fill's spool.
-    pub(super) fn of_spool(
-        pass_throughs: Arc<PassThroughPool>,
-        request: ArchiveRequest,
-        fill: FillHandle,
-        spool: Arc<BlobFile>,
-        announced_len: Option<u64>,
-    ) -> Self {
-        let source = ReadSource::Spool(spool);
-        Self { pass_throughs, request, fill, source, start: 0, position: 0, end: None, announced_len, direct: false }
-    }
-
-    /// A reader of its own download.
-    pub(super) fn of_pass_through(
-        pass_throughs: Arc<PassThroughPool>,
-        request: ArchiveRequest,
-        fill: FillHandle,
-        pass_through: PassThrough,
-    ) -> Self {
-        let source = ReadSource::PassThrough(Box::new(pass_through));
-        let announced_len = None;
-        Self { pass_throughs, request, fill, source, start: 0, position: 0, end: None, announced_len, direct: false }
+    pub(super) fn of_spool(key: Key, fill: FillHandle, spool: Arc<BlobFile>) -> Self {
+        Self { key, fill, source: ReadSource::Spool(spool), position: 0, end: None, direct: false }
     }
 
     /// With `direct`, the reader yields slices of the spool where it can, for a plain socket ([`crate::sendfile`]).
@@ -100,39 +59,16 @@ impl SpoolReader {
     }
 
     /// Confines the reader to a part of the body. Only before the first read.
-    pub fn within(mut self, range: Range<u64>) -> RangeReader {
-        match self.source {
-            ReadSource::PassThrough(_) => RangeReader::Whole(self),
-            ReadSource::Spool(_) => {
-                self.start = range.start;
-                self.position = range.start;
-                self.end = Some(range.end);
-                RangeReader::Confined(self)
-            }
-        }
+    pub fn within(self, range: Range<u64>) -> Self {
+        Self { position: range.start, end: Some(range.end), ..self }
     }
 
-    /// Waits for the end and returns the complete object. Only before the first read.
-    ///
-    /// Without room on disk the body comes by a download of its own, and the object is in memory.
+    /// Waits for the end and returns the complete object.
     ///
     /// # Errors
     /// When the body cannot be completed.
-    pub async fn whole(mut self) -> Result<WholeBody, FetchError> {
-        match self.fill.finished().await? {
-            FinishedFill::Complete(object) => return Ok(WholeBody::Complete(object)),
-            FinishedFill::NoRoom => {}
-        }
-        let pass_through = match self.source {
-            ReadSource::PassThrough(pass_through) => pass_through,
-            ReadSource::Spool(_) => {
-                Box::new(PassThrough::open(&self.pass_throughs, &self.request, ResumePoint::default()).await?)
-            }
-        };
-        Ok(match pass_through.into_object() {
-            Ok(object) => WholeBody::Complete(object),
-            Err(pass_through) => WholeBody::TooLarge(Self { source: ReadSource::PassThrough(pass_through), ..self }),
-        })
+    pub async fn whole(mut self) -> Result<Object, FetchError> {
+        self.fill.finished().await
     }
 
     /// The next bytes: at most 256 KiB, or a slice of 2 MiB; `None` after the last byte of a verified body.
@@ -141,32 +77,21 @@ impl SpoolReader {
     /// When the body cannot be completed. The connection must then be broken, never ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
-            let spool = match &mut self.source {
-                ReadSource::PassThrough(pass_through) => return pass_through.next().await,
-                ReadSource::Spool(spool) => spool.clone(),
-            };
             match self.step()? {
                 ReadStep::Done => return Ok(None),
                 ReadStep::Wait => self.fill.changed().await,
-                ReadStep::PassThrough => {
-                    let resume = ResumePoint {
-                        part_start: self.start,
-                        sent_until: self.position,
-                        part_end: self.end,
-                        spool: Some(spool),
-                        announced_len: self.announced_len,
-                    };
-                    let pass_through = PassThrough::open(&self.pass_throughs, &self.request, resume).await?;
-                    self.source = ReadSource::PassThrough(Box::new(pass_through));
-                }
                 ReadStep::Read { len } => {
-                    let read = if self.direct {
-                        spool.read_for_sendfile(self.position, len).await
-                    } else {
-                        spool.read(self.position, len).await
+                    let read = match &self.source {
+                        ReadSource::Spool(spool) if self.direct => spool.read_for_sendfile(self.position, len).await,
+                        ReadSource::Spool(spool) => spool.read(self.position, len).await,
+                        ReadSource::Complete(object) if self.direct => {
+                            object.read_for_sendfile(self.position, len).await
+                        }
+                        ReadSource::Complete(object) => object.read(self.position, len).await,
+                        ReadSource::Awaited => continue,
                     };
                     let bytes = read.map_err(|error| {
-                        tracing::warn!(key = %self.request.key, %error, "cannot read a spool");
+                        tracing::warn!(key = %self.key, %error, "cannot read a spool");
                         FetchError::Unreachable("the download could not be read back")
                     })?;
                     self.position += bytes.len() as u64;
@@ -177,21 +102,46 @@ impl SpoolReader {
     }
 
     fn step(&mut self) -> Result<ReadStep, FetchError> {
-        let (readable, complete) = match self.fill.progress()? {
-            FillProgress::Requested => return Ok(ReadStep::Wait),
-            FillProgress::NoRoom => return Ok(ReadStep::PassThrough),
-            FillProgress::Complete { len } => (self.end.unwrap_or(u64::MAX).min(len), true),
+        if let ReadSource::Complete(object) = &self.source {
+            let end = self.end.unwrap_or(u64::MAX).min(object.meta.len);
+            return Ok(self.read_until(end).unwrap_or(ReadStep::Done));
+        }
+        match self.fill.progress()? {
+            FillProgress::Requested => Ok(ReadStep::Wait),
             FillProgress::Streaming { written, total } => {
-                let end = self.end.or(total).unwrap_or(written);
-                (written.min(end.saturating_sub(WITHHELD_BYTES)), false)
+                Ok(self.read_until(self.spooled(written, total)).unwrap_or(ReadStep::Wait))
             }
-        };
-        Ok(match usize::try_from(readable.saturating_sub(self.position)).unwrap_or(MAX_READ_BYTES) {
-            0 if complete => ReadStep::Done,
-            0 => ReadStep::Wait,
+            FillProgress::Moved { written, total } => {
+                Ok(self.read_until(self.spooled(written, total)).unwrap_or_else(|| {
+                    // The dead spool gives its bytes back.
+                    self.source = ReadSource::Awaited;
+                    ReadStep::Wait
+                }))
+            }
+            FillProgress::Complete(object) => {
+                self.source = ReadSource::Complete(object);
+                self.step()
+            }
+        }
+    }
+
+    /// Where the bytes end that may be read while the body arrives.
+    fn spooled(&self, written: u64, total: Option<u64>) -> u64 {
+        let end = self.end.or(total).unwrap_or(written);
+        written.min(end.saturating_sub(WITHHELD_BYTES))
+    }
+
+    /// The next read of bytes before `end`; `None` when there are none.
+    fn read_until(&self, end: u64) -> Option<ReadStep> {
+        match usize::try_from(end.saturating_sub(self.position)).unwrap_or(MAX_READ_BYTES) {
+            0 => None,
             // Frames start at multiples of their size, so that all readers ask for the same slices.
-            len if self.direct => ReadStep::Read { len: len.min(FRAME_BYTES - self.position as usize % FRAME_BYTES) },
-            len => ReadStep::Read { len: len.min(MAX_READ_BYTES) },
-        })
+            len if self.direct => {
+                let frame = FRAME_BYTES as u64;
+                let left = usize::try_from(frame - self.position % frame).unwrap_or(FRAME_BYTES);
+                Some(ReadStep::Read { len: len.min(left) })
+            }
+            len => Some(ReadStep::Read { len: len.min(MAX_READ_BYTES) }),
+        }
     }
 }

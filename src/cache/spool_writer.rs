@@ -52,13 +52,32 @@ enum WriterCommand {
 /// Handle of the writing thread. Dropping it ends the thread and removes the spool.
 pub(super) struct SpoolWriter {
     commands: mpsc::Sender<WriterCommand>,
-    thread: JoinHandle<io::Result<(Spool, Digest)>>,
+    thread: JoinHandle<Result<(Spool, Digest), FinishError>>,
 }
 
 /// The disk refused a write; the thread has logged the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("the spool takes no more bytes")]
-pub(super) struct SpoolWriteError;
+pub(super) struct SpoolWriteError {
+    /// The chunk that was not queued.
+    pub(super) chunk: Option<Bytes>,
+}
+
+/// Why not all queued bytes are in the spool. The spool is removed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FinishError {
+    /// The disk refused a write.
+    #[error("the spool takes no more bytes")]
+    Refused {
+        /// Bytes in the spool.
+        written: u64,
+        /// The queued bytes that follow.
+        unwritten: Vec<Bytes>,
+    },
+    /// The thread has ended without a result.
+    #[error("the spool was not written")]
+    Lost,
+}
 
 impl SpoolWriter {
     /// Starts the thread. `tasks` tracks it, so that shutdown waits until it has removed an aborted download's spool. Must
@@ -77,7 +96,10 @@ impl SpoolWriter {
     /// # Errors
     /// When an earlier write failed.
     pub(super) async fn write(&self, chunk: Bytes) -> Result<(), SpoolWriteError> {
-        self.commands.send(WriterCommand::Write(chunk)).await.map_err(|_| SpoolWriteError)
+        self.commands.send(WriterCommand::Write(chunk)).await.map_err(|refused| match refused.0 {
+            WriterCommand::Write(chunk) => SpoolWriteError { chunk: Some(chunk) },
+            WriterCommand::Checkpoint(_) => SpoolWriteError { chunk: None },
+        })
     }
 
     /// The digest of everything queued so far.
@@ -86,19 +108,20 @@ impl SpoolWriter {
     /// As [`SpoolWriter::write`].
     pub(super) async fn checkpoint(&self) -> Result<Digest, SpoolWriteError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(WriterCommand::Checkpoint(reply)).await.map_err(|_| SpoolWriteError)?;
-        answer.await.map_err(|_| SpoolWriteError)
+        let refused = || SpoolWriteError { chunk: None };
+        self.commands.send(WriterCommand::Checkpoint(reply)).await.map_err(|_| refused())?;
+        answer.await.map_err(|_| refused())
     }
 
     /// Waits until the queue is written; returns the spool and the digest of all of it.
     ///
     /// # Errors
-    /// When a write failed.
-    pub(super) async fn finish(self) -> Result<(Spool, Digest), SpoolWriteError> {
+    /// When a write failed, with what was not written.
+    pub(super) async fn finish(self) -> Result<(Spool, Digest), FinishError> {
         drop(self.commands);
         match self.thread.await {
-            Ok(Ok(written)) => Ok(written),
-            Ok(Err(_)) | Err(_) => Err(SpoolWriteError),
+            Ok(finished) => finished,
+            Err(_) => Err(FinishError::Lost),
         }
     }
 }
@@ -107,9 +130,19 @@ fn write_all(
     spool: Spool,
     mut queue: mpsc::Receiver<WriterCommand>,
     listeners: &ProgressListeners<impl Fn(u64), impl Fn(u64)>,
-) -> io::Result<(Spool, Digest)> {
+) -> Result<(Spool, Digest), FinishError> {
+    let mut buffer = SpoolBuffer { spool, chunks: Vec::new(), len: 0, written: 0, listeners };
+    match write_queue(&mut buffer, &mut queue) {
+        Ok(digest) => Ok((buffer.spool, digest)),
+        Err(_) => Err(buffer.into_refused(queue)),
+    }
+}
+
+fn write_queue(
+    buffer: &mut SpoolBuffer<'_, impl Fn(u64), impl Fn(u64)>,
+    queue: &mut mpsc::Receiver<WriterCommand>,
+) -> io::Result<Digest> {
     let mut hash = Sha256::new();
-    let mut buffer = SpoolBuffer { spool, chunks: Vec::new(), len: 0, listeners };
     let mut reported = 0;
     let mut reported_at = None::<Instant>;
     loop {
@@ -119,11 +152,11 @@ fn write_all(
             buffer.flush()?;
             reported = buffer.spool.len();
             reported_at = Some(Instant::now());
-            (listeners.readers)(reported);
+            (buffer.listeners.readers)(reported);
             continue;
         }
         // A time-out means that bytes must be reported now.
-        let Ok(command) = next_command(&mut queue, (unreported > 0).then_some(wait)) else { continue };
+        let Ok(command) = next_command(queue, (unreported > 0).then_some(wait)) else { continue };
         match command {
             None => break,
             Some(WriterCommand::Write(chunk)) => {
@@ -137,9 +170,9 @@ fn write_all(
     }
     buffer.flush()?;
     if reported < buffer.spool.len() {
-        (listeners.readers)(buffer.spool.len());
+        (buffer.listeners.readers)(buffer.spool.len());
     }
-    Ok((buffer.spool, Digest(hash.finalize().into())))
+    Ok(Digest(hash.finalize().into()))
 }
 
 /// The spool, and the chunks that are not in it yet.
@@ -148,6 +181,8 @@ struct SpoolBuffer<'a, V, R> {
     chunks: Vec<Bytes>,
     /// Bytes in the chunks.
     len: u64,
+    /// Bytes of earlier chunks, all of them in the spool.
+    written: u64,
     listeners: &'a ProgressListeners<V, R>,
 }
 
@@ -159,6 +194,18 @@ impl<V: Fn(u64), R> SpoolBuffer<'_, V, R> {
         if self.len >= MIN_WRITE_BYTES || self.chunks.len() >= MAX_BUFFERED_CHUNKS { self.flush() } else { Ok(()) }
     }
 
+    /// What a reader of the spool lacks, after a failed flush.
+    fn into_refused(self, mut queue: mpsc::Receiver<WriterCommand>) -> FinishError {
+        queue.close();
+        let mut unwritten = self.chunks;
+        while let Some(command) = queue.blocking_recv() {
+            if let WriterCommand::Write(chunk) = command {
+                unwritten.push(chunk);
+            }
+        }
+        FinishError::Refused { written: self.written, unwritten }
+    }
+
     /// Writes all chunks to the spool.
     fn flush(&mut self) -> io::Result<()> {
         if self.chunks.is_empty() {
@@ -168,6 +215,7 @@ impl<V: Fn(u64), R> SpoolBuffer<'_, V, R> {
             tracing::warn!(%error, "cannot write to the spool");
         })?;
         self.chunks.clear();
+        self.written += self.len;
         self.len = 0;
         (self.listeners.verifier)(self.spool.len());
         Ok(())

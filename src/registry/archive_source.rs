@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cache::{
         ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, CacheFailure, Object, Pinning, ServedArchive,
-        fill_watcher::FillWatcher, spool_reader::WholeBody,
+        fill_watcher::FillWatcher,
     },
     entry::{Meta, Pin},
     http::cache_status::CacheStatus,
@@ -177,15 +177,11 @@ pub(super) fn pinning(package: &PackageId, reference: &GitRef) -> Pinning {
 /// Waits until an archive is complete.
 ///
 /// # Errors
-/// The fill's error; `NoRoom` when the disk has no room for the archive, and it is too large for memory.
+/// The fill's error.
 pub(super) async fn complete(served: ServedArchive, status: &CacheStatus) -> Result<Object, RegistryError> {
     let spool_reader = match served {
         ServedArchive::Stored(object) => return Ok(object),
         ServedArchive::Arriving { spool_reader, .. } => spool_reader,
     };
-    match spool_reader.whole().await {
-        Ok(WholeBody::Complete(object)) => Ok(object),
-        Ok(WholeBody::TooLarge(_)) => Err(RegistryError::NoRoom { status: status.clone() }),
-        Err(error) => Err(RegistryError::Fetch(CacheFailure { error, status: status.clone() })),
-    }
+    spool_reader.whole().await.map_err(|error| RegistryError::Fetch(CacheFailure { error, status: status.clone() }))
 }

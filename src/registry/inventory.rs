@@ -288,7 +288,6 @@ fn cause(error: RegistryError) -> FetchError {
     match error {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::NoFolder { .. } => FetchError::NotFound(Missing::Version),
-        RegistryError::NoRoom { .. } => FetchError::Refused("there is no room on disk for its zip".into()),
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
         RegistryError::RepositoryReplaced => FetchError::Refused("the name is another repository now".into()),

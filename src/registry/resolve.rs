@@ -232,7 +232,6 @@ impl VersionResolver {
 }
 
 /// Whether a package has exactly one tag.
-#[expect(clippy::large_enum_variant, reason = "one per lookup, matched at once")]
 enum TagLookup {
     /// It has, and this is its archive.
     Found(ResolvedArchive),

@@ -45,8 +45,6 @@ pub(crate) enum ApiError {
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
     Download(FetchError),
-    /// A view needs the whole zip, which has no room on disk and is too large for memory.
-    NoRoomForView,
     /// The zip has no such view.
     NoView(ViewError),
     /// A stored zip is damaged, and so was what replaced it.
@@ -215,29 +213,20 @@ impl ApiError {
                 ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
             }
             Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
-                let is_offline = matches!(error, FetchError::Offline { .. });
                 let status = if error.is_of_request() { status } else { status.not_forwarded() };
-                let status = if is_offline { status.detail("offline") } else { status };
+                let status = match &error {
+                    FetchError::Offline { .. } => status.detail("offline"),
+                    FetchError::NoRoom { .. } => status.without_room(),
+                    _ => status,
+                };
                 ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
             }
             Self::Download(error) => ErrorDescription { cache_status: unstored, ..fetch_error(&error, subject) },
-            Self::Registry(RegistryError::NoRoom { status }) => {
-                Self::NoRoomForView.describe(request, package, Some(status))
-            }
             Self::Registry(RegistryError::DamagedZip { status }) => {
                 Self::DamagedZip.describe(request, package, Some(status))
             }
             Self::Registry(RegistryError::NoFolder { status }) => {
                 Self::NoView(ViewError::NoSuchFolder).describe(request, package, Some(status))
-            }
-            Self::NoRoomForView => {
-                let message = format!(
-                    "{} has no zip of this form: this mirror has no room on disk for the zip, which is too large for \
-                     its memory; {ASK_OPERATOR}, or request the plain zip (zipball instead of flat)",
-                    subject.what()
-                );
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { cache_status: unstored, ..error }
             }
             Self::NoView(ViewError::NoSuchFolder) => {
                 let message = match subject.folder() {

@@ -60,6 +60,11 @@ impl MemoryBudget {
         MemoryShare { budget: self.clone(), permit: None }
     }
 
+    /// Bytes in all.
+    pub fn total_bytes(&self) -> u64 {
+        u64::from(self.total) * GRAIN_BYTES
+    }
+
     /// Bytes that are taken.
     pub fn taken(&self) -> u64 {
         (self.total as usize).saturating_sub(self.grains.available_permits()) as u64 * GRAIN_BYTES

@@ -57,10 +57,11 @@ async fn a_failing_fill_without_clients_releases_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disconnecting_pass_through_client_ends_its_own_download() {
+async fn clients_that_leave_a_zip_without_room_leave_no_work() {
     let forge = forge(Lengths::Always, |r| r.stored().big(24 * MIB)).await;
     let setup = setup(&forge).with(|config| {
         config.disk.limit = srm_mirror::value::ByteSize::mib(6);
+        config.memory.limit = Some(srm_mirror::value::ByteSize::mib(512));
         config.upstreams.values_mut().for_each(|upstream| upstream.downloads = 1);
         config.server.send_timeout = Period::secs(60);
     });

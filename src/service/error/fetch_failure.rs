@@ -41,11 +41,11 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::NoWindow { retry_after } => {
+        FetchError::NoRoom { retry_after } => {
             let seconds = whole_seconds(*retry_after);
             let message = format!(
-                "this mirror has no room on disk for {what} and passes too many downloads through its memory; try again \
-                 in {seconds} s, or {ASK_OPERATOR}"
+                "this mirror has no room on disk for {what}, which is too large for its memory; try again in {seconds} s, \
+                 or {ASK_OPERATOR}"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
@@ -131,7 +131,7 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         FetchError::Throttled { retry_after }
         | FetchError::CoolingDown { retry_after, .. }
         | FetchError::Busy { retry_after }
-        | FetchError::NoWindow { retry_after }
+        | FetchError::NoRoom { retry_after }
         | FetchError::PinsUnavailable { retry_after }
         | FetchError::NoMemory { retry_after } => Some(*retry_after),
         _ => None,
@@ -151,7 +151,7 @@ fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Timeout(_) | FetchError::TooSlow { .. } => FailureCode::UpstreamTimeout,
         FetchError::Abandoned => FailureCode::UpstreamUnreachable,
         FetchError::Busy { .. } => FailureCode::UpstreamBusy,
-        FetchError::NoWindow { .. } | FetchError::NoMemory { .. } => FailureCode::NoRoom,
+        FetchError::NoRoom { .. } | FetchError::NoMemory { .. } => FailureCode::NoRoom,
         FetchError::PinsUnavailable { .. } => FailureCode::PinsUnavailable,
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),

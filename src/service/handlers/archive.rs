@@ -8,9 +8,8 @@ use crate::{
         conditional::{self, Precondition},
         range::{RangeDecision, RangeSpec},
     },
-    origin::FetchError,
     package::{PackageId, Version},
-    registry::{Object, RangeReader, ServedArchive, SpoolReader, WholeBody, resolve::ResolvedArchive},
+    registry::{Object, ServedArchive, SpoolReader, resolve::ResolvedArchive},
     service::{
         Service,
         context::{RequestContext, SendMode},
@@ -40,13 +39,7 @@ pub(in crate::service) async fn respond(
         ServedArchive::Stored(object) => stored_zip(parts, object, context),
         ServedArchive::Arriving { spool_reader, len: None } if ends_by_closing(parts) => {
             // A body that breaks off would look complete: wait until the download has succeeded.
-            match spool_reader.whole().await.map_err(ApiError::Download)? {
-                WholeBody::Complete(object) => stored_zip(parts, object, context),
-                WholeBody::TooLarge(_) => {
-                    let why = "its length is not known, and an HTTP/1.0 response cannot mark its end";
-                    return Err(ApiError::Download(FetchError::Refused(why.into())));
-                }
-            }
+            stored_zip(parts, spool_reader.whole().await.map_err(ApiError::Download)?, context)
         }
         ServedArchive::Arriving { spool_reader, len } => arriving_zip(parts, spool_reader, len, context).await?,
     };
@@ -91,20 +84,15 @@ async fn arriving_zip(
     }
     let Some(len) = len else {
         // Content-Range needs the length: wait for the end of the download.
-        return match spool_reader.whole().await.map_err(ApiError::Download)? {
-            WholeBody::Complete(object) => Ok(stored_zip(parts, object, context)),
-            WholeBody::TooLarge(spool_reader) => Ok(whole(spool_reader, None)),
-        };
+        let object = spool_reader.whole().await.map_err(ApiError::Download)?;
+        return Ok(stored_zip(parts, object, context));
     };
     match range_spec.resolve(len) {
         RangeDecision::Whole => Ok(whole(spool_reader, Some(len))),
         RangeDecision::Unsatisfiable => Ok(zip_response::unsatisfiable(len)),
-        RangeDecision::Part { first, last } => Ok(match spool_reader.within(first..last + 1) {
-            RangeReader::Confined(spool_reader) => {
-                let body = streaming_body(spool_reader, Some(last + 1 - first));
-                zip_response::partial(first, last, len, body)
-            }
-            RangeReader::Whole(spool_reader) => whole(spool_reader, Some(len)),
-        }),
+        RangeDecision::Part { first, last } => {
+            let body = streaming_body(spool_reader.within(first..last + 1), Some(last + 1 - first));
+            Ok(zip_response::partial(first, last, len, body))
+        }
     }
 }

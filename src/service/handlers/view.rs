@@ -18,7 +18,7 @@ use crate::{
     http::body::{Body, BodyError},
     package::{PackageId, Version},
     registry::{
-        Object, ServedArchive, WeakObject, WholeBody,
+        Object, ServedArchive, WeakObject,
         resolve::{ResolvedArchive, ResolvedVersion},
     },
     service::{
@@ -53,8 +53,7 @@ pub(in crate::service) struct ViewRequest<'a> {
 /// A stored zip that turns out to be damaged is quarantined and fetched again, once.
 ///
 /// # Errors
-/// As for the plain zip; 404 when the view is of a folder that the zip does not have; 503 when there is no room on disk
-/// and the zip is too large for memory.
+/// As for the plain zip; 404 when the view is of a folder that the zip does not have.
 pub(in crate::service) async fn respond(
     service: &Service,
     parts: &Parts,
@@ -70,10 +69,7 @@ pub(in crate::service) async fn respond(
         let object = match answer.served {
             ServedArchive::Stored(object) => object,
             ServedArchive::Arriving { spool_reader, .. } => {
-                match within(request.max_wait, spool_reader.whole()).await?.map_err(ApiError::Download)? {
-                    WholeBody::Complete(object) => object,
-                    WholeBody::TooLarge(_) => return Err(ApiError::NoRoomForView),
-                }
+                within(request.max_wait, spool_reader.whole()).await?.map_err(ApiError::Download)?
             }
         };
         if request.refuses_unbuilt {
