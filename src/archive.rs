@@ -16,6 +16,8 @@ mod content;
 mod entry_point;
 mod entry_reader;
 mod folder;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod json_comments;
 mod manifest;
 mod name;

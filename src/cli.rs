@@ -30,6 +30,10 @@ mod serve;
 mod tls;
 mod warm;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use cache::fuzz_bundle;
+
 /// The command ran and its result is negative: a route does not work, a package is missing, a zip is damaged.
 pub const FAILED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE`).

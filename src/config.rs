@@ -25,6 +25,8 @@ mod check;
 mod credentials;
 mod environment;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod layers;
 mod masking;
 mod names;

@@ -29,6 +29,8 @@ use crate::{
 
 mod aliases;
 mod catalog;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod github;
 mod names;
 mod page;

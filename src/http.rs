@@ -13,5 +13,7 @@ pub(crate) mod body;
 pub(crate) mod cache_status;
 pub mod conditional;
 pub(crate) mod field;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub mod range;
 pub(crate) mod template;

@@ -50,6 +50,9 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod entry;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod observe;
 pub mod origin;

@@ -28,6 +28,8 @@ mod credentials;
 mod envelope;
 mod error_class;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gate;
 mod gitee;
 mod github;

@@ -21,6 +21,9 @@ mod stats;
 mod table;
 mod verify;
 
+#[cfg(feature = "fuzzing")]
+pub use bundle::fuzzing::bundle as fuzz_bundle;
+
 const PATTERN_HELP: &str = "\
 A PATTERN is owner/repo or a plain name, with `*` and `?` as wildcards. It may begin with an upstream's name and `:`, and
 end with `@` and a version:

@@ -85,6 +85,8 @@ mod usage_flush;
 pub use documents::DiskDocuments;
 pub use holder::Holder;
 pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
+#[cfg(feature = "fuzzing")]
+pub use journal::fuzzing::index_record as fuzz_index_record;
 pub use journal::{PinEvent, SettleError};
 pub use pins::DiskPins;
 pub use repair::BlobCheck;

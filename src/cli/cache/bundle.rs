@@ -22,6 +22,9 @@ use crate::{
     origin::{Growing, Verify as _, VerifyError},
 };
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
+
 /// The name of the first file.
 pub(super) const MANIFEST_NAME: &str = "srm-mirror-bundle.json";
 /// The version of the format.

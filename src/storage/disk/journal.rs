@@ -33,6 +33,8 @@ use super::{
 use crate::entry::{Key, Pin};
 
 mod compaction;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod line;
 mod lookup;
 mod unindexed;
