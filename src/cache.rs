@@ -22,6 +22,7 @@ mod archive_request;
 mod archive_tiers;
 pub(crate) mod archives;
 mod body_store;
+mod circle;
 mod document_tiers;
 pub(crate) mod documents;
 mod download;

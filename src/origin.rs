@@ -187,6 +187,12 @@ pub trait Origin: Send + Sync + 'static {
     /// See [`FetchError`]. Dropping the future cancels the request.
     fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<Self::Fetched, FetchError>>;
 
+    /// True when a fetch may come back to this mirror by way of others: the request came through a mirror, and the upstream
+    /// may be one. The default is an origin that is no mirror.
+    fn may_come_back(&self) -> bool {
+        false
+    }
+
     /// Takes one retry from the budget of retries; false when it is spent. The default is an origin without a budget.
     fn may_retry(&self) -> bool {
         true

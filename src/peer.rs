@@ -8,8 +8,11 @@ use std::{
 };
 
 mod limits;
+mod mirror_chain;
 
 pub use limits::{ClientLimit, ClientLimits, ClientRequest, ClientTable, FetchAllowance};
+pub use mirror_chain::MirrorChain;
+pub(crate) use mirror_chain::PSEUDONYM_PREFIX;
 
 /// The two ends of a connection, and how it reached the mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

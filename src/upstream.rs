@@ -11,7 +11,7 @@ use crate::{
     entry::Document,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
-    peer::ClientId,
+    peer::{ClientId, PSEUDONYM_PREFIX},
     value::memory_budget::MemoryBudget,
 };
 
@@ -108,7 +108,7 @@ pub fn offline(upstream: &Arc<dyn Upstream>) -> Arc<dyn Upstream> {
 /// The mirror's pseudonym in the `Via` of its requests
 /// ([RFC 9110 §7.6.3](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3)).
 pub fn pseudonym(instance: &str) -> String {
-    format!("srm-mirror-{instance}")
+    format!("{PSEUDONYM_PREFIX}{instance}")
 }
 
 /// A client of one forge or registry.
@@ -163,6 +163,11 @@ pub trait Upstream: Send + Sync + 'static {
     /// Which places it is short of, and whether it is asked at all. The default is an upstream without a gate.
     fn gate_status(&self) -> GateStatus {
         GateStatus::default()
+    }
+
+    /// True when the upstream may be a mirror like this one: its last response was, or there was none yet.
+    fn may_be_mirror(&self) -> bool {
+        false
     }
 
     /// Takes one retry from the upstream's budget; false when it is spent.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     ArchiveRequest, CacheFailure,
+    circle::wait_beside,
     fill::{Fill, FillContext},
     fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
     fill_watcher::FillWatcher,
@@ -85,7 +86,11 @@ impl ArchiveCache {
             return Ok(self.hit(object));
         }
         let status = if collapsed { status.collapsed() } else { status };
-        match fill.head().await {
+        let head = match collapsed {
+            true => wait_beside(&*request.origin, fill.head()).await.and_then(|head| head),
+            false => fill.head().await,
+        };
+        match head {
             // Admitted between the lookup and the start of the fill: no upstream was asked.
             Ok(FillHead::Complete(object)) if object.usage.is_some() => Ok(self.hit(object)),
             Ok(FillHead::Complete(object)) => {

@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{
     BackgroundTasks, CacheFailure, DocumentTiers, ImportError,
+    circle::wait_beside,
     document_tiers::{DocumentChange, DocumentImport, DocumentPlace},
     negative_cache::NegativeCache,
     policy::{DocumentConfig, Freshness, Policy, StaleUse, UpstreamMode},
@@ -93,12 +94,16 @@ impl DocumentCache {
         if let Some(error) = failed {
             return self.stale_or_error(error, stored, policy, None);
         }
-        let JoinedFlight { mut flight, collapsed } = self.renew(key, policy, stored.clone(), origin);
+        let JoinedFlight { mut flight, collapsed } = self.renew(key, policy, stored.clone(), origin.clone());
         let patience = policy.patience.filter(|_| stored.as_ref().is_some_and(|stored| self.is_usable(stored, policy)));
-        let Some(ended) = wait(&mut flight, patience).await else {
-            return self.stale_unrenewed(stored, policy);
+        let waited = wait(&mut flight, patience);
+        let waited = if collapsed { wait_beside(&*origin, waited).await } else { Ok(waited.await) };
+        let ended = match waited {
+            Ok(Some(ended)) => ended.into_result(),
+            Ok(None) => return self.stale_unrenewed(stored, policy),
+            Err(circle) => Err(circle),
         };
-        match ended.into_result() {
+        match ended {
             Ok(RenewedDocument { document, source }) => {
                 let status = CacheStatus::forwarded(forward);
                 let status = match source {

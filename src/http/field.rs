@@ -47,11 +47,22 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 ///
 /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
 pub(crate) fn passed_through(headers: &HeaderMap, pseudonym: &str) -> bool {
-    headers.get_all(header::VIA).iter().any(|line| {
+    proxies(headers).any(|by| by.eq_ignore_ascii_case(pseudonym))
+}
+
+/// The names of the proxies in the `Via` fields, the first one first.
+pub(crate) fn proxies(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    headers.get_all(header::VIA).iter().flat_map(|line| {
         let line = without_comments(&String::from_utf8_lossy(line.as_bytes()));
         // Each member is `received-protocol RWS received-by [ RWS comment ]`.
-        line.split(',').any(|hop| hop.split_whitespace().nth(1).is_some_and(|by| by.eq_ignore_ascii_case(pseudonym)))
+        let names = line.split(',').filter_map(|hop| hop.split_whitespace().nth(1));
+        names.map(str::to_owned).collect::<Vec<_>>()
     })
+}
+
+/// The member of `Via` that names a proxy.
+pub(crate) fn via(proxy: &str) -> String {
+    format!("1.1 {proxy}")
 }
 
 /// Removes comments, which may contain commas. They nest, and `\` quotes one character (RFC 9110 §5.6.5).

@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
-    peer::{ClientId, FetchAllowance},
+    peer::{ClientId, FetchAllowance, MirrorChain},
     upstream::{
         CredentialStatus, DocumentAsk, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
     },
@@ -136,7 +136,8 @@ impl Upstreams {
     ) -> Result<Arc<dyn Origin<Fetched = FetchedDocument>>, RegistryError> {
         let upstream = self.of(package)?.clone();
         let allowance = FetchAllowance::current();
-        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask, allowance }))
+        let mirrors = MirrorChain::current();
+        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask, allowance, mirrors }))
     }
 
     /// Where the archive of a reference is fetched from, for the client that the present task answers.
@@ -151,7 +152,9 @@ impl Upstreams {
         let upstream = self.of(package)?.clone();
         let client = ClientId::current();
         let allowance = FetchAllowance::current();
-        Ok(Arc::new(UpstreamArchive { upstream, package: package.name.clone(), reference, client, allowance }))
+        let mirrors = MirrorChain::current();
+        let package = package.name.clone();
+        Ok(Arc::new(UpstreamArchive { upstream, package, reference, client, allowance, mirrors }))
     }
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
@@ -177,6 +180,8 @@ struct UpstreamDocument {
     ask: DocumentAsk,
     /// Of the client's request; `None` without a limit.
     allowance: Option<Arc<FetchAllowance>>,
+    /// That the client's request came through.
+    mirrors: MirrorChain,
 }
 
 impl Origin for UpstreamDocument {
@@ -187,10 +192,14 @@ impl Origin for UpstreamDocument {
             None => take_cold_miss(self.allowance.as_deref()),
             Some(_) => Ok(()),
         };
-        Box::pin(async move {
+        Box::pin(self.mirrors.clone().scope(async move {
             taken?;
             self.upstream.document(&self.package, &self.ask, stored).await
-        })
+        }))
+    }
+
+    fn may_come_back(&self) -> bool {
+        !self.mirrors.is_empty() && self.upstream.may_be_mirror()
     }
 }
 
@@ -202,6 +211,8 @@ struct UpstreamArchive {
     client: ClientId,
     /// Of the client's request; `None` without a limit.
     allowance: Option<Arc<FetchAllowance>>,
+    /// That the client's request came through.
+    mirrors: MirrorChain,
 }
 
 impl Origin for UpstreamArchive {
@@ -209,10 +220,14 @@ impl Origin for UpstreamArchive {
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         let taken = take_cold_miss(self.allowance.as_deref());
-        Box::pin(async move {
+        Box::pin(self.mirrors.clone().scope(async move {
             taken?;
             self.upstream.archive(&self.package, &self.reference, self.client).await
-        })
+        }))
+    }
+
+    fn may_come_back(&self) -> bool {
+        !self.mirrors.is_empty() && self.upstream.may_be_mirror()
     }
 
     fn may_retry(&self) -> bool {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
-    peer::{ClientRequest, Peer, Refusal},
+    peer::{ClientRequest, MirrorChain, Peer, Refusal},
     registry::Audience,
 };
 
@@ -62,7 +62,9 @@ impl Service {
             let client = context.client_id();
             let allowance = context.client_request.as_ref().map(ClientRequest::allowance);
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
-            let result = client.scope(allowance, service.respond(&parts, admin_input, abort_guard.context())).await;
+            let answer = service.respond(&parts, admin_input, abort_guard.context());
+            let answer = MirrorChain::of_request(&parts.headers).scope(answer);
+            let result = client.scope(allowance, answer).await;
             abort_guard.disarm();
             let cooldown = service.registry.cooldown();
             let mut response = result.unwrap_or_else(|error| {
@@ -128,7 +130,7 @@ impl Service {
         }
         let host = self.hosts.request_host(parts, context.peer)?;
         let route = route?;
-        if passed_through(&parts.headers, &self.pseudonym) {
+        if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
             return Err(ApiError::Loop);
         }
         let package = match &route.request {

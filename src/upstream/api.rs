@@ -177,6 +177,10 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
         self.client.gate().status()
     }
 
+    fn may_be_mirror(&self) -> bool {
+        self.client.mirror_sign().may_be_mirror()
+    }
+
     fn may_retry(&self) -> bool {
         self.client.gate().may_retry()
     }

@@ -1,6 +1,7 @@
 //! The HTTP client of one upstream: connections, deadlines, credentials, redirects and error responses.
 //!
-//! Client requests never reach this module, so no part of them can be forwarded.
+//! Client requests never reach this module, so no part of them can be forwarded, but the names of the mirrors that one came
+//! through ([`MirrorChain`]).
 
 use std::{
     sync::{
@@ -26,19 +27,23 @@ use super::{
     call_log::CallLog,
     connect::UpstreamConnections,
     credentials::{CredentialExchange, CredentialPool, CredentialSource, Identity},
-    error_class::{self, ErrorClass, ErrorResponse},
+    error_class,
     failure::{self, invalid},
     gate::{Gate, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
     request::{self, Accepts},
-    response::{ensure_identity, ensure_not_html, is_loop, is_of_mirror},
+    response::{MirrorSign, ensure_identity, ensure_not_html, is_loop},
     urls::{ApiUrls, is_same_url},
 };
 use crate::{
     entry::{Document, PageValidator, Validators},
+    http::field,
     origin::{DownloadPlace, FetchError, FetchedBody, Missing},
+    peer::MirrorChain,
     value::memory_budget::MemoryBudget,
 };
+
+mod error_response;
 
 /// The HTTP client of one upstream.
 pub(super) struct ApiClient {
@@ -60,6 +65,7 @@ pub(super) struct ApiClient {
     gate: Arc<Gate>,
     /// True once the API has redirected an archive to a host with limits of its own.
     redirects_archives: AtomicBool,
+    mirror_sign: MirrorSign,
 }
 
 impl ApiClient {
@@ -77,7 +83,7 @@ impl ApiClient {
                 return Err(wrong(key, "must be a positive number, for example 32"));
             }
         }
-        let via = HeaderValue::try_from(format!("1.1 {}", super::pseudonym(&process.instance)));
+        let via = HeaderValue::try_from(field::via(&super::pseudonym(&process.instance)));
         let via = via.map_err(|_| wrong("instance", "has a character that no header can carry"))?;
         let urls = ApiUrls { api: config.api.clone(), web: config.web.clone() };
         let connections = Arc::new(UpstreamConnections::new(name, config)?);
@@ -110,6 +116,7 @@ impl ApiClient {
             memory: process.memory.clone(),
             gate,
             redirects_archives: AtomicBool::new(false),
+            mirror_sign: MirrorSign::new(&config.api),
         })
     }
 
@@ -121,6 +128,11 @@ impl ApiClient {
     /// The gate in front of its requests.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Whether the API may be a mirror's.
+    pub(super) fn mirror_sign(&self) -> &MirrorSign {
+        &self.mirror_sign
     }
 
     /// A size meter for one document.
@@ -325,6 +337,9 @@ impl ApiClient {
         } else {
             attempt.succeeded();
         }
+        if is_api == IsApi::Yes {
+            self.mirror_sign.note(response.headers());
+        }
         if is_loop(&response, &self.via) {
             return Err(FetchError::Loop);
         }
@@ -390,7 +405,7 @@ impl ApiClient {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accepts.media_type));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepts.coding));
-        headers.insert(VIA, self.via.clone());
+        headers.insert(VIA, MirrorChain::current().followed_by(&self.via));
         if kind != RequestKind::Archive && self.is_api(url) {
             for (name, value) in self.profile.headers {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -401,38 +416,6 @@ impl ApiClient {
             request::add_condition(&mut headers, validator);
         }
         headers
-    }
-
-    /// The error that a response means which is neither a success nor a redirect to follow.
-    async fn error_of(
-        &self,
-        call: &CallLog<'_>,
-        response: reqwest::Response,
-        kind: RequestKind,
-        missing: Missing,
-    ) -> FetchError {
-        let status = response.status();
-        if status.as_u16() < 400 {
-            return invalid("an unexpected status");
-        }
-        let headers = response.headers().clone();
-        let text = ResponseBody::new(response, self.idle_timeout).error_text(self.response_timeout).await;
-        let response = ErrorResponse { status, headers: &headers, text: &text, kind };
-        let class = (self.profile.classify)(response, Timestamp::now());
-        let identity = self.identity(call, kind);
-        if let ErrorClass::Throttled(wait) = class {
-            return identity.limiter().throttle(wait);
-        }
-        identity.limiter().note_allowed();
-        if is_of_mirror(&headers) && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) {
-            return FetchError::RefusedByMirror(status.as_u16());
-        }
-        identity.note_error(&self.name, self.profile.credential, response);
-        match class {
-            ErrorClass::Blocked => FetchError::Blocked,
-            ErrorClass::Absent => FetchError::NotFound(missing),
-            ErrorClass::Throttled(_) | ErrorClass::Plain => FetchError::Status(status.as_u16()),
-        }
     }
 
     /// Who makes a request of this kind.

@@ -1,12 +1,14 @@
 //! Checks of response headers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, VIA},
 };
 
 use super::failure::invalid;
-use crate::origin::FetchError;
+use crate::{origin::FetchError, value::BaseUrl};
 
 /// Refuses a content coding of a zip: the request accepts `identity` only, and the encoded bytes would be stored and served
 /// as the content itself.
@@ -37,4 +39,25 @@ pub(super) fn is_loop(response: &reqwest::Response, ours: &HeaderValue) -> bool 
 pub(super) fn is_of_mirror(headers: &HeaderMap) -> bool {
     let named = |value: &HeaderValue| value.as_bytes().starts_with(b"srm-mirror");
     headers.get_all("cache-status").iter().any(named)
+}
+
+/// Whether an API may be that of a mirror like this one: its last response was, or there was none yet.
+pub(super) struct MirrorSign(AtomicBool);
+
+impl MirrorSign {
+    /// For an API that has not answered yet. One of the default upstreams is no mirror.
+    pub(super) fn new(api: &BaseUrl) -> Self {
+        let is_default = super::defaults().values().any(|config| config.api == *api);
+        Self(AtomicBool::new(!is_default))
+    }
+
+    /// Notes a response of the API.
+    pub(super) fn note(&self, headers: &HeaderMap) {
+        self.0.store(is_of_mirror(headers), Ordering::Relaxed);
+    }
+
+    /// True when the API may be a mirror's.
+    pub(super) fn may_be_mirror(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }

@@ -1,6 +1,15 @@
 //! A mirror behind a mirror: the child's upstreams are the parent's routes.
 
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
 use srm_mirror::config::Config;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Barrier,
+};
 
 use crate::{
     forge::Forge,
@@ -9,8 +18,13 @@ use crate::{
 
 /// A mirror whose github and official are another mirror.
 fn child_of(parent: &Mirror, forge: &Forge) -> Setup {
-    let at = |path: &str| parent.url(path).parse().expect("an address");
-    let host = parent.address.to_string();
+    child_at(parent.address, forge)
+}
+
+/// A mirror whose github and official are at an address.
+fn child_at(parent: SocketAddr, forge: &Forge) -> Setup {
+    let at = |path: &str| format!("http://{parent}{path}").parse().expect("an address");
+    let host = parent.to_string();
     setup(forge).with(|config: &mut Config| {
         for (name, path) in [("github", "/api/v3"), ("official", "/v3")] {
             let section = config.upstreams.get_mut(name).expect("a default upstream");
@@ -91,4 +105,97 @@ async fn a_refusal_of_the_parent_is_passed_on_with_its_status() {
         let got = child.get(path).await;
         assert_eq!(got.status, status, "{path}: {}", String::from_utf8_lossy(&got.body));
     }
+}
+
+/// An address that leads to a mirror which starts later.
+struct Relay {
+    address: SocketAddr,
+    target: Arc<OnceLock<SocketAddr>>,
+}
+
+impl Relay {
+    /// The first connection waits at `barrier`.
+    async fn start(barrier: Option<Arc<Barrier>>) -> Self {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let target = Arc::new(OnceLock::new());
+        let leads_to = target.clone();
+        tokio::spawn(async move {
+            let mut barrier = barrier;
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target: SocketAddr = *leads_to.get().expect("the mirror runs");
+                let barrier = barrier.take();
+                tokio::spawn(async move {
+                    if let Some(barrier) = barrier {
+                        barrier.wait().await;
+                    }
+                    let mut server = TcpStream::connect(target).await.expect("connected");
+                    // Ends with an error where one side closes the connection.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, target }
+    }
+
+    fn lead_to(&self, mirror: &Mirror) {
+        self.target.set(mirror.address).expect("set once");
+    }
+}
+
+/// Two mirrors, each of which is the other's upstream. With a barrier, neither has heard of the other before both ask.
+async fn circle(forge: &Forge, barrier: Option<Arc<Barrier>>) -> [Mirror; 2] {
+    let to_first = Relay::start(barrier.clone()).await;
+    let to_second = Relay::start(barrier).await;
+    let first = child_at(to_second.address, forge).start().await;
+    let second = child_at(to_first.address, forge).start().await;
+    to_first.lead_to(&first);
+    to_second.lead_to(&second);
+    [first, second]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_over_two_mirrors_is_508() {
+    let forge = forge().await;
+    let [first, second] = circle(&forge, None).await;
+    for (mirror, path) in [
+        (&first, "/devsapp/fc3/zipball/refs/tags/v1.0.0"),
+        (&second, "/devsapp/fc3/releases"),
+        (&first, "/official/fc3/flat/0.1.22"),
+        (&second, "/v3/packages/fc3/release/latest"),
+    ] {
+        let got = mirror.get(path).await;
+        assert_eq!(got.status, 508, "{path}: {}", String::from_utf8_lossy(&got.body));
+    }
+    assert_eq!(forge.count(|_| true), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_mirrors_that_wait_for_each_other_are_508() {
+    let forge = forge().await;
+    for path in ["/devsapp/fc3/zipball/refs/tags/v1.0.0", "/devsapp/fc3/releases"] {
+        // Both have begun to fetch when the first request of either arrives at the other, and joins that.
+        let [first, second] = circle(&forge, Some(Arc::new(Barrier::new(2)))).await;
+        let (first, second) = tokio::join!(first.get(path), second.get(path));
+        assert_eq!((first.status, second.status), (508, 508), "{path}: {first:?} {second:?}");
+    }
+}
+
+#[tokio::test]
+async fn mirrors_name_those_that_a_request_came_through_and_forward_nothing_else_of_it() {
+    let forge = forge().await;
+    let parent = Mirror::over(&forge).await;
+    let child = child_of(&parent, &forge).start().await;
+    let client = "1.1 proxy.example (a comment), 1.1 srm-mirror-0123456789ab, 1.1 srm-mirror-x";
+    let got = child.get_with("/devsapp/fc3/zipball/v1.0.0", &[("via", client)]).await;
+    assert_eq!(got.status, 200);
+    for seen in forge.requests() {
+        let names: Vec<&str> = seen.header("via").split(", ").collect();
+        assert!(names.len() == 3 && names[0] == "1.1 srm-mirror-0123456789ab", "{names:?}");
+        let are_mirrors = names.iter().all(|name| name.starts_with("1.1 srm-mirror-") && name.len() == 27);
+        assert!(are_mirrors && names[1] != names[2], "{names:?}");
+    }
+    let own = forge.requests()[0].header("via").rsplit("1.1 ").next().expect("a name").to_owned();
+    let looped = parent.get_with("/devsapp/fc3/zipball/v1.0.0", &[("via", &format!("1.1 {own}"))]).await;
+    assert_eq!(looped.status, 508, "also of what is stored");
 }

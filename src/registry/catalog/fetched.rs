@@ -15,6 +15,7 @@ use crate::{
     http::cache_status::{CacheStatus, Fwd},
     origin::FetchError,
     package::CatalogPackage,
+    peer::MirrorChain,
     registry::upstreams::Upstreams,
 };
 
@@ -163,8 +164,9 @@ impl FetchedLists {
         let (ended, running) = watch::channel(());
         let lists = self.clone();
         let upstream = upstream.clone();
+        let mirrors = MirrorChain::current();
         self.cache.spawn(async move {
-            let fetched = timeout(MAX_FETCH, source.catalog()).await;
+            let fetched = timeout(MAX_FETCH, mirrors.scope(source.catalog())).await;
             let fetched = fetched.unwrap_or(Err(FetchError::Timeout("no complete list of packages in time")));
             lists.end(&upstream, fetched);
             drop(ended);

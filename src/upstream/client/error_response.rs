@@ -1,0 +1,51 @@
+//! What an error response of the upstream means.
+
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::ApiClient;
+use crate::{
+    origin::{FetchError, Missing},
+    upstream::{
+        body::ResponseBody,
+        call_log::CallLog,
+        error_class::{ErrorClass, ErrorResponse},
+        failure::invalid,
+        request::RequestKind,
+        response::is_of_mirror,
+    },
+};
+
+impl ApiClient {
+    /// The error that a response means which is neither a success nor a redirect to follow.
+    pub(super) async fn error_of(
+        &self,
+        call: &CallLog<'_>,
+        response: reqwest::Response,
+        kind: RequestKind,
+        missing: Missing,
+    ) -> FetchError {
+        let status = response.status();
+        if status.as_u16() < 400 {
+            return invalid("an unexpected status");
+        }
+        let headers = response.headers().clone();
+        let text = ResponseBody::new(response, self.idle_timeout).error_text(self.response_timeout).await;
+        let response = ErrorResponse { status, headers: &headers, text: &text, kind };
+        let class = (self.profile.classify)(response, Timestamp::now());
+        let identity = self.identity(call, kind);
+        if let ErrorClass::Throttled(wait) = class {
+            return identity.limiter().throttle(wait);
+        }
+        identity.limiter().note_allowed();
+        if is_of_mirror(&headers) && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) {
+            return FetchError::RefusedByMirror(status.as_u16());
+        }
+        identity.note_error(&self.name, self.profile.credential, response);
+        match class {
+            ErrorClass::Blocked => FetchError::Blocked,
+            ErrorClass::Absent => FetchError::NotFound(missing),
+            ErrorClass::Throttled(_) | ErrorClass::Plain => FetchError::Status(status.as_u16()),
+        }
+    }
+}
