@@ -87,6 +87,7 @@ pub struct Registry {
     sources: SourceResolver,
     upstreams: Upstreams,
     unbuilt: Unbuilt,
+    unbuilt_wait: Duration,
 }
 
 /// A value from the cache or an upstream, with its age.
@@ -146,6 +147,7 @@ impl Registry {
     ) -> Self {
         let upstreams = Upstreams::new(upstreams);
         let unbuilt = policy.unbuilt();
+        let unbuilt_wait = policy.unbuilt_wait();
         let stored = Arc::new(PackageDocuments::new(cache.clone(), upstreams.clone(), policy.gone()));
         let identity = Arc::new(RepositoryIdentity::new(cache.clone(), stored.clone()));
         let source = Arc::new(ArchiveSource::new(ArchiveSourceParts {
@@ -185,6 +187,7 @@ impl Registry {
             releases: documents.clone(),
             resolver: archives.clone(),
             archives: source.clone(),
+            release_facts: facts.clone(),
         });
         Self {
             folders,
@@ -196,6 +199,7 @@ impl Registry {
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
             warming: Warming::new(upstreams.clone(), authorizer, stored, source, moving, archives.clone()),
             unbuilt,
+            unbuilt_wait,
             upstreams,
             cache,
             documents,
@@ -211,6 +215,11 @@ impl Registry {
     /// The present generation of a package's documents; see [`Generation`].
     pub fn generation(&self, package: &PackageId) -> Generation {
         self.cache.generation(&document_key(package, &DocumentAsk::Releases))
+    }
+
+    /// How long a 2.x client waits for a first download, which shows whether a component is built.
+    pub fn unbuilt_wait(&self) -> Duration {
+        self.unbuilt_wait
     }
 
     /// Whether unbuilt components are served to the command line clients.

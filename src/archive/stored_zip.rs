@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     entry::Digest,
+    package::FolderPath,
     value::memory_budget::{MemoryShare, MemoryShortage},
 };
 
@@ -141,8 +142,8 @@ impl CentralDirectory {
         Self::parse(tail.into(), offset).map_err(|_| StoredZipError::Damaged)
     }
 
-    /// Returns a small file of the content; `None` if the zip does not have it, it is larger than its limit, a link, or
-    /// not UTF-8.
+    /// Returns a small file of the content, or of one folder of it; `None` if the zip does not have it, it is larger than its
+    /// limit, a link, or not UTF-8.
     ///
     /// `read` fills a buffer from an offset of the zip.
     ///
@@ -151,12 +152,20 @@ impl CentralDirectory {
     pub fn small_file(
         &self,
         file: SmallFile,
+        folder: Option<&FolderPath>,
         read: impl Fn(&mut [u8], u64) -> io::Result<()>,
     ) -> Result<Option<String>, StoredZipError> {
-        let prefix_len = self.top_folder().map_or(0, |top| top.len() + 1);
+        let top_len = self.top_folder().map_or(0, |top| top.len() + 1);
         let find = |preference: usize| {
             let is_it = |entry: &&CentralEntry| {
-                self.name(entry).get(prefix_len..).is_some_and(|name| file.matches(name, preference))
+                let name = self.name(entry).get(top_len..);
+                let name = match folder {
+                    Some(folder) => {
+                        name.and_then(|name| name.strip_prefix(folder.as_str().as_bytes())?.strip_prefix(b"/"))
+                    }
+                    None => name,
+                };
+                name.is_some_and(|name| file.matches(name, preference))
             };
             self.entries.iter().find(is_it)
         };

@@ -145,6 +145,7 @@ fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError
     require(named, settings, &["disk", "dir"], "must not be empty")?;
     require_nonzero(disk.scrub, settings, &["disk", "scrub"])?;
     require_nonzero(config.documents.repository, settings, &["documents", "repository"])?;
+    require_nonzero(config.packages.unbuilt_wait, settings, &["packages", "unbuilt_wait"])?;
     require(archives.max_size.0 > 0, settings, &["archives", "max_size"], "must not be zero")?;
     require(archives.max_inflated.0 > 0, settings, &["archives", "max_inflated"], "must not be zero")?;
     require(archives.max_entries > 0, settings, &["archives", "max_entries"], "must not be zero")?;

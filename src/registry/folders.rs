@@ -16,7 +16,7 @@ use super::{
     documents::ReleaseDocuments,
     metadata, not_found,
     package_documents::PackageDocuments,
-    release_facts::{ArchiveFacts, KnownContent},
+    release_facts::{ArchiveFacts, FolderPart, KnownContent, ReleaseFacts},
     resolve::{ResolvedVersion, VersionResolver},
     warming::{ListedRelease, PackageLists},
 };
@@ -46,6 +46,7 @@ pub struct FolderPackages {
     releases: Arc<ReleaseDocuments>,
     resolver: Arc<VersionResolver>,
     archives: Arc<ArchiveSource>,
+    release_facts: Arc<ReleaseFacts>,
     pins: FolderPins,
     facts: FolderFactsCache,
 }
@@ -58,6 +59,7 @@ pub(super) struct FolderParts {
     pub(super) releases: Arc<ReleaseDocuments>,
     pub(super) resolver: Arc<VersionResolver>,
     pub(super) archives: Arc<ArchiveSource>,
+    pub(super) release_facts: Arc<ReleaseFacts>,
 }
 
 /// The complete archive of the repository that a version of a folder is a part of.
@@ -87,10 +89,10 @@ struct FolderVersion {
 
 impl FolderPackages {
     pub(super) fn new(parts: FolderParts) -> Self {
-        let FolderParts { cache, authorizer, documents, releases, resolver, archives } = parts;
+        let FolderParts { cache, authorizer, documents, releases, resolver, archives, release_facts } = parts;
         let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
         let facts = FolderFactsCache::new(cache.memory().clone());
-        Self { authorizer, documents, releases, resolver, archives, pins, facts }
+        Self { authorizer, documents, releases, resolver, archives, release_facts, pins, facts }
     }
 
     /// Every version as a release: of tags in the order of the versions, the highest first; of releases in the upstream's
@@ -240,12 +242,14 @@ impl FolderPackages {
         Ok(PackageLists { releases, latest, status: listed.status })
     }
 
-    /// What the archive of a version says of the folder, without its small files; `None` for a version that was never
-    /// served. Sends no upstream request.
+    /// What the archive of a version says of the folder; `None` for a version that was never served. Sends no upstream
+    /// request.
     pub async fn release_facts(&self, folder: &FolderPackage, version: &str) -> Option<ArchiveFacts> {
         let pin = self.pins.get(folder, version).await.ok().flatten()?;
-        let digest = Digest::of(format!("{}//{}", pin.manifest, folder.path).as_bytes());
-        Some(ArchiveFacts { content: KnownContent::Folder(pin.facts), files: Arc::default(), digest })
+        let part = FolderPart { path: folder.path.clone(), kind: pin.facts.publish.kind.clone() };
+        let stored = self.release_facts.stored_files(&folder.repository, &pin.reference, Some(part)).await;
+        let source = format!("{}//{}", pin.manifest, folder.path);
+        Some(ArchiveFacts::new(KnownContent::Folder(pin.facts), &source, stored))
     }
 
     /// What a catalog shows of a folder: the manifest of the highest version that was served. `None` when its repository

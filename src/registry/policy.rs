@@ -1,11 +1,16 @@
 //! The access policy: which packages are served, by the patterns of the `[packages]` section.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::package::{PackageId, PackagePattern, PatternError};
+use crate::{
+    package::{PackageId, PackagePattern, PatternError},
+    value::Period,
+};
 
 /// The `[packages]` section: which packages are served.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Patterns of packages that are served, see [`PackagePattern`]. Empty: all.
@@ -20,6 +25,22 @@ pub struct Config {
     pub gone: Gone,
     /// Whether the dialects of the command line clients serve a component or plugin whose entry is not in its zip.
     pub unbuilt: Unbuilt,
+    /// How long a 2.x client waits for a first download to complete: whether a component is built is known only then.
+    pub unbuilt_wait: Period,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            private: Private::default(),
+            private_allow: Vec::new(),
+            gone: Gone::default(),
+            unbuilt: Unbuilt::default(),
+            unbuilt_wait: Period::secs(30),
+        }
+    }
 }
 
 /// `packages.unbuilt`.
@@ -76,6 +97,7 @@ pub struct AccessPolicy {
     private: Private,
     gone: Gone,
     unbuilt: Unbuilt,
+    unbuilt_wait: Duration,
 }
 
 impl AccessPolicy {
@@ -96,6 +118,7 @@ impl AccessPolicy {
             private: config.private,
             gone: config.gone,
             unbuilt: config.unbuilt,
+            unbuilt_wait: config.unbuilt_wait.0,
         })
     }
 
@@ -124,6 +147,11 @@ impl AccessPolicy {
     /// Whether unbuilt components are served to the command line clients.
     pub fn unbuilt(&self) -> Unbuilt {
         self.unbuilt
+    }
+
+    /// How long a 2.x client waits for a first download, which shows whether a component is built.
+    pub fn unbuilt_wait(&self) -> Duration {
+        self.unbuilt_wait
     }
 
     /// How a stored package is treated that its upstream has removed.

@@ -10,7 +10,7 @@ use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     cache::{Cache, Object},
     entry::{Digest, Meta, Pin},
-    package::{PackageId, PublishManifest},
+    package::{FolderPath, PackageId, PublishManifest},
     upstream::GitRef,
     value::memory_budget::MemoryShare,
 };
@@ -25,8 +25,33 @@ pub struct ReleaseFacts {
     cache: Arc<Cache>,
     archives: Arc<ArchiveSource>,
     moving: Arc<MovingVersions>,
-    /// The small files of stored zips, by the digest of the zip.
-    files: moka::future::Cache<Digest, Arc<PackageFiles>>,
+    /// The small files of stored zips.
+    files: moka::future::Cache<FilesKey, Arc<PackageFiles>>,
+}
+
+/// The small files of one package: what they are read from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FilesKey {
+    /// The digest of the zip.
+    zip: Digest,
+    /// The package's part of it; `None` for the whole.
+    part: Option<FolderPart>,
+}
+
+/// The part of a zip that is a package of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FolderPart {
+    /// The folder.
+    pub(super) path: FolderPath,
+    /// The `Type` in its `publish.yaml`.
+    pub(super) kind: Option<String>,
+}
+
+/// The small files of a stored zip.
+pub(super) struct StoredFiles {
+    /// The digest of the zip.
+    pub(super) zip: Digest,
+    pub(super) files: Arc<PackageFiles>,
 }
 
 /// What the archive of one release says.
@@ -38,6 +63,15 @@ pub struct ArchiveFacts {
     pub files: Arc<PackageFiles>,
     /// Equal digests mean equal facts.
     pub digest: Digest,
+}
+
+impl ArchiveFacts {
+    /// `source` names what `content` is read from.
+    pub(super) fn new(content: KnownContent, source: &str, stored: Option<StoredFiles>) -> Self {
+        let zip = stored.as_ref().map(|stored| stored.zip.to_string()).unwrap_or_default();
+        let digest = Digest::of(format!("{source}+{zip}").as_bytes());
+        Self { content, files: stored.map(|stored| stored.files).unwrap_or_default(), digest }
+    }
 }
 
 /// What verification found in an archive, where it is kept.
@@ -71,6 +105,13 @@ pub struct PackageFiles {
     pub syaml: Option<String>,
 }
 
+impl FilesKey {
+    fn weight(&self) -> u32 {
+        let texts = self.part.iter().map(|part| part.path.as_str().len() + part.kind.as_ref().map_or(0, String::len));
+        u32::try_from(texts.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+}
+
 impl PackageFiles {
     fn weight(&self) -> u32 {
         let texts = [&self.readme, &self.syaml].into_iter().flatten();
@@ -80,7 +121,7 @@ impl PackageFiles {
 
 impl ReleaseFacts {
     pub(super) fn new(cache: Arc<Cache>, archives: Arc<ArchiveSource>, moving: Arc<MovingVersions>) -> Self {
-        let weigher = |_: &Digest, files: &Arc<PackageFiles>| files.weight();
+        let weigher = |key: &FilesKey, files: &Arc<PackageFiles>| files.weight().saturating_add(key.weight());
         let files = moka::future::Cache::builder().max_capacity(MAX_FILES_BYTES).weigher(weigher).build();
         Self { cache, archives, moving, files }
     }
@@ -89,20 +130,26 @@ impl ReleaseFacts {
     pub async fn get(&self, package: &PackageId, tag: &str) -> Option<ArchiveFacts> {
         let reference = self.reference(package, tag).await?;
         let content = self.content(package, &reference).await?;
-        let zip = self.archives.stored_meta(package, &reference).await.map(|meta| meta.digest);
-        let files = match zip {
-            Some(zip) => self.files(package, &reference, zip).await,
-            None => None,
-        };
+        let stored = self.stored_files(package, &reference, None).await;
         // Equal manifests mean equal files, and so equal facts.
         let files_digest = match &content {
             KnownContent::Pinned(pin) => pin.verified.manifest,
             KnownContent::Stored(meta) => meta.verified.manifest,
             KnownContent::Folder(_) => return None,
         };
-        let zip = zip.filter(|_| files.is_some()).map(|zip| zip.to_string()).unwrap_or_default();
-        let digest = Digest::of(format!("{files_digest}+{zip}").as_bytes());
-        Some(ArchiveFacts { content, files: files.unwrap_or_default(), digest })
+        Some(ArchiveFacts::new(content, &files_digest.to_string(), stored))
+    }
+
+    /// The small files of a stored archive, or of a part of it; `None` when it is not stored or cannot be read.
+    pub(super) async fn stored_files(
+        &self,
+        package: &PackageId,
+        reference: &GitRef,
+        part: Option<FolderPart>,
+    ) -> Option<StoredFiles> {
+        let zip = self.archives.stored_meta(package, reference).await?.digest;
+        let files = self.files(package, reference, FilesKey { zip, part }).await?;
+        Some(StoredFiles { zip, files })
     }
 
     /// What verification found in the archive of a tag; `None` when it was never seen.
@@ -128,31 +175,44 @@ impl ReleaseFacts {
     }
 
     /// The small files of a stored zip; `None` when it cannot be read.
-    async fn files(&self, package: &PackageId, reference: &GitRef, zip: Digest) -> Option<Arc<PackageFiles>> {
+    async fn files(&self, package: &PackageId, reference: &GitRef, key: FilesKey) -> Option<Arc<PackageFiles>> {
+        let zip = key.zip;
+        let part = key.part.clone();
         let read = async {
             let object = self.cache.archive_tiers().peek(&archive_key(package, reference)).await?;
             let object = object.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             let files = {
                 let object = object.clone();
                 let mut memory = self.cache.memory().share();
-                spawn_blocking(move || read_files(&object, &mut memory)).await.map_err(io::Error::other)?
+                spawn_blocking(move || read_files(&object, part.as_ref(), &mut memory))
+                    .await
+                    .map_err(io::Error::other)?
             };
             if let Err(StoredZipError::Damaged) = &files {
                 self.cache.archive_tiers().quarantine(&object).await;
             }
             files.map(Arc::new)
         };
-        let files = self.files.try_get_with(zip, read).await;
+        let files = self.files.try_get_with(key, read).await;
         files.inspect_err(|error| tracing::warn!(%package, %zip, %error, "cannot read files of a stored zip")).ok()
     }
 }
 
-/// Reads the small files of a zip. Blocks.
-fn read_files(object: &Object, memory: &mut MemoryShare) -> Result<PackageFiles, StoredZipError> {
+/// Reads the small files of a zip, or of a part of it. Blocks.
+fn read_files(
+    object: &Object,
+    part: Option<&FolderPart>,
+    memory: &mut MemoryShare,
+) -> Result<PackageFiles, StoredZipError> {
     // Facts of an earlier release that cannot be parsed: nothing is known of the zip's structure.
     let Ok(facts) = ZipFacts::from_value(&object.meta.verified.facts) else { return Ok(PackageFiles::default()) };
     let read = |buf: &mut [u8], offset| object.read_exact(buf, offset);
     let central = CentralDirectory::open(&facts, object.meta.len, memory, read)?;
-    let syaml = SmallFile::syaml_of(facts.publish.kind.as_deref());
-    Ok(PackageFiles { readme: central.small_file(SmallFile::Readme, read)?, syaml: central.small_file(syaml, read)? })
+    let kind = part.map_or(&facts.publish.kind, |part| &part.kind);
+    let folder = part.map(|part| &part.path);
+    let syaml = SmallFile::syaml_of(kind.as_deref());
+    Ok(PackageFiles {
+        readme: central.small_file(SmallFile::Readme, folder, read)?,
+        syaml: central.small_file(syaml, folder, read)?,
+    })
 }

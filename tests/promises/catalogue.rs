@@ -326,3 +326,35 @@ async fn a_mirror_of_a_mirror_lists_what_its_parent_lists() {
     let tool = body(&child.get("/v3/packages/official__acme__tool/release/latest").await);
     assert_eq!(tool["tag_name"], "2.0.0");
 }
+
+#[tokio::test]
+async fn while_the_registry_limits_requests_the_list_is_what_is_stored_and_nothing_is_asked() {
+    for status in [429, 403] {
+        let forge = forge().await;
+        let mirror = Mirror::over(&forge).await;
+        assert_eq!(mirror.get("/v3/packages/fc3/zipball/0.1.22").await.status, 200);
+        let limited = Fault::status(status, &[("retry-after", "120"), ("x-ratelimit-remaining", "0")], "{}");
+        forge.fault(Match::route(Route::V3Catalog), limited).always();
+        for _ in 0..3 {
+            let got = mirror.get(LIST).await;
+            assert_eq!(names_of(&body(&got)), ["fc3"], "{status}: what is stored");
+            assert!(got.cache_status().ends_with("detail=stored-packages-only"), "{}", got.cache_status());
+            mirror.clock.advance(Duration::from_secs(2));
+        }
+        assert_eq!(catalog_requests(&forge), 1, "{status}: within the pause");
+        // A list that was fetched before is served in its place.
+        forge.clear_faults();
+        let mirror = Mirror::over(&forge).await;
+        assert_eq!(listed(&mirror, "?page=-1").await.len(), 3);
+        let limited = Fault::status(status, &[("retry-after", "120"), ("x-ratelimit-remaining", "0")], "{}");
+        forge.fault(Match::route(Route::V3Catalog), limited).always();
+        mirror.clock.advance(Duration::from_secs(86_400));
+        for _ in 0..3 {
+            let stale = mirror.get(LIST).await;
+            assert_eq!(names_of(&body(&stale)), ["dingtalk", "fc3", "start-web"], "{status}");
+            assert!(stale.cache_status().ends_with("detail=stale-if-error"), "{}", stale.cache_status());
+            mirror.clock.advance(Duration::from_secs(2));
+        }
+        assert_eq!(catalog_requests(&forge), 3, "{status}: one request more for each mirror");
+    }
+}

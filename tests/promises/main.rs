@@ -39,6 +39,7 @@ mod drain;
 mod fairness;
 mod fault_matrix;
 mod flat;
+mod folder_details;
 mod folders;
 mod format_upgrade;
 mod freshness;

@@ -6,7 +6,7 @@ use srm_mirror::config::Config;
 
 use crate::{
     eventually::eventually,
-    forge::{Fault, Forge, Host, Match, Route, Validators},
+    forge::{Fault, Forge, Host, Match, RepoRef, Route, Validators},
     mirror::{Mirror, Setup, setup},
 };
 
@@ -159,4 +159,29 @@ async fn a_moving_tag_of_a_forge_follows_its_commit() {
     assert_eq!((second.status, second.sha256()), (200, repo.sha256("nightly")));
     assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable"), []);
     assert_eq!(mirror.get("/acme/tool/zipball/nightly-none").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_moving_tag_of_gitee_follows_its_commit() {
+    let forge = Forge::start().await;
+    let repo = forge.gitee_repo("example/demo").tag("nightly", |r| r.file("index.js", "first"));
+    let mirror = moving(setup(&forge), "gitee", &["nightly*"]).start().await;
+    let path = "/gitee/example/demo/zipball/nightly";
+    let first = mirror.get(path).await;
+    // Gitee is asked for the zip of the commit.
+    let by_commit = |repo: &RepoRef| repo.sha256(&repo.commit("nightly"));
+    assert_eq!((first.status, first.sha256()), (200, by_commit(&repo)));
+    assert_eq!(first.header("cache-control"), "public, max-age=60");
+    forge.clear_log();
+    assert_eq!(mirror.get(path).await.sha256(), first.sha256());
+    assert_eq!(forge.requests().len(), 0, "fresh for a minute");
+    later(&mirror);
+    assert_eq!(mirror.get(path).await.sha256(), first.sha256());
+    assert_eq!(forge.requests().len(), 1, "one request for the commit, and no zip");
+    let repo = repo.tag("nightly", |r| r.file("index.js", "second"));
+    later(&mirror);
+    let second = mirror.get("/gitee/example/demo/zipball/refs/tags/nightly").await;
+    assert_eq!((second.status, second.sha256()), (200, by_commit(&repo)));
+    assert_ne!(first.sha256(), second.sha256());
+    assert_eq!(mirror.cache.pins().keys_with_prefix("").await.expect("readable"), []);
 }

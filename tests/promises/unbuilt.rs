@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    forge::{Forge, Spec},
+    forge::{Forge, Host, Match, Spec},
     mirror::{Got, Mirror, setup},
     zips::{blobs, eventually},
 };
@@ -145,4 +145,21 @@ async fn an_error_in_place_of_a_zip_has_its_sentence_as_reason_phrase() {
     let long = format!("/acme/{}/zipball/1", "x".repeat(190));
     let line = status_line(&mirror, &long).await;
     assert!(line.ends_with("...") && line.len() <= "HTTP/1.1 502 ".len() + 200, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_simple_zip_whose_directory_does_not_arrive_is_504_while_its_download_goes_on() {
+    let forge = forge().await;
+    let wait = srm_mirror::value::Period(std::time::Duration::from_millis(100));
+    let mirror = setup(&forge).with(|config| config.packages.unbuilt_wait = wait).start().await;
+    let gate = forge.gate(Match::on(Host::Archive), 10);
+    let path = "/simple/acme/source/zipball/1.0.0";
+    let late = mirror.get(path).await;
+    assert_eq!((late.status, late.header("retry-after").is_empty()), (504, false), "{}", text(&late));
+    assert_eq!(mirror.cache.archives().running_fills(), 1, "it goes on");
+    assert!(status_line(&mirror, path).await.starts_with("HTTP/1.1 504 "));
+    gate.open();
+    stored(mirror.dir(), &mirror, 1).await;
+    assert_eq!(mirror.get(path).await.status, 422, "now it is known that it is not built");
+    assert_eq!(forge.count(|seen| seen.host == Host::Archive), 1);
 }

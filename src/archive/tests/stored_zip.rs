@@ -9,7 +9,7 @@ fn small(zip: &[u8], verified: &[u8], file: SmallFile) -> Result<Option<String>,
     let read = |buf: &mut [u8], offset| read_at(zip, buf, offset);
     CentralDirectory::open(&facts, zip.len() as u64, &mut MemoryBudget::unlimited().share(), read)
         .expect("a directory")
-        .small_file(file, read)
+        .small_file(file, None, read)
 }
 
 fn of(items: &[Item], file: SmallFile) -> Option<String> {

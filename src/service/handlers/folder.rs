@@ -4,7 +4,7 @@
 
 use http::{Response, header, request::Parts};
 
-use super::{view, zip::SIMPLE_WAIT};
+use super::view;
 use crate::{
     archive::{
         FolderFacts,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Responds with the part of the repository's zip that is in the folder. Waits until that zip is complete; in the simple
-/// dialect at most [`SIMPLE_WAIT`].
+/// dialect at most `packages.unbuilt_wait`.
 ///
 /// # Errors
 /// When the registry has no such version; 404 when the version lacks the folder; 422 in the dialects of the command line
@@ -39,7 +39,8 @@ pub(in crate::service) async fn respond(
     }
     let mut may_retry = true;
     loop {
-        let max_wait = (context.dialect == Dialect::Simple && refuses_unbuilt).then_some(SIMPLE_WAIT);
+        let is_limited = context.dialect == Dialect::Simple && refuses_unbuilt;
+        let max_wait = is_limited.then_some(service.registry.unbuilt_wait());
         let archive = view::within(max_wait, folders.archive(folder, version)).await??;
         context.cache_status = Some(archive.status.clone());
         if refuses_unbuilt {

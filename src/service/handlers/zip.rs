@@ -1,7 +1,5 @@
 //! The zip of a version in the form that the clients of a dialect unpack, and the refusal of unbuilt components.
 
-use std::time::Duration;
-
 use http::{Response, request::Parts};
 
 use super::{
@@ -19,9 +17,6 @@ use crate::{
     registry::{Unbuilt, ZipPacking, resolve::ResolvedVersion},
     service::{Service, context::RequestContext, error::ApiError},
 };
-
-/// How long a 2.x client waits for a first download to complete: whether a component is built is known only then.
-pub(super) const SIMPLE_WAIT: Duration = Duration::from_secs(30);
 
 /// Responds with the zip of a version: as it is stored and while it arrives, where that is the form of the dialect; else
 /// as a view of the complete zip. In the dialects of the command line clients every zip is complete before its first byte
@@ -54,7 +49,7 @@ pub(in crate::service) async fn respond(
             archive::respond(service, parts, context, package, version).await
         }
         (ZipForm::Foldered, _) => {
-            let max_wait = refuses_unbuilt.then_some(SIMPLE_WAIT);
+            let max_wait = refuses_unbuilt.then_some(service.registry.unbuilt_wait());
             view::respond(service, parts, context, ViewRequest { max_wait, ..request }).await
         }
     }
