@@ -126,27 +126,27 @@ def _(stage):
     application(home.project / "app")
 
 
+def listed(home, *arguments):
+    # The CLI prints `- `, then `key: value` lines, then `- ` before each of a list's values.
+    rows = []
+    for block in re.split(r"^- *$", home.s3("registry", "list", *arguments), flags=re.M)[1:]:
+        row = dict(re.findall(r"^  (\w+): +(\S.*)$", block, flags=re.M))
+        rows.append({**row, "tags": re.findall(r"^ {4}- (.+)$", block, flags=re.M)})
+    return rows
+
+
 @promise("s 3 registry list shows what the mirror has served, by names that work, and --search narrows it")
 def _(stage):
     home = stage.home(f"{stage.base}/v3")
     home.deploy("fc3")
     home.deploy("demo__plain")
-
-    def listed(*arguments):
-        # The CLI prints `- `, then `key: value` lines, then `- ` before each of a list's values.
-        rows = []
-        for block in re.split(r"^- *$", home.s3("registry", "list", *arguments), flags=re.M)[1:]:
-            row = dict(re.findall(r"^  (\w+): +(\S.*)$", block, flags=re.M))
-            rows.append({**row, "tags": re.findall(r"^ {4}- (.+)$", block, flags=re.M)})
-        return rows
-
-    rows = listed()
+    rows = listed(home)
     fc3 = {"type": "Component", "name": "fc3", "description": "A demo component",
            "category": "Basic Cloud Service", "tags": ["demo"]}
     if fc3 not in rows:
         raise Failed(f"fc3 is not listed as it is: {rows}")
     must_say(home.deploy(fc3["name"]), "fc3 0.2.0 deployed")
-    must_equal([row["name"] for row in listed("--search", "PLAIN")], ["demo__plain"], "what --search PLAIN lists")
+    must_equal([row["name"] for row in listed(home, "--search", "PLAIN")], ["demo__plain"], "what --search PLAIN lists")
 
 
 @promise("s 3 registry detail shows every version, newest first")
@@ -291,6 +291,16 @@ def _(stage):
     home = stage.home(f"{stage.plain_base}/v3")
     for component, said in {"fc3": "fc3 0.1.22", "fc3@0.1.21": "fc3 0.1.21", "fc3@dev": "fc3 dev"}.items():
         must_say(home.deploy(component), f"{said} deployed")
+
+
+@promise("s 3 registry list of a mirror without configuration has the official registry's packages, served or not")
+def _(stage):
+    home = stage.home(f"{stage.plain_base}/v3")
+    names = [row["name"] for row in listed(home)]
+    if "fc3" not in names or "start-demo" not in names:
+        raise Failed(f"not the packages of the official registry: {names}")
+    must_equal([row["name"] for row in listed(home, "--search", "start-DEMO")], ["start-demo"], "what --search lists")
+    must_say(home.deploy("fc3"), "fc3 0.1.22 deployed")
 
 
 @promise("s 3 with a mirror without configuration updates to what is published next and runs the new code")
