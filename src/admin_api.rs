@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod failure;
 mod inventory;
 mod route;
+mod tokens;
 mod transfer;
 mod verify;
 mod warm;
@@ -27,6 +28,9 @@ pub(crate) use inventory::{
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,
+};
+pub(crate) use tokens::{
+    CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow, TokensChanged,
 };
 pub(crate) use transfer::{
     CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,

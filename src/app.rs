@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access::Access,
     archive::ZipVerifier,
     cache::{
         Cache,
@@ -20,7 +21,7 @@ use crate::{
     peer::{ClientTable, Peer, Refusal},
     registry::{Registry, policy::AccessPolicy},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
-    service::{self, Readiness, Service, client_address::ClientAddresses, hosts::Hosts},
+    service::{self, Readiness, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
     upstream::{self, Upstream},
 };
@@ -40,6 +41,9 @@ pub use crate::{
 
 /// Shutdown waits at least this long for complete downloads to be stored, even when the drain period is over.
 const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
+
+/// Interval at which the last uses of tokens are written.
+const TOKEN_USE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Blocking threads beside those of the downloads: reads of the disk and the index, and verification of views.
 const OTHER_BLOCKING_THREADS: usize = 256;
@@ -67,6 +71,7 @@ pub struct App {
     pub cache: Arc<Cache>,
     bound: Bound,
     service: Arc<Service>,
+    access: Arc<Access>,
     readiness: Readiness,
     tasks: TaskTracker,
     background: CancellationToken,
@@ -129,6 +134,7 @@ impl App {
         let dir: PathBuf =
             config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
         let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
+        let access = open_access(&config, dir.clone(), clock.clone()).await?;
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
@@ -170,17 +176,27 @@ impl App {
         let client_header = section.client_header.as_deref().and_then(|name| name.parse().ok());
         let client_addresses = ClientAddresses::new(section.trusted_proxies.clone(), client_header);
         let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-        let service =
-            Service::build(registry, names, hosts, client_addresses, pseudonym, readiness.clone(), plan.renditions);
         let clients = ClientTable::new(config.clients.clone());
+        let service = Service::build(ServiceParts {
+            registry,
+            names,
+            hosts,
+            client_addresses,
+            clients: clients.clone(),
+            access: access.clone(),
+            pseudonym,
+            readiness: readiness.clone(),
+            max_rendition_bytes: plan.renditions,
+        });
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),
             reload: bound.reload(),
             clock,
             cache,
-            bound: bound.with_control(control.ok()).with_clients(clients.clone()),
-            service: Arc::new(service.with_clients(clients)),
+            bound: bound.with_control(control.ok()).with_clients(clients),
+            service: Arc::new(service),
+            access,
             readiness,
             tasks,
             background,
@@ -210,6 +226,7 @@ impl App {
         self.readiness.set_serving();
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
         let file_check = self.tasks.spawn(credentials::read_files_on_change(self.online_upstreams, self.reload));
+        let use_writer = self.tasks.spawn(write_token_uses(self.access.clone()));
         let readiness = self.readiness;
         let drain_start = {
             let graceful = graceful.clone();
@@ -229,6 +246,7 @@ impl App {
                 "aborted transfers that did not finish within the drain period"
             );
         }
+        use_writer.abort();
         loopback_check.abort();
         file_check.abort();
         // No client is left: an incomplete download has no reader, a complete one is still stored.
@@ -241,8 +259,27 @@ impl App {
             () = tokio::time::sleep(remaining) => tracing::warn!("stopped before every complete download was stored"),
             () = abort.cancelled() => {}
         }
+        let access = self.access;
+        // An error is a panic, which has been reported.
+        let _ = tokio::task::spawn_blocking(move || access.save_uses()).await;
         self.cache.disk().close().await?;
         Ok(())
+    }
+}
+
+/// Opens the accounts and keys in the cache directory, which this process holds.
+async fn open_access(config: &Config, dir: PathBuf, clock: Clock) -> anyhow::Result<Arc<Access>> {
+    let section = config.access.clone();
+    Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock)).await??))
+}
+
+/// Writes the last uses of the tokens at an interval. Never returns.
+async fn write_token_uses(access: Arc<Access>) {
+    loop {
+        tokio::time::sleep(TOKEN_USE_INTERVAL).await;
+        let access = access.clone();
+        // An error is a panic, which has been reported, or the end of the runtime.
+        let _ = tokio::task::spawn_blocking(move || access.save_uses()).await;
     }
 }
 

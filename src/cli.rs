@@ -19,7 +19,6 @@ use crate::{
 };
 
 mod admin_client;
-mod atomic_file;
 mod cache;
 mod completions;
 mod config;
@@ -28,6 +27,7 @@ mod lock_file;
 mod route;
 mod serve;
 mod tls;
+mod token;
 mod warm;
 
 #[cfg(feature = "fuzzing")]
@@ -57,7 +57,7 @@ Exit codes:
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache, route: the mirror cannot be reached;
+  69   an address to listen on is not available; connect --check, cache, route, token: the mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -81,6 +81,7 @@ enum Command {
     Connect(connect::ConnectCommand),
     Route(route::RouteCommand),
     Tls(tls::TlsCommand),
+    Token(token::TokenCommand),
     Warm(warm::Warm),
 }
 
@@ -161,6 +162,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Connect(command) => command.run(),
         Command::Route(command) => command.run(),
         Command::Tls(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::Warm(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
 
 use crate::{
+    access,
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
     dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
     observe,
@@ -21,6 +22,7 @@ use crate::{
     value::ByteSize,
 };
 
+mod access_rules;
 mod check;
 mod credentials;
 mod environment;
@@ -65,6 +67,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What one client may use.
     pub clients: ClientLimits,
+    /// Who may read what.
+    pub access: access::Config,
     /// Which packages are served.
     pub packages: registry::Config,
     /// Which packages a package loads by name at run time, for `warm --with-required`.
@@ -117,6 +121,7 @@ impl Default for Config {
             names: dialect::Config::default(),
             routes: Vec::new(),
             clients: ClientLimits::default(),
+            access: access::Config::default(),
             packages: registry::Config::default(),
             required: RequiredPackages::default(),
             memory: storage::memory::Config::default(),
@@ -168,6 +173,7 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     layers::check_keys(&set)?;
 
     routes::check_keys(&set)?;
+    access_rules::check_keys(&set)?;
     credentials::check_keys(&set)?;
 
     let mut settings = names::with_defaults(set)?;

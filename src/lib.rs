@@ -10,6 +10,7 @@
 //! | [`config`] | flags over environment variables over a file over defaults; alone reads the environment |
 //! | [`server`] | listeners, connections, limits, drain |
 //! | [`service`] | one request: parse, look up, respond, one access event |
+//! | [`access`] | who asks, and what they may do: tokens, signed addresses, rules |
 //! | [`dialect`] | path grammars and JSON envelopes |
 //! | [`registry`] | the use cases: a package's releases, a version's zip, its metadata record, the catalog |
 //! | [`cache`] | looks up, joins or starts a fill, serves stale documents; freshness and pins |
@@ -19,9 +20,10 @@
 //! | [`archive`] | verifies zips and plans views of them |
 //! | [`sendfile`] | slices of files as body frames that the kernel sends; the only `unsafe` |
 //! | [`admin_api`] | requests, responses, events and errors of the administration API |
+//! | [`atomic_file`] | files that get their name when they are complete |
 //! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | types that all modules share |
 //!
-//! Modules import each other in one direction: `service` uses `dialect` and `registry`, `registry` uses `cache` and
+//! Modules import each other in one direction: `service` uses `access`, `dialect` and `registry`, `registry` uses `cache` and
 //! `upstream`, `cache` uses `storage`; `app` gives the `service` to the `server`. ARCHITECTURE.md has the whole rule, and
 //! a test holds it.
 //!
@@ -41,9 +43,11 @@
 //!
 //! The response and the access event carry a [`http::cache_status::CacheStatus`], which says which of these happened.
 
+pub mod access;
 pub(crate) mod admin_api;
 pub mod app;
 pub mod archive;
+pub(crate) mod atomic_file;
 pub mod cache;
 pub mod cli;
 pub mod clock;

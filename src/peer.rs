@@ -56,6 +56,8 @@ tokio::task_local! {
 pub enum ClientId {
     /// One address; of IPv6 its /64 network, which one client has to itself.
     Address(IpAddr),
+    /// Valid credentials, by a number that no other credential has; wherever the request comes from.
+    Credential(u64),
     /// The mirror itself: warming, revalidations, administration.
     Mirror,
 }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::{dialect::Names, peer::ClientTable, registry::Registry};
+use crate::{access::Access, dialect::Names, peer::ClientTable, registry::Registry};
 
 mod access_log;
+mod caller;
 pub(crate) mod client_address;
 mod context;
 mod error;
@@ -45,6 +46,7 @@ pub struct Service {
     hosts: Hosts,
     client_addresses: ClientAddresses,
     clients: Arc<ClientTable>,
+    access: Arc<Access>,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -55,19 +57,30 @@ pub struct Service {
     request_ids: RequestIds,
 }
 
-impl Service {
-    /// Builds the service; its caches are empty. `pseudonym` is the mirror's name in `Via` ([RFC 9110 §7.6.3]).
+/// What a service is built on.
+pub(crate) struct ServiceParts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) names: Names,
+    pub(crate) hosts: Hosts,
+    pub(crate) client_addresses: ClientAddresses,
+    /// The limits of one client, and what each has used.
+    pub(crate) clients: Arc<ClientTable>,
+    /// Who may read what.
+    pub(crate) access: Arc<Access>,
+    /// The mirror's name in `Via` ([RFC 9110 §7.6.3]).
     ///
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
-    pub fn build(
-        registry: Arc<Registry>,
-        names: Names,
-        hosts: Hosts,
-        client_addresses: ClientAddresses,
-        pseudonym: String,
-        readiness: Readiness,
-        max_rendition_bytes: u64,
-    ) -> Self {
+    pub(crate) pseudonym: String,
+    pub(crate) readiness: Readiness,
+    /// Most bytes of rendered documents.
+    pub(crate) max_rendition_bytes: u64,
+}
+
+impl Service {
+    /// Builds the service; its caches are empty.
+    pub(crate) fn build(parts: ServiceParts) -> Self {
+        let ServiceParts { registry, names, hosts, client_addresses, clients, access, pseudonym, readiness, .. } =
+            parts;
         let memory = registry.memory().clone();
         let spawn = {
             let registry = registry.clone();
@@ -78,19 +91,15 @@ impl Service {
             names: Arc::new(names),
             hosts,
             client_addresses,
-            clients: Arc::default(),
+            clients,
+            access,
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),
-            renditions: Arc::new(RenditionCache::new(max_rendition_bytes, spawn, memory.clone())),
+            renditions: Arc::new(RenditionCache::new(parts.max_rendition_bytes, spawn, memory.clone())),
             views: Arc::new(ViewCache::new(memory)),
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),
         }
-    }
-    /// Applies the limits of one client.
-    pub fn with_clients(mut self, clients: Arc<ClientTable>) -> Self {
-        self.clients = clients;
-        self
     }
 }

@@ -58,8 +58,14 @@ fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: D
     let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
     let names = Names::new(&Config::default(), &[], upstreams, false).expect("a valid configuration");
     let package = PackageId { upstream: "github".into(), name: "devsapp/fc3".parse().expect("a package") };
-    let renderer =
-        Renderer { dialect, base: "http://mirror.example:8080", names: &names, package: &package, folder: None };
+    let renderer = Renderer {
+        dialect,
+        base: "http://mirror.example:8080",
+        signature: "",
+        names: &names,
+        package: &package,
+        folder: None,
+    };
     let render = |releases: &[Release]| releases.iter().map(|release| renderer.release(release).len()).sum::<usize>();
     group.throughput(Throughput::Bytes(render(releases) as u64));
     group.bench_function(name, |bench| bench.iter(|| render(black_box(releases))));

@@ -47,6 +47,8 @@ pub enum FailureCode {
     Refused,
     /// The mirror may not serve the package.
     Forbidden,
+    /// The mirror serves it to clients with valid credentials only.
+    Unauthorized,
     /// The recorded source of the name is no longer in its route.
     SourceChanged,
     /// The name is another repository than the one whose versions were first served.

@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
-    Config, UpstreamCredentials,
+    Config, UpstreamCredentials, access_rules,
     error::ConfigError,
     layers::{invalid, io_reason},
     names,
@@ -34,6 +34,7 @@ const MAX_CONCURRENCY: usize = 1024;
 pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     check_server(config, settings)?;
     check_clients(config, settings)?;
+    access_rules::check(config, settings)?;
     names::check(config, settings)?;
     check_private(config, settings)?;
     check_storage(config, settings)?;

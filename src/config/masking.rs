@@ -42,9 +42,11 @@ fn holds_token(value: &toml::Value) -> bool {
     }
 }
 
-/// True for a text with a prefix that GitHub gives to its tokens.
+/// True for a text with a prefix that GitHub and this mirror give to their tokens.
 pub(super) fn is_token(text: &str) -> bool {
-    ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"].iter().any(|prefix| text.trim().starts_with(prefix))
+    ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "srmt_"]
+        .iter()
+        .any(|prefix| text.trim().starts_with(prefix))
 }
 
 /// True for the last part of a key that sounds like a secret. No key holds one; users write such keys by mistake.

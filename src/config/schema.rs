@@ -67,7 +67,8 @@ pub(super) enum SchemaItem {
     Unknown,
 }
 
-/// Looks up a path. All upstreams have the same keys, every alias is a string, and `required` has any name as key.
+/// Looks up a path. All upstreams have the same keys, every alias is a string, and `access.groups` and `required` have any
+/// name as key.
 pub(super) fn find(path: &[String]) -> SchemaItem {
     let path = generic(path);
     match SCHEMA_KEYS.get(&path) {
@@ -77,13 +78,14 @@ pub(super) fn find(path: &[String]) -> SchemaItem {
     }
 }
 
-/// The path with user-chosen names (upstreams, aliases, required packages) replaced by those of the example file.
+/// The path with user-chosen names (upstreams, aliases, groups, required packages) replaced by those of the example file.
 fn generic(path: &[String]) -> Vec<String> {
     let mut path = path.to_vec();
     match path.first().map(String::as_str) {
         // A section of the example (gitee) keeps its own values; keys that it lacks are looked up under github.
         Some("upstreams") if path.len() > 1 && !SCHEMA_KEYS.contains_key(&path) => path[1] = "github".into(),
         Some("names") if path.len() == 3 && path[1] == "aliases" => path[2] = "fc3".into(),
+        Some("access") if path.len() == 3 && path[1] == "groups" => path[2] = "dev".into(),
         Some("required") if path.len() == 2 => path[1] = "fc3".into(),
         _ => {}
     }
@@ -98,12 +100,13 @@ pub(super) fn example(path: &[String]) -> Option<String> {
     }
 }
 
-/// The keys without a default, `#?` in the example file, less the aliases.
+/// The keys without a default, `#?` in the example file, less the aliases and groups.
 pub(super) fn optional_keys() -> impl Iterator<Item = &'static Vec<String>> {
     static WITH_DEFAULT: LazyLock<KeyTable> =
         LazyLock::new(|| keys_of(&uncommented(EXAMPLE_CONFIG, ExampleKeys::WithDefault)));
-    let aliases = owned_path(&["names", "aliases"]);
-    SCHEMA_KEYS.keys().filter(move |key| !WITH_DEFAULT.contains_key(*key) && !key.starts_with(&aliases))
+    let named_by_users = [owned_path(&["names", "aliases"]), owned_path(&["access", "groups"])];
+    let is_named_by_user = move |key: &Vec<String>| named_by_users.iter().any(|section| key.starts_with(section));
+    SCHEMA_KEYS.keys().filter(move |key| !WITH_DEFAULT.contains_key(*key) && !is_named_by_user(key))
 }
 
 /// Explains an unknown key: a token in the wrong place, a key below a value, or the most similar key.

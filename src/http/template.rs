@@ -22,10 +22,16 @@ pub(crate) enum Slot {
     Base,
     /// The request's id.
     RequestId,
+    /// The signature behind the address of a zip; empty for clients that need none.
+    Signature,
+}
+
+impl Slot {
+    const ALL: [Self; SLOT_COUNT] = [Self::Base, Self::RequestId, Self::Signature];
 }
 
 /// Number of slots.
-const SLOT_COUNT: usize = 2;
+const SLOT_COUNT: usize = 3;
 
 /// Texts by their slot.
 #[derive(Clone, Debug, Default)]
@@ -111,13 +117,17 @@ impl TemplateWriter {
         self.digest.update([0, slot as u8]);
     }
 
-    /// Appends text in which each `marker` stands for a hole.
-    pub(crate) fn push_marked(&mut self, text: &str, marker: &str, slot: Slot) {
+    /// Appends text in which each marker stands for a hole.
+    pub(crate) fn push_marked(&mut self, text: &str, markers: &[(&str, Slot)]) {
+        let Some(((marker, slot), others)) = markers.split_first() else {
+            self.push(text);
+            return;
+        };
         let mut pieces = text.split(marker);
-        self.push(pieces.next().unwrap_or_default());
+        self.push_marked(pieces.next().unwrap_or_default(), others);
         for piece in pieces {
-            self.push_hole(slot);
-            self.push(piece);
+            self.push_hole(*slot);
+            self.push_marked(piece, others);
         }
     }
 
@@ -126,7 +136,7 @@ impl TemplateWriter {
         self.text.shrink_to_fit();
         let Self { text, holes, standing, digest } = self;
         let count = |slot| holes.iter().filter(|hole| hole.slot == slot).count();
-        let counts = [count(Slot::Base), count(Slot::RequestId)];
+        let counts = Slot::ALL.map(count);
         let digest = Digest(digest.finalize().into());
         Template { text: text.into(), holes: holes.into(), counts, standing, digest }
     }
@@ -184,7 +194,7 @@ impl Template {
     pub(crate) fn fill_parts(self: &Arc<Self>, texts: &SlotTexts, parts: [Range<usize>; 3]) -> FilledTemplate {
         let differs = |slot: Slot| self.has(slot) && texts.get(slot) != self.standing.get(slot);
         let filling = |slot| differs(slot).then(|| texts.get(slot).clone());
-        let fillings = [filling(Slot::Base), filling(Slot::RequestId)];
+        let fillings = Slot::ALL.map(filling);
         let mut filled = FilledTemplate {
             template: self.clone(),
             fillings,
@@ -316,7 +326,7 @@ mod tests {
     #[test]
     fn the_text_that_stands_in_a_template_is_sent_without_a_copy() {
         let mut writer = TemplateWriter::new(texts("http://a", ""));
-        writer.push_marked("[\"@/x\",\"@/y\"]", "@", Slot::Base);
+        writer.push_marked("[\"@/x\",\"@/y\"]", &[("@", Slot::Base)]);
         let template = Arc::new(writer.finish());
         let same = template.fill(&texts("http://a", "")).as_bytes().expect("whole");
         assert_eq!((&same[..], same.as_ptr()), (&b"[\"http://a/x\",\"http://a/y\"]"[..], template.text().as_ptr()));
@@ -329,7 +339,7 @@ mod tests {
     fn a_large_piece_is_shared_and_small_ones_are_put_together() {
         let mut writer = TemplateWriter::new(texts("http://a", ""));
         let large = "x".repeat(SHARED_PIECE_BYTES);
-        writer.push_marked(&format!("@1@2@{large}@"), "@", Slot::Base);
+        writer.push_marked(&format!("@1@2@{large}@"), &[("@", Slot::Base)]);
         let template = Arc::new(writer.finish());
         let mut filled = template.fill(&texts("b", ""));
         assert_eq!(filled.next_chunk().as_deref(), Some(&b"b1b2b"[..]));
@@ -342,7 +352,7 @@ mod tests {
     fn the_digest_is_that_of_the_text_without_what_stands_in_it() {
         let of = |base: &str, text: &str| {
             let mut writer = TemplateWriter::new(texts(base, ""));
-            writer.push_marked(text, "@", Slot::Base);
+            writer.push_marked(text, &[("@", Slot::Base)]);
             *writer.finish().digest()
         };
         assert_eq!(of("http://a", "x@y"), of("http://other", "x@y"));

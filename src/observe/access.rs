@@ -29,6 +29,10 @@ pub struct AccessEvent<'a> {
     pub client: Option<IpAddr>,
     /// The other end of the connection; `None` on the control socket.
     pub peer: Option<SocketAddr>,
+    /// The principal, such as `token:ci`; `None` without valid credentials.
+    pub principal: Option<&'a str>,
+    /// The id of its credential, which is no secret.
+    pub credential: Option<&'a str>,
     /// `User-Agent` of the request; escaped and truncated to 128 bytes.
     pub user_agent: Option<&'a str>,
     /// The method, truncated to 32 bytes.
@@ -116,6 +120,8 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
         request_id = event.request_id,
         client = event.client.map(tracing::field::display),
         peer = event.peer.map(tracing::field::display),
+        principal = event.principal,
+        credential = event.credential,
         user_agent = event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
         method = truncate(event.method, MAX_METHOD_BYTES),
         host = event.host.map(|host| printable(host, MAX_LOGGED_HOST_BYTES)).as_deref(),
@@ -167,6 +173,10 @@ struct AccessLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,6 +222,8 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         request_id: event.request_id,
         client: event.client,
         peer: event.peer,
+        principal: event.principal,
+        credential: event.credential,
         user_agent: event.user_agent.map(|text| truncate(text, MAX_USER_AGENT_BYTES)),
         method: truncate(event.method, MAX_METHOD_BYTES),
         host: event.host.map(|host| printable(host, MAX_LOGGED_HOST_BYTES)),
@@ -263,6 +275,8 @@ mod tests {
             request_id: "r1",
             client: Some([192, 0, 2, 1].into()),
             peer: Some(([127, 0, 0, 1], 5).into()),
+            principal: Some("token:ci"),
+            credential: Some("Aa1"),
             user_agent: Some("s\"\n3"),
             method: "GET",
             host: Some(b"mirror:8080"),
@@ -338,6 +352,8 @@ mod tests {
             status: None,
             client: None,
             peer: None,
+            principal: None,
+            credential: None,
             host: None,
             path: "/a\u{202e}\"",
             tls: true,

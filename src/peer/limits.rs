@@ -209,7 +209,7 @@ impl ClientTable {
             used.logged_at = Some(now);
             let address = match client {
                 ClientId::Address(address) => Some(tracing::field::display(address)),
-                ClientId::Mirror => None,
+                ClientId::Credential(_) | ClientId::Mirror => None,
             };
             tracing::warn!(client = address, limit = limit.key(), "a client has reached its limit");
         }

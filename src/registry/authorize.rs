@@ -72,7 +72,7 @@ impl Authorizer {
     /// `packages.gone = "follow"`; `Blocked` also when something is stored.
     pub(super) async fn authorize(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
         self.check_policy(package)?;
-        let present = self.present_name(package).await?;
+        let present = if self.policy.has_patterns() { self.present_name(package).await? } else { None };
         if let Some(present) = &present {
             self.check_policy(present)?;
         }
@@ -85,10 +85,10 @@ impl Authorizer {
         self.upstream_status(package).await
     }
 
-    /// The name that the repository has now, where it is another one and the configured patterns may tell them apart. While
-    /// the upstream cannot say it, the name of the request alone counts.
-    async fn present_name(&self, package: &PackageId) -> Result<Option<PackageId>, RegistryError> {
-        if package.name.form() != NameForm::Repository || !self.policy.has_patterns() {
+    /// The name that the repository has now, where it is another one. While the upstream cannot say it, the name of the
+    /// request alone counts.
+    pub(super) async fn present_name(&self, package: &PackageId) -> Result<Option<PackageId>, RegistryError> {
+        if package.name.form() != NameForm::Repository {
             return Ok(None);
         }
         let stored = self.documents.stored().document(package, &DocumentAsk::Repository).await;
@@ -130,7 +130,7 @@ impl Authorizer {
 
     /// Checks that the repository is public. Its document is revalidated after `documents.repository`; while the last
     /// one says that the repository is public, nothing waits for that. A private repository and none are told alike.
-    async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
+    pub(super) async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
         if self.was_public(package).await {
             return self.documents.renew_repository(package).await;
         }
@@ -145,7 +145,7 @@ impl Authorizer {
 
     /// True when stored documents show that the repository was public when it was last looked at: its own document says
     /// so, or another one was fetched without a token.
-    async fn was_public(&self, package: &PackageId) -> bool {
+    pub(super) async fn was_public(&self, package: &PackageId) -> bool {
         if let Some(document) = self.documents.stored().document(package, &DocumentAsk::Repository).await {
             let repository = self.documents.stored().parse_repository(&document).await;
             return document.meta.upstream_status == UpstreamStatus::Present

@@ -140,6 +140,27 @@ impl ReleaseDocuments {
         self.authorizer.audience(package).await
     }
 
+    /// The name that the repository has now, where that is another one. While the upstream cannot say it: `None`.
+    ///
+    /// # Errors
+    /// When the upstream of the package is not configured.
+    pub async fn present_name(&self, package: &PackageId) -> Result<Option<PackageId>, RegistryError> {
+        self.authorizer.present_name(package).await
+    }
+
+    /// True when the package may be served and stored documents do not show that its repository is public.
+    pub async fn may_be_private(&self, package: &PackageId) -> bool {
+        self.authorizer.audience(package).await == Audience::Clients && !self.authorizer.was_public(package).await
+    }
+
+    /// Checks that the package is public on its upstream.
+    ///
+    /// # Errors
+    /// `NotFound(Package)` for a private repository; the upstream's failure where that was never seen.
+    pub async fn ensure_public(&self, package: &PackageId) -> Result<(), RegistryError> {
+        self.authorizer.check_public(package).await
+    }
+
     /// The release in the list; else, where the list may lack it, at its own address; else, once the upstream has said that
     /// exactly this release does not exist, the same in its other spelling. While the upstream cannot be asked, the other
     /// spelling only where [`Spellings`] allows it.

@@ -110,6 +110,7 @@ impl LoggedFields {
         let host = self.uri.authority().map(|authority| authority.as_str().as_bytes());
         let host = host.or(self.host.as_ref().map(HeaderValue::as_bytes));
         let failure = context.failure.as_ref();
+        let principal = context.caller.principal();
         let code = failure.and_then(|failure| failure.code).map(|code| code.to_string());
         let is_network = !context.peer.control;
         let field = context.cache_status.as_ref().map(|status| status.render(CACHE_NAME));
@@ -117,6 +118,8 @@ impl LoggedFields {
             request_id: &context.id.to_string(),
             client: context.client,
             peer: is_network.then_some(context.peer.addr),
+            principal: principal.map(|principal| &*principal.name),
+            credential: principal.map(|principal| &*principal.credential),
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
             method: self.method.as_str(),
             host,

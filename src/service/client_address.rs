@@ -8,7 +8,7 @@ use crate::{peer::Peer, value::Network};
 
 /// How the address of a client is found.
 #[derive(Clone, Debug, Default)]
-pub struct ClientAddresses {
+pub(crate) struct ClientAddresses {
     trusted_proxies: Vec<Network>,
     /// The field in which a trusted proxy names its client; `None`: a proxy is the client.
     header: Option<HeaderName>,
@@ -16,7 +16,7 @@ pub struct ClientAddresses {
 
 impl ClientAddresses {
     /// Takes `server.trusted_proxies` and `server.client_header`.
-    pub fn new(trusted_proxies: Vec<Network>, header: Option<HeaderName>) -> Self {
+    pub(crate) fn new(trusted_proxies: Vec<Network>, header: Option<HeaderName>) -> Self {
         Self { trusted_proxies, header }
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{request_id::RequestId, response_cache::Snapshot};
 use crate::{
+    access::{Caller, Grant},
     admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
@@ -42,6 +43,14 @@ pub(super) struct RequestContext {
     pub(super) cache_status: Option<CacheStatus>,
     /// The stored zip that is the response, when the response may be cached.
     pub(super) zip: Option<WeakObject>,
+    /// Who asks.
+    pub(super) caller: Caller,
+    /// True when the signature in the address says who asks.
+    pub(super) by_address: bool,
+    /// What the rules give the caller of the package; the least while nothing is decided.
+    pub(super) grant: Grant,
+    /// Of the rules and tokens, read before the caller was identified.
+    pub(super) access_generation: u64,
     /// The request as one of its client; `None` without limits.
     pub(super) client_request: Option<ClientRequest>,
     /// Why the response is an error; `None` for every other one.
@@ -88,6 +97,10 @@ impl RequestContext {
             snapshot: None,
             cache_status: None,
             zip: None,
+            caller: Caller::Anonymous,
+            by_address: false,
+            grant: Grant::Refused,
+            access_generation: 0,
             client_request: None,
             failure: None,
         }
@@ -100,6 +113,9 @@ impl RequestContext {
 
     /// For whom an upstream is asked.
     pub(super) fn client_id(&self) -> ClientId {
+        if let Caller::Principal(principal) = &self.caller {
+            return ClientId::Credential(principal.key.as_u64());
+        }
         self.client.map_or(ClientId::Mirror, ClientId::of_address)
     }
 

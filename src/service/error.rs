@@ -26,9 +26,11 @@ use crate::{
 
 mod fetch_failure;
 mod subject;
+mod unauthorized;
 
 use fetch_failure::fetch_error;
 use subject::Subject;
+pub(crate) use unauthorized::Unauthorized;
 
 /// Why a request gets an error response. [`ApiError::describe`] maps each cause to a status and a sentence.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(crate) enum ApiError {
     Loop,
     /// The request is refused before anything is looked up.
     Refused(Refusal),
+    /// The caller needs credentials, or has some that are not valid.
+    Unauthorized(Unauthorized),
     /// The registry has no answer.
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
@@ -123,6 +127,12 @@ impl From<RouteError> for ApiError {
     }
 }
 
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         Self::Host(error)
@@ -163,6 +173,9 @@ impl ApiError {
         }
         if let Some(allow) = error.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if error.status == StatusCode::UNAUTHORIZED {
+            unauthorized::add_challenges(headers);
         }
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         context.cache_status = error.cache_status;
@@ -207,6 +220,10 @@ impl ApiError {
                 ErrorDescription { retry_after: Some(retry_after), ..error }
             }
             Self::Loop => fetch_error(&FetchError::Loop, subject),
+            Self::Unauthorized(why) => {
+                let error = ErrorDescription::new(StatusCode::UNAUTHORIZED, why.sentence(subject));
+                ErrorDescription { code: Some(FailureCode::Unauthorized), ..error }
+            }
             Self::Registry(RegistryError::Forbidden) => {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());
                 let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);

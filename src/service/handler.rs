@@ -12,6 +12,7 @@ use http::{Method, Request, Response, Version, request::Parts};
 use super::{
     Service,
     access_log::{self, AbortGuard},
+    caller,
     context::RequestContext,
     error::ApiError,
     found_package::FoundPackage,
@@ -20,7 +21,7 @@ use super::{
         health::{self, is_health_check},
         json, zip,
     },
-    headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_clients},
+    headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
     response_cache::Snapshot,
     sources,
 };
@@ -46,9 +47,11 @@ impl Service {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
         if !is_health_check(parts.uri.path()) {
-            match self.clients.begin(context.client_id()) {
+            let begun = caller::identify(&self.access, &parts, &mut context);
+            let begun = begun.and_then(|()| Ok(self.clients.begin(context.client_id())?));
+            match begun {
                 Ok(request) => context.client_request = request,
-                Err(refusal) => return Either::Left(ready(self.refuse_parts(&parts, context, refusal))),
+                Err(error) => return Either::Left(ready(self.refuse_parts(&parts, context, error))),
             }
         }
         if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
@@ -73,7 +76,7 @@ impl Service {
                 error.into_response(&parts, &mut context, cooldown)
             });
             context.note_unknown_name();
-            finish(&mut response, &parts, &context);
+            service.finish(&mut response, &parts, &context);
             service.response_cache.insert(&parts, &context, &response);
             access_log::log_at_end(framed(response, &parts), &parts, context)
         }))
@@ -83,16 +86,15 @@ impl Service {
     pub fn refuse<B>(&self, request: Request<B>, peer: Peer, refusal: Refusal) -> Response<Body> {
         let (parts, _) = request.into_parts();
         let context = self.context(&parts, peer);
-        self.refuse_parts(&parts, context, refusal)
+        self.refuse_parts(&parts, context, refusal.into())
     }
 
-    fn refuse_parts(&self, parts: &Parts, mut context: RequestContext, refusal: Refusal) -> Response<Body> {
+    fn refuse_parts(&self, parts: &Parts, mut context: RequestContext, error: ApiError) -> Response<Body> {
         let route = dialect::parse(&self.names, &parts.method, parts.uri.path(), parts.uri.query()).map(Arc::new);
         context.set_route(&route);
-        let error = ApiError::Refused(refusal);
         let mut response = error.into_response(parts, &mut context, self.registry.cooldown());
         close_connection(&mut response, parts);
-        finish(&mut response, parts, &context);
+        self.finish(&mut response, parts, &context);
         access_log::log_at_end(framed(response, parts), parts, context)
     }
 
@@ -124,7 +126,7 @@ impl Service {
                 return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
             }
             (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
-                return Ok(admin::answer(&self.registry, &self.names, &parts.method, path, input).await);
+                return Ok(admin::answer(self, &parts.method, path, input).await);
             }
             _ => {}
         }
@@ -133,12 +135,13 @@ impl Service {
         if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
             return Err(ApiError::Loop);
         }
+        caller::check_asked(self, &route, parts, context)?;
         let package = match &route.request {
             ApiRequest::Ops(_) => return Ok(health::no_such_page(&parts.method)),
             request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {
                 return catalog::respond(self, parts, context, request).await;
             }
-            request => self.find_package(request.package(), route.dialect, context).await?,
+            request => self.find_package(request.package(), route.dialect, parts, context).await?,
         };
         match (&route.request, &package) {
             (ApiRequest::Archive { version, .. }, FoundPackage::Package(package)) => {
@@ -163,6 +166,7 @@ impl Service {
         &self,
         package: Option<&PackageRef>,
         dialect: Dialect,
+        parts: &Parts,
         context: &mut RequestContext,
     ) -> Result<FoundPackage, ApiError> {
         let package = package.ok_or(ApiError::NotJson)?;
@@ -178,7 +182,16 @@ impl Service {
         context.snapshot = Some(Snapshot::new(context.received_at, generation));
         context.package = Some(Arc::new(package.id().clone()));
         context.audience = self.registry.documents().audience(package.id()).await;
+        caller::check_found(self, &package, parts, context).await?;
         Ok(package)
+    }
+
+    /// Adds the header fields of every response but those from the response cache, which have them.
+    fn finish(&self, response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
+        finish(response, parts, context);
+        if self.access.is_enabled() && !context.peer.control {
+            restrict_to_callers(response.headers_mut());
+        }
     }
 }
 
@@ -187,7 +200,7 @@ fn framed(response: Response<Body>, parts: &Parts) -> Response<Body> {
     if parts.version == Version::HTTP_2 { response.map(Body::in_http2_frames) } else { response }
 }
 
-/// Adds the header fields of every response but those from the response cache, which have them.
+/// Adds the header fields that do not depend on who may ask.
 fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
     let request = context.request();
     // A client that expected a zip does not read an error's body and would keep the connection open.

@@ -29,6 +29,9 @@ pub(super) fn immutable(age: u64) -> HeaderValue {
     ascii_value(format!("public, max-age={}, immutable", age.saturating_add(IMMUTABLE_LEFT)))
 }
 
+/// `Cache-Control` of JSON with the signed address of a zip.
+pub(super) const PRIVATE_NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+
 /// `Cache-Control` of JSON. `max_age`, seconds, includes the time that `Age` states.
 pub(super) fn fresh_for(max_age: u64) -> HeaderValue {
     ascii_value(format!("public, max-age={max_age}"))
@@ -40,6 +43,12 @@ pub(super) fn restrict_to_clients(headers: &mut HeaderMap) {
     let Some(rest) = shared.and_then(|value| value.strip_prefix("public")) else { return };
     let restricted = ascii_value(format!("private{rest}"));
     headers.insert(header::CACHE_CONTROL, restricted);
+}
+
+/// As [`restrict_to_clients`], and says that the response depends on the request's credentials.
+pub(super) fn restrict_to_callers(headers: &mut HeaderMap) {
+    restrict_to_clients(headers);
+    headers.append(header::VARY, HeaderValue::from_static("authorization"));
 }
 
 /// Asks the client to close the connection after this response. HTTP/2 has no such field (RFC 9113 §8.2.2).

@@ -21,7 +21,7 @@ use crate::{
 
 /// The configured host names and trusted proxies.
 #[derive(Clone, Debug, Default)]
-pub struct Hosts {
+pub(crate) struct Hosts {
     public_url: Option<BaseUrl>,
     known: Vec<KnownHost>,
     trusted_proxies: Vec<Network>,
@@ -50,7 +50,7 @@ pub(super) struct RequestHost<'a> {
 impl Hosts {
     /// Builds from the `[server]` section, which has been validated. With `public_url`, links start with it. With
     /// `known_hosts` empty, the mirror answers under any name. `X-Forwarded-…` fields count from `trusted_proxies` only.
-    pub fn build(public_url: Option<BaseUrl>, known_hosts: &[String], trusted_proxies: Vec<Network>) -> Self {
+    pub(crate) fn build(public_url: Option<BaseUrl>, known_hosts: &[String], trusted_proxies: Vec<Network>) -> Self {
         let mut known: Vec<KnownHost> = known_hosts.iter().map(|text| KnownHost::parse(text)).collect();
         if let Some(url) = public_url.as_ref().filter(|_| !known.is_empty()) {
             known.push(KnownHost { name: url.host().to_ascii_lowercase(), is_wildcard: false, port: None });

@@ -30,6 +30,8 @@ pub struct Renderer<'a> {
     /// The mirror's own address as this client used it, without a trailing slash, or what stands for it. Links start
     /// with it.
     pub base: &'a str,
+    /// What follows the address of a zip: a signature, what stands for it, or nothing.
+    pub signature: &'a str,
     /// The configured names and aliases.
     pub names: &'a Names,
     /// The package; links contain its name in this spelling.
@@ -208,10 +210,11 @@ impl Renderer<'_> {
 
     fn zipball_url(&self, release: &Release) -> String {
         let dialect = self.dialect.name();
-        match self.folder {
+        let url = match self.folder {
             Some(folder) => folder_zipball_url(self.base, folder, &release.tag_name, dialect),
             None => zipball_url(self.base, self.names, self.package, &release.tag_name, dialect),
-        }
+        };
+        url + self.signature
     }
 
     fn srm_release<'r>(&self, release: &'r Release) -> SrmRelease<'r> {

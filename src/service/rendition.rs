@@ -41,10 +41,15 @@ const MIN_GZIP_BYTES: usize = 1 << 10;
 
 /// Stands for the base address while a document is rendered. No upstream can know it, so that it cannot occur in a
 /// document.
-static BASE_MARKER: LazyLock<String> = LazyLock::new(|| {
+static BASE_MARKER: LazyLock<String> = LazyLock::new(|| marker("base"));
+
+/// Stands for the signature behind the address of a zip, as [`BASE_MARKER`] does for the base.
+static SIGNATURE_MARKER: LazyLock<String> = LazyLock::new(|| marker("signature"));
+
+fn marker(name: &str) -> String {
     let random = || RandomState::new().hash_one(0_u8);
-    format!("base-{:016x}{:016x}", random(), random())
-});
+    format!("{name}-{:016x}{:016x}", random(), random())
+}
 
 /// A rendered document.
 pub(super) struct Rendition {
@@ -92,6 +97,15 @@ pub(super) enum RenderedDocument {
 }
 
 impl RenderedDocument {
+    /// The tag of the one release that the document is of; `None` for a list, and for what is no release.
+    pub(super) fn tag(&self) -> Option<&str> {
+        match self {
+            Self::Release(release) | Self::Detailed(release, _) => Some(&release.tag_name),
+            Self::ReleaseOf(list, index) => list.releases.get(*index).map(|release| &*release.tag_name),
+            _ => None,
+        }
+    }
+
     /// Tells documents of different forms apart that are rendered from the same value.
     pub(super) fn form(&self) -> &'static str {
         match self {
@@ -161,6 +175,7 @@ impl RenderJob {
         let renderer = Renderer {
             dialect: self.dialect,
             base: &BASE_MARKER,
+            signature: &SIGNATURE_MARKER,
             names: &self.names,
             package: self.package.id(),
             folder: self.package.folder(),
@@ -206,7 +221,7 @@ impl RenditionWriter {
     }
 
     fn push_value(&mut self, json: &str) {
-        self.template.push_marked(json, &BASE_MARKER, Slot::Base);
+        self.template.push_marked(json, &[(&BASE_MARKER, Slot::Base), (&SIGNATURE_MARKER, Slot::Signature)]);
     }
 
     fn push_list(&mut self, items: impl Iterator<Item = String>) {
@@ -247,16 +262,15 @@ impl Rendition {
         Self { template: Arc::new(self.template.counted_in(share)), ..self }
     }
 
-    /// The whole or one page, for a base and a request's id. Shares the rendition's text.
-    pub(super) fn fill(&self, base: &str, request_id: &str, page: Option<PageRequest>) -> FilledTemplate {
-        let texts = SlotTexts::default().with(Slot::Base, base).with(Slot::RequestId, request_id);
+    /// The whole or one page, with these texts in its holes. Shares the rendition's text.
+    pub(super) fn fill(&self, texts: &SlotTexts, page: Option<PageRequest>) -> FilledTemplate {
         let len = self.template.text().len();
         let (Some(page), Some(first), Some(last)) = (page, self.items.first(), self.items.last()) else {
-            return self.template.fill(&texts);
+            return self.template.fill(texts);
         };
         let shown = page.slice(&self.items);
         let shown = shown.first().zip(shown.last()).map_or(0..0, |(first, last)| first.start..last.end);
-        self.template.fill_parts(&texts, [0..first.start, shown, last.end..len])
+        self.template.fill_parts(texts, [0..first.start, shown, last.end..len])
     }
 
     /// The entity tag of the whole or one page for a base. Reads none of the text.
@@ -295,6 +309,11 @@ impl Rendition {
     pub(super) fn whole_with(&self, base: &str) -> Option<&Bytes> {
         let is_whole = self.template.stands(Slot::Base, base) && !self.template.has(Slot::RequestId);
         is_whole.then(|| self.template.text())
+    }
+
+    /// True when addresses of zips stand in it.
+    pub(super) fn has_zip_addresses(&self) -> bool {
+        self.template.has(Slot::Signature)
     }
 
     /// The number of items of a list.

@@ -16,6 +16,7 @@ use super::{
     zip_body::range_body,
 };
 use crate::{
+    access::Grant,
     dialect::{ApiRequest, Dialect, Route},
     http::{
         accept_encoding::accepts_gzip,
@@ -23,7 +24,6 @@ use crate::{
         cache_status::CacheStatus,
     },
     package::PackageId,
-    peer::Peer,
     registry::{Generation, WeakObject},
 };
 
@@ -67,6 +67,9 @@ struct ThreadCache {
 
 struct CachedResponse {
     snapshot: Snapshot,
+    /// The generation of the rules by which the caller may have it. The key has the caller's credential.
+    access_generation: u64,
+    grant: Grant,
     route: Arc<Route>,
     package: Option<Arc<PackageId>>,
     status: CacheStatus,
@@ -127,17 +130,19 @@ impl ResponseCache {
     pub(super) fn get(&self, parts: &Parts, context: &mut RequestContext) -> Option<Response<Body>> {
         let mut thread_cache = self.threads.get_or_default().borrow_mut();
         let ThreadCache { responses, key, .. } = &mut *thread_cache;
-        if !cache_key(parts, context.peer, key) {
+        if !cache_key(parts, context, key) {
             return None;
         }
         let cached = responses.get(&key[..])?;
-        if !cached.snapshot.is_current(context.received_at) {
+        let is_granted = cached.access_generation == context.access_generation;
+        if !is_granted || !cached.snapshot.is_current(context.received_at) {
             return None;
         }
         let mut response = Response::new(cached.body.to_body(context.send_mode)?);
         *response.headers_mut() = cached.headers.clone();
         context.route = Some(cached.route.clone());
         context.package = cached.package.clone();
+        context.grant = cached.grant;
         context.cache_status = Some(cached.status.clone());
         Some(response)
     }
@@ -160,11 +165,13 @@ impl ResponseCache {
         }
         let mut thread_cache = self.threads.get_or_default().borrow_mut();
         let thread_cache = &mut *thread_cache;
-        if !cache_key(parts, context.peer, &mut thread_cache.key) {
+        if !cache_key(parts, context, &mut thread_cache.key) {
             return;
         }
         thread_cache.insert(CachedResponse {
             snapshot: snapshot.clone(),
+            access_generation: context.access_generation,
+            grant: context.grant,
             route: route.clone(),
             package: context.package.clone(),
             status: status.clone(),
@@ -199,9 +206,10 @@ impl ThreadCache {
     }
 }
 
-/// Writes the scheme, host, path and query of a request to `key`, and whether the client takes gzip. Returns false when
-/// the request bypasses the cache.
-fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
+/// Writes the scheme, host, path and query of a request to `key`, whether the client takes gzip, and with which credential
+/// it asks. Returns false when the request bypasses the cache.
+fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool {
+    let peer = context.peer;
     if parts.method != Method::GET || peer.control {
         return false;
     }
@@ -226,11 +234,19 @@ fn cache_key(parts: &Parts, peer: Peer, key: &mut Vec<u8>) -> bool {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let Some(host) = authority.or(host) else { return false };
     key.clear();
-    key.push(u8::from(peer.tls) | u8::from(names_codings && accepts_gzip(&parts.headers)) << 1);
+    let caller = context.caller.principal();
+    let flags = [peer.tls, names_codings && accepts_gzip(&parts.headers), caller.is_some()];
+    key.push(flags.into_iter().enumerate().fold(0, |bits, (at, flag)| bits | u8::from(flag) << at));
+    if let Some(caller) = caller {
+        key.extend_from_slice(&caller.key.0);
+    }
     key.extend_from_slice(host);
     // A separator that occurs in no host and no path.
     key.push(0);
-    if let Some(path) = parts.uri.path_and_query() {
+    // The signature in an address says who asks, and nothing else; each answer has another one.
+    if context.by_address {
+        key.extend_from_slice(parts.uri.path().as_bytes());
+    } else if let Some(path) = parts.uri.path_and_query() {
         key.extend_from_slice(path.as_str().as_bytes());
     }
     true

@@ -58,6 +58,25 @@ pub(super) async fn resolve(
     found.map(FoundPackage::Package)
 }
 
+/// The packages that a name may lead to, in order. Asks no upstream.
+pub(super) fn asked_packages(
+    registry: &Registry,
+    names: &Names,
+    package: &PackageRef,
+    dialect: DialectName,
+) -> Vec<PackageId> {
+    let name = match package {
+        PackageRef::Id(id) => return vec![id.clone()],
+        PackageRef::Folder(folder) => return vec![folder.repository.clone()],
+        PackageRef::Routed(name) => name,
+    };
+    let route = names.route(name, dialect);
+    match recorded(registry, names, name, dialect, &route) {
+        Ok(Some(id)) => vec![id],
+        Ok(None) | Err(_) => route.candidates,
+    }
+}
+
 /// The package at its recorded source.
 fn recorded(
     registry: &Registry,

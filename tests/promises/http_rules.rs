@@ -26,7 +26,7 @@ async fn forge() -> Forge {
 }
 
 /// Sends one request as these bytes, and returns the whole answer.
-async fn raw(address: SocketAddr, request: &str) -> String {
+pub async fn raw(address: SocketAddr, request: &str) -> String {
     let mut socket = TcpStream::connect(address).await.expect("connected");
     socket.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();

@@ -20,6 +20,7 @@ mod seed;
 #[path = "../support/zips.rs"]
 mod zips;
 
+mod access;
 mod bad_day;
 mod budget;
 mod bundle_room;

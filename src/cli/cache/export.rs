@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     admin_api::{ExportArchives, ExportedItem, ReadArchive},
+    atomic_file::{AtomicFile, SHARED_FILE_MODE},
     cli::{
         CacheArgs, FAILED,
         admin_client::{self, AdminClient, IDLE_TIMEOUT, bounded},
-        atomic_file::{AtomicFile, SHARED_FILE_MODE},
         print,
     },
     entry::{Digest, ExportedArchive},

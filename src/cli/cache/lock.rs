@@ -7,10 +7,9 @@ use anyhow::Context as _;
 use super::print;
 use crate::{
     admin_api::{ListPins, PinnedArchive, RefKind},
+    atomic_file::{AtomicFile, SHARED_FILE_MODE},
     cli::{
-        CacheArgs, FAILED, admin_client,
-        atomic_file::{AtomicFile, SHARED_FILE_MODE},
-        escape_terminal,
+        CacheArgs, FAILED, admin_client, escape_terminal,
         lock_file::{self, LockedPackage},
     },
 };

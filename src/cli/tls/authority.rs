@@ -21,7 +21,8 @@ use rustls::{
 };
 
 use crate::{
-    cli::{INTERNAL, IO, USAGE, atomic_file::AtomicFile},
+    atomic_file::AtomicFile,
+    cli::{INTERNAL, IO, USAGE},
     entry::Digest,
 };
 

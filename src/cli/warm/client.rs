@@ -97,6 +97,7 @@ impl RetryClass {
             | FailureCode::Loop
             | FailureCode::Refused
             | FailureCode::Forbidden
+            | FailureCode::Unauthorized
             | FailureCode::SourceChanged
             | FailureCode::RepositoryReplaced
             | FailureCode::Unbuilt => Self::Refused,

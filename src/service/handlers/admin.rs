@@ -2,7 +2,7 @@
 //!
 //! The routes and the types of their requests, answers and errors stand in [`crate::admin_api`].
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -13,20 +13,21 @@ use tokio::time::timeout;
 
 use crate::{
     admin_api::{
-        AdminRequest, Call, CheckDocument, CollectGarbage, ErrorBody, ErrorCode, ExportArchives, GetFirstSeen,
-        GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource, KeepArchives, ListArchives,
-        ListPins, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats, RemoveArchives, SetRoute,
-        ShowRoute, Subscription, VerifyArchives, WarmArchive, WarmLists,
+        AdminRequest, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode, ExportArchives,
+        GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource, KeepArchives,
+        ListArchives, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats,
+        RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription, VerifyArchives, WarmArchive,
+        WarmLists,
     },
-    dialect::Names,
     http::body::{Body, BodyError},
-    registry::Registry,
+    service::Service,
 };
 
 mod inventory;
 mod removal;
 mod route;
 mod stats;
+mod tokens;
 mod transfer;
 mod verify;
 mod warm;
@@ -79,26 +80,16 @@ impl AdminError {
 }
 
 /// Answers one request; `path` is what follows `/-/`.
-pub(in crate::service) async fn answer(
-    registry: &Arc<Registry>,
-    names: &Names,
-    method: &Method,
-    path: &str,
-    input: Input,
-) -> Response<Body> {
+pub(in crate::service) async fn answer(service: &Service, method: &Method, path: &str, input: Input) -> Response<Body> {
     let answer = match *method {
-        Method::POST => dispatch(registry, names, path, input).await,
+        Method::POST => dispatch(service, path, input).await,
         _ => Err(no_such_route()),
     };
     answer.unwrap_or_else(AdminError::into_response)
 }
 
-async fn dispatch(
-    registry: &Arc<Registry>,
-    names: &Names,
-    path: &str,
-    input: Input,
-) -> Result<Response<Body>, AdminError> {
+async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Response<Body>, AdminError> {
+    let Service { registry, names, access, .. } = service;
     match path {
         Ping::ROUTE => call(input, |Ping {}| ping()).await,
         ListArchives::ROUTE => subscribe(input, |request| inventory::list(registry, request)).await,
@@ -120,6 +111,10 @@ async fn dispatch(
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
+        CreateToken::ROUTE => call(input, |request| tokens::create(access, request)).await,
+        ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
+        RevokeToken::ROUTE => call(input, |request| tokens::revoke(access, request)).await,
+        RotateSigningKey::ROUTE => call(input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
         WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
         _ => Err(no_such_route()),
     }

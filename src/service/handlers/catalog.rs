@@ -19,9 +19,10 @@ use crate::{
         catalog::{Catalog, CatalogAnswer, CatalogEntry},
     },
     service::{
-        Service,
+        Service, caller,
         context::RequestContext,
         error::ApiError,
+        found_package::FoundPackage,
         render::{self, CatalogRow},
         sources,
     },
@@ -37,10 +38,19 @@ struct IndexedCatalog {
 }
 
 struct SearchRow {
+    /// Whose row it is, for the rules.
+    subject: FoundPackage,
+    may_be_private: bool,
     name: String,
     facts: Arc<CatalogPackage>,
     /// Name and description in lower case.
     text: String,
+}
+
+/// A package or folder with what a list says of it.
+struct ListedPackage {
+    subject: FoundPackage,
+    facts: Arc<CatalogPackage>,
 }
 
 impl SearchIndex {
@@ -53,10 +63,15 @@ impl SearchIndex {
         let mut folders = Vec::new();
         for folder in names.folders() {
             if let Some(facts) = registry.folders().catalog_facts(folder).await {
-                folders.push((folder.alias.to_string(), Arc::new(facts)));
+                let row = ListedPackage { subject: FoundPackage::Folder(folder.clone()), facts: Arc::new(facts) };
+                folders.push((folder.alias.to_string(), row));
             }
         }
-        let rows = Arc::new(search_rows(registry, names, &catalog.packages, folders));
+        let mut rows = search_rows(registry, names, &catalog.packages, folders);
+        for row in &mut rows {
+            row.may_be_private = registry.documents().may_be_private(row.subject.id()).await;
+        }
+        let rows = Arc::new(rows);
         *self.0.lock() = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
         rows
     }
@@ -84,15 +99,17 @@ pub(in crate::service) async fn respond(
     let named = names.aliases().map(|(_, package)| package.clone());
     let CatalogAnswer { catalog, age, status } = registry.catalog().list(named, &upstreams).await?;
     let rows = service.search_index.rows(registry, names, &catalog).await;
+    let caller = &context.caller;
+    let may_list = |row: &SearchRow| caller::may_list(&service.access, caller, &row.subject, row.may_be_private);
     let json = match request {
         ApiRequest::Catalog(query) => {
             let filter = RowFilter::new(query);
-            let found = rows.iter().filter(|row| filter.matches(row));
+            let found = rows.iter().filter(|row| filter.matches(row) && may_list(row));
             let found: Vec<CatalogRow<'_>> =
                 found.map(|row| CatalogRow { name: &row.name, facts: &row.facts }).collect();
             render::packages(query.page.slice(&found))
         }
-        ApiRequest::Menu(menu) => render::menu(menu_entries(*menu, &rows)),
+        ApiRequest::Menu(menu) => render::menu(menu_entries(*menu, rows.iter().filter(|row| may_list(row)))),
         _ => return Err(ApiError::NotJson),
     };
     Ok(JsonAnswer::new(Dialect::V3, &json, age, status).into_response(Dialect::V3, parts, context))
@@ -133,8 +150,8 @@ impl RowFilter {
 }
 
 /// The values that occur, each once, in order.
-fn menu_entries(menu: CatalogMenu, rows: &[SearchRow]) -> BTreeSet<&str> {
-    let values = rows.iter().flat_map(|row| match menu {
+fn menu_entries<'a>(menu: CatalogMenu, rows: impl Iterator<Item = &'a SearchRow>) -> BTreeSet<&'a str> {
+    let values = rows.flat_map(|row| match menu {
         CatalogMenu::Categories => row.facts.category.as_slice(),
         CatalogMenu::Providers => row.facts.provider.as_slice(),
     });
@@ -148,14 +165,16 @@ fn search_rows(
     registry: &Registry,
     names: &Names,
     packages: &[CatalogEntry],
-    folders: Vec<(String, Arc<CatalogPackage>)>,
+    folders: Vec<(String, ListedPackage)>,
 ) -> Vec<SearchRow> {
     let owners = owners_of_plain_names(registry, names, packages);
-    let mut rows: BTreeMap<String, Arc<CatalogPackage>> = BTreeMap::new();
+    let mut rows: BTreeMap<String, ListedPackage> = BTreeMap::new();
     for entry in packages {
+        let listed =
+            || ListedPackage { subject: FoundPackage::Package(entry.package.clone()), facts: entry.facts.clone() };
         let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == entry.package);
         let count = rows.len();
-        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), entry.facts.clone())));
+        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), listed())));
         if rows.len() > count {
             continue;
         }
@@ -171,15 +190,15 @@ fn search_rows(
             NameForm::Plain => None,
         };
         if let Some(name) = name {
-            rows.insert(name, entry.facts.clone());
+            rows.insert(name, listed());
         }
     }
     // An alias takes its name from every package of that name.
     rows.extend(folders);
-    let row = |(name, facts): (String, Arc<CatalogPackage>)| {
+    let row = |(name, ListedPackage { subject, facts }): (String, ListedPackage)| {
         // A search contains no zero byte, so it does not match across name and description.
         let text = format!("{name}\0{}", facts.description.as_deref().unwrap_or_default()).to_lowercase();
-        SearchRow { name, facts, text }
+        SearchRow { subject, may_be_private: false, name, facts, text }
     };
     rows.into_iter().map(row).collect()
 }

@@ -13,15 +13,16 @@ use crate::{
         body::Body,
         cache_status::{CacheStatus, Fwd},
         conditional::{self, Precondition},
+        template::{Slot, SlotTexts},
     },
     package::{Release, Releases},
     registry::CachedValue,
     service::{
-        Service,
+        Service, caller,
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
-        headers::{NO_STORE, fresh_for},
+        headers::{NO_STORE, PRIVATE_NO_STORE, fresh_for},
         hosts::RequestHost,
         render::{find_by_id, lacks_details},
         rendition::{RenderJob, RenderedDocument, Rendition},
@@ -39,6 +40,8 @@ pub(in crate::service) struct JsonAnswer {
     rendition: Arc<Rendition>,
     etag: HeaderValue,
     base: String,
+    /// What follows the address of each zip; empty for clients that need none.
+    signature: String,
     page: Option<PageRequest>,
     coding: AnswerCoding,
     link: Option<HeaderValue>,
@@ -81,6 +84,7 @@ pub(in crate::service) async fn respond(
     let found = look_up(service, route, package).await?;
     let FoundDocument { document, digest, page, age, status } = found;
     let base = host.base();
+    let tag = context.caller.principal().and_then(|_| document.tag().map(str::to_owned));
     let key = RenditionKey {
         document: digest,
         form: document.form(),
@@ -97,8 +101,12 @@ pub(in crate::service) async fn respond(
     };
     let may_compress = host.has_public_url() && page.is_none() && route.dialect != Dialect::V3;
     let identity = service.renditions.get(key.clone(), job).await?;
+    let signature = match identity.has_zip_addresses() {
+        true => caller::zip_signature(service, context, package, tag.as_deref(), route.dialect),
+        false => String::new(),
+    };
     let mut coding = AnswerCoding::Only;
-    if may_compress && service.renditions.keeps_gzip_of(&identity) {
+    if may_compress && signature.is_empty() && service.renditions.keeps_gzip_of(&identity) {
         coding = if accepts_gzip(&parts.headers) { AnswerCoding::Gzip } else { AnswerCoding::Identity };
     }
     let link = page.and_then(|page| page.link(&base, parts.uri.path(), identity.item_count()));
@@ -111,7 +119,7 @@ pub(in crate::service) async fn respond(
     } else {
         identity
     };
-    let answer = JsonAnswer { rendition, etag, base, page, coding, link, age, status };
+    let answer = JsonAnswer { rendition, etag, base, signature, page, coding, link, age, status };
     Ok(answer.into_response(route.dialect, parts, context))
 }
 
@@ -214,7 +222,8 @@ impl JsonAnswer {
         let rendition = Arc::new(Rendition::of_value(dialect, json));
         let etag = rendition.etag("", None);
         let coding = AnswerCoding::Only;
-        Self { rendition, etag, base: String::new(), page: None, coding, link: None, age, status }
+        let signature = String::new();
+        Self { rendition, etag, base: String::new(), signature, page: None, coding, link: None, age, status }
     }
 
     /// Evaluates the conditions and fills in the rendition.
@@ -224,13 +233,20 @@ impl JsonAnswer {
         parts: &Parts,
         context: &mut RequestContext,
     ) -> Response<Body> {
-        // The v3 envelope contains the request id, so two of its responses are never equal.
-        let etag = Some(self.etag).filter(|_| dialect != Dialect::V3);
+        // The v3 envelope contains the request id, so two of its responses are never equal; nor are two signatures.
+        let is_signed = !self.signature.is_empty();
+        let etag = Some(self.etag).filter(|_| dialect != Dialect::V3 && !is_signed);
         let mut response = match decide(parts, etag.as_ref()) {
             Precondition::Proceed => {
-                let body = match self.rendition.whole_with(&self.base).filter(|_| self.page.is_none()) {
+                let whole = self.rendition.whole_with(&self.base).filter(|_| self.page.is_none() && !is_signed);
+                let body = match whole {
                     Some(whole) => Body::full(whole.clone()),
-                    None => Body::template(self.rendition.fill(&self.base, &context.id.to_string(), self.page)),
+                    None => {
+                        let texts = SlotTexts::default().with(Slot::Base, &self.base);
+                        let texts = texts.with(Slot::RequestId, &context.id.to_string());
+                        let texts = texts.with(Slot::Signature, &self.signature);
+                        Body::template(self.rendition.fill(&texts, self.page))
+                    }
                 };
                 with_json_body(StatusCode::OK, body, &parts.method)
             }
@@ -261,8 +277,12 @@ impl JsonAnswer {
         // RFC 9111 §4.2.3: a client subtracts Age from max-age.
         let age = if with_age { self.age.as_secs() } else { 0 };
         let left = self.status.ttl.unwrap_or(MAX_CLIENT_FRESHNESS).clamp(0, MAX_CLIENT_FRESHNESS);
-        let fresh_for = if holds_for_others { fresh_for(age.saturating_add(left.unsigned_abs())) } else { NO_STORE };
-        headers.insert(header::CACHE_CONTROL, fresh_for);
+        let cache_control = match () {
+            () if is_signed => PRIVATE_NO_STORE,
+            () if holds_for_others => fresh_for(age.saturating_add(left.unsigned_abs())),
+            () => NO_STORE,
+        };
+        headers.insert(header::CACHE_CONTROL, cache_control);
         context.cache_status = Some(self.status);
         response
     }

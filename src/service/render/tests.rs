@@ -166,7 +166,7 @@ fn enveloped(dialect: Dialect, value: &str) -> String {
 }
 
 fn renderer<'a>(dialect: Dialect, names: &'a Names, package: &'a PackageId) -> Renderer<'a> {
-    Renderer { dialect, base: "https://mirror.example", names, package, folder: None }
+    Renderer { dialect, base: "https://mirror.example", signature: "", names, package, folder: None }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::*;
+use crate::http::template::{Slot, SlotTexts};
 use crate::{
     dialect::{Config, NamedUpstream, Names, PageRequest},
     package::{PackageId, Release, Releases},
@@ -52,7 +53,8 @@ fn cache(capacity: u64) -> Arc<RenditionCache> {
 }
 
 fn text(rendition: &Rendition, base: &str, page: Option<PageRequest>) -> String {
-    let mut filled = rendition.fill(base, "id-1", page);
+    let texts = SlotTexts::default().with(Slot::Base, base).with(Slot::RequestId, "id-1");
+    let mut filled = rendition.fill(&texts, page);
     let len = filled.left();
     let mut all = Vec::new();
     while let Some(chunk) = filled.next_chunk() {

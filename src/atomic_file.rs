@@ -10,11 +10,11 @@ use std::{
 use tempfile::{Builder, NamedTempFile};
 
 /// Mode of a file that other users may read; the process's umask still applies.
-pub(super) const SHARED_FILE_MODE: u32 = 0o666;
+pub(crate) const SHARED_FILE_MODE: u32 = 0o666;
 
 /// A temporary file beside its target. Dropping it unpublished removes it and leaves the target as it is.
 #[derive(Debug)]
-pub(super) struct AtomicFile {
+pub(crate) struct AtomicFile {
     temporary: NamedTempFile,
     target: PathBuf,
 }
@@ -24,7 +24,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// The file system's error.
-    pub(super) fn create(target: &Path, mode: u32) -> io::Result<Self> {
+    pub(crate) fn create(target: &Path, mode: u32) -> io::Result<Self> {
         let folder = target.parent().unwrap_or(Path::new(""));
         let mut prefix = target.file_name().unwrap_or_default().to_owned();
         prefix.push(".");
@@ -34,7 +34,7 @@ impl AtomicFile {
     }
 
     /// The temporary file, open for reading and writing.
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.temporary.as_file()
     }
 
@@ -42,7 +42,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// The file system's error; the temporary file is removed then.
-    pub(super) fn publish(self) -> io::Result<()> {
+    pub(crate) fn publish(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.target).map_err(|failed| failed.error)?;
         Ok(())

@@ -1,0 +1,260 @@
+//! Who asks, and what they may do: from the credentials of a request to a caller, and from a caller and a package to a
+//! grant.
+//!
+//! Knows neither packages' contents nor upstreams. [`Access::identify`] runs before every cache of answers, and the rules
+//! are evaluated for every request, also for one whose answer is cached. Without `access.enabled` every caller may read
+//! everything, and nothing is checked.
+//!
+//! A client proves who it is by, in this order: the signature in a zip's address ([`addresses`]), a token as Bearer or as
+//! the password of Basic ([RFC 6750], [RFC 7617]), or the signature of the 3.x command line client ([`cli_signature`]).
+//!
+//! [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750
+//! [RFC 7617]: https://www.rfc-editor.org/rfc/rfc7617
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{HeaderMap, Method, Uri};
+use jiff::Timestamp;
+
+use crate::{clock::Clock, package::PackageId};
+
+mod addresses;
+mod authorization;
+mod cli_signature;
+mod config;
+mod nonces;
+mod principal;
+mod rules;
+mod token_file;
+mod token_text;
+mod tokens;
+
+pub(crate) use crate::admin_api::Right;
+pub(crate) use addresses::SignedZips;
+pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
+pub(crate) use principal::{Caller, Grant, Principal};
+use rules::Rules;
+pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
+
+use addresses::AddressSigner;
+use authorization::Authorization;
+use nonces::Nonces;
+use tokens::Tokens;
+
+/// The folder of tokens and keys in the cache directory.
+const DIR: &str = "access";
+
+/// The accounts, rules and keys of one mirror. One per process.
+#[derive(Debug)]
+pub(crate) struct Access {
+    enabled: bool,
+    rules: Rules,
+    tokens: Tokens,
+    addresses: AddressSigner,
+    nonces: Nonces,
+    /// Bumped by every change after which an earlier verdict may not hold.
+    generation: AtomicU64,
+    clock: Clock,
+}
+
+/// Why `access/` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenAccessError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A file has other content than this program writes.
+    #[error("{} cannot be read: {reason}; restore it from a backup, or remove it, which makes all its tokens or signed \
+             addresses invalid", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong. No content of the file.
+        reason: &'static str,
+    },
+    /// A rule cannot be used.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
+
+/// Checks the patterns, principals and groups of the section.
+///
+/// # Errors
+/// The first value that cannot be used.
+pub(crate) fn check(config: &Config) -> Result<(), RuleError> {
+    Rules::build(config).map(drop)
+}
+
+/// Who sent a request.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    /// The caller.
+    pub(crate) caller: Caller,
+    /// True when the signature in the address says so: the address holds for one zip.
+    pub(crate) by_address: bool,
+}
+
+/// Credentials that are there and are not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialError {
+    /// The `Authorization` field is malformed, or its scheme is neither Bearer nor Basic.
+    Malformed,
+    /// No such token, or it is revoked.
+    UnknownToken,
+    /// The token has expired.
+    Expired,
+    /// The command line client's signature does not fit its account, or its time or nonce does not hold.
+    Signature,
+}
+
+impl Access {
+    /// Compiles the section and opens the files in the cache directory, which this process must hold. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be read or a rule cannot be used.
+    pub(crate) fn open(config: &Config, cache_dir: &Path, clock: Clock) -> Result<Self, OpenAccessError> {
+        let dir = cache_dir.join(DIR);
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        created.map_err(|source| OpenAccessError::Io { path: dir.clone(), source })?;
+        let now = clock.now();
+        Ok(Self {
+            enabled: config.enabled,
+            rules: Rules::build(config)?,
+            tokens: Tokens::open(&dir)?,
+            addresses: AddressSigner::open(&dir, config.address_lifetime.0, now)?,
+            nonces: Nonces::default(),
+            generation: AtomicU64::new(1),
+            clock,
+        })
+    }
+
+    /// False when every caller may read everything.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Changes with every change of tokens and rules. Read it before the evaluation that it is remembered with.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn bump(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Who sent a request. Sends nothing and reads no file.
+    ///
+    /// # Errors
+    /// Credentials that are not valid. A signature that fits no account is none: the command line client sends one with
+    /// every request when it is logged in elsewhere.
+    pub(crate) fn identify(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Identified, CredentialError> {
+        let anonymous = Identified { caller: Caller::Anonymous, by_address: false };
+        if !self.enabled {
+            return Ok(anonymous);
+        }
+        let now = self.clock.now();
+        if let Some(principal) = self.by_address(method, uri, now) {
+            return Ok(Identified { caller: Caller::Principal(principal), by_address: true });
+        }
+        let principal = match Authorization::of(headers)? {
+            Some(Authorization(token)) => Some(self.tokens.by_secret(&token, now)?),
+            None => cli_signature::verify(headers, &self.tokens, &self.nonces, now)?,
+        };
+        Ok(principal
+            .map_or(anonymous, |principal| Identified { caller: Caller::Principal(principal), by_address: false }))
+    }
+
+    /// True when an address has a signature, valid or not.
+    pub(crate) fn has_signature(uri: &Uri) -> bool {
+        addresses::signature(uri).is_some()
+    }
+
+    /// The principal whose credential signed the address, looked up now.
+    fn by_address(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<Arc<Principal>> {
+        let id = self.addresses.verify(method, uri, now)?;
+        self.tokens.by_id(&id, now)
+    }
+
+    /// What a caller may do with a package: the first rule whose pattern matches decides.
+    pub(crate) fn grant(&self, caller: &Caller, package: &PackageId, right: Right) -> Grant {
+        if !self.enabled { Grant::Everyone } else { self.rules.grant(caller, package, right) }
+    }
+
+    /// False when no caller without credentials may read anything.
+    pub(crate) fn has_anonymous_rules(&self) -> bool {
+        !self.enabled || self.rules.have_anonymous()
+    }
+
+    /// True when the rules may treat one package other than another.
+    pub(crate) fn distinguishes_packages(&self) -> bool {
+        self.enabled && self.rules.distinguish_packages()
+    }
+
+    /// The query that makes these zips' addresses valid without other credentials, for as long as the principal's
+    /// credential is valid and at most for `access.address_lifetime`.
+    pub(crate) fn sign(&self, principal: &Principal, zips: &SignedZips) -> String {
+        self.addresses.sign(principal, zips, self.clock.now())
+    }
+
+    /// Creates a token. The secret is in the answer and nowhere else, unless the token is one for the command line client.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// A name that is taken or malformed; the file system's error.
+    pub(crate) fn create_token(&self, new: NewToken) -> Result<TokenOutcome, TokenError> {
+        let created = self.tokens.create(new, self.clock.now())?;
+        self.bump();
+        Ok(created)
+    }
+
+    /// Every token, by name. No secrets.
+    pub(crate) fn list_tokens(&self) -> Vec<Arc<TokenRecord>> {
+        self.tokens.list()
+    }
+
+    /// Removes a token: the next request with it is refused. Blocks.
+    ///
+    /// # Errors
+    /// When there is no such token; the file system's error, after which the token is refused until the next start.
+    pub(crate) fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
+        let revoked = self.tokens.revoke(name);
+        self.bump();
+        revoked
+    }
+
+    /// Replaces the key that signs addresses. Addresses that the last key signed hold until they expire. Blocks.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub(crate) fn rotate_signing_key(&self) -> Result<(), OpenAccessError> {
+        self.addresses.rotate(self.clock.now())
+    }
+
+    /// Writes when each token was last used, if that has changed. Blocks.
+    pub(crate) fn save_uses(&self) {
+        if let Err(error) = self.tokens.save_uses() {
+            tracing::warn!(%error, "the last uses of the tokens cannot be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! Signed addresses of zips: the command line clients send no credentials with the request for a zip.
+//!
+//! The query `srm={form}.{key}.{expiry}.{credential}.{mac}` follows the path. `form` says whether one zip is meant or
+//! every version of a package, as in a list, whose answer has one signature; `expiry` is a second since 1970 in
+//! hexadecimal digits; `credential` is an id, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of all of these and of the
+//! percent-decoded path, which names dialect, upstream, package and version. The scheme and host are not signed: a proxy
+//! may change them.
+//!
+//! [RFC 2104]: https://www.rfc-editor.org/rfc/rfc2104
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Method, Uri};
+use jiff::{SignedDuration, Timestamp};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+
+use super::{OpenAccessError, Principal, token_file, token_text};
+
+/// The file in `access/`.
+const FILE: &str = "signing-keys.json";
+/// The name of the query parameter.
+const PARAMETER: &str = "srm=";
+/// Separates the domain of these signatures from any other use of the keys.
+const DOMAIN: &str = "srm-mirror zip address 1";
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+/// Most keys that still verify, the newest first.
+const MAX_KEYS: usize = 8;
+/// Longest query that is looked at, bytes.
+const MAX_QUERY_BYTES: usize = 512;
+/// The words of a path before the version of a zip.
+const ZIP_WORDS: [&str; 2] = ["/zipball/", "/flat/"];
+
+/// The zips that one signature is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SignedZips {
+    /// One zip, by its percent-decoded path.
+    Zip(String),
+    /// Every version of a package, by the path up to the version.
+    Package(String),
+}
+
+impl SignedZips {
+    /// The zip at an address without scheme and host.
+    pub(crate) fn one(address: &str) -> Self {
+        Self::Zip(decoded(address))
+    }
+
+    /// Every version of the package whose zip is at an address.
+    pub(crate) fn all_versions(address: &str) -> Self {
+        let path = decoded(address);
+        let end = version_start(&path).unwrap_or(path.len());
+        Self::Package(path[..end].to_owned())
+    }
+
+    fn form(&self) -> char {
+        match self {
+            Self::Zip(_) => 'z',
+            Self::Package(_) => 'p',
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Zip(path) | Self::Package(path) => path,
+        }
+    }
+}
+
+/// A key as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoredKey {
+    id: String,
+    /// In base64.
+    key: String,
+    created_at: Timestamp,
+}
+
+/// The form of the file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKeys {
+    keys: Vec<StoredKey>,
+}
+
+struct SigningKey {
+    id: String,
+    key: hmac::Key,
+}
+
+/// The keys, the newest first.
+struct KeyRing {
+    keys: Vec<SigningKey>,
+    stored: Vec<StoredKey>,
+}
+
+/// Signs and verifies addresses.
+pub(super) struct AddressSigner {
+    path: PathBuf,
+    lifetime: Duration,
+    keys: ArcSwap<KeyRing>,
+}
+
+impl std::fmt::Debug for AddressSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressSigner").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl AddressSigner {
+    /// Reads the keys in `access/`, or makes the first one. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(super) fn open(dir: &Path, lifetime: Duration, now: Timestamp) -> Result<Self, OpenAccessError> {
+        let path = dir.join(FILE);
+        let StoredKeys { keys } = token_file::read(&path)?;
+        let ring = KeyRing::build(keys)
+            .ok_or(OpenAccessError::Invalid { path: path.clone(), reason: "a key in it is not 32 bytes in base64" })?;
+        let is_new = ring.keys.is_empty();
+        let signer = Self { path, lifetime, keys: ArcSwap::from_pointee(ring) };
+        if is_new {
+            signer.rotate(now)?;
+        }
+        Ok(signer)
+    }
+
+    /// Makes a new key. The earlier ones still verify as long as an address that they signed may hold. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn rotate(&self, now: Timestamp) -> Result<(), OpenAccessError> {
+        let failed = |source: io::Error| OpenAccessError::Io { path: self.path.clone(), source };
+        let key = token_text::random_bytes::<KEY_BYTES>().map_err(|error| failed(io::Error::other(error)))?;
+        let id = token_text::random_text(4).map_err(|error| failed(io::Error::other(error)))?;
+        let mut keys = vec![StoredKey { id, key: URL_SAFE_NO_PAD.encode(key), created_at: now }];
+        keys.extend(self.keys.load().stored.iter().cloned());
+        keys.truncate(MAX_KEYS);
+        // A key signs until the next one is made; what it signed last holds for one lifetime more.
+        let replaced_at: Vec<Timestamp> = keys.iter().map(|key| key.created_at).collect();
+        let lifetime = SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX);
+        let mut index = 0;
+        keys.retain(|_| {
+            index += 1;
+            index < 3 || now.duration_since(replaced_at[index - 2]) <= lifetime
+        });
+        let ring = KeyRing::build(keys.clone()).ok_or(failed(io::Error::other("a new key cannot be used")))?;
+        token_file::write(&self.path, &StoredKeys { keys }).map_err(failed)?;
+        self.keys.store(std::sync::Arc::new(ring));
+        Ok(())
+    }
+
+    /// The query with a question mark before it; empty for a principal whose credential has ended.
+    pub(super) fn sign(&self, principal: &Principal, zips: &SignedZips, now: Timestamp) -> String {
+        let end = now.saturating_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        let end = principal.expires_at.map_or(end, |expires| expires.min(end)).as_second();
+        let keys = self.keys.load();
+        let Some(newest) = keys.keys.first() else { return String::new() };
+        let claims = format!("{}.{}.{end:x}.{}", zips.form(), newest.id, principal.credential);
+        let mac = hmac::sign(&newest.key, &message(&claims, zips.path()));
+        format!("?{PARAMETER}{claims}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()))
+    }
+
+    /// The id of the credential that signed the address of a request; `None` when it is not signed, or not for this zip,
+    /// or no longer.
+    pub(super) fn verify(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<String> {
+        let claims = signature(uri)?;
+        if *method != Method::GET && *method != Method::HEAD {
+            return None;
+        }
+        let (claims, mac) = claims.rsplit_once('.')?;
+        let mut parts = claims.splitn(4, '.');
+        let (Some(form), Some(key), Some(end), Some(credential)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
+        let end = i64::from_str_radix(end, 16).ok()?;
+        let path = decoded(uri.path());
+        // One doubled slash at the start is accepted in every path.
+        let path = if path.starts_with("//") { &path[1..] } else { &path[..] };
+        let version_start = version_start(path)?;
+        let signed = match form {
+            "z" => path,
+            "p" => &path[..version_start],
+            _ => return None,
+        };
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        let keys = self.keys.load();
+        let key = &keys.keys.iter().find(|known| known.id == key)?.key;
+        // The comparison takes the same time for every wrong code.
+        hmac::verify(key, &message(claims, signed), &mac).ok()?;
+        (now.as_second() < end).then(|| credential.to_owned())
+    }
+}
+
+/// The signature in the query of an address, if it has one.
+pub(super) fn signature(uri: &Uri) -> Option<&str> {
+    uri.query()?.strip_prefix(PARAMETER).filter(|claims| claims.len() <= MAX_QUERY_BYTES)
+}
+
+impl KeyRing {
+    fn build(stored: Vec<StoredKey>) -> Option<Self> {
+        let key = |stored: &StoredKey| {
+            let bytes = URL_SAFE_NO_PAD.decode(&stored.key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
+            Some(SigningKey { id: stored.id.clone(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
+        };
+        Some(Self { keys: stored.iter().map(key).collect::<Option<_>>()?, stored })
+    }
+}
+
+/// What is signed. No part but the last can contain a zero byte.
+fn message(claims: &str, path: &str) -> Vec<u8> {
+    [DOMAIN, "\0", claims, "\0", path].concat().into_bytes()
+}
+
+fn decoded(path: &str) -> String {
+    percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+/// Where the version begins in the path of a zip.
+fn version_start(path: &str) -> Option<usize> {
+    let start = |word: &str| path.find(word).map(|at| at + word.len());
+    ZIP_WORDS.into_iter().filter_map(start).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::access::{
+        Right,
+        principal::{CredentialKey, Scope},
+    };
+
+    fn principal(expires_at: Option<Timestamp>) -> Principal {
+        let scope = Scope { rights: vec![Right::Read], packages: Vec::new() };
+        let key = CredentialKey::of("token", "id");
+        Principal { name: "token:ci".into(), groups: Vec::new(), credential: "id".into(), scope, expires_at, key }
+    }
+
+    fn signer(dir: &Path) -> AddressSigner {
+        AddressSigner::open(dir, Duration::from_secs(900), Timestamp::UNIX_EPOCH).expect("opens")
+    }
+
+    fn uri(path: &str, query: &str) -> Uri {
+        format!("{path}{query}").parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_holds_for_its_zip_alone_until_it_expires() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let signer = signer(dir.path());
+        let start = Timestamp::UNIX_EPOCH;
+        let zip = "/v3/packages/official__fc3/zipball/1.0.0%2Bb";
+        let query = signer.sign(&principal(None), &SignedZips::one(zip), start);
+        let credential = |method: Method, path: &str, query: &str, seconds: i64| {
+            signer.verify(&method, &uri(path, query), start + SignedDuration::from_secs(seconds))
+        };
+        for path in [zip, "/v3/packages/official__fc3/zipball/1.0.0+b", "//v3/packages/official__fc3/zipball/1.0.0+b"] {
+            assert_eq!(credential(Method::GET, path, &query, 899).as_deref(), Some("id"), "{path}");
+        }
+        assert_eq!(credential(Method::HEAD, zip, &query, 0).as_deref(), Some("id"));
+        assert_eq!(credential(Method::PUT, zip, &query, 0), None);
+        assert_eq!(credential(Method::GET, zip, &query, 900), None);
+        for path in [
+            "/v3/packages/official__fc3/zipball/1.0.1",
+            "/v3/packages/official__fc2/zipball/1.0.0+b",
+            "/simple/official/fc3/zipball/1.0.0+b",
+            "/official/fc3/flat/1.0.0+b",
+            "/v3/packages/official__fc3/release/latest",
+        ] {
+            assert_eq!(credential(Method::GET, path, &query, 0), None, "{path}");
+        }
+        for at in 5..query.len() {
+            let mut other = query.clone().into_bytes();
+            other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+            let other = String::from_utf8(other).expect("text");
+            // The last character of the code has bits that stand for nothing.
+            let is_same = at == query.len() - 1;
+            assert!(credential(Method::GET, zip, &other, 0).is_none() || is_same, "{at}");
+        }
+    }
+
+    #[test]
+    fn the_signature_of_a_list_holds_for_every_version_of_its_package_and_form() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let signer = signer(dir.path());
+        let zips = SignedZips::all_versions("/simple/github/devsapp/fc3/zipball/x");
+        assert_eq!(zips, SignedZips::Package("/simple/github/devsapp/fc3/zipball/".into()));
+        let query = signer.sign(&principal(None), &zips, Timestamp::UNIX_EPOCH);
+        let holds = |path: &str| signer.verify(&Method::GET, &uri(path, &query), Timestamp::UNIX_EPOCH).is_some();
+        assert!(holds("/simple/github/devsapp/fc3/zipball/1.0.0") && holds("/simple/github/devsapp/fc3/zipball/v/2"));
+        assert!(!holds("/simple/github/devsapp/fc2/zipball/1.0.0") && !holds("/devsapp/fc3/zipball/1.0.0"));
+    }
+
+    #[test]
+    fn an_address_ends_with_its_credential() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let signer = signer(dir.path());
+        let end = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(10);
+        let zip = "/devsapp/fc3/zipball/1";
+        let query = signer.sign(&principal(Some(end)), &SignedZips::one(zip), Timestamp::UNIX_EPOCH);
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        assert!(signer.verify(&Method::GET, &uri(zip, &query), at(9)).is_some());
+        assert!(signer.verify(&Method::GET, &uri(zip, &query), at(10)).is_none());
+    }
+
+    #[test]
+    fn keys_survive_a_restart_and_a_rotation_until_what_they_signed_has_expired() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let zip = "/devsapp/fc3/zipball/1";
+        let start = Timestamp::UNIX_EPOCH;
+        let query = signer(dir.path()).sign(&principal(None), &SignedZips::one(zip), start);
+        let signer = Arc::new(signer(dir.path()));
+        let holds = |seconds| {
+            signer.verify(&Method::GET, &uri(zip, &query), start + SignedDuration::from_secs(seconds)).is_some()
+        };
+        assert!(holds(1));
+        signer.rotate(start + SignedDuration::from_secs(2)).expect("rotates");
+        assert!(holds(3));
+        signer.rotate(start + SignedDuration::from_secs(2000)).expect("rotates");
+        signer.rotate(start + SignedDuration::from_secs(4000)).expect("rotates");
+        assert!(!holds(3), "the key is gone");
+    }
+}

@@ -1,0 +1,136 @@
+//! Callers: principals with their rights, and clients without credentials.
+
+use std::{str::FromStr, sync::Arc};
+
+use jiff::Timestamp;
+use wildmatch::WildMatch;
+
+use crate::{
+    admin_api::Right,
+    entry::Digest,
+    package::{PackageId, PackagePattern},
+};
+
+/// The sources of principals, as they stand before the colon of a name.
+const SOURCES: [&str; 1] = ["token"];
+/// What stands before the colon of a group in a rule.
+const GROUP: &str = "group";
+
+/// Someone with valid credentials.
+#[derive(Debug)]
+pub(crate) struct Principal {
+    /// The source and the name, such as `token:ci`.
+    pub(crate) name: Arc<str>,
+    /// The groups that it belongs to, as the credential says. Groups of the configuration are part of the rules.
+    pub(crate) groups: Vec<Arc<str>>,
+    /// The id of its credential.
+    pub(crate) credential: Arc<str>,
+    /// What the credential is limited to.
+    pub(crate) scope: Scope,
+    /// When the credential ends; `None`: never.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Tells its credential from every other one.
+    pub(crate) key: CredentialKey,
+}
+
+/// Identifies a credential in the keys of caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CredentialKey(pub(crate) [u8; 16]);
+
+impl CredentialKey {
+    /// The key of a credential of a source.
+    pub(super) fn of(source: &str, id: &str) -> Self {
+        let digest = Digest::of(format!("{source}\0{id}").as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest.0[..16]);
+        Self(key)
+    }
+
+    /// The same as a number.
+    pub(crate) fn as_u64(self) -> u64 {
+        self.0[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+/// What a credential is limited to: it narrows what the rules give.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    /// The rights that it may use.
+    pub(crate) rights: Vec<Right>,
+    /// The packages that it may be used for; empty: all.
+    pub(crate) packages: Vec<PackagePattern>,
+}
+
+impl Scope {
+    /// True when the credential may be used so.
+    pub(super) fn permits(&self, package: &PackageId, right: Right) -> bool {
+        let matches = || self.packages.is_empty() || self.packages.iter().any(|pattern| pattern.matches(package));
+        self.rights.contains(&right) && matches()
+    }
+}
+
+/// Who sent a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Caller {
+    /// A client without credentials.
+    #[default]
+    Anonymous,
+    /// A client with valid credentials.
+    Principal(Arc<Principal>),
+    /// The owner of the cache directory, through its control socket: may do everything.
+    Operator,
+}
+
+impl Caller {
+    /// The principal, if it is one.
+    pub(crate) fn principal(&self) -> Option<&Arc<Principal>> {
+        match self {
+            Self::Principal(principal) => Some(principal),
+            Self::Anonymous | Self::Operator => None,
+        }
+    }
+}
+
+/// What the rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Grant {
+    /// No.
+    Refused,
+    /// Yes, as to every client: a private repository is not meant.
+    Everyone,
+    /// Yes, because a rule names the caller.
+    Named,
+}
+
+/// A pattern of principals in a rule: `token:ci`, `token:ci-*`, `group:dev`, or `*`.
+#[derive(Clone, Debug)]
+pub(super) enum PrincipalPattern {
+    /// Everyone with valid credentials.
+    Anyone,
+    /// Principals, by source and name.
+    Name(WildMatch),
+    /// The members of a group.
+    Group(String),
+}
+
+/// A text that is no pattern of principals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a principal; write for example \"token:ci\", \"group:dev\", or \"*\" for everyone with valid credentials")]
+pub struct PrincipalPatternError;
+
+impl FromStr for PrincipalPattern {
+    type Err = PrincipalPatternError;
+
+    fn from_str(text: &str) -> Result<Self, PrincipalPatternError> {
+        if text == "*" {
+            return Ok(Self::Anyone);
+        }
+        match text.split_once(':') {
+            Some((GROUP, name)) if !name.is_empty() => Ok(Self::Group(name.to_owned())),
+            Some((source, name)) if SOURCES.contains(&source) && !name.is_empty() => {
+                Ok(Self::Name(WildMatch::new(text)))
+            }
+            _ => Err(PrincipalPatternError),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The rules: which callers may do what with which packages.
+
+use std::collections::BTreeMap;
+
+use super::{
+    config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace},
+    principal::{Caller, Grant, Principal, PrincipalPattern},
+};
+use crate::admin_api::Right;
+use crate::package::{PackageId, PackagePattern};
+
+/// The rules in order, compiled.
+#[derive(Debug)]
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    groups: BTreeMap<String, Vec<PrincipalPattern>>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    packages: Vec<PackagePattern>,
+    matches_all: bool,
+    /// By right, in the order of [`Right::ALL`].
+    principals: [Vec<PrincipalPattern>; Right::ALL.len()],
+    anonymous: bool,
+}
+
+impl Rules {
+    /// Compiles groups and rules.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub(super) fn build(config: &Config) -> Result<Self, RuleError> {
+        let mut groups = BTreeMap::new();
+        for (name, members) in &config.groups {
+            let members = members.iter().map(|member| {
+                let invalid =
+                    |reason| RuleError { place: RulePlace::Group(name.clone()), value: member.clone(), reason };
+                let pattern = member.parse().map_err(|error| invalid(RuleErrorReason::Principal(error)))?;
+                match pattern {
+                    PrincipalPattern::Group(_) => Err(invalid(RuleErrorReason::NestedGroup)),
+                    pattern => Ok(pattern),
+                }
+            });
+            groups.insert(name.clone(), members.collect::<Result<Vec<_>, _>>()?);
+        }
+        let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, &config.groups));
+        Ok(Self { rules: rules.collect::<Result<_, _>>()?, groups })
+    }
+
+    /// What a caller may do with a package. Without a rule that matches: nothing.
+    pub(super) fn grant(&self, caller: &Caller, package: &PackageId, right: Right) -> Grant {
+        if let Caller::Operator = caller {
+            return Grant::Named;
+        }
+        let matches = |rule: &&Rule| rule.packages.iter().any(|pattern| pattern.matches(package));
+        let Some(rule) = self.rules.iter().find(matches) else { return Grant::Refused };
+        if let Caller::Principal(principal) = caller
+            && principal.scope.permits(package, right)
+            && rule.principals[right as usize].iter().any(|pattern| self.matches(pattern, principal))
+        {
+            return Grant::Named;
+        }
+        if rule.anonymous && right == Right::Read { Grant::Everyone } else { Grant::Refused }
+    }
+
+    fn matches(&self, pattern: &PrincipalPattern, principal: &Principal) -> bool {
+        match pattern {
+            PrincipalPattern::Anyone => true,
+            PrincipalPattern::Name(name) => name.matches(&principal.name),
+            PrincipalPattern::Group(group) => {
+                let is_member = |members: &Vec<PrincipalPattern>| {
+                    members.iter().any(|member| {
+                        matches!(member, PrincipalPattern::Anyone)
+                            || matches!(member, PrincipalPattern::Name(name) if name.matches(&principal.name))
+                    })
+                };
+                principal.groups.iter().any(|name| **name == **group) || self.groups.get(group).is_some_and(is_member)
+            }
+        }
+    }
+
+    /// True when a rule lets everyone read.
+    pub(super) fn have_anonymous(&self) -> bool {
+        self.rules.iter().any(|rule| rule.anonymous)
+    }
+
+    /// False when the first rule decides for every package.
+    pub(super) fn distinguish_packages(&self) -> bool {
+        self.rules.first().is_some_and(|rule| !rule.matches_all)
+    }
+}
+
+impl Rule {
+    fn build(number: usize, config: &RuleConfig, groups: &BTreeMap<String, Vec<String>>) -> Result<Self, RuleError> {
+        let invalid = |key, value: &str, reason| RuleError {
+            place: RulePlace::Rule { number, key },
+            value: value.to_owned(),
+            reason,
+        };
+        if config.packages.is_empty() {
+            return Err(invalid("packages", "[]", RuleErrorReason::NoPackages));
+        }
+        let parse = |text: &String| {
+            text.parse::<PackagePattern>().map_err(|error| invalid("packages", text, RuleErrorReason::Pattern(error)))
+        };
+        let packages = config.packages.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let compile = |key, texts: &[String]| -> Result<Vec<PrincipalPattern>, RuleError> {
+            let compile = |text: &String| {
+                let pattern = text.parse().map_err(|error| invalid(key, text, RuleErrorReason::Principal(error)))?;
+                match &pattern {
+                    // A group with a colon in it is one that an issuer names.
+                    PrincipalPattern::Group(group) if !group.contains(':') && !groups.contains_key(group) => {
+                        Err(invalid(key, text, RuleErrorReason::UnknownGroup))
+                    }
+                    _ => Ok(pattern),
+                }
+            };
+            texts.iter().map(compile).collect()
+        };
+        let principals = [
+            compile("read", &config.read)?,
+            compile("publish", &config.publish)?,
+            compile("delete", &config.delete)?,
+            compile("admin", &config.admin)?,
+        ];
+        Ok(Self {
+            matches_all: config.packages.iter().any(|pattern| pattern == "*"),
+            packages,
+            principals,
+            anonymous: config.anonymous,
+        })
+    }
+}

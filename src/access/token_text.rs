@@ -1,0 +1,95 @@
+//! The text of a token: a prefix that scanners of source code find, 178 random bits, and a checksum.
+//!
+//! `srmt_` is followed by 30 characters of `0-9A-Za-z` and by the CRC-32 of what precedes it in 6 such characters. The
+//! checksum tells a mistyped token from one that was revoked, without a look-up.
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+
+/// What every token begins with.
+pub(super) const PREFIX: &str = "srmt_";
+/// Random characters of a token.
+const RANDOM_CHARS: usize = 30;
+/// Characters of the checksum.
+const CHECKSUM_CHARS: usize = 6;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The system has no random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub(crate) struct NoRandom;
+
+/// Random bytes from the system.
+///
+/// # Errors
+/// [`NoRandom`].
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandom> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
+    Ok(bytes)
+}
+
+/// `count` random characters of the alphabet, each as likely as any other.
+///
+/// # Errors
+/// [`NoRandom`].
+pub(super) fn random_text(count: usize) -> Result<String, NoRandom> {
+    let mut text = String::with_capacity(count);
+    while text.len() < count {
+        // The 6 lowest bits of a byte; the two values beyond the alphabet are drawn again.
+        let drawn = random_bytes::<64>()?.map(|byte| usize::from(byte & 63));
+        let chars = drawn.into_iter().filter_map(|index| ALPHABET.get(index)).map(|byte| char::from(*byte));
+        text.extend(chars.take(count - text.len()));
+    }
+    Ok(text)
+}
+
+/// A new token.
+///
+/// # Errors
+/// [`NoRandom`].
+pub(super) fn generate() -> Result<String, NoRandom> {
+    let text = format!("{PREFIX}{}", random_text(RANDOM_CHARS)?);
+    let checksum = checksum(&text);
+    Ok(text + &checksum)
+}
+
+/// True for a text that could have been generated: prefix, length and checksum fit.
+pub(super) fn is_well_formed(text: &str) -> bool {
+    let len = PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS;
+    if text.len() != len || !text.is_ascii() || !text.starts_with(PREFIX) {
+        return false;
+    }
+    let (body, end) = text.split_at(len - CHECKSUM_CHARS);
+    checksum(body) == end
+}
+
+fn checksum(text: &str) -> String {
+    let mut rest = crc32fast::hash(text.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.iter().map(|byte| char::from(*byte)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_token_is_well_formed_and_every_changed_one_is_not() {
+        let token = generate().expect("random numbers");
+        assert!(is_well_formed(&token), "{token}");
+        assert_ne!(token, generate().expect("random numbers"));
+        for at in 0..token.len() {
+            let mut other = token.clone().into_bytes();
+            other[at] = if other[at] == b'x' { b'y' } else { b'x' };
+            assert!(!is_well_formed(&String::from_utf8(other).expect("text")), "changed at {at}");
+        }
+        for text in ["", "srmt_", &token[1..], &format!("{token}0"), "srmt_äääääääääääääääääääääääääääääääääääää"]
+        {
+            assert!(!is_well_formed(text), "{text}");
+        }
+    }
+}

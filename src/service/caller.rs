@@ -1,0 +1,170 @@
+//! Who sends a request, and whether they may have what it asks for: checked on the asked name before anything is looked
+//! up, and on what was found.
+
+use http::request::Parts;
+
+use super::{
+    Service,
+    context::RequestContext,
+    error::{ApiError, Unauthorized},
+    found_package::FoundPackage,
+    sources,
+};
+use crate::{
+    access::{Access, Caller, Grant, Identified, Right, SignedZips},
+    dialect::{self, ApiRequest, Dialect, DialectName, Route},
+    http::cache_status::CacheStatus,
+    origin::{FetchError, Missing},
+    package::{FolderPackage, PackageId, PackageRef},
+    registry::{Audience, CacheFailure, RegistryError},
+};
+
+/// Identifies the caller.
+///
+/// # Errors
+/// `Unauthorized` for credentials that are not valid.
+pub(super) fn identify(access: &Access, parts: &Parts, context: &mut RequestContext) -> Result<(), ApiError> {
+    if context.peer.control {
+        context.caller = Caller::Operator;
+        return Ok(());
+    }
+    // Before the identification: a token that is revoked meanwhile has another generation.
+    context.access_generation = access.generation();
+    let identified = access.identify(&parts.method, &parts.uri, &parts.headers);
+    let Identified { caller, by_address } =
+        identified.map_err(|error| ApiError::Unauthorized(Unauthorized::Credentials(error)))?;
+    context.caller = caller;
+    context.by_address = by_address;
+    Ok(())
+}
+
+/// Checks whether the caller may read what the name of the request leads to. Looks nothing up: who may not read a name
+/// gets the same answer whether it exists or not.
+///
+/// # Errors
+/// `Unauthorized` for a caller without credentials; for others as for a package that does not exist.
+pub(super) fn check_asked(
+    service: &Service,
+    route: &Route,
+    parts: &Parts,
+    context: &mut RequestContext,
+) -> Result<(), ApiError> {
+    let access = &service.access;
+    if !access.is_enabled() {
+        return Ok(());
+    }
+    let Some(package) = route.request.package() else {
+        let is_closed = matches!(context.caller, Caller::Anonymous) && !access.has_anonymous_rules();
+        return match route.request {
+            ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages if is_closed => {
+                Err(refusal(parts, context))
+            }
+            _ => Ok(()),
+        };
+    };
+    let grant = match package {
+        PackageRef::Folder(folder) => folder_grant(access, &context.caller, folder),
+        package => {
+            let asked = sources::asked_packages(&service.registry, &service.names, package, route.dialect.name());
+            let grants = asked.iter().map(|package| access.grant(&context.caller, package, Right::Read));
+            grants.max().unwrap_or(Grant::Refused)
+        }
+    };
+    if grant == Grant::Refused { Err(refusal(parts, context)) } else { Ok(()) }
+}
+
+/// Checks whether the caller may read the package that was found, under the name that it has now, too, and notes by what
+/// right.
+///
+/// # Errors
+/// As [`check_asked`]; as for a package that does not exist also for a private repository that no rule names the caller
+/// for.
+pub(super) async fn check_found(
+    service: &Service,
+    found: &FoundPackage,
+    parts: &Parts,
+    context: &mut RequestContext,
+) -> Result<(), ApiError> {
+    let access = &service.access;
+    let caller = context.caller.clone();
+    let mut grant = read_grant(access, &caller, found);
+    if access.distinguishes_packages()
+        && let Some(present) = service.registry.documents().present_name(found.id()).await?
+    {
+        grant = grant.min(access.grant(&caller, &present, Right::Read));
+    }
+    if grant == Grant::Refused {
+        return Err(refusal(parts, context));
+    }
+    if access.is_enabled() && grant == Grant::Everyone && context.audience == Audience::Clients {
+        service.registry.documents().ensure_public(found.id()).await?;
+    }
+    context.grant = grant;
+    Ok(())
+}
+
+/// True when the caller may be shown a package in a list. One that may be private is shown to those whom a rule names.
+pub(super) fn may_list(access: &Access, caller: &Caller, subject: &FoundPackage, may_be_private: bool) -> bool {
+    if !access.is_enabled() {
+        return true;
+    }
+    match read_grant(access, caller, subject) {
+        Grant::Refused => false,
+        Grant::Everyone => !may_be_private,
+        Grant::Named => true,
+    }
+}
+
+/// Whether a caller may read a package, or a folder and its repository.
+fn read_grant(access: &Access, caller: &Caller, subject: &FoundPackage) -> Grant {
+    match subject {
+        FoundPackage::Package(package) => access.grant(caller, package, Right::Read),
+        FoundPackage::Folder(folder) => folder_grant(access, caller, folder),
+    }
+}
+
+/// What a caller may do with a folder of a repository: what the rules give of both.
+fn folder_grant(access: &Access, caller: &Caller, folder: &FolderPackage) -> Grant {
+    let alias = PackageId { upstream: folder.repository.upstream.clone(), name: folder.alias.clone() };
+    let of_folder = access.grant(caller, &alias, Right::Read);
+    of_folder.min(access.grant(caller, &folder.repository, Right::Read))
+}
+
+/// The query behind the address of each zip in an answer about a package: `tag` is that of the one release in it, `None`
+/// stands for every version. Empty for a caller who needs none.
+pub(super) fn zip_signature(
+    service: &Service,
+    context: &RequestContext,
+    found: &FoundPackage,
+    tag: Option<&str>,
+    dialect: Dialect,
+) -> String {
+    let (Grant::Named, Some(principal)) = (context.grant, context.caller.principal()) else { return String::new() };
+    let dialect = dialect.name();
+    // Any version: only what stands before it is signed.
+    let version = tag.unwrap_or("0");
+    let address = zip_address(service, found, version, dialect);
+    let zips = if tag.is_some() { SignedZips::one(&address) } else { SignedZips::all_versions(&address) };
+    service.access.sign(principal, &zips)
+}
+
+fn zip_address(service: &Service, found: &FoundPackage, version: &str, dialect: DialectName) -> String {
+    match found {
+        FoundPackage::Package(package) => dialect::zipball_url("", &service.names, package, version, dialect),
+        FoundPackage::Folder(folder) => dialect::folder_zipball_url("", folder, version, dialect),
+    }
+}
+
+/// What a caller is answered who may not read what was asked.
+fn refusal(parts: &Parts, context: &mut RequestContext) -> ApiError {
+    // The upstream is not named: it would say where the name leads.
+    context.package = None;
+    match &context.caller {
+        Caller::Anonymous if Access::has_signature(&parts.uri) => ApiError::Unauthorized(Unauthorized::Address),
+        Caller::Anonymous => ApiError::Unauthorized(Unauthorized::NoCredentials),
+        Caller::Principal(_) | Caller::Operator => ApiError::Registry(RegistryError::Fetch(CacheFailure {
+            error: FetchError::NotFound(Missing::Package),
+            status: CacheStatus::generated(),
+        })),
+    }
+}

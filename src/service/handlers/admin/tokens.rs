@@ -1,0 +1,72 @@
+//! Tokens: created, listed, revoked; and the key that signs addresses of zips.
+
+use std::sync::Arc;
+
+use super::AdminError;
+use crate::{
+    access::{Access, NewToken, TokenError, TokenOutcome, TokenRecord},
+    admin_api::{CreateToken, CreatedToken, ErrorCode, RevokeToken, TokenList, TokenRow, TokensChanged},
+};
+
+/// What the client reads when a file cannot be written.
+const UNWRITABLE: &str = "the tokens of this mirror cannot be written";
+
+impl From<TokenError> for AdminError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Io(_) | TokenError::Random(_) => Self::storage(UNWRITABLE, &error),
+            TokenError::Exists(_) => Self::new(ErrorCode::Conflict, error.to_string()),
+            error => Self::bad_request(error.to_string()),
+        }
+    }
+}
+
+pub(super) async fn create(access: &Arc<Access>, request: CreateToken) -> Result<CreatedToken, AdminError> {
+    let CreateToken { name, scopes, packages, expires_at, signs } = request;
+    let new = NewToken { name, scopes, packages, expires_at, signs };
+    let TokenOutcome { secret, record } = blocking(access, move |access| access.create_token(new)).await??;
+    tracing::info!(token = record.name, id = record.id, "created a token");
+    Ok(CreatedToken { secret: secret.reveal().to_owned(), token: row(&record), enabled: access.is_enabled() })
+}
+
+pub(super) async fn list(access: &Arc<Access>) -> Result<TokenList, AdminError> {
+    Ok(TokenList { tokens: access.list_tokens().iter().map(|record| row(record)).collect() })
+}
+
+pub(super) async fn revoke(access: &Arc<Access>, request: RevokeToken) -> Result<TokensChanged, AdminError> {
+    let RevokeToken { name } = request;
+    let revoked = name.clone();
+    blocking(access, move |access| access.revoke_token(&revoked)).await??;
+    tracing::info!(token = name, "revoked a token");
+    Ok(TokensChanged {})
+}
+
+pub(super) async fn rotate_signing_key(access: &Arc<Access>) -> Result<TokensChanged, AdminError> {
+    let rotated = blocking(access, |access| access.rotate_signing_key()).await?;
+    rotated.map_err(|error| AdminError::storage("the signing key of this mirror cannot be written", error))?;
+    tracing::info!("made a new key for addresses of zips");
+    Ok(TokensChanged {})
+}
+
+/// Runs work that writes a file on a blocking thread.
+async fn blocking<T: Send + 'static>(
+    access: &Arc<Access>,
+    work: impl FnOnce(&Access) -> T + Send + 'static,
+) -> Result<T, AdminError> {
+    let access = access.clone();
+    let done = tokio::task::spawn_blocking(move || work(&access)).await;
+    done.map_err(|error| AdminError::storage(UNWRITABLE, error))
+}
+
+fn row(record: &TokenRecord) -> TokenRow {
+    TokenRow {
+        name: record.name.clone(),
+        id: record.id.clone(),
+        scopes: record.scopes.clone(),
+        packages: record.packages.clone(),
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        last_used_at: record.last_used_at(),
+        signs: record.signs(),
+    }
+}

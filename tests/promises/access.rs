@@ -1,0 +1,481 @@
+//! Accounts and rules: who gets what, on every route and by every way to an answer; and what others learn, which is nothing.
+
+use std::time::Duration;
+
+use md5::{Digest as _, Md5};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use srm_mirror::{access::RuleConfig, config::Config, registry::Private};
+
+use crate::{
+    forge::{Forge, Match, Route},
+    logs,
+    mirror::{Got, Mirror, Setup, setup},
+};
+
+const PUBLIC: &str = "devsapp/fc3";
+const SECRET: &str = "acme/secret";
+const OPEN: &str = "open/pkg";
+
+async fn forge() -> Forge {
+    let forge = Forge::start().await;
+    for name in [PUBLIC, OPEN] {
+        forge.repo(name).release("v1.0.0", |r| r.publish_yaml("Type: Component\nName: x\n").file("index.js", "1"));
+    }
+    forge
+        .repo(SECRET)
+        .release("v1.0.0", |r| r.publish_yaml("Type: Component\nName: hush\n").file("index.js", "1"))
+        .private();
+    forge.accept_token("T0KEN");
+    forge.rate_limits(10_000, 50_000);
+    forge
+}
+
+fn rule(packages: &[&str], read: &[&str], anonymous: bool) -> RuleConfig {
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    RuleConfig { packages: owned(packages), read: owned(read), anonymous, ..RuleConfig::default() }
+}
+
+fn with_rules(setup: Setup, rules: Vec<RuleConfig>) -> Setup {
+    setup.with(|config: &mut Config| {
+        config.access.enabled = true;
+        config.access.rules = rules;
+        config.packages.private = Private::Serve;
+    })
+}
+
+/// Rules for the three packages: an insider reads all, a reader all but the private one, everyone the open one.
+fn closed(forge: &Forge) -> Setup {
+    let rules = vec![
+        rule(&["acme/*"], &["token:insider"], false),
+        rule(&["devsapp/*"], &["token:reader", "token:insider"], false),
+        rule(&["open/*"], &["token:reader"], true),
+    ];
+    with_rules(setup(forge).token("github", "T0KEN"), rules)
+}
+
+async fn create(mirror: &Mirror, ask: Value) -> String {
+    let answer = mirror.admin(mirror.dir(), "token/create", ask).await;
+    answer[0]["secret"].as_str().expect("a secret").to_owned()
+}
+
+async fn token(mirror: &Mirror, name: &str) -> String {
+    let ask = json!({"name": name, "scopes": ["read"], "packages": [], "expires_at": null, "signs": false});
+    create(mirror, ask).await
+}
+
+async fn revoke(mirror: &Mirror, name: &str) {
+    mirror.admin(mirror.dir(), "token/revoke", json!({"name": name})).await;
+}
+
+fn bearer(token: &str) -> Vec<(&'static str, String)> {
+    vec![("authorization", format!("Bearer {token}"))]
+}
+
+async fn get(mirror: &Mirror, path: &str, headers: &[(&'static str, String)]) -> Got {
+    send(mirror, Method::GET, path, headers).await
+}
+
+async fn send(mirror: &Mirror, method: Method, path: &str, headers: &[(&'static str, String)]) -> Got {
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    mirror.request(method, path, &headers).await.expect("a complete response")
+}
+
+/// The routes of a repository.
+fn routes(package: &str) -> Vec<String> {
+    let below = ["releases", "releases/latest", "releases/tags/v1.0.0", "metadata", "metadata/v1.0.0"];
+    let zips = ["zipball/v1.0.0", "zipball/1.0.0", "zipball/refs/tags/v1.0.0", "flat/v1.0.0", "zipball/main"];
+    let mut routes: Vec<String> = below.iter().chain(&zips).map(|rest| format!("/{package}/{rest}")).collect();
+    routes.extend(below.iter().chain(&zips).map(|rest| format!("/github/{}/{rest}", package.to_uppercase())));
+    let api = ["", "/releases", "/releases/latest", "/releases/tags/v1.0.0", "/zipball/v1.0.0"];
+    routes.extend(api.map(|rest| format!("/repos/{package}{rest}")));
+    routes.extend(["releases", "zipball/v1.0.0"].map(|rest| format!("/simple/{package}/{rest}")));
+    let v3 = package.replace('/', "__");
+    let v3_routes = ["release/latest", "release", "release/tags/v1.0.0", "zipball/v1.0.0"];
+    routes.extend(v3_routes.map(|rest| format!("/v3/packages/{v3}/{rest}")));
+    routes.extend(v3_routes.map(|rest| format!("/v3/packages/github__{v3}/{rest}")));
+    routes
+}
+
+/// A way to ask for one address.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Get,
+    Head,
+    Range,
+    Condition,
+    Again,
+}
+
+const WAYS: [Way; 5] = [Way::Get, Way::Head, Way::Range, Way::Condition, Way::Again];
+
+async fn ask(mirror: &Mirror, way: Way, path: &str, credentials: &[(&'static str, String)], etag: &str) -> Got {
+    let mut headers = credentials.to_vec();
+    match way {
+        Way::Get | Way::Again => get(mirror, path, &headers).await,
+        Way::Head => send(mirror, Method::HEAD, path, &headers).await,
+        Way::Range => {
+            headers.push(("range", "bytes=0-9".into()));
+            get(mirror, path, &headers).await
+        }
+        Way::Condition => {
+            let etag = if etag.is_empty() { "\"none\"" } else { etag };
+            headers.push(("if-none-match", etag.to_owned()));
+            get(mirror, path, &headers).await
+        }
+    }
+}
+
+/// Checks that an answer is private to its caller, and that a refusal tells nothing.
+fn check(got: &Got, expected: &[u16], about: &str) {
+    assert!(expected.contains(&got.status), "{about}: {} {:?}", got.status, got.body);
+    assert!(
+        got.header("vary").contains("authorization")
+            || got.headers.get_all("vary").iter().any(|v| v == "authorization"),
+        "{about}"
+    );
+    assert!(!got.header("cache-control").contains("public"), "{about}: {}", got.header("cache-control"));
+    if got.status == 401 {
+        let challenges: Vec<_> = got.headers.get_all("www-authenticate").iter().collect();
+        assert_eq!(challenges.len(), 2, "{about}");
+    }
+    if got.status >= 400 {
+        let body = String::from_utf8_lossy(&got.body);
+        assert!(!body.contains("Notes of") && !body.contains("hush") && !body.contains("T0KEN"), "{about}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_read_what_holds_on_every_route_and_by_every_way() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let insider = bearer(&token(&mirror, "insider").await);
+    let reader = bearer(&token(&mirror, "reader").await);
+    let revoked = bearer(&token(&mirror, "revoked").await);
+    revoke(&mirror, "revoked").await;
+    let wrong = bearer("srmt_000000000000000000000000000000000000");
+    let malformed = vec![("authorization", "Digest x".to_owned())];
+    let ended = (mirror.clock.now() + Duration::from_secs(1)).to_string();
+    let ending = json!({"name": "ended", "scopes": ["read"], "packages": [], "expires_at": ended, "signs": false});
+    let ended = bearer(&create(&mirror, ending).await);
+    mirror.clock.advance(Duration::from_secs(2));
+    let publisher =
+        json!({"name": "publisher", "scopes": ["publish"], "packages": [], "expires_at": null, "signs": false});
+    let publisher = bearer(&create(&mirror, publisher).await);
+
+    let ok = &[200, 206, 304][..];
+    for (package, by) in [
+        (PUBLIC, [&[401][..], &[401], ok, ok, &[404]]),
+        (SECRET, [&[401], &[401], &[404], ok, &[404]]),
+        (OPEN, [ok, &[401], ok, ok, ok]),
+        ("acme/none", [&[401], &[401], &[404], &[404], &[404]]),
+        ("open/none", [&[404], &[401], &[404], &[404], &[404]]),
+        ("else/where", [&[401], &[401], &[404], &[404], &[404]]),
+    ] {
+        let callers = [
+            ("none", vec![]),
+            ("wrong", wrong.clone()),
+            ("reader", reader.clone()),
+            ("insider", insider.clone()),
+            ("publisher", publisher.clone()),
+        ];
+        for path in routes(package) {
+            // The insider first: what is stored and cached by then must not be served to others.
+            let etag = get(&mirror, &path, &insider).await.header("etag").to_owned();
+            for ((name, credentials), expected) in callers.iter().zip(by).rev() {
+                for way in WAYS {
+                    let got = ask(&mirror, way, &path, credentials, &etag).await;
+                    check(&got, expected, &format!("{name} {way:?} {path}"));
+                }
+            }
+        }
+        for (name, credentials) in [("revoked", &revoked), ("expired", &ended), ("malformed", &malformed)] {
+            let got = get(&mirror, &format!("/{package}/releases"), credentials).await;
+            check(&got, &[401], &format!("{name} {package}"));
+        }
+    }
+    assert_eq!(mirror.get("/healthz").await.status, 200);
+    assert_eq!(mirror.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_package_that_a_caller_may_not_read_is_answered_like_a_missing_one() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    let without_id = |got: &Got, name: &str| {
+        let mut body: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("request_id");
+        }
+        (got.status, got.cache_status().to_owned(), body.to_string().replace(name, "NAME"))
+    };
+    for credentials in [&reader, &vec![]] {
+        for (there, missing) in [("secret", "absent"), ("secret", "Secret2")] {
+            for rest in ["releases", "releases/latest", "zipball/v1.0.0", "metadata", "flat/v1.0.0"] {
+                let before = forge.requests().len();
+                let one = get(&mirror, &format!("/acme/{there}/{rest}"), credentials).await;
+                let other = get(&mirror, &format!("/acme/{missing}/{rest}"), credentials).await;
+                assert_eq!(without_id(&one, there), without_id(&other, missing), "{rest}");
+                assert_eq!(forge.requests().len(), before, "nothing is asked for a caller who may not read");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_anonymous_rule_never_serves_a_private_repository() {
+    let forge = forge().await;
+    let rules = vec![rule(&["*/*"], &["token:insider"], true)];
+    let mirror = with_rules(setup(&forge).token("github", "T0KEN"), rules).start().await;
+    let insider = bearer(&token(&mirror, "insider").await);
+    for path in routes(SECRET) {
+        assert_eq!(get(&mirror, &path, &insider).await.status, 200, "{path}");
+        assert_eq!(mirror.get(&path).await.status, 404, "{path}");
+    }
+    let list = "/v3/packages/releases?page=-1";
+    let names = |got: Got| got.json()["body"].as_array().map_or(0, Vec::len);
+    assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
+    mirror.clock.advance(Duration::from_secs(600));
+    let by_insider = names(get(&mirror, list, &insider).await);
+    let by_all = names(mirror.get(list).await);
+    assert_eq!((by_insider, by_all), (2, 1), "the private repository is listed to whom a rule names");
+}
+
+#[tokio::test]
+async fn an_authenticated_answer_has_an_address_that_needs_no_credentials_and_holds_for_that_zip_alone() {
+    logs::keep();
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    for document in [
+        "/devsapp/fc3/releases/latest",
+        "/simple/devsapp/fc3/releases/latest",
+        "/v3/packages/devsapp__fc3/release/latest",
+        "/repos/devsapp/fc3/releases/latest",
+        "/devsapp/fc3/releases/tags/v1.0.0",
+    ] {
+        let got = get(&mirror, document, &reader).await;
+        assert_eq!((got.header("cache-control"), got.header("etag")), ("private, no-store", ""), "{document}");
+        let json = got.json();
+        let value = json.get("body").filter(|body| body.is_object()).or(json.get("Response")).unwrap_or(&json);
+        let url = value["zipball_url"].as_str().expect("an address");
+        let path = url.strip_prefix(&mirror.url("")).expect("an address of this mirror");
+        assert!(path.contains("?srm="), "{path}");
+        for (method, headers, status) in [
+            (Method::GET, vec![], 200),
+            (Method::HEAD, vec![], 200),
+            (Method::GET, vec![("range", "bytes=0-9".to_owned())], 206),
+            // The command line client sends its headers masked.
+            (Method::GET, vec![("token", "***".to_owned()), ("sign_code", "***".to_owned())], 200),
+        ] {
+            assert_eq!(send(&mirror, method, path, &headers).await.status, status, "{path}");
+        }
+        let query = path.split_once('?').expect("a query").1;
+        for other in ["/devsapp/fc3/zipball/main", "/open/pkg/flat/v1.0.0", "/devsapp/fc3/releases"] {
+            let expected = if other.starts_with("/open") { 200 } else { 401 };
+            assert_eq!(mirror.get(&format!("{other}?{query}")).await.status, expected, "{other}");
+        }
+        assert!(logs::lines(query).is_empty(), "a signature is in the log");
+    }
+    let list = get(&mirror, "/simple/devsapp/fc3/releases", &reader).await.json();
+    let path = list["Response"][0]["zipball_url"].as_str().expect("an address").replace(&mirror.url(""), "");
+    assert_eq!(mirror.get(&path).await.status, 200);
+    revoke(&mirror, "reader").await;
+    let refused = mirror.get(&path).await;
+    assert_eq!(refused.status, 401);
+    assert!(String::from_utf8_lossy(&refused.body).contains("expired, or its token was revoked"));
+}
+
+#[tokio::test]
+async fn the_address_of_a_zip_expires() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    let latest = get(&mirror, "/devsapp/fc3/releases/latest", &reader).await.json();
+    let path = latest["zipball_url"].as_str().expect("an address").replace(&mirror.url(""), "");
+    assert_eq!(mirror.get(&path).await.status, 200);
+    mirror.clock.advance(Duration::from_secs(899));
+    assert_eq!(mirror.get(&path).await.status, 200);
+    mirror.clock.advance(Duration::from_secs(2));
+    assert_eq!(mirror.get(&path).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_at_the_next_request_on_the_same_connection() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    for path in ["/devsapp/fc3/releases", "/devsapp/fc3/zipball/v1.0.0"] {
+        for _ in 0..3 {
+            assert_eq!(get(&mirror, path, &reader).await.status, 200, "{path}");
+        }
+    }
+    revoke(&mirror, "reader").await;
+    for path in ["/devsapp/fc3/releases", "/devsapp/fc3/zipball/v1.0.0"] {
+        assert_eq!(get(&mirror, path, &reader).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_under_way_is_joined_only_by_those_who_may_read_it() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let insider = bearer(&token(&mirror, "insider").await);
+    let reader = bearer(&token(&mirror, "reader").await);
+    let gate = forge.gate(Match::route(Route::Archive), 64);
+    let path = "/acme/secret/zipball/v1.0.0";
+    let fill = {
+        let mirror = &mirror;
+        let insider = &insider;
+        async move { get(mirror, path, insider).await }
+    };
+    let others = async {
+        gate.reached().await;
+        let anonymous = mirror.get(path).await.status;
+        let other = get(&mirror, path, &reader).await.status;
+        gate.open();
+        (anonymous, other)
+    };
+    let (filled, others) = tokio::join!(fill, others);
+    assert_eq!((filled.status, others), (200, (401, 404)));
+}
+
+#[tokio::test]
+async fn rules_hold_for_the_name_that_a_repository_has_now() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    let insider = bearer(&token(&mirror, "insider").await);
+    forge.repo(PUBLIC).renamed_to("acme/fc3");
+    for rest in ["releases", "zipball/v1.0.0"] {
+        assert_eq!(get(&mirror, &format!("/devsapp/fc3/{rest}"), &reader).await.status, 404, "{rest}");
+        assert_eq!(get(&mirror, &format!("/devsapp/fc3/{rest}"), &insider).await.status, 200, "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_needs_its_own_rule_and_its_repositorys() {
+    let forge = forge().await;
+    forge.repo("mono/apps").release("v1.0.0", |r| {
+        r.file("apps/x/publish.yaml", "Type: Application\nName: x\nVersion: 1.2.3\n")
+            .file("apps/x/src/s.yaml", "a: b\n")
+    });
+    let rules = vec![
+        rule(&["start-x"], &["token:both", "token:folder"], false),
+        rule(&["mono/*"], &["token:both", "token:repository"], false),
+    ];
+    let setup = with_rules(setup(&forge), rules).with(|config: &mut Config| {
+        config.names.aliases = [("start-x".to_owned(), "github:mono/apps//apps/x".to_owned())].into();
+    });
+    let mirror = setup.start().await;
+    for (name, status) in [("folder", 404), ("repository", 404), ("both", 200)] {
+        let credentials = bearer(&token(&mirror, name).await);
+        for path in ["/start-x/releases", "/v3/packages/start-x/release/latest"] {
+            assert_eq!(get(&mirror, path, &credentials).await.status, status, "{name} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_show_what_their_caller_may_read() {
+    let forge = forge().await;
+    let registry = forge.registry();
+    drop(registry.component("fc3").version("0.1.22"));
+    drop(registry.component("acme-web").version("1.0.0"));
+    let rules = vec![rule(&["acme-*"], &["token:insider"], false), rule(&["official:*"], &["token:reader"], true)];
+    let mirror = with_rules(setup(&forge), rules).start().await;
+    let insider = bearer(&token(&mirror, "insider").await);
+    let names = |got: Got| {
+        let rows = got.json()["body"].as_array().cloned().unwrap_or_default();
+        rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let list = "/v3/packages/releases?page=-1";
+    assert_eq!(names(mirror.get(list).await), ["fc3"]);
+    assert_eq!(names(get(&mirror, list, &insider).await), ["acme-web", "fc3"]);
+}
+
+#[tokio::test]
+async fn a_list_of_a_closed_mirror_needs_credentials() {
+    let forge = forge().await;
+    let rules = vec![rule(&["*"], &["*"], false)];
+    let mirror = with_rules(setup(&forge), rules).start().await;
+    let reader = bearer(&token(&mirror, "reader").await);
+    for list in ["/v3/packages/releases", "/v3/common/categories", "/v3/package/user"] {
+        assert_eq!(mirror.get(list).await.status, 401, "{list}");
+        assert_eq!(get(&mirror, list, &reader).await.status, 200, "{list}");
+    }
+}
+
+#[tokio::test]
+async fn the_signature_of_the_command_line_client_is_accepted_and_foreign_ones_count_as_none() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let ask = json!({"name": "reader", "scopes": ["read"], "packages": [], "expires_at": null, "signs": true});
+    let code = create(&mirror, ask).await;
+    let signed = |code: &str, nonce: &str| {
+        let at = mirror.clock.now().as_second().to_string();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        vec![
+            ("token", hex(&Md5::digest(code.as_bytes()))),
+            ("sign_code", hex(&Sha256::digest(format!("{code}{nonce}{at}").as_bytes()))),
+            ("nonce", nonce.to_owned()),
+            ("timestamp", at),
+        ]
+    };
+    let latest = "/v3/packages/devsapp__fc3/release/latest";
+    let got = get(&mirror, latest, &signed(&code, "one")).await;
+    assert_eq!(got.status, 200, "{:?}", got.body);
+    let url = got.json()["body"]["zipball_url"].as_str().expect("an address").to_owned();
+    assert_eq!(mirror.get(&url.replace(&mirror.url(""), "")).await.status, 200);
+    assert_eq!(get(&mirror, latest, &signed(&code, "one")).await.status, 401, "a nonce holds once");
+    // Logged in at the official registry.
+    assert_eq!(get(&mirror, "/open/pkg/releases", &signed("abcdefSAFETY", "two")).await.status, 200);
+    assert_eq!(get(&mirror, latest, &signed("abcdefSAFETY", "three")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_refused_zip_says_why_in_the_reason_phrase() {
+    let forge = forge().await;
+    let mirror = closed(&forge).start().await;
+    let answer = crate::http_rules::raw(
+        mirror.address,
+        "GET /v3/packages/devsapp__fc3/zipball/v1.0.0 HTTP/1.1\r\nHost: m\r\n\r\n",
+    )
+    .await;
+    let line = answer.lines().next().expect("a status line");
+    assert!(
+        line.starts_with("HTTP/1.1 401 this mirror serves devsapp/fc3 v1.0.0 only to clients with a token"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn limits_count_by_credential_where_there_is_one() {
+    let forge = forge().await;
+    let setup = closed(&forge).with(|config: &mut Config| config.clients.unknown_names_per_minute = Some(2));
+    let mirror = setup.start().await;
+    let insider = bearer(&token(&mirror, "insider").await);
+    let reader = bearer(&token(&mirror, "reader").await);
+    let mut last = 0;
+    for number in 0..4 {
+        last = get(&mirror, &format!("/devsapp/none{number}/releases"), &insider).await.status;
+    }
+    assert_eq!(last, 429);
+    assert_eq!(
+        get(&mirror, "/devsapp/none9/releases", &reader).await.status,
+        404,
+        "another client of the same address"
+    );
+}
+
+#[tokio::test]
+async fn without_access_a_credential_is_not_looked_at() {
+    let forge = forge().await;
+    let mirror = Mirror::over(&forge).await;
+    let got = get(&mirror, "/devsapp/fc3/releases", &bearer("nonsense")).await;
+    assert_eq!(got.status, 200);
+    assert!(got.header("vary").is_empty() && got.header("cache-control").contains("public"));
+    assert!(!String::from_utf8_lossy(&got.body).contains("srm="));
+}
