@@ -12,8 +12,7 @@
 //! [RFC 7617]: https://www.rfc-editor.org/rfc/rfc7617
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -109,7 +108,7 @@ pub(crate) struct Identified {
 
 /// Credentials that are there and are not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CredentialError {
+pub(crate) enum InvalidCredential {
     /// The `Authorization` field is malformed, or its scheme is neither Bearer nor Basic.
     Malformed,
     /// No such token, or it is revoked.
@@ -127,14 +126,15 @@ impl Access {
     /// When a file cannot be read or a rule cannot be used.
     pub(crate) fn open(config: &Config, cache_dir: &Path, clock: Clock) -> Result<Self, OpenAccessError> {
         let dir = cache_dir.join(DIR);
-        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        created.map_err(|source| OpenAccessError::Io { path: dir.clone(), source })?;
-        let now = clock.now();
+        let addresses = AddressSigner::open(&dir, config.address_lifetime.0)?;
+        if config.enabled {
+            addresses.ensure_key(clock.now())?;
+        }
         Ok(Self {
             enabled: config.enabled,
             rules: Rules::build(config)?,
             tokens: Tokens::open(&dir)?,
-            addresses: AddressSigner::open(&dir, config.address_lifetime.0, now)?,
+            addresses,
             nonces: Nonces::default(),
             generation: AtomicU64::new(1),
             clock,
@@ -165,7 +165,7 @@ impl Access {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Identified, CredentialError> {
+    ) -> Result<Identified, InvalidCredential> {
         let anonymous = Identified { caller: Caller::Anonymous, by_address: false };
         if !self.enabled {
             return Ok(anonymous);

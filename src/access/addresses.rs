@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{OpenAccessError, Principal, token_file, token_text};
 
 /// The file in `access/`.
-const FILE: &str = "signing-keys.json";
+const SIGNING_KEYS_FILE: &str = "signing-keys.json";
 /// The name of the query parameter.
 const PARAMETER: &str = "srm=";
 /// Separates the domain of these signatures from any other use of the keys.
@@ -116,21 +116,24 @@ impl std::fmt::Debug for AddressSigner {
 }
 
 impl AddressSigner {
-    /// Reads the keys in `access/`, or makes the first one. Blocks.
+    /// Reads the keys in `access/`. Blocks.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
-    pub(super) fn open(dir: &Path, lifetime: Duration, now: Timestamp) -> Result<Self, OpenAccessError> {
-        let path = dir.join(FILE);
+    /// When the file cannot be read.
+    pub(super) fn open(dir: &Path, lifetime: Duration) -> Result<Self, OpenAccessError> {
+        let path = dir.join(SIGNING_KEYS_FILE);
         let StoredKeys { keys } = token_file::read(&path)?;
         let ring = KeyRing::build(keys)
             .ok_or(OpenAccessError::Invalid { path: path.clone(), reason: "a key in it is not 32 bytes in base64" })?;
-        let is_new = ring.keys.is_empty();
-        let signer = Self { path, lifetime, keys: ArcSwap::from_pointee(ring) };
-        if is_new {
-            signer.rotate(now)?;
-        }
-        Ok(signer)
+        Ok(Self { path, lifetime, keys: ArcSwap::from_pointee(ring) })
+    }
+
+    /// Makes the first key, if there is none. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn ensure_key(&self, now: Timestamp) -> Result<(), OpenAccessError> {
+        if self.keys.load().keys.is_empty() { self.rotate(now) } else { Ok(()) }
     }
 
     /// Makes a new key. The earlier ones still verify as long as an address that they signed may hold. Blocks.
@@ -249,7 +252,9 @@ mod tests {
     }
 
     fn signer(dir: &Path) -> AddressSigner {
-        AddressSigner::open(dir, Duration::from_secs(900), Timestamp::UNIX_EPOCH).expect("opens")
+        let signer = AddressSigner::open(dir, Duration::from_secs(900)).expect("opens");
+        signer.ensure_key(Timestamp::UNIX_EPOCH).expect("a key");
+        signer
     }
 
     fn uri(path: &str, query: &str) -> Uri {

@@ -5,7 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
 
-use super::CredentialError;
+use super::InvalidCredential;
 
 /// Longest field that is read, bytes: a JWT with many groups.
 const MAX_FIELD_BYTES: usize = 16 << 10;
@@ -19,22 +19,22 @@ impl Authorization {
     ///
     /// # Errors
     /// `Malformed` for two fields, another scheme, or a value that is not that of its scheme.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, CredentialError> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, InvalidCredential> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };
-        let text = value.to_str().map_err(|_| CredentialError::Malformed)?;
+        let text = value.to_str().map_err(|_| InvalidCredential::Malformed)?;
         if values.next().is_some() || text.len() > MAX_FIELD_BYTES {
-            return Err(CredentialError::Malformed);
+            return Err(InvalidCredential::Malformed);
         }
-        let (scheme, rest) = text.trim().split_once(' ').ok_or(CredentialError::Malformed)?;
+        let (scheme, rest) = text.trim().split_once(' ').ok_or(InvalidCredential::Malformed)?;
         let rest = rest.trim_start();
         // RFC 9110 §11.1: the scheme is compared without case. GitHub's clients also send `token`.
         let token = match scheme.to_ascii_lowercase().as_str() {
             "bearer" | "token" => rest.to_owned(),
-            "basic" => password(rest).ok_or(CredentialError::Malformed)?,
-            _ => return Err(CredentialError::Malformed),
+            "basic" => password(rest).ok_or(InvalidCredential::Malformed)?,
+            _ => return Err(InvalidCredential::Malformed),
         };
-        if token.is_empty() { Err(CredentialError::Malformed) } else { Ok(Some(Self(token))) }
+        if token.is_empty() { Err(InvalidCredential::Malformed) } else { Ok(Some(Self(token))) }
     }
 }
 
@@ -61,11 +61,11 @@ mod tests {
             ("token abc", Ok("abc")),
             // any:a:b
             ("Basic YW55OmE6Yg==", Ok("a:b")),
-            ("Basic YW55", Err(CredentialError::Malformed)),
-            ("Basic %%", Err(CredentialError::Malformed)),
-            ("Bearer", Err(CredentialError::Malformed)),
-            ("Bearer ", Err(CredentialError::Malformed)),
-            ("Digest abc", Err(CredentialError::Malformed)),
+            ("Basic YW55", Err(InvalidCredential::Malformed)),
+            ("Basic %%", Err(InvalidCredential::Malformed)),
+            ("Bearer", Err(InvalidCredential::Malformed)),
+            ("Bearer ", Err(InvalidCredential::Malformed)),
+            ("Digest abc", Err(InvalidCredential::Malformed)),
         ] {
             assert_eq!(read(text).as_deref(), token.as_ref().map(|token| *token), "{text}");
         }

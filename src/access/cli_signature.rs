@@ -10,7 +10,7 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 
-use super::{CredentialError, Principal, nonces::Nonces, tokens::Tokens};
+use super::{InvalidCredential, Principal, nonces::Nonces, tokens::Tokens};
 use crate::entry::Digest;
 
 /// How far the client's clock may differ.
@@ -37,23 +37,23 @@ pub(super) fn verify(
     tokens: &Tokens,
     nonces: &Nonces,
     now: Timestamp,
-) -> Result<Option<Arc<Principal>>, CredentialError> {
+) -> Result<Option<Arc<Principal>>, InvalidCredential> {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(account) = field("token") else { return Ok(None) };
     let Some((principal, code)) = tokens.by_account(account, now) else { return Ok(None) };
     let (Some(signature), Some(nonce), Some(timestamp)) = (field("sign_code"), field("nonce"), field("timestamp"))
     else {
-        return Err(CredentialError::Signature);
+        return Err(InvalidCredential::Signature);
     };
     let expected = sign_code(code.reveal(), nonce, timestamp);
     let is_equal = verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).is_ok();
     let signed_at = timestamp.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
     let is_recent = signed_at.is_some_and(|at| now.duration_since(at).abs() <= WINDOW);
     if !is_equal || !is_recent || nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
-        return Err(CredentialError::Signature);
+        return Err(InvalidCredential::Signature);
     }
     if !nonces.is_new(account, nonce, now) {
-        return Err(CredentialError::Signature);
+        return Err(InvalidCredential::Signature);
     }
     Ok(Some(principal))
 }

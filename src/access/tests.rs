@@ -38,7 +38,7 @@ fn bearer(secret: &Secret) -> HeaderMap {
     with_authorization(&format!("Bearer {}", secret.reveal()))
 }
 
-fn caller(access: &Access, headers: &HeaderMap) -> Result<Caller, CredentialError> {
+fn caller(access: &Access, headers: &HeaderMap) -> Result<Caller, InvalidCredential> {
     access.identify(&Method::GET, &Uri::from_static("/devsapp/fc3/releases"), headers).map(|found| found.caller)
 }
 
@@ -122,10 +122,10 @@ fn a_token_is_found_until_it_is_revoked_and_survives_a_restart() {
     assert!(access.list_tokens()[0].last_used_at().is_some());
     access.revoke_token("ci").expect("revoked");
     assert!(access.generation() > before);
-    assert_eq!(caller(&access, &headers).map(|_| ()), Err(CredentialError::UnknownToken));
+    assert_eq!(caller(&access, &headers).map(|_| ()), Err(InvalidCredential::UnknownToken));
     assert!(matches!(access.revoke_token("ci"), Err(TokenError::Unknown(_))));
     drop(access);
-    assert_eq!(caller(&open(dir.path(), Vec::new()), &headers).map(|_| ()), Err(CredentialError::UnknownToken));
+    assert_eq!(caller(&open(dir.path(), Vec::new()), &headers).map(|_| ()), Err(InvalidCredential::UnknownToken));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_expired_token_is_refused() {
     let headers = bearer(&created.secret);
     assert!(caller(&access, &headers).is_ok());
     clock.advance(std::time::Duration::from_secs(61));
-    assert_eq!(caller(&access, &headers).map(|_| ()), Err(CredentialError::Expired));
+    assert_eq!(caller(&access, &headers).map(|_| ()), Err(InvalidCredential::Expired));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_signature_of_the_command_line_client_is_none_unless_it_fits_an_account() {
     let now = clock.now().as_second();
     let anna = caller(&access, &signed(&code, "first", now)).expect("valid");
     assert_eq!(name(&anna), Some("token:anna"));
-    let refused = Err(CredentialError::Signature);
+    let refused = Err(InvalidCredential::Signature);
     assert_eq!(caller(&access, &signed(&code, "first", now)).map(|_| ()), refused, "a nonce holds once");
     assert_eq!(caller(&access, &signed(&code, "second", now - 301)).map(|_| ()), refused, "too old");
     assert_eq!(caller(&access, &signed(&code, "third", now + 302)).map(|_| ()), refused, "too new");

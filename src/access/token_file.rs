@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
@@ -13,6 +14,8 @@ use crate::atomic_file::AtomicFile;
 
 /// Mode of a file with secrets.
 const PRIVATE_FILE_MODE: u32 = 0o600;
+/// Mode of the folder.
+const PRIVATE_DIR_MODE: u32 = 0o700;
 /// Largest file that is read, bytes: more than 100,000 tokens.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
@@ -36,6 +39,9 @@ pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Open
 /// # Errors
 /// The file system's error; the old file stays then.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(dir)?;
+    }
     let file = AtomicFile::create(path, PRIVATE_FILE_MODE)?;
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');

@@ -22,8 +22,8 @@ pub(crate) struct NoRandom;
 ///
 /// # Errors
 /// [`NoRandom`].
-pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandom> {
-    let mut bytes = [0; N];
+pub(super) fn random_bytes<const LEN: usize>() -> Result<[u8; LEN], NoRandom> {
+    let mut bytes = [0; LEN];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)
 }

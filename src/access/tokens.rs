@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CredentialError, OpenAccessError, Principal,
+    InvalidCredential, OpenAccessError, Principal,
     cli_signature::account_of,
     principal::{CredentialKey, Scope},
     token_file,
@@ -33,11 +33,11 @@ use crate::{
 };
 
 /// The file in `access/`.
-const FILE: &str = "tokens.json";
+const TOKENS_FILE: &str = "tokens.json";
 /// Most tokens.
 const MAX_TOKENS: usize = 10_000;
 /// Longest name, bytes.
-const MAX_NAME_BYTES: usize = 64;
+const MAX_TOKEN_NAME_BYTES: usize = 64;
 /// Characters of the id that stands in signed addresses and in the log.
 const ID_CHARS: usize = 12;
 /// The last use of a token is noted at most once in this time, seconds: a request writes no shared memory then.
@@ -115,7 +115,7 @@ pub(crate) enum TokenError {
     #[error("there is no token {0}; srm-mirror token list shows all")]
     Unknown(String),
     /// The name cannot be used.
-    #[error("the name of a token has 1 to {MAX_NAME_BYTES} of the characters a-z A-Z 0-9 . _ -; for example ci")]
+    #[error("the name of a token has 1 to {MAX_TOKEN_NAME_BYTES} of the characters a-z A-Z 0-9 . _ -; for example ci")]
     Name,
     /// A pattern of packages cannot be used.
     #[error("{0:?} is {1}")]
@@ -174,7 +174,7 @@ impl Tokens {
     /// # Errors
     /// When it cannot be read.
     pub(super) fn open(dir: &Path) -> Result<Self, OpenAccessError> {
-        let path = dir.join(FILE);
+        let path = dir.join(TOKENS_FILE);
         let stored: StoredTokens = token_file::read(&path)?;
         let table = TokenTable::build(stored.tokens).map_err(|_| OpenAccessError::Invalid {
             path: path.clone(),
@@ -192,14 +192,14 @@ impl Tokens {
     ///
     /// # Errors
     /// `UnknownToken`, `Expired`.
-    pub(super) fn by_secret(&self, secret: &str, now: Timestamp) -> Result<Arc<Principal>, CredentialError> {
+    pub(super) fn by_secret(&self, secret: &str, now: Timestamp) -> Result<Arc<Principal>, InvalidCredential> {
         if !token_text::is_well_formed(secret) {
-            return Err(CredentialError::UnknownToken);
+            return Err(InvalidCredential::UnknownToken);
         }
         let table = self.table.load();
         // A digest is looked up, so how long that takes says nothing about the stored secrets.
-        let found = table.by_secret.get(&Digest::of(secret.as_bytes())).ok_or(CredentialError::UnknownToken)?;
-        self.used(&table.accounts[*found], now).ok_or(CredentialError::Expired)
+        let found = table.by_secret.get(&Digest::of(secret.as_bytes())).ok_or(InvalidCredential::UnknownToken)?;
+        self.used(&table.accounts[*found], now).ok_or(InvalidCredential::Expired)
     }
 
     /// The principal of the token with this id, if it is valid now.
@@ -237,7 +237,7 @@ impl Tokens {
     pub(super) fn create(&self, new: NewToken, now: Timestamp) -> Result<TokenOutcome, TokenError> {
         let NewToken { name, scopes, packages, expires_at, signs } = new;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_name) {
+        if name.is_empty() || name.len() > MAX_TOKEN_NAME_BYTES || !name.bytes().all(is_name) {
             return Err(TokenError::Name);
         }
         if scopes.is_empty() {

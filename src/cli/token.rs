@@ -26,6 +26,8 @@ its name is token:NAME; scope and packages only narrow that. The commands work w
 control.sock in its cache directory, and without it; a running mirror takes changes at once.";
 
 const CREATE_HELP: &str = "\
+Example: srm-mirror token create --name ci --packages 'devsapp/*' --expires 90d
+
 The token is printed once, on standard output. The mirror stores its SHA-256, except with --cli: the 3.x command line
 client signs its requests with the token, so the mirror stores it in clear, in a file that only its owner can read.
 
@@ -44,6 +46,7 @@ pub(super) struct TokenCommand {
 enum TokenAction {
     Create(CreateArgs),
     /// List the tokens; no secrets
+    #[command(after_help = "Example: srm-mirror token list --json")]
     List {
         /// Print JSON
         #[arg(long)]
@@ -52,6 +55,7 @@ enum TokenAction {
         cache: CacheArgs,
     },
     /// Revoke a token: the next request with it is refused
+    #[command(after_help = "Example: srm-mirror token revoke ci")]
     Revoke {
         /// Its name
         name: String,
@@ -59,6 +63,7 @@ enum TokenAction {
         cache: CacheArgs,
     },
     /// Make a new key for the addresses of zips in answers; addresses that the last key signed hold until they expire
+    #[command(after_help = "Example: srm-mirror token rotate-signing-key")]
     RotateSigningKey {
         #[command(flatten)]
         cache: CacheArgs,

@@ -12,7 +12,7 @@ use super::{
 use crate::access::{self, RuleError, RuleErrorReason, RulePlace};
 
 /// The key of the tables.
-const KEY: &str = "access.rules";
+const RULES_KEY: &str = "access.rules";
 /// The keys of a table, each with an example of its value.
 const RULE_KEYS: [(&str, &str); 6] = [
     ("packages", "[\"acme-*\", \"acme/*\"]"),
@@ -31,7 +31,8 @@ pub(super) fn check_keys(settings: &Settings) -> Result<(), ConfigError> {
     let Some(setting) = settings.get(&owned_path(&["access", "rules"])) else { return Ok(()) };
     let Some(tables) = setting.value.as_array() else { return Ok(()) };
     for (index, table) in tables.iter().enumerate() {
-        let invalid = |field: Option<&str>, reason: String| ConfigError::table(KEY, index + 1, field, setting, reason);
+        let invalid =
+            |field: Option<&str>, reason: String| ConfigError::table(RULES_KEY, index + 1, field, setting, reason);
         let Some(table) = table.as_table() else {
             let reason = "must be a table; for example { packages = [\"acme/*\"], read = [\"group:dev\"] }";
             return Err(invalid(None, reason.into()));
@@ -76,7 +77,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
             RulePlace::Rule { number, key } => {
                 let default = Setting { value: Value::Array(Vec::new()), source: SettingSource::Default };
                 let setting = settings.get(&owned_path(&["access", "rules"])).unwrap_or(&default);
-                ConfigError::table(KEY, number, Some(key), setting, reason)
+                ConfigError::table(RULES_KEY, number, Some(key), setting, reason)
             }
             RulePlace::Group(name) => invalid(settings, &["access", "groups", &name], reason),
         }

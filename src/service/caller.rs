@@ -28,7 +28,7 @@ pub(super) fn identify(access: &Access, parts: &Parts, context: &mut RequestCont
         context.caller = Caller::Operator;
         return Ok(());
     }
-    // Before the identification: a token that is revoked meanwhile has another generation.
+    // Before the identification: a token that is revoked from now on changes the generation.
     context.access_generation = access.generation();
     let identified = access.identify(&parts.method, &parts.uri, &parts.headers);
     let Identified { caller, by_address } =

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{ASK_OPERATOR, subject::Subject};
-use crate::access::CredentialError;
+use crate::access::InvalidCredential;
 
 /// Why a request is not answered without other credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum Unauthorized {
     /// The signature in the address does not hold, and there are no other credentials.
     Address,
     /// It has credentials that are not valid.
-    Credentials(CredentialError),
+    Credentials(InvalidCredential),
 }
 
 impl Unauthorized {
@@ -26,16 +26,16 @@ impl Unauthorized {
                 subject.what()
             ),
             Self::Address => "the address of this zip has expired, or its token was revoked; ask for the release again".into(),
-            Self::Credentials(CredentialError::Malformed) => {
+            Self::Credentials(InvalidCredential::Malformed) => {
                 "the Authorization field is neither Bearer with a token nor Basic with a token as the password".into()
             }
-            Self::Credentials(CredentialError::UnknownToken) => {
+            Self::Credentials(InvalidCredential::UnknownToken) => {
                 format!("this mirror has no such token: it is mistyped, or was revoked; {ASK_OPERATOR}")
             }
-            Self::Credentials(CredentialError::Expired) => {
+            Self::Credentials(InvalidCredential::Expired) => {
                 format!("the token has expired; {ASK_OPERATOR} for a new one")
             }
-            Self::Credentials(CredentialError::Signature) => {
+            Self::Credentials(InvalidCredential::Signature) => {
                 "the signature of the command line client does not hold: the token is another one, the clock differs by \
                  more than 5 minutes, or the request was sent before; log in again with s registry login --token"
                     .into()
