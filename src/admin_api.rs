@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+mod blocks;
 mod failure;
 mod inventory;
 mod route;
@@ -19,6 +20,7 @@ mod transfer;
 mod verify;
 mod warm;
 
+pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, BlocksChanged, ListBlocks, UnblockVersions};
 pub(crate) use failure::FailureCode;
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,

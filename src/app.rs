@@ -19,7 +19,7 @@ use crate::{
     entry::Digest,
     http::body::Body,
     peer::{ClientTable, Peer, Refusal},
-    registry::{Registry, policy::AccessPolicy},
+    registry::{Blocks, Registry},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
     service::{self, Readiness, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
@@ -166,10 +166,10 @@ impl App {
         // Offline, nothing is sent, not even a question to the name service.
         let offline = config.mode == UpstreamMode::Offline;
         let online_upstreams = if offline { BTreeMap::new() } else { upstreams.clone() };
-        let policy = AccessPolicy::build(&config.packages)?;
+        let blocks = open_blocks(dir).await?;
         let names = config.names()?;
         warn_of_taken_names(&names, &disk);
-        let registry = Arc::new(Registry::build(cache.clone(), upstreams, policy, verify));
+        let registry = Arc::new(Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify)?);
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&process.instance);
         let section = config.server.clone();
@@ -271,6 +271,11 @@ impl App {
 async fn open_access(config: &Config, dir: PathBuf, clock: Clock) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
     Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock)).await??))
+}
+
+/// Reads what the operator has blocked.
+async fn open_blocks(dir: PathBuf) -> anyhow::Result<Arc<Blocks>> {
+    Ok(Arc::new(tokio::task::spawn_blocking(move || Blocks::open(&dir)).await??))
 }
 
 /// Writes the last uses of the tokens at an interval. Never returns.

@@ -15,6 +15,7 @@ mod pattern;
 mod route;
 mod tags;
 mod version;
+mod version_pattern;
 mod weight;
 
 pub use folder::{FolderPackage, FolderPath, FolderPathError};
@@ -25,6 +26,7 @@ pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};
 pub use tags::{RepositoryBranch, RepositoryBranches, RepositoryTag, RepositoryTags};
 pub use version::{Version, semantic, with_v_toggled};
+pub use version_pattern::{VersionedPattern, VersionedPatternError};
 
 /// One normalised release: no unexpected nulls, times in UTC, never a draft.
 ///

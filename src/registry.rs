@@ -41,6 +41,7 @@ mod spelling;
 mod stored_documents;
 pub(crate) mod transfer;
 mod upstreams;
+pub(crate) mod version_rules;
 pub(crate) mod warming;
 
 use archive_source::{ArchiveSource, ArchiveSourceParts};
@@ -55,14 +56,15 @@ use list_renewal::ListRenewal;
 use metadata::MetadataRecords;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
-use policy::AccessPolicy;
+use policy::{AccessPolicy, PolicyError};
 use ref_lists::RefLists;
 use release_facts::ReleaseFacts;
 use resolve::{VersionResolver, VersionResolverParts};
 use sources::SourceResolver;
 use transfer::Transfer;
 use upstreams::Upstreams;
-use warming::Warming;
+use version_rules::{SeenVersions, VersionRules};
+use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
     CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
@@ -70,7 +72,9 @@ pub use crate::cache::{
 };
 pub use crate::upstream::{CredentialStatus, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
-pub use policy::{Config, Gone, Private, Unbuilt};
+pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
+pub use version_rules::VersionRefusal;
+pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
 pub struct Registry {
@@ -86,6 +90,7 @@ pub struct Registry {
     warming: Warming,
     sources: SourceResolver,
     upstreams: Upstreams,
+    rules: Arc<VersionRules>,
     unbuilt: Unbuilt,
     unbuilt_wait: Duration,
 }
@@ -108,6 +113,10 @@ pub struct CachedValue<T> {
 pub enum RegistryError {
     /// `packages.allow` and `packages.deny` do not permit this package.
     Forbidden,
+    /// The version is not served.
+    VersionRefused(VersionRefusal),
+    /// No version of the package may be the latest; this is why the upstream's is not.
+    NoVersionAllowed(VersionRefusal),
     /// The recorded source of the name is no longer in its route.
     SourceChanged {
         /// The upstream that is recorded.
@@ -139,22 +148,31 @@ impl From<CacheFailure> for RegistryError {
 
 impl Registry {
     /// Builds the use cases. Every archive must pass `verify` before it is stored.
-    pub fn build(
+    ///
+    /// # Errors
+    /// The first pattern of `packages` that is not valid.
+    pub(crate) fn build(
         cache: Arc<Cache>,
         upstreams: BTreeMap<String, Arc<dyn Upstream>>,
-        policy: AccessPolicy,
+        packages: &Config,
+        blocks: Arc<Blocks>,
         verify: Arc<dyn Verify>,
-    ) -> Self {
+    ) -> Result<Self, PolicyError> {
+        let policy = AccessPolicy::build(packages)?;
         let upstreams = Upstreams::new(upstreams);
         let unbuilt = policy.unbuilt();
         let unbuilt_wait = policy.unbuilt_wait();
         let stored = Arc::new(PackageDocuments::new(cache.clone(), upstreams.clone(), policy.gone()));
         let identity = Arc::new(RepositoryIdentity::new(cache.clone(), stored.clone()));
+        let clock = cache.clock().clone();
+        let seen = SeenVersions::new(cache.pins().clone(), clock.clone());
+        let rules = Arc::new(VersionRules::build(packages, blocks, stored.clone(), seen, clock)?);
         let source = Arc::new(ArchiveSource::new(ArchiveSourceParts {
             cache: cache.clone(),
             upstreams: upstreams.clone(),
             documents: stored.clone(),
             identity: identity.clone(),
+            rules: rules.clone(),
             verify: verify.clone(),
         }));
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
@@ -168,6 +186,7 @@ impl Registry {
             ref_lists: ref_lists.clone(),
             list_renewal: list_renewal.clone(),
             identity,
+            rules: rules.clone(),
         }));
         let moving = Arc::new(MovingVersions::new(upstreams.clone(), stored.clone(), source.clone()));
         let facts = Arc::new(ReleaseFacts::new(cache.clone(), source.clone(), moving.clone()));
@@ -188,8 +207,9 @@ impl Registry {
             resolver: archives.clone(),
             archives: source.clone(),
             release_facts: facts.clone(),
+            rules: rules.clone(),
         });
-        Self {
+        Ok(Self {
             folders,
             metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone(), facts.clone()),
             release_facts: facts,
@@ -197,14 +217,23 @@ impl Registry {
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
-            warming: Warming::new(upstreams.clone(), authorizer, stored, source, moving, archives.clone()),
+            warming: Warming::new(WarmingParts {
+                upstreams: upstreams.clone(),
+                authorizer,
+                documents: stored,
+                archives: source,
+                moving,
+                resolver: archives.clone(),
+                rules: rules.clone(),
+            }),
             unbuilt,
             unbuilt_wait,
             upstreams,
             cache,
             documents,
             archives,
-        }
+            rules,
+        })
     }
 
     /// The current time on the clock that freshness is measured with.
@@ -220,6 +249,14 @@ impl Registry {
     /// How long a 2.x client waits for a first download, which shows whether a component is built.
     pub fn unbuilt_wait(&self) -> Duration {
         self.unbuilt_wait
+    /// Changes with every block of versions. Read it before the lookup that it is remembered with.
+    pub fn rules_generation(&self) -> u64 {
+        self.rules.generation()
+    }
+
+    /// The operator's blocks of versions.
+    pub(crate) fn blocks(&self) -> &Arc<Blocks> {
+        self.rules.blocks()
     }
 
     /// Whether unbuilt components are served to the command line clients.

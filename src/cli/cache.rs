@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::{CacheArgs, UsageError, print};
 use crate::{admin_api::InventoryOrder, value::Period};
 
+mod block;
 mod bundle;
 mod export;
 mod import;
@@ -40,6 +41,14 @@ Examples:
 HITS is the number of answers from memory or disk since the zip was stored. USED is the time since its last use, by a
 client or by warm. A zip is PINNED when its digest is recorded: the mirror refuses other content under that version. A
 moving version, such as dev of the official registry, has no pin: its content changes. A KEPT zip is never evicted.";
+
+const BLOCK_HELP: &str = "\
+Examples:
+  srm-mirror cache block devsapp/fc3@1.2.0 --reason 'steals credentials, see SEC-17'
+  srm-mirror cache block 'acme/*@*-beta*' --reason 'use a stable version'
+
+A blocked version is 403 with the reason, in every dialect and under every name; lists leave it out, and latest is the
+highest stable version below it. A commit is blocked where a blocked tag points at it. Nothing is removed.";
 
 /// Show what is stored, and change it
 #[derive(Debug, Args)]
@@ -142,6 +151,36 @@ enum CacheAction {
         #[command(flatten)]
         cache: CacheArgs,
     },
+    /// No longer serve versions, stored or not; in force at once
+    #[command(after_help = BLOCK_HELP)]
+    Block {
+        /// The versions to block, such as devsapp/fc3@1.2.0 or 'fc3@>=1.2, <1.4'; without @: every version
+        #[arg(value_parser = pattern)]
+        pattern: String,
+        /// Why; clients are shown it
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
+    /// Take a block away
+    #[command(after_help = "Example: srm-mirror cache unblock devsapp/fc3@1.2.0")]
+    Unblock {
+        /// The pattern, exactly as `cache blocks` shows it
+        #[arg(value_parser = pattern)]
+        pattern: String,
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
+    /// List what is blocked, and why
+    #[command(after_help = "Example: srm-mirror cache blocks --json")]
+    Blocks {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
     /// Write zips, release lists, digests and sources of names into one file, for a mirror without internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
     Export {
@@ -202,6 +241,9 @@ impl CacheAction {
             | Self::Gc { cache, .. }
             | Self::Keep { cache, .. }
             | Self::Unkeep { cache, .. }
+            | Self::Block { cache, .. }
+            | Self::Unblock { cache, .. }
+            | Self::Blocks { cache, .. }
             | Self::Export { cache, .. }
             | Self::Lock { cache, .. } => Some(cache),
             Self::Import { .. } => None,
@@ -243,6 +285,9 @@ impl Cache {
             CacheAction::Gc { unused, confirm, cache } => removal::gc(&cache, unused, &confirm),
             CacheAction::Keep { pattern, dry_run, cache } => keep::run(&cache, pattern, true, dry_run),
             CacheAction::Unkeep { pattern, dry_run, cache } => keep::run(&cache, pattern, false, dry_run),
+            CacheAction::Block { pattern, reason, cache } => block::set(&cache, pattern, reason),
+            CacheAction::Unblock { pattern, cache } => block::remove(&cache, pattern),
+            CacheAction::Blocks { json, cache } => block::list(&cache, json),
             CacheAction::Export { file, pattern, cache } => export::run(&cache, &file, pattern),
             CacheAction::Import { file, force, confirm, cache } => import::run(&cache, &file, force, &confirm),
             CacheAction::Lock { pattern, file, cache } => lock::run(&cache, pattern, &file),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     dialect::{AliasError, Names, NamesError, PackageError, is_reserved_word},
-    package::{NameForm, PackageName, PackagePattern, PatternError},
+    package::{NameForm, PackageName, PackagePattern, PatternError, VersionedPattern, VersionedPatternError},
     upstream::{self, UpstreamKind},
     value::BaseUrl,
 };
@@ -165,6 +165,18 @@ fn check_required(config: &Config, settings: &Settings, names: &Names) -> Result
 
 fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let packages = &config.packages;
+    for text in packages.private_allow.iter().filter(|text| text.contains('@')) {
+        let reason = format!("\"{text}\" names a version; a repository is private in all its versions");
+        return Err(invalid(settings, &["packages", "private_allow"], reason));
+    }
+    for entry in &packages.min_age_for {
+        let checked = if entry.packages.contains('@') {
+            Err(PackagesPatternError::Malformed { text: entry.packages.clone(), reason: PatternError.into() })
+        } else {
+            check_pattern(config, &entry.packages)
+        };
+        checked.map_err(|error| invalid(settings, &["packages", "min_age_for"], error))?;
+    }
     let lists = [("allow", &packages.allow), ("deny", &packages.deny), ("private_allow", &packages.private_allow)];
     for (key, patterns) in lists {
         for text in patterns {
@@ -178,7 +190,7 @@ fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigErro
 #[derive(Debug, thiserror::Error)]
 enum PackagesPatternError {
     #[error("\"{text}\" is {reason}; for example [\"devsapp/*\", \"official:*\"]")]
-    Malformed { text: String, reason: PatternError },
+    Malformed { text: String, reason: VersionedPatternError },
     #[error("\"{text}\": no such upstream; the upstreams are {upstreams}{suggestion}")]
     UnknownUpstream { text: String, upstreams: String, suggestion: String },
     #[error("\"{text}\" matches nothing: the packages of {upstream} {form}, for example [\"{example}\"]")]
@@ -189,10 +201,11 @@ enum PackagesPatternError {
 /// protects nothing.
 fn check_pattern(config: &Config, text: &str) -> Result<(), PackagesPatternError> {
     let malformed = |reason| PackagesPatternError::Malformed { text: text.to_owned(), reason };
-    text.parse::<PackagePattern>().map_err(malformed)?;
-    let Some((upstream, name)) = text.split_once(':') else { return Ok(()) };
+    let pattern = text.parse::<VersionedPattern>().map_err(malformed)?;
+    let name = pattern.packages_text();
+    let Some((upstream, name)) = name.split_once(':') else { return Ok(()) };
     // As a pattern of plain names it matches the names of upstreams, which have their form.
-    let pattern: PackagePattern = upstream.parse().map_err(malformed)?;
+    let pattern: PackagePattern = upstream.parse().map_err(|error: PatternError| malformed(error.into()))?;
     let mut matched = config.named_upstreams();
     matched.retain(|known| PackageName::plain(&known.name).is_ok_and(|known| pattern.matches_name(&known)));
     let form = if name.contains('/') { NameForm::Repository } else { NameForm::Plain };

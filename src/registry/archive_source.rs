@@ -1,4 +1,5 @@
-//! The archives of a package by unambiguous reference. Access is not checked here: see [`super::authorize`].
+//! The archives of a package by unambiguous reference. Which packages are served is not checked here, see
+//! [`super::authorize`]; which versions are, is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use super::{
     keys::{archive_key, parse_archive_key, revision_prefix},
     package_documents::PackageDocuments,
     upstreams::Upstreams,
+    version_rules::VersionRules,
 };
 use crate::{
     cache::{
@@ -29,6 +31,7 @@ pub(super) struct ArchiveSource {
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
     identity: Arc<RepositoryIdentity>,
+    rules: Arc<VersionRules>,
     verify: Arc<dyn Verify>,
 }
 
@@ -38,13 +41,22 @@ pub(super) struct ArchiveSourceParts {
     pub(super) upstreams: Upstreams,
     pub(super) documents: Arc<PackageDocuments>,
     pub(super) identity: Arc<RepositoryIdentity>,
+    pub(super) rules: Arc<VersionRules>,
     pub(super) verify: Arc<dyn Verify>,
 }
 
 impl ArchiveSource {
     pub(super) fn new(parts: ArchiveSourceParts) -> Self {
-        let ArchiveSourceParts { cache, upstreams, documents, identity, verify } = parts;
-        Self { cache, upstreams, documents, identity, verify }
+        let ArchiveSourceParts { cache, upstreams, documents, identity, rules, verify } = parts;
+        Self { cache, upstreams, documents, identity, rules, verify }
+    }
+
+    /// Checks whether the rules about versions permit the archive.
+    ///
+    /// # Errors
+    /// `VersionRefused`.
+    pub(super) async fn ensure_served(&self, package: &PackageId, reference: &GitRef) -> Result<(), RegistryError> {
+        self.rules.check_reference(package, reference).await
     }
 
     /// The archive from the cache, else from a fill that this starts or joins.
@@ -60,6 +72,7 @@ impl ArchiveSource {
         reference: GitRef,
         negative: Option<Duration>,
     ) -> Result<ArchiveAnswer, RegistryError> {
+        self.rules.check_reference(package, &reference).await?;
         self.identity.ensure_same(package, &reference).await?;
         let mut request = self.request(package, reference)?;
         request.negative = negative.unwrap_or(request.negative);
@@ -74,6 +87,7 @@ impl ArchiveSource {
 
     /// Waits until the archive is complete, and returns what is stored about it.
     pub(super) async fn completed(&self, package: &PackageId, reference: GitRef) -> Result<Arc<Meta>, RegistryError> {
+        self.rules.check_reference(package, &reference).await?;
         self.identity.ensure_same(package, &reference).await?;
         Ok(self.cache.archives().completed(&self.request(package, reference)?).await?)
     }

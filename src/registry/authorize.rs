@@ -252,7 +252,7 @@ impl Authorizer {
 }
 
 /// The name that a repository has now, where that is not the package's.
-fn renamed(package: &PackageId, repository: &Repository) -> Option<PackageId> {
+pub(super) fn renamed(package: &PackageId, repository: &Repository) -> Option<PackageId> {
     let name: PackageName = repository.full_name.parse().ok()?;
     let present = PackageId { upstream: package.upstream.clone(), name };
     (present.key_prefix() != package.key_prefix()).then_some(present)

@@ -14,6 +14,7 @@ use super::{
     resolve,
     spelling::Spellings,
     upstreams::Upstreams,
+    version_rules::VersionRules,
 };
 use crate::{
     cache::CacheFailure,
@@ -32,6 +33,7 @@ pub struct ReleaseDocuments {
     ref_lists: Arc<RefLists>,
     list_renewal: Arc<ListRenewal>,
     identity: Arc<RepositoryIdentity>,
+    rules: Arc<VersionRules>,
     spellings: Spellings,
 }
 
@@ -44,14 +46,23 @@ pub(super) struct ReleaseDocumentsParts {
     pub(super) ref_lists: Arc<RefLists>,
     pub(super) list_renewal: Arc<ListRenewal>,
     pub(super) identity: Arc<RepositoryIdentity>,
+    pub(super) rules: Arc<VersionRules>,
 }
 
 impl ReleaseDocuments {
     pub(super) fn new(parts: ReleaseDocumentsParts) -> Self {
-        let ReleaseDocumentsParts { upstreams, authorizer, documents, archives, ref_lists, list_renewal, identity } =
-            parts;
+        let ReleaseDocumentsParts {
+            upstreams,
+            authorizer,
+            documents,
+            archives,
+            ref_lists,
+            list_renewal,
+            identity,
+            rules,
+        } = parts;
         let spellings = Spellings::new(documents.clone(), archives);
-        Self { upstreams, authorizer, documents, ref_lists, list_renewal, identity, spellings }
+        Self { upstreams, authorizer, documents, ref_lists, list_renewal, identity, rules, spellings }
     }
 
     /// Every release of a package, in the upstream's order.
@@ -61,17 +72,19 @@ impl ReleaseDocuments {
     pub async fn releases(&self, package: &PackageId) -> Result<CachedValue<Releases>, RegistryError> {
         self.authorizer.authorize(package).await?;
         let list = self.documents.releases(package, None).await?;
-        self.identity.check_releases(package, list).await
+        let list = self.identity.check_releases(package, list).await?;
+        self.rules.filter(package, list).await
     }
 
-    /// The release that the upstream calls latest.
+    /// The release that the upstream calls latest; where the rules refuse it, the highest stable version below it.
     ///
     /// # Errors
     /// See [`RegistryError`]; a package without releases is `NotFound(Missing::Release)`.
     pub async fn latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
         self.authorizer.authorize(package).await?;
         let latest = self.upstream_latest(package).await?;
-        self.identity.check_release(package, latest).await
+        let latest = self.identity.check_release(package, latest).await?;
+        self.rules.latest(package, latest).await
     }
 
     async fn upstream_latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
@@ -132,7 +145,9 @@ impl ReleaseDocuments {
             ReleaseLookup::InList => self.release_in_list(package, version).await?,
             ReleaseLookup::ByTag => self.release_by_tag(package, version).await?,
         };
-        self.identity.check_release(package, release).await
+        let release = self.identity.check_release(package, release).await?;
+        self.rules.check_release(package, &release.value).await?;
+        Ok(release)
     }
 
     /// Who may be sent what is served of a package.
@@ -316,7 +331,7 @@ fn no_release(status: CacheStatus) -> CacheFailure {
 }
 
 /// One release of a list, with a digest of its own.
-fn from_list(release: &Release, list: &CachedValue<Releases>) -> CachedValue<Release> {
+pub(super) fn from_list(release: &Release, list: &CachedValue<Releases>) -> CachedValue<Release> {
     let digest = Digest::of(format!("{}#{}", list.digest, release.tag_name).as_bytes());
     CachedValue { value: Arc::new(release.clone()), digest, age: list.age, status: list.status.clone() }
 }

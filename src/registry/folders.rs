@@ -18,6 +18,7 @@ use super::{
     package_documents::PackageDocuments,
     release_facts::{ArchiveFacts, FolderPart, KnownContent, ReleaseFacts},
     resolve::{ResolvedVersion, VersionResolver},
+    version_rules::VersionRules,
     warming::{ListedRelease, PackageLists},
 };
 use crate::{
@@ -47,6 +48,7 @@ pub struct FolderPackages {
     resolver: Arc<VersionResolver>,
     archives: Arc<ArchiveSource>,
     release_facts: Arc<ReleaseFacts>,
+    rules: Arc<VersionRules>,
     pins: FolderPins,
     facts: FolderFactsCache,
 }
@@ -60,6 +62,7 @@ pub(super) struct FolderParts {
     pub(super) resolver: Arc<VersionResolver>,
     pub(super) archives: Arc<ArchiveSource>,
     pub(super) release_facts: Arc<ReleaseFacts>,
+    pub(super) rules: Arc<VersionRules>,
 }
 
 /// The complete archive of the repository that a version of a folder is a part of.
@@ -89,10 +92,27 @@ struct FolderVersion {
 
 impl FolderPackages {
     pub(super) fn new(parts: FolderParts) -> Self {
-        let FolderParts { cache, authorizer, documents, releases, resolver, archives, release_facts } = parts;
+        let FolderParts { cache, authorizer, documents, releases, resolver, archives, release_facts, rules } = parts;
         let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
         let facts = FolderFactsCache::new(cache.memory().clone());
-        Self { authorizer, documents, releases, resolver, archives, release_facts, pins, facts }
+        Self { authorizer, documents, releases, resolver, archives, release_facts, rules, pins, facts }
+    }
+
+    /// The versions that may be served.
+    async fn only_served(
+        &self,
+        folder: &FolderPackage,
+        versions: Vec<FolderVersion>,
+    ) -> Result<Vec<FolderVersion>, RegistryError> {
+        let mut served = Vec::with_capacity(versions.len());
+        for version in versions {
+            match self.rules.check_folder_version(folder, &version.release, &version.reference).await {
+                Ok(()) => served.push(version),
+                Err(RegistryError::VersionRefused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(served)
     }
 
     /// Every version as a release: of tags in the order of the versions, the highest first; of releases in the upstream's

@@ -289,6 +289,9 @@ fn cause(error: RegistryError) -> FetchError {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::NoFolder { .. } => FetchError::NotFound(Missing::Version),
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
+        RegistryError::VersionRefused(_) | RegistryError::NoVersionAllowed(_) => {
+            FetchError::Refused("the version may not be served".into())
+        }
         RegistryError::Forbidden => FetchError::Refused("the package may not be served".into()),
         RegistryError::RepositoryReplaced => FetchError::Refused("the name is another repository now".into()),
         RegistryError::SourceChanged { .. } | RegistryError::Unrecordable => {

@@ -56,6 +56,21 @@ pub(super) fn folder_pin_key(folder: &FolderPackage, version: &str) -> Key {
     Key::new(format!("{}{version}", folder_pin_prefix(folder)))
 }
 
+/// What the keys of the archives of all tags of a package begin with.
+pub(super) fn tag_prefix(package: &PackageId) -> String {
+    format!("{}/tag/", package.key_prefix())
+}
+
+/// The key of the record of when a tag, commit or revision was first seen.
+pub(super) fn seen_key(package: &PackageId, reference: &GitRef) -> Key {
+    let package = package.key_prefix();
+    Key::new(match reference {
+        GitRef::Tag(tag) => format!("{package}/seen/tag/{tag}"),
+        GitRef::Commit(sha) => format!("{package}/seen/commit/{sha}"),
+        GitRef::Moving { version, revision } => format!("{package}/seen/moving/{version}/{revision}"),
+    })
+}
+
 /// The key of the pin of a repository's number.
 pub(super) fn identity_key(package: &PackageId) -> Key {
     Key::new(format!("{}/{IDENTITY}", package.key_prefix()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    package::{PackageId, PackagePattern, PatternError},
+    package::{PackageId, PackagePattern, VersionedPattern, VersionedPatternError},
     value::Period,
 };
 
@@ -13,9 +13,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Patterns of packages that are served, see [`PackagePattern`]. Empty: all.
+    /// Patterns of packages and versions that are served, see [`VersionedPattern`]. Empty: all.
     pub allow: Vec<String>,
-    /// Patterns of packages that are refused even if `allow` matches.
+    /// Patterns of packages and versions that are refused even if `allow` matches.
     pub deny: Vec<String>,
     /// How private repositories are treated, which only the token can read.
     pub private: Private,
@@ -23,10 +23,24 @@ pub struct Config {
     pub private_allow: Vec<String>,
     /// How a stored package is treated that its upstream has removed.
     pub gone: Gone,
+    /// How old a version must be before it is served.
+    pub min_age: Period,
+    /// Other ages for some packages; the first entry that matches decides.
+    pub min_age_for: Vec<AgeConfig>,
     /// Whether the dialects of the command line clients serve a component or plugin whose entry is not in its zip.
     pub unbuilt: Unbuilt,
     /// How long a 2.x client waits for a first download to complete: whether a component is built is known only then.
     pub unbuilt_wait: Period,
+}
+
+/// An entry of `packages.min_age_for`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgeConfig {
+    /// A pattern of packages, see [`PackagePattern`].
+    pub packages: String,
+    /// How old a version must be.
+    pub age: Period,
 }
 
 impl Default for Config {
@@ -37,6 +51,8 @@ impl Default for Config {
             private: Private::default(),
             private_allow: Vec::new(),
             gone: Gone::default(),
+            min_age: Period::secs(0),
+            min_age_for: Vec::new(),
             unbuilt: Unbuilt::default(),
             unbuilt_wait: Period::secs(30),
         }
@@ -85,7 +101,7 @@ pub struct PolicyError {
     /// The pattern as it is configured.
     pub value: String,
     /// What is wrong with it. Part of the message, so not its source.
-    pub reason: PatternError,
+    pub reason: VersionedPatternError,
 }
 
 /// The `[packages]` section with its patterns compiled.
@@ -94,6 +110,8 @@ pub struct AccessPolicy {
     allow: Vec<PackagePattern>,
     deny: Vec<PackagePattern>,
     private_allow: Vec<PackagePattern>,
+    /// True when an entry of `deny` names versions.
+    denies_versions: bool,
     private: Private,
     gone: Gone,
     unbuilt: Unbuilt,
@@ -106,15 +124,22 @@ impl AccessPolicy {
     /// # Errors
     /// The first pattern that is not valid.
     pub fn build(config: &Config) -> Result<Self, PolicyError> {
-        let compile = |key, patterns: &[String]| -> Result<Vec<PackagePattern>, PolicyError> {
-            let compile =
-                |value: &String| value.parse().map_err(|reason| PolicyError { key, value: value.clone(), reason });
-            patterns.iter().map(compile).collect()
+        let invalid = |key, value: &String, reason| PolicyError { key, value: value.clone(), reason };
+        let versioned = |key, patterns: &[String]| -> Result<Vec<VersionedPattern>, PolicyError> {
+            patterns.iter().map(|value| value.parse().map_err(|reason| invalid(key, value, reason))).collect()
         };
+        let private_allow = config.private_allow.iter().map(|value| {
+            let parsed = value.parse::<PackagePattern>();
+            parsed.map_err(|reason| invalid("private_allow", value, reason.into()))
+        });
+        let allow = versioned("allow", &config.allow)?;
+        let deny = versioned("deny", &config.deny)?;
         Ok(Self {
-            allow: compile("allow", &config.allow)?,
-            deny: compile("deny", &config.deny)?,
-            private_allow: compile("private_allow", &config.private_allow)?,
+            // Some version of the package may be served: which one, the rules about versions say.
+            allow: allow.iter().map(|pattern| pattern.packages().clone()).collect(),
+            deny: deny.iter().filter_map(|pattern| pattern.whole_packages().cloned()).collect(),
+            denies_versions: deny.iter().any(|pattern| pattern.whole_packages().is_none()),
+            private_allow: private_allow.collect::<Result<_, _>>()?,
             private: config.private,
             gone: config.gone,
             unbuilt: config.unbuilt,
@@ -129,7 +154,7 @@ impl AccessPolicy {
 
     /// True when a pattern may treat a repository differently under another name.
     pub fn has_patterns(&self) -> bool {
-        !(self.allow.is_empty() && self.deny.is_empty() && self.private_allow.is_empty())
+        self.denies_versions || !(self.allow.is_empty() && self.deny.is_empty() && self.private_allow.is_empty())
     }
 
     /// False when no package with a plain name on this upstream may be served.

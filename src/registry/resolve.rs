@@ -95,6 +95,7 @@ impl VersionResolver {
         let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(None) };
         let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? else { return Ok(None) };
         let Some(missing) = ZipFacts::missing_entry_in(&pin.verified.facts) else { return Ok(None) };
+        self.archives.ensure_served(package, &reference).await?;
         // Only a refusal needs this: any other version is authorized when its archive is looked up.
         self.authorizer.authorize(package).await?;
         Ok(Some(missing.to_owned()))

@@ -10,6 +10,7 @@ use super::{
     package_documents::PackageDocuments,
     resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
     upstreams::Upstreams,
+    version_rules::VersionRules,
 };
 use crate::{
     cache::{
@@ -59,18 +60,24 @@ pub struct Warming {
     archives: Arc<ArchiveSource>,
     moving: Arc<MovingVersions>,
     resolver: Arc<VersionResolver>,
+    rules: Arc<VersionRules>,
+}
+
+/// What [`Warming`] is built on.
+pub(super) struct WarmingParts {
+    pub(super) upstreams: Upstreams,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) documents: Arc<PackageDocuments>,
+    pub(super) archives: Arc<ArchiveSource>,
+    pub(super) moving: Arc<MovingVersions>,
+    pub(super) resolver: Arc<VersionResolver>,
+    pub(super) rules: Arc<VersionRules>,
 }
 
 impl Warming {
-    pub(super) fn new(
-        upstreams: Upstreams,
-        authorizer: Arc<Authorizer>,
-        documents: Arc<PackageDocuments>,
-        archives: Arc<ArchiveSource>,
-        moving: Arc<MovingVersions>,
-        resolver: Arc<VersionResolver>,
-    ) -> Self {
-        Self { upstreams, authorizer, documents, archives, moving, resolver }
+    pub(super) fn new(parts: WarmingParts) -> Self {
+        let WarmingParts { upstreams, authorizer, documents, archives, moving, resolver, rules } = parts;
+        Self { upstreams, authorizer, documents, archives, moving, resolver, rules }
     }
 
     /// Stores the documents that clients ask for first: the release list, revalidated when older than
@@ -87,12 +94,16 @@ impl Warming {
             }
             list => list?,
         };
+        let list = self.rules.filter(package, list).await?;
         let unchanged = list.status.fwd.is_none() || list.status.fwd_status == Some(304) || list.status.used_stale;
         let stored =
             if unchanged { self.documents.stored().document(package, &DocumentAsk::Latest).await } else { None };
+        let is_concerned = self.rules.concern(package).await;
         let latest = match stored {
-            Some(document) => serde_json::from_slice(&document.body).ok().map(|latest: Release| latest.tag_name),
-            None => self.fetch_latest(package).await?,
+            Some(document) if !is_concerned => {
+                serde_json::from_slice(&document.body).ok().map(|latest: Release| latest.tag_name)
+            }
+            _ => self.fetch_latest(package).await?,
         };
         let mut releases = Vec::with_capacity(list.value.releases.len());
         for release in &list.value.releases {
@@ -114,8 +125,13 @@ impl Warming {
     }
 
     async fn fetch_latest(&self, package: &PackageId) -> Result<Option<String>, RegistryError> {
-        match self.documents.release(package, DocumentAsk::Latest, Some(MIN_REVALIDATE_AGE)).await {
+        let latest = match self.documents.release(package, DocumentAsk::Latest, Some(MIN_REVALIDATE_AGE)).await {
+            Ok(latest) => self.rules.latest(package, latest).await,
+            latest => latest,
+        };
+        match latest {
             Ok(latest) => Ok(Some(latest.value.tag_name.clone())),
+            Err(RegistryError::NoVersionAllowed(_)) => Ok(None),
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. })) => Ok(None),
             Err(error) => Err(error),
         }

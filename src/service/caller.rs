@@ -23,11 +23,13 @@ use crate::{
 ///
 /// # Errors
 /// `Unauthorized` for credentials that are not valid.
-pub(super) fn identify(access: &Access, parts: &Parts, context: &mut RequestContext) -> Result<(), ApiError> {
+pub(super) fn identify(service: &Service, parts: &Parts, context: &mut RequestContext) -> Result<(), ApiError> {
+    context.rules_generation = service.registry.rules_generation();
     if context.peer.control {
         context.caller = Caller::Operator;
         return Ok(());
     }
+    let access = &service.access;
     // Before the identification: a token that is revoked from now on changes the generation.
     context.access_generation = access.generation();
     let identified = access.identify(&parts.method, &parts.uri, &parts.headers);

@@ -51,6 +51,8 @@ pub(super) struct RequestContext {
     pub(super) grant: Grant,
     /// Of the rules and tokens, read before the caller was identified.
     pub(super) access_generation: u64,
+    /// Of the blocks of versions, read before the lookup.
+    pub(super) rules_generation: u64,
     /// The request as one of its client; `None` without limits.
     pub(super) client_request: Option<ClientRequest>,
     /// Why the response is an error; `None` for every other one.
@@ -101,6 +103,7 @@ impl RequestContext {
             by_address: false,
             grant: Grant::Refused,
             access_generation: 0,
+            rules_generation: 0,
             client_request: None,
             failure: None,
         }

@@ -27,6 +27,7 @@ use crate::{
 mod fetch_failure;
 mod subject;
 mod unauthorized;
+mod version_refusal;
 
 use fetch_failure::fetch_error;
 use subject::Subject;
@@ -228,6 +229,17 @@ impl ApiError {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());
                 let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
                 ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
+            }
+            Self::Registry(RegistryError::VersionRefused(refusal)) => {
+                let message = version_refusal::sentence(&refusal, &subject.what());
+                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
+                ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
+            }
+            Self::Registry(RegistryError::NoVersionAllowed(refusal)) => {
+                let why = version_refusal::sentence(&refusal, "the latest version");
+                let message = format!("this mirror serves no stable version of {}: {why}", subject.what());
+                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
+                ErrorDescription { code: Some(FailureCode::NoRelease), ..error }
             }
             Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
                 let status = if error.is_of_request() { status } else { status.not_forwarded() };

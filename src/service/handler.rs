@@ -47,7 +47,7 @@ impl Service {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
         if !is_health_check(parts.uri.path()) {
-            let begun = caller::identify(&self.access, &parts, &mut context);
+            let begun = caller::identify(self, &parts, &mut context);
             let begun = begun.and_then(|()| Ok(self.clients.begin(context.client_id())?));
             match begun {
                 Ok(request) => context.client_request = request,

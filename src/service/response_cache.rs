@@ -69,6 +69,7 @@ struct CachedResponse {
     snapshot: Snapshot,
     /// The generation of the rules by which the caller may have it. The key has the caller's credential.
     access_generation: u64,
+    rules_generation: u64,
     grant: Grant,
     route: Arc<Route>,
     package: Option<Arc<PackageId>>,
@@ -134,7 +135,8 @@ impl ResponseCache {
             return None;
         }
         let cached = responses.get(&key[..])?;
-        let is_granted = cached.access_generation == context.access_generation;
+        let is_granted = cached.access_generation == context.access_generation
+            && cached.rules_generation == context.rules_generation;
         if !is_granted || !cached.snapshot.is_current(context.received_at) {
             return None;
         }
@@ -171,6 +173,7 @@ impl ResponseCache {
         thread_cache.insert(CachedResponse {
             snapshot: snapshot.clone(),
             access_generation: context.access_generation,
+            rules_generation: context.rules_generation,
             grant: context.grant,
             route: route.clone(),
             package: context.package.clone(),

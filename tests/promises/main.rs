@@ -93,6 +93,7 @@ mod unbuilt;
 mod unreadable_lists;
 mod v3;
 mod verify;
+mod version_rules;
 mod warm;
 mod warm_again;
 mod warm_locked;

@@ -98,6 +98,7 @@ impl FolderPackages {
             _ => return self.head_versions(folder, provenance, truncated).await,
         };
         let Provenance { age, status } = provenance;
+        let versions = self.only_served(folder, versions).await?;
         Ok(ListedVersions { versions, origin, truncated, age, status })
     }
 
@@ -127,6 +128,7 @@ impl FolderPackages {
         let mut versions: Vec<_> = pins.iter().map(FolderVersion::of_pin).collect();
         versions.sort_by_cached_key(|version| semantic(&version.release.tag_name));
         versions.reverse();
+        let versions = self.only_served(folder, versions).await?;
         Ok(ListedVersions { versions, origin: VersionOrigin::Head, truncated, age, status })
     }
 

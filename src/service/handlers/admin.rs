@@ -13,16 +13,17 @@ use tokio::time::timeout;
 
 use crate::{
     admin_api::{
-        AdminRequest, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode, ExportArchives,
-        GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource, KeepArchives,
-        ListArchives, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, ReadArchive, ReadStats,
-        RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription, VerifyArchives, WarmArchive,
-        WarmLists,
+        AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode,
+        ExportArchives, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource,
+        KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong,
+        ReadArchive, ReadStats, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription,
+        UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
     },
     http::body::{Body, BodyError},
     service::Service,
 };
 
+mod blocks;
 mod inventory;
 mod removal;
 mod route;
@@ -111,6 +112,9 @@ async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Respons
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
+        BlockVersions::ROUTE => call(input, |request| blocks::set(registry, request)).await,
+        UnblockVersions::ROUTE => call(input, |request| blocks::remove(registry, request)).await,
+        ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
         CreateToken::ROUTE => call(input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
         RevokeToken::ROUTE => call(input, |request| tokens::revoke(access, request)).await,

@@ -1,0 +1,390 @@
+//! Which versions are served: by the patterns of `packages.allow` and `packages.deny` that name versions, by the operator's
+//! blocks, and by a minimum age.
+//!
+//! The rules hold for what a version is, not for how it was asked: for the tag, and for a commit by its tags. They are
+//! checked before a document is answered and before an archive is looked up, stored or not.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    CachedValue, RegistryError,
+    authorize::renamed,
+    documents::from_list,
+    not_found,
+    package_documents::PackageDocuments,
+    policy::{AgeConfig, Config, PolicyError},
+};
+use crate::{
+    cache::CacheFailure,
+    clock::Clock,
+    entry::Digest,
+    origin::{FetchError, Missing},
+    package::{
+        FolderPackage, NameForm, PackageId, PackagePattern, PatternError, Release, Releases, VersionedPattern, semantic,
+    },
+    upstream::{DocumentAsk, GitRef},
+    value::Period,
+};
+
+pub(crate) mod blocks;
+mod seen_versions;
+
+pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
+pub(super) use seen_versions::SeenVersions;
+
+/// Why a version is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionRefusal {
+    /// `packages.deny` has it, or `packages.allow` lacks it.
+    Policy,
+    /// An operator has blocked it.
+    Blocked {
+        /// The operator's reason.
+        reason: Arc<str>,
+    },
+    /// It is not old enough.
+    TooYoung {
+        /// The least age.
+        min_age: Period,
+        /// When it will be old enough.
+        until: Timestamp,
+    },
+}
+
+/// The rules about versions.
+pub(super) struct VersionRules {
+    /// Every entry of `packages.allow`; empty: all.
+    allow: Vec<VersionedPattern>,
+    /// The entries of `packages.deny` with versions.
+    deny: Vec<VersionedPattern>,
+    ages: Vec<AgeRule>,
+    blocks: Arc<Blocks>,
+    first_seen: SeenVersions,
+    documents: Arc<PackageDocuments>,
+    clock: Clock,
+}
+
+struct AgeRule {
+    packages: PackagePattern,
+    min_age: Period,
+}
+
+impl VersionRules {
+    /// Compiles the section.
+    ///
+    /// # Errors
+    /// The first pattern that is not valid.
+    pub(super) fn build(
+        config: &Config,
+        blocks: Arc<Blocks>,
+        documents: Arc<PackageDocuments>,
+        first_seen: SeenVersions,
+        clock: Clock,
+    ) -> Result<Self, PolicyError> {
+        let compile = |key, patterns: &[String]| -> Result<Vec<VersionedPattern>, PolicyError> {
+            let compile =
+                |value: &String| value.parse().map_err(|reason| PolicyError { key, value: value.clone(), reason });
+            patterns.iter().map(compile).collect()
+        };
+        let age = |AgeConfig { packages, age }: &AgeConfig| {
+            let packages = packages.parse().map_err(|reason: PatternError| PolicyError {
+                key: "min_age_for",
+                value: packages.clone(),
+                reason: reason.into(),
+            })?;
+            Ok(AgeRule { packages, min_age: *age })
+        };
+        let mut ages = config.min_age_for.iter().map(age).collect::<Result<Vec<_>, PolicyError>>()?;
+        ages.extend("*".parse().ok().map(|packages| AgeRule { packages, min_age: config.min_age }));
+        let mut deny = compile("deny", &config.deny)?;
+        deny.retain(|pattern| pattern.whole_packages().is_none());
+        Ok(Self { allow: compile("allow", &config.allow)?, deny, ages, blocks, first_seen, documents, clock })
+    }
+
+    /// Changes with every block that is set or taken away.
+    pub(super) fn generation(&self) -> u64 {
+        self.blocks.generation()
+    }
+
+    /// The blocks.
+    pub(super) fn blocks(&self) -> &Arc<Blocks> {
+        &self.blocks
+    }
+
+    /// True when no rule names versions and none has an age.
+    fn are_empty(&self) -> bool {
+        let has_versions = |pattern: &VersionedPattern| pattern.whole_packages().is_none();
+        self.deny.is_empty()
+            && !self.allow.iter().any(has_versions)
+            && self.ages.iter().all(|rule| rule.min_age.0.is_zero())
+            && self.blocks.are_empty()
+    }
+
+    /// The names under which the rules may refuse a version of the package; empty in most cases.
+    async fn concerned(&self, package: &PackageId) -> Vec<PackageId> {
+        if self.are_empty() {
+            return Vec::new();
+        }
+        let mut names = self.names_of(package).await;
+        let concern = |name: &PackageId| self.name_versions_of(name) || self.min_age(name).is_some();
+        if !names.iter().any(concern) {
+            names.clear();
+        }
+        names
+    }
+
+    /// True when the rules may refuse a version of the package.
+    pub(super) async fn concern(&self, package: &PackageId) -> bool {
+        !self.concerned(package).await.is_empty()
+    }
+
+    /// True when a pattern or a block names versions of the package.
+    fn name_versions_of(&self, package: &PackageId) -> bool {
+        self.deny.iter().any(|pattern| pattern.matches_package(package))
+            || self.blocks.concern(package)
+            || self.allow.iter().any(|pattern| pattern.whole_packages().is_none() && pattern.matches_package(package))
+    }
+
+    fn min_age(&self, package: &PackageId) -> Option<Period> {
+        let rule = self.ages.iter().find(|rule| rule.packages.matches(package));
+        rule.map(|rule| rule.min_age).filter(|age| !age.0.is_zero())
+    }
+
+    /// The package under the name of the request, and under the one that its repository has now, where a stored document
+    /// says that: a version is served only if the rules serve it under both.
+    async fn names_of(&self, package: &PackageId) -> Vec<PackageId> {
+        let mut names = vec![package.clone()];
+        if let Some(document) = self.documents.stored().document(package, &DocumentAsk::Repository).await
+            && let Some(repository) = self.documents.stored().parse_repository(&document).await
+        {
+            names.extend(renamed(package, &repository));
+        }
+        names
+    }
+
+    /// Checks a version by its name.
+    ///
+    /// # Errors
+    /// `VersionRefused`.
+    fn check_name(&self, package: &PackageId, version: &str) -> Result<(), RegistryError> {
+        let is_allowed = self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.matches(package, version));
+        if !is_allowed {
+            return Err(RegistryError::VersionRefused(VersionRefusal::Policy));
+        }
+        self.check_not_refused(package, version)
+    }
+
+    /// Checks a version by `packages.deny` and by the blocks.
+    fn check_not_refused(&self, package: &PackageId, version: &str) -> Result<(), RegistryError> {
+        if self.deny.iter().any(|pattern| pattern.matches(package, version)) {
+            return Err(RegistryError::VersionRefused(VersionRefusal::Policy));
+        }
+        match self.blocks.reason(package, version) {
+            Some(reason) => Err(RegistryError::VersionRefused(VersionRefusal::Blocked { reason })),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks a release by its name and its age.
+    ///
+    /// # Errors
+    /// `VersionRefused`; when the pins, where the first sight of a version is recorded, cannot be read or written.
+    pub(super) async fn check_release(&self, package: &PackageId, release: &Release) -> Result<(), RegistryError> {
+        let names = self.concerned(package).await;
+        self.check_names(&names, &release.tag_name)?;
+        let Some(min_age) = self.min_age_of(&names) else { return Ok(()) };
+        let since = match published_at(package, release) {
+            Some(since) => since,
+            None => self.first_seen.of(package, &GitRef::Tag(release.tag_name.clone())).await?,
+        };
+        self.check_age(since, min_age)
+    }
+
+    fn check_names(&self, names: &[PackageId], version: &str) -> Result<(), RegistryError> {
+        names.iter().try_for_each(|name| self.check_name(name, version))
+    }
+
+    /// The greatest of the ages that the names need.
+    fn min_age_of(&self, names: &[PackageId]) -> Option<Period> {
+        names.iter().filter_map(|name| self.min_age(name)).max()
+    }
+
+    fn check_age(&self, since: Timestamp, min_age: Period) -> Result<(), RegistryError> {
+        let wait = SignedDuration::try_from(min_age.0).unwrap_or(SignedDuration::MAX);
+        let until = since.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        // A time in the future is none: the clock of the forge or of this machine is wrong.
+        if until <= self.clock.now() {
+            return Ok(());
+        }
+        Err(RegistryError::VersionRefused(VersionRefusal::TooYoung { min_age, until }))
+    }
+
+    /// Checks the archive of a reference before it is looked up. A tag is checked by its name and its release; a commit by
+    /// the tags that point at it and by when it was first seen.
+    ///
+    /// # Errors
+    /// `VersionRefused`; the upstream's failure where it has to say which tags a commit has, or when a release was published.
+    pub(super) async fn check_reference(&self, package: &PackageId, reference: &GitRef) -> Result<(), RegistryError> {
+        let names = self.concerned(package).await;
+        match reference {
+            GitRef::Tag(tag) | GitRef::Moving { version: tag, .. } => self.check_names(&names, tag)?,
+            GitRef::Commit(commit) if names.iter().any(|name| self.name_versions_of(name)) => {
+                self.check_commit(package, &names, commit).await?;
+            }
+            GitRef::Commit(_) => {}
+        }
+        let Some(min_age) = self.min_age_of(&names) else { return Ok(()) };
+        // What this mirror has seen for long enough is old enough, whatever the forge says: no request is needed.
+        let seen = self.first_seen.known(package, reference).await?;
+        if seen.is_some_and(|seen| self.check_age(seen, min_age).is_ok()) {
+            return Ok(());
+        }
+        let since = match reference {
+            GitRef::Tag(tag) => self.tag_published_at(package, tag).await?,
+            GitRef::Commit(_) | GitRef::Moving { .. } => None,
+        };
+        let since = match since {
+            Some(since) => since,
+            None => self.first_seen.of(package, reference).await?,
+        };
+        self.check_age(since, min_age)
+    }
+
+    /// A commit that a refused tag points at is refused, too.
+    async fn check_commit(&self, package: &PackageId, names: &[PackageId], commit: &str) -> Result<(), RegistryError> {
+        for tag in self.first_seen.pinned_tags_at(package, commit).await? {
+            self.check_names(names, &tag)?;
+        }
+        if package.name.form() == NameForm::Plain {
+            return Ok(());
+        }
+        let tags = self.documents.tags(package, None).await?;
+        let at_commit = tags.value.tags.iter().filter(|tag| tag.commit.as_deref() == Some(commit));
+        at_commit.map(|tag| &tag.name).try_for_each(|tag| self.check_names(names, tag))
+    }
+
+    /// When the release of a tag was published; `None` for a tag without a release, and where the upstream does not say it.
+    ///
+    /// # Errors
+    /// `NotFound(Version)` for a tag that does not exist: it is not recorded as seen.
+    async fn tag_published_at(&self, package: &PackageId, tag: &str) -> Result<Option<Timestamp>, RegistryError> {
+        if package.name.form() == NameForm::Repository {
+            match self.documents.releases(package, None).await {
+                Ok(list) => {
+                    if let Some(release) = list.value.releases.iter().find(|release| release.tag_name == tag) {
+                        return Ok(published_at(package, release));
+                    }
+                }
+                Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.documents.release(package, DocumentAsk::Tag(tag.to_owned()), None).await {
+            Ok(release) => return Ok(published_at(package, &release.value)),
+            Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), .. }))
+                if package.name.form() == NameForm::Repository => {}
+            Err(error) => return Err(error),
+        }
+        let tags = self.documents.tags(package, None).await?;
+        let exists = tags.value.truncated || tags.value.tags.iter().any(|listed| listed.name == tag);
+        if exists { Ok(None) } else { Err(not_found(Missing::Version, tags.status)) }
+    }
+
+    /// Checks a version of a folder: by the folder's name and version, and as the tag or commit of its repository.
+    ///
+    /// # Errors
+    /// As [`VersionRules::check_release`].
+    pub(super) async fn check_folder_version(
+        &self,
+        folder: &FolderPackage,
+        release: &Release,
+        reference: &GitRef,
+    ) -> Result<(), RegistryError> {
+        if self.are_empty() {
+            return Ok(());
+        }
+        let alias = PackageId { upstream: folder.repository.upstream.clone(), name: folder.alias.clone() };
+        // `packages.allow` is about the repository.
+        self.check_not_refused(&alias, &release.tag_name)?;
+        match reference {
+            GitRef::Tag(tag) => {
+                self.check_release(&folder.repository, &Release { tag_name: tag.clone(), ..release.clone() }).await
+            }
+            GitRef::Commit(_) | GitRef::Moving { .. } => self.check_reference(&folder.repository, reference).await,
+        }
+    }
+
+    /// The list without the releases that are refused.
+    ///
+    /// # Errors
+    /// As [`VersionRules::check_release`], but for the refusals.
+    pub(super) async fn filter(
+        &self,
+        package: &PackageId,
+        list: CachedValue<Releases>,
+    ) -> Result<CachedValue<Releases>, RegistryError> {
+        if !self.concern(package).await {
+            return Ok(list);
+        }
+        let mut refused = Vec::new();
+        for (index, release) in list.value.releases.iter().enumerate() {
+            match self.check_release(package, release).await {
+                Ok(()) => {}
+                Err(RegistryError::VersionRefused(_)) => refused.push(index),
+                Err(error) => return Err(error),
+            }
+        }
+        if refused.is_empty() {
+            return Ok(list);
+        }
+        let is_kept =
+            |(index, release): (usize, &Release)| refused.binary_search(&index).is_err().then(|| release.clone());
+        let releases = list.value.releases.iter().enumerate().filter_map(is_kept).collect();
+        let value = Arc::new(Releases { releases, truncated: list.value.truncated });
+        let digest = Digest::of(format!("{}#without:{refused:?}", list.digest).as_bytes());
+        Ok(CachedValue { value, digest, ..list })
+    }
+
+    /// The latest release that may be served: the upstream's, else the highest stable version of the list that is not above
+    /// it.
+    ///
+    /// # Errors
+    /// `NoVersionAllowed` when there is none.
+    pub(super) async fn latest(
+        &self,
+        package: &PackageId,
+        latest: CachedValue<Release>,
+    ) -> Result<CachedValue<Release>, RegistryError> {
+        if !self.concern(package).await {
+            return Ok(latest);
+        }
+        let refusal = match self.check_release(package, &latest.value).await {
+            Ok(()) => return Ok(latest),
+            Err(RegistryError::VersionRefused(refusal)) => refusal,
+            Err(error) => return Err(error),
+        };
+        let list = self.documents.releases(package, None).await?;
+        let list = self.filter(package, list).await?;
+        let ceiling = semantic(&latest.value.tag_name);
+        let version = |release: &Release| semantic(&release.tag_name).filter(|version| version.pre.is_empty());
+        let is_below = |release: &&Release| {
+            !release.prerelease
+                && version(release).is_some_and(|v| ceiling.as_ref().is_none_or(|ceiling| v <= *ceiling))
+        };
+        match list.value.releases.iter().filter(is_below).max_by_key(|release| version(release)) {
+            Some(release) => Ok(from_list(release, &list)),
+            None => Err(RegistryError::NoVersionAllowed(refusal)),
+        }
+    }
+}
+
+/// When a release was published, by its upstream's own clock. The creation date of a forge is that of a commit, which its
+/// author chooses; a registry's is set by its server.
+fn published_at(package: &PackageId, release: &Release) -> Option<Timestamp> {
+    match package.name.form() {
+        NameForm::Repository => release.published_at,
+        NameForm::Plain => Some(release.created_at),
+    }
+}

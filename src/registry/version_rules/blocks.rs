@@ -1,0 +1,234 @@
+//! The operator's blocks: versions that a running mirror no longer serves, and why. Durable, and in force at once.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    atomic_file::AtomicFile,
+    package::{PackageId, VersionedPattern, VersionedPatternError},
+};
+
+/// The file in the cache directory.
+const BLOCKS_FILE: &str = "blocks.json";
+/// Mode of the file.
+const BLOCKS_FILE_MODE: u32 = 0o644;
+/// Most blocks.
+const MAX_BLOCKS: usize = 10_000;
+/// Longest reason, bytes: clients print it.
+const MAX_BLOCK_REASON_BYTES: usize = 500;
+/// Largest file that is read, bytes.
+const MAX_BLOCKS_FILE_BYTES: u64 = 16 << 20;
+
+/// One block as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockedPattern {
+    /// The pattern of packages and versions.
+    pub(crate) pattern: String,
+    /// Why, for the clients.
+    pub(crate) reason: Arc<str>,
+    /// When it was set.
+    pub(crate) at: Timestamp,
+}
+
+/// Why a block cannot be set or taken away.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlockError {
+    /// The pattern cannot be used.
+    #[error("{0:?} is {1}")]
+    Pattern(String, VersionedPatternError),
+    /// The reason is empty, too long, or has control characters.
+    #[error("a block needs a reason of 1 to {MAX_BLOCK_REASON_BYTES} bytes on one line, which clients are shown")]
+    Reason,
+    /// There is no such block.
+    #[error("{0} is not blocked; srm-mirror cache blocks shows all")]
+    Unknown(String),
+    /// There are too many blocks.
+    #[error("there are {MAX_BLOCKS} blocks, the most there may be")]
+    TooMany,
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file has other content than this program writes.
+    #[error("{}: not the list of blocks that this program writes; restore it from a backup", .0.display())]
+    Invalid(PathBuf),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredBlocks {
+    blocks: Vec<BlockedPattern>,
+}
+
+#[derive(Debug)]
+struct Block {
+    pattern: VersionedPattern,
+    stored: BlockedPattern,
+}
+
+/// The blocks of one mirror.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    path: PathBuf,
+    blocks: ArcSwap<Vec<Block>>,
+    writing: Mutex<()>,
+    generation: AtomicU64,
+}
+
+impl Blocks {
+    /// Reads the file in the cache directory, which this process must hold. Blocks the thread.
+    ///
+    /// # Errors
+    /// When it cannot be read: what was blocked must not be served.
+    pub(crate) fn open(cache_dir: &Path) -> Result<Self, BlockError> {
+        let path = cache_dir.join(BLOCKS_FILE);
+        let failed = |source| BlockError::Io { path: path.clone(), source };
+        let stored = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => StoredBlocks::default(),
+            Ok(metadata) if metadata.len() > MAX_BLOCKS_FILE_BYTES => return Err(BlockError::Invalid(path)),
+            Ok(_) => {
+                let text = fs::read(&path).map_err(failed)?;
+                serde_json::from_slice(&text).map_err(|_| BlockError::Invalid(path.clone()))?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let blocks = compile(stored.blocks).map_err(|_| BlockError::Invalid(path.clone()))?;
+        let blocks = ArcSwap::from_pointee(blocks);
+        Ok(Self { path, blocks, writing: Mutex::default(), generation: AtomicU64::new(1) })
+    }
+
+    /// Changes with every block.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// True when nothing is blocked.
+    pub(super) fn are_empty(&self) -> bool {
+        self.blocks.load().is_empty()
+    }
+
+    /// True when a block is about the package.
+    pub(super) fn concern(&self, package: &PackageId) -> bool {
+        self.blocks.load().iter().any(|block| block.pattern.matches_package(package))
+    }
+
+    /// Why a version is blocked, if so.
+    pub(super) fn reason(&self, package: &PackageId, version: &str) -> Option<Arc<str>> {
+        let blocks = self.blocks.load();
+        let block = blocks.iter().find(|block| block.pattern.matches(package, version));
+        block.map(|block| block.stored.reason.clone())
+    }
+
+    /// Every block, in the order in which they were set.
+    pub(crate) fn list(&self) -> Vec<BlockedPattern> {
+        self.blocks.load().iter().map(|block| block.stored.clone()).collect()
+    }
+
+    /// Blocks the versions that a pattern means; one that is blocked gets the new reason. In force before it is durable.
+    /// Blocks the thread.
+    ///
+    /// # Errors
+    /// A pattern or reason that cannot be used; the file system's error, after which the block holds until the next start.
+    pub(crate) fn set(&self, pattern: String, reason: &str, at: Timestamp) -> Result<(), BlockError> {
+        let reason = reason.trim();
+        if reason.is_empty() || reason.len() > MAX_BLOCK_REASON_BYTES || reason.contains(char::is_control) {
+            return Err(BlockError::Reason);
+        }
+        let _writing = self.writing.lock();
+        let mut stored = self.list();
+        stored.retain(|block| block.pattern != pattern);
+        if stored.len() >= MAX_BLOCKS {
+            return Err(BlockError::TooMany);
+        }
+        stored.push(BlockedPattern { pattern, reason: reason.into(), at });
+        self.replace(stored)
+    }
+
+    /// Takes a block away, given exactly as it was set. Blocks the thread.
+    ///
+    /// # Errors
+    /// `Unknown`; the file system's error, after which the block holds again from the next start on.
+    pub(crate) fn remove(&self, pattern: &str) -> Result<(), BlockError> {
+        let _writing = self.writing.lock();
+        let mut stored = self.list();
+        let count = stored.len();
+        stored.retain(|block| block.pattern != pattern);
+        if stored.len() == count {
+            return Err(BlockError::Unknown(pattern.to_owned()));
+        }
+        self.replace(stored)
+    }
+
+    fn replace(&self, stored: Vec<BlockedPattern>) -> Result<(), BlockError> {
+        let compiled = compile(stored.clone())?;
+        self.blocks.store(Arc::new(compiled));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.write(&StoredBlocks { blocks: stored })
+            .map_err(|source| BlockError::Io { path: self.path.clone(), source })
+    }
+
+    fn write(&self, stored: &StoredBlocks) -> io::Result<()> {
+        let file = AtomicFile::create(&self.path, BLOCKS_FILE_MODE)?;
+        let mut text = serde_json::to_vec_pretty(stored)?;
+        text.push(b'\n');
+        file.file().write_all(&text)?;
+        file.publish()?;
+        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+fn compile(stored: Vec<BlockedPattern>) -> Result<Vec<Block>, BlockError> {
+    let compile = |stored: BlockedPattern| match stored.pattern.parse() {
+        Ok(pattern) => Ok(Block { pattern, stored }),
+        Err(error) => Err(BlockError::Pattern(stored.pattern, error)),
+    };
+    stored.into_iter().map(compile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_holds_at_once_and_after_a_restart_until_it_is_taken_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fc3 = PackageId { upstream: "github".into(), name: "devsapp/fc3".parse().expect("a name") };
+        let blocks = Blocks::open(dir.path()).expect("opens");
+        let before = blocks.generation();
+        blocks.set("devsapp/fc3@1.2.0".into(), "malicious", Timestamp::UNIX_EPOCH).expect("set");
+        assert!(blocks.generation() > before && blocks.concern(&fc3));
+        assert_eq!(blocks.reason(&fc3, "v1.2.0").as_deref(), Some("malicious"));
+        assert_eq!(blocks.reason(&fc3, "1.2.1"), None);
+        let blocks = Blocks::open(dir.path()).expect("opens");
+        assert_eq!(blocks.reason(&fc3, "1.2.0").as_deref(), Some("malicious"));
+        assert!(matches!(blocks.remove("devsapp/fc3"), Err(BlockError::Unknown(_))));
+        blocks.remove("devsapp/fc3@1.2.0").expect("removed");
+        assert!(Blocks::open(dir.path()).expect("opens").list().is_empty());
+        for (pattern, reason) in [("a/b/c", "why"), ("a/b", ""), ("a/b", "two\nlines"), ("a/b@", "why")] {
+            assert!(blocks.set(pattern.into(), reason, Timestamp::UNIX_EPOCH).is_err(), "{pattern} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_stops_the_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(BLOCKS_FILE), "{").expect("written");
+        assert!(matches!(Blocks::open(dir.path()), Err(BlockError::Invalid(_))));
+    }
+}
