@@ -165,7 +165,7 @@ fn check_required(config: &Config, settings: &Settings, names: &Names) -> Result
 
 fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let packages = &config.packages;
-    for text in packages.private_allow.iter().filter(|text| text.contains('@')) {
+    if let Some(text) = packages.private_allow.iter().find(|text| text.contains('@')) {
         let reason = format!("\"{text}\" names a version; a repository is private in all its versions");
         return Err(invalid(settings, &["packages", "private_allow"], reason));
     }
