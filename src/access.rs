@@ -198,6 +198,11 @@ impl Access {
         if !self.enabled { Grant::Everyone } else { self.rules.grant(caller, package, right) }
     }
 
+    /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
+    pub(crate) fn deciding_rule(&self, package: &PackageId) -> Option<usize> {
+        self.rules.deciding(package)
+    }
+
     /// False when no caller without credentials may read anything.
     pub(crate) fn has_anonymous_rules(&self) -> bool {
         !self.enabled || self.rules.have_anonymous()

@@ -1,6 +1,13 @@
 //! The composition root: builds the parts from a configuration, binds the listeners, serves, and drains.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http::{Request, Response};
@@ -18,6 +25,7 @@ use crate::{
     config::{Config, UpstreamCredentials},
     entry::Digest,
     http::body::Body,
+    observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
     registry::{Blocks, Registry},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
@@ -41,6 +49,9 @@ pub use crate::{
 
 /// Shutdown waits at least this long for complete downloads to be stored, even when the drain period is over.
 const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
+
+/// Longest wait for the last lines of the audit log.
+const AUDIT_FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// Interval at which the last uses of tokens are written.
 const TOKEN_USE_INTERVAL: Duration = Duration::from_secs(60);
@@ -72,6 +83,7 @@ pub struct App {
     bound: Bound,
     service: Arc<Service>,
     access: Arc<Access>,
+    audit: Option<AuditLog>,
     readiness: Readiness,
     tasks: TaskTracker,
     background: CancellationToken,
@@ -144,6 +156,7 @@ impl App {
         disk.spawn_background(&tasks, &background);
 
         let archives = config.archives.clone();
+        let audit = open_audit_log(&config)?;
         let plan = MemoryPlan::new(&config.memory);
         let budget = plan.budget();
         let verify = Arc::new(ZipVerifier {
@@ -184,6 +197,7 @@ impl App {
             client_addresses,
             clients: clients.clone(),
             access: access.clone(),
+            audit: audit.clone(),
             pseudonym,
             readiness: readiness.clone(),
             max_rendition_bytes: plan.renditions,
@@ -197,6 +211,7 @@ impl App {
             bound: bound.with_control(control.ok()).with_clients(clients),
             service: Arc::new(service),
             access,
+            audit,
             readiness,
             tasks,
             background,
@@ -225,7 +240,9 @@ impl App {
     pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
         self.readiness.set_serving();
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
-        let file_check = self.tasks.spawn(credentials::read_files_on_change(self.online_upstreams, self.reload));
+        let file_check =
+            self.tasks.spawn(credentials::read_files_on_change(self.online_upstreams, self.reload.clone()));
+        let audit_reopening = self.tasks.spawn(reopen_on_request(self.audit.clone(), self.reload));
         let use_writer = self.tasks.spawn(write_token_uses(self.access.clone()));
         let readiness = self.readiness;
         let drain_start = {
@@ -247,6 +264,7 @@ impl App {
             );
         }
         use_writer.abort();
+        audit_reopening.abort();
         loopback_check.abort();
         file_check.abort();
         // No client is left: an incomplete download has no reader, a complete one is still stored.
@@ -260,8 +278,13 @@ impl App {
             () = abort.cancelled() => {}
         }
         let access = self.access;
+        let audit = self.audit;
+        let finish = move || {
+            access.save_uses();
+            audit.iter().for_each(|audit| audit.flush(AUDIT_FLUSH_WAIT));
+        };
         // An error is a panic, which has been reported.
-        let _ = tokio::task::spawn_blocking(move || access.save_uses()).await;
+        let _ = tokio::task::spawn_blocking(finish).await;
         self.cache.disk().close().await?;
         Ok(())
     }
@@ -271,6 +294,23 @@ impl App {
 async fn open_access(config: &Config, dir: PathBuf, clock: Clock) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
     Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock)).await??))
+}
+
+/// Opens the audit log, if there is one.
+fn open_audit_log(config: &Config) -> anyhow::Result<Option<AuditLog>> {
+    AuditLog::open(&config.audit).with_context(|| {
+        let file = config.audit.file.as_deref().unwrap_or(Path::new(""));
+        format!("the audit log {} (audit.file) cannot be opened", file.display())
+    })
+}
+
+/// Opens the audit log again when files are to be read again, as after SIGHUP. Never returns.
+async fn reopen_on_request(audit: Option<AuditLog>, reload: ReloadHandle) {
+    let mut requests = reload.requests();
+    loop {
+        requests.next().await;
+        audit.iter().for_each(AuditLog::reopen);
+    }
 }
 
 /// Reads what the operator has blocked.

@@ -85,6 +85,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, upstream::Config>,
     /// Logs.
     pub log: observe::Config,
+    /// The record of who was sent what.
+    pub audit: observe::AuditConfig,
 }
 
 impl Config {
@@ -130,6 +132,7 @@ impl Default for Config {
             archives: ArchiveConfig::default(),
             upstreams: upstream::defaults(),
             log: observe::Config::default(),
+            audit: observe::AuditConfig::default(),
         }
     }
 }

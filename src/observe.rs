@@ -1,4 +1,4 @@
-//! The process log, and the access log: one event per request.
+//! The process log, the access log (one event per request), and the audit log.
 
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
@@ -17,11 +17,13 @@ use tracing_subscriber::{
 };
 
 mod access;
+mod audit;
 #[cfg(test)]
 #[path = "../tests/support/captured.rs"]
 pub(crate) mod captured;
 
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
+pub use audit::{AuditConfig, AuditEvent, AuditLog};
 
 /// The tracing target of access events, for filters such as `info,srm_mirror::access=off`.
 pub const ACCESS_TARGET: &str = "srm_mirror::access";

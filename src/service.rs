@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::{access::Access, dialect::Names, peer::ClientTable, registry::Registry};
+use crate::{access::Access, dialect::Names, observe::AuditLog, peer::ClientTable, registry::Registry};
 
 mod access_log;
+mod audit;
 mod caller;
 pub(crate) mod client_address;
 mod context;
@@ -47,6 +48,7 @@ pub struct Service {
     client_addresses: ClientAddresses,
     clients: Arc<ClientTable>,
     access: Arc<Access>,
+    audit: Option<AuditLog>,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -67,6 +69,8 @@ pub(crate) struct ServiceParts {
     pub(crate) clients: Arc<ClientTable>,
     /// Who may read what.
     pub(crate) access: Arc<Access>,
+    /// `None` without an audit log.
+    pub(crate) audit: Option<AuditLog>,
     /// The mirror's name in `Via` ([RFC 9110 §7.6.3]).
     ///
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
@@ -79,8 +83,9 @@ pub(crate) struct ServiceParts {
 impl Service {
     /// Builds the service; its caches are empty.
     pub(crate) fn build(parts: ServiceParts) -> Self {
-        let ServiceParts { registry, names, hosts, client_addresses, clients, access, pseudonym, readiness, .. } =
-            parts;
+        let ServiceParts {
+            registry, names, hosts, client_addresses, clients, access, audit, pseudonym, readiness, ..
+        } = parts;
         let memory = registry.memory().clone();
         let spawn = {
             let registry = registry.clone();
@@ -93,6 +98,7 @@ impl Service {
             client_addresses,
             clients,
             access,
+            audit,
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),

@@ -64,6 +64,12 @@ impl Rules {
         if rule.anonymous && right == Right::Read { Grant::Everyone } else { Grant::Refused }
     }
 
+    /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
+    pub(super) fn deciding(&self, package: &PackageId) -> Option<usize> {
+        let matches = |rule: &Rule| rule.packages.iter().any(|pattern| pattern.matches(package));
+        self.rules.iter().position(matches).map(|index| index + 1)
+    }
+
     fn matches(&self, pattern: &PrincipalPattern, principal: &Principal) -> bool {
         match pattern {
             PrincipalPattern::Anyone => true,

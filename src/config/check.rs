@@ -42,6 +42,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
         check_upstream(name, upstream, settings)?;
     }
     check_downloads(config, settings)?;
+    require(config.audit.max_size.0 > 0, settings, &["audit", "max_size"], "must not be zero")?;
     let filter = observe::parse_filter(&config.log.level);
     filter.map(drop).map_err(|error| invalid(settings, &["log", "level"], error))
 }

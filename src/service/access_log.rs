@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header, request::Parts};
 
-use super::{context::RequestContext, headers::CACHE_NAME};
+use super::{
+    audit::{self, AuditedHead},
+    context::RequestContext,
+    headers::CACHE_NAME,
+};
 use crate::{
     dialect::{ApiRequest, Dialect, Ops},
     http::body::{Body, BodyEnd, BodyOutcome},
@@ -39,12 +43,14 @@ impl Drop for AbortGuard<'_> {
         if self.is_armed
             && let Some(fields) = LoggedFields::of(self.parts, self.context)
         {
-            fields.write(self.context, None, BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None });
+            let end = BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None };
+            audit::record(&fields.method, self.context, None, &end);
+            fields.write(self.context, None, end);
         }
     }
 }
 
-/// Logs the request when the response's body has ended or is dropped. Does nothing when the access log is off.
+/// Logs the request when the response's body has ended or is dropped. Does nothing when both logs are off.
 ///
 /// The client's request is under way until then, logged or not.
 pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: RequestContext) -> Response<Body> {
@@ -59,9 +65,11 @@ pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: R
         return if is_limited { response.map(|body| body.on_end(move |end| note_end(&end))) } else { response };
     };
     let head = ResponseHead { status: response.status().as_u16(), head_ms: elapsed_ms(fields.started) };
+    let audited = context.audit.is_some().then(|| AuditedHead::of(&response));
     response.map(|body| {
         body.on_end(move |end| {
             note_end(&end);
+            audit::record(&fields.method, &context, audited.as_ref(), &end);
             fields.write(&context, Some(head), end);
         })
     })
@@ -84,7 +92,7 @@ struct ResponseHead {
 }
 
 impl LoggedFields {
-    /// `None` when the access log is off.
+    /// `None` when the access log and the audit log are off.
     fn of(parts: &Parts, context: &RequestContext) -> Option<Self> {
         let started = context.started?;
         // Clones of the values, which share their bytes.
@@ -159,7 +167,7 @@ fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
     }
 }
 
-fn route_label(request: &ApiRequest) -> &'static str {
+pub(super) fn route_label(request: &ApiRequest) -> &'static str {
     match request {
         ApiRequest::Releases { .. } => "releases",
         ApiRequest::Latest { .. } => "latest",
@@ -188,7 +196,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn version(request: &ApiRequest) -> Option<String> {
+pub(super) fn version(request: &ApiRequest) -> Option<String> {
     match request {
         ApiRequest::Tag { version, .. }
         | ApiRequest::Archive { version, .. }

@@ -64,15 +64,19 @@ pub(super) fn check_asked(
             _ => Ok(()),
         };
     };
+    let asked = sources::asked_packages(&service.registry, &service.names, package, route.dialect.name());
     let grant = match package {
         PackageRef::Folder(folder) => folder_grant(access, &context.caller, folder),
-        package => {
-            let asked = sources::asked_packages(&service.registry, &service.names, package, route.dialect.name());
+        _ => {
             let grants = asked.iter().map(|package| access.grant(&context.caller, package, Right::Read));
             grants.max().unwrap_or(Grant::Refused)
         }
     };
-    if grant == Grant::Refused { Err(refusal(parts, context)) } else { Ok(()) }
+    if grant != Grant::Refused {
+        return Ok(());
+    }
+    context.refused_by = asked.first().and_then(|package| access.deciding_rule(package));
+    Err(refusal(parts, context))
 }
 
 /// Checks whether the caller may read the package that was found, under the name that it has now, too, and notes by what
@@ -96,6 +100,7 @@ pub(super) async fn check_found(
         grant = grant.min(access.grant(&caller, &present, Right::Read));
     }
     if grant == Grant::Refused {
+        context.refused_by = access.deciding_rule(found.id());
         return Err(refusal(parts, context));
     }
     if access.is_enabled() && grant == Grant::Everyone && context.audience == Audience::Clients {

@@ -11,7 +11,7 @@ use crate::{
     admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
-    observe,
+    observe::{self, AuditLog},
     package::PackageId,
     peer::{ClientId, ClientRequest, Peer},
     registry::{Audience, Object, WeakObject},
@@ -27,7 +27,9 @@ pub(super) struct RequestContext {
     /// The client's address; `None` on the control socket.
     pub(super) client: Option<IpAddr>,
     pub(super) send_mode: SendMode,
-    /// `None` when the access log is off.
+    /// Where the request is recorded; `None` without an audit log.
+    pub(super) audit: Option<AuditLog>,
+    /// `None` when the access log and the audit log are off.
     pub(super) started: Option<Instant>,
     /// `None` before the request is parsed and when it matches no route.
     pub(super) route: Option<Arc<Route>>,
@@ -49,6 +51,8 @@ pub(super) struct RequestContext {
     pub(super) by_address: bool,
     /// What the rules give the caller of the package; the least while nothing is decided.
     pub(super) grant: Grant,
+    /// The number of the access rule that refused the request.
+    pub(super) refused_by: Option<usize>,
     /// Of the rules and tokens, read before the caller was identified.
     pub(super) access_generation: u64,
     /// Of the blocks of versions, read before the lookup.
@@ -83,6 +87,7 @@ impl RequestContext {
         peer: Peer,
         client: Option<IpAddr>,
         version: Version,
+        audit: Option<AuditLog>,
     ) -> Self {
         let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
         Self {
@@ -91,7 +96,8 @@ impl RequestContext {
             peer,
             client,
             send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
-            started: observe::access_log_enabled().then(Instant::now),
+            started: (observe::access_log_enabled() || audit.is_some()).then(Instant::now),
+            audit,
             route: None,
             package: None,
             audience: Audience::Public,
@@ -102,6 +108,7 @@ impl RequestContext {
             caller: Caller::Anonymous,
             by_address: false,
             grant: Grant::Refused,
+            refused_by: None,
             access_generation: 0,
             rules_generation: 0,
             client_request: None,

@@ -106,7 +106,7 @@ impl Service {
             self.request_ids.next()
         };
         let client = self.client_addresses.address(&peer, &parts.headers);
-        RequestContext::new(id, self.registry.now(), peer, client, parts.version)
+        RequestContext::new(id, self.registry.now(), peer, client, parts.version, self.audit.clone())
     }
 
     /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body on the

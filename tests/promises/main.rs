@@ -21,6 +21,7 @@ mod seed;
 mod zips;
 
 mod access;
+mod audit;
 mod bad_day;
 mod budget;
 mod bundle_room;

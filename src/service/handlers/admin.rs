@@ -20,7 +20,8 @@ use crate::{
         UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
     },
     http::body::{Body, BodyError},
-    service::Service,
+    observe::AuditLog,
+    service::{Service, audit::record_act},
 };
 
 mod blocks;
@@ -90,35 +91,36 @@ pub(in crate::service) async fn answer(service: &Service, method: &Method, path:
 }
 
 async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Response<Body>, AdminError> {
-    let Service { registry, names, access, .. } = service;
+    let Service { registry, names, access, audit, .. } = service;
+    let audit = audit.as_ref();
     match path {
         Ping::ROUTE => call(input, |Ping {}| ping()).await,
         ListArchives::ROUTE => subscribe(input, |request| inventory::list(registry, request)).await,
         ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
         ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry)).await,
-        RemoveArchives::ROUTE => call(input, |request| removal::remove(registry, request)).await,
-        CollectGarbage::ROUTE => call(input, |request| removal::collect_garbage(registry, request)).await,
-        KeepArchives::ROUTE => call(input, |request| inventory::keep(registry, request)).await,
+        RemoveArchives::ROUTE => act(audit, input, |request| removal::remove(registry, request)).await,
+        CollectGarbage::ROUTE => act(audit, input, |request| removal::collect_garbage(registry, request)).await,
+        KeepArchives::ROUTE => act(audit, input, |request| inventory::keep(registry, request)).await,
         VerifyArchives::ROUTE => subscribe(input, |request| verify::verify(registry, request)).await,
         ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
         PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,
         ImportArchive::ROUTE => transfer::import(registry, input).await,
-        ImportDocument::ROUTE => call(input, |request| transfer::import_document(registry, request)).await,
+        ImportDocument::ROUTE => act(audit, input, |request| transfer::import_document(registry, request)).await,
         CheckDocument::ROUTE => call(input, |request| transfer::check_document(registry, request)).await,
-        ImportSource::ROUTE => call(input, |request| route::import(registry, names, request)).await,
+        ImportSource::ROUTE => act(audit, input, |request| route::import(registry, names, request)).await,
         ShowRoute::ROUTE => call(input, |request| route::show(registry, names, request)).await,
-        SetRoute::ROUTE => call(input, |request| route::set(registry, names, request)).await,
+        SetRoute::ROUTE => act(audit, input, |request| route::set(registry, names, request)).await,
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
-        BlockVersions::ROUTE => call(input, |request| blocks::set(registry, request)).await,
-        UnblockVersions::ROUTE => call(input, |request| blocks::remove(registry, request)).await,
+        BlockVersions::ROUTE => act(audit, input, |request| blocks::set(registry, request)).await,
+        UnblockVersions::ROUTE => act(audit, input, |request| blocks::remove(registry, request)).await,
         ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
-        CreateToken::ROUTE => call(input, |request| tokens::create(access, request)).await,
+        CreateToken::ROUTE => act(audit, input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
-        RevokeToken::ROUTE => call(input, |request| tokens::revoke(access, request)).await,
-        RotateSigningKey::ROUTE => call(input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
+        RevokeToken::ROUTE => act(audit, input, |request| tokens::revoke(access, request)).await,
+        RotateSigningKey::ROUTE => act(audit, input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
         WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
         _ => Err(no_such_route()),
     }
@@ -139,6 +141,24 @@ where
 {
     let request = read(input).await?;
     Ok(one(&work(request).await?))
+}
+
+/// As [`call`], for a request that changes something: it is recorded.
+async fn act<C: Call, F>(
+    audit: Option<&AuditLog>,
+    input: Input,
+    work: impl FnOnce(C) -> F,
+) -> Result<Response<Body>, AdminError>
+where
+    F: Future<Output = Result<C::Answer, AdminError>>,
+{
+    let request: C = read(input).await?;
+    let Some(audit) = audit else { return Ok(one(&work(request).await?)) };
+    let recorded = serde_json::to_value(&request).unwrap_or_default();
+    let answer = work(request).await;
+    let failure = answer.as_ref().err().map(|error| error.message.as_str());
+    record_act(audit, C::ROUTE, &recorded, failure);
+    Ok(one(&answer?))
 }
 
 /// Reads a request, starts its work, and answers with one line per event.
