@@ -249,6 +249,8 @@ impl Registry {
     /// How long a 2.x client waits for a first download, which shows whether a component is built.
     pub fn unbuilt_wait(&self) -> Duration {
         self.unbuilt_wait
+    }
+
     /// Changes with every block of versions. Read it before the lookup that it is remembered with.
     pub fn rules_generation(&self) -> u64 {
         self.rules.generation()
