@@ -26,7 +26,7 @@ use crate::value::ByteSize;
 /// Lines that wait for the thread: about 4 MB.
 const MAX_QUEUED_LINES: usize = 8192;
 /// How often a file that could not be written is tried again, and at most how often the log tells of losses.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+const AUDIT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Mode of the file: it says who fetched what.
 const AUDIT_FILE_MODE: u32 = 0o600;
 /// The name of the file that stands for standard error.
@@ -269,7 +269,7 @@ impl AuditWriter {
     /// Writes until every handle is gone.
     fn run(mut self) {
         loop {
-            match self.messages.recv_timeout(RETRY_INTERVAL) {
+            match self.messages.recv_timeout(AUDIT_RETRY_INTERVAL) {
                 Ok(AuditMessage::Line(line)) => self.write(&line),
                 Ok(AuditMessage::Reopen) => self.output.file = None,
                 // The waiting side may have given up.
@@ -282,7 +282,7 @@ impl AuditWriter {
 
     /// Writes a line. After a failure, lines are lost until it is time to try again.
     fn write(&mut self, line: &[u8]) {
-        if self.tried_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
+        if self.tried_at.is_some_and(|at| at.elapsed() < AUDIT_RETRY_INTERVAL) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
