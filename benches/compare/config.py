@@ -67,6 +67,18 @@ def origin(files, log):
       default_type "application/json; charset=utf-8";
       add_header Cache-Control "public, max-age=60";
     }}
+    # Compressed ahead, as by gzip_static: no server compresses during a measurement.
+    location = /bench/list/releases {{
+      alias {files}/list.json.gz;
+      types {{}}
+      default_type "application/json; charset=utf-8";
+      add_header Content-Encoding gzip;
+    }}
+    location = /bench/longlist/releases {{
+      alias {files}/longlist.json;
+      types {{}}
+      default_type "application/json; charset=utf-8";
+    }}
   }}
 }}
 """
@@ -161,9 +173,9 @@ def repository(package):
     return {"id": 1, "name": package, "full_name": f"bench/{package}", "private": False, "default_branch": "main"}
 
 
-def release(package, tag):
+def release(package, tag, lines=30):
     """A release as GitHub sends it, long enough for a response of about 2 KB."""
-    notes = "".join(f"- line {number} of the notes of a release, as people write them\r\n" for number in range(30))
+    notes = "".join(f"- line {number} of the notes of a release, as people write them\r\n" for number in range(lines))
     at = "2024-01-01T05:00:00Z"
     return {
         "id": 1, "tag_name": tag, "name": tag, "target_commitish": "main", "draft": False, "prerelease": False,

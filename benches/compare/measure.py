@@ -23,12 +23,12 @@ class Failed(Exception):
     """An error response, a truncated body or a client that could not run. Makes the exit code 1."""
 
 
-def get(url):
-    """Fetch a URL; return status, header fields with names in lower case, and body."""
+def get(url, fields=None):
+    """Fetch a URL with these header fields; return status, header fields with names in lower case, and body."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", parts.path, headers=fields or {})
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     finally:
@@ -98,8 +98,9 @@ def started(command, **more):
         process.wait()
 
 
-def wrk_command(url, connections, seconds, script=None, threads=2):
+def wrk_command(url, connections, seconds, script=None, threads=2, field=None):
     more = ["-s", str(script)] if script else []
+    more += ["-H", field] if field else []
     return ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *more, url]
 
 
@@ -119,8 +120,8 @@ def read_wrk(text, url):
     return {"requests": int(done[1]), "rate": float(rate[1]), "p99_ms": float(late[1]) * scale[late[2]]}
 
 
-def wrk(url, connections, seconds, script=None, threads=2):
-    ran = subprocess.run(wrk_command(url, connections, seconds, script, threads), capture_output=True, text=True)
+def wrk(url, connections, seconds, script=None, threads=2, field=None):
+    ran = subprocess.run(wrk_command(url, connections, seconds, script, threads, field), capture_output=True, text=True)
     return read_wrk(ran.stdout + ran.stderr, url)
 
 

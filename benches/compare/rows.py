@@ -83,6 +83,17 @@ row("json-1000", "JSON hit, 1000 connections", connections=1000)(json_row)
 row("json-log", "JSON hit, 64 connections, access log on", connections=64, names=("mirror-log", "nginx-log"))(json_row)
 
 
+@row("list-gzip", "list of 1,000 releases with gzip, 16 connections")
+def list_gzip(scene, arguments, name, title):
+    def one(server, _):
+        before = cpu(server)
+        done = wrk(server.url + stage.LIST, 16, arguments.seconds, field="Accept-Encoding: gzip")
+        return {RATE: done["rate"], CPU_REQUEST: (cpu(server) - before) * 1e6 / done["requests"], "p99 ms": done["p99_ms"]}
+
+    bounds = {RATE: ((">=", 0.90), (">=", 1.0)), CPU_REQUEST: (("<=", 1.20), ("<=", 1.05))}
+    return judge(name, title, in_turn(scene, ("mirror", "nginx"), arguments.rounds, one), bounds)
+
+
 def zip_row(scene, arguments, name, title, package, faster=1.0, mode="drop"):
     def one(server, _):
         before = cpu(server)

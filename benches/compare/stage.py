@@ -21,6 +21,8 @@ MIB = 1 << 20
 # The zips of the origin: total bytes and number of files.
 PACKAGES = {"z1": (MIB, 1), "z10": (10 * MIB, 1), "z100": (100 * MIB, 1), "z500": (10 * MIB, 500), "json": (4096, 1)}
 JSON = "/bench/json/releases/latest"
+# Lists of 1,000 releases: of about 2 MB, and of about 10 MB.
+LIST, LONG_LIST = "/bench/list/releases", "/bench/longlist/releases"
 
 
 class Broken(Exception):
@@ -162,6 +164,8 @@ class Stage:
         (self.dir / "files").mkdir()
         for package, (size, files) in PACKAGES.items():
             self.publish(package, "v1.0.0", size, files)
+        self.publish_list("list", 1000, 30)
+        self.publish_list("longlist", 1000, 165)
         self.nginx("origin", config.origin(self.dir / "files", self.dir / "fetched"), config.ORIGIN)
 
     def publish(self, package, tag, size, files=1):
@@ -178,6 +182,14 @@ class Stage:
         (api / "releases.json").write_text(json.dumps([release]))
         (api.parent / f"{package}.json").write_text(json.dumps(config.repository(package)))
         return archive
+
+    def publish_list(self, package, count, lines):
+        """Create a package with so many releases and no zips; the notes of each have so many lines."""
+        api = self.dir / "files/api/repos/bench" / package
+        api.mkdir(parents=True, exist_ok=True)
+        releases = [config.release(package, f"v1.0.{number}", lines) for number in reversed(range(count))]
+        (api / "releases.json").write_text(json.dumps(releases))
+        (api.parent / f"{package}.json").write_text(json.dumps(config.repository(package)))
 
     def fetched(self):
         """(begin, end, path) of each complete response of the origin, in seconds since 1970."""
@@ -230,13 +242,15 @@ class Stage:
         self.start_varnish()
 
     def copy_document(self):
-        """Let the origin of the other servers serve exactly the document that the mirror sends."""
+        """Let the origin of the other servers serve exactly the documents that the mirror sends."""
         from measure import get  # its only use in this module
 
-        status, _, body = get(self.servers["mirror"].url + JSON)
-        if status != 200:
-            raise Broken(f"the mirror answers {status} to {JSON}: {body[:300]!r}")
-        (self.dir / "files/document.json").write_bytes(body)
+        gzip = {"Accept-Encoding": "gzip"}
+        for path, file, fields in (JSON, "document.json", {}), (LIST, "list.json.gz", gzip), (LONG_LIST, "longlist.json", {}):
+            status, _, body = get(self.servers["mirror"].url + path, fields)
+            if status != 200:
+                raise Broken(f"the mirror answers {status} to {path}: {body[:300]!r}")
+            (self.dir / "files" / file).write_bytes(body)
 
     def stop(self, name):
         self.end(self.servers.pop(name).process)
