@@ -1,5 +1,6 @@
 //! The metadata record of the Serverless Registry Model.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{PackageKind, PublishManifest};
@@ -22,6 +23,27 @@ pub struct Metadata {
     /// The fields of the package's type; empty in lists.
     #[serde(flatten)]
     pub details: MetadataDetails,
+    /// Where the version comes from and what was seen of it; `None` in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// Where a version comes from, and what this mirror has seen of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Provenance {
+    /// The upstream that it was fetched from.
+    pub upstream: String,
+    /// SHA-256 of the zip as the upstream packed it, in hexadecimal digits.
+    pub sha256: String,
+    /// SHA-256 of the names and contents of its files, whatever their packing.
+    pub content: String,
+    /// The commit that it was made from, where the zip says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// When this mirror first saw it; absent for a version whose content may change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
 }
 
 /// What `publish.yaml` says for the type of a package. A field that the file does not have is absent.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     CachedValue, RegistryError,
-    archive_source::ArchiveSource,
+    archive_source::{ArchiveSource, unreadable_pin},
     documents::ReleaseDocuments,
     moving::MovingVersions,
     release_facts::{KnownContent, ReleaseFacts},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     archive::ZipFacts,
     entry::{Digest, Verified},
-    package::{Metadata, MetadataDetails, PackageId, PackageName, PublishManifest, Release, semantic},
+    package::{Metadata, MetadataDetails, PackageId, PackageName, Provenance, PublishManifest, Release, semantic},
     upstream::GitRef,
 };
 
@@ -68,9 +68,37 @@ impl MetadataRecords {
                 None => KnownContent::Stored(self.archives.completed(package, GitRef::Tag(tag.clone())).await?),
             }
         };
-        let value = record(&package.name, &release.value, content.manifest());
+        let provenance = self.provenance(package, tag, &content).await?;
+        let value = Metadata { provenance, ..record(&package.name, &release.value, content.manifest()) };
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
+    }
+}
+
+impl MetadataRecords {
+    async fn provenance(
+        &self,
+        package: &PackageId,
+        tag: &str,
+        content: &KnownContent,
+    ) -> Result<Option<Provenance>, RegistryError> {
+        let (digest, verified) = match content {
+            KnownContent::Pinned(pin) => (pin.digest, &pin.verified),
+            KnownContent::Stored(meta) => (meta.digest, &meta.verified),
+            KnownContent::Folder(_) => return Ok(None),
+        };
+        let pin = match content {
+            KnownContent::Pinned(pin) => Some(pin.clone()),
+            _ if self.moving.is_moving(package, tag) => None,
+            _ => self.archives.pin(package, &GitRef::Tag(tag.to_owned())).await.map_err(unreadable_pin)?,
+        };
+        Ok(Some(Provenance {
+            upstream: package.upstream.to_string(),
+            sha256: digest.to_string(),
+            content: verified.manifest.to_string(),
+            commit: verified.commit.clone(),
+            first_seen: pin.map(|pin| pin.first_seen),
+        }))
     }
 }
 
@@ -88,5 +116,6 @@ pub(super) fn record(package: &PackageName, release: &Release, manifest: Publish
         publish_time: release.published_at.unwrap_or(release.created_at).as_second(),
         version_body: release.body.clone(),
         details: MetadataDetails::of(manifest),
+        provenance: None,
     }
 }

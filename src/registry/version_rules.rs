@@ -14,7 +14,7 @@ use super::{
     documents::from_list,
     not_found,
     package_documents::PackageDocuments,
-    policy::{AgeConfig, Config, PolicyError},
+    policy::{AgeConfig, Config, Gone, PolicyError},
 };
 use crate::{
     cache::CacheFailure,
@@ -60,6 +60,7 @@ pub(super) struct VersionRules {
     /// The entries of `packages.deny` with versions.
     deny: Vec<VersionedPattern>,
     ages: Vec<AgeRule>,
+    gone: Gone,
     blocks: Arc<Blocks>,
     first_seen: SeenVersions,
     documents: Arc<PackageDocuments>,
@@ -100,7 +101,7 @@ impl VersionRules {
         ages.extend("*".parse().ok().map(|packages| AgeRule { packages, min_age: config.min_age }));
         let mut deny = compile("deny", &config.deny)?;
         deny.retain(|pattern| pattern.whole_packages().is_none());
-        Ok(Self { allow: compile("allow", &config.allow)?, deny, ages, blocks, first_seen, documents, clock })
+        Ok(Self { allow: compile("allow", &config.allow)?, deny, ages, gone: config.gone, blocks, first_seen, documents, clock })
     }
 
     /// Changes with every block that is set or taken away.
@@ -227,6 +228,9 @@ impl VersionRules {
     /// # Errors
     /// `VersionRefused`; the upstream's failure where it has to say which tags a commit has, or when a release was published.
     pub(super) async fn check_reference(&self, package: &PackageId, reference: &GitRef) -> Result<(), RegistryError> {
+        if let (Gone::Follow, GitRef::Tag(tag)) = (self.gone, reference) {
+            self.check_not_withdrawn(package, tag).await?;
+        }
         let names = self.concerned(package).await;
         match reference {
             GitRef::Tag(tag) | GitRef::Moving { version: tag, .. } => self.check_names(&names, tag)?,
@@ -250,6 +254,31 @@ impl VersionRules {
             None => self.first_seen.of(package, reference).await?,
         };
         self.check_age(since, min_age)
+    }
+
+    /// Refuses a tag that its upstream has withdrawn, as far as present lists say: neither a release nor a tag has the name.
+    /// While the upstream cannot say it, the version is served.
+    async fn check_not_withdrawn(&self, package: &PackageId, tag: &str) -> Result<(), RegistryError> {
+        if package.name.form() == NameForm::Plain {
+            let release = self.documents.release(package, DocumentAsk::Tag(tag.to_owned()), None).await;
+            return match release {
+                Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), status })) => {
+                    Err(not_found(Missing::Version, status))
+                }
+                _ => Ok(()),
+            };
+        }
+        let releases = self.documents.releases(package, None).await;
+        if releases.is_ok_and(|list| list.value.has(tag) || list.value.truncated || !list.is_current()) {
+            return Ok(());
+        }
+        match self.documents.tags(package, None).await {
+            Ok(tags) if tags.is_current() && !tags.value.truncated => {
+                let exists = tags.value.tags.iter().any(|listed| listed.name == tag);
+                if exists { Ok(()) } else { Err(not_found(Missing::Version, tags.status)) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A commit that a refused tag points at is refused, too.

@@ -215,9 +215,15 @@ async fn metadata_of_a_version_reads_its_zip_and_the_metadata_list_fetches_none(
     assert_eq!(forge.requests().len(), 1, "a list fetches no zips");
     let wanted = serde_json::json!({"Name": "fc3-component", "Type": "Component", "Version": "1.0.0",
         "PublishTime": 1_609_746_083, "VersionBody": "Notes"});
-    assert_eq!(mirror.get("/devsapp/fc3/metadata/1.0.0").await.json(), wanted);
+    let record = async |version: &str| {
+        let mut record = mirror.get(&format!("/devsapp/fc3/metadata/{version}")).await.json();
+        let provenance = record.as_object_mut().and_then(|record| record.remove("Provenance"));
+        assert_eq!(provenance.expect("a provenance")["Upstream"], "github");
+        record
+    };
+    assert_eq!(record("1.0.0").await, wanted);
     assert_eq!(forge.requests().len(), 3, "an unknown version fetches its zip");
-    assert_eq!(mirror.get("/devsapp/fc3/metadata/v1.0.0").await.json(), wanted);
+    assert_eq!(record("v1.0.0").await, wanted);
     assert_eq!(mirror.get("/devsapp/fc3/metadata").await.json()[1], wanted);
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
     assert_eq!(forge.requests().len(), 3);

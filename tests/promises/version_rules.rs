@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use srm_mirror::{config::Config, registry::AgeConfig, value::Period};
+use srm_mirror::{config::Config, registry::{AgeConfig, Gone}, value::Period};
 
 use crate::{
+    eventually::eventually,
     forge::{Fault, Forge, Match, Route},
     mirror::{Got, Mirror, Setup, setup},
 };
@@ -237,6 +238,37 @@ async fn the_age_of_a_registrys_version_is_that_of_its_creation() {
     assert_eq!(got.status, 403, "{:?}", got.body);
     let got = mirror.get("/v3/packages/fc3/zipball/0.1.22").await;
     assert_eq!(got.status, 403, "{:?}", got.body);
+}
+
+#[tokio::test]
+async fn a_withdrawn_version_is_kept_or_follows_its_upstream_as_configured() {
+    for (gone, status) in [(Gone::Keep, 200), (Gone::Follow, 404)] {
+        let forge = forge().await;
+        let mirror = setup(&forge).with(|config: &mut Config| config.packages.gone = gone).start().await;
+        let path = format!("/{PACKAGE}/zipball/v1.1.0");
+        assert_eq!(mirror.get(&path).await.status, 200);
+        forge.repo(PACKAGE).delete_release("v1.1.0").delete_tag("v1.1.0");
+        mirror.clock.advance(Duration::from_secs(3600));
+        // Stale lists are served while they are renewed.
+        eventually("the version is as configured", async || mirror.get(&path).await.status == status).await;
+        assert_eq!(mirror.get(&format!("/{PACKAGE}/zipball/v1.0.0")).await.status, 200);
+        forge.fault(Match::any(), Fault::status(503, &[], "")).always();
+        mirror.clock.advance(Duration::from_secs(36_000));
+        assert_eq!(mirror.get(&format!("/{PACKAGE}/zipball/v1.0.0")).await.status, 200, "trouble withdraws nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_metadata_record_says_where_its_version_comes_from() {
+    let forge = forge().await;
+    let mirror = Mirror::over(&forge).await;
+    let record = mirror.get(&format!("/{PACKAGE}/metadata/v1.1.0")).await.json();
+    let provenance = &record["Provenance"];
+    let repo = forge.repo(PACKAGE);
+    assert_eq!(provenance["Upstream"], "github");
+    assert_eq!(provenance["Sha256"], repo.sha256("v1.1.0"));
+    assert_eq!(provenance["Commit"], repo.commit("v1.1.0"));
+    assert!(provenance["FirstSeen"].as_str().is_some_and(|at| at.parse::<Timestamp>().is_ok()), "{provenance}");
 }
 
 #[tokio::test]
