@@ -198,6 +198,11 @@ impl Access {
         if !self.enabled { Grant::Everyone } else { self.rules.grant(caller, package, right) }
     }
 
+    /// True when a caller may read the figures of the mirror: `access.metrics`.
+    pub(crate) fn may_read_metrics(&self, caller: &Caller) -> bool {
+        !self.enabled || self.rules.may_read_metrics(caller)
+    }
+
     /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
     pub(crate) fn deciding_rule(&self, package: &PackageId) -> Option<usize> {
         self.rules.deciding(package)

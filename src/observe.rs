@@ -1,4 +1,4 @@
-//! The process log, the access log (one event per request), and the audit log.
+//! The process log, the access log (one event per request), the audit log, and the figures for `/metrics`.
 
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
@@ -21,9 +21,14 @@ mod audit;
 #[cfg(test)]
 #[path = "../tests/support/captured.rs"]
 pub(crate) mod captured;
+mod metrics;
 
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AuditConfig, AuditEvent, AuditLog};
+pub use metrics::{
+    OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteMetrics, STATUSES, TIME_BOUNDS, TimeHistogram,
+    UpstreamMetrics,
+};
 
 /// The tracing target of access events, for filters such as `info,srm_mirror::access=off`.
 pub const ACCESS_TARGET: &str = "srm_mirror::access";

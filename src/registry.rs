@@ -11,6 +11,7 @@ use crate::{
     cache::Cache,
     entry::Digest,
     http::cache_status::CacheStatus,
+    observe::UpstreamMetrics,
     origin::{FetchError, Missing, Verify},
     package::PackageId,
     upstream::{DocumentAsk, Upstream},
@@ -70,7 +71,7 @@ pub use crate::cache::{
     CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
     ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
-pub use crate::upstream::{CredentialStatus, PlaceQueue, ZipPacking};
+pub use crate::upstream::{CredentialStatus, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
 pub use version_rules::VersionRefusal;
@@ -287,6 +288,22 @@ impl Registry {
     /// The requests that wait for a place, by upstream and kind of place.
     pub fn queues(&self) -> Vec<(String, PlaceQueue)> {
         self.upstreams.queues()
+    }
+
+    /// Every upstream with whether it is not asked at present because it does not answer.
+    pub fn breakers(&self) -> Vec<(String, bool)> {
+        self.upstreams.breakers()
+    }
+
+    /// Visits the figures of the requests to every upstream.
+    ///
+    /// # Errors
+    /// The first error of `visit`.
+    pub fn visit_upstream_metrics<E>(
+        &self,
+        visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.upstreams.visit_metrics(visit)
     }
 
     /// The memory that requests under way share.

@@ -5,7 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::{access::Access, dialect::Names, observe::AuditLog, peer::ClientTable, registry::Registry};
+use crate::{
+    access::Access,
+    dialect::Names,
+    observe::{AuditLog, RequestMetrics},
+    peer::ClientTable,
+    registry::Registry,
+};
 
 mod access_log;
 mod audit;
@@ -49,6 +55,7 @@ pub struct Service {
     clients: Arc<ClientTable>,
     access: Arc<Access>,
     audit: Option<AuditLog>,
+    metrics: Arc<RequestMetrics>,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -99,6 +106,7 @@ impl Service {
             clients,
             access,
             audit,
+            metrics: Arc::default(),
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),

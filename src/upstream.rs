@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     entry::Document,
+    observe::UpstreamMetrics,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
     peer::{ClientId, PSEUDONYM_PREFIX},
@@ -163,6 +164,11 @@ pub trait Upstream: Send + Sync + 'static {
     /// Which places it is short of, and whether it is asked at all. The default is an upstream without a gate.
     fn gate_status(&self) -> GateStatus {
         GateStatus::default()
+    }
+
+    /// The figures of the requests that were sent to it. The default is an upstream that is never asked.
+    fn request_metrics(&self) -> Arc<UpstreamMetrics> {
+        Arc::default()
     }
 
     /// True when the upstream may be a mirror like this one: its last response was, or there was none yet.

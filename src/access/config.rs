@@ -16,6 +16,8 @@ pub struct Config {
     pub enabled: bool,
     /// How long the signed address of a zip holds.
     pub address_lifetime: Period,
+    /// Who may read `/metrics`: principals and groups, `*` for everyone with valid credentials, `anonymous` for everyone.
+    pub metrics: Vec<String>,
     /// The members of each group: principals.
     pub groups: BTreeMap<String, Vec<String>>,
     /// The rules, in order.
@@ -69,6 +71,8 @@ pub enum RulePlace {
     },
     /// In the group of this name.
     Group(String),
+    /// In `access.metrics`.
+    Metrics,
 }
 
 impl fmt::Display for RulePlace {
@@ -76,6 +80,7 @@ impl fmt::Display for RulePlace {
         match self {
             Self::Rule { number, key } => write!(f, "access.rules[{number}].{key}"),
             Self::Group(name) => write!(f, "access.groups.{name}"),
+            Self::Metrics => f.write_str("access.metrics"),
         }
     }
 }
@@ -105,6 +110,12 @@ pub enum RuleErrorReason {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: false, address_lifetime: Period::mins(15), groups: BTreeMap::new(), rules: Vec::new() }
+        Self {
+            enabled: false,
+            address_lifetime: Period::mins(15),
+            metrics: vec!["*".into()],
+            groups: BTreeMap::new(),
+            rules: Vec::new(),
+        }
     }
 }

@@ -9,11 +9,16 @@ use super::{
 use crate::admin_api::Right;
 use crate::package::{PackageId, PackagePattern};
 
+/// What stands for clients without credentials in `access.metrics`.
+const ANONYMOUS: &str = "anonymous";
+
 /// The rules in order, compiled.
 #[derive(Debug)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
     groups: BTreeMap<String, Vec<PrincipalPattern>>,
+    metrics: Vec<PrincipalPattern>,
+    anonymous_metrics: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +50,18 @@ impl Rules {
             groups.insert(name.clone(), members.collect::<Result<Vec<_>, _>>()?);
         }
         let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, &config.groups));
-        Ok(Self { rules: rules.collect::<Result<_, _>>()?, groups })
+        let is_anonymous = |reader: &&String| reader.as_str() == ANONYMOUS;
+        let metrics = config.metrics.iter().filter(|reader| !is_anonymous(reader)).map(|reader| {
+            let place = RulePlace::Metrics;
+            let invalid = |error| RuleError { place, value: reader.clone(), reason: RuleErrorReason::Principal(error) };
+            reader.parse().map_err(invalid)
+        });
+        Ok(Self {
+            rules: rules.collect::<Result<_, _>>()?,
+            metrics: metrics.collect::<Result<_, _>>()?,
+            anonymous_metrics: config.metrics.iter().any(|reader| is_anonymous(&reader)),
+            groups,
+        })
     }
 
     /// What a caller may do with a package. Without a rule that matches: nothing.
@@ -82,6 +98,17 @@ impl Rules {
                     })
                 };
                 principal.groups.iter().any(|name| **name == **group) || self.groups.get(group).is_some_and(is_member)
+            }
+        }
+    }
+
+    /// True when `access.metrics` has the caller.
+    pub(super) fn may_read_metrics(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Operator => true,
+            Caller::Anonymous => self.anonymous_metrics,
+            Caller::Principal(principal) => {
+                self.anonymous_metrics || self.metrics.iter().any(|pattern| self.matches(pattern, principal))
             }
         }
     }

@@ -79,6 +79,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
                 let setting = settings.get(&owned_path(&["access", "rules"])).unwrap_or(&default);
                 ConfigError::table(RULES_KEY, number, Some(key), setting, reason)
             }
+            RulePlace::Metrics => invalid(settings, &["access", "metrics"], reason),
             RulePlace::Group(name) => invalid(settings, &["access", "groups", &name], reason),
         }
     })?;

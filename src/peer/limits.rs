@@ -194,11 +194,14 @@ impl ClientTable {
         refused
     }
 
-    /// Requests and connections that were refused since the start, by the key of the limit; those without any are absent.
+    /// Requests and connections that were refused since the start, by the key of the limit.
+    pub fn counts(&self) -> [(&'static str, u64); ClientLimit::ALL.len()] {
+        ClientLimit::ALL.map(|limit| (limit.key(), self.refused[limit as usize].load(Ordering::Relaxed)))
+    }
+
+    /// As [`ClientTable::counts`], without the limits that refused nothing.
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
-        let counted = ClientLimit::ALL.iter().zip(&self.refused);
-        let counted = counted.map(|(limit, count)| (limit.key(), count.load(Ordering::Relaxed)));
-        counted.filter(|(_, count)| *count > 0).collect()
+        self.counts().into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// Counts a refusal, and logs the first one of a client in a minute.

@@ -6,6 +6,7 @@ use super::{RegistryError, not_found};
 use crate::{
     entry::Document,
     http::cache_status::CacheStatus,
+    observe::UpstreamMetrics,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
     peer::{ClientId, FetchAllowance, MirrorChain},
@@ -110,6 +111,22 @@ impl Upstreams {
             upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
         };
         self.0.iter().flat_map(of_upstream).collect()
+    }
+
+    /// Every upstream with whether its breaker is open.
+    pub(super) fn breakers(&self) -> Vec<(String, bool)> {
+        self.0.iter().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
+    }
+
+    /// Visits the figures of the requests to every upstream.
+    ///
+    /// # Errors
+    /// The first error of `visit`.
+    pub(super) fn visit_metrics<E>(
+        &self,
+        visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.0.iter().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
     }
 
     /// The queues of every upstream with its name.

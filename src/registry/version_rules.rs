@@ -101,7 +101,16 @@ impl VersionRules {
         ages.extend("*".parse().ok().map(|packages| AgeRule { packages, min_age: config.min_age }));
         let mut deny = compile("deny", &config.deny)?;
         deny.retain(|pattern| pattern.whole_packages().is_none());
-        Ok(Self { allow: compile("allow", &config.allow)?, deny, ages, gone: config.gone, blocks, first_seen, documents, clock })
+        Ok(Self {
+            allow: compile("allow", &config.allow)?,
+            deny,
+            ages,
+            gone: config.gone,
+            blocks,
+            first_seen,
+            documents,
+            clock,
+        })
     }
 
     /// Changes with every block that is set or taken away.

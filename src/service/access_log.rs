@@ -1,6 +1,6 @@
 //! The access event of a request, written when its response has ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header, request::Parts};
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dialect::{ApiRequest, Dialect, Ops},
     http::body::{Body, BodyEnd, BodyOutcome},
-    observe::{self, AccessEvent},
+    observe::{self, AccessEvent, ROUTES, ResponseFigures},
 };
 
 /// Logs the request as aborted when it is dropped before [`AbortGuard::disarm`]: the client left before the response.
@@ -40,9 +40,14 @@ impl<'a> AbortGuard<'a> {
 
 impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
-        if self.is_armed
-            && let Some(fields) = LoggedFields::of(self.parts, self.context)
-        {
+        if !self.is_armed {
+            return;
+        }
+        let route = self.context.request().map_or(NO_ROUTE, route_number);
+        let whole = self.context.started.elapsed();
+        let left = ResponseFigures { route, status: None, outcome: None, bytes: 0, head: None, whole };
+        self.context.metrics.record(&left);
+        if let Some(fields) = LoggedFields::of(self.parts, self.context) {
             let end = BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None };
             audit::record(&fields.method, self.context, None, &end);
             fields.write(self.context, None, end);
@@ -50,25 +55,35 @@ impl Drop for AbortGuard<'_> {
     }
 }
 
-/// Logs the request when the response's body has ended or is dropped. Does nothing when both logs are off.
+/// Counts the request when the response's body has ended or is dropped, and logs it where a log is on.
 ///
 /// The client's request is under way until then, logged or not.
 pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: RequestContext) -> Response<Body> {
     let client_request = context.client_request.take();
-    let is_limited = client_request.is_some();
-    let note_end = move |end: &BodyEnd| {
-        if let Some(request) = client_request {
-            request.note_bytes(end.sent);
+    let started = context.started;
+    let status = response.status().as_u16();
+    let head = started.elapsed();
+    let count = {
+        let metrics = context.metrics.clone();
+        let route = context.request().map_or(NO_ROUTE, route_number);
+        let outcome = context.cache_status.as_ref().map(|status| status.label());
+        move |end: &BodyEnd| {
+            let whole = started.elapsed();
+            let bytes = end.sent;
+            metrics.record(&ResponseFigures { route, status: Some(status), outcome, bytes, head: Some(head), whole });
+            if let Some(request) = client_request {
+                request.note_bytes(end.sent);
+            }
         }
     };
     let Some(fields) = LoggedFields::of(parts, &context) else {
-        return if is_limited { response.map(|body| body.on_end(move |end| note_end(&end))) } else { response };
+        return response.map(|body| body.on_end(move |end| count(&end)));
     };
-    let head = ResponseHead { status: response.status().as_u16(), head_ms: elapsed_ms(fields.started) };
+    let head = ResponseHead { status, head_ms: millis(head) };
     let audited = context.audit.is_some().then(|| AuditedHead::of(&response));
     response.map(|body| {
         body.on_end(move |end| {
-            note_end(&end);
+            count(&end);
             audit::record(&fields.method, &context, audited.as_ref(), &end);
             fields.write(&context, Some(head), end);
         })
@@ -94,11 +109,13 @@ struct ResponseHead {
 impl LoggedFields {
     /// `None` when the access log and the audit log are off.
     fn of(parts: &Parts, context: &RequestContext) -> Option<Self> {
-        let started = context.started?;
+        if !observe::access_log_enabled() && context.audit.is_none() {
+            return None;
+        }
         // Clones of the values, which share their bytes.
         let field = |name| HeaderMap::get(&parts.headers, name).cloned();
         Some(Self {
-            started,
+            started: context.started,
             user_agent: field(header::USER_AGENT),
             method: parts.method.clone(),
             uri: parts.uri.clone(),
@@ -154,7 +171,11 @@ impl LoggedFields {
 }
 
 fn elapsed_ms(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    millis(started.elapsed())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
@@ -167,23 +188,31 @@ fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
     }
 }
 
+/// The index in [`ROUTES`] of requests that match no route.
+const NO_ROUTE: usize = ROUTES.len() - 1;
+
 pub(super) fn route_label(request: &ApiRequest) -> &'static str {
+    ROUTES[route_number(request)]
+}
+
+/// The index of a request's route in [`ROUTES`].
+fn route_number(request: &ApiRequest) -> usize {
     match request {
-        ApiRequest::Releases { .. } => "releases",
-        ApiRequest::Latest { .. } => "latest",
-        ApiRequest::Tag { .. } => "release",
-        ApiRequest::ById { .. } => "release-by-id",
-        ApiRequest::Archive { .. } => "zip",
-        ApiRequest::Flat { .. } => "flat-zip",
-        ApiRequest::Metadata { .. } => "metadata",
-        ApiRequest::Repository { .. } => "repository",
-        ApiRequest::Catalog(_) => "catalog",
-        ApiRequest::Menu(_) => "menu",
-        ApiRequest::OwnPackages => "own-packages",
-        ApiRequest::Detail { .. } => "detail",
-        ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => "health",
-        ApiRequest::Ops(Ops::Metrics) => "metrics",
-        ApiRequest::Ops(Ops::Admin(_)) => "admin",
+        ApiRequest::Releases { .. } => 0,
+        ApiRequest::Latest { .. } => 1,
+        ApiRequest::Tag { .. } => 2,
+        ApiRequest::ById { .. } => 3,
+        ApiRequest::Archive { .. } => 4,
+        ApiRequest::Flat { .. } => 5,
+        ApiRequest::Metadata { .. } => 6,
+        ApiRequest::Repository { .. } => 7,
+        ApiRequest::Catalog(_) => 8,
+        ApiRequest::Menu(_) => 9,
+        ApiRequest::OwnPackages => 10,
+        ApiRequest::Detail { .. } => 11,
+        ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => 12,
+        ApiRequest::Ops(Ops::Metrics) => 13,
+        ApiRequest::Ops(Ops::Admin(_)) => 14,
     }
 }
 

@@ -163,7 +163,7 @@ fn zip_address(service: &Service, found: &FoundPackage, version: &str, dialect: 
 }
 
 /// What a caller is answered who may not read what was asked.
-fn refusal(parts: &Parts, context: &mut RequestContext) -> ApiError {
+pub(super) fn refusal(parts: &Parts, context: &mut RequestContext) -> ApiError {
     // The upstream is not named: it would say where the name leads.
     context.package = None;
     match &context.caller {

@@ -11,7 +11,7 @@ use crate::{
     admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
-    observe::{self, AuditLog},
+    observe::{AuditLog, RequestMetrics},
     package::PackageId,
     peer::{ClientId, ClientRequest, Peer},
     registry::{Audience, Object, WeakObject},
@@ -29,8 +29,9 @@ pub(super) struct RequestContext {
     pub(super) send_mode: SendMode,
     /// Where the request is recorded; `None` without an audit log.
     pub(super) audit: Option<AuditLog>,
-    /// `None` when the access log and the audit log are off.
-    pub(super) started: Option<Instant>,
+    /// Where the response is counted.
+    pub(super) metrics: Arc<RequestMetrics>,
+    pub(super) started: Instant,
     /// `None` before the request is parsed and when it matches no route.
     pub(super) route: Option<Arc<Route>>,
     /// The package on its upstream; `None` before it is found, and for requests without a package.
@@ -88,6 +89,7 @@ impl RequestContext {
         client: Option<IpAddr>,
         version: Version,
         audit: Option<AuditLog>,
+        metrics: Arc<RequestMetrics>,
     ) -> Self {
         let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
         Self {
@@ -96,8 +98,9 @@ impl RequestContext {
             peer,
             client,
             send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
-            started: (observe::access_log_enabled() || audit.is_some()).then(Instant::now),
+            started: Instant::now(),
             audit,
+            metrics,
             route: None,
             package: None,
             audience: Audience::Public,

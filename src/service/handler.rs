@@ -19,7 +19,7 @@ use super::{
     handlers::{
         admin, catalog, folder,
         health::{self, is_health_check},
-        json, zip,
+        json, metrics, zip,
     },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
     response_cache::Snapshot,
@@ -106,7 +106,15 @@ impl Service {
             self.request_ids.next()
         };
         let client = self.client_addresses.address(&peer, &parts.headers);
-        RequestContext::new(id, self.registry.now(), peer, client, parts.version, self.audit.clone())
+        RequestContext::new(
+            id,
+            self.registry.now(),
+            peer,
+            client,
+            parts.version,
+            self.audit.clone(),
+            self.metrics.clone(),
+        )
     }
 
     /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body on the
@@ -122,7 +130,8 @@ impl Service {
         context.set_route(&route);
         match (route.as_ref().map(|route| &route.request), admin_input) {
             // Before the host check: health checks and scrapers connect by IP address.
-            (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz | Ops::Metrics))), _) => {
+            (Ok(ApiRequest::Ops(Ops::Metrics)), _) => return metrics(self, parts, context),
+            (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))), _) => {
                 return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
             }
             (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
@@ -193,6 +202,14 @@ impl Service {
             restrict_to_callers(response.headers_mut());
         }
     }
+}
+
+/// The figures, for those who may read them.
+fn metrics(service: &Service, parts: &Parts, context: &mut RequestContext) -> Result<Response<Body>, ApiError> {
+    if !service.access.may_read_metrics(&context.caller) {
+        return Err(caller::refusal(parts, context));
+    }
+    Ok(metrics::respond(service, &parts.method))
 }
 
 /// Splits the body into short frames for HTTP/2.

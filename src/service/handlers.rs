@@ -6,5 +6,6 @@ pub(super) mod catalog;
 pub(super) mod folder;
 pub(super) mod health;
 pub(super) mod json;
+pub(super) mod metrics;
 pub(super) mod view;
 pub(super) mod zip;

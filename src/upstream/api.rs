@@ -1,6 +1,6 @@
 //! The [`Upstream`] implementation that all kinds share; a kind supplies only what differs, as an [`UpstreamApi`].
 
-use std::{future::Future, marker::PhantomData, time::Duration};
+use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     entry::Document,
+    observe::UpstreamMetrics,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument},
     package::{CatalogPackage, PackageName},
     peer::ClientId,
@@ -175,6 +176,10 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
 
     fn gate_status(&self) -> GateStatus {
         self.client.gate().status()
+    }
+
+    fn request_metrics(&self) -> Arc<UpstreamMetrics> {
+        self.client.gate().metrics().clone()
     }
 
     fn may_be_mirror(&self) -> bool {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::Config;
-use crate::{origin::FetchError, peer::ClientId};
+use crate::{observe::UpstreamMetrics, origin::FetchError, peer::ClientId};
 
 mod breaker;
 mod places;
@@ -78,6 +78,7 @@ pub(super) struct Gate {
     api: Arc<Breaker>,
     hosts: Mutex<HashMap<String, Arc<Breaker>>>,
     retries: RetryBudget,
+    metrics: Arc<UpstreamMetrics>,
     document_shortage: Shortage,
     download_shortage: Shortage,
 }
@@ -93,6 +94,7 @@ impl Gate {
             api: Arc::default(),
             hosts: Mutex::default(),
             retries: RetryBudget::default(),
+            metrics: Arc::default(),
             document_shortage: Shortage::default(),
             download_shortage: Shortage::default(),
         }
@@ -132,14 +134,19 @@ impl Gate {
     pub(super) fn attempt(&self, url: &Url, is_api: IsApi) -> Result<Attempt, FetchError> {
         self.retries.note_request();
         match is_api {
-            IsApi::Yes => Breaker::attempt(&self.api),
-            IsApi::No => Breaker::attempt(&self.breaker(url)),
+            IsApi::Yes => Breaker::attempt(&self.api, &self.metrics),
+            IsApi::No => Breaker::attempt(&self.breaker(url), &self.metrics),
         }
     }
 
     /// Takes one retry from the budget: a tenth of the requests of the last minute, plus five. False when it is spent.
     pub(super) fn may_retry(&self) -> bool {
         self.retries.take()
+    }
+
+    /// The figures of the requests that were let through.
+    pub(super) fn metrics(&self) -> &Arc<UpstreamMetrics> {
+        &self.metrics
     }
 
     /// The present state.

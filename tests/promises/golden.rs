@@ -54,7 +54,11 @@ fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
         .replace(&forge.github_api().replace("http://", ""), "api.forge.example")
         .replace(&forge.gitee_web().replace("http://", ""), "gitee.forge.example");
     let id = got.header("x-request-id");
-    text.replace(id, "REQUEST-ID")
+    let first_seen = |line: &str| match line.split_once("\"FirstSeen\": ") {
+        Some((indent, _)) => format!("{indent}\"FirstSeen\": …"),
+        None => line.to_owned(),
+    };
+    text.replace(id, "REQUEST-ID").split('\n').map(first_seen).collect::<Vec<_>>().join("\n")
 }
 
 /// The text without the digits after `word`.
@@ -190,7 +194,7 @@ async fn errors() {
         "/v3/packages/releases",
         "/healthz",
         "/readyz",
-        "/metrics",
+        "/-/nothing",
     ];
     check("errors", &mirror, &forge, &paths).await;
     silent.release();

@@ -334,7 +334,7 @@ async fn a_head_request_for_a_health_check_is_complete_in_the_log() {
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     let mut lens = Vec::new();
-    for path in ["/healthz", "/readyz", "/metrics", "/nothing", LIST, "/devsapp/fc3/zipball/v9"] {
+    for path in ["/healthz", "/readyz", "/-/nothing", "/nothing", LIST, "/devsapp/fc3/zipball/v9"] {
         let head = mirror.client.head(mirror.url(path)).send().await.expect("a head");
         let len = |response: &reqwest::Response| {
             response.headers().get("content-length").and_then(|len| len.to_str().ok()).map(str::to_owned)

@@ -59,6 +59,7 @@ mod limits;
 mod log;
 mod lying_upstreams;
 mod memory_limit;
+mod metrics;
 mod mounted;
 mod moving_versions;
 mod no_room;

@@ -96,6 +96,8 @@ async fn while_the_registry_is_down_the_stored_revision_is_served() {
     let mirror = Mirror::over(&forge).await;
     let first = mirror.get(DEV).await;
     assert_eq!(first.status, 200);
+    // A client may have the whole zip before it is stored.
+    eventually("the zip is stored", async || revisions(&mirror).await == 1).await;
     // The new revision is known, and its zip cannot be had.
     fc3.republish("dev", |spec| spec.file("dist/index.js", "// the next one"));
     let fault = forge.fault(Match::route(Route::Storage), Fault::status(500, &[], "")).skip(1).always();

@@ -160,7 +160,7 @@ async fn every_structured_field_of_every_kind_of_answer_parses() {
         ("404 remembered", "/devsapp/none/releases"),
         ("404 version", "/devsapp/fc3/zipball/v9"),
         ("404 path", "/nowhere"),
-        ("404 page of operations", "/metrics"),
+        ("404 page of operations", "/-/nothing"),
         ("422", "/v3/packages/broken/zipball/1.0.0"),
     ] {
         checked.check(kind, &mirror.get(path).await);

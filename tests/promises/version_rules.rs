@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use srm_mirror::{config::Config, registry::{AgeConfig, Gone}, value::Period};
+use srm_mirror::{
+    config::Config,
+    registry::{AgeConfig, Gone},
+    value::Period,
+};
 
 use crate::{
     eventually::eventually,

@@ -294,6 +294,7 @@ fn metadata_records_have_the_field_names_of_the_model() {
         publish_time: 1_714_557_600,
         version_body: "notes".into(),
         details: MetadataDetails::default(),
+        provenance: None,
     };
     let unknown = Metadata { kind: None, version: None, ..known.clone() };
     let manifest = PublishManifest {

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::origin::FetchError;
+use crate::{observe::UpstreamMetrics, origin::FetchError};
 
 /// Failures in a row that open the breaker.
 const MAX_FAILURES: u32 = 5;
@@ -55,6 +55,8 @@ impl Pause {
 pub(in crate::upstream) struct Attempt {
     breaker: Arc<Breaker>,
     is_probe: bool,
+    metrics: Arc<UpstreamMetrics>,
+    started: Instant,
 }
 
 impl Breaker {
@@ -74,7 +76,7 @@ impl Breaker {
     ///
     /// # Errors
     /// As [`Breaker::check`].
-    pub(super) fn attempt(this: &Arc<Self>) -> Result<Attempt, FetchError> {
+    pub(super) fn attempt(this: &Arc<Self>, metrics: &Arc<UpstreamMetrics>) -> Result<Attempt, FetchError> {
         let mut state = this.0.lock();
         let is_probe = match &state.pause {
             None => false,
@@ -83,7 +85,7 @@ impl Breaker {
         };
         state.is_probing |= is_probe;
         drop(state);
-        Ok(Attempt { breaker: this.clone(), is_probe })
+        Ok(Attempt { breaker: this.clone(), is_probe, metrics: metrics.clone(), started: Instant::now() })
     }
 
     /// Why the breaker is open, and for how long.
@@ -103,6 +105,7 @@ impl Breaker {
 impl Attempt {
     /// The host has answered, whatever it said: the breaker closes.
     pub(in crate::upstream) fn succeeded(self) {
+        self.metrics.note_answer(self.started.elapsed());
         let mut state = self.breaker.0.lock();
         // A request that was sent before the pause says nothing about the host now.
         if self.is_probe || state.pause.is_none() {
@@ -112,6 +115,7 @@ impl Attempt {
 
     /// The host has not answered, or with a server error. `stated` is its `Retry-After`: then the breaker opens at once.
     pub(in crate::upstream) fn failed(self, cause: &FetchError, stated: Option<Duration>) {
+        self.metrics.note_failure();
         let mut state = self.breaker.0.lock();
         state.failures = state.failures.saturating_add(1);
         let is_open = state.pause.as_ref().is_some_and(|pause| pause.until > Instant::now());
@@ -148,9 +152,13 @@ mod tests {
 
     const CAUSE: FetchError = FetchError::Timeout("no response in time");
 
+    fn attempt(breaker: &Arc<Breaker>) -> Result<Attempt, FetchError> {
+        Breaker::attempt(breaker, &Arc::default())
+    }
+
     fn fail(breaker: &Arc<Breaker>, times: usize) {
         for _ in 0..times {
-            Breaker::attempt(breaker).expect("closed, or a probe").failed(&CAUSE, None);
+            attempt(breaker).expect("closed, or a probe").failed(&CAUSE, None);
         }
     }
 
@@ -164,7 +172,7 @@ mod tests {
     async fn five_failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not() {
         let breaker = Arc::<Breaker>::default();
         fail(&breaker, 4);
-        Breaker::attempt(&breaker).expect("closed").succeeded();
+        attempt(&breaker).expect("closed").succeeded();
         fail(&breaker, 4);
         assert_eq!(breaker.check(), Ok(()));
         fail(&breaker, 1);
@@ -177,10 +185,10 @@ mod tests {
         let breaker = Arc::<Breaker>::default();
         fail(&breaker, 5);
         wait_until_over(&breaker).await;
-        let probe = Breaker::attempt(&breaker).expect("a probe");
-        assert!(Breaker::attempt(&breaker).is_err() && breaker.check().is_err(), "a second probe");
+        let probe = attempt(&breaker).expect("a probe");
+        assert!(attempt(&breaker).is_err() && breaker.check().is_err(), "a second probe");
         drop(probe);
-        let probe = Breaker::attempt(&breaker).expect("a probe in place of the one that was given up");
+        let probe = attempt(&breaker).expect("a probe in place of the one that was given up");
         probe.succeeded();
         assert_eq!(breaker.check(), Ok(()));
         fail(&breaker, 4);
@@ -203,16 +211,16 @@ mod tests {
     async fn a_stated_pause_opens_the_breaker_at_once_and_is_bounded() {
         let breaker = Arc::<Breaker>::default();
         let stated = |seconds| Some(Duration::from_secs(seconds));
-        Breaker::attempt(&breaker).expect("closed").failed(&FetchError::Status(503), stated(7));
+        attempt(&breaker).expect("closed").failed(&FetchError::Status(503), stated(7));
         assert_eq!(wait_until_over(&breaker).await, Duration::from_secs(7));
-        Breaker::attempt(&breaker).expect("a probe").failed(&FetchError::Status(503), stated(100_000));
+        attempt(&breaker).expect("a probe").failed(&FetchError::Status(503), stated(100_000));
         assert_eq!(wait_until_over(&breaker).await, MAX_STATED_PERIOD);
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_sent_before_the_pause_change_nothing() {
         let breaker = Arc::<Breaker>::default();
-        let early: Vec<_> = (0..10).map(|_| Breaker::attempt(&breaker).expect("closed")).collect();
+        let early: Vec<_> = (0..10).map(|_| attempt(&breaker).expect("closed")).collect();
         let mut early = early.into_iter();
         for attempt in early.by_ref().take(5) {
             attempt.failed(&CAUSE, None);

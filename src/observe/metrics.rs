@@ -1,0 +1,229 @@
+//! Figures of requests and of upstreams: counted in atomics, and read when they are asked for.
+//!
+//! Every combination of labels exists from the start, and no label comes from outside.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// The routes, as labels.
+pub const ROUTES: [&str; 16] = [
+    "releases",
+    "latest",
+    "release",
+    "release-by-id",
+    "zip",
+    "flat-zip",
+    "metadata",
+    "repository",
+    "catalog",
+    "menu",
+    "own-packages",
+    "detail",
+    "health",
+    "metrics",
+    "admin",
+    "none",
+];
+
+/// The status codes that responses have, in order; any other one is counted as `0`.
+pub const STATUSES: [u16; 27] = [
+    0, 200, 201, 206, 304, 400, 401, 403, 404, 405, 409, 412, 413, 416, 421, 422, 429, 431, 451, 499, 500, 501, 502,
+    503, 504, 507, 508,
+];
+
+/// How the cache answered, as labels; see [`crate::http::cache_status::CacheStatus::label`].
+pub const OUTCOMES: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "generated", "error"];
+
+/// Upper bounds of the buckets of times, seconds.
+pub const TIME_BOUNDS: [f64; 12] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// The status of a client that left before the response's header.
+const CLIENT_LEFT: u16 = 499;
+
+/// Times in buckets.
+#[derive(Debug)]
+pub struct TimeHistogram {
+    buckets: [AtomicU64; TIME_BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Default for TimeHistogram {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_micros: AtomicU64::new(0) }
+    }
+}
+
+impl TimeHistogram {
+    /// Counts one time.
+    pub fn observe(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let bucket = TIME_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(TIME_BOUNDS.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// The sum in seconds, and the count of each bucket, the last one without a bound.
+    pub fn read(&self) -> (f64, [u64; TIME_BOUNDS.len() + 1]) {
+        let counts = std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed));
+        // Exact up to 285 years.
+        #[expect(clippy::cast_precision_loss, reason = "a sum of times is shown with the precision of a float")]
+        let sum = self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        (sum, counts)
+    }
+}
+
+/// The figures of one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    statuses: [AtomicU64; STATUSES.len()],
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    bytes: AtomicU64,
+    /// From a request's header to the response's.
+    pub head: TimeHistogram,
+    /// From a request's header to the end of the response.
+    pub whole: TimeHistogram,
+}
+
+impl Default for RouteMetrics {
+    fn default() -> Self {
+        Self {
+            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
+            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
+            bytes: AtomicU64::new(0),
+            head: TimeHistogram::default(),
+            whole: TimeHistogram::default(),
+        }
+    }
+}
+
+impl RouteMetrics {
+    /// The responses by [`STATUSES`].
+    pub fn statuses(&self) -> [u64; STATUSES.len()] {
+        std::array::from_fn(|index| self.statuses[index].load(Ordering::Relaxed))
+    }
+
+    /// The lookups by [`OUTCOMES`].
+    pub fn outcomes(&self) -> [u64; OUTCOMES.len()] {
+        std::array::from_fn(|index| self.outcomes[index].load(Ordering::Relaxed))
+    }
+
+    /// Bytes of bodies that were passed to connections.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// One response that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseFigures {
+    /// The index of its route in [`ROUTES`].
+    pub route: usize,
+    /// `None`: the client left before the header.
+    pub status: Option<u16>,
+    /// How the cache answered; `None` where nothing was looked up.
+    pub outcome: Option<&'static str>,
+    /// Bytes of its body.
+    pub bytes: u64,
+    /// Time to its header.
+    pub head: Option<Duration>,
+    /// Time to its end.
+    pub whole: Duration,
+}
+
+/// The figures of all requests of the process.
+#[derive(Debug, Default)]
+pub struct RequestMetrics {
+    routes: [RouteMetrics; ROUTES.len()],
+}
+
+impl RequestMetrics {
+    /// Counts a response.
+    pub fn record(&self, response: &ResponseFigures) {
+        let Some(route) = self.routes.get(response.route) else { return };
+        let status = response.status.unwrap_or(CLIENT_LEFT);
+        let status = STATUSES.binary_search(&status).unwrap_or(0);
+        route.statuses[status].fetch_add(1, Ordering::Relaxed);
+        let outcome = response.outcome.and_then(|label| OUTCOMES.iter().position(|outcome| *outcome == label));
+        if let Some(outcome) = outcome {
+            route.outcomes[outcome].fetch_add(1, Ordering::Relaxed);
+        }
+        route.bytes.fetch_add(response.bytes, Ordering::Relaxed);
+        if let Some(head) = response.head {
+            route.head.observe(head);
+        }
+        route.whole.observe(response.whole);
+    }
+
+    /// The figures of each route with its label.
+    pub fn routes(&self) -> impl Iterator<Item = (&'static str, &RouteMetrics)> {
+        ROUTES.into_iter().zip(&self.routes)
+    }
+}
+
+/// The figures of the requests to one upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamMetrics {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    /// From a request to the header of its answer.
+    pub times: TimeHistogram,
+}
+
+impl UpstreamMetrics {
+    /// Counts an answer of the upstream, whatever it says.
+    pub fn note_answer(&self, time: Duration) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.times.observe(time);
+    }
+
+    /// Counts a request without an answer, or with a server error.
+    pub fn note_failure(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were answered, and those that failed.
+    pub fn counts(&self) -> [(&'static str, u64); 2] {
+        [("answered", self.answered.load(Ordering::Relaxed)), ("failed", self.failed.load(Ordering::Relaxed))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_in_order_and_every_label_stands_once() {
+        assert!(STATUSES.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(TIME_BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
+        for labels in [&ROUTES[..], &OUTCOMES[..]] {
+            let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
+            assert_eq!(distinct.len(), labels.len());
+        }
+    }
+
+    #[test]
+    fn a_response_is_counted_under_its_route_status_and_outcome() {
+        let metrics = RequestMetrics::default();
+        let zip = ResponseFigures {
+            route: 4,
+            status: Some(200),
+            outcome: Some("hit"),
+            bytes: 7,
+            head: Some(Duration::from_millis(2)),
+            whole: Duration::from_secs(400),
+        };
+        metrics.record(&zip);
+        metrics.record(&ResponseFigures { status: Some(299), outcome: None, head: None, ..zip });
+        metrics.record(&ResponseFigures { status: None, ..zip });
+        let (label, route) = metrics.routes().nth(4).expect("a route");
+        let counted: Vec<_> = STATUSES.into_iter().zip(route.statuses()).filter(|(_, count)| *count > 0).collect();
+        assert_eq!((label, counted), ("zip", vec![(0, 1), (200, 1), (499, 1)]));
+        assert_eq!((route.outcomes()[0], route.bytes()), (2, 21));
+        let (sum, counts) = route.head.read();
+        assert!((sum - 0.004).abs() < 1e-9 && counts[1] == 2, "{sum} {counts:?}");
+        assert_eq!(route.whole.read().1[TIME_BOUNDS.len()], 3);
+    }
+}
