@@ -20,7 +20,7 @@ mod weight;
 
 pub use folder::{FolderPackage, FolderPath, FolderPathError};
 pub use kind::PackageKind;
-pub use metadata::{Metadata, MetadataDetails, Provenance};
+pub use metadata::{Metadata, MetadataDetails, VersionProvenance};
 pub use name::{NameError, NameForm, PackageId, PackageName, PackageRef};
 pub use pattern::{PackagePattern, PatternError};
 pub use route::{DialectName, NameRoute, RouteRule};

@@ -11,7 +11,6 @@ use crate::{
     cache::Cache,
     entry::Digest,
     http::cache_status::CacheStatus,
-    observe::UpstreamMetrics,
     origin::{FetchError, Missing, Verify},
     package::PackageId,
     upstream::{DocumentAsk, Upstream},
@@ -280,30 +279,9 @@ impl Registry {
         self.cache.disk().degraded().into_iter().chain(self.upstreams.degraded()).collect()
     }
 
-    /// The credentials of every upstream with its name.
-    pub fn credentials(&self) -> Vec<(String, CredentialStatus)> {
-        self.upstreams.credentials()
-    }
-
-    /// The requests that wait for a place, by upstream and kind of place.
-    pub fn queues(&self) -> Vec<(String, PlaceQueue)> {
-        self.upstreams.queues()
-    }
-
-    /// Every upstream with whether it is not asked at present because it does not answer.
-    pub fn breakers(&self) -> Vec<(String, bool)> {
-        self.upstreams.breakers()
-    }
-
-    /// Visits the figures of the requests to every upstream.
-    ///
-    /// # Errors
-    /// The first error of `visit`.
-    pub fn visit_upstream_metrics<E>(
-        &self,
-        visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.upstreams.visit_metrics(visit)
+    /// The state of the upstreams.
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// The memory that requests under way share.

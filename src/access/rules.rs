@@ -10,7 +10,7 @@ use crate::admin_api::Right;
 use crate::package::{PackageId, PackagePattern};
 
 /// What stands for clients without credentials in `access.metrics`.
-const ANONYMOUS: &str = "anonymous";
+const ANONYMOUS_READER: &str = "anonymous";
 
 /// The rules in order, compiled.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Rules {
             groups.insert(name.clone(), members.collect::<Result<Vec<_>, _>>()?);
         }
         let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, &config.groups));
-        let is_anonymous = |reader: &&String| reader.as_str() == ANONYMOUS;
+        let is_anonymous = |reader: &&String| reader.as_str() == ANONYMOUS_READER;
         let metrics = config.metrics.iter().filter(|reader| !is_anonymous(reader)).map(|reader| {
             let place = RulePlace::Metrics;
             let invalid = |error| RuleError { place, value: reader.clone(), reason: RuleErrorReason::Principal(error) };

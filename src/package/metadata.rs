@@ -25,13 +25,13 @@ pub struct Metadata {
     pub details: MetadataDetails,
     /// Where the version comes from and what was seen of it; `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<VersionProvenance>,
 }
 
 /// Where a version comes from, and what this mirror has seen of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Provenance {
+pub struct VersionProvenance {
     /// The upstream that it was fetched from.
     pub upstream: String,
     /// SHA-256 of the zip as the upstream packed it, in hexadecimal digits.

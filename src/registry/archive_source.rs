@@ -59,6 +59,14 @@ impl ArchiveSource {
         self.rules.check_reference(package, reference).await
     }
 
+    /// Tells the rules about versions that a commit exists.
+    ///
+    /// # Errors
+    /// When that cannot be recorded.
+    pub(super) async fn note_commit(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
+        self.rules.note_commit(package, commit).await
+    }
+
     /// The archive from the cache, else from a fill that this starts or joins.
     pub(super) async fn get(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveAnswer, RegistryError> {
         self.get_remembering(package, reference, None).await

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     archive::ZipFacts,
     entry::{Digest, Verified},
-    package::{Metadata, MetadataDetails, PackageId, PackageName, Provenance, PublishManifest, Release, semantic},
+    package::{
+        Metadata, MetadataDetails, PackageId, PackageName, PublishManifest, Release, VersionProvenance, semantic,
+    },
     upstream::GitRef,
 };
 
@@ -81,7 +83,7 @@ impl MetadataRecords {
         package: &PackageId,
         tag: &str,
         content: &KnownContent,
-    ) -> Result<Option<Provenance>, RegistryError> {
+    ) -> Result<Option<VersionProvenance>, RegistryError> {
         let (digest, verified) = match content {
             KnownContent::Pinned(pin) => (pin.digest, &pin.verified),
             KnownContent::Stored(meta) => (meta.digest, &meta.verified),
@@ -92,7 +94,7 @@ impl MetadataRecords {
             _ if self.moving.is_moving(package, tag) => None,
             _ => self.archives.pin(package, &GitRef::Tag(tag.to_owned())).await.map_err(unreadable_pin)?,
         };
-        Ok(Some(Provenance {
+        Ok(Some(VersionProvenance {
             upstream: package.upstream.to_string(),
             sha256: digest.to_string(),
             content: verified.manifest.to_string(),

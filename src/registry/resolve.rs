@@ -221,6 +221,7 @@ impl VersionResolver {
     async fn branch(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
         let head = self.ref_lists.branch_head(package, name).await?;
         let commit = head.value.commit.clone();
+        self.archives.note_commit(package, &commit).await?;
         let mut answer = self.archives.get(package, GitRef::Commit(commit.clone())).await?;
         // If the branch head was fetched, report that fetch in `Cache-Status`.
         if answer.status.fwd.is_none() {

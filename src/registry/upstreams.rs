@@ -17,7 +17,7 @@ use crate::{
 
 /// The configured upstreams. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Upstreams(Arc<BTreeMap<String, Arc<dyn Upstream>>>);
+pub(crate) struct Upstreams(Arc<BTreeMap<String, Arc<dyn Upstream>>>);
 
 impl Upstreams {
     pub(super) fn new(by_name: BTreeMap<String, Arc<dyn Upstream>>) -> Self {
@@ -106,7 +106,7 @@ impl Upstreams {
     }
 
     /// The credentials of every upstream with its name.
-    pub(super) fn credentials(&self) -> Vec<(String, CredentialStatus)> {
+    pub(crate) fn credentials(&self) -> Vec<(String, CredentialStatus)> {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
         };
@@ -114,7 +114,7 @@ impl Upstreams {
     }
 
     /// Every upstream with whether its breaker is open.
-    pub(super) fn breakers(&self) -> Vec<(String, bool)> {
+    pub(crate) fn breakers(&self) -> Vec<(String, bool)> {
         self.0.iter().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
     }
 
@@ -122,7 +122,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// The first error of `visit`.
-    pub(super) fn visit_metrics<E>(
+    pub(crate) fn visit_metrics<E>(
         &self,
         visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -130,7 +130,7 @@ impl Upstreams {
     }
 
     /// The queues of every upstream with its name.
-    pub(super) fn queues(&self) -> Vec<(String, PlaceQueue)> {
+    pub(crate) fn queues(&self) -> Vec<(String, PlaceQueue)> {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             upstream.gate_status().queues.into_iter().map(|queue| (name.clone(), queue)).collect::<Vec<_>>()
         };

@@ -231,6 +231,17 @@ impl VersionRules {
         Err(RegistryError::VersionRefused(VersionRefusal::TooYoung { min_age, until }))
     }
 
+    /// Records that a commit exists, because a branch has just led to it, where its age counts.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub(super) async fn note_commit(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
+        if self.min_age_of(&self.concerned(package).await).is_some() {
+            self.first_seen.of(package, &GitRef::Commit(commit.to_owned())).await?;
+        }
+        Ok(())
+    }
+
     /// Checks the archive of a reference before it is looked up. A tag is checked by its name and its release; a commit by
     /// the tags that point at it and by when it was first seen.
     ///
@@ -254,9 +265,16 @@ impl VersionRules {
         if seen.is_some_and(|seen| self.check_age(seen, min_age).is_ok()) {
             return Ok(());
         }
-        let since = match reference {
-            GitRef::Tag(tag) => self.tag_published_at(package, tag).await?,
-            GitRef::Commit(_) | GitRef::Moving { .. } => None,
+        let since = match (reference, seen) {
+            (GitRef::Tag(tag), _) => self.tag_published_at(package, tag).await?,
+            // Recorded before: it exists.
+            (_, Some(seen)) => Some(seen),
+            (GitRef::Commit(commit), None) => {
+                self.ensure_listed(package, commit).await?;
+                None
+            }
+            // The upstream has just named it.
+            (GitRef::Moving { .. }, None) => None,
         };
         let since = match since {
             Some(since) => since,
@@ -303,6 +321,21 @@ impl VersionRules {
         at_commit.map(|tag| &tag.name).try_for_each(|tag| self.check_names(names, tag))
     }
 
+    /// Checks that a tag or the head of a branch is the commit. A client may ask for any commit, and only those that exist are
+    /// recorded as seen.
+    async fn ensure_listed(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
+        let is_commit = |listed: &Option<String>| listed.as_deref() == Some(commit);
+        let tags = self.documents.tags(package, None).await?;
+        if tags.value.tags.iter().any(|tag| is_commit(&tag.commit)) {
+            return Ok(());
+        }
+        let branches = self.documents.branches(package, None).await?;
+        if branches.value.branches.iter().any(|branch| is_commit(&branch.commit)) {
+            return Ok(());
+        }
+        Err(not_found(Missing::Version, branches.status))
+    }
+
     /// When the release of a tag was published; `None` for a tag without a release, and where the upstream does not say it.
     ///
     /// # Errors
@@ -326,8 +359,10 @@ impl VersionRules {
             Err(error) => return Err(error),
         }
         let tags = self.documents.tags(package, None).await?;
-        let exists = tags.value.truncated || tags.value.tags.iter().any(|listed| listed.name == tag);
-        if exists { Ok(None) } else { Err(not_found(Missing::Version, tags.status)) }
+        if tags.value.tags.iter().any(|listed| listed.name == tag) {
+            return Ok(None);
+        }
+        Err(not_found(Missing::Version, tags.status))
     }
 
     /// Checks a version of a folder: by the folder's name and version, and as the tag or commit of its repository.

@@ -16,6 +16,9 @@ use crate::{
 /// Longest request of an administrative act that is recorded whole, bytes of JSON.
 const MAX_RECORDED_REQUEST_BYTES: usize = 4096;
 
+/// Bytes of a method that are recorded: a client may send any token.
+const MAX_ACTION_BYTES: usize = 32;
+
 /// What is recorded of a response's header.
 pub(super) struct AuditedHead {
     status: u16,
@@ -54,7 +57,7 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
         credential: principal.map(|principal| &*principal.credential),
         client: context.client,
         peer: Some(context.peer.addr),
-        action: method.as_str(),
+        action: method.as_str().get(..MAX_ACTION_BYTES).unwrap_or(method.as_str()),
         upstream: package.map(|package| &*package.upstream),
         package: name.as_deref(),
         version: version.as_deref(),

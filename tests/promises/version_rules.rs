@@ -223,6 +223,22 @@ async fn what_no_upstream_dates_is_as_old_as_its_first_sight() {
 }
 
 #[tokio::test]
+async fn what_does_not_exist_is_not_recorded_as_seen() {
+    let forge = aged().await;
+    let mirror = with_age(&forge, 3 * DAY).start().await;
+    assert_eq!(mirror.get(&format!("/{PACKAGE}/zipball/v1.0.0")).await.status, 200);
+    let journal = || std::fs::read_to_string(mirror.dir().join("pins.jsonl")).expect("a journal");
+    for number in 0..20 {
+        let commit = format!("{number:040x}");
+        for version in [commit, format!("v9.{number}.0"), format!("refs/tags/none{number}"), format!("name{number}")] {
+            let got = mirror.get(&format!("/{PACKAGE}/zipball/{version}")).await;
+            assert_eq!(got.status, 404, "{version}: {:?}", got.body);
+        }
+    }
+    assert!(!journal().contains("/seen/"), "{}", journal());
+}
+
+#[tokio::test]
 async fn a_stored_version_that_is_old_enough_is_served_while_the_forge_is_down() {
     let forge = aged().await;
     let mirror = with_age(&forge, 3 * DAY).start().await;

@@ -23,11 +23,11 @@ use crate::{
 /// The text format that Prometheus reads.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// The prefix of every name.
-const PREFIX: &str = "srm_mirror";
+const METRIC_PREFIX: &str = "srm_mirror";
 
 /// Responds with the present figures.
 pub(in crate::service) fn respond(service: &Service, method: &Method) -> Response<Body> {
-    let mut registry = MetricRegistry::with_prefix(PREFIX);
+    let mut registry = MetricRegistry::with_prefix(METRIC_PREFIX);
     registry.register_collector(Box::new(Figures::of(service)));
     let mut text = String::with_capacity(64 << 10);
     // Writing to a text does not fail.
@@ -70,9 +70,9 @@ type Encoded = Result<(), fmt::Error>;
 impl Figures {
     fn of(service: &Service) -> Self {
         let registry = &service.registry;
-        let mut credentials = registry.credentials();
-        let queues = registry.queues();
-        let open = registry.breakers();
+        let mut credentials = registry.upstreams().credentials();
+        let queues = registry.upstreams().queues();
+        let open = registry.upstreams().breakers();
         let figures = |(name, is_open): (String, bool)| {
             let waiting = [PlaceKind::Document, PlaceKind::Download].map(|kind| {
                 let is_this = |(upstream, queue): &&(String, PlaceQueue)| *upstream == name && queue.kind == kind;
@@ -129,7 +129,7 @@ impl Figures {
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let help = "Requests to upstreams, by what became of them";
         let mut family = encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
-        self.registry.visit_upstream_metrics(&mut |name, metrics| {
+        self.registry.upstreams().visit_metrics(&mut |name, metrics| {
             metrics.counts().into_iter().try_for_each(|(outcome, count)| {
                 let labels = [("upstream", name), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)
@@ -137,7 +137,7 @@ impl Figures {
         })?;
         let help = "Time from a request to an upstream to the header of its answer";
         let mut family = encoder.encode_descriptor("upstream_seconds", help, None, MetricType::Histogram)?;
-        self.registry.visit_upstream_metrics(&mut |name, metrics| {
+        self.registry.upstreams().visit_metrics(&mut |name, metrics| {
             encode_times(&metrics.times, &mut family.encode_family(&[("upstream", name)])?)
         })?;
         let help = "1 while the upstream is not asked because it does not answer";

@@ -85,8 +85,8 @@ pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError>
         top,
         busiest: packages,
         downloads: registry.inventory().fills_running(),
-        credentials: registry.credentials().into_iter().map(credential).collect(),
-        queues: registry.queues().into_iter().map(queue).collect(),
+        credentials: registry.upstreams().credentials().into_iter().map(credential).collect(),
+        queues: registry.upstreams().queues().into_iter().map(queue).collect(),
     })
 }
 
