@@ -23,6 +23,9 @@ class HttpStage(stage.Stage):
             short[f"SRM_MIRROR__UPSTREAMS__{name}__RESPONSE_TIMEOUT"] = "1s"
         self.short_base, _ = self._serve("short-mirror", short)
 
+    def _closed_mirror(self):
+        """None here: the rules of access are no matter of HTTP."""
+
     def _serve(self, name, env):
         env = {
             "SRM_MIRROR__SERVER__LISTEN": json.dumps(["127.0.0.1:0"]),

@@ -14,6 +14,8 @@ ROOT = HERE.parent.parent
 FRONT, BEHIND = "127.0.86.1", "127.0.86.2"
 # The same for the mirror without any configuration of names.
 PLAIN_FRONT, PLAIN_BEHIND = "127.0.86.3", "127.0.86.4"
+# The same for the mirror that serves nothing without a token, except to 2.x clients.
+CLOSED_FRONT, CLOSED_BEHIND = "127.0.86.5", "127.0.86.6"
 NAMES = ["api.devsapp.cn", "registry.devsapp.cn", "api.github.com", "github.com"]
 # Every client that can sends this; the forge must never see it.
 SECRET = "the-clients-own-secret"
@@ -21,6 +23,19 @@ SENT_BY_CLIENTS = {
     "sign_code", "nonce", "timestamp", "token", "cookie", "authorization", "traceid", "x-client-secret", "referer",
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "range", "accept-language",
 }
+
+
+# The rules of the closed mirror. The 2.x client sends no credentials: what it runs has to be open.
+ACCESS = """
+[access]
+enabled = true
+[[access.rules]]
+packages = ["official-2x:*"]
+anonymous = true
+[[access.rules]]
+packages = ["*"]
+read = ["*"]
+"""
 
 
 class Failed(Exception):
@@ -47,6 +62,7 @@ class Stage:
         self._forge(forge)
         self._mirror()
         self._plain_mirror()
+        self._closed_mirror()
 
     def _start(self, name, command, env=None, **options):
         out = open(self.dir / f"{name}.out", "wb")
@@ -118,7 +134,21 @@ stale_while_revalidate = "0s"
 
     def _plain_mirror(self):
         """A mirror that knows its upstreams' addresses and has no other configuration."""
-        here = PLAIN_BEHIND if self.broken else PLAIN_FRONT
+        self.plain_base = self._configured("plain", "upstreams.toml", PLAIN_FRONT, PLAIN_BEHIND)
+
+    def _closed_mirror(self):
+        """As the plain mirror, with tokens, rules and an audit log."""
+        self.audit_file = self.dir / "audit.jsonl"
+        audit = f"[audit]\nfile = {json.dumps(str(self.audit_file))}\n"
+        (self.dir / "closed.toml").write_text((self.dir / "upstreams.toml").read_text() + ACCESS + audit)
+        self.tokens = {}
+        # A break answers with the rights of this one what the mirror refuses.
+        self.master = self.token("master")
+        self.closed_base = self._configured("closed", "closed.toml", CLOSED_FRONT, CLOSED_BEHIND)
+
+    def _configured(self, name, config, front, behind):
+        """Starts a mirror with a configuration file; returns its address."""
+        here = behind if self.broken else front
         env = {
             "SRM_MIRROR__SERVER__LISTEN": json.dumps(["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]),
             "SRM_MIRROR__SERVER__TLS__LISTEN": json.dumps([f"{here}:443"] if self.names else []),
@@ -127,33 +157,44 @@ stale_while_revalidate = "0s"
             "SRM_MIRROR__DOCUMENTS__FRESH_ANONYMOUS": "0s",
             "SRM_MIRROR__DOCUMENTS__STALE_WHILE_REVALIDATE": "0s",
         }
-        command = [self.program, "serve", "--config", "upstreams.toml", "--cache-dir", "plain-cache"]
-        process = self._start("plain-mirror", command, env)
-        await_("the plain mirror", lambda: "\nready" in self.said("plain-mirror") or process.poll() is not None)
+        command = [self.program, "serve", "--config", config, "--cache-dir", f"{name}-cache"]
+        process = self._start(f"{name}-mirror", command, env)
+        await_(f"the {name} mirror", lambda: "\nready" in self.said(f"{name}-mirror") or process.poll() is not None)
         if process.poll() is not None:
-            raise Failed("the mirror without configuration does not start:\n" + self.said("plain-mirror"))
-        lines = self.said("plain-mirror").splitlines()
-        self.plain_base = next(line.split()[-1] for line in lines if line.startswith("listening on http://127.0.0.1:"))
+            raise Failed(f"the {name} mirror does not start:\n" + self.said(f"{name}-mirror"))
+        lines = self.said(f"{name}-mirror").splitlines()
+        base = next(line.split()[-1] for line in lines if line.startswith("listening on http://127.0.0.1:"))
         if self.broken:
             import breaks
 
-            self.plain_base = breaks.stand_in_front(self, self.plain_base, PLAIN_FRONT, PLAIN_BEHIND)
+            base = breaks.stand_in_front(self, base, front, behind)
+        return base
 
-    def operate(self, *arguments):
-        """Runs a command of the mirror beside the running mirror without configuration."""
-        command = [self.program, *arguments, "--config", self.dir / "upstreams.toml", "--cache-dir", self.dir / "plain-cache"]
+    def token(self, name, *options):
+        """Creates a token of the closed mirror, which may be running."""
+        said = self.operate("token", "create", "--name", name, *options, config="closed.toml", cache="closed-cache")
+        self.tokens[name] = said.strip()
+        return self.tokens[name]
+
+    def revoke(self, name):
+        """Revokes a token of the closed mirror."""
+        self.operate("token", "revoke", name, config="closed.toml", cache="closed-cache")
+
+    def operate(self, *arguments, config="upstreams.toml", cache="plain-cache"):
+        """Runs a command of the mirror beside a running mirror, by default the one without configuration."""
+        command = [self.program, *arguments, "--config", self.dir / config, "--cache-dir", self.dir / cache]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise Failed(f"srm-mirror {' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     @contextlib.contextmanager
-    def plain_names(self):
-        """Leads the clients' built-in names to the mirror without configuration, for a while."""
+    def names_at(self, front):
+        """Leads the clients' built-in names to another mirror, for a while."""
         hosts = Path("/etc/hosts")
         before = hosts.read_text()
         # In place: the file is mounted.
-        hosts.write_text(before.replace(FRONT, PLAIN_FRONT))
+        hosts.write_text(before.replace(FRONT, front))
         try:
             yield
         finally:
@@ -192,14 +233,14 @@ stale_while_revalidate = "0s"
     def upstream_log(self):
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
-    def home(self, registry=None):
-        """A folder of its own for one client: its home, its settings, its project."""
+    def home(self, registry=None, token=SECRET):
+        """A folder of its own for one client: its home, its settings, its project, and the token in `s` 3's variable."""
         self.homes += 1
-        return Home(self, self.dir / f"home-{self.homes}", registry)
+        return Home(self, self.dir / f"home-{self.homes}", registry, token)
 
 
 class Home:
-    def __init__(self, stage, directory, registry):
+    def __init__(self, stage, directory, registry, token):
         self.stage, self.dir = stage, directory
         for folder in ("home", "project", "devs/.s"):
             (directory / folder).mkdir(parents=True)
@@ -209,7 +250,7 @@ class Home:
             "PATH": os.environ["PATH"],
             "HOME": str(directory / "home"),
             "serverless_devs_config_home": str(directory / "devs"),
-            "serverless_devs_registry_token": SECRET,
+            **({"serverless_devs_registry_token": token} if token else {}),
             "NODE_ENV": "test",
             "NODE_EXTRA_CA_CERTS": str(stage.ca),
             "LANG": "C.UTF-8",
