@@ -325,6 +325,7 @@ fn private_repositories_are_not_served_to_a_network_by_accident() {
     loaded(text, &[]).expect("without a token no private repository is readable");
     loaded(&format!("{text}\nallow = [\"acme/*\"]"), &token).expect("a list of packages is explicit");
     loaded(&text.replace("0.0.0.0", "[::ffff:127.0.0.1]"), &token).expect("loopback only");
+    loaded(&format!("{text}\n[access]\nenabled = true"), &token).expect("rules for callers decide");
     loaded(&text.replace("\"serve\"", "\"refuse\""), &token).expect("private repositories are refused");
     for (text, key) in [
         ("packages.private = \"serve\"", "packages.private"),
@@ -333,6 +334,30 @@ fn private_repositories_are_not_served_to_a_network_by_accident() {
         let message = error_of(text, &[]);
         assert!(message.contains(key) && message.contains("server.known_hosts"), "{message}");
     }
+}
+
+#[test]
+fn a_rule_for_callers_that_cannot_be_used_is_named_with_its_table_and_key() {
+    let rules = |rule: &str| format!("[access]\nenabled = true\n[[access.rules]]\n{rule}");
+    for (text, parts) in [
+        (rules("packages = [\"*\"]\nread = [\"ci\"]"), &["access.rules[1].read", "mirror.toml:3", "token:ci"][..]),
+        (rules("packages = [\"*\"]\nreed = [\"*\"]"), &["did you mean read?"]),
+        (rules("packages = \"*\"\nread = [\"*\"]"), &["access.rules[1].packages", "a list of strings"]),
+        (rules("packages = [\"*\"]"), &["gives no right to anyone"]),
+        (rules("read = [\"*\"]"), &["packages is missing"]),
+        (rules("packages = [\"*\"]\nread = [\"group:ops\"]"), &["no group is called so"]),
+        ("[[access.rules]]\npackages = [\"*\"]\nread = [\"*\"]".to_owned(), &["no effect without enabled"]),
+        ("[access.groups]\ndev = [\"group:x\"]".to_owned(), &["access.groups.dev", "not groups"]),
+        ("access.metrics = [\"me\"]".to_owned(), &["access.metrics", "token:ci"]),
+        ("packages.deny = [\"a/b@\"]".to_owned(), &["packages.deny", "fc3@>=1.2, <1.4"]),
+        ("packages.private_allow = [\"a/b@1\"]".to_owned(), &["packages.private_allow", "names a version"]),
+        ("packages.min_age_for = [{ packages = \"a/b@1\", age = \"1d\" }]".to_owned(), &["packages.min_age_for"]),
+    ] {
+        let message = error_of(&text, &[]);
+        assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");
+    }
+    loaded(&rules("packages = [\"*\"]\nread = [\"*\"]\nanonymous = true"), &[]).expect("valid");
+    loaded("packages.min_age_for = [{ packages = \"a/*\", age = \"1d\" }]", &[]).expect("valid");
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::{
 /// Longest request of an administrative act that is recorded whole, bytes of JSON.
 const MAX_RECORDED_REQUEST_BYTES: usize = 4096;
 
+/// Who administers: the owner of the cache directory, through its control socket.
+const OPERATOR: &str = "operator";
+
 /// Bytes of a method that are recorded: a client may send any token.
 const MAX_ACTION_BYTES: usize = 32;
 
@@ -82,7 +85,7 @@ pub(super) fn record_act(audit: &AuditLog, route: &str, request: &impl Serialize
         time: jiff::Timestamp::now(),
         event: "administration",
         request_id: None,
-        principal: None,
+        principal: Some(OPERATOR),
         credential: None,
         client: None,
         peer: None,
