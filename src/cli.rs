@@ -24,6 +24,7 @@ mod completions;
 mod config;
 mod connect;
 mod lock_file;
+mod mirror_token;
 mod route;
 mod serve;
 mod tls;
@@ -53,7 +54,7 @@ pub const SIGNAL: u8 = 128;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    success; serve: drained after SIGTERM or SIGINT
-  1    connect --check: a route does not work; warm: a package or version is missing;
+  1    connect --check: a route does not work; warm: a package or version is missing or refused;
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
@@ -220,6 +221,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
             || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
+            || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)
             || warm::is_usage(cause)
     };

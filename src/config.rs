@@ -52,6 +52,8 @@ use setting::{Settings, owned_path};
 
 /// The variable that names the configuration file when `--config` is not given.
 pub const FILE_VARIABLE: &str = "SRM_MIRROR_CONFIG";
+/// The variable that holds the token which `warm --server` and `connect --check` send to a mirror. Not a secret itself.
+pub(crate) const TOKEN_VARIABLE: &str = "SRM_MIRROR_TOKEN";
 
 /// All sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

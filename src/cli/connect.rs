@@ -6,14 +6,14 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{FAILED, UNAVAILABLE, escape_terminal_lines, print};
-use crate::value::BaseUrl;
+use super::{FAILED, UNAVAILABLE, escape_terminal_lines, mirror_token::MirrorToken, print};
+use crate::{config::Environment, value::BaseUrl};
 
 mod check;
 mod client_setup;
 mod example_target;
 
-use check::{CaFileError, CheckReport, MirrorUnreachable, RouteCheck, RouteState};
+use check::{CaFileError, CheckAccess, CheckReport, MirrorUnreachable, RouteCheck, RouteState};
 use client_setup::ClientSetup;
 use example_target::{ExampleTarget, PackageArgError};
 
@@ -22,7 +22,7 @@ Examples:
   srm-mirror connect http://mirror.example.com:8080
   srm-mirror connect http://mirror.example.com:8080 --package fc3@0.1.22
   srm-mirror connect http://mirror.example.com:8080 --package devsapp/start-fc3 --check
-  srm-mirror connect https://mirror.example.com --check --ca-file ca.pem
+  srm-mirror connect https://mirror.example.com --check --ca-file ca.pem --token-file ./token
 
 Exit codes with --check: 0 when every route works, 1 when one does not, 69 when the mirror cannot be reached. A route
 marked \"off\" is not offered by this mirror's configuration and does not count as a failure.";
@@ -43,6 +43,9 @@ pub(super) struct ConnectCommand {
     /// With --check: certificate authority to trust besides the system's (PEM), as NODE_EXTRA_CA_CERTS
     #[arg(long, value_name = "FILE", requires = "check")]
     ca_file: Option<PathBuf>,
+    /// With --check: file with the token that the mirror wants [else the variable SRM_MIRROR_TOKEN, else none]
+    #[arg(long, value_name = "FILE", requires = "check")]
+    token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -63,7 +66,9 @@ impl ConnectCommand {
             });
             return Ok(0);
         }
-        let checks = match runtime.block_on(check::check_routes(&mut target, address, self.ca_file.as_deref()))? {
+        let token = MirrorToken::load(self.token_file.as_deref(), &Environment::of_process())?;
+        let access = CheckAccess { address, ca_file: self.ca_file.as_deref(), token };
+        let checks = match runtime.block_on(check::check_routes(&mut target, access))? {
             CheckReport::Routes(checks) => checks,
             CheckReport::Unreachable(MirrorUnreachable(reason)) if self.json => {
                 print(&format!("{:#}\n", json!({"mirror": target.base, "unreachable": reason})));

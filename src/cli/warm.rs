@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
-use super::{CacheArgs, FAILED, SIGNAL, UNAVAILABLE, admin_client, serve::Signals};
+use super::{CacheArgs, FAILED, SIGNAL, UNAVAILABLE, admin_client, mirror_token::MirrorToken, serve::Signals};
 use crate::{
-    config::Config,
+    config::{Config, Environment},
     value::{BaseUrl, Period},
 };
 
@@ -43,6 +43,7 @@ Examples:
   srm-mirror warm agentrun --with-required
   srm-mirror warm --latest 3 --min-age 3d --file packages.txt
   srm-mirror warm --project . --server http://mirror.example.com:8080
+  srm-mirror warm fc3 --server https://mirror.example.com --token-file ./token
   srm-mirror warm devsapp/fc3@all --exclude '@*-beta*' --dry-run
 
 Exit codes: 0 everything is stored, 1 something is not (each is named with its reason), 64 bad input, 69 an upstream or
@@ -89,6 +90,9 @@ pub(super) struct Warm {
     /// Fill a running mirror by its address instead of the cache directory
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "cache_dir"])]
     server: Option<BaseUrl>,
+    /// With --server: file with the token that the mirror wants [else the variable SRM_MIRROR_TOKEN, else none]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
     /// Print one JSON value per line for each event, and a summary
     #[arg(long)]
     json: bool,
@@ -122,7 +126,8 @@ impl Warm {
             let options = WarmOptions { required: self.required(&Config::default()), ..options };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-            let target = MirrorClient::new(server)?;
+            let token = MirrorToken::load(self.token_file.as_deref(), &Environment::of_process())?;
+            let target = MirrorClient::new(server, token)?;
             return runtime.block_on(warm(target, specs, &reporter, &options));
         }
         let cache =

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::ExampleTarget;
-use crate::dialect::UNRESERVED;
+use crate::{cli::mirror_token::MirrorToken, dialect::UNRESERVED};
 
 mod request;
 
@@ -35,6 +35,16 @@ pub(super) struct MirrorUnreachable(pub(super) String);
 pub(super) struct CaFileError {
     file: String,
     reason: String,
+}
+
+/// How the mirror is reached, and with which credentials.
+pub(super) struct CheckAccess<'a> {
+    /// Its address; `None` when its host cannot be resolved.
+    pub(super) address: Option<SocketAddr>,
+    /// The authority to trust besides the system's.
+    pub(super) ca_file: Option<&'a Path>,
+    /// The token that it wants.
+    pub(super) token: Option<MirrorToken>,
 }
 
 /// The result of all checks.
@@ -102,12 +112,12 @@ impl Serialize for RouteCheck {
 /// When `--ca-file` cannot be used.
 pub(super) async fn check_routes(
     target: &mut ExampleTarget,
-    address: Option<SocketAddr>,
-    ca_file: Option<&Path>,
+    access: CheckAccess<'_>,
 ) -> Result<CheckReport, CaFileError> {
+    let CheckAccess { address, ca_file, token } = access;
     let client = client(address, ca_file)?;
     let base = target.base.clone();
-    let mut checker = RouteChecker { client, base, checks: Vec::new() };
+    let mut checker = RouteChecker { client, base, token, checks: Vec::new() };
     if let Err(unreachable) = checker.check_ready().await {
         return Ok(CheckReport::Unreachable(unreachable));
     }
@@ -146,6 +156,8 @@ fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client,
 struct RouteChecker {
     client: Client,
     base: String,
+    /// Sent only to `base`.
+    token: Option<MirrorToken>,
     checks: Vec<RouteCheck>,
 }
 
@@ -155,7 +167,7 @@ impl RouteChecker {
     /// # Errors
     /// When no connection can be established. Any other failure is a row, and the other routes are tried.
     async fn check_ready(&mut self) -> Result<(), MirrorUnreachable> {
-        let state = match request::get(&self.client, &format!("{}/readyz", self.base), &[]).await {
+        let state = match request::get(self.client.get(format!("{}/readyz", self.base))).await {
             Err(failure) if failure.connect_failed => {
                 return Err(MirrorUnreachable(format!("{} cannot be reached: {}", self.base, failure.reason)));
             }
@@ -248,12 +260,16 @@ impl RouteChecker {
         for (client, host, route) in [("s 2 by hosts entry", REGISTRY_HOST, simple), ("s 3 init NAME", INIT_HOST, init)]
         {
             let url = format!("{scheme}://{host}:{}{route}", address.port());
-            let state = match request::get(&self.client, &url, &[]).await {
+            let state = match request::get(self.client.get(&url)).await {
                 Err(failure) if failure.certificate_invalid => {
                     RouteState::Off(format!("no certificate for {host} that this machine trusts"))
                 }
                 Ok(response) if response.status == 421 => {
                     RouteState::Off(format!("the mirror does not answer for the host {host}"))
+                }
+                // The token is for the mirror's own name alone.
+                Ok(response) if response.status == 401 && self.token.is_some() => {
+                    RouteState::Off("the mirror wants a token, which was not sent to this name".into())
                 }
                 // `s init NAME` uses TLS only: a mirror that answers over plain HTTP does not serve it.
                 Ok(response) if response.status == 200 && host == INIT_HOST && scheme == "http" => {
@@ -266,7 +282,16 @@ impl RouteChecker {
     }
 
     async fn get(&self, route: &str, headers: &[(header::HeaderName, &str)]) -> Result<CheckResponse, RequestFailure> {
-        request::get(&self.client, &format!("{}{route}", self.base), headers).await
+        let mut request = self.client.get(format!("{}{route}", self.base));
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let response = request::get(MirrorToken::authorize(self.token.as_ref(), request)).await?;
+        if response.status == 401 {
+            let reason = MirrorToken::refusal(self.token.as_ref(), &response.error_message());
+            return Err(RequestFailure::of_response(format!("401 {reason}")));
+        }
+        Ok(response)
     }
 
     /// Tries a JSON route. `read` takes what the client needs from the body; that is the row's detail and is returned.

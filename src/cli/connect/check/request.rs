@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use reqwest::{Client, Response, header::HeaderName};
+use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
 
 /// Maximum length of a response body that is read, in bytes.
@@ -23,7 +23,7 @@ pub(super) struct CheckResponse {
     pub(super) body: Vec<u8>,
 }
 
-/// A request without a response.
+/// A request without a response that a client can use.
 pub(super) struct RequestFailure {
     /// The cause, for the user.
     pub(super) reason: String,
@@ -33,19 +33,11 @@ pub(super) struct RequestFailure {
     pub(super) certificate_invalid: bool,
 }
 
-/// Sends a GET request and reads the response, of a zip only its first bytes.
+/// Sends a request and reads the response, of a zip only its first bytes.
 ///
 /// # Errors
 /// When there is no connection, no response in time, or the body breaks off.
-pub(super) async fn get(
-    client: &Client,
-    url: &str,
-    headers: &[(HeaderName, &str)],
-) -> Result<CheckResponse, RequestFailure> {
-    let mut request = client.get(url);
-    for (name, value) in headers {
-        request = request.header(name, *value);
-    }
+pub(super) async fn get(request: RequestBuilder) -> Result<CheckResponse, RequestFailure> {
     let response = request.send().await.map_err(RequestFailure::of)?;
     let status = response.status().as_u16();
     let cache = response.headers().get("cache-status").and_then(|value| value.to_str().ok());
@@ -83,6 +75,11 @@ impl CheckResponse {
 }
 
 impl RequestFailure {
+    /// For a response that refuses the request.
+    pub(super) fn of_response(reason: String) -> Self {
+        Self { reason, connect_failed: false, certificate_invalid: false }
+    }
+
     fn of(error: reqwest::Error) -> Self {
         let mut certificate_invalid = false;
         let mut last = String::new();

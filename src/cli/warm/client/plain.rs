@@ -20,6 +20,7 @@ use crate::{
             MAX_ERROR_BYTES,
             bounded::{self, AnswerError, LeastRate},
         },
+        mirror_token::MirrorToken,
         warm::package_spec::RawName,
     },
     config::Config,
@@ -44,6 +45,8 @@ pub(in crate::cli::warm) struct MirrorClient {
     client: Client,
     /// The address, without a slash at its end.
     base: String,
+    /// Sent with every request: all go to `base`, and the client follows no redirect.
+    token: Option<MirrorToken>,
 }
 
 /// The body of an error: of the srm, the simple and the v3 dialect.
@@ -96,9 +99,9 @@ impl MirrorClient {
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
-    pub(in crate::cli::warm) fn new(base: &BaseUrl) -> anyhow::Result<Self> {
+    pub(in crate::cli::warm) fn new(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
         let client = bounded::builder().build().context("set up the client")?;
-        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned() })
+        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token })
     }
 
     /// The address of a version's zip; `form` is the route word, `zipball` or `flat`.
@@ -119,11 +122,24 @@ impl MirrorClient {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, FetchFailure> {
+        let request = MirrorToken::authorize(self.token.as_ref(), request);
         Ok(bounded::send(request, HEAD_TIMEOUT).await?)
     }
 
+    /// A response that is no error.
+    async fn accepted(&self, response: Response) -> Result<Response, FetchFailure> {
+        let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+        accepted(response).await.map_err(|mut failure| {
+            if is_unauthorized {
+                failure.reason = MirrorToken::refusal(self.token.as_ref(), &failure.reason);
+            }
+            failure
+        })
+    }
+
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, FetchFailure> {
-        let mut response = accepted(self.send(self.client.get(format!("{}{path}", self.base))).await?).await?;
+        let response = self.send(self.client.get(format!("{}{path}", self.base))).await?;
+        let mut response = self.accepted(response).await?;
         let body = bounded::body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await.map_err(unreadable)?;
         serde_json::from_slice(&body).map_err(|_| FetchFailure::malformed())
     }
@@ -168,7 +184,8 @@ impl WarmTarget for MirrorClient {
         if let Some(stored) = stored_archive(&head) {
             return Ok(stored);
         }
-        let mut response = accepted(self.send(self.client.get(&url)).await?).await?;
+        let response = self.send(self.client.get(&url)).await?;
+        let mut response = self.accepted(response).await?;
         let no_room = cache_status(&response).any(|parameter| parameter == "detail=no-room");
         let total = response.content_length();
         let mut sha = Sha256::new();
