@@ -144,6 +144,8 @@ pub(crate) enum ErrorCode {
     Conflict,
     /// The cache has no room for an import.
     NoSpace,
+    /// The mirror has no memory for it at present.
+    NoMemory,
     /// The cache directory cannot be read or written; the log has the cause.
     Storage,
     /// A code that this version does not have, or none.
@@ -161,6 +163,7 @@ impl ErrorCode {
             Self::InvalidImport => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict => StatusCode::CONFLICT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage | Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -308,6 +308,7 @@ mod tests {
             (ErrorCode::NotStored, FAILED),
             (ErrorCode::Conflict, FAILED),
             (ErrorCode::NoSpace, FAILED),
+            (ErrorCode::NoMemory, FAILED),
             (ErrorCode::Storage, IO),
         ] {
             let refused = admin_client::AdminRefusal { code, message: "no".into() };

@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::value::memory_budget::HeldMemory;
+
 mod folder;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -76,6 +78,9 @@ pub struct Releases {
     /// True if the upstream has more releases than are listed: its limits or the mirror's do not allow it, or an entry
     /// could not be read.
     pub truncated: bool,
+    /// The memory that a large list takes.
+    #[serde(skip)]
+    pub memory: HeldMemory,
 }
 
 impl Releases {

@@ -72,6 +72,7 @@ pub use crate::cache::{
 };
 pub use crate::upstream::{CredentialStatus, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
+pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
 pub use version_rules::VersionRefusal;
 pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks};
@@ -131,6 +132,8 @@ pub enum RegistryError {
         /// How the zip was found.
         status: CacheStatus,
     },
+    /// The packages that are pinned are being collected for the first time since the start.
+    NotCollected,
     /// A stored zip is damaged, and so was what replaced it.
     DamagedZip {
         /// How the zip was found.

@@ -120,6 +120,9 @@ pub(crate) struct Stats {
     /// The requests that wait for an upstream now; no empty queue.
     #[serde(default)]
     pub queues: Vec<QueueStats>,
+    /// Requests and connections that were refused since the start, by the key of the limit in `[clients]`.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// The requests that wait for a place at the gate of one upstream.

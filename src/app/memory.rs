@@ -3,13 +3,14 @@
 use std::{fs, path::Path};
 
 use crate::{
+    registry::MAX_PARSED_BYTES,
     storage::memory::{self, LEAST_MEMORY},
     value::{ByteSize, memory_budget::MemoryBudget},
 };
 
-/// Caches of a fixed size: parsed documents, plans of views and their digests, facts of releases and folders, look-ups of
-/// the disk tier, lists of registries, and the responses of the connection threads. ARCHITECTURE.md has the table.
-const FIXED_CACHES: u64 = 144 << 20;
+/// Caches of a fixed size: plans of views and their digests, facts of releases and folders, look-ups of the disk tier, lists
+/// of registries, the table of clients, and the responses of the connection threads. ARCHITECTURE.md has the table.
+const FIXED_CACHES: u64 = 112 << 20;
 /// Largest default of `memory.limit`.
 const MOST_LIMIT: u64 = 4 << 30;
 /// Most bytes of renditions in memory.
@@ -22,7 +23,7 @@ pub(super) struct MemoryPlan {
     pub(super) section: memory::Config,
     /// Cap of the cache of renditions.
     pub(super) renditions: u64,
-    /// Small archives, renditions, and all work under way.
+    /// Small archives, renditions, parsed documents, and all work under way.
     shared: u64,
 }
 
@@ -45,7 +46,8 @@ impl MemoryPlan {
     /// The budget that small archives, renditions and all work under way share. The largest piece of work finds room when
     /// the caches are full and nothing else is under way.
     pub(super) fn budget(&self) -> MemoryBudget {
-        MemoryBudget::new(self.shared, self.shared.saturating_sub(self.section.archives.0 + self.renditions))
+        let caches = self.section.archives.0 + self.renditions + MAX_PARSED_BYTES;
+        MemoryBudget::new(self.shared, self.shared.saturating_sub(caches))
     }
 }
 
@@ -104,7 +106,7 @@ mod tests {
         for limit in [256 << 20, 300 << 20, 1 << 30, 4 << 30, 64 << 30] {
             let plan = plan(limit);
             assert!(plan.section.documents.0 + FIXED_CACHES + plan.shared <= limit, "{plan:?}");
-            let work = plan.shared - plan.section.archives.0 - plan.renditions;
+            let work = plan.shared - plan.section.archives.0 - plan.renditions - MAX_PARSED_BYTES;
             assert!(work >= 16 << 20, "{plan:?}");
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     entry::{Digest, ExportedArchive, Meta, Pin, Verified},
     origin::{Verify, VerifyError},
     storage::disk::Spool,
+    value::memory_budget::MemoryShortage,
 };
 
 /// Imports archives into the tiers.
@@ -43,6 +44,9 @@ pub enum ImportError {
     /// There is no room for it.
     #[error("there is no room for it in the cache")]
     NoRoom,
+    /// There is no memory for its verification at present.
+    #[error(transparent)]
+    NoMemory(#[from] MemoryShortage),
     /// The disk fails.
     #[error("the cache directory cannot be written")]
     Io(#[from] io::Error),
@@ -73,7 +77,7 @@ impl From<VerifyError> for ImportError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Invalid(reason) => Self::Invalid(reason),
-            VerifyError::NoMemory(shortage) => Self::Io(io::Error::other(shortage)),
+            VerifyError::NoMemory(shortage) => Self::NoMemory(shortage),
             VerifyError::Io(error) => Self::Io(error),
         }
     }

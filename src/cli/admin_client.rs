@@ -59,6 +59,7 @@ impl AdminRefusal {
             | ErrorCode::NotStored
             | ErrorCode::Conflict
             | ErrorCode::NoSpace
+            | ErrorCode::NoMemory
             | ErrorCode::Other => FAILED,
         }
     }

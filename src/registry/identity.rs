@@ -94,7 +94,7 @@ impl RepositoryIdentity {
         if !self.is_replaced(package).await? {
             return Ok(list);
         }
-        let mut served = Releases { releases: Vec::new(), truncated: true };
+        let mut served = Releases { truncated: true, ..Releases::default() };
         for release in &list.value.releases {
             if self.was_served(package, &release.tag_name).await? {
                 served.releases.push(release.clone());

@@ -288,6 +288,7 @@ fn cause(error: RegistryError) -> FetchError {
     match error {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::NoFolder { .. } => FetchError::NotFound(Missing::Version),
+        RegistryError::NotCollected => FetchError::Refused("the packages are being collected".into()),
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::VersionRefused(_) | RegistryError::NoVersionAllowed(_) => {
             FetchError::Refused("the version may not be served".into())

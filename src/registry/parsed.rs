@@ -1,4 +1,7 @@
 //! Parsed release documents, kept by the digest of their body.
+//!
+//! A large list holds a share of the memory of requests under way for as long as it lives: in the cache, and with the
+//! clients that wait for its rendition.
 
 use std::{any::Any, sync::Arc};
 
@@ -7,14 +10,15 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     entry::{Digest, Document},
+    package::Releases,
     value::{
-        memory_budget::{MemoryBudget, MemoryShortage},
+        memory_budget::{HeldMemory, MemoryBudget, MemoryShare, MemoryShortage},
         memory_weight::{CACHE_ENTRY_BYTES, MemoryWeight, Weigh, clamped, json_estimate},
     },
 };
 
-/// Largest total weight of the parsed documents, bytes.
-const MAX_PARSED_BYTES: u64 = 32 << 20;
+/// Largest total weight of the parsed documents in the cache, bytes.
+pub const MAX_PARSED_BYTES: u64 = 32 << 20;
 /// A document of at least this size is parsed on a blocking thread: a connection thread goes on with its other clients.
 const LARGE_BODY_BYTES: usize = 256 << 10;
 
@@ -74,29 +78,72 @@ impl ParsedDocuments {
 
     async fn parse<T: DocumentValue>(&self, body: &Bytes) -> Result<ParsedDocument, ParseFailure> {
         if body.len() < LARGE_BODY_BYTES {
-            return parse::<T>(body).map(ParsedDocument::new);
+            return parse::<T>(body).map(|value| ParsedDocument::new(value, None));
         }
         let mut share = self.memory.share();
         share.grow_to(json_estimate(body)).await.map_err(ParseFailure::NoMemory)?;
         let body = body.clone();
         let parsing = tokio::task::spawn_blocking(move || {
-            // Until the parsing has ended, whether the request waits or not.
-            let _share = share;
-            parse::<T>(&body).map(ParsedDocument::new)
+            // Held until the parsing has ended at least, whether the request waits or not.
+            parse::<T>(&body).map(|value| ParsedDocument::new(value, Some(share)))
         });
         parsing.await.unwrap_or(Err(ParseFailure::Unreadable))
     }
 }
 
 impl ParsedDocument {
-    fn new<T: DocumentValue>(value: T) -> Self {
+    /// A value and the share that it was parsed in: a list keeps what it weighs of it.
+    fn new<T: DocumentValue>(mut value: T, share: Option<MemoryShare>) -> Self {
         let mut weight = MemoryWeight::unlimited();
         weight.add_allocation(size_of::<T>());
         value.weigh(&mut weight);
-        Self { value: Arc::new(value), weight: clamped(weight.bytes() + CACHE_ENTRY_BYTES) }
+        let weight = weight.bytes() + CACHE_ENTRY_BYTES;
+        let list = (&mut value as &mut dyn Any).downcast_mut::<Releases>();
+        if let Some((mut share, list)) = share.zip(list) {
+            share.shrink_to(weight as u64);
+            list.memory = HeldMemory::new(share);
+        }
+        Self { value: Arc::new(value), weight: clamped(weight) }
     }
 }
 
 fn parse<T: DocumentValue>(body: &[u8]) -> Result<T, ParseFailure> {
     serde_json::from_slice(body).map_err(|_| ParseFailure::Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::entry::{DocumentMeta, UpstreamStatus, Validators};
+
+    #[tokio::test]
+    async fn a_large_list_holds_its_memory_until_its_last_reader_has_left() {
+        let budget = MemoryBudget::new(1 << 30, 1 << 30);
+        let documents = ParsedDocuments::new(budget.clone());
+        let release = r#"{"tag_name":"v1","name":null,"created_at":null,"published_at":null,"prerelease":false,"body":"","assets":[],"rest":{"a":[1,2,3,4,5,6,7,8,9]}}"#;
+        let releases = vec![release; 60_000].join(",");
+        let body = Bytes::from(format!(r#"{{"releases":[{releases}],"truncated":false}}"#));
+        let meta = DocumentMeta {
+            digest: Digest::of(&body),
+            validated_at: Timestamp::UNIX_EPOCH,
+            changed_at: Timestamp::UNIX_EPOCH,
+            validators: Validators::default(),
+            upstream_status: UpstreamStatus::Present,
+        };
+        let document = Document { meta: Arc::new(meta), body };
+        let list = documents.get::<Releases>(&document).await.expect("parsed");
+        documents.parsed.run_pending_tasks().await;
+        assert_eq!(documents.parsed.entry_count(), 0, "too large for the cache");
+        let mut weight = MemoryWeight::unlimited();
+        list.weigh(&mut weight);
+        let held = budget.taken();
+        assert!(held >= weight.bytes() as u64 && held <= weight.bytes() as u64 + (1 << 20), "{held}");
+        let reader = list.clone();
+        drop(list);
+        assert_eq!(budget.taken(), held);
+        drop(reader);
+        assert_eq!(budget.taken(), 0);
+    }
 }

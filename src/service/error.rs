@@ -351,6 +351,14 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
                 ErrorDescription { code: Some(FailureCode::RepositoryReplaced), ..error }
             }
+            Self::Registry(RegistryError::NotCollected) => {
+                let message = format!(
+                    "this mirror collects its packages for the first time since its start; try again in {} s",
+                    NOT_COLLECTED_RETRY.as_secs()
+                );
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { retry_after: Some(NOT_COLLECTED_RETRY), ..error }
+            }
             Self::Registry(RegistryError::Unrecordable) => {
                 let message =
                     format!("this mirror cannot write down where {} comes from; {ASK_OPERATOR}", subject.what());
@@ -392,6 +400,8 @@ impl HostError {
 
 /// When to try again after the mirror had too much work.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(2);
+/// When to ask again for a catalog whose packages are being collected.
+const NOT_COLLECTED_RETRY: Duration = Duration::from_secs(5);
 /// When to ask again for a zip that is being downloaded.
 const STILL_ARRIVING_RETRY: Duration = Duration::from_secs(10);
 /// Longest reason phrase, in bytes: what the command line clients print on one line.

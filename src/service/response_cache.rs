@@ -5,7 +5,7 @@
 //! threads share no lock. A change of what is stored about a package invalidates its responses at once, through its
 //! [`Generation`].
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header, request::Parts};
 use jiff::{SignedDuration, Timestamp};
@@ -29,8 +29,10 @@ use crate::{
 
 /// How long a response is sent again: `Age` and `max-age` count whole seconds.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
-/// Most bytes of keys and bodies in the cache of one thread.
+/// Most bytes of keys and bodies in the cache of one thread ...
 const MAX_THREAD_BYTES: usize = 8 << 20;
+/// ... and of all threads, one for each processor, as long as a thread has room for a body.
+const MAX_ALL_THREADS_BYTES: usize = 32 << 20;
 /// Most bytes of one body.
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// Most responses in the cache of one thread.
@@ -50,9 +52,18 @@ const VARYING_HEADERS: [HeaderName; 8] = [
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// The caches of all threads.
-#[derive(Default)]
 pub(super) struct ResponseCache {
     threads: ThreadLocal<RefCell<ThreadCache>>,
+    /// Most bytes in the cache of one thread.
+    thread_bytes: usize,
+}
+
+impl Default for ResponseCache {
+    fn default() -> Self {
+        let threads = available_parallelism().map_or(1, NonZero::get);
+        let thread_bytes = (MAX_ALL_THREADS_BYTES / threads).clamp(MAX_BODY_BYTES, MAX_THREAD_BYTES);
+        Self { threads: ThreadLocal::default(), thread_bytes }
+    }
 }
 
 /// The cache of one thread.
@@ -170,7 +181,7 @@ impl ResponseCache {
         if !cache_key(parts, context, &mut thread_cache.key) {
             return;
         }
-        thread_cache.insert(CachedResponse {
+        let cached = CachedResponse {
             snapshot: snapshot.clone(),
             access_generation: context.access_generation,
             rules_generation: context.rules_generation,
@@ -180,20 +191,21 @@ impl ResponseCache {
             status: status.clone(),
             headers: response.headers().clone(),
             body,
-        });
+        };
+        thread_cache.insert(cached, self.thread_bytes);
     }
 }
 
 impl ThreadCache {
-    /// Inserts under `self.key`. When the cache is full, removes what has expired; if that is not enough, everything.
-    fn insert(&mut self, cached: CachedResponse) {
+    /// Inserts under `self.key`. When the cache is full, with `most` bytes, removes what has expired; if that is not enough, everything.
+    fn insert(&mut self, cached: CachedResponse, most: usize) {
         let weight = |key: &[u8], cached: &CachedResponse| key.len() + cached.body.weight();
         let added = weight(&self.key, &cached);
-        if self.is_full(added) {
+        if self.is_full(added, most) {
             let now = cached.snapshot.at;
             self.responses.retain(|_, cached| now.duration_since(cached.snapshot.at) < MAX_AGE);
             self.bytes = self.responses.iter().map(|(key, cached)| weight(key, cached)).sum();
-            if self.is_full(added) {
+            if self.is_full(added, most) {
                 self.responses.clear();
                 self.bytes = 0;
             }
@@ -204,8 +216,8 @@ impl ThreadCache {
         }
     }
 
-    fn is_full(&self, added: usize) -> bool {
-        self.bytes + added > MAX_THREAD_BYTES || self.responses.len() >= MAX_RESPONSES
+    fn is_full(&self, added: usize, most: usize) -> bool {
+        self.bytes + added > most || self.responses.len() >= MAX_RESPONSES
     }
 }
 

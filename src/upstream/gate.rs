@@ -23,7 +23,7 @@ pub(super) use places::Place;
 pub(super) use rate_limiter::{RateLimiter, RateQuota};
 
 use breaker::Breaker;
-use places::Places;
+use places::{LastPlace, Places};
 use retry_budget::RetryBudget;
 use shortage::Shortage;
 
@@ -88,8 +88,8 @@ impl Gate {
     pub(super) fn new(name: &str, config: &Config) -> Self {
         Self {
             upstream: name.to_owned(),
-            documents: Places::new(config.concurrency),
-            downloads: Places::new(config.downloads),
+            documents: Places::new(config.concurrency, LastPlace::ForAnyone),
+            downloads: Places::new(config.downloads, LastPlace::ForOthers),
             queue_timeout: config.queue_timeout.0,
             api: Arc::default(),
             hosts: Mutex::default(),
@@ -100,7 +100,8 @@ impl Gate {
         }
     }
 
-    /// Waits for a place. Places are given to the client that holds the fewest, then in the order of arrival.
+    /// Waits for a place. Places are given to the client that holds the fewest, then in the order of arrival; the last one of
+    /// several for downloads is kept from a client with half of them.
     ///
     /// # Errors
     /// [`FetchError::CoolingDown`] at once while the API's breaker is open; [`FetchError::Busy`] at the queue's deadline,

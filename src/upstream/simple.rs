@@ -168,7 +168,7 @@ fn releases(
             if broken > 0 {
                 pages::warn_of_broken(client, call, broken);
             }
-            Ok(Releases { releases: read, truncated: false })
+            Ok(Releases { releases: read, ..Releases::default() })
         }
         _ => Err(invalid("not a release list")),
     }

@@ -62,7 +62,7 @@ impl RegistryApi for V3 {
         let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
         let first_seen = FirstSeenDates::of_list(stored);
         let mut meter = client.meter();
-        let mut list = Releases { releases: Vec::new(), truncated: true };
+        let mut list = Releases { truncated: true, ..Releases::default() };
         let mut tags = HashSet::new();
         let mut validators = Vec::new();
         for number in 1..=MAX_LIST_PAGES {

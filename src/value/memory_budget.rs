@@ -109,6 +109,13 @@ impl MemoryShare {
         }
     }
 
+    /// Gives back what exceeds these bytes.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let kept = usize::try_from(bytes.div_ceil(GRAIN_BYTES)).unwrap_or(usize::MAX);
+        let surplus = self.grains().saturating_sub(kept);
+        drop(self.permit.as_mut().and_then(|permit| permit.split(surplus)));
+    }
+
     /// Bytes of the share.
     pub fn bytes(&self) -> u64 {
         self.grains() as u64 * GRAIN_BYTES
@@ -133,6 +140,26 @@ impl MemoryShare {
             Some(permit) => permit.merge(added),
             None => self.permit = Some(added),
         }
+    }
+}
+
+/// A share that a value holds for as long as it lives, with all its clones. It is no part of what the value is: any two are
+/// equal.
+#[derive(Clone, Debug, Default)]
+pub struct HeldMemory {
+    _share: Option<Arc<MemoryShare>>,
+}
+
+impl HeldMemory {
+    /// Holds a share.
+    pub fn new(share: MemoryShare) -> Self {
+        Self { _share: Some(Arc::new(share)) }
+    }
+}
+
+impl PartialEq for HeldMemory {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -172,6 +199,23 @@ mod tests {
         let second = waiting.await.expect("no panic").expect("given back in time");
         assert_eq!(budget.taken(), 3 * MIB);
         drop(second);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn a_share_shrinks_to_what_is_needed() {
+        let budget = MemoryBudget::new(8 * MIB, 8 * MIB);
+        let mut share = budget.share();
+        share.try_grow_to(4 * MIB).expect("free");
+        share.shrink_to(MIB + 1);
+        assert_eq!((share.bytes(), budget.taken()), (MIB + GRAIN_BYTES, MIB + GRAIN_BYTES));
+        share.shrink_to(2 * MIB);
+        assert_eq!(share.bytes(), MIB + GRAIN_BYTES, "it does not grow");
+        let held = HeldMemory::new(share);
+        let clone = held.clone();
+        drop(held);
+        assert_eq!(budget.taken(), MIB + GRAIN_BYTES);
+        drop(clone);
         assert_eq!(budget.taken(), 0);
     }
 

@@ -26,7 +26,7 @@ async fn ask(mirror: &Mirror, client: &str, path: &str) -> Got {
     mirror.get_with(path, &[("x-forwarded-for", client)]).await
 }
 
-/// Asserts a refusal by the limit of this key, which `/readyz` counts.
+/// Asserts a refusal by the limit of this key, which `/readyz` and `cache stats` count.
 async fn assert_refused(mirror: &Mirror, got: &Got, key: &str) {
     assert_eq!(got.status, 429, "{key}: {got:?}");
     let wait: u64 = got.header("retry-after").parse().expect("seconds");
@@ -34,6 +34,8 @@ async fn assert_refused(mirror: &Mirror, got: &Got, key: &str) {
     assert!(String::from_utf8_lossy(&got.body).contains(&format!("clients.{key}")), "{got:?}");
     let ready = mirror.get("/readyz").await;
     assert!(ready.json()["refused"][key].as_u64() >= Some(1), "{:?}", ready.body);
+    let stats = mirror.admin(mirror.dir(), "stats", serde_json::json!({})).await;
+    assert!(stats[0]["refused"][key].as_u64() >= Some(1), "{stats:?}");
 }
 
 #[tokio::test]

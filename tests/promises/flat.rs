@@ -265,7 +265,7 @@ async fn a_download_that_fails_is_an_error_before_any_byte() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_space_a_small_flat_view_is_built_in_memory_and_a_large_one_is_an_error() {
-    for (lengths, size) in [(Lengths::Always, 7), (Lengths::Never, 7), (Lengths::Always, 24), (Lengths::Never, 24)] {
+    for (lengths, size) in [(Lengths::Always, 7), (Lengths::Never, 7), (Lengths::Always, 40), (Lengths::Never, 40)] {
         let forge = forge(lengths, |spec| usual(spec).stored().big(size * MIB)).await;
         let setup = setup(&forge).with(|config| {
             config.disk.limit = ByteSize::mib(6);

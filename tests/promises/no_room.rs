@@ -24,7 +24,7 @@ async fn tiny(forge: &Forge, limit: u64) -> Mirror {
     setup.start().await
 }
 
-/// With little memory: archives over 21 MiB are not received in it.
+/// With little memory: archives over 30 MiB are not received in it.
 async fn tiny_in_memory_too(forge: &Forge) -> Mirror {
     let setup = setup(forge).with(|config| {
         config.disk.limit = ByteSize::mib(6);
@@ -130,7 +130,7 @@ async fn a_spool_that_ran_out_of_room_is_given_back_as_soon_as_it_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zip_too_large_for_disk_and_memory_is_503_and_not_asked_for_again_for_minutes() {
-    let forge = forge(Lengths::Always, |r| r.stored().noise("big.bin", 1, 24 * MIB)).await;
+    let forge = forge(Lengths::Always, |r| r.stored().noise("big.bin", 1, 40 * MIB)).await;
     let mirror = tiny_in_memory_too(&forge).await;
     for path in [ZIP, FLAT, ZIP] {
         let got = mirror.get(path).await;
@@ -147,7 +147,7 @@ async fn a_zip_too_large_for_disk_and_memory_is_503_and_not_asked_for_again_for_
 /// A length that is not announced: clients may have a part when the room ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zip_that_turns_out_too_large_breaks_the_connection_and_leaves_nothing() {
-    let forge = forge(Lengths::Never, |r| r.stored().noise("big.bin", 1, 24 * MIB)).await;
+    let forge = forge(Lengths::Never, |r| r.stored().noise("big.bin", 1, 40 * MIB)).await;
     let mirror = tiny_in_memory_too(&forge).await;
     let before = mirror.cache.usage().disk.bytes;
     Drink::of(mirror.open(ZIP).await).end().await.expect_err("a broken connection");

@@ -40,6 +40,9 @@ fn table(stats: &Stats) -> String {
     for QueueStats { upstream, places, waiting } in &stats.queues {
         let _ = writeln!(out, "{upstream}: {waiting} requests wait for a place for {places}");
     }
+    for (limit, count) in &stats.refused {
+        let _ = writeln!(out, "clients.{limit}: {count} refused since the start");
+    }
     for (ranking, title) in [(&stats.top, "largest"), (&stats.busiest, "most used")] {
         if !ranking.is_empty() {
             let _ = writeln!(out, "the {title} of {} packages:", stats.packages);

@@ -10,7 +10,10 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{OwnedMutexGuard, oneshot},
+    time::timeout,
+};
 
 use super::{CatalogEntry, facts_of};
 use crate::{
@@ -34,6 +37,8 @@ const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
 const KNOWN_AGE_PER_WALK: u32 = 20;
 /// Longest wait of a request for a new collection, where there is an older one.
 const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
+/// Longest wait of a request for the first collection after a start, which goes on beside it.
+const FIRST_KNOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait of one collection for upstreams that are asked whether packages are private.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest number of packages that are checked at the same time.
@@ -74,25 +79,43 @@ impl KnownPackages {
     /// The known packages. `named` are those that the configuration names.
     ///
     /// # Errors
-    /// When the pins cannot be read.
+    /// When the pins cannot be read; [`RegistryError::NotCollected`] while the first collection takes longer than a request
+    /// waits.
     pub(super) async fn get(
         self: &Arc<Self>,
         named: impl Iterator<Item = PackageId>,
     ) -> Result<CollectedPackages, RegistryError> {
         let Some(last) = self.last.lock().clone() else {
-            let _collecting = self.collecting.lock().await;
-            if let Some(last) = self.last.lock().clone() {
-                return Ok(last);
-            }
-            return self.collect(named.collect()).await;
+            let first = self.first(named.collect());
+            return timeout(FIRST_KNOWN_PATIENCE, first).await.unwrap_or(Err(RegistryError::NotCollected));
         };
         if self.cache.clock().since(last.collected_at) < last.max_age {
             return Ok(last);
         }
         // While another request's collection runs, the older one is the answer.
         let Ok(collecting) = self.collecting.clone().try_lock_owned() else { return Ok(last) };
+        match timeout(KNOWN_PATIENCE, self.collect_beside(collecting, named.collect())).await {
+            Ok(Ok(collected)) => collected,
+            _ => Ok(last),
+        }
+    }
+
+    /// The first collection: that of another request, where one runs.
+    async fn first(self: &Arc<Self>, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
+        let collecting = self.collecting.clone().lock_owned().await;
+        if let Some(last) = self.last.lock().clone() {
+            return Ok(last);
+        }
+        self.collect_beside(collecting, named).await.unwrap_or(Err(RegistryError::NotCollected))
+    }
+
+    /// Starts a collection, which goes on when the receiver is dropped.
+    fn collect_beside(
+        self: &Arc<Self>,
+        collecting: OwnedMutexGuard<()>,
+        named: Vec<PackageId>,
+    ) -> oneshot::Receiver<Result<CollectedPackages, RegistryError>> {
         let this = self.clone();
-        let named: Vec<_> = named.collect();
         let (sender, receiver) = oneshot::channel();
         self.cache.spawn(async move {
             let collected = this.collect(named).await;
@@ -100,10 +123,7 @@ impl KnownPackages {
             // The request may have gone on without it.
             let _ = sender.send(collected);
         });
-        match timeout(KNOWN_PATIENCE, receiver).await {
-            Ok(Ok(collected)) => collected,
-            _ => Ok(last),
-        }
+        receiver
     }
 
     /// Walks over all pins. The caller holds `collecting`.

@@ -260,6 +260,6 @@ impl ListedVersions {
     /// The versions as releases.
     pub(super) fn into_releases(mut self) -> CachedValue<Releases> {
         let releases = std::mem::take(&mut self.versions).into_iter().map(|version| version.release).collect();
-        self.value(Releases { releases, truncated: self.truncated })
+        self.value(Releases { releases, truncated: self.truncated, ..Releases::default() })
     }
 }

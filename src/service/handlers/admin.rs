@@ -91,13 +91,13 @@ pub(in crate::service) async fn answer(service: &Service, method: &Method, path:
 }
 
 async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Response<Body>, AdminError> {
-    let Service { registry, names, access, audit, .. } = service;
+    let Service { registry, names, clients, access, audit, .. } = service;
     let audit = audit.as_ref();
     match path {
         Ping::ROUTE => call(input, |Ping {}| ping()).await,
         ListArchives::ROUTE => subscribe(input, |request| inventory::list(registry, request)).await,
         ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
-        ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry)).await,
+        ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry, clients)).await,
         RemoveArchives::ROUTE => act(audit, input, |request| removal::remove(registry, request)).await,
         CollectGarbage::ROUTE => act(audit, input, |request| removal::collect_garbage(registry, request)).await,
         KeepArchives::ROUTE => act(audit, input, |request| inventory::keep(registry, request)).await,

@@ -26,7 +26,7 @@ fn release(tag: &str, notes: &str) -> Release {
 
 fn list(count: usize, notes: &str) -> Arc<Releases> {
     let releases = (0..count).map(|number| release(&format!("v{number}"), notes)).collect();
-    Arc::new(Releases { releases, truncated: false })
+    Arc::new(Releases { releases, ..Releases::default() })
 }
 
 fn job(dialect: Dialect, base: &str, list: &Arc<Releases>) -> RenderJob {

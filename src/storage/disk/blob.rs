@@ -193,13 +193,16 @@ impl BlobFile {
     }
 
     /// Whether the bytes match their digest; hashed once for all callers.
-    pub(super) async fn verify(self: &Arc<Self>, digest: Digest) -> bool {
+    ///
+    /// # Errors
+    /// When the file cannot be read as a whole: its bytes are then unknown, and the next call reads them again.
+    pub(super) async fn verify(self: &Arc<Self>, digest: Digest) -> io::Result<bool> {
         let hash = || async {
             let this = Arc::clone(self);
-            // A file that cannot be read as a whole is as damaged as a file with wrong bytes.
-            tokio::task::spawn_blocking(move || this.hash().is_ok_and(|found| found == digest)).await.unwrap_or(false)
+            let found = tokio::task::spawn_blocking(move || this.hash()).await.map_err(io::Error::other)??;
+            Ok::<_, io::Error>(found == digest)
         };
-        *self.verified.get_or_init(hash).await
+        self.verified.get_or_try_init(hash).await.copied()
     }
 
     /// True if the bytes were verified before and matched.

@@ -28,6 +28,9 @@ impl Lookup {
     }
 
     /// The archive of a key. Does not block if the metadata is cached and the blob is open and verified.
+    ///
+    /// # Errors
+    /// When the disk fails. Nothing is quarantined then: the bytes may be as they were.
     pub(super) async fn get(self: &Arc<Self>, key: &Key) -> io::Result<Option<Object>> {
         let meta = match self.metas.cached(key) {
             Some(meta) => meta,
@@ -50,7 +53,7 @@ impl Lookup {
         let was_verified = file.is_verified();
         let reason = if !file.is_linked_with_len(meta.len) {
             "its length is wrong"
-        } else if !file.verify(digest).await {
+        } else if !file.verify(digest).await? {
             "its bytes do not match its digest"
         } else {
             if !was_verified {

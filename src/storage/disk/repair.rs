@@ -117,11 +117,11 @@ impl Repair {
                 self.quarantine_missing(digest)?;
                 return Ok(BlobCheck::Quarantined);
             }
-            // A file that cannot be read as a whole is as damaged as a file with wrong bytes.
-            Err(_) => "it cannot be read",
+            // Its bytes may be as they were: only content that differs is damage.
+            Err(error) => return Err(error),
         };
         // Read again under the blob's lock: an admission may have repaired it.
-        let is_damaged = || !quiet_read::hash(&path).is_ok_and(|found| found.digest == *digest);
+        let is_damaged = || quiet_read::hash(&path).is_ok_and(|found| found.digest != *digest);
         self.quarantine(digest, reason, is_damaged)?;
         Ok(BlobCheck::Quarantined)
     }

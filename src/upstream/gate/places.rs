@@ -1,8 +1,9 @@
 //! Places for concurrent requests, shared fairly among clients while they are scarce.
 //!
 //! A free place is given at once. When none is free, the next one goes to the client that holds the fewest, and among
-//! equals to the one that came first: one client that asks for everything does not keep the others waiting, and a client
-//! that is alone may use every place.
+//! equals to the one that came first: while others wait, no place goes to a client with half of them. Where places are held
+//! for long, the last free one is kept from a client with half of them, so that another client need not wait for the end of
+//! a download. No place is taken away: the download that holds it may have readers of other clients.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,9 +19,24 @@ const MAX_WAITING: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Places(Mutex<PlacesState>);
 
+/// Whether one client may hold every place while it is alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastPlace {
+    /// Places are held for a moment.
+    ForAnyone,
+    /// Places are held for long: the last one is for a client with less than half of them. Two places or one are shared as
+    /// they are asked for.
+    ForOthers,
+}
+
+/// Fewest places of which the last one is kept.
+const LEAST_KEPT_PLACES: usize = 3;
+
 #[derive(Debug)]
 struct PlacesState {
     free: usize,
+    /// A client with this many places does not get the last one.
+    half: usize,
     /// Places held, by client; no entry is zero.
     held: HashMap<ClientId, usize>,
     /// In the order of arrival.
@@ -42,15 +58,17 @@ pub(in crate::upstream) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(PlacesState { free: places, held: HashMap::new(), waiting: Vec::new() })))
+    pub(super) fn new(places: usize, last: LastPlace) -> Arc<Self> {
+        let keeps_last = last == LastPlace::ForOthers && places >= LEAST_KEPT_PLACES;
+        let half = if keeps_last { places.div_ceil(2) } else { usize::MAX };
+        Arc::new(Self(Mutex::new(PlacesState { free: places, half, held: HashMap::new(), waiting: Vec::new() })))
     }
 
     /// Waits for a place; `None` when too many requests wait. Dropping the future leaves the queue.
     pub(super) async fn take(self: &Arc<Self>, client: ClientId) -> Option<Place> {
         let granted = {
             let mut state = self.0.lock();
-            if state.free > 0 {
+            if state.may_take(client) {
                 state.free -= 1;
                 *state.held.entry(client).or_default() += 1;
                 return Some(Place { places: Some(self.clone()), client });
@@ -75,27 +93,38 @@ impl Places {
     fn give_back(self: &Arc<Self>, client: ClientId) {
         let mut state = self.0.lock();
         state.release(client);
+        state.free += 1;
         while let Some(next) = state.next() {
             let WaitingRequest { client, grant } = state.waiting.remove(next);
+            state.free -= 1;
             *state.held.entry(client).or_default() += 1;
             match grant.send(Place { places: Some(self.clone()), client }) {
-                Ok(()) => return,
+                Ok(()) => {}
                 // It has given up. Its place must not come back through `Drop`: the lock is held.
                 Err(mut place) => {
                     place.places = None;
                     state.release(client);
+                    state.free += 1;
                 }
             }
         }
-        state.free += 1;
     }
 }
 
 impl PlacesState {
-    /// The waiting request whose client holds the fewest places, the first of equals.
+    /// True if a place is free, and not the last one for a client with half of them.
+    fn may_take(&self, client: ClientId) -> bool {
+        self.free > 1 || (self.free == 1 && self.held_by(client) < self.half)
+    }
+
+    /// The waiting request whose client holds the fewest places, the first of equals, if it may have a place now.
     fn next(&self) -> Option<usize> {
-        let held = |request: &WaitingRequest| self.held.get(&request.client).copied().unwrap_or_default();
-        (0..self.waiting.len()).min_by_key(|&index| held(&self.waiting[index]))
+        let next = (0..self.waiting.len()).min_by_key(|&index| self.held_by(self.waiting[index].client));
+        next.filter(|&index| self.may_take(self.waiting[index].client))
+    }
+
+    fn held_by(&self, client: ClientId) -> usize {
+        self.held.get(&client).copied().unwrap_or_default()
     }
 
     fn release(&mut self, client: ClientId) {
@@ -130,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_is_alone_may_use_every_place() {
-        let places = Places::new(3);
+        let places = Places::new(3, LastPlace::ForAnyone);
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(places.take(client(1)).now_or_never().expect("free").expect("a place"));
@@ -142,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_scarce_place_goes_to_the_client_that_holds_the_fewest_then_to_the_first() {
-        let places = Places::new(3);
+        let places = Places::new(3, LastPlace::ForAnyone);
         let _kept = places.take(client(1)).await;
         let greedy = [places.take(client(1)).await, places.take(client(1)).await];
         let mut waiting = Vec::new();
@@ -169,8 +198,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_last_place_for_downloads_is_kept_from_a_client_with_half_of_them() {
+        let places = Places::new(4, LastPlace::ForOthers);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(places.take(client(1)).now_or_never().expect("free").expect("a place"));
+        }
+        let mut fourth = Box::pin(places.take(client(1)));
+        assert!(fourth.as_mut().now_or_never().is_none(), "the last one");
+        let other = places.take(client(2)).now_or_never().expect("at once").expect("a place");
+        // While both wait, the next places go to the other client, until it has as many.
+        let mut second = Box::pin(places.take(client(2)));
+        assert!(second.as_mut().now_or_never().is_none());
+        held.pop();
+        assert!(fourth.as_mut().now_or_never().is_none());
+        let second = second.as_mut().now_or_never().expect("the next one").expect("a place");
+        drop((other, second));
+        assert!(fourth.as_mut().now_or_never().is_some(), "a client with three of four while one is free");
+        assert_eq!(places.0.lock().free, 1);
+    }
+
+    #[tokio::test]
+    async fn few_places_are_all_for_a_client_that_is_alone() {
+        let places = Places::new(2, LastPlace::ForOthers);
+        let _first = places.take(client(1)).now_or_never().expect("free");
+        assert!(places.take(client(1)).now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn a_request_that_gave_up_holds_no_place() {
-        let places = Places::new(1);
+        let places = Places::new(1, LastPlace::ForAnyone);
         let held = places.take(client(1)).await;
         let mut given_up = Box::pin(places.take(client(2)));
         assert!(given_up.as_mut().now_or_never().is_none());
@@ -182,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_is_bounded() {
-        let places = Places::new(1);
+        let places = Places::new(1, LastPlace::ForAnyone);
         let _held = places.take(client(1)).await;
         let mut waiting = Vec::new();
         for _ in 0..MAX_WAITING {

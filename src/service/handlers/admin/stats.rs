@@ -8,6 +8,7 @@ use crate::{
         CredentialStats, DiskStats, MemoryStats, PackageStats, QueueStats, RefusedCredential, Stats, StatsSum,
     },
     entry::Digest,
+    peer::ClientTable,
     registry::{CredentialStatus, HitStats, InventoryEntry, PlaceQueue, Registry, TierStats, inventory::StoredArchive},
 };
 
@@ -47,7 +48,7 @@ impl StoredSums {
 }
 
 /// Counts what is stored now: by tier, by upstream, by package.
-pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError> {
+pub(super) async fn stats(registry: &Arc<Registry>, clients: &ClientTable) -> Result<Stats, AdminError> {
     let usage = registry.inventory().usage();
     let sums = registry.inventory().fold(StoredSums::default(), StoredSums::add).await;
     let StoredSums { upstreams, packages, hit_stats, .. } =
@@ -87,6 +88,7 @@ pub(super) async fn stats(registry: &Arc<Registry>) -> Result<Stats, AdminError>
         downloads: registry.inventory().fills_running(),
         credentials: registry.upstreams().credentials().into_iter().map(credential).collect(),
         queues: registry.upstreams().queues().into_iter().map(queue).collect(),
+        refused: clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
     })
 }
 

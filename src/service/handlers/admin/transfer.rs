@@ -156,6 +156,7 @@ fn import_refused(error: ImportError) -> AdminError {
         ImportError::Invalid(_) => ErrorCode::InvalidImport,
         ImportError::Conflict => ErrorCode::Conflict,
         ImportError::NoRoom => ErrorCode::NoSpace,
+        ImportError::NoMemory(_) => ErrorCode::NoMemory,
         ImportError::Io(cause) => {
             tracing::error!(error = %cause, "an import cannot be written");
             ErrorCode::Storage

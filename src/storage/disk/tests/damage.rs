@@ -209,3 +209,44 @@ async fn an_operators_folder_in_the_quarantine_is_counted_and_not_evicted() {
     assert_eq!(fs::read_dir(rig.path("quarantine")).expect("a folder").count(), 0);
     assert_eq!((counted(), rig.disk.usage().bytes), (0, on_disk(&rig.disk, rig.dir.path())));
 }
+
+#[tokio::test]
+async fn a_blob_that_cannot_be_read_is_no_damage() {
+    let rig = rig(64);
+    let bytes = body(1, 50_000);
+    store(&rig.disk, "a", &bytes).await;
+    let path = blob(&rig, &bytes);
+    let aside = rig.dir.path().join("aside");
+    fs::rename(&path, &aside).expect("moved");
+    // A read of a folder is an I/O error.
+    fs::create_dir(&path).expect("created");
+    let checked = rig.disk.inventory().check(&Digest::of(&bytes)).await;
+    assert!(checked.is_err(), "{checked:?}");
+    assert!(files(&rig.path("quarantine")).is_empty());
+    fs::remove_dir(&path).expect("removed");
+    fs::rename(&aside, &path).expect("back");
+    assert!(matches!(rig.disk.inventory().check(&Digest::of(&bytes)).await, Ok(BlobCheck::Intact)));
+    assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("stored")).await, bytes);
+}
+
+#[tokio::test]
+async fn bytes_that_could_not_be_read_are_read_again() {
+    // Opened for writing only: each read fails.
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("blob");
+    fs::write(&path, b"bytes").expect("written");
+    let file = File::options().write(true).open(&path).expect("opened");
+    let file = Arc::new(crate::storage::BlobFile::new(file, None));
+    for _ in 0..2 {
+        assert!(file.verify(Digest::of(b"bytes")).await.is_err());
+        assert!(!file.is_verified());
+    }
+    let readable = Arc::new(crate::storage::BlobFile::new(File::open(&path).expect("opened"), None));
+    assert!(readable.verify(Digest::of(b"bytes")).await.expect("readable"));
+    assert!(
+        !Arc::new(crate::storage::BlobFile::new(File::open(&path).expect("opened"), None))
+            .verify(Digest::of(b"other"))
+            .await
+            .expect("readable")
+    );
+}
