@@ -143,7 +143,8 @@ async fn hung_downloads_of_one_upstream_do_not_delay_another() {
             tokio::spawn(mirror.client.get(url).send())
         })
         .collect();
-    crate::eventually::eventually("hung", async || forge.count(|seen| seen.host == Host::Gitee) >= 24).await;
+    // All 24 places but the last one, which is kept for another client.
+    crate::eventually::eventually("hung", async || forge.count(|seen| seen.host == Host::Gitee) >= 23).await;
     let started = Instant::now();
     assert_eq!(mirror.get(ZIP).await.status, 200);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
