@@ -122,7 +122,7 @@ mod tests {
     async fn a_large_list_holds_its_memory_until_its_last_reader_has_left() {
         let budget = MemoryBudget::new(1 << 30, 1 << 30);
         let documents = ParsedDocuments::new(budget.clone());
-        let release = r#"{"tag_name":"v1","name":null,"created_at":null,"published_at":null,"prerelease":false,"body":"","assets":[],"rest":{"a":[1,2,3,4,5,6,7,8,9]}}"#;
+        let release = r#"{"tag_name":"v1","name":null,"created_at":"2024-01-01T00:00:00Z","published_at":null,"prerelease":false,"body":"","assets":[],"rest":{"a":[1,2,3,4,5,6,7,8,9]}}"#;
         let releases = vec![release; 60_000].join(",");
         let body = Bytes::from(format!(r#"{{"releases":[{releases}],"truncated":false}}"#));
         let meta = DocumentMeta {

@@ -10,7 +10,7 @@ use super::{
     blobs::Blobs,
     blocking,
     budget::StoredKind,
-    index::{self, BLOBS, Index, IndexRow, IndexedKey},
+    index::{self, BLOBS, Index, IndexedKey},
     pending_updates::PendingUpdates,
     pins::PinStore,
     repair::BlobCheck,
@@ -217,29 +217,34 @@ impl Listing {
     fn run(&self, filter: impl Fn(&Key) -> bool, mut add: impl FnMut(InventoryEntry)) -> io::Result<()> {
         let pending_usage = self.updates.blob_usage();
         for first in 0..=u8::MAX {
-            for (digest, row) in self.index.read(|txn| BLOBS.shard(txn, first))? {
-                let Some(row) = row.filter(|_| !self.blobs.is_unlinked(&digest)) else { continue };
-                let IndexRow { len, cost, last_use, keys: indexed_keys, mut hit_stats } = row;
-                let pending = pending_usage.get(&digest).copied().unwrap_or_default();
+            let rows = self.index.read(|txn| BLOBS.shard(txn, first))?;
+            let rows: Vec<_> = rows
+                .into_iter()
+                .filter_map(|(digest, row)| Some((digest, row.filter(|_| !self.blobs.is_unlinked(&digest))?)))
+                .collect();
+            let keys = rows.iter().flat_map(|(_, row)| &row.keys).map(|indexed| &indexed.key).filter(|key| filter(key));
+            let pinned = self.pins.pinned_among(&keys.collect())?;
+            for (digest, row) in &rows {
+                let mut hit_stats = row.hit_stats;
+                let pending = pending_usage.get(digest).copied().unwrap_or_default();
                 hit_stats.add(pending.hit_stats);
-                let last_use = i64::try_from(last_use.max(pending.last_use)).ok();
+                let last_use = i64::try_from(row.last_use.max(pending.last_use)).ok();
                 let last_use = last_use.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or_default();
-                let keys = indexed_keys.len();
-                let matching = indexed_keys.into_iter().filter(|indexed| filter(&indexed.key));
-                for IndexedKey { key, kept, stored_at, commit } in matching {
-                    let pinned = self.pins.is_pinned(&key)?;
+                for IndexedKey { key, kept, stored_at, commit } in
+                    row.keys.iter().filter(|indexed| filter(&indexed.key))
+                {
                     add(InventoryEntry {
-                        key,
-                        digest,
-                        len,
-                        cost,
-                        keys,
-                        stored_at,
-                        commit,
+                        key: key.clone(),
+                        digest: *digest,
+                        len: row.len,
+                        cost: row.cost,
+                        keys: row.keys.len(),
+                        stored_at: *stored_at,
+                        commit: commit.clone(),
                         last_use,
                         hit_stats,
-                        kept,
-                        pinned,
+                        kept: *kept,
+                        pinned: pinned.contains(key),
                     });
                 }
             }

@@ -1,6 +1,11 @@
 //! The pins of the disk tier: what was first seen under each key.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use tracing::warn;
 
@@ -154,9 +159,9 @@ impl PinStore {
         Ok(pin)
     }
 
-    /// True if a key is pinned. Reads only the index.
-    pub(super) fn is_pinned(&self, key: &Key) -> io::Result<bool> {
-        self.journal.is_pinned(key)
+    /// The pinned keys among `keys`, in one pass. Reads only the index.
+    pub(super) fn pinned_among<'k>(&self, keys: &BTreeSet<&'k Key>) -> io::Result<HashSet<&'k Key>> {
+        self.journal.pinned_among(keys)
     }
 
     fn forget_all(&self, keys: &[Key]) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The tables of the index beside the LRU tables: keys, keep marks, pins, renewed document metadata.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -231,6 +231,36 @@ pub(in crate::storage::disk) fn set_pin_position(
         None => positions.remove(key.as_str())?,
     };
     Ok(old.map(|old| old.value()))
+}
+
+/// Sets the positions of pins, where `None` removes a pin.
+pub(in crate::storage::disk) fn set_pin_positions<'k>(
+    txn: &WriteTransaction,
+    set: impl IntoIterator<Item = &'k (Key, Option<PinPosition>)>,
+) -> Result<(), redb::Error> {
+    let mut positions = txn.open_table(PIN_POSITIONS)?;
+    for (key, position) in set {
+        match position {
+            Some(position) => positions.insert(key.as_str(), *position)?,
+            None => positions.remove(key.as_str())?,
+        };
+    }
+    Ok(())
+}
+
+/// The pinned keys among `keys`, which are read in order.
+pub(in crate::storage::disk) fn pinned_among<'k>(
+    txn: &ReadTransaction,
+    keys: &BTreeSet<&'k Key>,
+) -> Result<HashSet<&'k Key>, redb::Error> {
+    let positions = txn.open_table(PIN_POSITIONS)?;
+    let mut pinned = HashSet::new();
+    for key in keys {
+        if positions.get(key.as_str())?.is_some() {
+            pinned.insert(*key);
+        }
+    }
+    Ok(pinned)
 }
 
 /// Replaces the positions of all pins.
