@@ -330,7 +330,7 @@ impl VersionRules {
         let is_kept =
             |(index, release): (usize, &Release)| refused.binary_search(&index).is_err().then(|| release.clone());
         let releases = list.value.releases.iter().enumerate().filter_map(is_kept).collect();
-        let value = Arc::new(Releases { releases, truncated: list.value.truncated });
+        let value = Arc::new(Releases { releases, truncated: list.value.truncated, memory: list.value.memory.clone() });
         let digest = Digest::of(format!("{}#without:{refused:?}", list.digest).as_bytes());
         Ok(CachedValue { value, digest, ..list })
     }

@@ -33,7 +33,7 @@ pub fn upstream_json(data: &[u8]) {
         let read = envelope::read(data, field, |row| registry_release::release(row, &first_seen));
         if let Ok(envelope::EnvelopeValue::Array { read, .. }) = read {
             read.iter().for_each(check_release);
-            let list = Releases { releases: read, truncated: false };
+            let list = Releases { releases: read, ..Releases::default() };
             let text = serde_json::to_vec(&list).expect("serialises");
             assert_eq!(serde_json::from_slice::<Releases>(&text).expect("is read back"), list);
         }
