@@ -5,8 +5,9 @@
 //! are evaluated for every request, also for one whose answer is cached. Without `access.enabled` every caller may read
 //! everything, and nothing is checked.
 //!
-//! A client proves who it is by, in this order: the signature in a zip's address ([`addresses`]), a token as Bearer or as
-//! the password of Basic ([RFC 6750], [RFC 7617]), or the signature of the 3.x command line client ([`cli_signature`]).
+//! A client proves who it is by, in this order: the signature in a zip's address ([`addresses`]), a token of this mirror or
+//! of an OpenID Connect provider ([`issuers`]) as Bearer or as the password of Basic ([RFC 6750], [RFC 7617]), or the
+//! signature of the 3.x command line client ([`cli_signature`]).
 //!
 //! [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750
 //! [RFC 7617]: https://www.rfc-editor.org/rfc/rfc7617
@@ -25,10 +26,13 @@ use jiff::Timestamp;
 
 use crate::{clock::Clock, package::PackageId};
 
+mod address_credential;
 mod addresses;
 mod authorization;
 mod cli_signature;
 mod config;
+mod issuer_config;
+mod issuers;
 mod nonces;
 mod principal;
 mod rules;
@@ -39,12 +43,17 @@ mod tokens;
 pub(crate) use crate::admin_api::Right;
 pub(crate) use addresses::SignedZips;
 pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
+pub use issuer_config::IssuerConfig;
+pub(crate) use issuers::{JwtFault, KeySource, KeySourceError, NO_KEYS_RETRY, UnverifiedJwt, VerificationError};
 pub(crate) use principal::{Caller, Grant, Principal};
 use rules::Rules;
 pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
 
+use address_credential::AddressCredential;
 use addresses::AddressSigner;
 use authorization::Authorization;
+use issuer_config::IssuerPolicy;
+use issuers::{Issuers, JwtCaller};
 use nonces::Nonces;
 use tokens::Tokens;
 
@@ -57,6 +66,7 @@ pub(crate) struct Access {
     enabled: bool,
     rules: Rules,
     tokens: Tokens,
+    issuers: Issuers,
     addresses: AddressSigner,
     nonces: Nonces,
     /// Bumped by every change after which an earlier verdict may not hold.
@@ -89,11 +99,12 @@ pub(crate) enum OpenAccessError {
     Rule(#[from] RuleError),
 }
 
-/// Checks the patterns, principals and groups of the section.
+/// Checks the issuers, patterns, principals and groups of the section.
 ///
 /// # Errors
 /// The first value that cannot be used.
 pub(crate) fn check(config: &Config) -> Result<(), RuleError> {
+    IssuerPolicy::compile_all(&config.issuers)?;
     Rules::build(config).map(drop)
 }
 
@@ -104,6 +115,15 @@ pub(crate) struct Identified {
     pub(crate) caller: Caller,
     /// True when the signature in the address says so: the address holds for one zip.
     pub(crate) by_address: bool,
+}
+
+/// What the credentials of a request say of its caller.
+#[derive(Debug)]
+pub(crate) enum Identification {
+    /// The caller.
+    Known(Identified),
+    /// A JWT whose key is not in memory; [`Access::verify`] waits for it.
+    Pending(UnverifiedJwt),
 }
 
 /// Credentials that are there and are not valid.
@@ -117,14 +137,22 @@ pub(crate) enum InvalidCredential {
     Expired,
     /// The command line client's signature does not fit its account, or its time or nonce does not hold.
     Signature,
+    /// A JWT does not hold.
+    Jwt(JwtFault),
 }
 
 impl Access {
-    /// Compiles the section and opens the files in the cache directory, which this process must hold. Blocks.
+    /// Compiles the section and opens the files in the cache directory, which this process must hold. Blocks. `key_source`
+    /// fetches the keys of issuers, when a token needs them.
     ///
     /// # Errors
     /// When a file cannot be read or a rule cannot be used.
-    pub(crate) fn open(config: &Config, cache_dir: &Path, clock: Clock) -> Result<Self, OpenAccessError> {
+    pub(crate) fn open(
+        config: &Config,
+        cache_dir: &Path,
+        clock: Clock,
+        key_source: &Arc<dyn KeySource>,
+    ) -> Result<Self, OpenAccessError> {
         let dir = cache_dir.join(DIR);
         let addresses = AddressSigner::open(&dir, config.address_lifetime.0)?;
         if config.enabled {
@@ -134,6 +162,7 @@ impl Access {
             enabled: config.enabled,
             rules: Rules::build(config)?,
             tokens: Tokens::open(&dir)?,
+            issuers: Issuers::build(config, key_source, clock.clone())?,
             addresses,
             nonces: Nonces::default(),
             generation: AtomicU64::new(1),
@@ -155,7 +184,7 @@ impl Access {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Who sent a request. Sends nothing and reads no file.
+    /// Who sent a request. Reads no file and waits for nothing; the keys of an issuer may be renewed beside it.
     ///
     /// # Errors
     /// Credentials that are not valid. A signature that fits no account is none: the command line client sends one with
@@ -165,21 +194,33 @@ impl Access {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Identified, InvalidCredential> {
-        let anonymous = Identified { caller: Caller::Anonymous, by_address: false };
+    ) -> Result<Identification, InvalidCredential> {
+        let known = |caller| Identification::Known(Identified { caller, by_address: false });
         if !self.enabled {
-            return Ok(anonymous);
+            return Ok(known(Caller::Anonymous));
         }
         let now = self.clock.now();
         if let Some(principal) = self.by_address(method, uri, now) {
-            return Ok(Identified { caller: Caller::Principal(principal), by_address: true });
+            let caller = Caller::Principal(principal);
+            return Ok(Identification::Known(Identified { caller, by_address: true }));
         }
         let principal = match Authorization::of(headers)? {
+            Some(Authorization(token)) if self.issuers.accept(&token) => match self.issuers.identify(&token)? {
+                JwtCaller::Known(principal) => Some(principal),
+                JwtCaller::Pending(jwt) => return Ok(Identification::Pending(jwt)),
+            },
             Some(Authorization(token)) => Some(self.tokens.by_secret(&token, now)?),
             None => cli_signature::verify(headers, &self.tokens, &self.nonces, now)?,
         };
-        Ok(principal
-            .map_or(anonymous, |principal| Identified { caller: Caller::Principal(principal), by_address: false }))
+        Ok(known(principal.map_or(Caller::Anonymous, Caller::Principal)))
+    }
+
+    /// Who sent a request with a JWT whose key was not in memory. Waits for the keys of its issuer, at most 10 s.
+    ///
+    /// # Errors
+    /// A token that is not valid; keys that cannot be fetched.
+    pub(crate) async fn verify(&self, jwt: UnverifiedJwt) -> Result<Caller, VerificationError> {
+        self.issuers.verify(jwt).await.map(Caller::Principal)
     }
 
     /// True when an address has a signature, valid or not.
@@ -189,8 +230,10 @@ impl Access {
 
     /// The principal whose credential signed the address, looked up now.
     fn by_address(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<Arc<Principal>> {
-        let id = self.addresses.verify(method, uri, now)?;
-        self.tokens.by_id(&id, now)
+        match self.addresses.verify(method, uri, now)? {
+            AddressCredential::Token(id) => self.tokens.by_id(&id, now),
+            AddressCredential::Jwt(claims) => self.issuers.by_address(&claims, now),
+        }
     }
 
     /// What a caller may do with a package: the first rule whose pattern matches decides.

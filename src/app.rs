@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::Access,
+    access::{Access, KeySource},
     archive::ZipVerifier,
     cache::{
         Cache,
@@ -35,9 +35,11 @@ use crate::{
 };
 
 mod credentials;
+mod issuer_documents;
 mod loopback;
 mod memory;
 
+use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
 
 pub use credentials::{UpstreamReport, check as check_credentials};
@@ -146,9 +148,10 @@ impl App {
         let dir: PathBuf =
             config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
         let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
-        let access = open_access(&config, dir.clone(), clock.clone()).await?;
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
+        let issuer_documents = IssuerDocuments::new(tasks.clone(), background.clone())?;
+        let access = open_access(&config, dir.clone(), clock.clone(), issuer_documents).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");
@@ -291,9 +294,15 @@ impl App {
 }
 
 /// Opens the accounts and keys in the cache directory, which this process holds.
-async fn open_access(config: &Config, dir: PathBuf, clock: Clock) -> anyhow::Result<Arc<Access>> {
+async fn open_access(
+    config: &Config,
+    dir: PathBuf,
+    clock: Clock,
+    issuer_documents: IssuerDocuments,
+) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
-    Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock)).await??))
+    let source: Arc<dyn KeySource> = Arc::new(issuer_documents);
+    Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock, &source)).await??))
 }
 
 /// Opens the audit log, if there is one.

@@ -55,6 +55,7 @@ mod v3;
 use api::ApiUpstream;
 
 pub use config::{BuildError, Config, MAX_CREDENTIALS, UpstreamKind, defaults};
+pub(crate) use connect::system_roots;
 pub use credentials::{
     CredentialConfig, CredentialGrant, CredentialOutcome, CredentialReading, CredentialRefusal, CredentialReport,
     CredentialSource, CredentialSourceError, CredentialStatus, GrantedQuota, InstallationGrant, RefusalReason,

@@ -2,7 +2,7 @@
 //!
 //! The query `srm={form}.{key}.{expiry}.{credential}.{mac}` follows the path. `form` says whether one zip is meant or
 //! every version of a package, as in a list, whose answer has one signature; `expiry` is a second since 1970 in
-//! hexadecimal digits; `credential` is an id, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of all of these and of the
+//! hexadecimal digits; `credential` is an id or what a JWT said, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of all of these and of the
 //! percent-decoded path, which names dialect, upstream, package and version. The scheme and host are not signed: a proxy
 //! may change them.
 //!
@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use super::{OpenAccessError, Principal, token_file, token_text};
+use super::{OpenAccessError, Principal, address_credential::AddressCredential, token_file, token_text};
 
 /// The file in `access/`.
 const SIGNING_KEYS_FILE: &str = "signing-keys.json";
@@ -35,7 +35,7 @@ const KEY_BYTES: usize = 32;
 /// Most keys that still verify, the newest first.
 const MAX_KEYS: usize = 8;
 /// Longest query that is looked at, bytes.
-const MAX_QUERY_BYTES: usize = 512;
+const MAX_QUERY_BYTES: usize = 2048;
 /// The words of a path before the version of a zip.
 const ZIP_WORDS: [&str; 2] = ["/zipball/", "/flat/"];
 
@@ -167,14 +167,16 @@ impl AddressSigner {
         let end = principal.expires_at.map_or(end, |expires| expires.min(end)).as_second();
         let keys = self.keys.load();
         let Some(newest) = keys.keys.first() else { return String::new() };
-        let claims = format!("{}.{}.{end:x}.{}", zips.form(), newest.id, principal.credential);
+        let claims = format!("{}.{}.{end:x}.{}", zips.form(), newest.id, principal.address);
         let mac = hmac::sign(&newest.key, &message(&claims, zips.path()));
-        format!("?{PARAMETER}{claims}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()))
+        let query = format!("?{PARAMETER}{claims}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
+        // Longer ones would be refused when they are used.
+        if query.len() <= MAX_QUERY_BYTES { query } else { String::new() }
     }
 
-    /// The id of the credential that signed the address of a request; `None` when it is not signed, or not for this zip,
+    /// The credential that the address of a request was signed for; `None` when it is not signed, or not for this zip,
     /// or no longer.
-    pub(super) fn verify(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<String> {
+    pub(super) fn verify(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<AddressCredential> {
         let claims = signature(uri)?;
         if *method != Method::GET && *method != Method::HEAD {
             return None;
@@ -201,7 +203,7 @@ impl AddressSigner {
         let key = &keys.keys.iter().find(|known| known.id == key)?.key;
         // The comparison takes the same time for every wrong code.
         hmac::verify(key, &message(claims, signed), &mac).ok()?;
-        (now.as_second() < end).then(|| credential.to_owned())
+        if now.as_second() < end { AddressCredential::parse(credential) } else { None }
     }
 }
 
@@ -248,7 +250,9 @@ mod tests {
     fn principal(expires_at: Option<Timestamp>) -> Principal {
         let scope = Scope { rights: vec![Right::Read], packages: Vec::new() };
         let key = CredentialKey::of("token", "id");
-        Principal { name: "token:ci".into(), groups: Vec::new(), credential: "id".into(), scope, expires_at, key }
+        let name = "token:ci".into();
+        let address = "id".into();
+        Principal { name, groups: Vec::new(), credential: "id".into(), scope, expires_at, key, client: 1, address }
     }
 
     fn signer(dir: &Path) -> AddressSigner {
@@ -272,9 +276,10 @@ mod tests {
             signer.verify(&method, &uri(path, query), start + SignedDuration::from_secs(seconds))
         };
         for path in [zip, "/v3/packages/official__fc3/zipball/1.0.0+b", "//v3/packages/official__fc3/zipball/1.0.0+b"] {
-            assert_eq!(credential(Method::GET, path, &query, 899).as_deref(), Some("id"), "{path}");
+            let expected = Some(AddressCredential::Token("id".into()));
+            assert_eq!(credential(Method::GET, path, &query, 899), expected, "{path}");
         }
-        assert_eq!(credential(Method::HEAD, zip, &query, 0).as_deref(), Some("id"));
+        assert!(credential(Method::HEAD, zip, &query, 0).is_some());
         assert_eq!(credential(Method::PUT, zip, &query, 0), None);
         assert_eq!(credential(Method::GET, zip, &query, 900), None);
         for path in [
@@ -318,6 +323,17 @@ mod tests {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
         assert!(signer.verify(&Method::GET, &uri(zip, &query), at(9)).is_some());
         assert!(signer.verify(&Method::GET, &uri(zip, &query), at(10)).is_none());
+    }
+
+    #[test]
+    fn an_address_that_would_be_too_long_to_be_read_is_not_signed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let signer = signer(dir.path());
+        let sign = |bytes: usize| {
+            let principal = Principal { address: "x".repeat(bytes).into(), ..principal(None) };
+            signer.sign(&principal, &SignedZips::one("/devsapp/fc3/zipball/1"), Timestamp::UNIX_EPOCH)
+        };
+        assert!(sign(1800).len() > 1800 && sign(2048).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::principal::PrincipalPatternError;
+use super::{issuer_config::IssuerConfig, principal::PrincipalPatternError};
 use crate::{package::PatternError, value::Period};
 
 /// The `[access]` section: who may read what.
@@ -20,6 +20,8 @@ pub struct Config {
     pub metrics: Vec<String>,
     /// The members of each group: principals.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// The servers whose tokens identify callers, beside the tokens of this mirror.
+    pub issuers: Vec<IssuerConfig>,
     /// The rules, in order.
     pub rules: Vec<RuleConfig>,
 }
@@ -47,7 +49,7 @@ pub struct RuleConfig {
     pub anonymous: bool,
 }
 
-/// A rule or group that cannot be used.
+/// A rule, group or issuer that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place} has \"{value}\": {reason}")]
 pub struct RuleError {
@@ -73,6 +75,13 @@ pub enum RulePlace {
     Group(String),
     /// In `access.metrics`.
     Metrics,
+    /// In the table of an issuer.
+    Issuer {
+        /// The number of its table, counted from 1.
+        number: usize,
+        /// The key.
+        key: &'static str,
+    },
 }
 
 impl fmt::Display for RulePlace {
@@ -81,11 +90,12 @@ impl fmt::Display for RulePlace {
             Self::Rule { number, key } => write!(f, "access.rules[{number}].{key}"),
             Self::Group(name) => write!(f, "access.groups.{name}"),
             Self::Metrics => f.write_str("access.metrics"),
+            Self::Issuer { number, key } => write!(f, "access.issuers[{number}].{key}"),
         }
     }
 }
 
-/// What is wrong with a value of a rule.
+/// What is wrong with a value of a rule, group or issuer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleErrorReason {
     /// No pattern of packages.
@@ -106,6 +116,34 @@ pub enum RuleErrorReason {
     /// The rule gives no right.
     #[error("gives no right to anyone; add for example read = [\"group:dev\"] or anonymous = true")]
     NoRights,
+    /// A principal or group names an issuer that is not configured.
+    #[error("no issuer is called so; add an [[access.issuers]] table with its name")]
+    UnknownIssuer,
+    /// A group names an issuer whose tokens name no groups.
+    #[error("this issuer has no groups_claim; write for example groups_claim = \"groups\" in its table")]
+    IssuerWithoutGroups,
+    /// The name of an issuer has other characters.
+    #[error("the name of an issuer has 1 to 64 of the characters a-z A-Z 0-9 . _ -; for example \"corp\"")]
+    IssuerName,
+    /// The URL of an issuer or of its keys cannot be used.
+    #[error(
+        "must be https, or http to this machine, without a user or query; for example \"https://login.example.com/realms/corp\""
+    )]
+    IssuerUrl,
+    /// The issuer has no audience.
+    #[error("is missing; a token for another service must not hold here; for example audience = \"srm-mirror\"")]
+    NoAudience,
+    /// The issuer may not sign so.
+    #[error(
+        "the algorithms are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA; for example [\"RS256\"]"
+    )]
+    IssuerAlgorithm,
+    /// Two tables have the same name or issuer.
+    #[error("another [[access.issuers]] table has the same")]
+    RepeatedIssuer,
+    /// The claim of groups has no name.
+    #[error("is no name of a claim; for example groups_claim = \"groups\"")]
+    NoGroupsClaim,
 }
 
 impl Default for Config {
@@ -115,6 +153,7 @@ impl Default for Config {
             address_lifetime: Period::mins(15),
             metrics: vec!["*".into()],
             groups: BTreeMap::new(),
+            issuers: Vec::new(),
             rules: Vec::new(),
         }
     }

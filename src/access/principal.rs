@@ -12,16 +12,17 @@ use crate::{
 };
 
 /// The sources of principals, as they stand before the colon of a name.
-const SOURCES: [&str; 1] = ["token"];
+const SOURCES: [&str; 2] = ["token", "oidc"];
 /// What stands before the colon of a group in a rule.
 const GROUP: &str = "group";
 
 /// Someone with valid credentials.
 #[derive(Debug)]
 pub(crate) struct Principal {
-    /// The source and the name, such as `token:ci`.
+    /// The source and the name, such as `token:ci` or `oidc:corp:anna`.
     pub(crate) name: Arc<str>,
-    /// The groups that it belongs to, as the credential says. Groups of the configuration are part of the rules.
+    /// The groups that it belongs to, as the credential says: those that rules name. Groups of the configuration are part of
+    /// the rules.
     pub(crate) groups: Vec<Arc<str>>,
     /// The id of its credential.
     pub(crate) credential: Arc<str>,
@@ -31,6 +32,10 @@ pub(crate) struct Principal {
     pub(crate) expires_at: Option<Timestamp>,
     /// Tells its credential from every other one.
     pub(crate) key: CredentialKey,
+    /// Tells it from every other client, whichever of its credentials it uses.
+    pub(crate) client: u64,
+    /// What a signed address says of its credential, see `AddressCredential`.
+    pub(super) address: Arc<str>,
 }
 
 /// Identifies a credential in the keys of caches.
@@ -102,7 +107,7 @@ pub(crate) enum Grant {
     Named,
 }
 
-/// A pattern of principals in a rule: `token:ci`, `token:ci-*`, `group:dev`, or `*`.
+/// A pattern of principals in a rule: `token:ci`, `token:ci-*`, `oidc:corp:anna`, `group:dev`, `group:corp:dev`, or `*`.
 #[derive(Clone, Debug)]
 pub(super) enum PrincipalPattern {
     /// Everyone with valid credentials.

@@ -44,17 +44,21 @@ impl Rules {
                 let pattern = member.parse().map_err(|error| invalid(RuleErrorReason::Principal(error)))?;
                 match pattern {
                     PrincipalPattern::Group(_) => Err(invalid(RuleErrorReason::NestedGroup)),
-                    pattern => Ok(pattern),
+                    pattern => {
+                        check_issuer(member, &pattern, config).map_err(invalid)?;
+                        Ok(pattern)
+                    }
                 }
             });
             groups.insert(name.clone(), members.collect::<Result<Vec<_>, _>>()?);
         }
-        let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, &config.groups));
+        let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, config));
         let is_anonymous = |reader: &&String| reader.as_str() == ANONYMOUS_READER;
         let metrics = config.metrics.iter().filter(|reader| !is_anonymous(reader)).map(|reader| {
-            let place = RulePlace::Metrics;
-            let invalid = |error| RuleError { place, value: reader.clone(), reason: RuleErrorReason::Principal(error) };
-            reader.parse().map_err(invalid)
+            let invalid = |reason| RuleError { place: RulePlace::Metrics, value: reader.clone(), reason };
+            let pattern = reader.parse().map_err(|error| invalid(RuleErrorReason::Principal(error)))?;
+            check_issuer(reader, &pattern, config).map_err(invalid)?;
+            Ok(pattern)
         });
         Ok(Self {
             rules: rules.collect::<Result<_, _>>()?,
@@ -125,7 +129,7 @@ impl Rules {
 }
 
 impl Rule {
-    fn build(number: usize, config: &RuleConfig, groups: &BTreeMap<String, Vec<String>>) -> Result<Self, RuleError> {
+    fn build(number: usize, config: &RuleConfig, section: &Config) -> Result<Self, RuleError> {
         let invalid = |key, value: &str, reason| RuleError {
             place: RulePlace::Rule { number, key },
             value: value.to_owned(),
@@ -143,11 +147,14 @@ impl Rule {
                 let pattern = text.parse().map_err(|error| invalid(key, text, RuleErrorReason::Principal(error)))?;
                 match &pattern {
                     // A group with a colon in it is one that an issuer names.
-                    PrincipalPattern::Group(group) if !group.contains(':') && !groups.contains_key(group) => {
-                        Err(invalid(key, text, RuleErrorReason::UnknownGroup))
+                    PrincipalPattern::Group(group) if section.groups.contains_key(group) => return Ok(pattern),
+                    PrincipalPattern::Group(group) if !group.contains(':') => {
+                        return Err(invalid(key, text, RuleErrorReason::UnknownGroup));
                     }
-                    _ => Ok(pattern),
+                    _ => {}
                 }
+                check_issuer(text, &pattern, section).map_err(|reason| invalid(key, text, reason))?;
+                Ok(pattern)
             };
             texts.iter().map(compile).collect()
         };
@@ -163,5 +170,22 @@ impl Rule {
             principals,
             anonymous: config.anonymous,
         })
+    }
+}
+
+/// Checks that the issuer of a principal or group is configured. A pattern may leave the issuer open.
+fn check_issuer(text: &str, pattern: &PrincipalPattern, config: &Config) -> Result<(), RuleErrorReason> {
+    let name = match pattern {
+        // A group without a colon is no issuer's.
+        PrincipalPattern::Group(group) if config.groups.contains_key(group) => None,
+        PrincipalPattern::Group(group) => group.split_once(':').map(|(issuer, _)| issuer),
+        PrincipalPattern::Name(_) => text.strip_prefix("oidc:").and_then(|rest| rest.split(':').next()),
+        PrincipalPattern::Anyone => None,
+    };
+    let Some(name) = name.filter(|name| !name.contains(['*', '?'])) else { return Ok(()) };
+    let issuer = config.issuers.iter().find(|issuer| issuer.name == name).ok_or(RuleErrorReason::UnknownIssuer)?;
+    match pattern {
+        PrincipalPattern::Group(_) if issuer.groups_claim.is_none() => Err(RuleErrorReason::IssuerWithoutGroups),
+        _ => Ok(()),
     }
 }

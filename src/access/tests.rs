@@ -19,7 +19,19 @@ fn config(rules: Vec<RuleConfig>) -> Config {
 }
 
 fn open(dir: &Path, rules: Vec<RuleConfig>) -> Access {
-    Access::open(&config(rules), dir, Clock::default()).expect("opens")
+    open_with(&config(rules), dir, Clock::default())
+}
+
+fn open_with(config: &Config, dir: &Path, clock: Clock) -> Access {
+    let source: Arc<dyn KeySource> = Arc::new(issuers::tests::ScriptedIssuer::default());
+    Access::open(config, dir, clock, &source).expect("opens")
+}
+
+fn identify(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<Identified, InvalidCredential> {
+    match access.identify(&Method::GET, uri, headers)? {
+        Identification::Known(identified) => Ok(identified),
+        Identification::Pending(_) => panic!("no JWT is sent"),
+    }
 }
 
 fn id(upstream: &str, name: &str) -> PackageId {
@@ -39,7 +51,7 @@ fn bearer(secret: &Secret) -> HeaderMap {
 }
 
 fn caller(access: &Access, headers: &HeaderMap) -> Result<Caller, InvalidCredential> {
-    access.identify(&Method::GET, &Uri::from_static("/devsapp/fc3/releases"), headers).map(|found| found.caller)
+    identify(access, &Uri::from_static("/devsapp/fc3/releases"), headers).map(|found| found.caller)
 }
 
 fn name(caller: &Caller) -> Option<&str> {
@@ -144,7 +156,7 @@ fn files_with_secrets_belong_to_their_owner_alone() {
 fn an_expired_token_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = Clock::default();
-    let access = Access::open(&config(Vec::new()), dir.path(), clock.clone()).expect("opens");
+    let access = open_with(&config(Vec::new()), dir.path(), clock.clone());
     let end = clock.now() + SignedDuration::from_secs(60);
     let created = access.create_token(NewToken { expires_at: Some(end), ..new_token("ci") }).expect("created");
     let headers = bearer(&created.secret);
@@ -157,7 +169,7 @@ fn an_expired_token_is_refused() {
 fn a_signature_of_the_command_line_client_is_none_unless_it_fits_an_account() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = Clock::default();
-    let access = Access::open(&config(Vec::new()), dir.path(), clock.clone()).expect("opens");
+    let access = open_with(&config(Vec::new()), dir.path(), clock.clone());
     let signing = NewToken { signs: true, ..new_token("anna") };
     let code = access.create_token(signing).expect("created").secret;
     let plain = access.create_token(new_token("ci")).expect("created").secret;
@@ -201,17 +213,17 @@ fn a_signed_address_stands_for_the_present_credential() {
     let uri: Uri = format!("{zip}{query}").parse().expect("an address");
     // The client sends its headers masked with every zip.
     let masked = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("***"))]);
-    let found = access.identify(&Method::GET, &uri, &masked).expect("valid");
+    let found = identify(&access, &uri, &masked).expect("valid");
     assert!(found.by_address && name(&found.caller) == Some("token:ci"));
     access.revoke_token("ci").expect("revoked");
-    let found = access.identify(&Method::GET, &uri, &HeaderMap::new()).expect("none");
+    let found = identify(&access, &uri, &HeaderMap::new()).expect("none");
     assert!(matches!(found.caller, Caller::Anonymous) && !found.by_address);
 }
 
 #[test]
 fn without_access_nothing_is_checked() {
     let dir = tempfile::tempdir().expect("a directory");
-    let access = Access::open(&Config::default(), dir.path(), Clock::default()).expect("opens");
+    let access = open_with(&Config::default(), dir.path(), Clock::default());
     let caller = caller(&access, &with_authorization("Bearer nonsense")).expect("not looked at");
     assert_eq!(access.grant(&caller, &id("github", "a/b"), Right::Read), Grant::Everyone);
 }
@@ -246,7 +258,9 @@ proptest! {
         let package = id(package.0, package.1);
         let scope = principal::Scope { rights: vec![Right::Read], packages: Vec::new() };
         let key = principal::CredentialKey::of("token", "1");
-        let one = Principal { name: "token:one".into(), groups: Vec::new(), credential: "1".into(), scope, expires_at: None, key };
+        let one = Principal {
+            name: "token:one".into(), groups: Vec::new(), credential: "1".into(), scope, expires_at: None, key, client: 1, address: "1".into(),
+        };
         let deciding = rows.iter().find(|(pattern, ..)| {
             pattern.parse::<crate::package::PackagePattern>().expect("valid").matches(&package)
         });

@@ -329,13 +329,16 @@ impl TokenTable {
                 table.by_account.insert(account_of(code), index);
             }
             let patterns = record.packages.iter().map(|pattern| pattern.parse());
+            let key = CredentialKey::of("token", &record.id);
             let principal = Principal {
                 name: format!("token:{}", record.name).into(),
                 groups: Vec::new(),
                 credential: record.id.as_str().into(),
                 scope: Scope { rights: record.scopes.clone(), packages: patterns.collect::<Result<_, _>>()? },
                 expires_at: record.expires_at,
-                key: CredentialKey::of("token", &record.id),
+                client: key.as_u64(),
+                key,
+                address: record.id.as_str().into(),
             };
             table.accounts.push(Account { record, principal: Arc::new(principal) });
         }

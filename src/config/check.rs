@@ -231,9 +231,8 @@ pub(super) fn check_exposure(
     let beyond_loopback = listeners.find(|address| !address.ip().to_canonical().is_loopback());
     let with_token = credentials.iter().find(|(_, credentials)| !credentials.is_empty());
     // With rules for callers, they say who may have private repositories.
-    let serves_all = config.packages.private == Private::Serve
-        && config.packages.allow.is_empty()
-        && !config.access.enabled;
+    let serves_all =
+        config.packages.private == Private::Serve && config.packages.allow.is_empty() && !config.access.enabled;
     match (beyond_loopback, with_token) {
         (Some(address), Some((name, _))) if serves_all => Err(invalid(
             settings,

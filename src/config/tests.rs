@@ -3,6 +3,7 @@ use std::{fs, path::PathBuf};
 use super::{schema::ExampleKeys, *};
 use crate::{upstream::CredentialSource, value::BaseUrl};
 
+mod access_tables;
 mod credentials;
 mod routes;
 

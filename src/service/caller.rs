@@ -11,7 +11,7 @@ use super::{
     sources,
 };
 use crate::{
-    access::{Access, Caller, Grant, Identified, Right, SignedZips},
+    access::{Access, Caller, Grant, Identification, Identified, Right, SignedZips, UnverifiedJwt, VerificationError},
     dialect::{self, ApiRequest, Dialect, DialectName, Route},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
@@ -19,24 +19,47 @@ use crate::{
     registry::{Audience, CacheFailure, RegistryError},
 };
 
-/// Identifies the caller.
+/// Identifies the caller; a JWT that is returned must be verified first.
 ///
 /// # Errors
 /// `Unauthorized` for credentials that are not valid.
-pub(super) fn identify(service: &Service, parts: &Parts, context: &mut RequestContext) -> Result<(), ApiError> {
+pub(super) fn identify(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+) -> Result<Option<UnverifiedJwt>, ApiError> {
     context.rules_generation = service.registry.rules_generation();
     if context.peer.control {
         context.caller = Caller::Operator;
-        return Ok(());
+        return Ok(None);
     }
     let access = &service.access;
     // Before the identification: a token that is revoked from now on changes the generation.
     context.access_generation = access.generation();
     let identified = access.identify(&parts.method, &parts.uri, &parts.headers);
-    let Identified { caller, by_address } =
-        identified.map_err(|error| ApiError::Unauthorized(Unauthorized::Credentials(error)))?;
-    context.caller = caller;
-    context.by_address = by_address;
+    match identified.map_err(|error| ApiError::Unauthorized(Unauthorized::Credentials(error)))? {
+        Identification::Known(Identified { caller, by_address }) => {
+            context.caller = caller;
+            context.by_address = by_address;
+            Ok(None)
+        }
+        Identification::Pending(jwt) => Ok(Some(jwt)),
+    }
+}
+
+/// Identifies the caller by a JWT whose key was not in memory. Waits for the keys of its issuer, at most 10 s.
+///
+/// # Errors
+/// `Unauthorized` for a token that is not valid; `NoIssuerKeys`.
+pub(super) async fn verify(
+    service: &Service,
+    jwt: UnverifiedJwt,
+    context: &mut RequestContext,
+) -> Result<(), ApiError> {
+    context.caller = service.access.verify(jwt).await.map_err(|error| match error {
+        VerificationError::Invalid(invalid) => ApiError::Unauthorized(Unauthorized::Credentials(invalid)),
+        VerificationError::NoKeys => ApiError::NoIssuerKeys,
+    })?;
     Ok(())
 }
 

@@ -127,7 +127,7 @@ impl RequestContext {
     /// For whom an upstream is asked.
     pub(super) fn client_id(&self) -> ClientId {
         if let Caller::Principal(principal) = &self.caller {
-            return ClientId::Credential(principal.key.as_u64());
+            return ClientId::Credential(principal.client);
         }
         self.client.map_or(ClientId::Mirror, ClientId::of_address)
     }

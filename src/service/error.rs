@@ -14,6 +14,7 @@ use super::{
     headers::NO_STORE,
 };
 use crate::{
+    access::NO_KEYS_RETRY,
     admin_api::FailureCode,
     archive::view::ViewError,
     dialect::{ApiRequest, DialectName, PackageId, Reason, RouteError},
@@ -46,6 +47,8 @@ pub(crate) enum ApiError {
     Refused(Refusal),
     /// The caller needs credentials, or has some that are not valid.
     Unauthorized(Unauthorized),
+    /// The keys that the caller's credentials are verified with cannot be had at present.
+    NoIssuerKeys,
     /// The registry has no answer.
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
@@ -224,6 +227,14 @@ impl ApiError {
             Self::Unauthorized(why) => {
                 let error = ErrorDescription::new(StatusCode::UNAUTHORIZED, why.sentence(subject));
                 ErrorDescription { code: Some(FailureCode::Unauthorized), ..error }
+            }
+            Self::NoIssuerKeys => {
+                let message = format!(
+                    "this mirror cannot fetch the keys of the issuer of the token; try again in {} s",
+                    NO_KEYS_RETRY.as_secs()
+                );
+                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+                ErrorDescription { retry_after: Some(NO_KEYS_RETRY), ..error }
             }
             Self::Registry(RegistryError::Forbidden) => {
                 let message = format!("{} is not among the packages this mirror may serve", subject.what());

@@ -46,15 +46,24 @@ impl Service {
     {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
+        let mut unverified = None;
         if !is_health_check(parts.uri.path()) {
-            let begun = caller::identify(self, &parts, &mut context);
-            let begun = begun.and_then(|()| Ok(self.clients.begin(context.client_id())?));
-            match begun {
-                Ok(request) => context.client_request = request,
-                Err(error) => return Either::Left(ready(self.refuse_parts(&parts, context, error))),
+            let begun = match caller::identify(self, &parts, &mut context) {
+                Ok(None) => self.begin(&mut context),
+                Ok(jwt) => {
+                    unverified = jwt;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = begun {
+                return Either::Left(ready(self.refuse_parts(&parts, context, error)));
             }
         }
-        if let Some(mut response) = self.response_cache.get(&parts, &mut context) {
+        // Not before the caller is known: the cache has what each may have.
+        if unverified.is_none()
+            && let Some(mut response) = self.response_cache.get(&parts, &mut context)
+        {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
             return Either::Left(ready(access_log::log_at_end(framed(response, &parts), &parts, context)));
         }
@@ -62,6 +71,14 @@ impl Service {
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
             let admin_input = peer.control.then(|| admin::input(body));
+            if let Some(jwt) = unverified {
+                let mut abort_guard = AbortGuard::new(&parts, &mut context);
+                let verified = caller::verify(&service, jwt, abort_guard.context()).await;
+                abort_guard.disarm();
+                if let Err(error) = verified.and_then(|()| service.begin(&mut context)) {
+                    return service.refuse_parts(&parts, context, error);
+                }
+            }
             let client = context.client_id();
             let allowance = context.client_request.as_ref().map(ClientRequest::allowance);
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
@@ -80,6 +97,12 @@ impl Service {
             service.response_cache.insert(&parts, &context, &response);
             access_log::log_at_end(framed(response, &parts), &parts, context)
         }))
+    }
+
+    /// Begins a request of its caller under the limits of one client.
+    fn begin(&self, context: &mut RequestContext) -> Result<(), ApiError> {
+        context.client_request = self.clients.begin(context.client_id())?;
+        Ok(())
     }
 
     /// Refuses one request without looking anything up: in the envelope of its dialect, with its log event.

@@ -158,7 +158,7 @@ impl ConnectSettings {
 /// The system's certificate authorities, read once per process: to parse them takes longer than the rest of a start.
 ///
 /// Empty where the system has none; then only upstreams with `ca_file` or plain http can be reached.
-fn system_roots() -> &'static [Certificate] {
+pub(crate) fn system_roots() -> &'static [Certificate] {
     static SYSTEM_ROOTS: OnceLock<Vec<Certificate>> = OnceLock::new();
     SYSTEM_ROOTS.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();

@@ -9,6 +9,8 @@ mod captured;
 mod eventually;
 #[path = "../support/forge.rs"]
 mod forge;
+#[path = "../support/issuer.rs"]
+mod issuer;
 #[path = "../support/logs.rs"]
 mod logs;
 #[path = "../support/mirror.rs"]
@@ -65,6 +67,7 @@ mod moving_versions;
 mod no_room;
 mod official;
 mod offline;
+mod oidc;
 mod pinned;
 mod plain_names;
 mod policy;

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{ASK_OPERATOR, subject::Subject};
-use crate::access::InvalidCredential;
+use crate::access::{InvalidCredential, JwtFault};
 
 /// Why a request is not answered without other credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,26 @@ impl Unauthorized {
                  more than 5 minutes, or the request was sent before; log in again with s registry login --token"
                     .into()
             }
+            Self::Credentials(InvalidCredential::Jwt(fault)) => {
+                format!("the token of the identity provider is not valid: {}", jwt_reason(fault))
+            }
         }
+    }
+}
+
+/// What is wrong with a JWT, and what to do. Repeats nothing of it.
+fn jwt_reason(fault: JwtFault) -> &'static str {
+    match fault {
+        JwtFault::TooLong => "it is longer than 8 KiB; ask for one with fewer claims",
+        JwtFault::Malformed => "a part of it is malformed, or iss, sub, aud or exp is missing",
+        JwtFault::Issuer => "this mirror accepts no tokens of its issuer",
+        JwtFault::Algorithm => "this mirror accepts none of its issuer with this signature algorithm",
+        JwtFault::UnknownKey => "its issuer has no such key; get a new one",
+        JwtFault::Signature => "its signature does not hold",
+        JwtFault::Audience => "it is for another audience; get one for this mirror",
+        JwtFault::Expired => "it has expired; get a new one",
+        JwtFault::NotYetValid => "it is not valid yet, or a clock is wrong",
+        JwtFault::Subject => "its subject is empty or longer than 255 bytes",
     }
 }
 

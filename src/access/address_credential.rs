@@ -1,0 +1,77 @@
+//! The credential in a signed address: what the principal is looked up by when the address is used. No secret.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+/// What precedes the claims of a JWT. No id of a token has a dot.
+const JWT_PREFIX: &str = "j.";
+
+/// The credential that an address was signed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AddressCredential {
+    /// The token with this id.
+    Token(String),
+    /// A JWT, which is not kept: what it said.
+    Jwt(SignedClaims),
+}
+
+/// What an address says of a JWT. The names are short: they are part of an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignedClaims {
+    /// The configured name of the issuer.
+    #[serde(rename = "i")]
+    pub(super) issuer: String,
+    /// The subject.
+    #[serde(rename = "s")]
+    pub(super) subject: String,
+    /// The groups that rules name, without the name of the issuer.
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) groups: Vec<String>,
+    /// When the JWT ends, in seconds since 1970.
+    #[serde(rename = "e")]
+    pub(super) expires_at: i64,
+    /// The id of the credential in the log.
+    #[serde(rename = "d")]
+    pub(super) id: String,
+}
+
+impl AddressCredential {
+    /// Reads the part of an address whose signature holds; `None` for claims of another form.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let Some(claims) = text.strip_prefix(JWT_PREFIX) else { return Some(Self::Token(text.to_owned())) };
+        let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+        serde_json::from_slice(&claims).ok().map(Self::Jwt)
+    }
+}
+
+impl SignedClaims {
+    /// The part of an address.
+    pub(super) fn to_text(&self) -> String {
+        // Strings and a number are always JSON.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        format!("{JWT_PREFIX}{}", URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credential_of_an_address_is_a_token_or_what_a_jwt_said() {
+        let claims = SignedClaims {
+            issuer: "corp".into(),
+            subject: "a.b/ü".into(),
+            groups: vec!["dev".into()],
+            expires_at: 7,
+            id: "0123456789ab".into(),
+        };
+        let text = claims.to_text();
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)), "{text}");
+        assert_eq!(AddressCredential::parse(&text), Some(AddressCredential::Jwt(claims)));
+        assert_eq!(AddressCredential::parse("0aZ"), Some(AddressCredential::Token("0aZ".into())));
+        assert_eq!(AddressCredential::parse("j.!"), None);
+        assert_eq!(AddressCredential::parse("j.e30"), None);
+    }
+}

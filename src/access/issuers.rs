@@ -1,0 +1,257 @@
+//! OpenID Connect: callers whose tokens another server issues and signs.
+//!
+//! A JWT in the `Authorization` field is checked against the `[[access.issuers]]` table whose issuer it names. What was
+//! verified is remembered until the token ends or the issuer's keys change, so that a repeated request verifies nothing;
+//! only a request whose key is not in memory waits.
+
+use std::{collections::HashSet, sync::Arc};
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+
+use super::{
+    InvalidCredential, Principal,
+    address_credential::SignedClaims,
+    config::{Config, RuleError},
+    issuer_config::IssuerPolicy,
+    principal::{CredentialKey, Scope},
+    token_text,
+};
+use crate::{admin_api::Right, clock::Clock, entry::Digest};
+
+mod issuer_keys;
+mod jwt;
+mod key_set;
+
+use issuer_keys::{FetchedKeys, IssuerKeys, KeyRenewal};
+pub(crate) use issuer_keys::{KeySource, KeySourceError, NO_KEYS_RETRY};
+pub(crate) use jwt::UnverifiedJwt;
+use jwt::{JwtIdentity, LEEWAY, has_form};
+
+/// Most bytes of what is remembered of verified tokens, as estimated.
+const MAX_REMEMBERED_BYTES: u64 = 16 << 20;
+/// What a remembered token weighs beside its texts, bytes.
+const REMEMBERED_OVERHEAD: usize = 512;
+/// Digits of the id of a JWT in the log: the beginning of its SHA-256.
+const JWT_ID_DIGITS: usize = 16;
+
+/// Why a JWT is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JwtFault {
+    /// It is longer than the limit.
+    TooLong,
+    /// A part of it or a claim has another form, or a claim is missing.
+    Malformed,
+    /// No configured issuer is called as it says.
+    Issuer,
+    /// It is signed with an algorithm that its issuer is not configured for.
+    Algorithm,
+    /// Its issuer has no such key.
+    UnknownKey,
+    /// The signature does not hold.
+    Signature,
+    /// It is for another audience.
+    Audience,
+    /// It has expired.
+    Expired,
+    /// It begins to be valid later.
+    NotYetValid,
+    /// Its subject is empty or too long.
+    Subject,
+}
+
+/// Why a JWT that was waited for identifies no caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VerificationError {
+    /// It is not valid.
+    Invalid(InvalidCredential),
+    /// The keys of its issuer cannot be fetched.
+    NoKeys,
+}
+
+/// Who a JWT stands for.
+pub(super) enum JwtCaller {
+    /// A principal.
+    Known(Arc<Principal>),
+    /// Not known without a key that is not in memory.
+    Pending(UnverifiedJwt),
+}
+
+/// One issuer.
+#[derive(Debug)]
+struct Issuer {
+    policy: IssuerPolicy,
+    keys: Arc<IssuerKeys>,
+}
+
+/// A token that was verified.
+#[derive(Debug)]
+struct RememberedJwt {
+    principal: Arc<Principal>,
+    issuer: usize,
+    /// Of the keys that it was verified with.
+    serial: u64,
+}
+
+/// The issuers of one mirror.
+#[derive(Debug)]
+pub(super) struct Issuers {
+    issuers: Vec<Issuer>,
+    /// The groups that the rules name; no others are kept.
+    named_groups: HashSet<String>,
+    verified: Cache<Digest, Arc<RememberedJwt>>,
+    clock: Clock,
+}
+
+impl Issuers {
+    /// Compiles the tables. Fetches nothing.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub(super) fn build(config: &Config, source: &Arc<dyn KeySource>, clock: Clock) -> Result<Self, RuleError> {
+        let issuer = |policy: IssuerPolicy| {
+            let keys = IssuerKeys::new(&policy, source.clone(), clock.clone());
+            Issuer { policy, keys }
+        };
+        let issuers = IssuerPolicy::compile_all(&config.issuers)?.into_iter().map(issuer).collect();
+        let rules = config.rules.iter().flat_map(|rule| [&rule.read, &rule.publish, &rule.delete, &rule.admin]);
+        let named_groups = rules.flatten().chain(&config.metrics);
+        let named_groups = named_groups.filter_map(|text| text.strip_prefix("group:")).map(str::to_owned).collect();
+        let verified = Cache::builder()
+            .max_capacity(MAX_REMEMBERED_BYTES)
+            .weigher(|_, jwt: &Arc<RememberedJwt>| u32::try_from(jwt.weight()).unwrap_or(u32::MAX))
+            .build();
+        Ok(Self { issuers, named_groups, verified, clock })
+    }
+
+    /// True for a text that is to be verified as a JWT.
+    pub(super) fn accept(&self, token: &str) -> bool {
+        !self.issuers.is_empty() && !token.starts_with(token_text::PREFIX) && has_form(token)
+    }
+
+    /// Who a JWT stands for. Waits for nothing.
+    ///
+    /// # Errors
+    /// Why it is not valid.
+    pub(super) fn identify(&self, token: &str) -> Result<JwtCaller, InvalidCredential> {
+        let digest = Digest::of(token.as_bytes());
+        if let Some(jwt) = self.verified.get(&digest) {
+            // The keys are looked at each time: they may have changed, or be too old.
+            if self.issuers[jwt.issuer].keys.usable().is_some_and(|keys| keys.serial == jwt.serial) {
+                let has_ended = jwt.principal.expires_at.is_some_and(|end| end <= self.clock.now());
+                return if has_ended {
+                    Err(JwtFault::Expired.into())
+                } else {
+                    Ok(JwtCaller::Known(jwt.principal.clone()))
+                };
+            }
+            self.verified.invalidate(&digest);
+        }
+        let policies: Vec<_> = self.issuers.iter().map(|issuer| &issuer.policy).collect();
+        let jwt = UnverifiedJwt::parse(token, &policies)?;
+        let Some(keys) = self.issuers[jwt.issuer].keys.usable() else { return Ok(JwtCaller::Pending(jwt)) };
+        Ok(match self.verify_with(&keys, &jwt)? {
+            Some(principal) => JwtCaller::Known(principal),
+            None => JwtCaller::Pending(jwt),
+        })
+    }
+
+    /// Who a JWT stands for whose key was not in memory: waits for one renewal of its issuer's keys, at most 10 s.
+    ///
+    /// # Errors
+    /// Why it is not valid; that there are no keys.
+    pub(super) async fn verify(&self, jwt: UnverifiedJwt) -> Result<Arc<Principal>, VerificationError> {
+        let keys = &self.issuers[jwt.issuer].keys;
+        match keys.usable() {
+            Some(present) => {
+                // Another request may have had them renewed since this one was identified.
+                if let Some(principal) = self.verify_with(&present, &jwt)? {
+                    return Ok(principal);
+                }
+                keys.renew(KeyRenewal::UnknownKey).await;
+            }
+            None => keys.renew(KeyRenewal::NoKeys).await,
+        }
+        let present = keys.usable().ok_or(VerificationError::NoKeys)?;
+        match self.verify_with(&present, &jwt)? {
+            Some(principal) => Ok(principal),
+            // The key may be one that the issuer has made since.
+            None if keys.has_failed() => Err(VerificationError::NoKeys),
+            None => Err(InvalidCredential::from(JwtFault::UnknownKey).into()),
+        }
+    }
+
+    /// The principal of a valid token, which is remembered; `None` when the keys lack its key.
+    fn verify_with(
+        &self,
+        keys: &FetchedKeys,
+        jwt: &UnverifiedJwt,
+    ) -> Result<Option<Arc<Principal>>, InvalidCredential> {
+        let Some(key) = keys.set.find(jwt.key_id.as_deref(), jwt.algorithm) else { return Ok(None) };
+        let policy = &self.issuers[jwt.issuer].policy;
+        let JwtIdentity { subject, groups, expires_at } = jwt.verify(key, policy, self.clock.now())?;
+        let is_named = |group: &String| self.named_groups.contains(&format!("{}:{group}", policy.name));
+        let digest = Digest::of(jwt.text.reveal().as_bytes());
+        let claims = SignedClaims {
+            issuer: policy.name.as_ref().to_owned(),
+            subject,
+            groups: groups.into_iter().filter(is_named).collect(),
+            expires_at: expires_at.as_second(),
+            id: digest.to_string()[..JWT_ID_DIGITS].to_owned(),
+        };
+        let principal = Arc::new(principal(&claims));
+        let remembered = RememberedJwt { principal: principal.clone(), issuer: jwt.issuer, serial: keys.serial };
+        self.verified.insert(digest, Arc::new(remembered));
+        Ok(Some(principal))
+    }
+
+    /// The principal that a signed address names, while its issuer is configured and its token has not ended.
+    pub(super) fn by_address(&self, claims: &SignedClaims, now: Timestamp) -> Option<Arc<Principal>> {
+        self.issuers.iter().find(|issuer| *issuer.policy.name == *claims.issuer)?;
+        let principal = principal(claims);
+        principal.expires_at.is_some_and(|end| now < end).then(|| Arc::new(principal))
+    }
+}
+
+/// The principal of a verified token.
+fn principal(claims: &SignedClaims) -> Principal {
+    let SignedClaims { issuer, subject, groups, expires_at, id } = claims;
+    let name = format!("oidc:{issuer}:{subject}");
+    let address = claims.to_text();
+    let end = Timestamp::from_second(*expires_at).unwrap_or(Timestamp::MIN);
+    Principal {
+        groups: groups.iter().map(|group| format!("{issuer}:{group}").into()).collect(),
+        credential: id.as_str().into(),
+        scope: Scope { rights: Right::ALL.to_vec(), packages: Vec::new() },
+        // Until then this mirror accepts the token.
+        expires_at: Some(end.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX)),
+        key: CredentialKey::of("oidc", &address),
+        // Every token of a subject counts as the same client.
+        client: CredentialKey::of("oidc", &name).as_u64(),
+        address: address.into(),
+        name: name.into(),
+    }
+}
+
+impl RememberedJwt {
+    fn weight(&self) -> usize {
+        let principal = &self.principal;
+        let groups: usize = principal.groups.iter().map(|group| group.len() + size_of::<Arc<str>>()).sum();
+        REMEMBERED_OVERHEAD + principal.name.len() + principal.address.len() + groups
+    }
+}
+
+impl From<JwtFault> for InvalidCredential {
+    fn from(fault: JwtFault) -> Self {
+        Self::Jwt(fault)
+    }
+}
+
+impl From<InvalidCredential> for VerificationError {
+    fn from(invalid: InvalidCredential) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
