@@ -215,13 +215,13 @@ async fn the_address_of_a_zip_stands_for_what_the_token_said_and_ends_with_it() 
         assert!(path.contains("?srm=") && token.split('.').all(|part| !path.contains(part)), "{path}");
         assert_eq!(mirror.get(path).await.status, 200, "{path}");
         assert_eq!(mirror.request(Method::HEAD, path, &[]).await.expect("a response").status, 200, "{path}");
-        let other = path.replacen("v1.0.0", "main", 1);
+        let other = path.replacen("/zipball/", "/flat/", 1);
         assert_eq!(mirror.get(&other).await.status, 401, "{other}");
     }
     // Two minutes, and one for clocks that differ.
-    mirror.clock.advance(Duration::from_secs(179));
+    mirror.clock.advance(Duration::from_secs(150));
     assert_eq!(mirror.get(&by_name).await.status, 200);
-    mirror.clock.advance(Duration::from_secs(2));
+    mirror.clock.advance(Duration::from_secs(31));
     assert_eq!(mirror.get(&by_name).await.status, 401);
 }
 
