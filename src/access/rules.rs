@@ -54,12 +54,14 @@ impl Rules {
         }
         let rules = config.rules.iter().enumerate().map(|(index, rule)| Rule::build(index + 1, rule, config));
         let is_anonymous = |reader: &&String| reader.as_str() == ANONYMOUS_READER;
-        let metrics = config.metrics.iter().filter(|reader| !is_anonymous(reader)).map(|reader| {
-            let invalid = |reason| RuleError { place: RulePlace::Metrics, value: reader.clone(), reason };
-            let pattern = reader.parse().map_err(|error| invalid(RuleErrorReason::Principal(error)))?;
-            check_issuer(reader, &pattern, config).map_err(invalid)?;
-            Ok(pattern)
-        });
+        let metrics = config.metrics.iter().filter(|reader| !is_anonymous(reader)).map(
+            |reader| -> Result<PrincipalPattern, RuleError> {
+                let invalid = |reason| RuleError { place: RulePlace::Metrics, value: reader.clone(), reason };
+                let pattern = reader.parse().map_err(|error| invalid(RuleErrorReason::Principal(error)))?;
+                check_issuer(reader, &pattern, config).map_err(invalid)?;
+                Ok(pattern)
+            },
+        );
         Ok(Self {
             rules: rules.collect::<Result<_, _>>()?,
             metrics: metrics.collect::<Result<_, _>>()?,
