@@ -157,7 +157,7 @@ impl UnverifiedJwt {
     }
 }
 
-fn decoded<'t, T: serde::de::DeserializeOwned>(part: Option<&'t str>) -> Option<T> {
+fn decoded<T: serde::de::DeserializeOwned>(part: Option<&str>) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part?).ok()?).ok()
 }
 
