@@ -15,7 +15,7 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("has no name");
     }
-    if matches!(name[0], b'/' | b'\\') {
+    if name[0] == b'/' {
         return Err("has an absolute name");
     }
     if name.contains(&0) {
@@ -28,7 +28,8 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     for (depth, part) in path.split(|byte| *byte == b'/').enumerate() {
         match part {
             b"" | b"." => return Err("has a name with an empty part"),
-            // In the flat view the second segment is the first.
+            // In the flat view the second segment is the first. A backslash at the beginning is the root on Windows.
+            [b'\\', ..] if depth < 2 => return Err("has an absolute name"),
             _ if depth < 2 && begins_with_drive(part) => return Err("has a name that begins with a drive"),
             _ => {}
         }
@@ -74,12 +75,47 @@ mod tests {
 
     #[test]
     fn name_that_could_leave_its_folder_is_rejected() {
-        for name in ["a", "a/", "a/b.c", "a/..b/c..", "a/bb:c", "\u{fc}/\u{4e2d}", "a/ b", "...", "top/cc:/x", "a\\b"] {
+        for name in [
+            "a",
+            "a/",
+            "a/b.c",
+            "a/..b/c..",
+            "a/bb:c",
+            "\u{fc}/\u{4e2d}",
+            "a/ b",
+            "...",
+            "top/cc:/x",
+            "a\\b",
+            "top/a/\\b",
+        ] {
             assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
         }
         for name in [
-            "", "/", "/a", "//", "a//b", "a//", "..", "../a", "a/..", "a/../b", "a/../", ".", "./a", "a/.", "a\\..\\b",
-            "..\\a", "a\0b", "C:", "c:/x", "c:x", "top/C:/x", "top/C:x",
+            "",
+            "/",
+            "/a",
+            "//",
+            "a//b",
+            "a//",
+            "..",
+            "../a",
+            "a/..",
+            "a/../b",
+            "a/../",
+            ".",
+            "./a",
+            "a/.",
+            "a\\..\\b",
+            "..\\a",
+            "a\0b",
+            "C:",
+            "c:/x",
+            "c:x",
+            "top/C:/x",
+            "top/C:x",
+            "\\a",
+            "top/\\a",
+            "top/\\\\host/x",
         ] {
             assert!(check(name.as_bytes()).is_err(), "{name:?}");
         }

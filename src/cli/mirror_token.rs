@@ -12,7 +12,7 @@ use reqwest::{RequestBuilder, header};
 use crate::config::{Environment, TOKEN_VARIABLE};
 
 /// Longest token file that is read, bytes; a larger one was named by mistake.
-const MAX_FILE_BYTES: u64 = 4096;
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 /// The token of a mirror's client. `Debug` does not show it.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl MirrorToken {
 
     fn parse(text: &[u8], origin: String) -> Result<Self, MirrorTokenError> {
         let token = text.trim_ascii();
-        if token.is_empty() || token.len() as u64 > MAX_FILE_BYTES || !token.iter().all(u8::is_ascii_graphic) {
+        if token.is_empty() || token.len() as u64 > MAX_TOKEN_FILE_BYTES || !token.iter().all(u8::is_ascii_graphic) {
             return Err(MirrorTokenError::NotToken(origin));
         }
         let field = [b"Bearer ", token].concat();
@@ -90,7 +90,7 @@ impl MirrorToken {
 /// The content of a file, with at most one byte more than is allowed.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
+    File::open(file)?.take(MAX_TOKEN_FILE_BYTES + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -150,8 +150,9 @@ async fn a_stale_list_is_served_and_marked_for_every_upstream_failure() {
         assert_eq!((got.status, tags(&got)), (200, vec!["v1.0.0".to_owned()]), "{what}");
         let status = got.cache_status();
         assert!(status.starts_with("srm-mirror; fwd=stale; ") && status.ends_with(detail), "{what}: {status}");
-        assert!(status.contains("ttl=-2591700"), "{what}: {status}");
-        assert_eq!(got.header("age"), "2592000", "{what}");
+        // A slow machine may need a second for it.
+        assert!(status.contains("ttl=-259170"), "{what}: {status}");
+        assert!(["2592000", "2592001", "2592002"].contains(&got.header("age")), "{what}: {}", got.header("age"));
 
         let asked = forge.requests().len();
         let again = mirror.get(LIST).await;
