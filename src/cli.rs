@@ -258,6 +258,9 @@ fn print(text: &str) {
 }
 
 #[cfg(test)]
+mod document_tests;
+
+#[cfg(test)]
 mod tests {
     use anyhow::Context;
 

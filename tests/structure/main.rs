@@ -9,6 +9,7 @@ use std::{
 
 mod caches;
 mod contributing;
+mod documents;
 mod items;
 mod journey;
 mod language;
