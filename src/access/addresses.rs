@@ -2,9 +2,9 @@
 //!
 //! The query `srm={form}.{key}.{expiry}.{credential}.{mac}` follows the path. `form` says whether one zip is meant or
 //! every version of a package, as in a list, whose answer has one signature; `expiry` is a second since 1970 in
-//! hexadecimal digits; `credential` is an id or what a JWT said, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of all of these and of the
-//! percent-decoded path, which names dialect, upstream, package and version. The scheme and host are not signed: a proxy
-//! may change them.
+//! hexadecimal digits; `credential` is an id or what a JWT said, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of
+//! all of these and of the percent-decoded path, which names dialect, upstream, package and version. The scheme and host
+//! are not signed: a proxy may change them.
 //!
 //! [RFC 2104]: https://www.rfc-editor.org/rfc/rfc2104
 
@@ -19,6 +19,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, Uri};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,8 @@ pub(super) struct AddressSigner {
     path: PathBuf,
     lifetime: Duration,
     keys: ArcSwap<KeyRing>,
+    /// Held while the file is replaced.
+    writing: Mutex<()>,
 }
 
 impl std::fmt::Debug for AddressSigner {
@@ -125,7 +128,7 @@ impl AddressSigner {
         let StoredKeys { keys } = token_file::read(&path)?;
         let ring = KeyRing::build(keys)
             .ok_or(OpenAccessError::Invalid { path: path.clone(), reason: "a key in it is not 32 bytes in base64" })?;
-        Ok(Self { path, lifetime, keys: ArcSwap::from_pointee(ring) })
+        Ok(Self { path, lifetime, keys: ArcSwap::from_pointee(ring), writing: Mutex::default() })
     }
 
     /// Makes the first key, if there is none. Blocks.
@@ -144,24 +147,25 @@ impl AddressSigner {
         let failed = |source: io::Error| OpenAccessError::Io { path: self.path.clone(), source };
         let key = token_text::random_bytes::<KEY_BYTES>().map_err(|error| failed(io::Error::other(error)))?;
         let id = token_text::random_text(4).map_err(|error| failed(io::Error::other(error)))?;
-        let mut keys = vec![StoredKey { id, key: URL_SAFE_NO_PAD.encode(key), created_at: now }];
-        keys.extend(self.keys.load().stored.iter().cloned());
-        keys.truncate(MAX_KEYS);
-        // A key signs until the next one is made; what it signed last holds for one lifetime more.
-        let replaced_at: Vec<Timestamp> = keys.iter().map(|key| key.created_at).collect();
+        let _writing = self.writing.lock();
         let lifetime = SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX);
-        let mut index = 0;
-        keys.retain(|_| {
-            index += 1;
-            index < 3 || now.duration_since(replaced_at[index - 2]) <= lifetime
-        });
+        let mut keys = vec![StoredKey { id, key: URL_SAFE_NO_PAD.encode(key), created_at: now }];
+        // A key signs until the next one is made; what it signed last holds for one lifetime more.
+        let mut replaced_at = now;
+        for earlier in self.keys.load().stored.iter().take(MAX_KEYS - 1) {
+            if now.duration_since(replaced_at) <= lifetime {
+                keys.push(earlier.clone());
+            }
+            replaced_at = earlier.created_at;
+        }
         let ring = KeyRing::build(keys.clone()).ok_or(failed(io::Error::other("a new key cannot be used")))?;
         token_file::write(&self.path, &StoredKeys { keys }).map_err(failed)?;
         self.keys.store(std::sync::Arc::new(ring));
         Ok(())
     }
 
-    /// The query with a question mark before it; empty for a principal whose credential has ended.
+    /// The query with a question mark before it; empty when there is no key, or when it would be longer than
+    /// [`MAX_QUERY_BYTES`]. It ends with the principal's credential: if that has ended, it does not verify.
     pub(super) fn sign(&self, principal: &Principal, zips: &SignedZips, now: Timestamp) -> String {
         let end = now.saturating_add(self.lifetime).unwrap_or(Timestamp::MAX);
         let end = principal.expires_at.map_or(end, |expires| expires.min(end)).as_second();

@@ -1,17 +1,17 @@
 //! The audit log: who was sent what, what was refused and why, and every administrative act; one JSON object per line.
 //!
-//! A thread of its own writes the lines, to a file that it rotates by size, or to standard error. Lines about requests wait
-//! for nothing: one that finds the queue full is lost, and counted.
+//! A thread of its own writes the lines, to a file that it rotates by size, or to standard error. Lines about requests
+//! wait for nothing: one that finds the queue full is lost, and counted.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -112,9 +112,36 @@ pub struct AuditEvent<'a> {
     pub request: Option<&'a serde_json::Value>,
 }
 
+impl<'a> AuditEvent<'a> {
+    /// A line of which only this is known; every other field is `None`.
+    pub fn new(time: Timestamp, event: &'static str, action: &'a str, outcome: &'a str) -> Self {
+        Self {
+            time,
+            event,
+            request_id: None,
+            principal: None,
+            credential: None,
+            client: None,
+            peer: None,
+            action,
+            upstream: None,
+            package: None,
+            version: None,
+            resource: None,
+            sha256: None,
+            rule: None,
+            status: None,
+            bytes: None,
+            outcome,
+            code: None,
+            reason: None,
+            request: None,
+        }
+    }
+}
+
 enum AuditMessage {
     Line(Vec<u8>),
-    Reopen,
     /// Answered when every earlier line is written.
     Flush(SyncSender<()>),
 }
@@ -124,6 +151,7 @@ enum AuditMessage {
 pub struct AuditLog {
     queue: SyncSender<AuditMessage>,
     lost: Arc<AtomicU64>,
+    reopen: Arc<AtomicBool>,
 }
 
 impl AuditLog {
@@ -137,9 +165,11 @@ impl AuditLog {
         output.open()?;
         let (queue, messages) = sync_channel(MAX_QUEUED_LINES);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = AuditWriter { output, messages, lost: lost.clone(), reported: 0, tried_at: None };
+        let reopen = Arc::new(AtomicBool::new(false));
+        let writer =
+            AuditWriter { output, messages, lost: lost.clone(), reopen: reopen.clone(), reported: 0, tried_at: None };
         thread::Builder::new().name("audit-log".into()).spawn(move || writer.run())?;
-        Ok(Some(Self { queue, lost }))
+        Ok(Some(Self { queue, lost, reopen }))
     }
 
     /// Writes a line, if the queue has room. Waits for nothing.
@@ -159,10 +189,10 @@ impl AuditLog {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Opens the file again, after something else has renamed it. Does not wait.
+    /// Opens the file again before the next line is written, after something else has renamed it. Does not wait.
     pub fn reopen(&self) {
-        // A full queue is written first: the file is opened again at the next request.
-        let _ = self.queue.try_send(AuditMessage::Reopen);
+        // Not in the queue, which may be full.
+        self.reopen.store(true, Ordering::Release);
     }
 
     /// Waits until every earlier line is written, at most for `within`. Blocks.
@@ -189,22 +219,26 @@ struct AuditOutput {
     files: u32,
     file: Option<File>,
     size: u64,
+    /// True when the file ends within a line: a write that failed, or a kill, left a part of it.
+    is_cut: bool,
 }
 
 impl AuditOutput {
     fn new(path: &Path, config: &AuditConfig) -> Self {
         let path = (path != Path::new(STANDARD_ERROR)).then(|| path.to_owned());
-        Self { path, max_size: config.max_size.0, files: config.files, file: None, size: 0 }
+        Self { path, max_size: config.max_size.0, files: config.files, file: None, size: 0, is_cut: false }
     }
 
     fn open(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file = OpenOptions::new().create(true).append(true).mode(AUDIT_FILE_MODE).open(path)?;
         self.size = file.metadata()?.len();
+        self.is_cut = ends_within_line(path, self.size);
         self.file = Some(file);
         Ok(())
     }
 
+    /// Writes one line, which ends with a line feed, on a line of its own.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.path.is_none() {
             return io::stderr().write_all(line);
@@ -216,8 +250,13 @@ impl AuditOutput {
             self.open()?;
         }
         let Some(file) = &mut self.file else { return Ok(()) };
+        if self.is_cut {
+            file.write_all(b"\n")?;
+            self.size += 1;
+            self.is_cut = false;
+        }
         if let Err(error) = file.write_all(line) {
-            // A part of the line may be there. The next one begins on a line of its own.
+            // A part of the line may be there: the next `open` looks at how the file ends.
             self.file = None;
             return Err(error);
         }
@@ -247,6 +286,14 @@ impl AuditOutput {
     }
 }
 
+/// True when the last byte of a file of this size is not a line feed. A file that may be written and not read counts as
+/// such: readers of JSON lines skip an empty one.
+fn ends_within_line(path: &Path, size: u64) -> bool {
+    let Some(last) = size.checked_sub(1) else { return false };
+    let mut byte = [0];
+    File::open(path).and_then(|file| file.read_exact_at(&mut byte, last)).is_err() || byte != *b"\n"
+}
+
 fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -259,6 +306,7 @@ struct AuditWriter {
     output: AuditOutput,
     messages: Receiver<AuditMessage>,
     lost: Arc<AtomicU64>,
+    reopen: Arc<AtomicBool>,
     /// Losses that the log has told of.
     reported: u64,
     /// When a write last failed.
@@ -271,7 +319,6 @@ impl AuditWriter {
         loop {
             match self.messages.recv_timeout(AUDIT_RETRY_INTERVAL) {
                 Ok(AuditMessage::Line(line)) => self.write(&line),
-                Ok(AuditMessage::Reopen) => self.output.file = None,
                 // The waiting side may have given up.
                 Ok(AuditMessage::Flush(done)) => drop(done.try_send(())),
                 Err(RecvTimeoutError::Timeout) => self.report(),
@@ -282,6 +329,9 @@ impl AuditWriter {
 
     /// Writes a line. After a failure, lines are lost until it is time to try again.
     fn write(&mut self, line: &[u8]) {
+        if self.reopen.swap(false, Ordering::AcqRel) {
+            self.output.file = None;
+        }
         if self.tried_at.is_some_and(|at| at.elapsed() < AUDIT_RETRY_INTERVAL) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -312,26 +362,11 @@ mod tests {
 
     fn event(action: &str) -> AuditEvent<'_> {
         AuditEvent {
-            time: Timestamp::UNIX_EPOCH,
-            event: "request",
             request_id: Some("r1"),
             principal: Some("token:ci"),
-            credential: None,
-            client: None,
-            peer: None,
-            action,
-            upstream: None,
-            package: None,
-            version: None,
-            resource: None,
-            sha256: None,
-            rule: None,
             status: Some(200),
             bytes: Some(1),
-            outcome: "complete",
-            code: None,
-            reason: None,
-            request: None,
+            ..AuditEvent::new(Timestamp::UNIX_EPOCH, "request", action, "complete")
         }
     }
 
@@ -378,6 +413,26 @@ mod tests {
         log.record(&event("GET"));
         log.flush(LONG);
         assert_eq!((lines("moved"), lines("audit.jsonl"), log.lost()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_line_after_a_part_of_one_begins_on_a_line_of_its_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("audit.jsonl");
+        for (before, lines) in [("{\"time\":\"20", 3), ("{}\n", 3), ("", 2)] {
+            fs::write(&path, before).expect("written");
+            let log = open(&path, 1 << 20, 3);
+            log.record(&event("GET"));
+            log.record(&event("HEAD"));
+            log.flush(LONG);
+            let text = fs::read_to_string(&path).expect("a file");
+            let added = text.lines().rev().take(2);
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(text.starts_with(before) && text.ends_with('\n'), "{text}");
+            for line in added {
+                serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+            }
+        }
     }
 
     #[test]

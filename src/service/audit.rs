@@ -36,8 +36,8 @@ impl AuditedHead {
     }
 }
 
-/// Records a request about packages, and every refusal; `head` is `None` when the client left before there was a response.
-/// Health checks are left out, and so is administration, which records what it does.
+/// Records a request about packages, and every refusal; `head` is `None` when the client left before there was a
+/// response. Health checks are left out, and so is administration, which records what it does.
 pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&AuditedHead>, end: &BodyEnd) {
     let Some(audit) = &context.audit else { return };
     let request = context.request();
@@ -52,15 +52,13 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
     let is_zip = matches!(request, Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. }));
     let etag = head.and_then(|head| head.etag.as_ref()).filter(|_| is_zip).and_then(|etag| etag.to_str().ok());
     let principal = context.caller.principal();
+    let action = method.as_str().get(..MAX_ACTION_BYTES).unwrap_or(method.as_str());
     audit.record(&AuditEvent {
-        time: jiff::Timestamp::now(),
-        event: "request",
         request_id: Some(&context.id.to_string()),
         principal: principal.map(|principal| &*principal.name),
         credential: principal.map(|principal| &*principal.credential),
         client: context.client,
         peer: Some(context.peer.addr),
-        action: method.as_str().get(..MAX_ACTION_BYTES).unwrap_or(method.as_str()),
         upstream: package.map(|package| &*package.upstream),
         package: name.as_deref(),
         version: version.as_deref(),
@@ -69,10 +67,9 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
         rule: context.refused_by,
         status: head.map(|head| head.status),
         bytes: Some(end.sent),
-        outcome: end.outcome.as_str(),
         code: code.as_deref(),
         reason: end.reason.as_deref().or(failure.map(|failure| failure.message.as_str())),
-        request: None,
+        ..AuditEvent::new(jiff::Timestamp::now(), "request", action, end.outcome.as_str())
     });
 }
 
@@ -81,26 +78,11 @@ pub(super) fn record_act(audit: &AuditLog, route: &str, request: &impl Serialize
     let request = serde_json::to_value(request).ok();
     let is_short = |value: &serde_json::Value| value.to_string().len() <= MAX_RECORDED_REQUEST_BYTES;
     let request = request.filter(is_short);
+    let outcome = if failure.is_none() { "done" } else { "failed" };
     audit.record(&AuditEvent {
-        time: jiff::Timestamp::now(),
-        event: "administration",
-        request_id: None,
         principal: Some(OPERATOR),
-        credential: None,
-        client: None,
-        peer: None,
-        action: route,
-        upstream: None,
-        package: None,
-        version: None,
-        resource: None,
-        sha256: None,
-        rule: None,
-        status: None,
-        bytes: None,
-        outcome: if failure.is_none() { "done" } else { "failed" },
-        code: None,
         reason: failure,
         request: request.as_ref(),
+        ..AuditEvent::new(jiff::Timestamp::now(), "administration", route, outcome)
     });
 }
