@@ -4,11 +4,9 @@
 //! wait for nothing: one that finds the queue full is lost, and counted.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,14 +21,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::ByteSize;
 
+mod output;
+
+use output::AuditOutput;
+
 /// Lines that wait for the thread: about 4 MB.
 const MAX_QUEUED_LINES: usize = 8192;
 /// How often a file that could not be written is tried again, and at most how often the log tells of losses.
 const AUDIT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// Mode of the file: it says who fetched what.
-const AUDIT_FILE_MODE: u32 = 0o600;
-/// The name of the file that stands for standard error.
-const STANDARD_ERROR: &str = "-";
 
 /// The `[audit]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,96 +209,6 @@ impl AuditLog {
     }
 }
 
-/// Where the lines go.
-struct AuditOutput {
-    /// `None`: standard error.
-    path: Option<PathBuf>,
-    max_size: u64,
-    files: u32,
-    file: Option<File>,
-    size: u64,
-    /// True when the file ends within a line: a write that failed, or a kill, left a part of it.
-    is_cut: bool,
-}
-
-impl AuditOutput {
-    fn new(path: &Path, config: &AuditConfig) -> Self {
-        let path = (path != Path::new(STANDARD_ERROR)).then(|| path.to_owned());
-        Self { path, max_size: config.max_size.0, files: config.files, file: None, size: 0, is_cut: false }
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let file = OpenOptions::new().create(true).append(true).mode(AUDIT_FILE_MODE).open(path)?;
-        self.size = file.metadata()?.len();
-        self.is_cut = ends_within_line(path, self.size);
-        self.file = Some(file);
-        Ok(())
-    }
-
-    /// Writes one line, which ends with a line feed, on a line of its own.
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.path.is_none() {
-            return io::stderr().write_all(line);
-        }
-        if self.file.is_some() && self.size.saturating_add(line.len() as u64) > self.max_size && self.size > 0 {
-            self.rotate()?;
-        }
-        if self.file.is_none() {
-            self.open()?;
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        if self.is_cut {
-            file.write_all(b"\n")?;
-            self.size += 1;
-            self.is_cut = false;
-        }
-        if let Err(error) = file.write_all(line) {
-            // A part of the line may be there: the next `open` looks at how the file ends.
-            self.file = None;
-            return Err(error);
-        }
-        self.size += line.len() as u64;
-        Ok(())
-    }
-
-    /// Renames the file to `.1`, that to `.2`, and so on; removes the one beyond `files`.
-    fn rotate(&mut self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let numbered = |number: u32| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        self.file = None;
-        if self.files == 0 {
-            ignore_missing(fs::remove_file(path))?;
-        } else {
-            ignore_missing(fs::remove_file(numbered(self.files)))?;
-            for number in (1..self.files).rev() {
-                ignore_missing(fs::rename(numbered(number), numbered(number + 1)))?;
-            }
-            ignore_missing(fs::rename(path, numbered(1)))?;
-        }
-        self.open()
-    }
-}
-
-/// True when the last byte of a file of this size is not a line feed. A file that may be written and not read counts as
-/// such: readers of JSON lines skip an empty one.
-fn ends_within_line(path: &Path, size: u64) -> bool {
-    let Some(last) = size.checked_sub(1) else { return false };
-    let mut byte = [0];
-    File::open(path).and_then(|file| file.read_exact_at(&mut byte, last)).is_err() || byte != *b"\n"
-}
-
-fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The thread.
 struct AuditWriter {
     output: AuditOutput,
@@ -330,7 +238,7 @@ impl AuditWriter {
     /// Writes a line. After a failure, lines are lost until it is time to try again.
     fn write(&mut self, line: &[u8]) {
         if self.reopen.swap(false, Ordering::AcqRel) {
-            self.output.file = None;
+            self.output.close();
         }
         if self.tried_at.is_some_and(|at| at.elapsed() < AUDIT_RETRY_INTERVAL) {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -358,6 +266,8 @@ impl AuditWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
 
     fn event(action: &str) -> AuditEvent<'_> {
