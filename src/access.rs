@@ -5,9 +5,10 @@
 //! are evaluated for every request, also for one whose answer is cached. Without `access.enabled` every caller may read
 //! everything, and nothing is checked.
 //!
-//! A client proves who it is by, in this order: the signature in a zip's address ([`addresses`]), a token of this mirror or
-//! of an OpenID Connect provider ([`issuers`]) as Bearer or as the password of Basic ([RFC 6750], [RFC 7617]), or the
-//! signature of the 3.x command line client ([`cli_signature`]).
+//! A client proves who it is by, in this order: the signature in a zip's address ([`addresses`]), its certificate
+//! ([`certificates`]), a token of this mirror or of an OpenID Connect provider ([`issuers`]) as Bearer or as the password
+//! of Basic ([RFC 6750], [RFC 7617]), or the signature of the 3.x command line client ([`cli_signature`]). The first that a
+//! request has decides; the others are not looked at.
 //!
 //! [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750
 //! [RFC 7617]: https://www.rfc-editor.org/rfc/rfc7617
@@ -24,11 +25,12 @@ use std::{
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, package::PackageId};
+use crate::{clock::Clock, package::PackageId, peer::ClientCertificate};
 
 mod address_credential;
 mod addresses;
 mod authorization;
+mod certificates;
 mod cli_signature;
 mod config;
 mod issuer_config;
@@ -42,6 +44,7 @@ mod tokens;
 
 pub(crate) use crate::admin_api::Right;
 pub(crate) use addresses::SignedZips;
+pub(crate) use certificates::CertificateUse;
 pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
 pub use issuer_config::IssuerConfig;
 pub(crate) use issuers::{JwtFault, KeySource, KeySourceError, NO_KEYS_RETRY, UnverifiedJwt, VerificationError};
@@ -52,6 +55,7 @@ pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
 use address_credential::AddressCredential;
 use addresses::AddressSigner;
 use authorization::Authorization;
+use certificates::Certificates;
 use issuer_config::IssuerPolicy;
 use issuers::{Issuers, JwtCaller};
 use nonces::Nonces;
@@ -66,6 +70,7 @@ pub(crate) struct Access {
     enabled: bool,
     rules: Rules,
     tokens: Tokens,
+    certificates: Certificates,
     issuers: Issuers,
     addresses: AddressSigner,
     nonces: Nonces,
@@ -137,6 +142,8 @@ pub(crate) enum InvalidCredential {
     Expired,
     /// The command line client's signature does not fit its account, or its time or nonce does not hold.
     Signature,
+    /// The client's certificate has expired since the connection began.
+    CertificateExpired,
     /// A JWT does not hold.
     Jwt(JwtFault),
 }
@@ -152,6 +159,7 @@ impl Access {
         cache_dir: &Path,
         clock: Clock,
         key_source: &Arc<dyn KeySource>,
+        certificate_use: CertificateUse,
     ) -> Result<Self, OpenAccessError> {
         let dir = cache_dir.join(DIR);
         let addresses = AddressSigner::open(&dir, config.address_lifetime.0)?;
@@ -162,6 +170,7 @@ impl Access {
             enabled: config.enabled,
             rules: Rules::build(config)?,
             tokens: Tokens::open(&dir)?,
+            certificates: Certificates::new(certificate_use),
             issuers: Issuers::build(config, key_source, clock.clone())?,
             addresses,
             nonces: Nonces::default(),
@@ -184,7 +193,8 @@ impl Access {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Who sent a request. Reads no file and waits for nothing; the keys of an issuer may be renewed beside it.
+    /// Who sent a request, over a connection with this certificate. Reads no file and waits for nothing; the keys of an
+    /// issuer may be renewed beside it.
     ///
     /// # Errors
     /// Credentials that are not valid. A signature that fits no account is none: the command line client sends one with
@@ -194,6 +204,7 @@ impl Access {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
     ) -> Result<Identification, InvalidCredential> {
         let known = |caller| Identification::Known(Identified { caller, by_address: false });
         if !self.enabled {
@@ -203,6 +214,11 @@ impl Access {
         if let Some(principal) = self.by_address(method, uri, now) {
             let caller = Caller::Principal(principal);
             return Ok(Identification::Known(Identified { caller, by_address: true }));
+        }
+        if let Some(certificate) = certificate
+            && let Some(principal) = self.certificates.identify(certificate, now)?
+        {
+            return Ok(known(Caller::Principal(principal)));
         }
         let principal = match Authorization::of(headers)? {
             Some(Authorization(token)) if self.issuers.accept(&token) => match self.issuers.identify(&token)? {
@@ -233,6 +249,7 @@ impl Access {
         match self.addresses.verify(method, uri, now)? {
             AddressCredential::Token(id) => self.tokens.by_id(&id, now),
             AddressCredential::Jwt(claims) => self.issuers.by_address(&claims, now),
+            AddressCredential::Certificate(certificate) => self.certificates.by_address(&certificate, now),
         }
     }
 

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::{Access, KeySource},
+    access::{Access, CertificateUse, KeySource},
     archive::ZipVerifier,
     cache::{
         Cache,
@@ -302,7 +302,12 @@ async fn open_access(
 ) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
     let source: Arc<dyn KeySource> = Arc::new(issuer_documents);
-    Ok(Arc::new(tokio::task::spawn_blocking(move || Access::open(&section, &dir, clock, &source)).await??))
+    let certificate_use = match &config.server.tls.client_ca_file {
+        Some(_) => CertificateUse::Verified,
+        None => CertificateUse::Unused,
+    };
+    let open = move || Access::open(&section, &dir, clock, &source, certificate_use);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
 /// Opens the audit log, if there is one.

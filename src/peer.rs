@@ -7,15 +7,17 @@ use std::{
     time::Duration,
 };
 
+mod certificate;
 mod limits;
 mod mirror_chain;
 
+pub use certificate::ClientCertificate;
 pub use limits::{ClientLimit, ClientLimits, ClientRequest, ClientTable, FetchAllowance};
 pub use mirror_chain::MirrorChain;
 pub(crate) use mirror_chain::PSEUDONYM_PREFIX;
 
 /// The two ends of a connection, and how it reached the mirror.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The client's address; an IPv4 client of an IPv6 listener has its IPv4 address. Without meaning on the control socket.
     pub addr: SocketAddr,
@@ -25,6 +27,8 @@ pub struct Peer {
     pub tls: bool,
     /// True for the control socket: its clients may use the administration API, under any host name.
     pub control: bool,
+    /// The certificate by which the client has proved who it is; `None` without mutual TLS.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Why a request is refused before it is read.

@@ -1,10 +1,14 @@
 //! The credential in a signed address: what the principal is looked up by when the address is used. No secret.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::entry::Digest;
 
 /// What precedes the claims of a JWT. No id of a token has a dot.
 const JWT_PREFIX: &str = "j.";
+/// What precedes the description of a certificate.
+const CERTIFICATE_PREFIX: &str = "c.";
 
 /// The credential that an address was signed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(super) enum AddressCredential {
     Token(String),
     /// A JWT, which is not kept: what it said.
     Jwt(SignedClaims),
+    /// A certificate, which is not kept: whose it was.
+    Certificate(SignedCertificate),
 }
 
 /// What an address says of a JWT. The names are short: they are part of an address.
@@ -36,21 +42,55 @@ pub(super) struct SignedClaims {
     pub(super) id: String,
 }
 
+/// What an address says of a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignedCertificate {
+    /// Its SHA-256.
+    #[serde(rename = "f")]
+    pub(super) fingerprint: Digest,
+    /// Its subject.
+    #[serde(rename = "s")]
+    pub(super) subject: String,
+    /// When it ends, in seconds since 1970.
+    #[serde(rename = "e")]
+    pub(super) expires_at: i64,
+}
+
 impl AddressCredential {
     /// Reads the part of an address whose signature holds; `None` for claims of another form.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let Some(claims) = text.strip_prefix(JWT_PREFIX) else { return Some(Self::Token(text.to_owned())) };
-        let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
-        serde_json::from_slice(&claims).ok().map(Self::Jwt)
+        if let Some(claims) = text.strip_prefix(JWT_PREFIX) {
+            return decode(claims).map(Self::Jwt);
+        }
+        if let Some(certificate) = text.strip_prefix(CERTIFICATE_PREFIX) {
+            return decode(certificate).map(Self::Certificate);
+        }
+        Some(Self::Token(text.to_owned()))
     }
+}
+
+fn decode<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
+fn encode(prefix: &str, value: &impl Serialize) -> String {
+    // Texts, numbers and digests are always JSON.
+    let json = serde_json::to_vec(value).unwrap_or_default();
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(json))
 }
 
 impl SignedClaims {
     /// The part of an address.
     pub(super) fn to_text(&self) -> String {
-        // Strings and a number are always JSON.
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        format!("{JWT_PREFIX}{}", URL_SAFE_NO_PAD.encode(json))
+        encode(JWT_PREFIX, self)
+    }
+}
+
+impl SignedCertificate {
+    /// The part of an address.
+    pub(super) fn to_text(&self) -> String {
+        encode(CERTIFICATE_PREFIX, self)
     }
 }
 
@@ -59,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_credential_of_an_address_is_a_token_or_what_a_jwt_said() {
+    fn the_credential_of_an_address_is_a_token_a_certificate_or_what_a_jwt_said() {
         let claims = SignedClaims {
             issuer: "corp".into(),
             subject: "a.b/ü".into(),
@@ -70,8 +110,13 @@ mod tests {
         let text = claims.to_text();
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)), "{text}");
         assert_eq!(AddressCredential::parse(&text), Some(AddressCredential::Jwt(claims)));
+        let fingerprint = Digest::of(b"a certificate");
+        let certificate = SignedCertificate { fingerprint, subject: "CN=a\\,b".into(), expires_at: 7 };
+        let parsed = AddressCredential::parse(&certificate.to_text());
+        assert_eq!(parsed, Some(AddressCredential::Certificate(certificate)));
         assert_eq!(AddressCredential::parse("0aZ"), Some(AddressCredential::Token("0aZ".into())));
         assert_eq!(AddressCredential::parse("j.!"), None);
         assert_eq!(AddressCredential::parse("j.e30"), None);
+        assert_eq!(AddressCredential::parse("c.e30"), None);
     }
 }

@@ -146,6 +146,15 @@ pub enum RuleErrorReason {
     NoGroupsClaim,
 }
 
+impl Config {
+    /// True when a rule or group names the subject of a certificate.
+    pub(crate) fn names_certificates(&self) -> bool {
+        let rules = self.rules.iter().flat_map(|rule| [&rule.read, &rule.publish, &rule.delete, &rule.admin]);
+        let mut names = rules.chain(self.groups.values()).flatten().chain(&self.metrics);
+        names.any(|name| name.starts_with("cert:"))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

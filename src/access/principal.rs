@@ -12,14 +12,14 @@ use crate::{
 };
 
 /// The sources of principals, as they stand before the colon of a name.
-const SOURCES: [&str; 2] = ["token", "oidc"];
+const SOURCES: [&str; 3] = ["token", "cert", "oidc"];
 /// What stands before the colon of a group in a rule.
 const GROUP: &str = "group";
 
 /// Someone with valid credentials.
 #[derive(Debug)]
 pub(crate) struct Principal {
-    /// The source and the name, such as `token:ci` or `oidc:corp:anna`.
+    /// The source and the name, such as `token:ci`, `cert:CN=ci,O=Acme` or `oidc:corp:anna`.
     pub(crate) name: Arc<str>,
     /// The groups that it belongs to, as the credential says: those that rules name. Groups of the configuration are part of
     /// the rules.
@@ -107,7 +107,8 @@ pub(crate) enum Grant {
     Named,
 }
 
-/// A pattern of principals in a rule: `token:ci`, `token:ci-*`, `oidc:corp:anna`, `group:dev`, `group:corp:dev`, or `*`.
+/// A pattern of principals in a rule: `token:ci`, `token:ci-*`, `cert:CN=ci,O=Acme`, `oidc:corp:anna`, `group:dev`,
+/// `group:corp:dev`, or `*`.
 #[derive(Clone, Debug)]
 pub(super) enum PrincipalPattern {
     /// Everyone with valid credentials.

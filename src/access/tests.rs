@@ -24,11 +24,11 @@ fn open(dir: &Path, rules: Vec<RuleConfig>) -> Access {
 
 fn open_with(config: &Config, dir: &Path, clock: Clock) -> Access {
     let source: Arc<dyn KeySource> = Arc::new(issuers::tests::ScriptedIssuer::default());
-    Access::open(config, dir, clock, &source).expect("opens")
+    Access::open(config, dir, clock, &source, CertificateUse::Verified).expect("opens")
 }
 
 fn identify(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<Identified, InvalidCredential> {
-    match access.identify(&Method::GET, uri, headers)? {
+    match access.identify(&Method::GET, uri, headers, None)? {
         Identification::Known(identified) => Ok(identified),
         Identification::Pending(_) => panic!("no JWT is sent"),
     }

@@ -78,7 +78,7 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     require_nonzero(server.tls.reload, settings, &["server", "tls", "reload"])?;
     if !server.tls.listen.is_empty() {
         let files = server::tls::load(&server.tls);
-        files.map_err(|error| invalid(settings, &["server", "tls", "certificates"], error))?;
+        files.map_err(|error| invalid(settings, &["server", "tls", error.key(&server.tls)], error))?;
     }
     for host in &server.known_hosts {
         names::check_host(host).map_err(|error| invalid(settings, &["server", "known_hosts"], error))?;
@@ -258,6 +258,13 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.server.tls.listen.is_empty() && !config.server.tls.certificates.is_empty() {
         warnings.push("server.tls.certificates has no effect without an address in server.tls.listen".into());
+    }
+    if config.server.tls.listen.is_empty() && config.server.tls.client_ca_file.is_some() {
+        warnings.push("server.tls.client_ca_file has no effect without an address in server.tls.listen".into());
+    }
+    if config.server.tls.client_ca_file.is_none() && config.access.names_certificates() {
+        warnings
+            .push("access names principals cert:..., which no client can be without server.tls.client_ca_file".into());
     }
     for file in server::tls::world_readable_keys(&config.server.tls) {
         let file = file.display();

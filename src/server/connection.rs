@@ -38,12 +38,18 @@ pub(super) struct ShutdownTokens {
     pub(super) graceful: CancellationToken,
     /// End now.
     pub(super) abort: CancellationToken,
+    /// The client's certificate may no longer be trusted: finish the running requests, accept no new one.
+    pub(super) distrusted: CancellationToken,
 }
 
 impl ShutdownTokens {
     /// Tokens that are cancelled with these. Each connection has its own, because waiters of one token share its lock.
     pub(super) fn child(&self) -> Self {
-        Self { graceful: self.graceful.child_token(), abort: self.abort.child_token() }
+        Self {
+            graceful: self.graceful.child_token(),
+            abort: self.abort.child_token(),
+            distrusted: CancellationToken::new(),
+        }
     }
 }
 
@@ -67,7 +73,7 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
     (socket, more): (S, MoreDataFlag),
     parts: ConnectionParts<H>,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
-    let ConnectionParts { tls, peer, handler, config, timeouts, place, shutdown } = parts;
+    let ConnectionParts { tls, mut peer, handler, config, timeouts, place, mut shutdown } = parts;
     let builder = builder(&config);
     async move {
         // Below TLS: progress is what the socket accepts, not what is buffered above it.
@@ -75,6 +81,8 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let io = match tls {
             None => Either::Left(io),
             Some(tls) => {
+                // Taken before the client is verified: what changes from now on ends the connection.
+                let tls = tls.state();
                 let handshake = tokio::select! {
                     handshake = tls.accept(io) => handshake,
                     () = shutdown.graceful.cancelled() => return,
@@ -82,7 +90,13 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
                     _ = timeouts.timed_out(false) => return,
                 };
                 match handshake {
-                    Ok(io) => Either::Right(io),
+                    Ok(io) => {
+                        peer.certificate = tls::client_certificate(&io);
+                        if peer.certificate.is_some() {
+                            shutdown.distrusted = tls.distrusted();
+                        }
+                        Either::Right(io)
+                    }
                     Err(error) => return tls::log_handshake_failure(&error, peer.addr),
                 }
             }
@@ -94,9 +108,9 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             let more = more.clone();
             let response = match &place {
                 Some(place) if place.is_reserved() && !handler.is_health_check(&request) => {
-                    Either::Left(Box::pin(wait_and_handle(place.clone(), handler.clone(), request, peer)))
+                    Either::Left(Box::pin(wait_and_handle(place.clone(), handler.clone(), request, peer.clone())))
                 }
-                _ => Either::Right(handler.handle(request, peer)),
+                _ => Either::Right(handler.handle(request, peer.clone())),
             };
             async move {
                 let response = response.await;
@@ -150,6 +164,7 @@ async fn wait_for_end(shutdown: &ShutdownTokens, timeouts: &ConnectionTimeouts, 
     tokio::select! {
         () = shutdown.abort.cancelled() => ConnectionEnd::Abort,
         () = shutdown.graceful.cancelled(), if !closing => ConnectionEnd::Graceful,
+        () = shutdown.distrusted.cancelled(), if !closing => ConnectionEnd::Graceful,
         timed_out = timeouts.timed_out(closing) => match timed_out {
             TimedOut::Idle => ConnectionEnd::Graceful,
             TimedOut::Stalled => ConnectionEnd::Abort,

@@ -82,10 +82,13 @@ impl ControlListener {
     /// The next connection. Failures are logged, and accepting is tried again after a pause.
     pub(super) async fn accept(&self) -> (UnixStream, Peer) {
         let no_address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let peer = Peer { addr: no_address, local: no_address, tls: false, control: true };
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return (stream, peer),
+                Ok((stream, _)) => {
+                    let certificate = None;
+                    let peer = Peer { addr: no_address, local: no_address, tls: false, control: true, certificate };
+                    return (stream, peer);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a control connection");
                     tokio::time::sleep(CONTROL_ACCEPT_PAUSE).await;

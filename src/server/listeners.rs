@@ -126,7 +126,7 @@ impl Listeners {
         // Responses are written whole: Nagle's algorithm would only delay their last packet.
         stream.set_nodelay(true)?;
         let local = canonical(stream.local_addr()?);
-        Ok((stream, Peer { addr: canonical(addr), local, tls, control: false }))
+        Ok((stream, Peer { addr: canonical(addr), local, tls, control: false, certificate: None }))
     }
 }
 

@@ -1,22 +1,22 @@
-//! TLS: certificates by the requested host name (SNI), HTTP/1.1 and HTTP/2 by ALPN, and certificate files that are
-//! reloaded while the server runs.
+//! TLS: certificates by the requested host name (SNI), HTTP/1.1 and HTTP/2 by ALPN, certificates of clients, and files
+//! that are reloaded while the server runs.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 use super::ReloadRequests;
-use crate::value::Period;
+use crate::{peer::ClientCertificate, value::Period};
 
+mod client_certificate;
 mod files;
 mod reload;
 
@@ -33,13 +33,28 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The certificates. A client gets the first that is valid for the requested name, else the first of all.
     pub certificates: Vec<CertificateFiles>,
+    /// PEM certificates of the authorities whose certificates identify clients; `None`: clients are asked for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether a client without a certificate is served.
+    pub client_auth: ClientAuth,
+    /// PEM revocation lists, one of each authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_crl_file: Option<PathBuf>,
     /// How often the files are checked for changes.
     pub reload: Period,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: Vec::new(), certificates: Vec::new(), reload: Period::secs(10) }
+        Self {
+            listen: Vec::new(),
+            certificates: Vec::new(),
+            client_ca_file: None,
+            client_auth: ClientAuth::default(),
+            client_crl_file: None,
+            reload: Period::secs(10),
+        }
     }
 }
 
@@ -53,13 +68,31 @@ pub struct CertificateFiles {
     pub key_file: PathBuf,
 }
 
+/// Whether clients need a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// A client may send none.
+    #[default]
+    Optional,
+    /// A client without one is refused, before it sends a request.
+    Required,
+}
+
 /// The TLS state that all connections share.
 pub(super) struct TlsServer {
-    acceptor: TlsAcceptor,
-    resolver: Arc<CertResolver>,
+    current: ArcSwap<TlsState>,
     config: Config,
     /// Of the files at the start.
     fingerprint: files::FileFingerprint,
+}
+
+/// What new connections are accepted with.
+pub(super) struct TlsState {
+    acceptor: TlsAcceptor,
+    client_fingerprint: files::FileFingerprint,
+    /// Cancelled when clients are no longer verified with the same files.
+    distrusted: CancellationToken,
 }
 
 impl std::fmt::Debug for TlsServer {
@@ -78,15 +111,40 @@ impl TlsServer {
         if config.listen.is_empty() {
             return Ok(None);
         }
-        let loaded = files::read(&config.certificates)?;
-        let resolver = Arc::new(CertResolver(RwLock::new(loaded.keys)));
-        let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver.clone());
-        server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        let acceptor = TlsAcceptor::from(Arc::new(server));
-        Ok(Some(Self { acceptor, resolver, config: config.clone(), fingerprint: loaded.fingerprint }))
+        let loaded = files::read(config)?;
+        let fingerprint = loaded.fingerprint;
+        let current = ArcSwap::from_pointee(TlsState::new(loaded, CancellationToken::new()));
+        Ok(Some(Self { current, config: config.clone(), fingerprint }))
+    }
+
+    /// What a new connection is accepted with.
+    pub(super) fn state(&self) -> Arc<TlsState> {
+        self.current.load_full()
+    }
+
+    /// Replaces the certificates whenever the files change or that is requested. Never returns.
+    pub(super) async fn reload_on_change(&self, requests: ReloadRequests) {
+        let replace = |loaded| self.replace(loaded);
+        reload::run(&self.config, requests, self.fingerprint, replace).await;
+    }
+
+    /// Uses other files for new connections. Connections of clients that were verified with other files end after their
+    /// running requests: they come again and are verified anew.
+    fn replace(&self, loaded: files::LoadedFiles) {
+        let previous = self.current.load_full();
+        let is_trusted = previous.client_fingerprint == loaded.client_fingerprint;
+        let distrusted = if is_trusted { previous.distrusted.clone() } else { CancellationToken::new() };
+        self.current.store(Arc::new(TlsState::new(loaded, distrusted)));
+        if !is_trusted {
+            previous.distrusted.cancel();
+        }
+    }
+}
+
+impl TlsState {
+    fn new(loaded: files::LoadedFiles, distrusted: CancellationToken) -> Self {
+        let client_fingerprint = loaded.client_fingerprint;
+        Self { acceptor: TlsAcceptor::from(loaded.server), client_fingerprint, distrusted }
     }
 
     /// Starts the handshake of one connection. It has no time limit of its own.
@@ -94,26 +152,39 @@ impl TlsServer {
         self.acceptor.accept(io)
     }
 
-    /// Replaces the certificates whenever the files change or that is requested. Never returns.
-    pub(super) async fn reload_on_change(&self, requests: ReloadRequests) {
-        let replace = |keys| self.resolver.replace(keys);
-        reload::run(&self.config, requests, self.fingerprint, replace).await;
+    /// Cancelled when a connection with a client's certificate is to end, because that may no longer be trusted.
+    pub(super) fn distrusted(&self) -> CancellationToken {
+        // One for each connection: waiters of one token share its lock.
+        self.distrusted.child_token()
     }
 }
 
-/// The current certificates. Never empty: [`files::read`] refuses that.
+/// The certificate of the client after the handshake; `None` when it has sent none.
+pub(super) fn client_certificate<S>(io: &TlsStream<S>) -> Option<Arc<ClientCertificate>> {
+    let der = io.get_ref().1.peer_certificates()?.first()?;
+    let certificate = client_certificate::parse(der);
+    if certificate.subject.is_none() {
+        tracing::info!(
+            fingerprint = %certificate.fingerprint,
+            "the client's certificate names no principal: its subject is empty, longer than 255 bytes, or malformed"
+        );
+    }
+    Some(Arc::new(certificate))
+}
+
+/// The certificates. Never empty: [`files::read`] refuses that.
 #[derive(Debug)]
-struct CertResolver(RwLock<Vec<Arc<CertifiedKey>>>);
+struct CertResolver(Vec<Arc<CertifiedKey>>);
 
 impl CertResolver {
-    fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
-        *self.0.write() = keys;
+    fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
+        Self(keys)
     }
 }
 
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.0.read();
+        let keys = &self.0;
         let named = hello.server_name().and_then(|name| keys.iter().find(|key| files::is_valid_for(key, name)));
         // For an unknown name, the client's own check gives a clearer error than a TLS alert.
         named.or_else(|| keys.first()).cloned()
@@ -127,6 +198,12 @@ pub(super) fn log_handshake_failure(error: &std::io::Error, client: SocketAddr) 
         // The client rejected the certificate: logged at `info`, because it shows a faulty roll-out.
         Some(rustls::Error::AlertReceived(alert)) => {
             tracing::info!(%client, alert = ?alert, "the client rejected the TLS handshake");
+        }
+        Some(rustls::Error::InvalidCertificate(reason)) => {
+            tracing::info!(%client, ?reason, "the client's certificate is refused");
+        }
+        Some(rustls::Error::NoCertificatesPresented) => {
+            tracing::info!(%client, "the client has sent no certificate (server.tls.client_auth)");
         }
         _ => tracing::debug!(%client, %error, "the TLS handshake failed"),
     }

@@ -36,7 +36,8 @@ pub(super) fn identify(
     let access = &service.access;
     // Before the identification: a token that is revoked from now on changes the generation.
     context.access_generation = access.generation();
-    let identified = access.identify(&parts.method, &parts.uri, &parts.headers);
+    let certificate = context.peer.certificate.as_deref();
+    let identified = access.identify(&parts.method, &parts.uri, &parts.headers, certificate);
     match identified.map_err(|error| ApiError::Unauthorized(Unauthorized::Credentials(error)))? {
         Identification::Known(Identified { caller, by_address }) => {
             context.caller = caller;

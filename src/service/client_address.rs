@@ -68,7 +68,8 @@ mod tests {
             headers.append("x-forwarded-for", field.parse().expect("a value"));
         }
         let addr = SocketAddr::new(from.parse().expect("an address"), 1);
-        addresses.address(&Peer { addr, local: addr, tls: false, control: false }, &headers)
+        let peer = Peer { addr, local: addr, tls: false, control: false, certificate: None };
+        addresses.address(&peer, &headers)
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Service {
     {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
+        let is_control = context.peer.control;
         let mut unverified = None;
         if !is_health_check(parts.uri.path()) {
             let begun = match caller::identify(self, &parts, &mut context) {
@@ -70,7 +71,7 @@ impl Service {
         let service = self.clone();
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
-            let admin_input = peer.control.then(|| admin::input(body));
+            let admin_input = is_control.then(|| admin::input(body));
             if let Some(jwt) = unverified {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);
                 let verified = caller::verify(&service, jwt, abort_guard.context()).await;
@@ -162,7 +163,7 @@ impl Service {
             }
             _ => {}
         }
-        let host = self.hosts.request_host(parts, context.peer)?;
+        let host = self.hosts.request_host(parts, &context.peer)?;
         let route = route?;
         if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
             return Err(ApiError::Loop);

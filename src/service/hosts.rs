@@ -62,7 +62,7 @@ impl Hosts {
     ///
     /// # Errors
     /// [`HostError`]: 400 for a missing or malformed host, 421 for another name than the configured ones.
-    pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, peer: Peer) -> Result<RequestHost<'a>, HostError> {
+    pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, peer: &Peer) -> Result<RequestHost<'a>, HostError> {
         let mut scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
         let mut authority = requested_authority(parts)?;
         if self.trusted_proxies.iter().any(|proxy| proxy.contains(peer.addr.ip())) {

@@ -224,7 +224,7 @@ impl ThreadCache {
 /// Writes the scheme, host, path and query of a request to `key`, whether the client takes gzip, and with which credential
 /// it asks. Returns false when the request bypasses the cache.
 fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool {
-    let peer = context.peer;
+    let peer = &context.peer;
     if parts.method != Method::GET || peer.control {
         return false;
     }

@@ -14,11 +14,11 @@ use crate::{
     mirror::{Got, Mirror, Setup, setup},
 };
 
-const PUBLIC: &str = "devsapp/fc3";
-const SECRET: &str = "acme/secret";
-const OPEN: &str = "open/pkg";
+pub const PUBLIC: &str = "devsapp/fc3";
+pub const SECRET: &str = "acme/secret";
+pub const OPEN: &str = "open/pkg";
 
-async fn forge() -> Forge {
+pub async fn forge() -> Forge {
     let forge = Forge::start().await;
     for name in [PUBLIC, OPEN] {
         forge.repo(name).release("v1.0.0", |r| r.publish_yaml("Type: Component\nName: x\n").file("index.js", "1"));
@@ -32,12 +32,12 @@ async fn forge() -> Forge {
     forge
 }
 
-fn rule(packages: &[&str], read: &[&str], anonymous: bool) -> RuleConfig {
+pub fn rule(packages: &[&str], read: &[&str], anonymous: bool) -> RuleConfig {
     let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     RuleConfig { packages: owned(packages), read: owned(read), anonymous, ..RuleConfig::default() }
 }
 
-fn with_rules(setup: Setup, rules: Vec<RuleConfig>) -> Setup {
+pub fn with_rules(setup: Setup, rules: Vec<RuleConfig>) -> Setup {
     setup.with(|config: &mut Config| {
         config.access.enabled = true;
         config.access.rules = rules;
@@ -55,12 +55,12 @@ fn closed(forge: &Forge) -> Setup {
     with_rules(setup(forge).token("github", "T0KEN"), rules)
 }
 
-async fn create(mirror: &Mirror, ask: Value) -> String {
+pub async fn create(mirror: &Mirror, ask: Value) -> String {
     let answer = mirror.admin(mirror.dir(), "token/create", ask).await;
     answer[0]["secret"].as_str().expect("a secret").to_owned()
 }
 
-async fn token(mirror: &Mirror, name: &str) -> String {
+pub async fn token(mirror: &Mirror, name: &str) -> String {
     let ask = json!({"name": name, "scopes": ["read"], "packages": [], "expires_at": null, "signs": false});
     create(mirror, ask).await
 }
@@ -69,7 +69,7 @@ async fn revoke(mirror: &Mirror, name: &str) {
     mirror.admin(mirror.dir(), "token/revoke", json!({"name": name})).await;
 }
 
-fn bearer(token: &str) -> Vec<(&'static str, String)> {
+pub fn bearer(token: &str) -> Vec<(&'static str, String)> {
     vec![("authorization", format!("Bearer {token}"))]
 }
 
@@ -83,7 +83,7 @@ async fn send(mirror: &Mirror, method: Method, path: &str, headers: &[(&'static 
 }
 
 /// The routes of a repository.
-fn routes(package: &str) -> Vec<String> {
+pub fn routes(package: &str) -> Vec<String> {
     let below = ["releases", "releases/latest", "releases/tags/v1.0.0", "metadata", "metadata/v1.0.0"];
     let zips = ["zipball/v1.0.0", "zipball/1.0.0", "zipball/refs/tags/v1.0.0", "flat/v1.0.0", "zipball/main"];
     let mut routes: Vec<String> = below.iter().chain(&zips).map(|rest| format!("/{package}/{rest}")).collect();

@@ -64,6 +64,7 @@ mod memory_limit;
 mod metrics;
 mod mounted;
 mod moving_versions;
+mod mutual_tls;
 mod no_room;
 mod official;
 mod offline;

@@ -304,7 +304,7 @@ async fn an_unfinished_handshake_does_not_delay_shutdown() {
 }
 
 /// A configuration file with this `[server.tls]` and no upstream on the internet.
-fn config(dir: &Path, tls: &str) -> String {
+pub fn config(dir: &Path, tls: &str) -> String {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\nreload = \"forever\"\n{tls}\n\
          [disk]\ndir = \"{}\"\n[upstreams.github]\napi = \"http://127.0.0.1:9\"\n\

@@ -1,4 +1,4 @@
-//! Reads certificates and keys from PEM files.
+//! Reads certificates, keys and authorities of clients from PEM files.
 
 use std::{
     fs, io,
@@ -8,17 +8,18 @@ use std::{
 };
 
 use rustls::{
+    RootCertStore, ServerConfig,
     client::verify_server_name,
     crypto::aws_lc_rs,
     pki_types::{
-        CertificateDer, DnsName, PrivateKeyDer, ServerName,
+        CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer, ServerName,
         pem::{self, PemObject},
     },
-    server::ParsedCertificate,
+    server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 
-use super::{CertificateFiles, Config};
+use super::{ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config};
 use crate::entry::Digest;
 
 /// Why TLS cannot be set up.
@@ -44,9 +45,30 @@ pub enum TlsError {
     /// TLS addresses without a certificate.
     #[error("no certificate is configured; make one with `srm-mirror tls init`, or set server.tls.certificates")]
     NoCertificate,
+    /// Clients are to be verified by no authority.
+    #[error(
+        "server.tls.client_auth and client_crl_file need the authorities of clients: set server.tls.client_ca_file"
+    )]
+    NoClientAuthority,
     /// An error of the TLS library.
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
+}
+
+impl TlsError {
+    /// The key of `[server.tls]` that the error is about.
+    pub fn key(&self, config: &Config) -> &'static str {
+        let file = match self {
+            Self::Unreadable { file, .. } | Self::Unusable { file, .. } => Some(file),
+            Self::NoClientAuthority => return "client_ca_file",
+            Self::NoCertificate | Self::Setup(_) => None,
+        };
+        match file {
+            file @ Some(_) if file == config.client_ca_file.as_ref() => "client_ca_file",
+            file @ Some(_) if file == config.client_crl_file.as_ref() => "client_crl_file",
+            _ => "certificates",
+        }
+    }
 }
 
 /// The text of a system error, without its number.
@@ -58,38 +80,90 @@ fn without_errno(error: &io::Error) -> String {
 /// A digest of the content of all files.
 pub(super) type FileFingerprint = Digest;
 
-/// The certificates of a configuration.
-pub(super) struct LoadedCertificates {
+/// What the files of a configuration say.
+pub(super) struct LoadedFiles {
+    /// Of every file.
     pub(super) fingerprint: FileFingerprint,
-    pub(super) keys: Vec<Arc<CertifiedKey>>,
+    /// Of the files by which clients are verified.
+    pub(super) client_fingerprint: FileFingerprint,
+    /// The settings of new connections.
+    pub(super) server: Arc<ServerConfig>,
 }
 
-/// Checks that every certificate of a configuration can be used.
+/// Checks that every file of a configuration can be used.
 ///
 /// # Errors
 /// The first file that cannot be used.
 pub fn load(config: &Config) -> Result<(), TlsError> {
-    read(&config.certificates).map(drop)
+    read(config).map(drop)
 }
 
-/// Reads every certificate with its key.
+/// Reads every certificate with its key, and the authorities of clients.
 ///
 /// # Errors
 /// The first file that cannot be used, and [`TlsError::NoCertificate`] without any.
-pub(super) fn read(files: &[CertificateFiles]) -> Result<LoadedCertificates, TlsError> {
-    if files.is_empty() {
+pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
+    if config.certificates.is_empty() {
         return Err(TlsError::NoCertificate);
     }
     let mut digests = Vec::new();
     let mut keys = Vec::new();
-    for CertificateFiles { cert_file, key_file } in files {
+    for CertificateFiles { cert_file, key_file } in &config.certificates {
         let cert = bytes(cert_file)?;
         let key = bytes(key_file)?;
         digests.extend_from_slice(&Digest::of(&cert).0);
         digests.extend_from_slice(&Digest::of(&key).0);
         keys.push(Arc::new(certified_key(cert_file, &cert, key_file, &key)?));
     }
-    Ok(LoadedCertificates { fingerprint: Digest::of(&digests), keys })
+    let mut client_digests = Vec::new();
+    let clients = client_verifier(config, &mut client_digests)?;
+    let client_fingerprint = Digest::of(&client_digests);
+    digests.extend_from_slice(&client_fingerprint.0);
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    // Sessions are resumed from this value's own memory: none outlives the authorities that it was verified with.
+    let mut server = builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(CertResolver::new(keys)));
+    server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(LoadedFiles { fingerprint: Digest::of(&digests), client_fingerprint, server: Arc::new(server) })
+}
+
+/// Verifies clients as `client_ca_file`, `client_crl_file` and `client_auth` say; adds the digests of the files to
+/// `digests`.
+fn client_verifier(config: &Config, digests: &mut Vec<u8>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(ca_file) = &config.client_ca_file else {
+        let is_unused = config.client_auth == ClientAuth::Optional && config.client_crl_file.is_none();
+        return if is_unused { Ok(WebPkiClientVerifier::no_client_auth()) } else { Err(TlsError::NoClientAuthority) };
+    };
+    let unusable = |file: &Path, reason: &str| TlsError::Unusable { file: file.to_owned(), reason: reason.into() };
+    let ca = bytes(ca_file)?;
+    digests.extend_from_slice(&Digest::of(&ca).0);
+    let mut authorities = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&ca) {
+        let authority = authority.map_err(|_| unusable(ca_file, "is not valid PEM"))?;
+        let added = authorities.add(authority);
+        added.map_err(|_| unusable(ca_file, "has a certificate that is malformed"))?;
+    }
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::new(aws_lc_rs::default_provider()));
+    if let Some(crl_file) = &config.client_crl_file {
+        let text = bytes(crl_file)?;
+        digests.extend_from_slice(&Digest::of(&text).0);
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+        let lists = lists.map_err(|_| unusable(crl_file, "is not valid PEM"))?;
+        if lists.is_empty() {
+            return Err(unusable(crl_file, "contains no PEM revocation list (-----BEGIN X509 CRL-----)"));
+        }
+        builder = builder.with_crls(lists).only_check_end_entity_revocation();
+    }
+    if config.client_auth == ClientAuth::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| match (error, &config.client_crl_file) {
+        (VerifierBuilderError::InvalidCrl(_), Some(crl_file)) => {
+            unusable(crl_file, "has a revocation list that is malformed")
+        }
+        _ => unusable(ca_file, "contains no PEM certificate of an authority (-----BEGIN CERTIFICATE-----)"),
+    })
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>, TlsError> {

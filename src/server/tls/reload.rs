@@ -1,12 +1,10 @@
-//! Reloads the certificate files while the server runs: when they change, and on request.
+//! Reloads the files of certificates and authorities while the server runs: when they change, and on request.
 
-use std::{future::pending, sync::Arc};
-
-use rustls::sign::CertifiedKey;
+use std::future::pending;
 
 use super::{
     Config,
-    files::{self, FileFingerprint, LoadedCertificates, TlsError},
+    files::{self, FileFingerprint, LoadedFiles, TlsError},
 };
 use crate::server::ReloadRequests;
 
@@ -17,8 +15,7 @@ enum LastRead {
     Failed(String),
 }
 
-/// Reads the files every `config.reload` and on request, and passes changed certificates to `replace`. Never
-/// returns.
+/// Reads the files every `config.reload` and on request, and passes changed ones to `replace`. Never returns.
 ///
 /// While the files cannot be used, the certificates stay and the reason is logged once: between the writing of a
 /// certificate and of its key, the two do not match.
@@ -26,7 +23,7 @@ pub(super) async fn run(
     config: &Config,
     mut requests: ReloadRequests,
     fingerprint: FileFingerprint,
-    replace: impl Fn(Vec<Arc<CertifiedKey>>),
+    replace: impl Fn(LoadedFiles),
 ) {
     let mut last = LastRead::Loaded(fingerprint);
     loop {
@@ -41,8 +38,8 @@ pub(super) async fn run(
         };
         if this != last || on_request {
             match read {
-                Ok(LoadedCertificates { keys, .. }) => {
-                    replace(keys);
+                Ok(loaded) => {
+                    replace(loaded);
                     tracing::info!(certificates = config.certificates.len(), "TLS certificates reloaded");
                 }
                 Err(error) => {
@@ -58,9 +55,9 @@ async fn check_interval(config: &Config) {
     if config.reload.is_forever() { pending().await } else { tokio::time::sleep(config.reload.0).await }
 }
 
-async fn read(config: &Config) -> Result<LoadedCertificates, TlsError> {
-    let files = config.certificates.clone();
-    let read = tokio::task::spawn_blocking(move || files::read(&files)).await;
+async fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
+    let config = config.clone();
+    let read = tokio::task::spawn_blocking(move || files::read(&config)).await;
     // Only a panic, or the end of the runtime.
     read.unwrap_or_else(|error| Err(TlsError::Setup(rustls::Error::General(error.to_string()))))
 }

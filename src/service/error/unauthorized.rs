@@ -35,6 +35,9 @@ impl Unauthorized {
             Self::Credentials(InvalidCredential::Expired) => {
                 format!("the token has expired; {ASK_OPERATOR} for a new one")
             }
+            Self::Credentials(InvalidCredential::CertificateExpired) => {
+                "the client's certificate has expired; connect with a new one".into()
+            }
             Self::Credentials(InvalidCredential::Signature) => {
                 "the signature of the command line client does not hold: the token is another one, the clock differs by \
                  more than 5 minutes, or the request was sent before; log in again with s registry login --token"

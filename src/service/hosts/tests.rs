@@ -18,8 +18,9 @@ fn base_of(
         request = request.header(*name, *value);
     }
     let parts = request.body(()).expect("valid").into_parts().0;
-    let client = Peer { addr: ([10, 1, 2, 3], 5000).into(), local: ([127, 0, 0, 1], 80).into(), tls, control: false };
-    hosts.request_host(&parts, client).map(|request_host| request_host.base()).map_err(HostError::status)
+    let addr = ([10, 1, 2, 3], 5000).into();
+    let client = Peer { addr, local: ([127, 0, 0, 1], 80).into(), tls, control: false, certificate: None };
+    hosts.request_host(&parts, &client).map(|request_host| request_host.base()).map_err(HostError::status)
 }
 
 fn behind_proxy(proxy: &str) -> Hosts {

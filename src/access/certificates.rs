@@ -1,0 +1,101 @@
+//! Mutual TLS: callers whose certificate the server has verified.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+
+use super::{
+    InvalidCredential, Principal,
+    address_credential::SignedCertificate,
+    principal::{CredentialKey, Scope},
+};
+use crate::{admin_api::Right, entry::Digest, peer::ClientCertificate};
+
+/// Most bytes of the principals of certificates that are remembered, as estimated.
+const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
+/// What a remembered principal weighs beside its texts, bytes.
+const CERTIFICATE_OVERHEAD: usize = 512;
+
+/// Whether the server verifies certificates of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateUse {
+    /// It does: `server.tls.client_ca_file` is set.
+    Verified,
+    /// It does not.
+    Unused,
+}
+
+/// The callers with certificates.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    certificate_use: CertificateUse,
+    /// By fingerprint, so that a request makes no principal of its own.
+    principals: Cache<Digest, Arc<Principal>>,
+}
+
+impl Certificates {
+    /// Remembers no one yet.
+    pub(super) fn new(certificate_use: CertificateUse) -> Self {
+        let weight = |principal: &Arc<Principal>| {
+            CERTIFICATE_OVERHEAD + principal.name.len() + principal.credential.len() + principal.address.len()
+        };
+        let principals = Cache::builder()
+            .max_capacity(MAX_CERTIFICATE_BYTES)
+            .weigher(move |_, principal| u32::try_from(weight(principal)).unwrap_or(u32::MAX))
+            .build();
+        Self { certificate_use, principals }
+    }
+
+    /// The principal of a connection's certificate; `None` for one without a subject that names someone.
+    ///
+    /// # Errors
+    /// `CertificateExpired`: it was valid when the connection began.
+    pub(super) fn identify(
+        &self,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Principal>>, InvalidCredential> {
+        let Some(subject) = &certificate.subject else { return Ok(None) };
+        if certificate.not_after <= now {
+            return Err(InvalidCredential::CertificateExpired);
+        }
+        if let Some(principal) = self.principals.get(&certificate.fingerprint) {
+            return Ok(Some(principal));
+        }
+        let signed = SignedCertificate {
+            fingerprint: certificate.fingerprint,
+            subject: subject.clone(),
+            expires_at: certificate.not_after.as_second(),
+        };
+        let principal = Arc::new(principal(&signed));
+        self.principals.insert(certificate.fingerprint, principal.clone());
+        Ok(Some(principal))
+    }
+
+    /// The principal that a signed address names, while certificates are used and this one has not ended.
+    pub(super) fn by_address(&self, certificate: &SignedCertificate, now: Timestamp) -> Option<Arc<Principal>> {
+        if self.certificate_use == CertificateUse::Unused {
+            return None;
+        }
+        let principal = principal(certificate);
+        principal.expires_at.is_some_and(|end| now < end).then(|| Arc::new(principal))
+    }
+}
+
+fn principal(certificate: &SignedCertificate) -> Principal {
+    let SignedCertificate { fingerprint, subject, expires_at } = certificate;
+    let name = format!("cert:{subject}");
+    let credential = fingerprint.to_string();
+    Principal {
+        key: CredentialKey::of("cert", &credential),
+        // Every certificate of a subject counts as the same client.
+        client: CredentialKey::of("cert", &name).as_u64(),
+        groups: Vec::new(),
+        credential: credential.into(),
+        scope: Scope { rights: Right::ALL.to_vec(), packages: Vec::new() },
+        expires_at: Some(Timestamp::from_second(*expires_at).unwrap_or(Timestamp::MIN)),
+        address: certificate.to_text().into(),
+        name: name.into(),
+    }
+}
