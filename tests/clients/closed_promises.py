@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 from promises import LAST, SIMPLE, application, asked_first, listed, lock, must_be_whole, promise, update_in
-from stage import CLOSED_FRONT, HERE, SECRET, Failed, await_, must_equal, must_say
+from stage import CLOSED_FRONT, HERE, NAMES, SECRET, Failed, await_, must_equal, must_say
 
 
 def registry(stage):
@@ -121,6 +121,34 @@ def _(stage):
         must_equal(answered, "206 100", "the range")
     for arguments in ([plain], [address.replace("v1.0.0", "v0.9.0")], ["-u", f"{token}:", plain], ["-u", f"any:{token}x", plain]):
         must_equal(home.run("curl", "-sS", "-o", "no", "-w", "%{http_code}", *arguments), "401", "without valid credentials")
+
+
+@promise("curl with a client's certificate gets what its subject may read, over HTTP/2 and HTTP/1.1, and a signed address")
+def _(stage):
+    home = stage.home()
+    port = stage.closed_tls_port
+    base = f"https://{NAMES[0]}:{port}"
+    reach = ["curl", "-sS", "--cacert", stage.ca, "--resolve", f"{NAMES[0]}:{port}:127.0.0.1"]
+
+    def status(path, *options, expect=0):
+        return home.run(*reach, "-o", "got", "-w", "%{http_code} %{http_version}", *options, f"{base}{path}", expect=expect)
+
+    def by(name, authority="clients"):
+        certificate, key = stage.certificate(name, authority)
+        return ["--cert", certificate, "--key", key]
+
+    anna, berta = by("anna"), by("berta")
+    for version in ("2", "1.1"):
+        must_equal(status("/demo/big/zipball/v1.0.0", *anna, f"--http{version}"), f"200 {version}", "by the subject of a rule")
+        must_be_whole(stage, home.project / "got")
+    must_equal(status("/demo/big/zipball/v1.0.0", *berta)[:3], "404", "by another subject")
+    must_equal(status("/demo/plain/releases", *berta)[:3], "200", "what every subject may read")
+    must_equal(status("/demo/plain/releases")[:3], "401", "without a certificate")
+    stranger = home.run(*reach, *by("anna", "strangers"), "-o", "no", f"{base}/demo/plain/releases", expect=None)
+    must_say(stranger, "curl:")
+    latest = json.loads(home.run(*reach, "-f", *anna, f"{base}/demo/big/releases/tags/v1.0.0"))
+    home.run(*reach, "-f", "-o", "by-address", latest["zipball_url"])
+    must_be_whole(stage, home.project / "by-address")
 
 
 @promise("wget and aria2c fetch and resume by the signed address, without credentials")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -32,6 +33,9 @@ enabled = true
 [[access.rules]]
 packages = ["official-2x:*"]
 anonymous = true
+[[access.rules]]
+packages = ["demo/big"]
+read = ["token:*", "cert:CN=anna,O=Acme"]
 [[access.rules]]
 packages = ["*"]
 read = ["*"]
@@ -140,18 +144,49 @@ stale_while_revalidate = "0s"
         """As the plain mirror, with tokens, rules and an audit log."""
         self.audit_file = self.dir / "audit.jsonl"
         audit = f"[audit]\nfile = {json.dumps(str(self.audit_file))}\n"
-        (self.dir / "closed.toml").write_text((self.dir / "upstreams.toml").read_text() + ACCESS + audit)
+        self._authority("clients")
+        clients = f"[server.tls]\nclient_ca_file = {json.dumps(str(self.dir / 'clients.pem'))}\n"
+        (self.dir / "closed.toml").write_text((self.dir / "upstreams.toml").read_text() + clients + ACCESS + audit)
         self.tokens = {}
         # A break answers with the rights of this one what the mirror refuses.
         self.master = self.token("master")
-        self.closed_base = self._configured("closed", "closed.toml", CLOSED_FRONT, CLOSED_BEHIND)
+        self.closed_base = self._configured("closed", "closed.toml", CLOSED_FRONT, CLOSED_BEHIND, ["127.0.0.1:0"])
+        tls = re.search(r"listening on https://127\.0\.0\.1:(\d+)", self.said("closed-mirror"))
+        # No break stands in front of it: a client's certificate ends there.
+        self.closed_tls_port = tls.group(1)
 
-    def _configured(self, name, config, front, behind):
+    def _openssl(self, subject, extensions, name, *options):
+        """Makes a certificate with its key, both for two days."""
+        config = self.dir / f"{name}.cnf"
+        config.write_text(f"[req]\ndistinguished_name=dn\nprompt=no\nx509_extensions=ext\n[dn]\n{subject}\n[ext]\n{extensions}\n")
+        command = [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-config", config, "-keyout", self.dir / f"{name}.key", "-out", self.dir / f"{name}.pem", *options,
+        ]
+        made = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        if made.returncode:
+            raise Failed(f"openssl: {made.stderr}")
+
+    def _authority(self, name):
+        """An authority of clients' certificates."""
+        self._openssl(f"O=Acme\nCN={name}", "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign", name)
+
+    def certificate(self, name, authority="clients"):
+        """Makes a client's certificate; returns the files of certificate and key."""
+        file = f"{authority}-{name}"
+        if not (self.dir / f"{authority}.pem").exists():
+            self._authority(authority)
+        signer = ["-CA", self.dir / f"{authority}.pem", "-CAkey", self.dir / f"{authority}.key"]
+        extensions = "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=clientAuth"
+        self._openssl(f"O=Acme\nCN={name}", extensions, file, *signer)
+        return self.dir / f"{file}.pem", self.dir / f"{file}.key"
+
+    def _configured(self, name, config, front, behind, tls=()):
         """Starts a mirror with a configuration file; returns its address."""
         here = behind if self.broken else front
         env = {
             "SRM_MIRROR__SERVER__LISTEN": json.dumps(["127.0.0.1:0", *([f"{here}:80"] if self.names else [])]),
-            "SRM_MIRROR__SERVER__TLS__LISTEN": json.dumps([f"{here}:443"] if self.names else []),
+            "SRM_MIRROR__SERVER__TLS__LISTEN": json.dumps([*tls, *([f"{here}:443"] if self.names else [])]),
             "SRM_MIRROR__SERVER__TLS__CERTIFICATES": self._certificates(),
             # A new version is seen by the next request, which no test then has to wait for.
             "SRM_MIRROR__DOCUMENTS__FRESH_ANONYMOUS": "0s",
