@@ -376,7 +376,10 @@ async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> a
     let name = dir.display().to_string();
     let disk = match tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await? {
         // Other errors are not about the directory's path but about another process, the format or the limit.
-        Err(error @ OpenError::Io { .. }) => return Err(error).context(format!("cache directory {name}")),
+        Err(error @ OpenError::Io { .. }) => {
+            let hint = format!("the cache directory {name} cannot be used; name another with --cache-dir or disk.dir");
+            return Err(error).context(hint);
+        }
         opened => opened?,
     };
     disk.set_holder_addresses(addresses).with_context(|| format!("cache directory {name}"))?;

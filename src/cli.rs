@@ -19,12 +19,17 @@ use crate::{
 };
 
 mod admin_client;
+mod byte_bar;
 mod cache;
 mod completions;
 mod config;
 mod connect;
+mod demo;
+mod health;
 mod lock_file;
+mod man;
 mod mirror_token;
+mod mirror_url;
 mod route;
 mod serve;
 mod tls;
@@ -67,7 +72,7 @@ Exit codes:
 
 /// A caching mirror that speaks the Serverless Registry Model over GitHub and Gitee releases.
 #[derive(Debug, Parser)]
-#[command(name = "srm-mirror", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "srm-mirror", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,10 +84,16 @@ enum Command {
     Completions(completions::CompletionsCommand),
     Cache(Box<cache::Cache>),
     Config(config::ConfigCommand),
+    Demo(demo::DemoCommand),
+    Health(health::HealthCommand),
+    Man(man::ManCommand),
     Connect(connect::ConnectCommand),
     Route(route::RouteCommand),
     Tls(tls::TlsCommand),
     Token(token::TokenCommand),
+    /// Print the version, as --version
+    #[command(after_help = "Example: srm-mirror version")]
+    Version,
     Warm(warm::Warm),
 }
 
@@ -94,6 +105,9 @@ struct ServeArgs {
     /// Address to listen on, with port; can be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
+    /// Port to listen on, for this machine alone: the same as --listen 127.0.0.1:PORT
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    port: Option<u16>,
     /// Public URL of the mirror; zipball_url in responses begins with it
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -125,9 +139,11 @@ impl CacheArgs {
 impl ServeArgs {
     fn load(&self) -> Result<Loaded, ConfigError> {
         let listen = (!self.listen.is_empty()).then(|| self.listen.clone().into());
+        let port = self.port.map(|port| vec![format!("127.0.0.1:{port}")].into());
         let text = |value: &Option<String>| value.clone().map(toml::Value::from);
         let flags = [
             ("--listen", "server.listen", listen),
+            ("--port", "server.listen", port),
             ("--cache-dir", "disk.dir", text(&self.cache.cache_dir)),
             ("--public-url", "server.public_url", text(&self.public_url)),
             ("--log-format", "log.format", text(&self.cache.log_format)),
@@ -161,9 +177,16 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Cache(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Connect(command) => command.run(),
+        Command::Demo(command) => command.run(),
+        Command::Health(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Route(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Version => {
+            print(concat!("srm-mirror ", env!("CARGO_PKG_VERSION"), "\n"));
+            Ok(0)
+        }
         Command::Warm(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
@@ -205,7 +228,9 @@ fn escape_terminal_lines(text: &str) -> String {
 fn error_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        parts.push(cause.to_string());
+        // The system's error number says nothing that its text does not.
+        let text = cause.to_string();
+        parts.push(text.split(" (os error ").next().unwrap_or(&text).to_owned());
         // The messages of these errors include their causes.
         if cause.is::<ConfigError>() || cause.is::<StartError>() {
             break;

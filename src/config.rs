@@ -31,6 +31,8 @@ mod error;
 pub(crate) mod fuzzing;
 mod layers;
 mod masking;
+mod misspelt;
+mod mistakes;
 mod names;
 mod required;
 mod route_table;
@@ -44,6 +46,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use layers::Flag;
 pub(crate) use masking::without_password;
+pub use mistakes::{Mistakes, load_or_all_mistakes};
 pub use required::RequiredPackages;
 pub use route_table::plain_names;
 pub use schema::EXAMPLE_CONFIG;
@@ -147,6 +150,7 @@ pub struct Loaded {
     /// The credentials of each upstream with their secrets.
     pub credentials: UpstreamCredentials,
     settings: Settings,
+    ignored_variables: Vec<String>,
 }
 
 impl Loaded {
@@ -187,7 +191,8 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     check::check_values(&config, &settings)?;
     let credentials = credentials::resolve(&config, environment, &settings)?;
     check::check_exposure(&config, &credentials, &settings)?;
-    Ok(Loaded { config, credentials, settings })
+    let ignored_variables = misspelt::warnings(environment, &config);
+    Ok(Loaded { config, credentials, settings, ignored_variables })
 }
 
 /// Parses the merged settings; the error for a value of the wrong type names its key.

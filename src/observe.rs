@@ -21,10 +21,14 @@ mod audit;
 #[cfg(test)]
 #[path = "../tests/support/captured.rs"]
 pub(crate) mod captured;
+mod log_time;
 mod metrics;
+mod terminal_line;
 
+use access::AccessForm;
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AuditConfig, AuditEvent, AuditLog};
+use log_time::LogTime;
 pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteMetrics, STATUSES, TIME_BOUNDS, TimeHistogram,
     UpstreamMetrics,
@@ -162,13 +166,18 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
     let guard = LogGuard { losses: losses.clone(), _writers: [access_writer, writer] };
     let registry = tracing_subscriber::registry().with(filter);
     let initialised = if json {
-        access::write_lines_to(access_queue);
+        access::write_lines_to(access_queue, AccessForm::Json);
         registry.with(json_layer(queue)).try_init()
     } else {
+        if terminal {
+            access::write_lines_to(access_queue.clone(), AccessForm::Terminal);
+        }
         // One layer with two writers: layers with filters of their own interfere in the cached `enabled` state of a
         // callsite and lose events.
         let writer = access_queue.with_filter(|meta| meta.target() == ACCESS_TARGET).or_else(queue);
-        let layer = fmt::layer().with_writer(writer);
+        let time = if terminal { LogTime::Short } else { LogTime::Full };
+        let layer =
+            fmt::layer().with_timer(time).with_target(!terminal || is_detailed(&config.level)).with_writer(writer);
         // On a terminal the layer itself honours NO_COLOR.
         let layer = if terminal { layer } else { layer.with_ansi(false) };
         registry.with(layer).try_init()
@@ -182,6 +191,11 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
     });
     thread.map_err(LogError::Thread)?;
     Ok(guard)
+}
+
+/// True for a level at which events need their origin: anything but a plain level up to `info`.
+fn is_detailed(level: &str) -> bool {
+    !["off", "error", "warn", "info"].contains(&level.to_ascii_lowercase().as_str())
 }
 
 /// A bounded queue of lines with a thread that writes them. A line that finds it full is dropped and counted.

@@ -24,6 +24,7 @@ mod connection;
 mod connection_places;
 mod connection_threads;
 pub(crate) mod control;
+mod listen_address;
 mod listeners;
 mod poll_on_wake;
 mod reload_handle;

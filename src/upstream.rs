@@ -55,7 +55,8 @@ mod v3;
 use api::ApiUpstream;
 
 pub use config::{BuildError, Config, MAX_CREDENTIALS, UpstreamKind, defaults};
-pub(crate) use connect::system_roots;
+pub use connect::AuthorityFileError;
+pub(crate) use connect::{ca_certificates, system_roots, trust_warning};
 pub use credentials::{
     CredentialConfig, CredentialGrant, CredentialOutcome, CredentialReading, CredentialRefusal, CredentialReport,
     CredentialSource, CredentialSourceError, CredentialStatus, GrantedQuota, InstallationGrant, RefusalReason,

@@ -203,7 +203,7 @@ impl FromStr for BaseUrl {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let invalid = |why: &str| ValueError(format!("{why}; write for example \"https://api.github.com\""));
+        let invalid = |why: &str| ValueError(why.to_owned());
         let mut url = Url::parse(text.trim()).map_err(|_| invalid("not an absolute URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("the scheme must be http or https"));

@@ -89,6 +89,9 @@ pub(super) fn run<T>(
         loaded.config.log.level = "warn".into();
     }
     let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+    for warning in loaded.ignored_variables() {
+        tracing::warn!("{warning}");
+    }
     let runtime = app::runtime().context("start the runtime")?;
     let done = runtime.block_on(async {
         let client = AdminClient::open(loaded).await?;
@@ -122,7 +125,7 @@ impl AdminClient {
                 return Ok(client);
             }
             if Instant::now() > deadline {
-                return Err(Unavailable(format!("{busy}, which does not answer")).into());
+                return Err(Unavailable(format!("{busy}. It does not answer")).into());
             }
             sleep(RETRY_INTERVAL).await;
         }
@@ -130,7 +133,8 @@ impl AdminClient {
 
     fn connect(dir: &Path, local: Option<LocalMirror>) -> anyhow::Result<Self> {
         let socket = SocketPath::of(dir).context("open the cache directory")?;
-        let client = bounded::builder().unix_socket(socket.path().to_owned()).build().context("set up the client")?;
+        let client =
+            bounded::builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
         Ok(Self { client, _socket: socket, local })
     }
 

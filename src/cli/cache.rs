@@ -103,7 +103,7 @@ enum CacheAction {
         cache: CacheArgs,
     },
     /// Remove zips and, with a whole package, its release list; pins stay
-    #[command(after_help = "Example: srm-mirror cache rm devsapp/fc3@0.* --dry-run")]
+    #[command(after_help = "Example: srm-mirror cache rm 'devsapp/fc3@0.*' --dry-run")]
     Rm {
         /// The zips to remove
         #[arg(value_parser = pattern)]
@@ -136,6 +136,9 @@ enum CacheAction {
         /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -148,6 +151,9 @@ enum CacheAction {
         /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -160,6 +166,9 @@ enum CacheAction {
         /// Why; clients are shown it
         #[arg(long)]
         reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -169,6 +178,9 @@ enum CacheAction {
         /// The pattern, exactly as `cache blocks` shows it
         #[arg(value_parser = pattern)]
         pattern: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -189,6 +201,9 @@ enum CacheAction {
         /// The zips to export [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -214,6 +229,9 @@ enum CacheAction {
         /// The file to write
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
         file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         cache: CacheArgs,
     },
@@ -228,6 +246,9 @@ struct ConfirmArgs {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl CacheAction {
@@ -283,14 +304,14 @@ impl Cache {
             CacheAction::Verify { pattern, no_fetch, json, cache } => verify::run(&cache, pattern, no_fetch, json),
             CacheAction::Rm { pattern, forget, confirm, cache } => removal::rm(&cache, pattern, forget, &confirm),
             CacheAction::Gc { unused, confirm, cache } => removal::gc(&cache, unused, &confirm),
-            CacheAction::Keep { pattern, dry_run, cache } => keep::run(&cache, pattern, true, dry_run),
-            CacheAction::Unkeep { pattern, dry_run, cache } => keep::run(&cache, pattern, false, dry_run),
-            CacheAction::Block { pattern, reason, cache } => block::set(&cache, pattern, reason),
-            CacheAction::Unblock { pattern, cache } => block::remove(&cache, pattern),
+            CacheAction::Keep { pattern, dry_run, json, cache } => keep::run(&cache, pattern, true, dry_run, json),
+            CacheAction::Unkeep { pattern, dry_run, json, cache } => keep::run(&cache, pattern, false, dry_run, json),
+            CacheAction::Block { pattern, reason, json, cache } => block::set(&cache, pattern, reason, json),
+            CacheAction::Unblock { pattern, json, cache } => block::remove(&cache, pattern, json),
             CacheAction::Blocks { json, cache } => block::list(&cache, json),
-            CacheAction::Export { file, pattern, cache } => export::run(&cache, &file, pattern),
+            CacheAction::Export { file, pattern, json, cache } => export::run(&cache, &file, pattern, json),
             CacheAction::Import { file, force, confirm, cache } => import::run(&cache, &file, force, &confirm),
-            CacheAction::Lock { pattern, file, cache } => lock::run(&cache, pattern, &file),
+            CacheAction::Lock { pattern, file, json, cache } => lock::run(&cache, pattern, &file, json),
         }
     }
 }

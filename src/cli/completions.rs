@@ -23,8 +23,11 @@ impl CompletionsCommand {
     #[expect(clippy::unnecessary_wraps, reason = "all commands have the same signature")]
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let mut script: Vec<u8> = Vec::new();
-        generate(self.shell, &mut Cli::command(), "srm-mirror", &mut script);
-        print(&String::from_utf8_lossy(&script));
+        generate(self.shell, &mut Cli::command().disable_help_subcommand(true), "srm-mirror", &mut script);
+        let script = String::from_utf8_lossy(&script);
+        // The generator writes the hyphen of the program's name in two ways, and the bash script then recognises no
+        // subcommand. Other scripts do not have this word.
+        print(&script.replace("srm__subcmd__mirror", "srm__mirror"));
         Ok(0)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{FAILED, UNAVAILABLE, escape_terminal_lines, mirror_token::MirrorToken, print};
+use super::{FAILED, UNAVAILABLE, escape_terminal_lines, mirror_token::MirrorToken, mirror_url, print};
 use crate::{config::Environment, value::BaseUrl};
 
 mod check;
@@ -32,7 +32,7 @@ marked \"off\" is not offered by this mirror's configuration and does not count 
 #[command(after_help = CONNECT_HELP)]
 pub(super) struct ConnectCommand {
     /// URL of the mirror as its clients reach it
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = mirror_url::parse)]
     url: BaseUrl,
     /// Package of the examples: a plain name, or owner/repo, with or without its upstream in front
     #[arg(long, value_name = "NAME[@VERSION]", default_value = "fc3")]

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -39,18 +40,25 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let loaded = self.args.load()?;
-        let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
-        for warning in loaded.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let runtime = app::runtime().context("start the runtime")?;
-        let threads =
-            ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
-        let code = runtime.block_on(serve(loaded, threads));
-        // Do not wait for blocking tasks: the cache survives a stop at any instruction, and the second signal ends at once.
-        runtime.shutdown_background();
-        code
+        run(async || Ok((loaded, ())))
     }
+}
+
+/// Runs a mirror until a signal ends it. `prepare` runs on the mirror's runtime and yields the configuration, and what must
+/// live as long as the mirror.
+pub(super) fn run<T>(prepare: impl AsyncFnOnce() -> anyhow::Result<(Loaded, T)>) -> anyhow::Result<u8> {
+    let runtime = app::runtime().context("start the runtime")?;
+    let (loaded, _companion) = runtime.block_on(prepare())?;
+    let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+    for warning in loaded.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let threads =
+        ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
+    let code = runtime.block_on(serve(loaded, threads));
+    // Do not wait for blocking tasks: the cache survives a stop at any instruction, and the second signal ends at once.
+    runtime.shutdown_background();
+    code
 }
 
 async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8> {
@@ -63,6 +71,7 @@ async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8>
         number = signals.next() => return Ok(SIGNAL + number),
     };
     print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
+    notify_service_manager(NotifyState::Ready);
     let _reload_task = reload_on_hangup(hangup, app.reload.clone());
     let _report_task = AbortOnDropHandle::new(tokio::spawn(log_reports(app.credential_reports())));
 
@@ -71,7 +80,10 @@ async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8>
     let mut run = std::pin::pin!(app.with_connection_threads(threads).serve_until(shutdown.clone(), abort.clone()));
     tokio::select! {
         done = &mut run => return done.map(|()| 0),
-        _ = signals.next() => shutdown.cancel(),
+        _ = signals.next() => {
+            notify_service_manager(NotifyState::Stopping);
+            shutdown.cancel();
+        }
     }
     tokio::select! {
         done = &mut run => done.map(|()| 0),
@@ -81,6 +93,12 @@ async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8>
             Ok(SIGNAL + number)
         }
     }
+}
+
+/// Tells the service manager that started this process, if any, what it does (sd_notify of systemd).
+fn notify_service_manager(state: NotifyState<'_>) {
+    // Without a service manager there is nothing to do, and one that has gone gets no message.
+    let _ = sd_notify::notify(&[state]);
 }
 
 /// Binds the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without
@@ -98,7 +116,8 @@ async fn bind(loaded: &Loaded) -> anyhow::Result<App> {
             return Err(error);
         }
         if !waiting {
-            tracing::warn!("{error}, a command; waiting until it ends");
+            let dir = loaded.config.disk.dir.as_deref().map(|dir| dir.display().to_string()).unwrap_or_default();
+            tracing::warn!("a command is using the cache directory {dir}; waiting until it ends");
             waiting = true;
         }
         tokio::time::sleep(DIRECTORY_RETRY_INTERVAL).await;

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::print;
 
@@ -54,6 +55,9 @@ struct TlsInitArgs {
     /// Replace the authority too; every client must then trust the new one
     #[arg(long)]
     new_ca: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl TlsCommand {
@@ -65,7 +69,17 @@ impl TlsCommand {
             force: args.force || args.new_ca,
             new_ca: args.new_ca,
         };
-        print(&report(&authority::init(&args.dir, &request)?));
+        let issued = authority::init(&args.dir, &request)?;
+        if args.json {
+            let IssuedCertificate { ca, cert, key, names, until, new_ca } = &issued;
+            let value = json!({
+                "ca_file": ca, "new_ca": new_ca, "cert_file": cert, "key_file": key, "names": names,
+                "until": until.to_string(),
+            });
+            print(&format!("{value}\n"));
+        } else {
+            print(&report(&issued));
+        }
         Ok(0)
     }
 }

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
-use super::{CacheArgs, FAILED, SIGNAL, UNAVAILABLE, admin_client, mirror_token::MirrorToken, serve::Signals};
+use super::{
+    CacheArgs, FAILED, SIGNAL, UNAVAILABLE, admin_client, mirror_token::MirrorToken, mirror_url, serve::Signals,
+};
 use crate::{
     config::{Config, Environment},
     value::{BaseUrl, Period},
@@ -88,7 +90,7 @@ pub(super) struct Warm {
     #[arg(long)]
     dry_run: bool,
     /// Fill a running mirror by its address instead of the cache directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "cache_dir"])]
+    #[arg(long, value_name = "URL", value_parser = mirror_url::parse, conflicts_with_all = ["config", "cache_dir"])]
     server: Option<BaseUrl>,
     /// With --server: file with the token that the mirror wants [else the variable SRM_MIRROR_TOKEN, else none]
     #[arg(long, value_name = "FILE", requires = "server")]

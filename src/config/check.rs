@@ -2,13 +2,7 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{
-    Config, UpstreamCredentials, access_rules,
-    error::ConfigError,
-    layers::{invalid, io_reason},
-    names,
-    setting::Settings,
-};
+use super::{Config, UpstreamCredentials, access_rules, error::ConfigError, layers::invalid, names, setting::Settings};
 use crate::{
     cache::policy::MAX_DOWNLOADS,
     observe,
@@ -182,11 +176,8 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
         check_proxy(proxy).map_err(|error| invalid(settings, &path("proxy"), error))?;
     }
     if let Some(file) = &upstream.ca_file {
-        let text = fs::read_to_string(file).map_err(|error| {
-            invalid(settings, &path("ca_file"), format_args!("this file cannot be read: {}", io_reason(&error)))
-        })?;
-        let has_certificate = text.contains("-----BEGIN CERTIFICATE-----");
-        require(has_certificate, settings, &path("ca_file"), "this file has no PEM certificate")?;
+        let certificates = upstream::ca_certificates(file);
+        certificates.map_err(|error| invalid(settings, &path("ca_file"), error))?;
     }
     let port = upstream.address.is_none_or(|address| address.port() != 0);
     require(port, settings, &path("address"), "the port must not be zero")

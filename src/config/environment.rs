@@ -29,6 +29,11 @@ impl Environment {
         self.0.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
     }
 
+    /// Removes a variable; false when it is not set.
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        self.0.remove(OsStr::new(name)).is_some()
+    }
+
     /// All variables.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))

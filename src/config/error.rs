@@ -75,7 +75,7 @@ impl ConfigError {
         let mut reason = reason.to_string();
         if !reason.contains("for example")
             && !reason.contains("did you mean")
-            && let Some(example) = schema::example(path)
+            && let Some(example) = schema::written_example(path)
         {
             reason = format!("{reason}; for example {example}");
         }

@@ -22,10 +22,10 @@ use super::{
 };
 
 /// Prefix of the variables that set a key.
-const VARIABLE_PREFIX: &str = "SRM_MIRROR__";
+pub(super) const VARIABLE_PREFIX: &str = "SRM_MIRROR__";
 
 /// What separates the parts of a key in the name of its variable.
-const VARIABLE_SEPARATOR: &str = "__";
+pub(super) const VARIABLE_SEPARATOR: &str = "__";
 
 /// A value given on the command line.
 #[derive(Clone, Debug)]

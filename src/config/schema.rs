@@ -92,12 +92,39 @@ fn generic(path: &[String]) -> Vec<String> {
     path
 }
 
+/// The paths of all keys of the example file.
+pub(super) fn keys() -> impl Iterator<Item = &'static Vec<String>> + Clone {
+    SCHEMA_KEYS.keys()
+}
+
 /// An example of a key's value, as TOML; `None` for a section or an unknown key.
 pub(super) fn example(path: &[String]) -> Option<String> {
     match find(path) {
         SchemaItem::Value(value) => Some(value.to_string()),
         SchemaItem::Section | SchemaItem::Unknown => None,
     }
+}
+
+/// Examples of lists that are empty by default.
+const LIST_EXAMPLES: [(&str, &str); 11] = [
+    ("routes", r#"[{ packages = "acme/*", upstreams = ["gitee"] }]"#),
+    ("access.rules", r#"[{ packages = ["acme/*"], read = ["group:dev"] }]"#),
+    ("access.issuers", r#"[{ name = "corp", issuer = "https://login.example.com", audience = "srm-mirror" }]"#),
+    ("server.known_hosts", r#"["mirror.example.com"]"#),
+    ("server.trusted_proxies", r#"["10.0.0.0/8"]"#),
+    ("server.tls.listen", r#"["0.0.0.0:443"]"#),
+    ("server.tls.certificates", r#"[{ cert_file = "mirror.pem", key_file = "mirror.key" }]"#),
+    ("packages.allow", r#"["devsapp/*"]"#),
+    ("packages.deny", r#"["devsapp/*"]"#),
+    ("packages.private_allow", r#"["acme/*"]"#),
+    ("packages.min_age_for", r#"[{ packages = "acme/*", age = "0s" }]"#),
+];
+
+/// An example that shows how a key's value is written, for an error; `None` where there is none, or it would show nothing.
+pub(super) fn written_example(path: &[String]) -> Option<String> {
+    let key = dotted(path);
+    let listed = LIST_EXAMPLES.iter().find(|(name, _)| *name == key).map(|(_, example)| (*example).to_owned());
+    listed.or_else(|| example(path).filter(|example| !matches!(example.as_str(), "[]" | "\"\"")))
 }
 
 /// The keys without a default, `#?` in the example file, less the aliases and groups.

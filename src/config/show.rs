@@ -42,7 +42,12 @@ impl Loaded {
 
     /// Settings that are valid but probably a mistake, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        super::check::warnings(&self.config)
+        [self.ignored_variables.clone(), super::check::warnings(&self.config)].concat()
+    }
+
+    /// Of these, the ones about variables that are ignored although they resemble those of a key.
+    pub fn ignored_variables(&self) -> &[String] {
+        &self.ignored_variables
     }
 
     fn line(&self, path: &[String], value: &Value) -> String {

@@ -12,11 +12,26 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use serde::Serialize;
 use tracing_appender::non_blocking::NonBlocking;
 
-use super::ACCESS_TARGET;
+use super::{ACCESS_TARGET, terminal_line};
 use crate::http::body::BodyOutcome;
 
-/// The queue of JSON lines; unset if the log is text, and access events are then ordinary tracing events.
-static ACCESS_LINES: OnceLock<NonBlocking> = OnceLock::new();
+/// Where access events are written as lines; unset if they are ordinary tracing events.
+static ACCESS_LINES: OnceLock<AccessLines> = OnceLock::new();
+
+/// A queue of access events, each formatted here as one line.
+struct AccessLines {
+    queue: NonBlocking,
+    form: AccessForm,
+}
+
+/// The form of an access event that is a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessForm {
+    /// All fields as a JSON object.
+    Json,
+    /// The few that a person at a terminal reads.
+    Terminal,
+}
 
 /// The access event of one request, written once, when the response has ended. A field that is `None` is absent.
 ///
@@ -81,13 +96,13 @@ pub struct AccessEvent<'a> {
 const MAX_USER_AGENT_BYTES: usize = 128;
 
 /// Bytes of a method that are logged: a client may send any token.
-const MAX_METHOD_BYTES: usize = 32;
+pub(super) const MAX_METHOD_BYTES: usize = 32;
 
 /// Bytes of a host that are logged, before they are encoded.
 const MAX_LOGGED_HOST_BYTES: usize = 128;
 
 /// Bytes of a path that are logged, before they are encoded.
-const MAX_PATH_BYTES: usize = 256;
+pub(super) const MAX_PATH_BYTES: usize = 256;
 
 /// What is percent-encoded in a host or a path, besides every byte that is not ASCII.
 const UNPRINTABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'\\');
@@ -98,19 +113,24 @@ pub fn access_log_enabled() -> bool {
 }
 
 /// Bytes of a reason that are logged.
-const MAX_LOGGED_REASON_BYTES: usize = 256;
+pub(super) const MAX_LOGGED_REASON_BYTES: usize = 256;
 
-/// Writes all further events to `queue` as lines of JSON. Must be called at most once.
-pub(super) fn write_lines_to(queue: NonBlocking) {
-    let _ = ACCESS_LINES.set(queue);
+/// Writes all further events to `queue` as lines. Must be called at most once.
+pub(super) fn write_lines_to(queue: NonBlocking, form: AccessForm) {
+    let _ = ACCESS_LINES.set(AccessLines { queue, form });
 }
 
 /// Writes the access event of one request.
 pub fn write_access_event(event: &AccessEvent<'_>) {
     // Access events are most of the log; formatting them through tracing's field visitors takes several times as long.
-    if let Some(queue) = ACCESS_LINES.get() {
+    if let Some(AccessLines { queue, form }) = ACCESS_LINES.get() {
         if access_log_enabled() {
-            let _ = queue.clone().write_all(&json_line(event, Timestamp::now()));
+            let now = Timestamp::now();
+            let line = match form {
+                AccessForm::Json => json_line(event, now),
+                AccessForm::Terminal => terminal_line::line(event, now),
+            };
+            let _ = queue.clone().write_all(&line);
         }
         return;
     }
@@ -148,7 +168,7 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
 }
 
 /// The longest prefix of `text` of at most `max_bytes` bytes that ends at a character boundary.
-fn truncate(text: &str, max_bytes: usize) -> &str {
+pub(super) fn truncate(text: &str, max_bytes: usize) -> &str {
     if text.len() <= max_bytes {
         text
     } else {
@@ -157,7 +177,7 @@ fn truncate(text: &str, max_bytes: usize) -> &str {
 }
 
 /// At most `max_bytes` of the text, percent-encoded where a terminal or a reader of the log could misread them.
-fn printable(text: &[u8], max_bytes: usize) -> Cow<'_, str> {
+pub(super) fn printable(text: &[u8], max_bytes: usize) -> Cow<'_, str> {
     percent_encode(&text[..text.len().min(max_bytes)], UNPRINTABLE).into()
 }
 

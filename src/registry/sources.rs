@@ -144,7 +144,7 @@ impl SourceResolver {
         match self.cache.disk().sources().record(name, dialect, &found.upstream).await {
             Ok(SourceRecord::Recorded) => {
                 let dialect = dialect.as_str();
-                tracing::info!(%name, dialect, upstream = %found.upstream, "the source of a name is recorded");
+                tracing::debug!(%name, dialect, upstream = %found.upstream, "the source of a name is recorded");
                 Ok(found.clone())
             }
             Ok(SourceRecord::Known(upstream)) => {

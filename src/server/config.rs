@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::tls;
+use super::{listen_address, tls};
 use crate::value::{BaseUrl, ByteSize, Network, Period};
 
 /// The `[server]` section.
@@ -12,6 +12,7 @@ use crate::value::{BaseUrl, ByteSize, Network, Period};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Addresses to listen on.
+    #[serde(deserialize_with = "listen_address::deserialize")]
     pub listen: Vec<SocketAddr>,
     /// The base URL under which clients reach the mirror; without it, scheme and authority of each request.
     #[serde(skip_serializing_if = "Option::is_none")]

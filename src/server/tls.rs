@@ -30,6 +30,7 @@ const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Addresses to listen on with TLS, in addition to the plain ones; none turns TLS off.
+    #[serde(deserialize_with = "super::listen_address::deserialize")]
     pub listen: Vec<SocketAddr>,
     /// The certificates. A client gets the first that is valid for the requested name, else the first of all.
     pub certificates: Vec<CertificateFiles>,

@@ -134,8 +134,14 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process holds it.
-    #[error("the cache directory is in use by {}", pid.map_or("another process".into(), |pid| format!("process {pid}")))]
+    #[error(
+        "the cache directory {} is in use by {}; stop it, or name another directory with --cache-dir or disk.dir",
+        dir.display(),
+        pid.map_or("another process".into(), |pid| format!("process {pid}"))
+    )]
     Busy {
+        /// The directory.
+        dir: PathBuf,
         /// The holder's process id, if it can be read.
         pid: Option<u32>,
     },

@@ -1,9 +1,13 @@
 //! UpstreamConnections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
-use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::OnceLock, time::Duration};
 
 use parking_lot::Mutex;
 use reqwest::{Certificate, NoProxy, Proxy, redirect::Policy};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use tokio::time::Instant;
 use url::{Host, Url};
 
@@ -49,10 +53,11 @@ impl UpstreamConnections {
     /// [`BuildError`] names the key with the invalid value.
     pub(super) fn new(name: &str, config: &Config) -> Result<Self, BuildError> {
         let settings = ConnectSettings::new(name, config)?;
+        // The certificates are valid: what is left is the proxy.
         let client = settings.client().map_err(|_| BuildError {
             upstream: name.to_owned(),
-            key: "ca_file",
-            reason: "TLS cannot be set up with its certificates".into(),
+            key: "proxy",
+            reason: "connections cannot be set up with it".into(),
         })?;
         let state = Mutex::new(ConnectionState { client, timeouts: 0, last_response: None });
         Ok(Self { settings, state })
@@ -110,12 +115,7 @@ impl ConnectSettings {
         };
         let mut roots = system_roots().to_vec();
         if let Some(path) = &config.ca_file {
-            let pem = std::fs::read(path).map_err(|error| wrong("ca_file", format!("cannot be read: {error}")))?;
-            let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            if certificates.is_empty() {
-                return Err(wrong("ca_file", "contains no PEM certificate".into()));
-            }
-            roots.extend(certificates);
+            roots.extend(ca_certificates(path).map_err(|error| wrong("ca_file", error.to_string()))?);
         }
         let address = match config.address {
             Some(address) => {
@@ -155,9 +155,57 @@ impl ConnectSettings {
     }
 }
 
+/// Why the certificate authorities in a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityFileError {
+    /// It cannot be read.
+    #[error("this file cannot be read: {}", .0.to_string().split(" (os error").next().unwrap_or_default())]
+    Unreadable(std::io::Error),
+    /// It has no certificate in PEM.
+    #[error("this file has no PEM certificate")]
+    NoCertificate,
+    /// A certificate in it is damaged, or of a kind that TLS does not know.
+    #[error("certificate {0} in this file is damaged")]
+    Damaged(usize),
+}
+
+/// The certificate authorities in a PEM file.
+///
+/// # Errors
+/// See [`AuthorityFileError`].
+pub(crate) fn ca_certificates(path: &Path) -> Result<Vec<Certificate>, AuthorityFileError> {
+    let pem = std::fs::read(path).map_err(AuthorityFileError::Unreadable)?;
+    let mut certificates = Vec::new();
+    for (number, der) in CertificateDer::pem_slice_iter(&pem).enumerate() {
+        let certificate = der.ok().and_then(|der| root(&der));
+        certificates.push(certificate.ok_or(AuthorityFileError::Damaged(number + 1))?);
+    }
+    if certificates.is_empty() { Err(AuthorityFileError::NoCertificate) } else { Ok(certificates) }
+}
+
+/// A certificate that TLS can trust; `None` for one that is damaged.
+fn root(der: &CertificateDer<'_>) -> Option<Certificate> {
+    // A client with one damaged certificate cannot be built at all.
+    RootCertStore::empty().add(der.clone()).ok()?;
+    Certificate::from_der(der).ok()
+}
+
+/// Says that certificates of upstreams cannot be verified because the system has no certificate authorities; `None` where
+/// it has some, or no upstream needs them.
+pub(crate) fn trust_warning(upstreams: &BTreeMap<String, Config>) -> Option<String> {
+    let needs = |upstream: &&Config| upstream.api.url().scheme() == "https" && upstream.ca_file.is_none();
+    let needed = upstreams.values().any(|upstream| needs(&upstream));
+    (needed && system_roots().is_empty())
+        .then(|| format!("{NO_AUTHORITIES}: https upstreams cannot be reached; {GET_AUTHORITIES}"))
+}
+
+const NO_AUTHORITIES: &str = "this system has no certificate authorities";
+const GET_AUTHORITIES: &str = "install them (the package ca-certificates), or name a PEM file in SSL_CERT_FILE";
+
 /// The system's certificate authorities, read once per process: to parse them takes longer than the rest of a start.
 ///
-/// Empty where the system has none; then only upstreams with `ca_file` or plain http can be reached.
+/// Empty where the system has none; then only upstreams with `ca_file` or plain http can be reached. Damaged ones are left
+/// out.
 pub(crate) fn system_roots() -> &'static [Certificate] {
     static SYSTEM_ROOTS: OnceLock<Vec<Certificate>> = OnceLock::new();
     SYSTEM_ROOTS.get_or_init(|| {
@@ -165,12 +213,13 @@ pub(crate) fn system_roots() -> &'static [Certificate] {
         for error in &found.errors {
             tracing::warn!(%error, "cannot read a certificate of the system");
         }
-        let roots: Vec<_> =
-            found.certs.iter().filter_map(|certificate| Certificate::from_der(certificate).ok()).collect();
+        let roots: Vec<_> = found.certs.iter().filter_map(root).collect();
+        let damaged = found.certs.len() - roots.len();
+        if damaged > 0 {
+            tracing::warn!(damaged, "some certificate authorities of the system are damaged and left out");
+        }
         if roots.is_empty() {
-            tracing::warn!(
-                "the system has no certificate authorities: install them, or set ca_file, to reach https upstreams"
-            );
+            tracing::warn!("{NO_AUTHORITIES}: https upstreams without ca_file cannot be reached; {GET_AUTHORITIES}");
         }
         roots
     })

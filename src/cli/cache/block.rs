@@ -1,5 +1,7 @@
 //! `srm-mirror cache block`, `unblock` and `blocks`.
 
+use serde_json::json;
+
 use super::print;
 use crate::{
     admin_api::{BlockRow, BlockVersions, ListBlocks, UnblockVersions},
@@ -7,19 +9,29 @@ use crate::{
 };
 
 /// Blocks the versions that a pattern means.
-pub(super) fn set(cache: &CacheArgs, pattern: String, reason: String) -> anyhow::Result<u8> {
+pub(super) fn set(cache: &CacheArgs, pattern: String, reason: String, json: bool) -> anyhow::Result<u8> {
     let request = BlockVersions { pattern, reason };
     admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
-    print(&escape_terminal_lines(&format!("{} is blocked\n", request.pattern)));
+    print_state(&request.pattern, true, json);
     Ok(0)
 }
 
 /// Takes a block away.
-pub(super) fn remove(cache: &CacheArgs, pattern: String) -> anyhow::Result<u8> {
+pub(super) fn remove(cache: &CacheArgs, pattern: String, json: bool) -> anyhow::Result<u8> {
     let request = UnblockVersions { pattern };
     admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
-    print(&escape_terminal_lines(&format!("{} is no longer blocked\n", request.pattern)));
+    print_state(&request.pattern, false, json);
     Ok(0)
+}
+
+/// Prints whether a pattern is blocked now.
+fn print_state(pattern: &str, is_blocked: bool, json: bool) {
+    let verb = if is_blocked { "is blocked" } else { "is no longer blocked" };
+    print(&if json {
+        format!("{}\n", json!({"pattern": pattern, "blocked": is_blocked}))
+    } else {
+        escape_terminal_lines(&format!("{pattern} {verb}\n"))
+    });
 }
 
 /// Prints every block.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     archive::ZipVerifier,
-    cli::UsageError,
+    cli::{UsageError, byte_bar::ByteBar},
     entry::{Digest, ExportedArchive, ExportedDocument, Key, RecordedSource},
     origin::{Growing, Verify as _, VerifyError},
 };
@@ -172,9 +172,9 @@ pub(super) fn padding(len: u64) -> usize {
 ///
 /// # Errors
 /// [`UsageError`] with what is wrong with it; [`io::Error`] where it cannot be opened.
-pub(super) fn check(path: &Path, verifier: &ZipVerifier) -> anyhow::Result<Bundle> {
+pub(super) fn check(path: &Path, verifier: &ZipVerifier, bar: &ByteBar) -> anyhow::Result<Bundle> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let checked = Checker { file: &file, verifier, keys: HashSet::new() }.check();
+    let checked = Checker { file: &file, verifier, keys: HashSet::new(), bar }.check();
     let BundleParts { documents, zips, sources } =
         checked.map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
     Ok(Bundle { file, documents, zips, sources })
@@ -206,6 +206,7 @@ struct Checker<'b> {
     verifier: &'b ZipVerifier,
     /// The keys so far.
     keys: HashSet<Key>,
+    bar: &'b ByteBar,
 }
 
 /// What the first claim of a blob says, and where the blob is: further claims must say the same.
@@ -226,10 +227,12 @@ impl Checker<'_> {
         for document in manifest.documents {
             documents.push(self.document(document, &mut entries)?);
         }
+        self.bar.set_length(manifest.zips.iter().map(|claim| claim.meta.len).fold(0, u64::saturating_add));
         let mut zips: Vec<BundledArchive> = Vec::new();
         let mut blobs = HashMap::new();
         for claim in manifest.zips {
             let offset = self.blob(&claim, &mut blobs, &mut entries)?;
+            self.bar.advance(claim.meta.len);
             zips.push(BundledArchive { claim, offset });
         }
         match entries.0.next() {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -20,6 +21,7 @@ use crate::{
     cli::{
         CacheArgs, FAILED,
         admin_client::{self, AdminClient, IDLE_TIMEOUT, bounded},
+        byte_bar::ByteBar,
         print,
     },
     entry::{Digest, ExportedArchive},
@@ -27,21 +29,25 @@ use crate::{
 
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the
 /// pattern selects nothing.
-pub(super) fn run(cache: &CacheArgs, file: &Path, pattern: Option<String>) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &CacheArgs, file: &Path, pattern: Option<String>, json: bool) -> anyhow::Result<u8> {
     let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(unwritten(file))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let documents = tempfile::tempfile_in(folder).map_err(unwritten(file))?;
     let written = admin_client::run(cache.load()?, async |client| {
-        let mut bundle = BundleWriter { out: archive.file(), documents, file };
+        let mut bundle = BundleWriter { out: archive.file(), documents, file, bar: ByteBar::new("export") };
         bundle.write(client, &ExportArchives { pattern }).await
     });
     let BundleSize { zips, bytes } = written?;
     if zips == 0 {
-        print("no stored zip matches\n");
+        print(if json { "{\"zips\":0}\n" } else { "no stored zip matches\n" });
         return Ok(FAILED);
     }
     archive.publish().map_err(unwritten(file))?;
-    print(&format!("{zips} zips, {} in {}\n", size(bytes), file.display()));
+    print(&if json {
+        format!("{}\n", json!({"zips": zips, "bytes": bytes, "file": file}))
+    } else {
+        format!("{zips} zips, {} in {}\n", size(bytes), file.display())
+    });
     Ok(0)
 }
 
@@ -51,6 +57,7 @@ struct BundleWriter<'b> {
     documents: File,
     /// The name of the bundle, for errors.
     file: &'b Path,
+    bar: ByteBar,
 }
 
 struct BundleSize {
@@ -87,7 +94,9 @@ impl BundleWriter<'_> {
         let copied = self.documents.rewind().and_then(|()| io::copy(&mut self.documents, &mut self.out));
         copied.map_err(unwritten(self.file))?;
         let mut written = BTreeSet::new();
-        for archive in manifest.zips.iter().filter(|archive| written.insert(archive.meta.digest)) {
+        let zips: Vec<_> = manifest.zips.iter().filter(|archive| written.insert(archive.meta.digest)).collect();
+        self.bar.set_length(zips.iter().map(|archive| archive.meta.len).sum());
+        for archive in zips {
             self.write_zip(client, archive).await?;
         }
         // Two empty blocks end a tar archive.
@@ -109,6 +118,7 @@ impl BundleWriter<'_> {
             sha.update(&chunk);
             anyhow::ensure!(len <= meta.len, "{key} is longer than its record says");
             self.out.write_all(&chunk).map_err(unwritten(self.file))?;
+            self.bar.advance(chunk.len() as u64);
         }
         anyhow::ensure!(
             len == meta.len && Digest(sha.finalize().into()) == meta.digest,

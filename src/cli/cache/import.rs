@@ -1,6 +1,7 @@
 //! `srm-mirror cache import`: imports a bundle as a whole, and names what was not stored.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     fs::File,
     io,
@@ -12,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
+use serde_json::json;
 
 use super::{
     ConfirmArgs,
@@ -28,7 +30,8 @@ use crate::{
     cli::{
         CacheArgs, FAILED, UsageError,
         admin_client::{self, AdminClient},
-        escape_terminal, print,
+        byte_bar::ByteBar,
+        escape_terminal, escape_terminal_lines, print,
     },
     entry::{ExportedArchive, Key, RecordedSource},
     value::{ByteSize, memory_budget::MemoryBudget},
@@ -51,14 +54,50 @@ pub(super) fn run(cache: &CacheArgs, path: &Path, force: bool, flags: &ConfirmAr
         max_inflated: archives.max_inflated.0,
         memory: MemoryBudget::unlimited(),
     };
-    let bundle = bundle::check(path, &verifier)?;
-    admin_client::run(loaded, async |client| BundleImport { client, bundle: &bundle, path }.run(force, flags).await)
+    let bundle = bundle::check(path, &verifier, &ByteBar::new("check"))?;
+    admin_client::run(loaded, async |client| {
+        BundleImport { client, bundle: &bundle, path, output: ImportOutput::new(flags.json) }.run(force, flags).await
+    })
 }
 
 struct BundleImport<'i> {
     client: &'i AdminClient,
     bundle: &'i Bundle,
     path: &'i Path,
+    output: ImportOutput,
+}
+
+/// What an import prints: lines as they come, or one JSON object at its end.
+struct ImportOutput {
+    /// What happened and what it was about, until the end; `None` when lines are printed.
+    json: Option<RefCell<Vec<(&'static str, String)>>>,
+}
+
+impl ImportOutput {
+    fn new(json: bool) -> Self {
+        Self { json: json.then(RefCell::default) }
+    }
+
+    /// Something that was not imported as the bundle has it.
+    fn line(&self, what: &'static str, text: &str) {
+        match &self.json {
+            Some(lines) => lines.borrow_mut().push((what, text.to_owned())),
+            None => print(&format!("{what}  {}\n", escape_terminal(text))),
+        }
+    }
+
+    /// The end; returns `code`.
+    fn end(&self, code: u8, imported: usize, text: &str) -> u8 {
+        print(&match &self.json {
+            Some(lines) => {
+                let notes = lines.take().into_iter().map(|(what, about)| json!({"what": what, "about": about}));
+                let notes: Vec<_> = notes.collect();
+                format!("{}\n", json!({"imported": imported, "failed": code != 0, "message": text, "notes": notes}))
+            }
+            None => format!("{}\n", escape_terminal_lines(text)),
+        });
+        code
+    }
 }
 
 impl BundleImport<'_> {
@@ -69,12 +108,11 @@ impl BundleImport<'_> {
         self.ensure_accepted(&states).await?;
         let conflicts: Vec<&BundledArchive> = zips.iter().filter(|zip| is(zip, ImportState::Conflict)).collect();
         for zip in &conflicts {
-            let key = escape_terminal(zip.claim.key.as_str());
-            print(&format!("conflict  {key}: other content is pinned here\n"));
+            let key = zip.claim.key.as_str();
+            self.output.line("conflict", &format!("{key}: other content is pinned here"));
         }
         if !conflicts.is_empty() && !force {
-            print("nothing was imported; --force replaces the pins\n");
-            return Ok(FAILED);
+            return Ok(self.output.end(FAILED, 0, "nothing was imported; --force replaces the pins"));
         }
         let limit = self.client.call(&ReadStats {}).await?.disk.limit;
         let needed = needed_bytes(zips.iter().map(|zip| &zip.claim));
@@ -82,38 +120,40 @@ impl BundleImport<'_> {
             let path = self.path.display();
             let needed = size(needed);
             let limit = ByteSize(limit);
-            print(&format!(
-                "nothing was imported: the zips of {path} take {needed} and disk.limit is {limit}; raise it, or export fewer\n"
-            ));
-            return Ok(FAILED);
+            let why = format!(
+                "nothing was imported: the zips of {path} take {needed} and disk.limit is {limit}; raise it, or export fewer"
+            );
+            return Ok(self.output.end(FAILED, 0, &why));
         }
         let wanted: Vec<&BundledArchive> = zips.iter().filter(|zip| !is(zip, ImportState::Stored)).collect();
         let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
         let stored = zips.len() - wanted.len();
         if flags.dry_run {
             self.import_sources(true).await?;
-            print(&format!("{} zips ({bytes}) would be imported, {stored} are here already\n", wanted.len()));
-            return Ok(0);
+            let text = format!("{} zips ({bytes}) would be imported, {stored} are here already", wanted.len());
+            return Ok(self.output.end(0, 0, &text));
         }
         if !conflicts.is_empty() && !flags.yes && !confirm("replace the pins?")? {
             return Ok(FAILED);
         }
+        let bar = ByteBar::new("import");
+        bar.set_length(wanted.iter().map(|zip| zip.claim.meta.len).sum());
         for zip in &wanted {
             self.send(zip, is(zip, ImportState::Conflict)).await?;
+            bar.advance(zip.claim.meta.len);
         }
+        drop(bar);
         let documents = self.import_documents().await?;
         self.import_sources(false).await?;
         let lost = self.lost().await?;
-        print(&format!(
-            "{} zips ({bytes}) and {documents} documents imported; {stored} zips were here already\n",
-            wanted.len()
-        ));
+        let count = wanted.len();
+        let mut text =
+            format!("{count} zips ({bytes}) and {documents} documents imported; {stored} zips were here already");
         if lost > 0 {
             let limit = ByteSize(limit);
-            print(&format!("{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer\n"));
-            return Ok(FAILED);
+            text += &format!("\n{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer");
         }
-        Ok(0)
+        Ok(self.output.end(if lost > 0 { FAILED } else { 0 }, count, &text))
     }
 
     /// Refuses a bundle with a zip or a document that this mirror cannot store.
@@ -183,8 +223,8 @@ impl BundleImport<'_> {
                 }
             };
             let RecordedSource { name, dialect, upstream, .. } = source;
-            let line = format!("source  {name} in {} is {upstream} in the bundle: {why}", dialect.as_str());
-            print(&format!("{}\n", escape_terminal(&line)));
+            let text = format!("{name} in {} is {upstream} in the bundle: {why}", dialect.as_str());
+            self.output.line("source", &text);
         }
         Ok(())
     }
@@ -194,7 +234,7 @@ impl BundleImport<'_> {
         let mut lost = 0;
         let mut print_lost = |key: &Key| {
             lost += 1;
-            print(&format!("lost  {}: later imports evicted it\n", escape_terminal(key.as_str())));
+            self.output.line("lost", &format!("{key}: later imports evicted it"));
         };
         let states = self.states().await?;
         for zip in &self.bundle.zips {

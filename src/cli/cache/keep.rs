@@ -7,12 +7,17 @@ use crate::{
 };
 
 /// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing.
-pub(super) fn run(cache: &CacheArgs, pattern: String, kept: bool, dry_run: bool) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &CacheArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
     admin_client::run(cache.load()?, async |client| {
         let request = ListArchives { pattern: pattern.clone(), ..ListArchives::default() };
         let found = client.collect(&request).await?;
-        let KeepReport { zips, marks, .. } = client.call(&KeepArchives { pattern, kept, dry_run }).await?;
+        let report = client.call(&KeepArchives { pattern, kept, dry_run }).await?;
+        if json {
+            print(&format!("{}\n", serde_json::to_string(&report)?));
+            return Ok(if report.marks == 0 && found.is_empty() { FAILED } else { 0 });
+        }
+        let KeepReport { zips, marks, .. } = report;
         if marks > 0 {
             let verb = if dry_run { "would be" } else { "are" };
             print(&format!("{marks} marks of zips that are not stored {verb} removed\n"));

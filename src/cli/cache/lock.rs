@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use super::print;
 use crate::{
@@ -16,16 +17,24 @@ use crate::{
 
 /// Writes the selected zips to a lock file. Moving versions are named and left out: their content changes. Exit code 1 when
 /// nothing is left to lock: the file stays as it is.
-pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path, json: bool) -> anyhow::Result<u8> {
     let mut pins = admin_client::run(cache.load()?, async |client| client.collect(&ListPins { pattern }).await)?;
+    let mut left_out = Vec::new();
     pins.retain(|PinnedArchive { archive, .. }| {
         let can_be_locked = archive.kind != RefKind::Moving;
         if !can_be_locked {
             let name = format!("{}:{}@{}", archive.upstream, archive.package, archive.version);
-            print(&format!("left out  {}: its content changes\n", escape_terminal(&name)));
+            if !json {
+                print(&format!("left out  {}: its content changes\n", escape_terminal(&name)));
+            }
+            left_out.push(name);
         }
         can_be_locked
     });
+    if pins.is_empty() && json {
+        print(&format!("{}\n", json!({"packages": 0, "left_out": left_out})));
+        return Ok(FAILED);
+    }
     if pins.is_empty() {
         print(&format!("no stored zip matches that can be locked; {} is unchanged\n", file.display()));
         return Ok(FAILED);
@@ -38,6 +47,10 @@ pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path) -> an
         lock_file.publish()
     };
     write().with_context(|| format!("cannot write {}", file.display()))?;
-    print(&format!("{count} packages in {}\n", file.display()));
+    print(&if json {
+        format!("{}\n", json!({"packages": count, "left_out": left_out, "file": file}))
+    } else {
+        format!("{count} packages in {}\n", file.display())
+    });
     Ok(0)
 }

@@ -1,5 +1,7 @@
 //! `srm-mirror cache rm` and `gc`: show what would be removed, ask, and remove exactly that.
 
+use serde_json::json;
+
 use super::{ConfirmArgs, confirm, print, table};
 use crate::{
     admin_api::{Call, CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
@@ -34,21 +36,41 @@ fn remove<C: Call<Answer = RemovalReport>>(
     admin_client::run(cache.load()?, async |client| {
         let report = client.call(&request(None)).await?;
         let counts = report.documents + report.forgotten + report.marks;
-        if report.zips.is_empty() && counts == 0 && report.bytes == 0 {
+        let is_empty = report.zips.is_empty() && counts == 0 && report.bytes == 0;
+        if flags.json && (is_empty || flags.dry_run) {
+            print_json(&report, false);
+            return Ok(if is_empty { exit_code_if_empty } else { 0 });
+        }
+        if is_empty {
             print("there is nothing to remove\n");
             return Ok(exit_code_if_empty);
         }
-        print(&describe(&report));
+        if !flags.json {
+            print(&describe(&report));
+        }
         if flags.dry_run {
             return Ok(0);
         }
         if !flags.yes && !confirm("remove them?")? {
             return Ok(FAILED);
         }
-        client.call(&request(Some(report.plan))).await?;
-        print("removed\n");
+        let removed = client.call(&request(Some(report.plan))).await?;
+        if flags.json {
+            print_json(&removed, true);
+        } else {
+            print("removed\n");
+        }
         Ok(0)
     })
+}
+
+/// Prints a report without its plan, which is the mirror's own.
+fn print_json(report: &RemovalReport, removed: bool) {
+    let RemovalReport { zips, documents, forgotten, marks, bytes, .. } = report;
+    let value = json!({
+        "removed": removed, "zips": zips, "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes,
+    });
+    print(&format!("{value}\n"));
 }
 
 fn describe(report: &RemovalReport) -> String {

@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// The progress bar; its message counts what was damaged.
-const BAR_TEMPLATE: &str =
-    "[{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}about {eta} to go";
+const BAR_TEMPLATE: &str = "[{wide_bar}] {binary_bytes} of {binary_total_bytes}, {msg}{eta} to go";
 
 /// Verifies the selected zips. Exit code 1 when something is damaged and was not mended.
 pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {

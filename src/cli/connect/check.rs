@@ -3,12 +3,16 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use percent_encoding::utf8_percent_encode;
-use reqwest::{Certificate, Client, header, redirect::Policy};
+use reqwest::{Client, header, redirect::Policy};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::ExampleTarget;
-use crate::{cli::mirror_token::MirrorToken, dialect::UNRESERVED};
+use crate::{
+    cli::mirror_token::MirrorToken,
+    dialect::UNRESERVED,
+    upstream::{ca_certificates, system_roots},
+};
 
 mod request;
 
@@ -141,15 +145,12 @@ fn client(address: Option<SocketAddr>, ca_file: Option<&Path>) -> Result<Client,
     }
     let file = ca_file.map(|file| file.display().to_string()).unwrap_or_default();
     let unusable = |reason: String| CaFileError { file: file.clone(), reason };
+    let mut trusted = system_roots().to_vec();
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if certificates.is_empty() {
-            return Err(unusable("has no PEM certificate".into()));
-        }
-        builder = builder.tls_certs_merge(certificates);
+        trusted.extend(ca_certificates(path).map_err(|error| unusable(error.to_string()))?);
     }
-    builder.build().map_err(|_| unusable("TLS cannot be set up with it, or with the system's certificates".into()))
+    // Every certificate was checked.
+    builder.tls_certs_only(trusted).build().map_err(|_| unusable("TLS cannot be set up with it".into()))
 }
 
 /// The checks in progress.

@@ -15,13 +15,14 @@ use crate::{
     entry::Digest,
 };
 
-/// The bar of all versions; its message is the number of bytes so far.
-const TOTAL_TEMPLATE: &str = "[{bar:28}] {pos}/{len} versions, {msg}, {elapsed} gone, about {eta} to go";
+/// The bar of all versions; its message is the number of bytes so far. As all bars here, it fits 60 columns.
+const TOTAL_TEMPLATE: &str = "[{wide_bar}] {pos}/{len} versions, {msg}, {eta} to go";
 /// The bar of a download of known length.
-const SIZED_TEMPLATE: &str =
-    "  {prefix:36!} [{bar:20}] {binary_bytes:>10} of {binary_total_bytes:10} {binary_bytes_per_sec:>12}  {eta} to go";
+const SIZED_TEMPLATE: &str = "  {prefix:22} [{wide_bar}] {binary_bytes:>10} of {binary_total_bytes:10} {eta:>3}";
 /// The bar of a download of unknown length.
-const UNSIZED_TEMPLATE: &str = "  {prefix:36!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12}";
+const UNSIZED_TEMPLATE: &str = "  {prefix:22} {spinner} {binary_bytes:>10}";
+/// The most characters of a name in a bar.
+const MAX_NAME_CHARS: usize = 22;
 /// Time after which a bar without news is drawn again.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -199,7 +200,7 @@ impl Reporter {
     /// A fill starts; `len` is the length of its zip where that is known.
     pub(super) fn started(&self, what: &str, len: Option<u64>) -> TaskProgress<'_> {
         let bar = if let OutputMode::Bars { multi, .. } = &self.mode {
-            let bar = ProgressBar::no_length().with_prefix(escape_terminal(what)).with_style(style(UNSIZED_TEMPLATE));
+            let bar = ProgressBar::no_length().with_prefix(name_in_bar(what)).with_style(style(UNSIZED_TEMPLATE));
             let bar = multi.add(bar);
             set_length(&bar, len);
             bar.enable_steady_tick(REDRAW_INTERVAL);
@@ -219,7 +220,7 @@ impl Reporter {
         let line = escape_terminal(&format!("failed  {what}: {reason}"));
         match &self.mode {
             OutputMode::Bars { multi, total } => {
-                total.inc(1);
+                total.set_message(self.total_message());
                 let _ = multi.println(line);
             }
             OutputMode::Json => print_json(&ReportEvent::Failed(FailedVersion { what, reason })),
@@ -268,6 +269,13 @@ impl Reporter {
         }
     }
 
+    /// What the bar of all versions says beside their number.
+    fn total_message(&self) -> String {
+        let failed = self.failures.borrow().len();
+        let failed = if failed > 0 { format!("{failed} failed, ") } else { String::new() };
+        format!("{failed}{}", BinaryBytes(self.bytes.get()))
+    }
+
     fn report(&self, line: &str, event: &ReportEvent<'_>) {
         let line = escape_terminal(line);
         match &self.mode {
@@ -305,7 +313,7 @@ impl TaskProgress<'_> {
         };
         count.set(count.get() + 1);
         if let OutputMode::Bars { total, .. } = &reporter.mode {
-            total.set_message(BinaryBytes(reporter.bytes.get()).to_string());
+            total.set_message(reporter.total_message());
             total.inc(1);
             return;
         }
@@ -319,6 +327,17 @@ impl Drop for TaskProgress<'_> {
             bar.finish_and_clear();
         }
     }
+}
+
+/// The end of a name, which has the version, where the whole is too long for a bar.
+fn name_in_bar(what: &str) -> String {
+    let name = escape_terminal(what);
+    let chars = name.chars().count();
+    if chars <= MAX_NAME_CHARS {
+        return name;
+    }
+    let end: String = name.chars().skip(chars - (MAX_NAME_CHARS - 1)).collect();
+    format!("…{end}")
 }
 
 fn set_length(bar: &ProgressBar, len: Option<u64>) {

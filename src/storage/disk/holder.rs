@@ -57,7 +57,8 @@ impl DirectoryLock {
                 let mut text = Vec::new();
                 let read = file.read_to_end(&mut text).ok();
                 let holder = read.and_then(|_| serde_json::from_slice::<Holder>(&text).ok());
-                return Err(OpenError::Busy { pid: holder.map(|h| h.pid) });
+                let dir = path.parent().unwrap_or(path).to_owned();
+                return Err(OpenError::Busy { dir, pid: holder.map(|h| h.pid) });
             }
             Err(TryLockError::Error(source)) => return Err(OpenError::Io { what: "lock holder", source }),
         }

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     budget::allocated_bytes,
@@ -72,7 +72,11 @@ impl<'a> Recovery<'a> {
         self.write_changes()?;
         self.recover_documents()?;
         let RecoveryStats { adopted, removed, missing } = self.stats;
-        info!(adopted, removed, missing, "the index agrees with the folders again");
+        if adopted + removed + missing > 0 {
+            info!(adopted, removed, missing, "the index agrees with the folders again");
+        } else {
+            debug!("the index agrees with the folders");
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Bundle, BundleParts, Checker, MANIFEST_NAME, header, padding};
-use crate::{archive::ZipVerifier, entry::Digest, value::memory_budget::MemoryBudget};
+use crate::{archive::ZipVerifier, cli::byte_bar::ByteBar, entry::Digest, value::memory_budget::MemoryBudget};
 
 /// What separates the files of a bundle in the target's input.
 const SEPARATOR: &[u8] = b"\n--\n";
@@ -21,7 +21,9 @@ pub fn bundle(data: &[u8]) {
     let written = if kind % 2 == 0 { write(rest) } else { pack(rest).and_then(|archive| write(&archive)) };
     let Ok(file) = written else { return };
     let verifier = ZipVerifier { max_entries: 100, max_inflated: 1 << 20, memory: MemoryBudget::unlimited() };
-    let Ok(parts) = (Checker { file: &file, verifier: &verifier, keys: HashSet::new() }).check() else { return };
+    let bar = ByteBar::hidden();
+    let checker = Checker { file: &file, verifier: &verifier, keys: HashSet::new(), bar: &bar };
+    let Ok(parts) = checker.check() else { return };
     let BundleParts { documents, zips, sources } = parts;
     let bundle = Bundle { file, documents, zips, sources };
     for document in &bundle.documents {

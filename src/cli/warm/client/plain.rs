@@ -27,6 +27,7 @@ use crate::{
     dialect::UNRESERVED,
     entry::Digest,
     package::{DialectName, NameForm},
+    upstream::system_roots,
     value::BaseUrl,
 };
 
@@ -100,7 +101,8 @@ impl MirrorClient {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub(in crate::cli::warm) fn new(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
-        let client = bounded::builder().build().context("set up the client")?;
+        let trusted = if base.url().scheme() == "https" { system_roots() } else { &[] };
+        let client = bounded::builder(trusted).build().context("set up the client")?;
         Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token })
     }
 

@@ -141,7 +141,7 @@ async fn a_spool_that_is_not_admitted_leaves_no_trace() {
 fn a_second_process_is_refused_with_the_holders_process_id() {
     let rig = rig(64);
     let refused = Disk::open(&config(64), rig.dir.path()).err().expect("refused");
-    assert!(matches!(refused, OpenError::Busy { pid: Some(pid) } if pid == std::process::id()), "{refused}");
+    assert!(matches!(refused, OpenError::Busy { pid: Some(pid), .. } if pid == std::process::id()), "{refused}");
     let address = "127.0.0.1:8080".parse().expect("valid");
     rig.disk.set_holder_addresses(&[address]).expect("written");
     let holder = Holder::of(rig.dir.path()).expect("readable").expect("there");
