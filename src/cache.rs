@@ -48,7 +48,7 @@ use policy::{ArchiveConfig, DocumentConfig};
 
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, InventoryEntry, SourceRecord},
+    disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord},
 };
 pub use archive_request::{ArchiveRequest, Pinning};
 pub use archive_tiers::ArchiveTiers;

@@ -67,8 +67,9 @@ use version_rules::{SeenVersions, VersionRules};
 use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
-    CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, InventoryEntry, Object, ObjectContent,
-    ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
+    CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, Integrity, InventoryEntry, Object,
+    ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
+    spool_reader::SpoolReader,
 };
 pub use crate::upstream::{CredentialStatus, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;

@@ -79,8 +79,7 @@ impl Administration {
     }
 }
 
-/// Runs one command and checks how it ends. Not what `verify` finds: what is evicted while it is hashed counts as damaged
-/// there. What really is damaged is in quarantine, which the samples look into.
+/// Runs one command and checks how it ends, and that `verify` finds nothing damaged.
 async fn run(program: &MirrorProgram, counts: &SoakCounts, dice: &mut Dice) {
     let package = format!("soak/p{}", dice.roll(12));
     let version = format!("{package}@v1.{}.0", dice.roll(4));
@@ -107,6 +106,9 @@ async fn run(program: &MirrorProgram, counts: &SoakCounts, dice: &mut Dice) {
         Ok(end) => {
             if end.status.code().is_none_or(|code| code != 0 && !PERMITTED.contains(&code)) {
                 counts.violation(format!("{words:?} ends with {}", end.status));
+            }
+            if let Some(Verified { damaged: 1.., .. }) = count_damaged(&end) {
+                counts.violation(format!("{words:?} finds damage: {}", end.out));
             }
         }
         Err(error) => counts.violation(format!("a command does not run: {error}")),

@@ -65,6 +65,8 @@ pub(crate) enum VerifyEvent {
         mended: u64,
         /// Zips and documents that are damaged.
         damaged: u64,
+        /// Zips and documents that were evicted or removed before they were verified.
+        gone: u64,
     },
 }
 
@@ -78,4 +80,6 @@ pub(crate) enum VerifyState {
     Mended,
     /// It is damaged, and quarantined.
     Damaged,
+    /// It was evicted or removed before it was verified.
+    Gone,
 }

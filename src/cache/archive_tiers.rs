@@ -10,7 +10,7 @@ use crate::{
     origin::FetchError,
     storage::{
         Generation, Generations, Object, ObjectContent, TierUsage,
-        disk::{BlobCheck, Disk, InventoryEntry, Spool, SpoolError},
+        disk::{Disk, Integrity, InventoryEntry, Spool, SpoolError},
         memory::{self, Memory},
     },
     value::memory_budget::MemoryBudget,
@@ -220,16 +220,16 @@ impl ArchiveTiers {
         self.drop_blob_from_memory(digest);
     }
 
-    /// Hashes a blob; a damaged one is quarantined, dropped from memory, and reported as false.
+    /// Hashes a blob; a damaged one is quarantined and dropped from memory.
     ///
     /// # Errors
     /// When the blob cannot be read.
-    pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
-        let intact = self.disk.inventory().check(digest).await? == BlobCheck::Intact;
-        if !intact {
+    pub async fn check_blob(&self, digest: &Digest) -> io::Result<Integrity> {
+        let found = self.disk.inventory().check(digest).await?;
+        if found == Integrity::Quarantined {
             self.drop_blob_from_memory(digest);
         }
-        Ok(intact)
+        Ok(found)
     }
 
     /// Bumps every package, because a blob can be stored under any key.

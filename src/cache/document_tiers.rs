@@ -8,7 +8,7 @@ use crate::{
     entry::{Digest, Document, DocumentMeta, Key},
     storage::{
         Generations,
-        disk::Disk,
+        disk::{Disk, Integrity},
         memory::{self, MemoryDocuments},
     },
 };
@@ -30,6 +30,8 @@ pub enum DocumentCheck {
     Repaired,
     /// It is not, and was quarantined.
     Damaged,
+    /// It is no longer on disk: it was evicted or removed.
+    Gone,
 }
 
 /// What [`DocumentTiers::import`] did.
@@ -149,14 +151,14 @@ impl DocumentTiers {
     /// # Errors
     /// When the disk cannot be read or written.
     pub async fn check(&self, key: &Key) -> io::Result<DocumentCheck> {
-        if self.disk.documents().get(key).await?.is_some() {
-            return Ok(DocumentCheck::Intact);
+        match self.disk.documents().check(key).await? {
+            Integrity::Intact => return Ok(DocumentCheck::Intact),
+            Integrity::Gone => return Ok(DocumentCheck::Gone),
+            Integrity::Quarantined => {}
         }
-        if let Some(document) = self.memory.get(key) {
-            self.disk.documents().put(key, &document).await?;
-            return Ok(DocumentCheck::Repaired);
-        }
-        Ok(DocumentCheck::Damaged)
+        let Some(document) = self.memory.get(key) else { return Ok(DocumentCheck::Damaged) };
+        self.disk.documents().put(key, &document).await?;
+        Ok(DocumentCheck::Repaired)
     }
 
     /// Imports a document, unless a newer one is stored.

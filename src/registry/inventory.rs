@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     admin_api::{InventoryOrder, RefKind},
-    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, InventoryEntry, fill_watcher::FillUpdate},
+    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
     package::{PackageId, Version},
@@ -241,11 +241,11 @@ impl Inventory {
         self.cache.disk().inventory().clean().await
     }
 
-    /// Hashes a stored archive. Returns false when it is damaged: it is quarantined then.
+    /// Hashes a stored archive. A damaged one is quarantined.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn check_blob(&self, digest: &Digest) -> io::Result<bool> {
+    pub async fn check_blob(&self, digest: &Digest) -> io::Result<Integrity> {
         self.cache.archive_tiers().check_blob(digest).await
     }
 

@@ -89,7 +89,7 @@ pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
 pub use journal::fuzzing::index_record as fuzz_index_record;
 pub use journal::{PinEvent, SettleError};
 pub use pins::DiskPins;
-pub use repair::BlobCheck;
+pub use repair::Integrity;
 pub use sources::{DiskSources, SourceRecord};
 pub use spool::Spool;
 
@@ -307,9 +307,10 @@ impl Disk {
         let content = object.content.clone();
         blocking(move || match content {
             ObjectContent::Disk(file) => repair.quarantine_file(&digest, reason, &file),
-            ObjectContent::Memory(_) => repair.quarantine(&digest, reason, || true),
+            ObjectContent::Memory(_) => repair.quarantine(&digest, reason, || Ok(true)),
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     /// The documents of this tier.

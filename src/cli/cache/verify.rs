@@ -82,6 +82,7 @@ struct VerifyTotals {
     documents: u64,
     mended: u64,
     damaged: u64,
+    gone: u64,
 }
 
 impl VerifyTotals {
@@ -101,6 +102,10 @@ impl VerifyTotals {
         };
         match state {
             VerifyState::Good => None,
+            VerifyState::Gone => {
+                self.gone += 1;
+                None
+            }
             VerifyState::Mended => {
                 self.mended += 1;
                 Some(format!("mended   {name}\n"))
@@ -114,13 +119,14 @@ impl VerifyTotals {
     }
 
     fn event(&self) -> VerifyEvent {
-        let &Self { zips, bytes, documents, mended, damaged } = self;
-        VerifyEvent::End { zips, bytes, documents, mended, damaged }
+        let &Self { zips, bytes, documents, mended, damaged, gone } = self;
+        VerifyEvent::End { zips, bytes, documents, mended, damaged, gone }
     }
 
     fn text(&self) -> String {
-        let Self { zips, bytes, documents, mended, damaged } = self;
+        let Self { zips, bytes, documents, mended, damaged, gone } = self;
         let bytes = size(*bytes);
-        format!("{zips} zips ({bytes}) and {documents} documents verified: {mended} mended, {damaged} damaged\n")
+        let gone = if *gone == 0 { String::new() } else { format!(", {gone} evicted or removed before") };
+        format!("{zips} zips ({bytes}) and {documents} documents verified: {mended} mended, {damaged} damaged{gone}\n")
     }
 }

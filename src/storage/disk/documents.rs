@@ -14,6 +14,7 @@ use super::{
     layout::{Layout, document_id},
     pending_updates::PendingUpdates,
     quarantine::Quarantine,
+    repair::Integrity,
     space::Space,
     stage::{self, StagedFile},
     usage_flush::UsageFlush,
@@ -45,6 +46,16 @@ impl DiskDocuments {
         let store = Arc::clone(&self.store);
         let key = key.clone();
         blocking(move || store.read(&key)).await
+    }
+
+    /// Reads the document of a key and quarantines a damaged one. Does not count as a use.
+    ///
+    /// # Errors
+    /// When the file cannot be read or quarantined.
+    pub async fn check(&self, key: &Key) -> io::Result<Integrity> {
+        let store = Arc::clone(&self.store);
+        let key = key.clone();
+        blocking(move || store.check(&key)).await
     }
 
     /// Stores a document, replacing an earlier one; durable when it returns.
@@ -185,6 +196,15 @@ impl DocumentStore {
         Ok(Some(document))
     }
 
+    fn check(&self, key: &Key) -> io::Result<Integrity> {
+        let id = document_id(key);
+        let bytes = document_file::read(&self.layout.document(&id))?;
+        if bytes.is_some_and(|bytes| document_file::parse(key, bytes).is_some()) {
+            return Ok(Integrity::Intact);
+        }
+        self.quarantine_damaged(key, &id)
+    }
+
     fn write(&self, key: &Key, document: &Document) -> io::Result<()> {
         let mut area = DiskArea::Staging;
         let written = self.write_steps(key, document, &mut area);
@@ -294,17 +314,24 @@ impl DocumentStore {
         outcome
     }
 
-    fn quarantine_damaged(&self, key: &Key, id: &Digest) -> io::Result<()> {
+    /// Quarantines a document whose file is damaged; removes the row of one whose file is missing.
+    fn quarantine_damaged(&self, key: &Key, id: &Digest) -> io::Result<Integrity> {
         let _publishing = self.publishing.lock();
         let path = self.layout.document(id);
-        // A write since the read may have replaced the damaged file.
-        let damaged = |bytes: &bytes::Bytes| document_file::parse(key, bytes.clone()).is_none();
-        let Some(bytes) = document_file::read(&path)?.filter(damaged) else { return Ok(()) };
-        warn!(%key, "a damaged document is quarantined");
-        if let Some(reservation) = self.budget.reserve(allocated_bytes(bytes.len() as u64)) {
-            self.quarantine.take(&path, reservation, None)?;
+        match document_file::read(&path)? {
+            // A write since the first read has replaced the damaged file.
+            Some(bytes) if document_file::parse(key, bytes.clone()).is_some() => return Ok(Integrity::Intact),
+            Some(bytes) => {
+                warn!(%key, "a damaged document is quarantined");
+                if let Some(reservation) = self.budget.reserve(allocated_bytes(bytes.len() as u64)) {
+                    self.quarantine.take(&path, reservation, None)?;
+                }
+            }
+            None if self.index.read(|txn| DOCUMENTS.get(txn, id))?.is_none() => return Ok(Integrity::Gone),
+            None => warn!(%key, "the file of a document is missing"),
         }
-        self.remove_locked(&[*id])?.into_iter().try_for_each(|stuck| Err(stuck.cause))
+        self.remove_locked(&[*id])?.into_iter().try_for_each(|stuck| Err(stuck.cause))?;
+        Ok(Integrity::Quarantined)
     }
 
     /// Removes files and rows; returns the documents whose files cannot be removed, which stay. The caller holds

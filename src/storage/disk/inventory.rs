@@ -13,7 +13,7 @@ use super::{
     index::{self, BLOBS, Index, IndexedKey},
     pending_updates::PendingUpdates,
     pins::PinStore,
-    repair::BlobCheck,
+    repair::Integrity,
 };
 use crate::{
     entry::{Digest, Key, Meta},
@@ -170,7 +170,7 @@ impl<'a> DiskInventory<'a> {
     ///
     /// # Errors
     /// When the blob cannot be read or quarantined.
-    pub async fn check(&self, digest: &Digest) -> io::Result<BlobCheck> {
+    pub async fn check(&self, digest: &Digest) -> io::Result<Integrity> {
         let repair = Arc::clone(&self.disk.repair);
         let digest = *digest;
         blocking(move || repair.check(&digest)).await

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     admin_api::{VerifyArchives, VerifyEvent, VerifyState},
     entry::{Digest, Key},
-    registry::{DocumentCheck, Registry, inventory::StoredArchive},
+    registry::{DocumentCheck, Integrity, Registry, inventory::StoredArchive},
 };
 
 /// Most zips that are hashed at once.
@@ -51,8 +51,9 @@ async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive
     let mut state = VerifyState::Good;
     let mut reason = None;
     match registry.inventory().check_blob(&sha256).await {
-        Ok(true) => {}
-        Ok(false) => {
+        Ok(Integrity::Intact) => {}
+        Ok(Integrity::Gone) => state = VerifyState::Gone,
+        Ok(Integrity::Quarantined) => {
             state = VerifyState::Damaged;
             for item in items.iter().filter(|_| fetch) {
                 match registry.inventory().refetch(item).await {
@@ -82,6 +83,7 @@ async fn verify_document(registry: &Registry, key: Key, fetch: bool) -> VerifyEv
     let mut reason = None;
     match registry.inventory().check_document(&key).await {
         Ok(DocumentCheck::Intact) => state = VerifyState::Good,
+        Ok(DocumentCheck::Gone) => state = VerifyState::Gone,
         Ok(DocumentCheck::Repaired) => state = VerifyState::Mended,
         Ok(DocumentCheck::Damaged) if fetch => match registry.inventory().refetch_document(&key).await {
             Ok(()) => state = VerifyState::Mended,

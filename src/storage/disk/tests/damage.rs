@@ -199,7 +199,7 @@ async fn an_operators_folder_in_the_quarantine_is_counted_and_not_evicted() {
     assert!(counted() >= 70_000 + 5000, "{}", counted());
     store(&rig.disk, "a", &body(1, 20_000)).await;
     let digest = Digest::of(&body(1, 20_000));
-    rig.disk.repair.quarantine(&digest, "damaged by a test", || true).expect("quarantined");
+    rig.disk.repair.quarantine(&digest, "damaged by a test", || Ok(true)).expect("quarantined");
     assert_eq!(files(&rig.path("quarantine")).len(), 3);
     // Quarantined files are evictable; an operator's folder is not.
     rig.disk.space.evict(1 << 20);
@@ -225,8 +225,25 @@ async fn a_blob_that_cannot_be_read_is_no_damage() {
     assert!(files(&rig.path("quarantine")).is_empty());
     fs::remove_dir(&path).expect("removed");
     fs::rename(&aside, &path).expect("back");
-    assert!(matches!(rig.disk.inventory().check(&Digest::of(&bytes)).await, Ok(BlobCheck::Intact)));
+    assert!(matches!(rig.disk.inventory().check(&Digest::of(&bytes)).await, Ok(Integrity::Intact)));
     assert_eq!(bytes_of(&get(&rig.disk, "a").await.expect("stored")).await, bytes);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_evicted_while_it_is_hashed_is_gone_and_not_damaged() {
+    let rig = rig(64);
+    let bytes = body(1, 50_000);
+    let digest = Digest::of(&bytes);
+    store(&rig.disk, "a", &bytes).await;
+    let row = rig.disk.blobs.row(&digest).expect("works").expect("stored");
+    assert_eq!(rig.disk.repair.check_row(&digest, &row).expect("works"), Integrity::Intact);
+    rig.disk.space.evict(1 << 20);
+    assert!(!blob(&rig, &bytes).exists());
+    assert_eq!(rig.disk.repair.check_row(&digest, &row).expect("works"), Integrity::Gone);
+    store(&rig.disk, "a", &bytes).await;
+    fs::remove_file(blob(&rig, &bytes)).expect("there");
+    assert_eq!(rig.disk.repair.check_row(&digest, &row).expect("works"), Integrity::Quarantined);
+    assert_eq!(rig.disk.repair.check_row(&digest, &row).expect("works"), Integrity::Gone);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ async fn quarantined_files_are_evicted_first() {
     store(&rig.disk, "a", &body(1, 6 * MIB)).await;
     store(&rig.disk, "b", &body(2, 3 * MIB)).await;
     let digest = Digest::of(&body(1, 6 * MIB));
-    rig.disk.repair.quarantine(&digest, "damaged by a test", || true).expect("quarantined");
+    rig.disk.repair.quarantine(&digest, "damaged by a test", || Ok(true)).expect("quarantined");
     assert_eq!(files(&rig.path("quarantine")).len(), 1);
     store(&rig.disk, "c", &body(3, 6 * MIB)).await;
     assert_eq!(files(&rig.path("quarantine")), [] as [PathBuf; 0]);

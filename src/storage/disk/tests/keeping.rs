@@ -35,7 +35,7 @@ async fn the_keep_mark_of_a_missing_archive_can_be_cleared() {
     store(&rig.disk, "a", &body(1, 5000)).await;
     assert!(rig.disk.inventory().set_kept(&key("a"), true).await.expect("kept"));
     assert!(rig.disk.inventory().kept_missing_keys().await.expect("read").is_empty());
-    rig.disk.repair.quarantine(&Digest::of(&body(1, 5000)), "damaged by a test", || true).expect("quarantined");
+    rig.disk.repair.quarantine(&Digest::of(&body(1, 5000)), "damaged by a test", || Ok(true)).expect("quarantined");
     assert_eq!(rig.disk.inventory().kept_missing_keys().await.expect("read"), [key("a")]);
     assert!(!rig.disk.inventory().set_kept(&key("a"), false).await.expect("done"), "nothing is stored");
     store(&rig.disk, "a", &body(1, 5000)).await;
@@ -55,7 +55,7 @@ async fn a_kept_archive_that_was_damaged_is_kept_again_once_it_is_stored_again()
             if lost {
                 fs::remove_file(rig.disk.layout.blob(&digest)).expect("there");
             } else {
-                rig.disk.repair.quarantine(&digest, "damaged by a test", || true).expect("quarantined");
+                rig.disk.repair.quarantine(&digest, "damaged by a test", || Ok(true)).expect("quarantined");
             }
             rig = match clean {
                 Some(true) => rig.restart().await,

@@ -81,7 +81,7 @@ impl World {
             }
             Act::Damage(name) => {
                 if let Some(object) = get(&disk, &name.to_string()).await {
-                    disk.repair.quarantine(&object.meta.digest, "damaged by a test", || true).expect("quarantined");
+                    disk.repair.quarantine(&object.meta.digest, "damaged by a test", || Ok(true)).expect("quarantined");
                 }
             }
             Act::Pin(name) => {
