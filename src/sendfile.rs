@@ -30,7 +30,7 @@ use parking_lot::RwLock;
 
 mod socket;
 
-pub(crate) use socket::{MoreDataFlag, Socket};
+pub(crate) use socket::{Socket, SocketControl};
 
 /// True on systems where [`Socket`] uses `sendfile(2)`; elsewhere it is a plain socket and no slices should be made.
 pub(crate) const SENDFILE_SUPPORTED: bool = cfg!(target_os = "linux");

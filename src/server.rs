@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     peer::{ClientId, ClientTable, Peer, Refusal},
-    sendfile::{MoreDataFlag, Socket},
+    sendfile::{Socket, SocketControl},
 };
 
 mod config;
@@ -283,7 +283,7 @@ impl<H: Handler> Connections<H> {
 
     /// Serves a connection of the control socket.
     fn start_control(&self, stream: UnixStream, peer: Peer) {
-        let socket = (stream, MoreDataFlag::default());
+        let socket = (stream, SocketControl::default());
         let parts = ConnectionParts {
             tls: None,
             peer,

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -21,20 +22,35 @@ use super::{FilePart, MIN_SLICE_BYTES, find_file};
 /// it yields itself: one turn of a connection is two or three times as much.
 const MAX_SENDFILE_BYTES: usize = 2 << 20;
 
-/// True while the response body has more data than was handed to the [`Socket`]. Set by the body, read by the socket of
-/// the same connection. Clones share the flag.
+/// What a connection tells its [`Socket`]. Clones are of the same socket.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MoreDataFlag(Arc<AtomicBool>);
+pub(crate) struct SocketControl(Arc<SocketFlags>);
 
-impl MoreDataFlag {
-    /// Sets the flag.
-    pub(crate) fn set(&self, more: bool) {
-        self.0.store(more, Ordering::Relaxed);
+#[derive(Debug, Default)]
+struct SocketFlags {
+    more_data: AtomicBool,
+    reset: AtomicBool,
+}
+
+impl SocketControl {
+    /// Says whether the response body has more data than was handed to the socket. Set by the body.
+    pub(crate) fn set_more_data(&self, more: bool) {
+        self.0.more_data.store(more, Ordering::Relaxed);
     }
 
     /// The value that was set last; false at first.
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn has_more_data(&self) -> bool {
+        self.0.more_data.load(Ordering::Relaxed)
+    }
+
+    /// When the socket is closed, resets the connection instead of ending it in order, and drops what the kernel has not
+    /// sent. After an orderly end the kernel would keep that, megabytes of it, for as long as the client does not read.
+    pub(crate) fn reset_on_close(&self) {
+        self.0.reset.store(true, Ordering::Relaxed);
+    }
+
+    fn is_reset_on_close(&self) -> bool {
+        self.0.reset.load(Ordering::Relaxed)
     }
 }
 
@@ -50,12 +66,12 @@ enum NextWrite<'a> {
 
 /// A TCP socket that sends file slices without reading them.
 ///
-/// While [`MoreDataFlag`] is set, the socket is corked (`TCP_CORK`): the kernel holds the last partial packet of one slice
+/// While there is more data ([`SocketControl`]), the socket is corked (`TCP_CORK`): the kernel holds the last partial packet of one slice
 /// until the next slice fills it. Without this every slice ends with a small packet, which costs a tenth of the CPU time.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(super) stream: TcpStream,
-    pub(super) more: MoreDataFlag,
+    pub(super) control: SocketControl,
     #[cfg(target_os = "linux")]
     corked: bool,
     /// The last write ended inside a file slice, whose rest may be shorter than [`MIN_SLICE_BYTES`].
@@ -66,19 +82,19 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Wraps a connected socket. The flag is for the body of the responses.
-    pub(crate) fn new(stream: TcpStream) -> (Self, MoreDataFlag) {
-        let more = MoreDataFlag::default();
+    /// Wraps a connected socket. The control is for its connection.
+    pub(crate) fn new(stream: TcpStream) -> (Self, SocketControl) {
+        let control = SocketControl::default();
         let socket = Self {
             stream,
-            more: more.clone(),
+            control: control.clone(),
             #[cfg(target_os = "linux")]
             corked: false,
             inside_slice: false,
             #[cfg(target_os = "linux")]
             sent: 0,
         };
-        (socket, more)
+        (socket, control)
     }
 
     /// Sets `TCP_CORK`. Where the kernel refuses it, small packets are sent.
@@ -136,6 +152,15 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.control.is_reset_on_close() {
+            // Where the kernel refuses it, the connection ends in order.
+            let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -164,7 +189,7 @@ impl AsyncWrite for Socket {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                if self.more.is_set() {
+                if self.control.has_more_data() {
                     self.cork(true);
                 }
                 let done = self.poll_sendfile(cx, &part);
@@ -188,7 +213,7 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         #[cfg(target_os = "linux")]
-        if !self.more.is_set() {
+        if !self.control.has_more_data() {
             self.cork(false);
         }
         Pin::new(&mut self.stream).poll_flush(cx)

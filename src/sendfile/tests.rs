@@ -164,18 +164,18 @@ async fn the_socket_is_corked_only_while_more_data_follows() {
     let corked = |socket: &Socket| rustix::net::sockopt::tcp_cork(&socket.stream).expect("read");
     let part = |number: usize| vec![slice_of(&file, number * LEN, LEN)];
 
-    socket.more.set(true);
+    socket.control.set_more_data(true);
     write_all(&mut socket, part(0)).await.expect("written");
     assert!(corked(&socket));
     // The next slice is not there yet.
-    socket.more.set(false);
+    socket.control.set_more_data(false);
     socket.flush().await.expect("flushed");
     assert!(!corked(&socket));
-    socket.more.set(true);
+    socket.control.set_more_data(true);
     write_all(&mut socket, part(1)).await.expect("written");
     assert!(corked(&socket));
     // The last slice.
-    socket.more.set(false);
+    socket.control.set_more_data(false);
     write_all(&mut socket, part(2)).await.expect("written");
     assert!(!corked(&socket));
     drop(socket);

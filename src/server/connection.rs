@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     peer::{Peer, Refusal},
-    sendfile::MoreDataFlag,
+    sendfile::SocketControl,
 };
 
 /// Most header fields of a request.
@@ -67,10 +67,11 @@ pub(super) struct ConnectionParts<H> {
 }
 
 /// Serves a connection until the client closes it, `shutdown` ends it, or it times out. Dropping the future aborts it.
+/// One that is aborted before the client has its response is reset, so that the kernel does not keep what was not sent.
 ///
 /// The time limit of the first request's header includes the TLS handshake.
 pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    (socket, more): (S, MoreDataFlag),
+    (socket, control): (S, SocketControl),
     parts: ConnectionParts<H>,
 ) -> impl Future<Output = ()> + Send + use<H, S> {
     let ConnectionParts { tls, mut peer, handler, config, timeouts, place, mut shutdown } = parts;
@@ -103,9 +104,10 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         };
         let io = TokioIo::new(io);
         let request_timeouts = timeouts.clone();
+        let body_control = control.clone();
         let service = service_fn(move |request| {
             let mut guard = request_timeouts.begin_request();
-            let more = more.clone();
+            let control = body_control.clone();
             let response = match &place {
                 Some(place) if place.is_reserved() && !handler.is_health_check(&request) => {
                     Either::Left(Box::pin(wait_and_handle(place.clone(), handler.clone(), request, peer.clone())))
@@ -115,7 +117,7 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             async move {
                 let response = response.await;
                 guard.set_waiting_for_mirror(false);
-                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, guard, more)))
+                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, guard, control)))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
@@ -127,7 +129,12 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
                 // How a connection breaks is not logged here: the access event of its request reports the outcome.
                 _ = connection.as_mut() => return,
                 end = &mut end => match end {
-                    ConnectionEnd::Abort => return,
+                    ConnectionEnd::Abort => {
+                        if timeouts.has_unsent_response() {
+                            control.reset_on_close();
+                        }
+                        return;
+                    }
                     ConnectionEnd::Graceful => {}
                 },
             }

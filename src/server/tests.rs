@@ -276,12 +276,32 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
     until(&mut third, "hello").await;
 }
 
+/// How a connection ends that the server closes.
+async fn end_of(client: &mut TcpStream) -> io::Result<usize> {
+    timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await.expect("the server closes")
+}
+
 #[tokio::test]
-async fn a_client_that_accepts_no_bytes_is_disconnected() {
+async fn a_client_that_accepts_no_bytes_is_disconnected_and_its_connection_reset() {
     let serving = Serving::with(|config| config.send_timeout = SHORT);
-    let stalled = serving.get("/endless").await;
+    let mut stalled = serving.get("/endless").await;
     timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is aborted");
-    drop(stalled);
+    let end = end_of(&mut stalled).await;
+    assert_eq!(end.expect_err("nothing is kept for it").kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_response_that_a_shutdown_aborts_is_reset_and_a_connection_without_one_ends_in_order() {
+    let serving = Serving::with(|config| (config.header_timeout, config.drain) = (SHORT, SHORT));
+    let mut silent = serving.connect().await;
+    assert_eq!(end_of(&mut silent).await.expect("in order"), 0, "it was too slow with its header");
+    let mut idle = serving.get("/").await;
+    assert!(end_of(&mut idle).await.expect("in order") > 0, "it was idle for too long");
+    let mut running = serving.get("/gated").await;
+    until(&mut running, "first ").await;
+    serving.shutdown.cancel();
+    assert_eq!(end_of(&mut running).await.expect_err("aborted").kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(serving.end().await, ShutdownReport { aborted: 1 });
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::stream_timeout::StreamProgress;
-use crate::sendfile::MoreDataFlag;
+use crate::sendfile::SocketControl;
 
 /// Longest time between two checks of the deadline.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
@@ -113,6 +113,12 @@ impl ConnectionTimeouts {
         }
     }
 
+    /// True while a response is not yet with the client: it is being made or sent, or the client does not accept its bytes.
+    pub(super) fn has_unsent_response(&self) -> bool {
+        let progress = self.progress.lock();
+        progress.running > 0 || progress.write_blocked
+    }
+
     /// The order in which connections are ended for others: those without a request first, then those whose client does
     /// not move, then the others; of each, the one without progress for the longest.
     pub(super) fn eviction_order(&self) -> (u8, Instant) {
@@ -169,15 +175,15 @@ impl Drop for RequestGuard {
 pub(super) struct TimedBody<B> {
     body: B,
     guard: RequestGuard,
-    more: MoreDataFlag,
+    socket: SocketControl,
     /// Of the HTTP/2 stream; `None` for HTTP/1.
     stream: Option<Arc<StreamProgress>>,
 }
 
 impl<B> TimedBody<B> {
     /// Must be called in the task that sends the body.
-    pub(super) fn new(body: B, guard: RequestGuard, more: MoreDataFlag) -> Self {
-        Self { body, guard, more, stream: StreamProgress::current() }
+    pub(super) fn new(body: B, guard: RequestGuard, socket: SocketControl) -> Self {
+        Self { body, guard, socket, stream: StreamProgress::current() }
     }
 }
 
@@ -193,7 +199,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TimedBody<B> {
         }
         // False while the next frame is pending: bytes that are there must not wait in the socket for it.
         let more = matches!(frame, Poll::Ready(Some(Ok(_)))) && self.body.size_hint().exact() != Some(0);
-        self.more.set(more);
+        self.socket.set_more_data(more);
         frame
     }
 
@@ -270,20 +276,20 @@ mod tests {
     use crate::http::body::{self, BodyError};
 
     #[tokio::test]
-    async fn the_more_data_flag_is_set_only_while_more_data_is_ready() {
+    async fn more_data_is_announced_only_while_more_data_is_ready() {
         let timeouts = Arc::new(ConnectionTimeouts::new(MAX_CHECK_INTERVAL, MAX_CHECK_INTERVAL));
-        let more = MoreDataFlag::default();
+        let socket = SocketControl::default();
         let parts = || stream::iter(["a", "b"]).chain(stream::pending()).map(|part| Ok::<_, BodyError>(part.into()));
         for (len, second) in [(Some(2), false), (Some(3), true), (None, true)] {
             let body = body::Body::stream(parts().boxed(), len);
-            let mut body = TimedBody::new(body, timeouts.begin_request(), more.clone());
+            let mut body = TimedBody::new(body, timeouts.begin_request(), socket.clone());
             for expected in [true, second] {
                 body.frame().await.expect("one").expect("good");
-                assert_eq!(more.is_set(), expected, "{len:?}");
+                assert_eq!(socket.has_more_data(), expected, "{len:?}");
             }
             if second {
                 let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
-                assert!(pending && !more.is_set(), "{len:?}");
+                assert!(pending && !socket.has_more_data(), "{len:?}");
             }
         }
     }
