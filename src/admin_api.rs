@@ -20,7 +20,7 @@ mod transfer;
 mod verify;
 mod warm;
 
-pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, BlocksChanged, ListBlocks, UnblockVersions};
+pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, ListBlocks, UnblockVersions};
 pub(crate) use failure::FailureCode;
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
@@ -32,7 +32,7 @@ pub(crate) use route::{
     ShowRoute, SourceRule,
 };
 pub(crate) use tokens::{
-    CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow, TokensChanged,
+    CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow,
 };
 pub(crate) use transfer::{
     CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,
@@ -115,6 +115,10 @@ pub(crate) struct Pong {
 }
 
 request!(Ping, "ping", answer Pong, within Duration::from_secs(30));
+
+/// A change was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changed {}
 
 /// The body of an error.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,6 +9,10 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
+mod json;
+
+pub(crate) use json::{JsonFileError, read_json, write_json};
+
 /// Mode of a file that other users may read; the process's umask still applies.
 pub(crate) const SHARED_FILE_MODE: u32 = 0o666;
 
@@ -25,12 +29,11 @@ impl AtomicFile {
     /// # Errors
     /// The file system's error.
     pub(crate) fn create(target: &Path, mode: u32) -> io::Result<Self> {
-        let folder = target.parent().unwrap_or(Path::new(""));
         let mut prefix = target.file_name().unwrap_or_default().to_owned();
         prefix.push(".");
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".partial").permissions(Permissions::from_mode(mode));
-        Ok(Self { temporary: builder.tempfile_in(folder)?, target: target.to_owned() })
+        Ok(Self { temporary: builder.tempfile_in(folder_of(target))?, target: target.to_owned() })
     }
 
     /// The temporary file, open for reading and writing.
@@ -47,4 +50,9 @@ impl AtomicFile {
         self.temporary.persist(&self.target).map_err(|failed| failed.error)?;
         Ok(())
     }
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -40,6 +40,7 @@ mod routes;
 mod schema;
 mod setting;
 mod show;
+mod tables;
 
 pub use credentials::UpstreamCredentials;
 pub use environment::Environment;

@@ -25,12 +25,7 @@ use super::{
     token_file,
     token_text::{self, NoRandom},
 };
-use crate::{
-    admin_api::Right,
-    entry::Digest,
-    package::{PackagePattern, PatternError},
-    value::Secret,
-};
+use crate::{admin_api::Right, entry::Digest, package::PatternError, value::Secret};
 
 /// The file in `access/`.
 const TOKENS_FILE: &str = "tokens.json";
@@ -176,7 +171,7 @@ impl Tokens {
     pub(super) fn open(dir: &Path) -> Result<Self, OpenAccessError> {
         let path = dir.join(TOKENS_FILE);
         let stored: StoredTokens = token_file::read(&path)?;
-        let table = TokenTable::build(stored.tokens).map_err(|_| OpenAccessError::Invalid {
+        let table = TokenTable::build(&stored.tokens).map_err(|_| OpenAccessError::Invalid {
             path: path.clone(),
             reason: "a pattern of packages in it is not valid",
         })?;
@@ -243,9 +238,6 @@ impl Tokens {
         if scopes.is_empty() {
             return Err(TokenError::NoScope);
         }
-        for pattern in &packages {
-            pattern.parse::<PackagePattern>().map_err(|error| TokenError::Packages(pattern.clone(), error))?;
-        }
         let _writing = self.writing.lock();
         let mut records = self.list();
         if records.iter().any(|record| record.name == name) {
@@ -267,7 +259,9 @@ impl Tokens {
             last_used: AtomicI64::default(),
         });
         records.push(record.clone());
-        self.replace(records)?;
+        let table = TokenTable::build(&records)?;
+        token_file::write(&self.path, &StoredTokens { tokens: records })?;
+        self.table.store(Arc::new(table));
         Ok(TokenOutcome { secret: Secret::new(&secret), record })
     }
 
@@ -284,10 +278,8 @@ impl Tokens {
             return Err(TokenError::Unknown(name.to_owned()));
         }
         // In force before it is durable: a revocation does not wait for the disk.
-        if let Ok(table) = TokenTable::build(records.clone()) {
-            self.table.store(Arc::new(table));
-        }
-        self.replace(records)
+        self.table.store(Arc::new(TokenTable::build(&records)?));
+        Ok(token_file::write(&self.path, &StoredTokens { tokens: records })?)
     }
 
     /// Every token, by name.
@@ -309,17 +301,12 @@ impl Tokens {
         let _writing = self.writing.lock();
         token_file::write(&self.path, &StoredTokens { tokens: self.list() })
     }
-
-    fn replace(&self, tokens: Vec<Arc<TokenRecord>>) -> Result<(), TokenError> {
-        let table = TokenTable::build(tokens.clone()).map_err(|error| TokenError::Packages(String::new(), error))?;
-        token_file::write(&self.path, &StoredTokens { tokens })?;
-        self.table.store(Arc::new(table));
-        Ok(())
-    }
 }
 
 impl TokenTable {
-    fn build(records: Vec<Arc<TokenRecord>>) -> Result<Self, PatternError> {
+    /// # Errors
+    /// A pattern of packages that cannot be used.
+    fn build(records: &[Arc<TokenRecord>]) -> Result<Self, TokenError> {
         let mut table = Self::default();
         for record in records {
             let index = table.accounts.len();
@@ -328,7 +315,9 @@ impl TokenTable {
             if let Some(code) = &record.code {
                 table.by_account.insert(account_of(code), index);
             }
-            let patterns = record.packages.iter().map(|pattern| pattern.parse());
+            let parse =
+                |pattern: &String| pattern.parse().map_err(|error| TokenError::Packages(pattern.clone(), error));
+            let patterns = record.packages.iter().map(parse);
             let key = CredentialKey::of("token", &record.id);
             let principal = Principal {
                 name: format!("token:{}", record.name).into(),
@@ -340,7 +329,7 @@ impl TokenTable {
                 key,
                 address: record.id.as_str().into(),
             };
-            table.accounts.push(Account { record, principal: Arc::new(principal) });
+            table.accounts.push(Account { record: record.clone(), principal: Arc::new(principal) });
         }
         Ok(table)
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::request;
+use super::{Changed, request};
 
 /// Blocks versions: they are no longer served, stored or not.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub(crate) struct BlockVersions {
     pub reason: String,
 }
 
-request!(BlockVersions, "block", answer BlocksChanged);
+request!(BlockVersions, "block", answer Changed);
 
 /// Takes a block away.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,11 +25,7 @@ pub(crate) struct UnblockVersions {
     pub pattern: String,
 }
 
-request!(UnblockVersions, "unblock", answer BlocksChanged);
-
-/// A block was set or taken away.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct BlocksChanged {}
+request!(UnblockVersions, "unblock", answer Changed);
 
 /// Lists the blocks.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::request;
+use super::{Changed, request};
 
 /// What a caller may do with a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,15 +112,11 @@ pub(crate) struct RevokeToken {
     pub name: String,
 }
 
-request!(RevokeToken, "token/revoke", answer TokensChanged);
+request!(RevokeToken, "token/revoke", answer Changed);
 
 /// Makes a new key for the addresses of zips.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateSigningKey {}
 
-request!(RotateSigningKey, "token/rotate-signing-key", answer TokensChanged);
-
-/// A change was made.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TokensChanged {}
+request!(RotateSigningKey, "token/rotate-signing-key", answer Changed);

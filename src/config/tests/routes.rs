@@ -22,7 +22,7 @@ fn each_wrong_route_is_reported_with_its_table_key_line_reason_and_example() {
         (
             "packages = \"a/*\"\nupstreams = []\ndialect = \"v33\"",
             "config: routes[2].dialect = \"v33\" (mirror.toml:5): no such dialect; the dialects are srm, simple, v3, \
-             github; did you mean \"v3\"?; for example \"v3\"",
+             github; did you mean \"v3\"?",
         ),
         (
             "packages = \"fc*\"\nupstreams = [\"github\"]",
@@ -49,11 +49,12 @@ fn each_wrong_route_is_reported_with_its_table_key_line_reason_and_example() {
         ),
         (
             "packages = 1\nupstreams = []",
-            "config: routes[2].packages = 1 (mirror.toml:5): must be a string in quotes; for example \"fc*\"",
+            "config: routes[2].packages = 1 (mirror.toml:5): must be a string in quotes; for example packages = \"fc*\"",
         ),
         (
             "packages = \"a/*\"\nupstreams = \"github\"",
-            "config: routes[2].upstreams = \"github\" (mirror.toml:5): must be a list of strings; for example [\"official\"]",
+            "config: routes[2].upstreams = \"github\" (mirror.toml:5): must be a list of strings; for example upstreams = \
+             [\"official\"]",
         ),
     ] {
         let error = error_of(&table(rest), &[]);

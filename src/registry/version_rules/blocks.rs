@@ -1,8 +1,7 @@
 //! The operator's blocks: versions that a running mirror no longer serves, and why. Durable, and in force at once.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    atomic_file::AtomicFile,
+    atomic_file::{JsonFileError, read_json, write_json},
     package::{PackageId, VersionedPattern, VersionedPatternError},
 };
 
@@ -98,16 +97,10 @@ impl Blocks {
     /// When it cannot be read: what was blocked must not be served.
     pub(crate) fn open(cache_dir: &Path) -> Result<Self, BlockError> {
         let path = cache_dir.join(BLOCKS_FILE);
-        let failed = |source| BlockError::Io { path: path.clone(), source };
-        let stored = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => StoredBlocks::default(),
-            Ok(metadata) if metadata.len() > MAX_BLOCKS_FILE_BYTES => return Err(BlockError::Invalid(path)),
-            Ok(_) => {
-                let text = fs::read(&path).map_err(failed)?;
-                serde_json::from_slice(&text).map_err(|_| BlockError::Invalid(path.clone()))?
-            }
-            Err(error) => return Err(failed(error)),
-        };
+        let stored: StoredBlocks = read_json(&path, MAX_BLOCKS_FILE_BYTES).map_err(|error| match error {
+            JsonFileError::Io(source) => BlockError::Io { path: path.clone(), source },
+            JsonFileError::TooLarge(_) | JsonFileError::Invalid => BlockError::Invalid(path.clone()),
+        })?;
         let blocks = compile(stored.blocks).map_err(|_| BlockError::Invalid(path.clone()))?;
         let blocks = ArcSwap::from_pointee(blocks);
         Ok(Self { path, blocks, writing: Mutex::default(), generation: AtomicU64::new(1) })
@@ -179,17 +172,8 @@ impl Blocks {
         let compiled = compile(stored.clone())?;
         self.blocks.store(Arc::new(compiled));
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.write(&StoredBlocks { blocks: stored })
+        write_json(&self.path, BLOCKS_FILE_MODE, &StoredBlocks { blocks: stored })
             .map_err(|source| BlockError::Io { path: self.path.clone(), source })
-    }
-
-    fn write(&self, stored: &StoredBlocks) -> io::Result<()> {
-        let file = AtomicFile::create(&self.path, BLOCKS_FILE_MODE)?;
-        let mut text = serde_json::to_vec_pretty(stored)?;
-        text.push(b'\n');
-        file.file().write_all(&text)?;
-        file.publish()?;
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -228,7 +212,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_stops_the_start() {
         let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join(BLOCKS_FILE), "{").expect("written");
+        std::fs::write(dir.path().join(BLOCKS_FILE), "{").expect("written");
         assert!(matches!(Blocks::open(dir.path()), Err(BlockError::Invalid(_))));
     }
 }

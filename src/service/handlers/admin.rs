@@ -171,6 +171,11 @@ where
     Ok(lines(work(request).await?))
 }
 
+/// Does work on a blocking thread; `failed` says what is not done when it ends without a result.
+async fn blocking<T: Send + 'static>(failed: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| AdminError::storage(failed, error))
+}
+
 /// Reads a JSON value; an empty body is an empty object.
 async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
     let mut text = Vec::new();

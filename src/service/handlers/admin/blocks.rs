@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::AdminError;
+use super::{AdminError, blocking};
 use crate::{
-    admin_api::{BlockList, BlockRow, BlockVersions, BlocksChanged, UnblockVersions},
+    admin_api::{BlockList, BlockRow, BlockVersions, Changed, UnblockVersions},
     registry::{BlockError, BlockedPattern, Blocks, Registry},
 };
 
@@ -17,14 +17,14 @@ impl From<BlockError> for AdminError {
     }
 }
 
-pub(super) async fn set(registry: &Arc<Registry>, request: BlockVersions) -> Result<BlocksChanged, AdminError> {
+pub(super) async fn set(registry: &Arc<Registry>, request: BlockVersions) -> Result<Changed, AdminError> {
     let BlockVersions { pattern, reason } = request;
     let now = registry.now();
     tracing::info!(pattern, reason, "blocking versions");
     write(registry, move |blocks| blocks.set(pattern, &reason, now)).await
 }
 
-pub(super) async fn remove(registry: &Arc<Registry>, request: UnblockVersions) -> Result<BlocksChanged, AdminError> {
+pub(super) async fn remove(registry: &Arc<Registry>, request: UnblockVersions) -> Result<Changed, AdminError> {
     let UnblockVersions { pattern } = request;
     tracing::info!(pattern, "taking a block away");
     write(registry, move |blocks| blocks.remove(&pattern)).await
@@ -39,9 +39,8 @@ pub(super) async fn list(registry: &Arc<Registry>) -> Result<BlockList, AdminErr
 async fn write(
     registry: &Arc<Registry>,
     change: impl FnOnce(&Blocks) -> Result<(), BlockError> + Send + 'static,
-) -> Result<BlocksChanged, AdminError> {
+) -> Result<Changed, AdminError> {
     let blocks = registry.blocks().clone();
-    let changed = tokio::task::spawn_blocking(move || change(&blocks)).await;
-    changed.map_err(|error| AdminError::storage("the blocks cannot be changed", error))??;
-    Ok(BlocksChanged {})
+    blocking("the blocks cannot be changed", move || change(&blocks)).await??;
+    Ok(Changed {})
 }

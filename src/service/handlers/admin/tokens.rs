@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::AdminError;
+use super::{AdminError, blocking};
 use crate::{
     access::{Access, NewToken, TokenError, TokenOutcome, TokenRecord},
-    admin_api::{CreateToken, CreatedToken, ErrorCode, RevokeToken, TokenList, TokenRow, TokensChanged},
+    admin_api::{Changed, CreateToken, CreatedToken, ErrorCode, RevokeToken, TokenList, TokenRow},
 };
 
 /// What the client reads when a file cannot be written.
@@ -24,7 +24,7 @@ impl From<TokenError> for AdminError {
 pub(super) async fn create(access: &Arc<Access>, request: CreateToken) -> Result<CreatedToken, AdminError> {
     let CreateToken { name, scopes, packages, expires_at, signs } = request;
     let new = NewToken { name, scopes, packages, expires_at, signs };
-    let TokenOutcome { secret, record } = blocking(access, move |access| access.create_token(new)).await??;
+    let TokenOutcome { secret, record } = change(access, move |access| access.create_token(new)).await??;
     tracing::info!(token = record.name, id = record.id, "created a token");
     Ok(CreatedToken { secret: secret.reveal().to_owned(), token: row(&record), enabled: access.is_enabled() })
 }
@@ -33,29 +33,28 @@ pub(super) async fn list(access: &Arc<Access>) -> Result<TokenList, AdminError> 
     Ok(TokenList { tokens: access.list_tokens().iter().map(|record| row(record)).collect() })
 }
 
-pub(super) async fn revoke(access: &Arc<Access>, request: RevokeToken) -> Result<TokensChanged, AdminError> {
+pub(super) async fn revoke(access: &Arc<Access>, request: RevokeToken) -> Result<Changed, AdminError> {
     let RevokeToken { name } = request;
     let revoked = name.clone();
-    blocking(access, move |access| access.revoke_token(&revoked)).await??;
+    change(access, move |access| access.revoke_token(&revoked)).await??;
     tracing::info!(token = name, "revoked a token");
-    Ok(TokensChanged {})
+    Ok(Changed {})
 }
 
-pub(super) async fn rotate_signing_key(access: &Arc<Access>) -> Result<TokensChanged, AdminError> {
-    let rotated = blocking(access, |access| access.rotate_signing_key()).await?;
+pub(super) async fn rotate_signing_key(access: &Arc<Access>) -> Result<Changed, AdminError> {
+    let rotated = change(access, |access| access.rotate_signing_key()).await?;
     rotated.map_err(|error| AdminError::storage("the signing key of this mirror cannot be written", error))?;
     tracing::info!("made a new key for addresses of zips");
-    Ok(TokensChanged {})
+    Ok(Changed {})
 }
 
-/// Runs work that writes a file on a blocking thread.
-async fn blocking<T: Send + 'static>(
+/// Changes the tokens on a blocking thread: a file is written.
+async fn change<T: Send + 'static>(
     access: &Arc<Access>,
     work: impl FnOnce(&Access) -> T + Send + 'static,
 ) -> Result<T, AdminError> {
     let access = access.clone();
-    let done = tokio::task::spawn_blocking(move || work(&access)).await;
-    done.map_err(|error| AdminError::storage(UNWRITABLE, error))
+    blocking(UNWRITABLE, move || work(&access)).await
 }
 
 fn row(record: &TokenRecord) -> TokenRow {
