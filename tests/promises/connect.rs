@@ -1,6 +1,7 @@
 //! `srm-mirror connect` prints the set-up of each client, and `--check` says which of it works.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use srm_mirror::access::RuleConfig;
 
 use crate::{
     forge::Forge,
@@ -41,6 +42,31 @@ async fn every_route_of_a_good_mirror_works() {
     let said = |who: &str| checks.iter().find(|check| check.0 == who).map(|check| check.2.clone()).expect(who);
     assert_eq!(said("srm"), "v1.0.0", "the latest version is found and used");
     assert!(said("curl -C, wget -c").starts_with("a zip, hit"));
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_token_is_checked_without_one() {
+    let forge = forge().await;
+    let closed = setup(&forge).with(|config| {
+        config.access.enabled = true;
+        let texts = |text: &str| vec![text.to_owned()];
+        config.access.rules =
+            vec![RuleConfig { packages: texts("devsapp/*"), read: texts("token:ci"), ..RuleConfig::default() }];
+    });
+    let mirror = closed.start().await;
+    let ask = json!({"name": "ci", "scopes": ["read"], "packages": [], "expires_at": null, "signs": false});
+    let created = mirror.admin(mirror.dir(), "token/create", ask).await;
+    let file = mirror.dir().join("token");
+    std::fs::write(&file, created[0]["secret"].as_str().expect("a secret")).expect("written");
+    let file = file.to_str().expect("text");
+    let (code, checks) = checks(&[&mirror.url(""), "--package", "devsapp/fc3", "--token-file", file]).await;
+    assert_eq!(code, Some(0), "{checks:?}");
+    for (client, state, detail) in &checks {
+        let sends_none = client.starts_with("s 2") || client == "s 3 by URL, init --uri";
+        assert_eq!(detail.contains("sends no token"), sends_none, "{client}: {detail}");
+        let off = sends_none || ["s 3 by plain name", "s 3 init NAME"].contains(&client.as_str());
+        assert_eq!(state, if off { "off" } else { "ok" }, "{client}: {detail}");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,10 @@ const INIT_HOST: &str = "api.devsapp.cn";
 /// The registry that `s` 2 has built in.
 const REGISTRY_HOST: &str = "registry.devsapp.cn";
 
+/// Why a route does not work for a client that sends no token, at a mirror that wants one.
+const SENDS_NO_TOKEN: &str =
+    "this client sends no token, and the mirror wants one: it gets only what has anonymous = true in [[access.rules]]";
+
 /// Nothing answers at the mirror's address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -199,15 +203,17 @@ impl RouteChecker {
             let route = format!("/v3/packages/{v3}/release/tags/{tag}");
             self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;
             self.check_zip("s 3 zip", &format!("/v3/packages/{v3}/zipball/{tag}")).await;
-            self.check_zip("s 3 by URL, init --uri", &format!("{path}/zipball/{tag}")).await;
+            self.check_without_token("s 3 by URL, init --uri", &format!("{path}/zipball/{tag}"), zip_detail, None)
+                .await;
         }
         let route = format!("/v3/packages/{v3}/release");
         self.check_json("s 3 registry list", "/v3/packages/releases", |value| row_count(value.get("body")?)).await;
         self.check_json("s 3 registry detail", &route, |value| row_count(value.get("body")?)).await;
-        self.check_json("s 2", &format!("/simple{path}/releases"), |value| row_count(value.get("Response")?)).await;
-        let core = |value: &Value| release_tag(value.get("Response")?);
+        let rows = |response: &CheckResponse| row_count(response.json().get("Response")?);
+        self.check_without_token("s 2", &format!("/simple{path}/releases"), rows, None).await;
+        let core = |response: &CheckResponse| release_tag(response.json().get("Response")?);
         let no_core = "the mirror has no devsapp/core, without which s 2 runs no component";
-        self.check_offer("s 2 core", "/simple/devsapp/core/releases/latest", core, no_core).await;
+        self.check_without_token("s 2 core", "/simple/devsapp/core/releases/latest", core, Some(no_core)).await;
         match target.api_path() {
             Some(api) => self.check_forge_clients(&api).await,
             None => {
@@ -252,6 +258,24 @@ impl RouteChecker {
         self.add(client, route, state);
     }
 
+    /// Tries a route of a client that sends no token: 401 is no failure, but the mirror's rules. With `absent`, neither is
+    /// 404.
+    async fn check_without_token(
+        &mut self,
+        client: &'static str,
+        route: &str,
+        read: impl FnOnce(&CheckResponse) -> Option<String>,
+        absent: Option<&'static str>,
+    ) {
+        let response = request::get(self.client.get(format!("{}{route}", self.base))).await;
+        let state = match (response, absent) {
+            (Ok(response), _) if response.status == 401 => RouteState::Off(SENDS_NO_TOKEN.into()),
+            (Ok(response), Some(absent)) if response.status == 404 => RouteState::Off(absent.into()),
+            (response, _) => state_of(response, read),
+        };
+        self.add(client, route, state);
+    }
+
     /// Tries the hosts that the CLIs have built in, resolved to the mirror as a hosts entry would.
     async fn check_built_in_hosts(&mut self, target: &ExampleTarget, address: Option<SocketAddr>) {
         let Some(address) = address else { return };
@@ -267,6 +291,9 @@ impl RouteChecker {
                 }
                 Ok(response) if response.status == 421 => {
                     RouteState::Off(format!("the mirror does not answer for the host {host}"))
+                }
+                Ok(response) if response.status == 401 && host == REGISTRY_HOST => {
+                    RouteState::Off(SENDS_NO_TOKEN.into())
                 }
                 // The token is for the mirror's own name alone.
                 Ok(response) if response.status == 401 && self.token.is_some() => {
