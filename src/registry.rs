@@ -26,6 +26,7 @@ pub(crate) mod folders;
 mod identity;
 pub(crate) mod inventory;
 mod keys;
+mod list_page;
 mod list_renewal;
 pub(crate) mod metadata;
 mod moving;

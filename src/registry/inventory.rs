@@ -9,6 +9,7 @@ use super::{
     archive_source::ArchiveSource,
     authorize::Authorizer,
     keys::{archive_key, parse_archive_key, parse_document_key},
+    list_page::ListPage,
     package_documents::PackageDocuments,
 };
 use crate::{
@@ -86,15 +87,34 @@ impl Inventory {
         Self { cache, authorizer, documents, archives }
     }
 
-    /// The selected archives that are stored; [`StoredArchive::of`] reads what each is.
+    /// The selected archives that are stored, by name; [`StoredArchive::of`] reads what each is.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn list(&self, selection: &Selection, order: InventoryOrder) -> io::Result<Vec<InventoryEntry>> {
+    pub async fn list(&self, selection: &Selection) -> io::Result<Vec<InventoryEntry>> {
         let selection = selection.clone();
         let mut entries = self.cache.archive_tiers().inventory(move |key| selection.selects_archive(key)).await?;
-        order.sort(&mut entries);
+        entries.sort_unstable_by(|one, other| InventoryOrder::Name.compare(one, other));
         Ok(entries)
+    }
+
+    /// At most `max_entries` of the selected archives, in this order: those that follow `after`, or the first ones. Reads
+    /// the whole index, and holds one page of it in memory.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn list_page(
+        &self,
+        selection: &Selection,
+        order: InventoryOrder,
+        after: Option<InventoryEntry>,
+        max_entries: usize,
+    ) -> io::Result<Vec<InventoryEntry>> {
+        let selection = selection.clone();
+        let page = ListPage::new(order, after, max_entries);
+        let inventory = self.cache.disk().inventory();
+        let page = inventory.fold(move |key| selection.selects_archive(key), page, ListPage::add).await?;
+        Ok(page.into_entries())
     }
 
     /// Passes all stored archives to `add`, in order of digests, and holds few of them in memory.

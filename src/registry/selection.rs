@@ -1,6 +1,6 @@
 //! Which packages and versions an administration command is about, and in which order stored archives are listed.
 
-use std::{cmp::Reverse, str::FromStr};
+use std::{cmp::Ordering, str::FromStr};
 
 use wildmatch::WildMatch;
 
@@ -95,16 +95,17 @@ impl Selection {
 }
 
 impl InventoryOrder {
-    pub(super) fn sort(self, entries: &mut [InventoryEntry]) {
-        // By name first: the sorts below are stable, so equal entries stay in that order.
-        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        match self {
-            Self::Name => {}
-            Self::Size => entries.sort_by_key(|entry| Reverse(entry.len)),
-            Self::Age => entries.sort_by_key(|entry| entry.stored_at),
-            Self::Used => entries.sort_by_key(|entry| entry.last_use),
-            Self::Hits => entries.sort_by_key(|entry| Reverse(entry.hit_stats.total().hits)),
-        }
+    /// Compares entries in this order. The name decides between equal ones: no two entries have the same place.
+    pub(super) fn compare(self, one: &InventoryEntry, other: &InventoryEntry) -> Ordering {
+        let hits = |entry: &InventoryEntry| entry.hit_stats.total().hits;
+        let order = match self {
+            Self::Name => Ordering::Equal,
+            Self::Size => other.len.cmp(&one.len),
+            Self::Age => one.stored_at.cmp(&other.stored_at),
+            Self::Used => one.last_use.cmp(&other.last_use),
+            Self::Hits => hits(other).cmp(&hits(one)),
+        };
+        order.then_with(|| one.key.cmp(&other.key))
     }
 }
 

@@ -43,11 +43,22 @@ pub struct Setup {
 }
 
 /// A complete response.
-#[derive(Debug)]
 pub struct Got {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: Bytes,
+}
+
+/// Longest body that a failing test prints.
+const MAX_PRINTED_BODY_BYTES: usize = 4 << 10;
+
+impl std::fmt::Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = std::str::from_utf8(&self.body).ok().filter(|text| text.len() <= MAX_PRINTED_BODY_BYTES);
+        let body = text.map_or_else(|| format!("{} bytes, SHA-256 {}", self.body.len(), self.sha256()), str::to_owned);
+        let headers = &self.headers;
+        f.debug_struct("Got").field("status", &self.status).field("headers", headers).field("body", &body).finish()
+    }
 }
 
 impl Got {

@@ -95,7 +95,7 @@ async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Respons
     let audit = audit.as_ref();
     match path {
         Ping::ROUTE => call(input, |Ping {}| ping()).await,
-        ListArchives::ROUTE => subscribe(input, |request| inventory::list(registry, request)).await,
+        ListArchives::ROUTE => subscribe_fallible(input, |request| inventory::list(registry, request)).await,
         ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
         ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry, clients)).await,
         RemoveArchives::ROUTE => act(audit, input, |request| removal::remove(registry, request)).await,
@@ -168,6 +168,19 @@ where
     E: Stream<Item = S::Event> + Send + 'static,
 {
     let request = read(input).await?;
+    Ok(lines(work(request).await?.map(Ok)))
+}
+
+/// As [`subscribe`], for work that may fail after its first event: the connection is broken then.
+async fn subscribe_fallible<S: Subscription, F, E>(
+    input: Input,
+    work: impl FnOnce(S) -> F,
+) -> Result<Response<Body>, AdminError>
+where
+    F: Future<Output = Result<E, AdminError>>,
+    E: Stream<Item = Result<S::Event, BodyError>> + Send + 'static,
+{
+    let request = read(input).await?;
     Ok(lines(work(request).await?))
 }
 
@@ -206,11 +219,11 @@ fn one(value: &impl Serialize) -> Response<Body> {
 
 /// A response with one JSON value per line, sent as they arise, and empty lines as heartbeats. Dropping the body stops
 /// the work.
-fn lines<T: Serialize>(events: impl Stream<Item = T> + Send + 'static) -> Response<Body> {
+fn lines<T: Serialize>(events: impl Stream<Item = Result<T, BodyError>> + Send + 'static) -> Response<Body> {
     let lines = events.ready_chunks(MAX_BATCHED_EVENTS).map(|events| {
         let mut text = Vec::new();
-        for event in &events {
-            serde_json::to_writer(&mut text, event)?;
+        for event in events {
+            serde_json::to_writer(&mut text, &event?)?;
             text.push(b'\n');
         }
         Ok::<_, BodyError>(Bytes::from(text))
@@ -239,7 +252,7 @@ mod tests {
     async fn a_slow_subscription_sends_empty_lines_between_its_events() {
         let slow = stream::iter([1, 2]).then(|n| async move {
             tokio::time::sleep(HEARTBEAT_INTERVAL * 5 / 2).await;
-            n
+            Ok(n)
         });
         let body = lines(slow).into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(body, "\n\n1\n\n\n2\n");

@@ -1,18 +1,22 @@
 //! Lists of what is stored, and the marks that keep zips from eviction.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, TryStreamExt as _, stream};
 
 use super::AdminError;
 use crate::{
-    admin_api::{ArchiveRow, InventoryOrder, KeepArchives, KeepReport, ListArchives, ListPins, PinnedArchive},
+    admin_api::{ArchiveRow, KeepArchives, KeepReport, ListArchives, ListPins, PinnedArchive},
     entry::Key,
+    http::body::BodyError,
     registry::{
         InventoryEntry, Registry, TierStats,
         inventory::{Selection, SelectionError, StoredArchive},
     },
 };
+
+/// Zips of a list that memory holds at once, about 25 MB. A longer list reads the index once for each page.
+const MAX_LISTED_AT_ONCE: usize = 1 << 16;
 
 pub(super) const INDEX_UNREADABLE: &str = "the index of the cache cannot be read";
 
@@ -34,16 +38,13 @@ pub(super) fn required_selection(pattern: Option<&str>) -> Result<Selection, Adm
 
 /// The selected zips, by name.
 pub(super) async fn items(registry: &Registry, selection: &Selection) -> Result<Vec<StoredArchive>, AdminError> {
-    let entries = entries(registry, selection, InventoryOrder::Name).await?;
+    let entries = entries(registry, selection).await?;
     Ok(entries.into_iter().filter_map(StoredArchive::of).collect())
 }
 
-pub(super) async fn entries(
-    registry: &Registry,
-    selection: &Selection,
-    sort: InventoryOrder,
-) -> Result<Vec<InventoryEntry>, AdminError> {
-    let listed = registry.inventory().list(selection, sort).await;
+/// The index entries of the selected zips, by name.
+async fn entries(registry: &Registry, selection: &Selection) -> Result<Vec<InventoryEntry>, AdminError> {
+    let listed = registry.inventory().list(selection).await;
     listed.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
@@ -69,15 +70,47 @@ pub(super) fn archive_row(item: &StoredArchive) -> ArchiveRow {
     }
 }
 
-/// Lists the selected zips. In memory are only their index entries: each event is made when it is sent.
+/// Where a list is.
+struct ListState {
+    registry: Arc<Registry>,
+    selection: Selection,
+    request: ListArchives,
+    /// How many zips may still be listed.
+    left: usize,
+}
+
+/// Lists the selected zips, page by page. A zip whose place changes meanwhile may be missing or listed twice.
 pub(super) async fn list(
     registry: &Arc<Registry>,
     request: ListArchives,
-) -> Result<impl Stream<Item = ArchiveRow> + use<>, AdminError> {
+) -> Result<impl Stream<Item = Result<ArchiveRow, BodyError>> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
-    let mut entries = entries(registry, &selection, request.sort).await?;
-    entries.truncate(request.limit.unwrap_or(usize::MAX));
-    Ok(stream::iter(entries.into_iter().filter_map(StoredArchive::of).map(|item| archive_row(&item))))
+    let left = request.limit.unwrap_or(usize::MAX);
+    let mut state = ListState { registry: registry.clone(), selection, request, left };
+    let first = state.page(None).await.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+    let pages = stream::try_unfold((state, Some(first)), |(mut state, page)| async move {
+        let Some(page) = page.filter(|page| !page.is_empty()) else { return Ok(None) };
+        let last = page.last().filter(|_| page.len() == MAX_LISTED_AT_ONCE && state.left > 0).cloned();
+        let next = match last {
+            Some(last) => Some(state.page(Some(last)).await?),
+            None => None,
+        };
+        Ok::<_, BodyError>(Some((page, (state, next))))
+    });
+    let rows = |page: Vec<InventoryEntry>| {
+        stream::iter(page.into_iter().filter_map(StoredArchive::of).map(|item| Ok(archive_row(&item))))
+    };
+    Ok(pages.map_ok(rows).try_flatten())
+}
+
+impl ListState {
+    /// The zips that follow `after`.
+    async fn page(&mut self, after: Option<InventoryEntry>) -> io::Result<Vec<InventoryEntry>> {
+        let count = self.left.min(MAX_LISTED_AT_ONCE);
+        let page = self.registry.inventory().list_page(&self.selection, self.request.sort, after, count).await?;
+        self.left -= page.len();
+        Ok(page)
+    }
 }
 
 /// Lists the selected zips with the time at which each was first seen.
