@@ -28,6 +28,9 @@ use crate::{
 const MAX_HEADER_FIELDS: usize = 100;
 /// Most streams of one HTTP/2 connection at once.
 const MAX_HTTP2_STREAMS: u32 = 128;
+/// Bytes of one HTTP/2 stream that wait for the socket before its body is asked for more. A frame of a list is a copy of
+/// its own, so that this and the number of streams bound what a client that does not read takes in memory.
+const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Interval of HTTP/2 pings and time limit for their acknowledgement: finds clients that vanished without closing.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -196,6 +199,7 @@ fn builder(config: &Config) -> Builder<StreamExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .keep_alive_interval(HTTP2_PING_INTERVAL)
         .keep_alive_timeout(HTTP2_PING_INTERVAL);
     builder

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinHandle,
     time::timeout,
 };
@@ -23,23 +23,35 @@ const SHORT: Period = Period(Duration::from_millis(100));
 /// More bytes than the kernel buffers for a client that does not read.
 const LARGE: usize = 32 << 20;
 
+/// Bytes of one frame of an endless body.
+const FRAME: usize = 64 << 10;
+
 type TestBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// `/gated`: a first part, and the second when `gate` opens. `/wait`: nothing until `gate` opens. `/endless`: an endless
 /// body. `/large`: one frame of [`LARGE`] bytes. Anything else: `hello`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Site {
     gate: Arc<Notify>,
-    /// An endless body was dropped.
-    dropped: Arc<Notify>,
+    /// A permit for each answer that was dropped.
+    dropped: Arc<Semaphore>,
     requests: Arc<AtomicUsize>,
+    /// Frames of endless bodies, [`FRAME`] bytes each.
+    frames: Arc<AtomicUsize>,
 }
 
-struct Drops(Arc<Notify>);
+impl Default for Site {
+    fn default() -> Self {
+        let dropped = Arc::new(Semaphore::new(0));
+        Self { gate: Arc::default(), dropped, requests: Arc::default(), frames: Arc::default() }
+    }
+}
+
+struct Drops(Arc<Semaphore>);
 
 impl Drop for Drops {
     fn drop(&mut self) {
-        self.0.notify_one();
+        self.0.add_permits(1);
     }
 }
 
@@ -82,9 +94,11 @@ impl Site {
                 Full::from("waited").map_err(|never| match never {}).boxed_unsync()
             }
             "/endless" => {
+                let frames = self.frames.clone();
                 let parts = futures_util::stream::repeat_with(move || {
                     let _held = &drops;
-                    Ok(http_body::Frame::data(Bytes::from_static(&[7; 64 << 10])))
+                    frames.fetch_add(1, Ordering::SeqCst);
+                    Ok(http_body::Frame::data(Bytes::from_static(&[7; FRAME])))
                 });
                 StreamBody::new(parts).boxed_unsync()
             }
@@ -123,6 +137,12 @@ impl Serving {
         let mut client = self.connect().await;
         ask(&mut client, path).await;
         client
+    }
+
+    /// Waits until this many answers have been dropped.
+    async fn dropped(&self, count: u32) {
+        let dropped = timeout(PATIENCE, self.site.dropped.acquire_many(count)).await;
+        dropped.expect("the transfers are aborted").expect("open").forget();
     }
 
     async fn end(self) -> ShutdownReport {
@@ -285,7 +305,7 @@ async fn end_of(client: &mut TcpStream) -> io::Result<usize> {
 async fn a_client_that_accepts_no_bytes_is_disconnected_and_its_connection_reset() {
     let serving = Serving::with(|config| config.send_timeout = SHORT);
     let mut stalled = serving.get("/endless").await;
-    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is aborted");
+    serving.dropped(1).await;
     let end = end_of(&mut stalled).await;
     assert_eq!(end.expect_err("nothing is kept for it").kind(), io::ErrorKind::ConnectionReset);
 }
@@ -309,8 +329,41 @@ async fn an_http_2_client_that_never_opens_its_window_is_disconnected() {
     let serving = Serving::with(|config| config.send_timeout = SHORT);
     let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
     let unread = http2.get(format!("http://{}/endless", serving.address)).send().await.expect("an answer");
-    timeout(PATIENCE, serving.site.dropped.notified()).await.expect("the transfer is aborted");
+    serving.dropped(1).await;
     drop(unread);
+}
+
+/// What an HTTP/2 client sends that asks for a path on many streams at once, with windows that never close.
+fn http2_requests(path: &str, count: u32) -> Vec<u8> {
+    let window = i32::MAX.unsigned_abs();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let len = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let settings = frame(4, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
+    let window_update = frame(8, 0, 0, &(window - 65_535).to_be_bytes());
+    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &window_update[..]].concat();
+    // GET and http of HPACK's static table, then path and authority as literals.
+    let path_len = u8::try_from(path.len()).expect("short");
+    let header = [&[0x82, 0x86, 0x04, path_len], path.as_bytes(), &[0x01, 1, b'm']].concat();
+    for number in 0..count {
+        bytes.extend(frame(1, 0x5, number * 2 + 1, &header));
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn streams_of_a_client_that_does_not_read_take_little_memory() {
+    const STREAMS: u32 = 100;
+    let serving = Serving::with(|config| config.send_timeout = SHORT);
+    let mut client = serving.connect().await;
+    client.write_all(&http2_requests("/endless", STREAMS)).await.expect("sent");
+    serving.dropped(STREAMS).await;
+    let bytes = serving.site.frames.load(Ordering::SeqCst) * FRAME;
+    // What the kernel takes, and two frames for each stream.
+    let most = (8 << 20) + STREAMS as usize * 2 * FRAME;
+    assert!(bytes > FRAME && bytes <= most, "{bytes} of {most} bytes");
+    drop(client);
 }
 
 #[tokio::test]
