@@ -72,7 +72,7 @@ pub(crate) trait Call: AdminRequest {
 /// A request that has one JSON value per line as its answer.
 pub(crate) trait Subscription: AdminRequest {
     /// One line.
-    type Event: Serialize + DeserializeOwned;
+    type Event: Serialize + DeserializeOwned + 'static;
 }
 
 /// Gives a request type its route, and the type of its answer or of its events.

@@ -12,8 +12,10 @@ use crate::{
     origin::{DownloadPlace, FetchError, FetchedBody},
 };
 
-/// Delay before the first resumption; doubles with each.
+/// Delay before the first resumption; doubles with each ...
 const FIRST_RESUME_DELAY: Duration = Duration::from_millis(100);
+/// ... up to this.
+const MAX_RESUME_DELAY: Duration = Duration::from_secs(10);
 
 /// One body, from as many upstream responses as it takes.
 pub(super) struct Download {
@@ -101,7 +103,7 @@ impl Download {
                 left = self.resumes_left, "the body broke off; asking again"
             );
             tokio::time::sleep(self.resume_delay).await;
-            self.resume_delay *= 2;
+            self.resume_delay = (self.resume_delay * 2).min(MAX_RESUME_DELAY);
             match self.reattach(prefix_digest).await {
                 Ok(Reattached::Continues) => return Ok(()),
                 Ok(Reattached::Differs) => {
@@ -142,6 +144,7 @@ impl Download {
             }
         }
         self.body = body;
+        self.place = fetched.place;
         // A body of which a token fetched any part is not known to be public.
         self.anonymous &= fetched.anonymous;
         let same = Digest(hash.finalize().into()) == prefix_digest;
@@ -161,4 +164,82 @@ async fn fetch(request: &ArchiveRequest, max_bytes: u64) -> Result<FetchedBody, 
 /// too slow would begin again from its first byte, so it is none of them.
 fn is_break(error: &FetchError) -> bool {
     matches!(error, FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Busy { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        cache::{Pinning, fakes::FakeVerifier},
+        entry::{Document, Key},
+        origin::{BoxFuture, Origin},
+    };
+
+    /// The first `breaks` bodies break off in their middle. `places` has a clone for each place that is held.
+    struct BreakingOrigin {
+        breaks: usize,
+        fetches: AtomicUsize,
+        places: Arc<()>,
+    }
+
+    impl Origin for BreakingOrigin {
+        type Fetched = FetchedBody;
+
+        fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+            let breaks = self.fetches.fetch_add(1, Ordering::Relaxed) < self.breaks;
+            let end = if breaks { Err(FetchError::Unreachable("it broke")) } else { Ok(Bytes::from_static(b" end")) };
+            let body = stream::iter([Ok(Bytes::from_static(b"begin")), end]).boxed();
+            let place = DownloadPlace::new(self.places.clone());
+            Box::pin(std::future::ready(Ok(FetchedBody { len: Some(9), anonymous: true, body, place })))
+        }
+    }
+
+    async fn broken(breaks: usize) -> (Download, Arc<()>, FetchError) {
+        let places = Arc::new(());
+        let request = ArchiveRequest {
+            key: Key::new("k"),
+            origin: Arc::new(BreakingOrigin { breaks, fetches: AtomicUsize::new(0), places: places.clone() }),
+            verify: Arc::new(FakeVerifier::default()),
+            pinning: Pinning::Pinned,
+            negative: Duration::from_secs(30),
+        };
+        let mut download = Download::open(&request, u64::MAX, 20).await.expect("opens");
+        assert_eq!(download.next().await.expect("begins").as_deref(), Some(&b"begin"[..]));
+        let error = download.next().await.expect_err("it broke");
+        (download, places, error)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_download_that_was_resumed_holds_a_place_until_it_is_dropped() {
+        let (mut download, places, error) = broken(1).await;
+        download.resume(error, Digest::of(b"begin")).await.expect("continues");
+        // One is the test's, one the origin's.
+        assert_eq!(Arc::strong_count(&places), 3);
+        assert_eq!(download.next().await.expect("continues").as_deref(), Some(&b" end"[..]));
+        assert_eq!(download.next().await, Ok(None));
+        drop(download);
+        assert_eq!(Arc::strong_count(&places), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_delay_between_resumptions_is_bounded() {
+        let (mut download, _places, mut error) = broken(20).await;
+        let began = tokio::time::Instant::now();
+        while let Ok(()) = download.resume(error.clone(), Digest::of(b"begin")).await {
+            match download.next().await {
+                Err(next) => error = next,
+                Ok(chunk) => {
+                    assert_eq!(chunk.as_deref(), Some(&b" end"[..]));
+                    break;
+                }
+            }
+        }
+        assert_eq!(download.received, 9);
+        assert!(began.elapsed() < MAX_RESUME_DELAY * 20, "{:?}", began.elapsed());
+    }
 }
