@@ -8,9 +8,10 @@ use crate::{
     value::{ByteSize, memory_budget::MemoryBudget},
 };
 
-/// Caches of a fixed size: plans of views and their digests, facts of releases and folders, look-ups of the disk tier, lists
-/// of registries, the table of clients, and the responses of the connection threads. ARCHITECTURE.md has the table.
-const FIXED_CACHES: u64 = 112 << 20;
+/// Caches of a fixed size: plans of views and their digests, facts of releases and folders, look-ups of the disk tier and
+/// of documents that are not stored, lists of registries, the table of clients, and the responses of the connection
+/// threads. ARCHITECTURE.md has the table.
+const FIXED_CACHES: u64 = 120 << 20;
 /// Largest default of `memory.limit`.
 const MOST_LIMIT: u64 = 4 << 30;
 /// Most bytes of renditions in memory.

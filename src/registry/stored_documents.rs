@@ -11,10 +11,11 @@ use crate::{
     http::cache_status::CacheStatus,
     package::{NameForm, PackageId, Release, Releases, Repository},
     upstream::DocumentAsk,
+    value::memory_weight::{CACHE_ENTRY_BYTES, clamped},
 };
 
-/// Largest number of documents that are remembered as not stored.
-const MAX_NEGATIVE_LOOKUPS: u64 = 100_000;
+/// Most bytes of documents that are remembered as not stored: some 25,000, less where clients ask for long names.
+const MAX_NEGATIVE_LOOKUP_BYTES: u64 = 8 << 20;
 
 /// Stored documents by package.
 pub(super) struct StoredDocuments {
@@ -27,7 +28,10 @@ pub(super) struct StoredDocuments {
 
 impl StoredDocuments {
     pub(super) fn new(cache: Arc<Cache>, parsed: Arc<ParsedDocuments>) -> Self {
-        Self { cache, parsed, negative_lookups: moka::sync::Cache::new(MAX_NEGATIVE_LOOKUPS) }
+        let weigh = |key: &Key, _: &Generation| clamped(key.as_str().len() + CACHE_ENTRY_BYTES);
+        let negative_lookups =
+            moka::sync::Cache::builder().max_capacity(MAX_NEGATIVE_LOOKUP_BYTES).weigher(weigh).build();
+        Self { cache, parsed, negative_lookups }
     }
 
     /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
