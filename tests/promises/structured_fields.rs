@@ -56,7 +56,7 @@ impl Checked {
             let lines: Vec<_> = got.headers.get_all(name).iter().map(|value| value.to_str().expect("ASCII")).collect();
             assert!(lines.len() <= 1, "{what}");
             for line in lines {
-                parse(field_kind, line).unwrap_or_else(|error| panic!("{name}: {error}: {what}"));
+                assert_field(field_kind, line, &format!("{name}: {what}"));
             }
         }
         check_cache_status(got, &what);
@@ -70,16 +70,17 @@ impl Checked {
     }
 }
 
-fn parse(kind: Kind, line: &str) -> Result<(), String> {
-    let error = |error: sfv::Error| error.to_string();
+/// Fails with `what` unless the line is of this kind.
+fn assert_field(kind: Kind, line: &str, what: &str) {
+    let unwrap = |parsed: Result<(), sfv::Error>| parsed.unwrap_or_else(|error| panic!("{error}: {what}"));
     match kind {
-        Kind::List => Parser::new(line).parse::<List>().map(drop).map_err(error),
-        Kind::Dictionary => Parser::new(line).parse::<Dictionary>().map(drop).map_err(error),
-        Kind::Item => Parser::new(line).parse::<Item>().map(drop).map_err(error),
-        Kind::Integer => match Parser::new(line).parse::<Item>().map_err(error)?.bare_item.as_integer() {
-            Some(number) if i64::from(number) >= 0 => Ok(()),
-            _ => Err("no number".into()),
-        },
+        Kind::List => unwrap(Parser::new(line).parse::<List>().map(drop)),
+        Kind::Dictionary => unwrap(Parser::new(line).parse::<Dictionary>().map(drop)),
+        Kind::Item => unwrap(Parser::new(line).parse::<Item>().map(drop)),
+        Kind::Integer => {
+            let item = Parser::new(line).parse::<Item>().unwrap_or_else(|error| panic!("{error}: {what}"));
+            assert!(item.bare_item.as_integer().is_some_and(|number| i64::from(number) >= 0), "no number: {what}");
+        }
     }
 }
 
