@@ -8,6 +8,8 @@ use crate::admin_api::UpstreamQuota;
 
 /// Requests of a quota that are left to the mirror's clients.
 pub(super) const RESERVED_REQUESTS: u64 = 5;
+/// Longest wait that is counted: what an answer says may lie beyond every clock.
+const MAX_QUOTA_WAIT: Duration = Duration::from_secs(365 * 86_400);
 /// Time until the next look at a quota whose size is unknown.
 const UNKNOWN_QUOTA_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -48,7 +50,8 @@ impl QuotaGate {
         let now = Instant::now();
         let mut upstreams = self.upstreams.borrow_mut();
         let state = upstreams.entry(quota.upstream.clone()).or_default();
-        state.reset = quota.reset_in.map(|seconds| now + Duration::from_secs(seconds + 1));
+        let wait = |seconds: u64| Duration::from_secs(seconds.saturating_add(1)).min(MAX_QUOTA_WAIT);
+        state.reset = quota.reset_in.map(|seconds| now + wait(seconds));
         state.remaining = quota.remaining;
         state.unknown_after_reset = false;
     }
@@ -89,7 +92,7 @@ impl QuotaGate {
 
     /// The wait after an answer with a time to retry after.
     pub(super) fn retry_after(&self, upstream: &str, wait: Duration) -> QuotaWait {
-        let until = Instant::now() + wait;
+        let until = Instant::now() + wait.min(MAX_QUOTA_WAIT);
         let mut upstreams = self.upstreams.borrow_mut();
         let state = upstreams.entry(upstream.to_owned()).or_default();
         let first = state.announced.is_none_or(|announced| announced + Duration::from_secs(1) < until);
@@ -159,6 +162,15 @@ mod tests {
         let gate = QuotaGate::default();
         gate.record(&quota(0, 7200));
         assert_eq!(gate.enter("u", HOUR), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_beyond_every_clock_is_a_long_wait() {
+        let gate = QuotaGate::default();
+        gate.record(&quota(0, u64::MAX));
+        assert_eq!(gate.enter("u", Duration::MAX).expect("a wait").until - Instant::now(), MAX_QUOTA_WAIT);
+        let wait = gate.retry_after("u", Duration::from_secs(u64::MAX));
+        assert_eq!(wait.until - Instant::now(), MAX_QUOTA_WAIT);
     }
 
     #[tokio::test(start_paused = true)]
