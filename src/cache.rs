@@ -27,7 +27,7 @@ mod document_tiers;
 pub(crate) mod documents;
 mod download;
 #[cfg(test)]
-mod fakes;
+pub(crate) mod fakes;
 mod fill;
 mod fill_state;
 pub(crate) mod fill_watcher;

@@ -82,7 +82,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeCommand),
     Completions(completions::CompletionsCommand),
-    Cache(Box<cache::Cache>),
+    Cache(Box<cache::CacheCommand>),
     Config(config::ConfigCommand),
     Demo(demo::DemoCommand),
     Health(health::HealthCommand),

@@ -75,15 +75,15 @@ impl Verify for FakeVerifier {
 }
 
 /// A cache over a temporary directory.
-pub(super) struct TestCache {
-    pub(super) cache: Arc<Cache>,
+pub(crate) struct TestCache {
+    pub(crate) cache: Arc<Cache>,
     pub(super) verifier: Arc<FakeVerifier>,
     pub(super) tasks: TaskTracker,
     _dir: tempfile::TempDir,
 }
 
 impl TestCache {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_disk(&disk::Config::default())
     }
 

@@ -53,7 +53,7 @@ highest stable version below it. A commit is blocked where a blocked tag points 
 /// Show what is stored, and change it
 #[derive(Debug, Args)]
 #[command(after_help = PATTERN_HELP)]
-pub(super) struct Cache {
+pub(super) struct CacheCommand {
     #[command(subcommand)]
     action: CacheAction,
 }
@@ -295,7 +295,7 @@ pub(super) fn ensure_exists(cache: &CacheArgs) -> anyhow::Result<()> {
     }
 }
 
-impl Cache {
+impl CacheCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         self.action.existing_cache().map_or(Ok(()), ensure_exists)?;
         match self.action {

@@ -49,7 +49,7 @@ pub(super) enum ValueKind {
 
 /// Why a value is not of its type.
 #[derive(Debug, thiserror::Error)]
-enum ValueError {
+enum TableValueError {
     #[error("must be {0}")]
     Type(&'static str),
     #[error("no such {noun}; the {noun}s are {all}{suggestion}")]
@@ -117,7 +117,7 @@ impl TableList {
                 };
                 match key.kind.check(value) {
                     Ok(()) => {}
-                    Err(error @ ValueError::Name { .. }) => return Err(invalid(Some(name), error.to_string())),
+                    Err(error @ TableValueError::Name { .. }) => return Err(invalid(Some(name), error.to_string())),
                     Err(error) => {
                         return Err(invalid(Some(name), format!("{error}; for example {name} = {}", key.example)));
                     }
@@ -144,22 +144,22 @@ impl TableList {
 }
 
 impl ValueKind {
-    fn check(self, value: &Value) -> Result<(), ValueError> {
+    fn check(self, value: &Value) -> Result<(), TableValueError> {
         let is_texts = || value.as_array().is_some_and(|items| items.iter().all(Value::is_str));
         match self {
-            Self::Texts if !is_texts() => Err(ValueError::Type("a list of strings")),
-            Self::Flag if !value.is_bool() => Err(ValueError::Type("true or false")),
-            Self::Text | Self::Name { .. } if !value.is_str() => Err(ValueError::Type("a string in quotes")),
+            Self::Texts if !is_texts() => Err(TableValueError::Type("a list of strings")),
+            Self::Flag if !value.is_bool() => Err(TableValueError::Type("true or false")),
+            Self::Text | Self::Name { .. } if !value.is_str() => Err(TableValueError::Type("a string in quotes")),
             Self::Name { noun, all } => check_name(value.as_str().unwrap_or_default(), noun, &all()),
             Self::Texts | Self::Flag | Self::Text => Ok(()),
         }
     }
 }
 
-fn check_name(name: &str, noun: &'static str, all: &[&'static str]) -> Result<(), ValueError> {
+fn check_name(name: &str, noun: &'static str, all: &[&'static str]) -> Result<(), TableValueError> {
     if all.contains(&name) {
         return Ok(());
     }
     let suggestion = did_you_mean(name, all.iter().copied(), |near| format!("\"{near}\""));
-    Err(ValueError::Name { noun, all: all.join(", "), suggestion })
+    Err(TableValueError::Name { noun, all: all.join(", "), suggestion })
 }

@@ -8,8 +8,8 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::Authorizer,
+    inventory_page::InventoryPage,
     keys::{archive_key, parse_archive_key, parse_document_key},
-    list_page::ListPage,
     package_documents::PackageDocuments,
 };
 use crate::{
@@ -111,9 +111,9 @@ impl Inventory {
         max_entries: usize,
     ) -> io::Result<Vec<InventoryEntry>> {
         let selection = selection.clone();
-        let page = ListPage::new(order, after, max_entries);
+        let page = InventoryPage::new(order, after, max_entries);
         let inventory = self.cache.disk().inventory();
-        let page = inventory.fold(move |key| selection.selects_archive(key), page, ListPage::add).await?;
+        let page = inventory.fold(move |key| selection.selects_archive(key), page, InventoryPage::add).await?;
         Ok(page.into_entries())
     }
 

@@ -29,7 +29,7 @@ const INIT_HOST: &str = "api.devsapp.cn";
 const REGISTRY_HOST: &str = "registry.devsapp.cn";
 
 /// Why a route does not work for a client that sends no token, at a mirror that wants one.
-const SENDS_NO_TOKEN: &str =
+const WHY_WITHOUT_TOKEN: &str =
     "this client sends no token, and the mirror wants one: it gets only what has anonymous = true in [[access.rules]]";
 
 /// Nothing answers at the mirror's address.
@@ -269,7 +269,7 @@ impl RouteChecker {
     ) {
         let response = request::get(self.client.get(format!("{}{route}", self.base))).await;
         let state = match (response, absent) {
-            (Ok(response), _) if response.status == 401 => RouteState::Off(SENDS_NO_TOKEN.into()),
+            (Ok(response), _) if response.status == 401 => RouteState::Off(WHY_WITHOUT_TOKEN.into()),
             (Ok(response), Some(absent)) if response.status == 404 => RouteState::Off(absent.into()),
             (response, _) => state_of(response, read),
         };
@@ -293,7 +293,7 @@ impl RouteChecker {
                     RouteState::Off(format!("the mirror does not answer for the host {host}"))
                 }
                 Ok(response) if response.status == 401 && host == REGISTRY_HOST => {
-                    RouteState::Off(SENDS_NO_TOKEN.into())
+                    RouteState::Off(WHY_WITHOUT_TOKEN.into())
                 }
                 // The token is for the mirror's own name alone.
                 Ok(response) if response.status == 401 && self.token.is_some() => {

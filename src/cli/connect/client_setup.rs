@@ -21,10 +21,10 @@ pub(super) struct ClientSetup {
 }
 
 /// For clients that send no token.
-const SENDS_NO_TOKEN: &str =
+const NOTE_WITHOUT_TOKEN: &str =
     "it sends no token: of a mirror that wants one it gets only what has anonymous = true in [[access.rules]]";
 /// For clients that send one.
-const WITH_TOKEN: &str = "where the mirror wants a token (`srm-mirror token create --name NAME`, on the mirror):";
+const NOTE_WITH_TOKEN: &str = "where the mirror wants a token (`srm-mirror token create --name NAME`, on the mirror):";
 
 /// All setups, the simplest of each client first. `address` is the mirror's; `None` when its host cannot be resolved.
 pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<ClientSetup> {
@@ -63,14 +63,14 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
             notes: vec![
                 "keep the part after #: the CLI names its cache folder after it; without it all packages of a version share one"
                     .into(),
-                SENDS_NO_TOKEN.into(),
+                NOTE_WITHOUT_TOKEN.into(),
             ],
         },
         ClientSetup {
             client: "s 3",
             purpose: "init of an application by its URL",
             lines: vec![format!("s init --uri {zip}")],
-            notes: vec![SENDS_NO_TOKEN.into()],
+            notes: vec![NOTE_WITHOUT_TOKEN.into()],
         },
         ClientSetup {
             client: "s 3",
@@ -89,7 +89,7 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
                 "the CLI has its registries built in: the mirror must listen on port 80, and on port 443 with a".into(),
                 "certificate for registry.devsapp.cn (`srm-mirror tls init`); devsapp/core, which every component needs, comes".into(),
                 "from the official 2.x registry (upstream official-2x), as do the components themselves".into(),
-                SENDS_NO_TOKEN.into(),
+                NOTE_WITHOUT_TOKEN.into(),
             ],
         },
         octokit(target),
@@ -98,7 +98,7 @@ pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<Cl
             client: "curl",
             purpose: "a zip; an interrupted download resumes",
             lines: vec![format!("curl -f -C - -o {name}-{}.zip {zip}", version.replace('/', "-"))],
-            notes: vec![WITH_TOKEN.into(), "-H \"Authorization: Bearer TOKEN\"".into()],
+            notes: vec![NOTE_WITH_TOKEN.into(), "-H \"Authorization: Bearer TOKEN\"".into()],
         },
     ]
 }
@@ -114,7 +114,7 @@ fn octokit(target: &ExampleTarget) -> ClientSetup {
             format!("const octokit = new Octokit({{ baseUrl: \"{base}\" }})"),
             format!("await octokit.rest.repos.getLatestRelease({{ owner: \"{owner}\", repo: \"{repo}\" }})"),
         ],
-        notes: vec![WITH_TOKEN.into(), format!("new Octokit({{ baseUrl: \"{base}\", auth: \"TOKEN\" }})")],
+        notes: vec![NOTE_WITH_TOKEN.into(), format!("new Octokit({{ baseUrl: \"{base}\", auth: \"TOKEN\" }})")],
     }
 }
 
@@ -125,7 +125,7 @@ fn py_github(target: &ExampleTarget) -> ClientSetup {
         client: "PyGithub",
         purpose: "releases and zips of a forge",
         lines: vec![format!("Github(base_url=\"{base}/api/v3\").get_repo(\"{repository}\").get_latest_release()")],
-        notes: vec![WITH_TOKEN.into(), format!("Github(auth=Auth.Token(\"TOKEN\"), base_url=\"{base}/api/v3\")")],
+        notes: vec![NOTE_WITH_TOKEN.into(), format!("Github(auth=Auth.Token(\"TOKEN\"), base_url=\"{base}/api/v3\")")],
     }
 }
 

@@ -230,34 +230,23 @@ impl NewestTags {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::task::TaskTracker;
-
     use super::*;
     use crate::{
         archive::ZipVerifier,
-        cache::policy::{ArchiveConfig, DocumentConfig},
-        clock::Clock,
+        cache::fakes::TestCache,
         registry::{Blocks, Config, Registry},
-        storage::{disk, memory},
         value::memory_budget::MemoryBudget,
     };
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_the_first_collection_for_five_seconds_and_not_longer() {
         let dir = tempfile::tempdir().expect("a directory");
-        let cache = Cache::build(
-            &memory::Config::default(),
-            MemoryBudget::unlimited(),
-            disk::Disk::open(&disk::Config::default(), dir.path()).expect("opens"),
-            DocumentConfig::default(),
-            ArchiveConfig::default(),
-            Clock::default(),
-            TaskTracker::new(),
-        );
+        let cache = TestCache::new();
         let blocks = Arc::new(Blocks::open(dir.path()).expect("opens"));
         let memory = MemoryBudget::unlimited();
         let verify = Arc::new(ZipVerifier { max_entries: 100, max_inflated: 1 << 20, memory });
-        let registry = Registry::build(cache, BTreeMap::new(), &Config::default(), blocks, verify).expect("builds");
+        let registry =
+            Registry::build(cache.cache.clone(), BTreeMap::new(), &Config::default(), blocks, verify).expect("builds");
         let known = &registry.catalog.known;
         // As while the walk over the pins takes long.
         let collecting = known.collecting.clone().lock_owned().await;

@@ -71,7 +71,7 @@ pub(super) fn archive_row(item: &StoredArchive) -> ArchiveRow {
 }
 
 /// Where a list is.
-struct ListState {
+struct ListPosition {
     registry: Arc<Registry>,
     selection: Selection,
     request: ListArchives,
@@ -79,14 +79,15 @@ struct ListState {
     left: usize,
 }
 
-/// Lists the selected zips, page by page. A zip whose place changes meanwhile may be missing or listed twice.
+/// Lists the selected zips, page by page. A zip whose place changes before its page is read may be
+/// missing or listed twice.
 pub(super) async fn list(
     registry: &Arc<Registry>,
     request: ListArchives,
 ) -> Result<impl Stream<Item = Result<ArchiveRow, BodyError>> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
     let left = request.limit.unwrap_or(usize::MAX);
-    let mut state = ListState { registry: registry.clone(), selection, request, left };
+    let mut state = ListPosition { registry: registry.clone(), selection, request, left };
     let first = state.page(None).await.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let pages = stream::try_unfold((state, Some(first)), |(mut state, page)| async move {
         let Some(page) = page.filter(|page| !page.is_empty()) else { return Ok(None) };
@@ -103,7 +104,7 @@ pub(super) async fn list(
     Ok(pages.map_ok(rows).try_flatten())
 }
 
-impl ListState {
+impl ListPosition {
     /// The zips that follow `after`.
     async fn page(&mut self, after: Option<InventoryEntry>) -> io::Result<Vec<InventoryEntry>> {
         let count = self.left.min(MAX_LISTED_AT_ONCE);

@@ -6,7 +6,7 @@ use crate::{admin_api::InventoryOrder, cache::InventoryEntry};
 
 /// The entries that come next in an order, collected from all entries in any order.
 #[derive(Debug)]
-pub(super) struct ListPage {
+pub(super) struct InventoryPage {
     order: InventoryOrder,
     /// The last entry of the page before; `None` for the first page.
     after: Option<InventoryEntry>,
@@ -22,7 +22,7 @@ struct RankedEntry {
     entry: InventoryEntry,
 }
 
-impl ListPage {
+impl InventoryPage {
     pub(super) fn new(order: InventoryOrder, after: Option<InventoryEntry>, max_entries: usize) -> Self {
         Self { order, after, max_entries, entries: BinaryHeap::new() }
     }
@@ -109,7 +109,7 @@ mod tests {
             sorted.sort_by(|one, other| order.compare(one, other));
             let mut listed: Vec<InventoryEntry> = Vec::new();
             loop {
-                let mut page = ListPage::new(order, listed.last().cloned(), 30);
+                let mut page = InventoryPage::new(order, listed.last().cloned(), 30);
                 all.iter().cloned().for_each(|entry| page.add(entry));
                 let entries = page.into_entries();
                 if entries.is_empty() {
