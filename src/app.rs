@@ -185,7 +185,9 @@ impl App {
         let blocks = open_blocks(dir).await?;
         let names = config.names()?;
         warn_of_taken_names(&names, &disk);
-        let registry = Arc::new(Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify)?);
+        let folders = names.folders().cloned().collect();
+        let registry = Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify, folders)?;
+        let registry = Arc::new(registry);
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&process.instance);
         let section = config.server.clone();

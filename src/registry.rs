@@ -12,7 +12,7 @@ use crate::{
     entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
-    package::PackageId,
+    package::{FolderPackage, PackageId},
     upstream::{DocumentAsk, Upstream},
     value::memory_budget::{MemoryBudget, MemoryShortage},
 };
@@ -152,7 +152,7 @@ impl From<CacheFailure> for RegistryError {
 }
 
 impl Registry {
-    /// Builds the use cases. Every archive must pass `verify` before it is stored.
+    /// Builds the use cases. Every archive must pass `verify` before it is stored. `folders` are all those that are packages.
     ///
     /// # Errors
     /// The first pattern of `packages` that is not valid.
@@ -162,6 +162,7 @@ impl Registry {
         packages: &Config,
         blocks: Arc<Blocks>,
         verify: Arc<dyn Verify>,
+        folders: Vec<Arc<FolderPackage>>,
     ) -> Result<Self, PolicyError> {
         let policy = AccessPolicy::build(packages)?;
         let upstreams = Upstreams::new(upstreams);
@@ -213,6 +214,7 @@ impl Registry {
             archives: source.clone(),
             release_facts: facts.clone(),
             rules: rules.clone(),
+            configured: folders,
         });
         Ok(Self {
             folders,

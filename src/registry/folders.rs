@@ -31,6 +31,7 @@ use crate::{
     upstream::GitRef,
 };
 
+mod contained;
 mod facts;
 mod list;
 mod locate;
@@ -51,6 +52,8 @@ pub struct FolderPackages {
     rules: Arc<VersionRules>,
     pins: FolderPins,
     facts: FolderFactsCache,
+    /// Every folder that an alias names.
+    configured: Vec<Arc<FolderPackage>>,
 }
 
 /// What [`FolderPackages`] works with.
@@ -63,6 +66,7 @@ pub(super) struct FolderParts {
     pub(super) archives: Arc<ArchiveSource>,
     pub(super) release_facts: Arc<ReleaseFacts>,
     pub(super) rules: Arc<VersionRules>,
+    pub(super) configured: Vec<Arc<FolderPackage>>,
 }
 
 /// The complete archive of the repository that a version of a folder is a part of.
@@ -92,10 +96,20 @@ struct FolderVersion {
 
 impl FolderPackages {
     pub(super) fn new(parts: FolderParts) -> Self {
-        let FolderParts { cache, authorizer, documents, releases, resolver, archives, release_facts, rules } = parts;
+        let FolderParts {
+            cache,
+            authorizer,
+            documents,
+            releases,
+            resolver,
+            archives,
+            release_facts,
+            rules,
+            configured,
+        } = parts;
         let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
         let facts = FolderFactsCache::new(cache.memory().clone());
-        Self { authorizer, documents, releases, resolver, archives, release_facts, rules, pins, facts }
+        Self { authorizer, documents, releases, resolver, archives, release_facts, rules, pins, facts, configured }
     }
 
     /// The versions that may be served.
@@ -126,17 +140,22 @@ impl FolderPackages {
     }
 
     /// The highest stable semantic version. Where the versions are the repository's releases, the one that the upstream
-    /// calls latest.
+    /// calls latest, or the highest stable one below it where the rules refuse that one.
     ///
     /// # Errors
     /// As [`FolderPackages::releases`]; without a stable version `NotFound(Missing::Release)`.
     pub async fn latest(&self, folder: &FolderPackage) -> Result<CachedValue<Release>, RegistryError> {
         self.authorizer.authorize(&folder.repository).await?;
         let listed = self.listed(folder, None).await?;
+        let mut ceiling = None;
         if listed.are_releases() {
-            return self.releases.latest(&folder.repository).await;
+            let latest = self.releases.latest(&folder.repository).await?;
+            match self.rules.check_folder_name(folder, &latest.value.tag_name) {
+                Ok(()) => return Ok(latest),
+                Err(_) => ceiling = semantic(&latest.value.tag_name),
+            }
         }
-        match listed.highest_stable() {
+        match listed.highest_stable(ceiling) {
             Some(version) => Ok(listed.value(version.release.clone())),
             None => Err(not_found(Missing::Release, listed.status)),
         }
@@ -219,6 +238,8 @@ impl FolderPackages {
                     continue;
                 }
             };
+            let folders = self.refusable(&folder.repository, Some(&folder.path)).await;
+            self.ensure_parts_served(&folders, &folder.repository, &archive.resolved, &object, &status).await?;
             let version = located.name.clone().unwrap_or_else(|| archive.resolved.name().to_owned());
             let age = archive.answer.age;
             return Ok(FolderArchive { object, facts, version, resolved: archive.resolved, age, status });

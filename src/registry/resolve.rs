@@ -68,11 +68,16 @@ impl VersionResolver {
         Self { cache, authorizer, documents, archives, moving, ref_lists, list_renewal, spellings }
     }
 
-    /// Finds the archive of a version for a client: a hit is counted.
+    /// Finds the archive of a version for a client: a hit is counted. Of a repository with folders that are packages, a client
+    /// may have the whole only through [`super::folders::FolderPackages::whole_archive`].
     ///
     /// # Errors
     /// [`RegistryError`]; a version that does not exist is `NotFound(Missing::Version)`.
-    pub async fn archive(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
+    pub(super) async fn archive(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> Result<ResolvedArchive, RegistryError> {
         let archive = self.resolve(package, version).await?;
         if let ServedArchive::Stored(object) = &archive.answer.served
             && archive.answer.status.fwd.is_none()

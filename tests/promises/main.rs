@@ -44,6 +44,7 @@ mod fairness;
 mod fault_matrix;
 mod flat;
 mod folder_details;
+mod folder_rules;
 mod folders;
 mod format_upgrade;
 mod freshness;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use semver::Version as SemanticVersion;
 
 use super::{
     FolderPackages, FolderVersion, digest_of,
@@ -165,7 +166,11 @@ fn published_version(facts: &FolderFacts) -> Option<String> {
 }
 
 /// The versions of the tags that name the folder, the highest first. A release that is listed proves its tag.
-fn tagged_versions(folder: &FolderPackage, tags: &RepositoryTags, releases: &Releases) -> Vec<FolderVersion> {
+pub(super) fn tagged_versions(
+    folder: &FolderPackage,
+    tags: &RepositoryTags,
+    releases: &Releases,
+) -> Vec<FolderVersion> {
     let released: BTreeMap<&str, &Release> =
         releases.releases.iter().map(|release| (release.tag_name.as_str(), release)).collect();
     let first_seen: BTreeMap<&str, Timestamp> =
@@ -245,10 +250,13 @@ impl ListedVersions {
         find(version).or_else(|| find(&with_v_toggled(version)?))
     }
 
-    /// The highest semantic version that is no prerelease.
-    pub(super) fn highest_stable(&self) -> Option<&FolderVersion> {
+    /// The highest semantic version that is no prerelease, and not above `ceiling` if there is one.
+    pub(super) fn highest_stable(&self, ceiling: Option<SemanticVersion>) -> Option<&FolderVersion> {
         let stable = self.versions.iter().filter(|version| !version.release.prerelease);
-        stable.max_by_key(|version| semantic(&version.release.tag_name))
+        let version = |version: &&FolderVersion| semantic(&version.release.tag_name);
+        let is_below =
+            |found: &&FolderVersion| ceiling.as_ref().is_none_or(|most| version(found).is_some_and(|v| v <= *most));
+        stable.filter(is_below).max_by_key(version)
     }
 
     /// A value that was read from this list.

@@ -54,6 +54,7 @@ impl FolderPackages {
         let Version::Name(name) = version else {
             return Ok(LocatedVersion { version: version.clone(), name: None });
         };
+        self.rules.check_folder_name(folder, name)?;
         if let Some(pin) = self.pins.find(folder, name).await? {
             return Ok(LocatedVersion::of_pin(pin));
         }
@@ -79,6 +80,8 @@ impl FolderPackages {
     /// # Errors
     /// As [`FolderPackages::releases`]; an unknown version is `NotFound(Missing::Release)`.
     pub(super) async fn find(&self, folder: &FolderPackage, name: &str) -> Result<FoundVersion, RegistryError> {
+        // The list lacks what is refused; a pin has it.
+        self.rules.check_folder_name(folder, name)?;
         let mut listed = self.listed(folder, None).await?;
         if listed.find(name).is_none() {
             listed = self.listed(folder, Some(self.documents.policies().miss_age(&folder.repository)?)).await?;

@@ -32,6 +32,11 @@ pub(super) fn folder_tags<'t>(folder: &FolderPackage, tags: &BTreeSet<&'t str>) 
     folder.tag_names().map(of_name).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
+/// The version of the folder that a tag names; `None` when it names none.
+pub(super) fn version_of(folder: &FolderPackage, tag: &str) -> Option<String> {
+    folder.tag_names().find_map(|name| parse(tag, name)).map(|(_, found)| found.version.to_string())
+}
+
 /// Every tag that would be this version of the folder, in order of preference; none for a name that is no version.
 pub(super) fn candidates(folder: &FolderPackage, version: &str) -> Vec<String> {
     let Some(version) = semantic(version).map(|version| version.to_string()) else { return Vec::new() };

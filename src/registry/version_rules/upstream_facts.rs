@@ -44,15 +44,27 @@ impl VersionRules {
         names: &[PackageId],
         commit: &str,
     ) -> Result<(), RegistryError> {
-        for tag in self.first_seen.pinned_tags_at(package, commit).await? {
-            self.check_names(names, &tag)?;
-        }
+        let tags = self.tags_at(package, commit).await?;
+        tags.iter().try_for_each(|tag| self.check_names(names, tag))
+    }
+
+    /// The tags that point at a commit: those that are pinned to it, then those that the upstream lists.
+    ///
+    /// # Errors
+    /// When the pins cannot be read; the upstream's failure.
+    pub(in crate::registry) async fn tags_at(
+        &self,
+        package: &PackageId,
+        commit: &str,
+    ) -> Result<Vec<String>, RegistryError> {
+        let mut found: Vec<String> = self.first_seen.pinned_tags_at(package, commit).await?.into_iter().collect();
         if package.name.form() == NameForm::Plain {
-            return Ok(());
+            return Ok(found);
         }
         let tags = self.documents.tags(package, None).await?;
         let at_commit = tags.value.tags.iter().filter(|tag| tag.commit.as_deref() == Some(commit));
-        at_commit.map(|tag| &tag.name).try_for_each(|tag| self.check_names(names, tag))
+        found.extend(at_commit.map(|tag| tag.name.clone()));
+        Ok(found)
     }
 
     /// Checks that a tag or the head of a branch is the commit. A client may ask for any commit, and only those that exist are

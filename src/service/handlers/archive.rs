@@ -31,7 +31,7 @@ pub(in crate::service) async fn respond(
     package: &PackageId,
     version: &Version,
 ) -> Result<Response<Body>, ApiError> {
-    let archive = service.registry.archives().archive(package, version).await?;
+    let archive = service.registry.folders().whole_archive(package, version).await?;
     context.cache_status = Some(archive.answer.status.clone());
     context.zip = archive.cacheable_object().map(Object::downgrade);
     let ResolvedArchive { answer, resolved } = archive;

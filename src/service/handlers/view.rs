@@ -62,7 +62,7 @@ pub(in crate::service) async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let mut may_retry = true;
     loop {
-        let archive = service.registry.archives().archive(request.package, request.version).await?;
+        let archive = service.registry.folders().whole_archive(request.package, request.version).await?;
         let cacheable = archive.cacheable_object().map(Object::downgrade);
         let ResolvedArchive { answer, resolved } = archive;
         context.cache_status = Some(answer.status);
