@@ -27,7 +27,7 @@ mod terminal_line;
 
 use access::AccessForm;
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
-pub use audit::{AuditConfig, AuditEvent, AuditLog};
+pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
 use log_time::LogTime;
 pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteMetrics, STATUSES, TIME_BOUNDS, TimeHistogram,

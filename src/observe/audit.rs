@@ -21,8 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::ByteSize;
 
+mod durable;
 mod output;
 
+use durable::DurableLine;
+pub use durable::{AUDIT_DEADLINE, AuditUnwritable};
 use output::AuditOutput;
 
 /// Lines that wait for the thread: about 4 MB.
@@ -140,6 +143,8 @@ impl<'a> AuditEvent<'a> {
 
 enum AuditMessage {
     Line(Vec<u8>),
+    /// Answered when it is on disk.
+    Durable(DurableLine),
     /// Answered when every earlier line is written.
     Flush(SyncSender<()>),
 }
@@ -227,6 +232,7 @@ impl AuditWriter {
         loop {
             match self.messages.recv_timeout(AUDIT_RETRY_INTERVAL) {
                 Ok(AuditMessage::Line(line)) => self.write(&line),
+                Ok(AuditMessage::Durable(line)) => self.write_durable(line),
                 // The waiting side may have given up.
                 Ok(AuditMessage::Flush(done)) => drop(done.try_send(())),
                 Err(RecvTimeoutError::Timeout) => self.report(),
@@ -237,9 +243,7 @@ impl AuditWriter {
 
     /// Writes a line. After a failure, lines are lost until it is time to try again.
     fn write(&mut self, line: &[u8]) {
-        if self.reopen.swap(false, Ordering::AcqRel) {
-            self.output.close();
-        }
+        self.reopen_if_asked();
         if self.tried_at.is_some_and(|at| at.elapsed() < AUDIT_RETRY_INTERVAL) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -253,6 +257,13 @@ impl AuditWriter {
             }
         }
         self.report();
+    }
+
+    /// Closes the file where that was asked for: the next line opens it again.
+    fn reopen_if_asked(&mut self) {
+        if self.reopen.swap(false, Ordering::AcqRel) {
+            self.output.close();
+        }
     }
 
     fn report(&mut self) {

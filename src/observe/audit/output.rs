@@ -79,6 +79,17 @@ impl AuditOutput {
         Ok(())
     }
 
+    /// Waits until everything written is on disk. Devices and pipes have nothing to wait for.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self.file.as_ref().map_or(Ok(()), File::sync_data) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
+    }
+
     /// Renames the file to `.1`, that to `.2`, and so on; removes the one beyond `files`.
     fn rotate(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
