@@ -29,6 +29,7 @@ use crate::{clock::Clock, package::PackageId, peer::ClientCertificate};
 
 mod address_credential;
 mod addresses;
+mod administration;
 mod authorization;
 mod certificates;
 mod cli_signature;
@@ -43,7 +44,7 @@ mod token_text;
 mod tokens;
 
 pub(crate) use crate::admin_api::Right;
-pub(crate) use addresses::SignedZips;
+pub(crate) use addresses::{SignedZips, has_signature};
 pub(crate) use certificates::CertificateUse;
 pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
 pub use issuer_config::IssuerConfig;
@@ -54,6 +55,7 @@ pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
 
 use address_credential::AddressCredential;
 use addresses::AddressSigner;
+use administration::AdministrationPolicy;
 use authorization::Authorization;
 use certificates::Certificates;
 use issuer_config::IssuerPolicy;
@@ -68,6 +70,7 @@ const DIR: &str = "access";
 #[derive(Debug)]
 pub(crate) struct Access {
     enabled: bool,
+    administration: AdministrationPolicy,
     rules: Rules,
     tokens: Tokens,
     certificates: Certificates,
@@ -168,6 +171,10 @@ impl Access {
         }
         Ok(Self {
             enabled: config.enabled,
+            administration: AdministrationPolicy {
+                is_open: config.remote_admin,
+                allows_plaintext: config.allow_plaintext,
+            },
             rules: Rules::build(config)?,
             tokens: Tokens::open(&dir)?,
             certificates: Certificates::new(certificate_use),
@@ -237,11 +244,6 @@ impl Access {
     /// A token that is not valid; keys that cannot be fetched.
     pub(crate) async fn verify(&self, jwt: UnverifiedJwt) -> Result<Caller, VerificationError> {
         self.issuers.verify(jwt).await.map(Caller::Principal)
-    }
-
-    /// True when an address has a signature, valid or not.
-    pub(crate) fn has_signature(uri: &Uri) -> bool {
-        addresses::signature(uri).is_some()
     }
 
     /// The principal whose credential signed the address, looked up now.

@@ -1,6 +1,8 @@
 //! The administration API: requests, answers, events and errors between the commands and the mirror that holds a cache.
 //!
-//! Every request is `POST /-/{route}` over the control socket, with a JSON object as its body; an empty body is `{}`. A
+//! Every request is `POST /-/{route}` over the control socket, or over the network where `access.remote_admin` is on, with a
+//! JSON object as its body; an empty body is `{}`. Over the network it has the field `Content-Type: application/json`, and
+//! [`ImportArchive`], which brings a zip, `application/octet-stream`. A
 //! [`Call`] has one JSON value as its answer; a [`Subscription`] has one JSON value per line, sent as they arise. Between
 //! two events that are more than [`HEARTBEAT_INTERVAL`] apart stand empty lines. An error has a status above 399 and an
 //! [`ErrorBody`]. Client and server are usually one program, but may be two versions of it: unknown fields of a request
@@ -150,6 +152,10 @@ pub(crate) enum ErrorCode {
     NoSpace,
     /// The mirror has no memory for it at present.
     NoMemory,
+    /// The credentials would pass the network in clear.
+    Plaintext,
+    /// The audit log cannot be written: nothing was changed.
+    AuditUnwritable,
     /// The cache directory cannot be read or written; the log has the cause.
     Storage,
     /// A code that this version does not have, or none.
@@ -167,7 +173,8 @@ impl ErrorCode {
             Self::InvalidImport => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict => StatusCode::CONFLICT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Plaintext => StatusCode::FORBIDDEN,
+            Self::NoMemory | Self::AuditUnwritable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage | Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     server::{StartError, tls::TlsError},
 };
 
+mod admin_args;
 mod admin_client;
 mod byte_bar;
 mod cache;

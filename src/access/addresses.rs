@@ -211,8 +211,13 @@ impl AddressSigner {
     }
 }
 
+/// True when an address has a signature, valid or not.
+pub(crate) fn has_signature(uri: &Uri) -> bool {
+    signature(uri).is_some()
+}
+
 /// The signature in the query of an address, if it has one.
-pub(super) fn signature(uri: &Uri) -> Option<&str> {
+fn signature(uri: &Uri) -> Option<&str> {
     uri.query()?.strip_prefix(PARAMETER).filter(|claims| claims.len() <= MAX_QUERY_BYTES)
 }
 

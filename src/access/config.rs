@@ -14,6 +14,10 @@ pub struct Config {
     /// Whether callers are identified and rules are evaluated. Off, every client that reaches the mirror may read
     /// everything it serves.
     pub enabled: bool,
+    /// Whether principals with the right `admin` in every rule may use the administration API over the network.
+    pub remote_admin: bool,
+    /// Whether credentials that change something are accepted without TLS from other machines.
+    pub allow_plaintext: bool,
     /// How long the signed address of a zip holds.
     pub address_lifetime: Period,
     /// Who may read `/metrics`: principals and groups, `*` for everyone with valid credentials, `anonymous` for everyone.
@@ -159,6 +163,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: false,
+            remote_admin: false,
+            allow_plaintext: false,
             address_lifetime: Period::mins(15),
             metrics: vec!["*".into()],
             groups: BTreeMap::new(),

@@ -108,6 +108,15 @@ impl Rules {
         }
     }
 
+    /// True when every rule gives `admin` to the caller, and its credential is limited to no packages.
+    pub(super) fn give_admin(&self, caller: &Caller) -> bool {
+        let Caller::Principal(principal) = caller else { return matches!(caller, Caller::Operator) };
+        let is_named =
+            |rule: &Rule| rule.principals[Right::Admin as usize].iter().any(|pattern| self.matches(pattern, principal));
+        let is_in_scope = principal.scope.packages.is_empty() && principal.scope.rights.contains(&Right::Admin);
+        is_in_scope && !self.rules.is_empty() && self.rules.iter().all(is_named)
+    }
+
     /// True when `access.metrics` has the caller.
     pub(super) fn may_read_metrics(&self, caller: &Caller) -> bool {
         match caller {

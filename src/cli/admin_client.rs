@@ -1,28 +1,32 @@
-//! The client of the administration API: of the mirror that holds the cache directory, or of one in this process.
+//! The client of the administration API: of the mirror that holds the cache directory, of one in this process, or of one by
+//! its address.
 //!
-//! Both are asked through the control socket, so every command has one way to do its work.
+//! The first two are asked through the control socket, the last by its routes for administrators, which are the same: every
+//! command has one way to do its work.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, StatusCode, header};
+use serde::Deserialize;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, IO, USAGE};
+use super::{FAILED, IO, USAGE, admin_args::AdminArgs, mirror_token::MirrorToken};
 use crate::{
     admin_api::{
-        AdminRequest, BULK_TIMEOUT, Call, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
-        MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
+        AdminRequest, BULK_TIMEOUT, Call, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport, MAX_ANSWER_BYTES,
+        MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
     app::{self, App, OpenError},
-    config::Loaded,
+    config::{Config, Environment, Loaded},
     observe,
     server::control::SocketPath,
-    value::ByteSize,
+    upstream::system_roots,
+    value::{BaseUrl, ByteSize},
 };
 
 pub(super) mod bounded;
@@ -60,17 +64,35 @@ impl AdminRefusal {
             | ErrorCode::Conflict
             | ErrorCode::NoSpace
             | ErrorCode::NoMemory
+            | ErrorCode::Plaintext
+            | ErrorCode::AuditUnwritable
             | ErrorCode::Other => FAILED,
         }
     }
 }
 
-/// A connection to the mirror that holds the cache directory.
+/// A connection to the mirror that is administered.
 pub(super) struct AdminClient {
     client: Client,
-    /// Kept because the path of the socket is valid only as long as this.
-    _socket: SocketPath,
-    local: Option<LocalMirror>,
+    mirror: AdministeredMirror,
+}
+
+/// How the mirror is reached.
+enum AdministeredMirror {
+    /// Through the control socket in its cache directory.
+    Local {
+        /// Kept because the path of the socket is valid only as long as this.
+        _socket: SocketPath,
+        /// The mirror in this process, if none held the directory.
+        own: Option<LocalMirror>,
+    },
+    /// By its address.
+    Remote {
+        /// Without a slash at the end.
+        base: String,
+        /// Sent with every request: all go to `base`, and the client follows no redirect.
+        token: Option<MirrorToken>,
+    },
 }
 
 /// The mirror in this process.
@@ -103,7 +125,28 @@ pub(super) fn run<T>(
     done
 }
 
+/// As [`run`], for the mirror that the arguments name: by its address, or by its cache directory.
+pub(super) fn run_at<T>(
+    arguments: &AdminArgs,
+    work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let Some(server) = &arguments.server else { return run(arguments.load()?, work) };
+    let token = MirrorToken::load(arguments.token_file.as_deref(), &Environment::of_process())?;
+    let log = observe::Config { level: "warn".into(), ..Config::default().log };
+    let _log = observe::init(&log).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async { work(&AdminClient::remote(server, token)?).await })
+}
+
 impl AdminClient {
+    /// A client of the mirror at an address; it connects with the first request.
+    fn remote(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
+        let trusted = if base.url().scheme() == "https" { system_roots() } else { &[] };
+        let client = bounded::builder(trusted).build().context("set up the client")?;
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, mirror: AdministeredMirror::Remote { base, token } })
+    }
+
     /// Connects to the holder of the cache directory, or takes the directory and starts a mirror in this process.
     async fn open(loaded: Loaded) -> anyhow::Result<Self> {
         let dir = loaded.config.disk.dir.clone().context("disk.dir is not set")?;
@@ -135,7 +178,7 @@ impl AdminClient {
         let socket = SocketPath::of(dir).context("open the cache directory")?;
         let client =
             bounded::builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
-        Ok(Self { client, _socket: socket, local })
+        Ok(Self { client, mirror: AdministeredMirror::Local { _socket: socket, own: local } })
     }
 
     /// Sends a request and reads its answer.
@@ -215,40 +258,74 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::call`].
     pub(super) async fn import_archive(&self, body: reqwest::Body) -> anyhow::Result<ImportReport> {
-        let request = self.request::<ImportArchive>().body(body);
-        let mut response = accepted(bounded::send(request, ImportArchive::TIMEOUT).await?).await?;
+        let request = self.request::<ImportArchive>("application/octet-stream").body(body);
+        let mut response = self.accepted(bounded::send(request, ImportArchive::TIMEOUT).await?).await?;
         bounded::parse(&bounded::body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
     }
 
-    fn request<R: AdminRequest>(&self) -> reqwest::RequestBuilder {
-        self.client.post(format!("http://srm-mirror{PATH_PREFIX}{}", R::ROUTE))
+    fn request<R: AdminRequest>(&self, media_type: &'static str) -> reqwest::RequestBuilder {
+        let base = match &self.mirror {
+            AdministeredMirror::Local { .. } => "http://srm-mirror",
+            AdministeredMirror::Remote { base, .. } => base,
+        };
+        let request = self.client.post(format!("{base}{PATH_PREFIX}{}", R::ROUTE));
+        MirrorToken::authorize(self.token(), request.header(header::CONTENT_TYPE, media_type))
+    }
+
+    fn token(&self) -> Option<&MirrorToken> {
+        match &self.mirror {
+            AdministeredMirror::Remote { token, .. } => token.as_ref(),
+            AdministeredMirror::Local { .. } => None,
+        }
     }
 
     async fn send<R: AdminRequest>(&self, request: &R, limit: Duration) -> anyhow::Result<Response> {
         let body = serde_json::to_vec(request).context("write the request")?;
-        accepted(bounded::send(self.request::<R>().body(body), limit).await?).await
+        self.accepted(bounded::send(self.request::<R>("application/json").body(body), limit).await?).await
+    }
+
+    /// A response that is no error.
+    async fn accepted(&self, mut response: Response) -> anyhow::Result<Response> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = bounded::body(&mut response, MAX_ERROR_BYTES, IDLE_TIMEOUT).await.unwrap_or_default();
+        let is_remote = matches!(self.mirror, AdministeredMirror::Remote { .. });
+        Err(match serde_json::from_slice::<RefusalBody>(&body) {
+            Ok(RefusalBody { message, code: Some(code) }) if status != StatusCode::UNAUTHORIZED => {
+                AdminRefusal { code, message }
+            }
+            Ok(RefusalBody { message, .. }) if status == StatusCode::UNAUTHORIZED => {
+                AdminRefusal { code: ErrorCode::Other, message: MirrorToken::refusal(self.token(), &message) }
+            }
+            Ok(_) if is_remote && status == StatusCode::NOT_FOUND => AdminRefusal {
+                code: ErrorCode::NoSuchRoute,
+                message:
+                    "the mirror has no administration API for this token: access.remote_admin is off, or a table of \
+                          access.rules does not name it under admin, or the token has no scope admin"
+                        .to_owned(),
+            },
+            Ok(RefusalBody { message, .. }) => AdminRefusal { code: ErrorCode::Other, message },
+            Err(_) => AdminRefusal { code: ErrorCode::Other, message: format!("the mirror answered {status}") },
+        }
+        .into())
     }
 
     /// Closes the connection. A mirror in this process stores what is complete and releases the directory.
     async fn close(self) -> anyhow::Result<()> {
-        let Self { client, local, .. } = self;
+        let Self { client, mirror } = self;
         drop(client);
-        let Some(LocalMirror { shutdown, run }) = local else { return Ok(()) };
+        let AdministeredMirror::Local { own: Some(LocalMirror { shutdown, run }), .. } = mirror else { return Ok(()) };
         shutdown.cancel();
         run.await.context("the mirror in this process")?
     }
 }
 
-/// A response that is no error.
-async fn accepted(mut response: Response) -> anyhow::Result<Response> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let body = bounded::body(&mut response, MAX_ERROR_BYTES, IDLE_TIMEOUT).await.unwrap_or_default();
-    Err(match serde_json::from_slice(&body) {
-        Ok(ErrorBody { message, code, .. }) => AdminRefusal { code, message },
-        Err(_) => AdminRefusal { code: ErrorCode::Other, message: format!("the mirror answered {status}") },
-    }
-    .into())
+/// The body of an error: of the administration API, or of a refusal before it.
+#[derive(Deserialize)]
+struct RefusalBody {
+    message: String,
+    #[serde(default)]
+    code: Option<ErrorCode>,
 }

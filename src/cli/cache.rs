@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{CacheArgs, UsageError, print};
+use super::{UsageError, admin_args::AdminArgs, print};
 use crate::{admin_api::InventoryOrder, value::Period};
 
 mod block;
@@ -31,7 +31,8 @@ end with `@` and a version:
   devsapp/fc3    devsapp/*    gitee:*/*    fc3    fc*    official:*    official:fc3@0.1.22    devsapp/fc3@0.*
 `*` is everything.
 
-All of these commands work while the mirror runs, through control.sock in its cache directory, and without it.";
+All of these commands work while the mirror runs, through control.sock in its cache directory, and without it. With
+--server URL they work from elsewhere, where access.remote_admin is on.";
 
 const LS_HELP: &str = "\
 Examples:
@@ -76,7 +77,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Show what uses the space and what is requested: tiers, upstreams, the largest and the most used packages
     #[command(after_help = "Example: srm-mirror cache stats --json")]
@@ -85,7 +86,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Hash everything that is stored; quarantine what is damaged and fetch it again
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
@@ -100,7 +101,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Remove zips and, with a whole package, its release list; pins stay
     #[command(after_help = "Example: srm-mirror cache rm 'devsapp/fc3@0.*' --dry-run")]
@@ -114,7 +115,7 @@ enum CacheAction {
         #[command(flatten)]
         confirm: ConfirmArgs,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Remove quarantined files and, on demand, unused zips
     #[command(after_help = "Example: srm-mirror cache gc --unused 90d --yes")]
@@ -125,7 +126,7 @@ enum CacheAction {
         #[command(flatten)]
         confirm: ConfirmArgs,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Mark zips as never to be evicted
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
@@ -140,7 +141,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Take the mark of keep away
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
@@ -155,7 +156,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// No longer serve versions, stored or not; in force at once
     #[command(after_help = BLOCK_HELP)]
@@ -170,7 +171,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Take a block away
     #[command(after_help = "Example: srm-mirror cache unblock devsapp/fc3@1.2.0")]
@@ -182,7 +183,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// List what is blocked, and why
     #[command(after_help = "Example: srm-mirror cache blocks --json")]
@@ -191,7 +192,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Write zips, release lists, digests and sources of names into one file, for a mirror without internet
     #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
@@ -205,7 +206,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Import what another mirror has exported; every byte is checked before anything changes
     #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
@@ -218,7 +219,7 @@ enum CacheAction {
         #[command(flatten)]
         confirm: ConfirmArgs,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Write the stored zips to a lock file: package, version, SHA-256, commit, first seen; not those of moving versions
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
@@ -233,7 +234,7 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
 }
 
@@ -253,7 +254,7 @@ struct ConfirmArgs {
 
 impl CacheAction {
     /// The flags of a command that needs an existing cache directory; `import` creates one.
-    fn existing_cache(&self) -> Option<&CacheArgs> {
+    fn existing_cache(&self) -> Option<&AdminArgs> {
         match self {
             Self::Ls { cache, .. }
             | Self::Stats { cache, .. }
@@ -281,7 +282,10 @@ fn pattern(text: &str) -> Result<String, &'static str> {
 }
 
 /// Refuses a directory that does not exist: a typing error in its name must not create an empty cache.
-pub(super) fn ensure_exists(cache: &CacheArgs) -> anyhow::Result<()> {
+pub(super) fn ensure_exists(cache: &AdminArgs) -> anyhow::Result<()> {
+    if cache.server.is_some() {
+        return Ok(());
+    }
     let dir = cache.load()?.config.disk.dir;
     match dir.filter(|dir| !dir.exists()) {
         Some(dir) => {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 
-use super::{CacheArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
+use super::{admin_args::AdminArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
 use crate::{
     admin_api::{DialectRoute, DialectSource, PackageStock, RouteReport, SetRoute, ShowRoute, SourceRule},
     package::DialectName,
@@ -39,7 +39,7 @@ pub(super) struct RouteCommand {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    cache: CacheArgs,
+    cache: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ enum RouteAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
 }
 
@@ -83,16 +83,16 @@ impl RouteCommand {
     }
 }
 
-fn show(cache: &CacheArgs, request: ShowRoute, json: bool) -> anyhow::Result<u8> {
+fn show(cache: &AdminArgs, request: ShowRoute, json: bool) -> anyhow::Result<u8> {
     ensure_exists(cache)?;
-    let report = admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
+    let report = admin_client::run_at(cache, async |client| client.call(&request).await)?;
     print(&if json { format!("{}\n", serde_json::to_string(&report)?) } else { escape_terminal_lines(&text(&report)) });
     Ok(0)
 }
 
-fn set(cache: &CacheArgs, request: SetRoute, json: bool) -> anyhow::Result<u8> {
+fn set(cache: &AdminArgs, request: SetRoute, json: bool) -> anyhow::Result<u8> {
     ensure_exists(cache)?;
-    let report = admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
+    let report = admin_client::run_at(cache, async |client| client.call(&request).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&report)?));
         return Ok(0);

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CacheArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
+use super::{admin_args::AdminArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
 use crate::{
     admin_api::{CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenRow},
     value::Period,
@@ -23,7 +23,8 @@ Examples:
 
 A token has an effect while access.enabled is true. What it may read is decided by the [[access.rules]] tables, where
 its name is token:NAME; scope and packages only narrow that. The commands work while the mirror runs, through
-control.sock in its cache directory, and without it; a running mirror takes changes at once.";
+control.sock in its cache directory, and without it; a running mirror takes changes at once. With --server URL they work
+from elsewhere, where access.remote_admin is on.";
 
 const CREATE_HELP: &str = "\
 Example: srm-mirror token create --name ci --packages 'devsapp/*' --expires 90d
@@ -52,7 +53,7 @@ enum TokenAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Revoke a token: the next request with it is refused
     #[command(after_help = "Example: srm-mirror token revoke ci")]
@@ -60,13 +61,13 @@ enum TokenAction {
         /// Its name
         name: String,
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
     /// Make a new key for the addresses of zips in answers; addresses that the last key signed hold until they expire
     #[command(after_help = "Example: srm-mirror token rotate-signing-key")]
     RotateSigningKey {
         #[command(flatten)]
-        cache: CacheArgs,
+        cache: AdminArgs,
     },
 }
 
@@ -93,7 +94,7 @@ struct CreateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    cache: CacheArgs,
+    cache: AdminArgs,
 }
 
 /// When a token ends.
@@ -138,12 +139,12 @@ impl TokenCommand {
             TokenAction::List { json, cache } => list(&cache, json),
             TokenAction::Revoke { name, cache } => {
                 ensure_exists(&cache)?;
-                admin_client::run(cache.load()?, async |client| client.call(&RevokeToken { name }).await)?;
+                admin_client::run_at(&cache, async |client| client.call(&RevokeToken { name }).await)?;
                 Ok(0)
             }
             TokenAction::RotateSigningKey { cache } => {
                 ensure_exists(&cache)?;
-                admin_client::run(cache.load()?, async |client| client.call(&RotateSigningKey {}).await)?;
+                admin_client::run_at(&cache, async |client| client.call(&RotateSigningKey {}).await)?;
                 Ok(0)
             }
         }
@@ -159,7 +160,7 @@ fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
         Expiry::After(period) => Some(Timestamp::now().saturating_add(period).unwrap_or(Timestamp::MAX)),
     };
     let request = CreateToken { name, scopes: scope, packages, expires_at, signs: cli };
-    let created = admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
+    let created = admin_client::run_at(&cache, async |client| client.call(&request).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&created)?));
         return Ok(0);
@@ -176,9 +177,9 @@ fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn list(cache: &CacheArgs, json: bool) -> anyhow::Result<u8> {
+fn list(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     ensure_exists(cache)?;
-    let list = admin_client::run(cache.load()?, async |client| client.call(&ListTokens {}).await)?;
+    let list = admin_client::run_at(cache, async |client| client.call(&ListTokens {}).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&list)?));
     } else if list.tokens.is_empty() {

@@ -1,5 +1,7 @@
 //! What the audit log says of requests and of administrative acts.
 
+use std::net::{IpAddr, SocketAddr};
+
 use http::{HeaderValue, Method, Response, header};
 use serde::Serialize;
 
@@ -8,9 +10,9 @@ use super::{
     context::RequestContext,
 };
 use crate::{
-    dialect::ApiRequest,
+    dialect::{ApiRequest, Ops},
     http::body::{Body, BodyEnd},
-    observe::{AuditEvent, AuditLog},
+    observe::{AuditEvent, AuditLog, AuditUnwritable},
 };
 
 /// Longest request of an administrative act that is recorded whole, bytes of JSON.
@@ -19,7 +21,7 @@ const MAX_RECORDED_REQUEST_BYTES: usize = 4096;
 /// Who administers: the owner of the cache directory, through its control socket.
 const OPERATOR: &str = "operator";
 
-/// Bytes of a method that are recorded: a client may send any token.
+/// Bytes of a method, or of an administration route, that are recorded: a client may send any.
 const MAX_ACTION_BYTES: usize = 32;
 
 /// What is recorded of a response's header.
@@ -36,14 +38,20 @@ impl AuditedHead {
     }
 }
 
-/// Records a request about packages, and every refusal; `head` is `None` when the client left before there was a
-/// response. Health checks are left out, and so is administration, which records what it does.
+/// Records a request about packages, and every refusal; `head` is `None` when the client left before there was a response.
+/// Health checks and `/metrics` are left out, and so is the control socket, whose acts are recorded by themselves.
 pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&AuditedHead>, end: &BodyEnd) {
     let Some(audit) = &context.audit else { return };
     let request = context.request();
-    if context.peer.control || matches!(request, Some(ApiRequest::Ops(_))) {
+    let action = match request {
+        Some(ApiRequest::Ops(Ops::Admin(path))) => path,
+        Some(ApiRequest::Ops(_)) => return,
+        _ => method.as_str(),
+    };
+    if context.peer.control {
         return;
     }
+    let action = &action[..action.floor_char_boundary(MAX_ACTION_BYTES)];
     let package = context.package.as_deref();
     let name = request.and_then(ApiRequest::package).map(|package| package.name().to_string());
     let version = request.and_then(version);
@@ -52,7 +60,6 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
     let is_zip = matches!(request, Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. }));
     let etag = head.and_then(|head| head.etag.as_ref()).filter(|_| is_zip).and_then(|etag| etag.to_str().ok());
     let principal = context.caller.principal();
-    let action = method.as_str().get(..MAX_ACTION_BYTES).unwrap_or(method.as_str());
     audit.record(&AuditEvent {
         request_id: Some(&context.id.to_string()),
         principal: principal.map(|principal| &*principal.name),
@@ -73,16 +80,95 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
     });
 }
 
-/// Records an administrative act; `failure` is the sentence of its error.
-pub(super) fn record_act(audit: &AuditLog, route: &str, request: &impl Serialize, failure: Option<&str>) {
-    let request = serde_json::to_value(request).ok();
-    let is_short = |value: &serde_json::Value| value.to_string().len() <= MAX_RECORDED_REQUEST_BYTES;
-    let request = request.filter(is_short);
-    let outcome = if failure.is_none() { "done" } else { "failed" };
-    audit.record(&AuditEvent {
-        principal: Some(OPERATOR),
-        reason: failure,
-        request: request.as_ref(),
-        ..AuditEvent::new(jiff::Timestamp::now(), "administration", route, outcome)
-    });
+/// Who does administrative acts, and where they are recorded.
+pub(super) struct Acts {
+    /// `None` without an audit log.
+    audit: Option<AuditLog>,
+    request_id: String,
+    principal: String,
+    credential: Option<String>,
+    client: Option<IpAddr>,
+    /// `None` on the control socket.
+    peer: Option<SocketAddr>,
+}
+
+/// An act that has begun.
+pub(super) struct Act<'a> {
+    acts: &'a Acts,
+    route: &'static str,
+    request: Option<serde_json::Value>,
+}
+
+impl Acts {
+    /// The acts of the request's caller.
+    pub(super) fn of(context: &RequestContext) -> Self {
+        let principal = context.caller.principal();
+        let is_network = !context.peer.control;
+        Self {
+            audit: context.audit.clone(),
+            request_id: context.id.to_string(),
+            principal: principal.map_or_else(|| OPERATOR.to_owned(), |principal| principal.name.to_string()),
+            credential: principal.map(|principal| principal.credential.to_string()),
+            client: context.client,
+            peer: is_network.then_some(context.peer.addr),
+        }
+    }
+
+    /// Begins an act. Over the network it is recorded first, and is to be done only if that succeeds. The owner of the cache
+    /// directory is not made to wait: acts of the control socket are what frees a full disk.
+    ///
+    /// # Errors
+    /// [`AuditUnwritable`]: the act must not be done.
+    pub(super) async fn begin(
+        &self,
+        route: &'static str,
+        request: &impl Serialize,
+    ) -> Result<Act<'_>, AuditUnwritable> {
+        let act = self.protect(route, request);
+        if let (Some(audit), Some(_)) = (&self.audit, self.peer) {
+            audit.record_before(&act.event("begun", None)).await?;
+        }
+        Ok(act)
+    }
+
+    /// Begins an act that protects, such as a revocation: it is done at once, and recorded when it is done.
+    pub(super) fn protect(&self, route: &'static str, request: &impl Serialize) -> Act<'_> {
+        let request = self.audit.as_ref().and_then(|_| serde_json::to_value(request).ok());
+        let is_short = |value: &serde_json::Value| value.to_string().len() <= MAX_RECORDED_REQUEST_BYTES;
+        Act { acts: self, route, request: request.filter(is_short) }
+    }
+}
+
+impl Act<'_> {
+    /// Records how the act ended; `failure` is the sentence of its error. Over the network it waits for the file, as long as
+    /// [`AuditLog::record_before`] does, and logs an act that could not be recorded.
+    pub(super) async fn end(self, failure: Option<&str>) {
+        let Some(audit) = &self.acts.audit else { return };
+        let event = self.event(if failure.is_none() { "done" } else { "failed" }, failure);
+        if self.acts.peer.is_none() {
+            audit.record(&event);
+        } else if audit.record_before(&event).await.is_err() {
+            let principal = &self.acts.principal;
+            tracing::error!(
+                act = self.route,
+                principal,
+                outcome = event.outcome,
+                "the audit log cannot be written: an administrative act is not recorded there"
+            );
+        }
+    }
+
+    fn event<'a>(&'a self, outcome: &'a str, failure: Option<&'a str>) -> AuditEvent<'a> {
+        let acts = self.acts;
+        AuditEvent {
+            request_id: acts.peer.map(|_| acts.request_id.as_str()),
+            principal: Some(&acts.principal),
+            credential: acts.credential.as_deref(),
+            client: acts.client,
+            peer: acts.peer,
+            reason: failure,
+            request: self.request.as_ref(),
+            ..AuditEvent::new(jiff::Timestamp::now(), "administration", self.route, outcome)
+        }
+    }
 }

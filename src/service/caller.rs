@@ -11,7 +11,9 @@ use super::{
     sources,
 };
 use crate::{
-    access::{Access, Caller, Grant, Identification, Identified, Right, SignedZips, UnverifiedJwt, VerificationError},
+    access::{
+        self, Access, Caller, Grant, Identification, Identified, Right, SignedZips, UnverifiedJwt, VerificationError,
+    },
     dialect::{self, ApiRequest, Dialect, DialectName, Route},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
@@ -191,7 +193,7 @@ pub(super) fn refusal(parts: &Parts, context: &mut RequestContext) -> ApiError {
     // The upstream is not named: it would say where the name leads.
     context.package = None;
     match &context.caller {
-        Caller::Anonymous if Access::has_signature(&parts.uri) => ApiError::Unauthorized(Unauthorized::Address),
+        Caller::Anonymous if access::has_signature(&parts.uri) => ApiError::Unauthorized(Unauthorized::Address),
         Caller::Anonymous => ApiError::Unauthorized(Unauthorized::NoCredentials),
         Caller::Principal(_) | Caller::Operator => ApiError::Registry(RegistryError::Fetch(CacheFailure {
             error: FetchError::NotFound(Missing::Package),

@@ -6,6 +6,9 @@ use http::{HeaderMap, HeaderName};
 
 use crate::{peer::Peer, value::Network};
 
+/// The field in which a trusted proxy says how it was asked.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// How the address of a client is found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientAddresses {
@@ -44,6 +47,18 @@ impl ClientAddresses {
         !peer.control && self.is_trusted(peer.addr.ip())
     }
 
+    /// True when what the client sent was not readable on the network, as far as that is known: by TLS, from this machine,
+    /// or through a trusted proxy that does not say that it was asked by plain http.
+    pub(super) fn is_confidential(&self, peer: &Peer, headers: &HeaderMap) -> bool {
+        if self.is_proxy(peer) {
+            // The last value is the proxy's own.
+            let proto = headers.get_all(FORWARDED_PROTO).iter().next_back();
+            let proto = proto.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
+            return proto.is_none_or(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
+        }
+        peer.control || peer.tls || peer.addr.ip().is_loopback()
+    }
+
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|proxy| proxy.contains(address.to_canonical()))
     }
@@ -70,6 +85,31 @@ mod tests {
         let addr = SocketAddr::new(from.parse().expect("an address"), 1);
         let peer = Peer { addr, local: addr, tls: false, control: false, certificate: None };
         addresses.address(&peer, &headers)
+    }
+
+    #[test]
+    fn a_secret_needs_tls_loopback_or_a_proxy_that_was_not_asked_in_clear() {
+        let addresses = ClientAddresses::new(vec!["10.0.0.0/8".parse().expect("a network")], None);
+        let is_confidential = |from: &str, tls: bool, proto: Option<&'static str>| {
+            let addr = SocketAddr::new(from.parse().expect("an address"), 1);
+            let peer = Peer { addr, local: addr, tls, control: false, certificate: None };
+            let fields = proto.map(|proto| (HeaderName::from_static(FORWARDED_PROTO), proto.parse().expect("a value")));
+            addresses.is_confidential(&peer, &fields.into_iter().collect())
+        };
+        for (from, tls, proto, expected) in [
+            ("192.0.2.1", false, None, false),
+            ("192.0.2.1", false, Some("https"), false),
+            ("192.0.2.1", true, None, true),
+            ("127.0.0.1", false, None, true),
+            ("::1", false, None, true),
+            ("10.0.0.1", false, None, true),
+            ("10.0.0.1", false, Some("https"), true),
+            ("10.0.0.1", false, Some("https, http"), false),
+            ("10.0.0.1", true, Some("http"), false),
+            ("10.0.0.1", false, Some(""), false),
+        ] {
+            assert_eq!(is_confidential(from, tls, proto), expected, "{from} {tls} {proto:?}");
+        }
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl Service {
         let service = self.clone();
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
-            let admin_input = is_control.then(|| admin::input(body));
+            let may_administer = is_control || service.access.administration().is_some();
+            let admin_input = may_administer.then(|| admin::input(body));
             if let Some(jwt) = unverified {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);
                 let verified = caller::verify(&service, jwt, abort_guard.context()).await;
@@ -141,25 +142,25 @@ impl Service {
         )
     }
 
-    /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body on the
-    /// control socket, else `None`.
+    /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body where
+    /// administration is possible, else `None`.
     async fn respond(
         &self,
         parts: &Parts,
-        admin_input: Option<admin::Input>,
+        mut admin_input: Option<admin::Input>,
         context: &mut RequestContext,
     ) -> Result<Response<Body>, ApiError> {
         let path = parts.uri.path();
         let route = dialect::parse(&self.names, &parts.method, path, parts.uri.query()).map(Arc::new);
         context.set_route(&route);
-        match (route.as_ref().map(|route| &route.request), admin_input) {
+        match (route.as_ref().map(|route| &route.request), admin_input.take_if(|_| context.peer.control)) {
             // Before the host check: health checks and scrapers connect by IP address.
             (Ok(ApiRequest::Ops(Ops::Metrics)), _) => return metrics(self, parts, context),
             (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))), _) => {
                 return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
             }
             (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
-                return Ok(admin::answer(self, &parts.method, path, input).await);
+                return Ok(admin::answer(self, &parts.method, path, input, context).await);
             }
             _ => {}
         }
@@ -170,6 +171,9 @@ impl Service {
         }
         caller::check_asked(self, &route, parts, context)?;
         let package = match &route.request {
+            ApiRequest::Ops(Ops::Admin(path)) => {
+                return admin::remote::answer(self, parts, path, admin_input, context).await;
+            }
             ApiRequest::Ops(_) => return Ok(health::no_such_page(&parts.method)),
             request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {
                 return catalog::respond(self, parts, context, request).await;

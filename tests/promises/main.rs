@@ -77,6 +77,7 @@ mod private;
 mod quota;
 mod ranges;
 mod rate_limits;
+mod remote_admin;
 mod renamed_rules;
 mod renames_and_gone;
 mod repeated;

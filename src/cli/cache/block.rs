@@ -5,21 +5,21 @@ use serde_json::json;
 use super::print;
 use crate::{
     admin_api::{BlockRow, BlockVersions, ListBlocks, UnblockVersions},
-    cli::{CacheArgs, admin_client, escape_terminal_lines},
+    cli::{admin_args::AdminArgs, admin_client, escape_terminal_lines},
 };
 
 /// Blocks the versions that a pattern means.
-pub(super) fn set(cache: &CacheArgs, pattern: String, reason: String, json: bool) -> anyhow::Result<u8> {
+pub(super) fn set(cache: &AdminArgs, pattern: String, reason: String, json: bool) -> anyhow::Result<u8> {
     let request = BlockVersions { pattern, reason };
-    admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
+    admin_client::run_at(cache, async |client| client.call(&request).await)?;
     print_state(&request.pattern, true, json);
     Ok(0)
 }
 
 /// Takes a block away.
-pub(super) fn remove(cache: &CacheArgs, pattern: String, json: bool) -> anyhow::Result<u8> {
+pub(super) fn remove(cache: &AdminArgs, pattern: String, json: bool) -> anyhow::Result<u8> {
     let request = UnblockVersions { pattern };
-    admin_client::run(cache.load()?, async |client| client.call(&request).await)?;
+    admin_client::run_at(cache, async |client| client.call(&request).await)?;
     print_state(&request.pattern, false, json);
     Ok(0)
 }
@@ -35,8 +35,8 @@ fn print_state(pattern: &str, is_blocked: bool, json: bool) {
 }
 
 /// Prints every block.
-pub(super) fn list(cache: &CacheArgs, json: bool) -> anyhow::Result<u8> {
-    let list = admin_client::run(cache.load()?, async |client| client.call(&ListBlocks {}).await)?;
+pub(super) fn list(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
+    let list = admin_client::run_at(cache, async |client| client.call(&ListBlocks {}).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&list)?));
         return Ok(0);

@@ -19,7 +19,8 @@ use crate::{
     admin_api::{ExportArchives, ExportedItem, ReadArchive},
     atomic_file::{AtomicFile, SHARED_FILE_MODE},
     cli::{
-        CacheArgs, FAILED,
+        FAILED,
+        admin_args::AdminArgs,
         admin_client::{self, AdminClient, IDLE_TIMEOUT, bounded},
         byte_bar::ByteBar,
         print,
@@ -29,11 +30,11 @@ use crate::{
 
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the
 /// pattern selects nothing.
-pub(super) fn run(cache: &CacheArgs, file: &Path, pattern: Option<String>, json: bool) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &AdminArgs, file: &Path, pattern: Option<String>, json: bool) -> anyhow::Result<u8> {
     let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(unwritten(file))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let documents = tempfile::tempfile_in(folder).map_err(unwritten(file))?;
-    let written = admin_client::run(cache.load()?, async |client| {
+    let written = admin_client::run_at(cache, async |client| {
         let mut bundle = BundleWriter { out: archive.file(), documents, file, bar: ByteBar::new("export") };
         bundle.write(client, &ExportArchives { pattern }).await
     });

@@ -28,7 +28,8 @@ use crate::{
     },
     archive::ZipVerifier,
     cli::{
-        CacheArgs, FAILED, UsageError,
+        FAILED, UsageError,
+        admin_args::AdminArgs,
         admin_client::{self, AdminClient},
         byte_bar::ByteBar,
         escape_terminal, escape_terminal_lines, print,
@@ -46,7 +47,7 @@ const DISK_BLOCK_BYTES: u64 = 4096;
 
 /// Checks a bundle as a whole, compares it with the pins, and only then imports it. What is stored already is not sent
 /// again, so a second run continues an interrupted one. Exit code 1 when something is not imported.
-pub(super) fn run(cache: &CacheArgs, path: &Path, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &AdminArgs, path: &Path, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
     let loaded = cache.load()?;
     let archives = &loaded.config.archives;
     let verifier = ZipVerifier {
@@ -55,7 +56,7 @@ pub(super) fn run(cache: &CacheArgs, path: &Path, force: bool, flags: &ConfirmAr
         memory: MemoryBudget::unlimited(),
     };
     let bundle = bundle::check(path, &verifier, &ByteBar::new("check"))?;
-    admin_client::run(loaded, async |client| {
+    admin_client::run_at(cache, async |client| {
         BundleImport { client, bundle: &bundle, path, output: ImportOutput::new(flags.json) }.run(force, flags).await
     })
 }

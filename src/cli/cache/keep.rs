@@ -3,13 +3,13 @@
 use super::{print, table};
 use crate::{
     admin_api::{KeepArchives, KeepReport, ListArchives},
-    cli::{CacheArgs, FAILED, admin_client},
+    cli::{FAILED, admin_args::AdminArgs, admin_client},
 };
 
 /// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing.
-pub(super) fn run(cache: &CacheArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
-    admin_client::run(cache.load()?, async |client| {
+    admin_client::run_at(cache, async |client| {
         let request = ListArchives { pattern: pattern.clone(), ..ListArchives::default() };
         let found = client.collect(&request).await?;
         let report = client.call(&KeepArchives { pattern, kept, dry_run }).await?;

@@ -10,15 +10,17 @@ use crate::{
     admin_api::{ListPins, PinnedArchive, RefKind},
     atomic_file::{AtomicFile, SHARED_FILE_MODE},
     cli::{
-        CacheArgs, FAILED, admin_client, escape_terminal,
+        FAILED,
+        admin_args::AdminArgs,
+        admin_client, escape_terminal,
         lock_file::{self, LockedPackage},
     },
 };
 
 /// Writes the selected zips to a lock file. Moving versions are named and left out: their content changes. Exit code 1 when
 /// nothing is left to lock: the file stays as it is.
-pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, file: &Path, json: bool) -> anyhow::Result<u8> {
-    let mut pins = admin_client::run(cache.load()?, async |client| client.collect(&ListPins { pattern }).await)?;
+pub(super) fn run(cache: &AdminArgs, pattern: Option<String>, file: &Path, json: bool) -> anyhow::Result<u8> {
+    let mut pins = admin_client::run_at(cache, async |client| client.collect(&ListPins { pattern }).await)?;
     let mut left_out = Vec::new();
     pins.retain(|PinnedArchive { archive, .. }| {
         let can_be_locked = archive.kind != RefKind::Moving;

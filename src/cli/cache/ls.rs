@@ -5,7 +5,7 @@ use clap::{ValueEnum, builder::PossibleValue};
 use super::{print, table::Table};
 use crate::{
     admin_api::{InventoryOrder, ListArchives},
-    cli::{CacheArgs, admin_client},
+    cli::{admin_args::AdminArgs, admin_client},
 };
 
 /// Bytes that are collected before they are printed.
@@ -30,7 +30,7 @@ impl ValueEnum for InventoryOrder {
 
 /// Lists the selected zips. The JSON is printed as it comes; a table is held until its widths are known.
 pub(super) fn run(
-    cache: &CacheArgs,
+    cache: &AdminArgs,
     pattern: Option<String>,
     sort: InventoryOrder,
     limit: Option<usize>,
@@ -39,7 +39,7 @@ pub(super) fn run(
     let request = ListArchives { pattern, sort, limit };
     let mut table = Table::new();
     let mut out = PrintBuffer(String::new());
-    admin_client::run(cache.load()?, async |client| {
+    admin_client::run_at(cache, async |client| {
         if !json {
             let each = |archive| {
                 table.add(&archive);

@@ -5,12 +5,12 @@ use serde_json::json;
 use super::{ConfirmArgs, confirm, print, table};
 use crate::{
     admin_api::{Call, CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
-    cli::{CacheArgs, FAILED, admin_client},
+    cli::{FAILED, admin_args::AdminArgs, admin_client},
     value::{ByteSize, Period},
 };
 
 /// Removes the selected zips. Exit code 1 when there is nothing to remove, or the answer was no.
-pub(super) fn rm(cache: &CacheArgs, pattern: String, forget: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+pub(super) fn rm(cache: &AdminArgs, pattern: String, forget: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
     remove(cache, flags, FAILED, |only| RemoveArchives {
         pattern: pattern.clone(),
@@ -21,19 +21,19 @@ pub(super) fn rm(cache: &CacheArgs, pattern: String, forget: bool, flags: &Confi
 }
 
 /// Removes quarantined files and unused zips. Exit code 1 when the answer was no.
-pub(super) fn gc(cache: &CacheArgs, unused: Option<Period>, flags: &ConfirmArgs) -> anyhow::Result<u8> {
+pub(super) fn gc(cache: &AdminArgs, unused: Option<Period>, flags: &ConfirmArgs) -> anyhow::Result<u8> {
     remove(cache, flags, 0, |only| CollectGarbage { pattern: None, dry_run: only.is_none(), only, unused })
 }
 
 /// Runs the request that `request` makes of a plan: first without one, as a dry run, then with the plan of the dry run.
 /// The cache may change while the user reads: what is stored in between is not removed.
 fn remove<C: Call<Answer = RemovalReport>>(
-    cache: &CacheArgs,
+    cache: &AdminArgs,
     flags: &ConfirmArgs,
     exit_code_if_empty: u8,
     request: impl Fn(Option<RemovalPlan>) -> C,
 ) -> anyhow::Result<u8> {
-    admin_client::run(cache.load()?, async |client| {
+    admin_client::run_at(cache, async |client| {
         let report = client.call(&request(None)).await?;
         let counts = report.documents + report.forgotten + report.marks;
         let is_empty = report.zips.is_empty() && counts == 0 && report.bytes == 0;

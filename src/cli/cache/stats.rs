@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::{print, table::size};
 use crate::{
     admin_api::{CredentialStats, QueueStats, ReadStats, RefusedCredential, Stats},
-    cli::{CacheArgs, admin_client, escape_terminal_lines},
+    cli::{admin_args::AdminArgs, admin_client, escape_terminal_lines},
 };
 
-pub(super) fn run(cache: &CacheArgs, json: bool) -> anyhow::Result<u8> {
-    let stats = admin_client::run(cache.load()?, async |client| client.call(&ReadStats {}).await)?;
+pub(super) fn run(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
+    let stats = admin_client::run_at(cache, async |client| client.call(&ReadStats {}).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&stats)?));
     } else {

@@ -7,17 +7,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::table::size;
 use crate::{
     admin_api::{VerifyArchives, VerifyEvent, VerifyState},
-    cli::{CacheArgs, FAILED, admin_client, escape_terminal, print},
+    cli::{FAILED, admin_args::AdminArgs, admin_client, escape_terminal, print},
 };
 
 /// The progress bar; its message counts what was damaged.
 const BAR_TEMPLATE: &str = "[{wide_bar}] {binary_bytes} of {binary_total_bytes}, {msg}{eta} to go";
 
 /// Verifies the selected zips. Exit code 1 when something is damaged and was not mended.
-pub(super) fn run(cache: &CacheArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
+pub(super) fn run(cache: &AdminArgs, pattern: Option<String>, no_fetch: bool, json: bool) -> anyhow::Result<u8> {
     let mut totals = VerifyTotals::default();
     let bar = VerifyBar::new(!json && io::stderr().is_terminal());
-    admin_client::run(cache.load()?, async |client| {
+    admin_client::run_at(cache, async |client| {
         let each = |event: VerifyEvent| {
             if json {
                 print_json(&event)?;

@@ -1,12 +1,14 @@
-//! The administration API, for clients of the control socket: reads a request, does it, answers with JSON.
+//! The administration API, for clients of the control socket and for administrators over the network: reads a request, does
+//! it, answers with JSON.
 //!
 //! The routes and the types of their requests, answers and errors stand in [`crate::admin_api`].
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, Method, Response, header};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
@@ -20,12 +22,13 @@ use crate::{
         UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
     },
     http::body::{Body, BodyError},
-    observe::AuditLog,
-    service::{Service, audit::record_act},
+    observe::AuditUnwritable,
+    service::{Service, audit::Acts, context::RequestContext},
 };
 
 mod blocks;
 mod inventory;
+pub(in crate::service) mod remote;
 mod removal;
 mod route;
 mod stats;
@@ -36,6 +39,8 @@ mod warm;
 
 /// Most events that are sent in one piece.
 const MAX_BATCHED_EVENTS: usize = 256;
+/// Longest wait for the next part of a request's body.
+const MAX_INPUT_PAUSE: Duration = Duration::from_secs(60);
 
 /// The body of a request.
 pub(in crate::service) type Input = UnsyncBoxBody<Bytes, BodyError>;
@@ -81,46 +86,58 @@ impl AdminError {
     }
 }
 
-/// Answers one request; `path` is what follows `/-/`.
-pub(in crate::service) async fn answer(service: &Service, method: &Method, path: &str, input: Input) -> Response<Body> {
+impl From<AuditUnwritable> for AdminError {
+    fn from(error: AuditUnwritable) -> Self {
+        Self::new(ErrorCode::AuditUnwritable, error.to_string())
+    }
+}
+
+/// Answers one request of a caller who may administer; `path` is what follows `/-/`.
+pub(in crate::service) async fn answer(
+    service: &Service,
+    method: &Method,
+    path: &str,
+    input: Input,
+    context: &RequestContext,
+) -> Response<Body> {
+    let acts = Acts::of(context);
     let answer = match *method {
-        Method::POST => dispatch(service, path, input).await,
+        Method::POST => dispatch(service, path, input, &acts).await,
         _ => Err(no_such_route()),
     };
     answer.unwrap_or_else(AdminError::into_response)
 }
 
-async fn dispatch(service: &Service, path: &str, input: Input) -> Result<Response<Body>, AdminError> {
-    let Service { registry, names, clients, access, audit, .. } = service;
-    let audit = audit.as_ref();
+async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> Result<Response<Body>, AdminError> {
+    let Service { registry, names, clients, access, .. } = service;
     match path {
         Ping::ROUTE => call(input, |Ping {}| ping()).await,
         ListArchives::ROUTE => subscribe_fallible(input, |request| inventory::list(registry, request)).await,
         ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
         ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry, clients)).await,
-        RemoveArchives::ROUTE => act(audit, input, |request| removal::remove(registry, request)).await,
-        CollectGarbage::ROUTE => act(audit, input, |request| removal::collect_garbage(registry, request)).await,
-        KeepArchives::ROUTE => act(audit, input, |request| inventory::keep(registry, request)).await,
+        RemoveArchives::ROUTE => act(acts, input, |request| removal::remove(registry, request)).await,
+        CollectGarbage::ROUTE => act(acts, input, |request| removal::collect_garbage(registry, request)).await,
+        KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, request)).await,
         VerifyArchives::ROUTE => subscribe(input, |request| verify::verify(registry, request)).await,
         ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
         PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,
-        ImportArchive::ROUTE => transfer::import(registry, input).await,
-        ImportDocument::ROUTE => act(audit, input, |request| transfer::import_document(registry, request)).await,
+        ImportArchive::ROUTE => transfer::import(registry, input, acts).await,
+        ImportDocument::ROUTE => act(acts, input, |request| transfer::import_document(registry, request)).await,
         CheckDocument::ROUTE => call(input, |request| transfer::check_document(registry, request)).await,
-        ImportSource::ROUTE => act(audit, input, |request| route::import(registry, names, request)).await,
+        ImportSource::ROUTE => act(acts, input, |request| route::import(registry, names, request)).await,
         ShowRoute::ROUTE => call(input, |request| route::show(registry, names, request)).await,
-        SetRoute::ROUTE => act(audit, input, |request| route::set(registry, names, request)).await,
+        SetRoute::ROUTE => act(acts, input, |request| route::set(registry, names, request)).await,
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
-        BlockVersions::ROUTE => act(audit, input, |request| blocks::set(registry, request)).await,
-        UnblockVersions::ROUTE => act(audit, input, |request| blocks::remove(registry, request)).await,
+        BlockVersions::ROUTE => protect(acts, input, |request| blocks::set(registry, request)).await,
+        UnblockVersions::ROUTE => act(acts, input, |request| blocks::remove(registry, request)).await,
         ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
-        CreateToken::ROUTE => act(audit, input, |request| tokens::create(access, request)).await,
+        CreateToken::ROUTE => act(acts, input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
-        RevokeToken::ROUTE => act(audit, input, |request| tokens::revoke(access, request)).await,
-        RotateSigningKey::ROUTE => act(audit, input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
+        RevokeToken::ROUTE => protect(acts, input, |request| tokens::revoke(access, request)).await,
+        RotateSigningKey::ROUTE => act(acts, input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
         WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
         _ => Err(no_such_route()),
     }
@@ -143,21 +160,27 @@ where
     Ok(one(&work(request).await?))
 }
 
-/// As [`call`], for a request that changes something: it is recorded.
-async fn act<C: Call, F>(
-    audit: Option<&AuditLog>,
-    input: Input,
-    work: impl FnOnce(C) -> F,
-) -> Result<Response<Body>, AdminError>
+/// As [`call`], for a request that changes something: it is recorded, see [`Acts::begin`].
+async fn act<C: Call, F>(acts: &Acts, input: Input, work: impl FnOnce(C) -> F) -> Result<Response<Body>, AdminError>
 where
     F: Future<Output = Result<C::Answer, AdminError>>,
 {
     let request: C = read(input).await?;
-    let Some(audit) = audit else { return Ok(one(&work(request).await?)) };
-    let recorded = serde_json::to_value(&request).unwrap_or_default();
+    let act = acts.begin(C::ROUTE, &request).await?;
     let answer = work(request).await;
-    let failure = answer.as_ref().err().map(|error| error.message.as_str());
-    record_act(audit, C::ROUTE, &recorded, failure);
+    act.end(answer.as_ref().err().map(|error| error.message.as_str())).await;
+    Ok(one(&answer?))
+}
+
+/// As [`act`], for a request that protects, such as a block or a revocation: it takes effect at once, and is recorded then.
+async fn protect<C: Call, F>(acts: &Acts, input: Input, work: impl FnOnce(C) -> F) -> Result<Response<Body>, AdminError>
+where
+    F: Future<Output = Result<C::Answer, AdminError>>,
+{
+    let request: C = read(input).await?;
+    let act = acts.protect(C::ROUTE, &request);
+    let answer = work(request).await;
+    act.end(answer.as_ref().err().map(|error| error.message.as_str())).await;
     Ok(one(&answer?))
 }
 
@@ -192,8 +215,7 @@ async fn blocking<T: Send + 'static>(failed: &str, work: impl FnOnce() -> T + Se
 /// Reads a JSON value; an empty body is an empty object.
 async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
     let mut text = Vec::new();
-    while let Some(frame) = input.frame().await {
-        let frame = frame.map_err(|_| AdminError::bad_request("the body of the request is incomplete"))?;
+    while let Some(frame) = next_frame(&mut input).await? {
         text.extend_from_slice(&frame.into_data().unwrap_or_default());
         if text.len() > MAX_REQUEST_BYTES {
             drain(&mut input).await;
@@ -206,7 +228,19 @@ async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
 
 /// Reads the rest of a refused request: a client that is still sending would see a broken connection, not the reason.
 async fn drain(input: &mut Input) {
-    while let Some(Ok(_)) = input.frame().await {}
+    while let Ok(Some(_)) = next_frame(input).await {}
+}
+
+/// The next part of a request's body; `None` at its end.
+///
+/// # Errors
+/// When the connection breaks, or nothing arrives for [`MAX_INPUT_PAUSE`].
+async fn next_frame(input: &mut Input) -> Result<Option<Frame<Bytes>>, AdminError> {
+    let incomplete = || AdminError::bad_request("the body of the request is incomplete");
+    match timeout(MAX_INPUT_PAUSE, input.frame()).await {
+        Ok(frame) => frame.transpose().map_err(|_| incomplete()),
+        Err(_) => Err(incomplete()),
+    }
 }
 
 /// A response with one JSON value.

@@ -5,23 +5,22 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
-use http_body_util::BodyExt as _;
 
 use super::{
     AdminError, Input, drain,
     inventory::{INDEX_UNREADABLE, items, selection},
-    one, with_type,
+    next_frame, one, with_type,
 };
 use crate::{
     admin_api::{
-        CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport,
-        ImportedState, PlanImport, PlannedImport, ReadArchive,
+        AdminRequest as _, CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument,
+        ImportReport, ImportedState, PlanImport, PlannedImport, ReadArchive,
     },
     dialect::{Names, PackageId},
     entry::ExportedDocument,
     http::body::Body,
     registry::{ImportError, Registry, inventory::parse_package},
-    service::{SendMode, zip_body::range_body},
+    service::{SendMode, audit::Acts, zip_body::range_body},
 };
 
 /// Longest claim before the bytes of a zip.
@@ -88,38 +87,45 @@ pub(super) async fn plan(
 }
 
 /// Imports one zip: a line with its [`ImportArchive`], then its bytes.
-pub(super) async fn import(registry: &Arc<Registry>, mut input: Input) -> Result<Response<Body>, AdminError> {
-    let imported = import_from(registry, &mut input).await;
+pub(super) async fn import(
+    registry: &Arc<Registry>,
+    mut input: Input,
+    acts: &Acts,
+) -> Result<Response<Body>, AdminError> {
+    let imported = import_from(registry, &mut input, acts).await;
     if imported.is_err() {
         drain(&mut input).await;
     }
     imported.map(|report| one(&report))
 }
 
-async fn import_from(registry: &Arc<Registry>, input: &mut Input) -> Result<ImportReport, AdminError> {
+async fn import_from(registry: &Arc<Registry>, input: &mut Input, acts: &Acts) -> Result<ImportReport, AdminError> {
     let mut first = Vec::new();
     let end = loop {
         if let Some(end) = first.iter().position(|byte| *byte == b'\n') {
             break end;
         }
-        let frame = input.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+        let frame = next_frame(input).await?.and_then(|frame| frame.into_data().ok());
         first.extend_from_slice(&frame.ok_or_else(|| AdminError::bad_request("the claim is incomplete"))?);
         if first.len() > MAX_CLAIM_BYTES {
             // A chunk of the body is far smaller: a claim this long has no end of line.
             return Err(AdminError::bad_request("the claim is too long"));
         }
     };
-    let ImportArchive { force, claim } = serde_json::from_slice(&first[..end])
+    let request: ImportArchive = serde_json::from_slice(&first[..end])
         .map_err(|error| AdminError::bad_request(format!("the claim is malformed: {error}")))?;
+    let act = acts.begin(ImportArchive::ROUTE, &request).await?;
+    let ImportArchive { force, claim } = request;
     let rest = Bytes::from(first.split_off(end + 1));
     let frames = stream::unfold(input, |input| async move {
-        let frame = input.frame().await?;
+        let frame = next_frame(input).await.transpose()?;
         let broken = |_| ImportError::Invalid("its bytes are incomplete".to_owned());
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
     });
     let body = stream::iter([Ok(rest)]).chain(frames);
-    registry.transfer().import(claim, body, force).await.map_err(import_refused)?;
-    Ok(ImportReport { state: ImportedState::Stored })
+    let imported = registry.transfer().import(claim, body, force).await.map_err(import_refused);
+    act.end(imported.as_ref().err().map(|error| error.message.as_str())).await;
+    imported.map(|_| ImportReport { state: ImportedState::Stored })
 }
 
 /// Imports one document.

@@ -1,0 +1,40 @@
+//! Who may use the administration API over the network.
+
+use super::{Access, Caller, rules::Rules};
+
+/// What `[access]` says about administration over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AdministrationPolicy {
+    /// `access.remote_admin`.
+    pub(super) is_open: bool,
+    /// `access.allow_plaintext`.
+    pub(super) allows_plaintext: bool,
+}
+
+/// Administration over the network, where it is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Administration<'a> {
+    rules: &'a Rules,
+    policy: AdministrationPolicy,
+}
+
+impl Access {
+    /// Administration over the network; `None` while it is closed.
+    pub(crate) fn administration(&self) -> Option<Administration<'_>> {
+        let is_open = self.enabled && self.administration.is_open;
+        is_open.then(|| Administration { rules: &self.rules, policy: self.administration })
+    }
+}
+
+impl Administration<'_> {
+    /// True for a caller who may administer the whole mirror: every rule gives it `admin`, and its credential is limited to
+    /// no packages. One rule is not enough: administration reads and changes what is stored of every package.
+    pub(crate) fn is_given_to(self, caller: &Caller) -> bool {
+        self.rules.give_admin(caller)
+    }
+
+    /// True when credentials may pass the network in clear.
+    pub(crate) fn allows_plaintext(self) -> bool {
+        self.policy.allows_plaintext
+    }
+}
