@@ -361,7 +361,7 @@ async fn streams_of_a_client_that_does_not_read_take_little_memory() {
     serving.dropped(STREAMS).await;
     let bytes = serving.site.frames.load(Ordering::SeqCst) * FRAME;
     // What the kernel takes, and two frames for each stream.
-    let most = (8 << 20) + STREAMS as usize * 2 * FRAME;
+    let most = (16 << 20) + STREAMS as usize * 2 * FRAME;
     assert!(bytes > FRAME && bytes <= most, "{bytes} of {most} bytes");
     drop(client);
 }
