@@ -27,6 +27,9 @@ const MAX_PENDING_RENEWALS: usize = 1024;
 /// Documents per write of the index while many are removed.
 const REMOVAL_BATCH_DOCUMENTS: usize = 1024;
 
+/// Most documents that are noted as damaged; those beyond are checked as if they had been removed.
+const MAX_DAMAGED_DOCUMENTS: usize = 10_000;
+
 /// The documents of the disk tier. Cheap to clone.
 #[derive(Clone)]
 pub struct DiskDocuments {
@@ -128,6 +131,8 @@ pub(super) struct DocumentStore {
     limit: u64,
     /// Held while the file of a document is published or removed.
     publishing: Mutex<()>,
+    /// Documents that were quarantined and are not stored again: a check after that reports the damage, too.
+    damaged: Mutex<HashSet<Digest>>,
 }
 
 /// The parts that the documents are built on.
@@ -153,7 +158,8 @@ impl DocumentStore {
     pub(super) fn new(parts: DocumentStoreParts, limit: u64) -> Self {
         let DocumentStoreParts { layout, index, budget, updates, flush, quarantine, space, health } = parts;
         let publishing = Mutex::default();
-        Self { layout, index, budget, updates, flush, quarantine, space, health, limit, publishing }
+        let damaged = Mutex::default();
+        Self { layout, index, budget, updates, flush, quarantine, space, health, limit, publishing, damaged }
     }
 
     /// Loads the bytes of all documents from the index.
@@ -247,6 +253,7 @@ impl DocumentStore {
         }
         reservation.commit(StoredKind::Document);
         written?;
+        self.damaged.lock().remove(&id);
         self.trim_locked(Some(&id));
         Ok(())
     }
@@ -305,6 +312,9 @@ impl DocumentStore {
             let ids: Vec<_> = batch.iter().map(document_id).collect();
             let _publishing = self.publishing.lock();
             let removed = self.remove_locked(&ids);
+            let mut damaged = self.damaged.lock();
+            ids.iter().for_each(|id| drop(damaged.remove(id)));
+            drop(damaged);
             outcome = outcome.and(removed.and_then(|stuck| stuck.into_iter().try_for_each(|stuck| Err(stuck.cause))));
         }
         self.space.resize_index_reservation();
@@ -327,10 +337,17 @@ impl DocumentStore {
                     self.quarantine.take(&path, reservation, None)?;
                 }
             }
-            None if self.index.read(|txn| DOCUMENTS.get(txn, id))?.is_none() => return Ok(Integrity::Gone),
+            None if self.index.read(|txn| DOCUMENTS.get(txn, id))?.is_none() => {
+                let is_damaged = self.damaged.lock().contains(id);
+                return Ok(if is_damaged { Integrity::Quarantined } else { Integrity::Gone });
+            }
             None => warn!(%key, "the file of a document is missing"),
         }
         self.remove_locked(&[*id])?.into_iter().try_for_each(|stuck| Err(stuck.cause))?;
+        let mut damaged = self.damaged.lock();
+        if damaged.len() < MAX_DAMAGED_DOCUMENTS {
+            damaged.insert(*id);
+        }
         Ok(Integrity::Quarantined)
     }
 

@@ -82,11 +82,17 @@ async fn a_document_that_is_removed_is_gone_and_one_whose_file_is_missing_is_dam
     documents.put(&key("a"), &document(b"[1]")).await.expect("stored");
     fs::remove_file(files(&rig.path("documents")).remove(0)).expect("there");
     assert_eq!(documents.check(&key("a")).await.expect("works"), Integrity::Quarantined);
+    documents.remove(&key("a")).await.expect("removed");
     assert_eq!(documents.check(&key("a")).await.expect("works"), Integrity::Gone);
     assert_eq!(rig.disk.usage().bytes, on_disk(&rig.disk, rig.dir.path()));
     documents.put(&key("b"), &document(b"[2]")).await.expect("stored");
     fs::write(files(&rig.path("documents")).remove(0), b"nonsense").expect("written");
+    assert_eq!(documents.get(&key("b")).await.expect("works"), None, "a reader finds it first");
     assert_eq!(documents.check(&key("b")).await.expect("works"), Integrity::Quarantined);
+    documents.put(&key("b"), &document(b"[2]")).await.expect("stored");
+    assert_eq!(documents.check(&key("b")).await.expect("works"), Integrity::Intact);
+    documents.remove(&key("b")).await.expect("removed");
+    assert_eq!(documents.check(&key("b")).await.expect("works"), Integrity::Gone);
 }
 
 #[tokio::test]
