@@ -30,8 +30,8 @@ pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
 use log_time::LogTime;
 pub use metrics::{
-    OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteMetrics, STATUSES, TIME_BOUNDS, TimeHistogram,
-    UpstreamMetrics,
+    OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
+    TimeHistogram, TimeTotals, UpstreamMetrics,
 };
 
 /// The tracing target of access events, for filters such as `info,srm_mirror::access=off`.

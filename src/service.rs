@@ -55,7 +55,7 @@ pub struct Service {
     clients: Arc<ClientTable>,
     access: Arc<Access>,
     audit: Option<AuditLog>,
-    metrics: Arc<RequestMetrics>,
+    metrics: RequestMetrics,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -106,7 +106,7 @@ impl Service {
             clients,
             access,
             audit,
-            metrics: Arc::default(),
+            metrics: RequestMetrics::default(),
             pseudonym,
             readiness,
             response_cache: ResponseCache::default(),

@@ -3,9 +3,15 @@
 //! Every combination of labels exists from the start, and no label comes from outside.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    array, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+use thread_local::ThreadLocal;
 
 /// The routes, as labels.
 pub const ROUTES: [&str; 16] = [
@@ -51,7 +57,7 @@ pub struct TimeHistogram {
 
 impl Default for TimeHistogram {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_micros: AtomicU64::new(0) }
+        Self { buckets: array::from_fn(|_| AtomicU64::new(0)), sum_micros: AtomicU64::new(0) }
     }
 }
 
@@ -65,33 +71,58 @@ impl TimeHistogram {
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// The sum in seconds, and the count of each bucket, the last one without a bound.
-    pub fn read(&self) -> (f64, [u64; TIME_BOUNDS.len() + 1]) {
-        let counts = std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed));
-        // Exact up to 285 years.
-        #[expect(clippy::cast_precision_loss, reason = "a sum of times is shown with the precision of a float")]
-        let sum = self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
-        (sum, counts)
+    /// The figures at present.
+    pub fn read(&self) -> TimeTotals {
+        let mut totals = TimeTotals::default();
+        totals.add(self);
+        totals
     }
 }
 
-/// The figures of one route.
+/// The figures of one or more [`TimeHistogram`]s.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeTotals {
+    /// The count of each bucket of [`TIME_BOUNDS`]; the last one has no bound.
+    pub buckets: [u64; TIME_BOUNDS.len() + 1],
+    sum_micros: u64,
+}
+
+impl TimeTotals {
+    /// The sum of the times, seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        // Exact up to 285 years.
+        #[expect(clippy::cast_precision_loss, reason = "a sum of times is shown with the precision of a float")]
+        let sum = self.sum_micros as f64 / 1e6;
+        sum
+    }
+
+    fn add(&mut self, times: &TimeHistogram) {
+        add_each(&mut self.buckets, &times.buckets);
+        self.sum_micros = self.sum_micros.wrapping_add(times.sum_micros.load(Ordering::Relaxed));
+    }
+}
+
+fn add_each(totals: &mut [u64], counters: &[AtomicU64]) {
+    for (total, counter) in iter::zip(totals, counters) {
+        *total = total.wrapping_add(counter.load(Ordering::Relaxed));
+    }
+}
+
+/// The counters of one route in one thread.
 #[derive(Debug)]
-pub struct RouteMetrics {
+struct RouteCounters {
     statuses: [AtomicU64; STATUSES.len()],
     outcomes: [AtomicU64; OUTCOMES.len()],
     bytes: AtomicU64,
-    /// From a request's header to the response's.
-    pub head: TimeHistogram,
-    /// From a request's header to the end of the response.
-    pub whole: TimeHistogram,
+    head: TimeHistogram,
+    whole: TimeHistogram,
 }
 
-impl Default for RouteMetrics {
+impl Default for RouteCounters {
     fn default() -> Self {
         Self {
-            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
-            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
+            statuses: array::from_fn(|_| AtomicU64::new(0)),
+            outcomes: array::from_fn(|_| AtomicU64::new(0)),
             bytes: AtomicU64::new(0),
             head: TimeHistogram::default(),
             whole: TimeHistogram::default(),
@@ -99,20 +130,28 @@ impl Default for RouteMetrics {
     }
 }
 
-impl RouteMetrics {
+/// The figures of one route in all threads.
+#[derive(Debug, Default)]
+pub struct RouteTotals {
     /// The responses by [`STATUSES`].
-    pub fn statuses(&self) -> [u64; STATUSES.len()] {
-        std::array::from_fn(|index| self.statuses[index].load(Ordering::Relaxed))
-    }
-
+    pub statuses: [u64; STATUSES.len()],
     /// The lookups by [`OUTCOMES`].
-    pub fn outcomes(&self) -> [u64; OUTCOMES.len()] {
-        std::array::from_fn(|index| self.outcomes[index].load(Ordering::Relaxed))
-    }
-
+    pub outcomes: [u64; OUTCOMES.len()],
     /// Bytes of bodies that were passed to connections.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    pub bytes: u64,
+    /// From a request's header to the response's.
+    pub head: TimeTotals,
+    /// From a request's header to the end of the response.
+    pub whole: TimeTotals,
+}
+
+impl RouteTotals {
+    fn add(&mut self, route: &RouteCounters) {
+        add_each(&mut self.statuses, &route.statuses);
+        add_each(&mut self.outcomes, &route.outcomes);
+        self.bytes = self.bytes.wrapping_add(route.bytes.load(Ordering::Relaxed));
+        self.head.add(&route.head);
+        self.whole.add(&route.whole);
     }
 }
 
@@ -133,14 +172,16 @@ pub struct ResponseFigures {
     pub whole: Duration,
 }
 
-/// The figures of all requests of the process.
+/// The figures of the requests of one thread.
+///
+/// Counters that all threads share would move between their processors with every response.
 #[derive(Debug, Default)]
-pub struct RequestMetrics {
-    routes: [RouteMetrics; ROUTES.len()],
+pub struct ThreadMetrics {
+    routes: [RouteCounters; ROUTES.len()],
 }
 
-impl RequestMetrics {
-    /// Counts a response.
+impl ThreadMetrics {
+    /// Counts a response. Any thread may call it: the response may end in another one than it began in.
     pub fn record(&self, response: &ResponseFigures) {
         let Some(route) = self.routes.get(response.route) else { return };
         let status = response.status.unwrap_or(CLIENT_LEFT);
@@ -156,10 +197,31 @@ impl RequestMetrics {
         }
         route.whole.observe(response.whole);
     }
+}
 
-    /// The figures of each route with its label.
-    pub fn routes(&self) -> impl Iterator<Item = (&'static str, &RouteMetrics)> {
-        ROUTES.into_iter().zip(&self.routes)
+/// The figures of all requests of the process: one [`ThreadMetrics`] per thread that has answered one.
+///
+/// A thread that has ended keeps its figures and gives its place to the next thread that begins.
+#[derive(Debug, Default)]
+pub struct RequestMetrics {
+    threads: ThreadLocal<Arc<ThreadMetrics>>,
+}
+
+impl RequestMetrics {
+    /// Those of the calling thread.
+    pub fn of_this_thread(&self) -> Arc<ThreadMetrics> {
+        self.threads.get_or_default().clone()
+    }
+
+    /// The figures of each route with its label, summed over all threads.
+    pub fn routes(&self) -> Vec<(&'static str, RouteTotals)> {
+        let mut routes: Vec<_> = ROUTES.into_iter().map(|label| (label, RouteTotals::default())).collect();
+        for thread in self.threads.iter() {
+            for ((_, totals), counters) in iter::zip(&mut routes, &thread.routes) {
+                totals.add(counters);
+            }
+        }
+        routes
     }
 }
 
@@ -192,6 +254,8 @@ impl UpstreamMetrics {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -205,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_counted_under_its_route_status_and_outcome() {
+    fn a_response_is_counted_under_its_route_status_and_outcome_whatever_its_thread() {
         let metrics = RequestMetrics::default();
         let zip = ResponseFigures {
             route: 4,
@@ -215,15 +279,17 @@ mod tests {
             head: Some(Duration::from_millis(2)),
             whole: Duration::from_secs(400),
         };
-        metrics.record(&zip);
-        metrics.record(&ResponseFigures { status: Some(299), outcome: None, head: None, ..zip });
-        metrics.record(&ResponseFigures { status: None, ..zip });
-        let (label, route) = metrics.routes().nth(4).expect("a route");
-        let counted: Vec<_> = STATUSES.into_iter().zip(route.statuses()).filter(|(_, count)| *count > 0).collect();
+        metrics.of_this_thread().record(&zip);
+        metrics.of_this_thread().record(&ResponseFigures { status: Some(299), outcome: None, head: None, ..zip });
+        thread::scope(|scope| {
+            scope.spawn(|| metrics.of_this_thread().record(&ResponseFigures { status: None, ..zip }));
+        });
+        let (label, route) = metrics.routes().swap_remove(4);
+        let counted: Vec<_> = STATUSES.into_iter().zip(route.statuses).filter(|(_, count)| *count > 0).collect();
         assert_eq!((label, counted), ("zip", vec![(0, 1), (200, 1), (499, 1)]));
-        assert_eq!((route.outcomes()[0], route.bytes()), (2, 21));
-        let (sum, counts) = route.head.read();
-        assert!((sum - 0.004).abs() < 1e-9 && counts[1] == 2, "{sum} {counts:?}");
-        assert_eq!(route.whole.read().1[TIME_BOUNDS.len()], 3);
+        assert_eq!((route.outcomes[0], route.bytes), (2, 21));
+        let sum = route.head.sum_seconds();
+        assert!((sum - 0.004).abs() < 1e-9 && route.head.buckets[1] == 2, "{:?}", route.head);
+        assert_eq!(route.whole.buckets[TIME_BOUNDS.len()], 3);
     }
 }

@@ -11,8 +11,12 @@ use super::{
 };
 use crate::{
     dialect::{ApiRequest, Dialect, Ops},
-    http::body::{Body, BodyEnd, BodyOutcome},
-    observe::{self, AccessEvent, ROUTES, ResponseFigures},
+    http::{
+        body::{Body, BodyEnd, BodyOutcome},
+        cache_status::CacheStatus,
+    },
+    observe::{self, AccessEvent, ROUTES, ResponseFigures, ThreadMetrics},
+    peer::ClientRequest,
 };
 
 /// Logs the request as aborted when it is dropped before [`AbortGuard::disarm`]: the client left before the response.
@@ -43,14 +47,13 @@ impl Drop for AbortGuard<'_> {
         if !self.is_armed {
             return;
         }
-        let route = self.context.request().map_or(NO_ROUTE, route_number);
-        let whole = self.context.started.elapsed();
-        let left = ResponseFigures { route, status: None, outcome: None, bytes: 0, head: None, whole };
-        self.context.metrics.record(&left);
-        if let Some(fields) = LoggedFields::of(self.parts, self.context) {
-            let end = BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None };
+        let count = ResponseCount::of(self.context, None);
+        let fields = LoggedFields::of(self.parts, self.context);
+        let end = BodyEnd { sent: 0, outcome: BodyOutcome::Aborted, reason: None };
+        let whole = count.end(&self.context.metrics, &end);
+        if let Some(fields) = fields {
             audit::record(&fields.method, self.context, None, &end);
-            fields.write(self.context, None, end);
+            fields.write(self.context, None, whole, end);
         }
     }
 }
@@ -59,40 +62,70 @@ impl Drop for AbortGuard<'_> {
 ///
 /// The client's request is under way until then, logged or not.
 pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: RequestContext) -> Response<Body> {
-    let client_request = context.client_request.take();
-    let started = context.started;
-    let status = response.status().as_u16();
-    let head = started.elapsed();
-    let count = {
-        let metrics = context.metrics.clone();
-        let route = context.request().map_or(NO_ROUTE, route_number);
-        let outcome = context.cache_status.as_ref().map(|status| status.label());
-        move |end: &BodyEnd| {
-            let whole = started.elapsed();
-            let bytes = end.sent;
-            metrics.record(&ResponseFigures { route, status: Some(status), outcome, bytes, head: Some(head), whole });
-            if let Some(request) = client_request {
-                request.note_bytes(end.sent);
-            }
-        }
-    };
+    let head = ResponseHead { status: response.status().as_u16(), time: context.started.elapsed() };
+    let count = ResponseCount::of(&mut context, Some(head));
     let Some(fields) = LoggedFields::of(parts, &context) else {
-        return response.map(|body| body.on_end(move |end| count(&end)));
+        let metrics = context.metrics;
+        return response.map(|body| {
+            body.on_end(move |end| {
+                count.end(&metrics, &end);
+            })
+        });
     };
-    let head = ResponseHead { status, head_ms: millis(head) };
     let audited = context.audit.is_some().then(|| AuditedHead::of(&response));
     response.map(|body| {
         body.on_end(move |end| {
-            count(&end);
+            let whole = count.end(&context.metrics, &end);
             audit::record(&fields.method, &context, audited.as_ref(), &end);
-            fields.write(&context, Some(head), end);
+            fields.write(&context, Some(head), whole, end);
         })
     })
 }
 
+/// What a response is counted by when it ends.
+struct ResponseCount {
+    started: Instant,
+    /// The index in [`ROUTES`].
+    route: usize,
+    outcome: Option<&'static str>,
+    /// `None` when the client left before there was a response.
+    head: Option<ResponseHead>,
+    /// The request as one of its client, under way until this is dropped.
+    client_request: Option<ClientRequest>,
+}
+
+impl ResponseCount {
+    fn of(context: &mut RequestContext, head: Option<ResponseHead>) -> Self {
+        Self {
+            started: context.started,
+            route: context.request().map_or(NO_ROUTE, route_number),
+            // Of an abandoned request nothing was answered.
+            outcome: head.and(context.cache_status.as_ref()).map(CacheStatus::label),
+            head,
+            client_request: context.client_request.take(),
+        }
+    }
+
+    /// Counts the response, and returns the time that it took.
+    fn end(self, metrics: &ThreadMetrics, end: &BodyEnd) -> Duration {
+        let whole = self.started.elapsed();
+        metrics.record(&ResponseFigures {
+            route: self.route,
+            status: self.head.map(|head| head.status),
+            outcome: self.outcome,
+            bytes: end.sent,
+            head: self.head.map(|head| head.time),
+            whole,
+        });
+        if let Some(request) = self.client_request {
+            request.note_bytes(end.sent);
+        }
+        whole
+    }
+}
+
 /// Fields of the event that come from the request's header.
 struct LoggedFields {
-    started: Instant,
     user_agent: Option<HeaderValue>,
     method: Method,
     uri: Uri,
@@ -100,10 +133,12 @@ struct LoggedFields {
     version: Version,
 }
 
-/// Fields of the event that are known when the response's header is.
+/// What is known when the response's header is.
+#[derive(Clone, Copy)]
 struct ResponseHead {
     status: u16,
-    head_ms: u64,
+    /// From the request's header to the response's.
+    time: Duration,
 }
 
 impl LoggedFields {
@@ -115,7 +150,6 @@ impl LoggedFields {
         // Clones of the values, which share their bytes.
         let field = |name| HeaderMap::get(&parts.headers, name).cloned();
         Some(Self {
-            started: context.started,
             user_agent: field(header::USER_AGENT),
             method: parts.method.clone(),
             uri: parts.uri.clone(),
@@ -124,8 +158,8 @@ impl LoggedFields {
         })
     }
 
-    /// Writes the event; `head` is `None` when the client left before there was a response.
-    fn write(&self, context: &RequestContext, head: Option<ResponseHead>, end: BodyEnd) {
+    /// Writes the event; `head` is `None` when the client left before there was a response, `whole` the time to its end.
+    fn write(&self, context: &RequestContext, head: Option<ResponseHead>, whole: Duration, end: BodyEnd) {
         let request = context.request();
         let package = context.package.as_deref();
         let named = request.and_then(ApiRequest::package);
@@ -156,22 +190,18 @@ impl LoggedFields {
             upstream: package.map(|package| &*package.upstream),
             package: name.as_deref(),
             version: version.as_deref(),
-            status: head.as_ref().map(|head| head.status),
+            status: head.map(|head| head.status),
             cache: context.cache_status.as_ref().map(|status| status.label()),
             cache_status: field.as_ref().and_then(|value| value.to_str().ok()),
             upstream_status: context.cache_status.as_ref().and_then(|status| status.fwd_status),
             bytes: end.sent,
-            head_ms: head.as_ref().map(|head| head.head_ms),
-            duration_ms: elapsed_ms(self.started),
+            head_ms: head.map(|head| millis(head.time)),
+            duration_ms: millis(whole),
             outcome: end.outcome,
             code: code.as_deref(),
             reason: end.reason.as_deref().or(failure.map(|failure| failure.message.as_str())),
         });
     }
-}
-
-fn elapsed_ms(started: Instant) -> u64 {
-    millis(started.elapsed())
 }
 
 fn millis(time: Duration) -> u64 {

@@ -11,7 +11,7 @@ use crate::{
     admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Route, RouteError},
     http::cache_status::CacheStatus,
-    observe::{AuditLog, RequestMetrics},
+    observe::{AuditLog, ThreadMetrics},
     package::PackageId,
     peer::{ClientId, ClientRequest, Peer},
     registry::{Audience, Object, WeakObject},
@@ -30,7 +30,7 @@ pub(super) struct RequestContext {
     /// Where the request is recorded; `None` without an audit log.
     pub(super) audit: Option<AuditLog>,
     /// Where the response is counted.
-    pub(super) metrics: Arc<RequestMetrics>,
+    pub(super) metrics: Arc<ThreadMetrics>,
     pub(super) started: Instant,
     /// `None` before the request is parsed and when it matches no route.
     pub(super) route: Option<Arc<Route>>,
@@ -89,7 +89,7 @@ impl RequestContext {
         client: Option<IpAddr>,
         version: Version,
         audit: Option<AuditLog>,
-        metrics: Arc<RequestMetrics>,
+        metrics: Arc<ThreadMetrics>,
     ) -> Self {
         let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
         Self {

@@ -138,7 +138,7 @@ impl Service {
             client,
             parts.version,
             self.audit.clone(),
-            self.metrics.clone(),
+            self.metrics.of_this_thread(),
         )
     }
 

@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     http::body::Body,
-    observe::{AuditLog, OUTCOMES, RequestMetrics, STATUSES, TIME_BOUNDS, TimeHistogram},
+    observe::{AuditLog, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
     registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
     service::{Service, headers::NO_STORE},
 };
@@ -51,7 +51,7 @@ struct UpstreamFigures {
 
 /// What is read once for one answer.
 struct Figures {
-    requests: Arc<RequestMetrics>,
+    routes: Vec<(&'static str, RouteTotals)>,
     registry: Arc<Registry>,
     upstreams: Vec<UpstreamFigures>,
     refused: Vec<(&'static str, u64)>,
@@ -82,7 +82,7 @@ impl Figures {
             UpstreamFigures { name, is_open, waiting, credentials: own }
         };
         Self {
-            requests: service.metrics.clone(),
+            routes: service.metrics.routes(),
             upstreams: open.into_iter().map(figures).collect(),
             refused: service.clients.counts().to_vec(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
@@ -94,34 +94,34 @@ impl Figures {
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let help = "Responses by route and status code; 499: the client left before the header; 0: any other code";
         let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
-        for (route, figures) in self.requests.routes() {
-            for (status, count) in STATUSES.into_iter().zip(figures.statuses()) {
-                let labels = [("route", route.to_owned()), ("code", status.to_string())];
+        for (route, figures) in &self.routes {
+            for (status, count) in STATUSES.into_iter().zip(figures.statuses) {
+                let labels = [("route", (*route).to_owned()), ("code", status.to_string())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         let help = "Lookups by route and how the cache answered";
         let mut family = encoder.encode_descriptor("cache_answers", help, None, MetricType::Counter)?;
-        for (route, figures) in self.requests.routes() {
-            for (outcome, count) in OUTCOMES.into_iter().zip(figures.outcomes()) {
-                let labels = [("route", route), ("outcome", outcome)];
+        for (route, figures) in &self.routes {
+            for (outcome, count) in OUTCOMES.into_iter().zip(figures.outcomes) {
+                let labels = [("route", *route), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         let help = "Bytes of response bodies";
         let mut family = encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?;
-        for (route, figures) in self.requests.routes() {
-            ConstCounter::new(figures.bytes()).encode(family.encode_family(&[("route", route)])?)?;
+        for (route, figures) in &self.routes {
+            ConstCounter::new(figures.bytes).encode(family.encode_family(&[("route", *route)])?)?;
         }
         let help = "Time from a request's header to the response's";
         let mut family = encoder.encode_descriptor("response_head_seconds", help, None, MetricType::Histogram)?;
-        for (route, figures) in self.requests.routes() {
-            encode_times(&figures.head, &mut family.encode_family(&[("route", route)])?)?;
+        for (route, figures) in &self.routes {
+            encode_times(&figures.head, &mut family.encode_family(&[("route", *route)])?)?;
         }
         let help = "Time from a request's header to the end of the response";
         let mut family = encoder.encode_descriptor("response_seconds", help, None, MetricType::Histogram)?;
-        for (route, figures) in self.requests.routes() {
-            encode_times(&figures.whole, &mut family.encode_family(&[("route", route)])?)?;
+        for (route, figures) in &self.routes {
+            encode_times(&figures.whole, &mut family.encode_family(&[("route", *route)])?)?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Figures {
         let help = "Time from a request to an upstream to the header of its answer";
         let mut family = encoder.encode_descriptor("upstream_seconds", help, None, MetricType::Histogram)?;
         self.registry.upstreams().visit_metrics(&mut |name, metrics| {
-            encode_times(&metrics.times, &mut family.encode_family(&[("upstream", name)])?)
+            encode_times(&metrics.times.read(), &mut family.encode_family(&[("upstream", name)])?)
         })?;
         let help = "1 while the upstream is not asked because it does not answer";
         let mut family = encoder.encode_descriptor("upstream_breaker_open", help, None, MetricType::Gauge)?;
@@ -249,11 +249,10 @@ impl Collector for Figures {
     }
 }
 
-fn encode_times(times: &TimeHistogram, encoder: &mut prometheus_client::encoding::MetricEncoder<'_>) -> Encoded {
-    let (sum, counts) = times.read();
+fn encode_times(times: &TimeTotals, encoder: &mut prometheus_client::encoding::MetricEncoder<'_>) -> Encoded {
     let bounds = TIME_BOUNDS.into_iter().chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-    encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets).collect();
+    encoder.encode_histogram::<NoLabelSet>(times.sum_seconds(), times.buckets.iter().sum(), &buckets, None)
 }
 
 fn as_gauge(value: u64) -> i64 {
