@@ -72,11 +72,11 @@ pub(crate) struct Access {
     enabled: bool,
     administration: AdministrationPolicy,
     rules: Rules,
-    tokens: Tokens,
-    certificates: Certificates,
+    tokens: Arc<Tokens>,
+    certificates: Arc<Certificates>,
     issuers: Issuers,
     addresses: AddressSigner,
-    nonces: Nonces,
+    nonces: Arc<Nonces>,
     /// Bumped by every change after which an earlier verdict may not hold.
     generation: AtomicU64,
     clock: Clock,
@@ -176,13 +176,42 @@ impl Access {
                 allows_plaintext: config.allow_plaintext,
             },
             rules: Rules::build(config)?,
-            tokens: Tokens::open(&dir)?,
-            certificates: Certificates::new(certificate_use),
+            tokens: Arc::new(Tokens::open(&dir)?),
+            certificates: Arc::new(Certificates::new(certificate_use)),
             issuers: Issuers::build(config, key_source, clock.clone())?,
             addresses,
-            nonces: Nonces::default(),
+            nonces: Arc::default(),
             generation: AtomicU64::new(1),
             clock,
+        })
+    }
+
+    /// The same accounts, keys and remembered nonces under another section. Both values may be used at once; changes of
+    /// tokens are made through one of them and hold for both. May write a file: blocks.
+    ///
+    /// # Errors
+    /// When a rule cannot be used, or the first signing key cannot be written.
+    pub(crate) fn reconfigured(
+        &self,
+        config: &Config,
+        key_source: &Arc<dyn KeySource>,
+    ) -> Result<Self, OpenAccessError> {
+        let rules = Rules::build(config)?;
+        let issuers = Issuers::build(config, key_source, self.clock.clone())?;
+        let addresses = self.addresses.with_lifetime(config.address_lifetime.0);
+        if config.enabled {
+            addresses.ensure_key(self.clock.now())?;
+        }
+        Ok(Self {
+            enabled: config.enabled,
+            rules,
+            tokens: self.tokens.clone(),
+            certificates: self.certificates.clone(),
+            issuers,
+            addresses,
+            nonces: self.nonces.clone(),
+            generation: AtomicU64::new(1),
+            clock: self.clock.clone(),
         })
     }
 

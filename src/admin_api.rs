@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod blocks;
 mod failure;
 mod inventory;
+mod reload;
 mod route;
 mod tokens;
 mod transfer;
@@ -29,6 +30,7 @@ pub(crate) use inventory::{
     ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,
     RemovalReport, RemoveArchives, Stats, StatsSum,
 };
+pub(crate) use reload::{ReloadConfig, ReloadReport, SettingChange};
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,
@@ -146,6 +148,8 @@ pub(crate) enum ErrorCode {
     NotStored,
     /// An import is not what it claims to be, or this mirror has no upstream for it.
     InvalidImport,
+    /// The configuration cannot be used; nothing is changed.
+    InvalidConfiguration,
     /// Other content is pinned under the key of an import.
     Conflict,
     /// The cache has no room for an import.
@@ -170,7 +174,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NoSuchRoute | Self::NotStored => StatusCode::NOT_FOUND,
-            Self::InvalidImport => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidImport | Self::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict => StatusCode::CONFLICT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::Plaintext => StatusCode::FORBIDDEN,

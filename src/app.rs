@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,22 +28,25 @@ use crate::{
     http::body::Body,
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
-    registry::{Blocks, Registry},
+    registry::Blocks,
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
-    service::{self, Readiness, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
+    service::{self, Readiness},
     storage::disk::Disk,
-    upstream::{self, Upstream},
+    upstream,
 };
 
 mod credentials;
 mod issuer_documents;
 mod loopback;
 mod memory;
+mod reload;
 
 use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
+use reload::{RunningService, SharedParts};
 
 pub use credentials::{UpstreamReport, check as check_credentials};
+pub use reload::{ConfigSource, Reloader};
 
 pub use crate::{
     dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
@@ -78,13 +82,13 @@ pub struct App {
     pub tls_addresses: Vec<SocketAddr>,
     /// Requests that the files of certificates and credentials are read again.
     pub reload: ReloadHandle,
+    /// Applies a changed configuration.
+    pub reloader: Arc<Reloader>,
     /// The clock that freshness is measured with.
     pub clock: Clock,
     /// The cache, for tests that observe it.
     pub cache: Arc<Cache>,
     bound: Bound,
-    service: Arc<Service>,
-    access: Arc<Access>,
     audit: Option<AuditLog>,
     readiness: Readiness,
     tasks: TaskTracker,
@@ -92,18 +96,17 @@ pub struct App {
     drain_period: Duration,
     /// The upstreams whose names are checked for leading back to this mirror; none offline.
     checked_upstreams: BTreeMap<String, upstream::Config>,
-    /// The upstreams whose credentials are in use; none offline.
-    online_upstreams: BTreeMap<String, Arc<dyn Upstream>>,
 }
 
+/// Answers each request with the service that is present when it arrives.
 #[derive(Clone)]
-struct ServiceHandler(Arc<Service>);
+struct ServiceHandler(Arc<ArcSwap<RunningService>>);
 
 impl Handler for ServiceHandler {
     type Body = Body;
 
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
-        self.0.handle(request, peer)
+        self.0.load().service.handle(request, peer)
     }
 
     fn is_health_check(&self, request: &Request<Incoming>) -> bool {
@@ -111,7 +114,7 @@ impl Handler for ServiceHandler {
     }
 
     fn refuse(&self, request: Request<Incoming>, peer: Peer, refusal: Refusal) -> Response<Body> {
-        self.0.refuse(request, peer, refusal)
+        self.0.load().service.refuse(request, peer, refusal)
     }
 }
 
@@ -150,8 +153,8 @@ impl App {
         let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
-        let issuer_documents = IssuerDocuments::new(tasks.clone(), background.clone())?;
-        let access = open_access(&config, dir.clone(), clock.clone(), issuer_documents).await?;
+        let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
+        let access = open_access(&config, dir.clone(), clock.clone(), key_source.clone()).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");
@@ -178,51 +181,39 @@ impl App {
             tasks.clone(),
         );
         let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
-        let upstreams = build_upstreams(&config, credentials, &process)?;
+        let readiness = Readiness::default();
+        let clients = ClientTable::new(config.clients.clone());
+        let shared = SharedParts {
+            cache: cache.clone(),
+            verify,
+            blocks: open_blocks(dir).await?,
+            clients: clients.clone(),
+            audit: audit.clone(),
+            readiness: readiness.clone(),
+            key_source,
+            process,
+            max_rendition_bytes: plan.renditions,
+        };
+        let reload = bound.reload();
         // Offline, nothing is sent, not even a question to the name service.
         let offline = config.mode == UpstreamMode::Offline;
-        let online_upstreams = if offline { BTreeMap::new() } else { upstreams.clone() };
-        let blocks = open_blocks(dir).await?;
-        let names = config.names()?;
-        warn_of_taken_names(&names, &disk);
-        let folders = names.folders().cloned().collect();
-        let registry = Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify, folders)?;
-        let registry = Arc::new(registry);
-        let readiness = Readiness::default();
-        let pseudonym = upstream::pseudonym(&process.instance);
-        let section = config.server.clone();
-        let client_header = section.client_header.as_deref().and_then(|name| name.parse().ok());
-        let client_addresses = ClientAddresses::new(section.trusted_proxies.clone(), client_header);
-        let hosts = Hosts::build(section.public_url, &section.known_hosts, section.trusted_proxies);
-        let clients = ClientTable::new(config.clients.clone());
-        let service = Service::build(ServiceParts {
-            registry,
-            names,
-            hosts,
-            client_addresses,
-            clients: clients.clone(),
-            access: access.clone(),
-            audit: audit.clone(),
-            pseudonym,
-            readiness: readiness.clone(),
-            max_rendition_bytes: plan.renditions,
-        });
+        let checked_upstreams = if offline { BTreeMap::new() } else { config.upstreams.clone() };
+        let drain_period = config.server.drain.0;
+        let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses().to_vec(),
-            reload: bound.reload(),
+            reload,
+            reloader,
             clock,
             cache,
             bound: bound.with_control(control.ok()).with_clients(clients),
-            service: Arc::new(service),
-            access,
             audit,
             readiness,
             tasks,
             background,
-            drain_period: config.server.drain.0,
-            checked_upstreams: if offline { BTreeMap::new() } else { config.upstreams },
-            online_upstreams,
+            drain_period,
+            checked_upstreams,
         })
     }
 
@@ -232,9 +223,15 @@ impl App {
         self
     }
 
+    /// Reads the configuration from `source` when a reload is requested. Without a source, only files are read again.
+    pub fn with_config_source(self, source: ConfigSource) -> Self {
+        self.reloader.set_source(source);
+        self
+    }
+
     /// Asks the upstreams what their credentials may do. The future has a deadline and is independent of this value.
     pub fn credential_reports(&self) -> impl Future<Output = Vec<UpstreamReport>> + Send + use<> {
-        credentials::report(self.online_upstreams.clone())
+        credentials::report(self.reloader.running().load().online_upstreams())
     }
 
     /// Serves until `graceful` is cancelled, then waits for running transfers up to the drain period; cancelling `abort`
@@ -244,11 +241,11 @@ impl App {
     /// When the disk tier cannot be closed.
     pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
         self.readiness.set_serving();
+        let running = self.reloader.running().clone();
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
-        let file_check =
-            self.tasks.spawn(credentials::read_files_on_change(self.online_upstreams, self.reload.clone()));
+        let file_check = self.tasks.spawn(credentials::read_files_on_change(running.clone(), self.reload.clone()));
         let audit_reopening = self.tasks.spawn(reopen_on_request(self.audit.clone(), self.reload));
-        let use_writer = self.tasks.spawn(write_token_uses(self.access.clone()));
+        let use_writer = self.tasks.spawn(write_token_uses(running.clone()));
         let readiness = self.readiness;
         let drain_start = {
             let graceful = graceful.clone();
@@ -259,7 +256,7 @@ impl App {
                 tokio::time::Instant::now()
             }
         };
-        let serve = self.bound.serve(ServiceHandler(self.service), graceful, abort.clone());
+        let serve = self.bound.serve(ServiceHandler(running.clone()), graceful, abort.clone());
         // Biased: `/readyz` reports draining before the listeners close.
         let (drain_started, report) = tokio::join!(biased; drain_start, serve);
         if report.aborted > 0 {
@@ -282,7 +279,7 @@ impl App {
             () = tokio::time::sleep(remaining) => tracing::warn!("stopped before every complete download was stored"),
             () = abort.cancelled() => {}
         }
-        let access = self.access;
+        let access = running.load().access.clone();
         let audit = self.audit;
         let finish = move || {
             access.save_uses();
@@ -300,15 +297,14 @@ async fn open_access(
     config: &Config,
     dir: PathBuf,
     clock: Clock,
-    issuer_documents: IssuerDocuments,
+    key_source: Arc<dyn KeySource>,
 ) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
-    let source: Arc<dyn KeySource> = Arc::new(issuer_documents);
     let certificate_use = match &config.server.tls.client_ca_file {
         Some(_) => CertificateUse::Verified,
         None => CertificateUse::Unused,
     };
-    let open = move || Access::open(&section, &dir, clock, &source, certificate_use);
+    let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use);
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
@@ -335,42 +331,13 @@ async fn open_blocks(dir: PathBuf) -> anyhow::Result<Arc<Blocks>> {
 }
 
 /// Writes the last uses of the tokens at an interval. Never returns.
-async fn write_token_uses(access: Arc<Access>) {
+async fn write_token_uses(running: Arc<ArcSwap<RunningService>>) {
     loop {
         tokio::time::sleep(TOKEN_USE_INTERVAL).await;
-        let access = access.clone();
+        let access = running.load().access.clone();
         // An error is a panic, which has been reported, or the end of the runtime.
         let _ = tokio::task::spawn_blocking(move || access.save_uses()).await;
     }
-}
-
-/// Logs each name that an alias takes from its recorded source: the alias is the operator's word and holds at once.
-fn warn_of_taken_names(names: &Names, disk: &Disk) {
-    for (alias, package) in names.aliases() {
-        let Ok(name) = alias.parse() else { continue };
-        for dialect in DialectName::ALL {
-            if let Some(recorded) = disk.sources().get(&name, dialect).filter(|recorded| *recorded != package.upstream)
-            {
-                let dialect = dialect.as_str();
-                tracing::warn!(alias, %package, dialect, %recorded, "an alias takes a name from its recorded source");
-            }
-        }
-    }
-}
-
-fn build_upstreams(
-    config: &Config,
-    mut credentials: UpstreamCredentials,
-    process: &upstream::ProcessContext,
-) -> Result<BTreeMap<String, Arc<dyn Upstream>>, upstream::BuildError> {
-    let mut upstreams = BTreeMap::new();
-    for (name, section) in &config.upstreams {
-        let credentials = credentials.remove(name).unwrap_or_default();
-        let upstream = upstream::build(name, section, credentials, process)?;
-        let upstream = if config.mode == UpstreamMode::Offline { upstream::offline(&upstream) } else { upstream };
-        upstreams.insert(name.clone(), upstream);
-    }
-    Ok(upstreams)
 }
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {

@@ -31,6 +31,7 @@ mod lock_file;
 mod man;
 mod mirror_token;
 mod mirror_url;
+mod reload;
 mod route;
 mod serve;
 mod tls;
@@ -64,7 +65,7 @@ Exit codes:
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache, route, token: the mirror cannot be reached;
+  69   an address to listen on is not available; connect --check, cache, reload, route, token: the mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -89,6 +90,7 @@ enum Command {
     Health(health::HealthCommand),
     Man(man::ManCommand),
     Connect(connect::ConnectCommand),
+    Reload(reload::ReloadCommand),
     Route(route::RouteCommand),
     Tls(tls::TlsCommand),
     Token(token::TokenCommand),
@@ -181,6 +183,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Demo(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Man(command) => command.run(),
+        Command::Reload(command) => command.run(),
         Command::Route(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Token(command) => command.run(),

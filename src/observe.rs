@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -13,7 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, reload,
+    util::SubscriberInitExt,
 };
 
 mod access;
@@ -144,6 +145,22 @@ pub enum LogError {
     Thread(io::Error),
 }
 
+/// Replaces the filter of the process log at run time; set by [`init`].
+static FILTER: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// Applies another `log.level`, if the log is set up.
+///
+/// # Errors
+/// See [`FilterError`]; the filter stays as it was.
+pub fn set_level(level: &str) -> Result<(), FilterError> {
+    let filter = parse_filter(level)?;
+    if let Some(handle) = FILTER.get() {
+        // An error means that the log is gone with its process.
+        let _ = handle.reload(filter);
+    }
+    Ok(())
+}
+
 /// Sets up the log of the process, which is written to standard error. Must be called at most once.
 ///
 /// A request never waits for standard error: access events have one queue and all other events another one. An event that
@@ -152,7 +169,7 @@ pub enum LogError {
 /// # Errors
 /// See [`LogError`].
 pub fn init(config: &Config) -> Result<LogGuard, LogError> {
-    let filter = parse_filter(&config.level)?;
+    let (filter, handle) = reload::Layer::new(parse_filter(&config.level)?);
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,
@@ -183,6 +200,8 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
         registry.with(layer).try_init()
     };
     initialised.map_err(|_| LogError::AlreadyInitialised)?;
+    // `try_init` has succeeded once only.
+    let _ = FILTER.set(handle);
     let thread = thread::Builder::new().name("log-losses".into()).spawn(move || {
         loop {
             thread::sleep(LOSS_REPORT_INTERVAL);

@@ -3,7 +3,7 @@
 //! [`Service::handle`] is the entry. The order of one request is in `handler.rs`; one file per kind of response is in
 //! `handlers/`; what every response needs (hosts, errors, bodies, the response cache, the access log) is beside them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::{
     access::Access,
@@ -24,6 +24,7 @@ mod handler;
 mod handlers;
 mod headers;
 pub(crate) mod hosts;
+mod reload;
 pub mod render;
 mod rendition;
 mod rendition_cache;
@@ -36,6 +37,8 @@ mod zip_response;
 
 pub use handler::ResponseFuture;
 pub use handlers::health::{Readiness, is_health_check};
+pub(crate) use reload::Reload;
+pub use reload::ReloadError;
 
 use client_address::ClientAddresses;
 use context::SendMode;
@@ -59,6 +62,7 @@ pub struct Service {
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
+    reloader: Weak<dyn Reload>,
     response_cache: ResponseCache,
     renditions: Arc<RenditionCache>,
     views: Arc<ViewCache>,
@@ -83,6 +87,8 @@ pub(crate) struct ServiceParts {
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
     pub(crate) pseudonym: String,
     pub(crate) readiness: Readiness,
+    /// Applies a changed configuration; it replaces the service.
+    pub(crate) reloader: Weak<dyn Reload>,
     /// Most bytes of rendered documents.
     pub(crate) max_rendition_bytes: u64,
 }
@@ -91,7 +97,17 @@ impl Service {
     /// Builds the service; its caches are empty.
     pub(crate) fn build(parts: ServiceParts) -> Self {
         let ServiceParts {
-            registry, names, hosts, client_addresses, clients, access, audit, pseudonym, readiness, ..
+            registry,
+            names,
+            hosts,
+            client_addresses,
+            clients,
+            access,
+            audit,
+            pseudonym,
+            readiness,
+            reloader,
+            max_rendition_bytes,
         } = parts;
         let memory = registry.memory().clone();
         let spawn = {
@@ -109,8 +125,9 @@ impl Service {
             metrics: RequestMetrics::default(),
             pseudonym,
             readiness,
+            reloader,
             response_cache: ResponseCache::default(),
-            renditions: Arc::new(RenditionCache::new(parts.max_rendition_bytes, spawn, memory.clone())),
+            renditions: Arc::new(RenditionCache::new(max_rendition_bytes, spawn, memory.clone())),
             views: Arc::new(ViewCache::new(memory)),
             search_index: SearchIndex::default(),
             request_ids: RequestIds::new(),

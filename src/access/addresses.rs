@@ -11,6 +11,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -107,9 +108,9 @@ struct KeyRing {
 pub(super) struct AddressSigner {
     path: PathBuf,
     lifetime: Duration,
-    keys: ArcSwap<KeyRing>,
+    keys: Arc<ArcSwap<KeyRing>>,
     /// Held while the file is replaced.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for AddressSigner {
@@ -128,7 +129,12 @@ impl AddressSigner {
         let StoredKeys { keys } = token_file::read(&path)?;
         let ring = KeyRing::build(keys)
             .ok_or(OpenAccessError::Invalid { path: path.clone(), reason: "a key in it is not 32 bytes in base64" })?;
-        Ok(Self { path, lifetime, keys: ArcSwap::from_pointee(ring), writing: Mutex::default() })
+        Ok(Self { path, lifetime, keys: Arc::new(ArcSwap::from_pointee(ring)), writing: Arc::default() })
+    }
+
+    /// A signer with the same keys, now and after a rotation, whose addresses hold for another time.
+    pub(super) fn with_lifetime(&self, lifetime: Duration) -> Self {
+        Self { path: self.path.clone(), lifetime, keys: self.keys.clone(), writing: self.writing.clone() }
     }
 
     /// Makes the first key, if there is none. Blocks.
@@ -160,7 +166,7 @@ impl AddressSigner {
         }
         let ring = KeyRing::build(keys.clone()).ok_or(failed(io::Error::other("a new key cannot be used")))?;
         token_file::write(&self.path, &StoredKeys { keys }).map_err(failed)?;
-        self.keys.store(std::sync::Arc::new(ring));
+        self.keys.store(Arc::new(ring));
         Ok(())
     }
 
@@ -248,8 +254,6 @@ fn version_start(path: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::access::{
         Right,

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
-use super::build_upstreams;
+use super::reload::{RunningService, build_upstreams};
 use crate::{
     config::{Config, UpstreamCredentials},
     server::ReloadHandle,
@@ -70,15 +71,15 @@ pub(super) async fn report(upstreams: BTreeMap<String, Arc<dyn Upstream>>) -> Ve
 }
 
 /// Reads the files of all credentials again, at an interval and on request. Never returns.
-pub(super) async fn read_files_on_change(upstreams: BTreeMap<String, Arc<dyn Upstream>>, reload: ReloadHandle) {
+pub(super) async fn read_files_on_change(running: Arc<ArcSwap<RunningService>>, reload: ReloadHandle) {
     let mut requests = reload.requests();
     loop {
         let reading = tokio::select! {
             () = requests.next() => CredentialReading::Requested,
             () = tokio::time::sleep(CHECK_INTERVAL) => CredentialReading::Periodic,
         };
-        let upstreams: Vec<_> = upstreams.values().cloned().collect();
-        let read = move || upstreams.iter().for_each(|upstream| upstream.read_credential_files(reading));
+        let upstreams = running.load().online_upstreams();
+        let read = move || upstreams.values().for_each(|upstream| upstream.read_credential_files(reading));
         // An error is a panic, which has been reported, or the end of the runtime.
         let _ = tokio::task::spawn_blocking(read).await;
     }

@@ -21,7 +21,7 @@ use crate::{
         AdminRequest, BULK_TIMEOUT, Call, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport, MAX_ANSWER_BYTES,
         MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
-    app::{self, App, OpenError},
+    app::{self, App, Holder, OpenError},
     config::{Config, Environment, Loaded},
     observe,
     server::control::SocketPath,
@@ -57,7 +57,7 @@ impl AdminRefusal {
     /// The exit code of a command that ends with this error.
     pub(super) fn exit_code(&self) -> u8 {
         match self.code {
-            ErrorCode::BadRequest | ErrorCode::InvalidImport => USAGE,
+            ErrorCode::BadRequest | ErrorCode::InvalidImport | ErrorCode::InvalidConfiguration => USAGE,
             ErrorCode::Storage => IO,
             ErrorCode::NoSuchRoute
             | ErrorCode::NotStored
@@ -103,8 +103,13 @@ struct LocalMirror {
 
 /// Runs `work` with a client of its own: sets up the log (warnings, unless a level is configured) and the runtime, opens
 /// the client and closes it.
-pub(super) fn run<T>(
+pub(super) fn run<T>(loaded: Loaded, work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    run_on(loaded, AdminClient::open, work)
+}
+
+fn run_on<T>(
     mut loaded: Loaded,
+    open: impl AsyncFnOnce(Loaded) -> anyhow::Result<AdminClient>,
     work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     if !loaded.source(&["log", "level"]).is_set() {
@@ -116,7 +121,7 @@ pub(super) fn run<T>(
     }
     let runtime = app::runtime().context("start the runtime")?;
     let done = runtime.block_on(async {
-        let client = AdminClient::open(loaded).await?;
+        let client = open(loaded).await?;
         let done = work(&client).await;
         let closed = client.close().await;
         done.and_then(|value| closed.map(|()| value))
@@ -130,7 +135,28 @@ pub(super) fn run_at<T>(
     arguments: &AdminArgs,
     work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let Some(server) = &arguments.server else { return run(arguments.load()?, work) };
+    match &arguments.server {
+        Some(server) => run_remote(server, arguments, work),
+        None => run(arguments.load()?, work),
+    }
+}
+
+/// As [`run_at`], for a mirror that runs: none is started in this process.
+pub(super) fn run_at_server<T>(
+    arguments: &AdminArgs,
+    work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    match &arguments.server {
+        Some(server) => run_remote(server, arguments, work),
+        None => run_on(arguments.load()?, AdminClient::open_server, work),
+    }
+}
+
+fn run_remote<T>(
+    server: &BaseUrl,
+    arguments: &AdminArgs,
+    work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let token = MirrorToken::load(arguments.token_file.as_deref(), &Environment::of_process())?;
     let log = observe::Config { level: "warn".into(), ..Config::default().log };
     let _log = observe::init(&log).map_err(anyhow::Error::msg)?;
@@ -172,6 +198,16 @@ impl AdminClient {
             }
             sleep(RETRY_INTERVAL).await;
         }
+    }
+
+    /// Connects to the server that holds the cache directory.
+    async fn open_server(loaded: Loaded) -> anyhow::Result<Self> {
+        let dir = loaded.config.disk.dir.context("disk.dir is not set")?;
+        let holder = Holder::of(&dir).with_context(|| format!("cache directory {}", dir.display()))?;
+        if holder.is_none_or(|holder| holder.addresses.is_empty()) {
+            return Err(Unavailable(format!("no mirror runs on the cache directory {}", dir.display())).into());
+        }
+        Self::connect(&dir, None)
     }
 
     fn connect(dir: &Path, local: Option<LocalMirror>) -> anyhow::Result<Self> {

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{print, serve};
+use super::{
+    print,
+    serve::{self, Prepared},
+};
 use crate::config::{self, Environment, Flag, Loaded};
 
 mod packages;
@@ -42,7 +45,8 @@ impl DemoCommand {
             let address = upstream.address();
             print(&format!("the demo upstream answers on http://{address}\n"));
             let loaded = configuration(self.port, dir.path(), address)?;
-            Ok((loaded, AbortOnDropHandle::new(tokio::spawn(upstream.serve()))))
+            let companion = AbortOnDropHandle::new(tokio::spawn(upstream.serve()));
+            Ok(Prepared { loaded, source: None, companion })
         };
         serve::run(start)
     }

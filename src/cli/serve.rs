@@ -1,6 +1,6 @@
 //! `srm-mirror serve`: runs the mirror until a signal ends it.
 
-use std::{fmt::Write as _, io, net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,10 +10,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{SIGNAL, ServeArgs, print};
 use crate::{
-    app::{self, App, Holder, OpenError, UpstreamReport},
+    app::{self, App, ConfigSource, Holder, OpenError, Reloader, UpstreamReport},
     config::{self, Loaded},
     observe,
-    server::{ConnectionThreads, ReloadHandle},
+    server::ConnectionThreads,
     upstream::CredentialConfig,
 };
 
@@ -29,7 +29,7 @@ Examples:
   srm-mirror serve --listen 0.0.0.0:8080 --cache-dir /var/cache/srm-mirror --public-url https://mirror.example.com
   SRM_MIRROR__MODE=offline srm-mirror serve --config /etc/srm-mirror.toml";
 
-/// Run the mirror in the foreground until SIGTERM or SIGINT; SIGHUP reads certificates, tokens and keys again
+/// Run the mirror in the foreground until SIGTERM or SIGINT; SIGHUP reads configuration, certificates, tokens and keys again
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(super) struct ServeCommand {
@@ -39,40 +39,52 @@ pub(super) struct ServeCommand {
 
 impl ServeCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let loaded = self.args.load()?;
-        run(async || Ok((loaded, ())))
+        let args = self.args;
+        let loaded = args.load()?;
+        run(async || Ok(Prepared { loaded, source: Some(Box::new(move || args.load())), companion: () }))
     }
 }
 
-/// Runs a mirror until a signal ends it. `prepare` runs on the mirror's runtime and yields the configuration, and what must
-/// live as long as the mirror.
-pub(super) fn run<T>(prepare: impl AsyncFnOnce() -> anyhow::Result<(Loaded, T)>) -> anyhow::Result<u8> {
+/// What a mirror is started with.
+pub(super) struct Prepared<T> {
+    pub(super) loaded: Loaded,
+    /// Where the configuration is read from again; `None` where it cannot be.
+    pub(super) source: Option<ConfigSource>,
+    /// Lives as long as the mirror.
+    pub(super) companion: T,
+}
+
+/// Runs a mirror until a signal ends it. `prepare` runs on the mirror's runtime.
+pub(super) fn run<T>(prepare: impl AsyncFnOnce() -> anyhow::Result<Prepared<T>>) -> anyhow::Result<u8> {
     let runtime = app::runtime().context("start the runtime")?;
-    let (loaded, _companion) = runtime.block_on(prepare())?;
+    let Prepared { loaded, source, companion: _companion } = runtime.block_on(prepare())?;
     let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
     for warning in loaded.warnings() {
         tracing::warn!("{warning}");
     }
     let threads =
         ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
-    let code = runtime.block_on(serve(loaded, threads));
+    let code = runtime.block_on(serve(loaded, source, threads));
     // Do not wait for blocking tasks: the cache survives a stop at any instruction, and the second signal ends at once.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(loaded: Loaded, threads: ConnectionThreads) -> anyhow::Result<u8> {
+async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: ConnectionThreads) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     // From here on SIGHUP does not end the process, whatever is configured.
     let hangup = signal(SignalKind::hangup()).context("listen for signals")?;
     let banner = banner(&loaded);
     let app = tokio::select! {
-        app = bind(&loaded) => app?,
+        app = bind(&loaded) => match source {
+            Some(source) => app?.with_config_source(source),
+            None => app?,
+        },
         number = signals.next() => return Ok(SIGNAL + number),
     };
     print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
     notify_service_manager(NotifyState::Ready);
-    let _reload_task = reload_on_hangup(hangup, app.reload.clone());
+    let _reload_task = reload_on_hangup(hangup, app.reloader.clone());
     let _report_task = AbortOnDropHandle::new(tokio::spawn(log_reports(app.credential_reports())));
 
     let shutdown = CancellationToken::new();
@@ -144,11 +156,12 @@ impl Signals {
     }
 }
 
-/// Spawns a task that reads certificates and credentials again after each SIGHUP.
-fn reload_on_hangup(mut hangup: Signal, reload: ReloadHandle) -> AbortOnDropHandle<()> {
+/// Spawns a task that reads the configuration, certificates and credentials again after each SIGHUP.
+fn reload_on_hangup(mut hangup: Signal, reloader: Arc<Reloader>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            reload.request();
+            // The result has been logged.
+            let _ = reloader.reload().await;
         }
     }))
 }

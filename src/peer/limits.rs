@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -101,7 +102,7 @@ impl ClientLimit {
 /// What each client has used. One per process.
 #[derive(Debug, Default)]
 pub struct ClientTable {
-    limits: ClientLimits,
+    limits: ArcSwap<ClientLimits>,
     clients: Mutex<HashMap<ClientId, Arc<Mutex<ClientUsage>>>>,
     /// By the position in [`ClientLimit::ALL`].
     refused: [AtomicU64; ClientLimit::ALL.len()],
@@ -146,7 +147,12 @@ fn cost(window: Duration, per_window: u32) -> Duration {
 impl ClientTable {
     /// A table for limits that have been checked: none is zero.
     pub fn new(limits: ClientLimits) -> Arc<Self> {
-        Arc::new(Self { limits, ..Self::default() })
+        Arc::new(Self { limits: ArcSwap::from_pointee(limits), ..Self::default() })
+    }
+
+    /// Applies other limits from the next request and connection on. What clients have used so far counts.
+    pub fn set_limits(&self, limits: ClientLimits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Begins a request of a client; `None` without limits, and for the mirror itself.
@@ -154,7 +160,7 @@ impl ClientTable {
     /// # Errors
     /// The limit that the client has reached.
     pub fn begin(self: &Arc<Self>, client: ClientId) -> Result<Option<ClientRequest>, Refusal> {
-        let limits = &self.limits;
+        let limits = self.limits.load();
         if client == ClientId::Mirror || !limits.has_any_of_requests() {
             return Ok(None);
         }
@@ -185,7 +191,7 @@ impl ClientTable {
 
     /// Refuses a connection of a client that has `held`, if that is the most it may have. Counts them only under a limit.
     pub fn refuses_connection(&self, client: ClientId, held: impl FnOnce() -> usize) -> bool {
-        let Some(most) = self.limits.connections.filter(|_| client != ClientId::Mirror) else { return false };
+        let Some(most) = self.limits.load().connections.filter(|_| client != ClientId::Mirror) else { return false };
         let refused = u64::try_from(held()).unwrap_or(u64::MAX) >= u64::from(most);
         if refused {
             let usage = self.usage(client);
@@ -256,14 +262,14 @@ impl ClientRequest {
 
     /// Counts a name that does not exist.
     pub fn note_unknown_name(&self) {
-        if let Some(most) = self.0.table.limits.unknown_names_per_minute {
+        if let Some(most) = self.0.table.limits.load().unknown_names_per_minute {
             self.0.usage.lock().unknown_names.charge(Instant::now(), cost(MINUTE, most));
         }
     }
 
     /// Counts the bytes that the client was sent.
     pub fn note_bytes(&self, bytes: u64) {
-        if let Some(rate) = self.0.table.limits.bytes_per_second {
+        if let Some(rate) = self.0.table.limits.load().bytes_per_second {
             let nanos = u128::from(bytes) * SECOND.as_nanos() / u128::from(rate.0.max(1));
             let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
             self.0.usage.lock().bytes.charge(Instant::now(), cost.min(MAX_DEBT));
@@ -292,7 +298,7 @@ impl FetchAllowance {
     /// # Errors
     /// How long to wait, when the client has reached a limit.
     pub fn take(&self) -> Result<(), Duration> {
-        let limits = &self.table.limits;
+        let limits = self.table.limits.load();
         let now = Instant::now();
         let mut used = self.usage.lock();
         let miss_cost = limits.cold_misses_per_minute.map(|most| cost(MINUTE, most));

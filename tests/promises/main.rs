@@ -78,6 +78,7 @@ mod quota;
 mod ranges;
 mod rate_limits;
 mod remote_admin;
+mod reload;
 mod renamed_rules;
 mod renames_and_gone;
 mod repeated;

@@ -18,8 +18,8 @@ use crate::{
         AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode,
         ExportArchives, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource,
         KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong,
-        ReadArchive, ReadStats, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription,
-        UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
+        ReadArchive, ReadStats, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute,
+        Subscription, UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
     },
     http::body::{Body, BodyError},
     observe::AuditUnwritable,
@@ -28,6 +28,7 @@ use crate::{
 
 mod blocks;
 mod inventory;
+mod reload;
 pub(in crate::service) mod remote;
 mod removal;
 mod route;
@@ -138,6 +139,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
         RevokeToken::ROUTE => protect(acts, input, |request| tokens::revoke(access, request)).await,
         RotateSigningKey::ROUTE => act(acts, input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
+        ReloadConfig::ROUTE => act(acts, input, |ReloadConfig {}| reload::reload(service)).await,
         WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
         _ => Err(no_such_route()),
     }
