@@ -18,6 +18,7 @@ mod failure;
 mod inventory;
 mod reload;
 mod route;
+mod status;
 mod tokens;
 mod transfer;
 mod verify;
@@ -34,6 +35,9 @@ pub(crate) use reload::{ReloadConfig, ReloadReport, SettingChange};
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,
+};
+pub(crate) use status::{
+    LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
 };
 pub(crate) use tokens::{
     CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow,

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -192,6 +193,8 @@ impl App {
             readiness: readiness.clone(),
             key_source,
             process,
+            metrics: Arc::default(),
+            started_at: Timestamp::now(),
             max_rendition_bytes: plan.renditions,
         };
         let reload = bound.reload();

@@ -34,6 +34,7 @@ mod mirror_url;
 mod reload;
 mod route;
 mod serve;
+mod status;
 mod tls;
 mod token;
 mod warm;
@@ -65,7 +66,8 @@ Exit codes:
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache, reload, route, token: the mirror cannot be reached;
+  69   an address to listen on is not available; connect --check, cache, reload, route, status, token: the
+       mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -92,6 +94,7 @@ enum Command {
     Connect(connect::ConnectCommand),
     Reload(reload::ReloadCommand),
     Route(route::RouteCommand),
+    Status(status::StatusCommand),
     Tls(tls::TlsCommand),
     Token(token::TokenCommand),
     /// Print the version, as --version
@@ -185,6 +188,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Man(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Route(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Version => {

@@ -24,6 +24,7 @@ mod audit;
 pub(crate) mod captured;
 mod log_time;
 mod metrics;
+mod recent;
 mod terminal_line;
 
 use access::AccessForm;
@@ -34,6 +35,9 @@ pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
     TimeHistogram, TimeTotals, UpstreamMetrics,
 };
+pub use recent::{RecentEvent, recent_events};
+
+use recent::RecentLayer;
 
 /// The tracing target of access events, for filters such as `info,srm_mirror::access=off`.
 pub const ACCESS_TARGET: &str = "srm_mirror::access";
@@ -184,7 +188,7 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
     let registry = tracing_subscriber::registry().with(filter);
     let initialised = if json {
         access::write_lines_to(access_queue, AccessForm::Json);
-        registry.with(json_layer(queue)).try_init()
+        registry.with(RecentLayer).with(json_layer(queue)).try_init()
     } else {
         if terminal {
             access::write_lines_to(access_queue.clone(), AccessForm::Terminal);
@@ -197,7 +201,7 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
             fmt::layer().with_timer(time).with_target(!terminal || is_detailed(&config.level)).with_writer(writer);
         // On a terminal the layer itself honours NO_COLOR.
         let layer = if terminal { layer } else { layer.with_ansi(false) };
-        registry.with(layer).try_init()
+        registry.with(RecentLayer).with(layer).try_init()
     };
     initialised.map_err(|_| LogError::AlreadyInitialised)?;
     // `try_init` has succeeded once only.

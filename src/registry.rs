@@ -72,10 +72,11 @@ pub use crate::cache::{
     ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
     spool_reader::SpoolReader,
 };
-pub use crate::upstream::{CredentialStatus, PlaceKind, PlaceQueue, ZipPacking};
+pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
+pub(crate) use upstreams::UpstreamReportLine;
 pub use version_rules::VersionRefusal;
 pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks};
 

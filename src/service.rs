@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Weak};
 
+use jiff::Timestamp;
+
 use crate::{
     access::Access,
     dialect::Names,
@@ -42,6 +44,7 @@ pub use reload::ReloadError;
 
 use client_address::ClientAddresses;
 use context::SendMode;
+use error::failure_code;
 use handlers::catalog::SearchIndex;
 use hosts::Hosts;
 use rendition_cache::RenditionCache;
@@ -58,11 +61,13 @@ pub struct Service {
     clients: Arc<ClientTable>,
     access: Arc<Access>,
     audit: Option<AuditLog>,
-    metrics: RequestMetrics,
+    metrics: Arc<RequestMetrics>,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
     reloader: Weak<dyn Reload>,
+    started_at: Timestamp,
+    reloaded_at: Option<Timestamp>,
     response_cache: ResponseCache,
     renditions: Arc<RenditionCache>,
     views: Arc<ViewCache>,
@@ -89,6 +94,12 @@ pub(crate) struct ServiceParts {
     pub(crate) readiness: Readiness,
     /// Applies a changed configuration; it replaces the service.
     pub(crate) reloader: Weak<dyn Reload>,
+    /// The figures of all requests of the process.
+    pub(crate) metrics: Arc<RequestMetrics>,
+    /// When the process was started.
+    pub(crate) started_at: Timestamp,
+    /// When the configuration was last read again; `None` before the first time.
+    pub(crate) reloaded_at: Option<Timestamp>,
     /// Most bytes of rendered documents.
     pub(crate) max_rendition_bytes: u64,
 }
@@ -107,6 +118,9 @@ impl Service {
             pseudonym,
             readiness,
             reloader,
+            metrics,
+            started_at,
+            reloaded_at,
             max_rendition_bytes,
         } = parts;
         let memory = registry.memory().clone();
@@ -122,10 +136,12 @@ impl Service {
             clients,
             access,
             audit,
-            metrics: RequestMetrics::default(),
+            metrics,
             pseudonym,
             readiness,
             reloader,
+            started_at,
+            reloaded_at,
             response_cache: ResponseCache::default(),
             renditions: Arc::new(RenditionCache::new(max_rendition_bytes, spawn, memory.clone())),
             views: Arc::new(ViewCache::new(memory)),

@@ -61,7 +61,7 @@ pub use credentials::{
     CredentialConfig, CredentialGrant, CredentialOutcome, CredentialReading, CredentialRefusal, CredentialReport,
     CredentialSource, CredentialSourceError, CredentialStatus, GrantedQuota, InstallationGrant, RefusalReason,
 };
-pub use gate::{GateStatus, PlaceKind, PlaceQueue};
+pub use gate::{CallTimes, FailedCall, GateStatus, PlaceKind, PlaceQueue};
 pub use moving::{MovingPattern, MovingPatternError};
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::{
     access::{Access, KeySource, OpenAccessError},
@@ -18,7 +19,7 @@ use crate::{
     cache::{Cache, policy::UpstreamMode},
     config::{ChangedSetting, Config, ConfigError, Loaded, UpstreamCredentials},
     dialect::{DialectName, Names, NamesError},
-    observe::{self, AuditLog, FilterError},
+    observe::{self, AuditLog, FilterError, RequestMetrics},
     peer::ClientTable,
     registry::{Blocks, Registry, policy::PolicyError},
     server::ReloadHandle,
@@ -58,6 +59,8 @@ pub(super) struct SharedParts {
     pub(super) readiness: Readiness,
     pub(super) key_source: Arc<dyn KeySource>,
     pub(super) process: upstream::ProcessContext,
+    pub(super) metrics: Arc<RequestMetrics>,
+    pub(super) started_at: Timestamp,
     /// Most bytes of rendered documents.
     pub(super) max_rendition_bytes: u64,
 }
@@ -107,7 +110,7 @@ impl Reloader {
         let registry = shared.registry(&config, &names, upstreams.clone())?;
         warn_of_taken_names(&names, shared.cache.disk());
         Ok(Arc::new_cyclic(|own: &Weak<Self>| {
-            let service = Arc::new(shared.service(&config, registry, names, access.clone(), own.clone()));
+            let service = Arc::new(shared.service(&config, registry, names, access.clone(), own.clone(), None));
             let running = RunningService { service, access, upstreams, config };
             Self {
                 running: Arc::new(ArcSwap::from_pointee(running)),
@@ -173,7 +176,8 @@ impl Reloader {
         let registry = self.shared.registry(&config, &names, upstreams.clone())?;
         let access = Arc::new(before.access.reconfigured(&config.access, &self.shared.key_source)?);
         warn_of_taken_names(&names, self.shared.cache.disk());
-        let service = self.shared.service(&config, registry, names, access.clone(), self.own.clone());
+        let service =
+            self.shared.service(&config, registry, names, access.clone(), self.own.clone(), Some(Timestamp::now()));
         // From here on nothing fails.
         self.shared.clients.set_limits(config.clients.clone());
         observe::set_level(&config.log.level)?;
@@ -233,6 +237,7 @@ impl SharedParts {
         names: Names,
         access: Arc<Access>,
         reloader: Weak<Reloader>,
+        reloaded_at: Option<Timestamp>,
     ) -> Service {
         let section = config.server.clone();
         let client_header = section.client_header.as_deref().and_then(|name| name.parse().ok());
@@ -247,6 +252,9 @@ impl SharedParts {
             pseudonym: upstream::pseudonym(&self.process.instance),
             readiness: self.readiness.clone(),
             reloader,
+            metrics: self.metrics.clone(),
+            started_at: self.started_at,
+            reloaded_at,
             max_rendition_bytes: self.max_rendition_bytes,
         })
     }

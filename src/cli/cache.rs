@@ -20,6 +20,9 @@ mod ls;
 mod removal;
 mod stats;
 mod table;
+
+pub(super) use stats::credential_line;
+pub(super) use table::size;
 mod verify;
 
 #[cfg(feature = "fuzzing")]

@@ -11,9 +11,25 @@ use crate::{
     package::{PackageId, PackageName},
     peer::{ClientId, FetchAllowance, MirrorChain},
     upstream::{
-        CredentialStatus, DocumentAsk, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
+        CredentialStatus, DocumentAsk, GateStatus, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream,
+        ZipPacking,
     },
 };
+
+/// The state of one upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamReportLine {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its gate.
+    pub(crate) gate: GateStatus,
+    /// Its credentials. No secrets.
+    pub(crate) credentials: Vec<CredentialStatus>,
+    /// Requests that it answered.
+    pub(crate) answered: u64,
+    /// Requests that it did not answer, or with a server error.
+    pub(crate) failed: u64,
+}
 
 /// The configured upstreams. Cheap to clone.
 #[derive(Clone)]
@@ -111,6 +127,16 @@ impl Upstreams {
             upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
         };
         self.0.iter().flat_map(of_upstream).collect()
+    }
+
+    /// The state of every upstream.
+    pub(crate) fn report(&self) -> Vec<UpstreamReportLine> {
+        let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
+            let [(_, answered), (_, failed)] = upstream.request_metrics().counts();
+            let gate = upstream.gate_status();
+            UpstreamReportLine { name: name.clone(), gate, credentials: upstream.credentials(), answered, failed }
+        };
+        self.0.iter().map(of_upstream).collect()
     }
 
     /// Every upstream with whether its breaker is open.

@@ -26,6 +26,8 @@ use crate::{
 };
 
 mod fetch_failure;
+
+pub(super) use fetch_failure::failure_code;
 mod subject;
 mod unauthorized;
 mod version_refusal;

@@ -164,8 +164,9 @@ impl ApiClient {
         Validators { pages, token_fingerprint, last_full_fetch: Some(Timestamp::now()) }
     }
 
-    /// Logs the failure of a call, once; passes the result on.
+    /// Records the outcome of a call and logs its failure, once; passes the result on.
     pub(super) fn finish<T>(&self, call: &CallLog<'_>, result: Result<T, FetchError>) -> Result<T, FetchError> {
+        self.gate.note_call(result.as_ref().err());
         if let Err(error) = &result {
             call.log_failure(&self.name, error);
         }

@@ -13,16 +13,19 @@ use super::Config;
 use crate::{observe::UpstreamMetrics, origin::FetchError, peer::ClientId};
 
 mod breaker;
+mod last_calls;
 mod places;
 mod rate_limiter;
 mod retry_budget;
 mod shortage;
 
 pub(super) use breaker::Attempt;
+pub use last_calls::{CallTimes, FailedCall};
 pub(super) use places::Place;
 pub(super) use rate_limiter::{RateLimiter, RateQuota};
 
 use breaker::Breaker;
+use last_calls::LastCalls;
 use places::{LastPlace, Places};
 use retry_budget::RetryBudget;
 use shortage::Shortage;
@@ -58,6 +61,8 @@ pub struct GateStatus {
     pub open: Option<(FetchError, Duration)>,
     /// The queues in which requests wait for a place now; no empty one.
     pub queues: Vec<PlaceQueue>,
+    /// When calls last succeeded and failed.
+    pub calls: CallTimes,
 }
 
 /// The requests that wait for a place of one kind.
@@ -79,6 +84,7 @@ pub(super) struct Gate {
     hosts: Mutex<HashMap<String, Arc<Breaker>>>,
     retries: RetryBudget,
     metrics: Arc<UpstreamMetrics>,
+    calls: LastCalls,
     document_shortage: Shortage,
     download_shortage: Shortage,
 }
@@ -95,6 +101,7 @@ impl Gate {
             hosts: Mutex::default(),
             retries: RetryBudget::default(),
             metrics: Arc::default(),
+            calls: LastCalls::default(),
             document_shortage: Shortage::default(),
             download_shortage: Shortage::default(),
         }
@@ -145,6 +152,11 @@ impl Gate {
         self.retries.take()
     }
 
+    /// Records the outcome of a call.
+    pub(super) fn note_call(&self, error: Option<&FetchError>) {
+        self.calls.note(error);
+    }
+
     /// The figures of the requests that were let through.
     pub(super) fn metrics(&self) -> &Arc<UpstreamMetrics> {
         &self.metrics
@@ -161,6 +173,7 @@ impl Gate {
             short_of: short_of.collect(),
             open: self.api.open(),
             queues: queues.into_iter().filter(|queue| queue.waiting > 0).collect(),
+            calls: self.calls.times(),
         }
     }
 

@@ -94,6 +94,7 @@ mod simple;
 mod slips;
 mod sources;
 mod spelling;
+mod status;
 mod streaming;
 mod structured_fields;
 mod terminal;

@@ -58,7 +58,7 @@ fn table(stats: &Stats) -> String {
 }
 
 /// `github: credential GITHUB_TOKEN in use; 4999 requests left until …`
-fn credential_line(credential: &CredentialStats) -> String {
+pub(in crate::cli) fn credential_line(credential: &CredentialStats) -> String {
     let CredentialStats { upstream, credential, refused, remaining, reset, paused_s } = credential;
     let refusal = |refusal: &RefusedCredential| {
         let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();

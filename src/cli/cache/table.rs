@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A size in the largest unit in which it is at least 1.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::cli) fn size(bytes: u64) -> String {
     const DISPLAY_UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

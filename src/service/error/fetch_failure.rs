@@ -140,7 +140,7 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
 }
 
 /// The code of a cause; while an upstream cools down, that of its failure.
-fn failure_code(error: &FetchError) -> FailureCode {
+pub(in crate::service) fn failure_code(error: &FetchError) -> FailureCode {
     match error {
         FetchError::NotFound(Missing::Package) => FailureCode::NoPackage,
         FetchError::NotFound(Missing::Release) => FailureCode::NoRelease,

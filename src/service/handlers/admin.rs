@@ -18,8 +18,8 @@ use crate::{
         AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode,
         ExportArchives, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource,
         KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong,
-        ReadArchive, ReadStats, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute,
-        Subscription, UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
+        ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute,
+        ShowRoute, Subscription, UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
     },
     http::body::{Body, BodyError},
     observe::AuditUnwritable,
@@ -33,6 +33,7 @@ pub(in crate::service) mod remote;
 mod removal;
 mod route;
 mod stats;
+mod status;
 mod tokens;
 mod transfer;
 mod verify;
@@ -116,6 +117,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         ListArchives::ROUTE => subscribe_fallible(input, |request| inventory::list(registry, request)).await,
         ListPins::ROUTE => subscribe(input, |request| inventory::pins(registry, request)).await,
         ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry, clients)).await,
+        ReadStatus::ROUTE => call(input, |ReadStatus {}| status::status(service)).await,
         RemoveArchives::ROUTE => act(acts, input, |request| removal::remove(registry, request)).await,
         CollectGarbage::ROUTE => act(acts, input, |request| removal::collect_garbage(registry, request)).await,
         KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, request)).await,

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{dialect::Ops, http::body::Body, peer::ClientTable, registry::Registry, service::headers::NO_STORE};
+use crate::{
+    admin_api::MirrorState, dialect::Ops, http::body::Body, peer::ClientTable, registry::Registry,
+    service::headers::NO_STORE,
+};
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -30,19 +33,30 @@ impl Readiness {
         self.0.store(DRAINING, Ordering::Release);
     }
 
+    /// The state as `/readyz` says it; `reasons` are those of a degraded mirror.
+    pub(in crate::service) fn state(&self, reasons: &[String]) -> MirrorState {
+        match self.0.load(Ordering::Acquire) {
+            STARTING => MirrorState::Starting,
+            DRAINING => MirrorState::Draining,
+            _ if reasons.is_empty() => MirrorState::Ready,
+            _ => MirrorState::Degraded,
+        }
+    }
+
     /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
     fn respond(&self, registry: &Registry, clients: &ClientTable, method: &Method) -> Response<Body> {
         let json_response = |status, value: &Value| json_response(method, status, value);
-        match self.0.load(Ordering::Acquire) {
-            STARTING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
-            DRAINING => json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"})),
-            _ => {
-                let reasons = registry.degraded();
-                let mut state = if reasons.is_empty() {
-                    json!({"status": "ready"})
-                } else {
-                    json!({"status": "degraded", "reasons": reasons})
-                };
+        let reasons = registry.degraded();
+        let state = self.state(&reasons);
+        match state {
+            MirrorState::Starting | MirrorState::Draining => {
+                json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": state}))
+            }
+            MirrorState::Ready | MirrorState::Degraded => {
+                let mut state = json!({"status": state});
+                if !reasons.is_empty() {
+                    state["reasons"] = json!(reasons);
+                }
                 let refused = clients.refused();
                 if !refused.is_empty() {
                     state["refused"] = json!(refused);

@@ -92,11 +92,11 @@ pub(super) async fn stats(registry: &Arc<Registry>, clients: &ClientTable) -> Re
     })
 }
 
-fn queue((upstream, queue): (String, PlaceQueue)) -> QueueStats {
+pub(super) fn queue((upstream, queue): (String, PlaceQueue)) -> QueueStats {
     QueueStats { upstream, places: queue.kind.name().to_owned(), waiting: queue.waiting }
 }
 
-fn credential((upstream, status): (String, CredentialStatus)) -> CredentialStats {
+pub(super) fn credential((upstream, status): (String, CredentialStatus)) -> CredentialStats {
     let refused = status.refusals.into_iter().map(|refusal| RefusedCredential {
         owner: refusal.owner,
         reason: refusal.reason.as_str().to_owned(),

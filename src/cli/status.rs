@@ -1,0 +1,199 @@
+//! `srm-mirror status`: the state of the running mirror, and whose fault it is when something does not work.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{
+    FAILED,
+    admin_args::AdminArgs,
+    admin_client,
+    cache::{credential_line, size},
+    escape_terminal_lines, print,
+};
+use crate::admin_api::{LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus, UpstreamState};
+
+const STATUS_HELP: &str = "\
+Examples:
+  srm-mirror status
+  srm-mirror status --json
+
+Exit code 0 when the mirror is ready, 1 when it is degraded, starting or draining, 69 when no mirror runs on the cache
+directory. No upstream is asked.";
+
+/// Events of the log that are printed.
+const MAX_PRINTED_EVENTS: usize = 10;
+
+/// Show the state of the running mirror and its upstreams
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_HELP)]
+pub(super) struct StatusCommand {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    mirror: AdminArgs,
+}
+
+impl StatusCommand {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let status = admin_client::run_at_server(&self.mirror, async |client| client.call(&ReadStatus {}).await)?;
+        print(&if self.json {
+            format!("{}\n", serde_json::to_string(&status)?)
+        } else {
+            escape_terminal_lines(&text(&status, Timestamp::now()))
+        });
+        Ok(if status.state == MirrorState::Ready { 0 } else { FAILED })
+    }
+}
+
+fn text(status: &MirrorStatus, now: Timestamp) -> String {
+    let mut out = String::new();
+    let state = match status.state {
+        MirrorState::Starting => "starting",
+        MirrorState::Ready => "ready",
+        MirrorState::Degraded => "degraded",
+        MirrorState::Draining => "draining",
+    };
+    let reloaded = status.reloaded_at.map(|at| format!(", configuration reloaded {}", ago(at, now)));
+    let _ = writeln!(
+        out,
+        "{state}: srm-mirror {}, process {}, started {}{}",
+        status.version,
+        status.pid,
+        ago(status.started_at, now),
+        reloaded.unwrap_or_default()
+    );
+    for reason in &status.reasons {
+        let _ = writeln!(out, "  {reason}");
+    }
+    let width = status.upstreams.iter().map(|upstream| upstream.name.chars().count()).max().unwrap_or_default();
+    for upstream in &status.upstreams {
+        let _ = writeln!(out, "{:width$}  {}", upstream.name, upstream_line(upstream, now));
+        for QueueStats { places, waiting, .. } in &upstream.queues {
+            let _ = writeln!(out, "{:width$}  {waiting} requests wait for a place for {places}", "");
+        }
+        for credential in &upstream.credentials {
+            let _ = writeln!(out, "{:width$}  {}", "", credential_line(credential));
+        }
+    }
+    let _ = writeln!(
+        out,
+        "disk {} of {}, memory for requests {} of {}, {} downloads",
+        size(status.disk.bytes),
+        size(status.disk.limit),
+        size(status.memory.bytes),
+        size(status.memory.limit),
+        status.downloads
+    );
+    let _ = writeln!(out, "{} stale answers since the start", status.stale_answers);
+    for (limit, count) in &status.refused {
+        let _ = writeln!(out, "clients.{limit}: {count} refused since the start");
+    }
+    if status.audit_lost > 0 {
+        let _ = writeln!(out, "audit log: {} events lost since the start", status.audit_lost);
+    }
+    let skipped = status.recent.len().saturating_sub(MAX_PRINTED_EVENTS);
+    for LoggedEvent { at, level, text } in &status.recent[skipped..] {
+        let _ = writeln!(out, "  {at:.0} {level} {text}");
+    }
+    out
+}
+
+fn upstream_line(upstream: &UpstreamState, now: Timestamp) -> String {
+    let UpstreamState { answered_at, failure, pause, answered, failed, .. } = upstream;
+    let mut parts = Vec::new();
+    match (pause, answered_at) {
+        (Some(pause), _) => {
+            parts.push(format!("does not answer ({}), asked again in {} s", pause.code, pause.seconds));
+        }
+        (None, Some(_)) => parts.push("answers".to_owned()),
+        (None, None) if failure.is_some() => parts.push("has not answered yet".to_owned()),
+        (None, None) => return "not asked yet".to_owned(),
+    }
+    if let Some(at) = answered_at {
+        parts.push(format!("last answer {}", ago(*at, now)));
+    }
+    if let Some(failure) = failure {
+        parts.push(format!("last failure {}: {}", ago(failure.at, now), failure.message));
+    }
+    parts.push(format!("{answered} requests answered, {failed} failed"));
+    parts.join("; ")
+}
+
+/// `3 min ago`: the largest unit that fits.
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs().max(0);
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3600 => (seconds / 60, "min"),
+        3600..86400 => (seconds / 3600, "h"),
+        _ => (seconds / 86400, "d"),
+    };
+    format!("{count} {unit} ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin_api::{FailureCode, SpaceUse, UpstreamFailure, UpstreamPause};
+
+    fn upstream(name: &str) -> UpstreamState {
+        UpstreamState {
+            name: name.into(),
+            answered_at: None,
+            failure: None,
+            pause: None,
+            answered: 0,
+            failed: 0,
+            queues: Vec::new(),
+            credentials: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_text_says_which_upstream_does_not_answer_and_since_when() {
+        let now: Timestamp = "2026-01-02T12:00:00Z".parse().expect("a time");
+        let at = |seconds: i64| now - jiff::SignedDuration::from_secs(seconds);
+        let failure =
+            UpstreamFailure { at: at(4), code: FailureCode::UpstreamTimeout, message: "upstream timed out".into() };
+        let github = UpstreamState {
+            answered_at: Some(at(180)),
+            failure: Some(failure),
+            pause: Some(UpstreamPause { code: FailureCode::UpstreamTimeout, seconds: 7 }),
+            answered: 10,
+            failed: 5,
+            ..upstream("github")
+        };
+        let status = MirrorStatus {
+            state: MirrorState::Degraded,
+            reasons: vec!["github does not answer".into()],
+            version: "1.0.0".into(),
+            pid: 7,
+            started_at: at(90_000),
+            reloaded_at: Some(at(7200)),
+            upstreams: vec![github, upstream("official")],
+            disk: SpaceUse { bytes: 0, limit: 1 << 30 },
+            memory: SpaceUse { bytes: 0, limit: 1 << 20 },
+            downloads: 2,
+            stale_answers: 3,
+            refused: [("requests".to_owned(), 4)].into(),
+            audit_lost: 0,
+            recent: vec![LoggedEvent { at: at(4), level: "warn".into(), text: "upstream request failed".into() }],
+        };
+        let text = text(&status, now);
+        for line in [
+            "degraded: srm-mirror 1.0.0, process 7, started 1 d ago, configuration reloaded 2 h ago\n",
+            "  github does not answer\n",
+            "github    does not answer (upstream-timeout), asked again in 7 s; last answer 3 min ago; last failure 4 s \
+             ago: upstream timed out; 10 requests answered, 5 failed\n",
+            "official  not asked yet\n",
+            "3 stale answers since the start\n",
+            "clients.requests: 4 refused since the start\n",
+            "  2026-01-02T11:59:56Z warn upstream request failed\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in:\n{text}");
+        }
+    }
+}

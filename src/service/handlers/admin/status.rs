@@ -1,0 +1,54 @@
+//! The state of the mirror and its upstreams.
+
+use super::{AdminError, stats};
+use crate::{
+    admin_api::{LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState},
+    observe::{self, AuditLog, OUTCOMES, RecentEvent},
+    registry::{CallTimes, FailedCall, UpstreamReportLine},
+    service::{Service, failure_code},
+};
+
+/// The position of stale answers in [`OUTCOMES`].
+const STALE: usize = 1;
+
+pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError> {
+    let registry = &service.registry;
+    let usage = registry.inventory().usage();
+    let reasons = registry.degraded();
+    let memory = registry.memory();
+    debug_assert_eq!(OUTCOMES[STALE], "stale");
+    Ok(MirrorStatus {
+        state: service.readiness.state(&reasons),
+        reasons,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: service.started_at,
+        reloaded_at: service.reloaded_at,
+        upstreams: registry.upstreams().report().into_iter().map(upstream).collect(),
+        disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
+        memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
+        downloads: registry.inventory().fills_running(),
+        stale_answers: service.metrics.routes().iter().map(|(_, route)| route.outcomes[STALE]).sum(),
+        refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
+        audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
+        recent: observe::recent_events().into_iter().map(logged).collect(),
+    })
+}
+
+fn upstream(line: UpstreamReportLine) -> UpstreamState {
+    let UpstreamReportLine { name, gate, credentials, answered, failed } = line;
+    let CallTimes { answered_at, failure } = gate.calls;
+    let failure = failure.map(|FailedCall { at, error }| UpstreamFailure {
+        at,
+        code: failure_code(&error),
+        message: error.to_string(),
+    });
+    let pause = gate.open.map(|(cause, wait)| UpstreamPause { code: failure_code(&cause), seconds: wait.as_secs() });
+    let queues = gate.queues.into_iter().map(|queue| stats::queue((name.clone(), queue))).collect();
+    let credentials = credentials.into_iter().map(|status| stats::credential((name.clone(), status))).collect();
+    UpstreamState { answered_at, failure, pause, answered, failed, queues, credentials, name }
+}
+
+fn logged(RecentEvent { at, is_error, text }: RecentEvent) -> LoggedEvent {
+    LoggedEvent { at, level: if is_error { "error" } else { "warn" }.to_owned(), text }
+}
