@@ -19,6 +19,7 @@ use tracing_subscriber::{
 
 mod access;
 mod audit;
+mod cache_metrics;
 #[cfg(test)]
 #[path = "../tests/support/captured.rs"]
 pub(crate) mod captured;
@@ -30,6 +31,7 @@ mod terminal_line;
 use access::AccessForm;
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
+pub use cache_metrics::{CacheMetrics, DOWNLOAD_OUTCOMES, DownloadOutcome};
 use log_time::LogTime;
 pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
@@ -111,6 +113,14 @@ pub struct LogGuard {
     _writers: [WorkerGuard; 2],
 }
 
+/// The losses of the process log; set by [`init`].
+static LOSSES: OnceLock<Arc<LostEvents>> = OnceLock::new();
+
+/// Events of the process log and the access log that were dropped since the start.
+pub fn lost_log_events() -> u64 {
+    LOSSES.get().map_or(0, |losses| losses.total() as u64)
+}
+
 /// Counts events that were dropped because a queue was full.
 struct LostEvents {
     counters: [ErrorCounter; 2],
@@ -118,9 +128,13 @@ struct LostEvents {
 }
 
 impl LostEvents {
+    fn total(&self) -> usize {
+        self.counters.iter().map(ErrorCounter::dropped_lines).sum()
+    }
+
     /// Logs how many events were dropped since the last report.
     fn report(&self) {
-        let total: usize = self.counters.iter().map(ErrorCounter::dropped_lines).sum();
+        let total = self.total();
         // The thread and `LogGuard::drop` may run at once: `fetch_max` lets one of them report each event.
         let events = total.saturating_sub(self.reported.fetch_max(total, Ordering::Relaxed));
         if events > 0 {
@@ -206,6 +220,7 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
     initialised.map_err(|_| LogError::AlreadyInitialised)?;
     // `try_init` has succeeded once only.
     let _ = FILTER.set(handle);
+    let _ = LOSSES.set(losses.clone());
     let thread = thread::Builder::new().name("log-losses".into()).spawn(move || {
         loop {
             thread::sleep(LOSS_REPORT_INTERVAL);

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     entry::{Digest, Key, Meta},
+    observe::CacheMetrics,
     origin::FetchError,
     storage::{
         Generation, Generations, Object, ObjectContent, TierUsage,
@@ -112,6 +113,11 @@ impl ArchiveTiers {
             }
             Err(_) => None,
         }
+    }
+
+    /// The counters of the cache.
+    pub fn metrics(&self) -> &CacheMetrics {
+        self.disk.metrics()
     }
 
     /// False while writes to the disk fail for another reason than want of room.

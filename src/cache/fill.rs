@@ -28,6 +28,7 @@ use crate::{
     clock::Clock,
     entry::Meta,
     http::cache_status::NO_ROOM,
+    observe::DownloadOutcome,
     origin::{FetchError, VerifyError},
     storage::{Object, ObjectContent, disk::Spool},
     value::memory_budget::MemoryBudget,
@@ -156,10 +157,12 @@ impl Fill {
         match filled {
             Ok(FetchedArchive::Stored(object)) => self.publish_end(Ok(object)),
             Ok(FetchedArchive::InMemory(object)) => {
+                self.note_end(DownloadOutcome::InMemory);
                 self.remember_full_disk(Remedy::Memory);
                 self.publish_end(Ok(object));
             }
             Ok(FetchedArchive::Spooled(spool, meta)) => {
+                self.note_end(DownloadOutcome::Stored);
                 let content = ObjectContent::Disk(spool.file());
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
                 self.publish_end(Ok(object));
@@ -169,25 +172,33 @@ impl Fill {
                 }
             }
             Err(FillFailure::NoRoom) => {
+                self.note_end(DownloadOutcome::NoRoom);
                 let retry_after = self.remember_full_disk(Remedy::None);
                 tracing::warn!(key = %self.request.key, "no room on disk, and too large for memory");
                 self.publish_end(Err(FetchError::NoRoom { retry_after }));
             }
             Err(FillFailure::SpoolUnreadable) => {
+                self.note_end(DownloadOutcome::NoRoom);
                 self.context.without_room.insert(&self.request.key, Remedy::Memory);
                 self.publish_end(Err(FetchError::NoRoom { retry_after: Duration::from_secs(1) }));
             }
             Err(FillFailure::Remembered(error)) => self.publish_end(Err(error)),
             Err(FillFailure::NotOpened(error)) => {
+                self.note_end(DownloadOutcome::Failed);
                 self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
                 self.publish_end(Err(error));
             }
             Err(FillFailure::Failed(error)) => {
+                self.note_end(DownloadOutcome::Failed);
                 tracing::warn!(key = %self.request.key, %error, "a download was refused or broke off");
                 self.context.failures.remember_download(&self.request.key, &error, self.request.negative);
                 self.publish_end(Err(error));
             }
         }
+    }
+
+    fn note_end(&self, outcome: DownloadOutcome) {
+        self.context.tiers.metrics().note_download(outcome);
     }
 
     fn publish_end(&self, end: Result<Object, FetchError>) {

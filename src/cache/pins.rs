@@ -163,6 +163,7 @@ impl PinRecords {
                 compare_with_pin(fetched, Some(Arc::unwrap_or_clone(known))).map(drop)
             }
         };
+        self.disk.metrics().note_settled(settled.is_ok());
         settled.map_err(|old| {
             tracing::error!(
                 %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,

@@ -16,6 +16,7 @@ use crate::{
     admin_api::{InventoryOrder, RefKind},
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
+    observe::CacheMetrics,
     origin::{FetchError, Missing},
     package::{PackageId, Version},
     upstream::GitRef,
@@ -205,6 +206,11 @@ impl Inventory {
     /// What both tiers hold.
     pub fn usage(&self) -> CacheUsage {
         self.cache.usage()
+    }
+
+    /// The counters of the cache since the start.
+    pub fn metrics(&self) -> &CacheMetrics {
+        self.cache.disk().metrics()
     }
 
     /// Number of fills that are running.

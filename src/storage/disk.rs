@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     entry::{Key, Meta},
+    observe::CacheMetrics,
     storage::{Object, ObjectContent, TierUsage},
     value::{ByteSize, Period},
 };
@@ -225,6 +226,7 @@ pub struct Disk {
     sources: Arc<SourceStore>,
     scrub: Arc<Scrub>,
     lock: Arc<DirectoryLock>,
+    metrics: Arc<CacheMetrics>,
     /// The bytes of `format` and `holder`.
     _fixed_files: Reservation,
 }
@@ -331,6 +333,11 @@ impl Disk {
     /// The administration of the stored archives.
     pub fn inventory(&self) -> DiskInventory<'_> {
         DiskInventory::new(self)
+    }
+
+    /// The counters of the cache on this directory.
+    pub fn metrics(&self) -> &Arc<CacheMetrics> {
+        &self.metrics
     }
 
     /// How full the tier is.

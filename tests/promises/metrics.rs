@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use srm_mirror::{access::RuleConfig, config::Config};
+use srm_mirror::{access::RuleConfig, config::Config, value::ByteSize};
 
 use crate::{
     eventually::eventually,
@@ -52,6 +52,12 @@ async fn every_counter_exists_from_the_start_and_counts_what_happens() {
         "srm_mirror_upstream_breaker_open{upstream=\"gitee\"}",
         "srm_mirror_client_refusals_total{limit=\"requests\"}",
         "srm_mirror_audit_lost_lines_total",
+        "srm_mirror_log_lost_events_total",
+        "srm_mirror_downloads_ended_total{outcome=\"stored\"}",
+        "srm_mirror_downloads_ended_total{outcome=\"failed\"}",
+        "srm_mirror_pins_settled_total",
+        "srm_mirror_pin_mismatches_total",
+        "srm_mirror_evicted_bytes_total",
     ] {
         assert!(value(&before, name).abs() < f64::EPSILON, "{name}");
     }
@@ -70,6 +76,30 @@ async fn every_counter_exists_from_the_start_and_counts_what_happens() {
     assert!((value(&after, "srm_mirror_requests_total{route=\"releases\",code=\"404\"}") - 1.0).abs() < 1e-9);
     assert!(value(&after, "srm_mirror_upstream_requests_total{upstream=\"github\",outcome=\"answered\"}") >= 2.0);
     assert!(value(&after, "srm_mirror_disk_bytes{area=\"zips\"}") > 0.0);
+    assert!((value(&after, "srm_mirror_downloads_ended_total{outcome=\"stored\"}") - 1.0).abs() < 1e-9);
+    assert!((value(&after, "srm_mirror_pins_settled_total") - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn evictions_mismatches_and_failed_downloads_are_counted() {
+    let forge = Forge::with_numbered_packages(20, 900_000).await;
+    let small = |config: &mut Config| {
+        config.disk.limit = ByteSize::mib(12);
+        config.disk.documents = ByteSize::mib(1);
+        config.memory.archives = ByteSize(0);
+        config.memory.archive_max = ByteSize(0);
+    };
+    let mirror = setup(&forge).with(small).start().await;
+    for number in 0..20 {
+        assert_eq!(mirror.get(&format!("/load/p{number}/zipball/v1.0.0")).await.status, 200);
+    }
+    forge.repo("load/p1").tag("v1.0.0", |t| t.noise("data.bin", 99, 900_000));
+    assert_eq!(mirror.get("/load/p1/zipball/v1.0.0").await.status, 502);
+    let figures = samples(&mirror).await;
+    assert!(value(&figures, "srm_mirror_evicted_bytes_total") >= 900_000.0, "{figures:?}");
+    assert!((value(&figures, "srm_mirror_pin_mismatches_total") - 1.0).abs() < 1e-9);
+    assert!((value(&figures, "srm_mirror_downloads_ended_total{outcome=\"failed\"}") - 1.0).abs() < 1e-9);
+    assert!((value(&figures, "srm_mirror_downloads_ended_total{outcome=\"stored\"}") - 20.0).abs() < 1e-9);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     http::body::Body,
-    observe::{AuditLog, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
+    observe::{self, AuditLog, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
     registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
     service::{Service, headers::NO_STORE},
 };
@@ -222,6 +222,16 @@ impl Figures {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(as_gauge(value)).encode(encoder)?;
         }
+        let metrics = self.registry.inventory().metrics();
+        let help = "Downloads from upstreams that have ended, by their outcome";
+        let mut family = encoder.encode_descriptor("downloads_ended", help, None, MetricType::Counter)?;
+        for (outcome, count) in DOWNLOAD_OUTCOMES.into_iter().zip(metrics.downloads()) {
+            ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
+        }
+        for (name, help, value) in metrics.counters() {
+            let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(encoder)?;
+        }
         Ok(())
     }
 
@@ -234,6 +244,9 @@ impl Figures {
         let help = "Lines of the audit log that were lost";
         let metric = encoder.encode_descriptor("audit_lost_lines", help, None, MetricType::Counter)?;
         ConstCounter::new(self.audit_lost).encode(metric)?;
+        let help = "Events of the process log and the access log that were lost: standard error is read too slowly";
+        let metric = encoder.encode_descriptor("log_lost_events", help, None, MetricType::Counter)?;
+        ConstCounter::new(observe::lost_log_events()).encode(metric)?;
         let help = "1, with the version of the program";
         let mut family = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         ConstGauge::new(1_i64).encode(family.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)

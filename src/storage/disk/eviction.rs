@@ -10,19 +10,26 @@ use super::{
     quarantine::Quarantine,
     usage_flush::UsageFlush,
 };
+use crate::observe::CacheMetrics;
 
 /// Frees bytes for new files. Only tries the locks of digests, so a caller may hold one.
 pub(super) struct Eviction {
     blobs: Arc<Blobs>,
     quarantine: Arc<Quarantine>,
     flush: Arc<UsageFlush>,
+    metrics: Arc<CacheMetrics>,
     /// Held while evicting, so that concurrent callers do not free twice as much.
     evicting: Mutex<()>,
 }
 
 impl Eviction {
-    pub(super) fn new(blobs: Arc<Blobs>, quarantine: Arc<Quarantine>, flush: Arc<UsageFlush>) -> Self {
-        Self { blobs, quarantine, flush, evicting: Mutex::default() }
+    pub(super) fn new(
+        blobs: Arc<Blobs>,
+        quarantine: Arc<Quarantine>,
+        flush: Arc<UsageFlush>,
+        metrics: Arc<CacheMetrics>,
+    ) -> Self {
+        Self { blobs, quarantine, flush, metrics, evicting: Mutex::default() }
     }
 
     /// Frees at least `missing` bytes if possible: quarantined files first, then blobs without readers. Blobs that are read
@@ -42,6 +49,7 @@ impl Eviction {
         if freed < missing && self.flush.run().is_ok() {
             freed += self.blobs.evict(missing - freed, Spare::Read);
         }
+        self.metrics.note_evicted(freed);
         if freed > 0
             && let Err(cause) = self.blobs.purge_unlinked_rows()
         {

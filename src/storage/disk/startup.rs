@@ -30,6 +30,7 @@ use super::{
     space::Space,
     usage_flush::UsageFlush,
 };
+use crate::observe::CacheMetrics;
 
 /// The files `format` and `holder`.
 const FIXED_FILES_BYTES: u64 = 2 * 4096;
@@ -89,7 +90,9 @@ fn compose(
     let blobs = Blobs::new(layout.clone(), index.clone(), budget.clone(), updates.clone(), unlinked, metas.clone());
     let blobs = Arc::new(blobs);
     let flush = Arc::new(UsageFlush::new(index.clone(), updates.clone(), health.clone()));
-    let eviction = Arc::new(Eviction::new(blobs.clone(), quarantine.clone(), flush.clone()));
+    let metrics = Arc::<CacheMetrics>::default();
+    let eviction = Eviction::new(blobs.clone(), quarantine.clone(), flush.clone(), metrics.clone());
+    let eviction = Arc::new(eviction);
     let unannounced_share = budget.limit() / 100 * u64::from(config.unannounced_percent);
     let space = Arc::new(Space::new(budget.clone(), eviction, index.clone(), unannounced_share));
     let keys = Arc::new(BlobKeys::new(BlobKeysParts {
@@ -159,6 +162,7 @@ fn compose(
         repair,
         admission,
         lock,
+        metrics,
     }
 }
 

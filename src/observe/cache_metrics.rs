@@ -1,0 +1,61 @@
+//! Counters of the cache: what was downloaded, pinned and evicted since the start.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a download ended, as labels.
+pub const DOWNLOAD_OUTCOMES: [&str; 4] = ["stored", "memory", "no-room", "failed"];
+
+/// How a download ended. The positions are those of [`DOWNLOAD_OUTCOMES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownloadOutcome {
+    /// Complete and verified, on disk.
+    Stored,
+    /// Complete and verified, in memory only: the disk had no room.
+    InMemory,
+    /// Refused for want of room.
+    NoRoom,
+    /// The upstream failed, or the content was refused.
+    Failed,
+}
+
+/// Counters of one cache since the start.
+#[derive(Debug, Default)]
+pub struct CacheMetrics {
+    downloads: [AtomicU64; DOWNLOAD_OUTCOMES.len()],
+    pins: AtomicU64,
+    pin_mismatches: AtomicU64,
+    evicted_bytes: AtomicU64,
+}
+
+impl CacheMetrics {
+    /// Counts a download that has ended.
+    pub fn note_download(&self, outcome: DownloadOutcome) {
+        self.downloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts content that was compared with its pin, or pinned: `matches` is false where other content is pinned.
+    pub fn note_settled(&self, matches: bool) {
+        let counter = if matches { &self.pins } else { &self.pin_mismatches };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were removed to make room.
+    pub fn note_evicted(&self, bytes: u64) {
+        self.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The downloads by [`DOWNLOAD_OUTCOMES`].
+    pub fn downloads(&self) -> [u64; DOWNLOAD_OUTCOMES.len()] {
+        std::array::from_fn(|outcome| self.downloads[outcome].load(Ordering::Relaxed))
+    }
+
+    /// Every other counter: its name, its help and its value.
+    pub fn counters(&self) -> [(&'static str, &'static str, u64); 3] {
+        [
+            ("pins_settled", "Downloads whose content was pinned or equals its pin", &self.pins),
+            ("pin_mismatches", "Downloads that were refused because other content is pinned", &self.pin_mismatches),
+            ("evicted_bytes", "Bytes that were removed from disk to make room", &self.evicted_bytes),
+        ]
+        .map(|(name, help, counter)| (name, help, counter.load(Ordering::Relaxed)))
+    }
+}
