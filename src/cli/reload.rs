@@ -33,8 +33,7 @@ pub(super) struct ReloadCommand {
 
 impl ReloadCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let report =
-            admin_client::run_at_server(&self.mirror, async |client| client.call(&ReloadConfig {}).await)?;
+        let report = admin_client::run_at_server(&self.mirror, async |client| client.call(&ReloadConfig {}).await)?;
         print(&if self.json {
             format!("{}\n", serde_json::to_string(&report)?)
         } else {
