@@ -22,7 +22,7 @@ impl Access {
     /// Administration over the network; `None` while it is closed.
     pub(crate) fn administration(&self) -> Option<Administration<'_>> {
         let is_open = self.enabled && self.administration.is_open;
-        is_open.then(|| Administration { rules: &self.rules, policy: self.administration })
+        is_open.then_some(Administration { rules: &self.rules, policy: self.administration })
     }
 }
 
