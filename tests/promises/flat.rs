@@ -12,7 +12,7 @@ use srm_mirror::value::ByteSize;
 use crate::{
     forge::{Fault, Forge, Lengths, Spec},
     mirror::{Got, Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, sha256, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, evict, forge, sha256, zip_requests, zips},
 };
 
 const FLAT: &str = "/devsapp/fc3/flat/v1.0.0";
@@ -86,7 +86,7 @@ async fn the_flat_view_has_the_same_files_bytes_and_modes_without_the_folder() {
         let plain = mirror.get(ZIP).await;
         assert_eq!(plain.sha256(), sha256(&forge), "the plain zip stays what it is");
         assert_ne!(plain.header("etag"), warm.header("etag"));
-        assert_eq!((asked(&forge), blobs(mirror.dir())), (1, 1), "one download, one file");
+        assert_eq!((zip_requests(&forge), blobs(mirror.dir())), (1, 1), "one download, one file");
     }
 }
 
@@ -165,7 +165,7 @@ async fn twenty_cold_clients_and_a_head_cost_one_upstream_request() {
     }
     assert_eq!(answers[7].header("content-length"), answers[0].body.len().to_string(), "HEAD waits for the length");
     assert_eq!(listing(&answers[0].body), unpacked(&forge));
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,13 +181,13 @@ async fn a_restart_an_eviction_and_a_repacked_zip_change_nothing_in_the_files() 
 
     let mirror = start().await;
     assert_eq!(mirror.get(FLAT).await.body, first.body, "after a restart");
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
     mirror.stop().await;
 
     evict(dir.path());
     let mirror = start().await;
     assert_eq!(mirror.get(FLAT).await.body, first.body, "fetched again");
-    assert_eq!(asked(&forge), 2);
+    assert_eq!(zip_requests(&forge), 2);
     mirror.stop().await;
 
     evict(dir.path());
@@ -233,11 +233,11 @@ async fn a_damaged_central_directory_is_repaired_or_an_error_and_never_a_broken_
         mirror
     };
     let mirror = start().await;
-    let before = asked(&forge);
+    let before = zip_requests(&forge);
     let mended = mirror.get(FLAT).await;
     is_complete(&mended);
     assert_eq!(listing(&mended.body), unpacked(&forge));
-    assert_eq!(asked(&forge), before + 1, "fetched again");
+    assert_eq!(zip_requests(&forge), before + 1, "fetched again");
     drop(mirror);
 
     let mirror = start().await;

@@ -22,11 +22,11 @@ async fn serve_waits_with_a_message_for_the_command_that_holds_the_directory() {
     let warm = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).begin();
     gate.reached().await;
     let mut serve = Launch::serve(&forge, dir.path()).begin();
-    serve.complains("waiting until it ends").await;
+    serve.wait_for_error_output("waiting until it ends").await;
     assert_eq!(serve.out(), "", "it serves although a command holds the directory");
     gate.open();
     assert_eq!(warm.ended().await.code, Some(0));
-    serve.says("ready\n").await;
+    serve.wait_for_output("ready\n").await;
     let out = serve.out();
     let url = out.lines().find_map(|line| line.strip_prefix("listening on ")).expect("an address");
     let got = reqwest::get(format!("{url}{ZIP}")).await.expect("an answer");
@@ -47,7 +47,7 @@ async fn a_waiting_serve_ends_at_a_signal() {
     let warm = Launch::over(&forge, dir.path(), &["warm", "devsapp/fc3"]).begin();
     gate.reached().await;
     let mut serve = Launch::serve(&forge, dir.path()).begin();
-    serve.complains("waiting until it ends").await;
+    serve.wait_for_error_output("waiting until it ends").await;
     serve.signal("TERM").await;
     assert_eq!(serve.ended().await.code, Some(143));
     gate.open();

@@ -7,7 +7,7 @@ use srm_mirror::value::Period;
 use crate::{
     forge::{Fault, Lengths},
     mirror::{Mirror, setup},
-    zips::{ZIP, asked, blobs, eventually, forge, len, sha256, spooled, zips},
+    zips::{ZIP, blobs, eventually, forge, len, sha256, spooled, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -47,7 +47,7 @@ async fn a_failing_fill_without_clients_releases_everything() {
         gate.open();
         eventually("landed", || mirror.cache.archives().running_fills() == 0 && spooled(mirror.dir()) == 0).await;
         // Each fill asks once, and up to three times more while the budget of retries lasts.
-        let asked_now = asked(&forge);
+        let asked_now = zip_requests(&forge);
         assert!((asked_before + 1..=asked_before + 4).contains(&asked_now), "round {round}: {asked_now}");
         asked_before = asked_now;
         mirror.clock.advance(Duration::from_secs(6));

@@ -11,7 +11,7 @@ use crate::{
     process::{Ended, Launch},
 };
 
-async fn asked(format: Option<&str>) -> Ended {
+async fn log_of(format: Option<&str>) -> Ended {
     let forge = Forge::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/fc3").release("v1.0.0", |r| r.file("index.js", b"1"));
@@ -36,7 +36,7 @@ fn events(ended: &Ended) -> Vec<Value> {
 
 #[tokio::test]
 async fn off_a_terminal_every_line_is_one_object_and_every_request_one_event() {
-    let ended = asked(None).await;
+    let ended = log_of(None).await;
     let events = events(&ended);
     let status: Vec<_> = events.iter().map(|event| event["status"].as_u64()).collect();
     assert_eq!(status, [200, 200, 404, 404, 200].map(Some), "{}", ended.err);
@@ -59,7 +59,7 @@ async fn off_a_terminal_every_line_is_one_object_and_every_request_one_event() {
 
 #[tokio::test]
 async fn text_is_text_and_has_the_same_events() {
-    let ended = asked(Some("text")).await;
+    let ended = log_of(Some("text")).await;
     let lines: Vec<&str> = ended.err.lines().filter(|line| line.contains("srm_mirror::access")).collect();
     assert_eq!(lines.len(), 5, "{}", ended.err);
     assert!(lines.iter().all(|line| !line.starts_with('{') && !line.contains('\u{1b}')), "{lines:?}");

@@ -8,7 +8,7 @@ use srm_mirror::value::{ByteSize, Period};
 use crate::{
     forge::{Fault, Forge, Host, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, forge, len, pins, sha256, spooled, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, forge, len, pins, sha256, spooled, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -29,10 +29,10 @@ async fn breaks(forge: &Forge, what: &str, mend: impl FnOnce()) {
     let client = mirror.request(reqwest::Method::GET, ZIP, &[]).await;
     assert!(client.as_ref().map_or(true, |got| got.status == 502), "{what}: a clean end: {client:?}");
     nothing_is_kept(&mirror).await;
-    let before = asked(forge);
+    let before = zip_requests(forge);
     let soon = mirror.get(ZIP).await;
     assert!(matches!(soon.status, 502 | 503), "{what}: {}", soon.status);
-    assert_eq!(asked(forge), before, "{what}: asked again at once");
+    assert_eq!(zip_requests(forge), before, "{what}: asked again at once");
     mend();
     mirror.clock.advance(Duration::from_secs(61));
     let later = mirror.get(ZIP).await;
@@ -169,11 +169,11 @@ async fn a_failed_upstream_is_not_asked_again_during_the_cool_down() {
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
     forge.fault(zips(), Fault::status(500, &[], "")).always();
     refused(&mirror, 502).await;
-    let before = asked(&forge);
+    let before = zip_requests(&forge);
     let cooling = mirror.get(ZIP).await;
     assert_eq!(cooling.status, 503, "{:?}", cooling.body);
     assert!(!cooling.header("retry-after").is_empty());
-    assert_eq!(asked(&forge), before);
+    assert_eq!(zip_requests(&forge), before);
     forge.clear_faults();
     mirror.clock.advance(Duration::from_secs(6));
     assert_eq!(mirror.get(ZIP).await.status, 200);

@@ -9,7 +9,7 @@ use srm_mirror::value::ByteSize;
 use crate::{
     forge::{Fault, Forge, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, pins, sha256, spooled, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, evict, forge, pins, sha256, spooled, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -65,7 +65,7 @@ async fn space_that_runs_out_mid_download_is_invisible_to_clients() {
         for end in ends {
             assert_eq!(end.expect("whole"), sha256(&forge), "{size} MiB");
         }
-        assert_eq!(asked(&forge), 1, "the open download went on for all clients");
+        assert_eq!(zip_requests(&forge), 1, "the open download went on for all clients");
         eventually("nothing is spooled", || spooled(mirror.dir()) == 0 && mirror.cache.archives().running_fills() == 0)
             .await;
         assert_eq!(blobs(mirror.dir()), 0);
@@ -138,10 +138,10 @@ async fn a_zip_too_large_for_disk_and_memory_is_503_and_not_asked_for_again_for_
         assert!(got.cache_status().contains("no-room"), "{path}: {}", got.cache_status());
         assert!(got.json()["message"].as_str().is_some_and(|text| text.contains("no room on disk")), "{path}: {got:?}");
     }
-    assert_eq!((asked(&forge), pins(mirror.dir()).len()), (1, 0));
+    assert_eq!((zip_requests(&forge), pins(mirror.dir()).len()), (1, 0));
     mirror.clock.advance(Duration::from_secs(301));
     assert_eq!(mirror.get(ZIP).await.status, 503);
-    assert_eq!(asked(&forge), 2);
+    assert_eq!(zip_requests(&forge), 2);
 }
 
 /// A length that is not announced: clients may have a part when the room ends.
@@ -153,7 +153,7 @@ async fn a_zip_that_turns_out_too_large_breaks_the_connection_and_leaves_nothing
     Drink::of(mirror.open(ZIP).await).end().await.expect_err("a broken connection");
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.header("retry-after")), (503, "300"), "{:?}", got.headers);
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
     eventually("given back", || mirror.cache.usage().disk.bytes <= before + MIB && spooled(mirror.dir()) == 0).await;
 }
 

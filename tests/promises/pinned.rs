@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::{
     forge::{Fault, Forge, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, evict, forge, len, pins, sha256, spooled, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, evict, forge, len, pins, sha256, spooled, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -49,7 +49,7 @@ async fn the_same_content_in_another_packing_is_served_and_recorded() {
     let pins = pins(dir.path());
     assert_eq!(pins.len(), 2, "{pins:?}");
     assert!(pins[1].to_string().contains(&sha256(&forge)) && pins[1].to_string().contains("packing"), "{}", pins[1]);
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,10 +101,10 @@ async fn other_content_is_refused_every_time_and_never_stored() {
         let soon = mirror.get(ZIP).await;
         assert!(soon.json()["message"].as_str().expect("a message").contains("pin-mismatch"));
         assert!(message.contains("srm-mirror cache rm 'github:devsapp/fc3@v1.0.0' --forget"), "{message}");
-        assert_eq!(asked(&forge), round + 1);
+        assert_eq!(zip_requests(&forge), round + 1);
         // A minute, then two, then four.
         mirror.clock.advance(Duration::from_secs((60 << round) - 1));
-        assert_eq!((mirror.get(ZIP).await.status, asked(&forge)), (502, round + 1));
+        assert_eq!((mirror.get(ZIP).await.status, zip_requests(&forge)), (502, round + 1));
         mirror.clock.advance(Duration::from_secs(2));
     }
     eventually("the spool folder is empty", || spooled(dir.path()) == 0).await;

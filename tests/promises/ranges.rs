@@ -6,7 +6,7 @@ use srm_mirror::entry::Digest;
 use crate::{
     forge::{Fault, Forge, Lengths},
     mirror::{Got, Mirror},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, forge, len, sha256, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, forge, len, sha256, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -87,7 +87,7 @@ async fn one_range_of_a_stored_zip_is_that_part_and_anything_else_the_whole() {
         let head = stored.mirror.request(reqwest::Method::HEAD, ZIP, &[("range", "bytes=0-1")]).await.expect("a head");
         assert_eq!((head.status, head.header("content-length")), (200, &*len.to_string()));
         complete(&head, &stored);
-        assert_eq!(asked(&stored.forge), 1);
+        assert_eq!(zip_requests(&stored.forge), 1);
     }
 }
 
@@ -175,7 +175,7 @@ async fn a_range_of_an_arriving_zip_of_known_length_is_served_at_once() {
     assert!(suffix.bytes().await.expect("whole") == bytes.slice(bytes.len() - 100..));
     assert!(several.bytes().await.expect("whole") == bytes);
     assert!(conditional.bytes().await.expect("whole") == bytes);
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +244,7 @@ async fn head_on_a_miss_starts_the_fill_and_does_not_wait_for_its_end() {
         eventually("stored", || blobs(mirror.dir()) == 1 && mirror.cache.archives().running_fills() == 0).await;
         let head = mirror.head(ZIP).await;
         let got = mirror.get(ZIP).await;
-        assert_eq!(asked(&forge), 1);
+        assert_eq!(zip_requests(&forge), 1);
         for name in ["content-type", "content-length", "etag", "accept-ranges", "repr-digest", "cache-control"] {
             assert_eq!(head.header(name), got.header(name), "{name}");
         }

@@ -3,7 +3,7 @@
 use crate::{
     forge::{Fault, Forge, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, PACKAGE, TAG, ZIP, asked, blobs, eventually, forge, len, pins, sha256, spooled, zips},
+    zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, forge, len, pins, sha256, spooled, zip_requests, zips},
 };
 use srm_mirror::value::Period;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn a_body_cut_in_the_middle_is_resumed_and_clients_see_only_whole_bytes() 
             let mirror = Mirror::over(&forge).await;
             let got = mirror.get(ZIP).await;
             assert_eq!((got.status, got.sha256()), (200, sha256(&forge)), "{lengths:?} cut at {at}");
-            assert_eq!((asked(&forge), cut.hits()), (2, 1));
+            assert_eq!((zip_requests(&forge), cut.hits()), (2, 1));
             eventually("stored", || blobs(mirror.dir()) == 1).await;
         }
     }
@@ -47,7 +47,7 @@ async fn a_stalled_body_is_resumed() {
     let mirror = setup.start().await;
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, sha256(&forge)));
-    assert_eq!((asked(&forge), stall.hits()), (2, 1));
+    assert_eq!((zip_requests(&forge), stall.hits()), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,13 +61,13 @@ async fn a_body_that_is_cut_every_time_breaks_the_connection_and_cools_down() {
             client.end().await.expect_err("a broken connection");
         }
         nothing_is_kept(&mirror).await;
-        assert_eq!(asked(&forge), 4, "one request and three resumptions");
+        assert_eq!(zip_requests(&forge), 4, "one request and three resumptions");
 
         let cooling = mirror.get(ZIP).await;
         assert_eq!(cooling.status, 503, "{:?}", cooling.body);
         assert!(cooling.header("retry-after").parse::<u64>().expect("seconds") >= 1);
         assert_eq!(cooling.header("connection"), "close");
-        assert_eq!(asked(&forge), 4, "nothing is asked while it cools down");
+        assert_eq!(zip_requests(&forge), 4, "nothing is asked while it cools down");
 
         cut.remove();
         mirror.clock.advance(Duration::from_secs(6));

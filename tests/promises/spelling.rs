@@ -27,7 +27,7 @@ async fn zip(mirror: &Mirror, version: &str) -> crate::mirror::Got {
 }
 
 /// The requests to the API since the last call: `list`, `zip TAG`, `release TAG`, `branch NAME`, `tags`, `branches`.
-fn asked(forge: &Forge) -> Vec<String> {
+fn take_requests(forge: &Forge) -> Vec<String> {
     let seen = forge.requests();
     forge.clear_log();
     let of_api = seen.iter().filter(|seen| seen.host == Host::GithubApi);
@@ -92,9 +92,9 @@ async fn a_tag_without_a_release_goes_before_a_release_in_the_other_spelling() {
     forge.repo(NAME).release("v1.0.0", |r| r).tag("1.0.0", |r| r.file("index.js", "the tag"));
     let mirror = Mirror::over(&forge).await;
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
-    asked(&forge);
+    take_requests(&forge);
     assert_eq!(zip(&mirror, "1.0.0").await.sha256(), forge.sha256(NAME, "1.0.0"));
-    assert_eq!(asked(&forge), ["zip 1.0.0"]);
+    assert_eq!(take_requests(&forge), ["zip 1.0.0"]);
     assert_eq!(
         mirror.get("/devsapp/fc3/releases/tags/1.0.0").await.status,
         404,
@@ -110,9 +110,9 @@ async fn the_other_spelling_is_served_once_the_exact_one_is_known_not_to_exist()
     let got = zip(&mirror, "1.0.0").await;
     assert_eq!(got.sha256(), forge.sha256(NAME, "v1.0.0"));
     assert!(!got.cache_status().contains("other-spelling"), "{}", got.cache_status());
-    assert_eq!(asked(&forge), ["list", "zip 1.0.0", "zip v1.0.0"]);
+    assert_eq!(take_requests(&forge), ["list", "zip 1.0.0", "zip v1.0.0"]);
     assert_eq!(zip(&mirror, "v2.0.0").await.sha256(), forge.sha256(NAME, "2.0.0"), "a tag without a release");
-    assert_eq!(asked(&forge), ["zip v2.0.0", "zip 2.0.0"]);
+    assert_eq!(take_requests(&forge), ["zip v2.0.0", "zip 2.0.0"]);
     let branch = zip(&mirror, "v3").await;
     assert_eq!((branch.sha256(), branch.header("cache-control")), (forge.sha256(NAME, "v3"), "public, max-age=60"));
 }

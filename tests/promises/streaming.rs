@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::{
     forge::{Fault, Host, Lengths},
     mirror::{Mirror, setup},
-    zips::{Drink, ZIP, asked, blobs, eventually, forge, len, pins, sha256, spooled, zips},
+    zips::{Drink, ZIP, blobs, eventually, forge, len, pins, sha256, spooled, zip_requests, zips},
 };
 
 const MIB: u64 = 1 << 20;
@@ -40,7 +40,7 @@ async fn fifty_one(lengths: Lengths, size: u64) {
         assert_eq!(end.expect("whole"), digest);
     }
     let after = anonymous().saturating_sub(before);
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
     eventually("stored", || blobs(mirror.dir()) == 1 && spooled(mirror.dir()) == 0).await;
     assert_eq!(pins(mirror.dir()).len(), 1);
     // Whole copies for 51 clients would take 5 GiB; 3 MiB for each is allowed, client side included.
@@ -77,7 +77,7 @@ async fn a_client_that_disconnects_or_never_reads_changes_nothing_for_others() {
     assert_eq!(mirror.get(ZIP).await.sha256(), digest, "a later client");
     // The zip is complete by now and still readable by a slow client.
     assert_eq!(Drink::of(stalls).end().await.expect("whole"), digest);
-    assert_eq!(asked(&forge), 1);
+    assert_eq!(zip_requests(&forge), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn stopped_by(signal: &str, code: Option<i32>) {
     let dir = tempfile::tempdir().expect("a directory");
     let gate = forge.gate(Match::on(Host::Archive).containing("v1.1.0"), 1 << 19);
     let mut job = all(&forge, dir.path()).begin();
-    job.says("\"event\":\"fetched\",\"what\":\"devsapp/fc3@v1.2.0\"").await;
+    job.wait_for_output("\"event\":\"fetched\",\"what\":\"devsapp/fc3@v1.2.0\"").await;
     gate.reached().await;
     job.signal(signal).await;
     let ended = job.ended().await;

@@ -220,7 +220,7 @@ async fn a_closed_mirror_is_checked_with_a_token() {
     let with_token = check.clone().variable("SRM_MIRROR_TOKEN", &token).run().await;
     assert_eq!(with_token.code, Some(0), "{with_token:?}");
     let row = with_token.out.lines().find(|line| line.contains("s 2 by hosts entry")).expect("a row");
-    assert!(row.starts_with("off") && row.contains("was not sent to this name"), "{row}");
+    assert!(row.starts_with("off") && row.contains("this client sends no token"), "{row}");
     let without = check.run().await;
     assert_eq!(without.code, Some(1), "{without:?}");
     assert!(without.out.contains("401 the mirror serves this only to clients with a token"), "{}", without.out);

@@ -143,7 +143,7 @@ impl Launch {
         let mut child = self.spawn();
         let mut out = Captured::of(child.stdout.take().expect("piped"));
         let err = Captured::of(child.stderr.take().expect("piped"));
-        if !out.says("ready\n").await {
+        if !out.wait_for_output("ready\n").await {
             return Err(ended(child, out, err).await);
         }
         let text = out.text();
@@ -176,8 +176,13 @@ impl Job {
     }
 
     /// Waits until standard output contains `text`.
-    pub async fn says(&mut self, text: &str) {
-        assert!(self.out.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
+    pub async fn wait_for_output(&mut self, text: &str) {
+        assert!(
+            self.out.wait_for_output(text).await,
+            "it ended without saying {text:?}: {}{}",
+            self.out.text(),
+            self.err.text()
+        );
     }
 
     /// Sends SIGKILL, unless the program has already ended.
@@ -186,8 +191,13 @@ impl Job {
     }
 
     /// Waits until standard error contains `text`.
-    pub async fn complains(&mut self, text: &str) {
-        assert!(self.err.says(text).await, "it ended without saying {text:?}: {}{}", self.out.text(), self.err.text());
+    pub async fn wait_for_error_output(&mut self, text: &str) {
+        assert!(
+            self.err.wait_for_output(text).await,
+            "it ended without saying {text:?}: {}{}",
+            self.out.text(),
+            self.err.text()
+        );
     }
 
     /// Standard output so far.
@@ -253,7 +263,7 @@ impl Process {
 
     /// Waits until the log contains `text`.
     pub async fn logs(&mut self, text: &str) {
-        assert!(self.err.says(text).await, "the process ended without saying {text:?}: {}", self.err.text());
+        assert!(self.err.wait_for_output(text).await, "the process ended without saying {text:?}: {}", self.err.text());
     }
 
     pub fn out(&self) -> String {
@@ -280,7 +290,7 @@ impl Captured {
     }
 
     /// Waits until the output contains `wanted`; false if the stream ends first.
-    async fn says(&mut self, wanted: &str) -> bool {
+    async fn wait_for_output(&mut self, wanted: &str) -> bool {
         let waiting = self.text.wait_for(|text| text.contains(wanted));
         tokio::time::timeout(PROCESS_TIMEOUT, waiting).await.unwrap_or_else(|_| panic!("never said {wanted:?}")).is_ok()
     }

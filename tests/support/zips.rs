@@ -29,7 +29,7 @@ pub fn zips() -> Match {
 }
 
 /// Number of requests for zips that the forge received.
-pub fn asked(forge: &Forge) -> usize {
+pub fn zip_requests(forge: &Forge) -> usize {
     forge.count(|seen| seen.host == Host::Archive)
 }
 

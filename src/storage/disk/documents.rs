@@ -313,7 +313,9 @@ impl DocumentStore {
             let _publishing = self.publishing.lock();
             let removed = self.remove_locked(&ids);
             let mut damaged = self.damaged.lock();
-            ids.iter().for_each(|id| drop(damaged.remove(id)));
+            for id in &ids {
+                damaged.remove(id);
+            }
             drop(damaged);
             outcome = outcome.and(removed.and_then(|stuck| stuck.into_iter().try_for_each(|stuck| Err(stuck.cause))));
         }
