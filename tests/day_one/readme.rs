@@ -85,7 +85,10 @@ fn readme_copied_from_top_to_bottom_works() {
                 assert_eq!(program.stop(), 0);
             }
             ["srm-mirror", "demo"] => {
-                let started = Running::start(program(home.path(), &["demo", "--port", "0"]));
+                let mut command = program(home.path(), &["demo", "--port", "0"]);
+                // What it leaves behind is found below.
+                command.env("TMPDIR", home.path());
+                let started = Running::start(command);
                 assert_eq!(masked_all(&started.banner), masked_all(&output));
                 compared += 1;
                 demo = Some(started);
