@@ -147,7 +147,7 @@ fn publish_findings(publish: &PublishFile) -> Vec<ModelFinding> {
     if kind.is_none() {
         let message = match &parsed.manifest.kind {
             None => "publish.yaml has no Type".to_owned(),
-            Some(kind) => format!("the Type {} is not Component, Plugin, Application or Project", quoted(kind)),
+            Some(_) => "the Type is not Component, Plugin, Application or Project".to_owned(),
         };
         findings.push(ModelFinding::new(ModelRule::PackageType, "Type", message));
     }

@@ -70,6 +70,7 @@ mod no_room;
 mod official;
 mod offline;
 mod oidc;
+mod package_model;
 mod pinned;
 mod plain_names;
 mod policy;

@@ -295,6 +295,7 @@ fn metadata_records_have_the_field_names_of_the_model() {
         version_body: "notes".into(),
         details: MetadataDetails::default(),
         provenance: None,
+        model_findings: None,
     };
     let unknown = Metadata { kind: None, version: None, ..known.clone() };
     let manifest = PublishManifest {
