@@ -16,8 +16,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod blocks;
 mod failure;
 mod inventory;
-// Used by the commands and the routes that publish.
-#[allow(dead_code, reason = "the routes follow")]
 mod publish;
 mod route;
 mod tokens;
@@ -32,9 +30,8 @@ pub(crate) use inventory::{
     ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,
     RemovalReport, RemoveArchives, Stats, StatsSum,
 };
-#[allow(unused_imports, reason = "the routes follow")]
 pub(crate) use publish::{
-    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion, YankState,
+    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion,
     YankVersion,
 };
 pub(crate) use route::{

@@ -35,6 +35,7 @@ mod route;
 mod serve;
 mod tls;
 mod token;
+mod versions;
 mod warm;
 
 #[cfg(feature = "fuzzing")]
@@ -61,10 +62,12 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    success; serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: a package or version is missing or refused;
+       publish, delete, yank: refused, or publish.yaml and the files do not conform to the package model;
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache, route, token: the mirror cannot be reached;
+  69   an address to listen on is not available; connect --check, cache, route, token, publish, delete, yank: the
+       mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -90,6 +93,10 @@ enum Command {
     Man(man::ManCommand),
     Connect(connect::ConnectCommand),
     Route(route::RouteCommand),
+    Publish(versions::PublishCommand),
+    Delete(versions::DeleteCommand),
+    Yank(versions::YankCommand),
+    Unyank(versions::UnyankCommand),
     Tls(tls::TlsCommand),
     Token(token::TokenCommand),
     /// Print the version, as --version
@@ -182,6 +189,10 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Health(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Route(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Delete(command) => command.run(),
+        Command::Yank(command) => command.run(),
+        Command::Unyank(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Version => {
@@ -249,6 +260,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
             || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)
+            || versions::is_usage(cause)
             || warm::is_usage(cause)
     };
     if is(usage) {

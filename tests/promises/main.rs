@@ -17,6 +17,8 @@ mod logs;
 mod mirror;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/scripted_host.rs"]
+mod scripted_host;
 #[path = "../support/seed.rs"]
 mod seed;
 #[path = "../support/zips.rs"]
@@ -75,6 +77,7 @@ mod pinned;
 mod plain_names;
 mod policy;
 mod private;
+mod publish;
 mod quota;
 mod ranges;
 mod rate_limits;
