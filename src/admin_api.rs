@@ -17,6 +17,7 @@ mod blocks;
 mod failure;
 mod inventory;
 mod reload;
+mod publish;
 mod route;
 mod status;
 mod tokens;
@@ -32,6 +33,10 @@ pub(crate) use inventory::{
     RemovalReport, RemoveArchives, Stats, StatsSum,
 };
 pub(crate) use reload::{ReloadConfig, ReloadReport, SettingChange};
+pub(crate) use publish::{
+    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion,
+    YankVersion,
+};
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,

@@ -37,6 +37,7 @@ mod serve;
 mod status;
 mod tls;
 mod token;
+mod versions;
 mod warm;
 
 #[cfg(feature = "fuzzing")]
@@ -63,10 +64,12 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    success; serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: a package or version is missing or refused;
+       publish, delete, yank: refused, or publish.yaml and the files do not conform to the package model;
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no
   64   invalid usage or configuration
   66   a certificate or key cannot be read
-  69   an address to listen on is not available; connect --check, cache, reload, route, status, token: the
+  69   an address to listen on is not available; connect --check, cache, reload, route, status, token, publish,
+       delete, yank: the
        mirror cannot be reached;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
@@ -95,6 +98,10 @@ enum Command {
     Reload(reload::ReloadCommand),
     Route(route::RouteCommand),
     Status(status::StatusCommand),
+    Publish(versions::PublishCommand),
+    Delete(versions::DeleteCommand),
+    Yank(versions::YankCommand),
+    Unyank(versions::UnyankCommand),
     Tls(tls::TlsCommand),
     Token(token::TokenCommand),
     /// Print the version, as --version
@@ -189,6 +196,10 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Reload(command) => command.run(),
         Command::Route(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Delete(command) => command.run(),
+        Command::Yank(command) => command.run(),
+        Command::Unyank(command) => command.run(),
         Command::Tls(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Version => {
@@ -256,6 +267,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
             || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)
+            || versions::is_usage(cause)
             || warm::is_usage(cause)
     };
     if is(usage) {

@@ -12,7 +12,7 @@ use crate::{
     entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
-    package::{FolderPackage, PackageId},
+    package::{FolderPackage, ModelFinding, PackageId},
     upstream::{DocumentAsk, Upstream},
     value::memory_budget::{MemoryBudget, MemoryShortage},
 };
@@ -29,6 +29,7 @@ mod inventory_page;
 mod keys;
 mod list_renewal;
 pub(crate) mod metadata;
+mod model_policy;
 mod moving;
 mod package_documents;
 mod parsed;
@@ -54,7 +55,8 @@ use identity::RepositoryIdentity;
 use inventory::Inventory;
 use keys::document_key;
 use list_renewal::ListRenewal;
-use metadata::MetadataRecords;
+use metadata::{MetadataParts, MetadataRecords};
+use model_policy::ModelPolicy;
 use moving::MovingVersions;
 use package_documents::PackageDocuments;
 use policy::{AccessPolicy, PolicyError};
@@ -74,6 +76,7 @@ pub use crate::cache::{
 };
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
+pub use model_policy::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
 pub(crate) use upstreams::UpstreamReportLine;
@@ -95,6 +98,7 @@ pub struct Registry {
     sources: SourceResolver,
     upstreams: Upstreams,
     rules: Arc<VersionRules>,
+    model: Arc<ModelPolicy>,
     unbuilt: Unbuilt,
     unbuilt_wait: Duration,
 }
@@ -137,6 +141,13 @@ pub enum RegistryError {
     },
     /// The packages that are pinned are being collected for the first time since the start.
     NotCollected,
+    /// The package does not conform to the package model.
+    NotConforming {
+        /// Every rule that it does not conform to.
+        findings: Vec<ModelFinding>,
+        /// How the zip was found; `None` where its pin was enough.
+        status: Option<CacheStatus>,
+    },
     /// A stored zip is damaged, and so was what replaced it.
     DamagedZip {
         /// How the zip was found.
@@ -174,12 +185,14 @@ impl Registry {
         let clock = cache.clock().clone();
         let seen = SeenVersions::new(cache.pins().clone(), clock.clone());
         let rules = Arc::new(VersionRules::build(packages, blocks, stored.clone(), seen, clock)?);
+        let model = Arc::new(ModelPolicy::build(packages, stored.clone())?);
         let source = Arc::new(ArchiveSource::new(ArchiveSourceParts {
             cache: cache.clone(),
             upstreams: upstreams.clone(),
             documents: stored.clone(),
             identity: identity.clone(),
             rules: rules.clone(),
+            model: model.clone(),
             verify: verify.clone(),
         }));
         let authorizer = Arc::new(Authorizer::new(policy, cache.clone(), upstreams.clone(), stored.clone()));
@@ -205,6 +218,7 @@ impl Registry {
             moving: moving.clone(),
             ref_lists,
             list_renewal,
+            model: model.clone(),
         }));
         let folders = FolderPackages::new(FolderParts {
             cache: cache.clone(),
@@ -216,14 +230,21 @@ impl Registry {
             release_facts: facts.clone(),
             rules: rules.clone(),
             configured: folders,
+            model: model.clone(),
         });
         Ok(Self {
             folders,
-            metadata: MetadataRecords::new(documents.clone(), source.clone(), moving.clone(), facts.clone()),
+            metadata: MetadataRecords::new(MetadataParts {
+                releases: documents.clone(),
+                archives: source.clone(),
+                moving: moving.clone(),
+                facts: facts.clone(),
+                model: model.clone(),
+            }),
             release_facts: facts,
             catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone(), upstreams.clone()),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
-            transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify),
+            transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify, model.clone()),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
             warming: Warming::new(WarmingParts {
                 upstreams: upstreams.clone(),
@@ -236,6 +257,7 @@ impl Registry {
             }),
             unbuilt,
             unbuilt_wait,
+            model,
             upstreams,
             cache,
             documents,
@@ -272,6 +294,12 @@ impl Registry {
     /// Whether unbuilt components are served to the command line clients.
     pub fn unbuilt(&self) -> Unbuilt {
         self.unbuilt
+    }
+
+    /// True if some packages are served only where they conform to the package model: their zips are complete before their
+    /// first byte is sent.
+    pub fn may_enforce_model(&self) -> bool {
+        self.model.may_enforce()
     }
 
     /// Where the files of the package's zips are.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{BULK_TIMEOUT, request};
 use crate::{
     entry::{Digest, Key},
+    package::ModelFinding,
     value::Period,
 };
 
@@ -22,6 +23,9 @@ pub(crate) struct ListArchives {
     pub sort: InventoryOrder,
     /// The most zips of the list.
     pub limit: Option<usize>,
+    /// True to list the findings about the package model, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub findings: bool,
 }
 
 request!(ListArchives, "stock", events ArchiveRow);
@@ -87,6 +91,10 @@ pub(crate) struct ArchiveRow {
     pub pinned: bool,
     /// The commit it was made from, where that is known.
     pub commit: Option<String>,
+    /// Where it does not conform to the package model. `None` where that was not asked for, and where an earlier release
+    /// has verified it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<ModelFinding>>,
 }
 
 /// Asks for the figures of the cache.

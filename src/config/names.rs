@@ -169,13 +169,15 @@ fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigErro
         let reason = format!("\"{text}\" names a version; a repository is private in all its versions");
         return Err(invalid(settings, &["packages", "private_allow"], reason));
     }
-    for entry in &packages.min_age_for {
-        let checked = if entry.packages.contains('@') {
-            Err(PackagesPatternError::Malformed { text: entry.packages.clone(), reason: PatternError.into() })
+    let ages = packages.min_age_for.iter().map(|entry| ("min_age_for", &entry.packages));
+    let models = packages.model_for.iter().map(|entry| ("model_for", &entry.packages));
+    for (key, text) in ages.chain(models) {
+        let checked = if text.contains('@') {
+            Err(PackagesPatternError::Malformed { text: text.clone(), reason: PatternError.into() })
         } else {
-            check_pattern(config, &entry.packages)
+            check_pattern(config, text)
         };
-        checked.map_err(|error| invalid(settings, &["packages", "min_age_for"], error))?;
+        checked.map_err(|error| invalid(settings, &["packages", key], error))?;
     }
     let lists = [("allow", &packages.allow), ("deny", &packages.deny), ("private_allow", &packages.private_allow)];
     for (key, patterns) in lists {

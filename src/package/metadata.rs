@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{PackageKind, PublishManifest};
+use super::{ModelFinding, PackageKind, PublishManifest};
 
 /// The metadata record of the Serverless Registry Model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Metadata {
     /// Where the version comes from and what was seen of it; `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<VersionProvenance>,
+    /// Where the version does not conform to the package model; `None` in lists, and where the mirror does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_findings: Option<Vec<ModelFinding>>,
 }
 
 /// Where a version comes from, and what this mirror has seen of it.

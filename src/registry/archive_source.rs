@@ -9,6 +9,7 @@ use super::{
     RegistryError,
     identity::RepositoryIdentity,
     keys::{archive_key, parse_archive_key, revision_prefix},
+    model_policy::ModelPolicy,
     package_documents::PackageDocuments,
     upstreams::Upstreams,
     version_rules::VersionRules,
@@ -32,6 +33,7 @@ pub(super) struct ArchiveSource {
     documents: Arc<PackageDocuments>,
     identity: Arc<RepositoryIdentity>,
     rules: Arc<VersionRules>,
+    model: Arc<ModelPolicy>,
     verify: Arc<dyn Verify>,
 }
 
@@ -42,13 +44,14 @@ pub(super) struct ArchiveSourceParts {
     pub(super) documents: Arc<PackageDocuments>,
     pub(super) identity: Arc<RepositoryIdentity>,
     pub(super) rules: Arc<VersionRules>,
+    pub(super) model: Arc<ModelPolicy>,
     pub(super) verify: Arc<dyn Verify>,
 }
 
 impl ArchiveSource {
     pub(super) fn new(parts: ArchiveSourceParts) -> Self {
-        let ArchiveSourceParts { cache, upstreams, documents, identity, rules, verify } = parts;
-        Self { cache, upstreams, documents, identity, rules, verify }
+        let ArchiveSourceParts { cache, upstreams, documents, identity, rules, model, verify } = parts;
+        Self { cache, upstreams, documents, identity, rules, model, verify }
     }
 
     /// Checks whether the rules about versions permit the archive.
@@ -177,15 +180,23 @@ impl ArchiveSource {
     fn request(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveRequest, RegistryError> {
         let key = archive_key(package, &reference);
         let pinning = pinning(package, &reference);
+        let verify = self.model.logging(&self.verify, package, version_of(&reference));
         let origin = self.upstreams.archive_origin(package, reference)?;
         let negative = self.documents.policies().negative(package)?;
-        Ok(ArchiveRequest { key, origin, verify: self.verify.clone(), pinning, negative })
+        Ok(ArchiveRequest { key, origin, verify, pinning, negative })
     }
 }
 
 /// The error for pins that cannot be read.
 pub(super) fn unreadable_pin(error: FetchError) -> RegistryError {
     RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
+}
+
+/// The tag, commit or moving version, for the log.
+pub(super) fn version_of(reference: &GitRef) -> &str {
+    match reference {
+        GitRef::Tag(version) | GitRef::Commit(version) | GitRef::Moving { version, .. } => version,
+    }
 }
 
 /// Whether the content of a reference is pinned.

@@ -14,7 +14,9 @@ use super::{
     authorize::{Authorizer, Visibility},
     catalog,
     documents::ReleaseDocuments,
-    metadata, not_found,
+    metadata,
+    model_policy::{ModelPolicy, ensure_conforms},
+    not_found,
     package_documents::PackageDocuments,
     release_facts::{ArchiveFacts, FolderPart, KnownContent, ReleaseFacts},
     resolve::{ResolvedVersion, VersionResolver},
@@ -39,6 +41,7 @@ mod pins;
 mod tag_names;
 
 use facts::{FolderFactsCache, FolderRead};
+use locate::LocatedVersion;
 use pins::FolderPins;
 
 /// Serves folders of repositories that may be served.
@@ -50,6 +53,7 @@ pub struct FolderPackages {
     archives: Arc<ArchiveSource>,
     release_facts: Arc<ReleaseFacts>,
     rules: Arc<VersionRules>,
+    model: Arc<ModelPolicy>,
     pins: FolderPins,
     facts: FolderFactsCache,
     /// Every folder that an alias names.
@@ -67,6 +71,7 @@ pub(super) struct FolderParts {
     pub(super) release_facts: Arc<ReleaseFacts>,
     pub(super) rules: Arc<VersionRules>,
     pub(super) configured: Vec<Arc<FolderPackage>>,
+    pub(super) model: Arc<ModelPolicy>,
 }
 
 /// The complete archive of the repository that a version of a folder is a part of.
@@ -106,10 +111,23 @@ impl FolderPackages {
             release_facts,
             rules,
             configured,
+            model,
         } = parts;
         let pins = FolderPins::new(cache.pins().clone(), cache.clock().clone());
         let facts = FolderFactsCache::new(cache.memory().clone());
-        Self { authorizer, documents, releases, resolver, archives, release_facts, rules, pins, facts, configured }
+        Self {
+            authorizer,
+            documents,
+            releases,
+            resolver,
+            archives,
+            release_facts,
+            rules,
+            model,
+            pins,
+            facts,
+            configured,
+        }
     }
 
     /// The versions that may be served.
@@ -206,9 +224,13 @@ impl FolderPackages {
         let tag = &release.value.tag_name;
         let facts = match self.pins.get(folder, tag).await? {
             Some(pin) => pin.facts,
-            None => self.archive(folder, &Version::Name(tag.clone())).await?.facts,
+            None => {
+                complete_archive(self, folder, self.locate(folder, &Version::Name(tag.clone())).await?).await?.facts
+            }
         };
+        let model_findings = self.model.shown_in(folder, facts.model.clone()).await;
         let record = metadata::record(&folder.alias, &release.value, facts.publish.clone());
+        let record = Metadata { model_findings, ..record };
         let digest = digest_of(&record);
         Ok(CachedValue { value: Arc::new(record), digest, age: release.age, status: release.status })
     }
@@ -221,29 +243,18 @@ impl FolderPackages {
     /// lacks `NoFolder`.
     pub async fn archive(&self, folder: &FolderPackage, version: &Version) -> Result<FolderArchive, RegistryError> {
         let located = self.locate(folder, version).await?;
-        let mut may_retry = true;
-        loop {
-            let archive = self.resolver.archive(&folder.repository, &located.version).await?;
-            let status = archive.answer.status;
-            let object = archive_source::complete(archive.answer.served, &status).await?;
-            let facts = match self.facts_of(folder, &located, &archive.resolved, &object).await? {
-                FolderRead::Facts(facts) => facts,
-                FolderRead::NoFolder => return Err(RegistryError::NoFolder { status }),
-                FolderRead::Damaged => {
-                    self.resolver.quarantine(&object).await;
-                    if !may_retry {
-                        return Err(RegistryError::DamagedZip { status });
-                    }
-                    may_retry = false;
-                    continue;
-                }
-            };
-            let folders = self.refusable(&folder.repository, Some(&folder.path)).await;
-            self.ensure_parts_served(&folders, &folder.repository, &archive.resolved, &object, &status).await?;
-            let version = located.name.clone().unwrap_or_else(|| archive.resolved.name().to_owned());
-            let age = archive.answer.age;
-            return Ok(FolderArchive { object, facts, version, resolved: archive.resolved, age, status });
+        if !self.model.is_enforced_in(folder).await {
+            return complete_archive(self, folder, located).await;
         }
+        if let Some(name) = &located.name
+            && let Some(pin) = self.pins.get(folder, name).await?
+        {
+            // Known from an earlier download: nothing is fetched for a refusal.
+            ensure_conforms(pin.facts.model.clone(), None)?;
+        }
+        let archive = complete_archive(self, folder, located).await?;
+        ensure_conforms(archive.facts.model.clone(), Some(&archive.status))?;
+        Ok(archive)
     }
 
     /// What the pin of a version says of the folder; `None` for a version that was never served. Fetches no archive.
@@ -303,6 +314,37 @@ impl FolderPackages {
         let pins = self.pins.list(folder).await.unwrap_or_default();
         let newest = pins.into_iter().max_by_key(|pin| (semantic(&pin.version), pin.version.clone()));
         Some(newest.map(|pin| catalog::facts_of(pin.facts.publish.clone())).unwrap_or_default())
+    }
+}
+
+/// As [`FolderPackages::archive`], whether the folder conforms to the package model or not.
+async fn complete_archive(
+    packages: &FolderPackages,
+    folder: &FolderPackage,
+    located: LocatedVersion,
+) -> Result<FolderArchive, RegistryError> {
+    let mut may_retry = true;
+    loop {
+        let archive = packages.resolver.counted(&folder.repository, &located.version).await?;
+        let status = archive.answer.status;
+        let object = archive_source::complete(archive.answer.served, &status).await?;
+        let facts = match packages.facts_of(folder, &located, &archive.resolved, &object).await? {
+            FolderRead::Facts(facts) => facts,
+            FolderRead::NoFolder => return Err(RegistryError::NoFolder { status }),
+            FolderRead::Damaged => {
+                packages.resolver.quarantine(&object).await;
+                if !may_retry {
+                    return Err(RegistryError::DamagedZip { status });
+                }
+                may_retry = false;
+                continue;
+            }
+        };
+        let folders = packages.refusable(&folder.repository, Some(&folder.path)).await;
+        packages.ensure_parts_served(&folders, &folder.repository, &archive.resolved, &object, &status).await?;
+        let version = located.name.clone().unwrap_or_else(|| archive.resolved.name().to_owned());
+        let age = archive.answer.age;
+        return Ok(FolderArchive { object, facts, version, resolved: archive.resolved, age, status });
     }
 }
 

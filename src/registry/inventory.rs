@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     admin_api::{InventoryOrder, RefKind},
+    archive::ZipFacts,
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     observe::CacheMetrics,
     origin::{FetchError, Missing},
-    package::{PackageId, Version},
+    package::{ModelFinding, PackageId, Version},
     upstream::GitRef,
 };
 
@@ -177,6 +178,13 @@ impl Inventory {
         Ok(keys.into_iter().filter(|key| selection.selects_archive(key)).collect())
     }
 
+    /// Where a stored zip does not conform to the package model; `None` where an earlier release has verified it, and where
+    /// its description cannot be read.
+    pub async fn model_findings(&self, archive: &StoredArchive) -> Option<Vec<ModelFinding>> {
+        let meta = self.archives.stored_meta(&archive.package, &archive.reference).await?;
+        ZipFacts::model_findings_in(&meta.verified.facts)
+    }
+
     /// The pin of a key.
     ///
     /// # Errors
@@ -314,6 +322,9 @@ fn cause(error: RegistryError) -> FetchError {
     match error {
         RegistryError::Fetch(CacheFailure { error, .. }) => error,
         RegistryError::NoFolder { .. } => FetchError::NotFound(Missing::Version),
+        RegistryError::NotConforming { .. } => {
+            FetchError::Refused("the package does not conform to the package model".into())
+        }
         RegistryError::NotCollected => FetchError::Refused("the packages are being collected".into()),
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::VersionRefused(_) | RegistryError::NoVersionAllowed(_) => {

@@ -6,6 +6,7 @@ use super::{
     CachedValue, RegistryError,
     archive_source::{ArchiveSource, unreadable_pin},
     documents::ReleaseDocuments,
+    model_policy::ModelPolicy,
     moving::MovingVersions,
     release_facts::{KnownContent, ReleaseFacts},
 };
@@ -24,16 +25,22 @@ pub struct MetadataRecords {
     archives: Arc<ArchiveSource>,
     moving: Arc<MovingVersions>,
     facts: Arc<ReleaseFacts>,
+    model: Arc<ModelPolicy>,
+}
+
+/// What [`MetadataRecords`] works with.
+pub(super) struct MetadataParts {
+    pub(super) releases: Arc<ReleaseDocuments>,
+    pub(super) archives: Arc<ArchiveSource>,
+    pub(super) moving: Arc<MovingVersions>,
+    pub(super) facts: Arc<ReleaseFacts>,
+    pub(super) model: Arc<ModelPolicy>,
 }
 
 impl MetadataRecords {
-    pub(super) fn new(
-        releases: Arc<ReleaseDocuments>,
-        archives: Arc<ArchiveSource>,
-        moving: Arc<MovingVersions>,
-        facts: Arc<ReleaseFacts>,
-    ) -> Self {
-        Self { releases, archives, moving, facts }
+    pub(super) fn new(parts: MetadataParts) -> Self {
+        let MetadataParts { releases, archives, moving, facts, model } = parts;
+        Self { releases, archives, moving, facts, model }
     }
 
     /// The records of every release, without the fields of their types. `Type` is null where the archive was never seen:
@@ -71,7 +78,9 @@ impl MetadataRecords {
             }
         };
         let provenance = self.provenance(package, tag, &content).await?;
-        let value = Metadata { provenance, ..record(&package.name, &release.value, content.manifest()) };
+        let model_findings = self.model.shown(package, content.model_findings()).await;
+        let value =
+            Metadata { provenance, model_findings, ..record(&package.name, &release.value, content.manifest()) };
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
     }
@@ -119,5 +128,6 @@ pub(super) fn record(package: &PackageName, release: &Release, manifest: Publish
         version_body: release.body.clone(),
         details: MetadataDetails::of(manifest),
         provenance: None,
+        model_findings: None,
     }
 }

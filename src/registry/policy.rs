@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::model_policy::{ModelConfig, ModelMode};
 use crate::{
     package::{PackageId, PackagePattern, VersionedPattern, VersionedPatternError},
     value::Period,
@@ -27,6 +28,10 @@ pub struct Config {
     pub min_age: Period,
     /// Other ages for some packages; the first entry that matches decides.
     pub min_age_for: Vec<AgeConfig>,
+    /// What is done with a package that does not conform to the package model.
+    pub model: ModelMode,
+    /// Other modes for some packages; the first entry that matches decides.
+    pub model_for: Vec<ModelConfig>,
     /// Whether the dialects of the command line clients serve a component or plugin whose entry is not in its zip.
     pub unbuilt: Unbuilt,
     /// How long a 2.x client waits for a first download to complete: whether a component is built is known only then.
@@ -53,6 +58,8 @@ impl Default for Config {
             gone: Gone::default(),
             min_age: Period::secs(0),
             min_age_for: Vec::new(),
+            model: ModelMode::default(),
+            model_for: Vec::new(),
             unbuilt: Unbuilt::default(),
             unbuilt_wait: Period::secs(30),
         }

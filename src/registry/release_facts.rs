@@ -10,7 +10,7 @@ use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     cache::{Cache, Object},
     entry::{Digest, Meta, Pin},
-    package::{FolderPath, PackageId, PublishManifest},
+    package::{FolderPath, ModelFinding, PackageId, PublishManifest},
     upstream::GitRef,
     value::memory_budget::MemoryShare,
 };
@@ -92,6 +92,15 @@ impl KnownContent {
             Self::Pinned(pin) => manifest(&pin.verified),
             Self::Stored(meta) => manifest(&meta.verified),
             Self::Folder(facts) => facts.publish.clone(),
+        }
+    }
+
+    /// Where it does not conform to the package model; `None` where an earlier release has verified it.
+    pub(super) fn model_findings(&self) -> Option<Vec<ModelFinding>> {
+        match self {
+            Self::Pinned(pin) => ZipFacts::model_findings_in(&pin.verified.facts),
+            Self::Stored(meta) => ZipFacts::model_findings_in(&meta.verified.facts),
+            Self::Folder(facts) => facts.model.clone(),
         }
     }
 }

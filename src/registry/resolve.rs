@@ -9,9 +9,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     RegistryError,
-    archive_source::{ArchiveSource, unreadable_pin},
+    archive_source::{self, ArchiveSource, unreadable_pin},
     authorize::Authorizer,
     list_renewal::ListRenewal,
+    model_policy::{ModelPolicy, ensure_conforms},
     moving::MovingVersions,
     not_found,
     package_documents::PackageDocuments,
@@ -47,6 +48,7 @@ pub struct VersionResolver {
     moving: Arc<MovingVersions>,
     ref_lists: Arc<RefLists>,
     list_renewal: Arc<ListRenewal>,
+    model: Arc<ModelPolicy>,
     spellings: Spellings,
 }
 
@@ -59,21 +61,46 @@ pub(super) struct VersionResolverParts {
     pub(super) moving: Arc<MovingVersions>,
     pub(super) ref_lists: Arc<RefLists>,
     pub(super) list_renewal: Arc<ListRenewal>,
+    pub(super) model: Arc<ModelPolicy>,
 }
 
 impl VersionResolver {
     pub(super) fn new(parts: VersionResolverParts) -> Self {
-        let VersionResolverParts { cache, authorizer, documents, archives, moving, ref_lists, list_renewal } = parts;
+        let VersionResolverParts { cache, authorizer, documents, archives, moving, ref_lists, list_renewal, model } =
+            parts;
         let spellings = Spellings::new(documents.clone(), archives.clone());
-        Self { cache, authorizer, documents, archives, moving, ref_lists, list_renewal, spellings }
+        Self { cache, authorizer, documents, archives, moving, ref_lists, list_renewal, model, spellings }
     }
 
-    /// Finds the archive of a version for a client: a hit is counted. Of a repository with folders that are packages, a client
-    /// may have the whole only through [`super::folders::FolderPackages::whole_archive`].
+    /// Finds the archive of a version for a client: a hit is counted. Where the package model is enforced, waits until the
+    /// archive is complete. Of a repository with folders that are packages, a client may have the whole only through
+    /// [`super::folders::FolderPackages::whole_archive`].
     ///
     /// # Errors
     /// [`RegistryError`]; a version that does not exist is `NotFound(Missing::Version)`.
     pub(super) async fn archive(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> Result<ResolvedArchive, RegistryError> {
+        if !self.model.is_enforced(package).await {
+            return self.counted(package, version).await;
+        }
+        let findings = |facts: &_| ZipFacts::model_findings_in(facts).filter(|findings| !findings.is_empty());
+        // Known from an earlier download: nothing is fetched for a refusal.
+        ensure_conforms(self.pinned_fault(package, version, findings).await?, None)?;
+        let mut archive = self.counted(package, version).await?;
+        let object = archive_source::complete(archive.answer.served, &archive.answer.status).await?;
+        ensure_conforms(ZipFacts::model_findings_in(&object.meta.verified.facts), Some(&archive.answer.status))?;
+        archive.answer.served = ServedArchive::Stored(object);
+        Ok(archive)
+    }
+
+    /// As [`VersionResolver::archive`], whether the package conforms to the package model or not.
+    ///
+    /// # Errors
+    /// As [`VersionResolver::archive`].
+    pub(super) async fn counted(
         &self,
         package: &PackageId,
         version: &Version,
@@ -97,13 +124,23 @@ impl VersionResolver {
         package: &PackageId,
         version: &Version,
     ) -> Result<Option<String>, RegistryError> {
+        self.pinned_fault(package, version, |facts| ZipFacts::missing_entry_in(facts).map(str::to_owned)).await
+    }
+
+    /// A fault that the pin of a version has, which is pinned under exactly this name.
+    async fn pinned_fault<T>(
+        &self,
+        package: &PackageId,
+        version: &Version,
+        fault: impl FnOnce(&serde_json::Value) -> Option<T>,
+    ) -> Result<Option<T>, RegistryError> {
         let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(None) };
         let Some(pin) = self.archives.pin(package, &reference).await.map_err(unreadable_pin)? else { return Ok(None) };
-        let Some(missing) = ZipFacts::missing_entry_in(&pin.verified.facts) else { return Ok(None) };
+        let Some(fault) = fault(&pin.verified.facts) else { return Ok(None) };
         self.archives.ensure_served(package, &reference).await?;
         // Only a refusal needs this: any other version is authorized when its archive is looked up.
         self.authorizer.authorize(package).await?;
-        Ok(Some(missing.to_owned()))
+        Ok(Some(fault))
     }
 
     /// Sets a stored archive aside that its reader found damaged: the next request fetches it again.

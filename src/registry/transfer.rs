@@ -7,8 +7,9 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
 use super::{
-    archive_source::pinning,
+    archive_source::{pinning, version_of},
     keys::{parse_archive_key, parse_document_key, revision_prefix},
+    model_policy::ModelPolicy,
     package_documents::PackageDocuments,
     upstreams::Upstreams,
 };
@@ -27,6 +28,7 @@ pub struct Transfer {
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
     verify: Arc<dyn Verify>,
+    model: Arc<ModelPolicy>,
 }
 
 impl Transfer {
@@ -35,8 +37,9 @@ impl Transfer {
         upstreams: Upstreams,
         documents: Arc<PackageDocuments>,
         verify: Arc<dyn Verify>,
+        model: Arc<ModelPolicy>,
     ) -> Self {
-        Self { cache, upstreams, documents, verify }
+        Self { cache, upstreams, documents, verify, model }
     }
 
     /// The record of a stored archive; `None` when it was removed or quarantined since it was listed.
@@ -109,7 +112,8 @@ impl Transfer {
         };
         let pinning = pinning(&package, &reference);
         let on_conflict = if force { PinConflict::Replace } else { PinConflict::Refuse };
-        self.cache.importer().import(archive, body, self.verify.clone(), pinning, on_conflict).await
+        let verify = self.model.logging(&self.verify, &package, version_of(&reference));
+        self.cache.importer().import(archive, body, verify, pinning, on_conflict).await
     }
 
     fn accepts_archive(&self, archive: &ExportedArchive) -> bool {

@@ -134,7 +134,7 @@ impl VersionRules {
         if self.are_empty() {
             return Vec::new();
         }
-        let mut names = self.names_of(package).await;
+        let mut names = names_of(&self.documents, package).await;
         let concern = |name: &PackageId| self.name_versions_of(name) || self.min_age(name).is_some();
         if !names.iter().any(concern) {
             names.clear();
@@ -157,18 +157,6 @@ impl VersionRules {
     fn min_age(&self, package: &PackageId) -> Option<Period> {
         let rule = self.ages.iter().find(|rule| rule.packages.matches(package));
         rule.map(|rule| rule.min_age).filter(|age| !age.0.is_zero())
-    }
-
-    /// The package under the name of the request, and under the one that its repository has now, where a stored document
-    /// says that: a version is served only if the rules serve it under both.
-    async fn names_of(&self, package: &PackageId) -> Vec<PackageId> {
-        let mut names = vec![package.clone()];
-        if let Some(document) = self.documents.stored().document(package, &DocumentAsk::Repository).await
-            && let Some(repository) = self.documents.stored().parse_repository(&document).await
-        {
-            names.extend(renamed(package, &repository));
-        }
-        names
     }
 
     /// Checks a version by its name.
@@ -302,8 +290,8 @@ impl VersionRules {
         if is_same(&folder.repository, repository) {
             return true;
         }
-        let of_folder = self.names_of(&folder.repository).await;
-        let asked = self.names_of(repository).await;
+        let of_folder = names_of(&self.documents, &folder.repository).await;
+        let asked = names_of(&self.documents, repository).await;
         asked.iter().any(|name| of_folder.iter().any(|other| is_same(name, other)))
     }
 
@@ -394,6 +382,18 @@ impl VersionRules {
 }
 
 /// A folder as a package of its repository's upstream, which patterns match.
-fn alias_of(folder: &FolderPackage) -> PackageId {
+pub(super) fn alias_of(folder: &FolderPackage) -> PackageId {
     PackageId { upstream: folder.repository.upstream.clone(), name: folder.alias.clone() }
+}
+
+/// The package under the name of the request, and under the one that its repository has now, where a stored document
+/// says that: a version is served only if the rules serve it under both.
+pub(super) async fn names_of(documents: &PackageDocuments, package: &PackageId) -> Vec<PackageId> {
+    let mut names = vec![package.clone()];
+    if let Some(document) = documents.stored().document(package, &DocumentAsk::Repository).await
+        && let Some(repository) = documents.stored().parse_repository(&document).await
+    {
+        names.extend(renamed(package, &repository));
+    }
+    names
 }

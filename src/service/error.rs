@@ -28,6 +28,7 @@ use crate::{
 mod fetch_failure;
 
 pub(super) use fetch_failure::failure_code;
+mod not_conforming;
 mod subject;
 mod unauthorized;
 mod version_refusal;
@@ -289,6 +290,9 @@ impl ApiError {
                 let message = format!("{} on {} has no zip of this form: {error}", subject.what(), subject.upstream());
                 let error = ErrorDescription::new(StatusCode::BAD_GATEWAY, message);
                 ErrorDescription { code: Some(FailureCode::UpstreamInvalid), cache_status: failed, ..error }
+            }
+            Self::Registry(RegistryError::NotConforming { findings, status }) => {
+                not_conforming::describe(subject, &findings, status)
             }
             Self::DamagedZip => {
                 let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());

@@ -17,6 +17,8 @@ mod logs;
 mod mirror;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/scripted_host.rs"]
+mod scripted_host;
 #[path = "../support/seed.rs"]
 mod seed;
 #[path = "../support/zips.rs"]
@@ -70,10 +72,12 @@ mod no_room;
 mod official;
 mod offline;
 mod oidc;
+mod package_model;
 mod pinned;
 mod plain_names;
 mod policy;
 mod private;
+mod publish;
 mod quota;
 mod ranges;
 mod rate_limits;

@@ -36,7 +36,7 @@ pub(super) fn run(
     limit: Option<usize>,
     json: bool,
 ) -> anyhow::Result<u8> {
-    let request = ListArchives { pattern, sort, limit };
+    let request = ListArchives { pattern, sort, limit, findings: json };
     let mut table = Table::new();
     let mut out = PrintBuffer(String::new());
     admin_client::run_at(cache, async |client| {

@@ -132,6 +132,7 @@ mod tests {
             kept: size > 9,
             pinned: true,
             commit: None,
+            findings: None,
         }
     }
 

@@ -133,7 +133,9 @@ impl FolderPackages {
             };
             return match self.facts.read(&object, &folder.path).await? {
                 FolderRead::Facts(facts) => {
-                    Ok(Some(self.pins.record(folder, &bare(name), reference, &facts, &object.meta).await?))
+                    let name = bare(name);
+                    self.model.log_folder(folder, &name, facts.model.as_deref()).await;
+                    Ok(Some(self.pins.record(folder, &name, reference, &facts, &object.meta).await?))
                 }
                 FolderRead::NoFolder => Err(RegistryError::NoFolder { status: CacheStatus::hit(None) }),
                 FolderRead::Damaged => Err(RegistryError::DamagedZip { status: CacheStatus::hit(None) }),
@@ -162,6 +164,7 @@ impl FolderPackages {
         if let Some(version) = version
             && let FolderRead::Facts(facts) = &read
         {
+            self.model.log_folder(folder, version, facts.model.as_deref()).await;
             let pin = self.pins.record(folder, version, reference.clone(), facts, &object.meta).await?;
             // Another request has pinned the version to another tag; the next request is served from that one.
             if pin.reference != reference {

@@ -39,7 +39,8 @@ pub(in crate::service) async fn respond(
     }
     let mut may_retry = true;
     loop {
-        let is_limited = context.dialect == Dialect::Simple && refuses_unbuilt;
+        let is_slow = refuses_unbuilt || service.registry.may_enforce_model();
+        let is_limited = context.dialect == Dialect::Simple && is_slow;
         let max_wait = is_limited.then_some(service.registry.unbuilt_wait());
         let archive = view::within(max_wait, folders.archive(folder, version)).await??;
         context.cache_status = Some(archive.status.clone());

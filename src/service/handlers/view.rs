@@ -62,7 +62,9 @@ pub(in crate::service) async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let mut may_retry = true;
     loop {
-        let archive = service.registry.folders().whole_archive(request.package, request.version).await?;
+        let archive = service.registry.folders().whole_archive(request.package, request.version);
+        // Where the package model is enforced, this waits for the whole zip.
+        let archive = within(request.max_wait, archive).await??;
         let cacheable = archive.cacheable_object().map(Object::downgrade);
         let ResolvedArchive { answer, resolved } = archive;
         context.cache_status = Some(answer.status);

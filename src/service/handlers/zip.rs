@@ -38,6 +38,8 @@ pub(in crate::service) async fn respond(
         // Known from an earlier download: nothing is fetched for a refusal.
         return Err(ApiError::Unbuilt { missing });
     }
+    // The clients of the simple dialect give up while a zip is completed before its first byte.
+    let is_limited = refuses_unbuilt || dialect == Dialect::Simple && service.registry.may_enforce_model();
     let top = |resolved: &ResolvedVersion| TopFolder::of_version(package.name.base_name(), resolved.name());
     let foldered = |resolved: &ResolvedVersion| ViewSpec::Foldered { top: top(resolved) };
     let request = ViewRequest { package, version, spec_of: &foldered, refuses_unbuilt, max_wait: None };
@@ -45,11 +47,11 @@ pub(in crate::service) async fn respond(
         (ZipForm::Flat, _) => {
             view::respond(service, parts, context, ViewRequest { spec_of: &|_| ViewSpec::Flat, ..request }).await
         }
-        (ZipForm::Foldered, ZipPacking::TopFolder) if !refuses_unbuilt => {
+        (ZipForm::Foldered, ZipPacking::TopFolder) if !is_limited => {
             archive::respond(service, parts, context, package, version).await
         }
         (ZipForm::Foldered, _) => {
-            let max_wait = refuses_unbuilt.then_some(service.registry.unbuilt_wait());
+            let max_wait = is_limited.then_some(service.registry.unbuilt_wait());
             view::respond(service, parts, context, ViewRequest { max_wait, ..request }).await
         }
     }

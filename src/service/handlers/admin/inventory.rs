@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use futures_util::{Stream, TryStreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use super::AdminError;
 use crate::{
@@ -67,6 +67,7 @@ pub(super) fn archive_row(item: &StoredArchive) -> ArchiveRow {
         kept: entry.kept,
         pinned: entry.pinned,
         commit: entry.commit.clone(),
+        findings: None,
     }
 }
 
@@ -87,6 +88,7 @@ pub(super) async fn list(
 ) -> Result<impl Stream<Item = Result<ArchiveRow, BodyError>> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
     let left = request.limit.unwrap_or(usize::MAX);
+    let findings = request.findings;
     let mut state = ListPosition { registry: registry.clone(), selection, request, left };
     let first = state.page(None).await.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let pages = stream::try_unfold((state, Some(first)), |(mut state, page)| async move {
@@ -98,8 +100,16 @@ pub(super) async fn list(
         };
         Ok::<_, BodyError>(Some((page, (state, next))))
     });
-    let rows = |page: Vec<InventoryEntry>| {
-        stream::iter(page.into_iter().filter_map(StoredArchive::of).map(|item| Ok(archive_row(&item))))
+    let registry = registry.clone();
+    let rows = move |page: Vec<InventoryEntry>| {
+        let registry = registry.clone();
+        stream::iter(page.into_iter().filter_map(StoredArchive::of)).then(move |item| {
+            let registry = registry.clone();
+            async move {
+                let findings = if findings { registry.inventory().model_findings(&item).await } else { None };
+                Ok(ArchiveRow { findings, ..archive_row(&item) })
+            }
+        })
     };
     Ok(pages.map_ok(rows).try_flatten())
 }
