@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod blocks;
 mod failure;
 mod inventory;
+// Used by the commands and the routes that publish.
+#[allow(dead_code, reason = "the routes follow")]
+mod publish;
 mod route;
 mod tokens;
 mod transfer;
@@ -28,6 +31,11 @@ pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
     ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,
     RemovalReport, RemoveArchives, Stats, StatsSum,
+};
+#[allow(unused_imports, reason = "the routes follow")]
+pub(crate) use publish::{
+    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion, YankState,
+    YankVersion,
 };
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,

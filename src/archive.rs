@@ -8,7 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{origin::VerifyError, package::PublishManifest, value::memory_budget::MemoryBudget};
+use crate::{
+    origin::VerifyError,
+    package::{ModelFinding, PublishManifest},
+    value::memory_budget::MemoryBudget,
+};
 
 mod archive_reader;
 mod central;
@@ -21,6 +25,7 @@ pub(crate) mod fuzzing;
 mod json_comments;
 mod manifest;
 mod name;
+pub mod package_model;
 mod publish;
 mod stored_zip;
 mod verify;
@@ -80,6 +85,13 @@ pub struct ZipFacts {
     /// releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_entry: Option<String>,
+    /// Where the package does not conform to the package model; empty if it does, and in doubt. `None` in facts of earlier
+    /// releases. See [`package_model`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Vec<ModelFinding>>,
+    /// True if the zip contains a `.git` folder; false also in facts of earlier releases.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub git_folder: bool,
 }
 
 impl ZipFacts {
@@ -94,6 +106,15 @@ impl ZipFacts {
     /// [`ZipFacts::missing_entry`] of serialised facts: cheap enough for every request.
     pub fn missing_entry_in(value: &serde_json::Value) -> Option<&str> {
         value.get("missing_entry")?.as_str()
+    }
+
+    /// [`ZipFacts::model`] of serialised facts: cheap for a package that conforms.
+    pub fn model_findings_in(value: &serde_json::Value) -> Option<Vec<ModelFinding>> {
+        let findings = value.get("model")?;
+        if findings.as_array().is_some_and(Vec::is_empty) {
+            return Some(Vec::new());
+        }
+        Deserialize::deserialize(findings).ok()
     }
 
     /// Where the central directory is; `None` if verification did not record it.

@@ -55,6 +55,16 @@ pub enum FailureCode {
     RepositoryReplaced,
     /// The component's entry is not in its zip.
     Unbuilt,
+    /// The package does not conform to the package model.
+    NotConforming,
+    /// The version was published with other content.
+    VersionExists,
+    /// The version was deleted, and cannot be published again.
+    VersionDeleted,
+    /// The name belongs to another package.
+    NameTaken,
+    /// The version is being published.
+    BeingPublished,
     /// A code that this version does not have.
     #[serde(other)]
     Other,

@@ -20,6 +20,9 @@ pub(super) trait Content {
     /// What is at `path`.
     fn node(&self, path: &str) -> ContentNode;
 
+    /// True if a file or link at the root has this name in any case.
+    fn has_file_in_any_case(&self, name: &str) -> bool;
+
     /// The bytes of the file at `path`; `None` if it is no file or has more than `max_size` bytes.
     ///
     /// # Errors
@@ -69,6 +72,14 @@ impl<'a> ContentIndex<'a> {
         self.first_from(&name).filter(|entry| self.central.name(entry) == name)
     }
 
+    /// As [`Content::has_file_in_any_case`].
+    pub(super) fn has_file_in_any_case(&self, name: &str) -> bool {
+        let below_root = |index: &u32| self.central.name(&self.central.entries[*index as usize]);
+        let first = self.by_name.partition_point(|index| below_root(index) < &self.root[..]);
+        let mut names = self.by_name[first..].iter().map_while(|index| below_root(index).strip_prefix(&self.root[..]));
+        names.any(|own| own.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     /// What is at `path`.
     pub(super) fn node(&self, path: &str) -> ContentNode {
         if path.is_empty() {
@@ -97,6 +108,10 @@ pub(super) struct ZipContent<'a, 'b> {
 impl Content for ZipContent<'_, '_> {
     fn node(&self, path: &str) -> ContentNode {
         self.index.node(path)
+    }
+
+    fn has_file_in_any_case(&self, name: &str) -> bool {
+        self.index.has_file_in_any_case(name)
     }
 
     fn read(&mut self, path: &str, max_size: u64) -> Result<Option<Vec<u8>>, VerifyError> {

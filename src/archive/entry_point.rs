@@ -239,6 +239,10 @@ mod tests {
             }
         }
 
+        fn has_file_in_any_case(&self, name: &str) -> bool {
+            self.0.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
+        }
+
         fn read(&mut self, path: &str, max_size: u64) -> Result<Option<Vec<u8>>, VerifyError> {
             let text = self.0.iter().find(|(name, _)| *name == path).map(|(_, text)| text.as_bytes().to_vec());
             Ok(text.filter(|text| text.len() as u64 <= max_size))

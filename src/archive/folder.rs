@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     central::CentralDirectory,
     content::{Content, ContentIndex, ContentNode},
-    entry_point,
+    package_model::{self, ExaminedPackage},
     stored_zip::StoredZipError,
-    verify::read_publish,
 };
 use crate::{
     origin::VerifyError,
-    package::{FolderPath, PublishManifest},
+    package::{FolderPath, ModelFinding, PublishManifest},
 };
 
 /// The facts about a folder.
@@ -25,6 +24,9 @@ pub struct FolderFacts {
     /// As [`super::ZipFacts::missing_entry`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_entry: Option<String>,
+    /// As [`super::ZipFacts::model`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Vec<ModelFinding>>,
 }
 
 impl FolderFacts {
@@ -44,6 +46,10 @@ struct StoredFolder<'a, R> {
 impl<R: Fn(&mut [u8], u64) -> io::Result<()>> Content for StoredFolder<'_, R> {
     fn node(&self, path: &str) -> ContentNode {
         self.index.node(path)
+    }
+
+    fn has_file_in_any_case(&self, name: &str) -> bool {
+        self.index.has_file_in_any_case(name)
     }
 
     fn read(&mut self, path: &str, max_size: u64) -> Result<Option<Vec<u8>>, VerifyError> {
@@ -80,9 +86,8 @@ impl CentralDirectory {
             VerifyError::NoMemory(shortage) => StoredZipError::NoMemory(shortage),
             VerifyError::Invalid(_) => StoredZipError::Damaged,
         };
-        let publish = read_publish(&mut content).map_err(stored_zip_error)?;
-        let is_module = entry_point::is_module(publish.kind.as_deref());
-        let missing_entry = if is_module { entry_point::missing_entry(&mut content) } else { Ok(None) };
-        Ok(Some(FolderFacts { publish, missing_entry: missing_entry.map_err(stored_zip_error)? }))
+        let examined = package_model::examine(&mut content).map_err(stored_zip_error)?;
+        let ExaminedPackage { publish, missing_entry, findings } = examined;
+        Ok(Some(FolderFacts { publish, missing_entry, model: Some(findings) }))
     }
 }

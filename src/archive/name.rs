@@ -45,6 +45,14 @@ pub(super) fn top_folder<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Optio
     names.all(|name| name.starts_with(folder)).then_some(&first[..len])
 }
 
+/// True if a raw name is that of a `.git` folder, in any case, or of something in one.
+pub(super) fn has_git_folder(name: &[u8]) -> bool {
+    let mut parts = name.rsplit(|byte| *byte == b'/');
+    // What follows the last slash is no folder.
+    parts.next();
+    parts.any(|part| part.eq_ignore_ascii_case(b".git"))
+}
+
 /// Checks all names together: no duplicates, and no name below a file or link (`a` and `a/b`), because unpackers would
 /// follow a symbolic link there.
 ///
@@ -128,6 +136,16 @@ mod tests {
         assert_eq!(of(&["t/a"]), Some(b"t".to_vec()));
         for names in [&[][..], &["a"], &["t/", "u/"], &["t/a", "ta/b"], &["t/a", "t"], &["t/a", "readme"]] {
             assert_eq!(of(names), None, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn git_folder_is_found_at_every_depth_and_in_every_case() {
+        for name in [".git/", ".git/config", "a/.GIT/x", "a/b/.git/objects/1"] {
+            assert!(has_git_folder(name.as_bytes()), "{name}");
+        }
+        for name in [".git", "a/.git", ".gitignore", ".github/x", "git/x", "a.git/x", "x"] {
+            assert!(!has_git_folder(name.as_bytes()), "{name}");
         }
     }
 

@@ -1,13 +1,17 @@
-//! Parses the fields of `publish.yaml` that the registry shows.
+//! Reads `publish.yaml`: the fields that the registry shows, and which keys of the package model have a value.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::package::{PublishDetails, PublishManifest};
+use super::content::{Content, ContentNode};
+use crate::{
+    origin::VerifyError,
+    package::{PublishDetails, PublishManifest},
+};
 
 /// Largest `publish.yaml` that is parsed, in bytes.
-pub(super) const MAX_PUBLISH_BYTES: u64 = 1 << 20;
+const MAX_PUBLISH_BYTES: u64 = 1 << 20;
 /// Characters of a text that are kept.
 const MAX_TEXT_CHARS: usize = 1_000;
 /// Number of tags or providers that are kept.
@@ -19,14 +23,90 @@ const MAX_DETAIL_BYTES: usize = 64 << 10;
 const MAX_DETAIL_DEPTH: usize = 32;
 
 /// File names at the root of the content, in order of preference.
-pub(super) const PUBLISH_FILE_NAMES: [&str; 2] = ["publish.yaml", "publish.yml"];
+const PUBLISH_FILE_NAMES: [&str; 2] = ["publish.yaml", "publish.yml"];
 
-/// Parses the well-formed fields. Any other field is absent, and so is one that is too large; all fields are absent if the
-/// text is no YAML mapping.
-pub(super) fn parse(text: &[u8]) -> PublishManifest {
-    let Ok(mut fields) = serde_saphyr::from_slice::<HashMap<String, Value>>(text) else {
-        return PublishManifest::default();
-    };
+/// A `publish.yaml`.
+#[derive(Debug)]
+pub(super) enum PublishFile {
+    /// There is none.
+    Absent,
+    /// It is larger than [`MAX_PUBLISH_BYTES`].
+    TooLarge,
+    /// It is no YAML mapping.
+    Invalid,
+    /// A link stands in its place.
+    InDoubt,
+    /// It is a YAML mapping.
+    Parsed(ParsedPublish),
+}
+
+/// The content of a `publish.yaml`.
+#[derive(Debug)]
+pub(super) struct ParsedPublish {
+    /// The well-formed fields. Any other field is absent, and so is one that is too large.
+    pub(super) manifest: PublishManifest,
+    /// The top-level keys that have a value: neither null nor blank.
+    keys: Vec<String>,
+}
+
+impl ParsedPublish {
+    /// True if a key has a value, whatever its form and size.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.iter().any(|own| own == key)
+    }
+}
+
+impl PublishFile {
+    /// Parses the text of the file.
+    pub(super) fn parse(text: &[u8]) -> Self {
+        if text.len() as u64 > MAX_PUBLISH_BYTES {
+            return Self::TooLarge;
+        }
+        match serde_saphyr::from_slice::<HashMap<String, Value>>(text) {
+            Ok(fields) => Self::Parsed(parsed(fields)),
+            Err(_) => Self::Invalid,
+        }
+    }
+
+    /// `Type`, where the file has it.
+    pub(super) fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Parsed(parsed) => parsed.manifest.kind.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The fields; all absent if the file cannot be read.
+    pub(super) fn into_manifest(self) -> PublishManifest {
+        match self {
+            Self::Parsed(parsed) => parsed.manifest,
+            _ => PublishManifest::default(),
+        }
+    }
+}
+
+/// Reads `publish.yaml`, else `publish.yml`, at the root of the content.
+///
+/// # Errors
+/// If the zip cannot be read.
+pub(super) fn read(content: &mut dyn Content) -> Result<PublishFile, VerifyError> {
+    let mut unread = PublishFile::Absent;
+    for name in PUBLISH_FILE_NAMES {
+        if let Some(text) = content.read(name, MAX_PUBLISH_BYTES)? {
+            return Ok(PublishFile::parse(&text));
+        }
+        unread = match (unread, content.node(name)) {
+            (PublishFile::Absent, ContentNode::File) => PublishFile::TooLarge,
+            (PublishFile::Absent, ContentNode::Link) => PublishFile::InDoubt,
+            (unread, _) => unread,
+        };
+    }
+    Ok(unread)
+}
+
+fn parsed(mut fields: HashMap<String, Value>) -> ParsedPublish {
+    let has_value = |value: &Value| !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty());
+    let keys = fields.iter().filter(|(_, value)| has_value(value)).map(|(key, _)| key.clone()).collect();
     let mut detail = |name| fields.remove(name).filter(|value| !value.is_null() && is_small(value));
     let details = PublishDetails {
         service: detail("Service"),
@@ -36,7 +116,7 @@ pub(super) fn parse(text: &[u8]) -> PublishManifest {
     };
     let text = |name| fields.get(name).and_then(scalar);
     let list = |name| fields.get(name).map(texts).unwrap_or_default();
-    PublishManifest {
+    let manifest = PublishManifest {
         kind: text("Type"),
         name: text("Name"),
         description: text("Description"),
@@ -49,7 +129,8 @@ pub(super) fn parse(text: &[u8]) -> PublishManifest {
         effective: text("Effective"),
         organization: text("Organization"),
         details,
-    }
+    };
+    ParsedPublish { manifest, keys }
 }
 
 /// True if a value can be kept as JSON.
@@ -92,6 +173,19 @@ fn texts(value: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &[u8]) -> PublishManifest {
+        PublishFile::parse(text).into_manifest()
+    }
+
+    #[test]
+    fn a_key_has_a_value_unless_it_is_null_or_blank() {
+        let text = format!("A: x\nB:\nC: ' '\nD: 0\nE: {{}}\nF: []\nG: {}\nH: ~\n", "x".repeat(100_000));
+        let PublishFile::Parsed(parsed) = PublishFile::parse(text.as_bytes()) else { panic!("a mapping") };
+        let has: String =
+            ["A", "B", "C", "D", "E", "F", "G", "H", "I"].into_iter().filter(|key| parsed.has(key)).collect();
+        assert_eq!(has, "ADEFG");
+    }
 
     fn full(tags: &[&str]) -> PublishManifest {
         PublishManifest {

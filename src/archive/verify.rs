@@ -5,17 +5,16 @@ use std::io;
 use super::{
     ZipFacts, ZipVerifier,
     central::{CentralDirectory, CentralEntry},
-    content::{Content, ContentIndex, ZipContent},
-    entry_point,
+    content::{ContentIndex, ZipContent},
     entry_reader::{EntryReader, LocalEntry, NextEntry},
-    format, invalid, manifest, name, publish,
+    format, invalid, manifest, name,
+    package_model::{self, ExaminedPackage},
     stored_zip::{DirectoryFacts, FlatView},
     view::ViewSpec,
 };
 use crate::{
     entry::Verified,
     origin::{Growing, InvalidContent, Verify, VerifyError},
-    package::PublishManifest,
 };
 
 /// Memory is claimed for this many entries at a time.
@@ -100,9 +99,7 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let manifest = manifest::manifest_digest(central, &by_name, prefix_len);
     let inflated = reader.inflated();
     let mut content = ZipContent { reader, index: ContentIndex::new(central, &by_name, None) };
-    let publish = read_publish(&mut content)?;
-    let is_module = entry_point::is_module(publish.kind.as_deref());
-    let missing_entry = if is_module { entry_point::missing_entry(&mut content)? } else { None };
+    let ExaminedPackage { publish, missing_entry, findings } = package_model::examine(&mut content)?;
     drop(by_name);
     let flat = central
         .view_plan(&ViewSpec::Flat)
@@ -113,6 +110,8 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
     let facts = ZipFacts {
         publish,
         missing_entry,
+        model: Some(findings),
+        git_folder: central.entries.iter().any(|entry| name::has_git_folder(central.name(entry))),
         top: top.map(|top| String::from_utf8_lossy(top).into_owned()),
         entries: central.entries.len(),
         symlinks: central.entries.iter().filter(|entry| entry.is_symlink).count(),
@@ -125,14 +124,4 @@ fn summarise(reader: &mut EntryReader<'_>, central: &CentralDirectory) -> Result
         commit: is_commit.then(|| String::from_utf8_lossy(comment).to_ascii_lowercase()),
         facts: serde_json::to_value(facts).map_err(io::Error::other)?,
     })
-}
-
-/// Parses `publish.yaml` at the root of the content.
-pub(super) fn read_publish(content: &mut dyn Content) -> Result<PublishManifest, VerifyError> {
-    for name in publish::PUBLISH_FILE_NAMES {
-        if let Some(text) = content.read(name, publish::MAX_PUBLISH_BYTES)? {
-            return Ok(publish::parse(&text));
-        }
-    }
-    Ok(PublishManifest::default())
 }

@@ -2,6 +2,7 @@
 
 use super::{build::Zip, views::read_at, *};
 use crate::archive::{CentralDirectory, FolderFacts, StoredZipError};
+use crate::package::ModelRule;
 use crate::value::memory_budget::MemoryBudget;
 
 fn read(zip: &[u8], verified: &[u8], path: &str) -> Result<Option<FolderFacts>, StoredZipError> {
@@ -38,7 +39,11 @@ fn facts_of_a_folder_are_those_of_its_own_files() {
         assert_eq!(x.missing_entry.as_deref(), Some("dist/index.js"), "the root's does not count");
         let xy = of(&items, "apps/xy").expect("a folder");
         assert_eq!((xy.publish.name.as_deref(), xy.missing_entry), (Some("xy"), None));
-        assert_eq!(of(&items, "apps/z"), Some(FolderFacts::default()), "without publish.yaml");
+        let z = of(&items, "apps/z").expect("a folder");
+        assert_eq!((&z.publish, &z.missing_entry), (&PublishManifest::default(), &None), "without publish.yaml");
+        let rules =
+            |facts: FolderFacts| facts.model.expect("checked").into_iter().map(|found| found.rule).collect::<Vec<_>>();
+        assert_eq!(rules(z), [ModelRule::PublishYaml], "the root's does not count");
         assert_eq!(of(&items, "apps").expect("a folder").publish.name, None);
         assert_eq!(facts(&build(&items, b"").bytes).publish.name.as_deref(), Some("root"));
     }

@@ -100,7 +100,12 @@ impl RetryClass {
             | FailureCode::Unauthorized
             | FailureCode::SourceChanged
             | FailureCode::RepositoryReplaced
-            | FailureCode::Unbuilt => Self::Refused,
+            | FailureCode::Unbuilt
+            | FailureCode::NotConforming
+            | FailureCode::VersionExists
+            | FailureCode::VersionDeleted
+            | FailureCode::NameTaken
+            | FailureCode::BeingPublished => Self::Refused,
         }
     }
 

@@ -333,7 +333,8 @@ fn a_v3_release_has_what_its_upstream_says_of_the_package_else_what_the_archive_
         ..PublishManifest::default()
     };
     let files = PackageFiles { readme: Some("# archive".into()), syaml: Some("edition: 3.0.0".into()) };
-    let content = KnownContent::Folder(std::sync::Arc::new(FolderFacts { publish: manifest, missing_entry: None }));
+    let content =
+        KnownContent::Folder(std::sync::Arc::new(FolderFacts { publish: manifest, ..FolderFacts::default() }));
     let facts = ArchiveFacts { content, files: files.into(), digest: crate::entry::Digest::of(b"x") };
     let mut release = from_gitee().remove(0);
     release.rest = map(json!({
