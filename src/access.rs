@@ -191,6 +191,11 @@ impl Access {
         self.enabled
     }
 
+    /// True when callers may publish over unencrypted connections from other machines: `access.allow_plaintext`.
+    pub(crate) fn allows_plaintext(&self) -> bool {
+        self.administration.allows_plaintext
+    }
+
     /// Changes with every change of tokens and rules. Read it before the evaluation that it is remembered with.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -23,11 +23,13 @@ use crate::{
     },
     clock::Clock,
     config::{Config, UpstreamCredentials},
+    dialect::HOSTED,
     entry::Digest,
+    hosted::HostedStore,
     http::body::Body,
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
-    registry::{Blocks, Registry},
+    registry::{Blocks, Registry, hosting::HostedPackages},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
     service::{self, Readiness, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
@@ -186,7 +188,8 @@ impl App {
         let names = config.names()?;
         warn_of_taken_names(&names, &disk);
         let folders = names.folders().cloned().collect();
-        let registry = Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify, folders)?;
+        let hosted = open_hosted(&config, verify.clone()).await?;
+        let registry = Registry::build(cache.clone(), upstreams, &config.packages, blocks, verify, folders, hosted)?;
         let registry = Arc::new(registry);
         let readiness = Readiness::default();
         let pseudonym = upstream::pseudonym(&process.instance);
@@ -327,6 +330,18 @@ async fn reopen_on_request(audit: Option<AuditLog>, reload: ReloadHandle) {
         requests.next().await;
         audit.iter().for_each(AuditLog::reopen);
     }
+}
+
+/// Opens the directory of published packages, if there is one.
+async fn open_hosted(config: &Config, verify: Arc<ZipVerifier>) -> anyhow::Result<Option<HostedPackages>> {
+    let Some(section) = config.hosted.clone() else { return Ok(None) };
+    anyhow::ensure!(
+        config.access.enabled,
+        "upstreams.hosted needs access.enabled = true: packages are published by callers with a token"
+    );
+    let dir = config.hosted_dir().context("upstreams.hosted.dir is not set")?;
+    let store = tokio::task::spawn_blocking(move || HostedStore::open(&dir, &section)).await??;
+    Ok(Some(HostedPackages::new(HOSTED, store, verify, config.archives.max_size.0)))
 }
 
 /// Reads what the operator has blocked.

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// Longest version that a registry accepts, in bytes.
-const MAX_VERSION_BYTES: usize = 128;
+const MAX_PUBLISHED_VERSION_BYTES: usize = 128;
 /// The keys that every type needs, besides `Type`.
 const COMMON_KEYS: [&str; 7] = ["Edition", "Name", "Provider", "Version", "Description", "Category", "Service"];
 /// The keys that a component needs as well.
 const COMPONENT_KEYS: [&str; 2] = ["Commands", "Properties"];
 /// The keys that a plugin or an application needs as well.
-const PARAMETER_KEYS: [&str; 1] = ["Parameters"];
+const MODEL_PARAMETER_KEYS: [&str; 1] = ["Parameters"];
 
 /// What a `publish.yaml` says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,7 +124,7 @@ pub fn is_published_version(version: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let is_moving = version.split('.').next() == Some("dev") && version.split('.').all(is_part);
     let is_semantic = || semver::Version::parse(version).is_ok_and(|version| version.build.is_empty());
-    version.len() <= MAX_VERSION_BYTES && (is_moving || is_semantic())
+    version.len() <= MAX_PUBLISHED_VERSION_BYTES && (is_moving || is_semantic())
 }
 
 /// The type of the package. The numbers of the registry's lists are no types of the model.
@@ -153,7 +153,7 @@ fn publish_findings(publish: &PublishFile) -> Vec<ModelFinding> {
     }
     let own_keys: &[&str] = match kind {
         Some(PackageKind::Component) => &COMPONENT_KEYS,
-        Some(PackageKind::Plugin | PackageKind::Application) => &PARAMETER_KEYS,
+        Some(PackageKind::Plugin | PackageKind::Application) => &MODEL_PARAMETER_KEYS,
         None => &[],
     };
     let absent = COMMON_KEYS.iter().chain(own_keys).filter(|key| !parsed.has(key));

@@ -27,6 +27,7 @@ const PUBLISH_FILE_NAMES: [&str; 2] = ["publish.yaml", "publish.yml"];
 
 /// A `publish.yaml`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is made per zip")]
 pub(super) enum PublishFile {
     /// There is none.
     Absent,
