@@ -171,10 +171,7 @@ impl Access {
         }
         Ok(Self {
             enabled: config.enabled,
-            administration: AdministrationPolicy {
-                is_open: config.remote_admin,
-                allows_plaintext: config.allow_plaintext,
-            },
+            administration: AdministrationPolicy::of(config),
             rules: Rules::build(config)?,
             tokens: Arc::new(Tokens::open(&dir)?),
             certificates: Arc::new(Certificates::new(certificate_use)),
@@ -204,6 +201,7 @@ impl Access {
         }
         Ok(Self {
             enabled: config.enabled,
+            administration: AdministrationPolicy::of(config),
             rules,
             tokens: self.tokens.clone(),
             certificates: self.certificates.clone(),
@@ -218,6 +216,11 @@ impl Access {
     /// False when every caller may read everything.
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// True when callers may publish over unencrypted connections from other machines: `access.allow_plaintext`.
+    pub(crate) fn allows_plaintext(&self) -> bool {
+        self.administration.allows_plaintext
     }
 
     /// Changes with every change of tokens and rules. Read it before the evaluation that it is remembered with.

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod blocks;
 mod failure;
 mod inventory;
-mod reload;
 mod publish;
+mod reload;
 mod route;
 mod status;
 mod tokens;
@@ -32,11 +32,11 @@ pub(crate) use inventory::{
     ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,
     RemovalReport, RemoveArchives, Stats, StatsSum,
 };
-pub(crate) use reload::{ReloadConfig, ReloadReport, SettingChange};
 pub(crate) use publish::{
-    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion,
+    CONTENT_DIGEST, DeletedVersion, MAX_PUBLISH_ANSWER_BYTES, PublishError, PublishedVersion, UnyankVersion, YankState,
     YankVersion,
 };
+pub(crate) use reload::{ReloadConfig, ReloadReport, SettingChange};
 pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,

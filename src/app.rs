@@ -25,11 +25,13 @@ use crate::{
     },
     clock::Clock,
     config::{Config, UpstreamCredentials},
+    dialect::HOSTED,
     entry::Digest,
+    hosted::HostedStore,
     http::body::Body,
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
-    registry::Blocks,
+    registry::{Blocks, hosting::HostedPackages},
     server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
     service::{self, Readiness},
     storage::disk::Disk,
@@ -184,9 +186,11 @@ impl App {
         let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
         let readiness = Readiness::default();
         let clients = ClientTable::new(config.clients.clone());
+        let hosted = open_hosted(&config, verify.clone()).await?;
         let shared = SharedParts {
             cache: cache.clone(),
             verify,
+            hosted,
             blocks: open_blocks(dir).await?,
             clients: clients.clone(),
             audit: audit.clone(),
@@ -326,6 +330,18 @@ async fn reopen_on_request(audit: Option<AuditLog>, reload: ReloadHandle) {
         requests.next().await;
         audit.iter().for_each(AuditLog::reopen);
     }
+}
+
+/// Opens the directory of published packages, if there is one.
+async fn open_hosted(config: &Config, verify: Arc<ZipVerifier>) -> anyhow::Result<Option<Arc<HostedPackages>>> {
+    let Some(section) = config.hosted.clone() else { return Ok(None) };
+    anyhow::ensure!(
+        config.access.enabled,
+        "upstreams.hosted needs access.enabled = true: packages are published by callers with a token"
+    );
+    let dir = config.hosted_dir().context("upstreams.hosted.dir is not set")?;
+    let store = tokio::task::spawn_blocking(move || HostedStore::open(&dir, &section)).await??;
+    Ok(Some(Arc::new(HostedPackages::new(HOSTED, store, verify, config.archives.max_size.0))))
 }
 
 /// Reads what the operator has blocked.

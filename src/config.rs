@@ -15,8 +15,8 @@ use serde_path_to_error::Segment;
 use crate::{
     access,
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
-    dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
-    observe,
+    dialect::{self, HOSTED, NamedUpstream, Names, NamesError, RouteConfig},
+    hosted, observe,
     peer::ClientLimits,
     registry, server, storage, upstream,
     value::ByteSize,
@@ -29,6 +29,7 @@ mod environment;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod hosting;
 mod layers;
 mod masking;
 mod misspelt;
@@ -91,6 +92,11 @@ pub struct Config {
     pub archives: ArchiveConfig,
     /// The upstreams by name; the name is the path prefix.
     pub upstreams: BTreeMap<String, upstream::Config>,
+    /// Where packages that are published here are kept: `[upstreams.hosted]`. `None`: nothing can be published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<hosted::Config>,
+    /// The names that belong to this mirror.
+    pub host: dialect::HostNames,
     /// Logs.
     pub log: observe::Config,
     /// The record of who was sent what.
@@ -103,7 +109,8 @@ impl Config {
     /// # Errors
     /// The first name that cannot be used.
     pub fn names(&self) -> Result<Names, NamesError> {
-        Names::new(&self.names, &self.routes, self.named_upstreams(), self.uses_official_names())
+        let names = Names::new(&self.names, &self.routes, self.named_upstreams(), self.uses_official_names())?;
+        names.with_hosting(&self.host)
     }
 
     /// The upstreams as names refer to them.
@@ -112,8 +119,10 @@ impl Config {
             name: name.as_str().into(),
             form: section.kind.name_form(),
             dropped_owner: section.kind.dropped_owner(),
+            is_hosted: false,
         };
-        self.upstreams.iter().map(named).collect()
+        let hosted = self.hosted.iter().map(|_| NamedUpstream::hosted());
+        self.upstreams.iter().map(named).chain(hosted).collect()
     }
 
     /// Whether plain names come from the official registry where nothing else decides: `names.official`, else unless the
@@ -139,6 +148,8 @@ impl Default for Config {
             documents: DocumentConfig::default(),
             archives: ArchiveConfig::default(),
             upstreams: upstream::defaults(),
+            hosted: None,
+            host: dialect::HostNames::default(),
             log: observe::Config::default(),
             audit: observe::AuditConfig::default(),
         }
@@ -200,10 +211,11 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
 
 /// Parses the merged settings; the error for a value of the wrong type names its key.
 fn parse(settings: &Settings) -> Result<Config, ConfigError> {
-    serde_path_to_error::deserialize(layers::to_tree(settings)).map_err(|error| {
+    serde_path_to_error::deserialize(hosting::from_upstreams(layers::to_tree(settings))).map_err(|error| {
         let mut path: Vec<String> = Vec::new();
         for segment in error.path() {
             match segment {
+                Segment::Map { key } if path.is_empty() && key == HOSTED => path = hosting::section(),
                 Segment::Map { key } => path.push(key.clone()),
                 Segment::Enum { variant } => path.push(variant.clone()),
                 Segment::Seq { .. } | Segment::Unknown => {}
@@ -232,6 +244,7 @@ fn derive_defaults(config: &mut Config, settings: &mut Settings) -> Result<(), C
         settings.insert(dir_key, Setting { value, source: SettingSource::Derived("the user's cache directory") });
         config.disk.dir = Some(dir);
     }
+    hosting::derive_dir(config, settings);
     let max_documents = config.disk.limit.0 / 4;
     let max_archive = config.memory.archives.0;
     lower_default(settings, ["disk", "documents"], &mut config.disk.documents, max_documents, "disk.limit");

@@ -32,6 +32,7 @@ mod catalog;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod github;
+mod hosting;
 mod names;
 mod page;
 mod path;
@@ -44,6 +45,8 @@ pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRul
 pub use aliases::AliasError;
 pub use catalog::{CatalogMenu, CatalogQuery};
 pub use github::ApiRoot;
+pub(crate) use hosting::SIMPLE_OWNER;
+pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
 pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{UNRESERVED, encoded_segment, folder_zipball_url, zipball_url};
@@ -185,11 +188,30 @@ pub enum ApiRequest {
         /// The requested rows.
         page: RowPage,
     },
+    /// Publishes the zip of one version (`PUT`, srm only).
+    Publish {
+        /// The package.
+        package: PackageRef,
+        /// The version.
+        version: Version,
+    },
+    /// Deletes a published version (`DELETE`, srm only).
+    Delete {
+        /// The package.
+        package: PackageRef,
+        /// The version.
+        version: Version,
+    },
     /// Health, metrics or administration.
     Ops(Ops),
 }
 
 impl ApiRequest {
+    /// True for requests whose methods are not those of reading.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Self::Publish { .. } | Self::Delete { .. } | Self::Ops(Ops::Admin(_)))
+    }
+
     /// The package of the resource; `None` for what concerns several packages or none.
     pub fn package(&self) -> Option<&PackageRef> {
         match self {
@@ -201,6 +223,8 @@ impl ApiRequest {
             | Self::Flat { package, .. }
             | Self::Metadata { package, .. }
             | Self::Repository { package }
+            | Self::Publish { package, .. }
+            | Self::Delete { package, .. }
             | Self::Detail { package, .. } => Some(package),
             Self::Catalog(_) | Self::Menu(_) | Self::OwnPackages | Self::Ops(_) => None,
         }
@@ -306,11 +330,27 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
         Dialect::V3 => v3::parse(names, &segments, query),
     };
     let request = request.map_err(reject)?;
-    if !reads && !matches!(request, ApiRequest::Ops(Ops::Admin(_))) {
+    let request = if dialect == Dialect::Srm { written(names, method, request) } else { request };
+    if !reads && !request.is_written() {
         let message = format!("this address can only be read; use {READ_METHODS}");
         return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message }));
     }
     Ok(Route { dialect, request })
+}
+
+/// The request that a method makes of the address of a zip, where packages can be published; else the request itself.
+fn written(names: &Names, method: &Method, request: ApiRequest) -> ApiRequest {
+    match request {
+        ApiRequest::Archive { package, version } if HostedNames::of(names).is_enabled() && *method == Method::PUT => {
+            ApiRequest::Publish { package, version }
+        }
+        ApiRequest::Archive { package, version }
+            if HostedNames::of(names).is_enabled() && *method == Method::DELETE =>
+        {
+            ApiRequest::Delete { package, version }
+        }
+        request => request,
+    }
 }
 
 impl Dialect {

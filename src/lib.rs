@@ -15,6 +15,7 @@
 //! | [`registry`] | the use cases: a package's releases, a version's zip, its metadata record, the catalog |
 //! | [`cache`] | looks up, joins or starts a fill, serves stale documents; freshness and pins |
 //! | [`storage`] | complete zips and documents, in memory and on disk |
+//! | [`hosted`] | packages that are published here: their zips and records |
 //! | [`upstream`] | clients of the forges' APIs, with their rate limits and redirects |
 //! | [`origin`] | the contract between the cache and the source of what it caches |
 //! | [`archive`] | verifies zips and plans views of them |
@@ -57,6 +58,7 @@ pub mod entry;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hosted;
 pub mod http;
 pub mod observe;
 pub mod origin;

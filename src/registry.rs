@@ -23,6 +23,7 @@ pub(crate) mod catalog;
 mod document_policies;
 pub(crate) mod documents;
 pub(crate) mod folders;
+pub(crate) mod hosting;
 mod identity;
 pub(crate) mod inventory;
 mod inventory_page;
@@ -51,6 +52,7 @@ use authorize::Authorizer;
 use catalog::CatalogService;
 use documents::{ReleaseDocuments, ReleaseDocumentsParts};
 use folders::{FolderPackages, FolderParts};
+use hosting::HostedPackages;
 use identity::RepositoryIdentity;
 use inventory::Inventory;
 use keys::document_key;
@@ -74,6 +76,7 @@ pub use crate::cache::{
     ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
     spool_reader::SpoolReader,
 };
+pub(crate) use crate::hosted::{ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError};
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use model_policy::{ModelConfig, ModelMode};
@@ -175,9 +178,10 @@ impl Registry {
         blocks: Arc<Blocks>,
         verify: Arc<dyn Verify>,
         folders: Vec<Arc<FolderPackage>>,
+        hosted: Option<Arc<HostedPackages>>,
     ) -> Result<Self, PolicyError> {
         let policy = AccessPolicy::build(packages)?;
-        let upstreams = Upstreams::new(upstreams);
+        let upstreams = Upstreams::new(upstreams, hosted);
         let unbuilt = policy.unbuilt();
         let unbuilt_wait = policy.unbuilt_wait();
         let stored = Arc::new(PackageDocuments::new(cache.clone(), upstreams.clone(), policy.gone()));
@@ -378,6 +382,11 @@ impl Registry {
     /// Where names without an upstream come from.
     pub fn sources(&self) -> &SourceResolver {
         &self.sources
+    }
+
+    /// What is published on this mirror; `None` where nothing can be.
+    pub(crate) fn hosted(&self) -> Option<&Arc<HostedPackages>> {
+        self.upstreams.hosting()
     }
 
     /// Filling the cache ahead of the clients.

@@ -3,7 +3,7 @@
 //! [`memory::Memory`] keeps small archives, [`disk::Disk`] keeps all of them. Both return an [`Object`]; the cache
 //! decides which tier it asks first. A shared bucket can become a third tier: no tier assumes that it is the only one.
 
-use std::{io, sync::Arc};
+use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 
@@ -54,6 +54,12 @@ pub enum ObjectContent {
 }
 
 impl Object {
+    /// An archive in a file that no tier holds. `tier` is shown in `Cache-Status`.
+    pub fn of_file(file: File, meta: Arc<Meta>, tier: &'static str) -> Self {
+        let content = ObjectContent::Disk(Arc::new(BlobFile::uncounted(file)));
+        Self { meta, content, tier, usage: Some(Arc::new(UsageCounters::new(0))) }
+    }
+
     /// Records a use: the least recently used object is evicted first. Lookups in a tier do not call this, because not
     /// every lookup is made for a client.
     pub fn record_use(&self) {

@@ -1,6 +1,6 @@
 //! Who may use the administration API over the network.
 
-use super::{Access, Caller, rules::Rules};
+use super::{Access, Caller, Config, rules::Rules};
 
 /// What `[access]` says about administration over the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +9,12 @@ pub(super) struct AdministrationPolicy {
     pub(super) is_open: bool,
     /// `access.allow_plaintext`.
     pub(super) allows_plaintext: bool,
+}
+
+impl AdministrationPolicy {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { is_open: config.remote_admin, allows_plaintext: config.allow_plaintext }
+    }
 }
 
 /// Administration over the network, where it is open.

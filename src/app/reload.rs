@@ -21,7 +21,7 @@ use crate::{
     dialect::{DialectName, Names, NamesError},
     observe::{self, AuditLog, FilterError, RequestMetrics},
     peer::ClientTable,
-    registry::{Blocks, Registry, policy::PolicyError},
+    registry::{Blocks, Registry, hosting::HostedPackages, policy::PolicyError},
     server::ReloadHandle,
     service::{Readiness, Reload, ReloadError, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
     storage::disk::Disk,
@@ -53,6 +53,8 @@ impl RunningService {
 pub(super) struct SharedParts {
     pub(super) cache: Arc<Cache>,
     pub(super) verify: Arc<ZipVerifier>,
+    /// The packages that are published on this mirror, if it takes any.
+    pub(super) hosted: Option<Arc<HostedPackages>>,
     pub(super) blocks: Arc<Blocks>,
     pub(super) clients: Arc<ClientTable>,
     pub(super) audit: Option<AuditLog>,
@@ -226,6 +228,7 @@ impl SharedParts {
             self.blocks.clone(),
             self.verify.clone(),
             names.folders().cloned().collect(),
+            self.hosted.clone(),
         )?;
         Ok(Arc::new(registry))
     }

@@ -2,7 +2,9 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{Config, UpstreamCredentials, access_rules, error::ConfigError, layers::invalid, names, setting::Settings};
+use super::{
+    Config, UpstreamCredentials, access_rules, error::ConfigError, hosting, layers::invalid, names, setting::Settings,
+};
 use crate::{
     cache::policy::MAX_DOWNLOADS,
     observe,
@@ -31,6 +33,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     access_rules::check(config, settings)?;
     names::check(config, settings)?;
     check_private(config, settings)?;
+    hosting::check(config, settings)?;
     check_storage(config, settings)?;
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;

@@ -7,12 +7,13 @@ use toml::{Table, Value};
 use super::{
     Config,
     error::ConfigError,
+    hosting,
     layers::{self, invalid},
     routes, schema,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
 };
 use crate::{
-    dialect::{AliasError, Names, NamesError, PackageError, is_reserved_word},
+    dialect::{AliasError, HOSTED, Names, NamesError, PackageError, is_reserved_word},
     package::{NameForm, PackageName, PackagePattern, PatternError, VersionedPattern, VersionedPatternError},
     upstream::{self, UpstreamKind},
     value::BaseUrl,
@@ -41,6 +42,10 @@ pub(super) fn with_defaults(set: Settings) -> Result<Settings, ConfigError> {
 fn upstream_defaults(name: &str, set: &Settings) -> Result<Settings, ConfigError> {
     let known = upstream::defaults();
     let path = |key: &str| owned_path(&["upstreams", name, key]);
+    if name == HOSTED {
+        let setting = |(key, value): (String, Value)| (path(&key), Setting { value, source: SettingSource::Default });
+        return Ok(hosting::defaults().into_iter().map(setting).collect());
+    }
     let like = match set.get(&path("kind")) {
         Some(setting) => {
             let kind = setting.value.as_str();
@@ -135,6 +140,9 @@ fn invalid_name(config: &Config, settings: &Settings, error: &NamesError) -> Con
             let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
             let reason = format!("{}{suggestion}", no_such_upstream(config));
             invalid(settings, &["names", "default_upstream"], reason)
+        }
+        NamesError::Hosted { key, name, reason } => {
+            invalid(settings, &["host", key], format_args!("\"{name}\": {reason}"))
         }
         NamesError::DefaultOwner { reason, .. } => invalid(settings, &["names", "default_owner"], reason),
         NamesError::Route { number, reason } => routes::invalid_table(config, settings, *number, reason),

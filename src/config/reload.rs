@@ -53,6 +53,8 @@ impl Config {
                 client_header: next.server.client_header,
                 ..self.server.clone()
             },
+            hosted: self.hosted.clone(),
+            host: next.host,
             memory: self.memory.clone(),
             disk: self.disk.clone(),
             documents: self.documents.clone(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use toml::{Table, Value};
 
 use super::{
-    Loaded, layers,
+    Loaded, hosting, layers,
     masking::masked,
     route_table, schema,
     setting::{SettingSource, dotted},
@@ -18,7 +18,7 @@ impl Loaded {
     /// Every key with its effective value and a comment that says where it was set, then the effective routes as comments.
     /// Secrets are masked.
     pub fn show(&self) -> String {
-        let tree = Table::try_from(&self.config).unwrap_or_default();
+        let tree = hosting::to_upstreams(Table::try_from(&self.config).unwrap_or_default());
         let mut sections: BTreeMap<Vec<String>, String> = BTreeMap::new();
         let effective = layers::of_tree(tree, &SettingSource::Default);
         for (path, setting) in effective.iter().filter(|(_, setting)| !setting.value.is_table()) {
@@ -76,6 +76,7 @@ impl Loaded {
     /// The keys without a default, for every configured upstream.
     fn optional_keys(&self) -> impl Iterator<Item = Vec<String>> {
         schema::optional_keys().flat_map(|path| match path.as_slice() {
+            path if path.starts_with(&hosting::section()) => self.config.hosted.iter().map(|_| path.to_vec()).collect(),
             [first, _, last] if first == "upstreams" => {
                 let names = self.config.upstreams.keys();
                 names.map(|name| vec![first.clone(), name.clone(), last.clone()]).collect()

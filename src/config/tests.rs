@@ -25,8 +25,10 @@ fn config_example_uncommented_equals_the_defaults() {
     let example: Config =
         toml::from_str(&schema::uncommented(EXAMPLE_CONFIG, ExampleKeys::WithDefault)).expect("the example parses");
     assert_eq!(example, Config::default());
-    let all: Config =
-        toml::from_str(&schema::uncommented(EXAMPLE_CONFIG, ExampleKeys::All)).expect("its optional keys parse");
+    let all: toml::Table =
+        toml::from_str(&schema::uncommented(EXAMPLE_CONFIG, ExampleKeys::All)).expect("its optional keys are TOML");
+    let all = Config::deserialize(hosting::from_upstreams(all)).expect("its optional keys parse");
+    assert_eq!(all.hosted.as_ref().expect("a section").quota, ByteSize::gib(50));
     assert!(all.server.public_url.is_some() && all.upstreams["github"].proxy.is_some());
 }
 
@@ -47,7 +49,8 @@ fn config_example_has_every_key_of_every_section() {
         let error = Config::deserialize(layers::to_tree(&settings)).expect_err("an unknown field");
         let fields: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
         assert!(fields.len() >= table.expect("a section").len(), "{error}");
-        for field in fields {
+        // In the file, the section of published packages is [upstreams.hosted].
+        for field in fields.into_iter().filter(|field| *field != crate::dialect::HOSTED) {
             let key = [section.clone(), vec![field.to_owned()]].concat();
             assert_ne!(schema::find(&key), schema::SchemaItem::Unknown, "{key:?} is not in config.example.toml");
         }
@@ -372,4 +375,31 @@ fn the_output_of_config_show_loads_to_the_same_configuration() {
     );
     assert!(shown.lines().any(|line| line.starts_with("# public_url") && line.ends_with("# not set")), "{shown}");
     assert!(shown.contains("# default; holds no token"), "{shown}");
+}
+
+#[test]
+fn published_packages_need_rules_and_a_directory_of_their_own() {
+    let rules = "[access]\nenabled = true\n[[access.rules]]\npackages = [\"*\"]\nread = [\"*\"]\n";
+    let cache = "[disk]\ndir = \"/x/cache\"\n";
+    let loaded_config = loaded(&format!("[upstreams.hosted]\n{rules}{cache}"), &[]).expect("valid");
+    let hosted = loaded_config.config.hosted.as_ref().expect("a section");
+    assert_eq!(hosted.dir.as_deref(), Some(Path::new("/x/cache-hosted")));
+    let shown = loaded(&loaded_config.show(), &[]).expect("what is shown loads");
+    assert_eq!(shown.config.hosted, loaded_config.config.hosted);
+    for (text, says) in [
+        ("[upstreams.hosted]\n".to_owned(), "upstreams.hosted.kind"),
+        (format!("[upstreams.hosted]\ndir = \"/x/cache/hosted\"\n{rules}{cache}"), "upstreams.hosted.dir"),
+        (format!("[upstreams.hosted]\nquota = \"0B\"\n{rules}"), "upstreams.hosted.quota"),
+        (format!("[upstreams.hosted]\napi = \"https://x\"\n{rules}"), "upstreams.hosted"),
+        ("[host]\nnames = [\"acme-*\"]\n".to_owned(), "host.names"),
+        (format!("[upstreams.hosted]\n[host]\nnames = [\"acme/*\"]\n{rules}"), "host.names"),
+        (format!("[upstreams.hosted]\n[host]\nclaim = [\"fc*\"]\n{rules}"), "host.claim"),
+        (
+            format!("[upstreams.hosted]\n[host]\nclaim = [\"fc3\"]\n[names.aliases]\nfc3 = \"devsapp/fc3\"\n{rules}"),
+            "host.claim",
+        ),
+    ] {
+        let error = error_of(&text, &[]);
+        assert!(error.contains(says), "{text}\n{error}");
+    }
 }

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    AliasError, Config, DialectName, RESERVED_SEGMENTS, aliases,
+    AliasError, Config, DialectName, HostedNameError, HostedNames, RESERVED_SEGMENTS, aliases,
     routes::{RouteConfig, RouteConfigError, RouteRow, default_rows},
     srm::is_route_word,
     v3,
 };
-use crate::package::{FolderPackage, NameError, NameForm, PackageId, PackageName, PackageRef};
+use crate::package::{FolderPackage, NameError, NameForm, PackageId, PackageName, PackagePattern, PackageRef};
 
 /// An upstream as names refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +19,19 @@ pub struct NamedUpstream {
     pub form: NameForm,
     /// An owner that may stand in front of a plain name, and is dropped.
     pub dropped_owner: Option<&'static str>,
+    /// True for the packages that are published on this mirror.
+    pub is_hosted: bool,
 }
 
 impl NamedUpstream {
     /// A forge.
     pub fn forge(name: &str) -> Self {
-        Self { name: name.into(), form: NameForm::Repository, dropped_owner: None }
+        Self { name: name.into(), form: NameForm::Repository, dropped_owner: None, is_hosted: false }
     }
 
     /// A registry, whose packages have plain names.
     pub fn registry(name: &str, dropped_owner: Option<&'static str>) -> Self {
-        Self { name: name.into(), form: NameForm::Plain, dropped_owner }
+        Self { name: name.into(), form: NameForm::Plain, dropped_owner, is_hosted: false }
     }
 
     /// True when this owner in front of a plain name is dropped.
@@ -50,6 +52,8 @@ pub struct Names {
     pub(super) default_routes: Vec<RouteRow>,
     /// Keyed by `name` or `owner/name` in lower case. None is [`PackageRef::Routed`].
     aliases: BTreeMap<String, PackageRef>,
+    /// The patterns of names that belong to this mirror.
+    pub(super) reserved: Vec<PackagePattern>,
 }
 
 /// A name in the configuration that cannot be used. The text is one line: key, value, reason and an example.
@@ -73,6 +77,16 @@ pub enum NamesError {
         owner: String,
         /// What is wrong with it.
         reason: NameError,
+    },
+    /// An entry of `host.names` or `host.claim`.
+    #[error("host.{key} has \"{name}\": {reason}")]
+    Hosted {
+        /// The key.
+        key: &'static str,
+        /// The entry.
+        name: String,
+        /// What is wrong with it.
+        reason: HostedNameError,
     },
     /// A `[[routes]]` table.
     #[error("routes, table {number}: {}: {reason}", reason.key())]
@@ -139,7 +153,8 @@ impl Names {
         }
         let default_routes = if official { default_rows(&upstreams) } else { Vec::new() };
         let aliases = BTreeMap::new();
-        let mut names = Self { upstreams, default_upstream, default_owner, routes, default_routes, aliases };
+        let reserved = Vec::new();
+        let mut names = Self { upstreams, default_upstream, default_owner, routes, default_routes, aliases, reserved };
         let mut aliases = BTreeMap::new();
         for (key, value) in &config.aliases {
             let wrong = |reason| NamesError::Alias {
@@ -259,6 +274,9 @@ impl Names {
         match self.reference(name.clone()) {
             PackageRef::Id(id) => id == *package,
             PackageRef::Folder(_) => false,
+            PackageRef::Routed(name) if HostedNames::of(self).has(package) => {
+                HostedNames::of(self).id(&name, dialect).is_some_and(|id| id == *package)
+            }
             PackageRef::Routed(name) => self.route(&name, dialect).candidates == std::slice::from_ref(package),
         }
     }

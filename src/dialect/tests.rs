@@ -99,6 +99,8 @@ fn show(names: &Names, result: Result<Route, RouteError>) -> String {
         ApiRequest::Menu(menu) => format!("{menu:?}"),
         ApiRequest::OwnPackages => "own packages".into(),
         ApiRequest::Detail { page: of, .. } => format!("detail {}", show_rows(of)),
+        ApiRequest::Publish { version, .. } => format!("publish {version:?}"),
+        ApiRequest::Delete { version, .. } => format!("delete {version:?}"),
         ApiRequest::Ops(ops) => format!("{ops:?}"),
     };
     [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")

@@ -120,6 +120,19 @@ pub(crate) fn content_disposition(filename: &str) -> HeaderValue {
     ascii_value(value)
 }
 
+/// The SHA-256 of a `Content-Digest` field; `None` without exactly one.
+///
+/// [RFC 9530 §2](https://www.rfc-editor.org/rfc/rfc9530#section-2)
+pub(crate) fn parse_content_digest(value: &HeaderValue) -> Option<Digest> {
+    let mut members =
+        value.to_str().ok()?.split(',').map(str::trim).filter_map(|member| member.strip_prefix("sha-256="));
+    let text = members.next()?.strip_prefix(':')?.strip_suffix(':')?;
+    if members.next().is_some() {
+        return None;
+    }
+    Some(Digest(BASE64_STANDARD.decode(text).ok()?.try_into().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

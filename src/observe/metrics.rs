@@ -14,7 +14,7 @@ use std::{
 use thread_local::ThreadLocal;
 
 /// The routes, as labels.
-pub const ROUTES: [&str; 16] = [
+pub const ROUTES: [&str; 18] = [
     "releases",
     "latest",
     "release",
@@ -30,13 +30,15 @@ pub const ROUTES: [&str; 16] = [
     "health",
     "metrics",
     "admin",
+    "publish",
+    "delete",
     "none",
 ];
 
 /// The status codes that responses have, in order; any other one is counted as `0`.
-pub const STATUSES: [u16; 27] = [
-    0, 200, 201, 206, 304, 400, 401, 403, 404, 405, 409, 412, 413, 416, 421, 422, 429, 431, 451, 499, 500, 501, 502,
-    503, 504, 507, 508,
+pub const STATUSES: [u16; 28] = [
+    0, 200, 201, 206, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 421, 422, 429, 431, 451, 499, 500, 501,
+    502, 503, 504, 507, 508,
 ];
 
 /// How the cache answered, as labels; see [`crate::http::cache_status::CacheStatus::label`].

@@ -1,7 +1,7 @@
 //! The archives of a package by unambiguous reference. Which packages are served is not checked here, see
 //! [`super::authorize`]; which versions are, is.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -84,6 +84,9 @@ impl ArchiveSource {
         negative: Option<Duration>,
     ) -> Result<ArchiveAnswer, RegistryError> {
         self.rules.check_reference(package, &reference).await?;
+        if let Some(hosted) = self.upstreams.hosted(package) {
+            return hosted.archive(package, &reference).await;
+        }
         self.identity.ensure_same(package, &reference).await?;
         let mut request = self.request(package, reference)?;
         request.negative = negative.unwrap_or(request.negative);
@@ -98,6 +101,9 @@ impl ArchiveSource {
 
     /// Waits until the archive is complete, and returns what is stored about it.
     pub(super) async fn completed(&self, package: &PackageId, reference: GitRef) -> Result<Arc<Meta>, RegistryError> {
+        if self.upstreams.hosted(package).is_some() {
+            return Ok(self.object(package, reference).await?.meta);
+        }
         self.rules.check_reference(package, &reference).await?;
         self.identity.ensure_same(package, &reference).await?;
         Ok(self.cache.archives().completed(&self.request(package, reference)?).await?)
@@ -116,7 +122,10 @@ impl ArchiveSource {
 
     /// True when the reference needs no release list: its archive is stored, pinned or arriving.
     pub(super) async fn is_known(&self, package: &PackageId, reference: &GitRef) -> Result<bool, RegistryError> {
-        Ok(self.cache.archives().is_known(&archive_key(package, reference)).await?)
+        match self.upstreams.hosted(package) {
+            Some(hosted) => Ok(hosted.availability(package, reference).on_disk),
+            None => Ok(self.cache.archives().is_known(&archive_key(package, reference)).await?),
+        }
     }
 
     /// True while it is remembered that the upstream has no such archive.
@@ -131,6 +140,9 @@ impl ArchiveSource {
 
     /// Whether the archive is on disk, and its length when it was ever seen.
     pub(super) async fn availability(&self, package: &PackageId, reference: &GitRef) -> ArchiveAvailability {
+        if let Some(hosted) = self.upstreams.hosted(package) {
+            return hosted.availability(package, reference);
+        }
         let key = archive_key(package, reference);
         match reference {
             GitRef::Tag(_) | GitRef::Commit(_) => self.cache.archives().availability(&key).await,
@@ -144,7 +156,26 @@ impl ArchiveSource {
 
     /// What is stored about an archive on disk; `None` when it is not there or cannot be read.
     pub(super) async fn stored_meta(&self, package: &PackageId, reference: &GitRef) -> Option<Arc<Meta>> {
+        if let Some(hosted) = self.upstreams.hosted(package) {
+            return stored_object(hosted.archive(package, reference).await).map(|object| object.meta);
+        }
         self.cache.disk().inventory().meta(&archive_key(package, reference)).await.ok().flatten()
+    }
+
+    /// What is stored of an archive, without counting a use.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(super) async fn peek(&self, package: &PackageId, reference: &GitRef) -> io::Result<Option<Object>> {
+        match self.upstreams.hosted(package) {
+            Some(hosted) => Ok(stored_object(hosted.archive(package, reference).await)),
+            None => self.cache.archive_tiers().peek(&archive_key(package, reference)).await,
+        }
+    }
+
+    /// True for a package that is published on this mirror: nothing of it is fetched.
+    pub(super) fn is_hosted(&self, package: &PackageId) -> bool {
+        self.upstreams.hosted(package).is_some()
     }
 
     /// A stored revision of a moving version, whichever it is.
@@ -184,6 +215,14 @@ impl ArchiveSource {
         let origin = self.upstreams.archive_origin(package, reference)?;
         let negative = self.documents.policies().negative(package)?;
         Ok(ArchiveRequest { key, origin, verify, pinning, negative })
+    }
+}
+
+/// The archive of an answer, if it is stored.
+fn stored_object(answer: Result<ArchiveAnswer, RegistryError>) -> Option<Object> {
+    match answer.ok()?.served {
+        ServedArchive::Stored(object) => Some(object),
+        ServedArchive::Arriving { .. } => None,
     }
 }
 

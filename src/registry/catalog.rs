@@ -9,7 +9,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{RegistryError, archive_source::ArchiveSource, authorize::Authorizer, upstreams::Upstreams};
+use super::{
+    RegistryError, archive_source::ArchiveSource, authorize::Authorizer, hosting::HostedPackages, upstreams::Upstreams,
+};
 use crate::{
     cache::Cache,
     http::cache_status::CacheStatus,
@@ -19,7 +21,7 @@ use crate::{
 mod fetched;
 mod known;
 
-use fetched::{FetchedLists, UpstreamList};
+use fetched::{FetchedList, FetchedLists, UpstreamList};
 use known::{KnownPackages, ShownPackages};
 
 /// A package that may be shown.
@@ -58,6 +60,14 @@ pub struct CatalogService {
     lists: Arc<FetchedLists>,
     known: Arc<KnownPackages>,
     last: Mutex<Option<MergedCatalog>>,
+    hosted: Option<Arc<HostedPackages>>,
+    last_hosted: Mutex<Option<HostedCatalog>>,
+}
+
+/// The published packages as a list, and the number of changes that it was made at.
+struct HostedCatalog {
+    changes: u64,
+    list: UpstreamList,
 }
 
 /// The last catalog and what it was merged from.
@@ -74,9 +84,10 @@ impl CatalogService {
         archives: Arc<ArchiveSource>,
         upstreams: Upstreams,
     ) -> Self {
+        let hosted = upstreams.hosting().cloned();
         let lists = Arc::new(FetchedLists::new(cache.clone(), upstreams));
         let known = Arc::new(KnownPackages::new(cache.clone(), authorizer.clone(), archives));
-        Self { cache, authorizer, lists, known, last: Mutex::default() }
+        Self { cache, authorizer, lists, known, last: Mutex::default(), hosted, last_hosted: Mutex::default() }
     }
 
     /// The catalog. `named` are the packages that the configuration names, `upstreams` those whose lists count.
@@ -99,7 +110,22 @@ impl CatalogService {
         let clock = self.cache.clock();
         let ages = fetched.lists.iter().map(|list| clock.since(list.list.fetched_at));
         let age = ages.chain([clock.since(known.collected_at)]).max().unwrap_or_default();
-        Ok(CatalogAnswer { catalog: self.merged(known.packages, fetched.lists), age, status: fetched.status })
+        let lists = fetched.lists.into_iter().chain(self.hosted().await).collect();
+        Ok(CatalogAnswer { catalog: self.merged(known.packages, lists), age, status: fetched.status })
+    }
+
+    /// The published packages. The last list is kept for as long as nothing changes.
+    async fn hosted(&self) -> Option<UpstreamList> {
+        let hosted = self.hosted.as_ref()?;
+        // Read before the packages: a list that is made during a change is made again.
+        let changes = hosted.store().changes();
+        if let Some(last) = self.last_hosted.lock().as_ref().filter(|last| last.changes == changes) {
+            return Some(last.list.clone());
+        }
+        let list = FetchedList { packages: hosted.catalog().await, fetched_at: self.cache.clock().now() };
+        let list = UpstreamList { upstream: hosted.upstream().clone(), list: Arc::new(list) };
+        *self.last_hosted.lock() = Some(HostedCatalog { changes, list: list.clone() });
+        Some(list)
     }
 
     /// The catalog of known packages and lists. The last one is kept, for as long as both are the same.

@@ -47,6 +47,9 @@ impl MovingVersions {
 
     /// The reference of the stored revision, whatever its age. Sends no upstream request.
     pub(super) async fn stored_reference(&self, package: &PackageId, version: &str) -> Option<GitRef> {
+        if let Some(hosted) = self.upstreams.hosted(package) {
+            return hosted.moving_reference(package, version);
+        }
         let stored = self.documents.stored().document(package, &DocumentAsk::Moving(version.to_owned())).await?;
         let head: MovingHead = serde_json::from_slice(&stored.body).ok()?;
         Some(reference(version, &head.revision))

@@ -228,6 +228,9 @@ impl PackageDocuments {
         ask: DocumentAsk,
         policy: Policy,
     ) -> Result<DocumentAnswer, RegistryError> {
+        if let Some(hosted) = self.upstreams.hosted(package) {
+            return hosted.document(package, &ask).await;
+        }
         let key = document_key(package, &ask);
         let origin = self.upstreams.document_origin(package, ask)?;
         let answer = match self.cache.documents().get(&key, policy, origin).await {

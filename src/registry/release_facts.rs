@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use tokio::task::spawn_blocking;
 
-use super::{archive_source::ArchiveSource, keys::archive_key, metadata::manifest, moving::MovingVersions};
+use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions};
 use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     cache::{Cache, Object},
@@ -177,7 +177,7 @@ impl ReleaseFacts {
 
     /// From the pin; revisions of moving versions are not pinned, but stored.
     async fn content(&self, package: &PackageId, reference: &GitRef) -> Option<KnownContent> {
-        if let GitRef::Moving { .. } = reference {
+        if matches!(reference, GitRef::Moving { .. }) || self.archives.is_hosted(package) {
             return self.archives.stored_meta(package, reference).await.map(KnownContent::Stored);
         }
         self.archives.pin(package, reference).await.ok().flatten().map(KnownContent::Pinned)
@@ -188,7 +188,7 @@ impl ReleaseFacts {
         let zip = key.zip;
         let part = key.part.clone();
         let read = async {
-            let object = self.cache.archive_tiers().peek(&archive_key(package, reference)).await?;
+            let object = self.archives.peek(package, reference).await?;
             let object = object.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             let files = {
                 let object = object.clone();

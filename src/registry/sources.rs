@@ -108,6 +108,22 @@ impl SourceResolver {
         Err(SourceSearchFailure { error: not_found(Missing::Package, absent), package: None })
     }
 
+    /// The first of `candidates` that an upstream has. A package that the configured patterns forbid is never served, so it
+    /// counts as none.
+    ///
+    /// # Errors
+    /// The failure of an upstream that cannot say it, with the package there.
+    pub async fn find_taken(&self, candidates: &[PackageId]) -> Result<Option<PackageId>, SourceSearchFailure> {
+        for candidate in candidates {
+            match self.existence(candidate).await {
+                Ok(Existence::Present) => return Ok(Some(candidate.clone())),
+                Ok(Existence::Absent(_)) | Err(RegistryError::Forbidden) => {}
+                Err(error) => return Err(SourceSearchFailure { error, package: Some(candidate.clone()) }),
+            }
+        }
+        Ok(None)
+    }
+
     async fn existence(&self, package: &PackageId) -> Result<Existence, RegistryError> {
         self.authorizer.check_policy(package)?;
         // What is stored needs no question, also when its upstream has removed it since: then it is gone, not absent.
@@ -194,6 +210,11 @@ impl SourceResolver {
             tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "the source of a name is imported");
         }
         Ok(imported)
+    }
+
+    /// Ends the present generation of a package: what was published of it has changed.
+    pub(crate) fn end_generation(&self, package: &PackageId) {
+        self.end_generations(package, &[]);
     }
 
     fn end_generations(&self, source: &PackageId, previous: &[PackageId]) {

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{RegistryError, not_found};
+use super::{
+    RegistryError,
+    hosting::{HostedPackages, HostedUpstream},
+    not_found,
+};
 use crate::{
     entry::Document,
     http::cache_status::CacheStatus,
@@ -33,21 +37,37 @@ pub(crate) struct UpstreamReportLine {
 
 /// The configured upstreams. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Upstreams(Arc<BTreeMap<String, Arc<dyn Upstream>>>);
+pub(crate) struct Upstreams {
+    by_name: Arc<BTreeMap<String, Arc<dyn Upstream>>>,
+    hosted: Option<Arc<HostedPackages>>,
+}
 
 impl Upstreams {
-    pub(super) fn new(by_name: BTreeMap<String, Arc<dyn Upstream>>) -> Self {
-        Self(Arc::new(by_name))
+    pub(super) fn new(mut by_name: BTreeMap<String, Arc<dyn Upstream>>, hosted: Option<Arc<HostedPackages>>) -> Self {
+        if let Some(hosted) = &hosted {
+            by_name.insert(hosted.upstream().to_string(), Arc::new(HostedUpstream(hosted.clone())));
+        }
+        Self { by_name: Arc::new(by_name), hosted }
+    }
+
+    /// What is published on this mirror; `None` where nothing can be.
+    pub(super) fn hosting(&self) -> Option<&Arc<HostedPackages>> {
+        self.hosted.as_ref()
+    }
+
+    /// The published packages, for a package that is one of them.
+    pub(super) fn hosted(&self, package: &PackageId) -> Option<&Arc<HostedPackages>> {
+        self.hosted.as_ref().filter(|hosted| **hosted.upstream() == *package.upstream)
     }
 
     /// True when an upstream of this name is configured.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.by_name.contains_key(name)
     }
 
     /// The upstream of this name.
     pub(super) fn by_name(&self, name: &str) -> Option<&Arc<dyn Upstream>> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// True when the package's upstream is asked with a token.
@@ -98,7 +118,7 @@ impl Upstreams {
     /// Why the mirror is degraded by its upstreams: one sentence each.
     pub(super) fn degraded(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        for (name, upstream) in &*self.0 {
+        for (name, upstream) in &*self.by_name {
             let status = upstream.gate_status();
             if let Some((cause, wait)) = &status.open {
                 let seconds = wait.as_secs();
@@ -126,7 +146,7 @@ impl Upstreams {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
         };
-        self.0.iter().flat_map(of_upstream).collect()
+        self.by_name.iter().flat_map(of_upstream).collect()
     }
 
     /// The state of every upstream.
@@ -136,12 +156,12 @@ impl Upstreams {
             let gate = upstream.gate_status();
             UpstreamReportLine { name: name.clone(), gate, credentials: upstream.credentials(), answered, failed }
         };
-        self.0.iter().map(of_upstream).collect()
+        self.by_name.iter().map(of_upstream).collect()
     }
 
     /// Every upstream with whether its breaker is open.
     pub(crate) fn breakers(&self) -> Vec<(String, bool)> {
-        self.0.iter().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
+        self.by_name.iter().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
     }
 
     /// Visits the figures of the requests to every upstream.
@@ -152,7 +172,7 @@ impl Upstreams {
         &self,
         visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.0.iter().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
+        self.by_name.iter().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
     }
 
     /// The queues of every upstream with its name.
@@ -160,7 +180,7 @@ impl Upstreams {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             upstream.gate_status().queues.into_iter().map(|queue| (name.clone(), queue)).collect::<Vec<_>>()
         };
-        self.0.iter().flat_map(of_upstream).collect()
+        self.by_name.iter().flat_map(of_upstream).collect()
     }
 
     /// What the package's upstream still allows; unknown when it is not configured.
@@ -201,7 +221,7 @@ impl Upstreams {
     }
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
-        let upstream = self.0.get(&*package.upstream);
+        let upstream = self.by_name.get(&*package.upstream);
         upstream.ok_or_else(|| not_found(Missing::Package, CacheStatus::generated()))
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         ArchiveAvailability, CacheFailure, ServedArchive,
         fill_watcher::{FillUpdate, FillWatcher},
     },
+    entry::Meta,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{PackageId, Release, Version},
@@ -49,7 +50,15 @@ pub struct WarmingArchive {
     pub resolved: ResolvedVersion,
     /// True when it was stored before the request.
     pub cached: bool,
-    watcher: FillWatcher,
+    progress: WarmingProgress,
+}
+
+/// How an archive is followed.
+enum WarmingProgress {
+    /// It is published on this mirror: there is nothing to wait for.
+    Hosted(Arc<Meta>),
+    /// By its fill.
+    Fill(FillWatcher),
 }
 
 /// Stores lists and archives that clients have not asked for yet.
@@ -145,8 +154,13 @@ impl Warming {
         let archive = self.resolver.resolve(package, version).await?;
         let reference = archive.resolved.reference();
         let cached = matches!(archive.answer.served, ServedArchive::Stored(_)) && archive.answer.status.fwd.is_none();
-        let watcher = self.archives.watch(package, reference)?;
-        Ok(WarmingArchive { resolved: archive.resolved, cached, watcher })
+        let progress = match &archive.answer.served {
+            ServedArchive::Stored(object) if self.archives.is_hosted(package) => {
+                WarmingProgress::Hosted(object.meta.clone())
+            }
+            _ => WarmingProgress::Fill(self.archives.watch(package, reference)?),
+        };
+        Ok(WarmingArchive { resolved: archive.resolved, cached, progress })
     }
 
     /// What the package's upstream still allows.
@@ -161,6 +175,9 @@ impl WarmingArchive {
     /// # Errors
     /// Why the archive is not stored.
     pub async fn next(&mut self) -> Result<FillUpdate, RegistryError> {
-        Ok(self.watcher.next().await?)
+        match &mut self.progress {
+            WarmingProgress::Fill(watcher) => Ok(watcher.next().await?),
+            WarmingProgress::Hosted(meta) => Ok(FillUpdate::Stored(meta.clone())),
+        }
     }
 }

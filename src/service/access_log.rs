@@ -243,6 +243,8 @@ fn route_number(request: &ApiRequest) -> usize {
         ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => 12,
         ApiRequest::Ops(Ops::Metrics) => 13,
         ApiRequest::Ops(Ops::Admin(_)) => 14,
+        ApiRequest::Publish { .. } => 15,
+        ApiRequest::Delete { .. } => 16,
     }
 }
 
@@ -260,6 +262,8 @@ pub(super) fn version(request: &ApiRequest) -> Option<String> {
         ApiRequest::Tag { version, .. }
         | ApiRequest::Archive { version, .. }
         | ApiRequest::Flat { version, .. }
+        | ApiRequest::Publish { version, .. }
+        | ApiRequest::Delete { version, .. }
         | ApiRequest::Metadata { version: Some(version), .. } => Some(version.to_string()),
         _ => None,
     }

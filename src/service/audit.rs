@@ -114,6 +114,11 @@ impl Acts {
         }
     }
 
+    /// The name of the caller in records.
+    pub(super) fn principal(&self) -> &str {
+        &self.principal
+    }
+
     /// Begins an act. Over the network it is recorded first, and is to be done only if that succeeds. The owner of the cache
     /// directory is not made to wait: acts of the control socket are what frees a full disk.
     ///

@@ -19,7 +19,7 @@ use super::{
     handlers::{
         admin, catalog, folder,
         health::{self, is_health_check},
-        json, metrics, zip,
+        json, metrics, publish, zip,
     },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
     response_cache::Snapshot,
@@ -38,7 +38,7 @@ pub type ResponseFuture = Either<Ready<Response<Body>>, BoxFuture<'static, Respo
 impl Service {
     /// Answers one request: from the response cache without waiting, else by the handler of its route.
     ///
-    /// Only administration reads the request's body. Dropping the future abandons the request; a download that it
+    /// Only administration and publishing read the request's body. Dropping the future abandons the request; a download that it
     /// started goes on for other clients.
     pub fn handle<B>(self: &Arc<Self>, request: Request<B>, peer: Peer) -> ResponseFuture
     where
@@ -71,8 +71,9 @@ impl Service {
         let service = self.clone();
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
-            let may_administer = is_control || service.access.administration().is_some();
-            let admin_input = may_administer.then(|| admin::input(body));
+            let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+            // Only administration and publishing read it.
+            let input = (is_control || !is_read).then(|| admin::input(body));
             if let Some(jwt) = unverified {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);
                 let verified = caller::verify(&service, jwt, abort_guard.context()).await;
@@ -84,7 +85,7 @@ impl Service {
             let client = context.client_id();
             let allowance = context.client_request.as_ref().map(ClientRequest::allowance);
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
-            let answer = service.respond(&parts, admin_input, abort_guard.context());
+            let answer = service.respond(&parts, input, abort_guard.context());
             let answer = MirrorChain::of_request(&parts.headers).scope(answer);
             let result = client.scope(allowance, answer).await;
             abort_guard.disarm();
@@ -142,25 +143,27 @@ impl Service {
         )
     }
 
-    /// Parses the request, checks it, and calls the handler of its route. `admin_input` is the request's body where
-    /// administration is possible, else `None`.
+    /// Parses the request, checks it, and calls the handler of its route. `input` is the request's body; `None` where it is
+    /// not read.
     async fn respond(
         &self,
         parts: &Parts,
-        mut admin_input: Option<admin::Input>,
+        mut input: Option<admin::Input>,
         context: &mut RequestContext,
     ) -> Result<Response<Body>, ApiError> {
         let path = parts.uri.path();
         let route = dialect::parse(&self.names, &parts.method, path, parts.uri.query()).map(Arc::new);
         context.set_route(&route);
-        match (route.as_ref().map(|route| &route.request), admin_input.take_if(|_| context.peer.control)) {
+        match route.as_ref().map(|route| &route.request) {
             // Before the host check: health checks and scrapers connect by IP address.
-            (Ok(ApiRequest::Ops(Ops::Metrics)), _) => return metrics(self, parts, context),
-            (Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))), _) => {
+            Ok(ApiRequest::Ops(Ops::Metrics)) => return metrics(self, parts, context),
+            Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))) => {
                 return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
             }
-            (Ok(ApiRequest::Ops(Ops::Admin(path))), Some(input)) => {
-                return Ok(admin::answer(self, &parts.method, path, input, context).await);
+            Ok(ApiRequest::Ops(Ops::Admin(path))) if context.peer.control => {
+                if let Some(input) = input.take() {
+                    return Ok(admin::answer(self, &parts.method, path, input, context).await);
+                }
             }
             _ => {}
         }
@@ -169,10 +172,13 @@ impl Service {
         if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
             return Err(ApiError::Loop);
         }
+        if let ApiRequest::Publish { .. } | ApiRequest::Delete { .. } = &route.request {
+            return publish::respond(self, parts, context, &route.request, input).await;
+        }
         caller::check_asked(self, &route, parts, context)?;
         let package = match &route.request {
             ApiRequest::Ops(Ops::Admin(path)) => {
-                return admin::remote::answer(self, parts, path, admin_input, context).await;
+                return admin::remote::answer(self, parts, path, input, context).await;
             }
             ApiRequest::Ops(_) => return Ok(health::no_such_page(&parts.method)),
             request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {

@@ -2,7 +2,7 @@
 
 use super::{error::ApiError, found_package::FoundPackage};
 use crate::{
-    dialect::{DialectName, NameRoute, Names, RouteRule},
+    dialect::{DialectName, HostedNames, NameRoute, Names, RouteRule, SIMPLE_OWNER},
     package::{PackageId, PackageName, PackageRef},
     registry::{Registry, RegistryError},
 };
@@ -33,10 +33,13 @@ pub(super) async fn resolve(
     dialect: DialectName,
 ) -> Result<FoundPackage, SourceFailure> {
     let name = match package {
-        PackageRef::Id(id) => return Ok(FoundPackage::Package(id.clone())),
+        PackageRef::Id(id) => return Ok(FoundPackage::Package(canonical(registry, names, id))),
         PackageRef::Folder(folder) => return Ok(FoundPackage::Folder(folder.clone())),
         PackageRef::Routed(name) => name,
     };
+    if let Some(id) = hosted(registry, names, name, dialect) {
+        return Ok(FoundPackage::Package(id));
+    }
     let route = names.route(name, dialect);
     if let Some(id) = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
@@ -66,15 +69,64 @@ pub(super) fn asked_packages(
     dialect: DialectName,
 ) -> Vec<PackageId> {
     let name = match package {
-        PackageRef::Id(id) => return vec![id.clone()],
+        PackageRef::Id(id) => return vec![canonical(registry, names, id)],
         PackageRef::Folder(folder) => return vec![folder.repository.clone()],
         PackageRef::Routed(name) => name,
     };
+    if let Some(id) = hosted(registry, names, name, dialect) {
+        return vec![id];
+    }
     let route = names.route(name, dialect);
     match recorded(registry, names, name, dialect, &route) {
         Ok(Some(id)) => vec![id],
         Ok(None) | Err(_) => route.candidates,
     }
+}
+
+/// Every package that a plain name could lead to in any dialect, each once: what a package published under it would take
+/// the name from.
+pub(super) fn candidates_in_all_dialects(registry: &Registry, names: &Names, name: &PackageName) -> Vec<PackageId> {
+    let mut asked = Vec::new();
+    // In the simple dialect the name may have an owner in front, which is dropped.
+    let with_owner = PackageName::new(SIMPLE_OWNER, name.base_name()).ok();
+    for dialect in DialectName::ALL {
+        let spellings = [Some(name), with_owner.as_ref().filter(|_| dialect == DialectName::Simple)];
+        for name in spellings.into_iter().flatten() {
+            let recorded = registry.sources().recorded(name, dialect);
+            let recorded = recorded.and_then(|upstream| names.id_on(&upstream, name));
+            for candidate in recorded.into_iter().chain(names.route(name, dialect).candidates) {
+                if !HostedNames::of(names).has(&candidate) && !asked.contains(&candidate) {
+                    asked.push(candidate);
+                }
+            }
+        }
+    }
+    asked
+}
+
+/// The package that a name without an upstream is, where it belongs to this mirror: published at any time, or reserved by
+/// the configuration. Nothing of such a name is asked of an upstream.
+pub(super) fn hosted(
+    registry: &Registry,
+    names: &Names,
+    name: &PackageName,
+    dialect: DialectName,
+) -> Option<PackageId> {
+    let id = HostedNames::of(names).id(name, dialect)?;
+    match registry.hosted().and_then(|hosted| hosted.published_id(&id.name)) {
+        Some(published) => Some(published),
+        None => HostedNames::of(names).is_reserved(&id.name).then_some(id),
+    }
+}
+
+/// A package in the spelling that its name is known by here: published packages have one spelling.
+fn canonical(registry: &Registry, names: &Names, id: &PackageId) -> PackageId {
+    let published = if HostedNames::of(names).has(id) {
+        registry.hosted().and_then(|hosted| hosted.published_id(&id.name))
+    } else {
+        None
+    };
+    published.unwrap_or_else(|| id.clone())
 }
 
 /// The package at its recorded source.
@@ -109,6 +161,9 @@ pub(super) fn listed_source(
     is_there: impl Fn(&PackageId) -> bool,
 ) -> Option<PackageId> {
     let PackageRef::Routed(name) = names.parse_package(&name.to_string()).ok()? else { return None };
+    if let Some(id) = hosted(registry, names, &name, dialect) {
+        return Some(id);
+    }
     let route = names.route(&name, dialect);
     match recorded(registry, names, &name, dialect, &route) {
         Ok(Some(recorded)) => Some(recorded),

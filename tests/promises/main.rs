@@ -55,6 +55,7 @@ mod github;
 mod golden;
 mod hits;
 mod holding;
+mod hosted;
 mod hosts;
 mod http_rules;
 mod json_answers;

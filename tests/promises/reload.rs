@@ -209,7 +209,7 @@ async fn no_request_fails_while_the_configuration_is_reloaded_a_hundred_times() 
     let client = async || {
         let mut answers = 0_u32;
         while running.load(Ordering::Relaxed) {
-            let path = if answers % 4 == 0 { ZIP } else { "/devsapp/fc3/releases" };
+            let path = if answers.is_multiple_of(4) { ZIP } else { "/devsapp/fc3/releases" };
             assert_eq!(bench.status(path).await, 200);
             answers += 1;
         }

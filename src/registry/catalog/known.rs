@@ -246,7 +246,7 @@ mod tests {
         let memory = MemoryBudget::unlimited();
         let verify = Arc::new(ZipVerifier { max_entries: 100, max_inflated: 1 << 20, memory });
         let registry =
-            Registry::build(cache.cache.clone(), BTreeMap::new(), &Config::default(), blocks, verify, Vec::new())
+            Registry::build(cache.cache.clone(), BTreeMap::new(), &Config::default(), blocks, verify, Vec::new(), None)
                 .expect("builds");
         let known = &registry.catalog.known;
         // As while the walk over the pins takes long.

@@ -19,7 +19,7 @@ use crate::{
         ExportArchives, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource,
         KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong,
         ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute,
-        ShowRoute, Subscription, UnblockVersions, VerifyArchives, WarmArchive, WarmLists,
+        ShowRoute, Subscription, UnblockVersions, UnyankVersion, VerifyArchives, WarmArchive, WarmLists, YankVersion,
     },
     http::body::{Body, BodyError},
     observe::AuditUnwritable,
@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod blocks;
+mod hosting;
 mod inventory;
 mod reload;
 pub(in crate::service) mod remote;
@@ -137,6 +138,8 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         BlockVersions::ROUTE => protect(acts, input, |request| blocks::set(registry, request)).await,
         UnblockVersions::ROUTE => act(acts, input, |request| blocks::remove(registry, request)).await,
         ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
+        YankVersion::ROUTE => act(acts, input, |request| hosting::yank(registry, names, acts, request)).await,
+        UnyankVersion::ROUTE => act(acts, input, |request| hosting::unyank(registry, names, request)).await,
         CreateToken::ROUTE => act(acts, input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
         RevokeToken::ROUTE => protect(acts, input, |request| tokens::revoke(access, request)).await,

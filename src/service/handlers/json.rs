@@ -169,6 +169,8 @@ async fn look_up(service: &Service, route: &Route, package: &FoundPackage) -> Re
         | ApiRequest::Catalog(_)
         | ApiRequest::Menu(_)
         | ApiRequest::OwnPackages
+        | ApiRequest::Publish { .. }
+        | ApiRequest::Delete { .. }
         | ApiRequest::Ops(_) => return Err(ApiError::NotJson),
     })
 }

@@ -69,6 +69,11 @@ impl FileBacked for BlobFile {
 }
 
 impl BlobFile {
+    /// A file that counts against no budget.
+    pub(in crate::storage) fn uncounted(file: File) -> Self {
+        Self::new(file, None)
+    }
+
     pub(super) fn new(file: File, reservation: Option<Reservation>) -> Self {
         Self {
             file,

@@ -29,7 +29,7 @@ pub(super) struct PackageLimits {
     /// Largest size of all files, in bytes.
     pub(super) max_inflated: u64,
     /// Largest zip, in bytes.
-    max_size: u64,
+    pub(super) max_size: u64,
 }
 
 impl Default for PackageLimits {

@@ -1,0 +1,143 @@
+//! The names of packages that are published on this mirror: which upstream they are on, which belong to the mirror before
+//! anything is published, and which can be published at all.
+
+use serde::{Deserialize, Serialize};
+
+use super::{NamedUpstream, Names, NamesError, PackageRef, is_reserved_word};
+use crate::package::{DialectName, NameForm, PackageId, PackageName, PackagePattern};
+
+/// The name of the upstream of published packages.
+pub const HOSTED: &str = "hosted";
+/// The owner in front of plain names in the simple dialect, which is dropped.
+pub(crate) const SIMPLE_OWNER: &str = "devsapp";
+/// Longest name of a published package, in bytes.
+const MAX_HOSTED_NAME_BYTES: usize = 100;
+
+/// The `[host]` section: the plain names that belong to this mirror before anything is published under them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostNames {
+    /// Patterns of plain names: `acme-*`.
+    pub names: Vec<String>,
+    /// Single plain names that an upstream has too, and that are taken from it.
+    pub claim: Vec<String>,
+}
+
+/// Why a name cannot belong to this mirror, or cannot be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostedNameError {
+    /// No pattern of plain names.
+    #[error("not a pattern of names without a slash; write for example \"acme-*\"")]
+    Pattern,
+    /// No single plain name.
+    #[error("not a name without a slash; write for example \"fc3\"")]
+    Name,
+    /// An alias has the name.
+    #[error("an alias in [names.aliases] has this name; remove one of the two")]
+    Alias,
+    /// The name begins with a dot, is too long, or has `__` in it.
+    #[error(
+        "a published package has a name of at most 100 of the characters a-z A-Z 0-9 . _ -, not beginning with a dot or a dash, without two underscores in a row"
+    )]
+    Form,
+    /// The name has a meaning in paths.
+    #[error("the name has a meaning of its own in addresses, or is that of an upstream")]
+    Reserved,
+}
+
+impl NamedUpstream {
+    /// The packages that are published on this mirror.
+    pub fn hosted() -> Self {
+        Self { name: HOSTED.into(), form: NameForm::Plain, dropped_owner: Some(SIMPLE_OWNER), is_hosted: true }
+    }
+}
+
+impl Names {
+    /// Adds the names that belong to this mirror.
+    ///
+    /// # Errors
+    /// The first that is no name or is claimed twice.
+    pub fn with_hosting(mut self, host: &HostNames) -> Result<Self, NamesError> {
+        let entries =
+            host.names.iter().map(|name| ("names", name)).chain(host.claim.iter().map(|name| ("claim", name)));
+        for (key, name) in entries {
+            let wrong = |reason| NamesError::Hosted { key, name: name.clone(), reason };
+            let pattern: PackagePattern = name.parse().map_err(|_| wrong(HostedNameError::Pattern))?;
+            if !pattern.matches_plain_names() || pattern.has_upstream() {
+                return Err(wrong(HostedNameError::Pattern));
+            }
+            if key == "claim" && PackageName::plain(name).is_err() {
+                return Err(wrong(HostedNameError::Name));
+            }
+            let folders = self.folders().map(|folder| folder.alias.base_name());
+            let is_taken = |alias: &str| PackageName::plain(alias).is_ok_and(|alias| pattern.matches_name(&alias));
+            if self.aliases().map(|(alias, _)| alias).chain(folders).any(is_taken) {
+                return Err(wrong(HostedNameError::Alias));
+            }
+            self.reserved.push(pattern);
+        }
+        Ok(self)
+    }
+}
+
+/// The names of packages that are published on this mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct HostedNames<'n>(&'n Names);
+
+impl<'n> HostedNames<'n> {
+    /// Those of these names.
+    pub fn of(names: &'n Names) -> Self {
+        Self(names)
+    }
+
+    /// True where packages can be published.
+    pub fn is_enabled(&self) -> bool {
+        self.0.upstreams().iter().any(|upstream| upstream.is_hosted)
+    }
+
+    /// True for a package that is, or would be, published on this mirror.
+    pub fn has(&self, package: &PackageId) -> bool {
+        self.0.upstream(&package.upstream).is_some_and(|upstream| upstream.is_hosted)
+    }
+
+    /// The package that a name without an upstream would be, if it were published on this mirror; `None` where nothing can
+    /// be published, and for a repository. In the simple dialect the owner `devsapp` stands in front of plain names.
+    pub fn id(&self, name: &PackageName, dialect: DialectName) -> Option<PackageId> {
+        let hosted = self.0.upstreams().iter().find(|upstream| upstream.is_hosted)?;
+        let name = match name.owner() {
+            None => name.clone(),
+            Some(owner) if dialect == DialectName::Simple && hosted.drops_owner(owner) => {
+                PackageName::plain(name.base_name()).ok()?
+            }
+            Some(_) => return None,
+        };
+        Some(PackageId { upstream: hosted.name.clone(), name })
+    }
+
+    /// True for a plain name that belongs to this mirror, published or not: `host.names` and `host.claim`.
+    pub fn is_reserved(&self, name: &PackageName) -> bool {
+        self.0.reserved.iter().any(|pattern| pattern.matches_name(name))
+    }
+
+    /// Checks whether a package of this name can be published.
+    ///
+    /// # Errors
+    /// [`HostedNameError`].
+    pub fn check(&self, name: &PackageName) -> Result<(), HostedNameError> {
+        let text = name.base_name();
+        if name.owner().is_some() {
+            return Err(HostedNameError::Name);
+        }
+        if text.len() > MAX_HOSTED_NAME_BYTES || text.starts_with(['.', '-']) || text.contains("__") {
+            return Err(HostedNameError::Form);
+        }
+        if is_reserved_word(&text.to_ascii_lowercase()) || self.0.is_reserved(text) {
+            return Err(HostedNameError::Reserved);
+        }
+        match self.0.parse_package(text) {
+            Ok(PackageRef::Routed(_)) => Ok(()),
+            Ok(_) => Err(HostedNameError::Alias),
+            Err(_) => Err(HostedNameError::Name),
+        }
+    }
+}

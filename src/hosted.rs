@@ -1,0 +1,30 @@
+//! Packages that are published on this mirror: their zips, one record per version, and the directory they are kept in.
+//!
+//! This is data, not cache: nothing here is evicted, a version is written once, and a deleted version leaves a tombstone,
+//! so that its name and number are never used again. The directory is held by one process. All of it stands in files: the
+//! index in memory is rebuilt from the records at every start.
+//!
+//! A publication has this order: the zip is written into `stage/` and synced; it gets its name among the blobs, and that
+//! folder is synced; the record is written, synced and linked under its name, which fails where there is one; that folder
+//! is synced. So there is never a record without its zip, and a kill leaves all of a version or nothing.
+
+mod config;
+mod durable_files;
+mod index;
+mod layout;
+mod record;
+mod space;
+mod startup;
+mod store;
+mod upload;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, HostedKind};
+pub(crate) use index::{HostedPackage, HostedVersion, VersionState};
+pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
+pub(crate) use store::{ChangeError, HostedStore, Publication, PublishRefusal};
+pub(crate) use upload::{HostedUpload, UploadError, UploadedZip};
+pub(crate) use version::{VersionNumber, VersionNumberError};

@@ -1,0 +1,79 @@
+//! Where the files of the directory stand.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::entry::Digest;
+
+/// The ending of a record's file.
+pub(super) const RECORD_SUFFIX: &str = ".json";
+
+/// The paths below the directory.
+#[derive(Debug)]
+pub(super) struct HostedLayout {
+    dir: PathBuf,
+    staged: AtomicU64,
+}
+
+impl HostedLayout {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, staged: AtomicU64::new(0) }
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file whose lock means that a process holds the directory.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// The file with the number of the format.
+    pub(super) fn format(&self) -> PathBuf {
+        self.dir.join("format")
+    }
+
+    /// The folder of files without their final names; emptied at every start.
+    pub(super) fn stage(&self) -> PathBuf {
+        self.dir.join("stage")
+    }
+
+    /// A path in the stage folder that no file has.
+    pub(super) fn next_stage(&self) -> PathBuf {
+        self.stage().join(self.staged.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// The folder of the zips.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs")
+    }
+
+    /// The folder of one zip.
+    pub(super) fn blob_folder(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(format!("{:02x}", digest.0[0]))
+    }
+
+    /// The file of a zip.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blob_folder(digest).join(digest.to_string())
+    }
+
+    /// The folder of the packages.
+    pub(super) fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
+    }
+
+    /// The folder of one package; `name` is in lower case.
+    pub(super) fn package(&self, name: &str) -> PathBuf {
+        self.releases().join(name)
+    }
+
+    /// The record of a version; `name` is in lower case.
+    pub(super) fn record(&self, name: &str, version: &str) -> PathBuf {
+        self.package(name).join(format!("{version}{RECORD_SUFFIX}"))
+    }
+}

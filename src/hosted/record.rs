@@ -1,0 +1,122 @@
+//! The record of one version: what is kept of it beside its zip.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Digest, Verified};
+
+/// How many earlier zips of a moving version are kept, the newest ones.
+pub(super) const MAX_PREVIOUS: usize = 100;
+
+/// One version. The file is replaced as a whole, and only to change `yanked`, `deleted`, or what a moving version is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReleaseRecord {
+    /// The name of the package in the spelling of its first publication.
+    pub(crate) name: String,
+    /// The version.
+    pub(crate) version: String,
+    /// SHA-256 of the zip.
+    pub(crate) digest: Digest,
+    /// Length of the zip in bytes.
+    pub(crate) len: u64,
+    /// The principal who published it.
+    pub(crate) publisher: String,
+    /// When.
+    pub(crate) published_at: Timestamp,
+    /// Who has taken it out of the lists, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) yanked: Option<StateChange>,
+    /// Who has deleted it, and when: the record is a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deleted: Option<StateChange>,
+    /// The earlier zips of a moving version, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) previous: Vec<ReplacedZip>,
+    /// What was sent beside the zip.
+    #[serde(default)]
+    pub(crate) form: PublishForm,
+    /// What verification found in the zip.
+    pub(crate) verified: Verified,
+}
+
+/// The part of a record that the index in memory is made of: the rest is skipped while reading.
+#[derive(Debug, Deserialize)]
+pub(super) struct RecordHead {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) digest: Digest,
+    pub(super) len: u64,
+    pub(super) publisher: String,
+    pub(super) published_at: Timestamp,
+    #[serde(default)]
+    pub(super) yanked: Option<StateChange>,
+    #[serde(default)]
+    pub(super) deleted: Option<StateChange>,
+    #[serde(default)]
+    pub(super) previous: Vec<ReplacedZip>,
+}
+
+/// Who has changed the state of a version, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateChange {
+    /// The principal.
+    pub(crate) by: String,
+    /// When.
+    pub(crate) at: Timestamp,
+}
+
+/// An earlier zip of a moving version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReplacedZip {
+    /// Its SHA-256.
+    pub(crate) digest: Digest,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// Who had published it.
+    pub(crate) publisher: String,
+    /// When.
+    pub(crate) published_at: Timestamp,
+}
+
+/// What a client sends beside the zip; empty where it sends the zip alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PublishForm {
+    /// The notes of the version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) version_body: String,
+}
+
+/// A version that is to be published.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRelease {
+    /// The name of the package.
+    pub(crate) name: String,
+    /// The version.
+    pub(crate) version: super::VersionNumber,
+    /// Who publishes it.
+    pub(crate) publisher: String,
+    /// Now.
+    pub(crate) at: Timestamp,
+    /// What was sent beside the zip.
+    pub(crate) form: PublishForm,
+    /// What verification found in the zip.
+    pub(crate) verified: Verified,
+}
+
+impl From<&ReleaseRecord> for RecordHead {
+    fn from(record: &ReleaseRecord) -> Self {
+        let record = record.clone();
+        Self {
+            name: record.name,
+            version: record.version,
+            digest: record.digest,
+            len: record.len,
+            publisher: record.publisher,
+            published_at: record.published_at,
+            yanked: record.yanked,
+            deleted: record.deleted,
+            previous: record.previous,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How much may be stored: the quota, and what the file system must keep free.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use parking_lot::Mutex;
+
+/// An upload takes space in steps of this many bytes.
+const SPACE_STEP_BYTES: u64 = 4 << 20;
+
+/// Counts stored zips and running uploads against the limits.
+#[derive(Debug)]
+pub(super) struct HostedSpace {
+    dir: PathBuf,
+    quota: u64,
+    min_free: u64,
+    used: Mutex<UsedBytes>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct UsedBytes {
+    stored: u64,
+    uploading: u64,
+}
+
+/// What one upload has taken; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct SpaceShare {
+    space: Arc<HostedSpace>,
+    taken: u64,
+}
+
+impl SpaceShare {
+    pub(super) fn new(space: &Arc<HostedSpace>) -> Self {
+        Self { space: space.clone(), taken: 0 }
+    }
+
+    /// Takes space for an upload of this length.
+    ///
+    /// # Errors
+    /// [`HostedSpaceFull`].
+    pub(super) fn grow(&mut self, len: u64) -> Result<(), HostedSpaceFull> {
+        if len > self.taken {
+            let needed = len - self.taken;
+            let mut step = needed.next_multiple_of(SPACE_STEP_BYTES);
+            if self.space.take(step).is_err() {
+                // Near the limit, no more than is needed.
+                step = needed;
+                self.space.take(step)?;
+            }
+            self.taken += step;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SpaceShare {
+    fn drop(&mut self) {
+        self.space.release(self.taken);
+    }
+}
+
+/// Why bytes are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store of published packages is full")]
+pub(crate) struct HostedSpaceFull;
+
+impl HostedSpace {
+    pub(super) fn new(dir: PathBuf, quota: u64, min_free: u64) -> Self {
+        Self { dir, quota, min_free, used: Mutex::default() }
+    }
+
+    /// Counts bytes of an upload before they are written.
+    ///
+    /// # Errors
+    /// [`HostedSpaceFull`] above the quota, or where the file system would have less than `min_free` left.
+    pub(super) fn take(&self, bytes: u64) -> Result<(), HostedSpaceFull> {
+        {
+            let mut used = self.used.lock();
+            let total = used.stored.saturating_add(used.uploading).saturating_add(bytes);
+            if total > self.quota {
+                return Err(HostedSpaceFull);
+            }
+            used.uploading += bytes;
+        }
+        let free = self.free_bytes();
+        if free.is_ok_and(|free| free < self.min_free.saturating_add(bytes)) {
+            self.release(bytes);
+            return Err(HostedSpaceFull);
+        }
+        Ok(())
+    }
+
+    /// Gives bytes of an upload back.
+    pub(super) fn release(&self, bytes: u64) {
+        let mut used = self.used.lock();
+        used.uploading = used.uploading.saturating_sub(bytes);
+    }
+
+    /// Sets the bytes of the stored zips.
+    pub(super) fn set_stored(&self, bytes: u64) {
+        self.used.lock().stored = bytes;
+    }
+
+    /// Bytes that an unprivileged process may still write.
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

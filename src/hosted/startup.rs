@@ -1,0 +1,196 @@
+//! Opening the directory: the lock, what a kill left behind, and the index.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    Config,
+    durable_files::DurableFiles,
+    index::{HostedIndex, HostedVersion},
+    layout::{HostedLayout, RECORD_SUFFIX},
+    record::RecordHead,
+    space::HostedSpace,
+    store::HostedStore,
+};
+use crate::entry::Digest;
+
+/// The format that this program writes.
+const HOSTED_FORMAT: &str = "1\n";
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenHostedError {
+    /// Another process holds it.
+    #[error(
+        "{} (upstreams.hosted.dir) is held by another process; stop that one, or give each mirror a directory of its own",
+        dir.display()
+    )]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It has another format, or is no such directory.
+    #[error(
+        "{} (upstreams.hosted.dir) is no directory of published packages that this version reads; name another one, or \
+         start the version that wrote it",
+        dir.display()
+    )]
+    Format {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The file system fails.
+    #[error("{} (upstreams.hosted.dir): {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl HostedStore {
+    /// Opens the directory, which is created where it is missing, removes what a kill left behind, and reads every record.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When another process holds it, or it cannot be read.
+    pub(crate) fn open(dir: &Path, config: &Config) -> Result<Self, OpenHostedError> {
+        let layout = HostedLayout::new(dir.to_owned());
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenHostedError::Io { path, source }
+        };
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let lock = lock(&layout)?;
+        check_format(&layout)?;
+        let stage = layout.stage();
+        if stage.is_dir() {
+            fs::remove_dir_all(&stage).map_err(at(&stage))?;
+        }
+        for folder in [stage, layout.blobs(), layout.releases()] {
+            fs::create_dir_all(&folder).map_err(at(&folder))?;
+        }
+        File::open(dir).and_then(|folder| folder.sync_all()).map_err(at(dir))?;
+        let mut index = HostedIndex::default();
+        let releases = layout.releases();
+        read_releases(&layout, &mut index).map_err(at(&releases))?;
+        remove_unused_blobs(&layout, &index).map_err(at(&layout.blobs()))?;
+        let space = HostedSpace::new(dir.to_owned(), config.quota.0, config.min_free.0);
+        space.set_stored(index.bytes());
+        Ok(Self {
+            layout,
+            files: Arc::new(DurableFiles::default()),
+            space: Arc::new(space),
+            index: RwLock::new(index),
+            changing: Mutex::default(),
+            _lock: lock,
+        })
+    }
+}
+
+fn lock(layout: &HostedLayout) -> Result<File, OpenHostedError> {
+    let path = layout.lock();
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|source| OpenHostedError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenHostedError::Busy { dir: layout.dir().to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenHostedError::Io { path, source }),
+    }
+}
+
+/// Checks the format of an existing directory; writes it into a new one.
+fn check_format(layout: &HostedLayout) -> Result<(), OpenHostedError> {
+    let path = layout.format();
+    let at = |source| OpenHostedError::Io { path: path.clone(), source };
+    match fs::read_to_string(&path) {
+        Ok(text) if text == HOSTED_FORMAT => Ok(()),
+        Ok(_) => Err(OpenHostedError::Format { dir: layout.dir().to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if layout.releases().is_dir() {
+                return Err(OpenHostedError::Format { dir: layout.dir().to_owned() });
+            }
+            let temporary = layout.dir().join("format.partial");
+            fs::write(&temporary, HOSTED_FORMAT).map_err(at)?;
+            File::open(&temporary).and_then(|file| file.sync_all()).map_err(at)?;
+            fs::rename(&temporary, &path).map_err(at)
+        }
+        Err(error) => Err(at(error)),
+    }
+}
+
+/// Reads every record. A folder without records is what a kill left of a first publication.
+fn read_releases(layout: &HostedLayout, index: &mut HostedIndex) -> io::Result<()> {
+    for folder in fs::read_dir(layout.releases())? {
+        let folder = folder?;
+        let Some(name) = folder.file_name().to_str().map(str::to_owned) else { continue };
+        let mut is_empty = true;
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            is_empty = false;
+            let Some(version) =
+                file.file_name().to_str().and_then(|name| name.strip_suffix(RECORD_SUFFIX)).map(str::to_owned)
+            else {
+                continue;
+            };
+            let record = fs::read(file.path())
+                .map_err(io::Error::other)
+                .and_then(|text| serde_json::from_slice::<RecordHead>(&text).map_err(io::Error::other));
+            let record =
+                record.ok().filter(|record| record.version == version && record.name.eq_ignore_ascii_case(&name));
+            let (name, version) = match record {
+                Some(record) => checked(layout, record),
+                None => {
+                    tracing::error!(package = %name, %version, "the record of a published version cannot be read");
+                    (name.clone(), HostedVersion::unreadable(&version))
+                }
+            };
+            index.set(&name, version, |digest| blob_len(layout, digest).unwrap_or_default());
+        }
+        if is_empty {
+            fs::remove_dir(folder.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The version of a record; one whose zip is missing or of another length is not served.
+fn checked(layout: &HostedLayout, record: RecordHead) -> (String, HostedVersion) {
+    let version = HostedVersion::of_record(&record);
+    if version.is_served() && blob_len(layout, &version.digest) != Some(version.len) {
+        let package = &record.name;
+        tracing::error!(%package, version = %record.version, digest = %record.digest, "the zip of a published version is missing or damaged");
+        return (record.name, HostedVersion::unreadable(&record.version));
+    }
+    (record.name, version)
+}
+
+fn blob_len(layout: &HostedLayout, digest: &Digest) -> Option<u64> {
+    fs::metadata(layout.blob(digest)).ok().map(|stat| stat.len())
+}
+
+/// Removes the zips that no version keeps: what a kill left of a publication or a deletion. While a record cannot be read,
+/// its zip is not known, and nothing is removed.
+fn remove_unused_blobs(layout: &HostedLayout, index: &HostedIndex) -> io::Result<()> {
+    let mut versions = index.packages().flat_map(|package| package.versions());
+    if versions.any(|version| version.state == super::VersionState::Unreadable) {
+        return Ok(());
+    }
+    for folder in fs::read_dir(layout.blobs())? {
+        for file in fs::read_dir(folder?.path())? {
+            let file = file?;
+            let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+            if digest.is_some_and(|digest| !index.has_blob(&digest)) {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! The store: what is published is looked up in memory, and every change is durable before it is visible.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    VersionNumber,
+    durable_files::DurableFiles,
+    index::{HostedIndex, HostedPackage, HostedVersion, VersionState},
+    layout::HostedLayout,
+    record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
+    space::HostedSpace,
+    upload::{HostedUpload, UploadError, UploadedZip},
+};
+use crate::entry::Digest;
+
+/// The published packages of one directory, which this process holds. One per process. Changes and reads of records block.
+#[derive(Debug)]
+pub(crate) struct HostedStore {
+    pub(super) layout: HostedLayout,
+    pub(super) files: Arc<DurableFiles>,
+    pub(super) space: Arc<HostedSpace>,
+    pub(super) index: RwLock<HostedIndex>,
+    /// Held during a change of records: the index says what the records say.
+    pub(super) changing: Mutex<()>,
+    /// Freed when the store is dropped.
+    pub(super) _lock: File,
+}
+
+/// A publication that succeeded.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Publication {
+    /// The version is new, or a moving one has other bytes now.
+    Created(HostedVersion),
+    /// The version had exactly these bytes.
+    Unchanged(HostedVersion),
+}
+
+/// Why a version is not published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishRefusal {
+    /// It has other bytes.
+    #[error("was published by {} on {} with other content", .0.by, .0.at)]
+    Taken(StateChange),
+    /// It was deleted, so it is never used again.
+    #[error("was deleted by {} on {}, and a deleted version is never used again", .0.by, .0.at)]
+    Deleted(StateChange),
+    /// It is not above the highest one.
+    #[error("is not above the highest published version, {0}")]
+    NotAbove(semver::Version),
+    /// The package exists in another spelling.
+    #[error("is published as {0}; names differ in more than case")]
+    OtherCase(String),
+    /// Its record or its zip cannot be read.
+    #[error("is in the store, and cannot be read")]
+    Unreadable,
+    /// No room, or the file system fails.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+}
+
+/// Why the state of a version is not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// There is no such version.
+    #[error("there is no such version")]
+    Unknown,
+    /// It is deleted.
+    #[error("was deleted by {} on {}", .0.by, .0.at)]
+    Deleted(StateChange),
+    /// The file system fails.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl HostedStore {
+    /// The package of this name, in any case; with its deleted versions.
+    pub(crate) fn package(&self, name: &str) -> Option<Arc<HostedPackage>> {
+        self.index.read().package(name).cloned()
+    }
+
+    /// Every package.
+    pub(crate) fn packages(&self) -> Vec<Arc<HostedPackage>> {
+        self.index.read().packages().cloned().collect()
+    }
+
+    /// Grows with every change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.index.read().changes()
+    }
+
+    /// The record of a version that is or was published. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn record(&self, name: &str, version: &str) -> io::Result<ReleaseRecord> {
+        let text = fs::read(self.layout.record(&name.to_ascii_lowercase(), version))?;
+        serde_json::from_slice(&text).map_err(io::Error::other)
+    }
+
+    /// Opens the zip of a version. Blocks.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub(crate) fn open_zip(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.layout.blob(digest))
+    }
+
+    /// True once the bytes of a zip were compared with its digest.
+    pub(crate) fn is_checked(&self, digest: &Digest) -> bool {
+        self.index.read().is_checked(digest)
+    }
+
+    /// Notes that the bytes of a zip are those of its digest.
+    pub(crate) fn set_checked(&self, digest: &Digest) {
+        self.index.write().set_checked(digest);
+    }
+
+    /// Begins an upload. Blocks.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub(crate) fn upload(&self) -> Result<HostedUpload, UploadError> {
+        HostedUpload::create(&self.files, &self.space, &self.layout)
+    }
+
+    /// Checks, before the zip is there, whether a version may be published. Changes nothing.
+    ///
+    /// # Errors
+    /// [`PublishRefusal`]; a version with a zip is no error, since the same bytes may be sent again.
+    pub(crate) fn check(&self, release: &str, version: &VersionNumber) -> Result<(), PublishRefusal> {
+        let Some(package) = self.package(release) else { return Ok(()) };
+        if package.name != release {
+            return Err(PublishRefusal::OtherCase(package.name.clone()));
+        }
+        if let Some(known) = package.version(version.as_str()) {
+            return match &known.state {
+                VersionState::Deleted(change) if !version.is_moving() => Err(PublishRefusal::Deleted(change.clone())),
+                VersionState::Unreadable => Err(PublishRefusal::Unreadable),
+                _ => Ok(()),
+            };
+        }
+        match (version.semantic(), package.highest()) {
+            (Some(version), Some(highest)) if *version <= highest => Err(PublishRefusal::NotAbove(highest)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes a verified zip. When this returns, it is durable and visible. Blocks.
+    ///
+    /// # Errors
+    /// [`PublishRefusal`]; then nothing has changed.
+    pub(crate) fn publish(&self, mut zip: UploadedZip, release: NewRelease) -> Result<Publication, PublishRefusal> {
+        let _changing = self.changing.lock();
+        self.check(&release.name, &release.version)?;
+        let folded = release.name.to_ascii_lowercase();
+        let known = self.package(&folded).and_then(|package| package.version(release.version.as_str()).cloned());
+        let mut previous = Vec::new();
+        match &known {
+            Some(known) if known.is_served() && known.digest == zip.digest => {
+                return Ok(Publication::Unchanged(known.clone()));
+            }
+            Some(known) if !release.version.is_moving() => {
+                let change = StateChange { by: known.publisher.to_string(), at: known.published_at };
+                return Err(PublishRefusal::Taken(change));
+            }
+            Some(_) => previous = self.previous(&folded, release.version.as_str()).map_err(UploadError::from)?,
+            None => {}
+        }
+        let record = ReleaseRecord {
+            name: release.name,
+            version: release.version.to_string(),
+            digest: zip.digest,
+            len: zip.len,
+            publisher: release.publisher,
+            published_at: release.at,
+            yanked: None,
+            deleted: None,
+            previous,
+            form: release.form,
+            verified: release.verified,
+        };
+        let is_new_blob = !self.index.read().has_blob(&zip.digest);
+        let stored = if is_new_blob { zip.staged.publish(&self.layout, &zip.digest) } else { Ok(()) };
+        let path = self.layout.record(&folded, &record.version);
+        let written = stored.and_then(|()| match known {
+            None => self.create_record(&path, &record),
+            Some(_) => self.replace_record(&path, &record),
+        });
+        if let Err(error) = written {
+            self.undo_publication(&folded, &path, &record, is_new_blob, known.is_none());
+            return Err(UploadError::from(error).into());
+        }
+        Ok(Publication::Created(self.note(&record)))
+    }
+
+    /// Takes back what a publication that failed has written. What stays because that fails too is in the index.
+    fn undo_publication(&self, folded: &str, path: &Path, record: &ReleaseRecord, is_new_blob: bool, is_new: bool) {
+        if !is_new {
+            // A record that was replaced and not synced stands: the version is what it says.
+            if self.record(folded, &record.version).is_ok_and(|present| present == *record) {
+                self.note(record);
+                return;
+            }
+        } else if self.files.remove(path).is_err() && path.exists() {
+            self.note(record);
+            return;
+        }
+        if is_new_blob {
+            // The next start removes one that stays.
+            let _ = self.files.remove(&self.layout.blob(&record.digest));
+        }
+    }
+
+    /// Deletes a version, and leaves a tombstone. Its zip is removed unless another version has the same one. Readers keep
+    /// the file open. Blocks.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) fn delete(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
+        self.change(name, version, |record| {
+            record.deleted = Some(change);
+            record.previous.clear();
+        })
+    }
+
+    /// Takes a version out of the lists. Blocks.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) fn yank(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
+        self.change(name, version, |record| record.yanked = Some(change))
+    }
+
+    /// Puts a version into the lists again. Blocks.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) fn unyank(&self, name: &str, version: &str) -> Result<HostedVersion, ChangeError> {
+        self.change(name, version, |record| record.yanked = None)
+    }
+
+    fn change(
+        &self,
+        name: &str,
+        version: &str,
+        change: impl FnOnce(&mut ReleaseRecord),
+    ) -> Result<HostedVersion, ChangeError> {
+        let _changing = self.changing.lock();
+        let package = self.package(name).ok_or(ChangeError::Unknown)?;
+        match &package.version(version).ok_or(ChangeError::Unknown)?.state {
+            VersionState::Deleted(change) => return Err(ChangeError::Deleted(change.clone())),
+            VersionState::Published | VersionState::Yanked | VersionState::Unreadable => {}
+        }
+        let folded = name.to_ascii_lowercase();
+        let mut record = self.record(&folded, version)?;
+        change(&mut record);
+        let written = self.replace_record(&self.layout.record(&folded, version), &record);
+        // A record that was replaced and not synced stands.
+        if written.is_ok() || self.record(&folded, version).is_ok_and(|present| present == record) {
+            let changed = self.note(&record);
+            written?;
+            return Ok(changed);
+        }
+        written?;
+        Err(ChangeError::Unknown)
+    }
+
+    /// Writes a record under a name that no file has.
+    fn create_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.files.create_folder(folder)?;
+        let staged = self.stage_record(record)?;
+        self.files.link_new(staged.path(), path)?;
+        self.files.sync_folder(folder)
+    }
+
+    fn replace_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
+        let staged = self.stage_record(record)?;
+        self.files.rename(staged.path(), path)?;
+        self.files.sync_folder(path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn stage_record(&self, record: &ReleaseRecord) -> io::Result<StagedRecord<'_>> {
+        let path = self.layout.next_stage();
+        let file = self.files.create(&path)?;
+        let staged = StagedRecord { files: &self.files, path };
+        self.files.write(&file, &serde_json::to_vec(record)?)?;
+        self.files.sync(&file)?;
+        Ok(staged)
+    }
+
+    /// The earlier zips of a moving version, its present one among them.
+    fn previous(&self, folded: &str, version: &str) -> io::Result<Vec<ReplacedZip>> {
+        let record = self.record(folded, version)?;
+        let mut previous = record.previous;
+        if record.deleted.is_none() {
+            let ReleaseRecord { digest, len, publisher, published_at, .. } = record;
+            previous.push(ReplacedZip { digest, len, publisher, published_at });
+        }
+        previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS));
+        Ok(previous)
+    }
+
+    /// Enters a durable record into the index, and removes the zips that no version keeps any more.
+    fn note(&self, record: &ReleaseRecord) -> HostedVersion {
+        let head = RecordHead::from(record);
+        let version = HostedVersion::of_record(&head);
+        let len = |digest: &Digest| {
+            let previous = record.previous.iter().find(|replaced| replaced.digest == *digest);
+            previous.map_or(record.len, |replaced| replaced.len)
+        };
+        let mut index = self.index.write();
+        let unused = index.set(&record.name, version.clone(), len);
+        self.space.set_stored(index.bytes());
+        drop(index);
+        for digest in unused {
+            if let Err(error) = self.files.remove(&self.layout.blob(&digest)) {
+                tracing::warn!(%digest, %error, "the zip of a deleted version cannot be removed; the next start tries again");
+            }
+        }
+        version
+    }
+}
+
+/// A synced record in the stage folder; dropping it removes that name.
+struct StagedRecord<'f> {
+    files: &'f DurableFiles,
+    path: PathBuf,
+}
+
+impl StagedRecord<'_> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for StagedRecord<'_> {
+    fn drop(&mut self) {
+        // The next start removes a file that stays behind.
+        let _ = self.files.remove(&self.path);
+    }
+}

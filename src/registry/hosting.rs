@@ -1,0 +1,279 @@
+//! The packages that are published on this mirror, as the use cases see them: documents and archives like those of an
+//! upstream, made of the records and read from the store. Nothing of them goes through the cache.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+
+use super::{RegistryError, not_found};
+use crate::{
+    cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
+    entry::{Digest, Document, DocumentMeta, Meta, UpstreamStatus, Validators},
+    hosted::{HostedStore, HostedVersion, ReleaseRecord, VersionNumber},
+    http::cache_status::CacheStatus,
+    origin::{Missing, Verify},
+    package::{MovingHead, PackageId, PackageName, Release, Releases, Repository},
+    upstream::{DocumentAsk, GitRef},
+};
+
+mod publishing;
+mod upstream;
+
+pub(crate) use publishing::{PublishableVersion, PublishingError, ReleaseMaker, RunningUpload};
+use publishing::{Uploads, check_digest};
+pub(super) use upstream::HostedUpstream;
+
+/// What `Cache-Status` calls the store.
+const HOSTED_TIER: &str = "hosted";
+/// For how long an answer may be sent again without a look at the store, in seconds: every change ends that at once.
+const FRESH_SECONDS: i64 = 1;
+/// Largest number of open zips without readers.
+const MAX_OPEN_ZIPS: u64 = 128;
+/// Largest size of all lists in memory, in bytes.
+const MAX_HOSTED_LIST_BYTES: u64 = 16 << 20;
+/// What an entry of that cache needs besides its texts, in bytes.
+const LIST_OVERHEAD_BYTES: usize = 256;
+/// Digits of a digest that identify what a moving version is at present.
+const HOSTED_REVISION_DIGITS: usize = 40;
+
+/// The published packages of the upstream of this name.
+pub(crate) struct HostedPackages {
+    upstream: Arc<str>,
+    store: Arc<HostedStore>,
+    /// Zips that were opened a short time ago, so that a hit need not open them again.
+    open: moka::sync::Cache<Digest, Object>,
+    /// The lists of packages, each with the number of changes that it was made at.
+    lists: moka::sync::Cache<String, HostedList>,
+    uploads: Uploads,
+    verify: Arc<dyn Verify>,
+    max_zip_bytes: u64,
+}
+
+/// The list of one package.
+#[derive(Clone)]
+struct HostedList {
+    changes: u64,
+    document: Document,
+}
+
+impl HostedPackages {
+    /// The packages of a store.
+    ///
+    /// Every zip must pass `verify` before it is published, and may have at most `max_zip_bytes`.
+    pub(crate) fn new(upstream: &str, store: HostedStore, verify: Arc<dyn Verify>, max_zip_bytes: u64) -> Self {
+        let open = moka::sync::Cache::new(MAX_OPEN_ZIPS);
+        let weigh = |name: &String, list: &HostedList| {
+            u32::try_from(name.len() + list.document.body.len() + LIST_OVERHEAD_BYTES).unwrap_or(u32::MAX)
+        };
+        let lists = moka::sync::Cache::builder().max_capacity(MAX_HOSTED_LIST_BYTES).weigher(weigh).build();
+        let uploads = Uploads::default();
+        Self { upstream: upstream.into(), store: Arc::new(store), open, lists, uploads, verify, max_zip_bytes }
+    }
+
+    /// The name of the upstream.
+    pub(super) fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// Largest zip that can be published, in bytes.
+    pub(crate) fn max_zip_bytes(&self) -> u64 {
+        self.max_zip_bytes
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> &Arc<HostedStore> {
+        &self.store
+    }
+
+    /// The package of this name, in any case, under the name of its first publication; `None` for a name that was never
+    /// published. A package whose versions are all deleted is one.
+    pub(crate) fn published_id(&self, name: &PackageName) -> Option<PackageId> {
+        let package = self.store.package(name.base_name())?;
+        let name = PackageName::plain(&package.name).ok()?;
+        Some(PackageId { upstream: self.upstream.clone(), name })
+    }
+
+    /// A document.
+    ///
+    /// # Errors
+    /// `NotFound`; [`RegistryError::DamagedZip`] for a record that cannot be read.
+    pub(super) async fn document(
+        &self,
+        package: &PackageId,
+        ask: &DocumentAsk,
+    ) -> Result<DocumentAnswer, RegistryError> {
+        let absent = |missing| not_found(missing, status());
+        let published = self.store.package(package.name.base_name()).ok_or_else(|| absent(Missing::Package))?;
+        match ask {
+            DocumentAsk::Releases => Ok(self.list(package)),
+            DocumentAsk::Latest => {
+                let latest = published.latest().ok_or_else(|| absent(Missing::Release))?;
+                self.release(package, latest).await
+            }
+            DocumentAsk::Tag(tag) => {
+                let version = published.version(tag).filter(|version| version.is_served());
+                self.release(package, version.ok_or_else(|| absent(Missing::Version))?).await
+            }
+            DocumentAsk::Repository => Ok(answer(&Repository {
+                full_name: published.name.clone(),
+                private: false,
+                default_branch: String::new(),
+                rest: serde_json::Map::new(),
+            })),
+            DocumentAsk::Moving(tag) => {
+                let version = published.version(tag).filter(|version| version.is_served());
+                let version = version.ok_or_else(|| absent(Missing::Version))?;
+                Ok(answer(&MovingHead { revision: revision(version) }))
+            }
+            DocumentAsk::Tags | DocumentAsk::Branches | DocumentAsk::Branch(_) => Err(absent(Missing::Version)),
+        }
+    }
+
+    /// The release list. Made again only after a change.
+    fn list(&self, package: &PackageId) -> DocumentAnswer {
+        // Read before the package: a list that is made during a change is made again.
+        let changes = self.store.changes();
+        let name = package.name.folded();
+        if let Some(list) = self.lists.get(&name).filter(|list| list.changes == changes) {
+            return DocumentAnswer { document: list.document, age: Duration::ZERO, status: status() };
+        }
+        let published = self.store.package(&name).unwrap_or_default();
+        let releases = published.listed().into_iter().map(|version| release(version, String::new())).collect();
+        let list = answer(&Releases { releases, ..Releases::default() });
+        self.lists.insert(name, HostedList { changes, document: list.document.clone() });
+        list
+    }
+
+    async fn release(&self, package: &PackageId, version: &HostedVersion) -> Result<DocumentAnswer, RegistryError> {
+        let record = self.record(package, version).await?;
+        Ok(answer(&release(version, record.form.version_body)))
+    }
+
+    async fn record(&self, package: &PackageId, version: &HostedVersion) -> Result<ReleaseRecord, RegistryError> {
+        let store = self.store.clone();
+        let name = package.name.base_name().to_owned();
+        let number = version.version.clone();
+        let record = spawn_blocking(move || store.record(&name, &number)).await.map_err(io::Error::other);
+        record.flatten().map_err(|error| damaged(package, &version.version, &error))
+    }
+
+    /// The version that a reference is, if it is served.
+    fn version(&self, package: &PackageId, reference: &GitRef) -> Option<HostedVersion> {
+        let published = self.store.package(package.name.base_name())?;
+        match reference {
+            GitRef::Tag(tag) => published.version(tag).filter(|version| version.is_served()).cloned(),
+            GitRef::Moving { version, revision: wanted } => published
+                .version(version)
+                .filter(|version| version.is_served() && revision(version) == *wanted)
+                .cloned(),
+            GitRef::Commit(_) => None,
+        }
+    }
+
+    /// The archive of a reference.
+    ///
+    /// # Errors
+    /// `NotFound(Version)`; [`RegistryError::DamagedZip`] for a record or a zip that cannot be read.
+    pub(super) async fn archive(
+        &self,
+        package: &PackageId,
+        reference: &GitRef,
+    ) -> Result<ArchiveAnswer, RegistryError> {
+        let version = self.version(package, reference).ok_or_else(|| not_found(Missing::Version, status()))?;
+        let object = match self.open.get(&version.digest) {
+            Some(object) => object,
+            None => self.open(package, &version).await?,
+        };
+        Ok(ArchiveAnswer { served: ServedArchive::Stored(object), age: Duration::ZERO, status: status() })
+    }
+
+    /// Opens a zip. Its bytes are compared with its digest at the first time after a start.
+    async fn open(&self, package: &PackageId, version: &HostedVersion) -> Result<Object, RegistryError> {
+        let record = self.record(package, version).await?;
+        let store = self.store.clone();
+        let digest = version.digest;
+        let meta = Arc::new(Meta {
+            digest,
+            len: version.len,
+            stored_at: version.published_at,
+            anonymous: true,
+            verified: record.verified,
+        });
+        let opened = spawn_blocking(move || {
+            let file = store.open_zip(&digest)?;
+            if !store.is_checked(&digest) {
+                check_digest(&file, &digest)?;
+                store.set_checked(&digest);
+            }
+            Ok(Object::of_file(file, meta, HOSTED_TIER))
+        });
+        let object = opened.await.map_err(io::Error::other).flatten();
+        let object = object.map_err(|error| damaged(package, &version.version, &error))?;
+        self.open.insert(digest, object.clone());
+        Ok(object)
+    }
+
+    /// Whether a reference is served, and the length of its zip.
+    pub(super) fn availability(&self, package: &PackageId, reference: &GitRef) -> ArchiveAvailability {
+        let version = self.version(package, reference);
+        ArchiveAvailability { on_disk: version.is_some(), len: version.map(|version| version.len) }
+    }
+
+    /// The reference of what a moving version is at present.
+    pub(super) fn moving_reference(&self, package: &PackageId, version: &str) -> Option<GitRef> {
+        let published = self.store.package(package.name.base_name())?;
+        let found = published.version(version).filter(|version| version.is_served())?;
+        Some(GitRef::Moving { version: version.to_owned(), revision: revision(found) })
+    }
+}
+
+fn status() -> CacheStatus {
+    CacheStatus::hit(Some(FRESH_SECONDS)).detail(HOSTED_TIER)
+}
+
+/// The error for what is in the store and cannot be read.
+fn damaged(package: &PackageId, version: &str, error: &io::Error) -> RegistryError {
+    tracing::error!(%package, version, %error, "a published version cannot be read");
+    RegistryError::DamagedZip { status: status().failed() }
+}
+
+fn release(version: &HostedVersion, body: String) -> Release {
+    let is_prerelease = match version.version.parse::<VersionNumber>() {
+        Ok(number) => number.semantic().is_none_or(|semantic| !semantic.pre.is_empty()),
+        Err(_) => true,
+    };
+    Release {
+        tag_name: version.version.to_string(),
+        name: Some(version.version.to_string()),
+        created_at: version.published_at,
+        published_at: Some(version.published_at),
+        prerelease: is_prerelease,
+        body,
+        assets: Vec::new(),
+        rest: serde_json::Map::new(),
+    }
+}
+
+fn revision(version: &HostedVersion) -> String {
+    let mut digits = version.digest.to_string();
+    digits.truncate(HOSTED_REVISION_DIGITS);
+    digits
+}
+
+/// A document that was made just now.
+fn answer(value: &impl Serialize) -> DocumentAnswer {
+    // None of the values has a map with keys that are no text: writing them cannot fail.
+    let body = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
+    let now = Timestamp::now();
+    let meta = DocumentMeta {
+        digest: Digest::of(&body),
+        validated_at: now,
+        changed_at: now,
+        validators: Validators::default(),
+        upstream_status: UpstreamStatus::Present,
+    };
+    DocumentAnswer { document: Document { meta: Arc::new(meta), body }, age: Duration::ZERO, status: status() }
+}

@@ -1,0 +1,325 @@
+//! Publishing: an upload is received, verified, and becomes a version; and what the catalog shows of what is published.
+
+use std::{collections::HashSet, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+
+use parking_lot::Mutex;
+use sha2::Digest as _;
+use tokio::task::spawn_blocking;
+
+use super::HostedPackages;
+use crate::{
+    archive::{ZipFacts, package_model::check_upload},
+    entry::{Digest, Verified},
+    hosted::{
+        ChangeError, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal, ReleaseRecord, StateChange,
+        UploadError, VersionNumber,
+    },
+    origin::{Verify, VerifyError},
+    package::{CatalogPackage, ModelFinding, ModelRule, PackageId},
+    registry::catalog::facts_of,
+    value::memory_budget::MemoryShortage,
+};
+
+/// Most uploads at once.
+const MAX_UPLOADS: usize = 32;
+/// Bytes per read while a digest is computed.
+const HASH_STEP_BYTES: usize = 256 << 10;
+
+/// A version that may be published, as far as that is known before its zip.
+#[derive(Clone, Debug)]
+pub(crate) struct PublishableVersion {
+    /// The package on the upstream of published packages.
+    pub(crate) package: PackageId,
+    /// The version.
+    pub(crate) version: VersionNumber,
+}
+
+/// Why a version is not published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishingError {
+    /// The store refuses it.
+    #[error(transparent)]
+    Refused(#[from] PublishRefusal),
+    /// Another upload of it is under way.
+    #[error("is being published by another request")]
+    BeingPublished,
+    /// Too many uploads are under way.
+    #[error("this mirror receives {MAX_UPLOADS} other uploads")]
+    TooManyUploads,
+    /// The zip is malformed.
+    #[error("{0}")]
+    InvalidZip(String),
+    /// The zip is no package that may be published so.
+    #[error("{}", ModelFinding::sentence(.0))]
+    NotConforming(Vec<ModelFinding>),
+    /// There is no memory for its verification at present.
+    #[error("there is no memory for the verification of the zip at present")]
+    NoMemory(MemoryShortage),
+}
+
+impl From<UploadError> for PublishingError {
+    fn from(error: UploadError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<io::Error> for PublishingError {
+    fn from(error: io::Error) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+/// The versions that are being uploaded.
+#[derive(Clone, Default)]
+pub(super) struct Uploads(Arc<Mutex<HashSet<String>>>);
+
+/// An upload of a version, the only one at its time; dropping it removes what was received.
+pub(crate) struct RunningUpload {
+    version: PublishableVersion,
+    // Before the place: the file is removed first.
+    upload: Option<HostedUpload>,
+    _place: UploadPlace,
+}
+
+struct UploadPlace {
+    uploads: Uploads,
+    key: String,
+}
+
+impl Drop for UploadPlace {
+    fn drop(&mut self) {
+        self.uploads.0.lock().remove(&self.key);
+    }
+}
+
+impl RunningUpload {
+    /// Appends bytes. Does not block; dropping the future loses the upload.
+    ///
+    /// # Errors
+    /// [`PublishingError`].
+    pub(crate) async fn write(&mut self, chunks: Vec<bytes::Bytes>) -> Result<(), PublishingError> {
+        let Some(mut upload) = self.upload.take() else { return Err(closed().into()) };
+        let written = spawn_blocking(move || {
+            chunks.iter().try_for_each(|chunk| upload.write(chunk))?;
+            Ok::<_, UploadError>(upload)
+        });
+        self.upload = Some(written.await.map_err(|_| closed())??);
+        Ok(())
+    }
+}
+
+/// The error for an upload whose last write was abandoned.
+fn closed() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl HostedPackages {
+    /// Checks, before the zip is there, whether a version may be published.
+    ///
+    /// # Errors
+    /// [`PublishingError`].
+    pub(crate) fn check(&self, package: PackageId, version: &str) -> Result<PublishableVersion, PublishingError> {
+        let version: VersionNumber = version.parse().map_err(|error: crate::hosted::VersionNumberError| {
+            PublishingError::NotConforming(vec![ModelFinding::new(
+                ModelRule::VersionForm,
+                "Version",
+                error.to_string(),
+            )])
+        })?;
+        self.store.check(package.name.base_name(), &version)?;
+        Ok(PublishableVersion { package, version })
+    }
+
+    /// True for a name that was published before, whether or not a version is left.
+    pub(crate) fn is_published(&self, package: &PackageId) -> bool {
+        self.store.package(package.name.base_name()).is_some()
+    }
+
+    /// Begins the upload of a version.
+    ///
+    /// # Errors
+    /// [`PublishingError`], while another one of the version is under way.
+    pub(crate) async fn begin_upload(&self, version: PublishableVersion) -> Result<RunningUpload, PublishingError> {
+        let key = format!("{}/{}", version.package.name.folded(), version.version);
+        {
+            let mut running = self.uploads.0.lock();
+            if running.len() >= MAX_UPLOADS {
+                return Err(PublishingError::TooManyUploads);
+            }
+            if !running.insert(key.clone()) {
+                return Err(PublishingError::BeingPublished);
+            }
+        }
+        let place = UploadPlace { uploads: self.uploads.clone(), key };
+        let store = self.store.clone();
+        let upload = spawn_blocking(move || store.upload()).await.map_err(|_| closed())??;
+        Ok(RunningUpload { version, upload: Some(upload), _place: place })
+    }
+
+    /// Verifies an upload that is complete and publishes it. Goes on when the future is dropped. When it returns, the
+    /// version is durable and visible.
+    ///
+    /// `announced` is the digest that the client has sent of it.
+    ///
+    /// # Errors
+    /// [`PublishingError`]; then nothing is visible.
+    pub(crate) async fn publish(
+        &self,
+        upload: RunningUpload,
+        announced: Option<Digest>,
+        release: ReleaseMaker,
+    ) -> Result<Publication, PublishingError> {
+        let store = self.store.clone();
+        let verify = self.verify.clone();
+        let published = spawn_blocking(move || finish(&store, &*verify, upload, announced, release));
+        published.await.map_err(|_| closed())?
+    }
+
+    /// Deletes a version.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) async fn delete(
+        &self,
+        package: &PackageId,
+        version: &str,
+        change: StateChange,
+    ) -> Result<(), ChangeError> {
+        let deleted =
+            self.change(package, version, move |store, name, version| store.delete(name, version, change)).await;
+        if let Some(published) = self.store.package(package.name.base_name())
+            && let Some(version) = published.version(version)
+        {
+            self.open.invalidate(&version.digest);
+        }
+        deleted
+    }
+
+    /// Takes a version out of the lists.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) async fn yank(
+        &self,
+        package: &PackageId,
+        version: &str,
+        change: StateChange,
+    ) -> Result<(), ChangeError> {
+        self.change(package, version, move |store, name, version| store.yank(name, version, change)).await
+    }
+
+    /// Puts a version into the lists again.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) async fn unyank(&self, package: &PackageId, version: &str) -> Result<(), ChangeError> {
+        self.change(package, version, |store, name, version| store.unyank(name, version)).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        package: &PackageId,
+        version: &str,
+        change: impl FnOnce(&HostedStore, &str, &str) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<(), ChangeError> {
+        let store = self.store.clone();
+        let name = package.name.base_name().to_owned();
+        let version = version.to_owned();
+        let changed = spawn_blocking(move || change(&store, &name, &version)).await;
+        changed.map_err(|_| ChangeError::Io(closed()))?.map(drop)
+    }
+
+    /// The packages with a version in the lists, each with the facts of its latest one.
+    pub(in crate::registry) async fn catalog(&self) -> Vec<Arc<CatalogPackage>> {
+        let store = self.store.clone();
+        spawn_blocking(move || {
+            let row = |package: &Arc<crate::hosted::HostedPackage>| {
+                let newest = package.latest().or_else(|| package.listed().first().copied())?;
+                Some(Arc::new(listed_facts(&package.name, store.record(&package.name, &newest.version).ok())))
+            };
+            store.packages().iter().filter_map(row).collect()
+        })
+        .await
+        .unwrap_or_default()
+    }
+}
+
+/// What is recorded of a publication beside its zip.
+#[derive(Clone, Debug)]
+pub(crate) struct ReleaseMaker {
+    /// Who publishes.
+    pub(crate) by: StateChange,
+    /// What was sent beside the zip.
+    pub(crate) form: crate::hosted::PublishForm,
+}
+
+/// Blocks.
+fn finish(
+    store: &HostedStore,
+    verify: &dyn Verify,
+    mut upload: RunningUpload,
+    announced: Option<Digest>,
+    maker: ReleaseMaker,
+) -> Result<Publication, PublishingError> {
+    let zip = upload.upload.take().ok_or_else(closed)?.finish()?;
+    if announced.is_some_and(|announced| announced != zip.digest) {
+        let clause = "the zip that arrived is not the one that Content-Digest describes";
+        return Err(PublishingError::InvalidZip(clause.into()));
+    }
+    let verified = verified(verify, &zip, &upload.version)?;
+    let ReleaseMaker { by, form } = maker;
+    let PublishableVersion { package, version } = upload.version.clone();
+    let name = package.name.base_name().to_owned();
+    Ok(store.publish(zip, NewRelease { name, version, publisher: by.by, at: by.at, form, verified })?)
+}
+
+/// Verifies a zip as downloads are, and that it is a package of this name and version.
+fn verified(
+    verify: &dyn Verify,
+    zip: &crate::hosted::UploadedZip,
+    version: &PublishableVersion,
+) -> Result<Verified, PublishingError> {
+    let mut first = vec![0; verify.prefix_len().min(usize::try_from(zip.len).unwrap_or(usize::MAX))];
+    zip.read_first(&mut first)?;
+    verify.prefix(&first).map_err(|error| PublishingError::InvalidZip(error.0))?;
+    let verified = verify.verify(zip).map_err(|error| match error {
+        VerifyError::Invalid(clause) => PublishingError::InvalidZip(clause),
+        VerifyError::NoMemory(shortage) => PublishingError::NoMemory(shortage),
+        VerifyError::Io(error) => error.into(),
+    })?;
+    let facts = ZipFacts::from_value(&verified.facts).unwrap_or_default();
+    let mut findings = check_upload(&facts, version.package.name.base_name(), version.version.as_str());
+    if let Some(top) = &facts.top {
+        let message = "the files must be at the root of the zip, not in one top folder";
+        findings.push(ModelFinding::new(ModelRule::Other, top, message));
+    }
+    if findings.is_empty() { Ok(verified) } else { Err(PublishingError::NotConforming(findings)) }
+}
+
+/// Compares the bytes of a file with a digest. Blocks.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] when they differ.
+pub(super) fn check_digest(file: &File, digest: &Digest) -> io::Result<()> {
+    let mut hasher = sha2::Sha256::new();
+    let mut buf = vec![0; HASH_STEP_BYTES];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut buf, offset)? {
+            0 => break,
+            n => {
+                hasher.update(&buf[..n]);
+                offset += n as u64;
+            }
+        }
+    }
+    if Digest(hasher.finalize().into()) == *digest { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// What a list shows of a package: the facts of its latest version.
+fn listed_facts(name: &str, record: Option<ReleaseRecord>) -> CatalogPackage {
+    let publisher = record.as_ref().map(|record| record.publisher.clone());
+    let facts = record.and_then(|record| ZipFacts::from_value(&record.verified.facts).ok());
+    let manifest = facts.map(|facts| facts.publish.without_details()).unwrap_or_default();
+    CatalogPackage { name: name.to_owned(), user: publisher, ..facts_of(manifest) }
+}

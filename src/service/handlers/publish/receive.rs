@@ -1,0 +1,131 @@
+//! Receives the body of a publication: counted, with a deadline for each part and for the whole.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{header, request::Parts};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Input, PublishFailure};
+use crate::registry::hosting::RunningUpload;
+
+/// Longest pause between two parts of a body.
+const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Least rate of an upload, bytes per second, over each [`UPLOAD_RATE_WINDOW`].
+const MIN_UPLOAD_RATE: u64 = 10 << 10;
+/// The rate is measured over periods of this length.
+const UPLOAD_RATE_WINDOW: Duration = Duration::from_secs(60);
+/// Longest time of one upload.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(4 * 3600);
+/// Bytes that are collected before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+/// Most bytes of a refused body that are read, and longest time for that.
+const MAX_DISCARDED_BYTES: u64 = 32 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Refuses a body that announces more than `limit` bytes.
+pub(super) fn check_length(parts: &Parts, limit: u64) -> Result<(), PublishFailure> {
+    let Some(len) = parts.headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
+    // A field that is no number ends the connection before.
+    let len = len.to_str().ok().and_then(|len| len.parse::<u64>().ok());
+    if len.is_some_and(|len| len > limit) { Err(PublishFailure::too_large(limit)) } else { Ok(()) }
+}
+
+/// The body of a request.
+pub(super) struct UploadBody {
+    /// `None` where there is none.
+    input: Option<Input>,
+    /// True once a part of it was asked for: a client that waits for `100 Continue` has been sent it.
+    is_begun: bool,
+}
+
+impl UploadBody {
+    pub(super) fn new(input: Option<Input>) -> Self {
+        Self { input, is_begun: false }
+    }
+
+    /// Writes the whole body to the upload.
+    pub(super) async fn receive(&mut self, limit: u64, upload: &mut RunningUpload) -> Result<(), PublishFailure> {
+        let Some(body) = &mut self.input else { return Err(PublishFailure::bad_request("the request has no body")) };
+        self.is_begun = true;
+        let mut pace = UploadPace::begin();
+        let mut received: u64 = 0;
+        let mut collected: Vec<Bytes> = Vec::new();
+        let mut collected_bytes = 0;
+        loop {
+            let frame = timeout_at(pace.deadline(), body.frame()).await;
+            let frame = frame.map_err(|_| PublishFailure::incomplete("the zip did not arrive in time"))?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|_| PublishFailure::incomplete("the zip broke off before its end"))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            received = received.saturating_add(bytes.len() as u64);
+            if received > limit {
+                return Err(PublishFailure::too_large(limit));
+            }
+            pace.note(bytes.len() as u64)?;
+            collected_bytes += bytes.len();
+            collected.push(bytes);
+            if collected_bytes >= WRITE_BYTES {
+                upload.write(std::mem::take(&mut collected)).await?;
+                collected_bytes = 0;
+            }
+        }
+        upload.write(collected).await?;
+        Ok(())
+    }
+
+    /// Reads the rest of a refused body, as far as it is short: a client that sends it before it reads the answer would see
+    /// a broken connection instead.
+    pub(super) async fn discard(self, parts: &Parts) {
+        let Some(mut body) = self.input else { return };
+        if !self.is_begun && parts.headers.contains_key(header::EXPECT) {
+            return;
+        }
+        let read = async {
+            let mut left = MAX_DISCARDED_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                left = left.saturating_sub(len);
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // The connection is closed after the answer, read or not.
+        let _ = timeout(DISCARD_TIMEOUT, read).await;
+    }
+}
+
+/// How fast a body arrives.
+struct UploadPace {
+    started: Instant,
+    window: Instant,
+    in_window: u64,
+}
+
+impl UploadPace {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { started: now, window: now, in_window: 0 }
+    }
+
+    /// When the next part must be there.
+    fn deadline(&self) -> Instant {
+        (self.started + UPLOAD_DEADLINE).min(Instant::now() + UPLOAD_IDLE_TIMEOUT)
+    }
+
+    /// Counts bytes that have arrived.
+    fn note(&mut self, bytes: u64) -> Result<(), PublishFailure> {
+        self.in_window += bytes;
+        if self.window.elapsed() < UPLOAD_RATE_WINDOW {
+            return Ok(());
+        }
+        if self.in_window < MIN_UPLOAD_RATE * UPLOAD_RATE_WINDOW.as_secs() {
+            return Err(PublishFailure::incomplete("the zip arrived too slowly"));
+        }
+        self.window = Instant::now();
+        self.in_window = 0;
+        Ok(())
+    }
+}

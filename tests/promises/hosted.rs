@@ -1,0 +1,491 @@
+//! Packages of one's own: published once, seen by everyone who may, never lost or changed.
+
+use std::{
+    io::{Cursor, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::Method;
+use serde_json::{Value, json};
+use srm_mirror::{access::RuleConfig, config::Config, entry::Digest, hosted, value::ByteSize};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    eventually::eventually,
+    forge::Forge,
+    mirror::{Got, Mirror, Setup, setup},
+};
+
+/// A component that conforms to the model, and these further files.
+fn component_with(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let publish = format!(
+        "Edition: 3.0.0\nType: Component\nName: {name}\nProvider: [Acme]\nVersion: {version}\nDescription: A test.\n\
+         Category: Test\nService: {{}}\nCommands: {{}}\nProperties: {{}}\n"
+    );
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let base: [(&str, &[u8]); 4] = [
+        ("publish.yaml", publish.as_bytes()),
+        ("package.json", br#"{"main": "index.js"}"#),
+        ("index.js", b"module.exports = 1;"),
+        ("readme.md", b"# A test\n"),
+    ];
+    for (path, bytes) in base.iter().chain(files) {
+        zip.start_file(*path, zip::write::SimpleFileOptions::default()).expect("a file");
+        zip.write_all(bytes).expect("written");
+    }
+    zip.finish().expect("a zip").into_inner()
+}
+
+fn component(name: &str, version: &str) -> Vec<u8> {
+    component_with(name, version, &[])
+}
+
+fn rule(packages: &[&str], read: &[&str], write: &[&str]) -> RuleConfig {
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    RuleConfig {
+        packages: owned(packages),
+        read: owned(read),
+        publish: owned(write),
+        delete: owned(write),
+        ..RuleConfig::default()
+    }
+}
+
+/// A mirror where `ci` publishes everything, `reader` reads all but `secret-*`, and no other account has a right.
+fn hosting(forge: &Forge, dir: &Path) -> Setup {
+    let dir = dir.to_owned();
+    setup(forge).with(|config: &mut Config| {
+        config.access.enabled = true;
+        config.access.rules = vec![
+            rule(&["secret-*"], &["token:ci"], &["token:ci"]),
+            rule(&["*"], &["token:reader", "token:ci"], &["token:ci"]),
+        ];
+        let min_free = ByteSize(0);
+        config.hosted = Some(hosted::Config { dir: Some(dir), min_free, ..hosted::Config::default() });
+    })
+}
+
+/// A running mirror with the tokens of its two accounts.
+struct Host {
+    mirror: Mirror,
+    ci: String,
+    reader: String,
+    store: TempDir,
+}
+
+impl Host {
+    async fn start(forge: &Forge) -> Self {
+        Self::start_with(forge, |_| ()).await
+    }
+
+    async fn start_with(forge: &Forge, change: impl FnOnce(&mut Config)) -> Self {
+        let store = tempfile::tempdir().expect("a directory");
+        let mirror = hosting(forge, store.path()).with(change).start().await;
+        let ci = token(&mirror, "ci").await;
+        let reader = token(&mirror, "reader").await;
+        Self { mirror, ci, reader, store }
+    }
+
+    async fn send(&self, method: Method, path: &str, token: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
+        send(&self.mirror, method, path, token, body, headers).await
+    }
+
+    async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
+        self.send(Method::PUT, &format!("/{name}/zipball/{version}"), &self.ci, body, &[]).await
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.get_as(&self.reader, path).await
+    }
+
+    async fn get_as(&self, token: &str, path: &str) -> Got {
+        self.mirror.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
+    }
+
+    /// Every file of the store but its lock and its format.
+    fn files(&self) -> Vec<String> {
+        let files = crate::process::files(self.store.path()).into_iter();
+        let mut files: Vec<String> = files.map(|(path, _)| path.display().to_string()).collect();
+        files.retain(|path| path.contains("/stage/") || path.contains("/blobs/") || path.contains("/releases/"));
+        files
+    }
+}
+
+async fn send(
+    mirror: &Mirror,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: Vec<u8>,
+    headers: &[(&str, &str)],
+) -> Got {
+    let mut request = mirror.client.request(method, mirror.url(path)).bearer_auth(token).body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.expect("a head");
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    Got { status, headers, body: response.bytes().await.expect("a complete response") }
+}
+
+async fn token(mirror: &Mirror, name: &str) -> String {
+    let scopes = ["read", "publish", "delete"];
+    let ask = json!({"name": name, "scopes": scopes, "packages": [], "expires_at": null, "signs": false});
+    let answer = mirror.admin(mirror.dir(), "token/create", ask).await;
+    answer[0]["secret"].as_str().expect("a secret").to_owned()
+}
+
+fn tags(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().map(|release| release["tag_name"].as_str().expect("a tag")).collect()
+}
+
+#[tokio::test]
+async fn a_published_package_is_served_in_every_dialect_and_asked_of_no_upstream() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    let zip = component("acme-x", "1.0.0");
+    let published = host.put("acme-x", "1.0.0", zip.clone()).await;
+    assert_eq!(published.status, 201, "{:?}", published.body);
+    let digest = Digest::of(&zip).to_string();
+    let expected =
+        json!({"package": "acme-x", "version": "1.0.0", "digest": digest, "size": zip.len(), "created": true});
+    assert_eq!(published.json(), expected);
+    for (version, body) in [("1.1.0-rc.1", component("acme-x", "1.1.0-rc.1")), ("dev", component("acme-x", "dev"))] {
+        assert_eq!(host.put("acme-x", version, body).await.status, 201, "{version}");
+    }
+    let asked = || forge.count(|seen| seen.path().contains("acme-x"));
+    let before = asked();
+
+    let mut list = host.get("/acme-x/releases").await.json();
+    assert_eq!(tags(&list).len(), 3, "{list}");
+    list = host.get("/v3/packages/acme-x/release?page=1").await.json();
+    assert_eq!(tags(&list["body"]).len(), 3, "{list}");
+    for path in [
+        "/acme-x/releases/latest",
+        "/hosted/acme-x/releases/latest",
+        "/ACME-X/releases/latest",
+        "/repos/hosted/acme-x/releases/latest",
+    ] {
+        let latest = host.get(path).await;
+        assert_eq!((latest.status, &latest.json()["tag_name"]), (200, &json!("1.0.0")), "{path}: {:?}", latest.body);
+    }
+    for path in ["/simple/acme-x/releases/latest", "/simple/devsapp/acme-x/releases/latest"] {
+        assert_eq!(host.get(path).await.json()["Response"]["tag_name"], "1.0.0", "{path}");
+    }
+    assert_eq!(host.get("/v3/packages/acme-x/release/latest").await.json()["body"]["tag_name"], "1.0.0");
+    for path in
+        ["/v3/packages/acme-x/zipball/1.0.0", "/acme-x/flat/1.0.0", "/acme-x/flat/v1.0.0", "/hosted/acme-x/flat/1.0.0"]
+    {
+        for _ in 0..2 {
+            let got = host.get(path).await;
+            assert_eq!((got.status, got.sha256()), (200, digest.clone()), "{path}");
+        }
+    }
+    for path in ["/acme-x/zipball/1.0.0", "/simple/acme-x/zipball/1.0.0", "/simple/devsapp/acme-x/zipball/dev"] {
+        let got = host.get(path).await;
+        let names = zip::ZipArchive::new(Cursor::new(got.body.to_vec())).expect("a zip");
+        assert!(names.file_names().all(|name| name.expect("a name").starts_with("acme-x-")), "{path}");
+    }
+    let etag = host.get("/acme-x/flat/1.0.0").await.header("etag").to_owned();
+    let bearer = format!("Bearer {}", host.reader);
+    let unchanged =
+        host.mirror.get_with("/acme-x/flat/1.0.0", &[("authorization", &bearer), ("if-none-match", &etag)]).await;
+    assert_eq!(unchanged.status, 304);
+    let part = host.mirror.get_with("/acme-x/flat/1.0.0", &[("authorization", &bearer), ("range", "bytes=2-9")]).await;
+    assert_eq!((part.status, &part.body[..]), (206, &zip[2..10]));
+    let record = host.get("/acme-x/metadata/1.0.0").await.json();
+    assert_eq!((&record["Type"], &record["Name"]), (&json!("Component"), &json!("acme-x")), "{record}");
+    let catalog = host.get("/v3/packages/releases?page=-1").await.json();
+    let row =
+        catalog["body"].as_array().expect("rows").iter().find(|row| row["name"] == "acme-x").expect("a row").clone();
+    assert_eq!((&row["description"], &row["category"]["name"]), (&json!("A test."), &json!("Test")), "{row}");
+    assert_eq!(asked(), before);
+}
+
+#[tokio::test]
+async fn a_version_is_written_once() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    let zip = component("acme-x", "1.0.0");
+    assert_eq!(host.put("acme-x", "1.0.0", zip.clone()).await.status, 201);
+    let before = host.files();
+    let again = host.put("acme-x", "1.0.0", zip.clone()).await;
+    assert_eq!((again.status, &again.json()["created"]), (200, &json!(false)));
+    let other = host.put("acme-x", "1.0.0", component_with("acme-x", "1.0.0", &[("more.js", b"2")])).await;
+    assert_eq!((other.status, &other.json()["code"]), (409, &json!("version-exists")));
+    assert!(
+        other.json()["message"].as_str().expect("text").contains("was published by token:ci on 20"),
+        "{:?}",
+        other.body
+    );
+    let lower = host.put("acme-x", "0.9.0", component("acme-x", "0.9.0")).await;
+    assert_eq!((lower.status, &lower.json()["code"]), (409, &json!("version-exists")), "{:?}", lower.body);
+    let cased = host.put("Acme-X", "1.0.1", component("Acme-X", "1.0.1")).await;
+    assert_eq!((cased.status, &cased.json()["code"]), (409, &json!("name-taken")), "{:?}", cased.body);
+    assert_eq!(host.files(), before);
+    // A moving version is replaced.
+    for more in [b"1", b"2"] {
+        let zip = component_with("acme-x", "dev", &[("more.js", more)]);
+        assert_eq!(host.put("acme-x", "dev", zip.clone()).await.status, 201);
+        assert_eq!(host.get("/acme-x/flat/dev").await.sha256(), Digest::of(&zip).to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_version_is_gone_for_ever_and_a_yanked_one_is_found_by_its_name_alone() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    for version in ["1.0.0", "1.1.0"] {
+        assert_eq!(host.put("acme-x", version, component("acme-x", version)).await.status, 201);
+    }
+    let ask = json!({"package": "acme-x", "version": "1.1.0"});
+    host.mirror.admin(host.mirror.dir(), "hosted/yank", ask.clone()).await;
+    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
+    assert_eq!(host.get("/acme-x/releases/latest").await.json()["tag_name"], "1.0.0");
+    assert_eq!(host.get("/acme-x/flat/1.1.0").await.status, 200);
+    host.mirror.admin(host.mirror.dir(), "hosted/unyank", ask).await;
+    assert_eq!(host.get("/acme-x/releases/latest").await.json()["tag_name"], "1.1.0");
+
+    for _ in 0..2 {
+        let deleted = host.send(Method::DELETE, "/acme-x/zipball/1.1.0", &host.ci, Vec::new(), &[]).await;
+        assert_eq!((deleted.status, deleted.json()), (200, json!({"package": "acme-x", "version": "1.1.0"})));
+    }
+    assert_eq!(host.get("/acme-x/flat/1.1.0").await.status, 404);
+    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
+    let again = host.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+    assert_eq!((again.status, &again.json()["code"]), (409, &json!("version-deleted")), "{:?}", again.body);
+    let unknown = host.send(Method::DELETE, "/acme-x/zipball/7.0.0", &host.ci, Vec::new(), &[]).await;
+    assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("no-version")));
+    // The last version deleted: the name stays this mirror's, and no upstream is asked.
+    host.send(Method::DELETE, "/acme-x/zipball/1.0.0", &host.ci, Vec::new(), &[]).await;
+    let asked = forge.count(|_| true);
+    assert_eq!(host.get("/v3/packages/acme-x/release/latest").await.status, 404);
+    assert_eq!(forge.count(|_| true), asked);
+}
+
+#[tokio::test]
+async fn a_name_that_an_upstream_has_is_not_taken_and_a_claimed_one_is_asked_of_none() {
+    let forge = Forge::start().await;
+    forge.registry().component("fc3").version("0.1.21");
+    let host = Host::start_with(&forge, |config| {
+        config.host.names = vec!["own-*".into()];
+        config.host.claim = vec!["fc3-domain".into()];
+    })
+    .await;
+    let taken = host.put("fc3", "9.0.0", component("fc3", "9.0.0")).await;
+    assert_eq!((taken.status, &taken.json()["code"]), (409, &json!("name-taken")), "{:?}", taken.body);
+    assert_eq!(host.get("/v3/packages/fc3/release/latest").await.json()["body"]["tag_name"], "0.1.21");
+
+    let asked = forge.count(|_| true);
+    assert_eq!(host.get("/v3/packages/own-x/release/latest").await.status, 404);
+    assert_eq!(host.get("/simple/devsapp/fc3-domain/releases").await.status, 404);
+    forge.down().await;
+    for name in ["own-x", "fc3-domain"] {
+        assert_eq!(host.put(name, "1.0.0", component(name, "1.0.0")).await.status, 201, "{name}");
+    }
+    let untold = host.put("acme-new", "1.0.0", component("acme-new", "1.0.0")).await;
+    assert_eq!(untold.status, 503, "{:?}", untold.body);
+    assert!(!untold.header("retry-after").is_empty());
+    assert_eq!(forge.count(|_| true), asked);
+    assert_eq!(host.get("/own-x/releases/latest").await.json()["tag_name"], "1.0.0");
+}
+
+#[tokio::test]
+async fn only_who_has_the_right_publishes_and_reads() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    let zip = component("secret-x", "1.0.0");
+    let path = "/secret-x/zipball/1.0.0";
+    let anonymous = host.mirror.client.put(host.mirror.url(path)).body(zip.clone()).send().await.expect("a head");
+    assert_eq!(anonymous.status(), 401);
+    assert_eq!(host.send(Method::PUT, path, "wrong", zip.clone(), &[]).await.status, 401);
+    // A caller who may not read a name is answered as if it did not exist; one who may read it gets the reason.
+    assert_eq!(host.send(Method::PUT, path, &host.reader, zip.clone(), &[]).await.status, 404);
+    let refused =
+        host.send(Method::PUT, "/acme-x/zipball/1.0.0", &host.reader, component("acme-x", "1.0.0"), &[]).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
+    assert!(host.files().is_empty());
+
+    assert_eq!(host.put("secret-x", "1.0.0", zip).await.status, 201);
+    for path in ["/secret-x/flat/1.0.0", "/v3/packages/secret-x/release/latest", "/hosted/secret-x/releases"] {
+        assert_eq!(host.get_as(&host.ci, path).await.status, 200, "{path}");
+        assert_eq!(host.get(path).await.status, 404, "{path}");
+        assert_eq!(host.mirror.get(path).await.status, 401, "{path}");
+    }
+    let catalog = host.get("/v3/packages/releases?page=-1").await;
+    assert!(!String::from_utf8_lossy(&catalog.body).contains("secret-x"));
+    assert_eq!(host.send(Method::DELETE, path, &host.reader, Vec::new(), &[]).await.status, 404);
+    assert_eq!(host.get_as(&host.ci, "/secret-x/flat/1.0.0").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_package_is_refused_with_every_finding_and_leaves_nothing() {
+    let forge = Forge::start().await;
+    let host = Host::start_with(&forge, |config| {
+        config.host.names = vec!["acme-*".into()];
+        config.archives.max_size = ByteSize(1 << 20);
+        config.archives.max_inflated = ByteSize(2 << 20);
+        config.archives.max_entries = 50;
+    })
+    .await;
+    let good = component("acme-x", "1.0.0");
+    let zeroes = vec![0; 3 << 20];
+    let many: Vec<String> = (0..60).map(|number| format!("f{number}")).collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let unprocessable = [
+        ("another name", component("acme-y", "1.0.0"), "acme-y"),
+        ("another version", component("acme-x", "2.0.0"), "2.0.0"),
+        ("git", component_with("acme-x", "1.0.0", &[(".git/config", b"x")]), ".git"),
+        ("leaves its folder", component_with("acme-x", "1.0.0", &[("../evil.js", b"x")]), "zip"),
+        ("a bomb", component_with("acme-x", "1.0.0", &[("zeroes", &zeroes)]), "zip"),
+        ("many entries", component_with("acme-x", "1.0.0", &many), "zip"),
+        ("cut", good[..good.len() - 10].to_vec(), "zip"),
+        ("no zip", b"<html>".to_vec(), "HTML"),
+        ("empty", Vec::new(), "empty"),
+    ];
+    for (what, zip, says) in unprocessable {
+        let got = host.put("acme-x", "1.0.0", zip).await;
+        assert_eq!((got.status, &got.json()["code"]), (422, &json!("not-conforming")), "{what}: {:?}", got.body);
+        assert!(String::from_utf8_lossy(&got.body).contains(says), "{what}: {:?}", got.body);
+    }
+    let findings = host.put("acme-x", "1.0.0", component("acme-y", "2.0.0")).await.json()["findings"].clone();
+    let rules: Vec<&Value> = findings.as_array().expect("findings").iter().map(|finding| &finding["rule"]).collect();
+    assert_eq!(rules, [&json!("name-differs"), &json!("version-differs")], "{findings}");
+    for version in ["1.0", "v1.0.0", "1.0.0+build", "latest"] {
+        assert_eq!(host.put("acme-x", version, good.clone()).await.status, 422, "{version}");
+    }
+    let noise = vec![7; 2 << 20];
+    let large = host.put("acme-x", "1.0.0", noise.clone()).await;
+    assert_eq!((large.status, &large.json()["code"]), (413, &json!("too-large")));
+    // Without a length, the limit counts what arrives.
+    let chunks = futures_util::stream::iter(
+        noise.chunks(64 << 10).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>(),
+    );
+    let url = host.mirror.url("/acme-x/zipball/1.0.0");
+    let request = host.mirror.client.put(url).bearer_auth(&host.ci).body(reqwest::Body::wrap_stream(chunks));
+    assert!(request.send().await.is_ok_and(|response| response.status() == 413));
+    let wrong = format!("sha-256=:{}:", BASE64_STANDARD.encode(Digest::of(b"other").0));
+    let path = "/acme-x/zipball/1.0.0";
+    let got = host.send(Method::PUT, path, &host.ci, good.clone(), &[("content-digest", &wrong)]).await;
+    assert_eq!(got.status, 422, "{:?}", got.body);
+    for name in ["releases", "v3", "github", "hosted", ".x", "a__b"] {
+        let got = host.put(name, "1.0.0", component(name, "1.0.0")).await;
+        assert!([404, 405, 409].contains(&got.status), "{name}: {} {:?}", got.status, got.body);
+    }
+    assert!(host.files().is_empty(), "{:?}", host.files());
+    let right = format!("sha-256=:{}:", BASE64_STANDARD.encode(Digest::of(&good).0));
+    assert_eq!(host.send(Method::PUT, path, &host.ci, good, &[("content-digest", &right)]).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_before_the_body_for_a_client_that_waits_for_it() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    let good = component("acme-x", "1.0.0");
+    for (token, len, begins) in [
+        ("wrong", good.len(), "HTTP/1.1 401"),
+        (&*host.ci, 1 << 40, "HTTP/1.1 413"),
+        (&*host.ci, good.len(), "HTTP/1.1 100"),
+    ] {
+        let mut stream = TcpStream::connect(host.mirror.address).await.expect("connects");
+        let head = format!(
+            "PUT /acme-x/zipball/1.0.0 HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Length: {len}\r\n\
+             Expect: 100-continue\r\n\r\n",
+            host.mirror.address
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut first = vec![0; begins.len()];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&first), begins);
+    }
+}
+
+#[tokio::test]
+async fn a_cut_upload_leaves_nothing_and_the_next_one_succeeds() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    let good = component("acme-x", "1.0.0");
+    let mut stream = TcpStream::connect(host.mirror.address).await.expect("connects");
+    let head = format!(
+        "PUT /acme-x/zipball/1.0.0 HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+        host.mirror.address,
+        host.ci,
+        good.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    stream.write_all(&good[..good.len() / 2]).await.expect("written");
+    eventually("the upload is under way", async || host.files().len() == 1).await;
+    let beside = host.put("acme-x", "1.0.0", good.clone()).await;
+    assert_eq!((beside.status, &beside.json()["code"]), (409, &json!("being-published")), "{:?}", beside.body);
+    drop(stream);
+    eventually("nothing is left", async || host.files().is_empty()).await;
+    assert_eq!(host.get("/acme-x/flat/1.0.0").await.status, 404);
+    assert_eq!(host.put("acme-x", "1.0.0", good).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn of_fifty_publishers_of_one_version_one_wins() {
+    let forge = Forge::start().await;
+    let host = Host::start_with(&forge, |config| config.host.names = vec!["acme-*".into()]).await;
+    let publishers = (0..50).map(|number| {
+        let zip = component_with("acme-x", "1.0.0", &[("number", format!("{number}").as_bytes())]);
+        host.put("acme-x", "1.0.0", zip)
+    });
+    let answers = futures_util::future::join_all(publishers).await;
+    let mut statuses: Vec<u16> = answers.iter().map(|got| got.status).collect();
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (201, &[409; 49][..]));
+    let winner = answers.iter().find(|got| got.status == 201).expect("one").json()["digest"].clone();
+    assert_eq!(host.get("/acme-x/flat/1.0.0").await.sha256(), winner.as_str().expect("a digest"));
+    assert_eq!(host.files().len(), 2, "one zip, one record: {:?}", host.files());
+}
+
+#[tokio::test]
+async fn what_is_published_is_served_after_a_restart_without_any_upstream() {
+    let forge = Forge::start().await;
+    let store = tempfile::tempdir().expect("a directory");
+    let cache = tempfile::tempdir().expect("a directory");
+    let mirror = hosting(&forge, store.path()).start_in(cache.path()).await;
+    let ask = json!({"name": "ci", "scopes": ["read", "publish"], "packages": [], "expires_at": null, "signs": false});
+    let answer = mirror.admin(cache.path(), "token/create", ask).await;
+    let ci = answer[0]["secret"].as_str().expect("a secret").to_owned();
+    let zip = component("acme-x", "1.0.0");
+    let put = send(&mirror, Method::PUT, "/acme-x/zipball/1.0.0", &ci, zip.clone(), &[]).await;
+    assert_eq!(put.status, 201, "{:?}", put.body);
+    mirror.stop().await;
+    forge.down().await;
+    // The cache is lost; what is published is not.
+    std::fs::remove_dir_all(cache.path().join("blobs")).expect("removed");
+    let mirror = hosting(&forge, store.path()).start_in(cache.path()).await;
+    let bearer = format!("Bearer {ci}");
+    let got = mirror.get_with("/acme-x/flat/1.0.0", &[("authorization", &bearer)]).await;
+    assert_eq!((got.status, got.sha256()), (200, Digest::of(&zip).to_string()));
+    mirror.stop().await;
+
+    // A zip that was damaged on disk is not served.
+    let blob = crate::process::files(&store.path().join("blobs")).remove(0).0;
+    let blob = if blob.is_absolute() { blob } else { store.path().join("blobs").join(blob) };
+    let mut bytes = std::fs::read(&blob).expect("a zip");
+    bytes[100] ^= 1;
+    std::fs::write(&blob, bytes).expect("written");
+    let mirror = hosting(&forge, store.path()).start_in(cache.path()).await;
+    let got = mirror.get_with("/acme-x/flat/1.0.0", &[("authorization", &bearer)]).await;
+    assert_eq!(got.status, 500, "{:?}", got.body);
+    mirror.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_place_for_published_packages_nothing_is_published() {
+    let forge = Forge::start().await;
+    let mirror = Mirror::over(&forge).await;
+    let response = mirror.client.put(mirror.url("/acme-x/zipball/1.0.0")).body("x").send();
+    let response = tokio::time::timeout(Duration::from_secs(30), response).await.expect("in time").expect("a head");
+    assert_eq!(response.status(), 405);
+}
