@@ -20,7 +20,7 @@ use super::{
     package_documents::PackageDocuments,
     release_facts::{ArchiveFacts, FolderPart, KnownContent, ReleaseFacts},
     resolve::{ResolvedVersion, VersionResolver},
-    version_rules::VersionRules,
+    version_rules::{FolderRules, VersionRules},
     warming::{ListedRelease, PackageLists},
 };
 use crate::{
@@ -138,7 +138,7 @@ impl FolderPackages {
     ) -> Result<Vec<FolderVersion>, RegistryError> {
         let mut served = Vec::with_capacity(versions.len());
         for version in versions {
-            match self.rules.check_folder_version(folder, &version.release, &version.reference).await {
+            match FolderRules(&self.rules).check_version(folder, &version.release, &version.reference).await {
                 Ok(()) => served.push(version),
                 Err(RegistryError::VersionRefused(_)) => {}
                 Err(error) => return Err(error),
@@ -168,7 +168,7 @@ impl FolderPackages {
         let mut ceiling = None;
         if listed.are_releases() {
             let latest = self.releases.latest(&folder.repository).await?;
-            match self.rules.check_folder_name(folder, &latest.value.tag_name) {
+            match FolderRules(&self.rules).check_name(folder, &latest.value.tag_name) {
                 Ok(()) => return Ok(latest),
                 Err(_) => ceiling = semantic(&latest.value.tag_name),
             }

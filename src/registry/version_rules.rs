@@ -18,16 +18,18 @@ use super::{
 use crate::{
     clock::Clock,
     entry::Digest,
-    package::{FolderPackage, PackageId, PackagePattern, PatternError, Release, Releases, VersionedPattern, semantic},
+    package::{PackageId, PackagePattern, PatternError, Release, Releases, VersionedPattern, semantic},
     upstream::{DocumentAsk, GitRef},
     value::Period,
 };
 
 pub(crate) mod blocks;
+mod folder_rules;
 mod seen_versions;
 mod upstream_facts;
 
 pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
+pub(super) use folder_rules::FolderRules;
 pub(super) use seen_versions::SeenVersions;
 use upstream_facts::published_at;
 
@@ -268,55 +270,6 @@ impl VersionRules {
         self.check_age(since, min_age)
     }
 
-    /// Checks a version of a folder by its name. `packages.allow` is about the repository.
-    ///
-    /// # Errors
-    /// `VersionRefused`.
-    pub(super) fn check_folder_name(&self, folder: &FolderPackage, version: &str) -> Result<(), RegistryError> {
-        self.check_not_refused(&alias_of(folder), version)
-    }
-
-    /// True when `packages.deny` or a block names versions of the folder.
-    pub(super) fn may_refuse_folder(&self, folder: &FolderPackage) -> bool {
-        let alias = alias_of(folder);
-        self.deny.iter().any(|pattern| pattern.matches_package(&alias)) || self.blocks.concern(&alias)
-    }
-
-    /// True when the folder is one of the repository, under its asked name or under the one that it has now.
-    pub(super) async fn is_of_repository(&self, folder: &FolderPackage, repository: &PackageId) -> bool {
-        let is_same = |one: &PackageId, other: &PackageId| {
-            one.upstream == other.upstream && one.name.folded() == other.name.folded()
-        };
-        if is_same(&folder.repository, repository) {
-            return true;
-        }
-        let of_folder = names_of(&self.documents, &folder.repository).await;
-        let asked = names_of(&self.documents, repository).await;
-        asked.iter().any(|name| of_folder.iter().any(|other| is_same(name, other)))
-    }
-
-    /// Checks a version of a folder: by the folder's name and version, and as the tag or commit of its repository.
-    ///
-    /// # Errors
-    /// As [`VersionRules::check_release`].
-    pub(super) async fn check_folder_version(
-        &self,
-        folder: &FolderPackage,
-        release: &Release,
-        reference: &GitRef,
-    ) -> Result<(), RegistryError> {
-        if self.are_empty() {
-            return Ok(());
-        }
-        self.check_folder_name(folder, &release.tag_name)?;
-        match reference {
-            GitRef::Tag(tag) => {
-                self.check_release(&folder.repository, &Release { tag_name: tag.clone(), ..release.clone() }).await
-            }
-            GitRef::Commit(_) | GitRef::Moving { .. } => self.check_reference(&folder.repository, reference).await,
-        }
-    }
-
     /// The list without the releases that are refused.
     ///
     /// # Errors
@@ -379,11 +332,6 @@ impl VersionRules {
             None => Err(RegistryError::NoVersionAllowed(refusal)),
         }
     }
-}
-
-/// A folder as a package of its repository's upstream, which patterns match.
-pub(super) fn alias_of(folder: &FolderPackage) -> PackageId {
-    PackageId { upstream: folder.repository.upstream.clone(), name: folder.alias.clone() }
 }
 
 /// The package under the name of the request, and under the one that its repository has now, where a stored document

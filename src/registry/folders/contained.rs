@@ -14,7 +14,9 @@ use crate::{
     package::{FolderPackage, FolderPath, PackageId, Version},
     registry::{
         RegistryError, archive_source,
+        package_documents::PackageDocuments,
         resolve::{ResolvedArchive, ResolvedVersion},
+        version_rules::FolderRules,
     },
     upstream::GitRef,
 };
@@ -44,13 +46,11 @@ impl FolderPackages {
 
     /// The folders of a repository, or those in a folder of it and itself, of which the rules may refuse a version.
     pub(super) async fn refusable(&self, repository: &PackageId, within: Option<&FolderPath>) -> Vec<&FolderPackage> {
+        let rules = FolderRules(&self.rules);
         let mut found = Vec::new();
         for folder in &self.configured {
             let is_within = within.is_none_or(|parent| is_within(&folder.path, parent));
-            if is_within
-                && self.rules.may_refuse_folder(folder)
-                && self.rules.is_of_repository(folder, repository).await
-            {
+            if is_within && rules.may_refuse(folder) && rules.is_of_repository(folder, repository).await {
                 found.push(&**folder);
             }
         }
@@ -97,23 +97,24 @@ impl FolderPackages {
             GitRef::Commit(commit) => self.rules.tags_at(repository, commit).await?,
         };
         versions.extend(tags.iter().filter_map(|tag| version_of(folder, tag)));
-        versions.iter().try_for_each(|version| self.rules.check_folder_name(folder, version))?;
+        let rules = FolderRules(&self.rules);
+        versions.iter().try_for_each(|version| rules.check_name(folder, version))?;
         for tag in tags {
-            if let refused @ Err(_) = self.rules.check_folder_name(folder, &tag)
-                && !self.has_own_tags(folder).await
+            if let refused @ Err(_) = rules.check_name(folder, &tag)
+                && !has_own_tags(&self.documents, folder).await
             {
                 return refused;
             }
         }
         Ok(())
     }
+}
 
-    /// True when tags name the folder: then other tags are none of its versions. False where the lists cannot be had.
-    async fn has_own_tags(&self, folder: &FolderPackage) -> bool {
-        let Ok(tags) = self.documents.tags(&folder.repository, None).await else { return false };
-        let releases = self.documents.releases(&folder.repository, None).await.map(|list| list.value);
-        !tagged_versions(folder, &tags.value, &releases.unwrap_or_default()).is_empty()
-    }
+/// True when tags name the folder: then other tags are none of its versions. False where the lists cannot be had.
+async fn has_own_tags(documents: &PackageDocuments, folder: &FolderPackage) -> bool {
+    let Ok(tags) = documents.tags(&folder.repository, None).await else { return false };
+    let releases = documents.releases(&folder.repository, None).await.map(|list| list.value);
+    !tagged_versions(folder, &tags.value, &releases.unwrap_or_default()).is_empty()
 }
 
 /// True for the folder itself and for those below it.

@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{FolderPackage, Version, semantic},
-    registry::{RegistryError, not_found, resolve::ResolvedVersion},
+    registry::{RegistryError, not_found, resolve::ResolvedVersion, version_rules::FolderRules},
     upstream::GitRef,
 };
 
@@ -54,7 +54,7 @@ impl FolderPackages {
         let Version::Name(name) = version else {
             return Ok(LocatedVersion { version: version.clone(), name: None });
         };
-        self.rules.check_folder_name(folder, name)?;
+        FolderRules(&self.rules).check_name(folder, name)?;
         if let Some(pin) = self.pins.find(folder, name).await? {
             return Ok(LocatedVersion::of_pin(pin));
         }
@@ -81,7 +81,7 @@ impl FolderPackages {
     /// As [`FolderPackages::releases`]; an unknown version is `NotFound(Missing::Release)`.
     pub(super) async fn find(&self, folder: &FolderPackage, name: &str) -> Result<FoundVersion, RegistryError> {
         // The list lacks what is refused; a pin has it.
-        self.rules.check_folder_name(folder, name)?;
+        FolderRules(&self.rules).check_name(folder, name)?;
         let mut listed = self.listed(folder, None).await?;
         if listed.find(name).is_none() {
             listed = self.listed(folder, Some(self.documents.policies().miss_age(&folder.repository)?)).await?;
