@@ -29,7 +29,7 @@ mod seen_versions;
 mod upstream_facts;
 
 pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
-pub(super) use folder_rules::FolderRules;
+pub(super) use folder_rules::{FolderRules, alias_of};
 pub(super) use seen_versions::SeenVersions;
 use upstream_facts::published_at;
 
