@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     entry::Key,
     http::cache_status::CacheStatus,
+    observe::CacheCounters,
     origin::FetchError,
     storage::{Generations, disk::Disk, memory},
     value::memory_budget::MemoryBudget,
@@ -100,6 +101,8 @@ pub struct CacheUsage {
     pub disk: TierUsage,
     /// The bytes on disk by kind.
     pub disk_areas: DiskUsage,
+    /// What has happened since the start.
+    pub counters: CacheCounters,
 }
 
 /// Where fills and revalidations run: on the runtime of the app, not on the connection thread whose request started them.
@@ -233,6 +236,7 @@ impl Cache {
             memory: self.archive_tiers.memory_usage(),
             disk: self.disk.usage(),
             disk_areas: self.disk.inventory().usage(),
+            counters: self.disk.metrics().read(),
         }
     }
 }

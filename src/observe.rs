@@ -31,7 +31,7 @@ mod terminal_line;
 use access::AccessForm;
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
-pub use cache_metrics::{CacheMetrics, DOWNLOAD_OUTCOMES, DownloadOutcome};
+pub use cache_metrics::{CacheCounters, CacheMetrics, DOWNLOAD_OUTCOMES, DownloadOutcome};
 use log_time::LogTime;
 pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,

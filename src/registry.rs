@@ -306,14 +306,6 @@ impl Registry {
         self.model.may_enforce()
     }
 
-    /// Where the files of the package's zips are.
-    ///
-    /// # Errors
-    /// `NotFound(Package)` when its upstream is not configured.
-    pub fn zip_packing(&self, package: &PackageId) -> Result<ZipPacking, RegistryError> {
-        self.upstreams.zip_packing(package)
-    }
-
     /// What is wrong with the cache directory and the upstreams, one sentence each; empty when nothing is.
     pub fn degraded(&self) -> Vec<String> {
         self.cache.disk().degraded().into_iter().chain(self.upstreams.degraded()).collect()

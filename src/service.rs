@@ -44,7 +44,7 @@ pub use reload::ReloadError;
 
 use client_address::ClientAddresses;
 use context::SendMode;
-use error::failure_code;
+use error::fetch_failure::failure_code;
 use handlers::catalog::SearchIndex;
 use hosts::Hosts;
 use rendition_cache::RenditionCache;

@@ -106,8 +106,9 @@ mod tests {
     fn a_change_shows_both_values_and_no_password() {
         let running = Config::default();
         let mut next = running.clone();
-        next.upstreams.get_mut("github").expect("an upstream").api =
-            "https://me:hush@forge.example/api".parse().expect("an address");
+        let github = next.upstreams.get_mut("github").expect("an upstream");
+        github.api = "https://forge.example/api".parse().expect("an address");
+        github.proxy = Some("http://me:hush@proxy.example:3128".into());
         next.names.default_owner = Some("acme".into());
         let changes = running.changes_to(&next);
         assert!(!format!("{changes:?}").contains("hush"), "{changes:?}");

@@ -44,18 +44,27 @@ impl CacheMetrics {
         self.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The downloads by [`DOWNLOAD_OUTCOMES`].
-    pub fn downloads(&self) -> [u64; DOWNLOAD_OUTCOMES.len()] {
-        std::array::from_fn(|outcome| self.downloads[outcome].load(Ordering::Relaxed))
+    /// The counters at present.
+    pub fn read(&self) -> CacheCounters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheCounters {
+            downloads: std::array::from_fn(|outcome| read(&self.downloads[outcome])),
+            pins_settled: read(&self.pins),
+            pin_mismatches: read(&self.pin_mismatches),
+            evicted_bytes: read(&self.evicted_bytes),
+        }
     }
+}
 
-    /// Every other counter: its name, its help and its value.
-    pub fn counters(&self) -> [(&'static str, &'static str, u64); 3] {
-        [
-            ("pins_settled", "Downloads whose content was pinned or equals its pin", &self.pins),
-            ("pin_mismatches", "Downloads that were refused because other content is pinned", &self.pin_mismatches),
-            ("evicted_bytes", "Bytes that were removed from disk to make room", &self.evicted_bytes),
-        ]
-        .map(|(name, help, counter)| (name, help, counter.load(Ordering::Relaxed)))
-    }
+/// The counters of one cache at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheCounters {
+    /// Downloads that have ended, by [`DOWNLOAD_OUTCOMES`].
+    pub downloads: [u64; DOWNLOAD_OUTCOMES.len()],
+    /// Downloads whose content was pinned or equals its pin.
+    pub pins_settled: u64,
+    /// Downloads that were refused because other content is pinned.
+    pub pin_mismatches: u64,
+    /// Bytes that were removed from disk to make room.
+    pub evicted_bytes: u64,
 }

@@ -17,7 +17,6 @@ use crate::{
     archive::ZipFacts,
     cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
-    observe::CacheMetrics,
     origin::{FetchError, Missing},
     package::{ModelFinding, PackageId, Version},
     upstream::GitRef,
@@ -214,11 +213,6 @@ impl Inventory {
     /// What both tiers hold.
     pub fn usage(&self) -> CacheUsage {
         self.cache.usage()
-    }
-
-    /// The counters of the cache since the start.
-    pub fn metrics(&self) -> &CacheMetrics {
-        self.cache.disk().metrics()
     }
 
     /// Number of fills that are running.

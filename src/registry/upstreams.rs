@@ -82,7 +82,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// As [`Upstreams::has_token`].
-    pub(super) fn zip_packing(&self, package: &PackageId) -> Result<ZipPacking, RegistryError> {
+    pub(crate) fn zip_packing(&self, package: &PackageId) -> Result<ZipPacking, RegistryError> {
         Ok(self.of(package)?.zip_packing())
     }
 

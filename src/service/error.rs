@@ -25,9 +25,7 @@ use crate::{
     registry::{CacheFailure, RegistryError},
 };
 
-mod fetch_failure;
-
-pub(super) use fetch_failure::failure_code;
+pub(super) mod fetch_failure;
 mod not_conforming;
 mod subject;
 mod unauthorized;

@@ -222,13 +222,17 @@ impl Figures {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(as_gauge(value)).encode(encoder)?;
         }
-        let metrics = self.registry.inventory().metrics();
+        let counters = usage.counters;
         let help = "Downloads from upstreams that have ended, by their outcome";
         let mut family = encoder.encode_descriptor("downloads_ended", help, None, MetricType::Counter)?;
-        for (outcome, count) in DOWNLOAD_OUTCOMES.into_iter().zip(metrics.downloads()) {
+        for (outcome, count) in DOWNLOAD_OUTCOMES.into_iter().zip(counters.downloads) {
             ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
         }
-        for (name, help, value) in metrics.counters() {
+        for (name, help, value) in [
+            ("pins_settled", "Downloads whose content was pinned or equals its pin", counters.pins_settled),
+            ("pin_mismatches", "Downloads that were refused: other content is pinned", counters.pin_mismatches),
+            ("evicted_bytes", "Bytes that were removed from disk to make room", counters.evicted_bytes),
+        ] {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(encoder)?;
         }

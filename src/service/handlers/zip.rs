@@ -43,7 +43,7 @@ pub(in crate::service) async fn respond(
     let top = |resolved: &ResolvedVersion| TopFolder::of_version(package.name.base_name(), resolved.name());
     let foldered = |resolved: &ResolvedVersion| ViewSpec::Foldered { top: top(resolved) };
     let request = ViewRequest { package, version, spec_of: &foldered, refuses_unbuilt, max_wait: None };
-    match (dialect.zip_form(), service.registry.zip_packing(package)?) {
+    match (dialect.zip_form(), service.registry.upstreams().zip_packing(package)?) {
         (ZipForm::Flat, _) => {
             view::respond(service, parts, context, ViewRequest { spec_of: &|_| ViewSpec::Flat, ..request }).await
         }
