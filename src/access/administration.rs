@@ -21,14 +21,13 @@ impl AdministrationPolicy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Administration<'a> {
     rules: &'a Rules,
-    policy: AdministrationPolicy,
 }
 
 impl Access {
     /// Administration over the network; `None` while it is closed.
     pub(crate) fn administration(&self) -> Option<Administration<'_>> {
         let is_open = self.enabled && self.administration.is_open;
-        is_open.then_some(Administration { rules: &self.rules, policy: self.administration })
+        is_open.then_some(Administration { rules: &self.rules })
     }
 }
 
@@ -37,10 +36,5 @@ impl Administration<'_> {
     /// no packages. One rule is not enough: administration reads and changes what is stored of every package.
     pub(crate) fn is_given_to(self, caller: &Caller) -> bool {
         self.rules.give_admin(caller)
-    }
-
-    /// True when credentials may pass the network in clear.
-    pub(crate) fn allows_plaintext(self) -> bool {
-        self.policy.allows_plaintext
     }
 }

@@ -234,6 +234,30 @@ async fn a_version_is_written_once() {
 }
 
 #[tokio::test]
+async fn a_version_is_yanked_over_the_network_by_those_who_may_delete_it_and_by_no_one_else() {
+    let forge = Forge::start().await;
+    let host = Host::start(&forge).await;
+    assert_eq!(host.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await.status, 201);
+    let json_type = [("content-type", "application/json")];
+    let ask = async |route: &str, token: &str, package: &str| {
+        let body = json!({"package": package, "version": "1.0.0"}).to_string().into_bytes();
+        let got = host.send(Method::POST, &format!("/-/hosted/{route}"), token, body, &json_type).await;
+        (got.status, String::from_utf8_lossy(&got.body).into_owned())
+    };
+    assert_eq!(ask("yank", "srmt_none", "acme-x").await.0, 401);
+    let (status, refused) = ask("yank", &host.reader, "acme-x").await;
+    let (_, unknown) = ask("yank", &host.ci, "acme-none").await;
+    assert_eq!((status, refused), (400, unknown.replace("acme-none", "acme-x")), "a reader learns what is published");
+    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
+    assert_eq!(ask("yank", &host.ci, "acme-x").await.0, 200);
+    assert!(tags(&host.get("/acme-x/releases").await.json()).is_empty());
+    assert_eq!(ask("unyank", &host.ci, "acme-x").await.0, 200);
+    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
+    let stats = host.send(Method::POST, "/-/stats", &host.ci, b"{}".to_vec(), &json_type).await;
+    assert_eq!(stats.status, 404, "the rest of administration stays closed");
+}
+
+#[tokio::test]
 async fn a_deleted_version_is_gone_for_ever_and_a_yanked_one_is_found_by_its_name_alone() {
     let forge = Forge::start().await;
     let host = Host::start(&forge).await;

@@ -29,6 +29,7 @@ use crate::{
 mod blocks;
 mod hosting;
 mod inventory;
+mod publisher;
 mod reload;
 pub(in crate::service) mod remote;
 mod removal;

@@ -45,7 +45,7 @@ fn hosted(registry: &Registry) -> Result<&HostedPackages, AdminError> {
 }
 
 /// The published package of a name.
-fn published(registry: &Registry, names: &Names, package: &str) -> Result<PackageId, AdminError> {
+pub(super) fn published(registry: &Registry, names: &Names, package: &str) -> Result<PackageId, AdminError> {
     let named = names.parse_package(package).map_err(|error| AdminError::bad_request(error.to_string()))?;
     let id = match &named {
         PackageRef::Routed(name) => HostedNames::of(names).id(name, DialectName::Srm),
@@ -53,7 +53,11 @@ fn published(registry: &Registry, names: &Names, package: &str) -> Result<Packag
         PackageRef::Id(_) | PackageRef::Folder(_) => None,
     };
     let published = id.and_then(|id| registry.hosted().and_then(|hosted| hosted.published_id(&id.name)));
-    published.ok_or_else(|| AdminError::bad_request(format!("{package} is not published on this mirror")))
+    published.ok_or_else(|| not_published(package))
+}
+
+pub(super) fn not_published(package: &str) -> AdminError {
+    AdminError::bad_request(format!("{package} is not published on this mirror"))
 }
 
 fn state(changed: Result<(), ChangeError>, state: YankState) -> Result<YankState, AdminError> {

@@ -1,11 +1,12 @@
 //! The administration API over the network, where `access.remote_admin` opens it: for principals to whom every rule gives
 //! `admin`.
 //!
-//! For every other principal the routes do not exist; a client without credentials is asked for them.
+//! For every other principal the routes do not exist; a client without credentials is asked for them. The routes of
+//! [`publisher`] are open to those who may delete a published package, too.
 
-use http::{HeaderMap, Response, header, request::Parts};
+use http::{HeaderMap, Method, Response, header, request::Parts};
 
-use super::{AdminError, Input};
+use super::{AdminError, Input, publisher};
 use crate::{
     access::Caller,
     admin_api::{AdminRequest as _, ErrorCode, ImportArchive},
@@ -29,23 +30,28 @@ pub(in crate::service) async fn answer(
     input: Option<Input>,
     context: &mut RequestContext,
 ) -> Result<Response<Body>, ApiError> {
-    let (Some(administration), Some(input)) = (service.access.administration(), input) else {
+    let is_publishers = service.access.is_enabled() && parts.method == Method::POST && publisher::is_route(path);
+    let administration = service.access.administration();
+    let Some(input) = input.filter(|_| is_publishers || administration.is_some()) else {
         return Ok(no_such_page(&parts.method));
     };
     if let Caller::Anonymous = context.caller {
         return Err(caller::refusal(parts, context));
     }
-    if !administration.is_given_to(&context.caller) {
+    if !is_publishers && !administration.is_some_and(|administration| administration.is_given_to(&context.caller)) {
         return Ok(no_such_page(&parts.method));
     }
     let is_confidential = service.client_addresses.is_confidential(&context.peer, &parts.headers);
-    if !is_confidential && !administration.allows_plaintext() {
+    if !is_confidential && !service.access.allows_plaintext() {
         let why = "the administration API needs TLS, loopback or a trusted proxy (server.trusted_proxies) that was asked \
                    with TLS; access.allow_plaintext = true allows it without";
         return Ok(AdminError::new(ErrorCode::Plaintext, why).into_response());
     }
     if let Err(error) = check_media_type(&parts.headers, path) {
         return Ok(error.into_response());
+    }
+    if is_publishers {
+        return Ok(publisher::answer(service, path, input, context).await);
     }
     Ok(super::answer(service, &parts.method, path, input, context).await)
 }
