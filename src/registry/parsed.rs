@@ -144,6 +144,14 @@ mod tests {
         drop(list);
         assert_eq!(budget.taken(), held);
         drop(reader);
-        assert_eq!(budget.taken(), 0);
+        // The cache frees a refused entry some of its own operations later.
+        for _ in 0..100_000 {
+            if budget.taken() == 0 {
+                return;
+            }
+            documents.parsed.run_pending_tasks().await;
+            tokio::task::yield_now().await;
+        }
+        panic!("{} bytes are still held", budget.taken());
     }
 }
