@@ -296,9 +296,9 @@ async fn the_address_of_a_zip_expires() {
     let latest = get(&mirror, "/devsapp/fc3/releases/latest", &reader).await.json();
     let path = latest["zipball_url"].as_str().expect("an address").replace(&mirror.url(""), "");
     assert_eq!(mirror.get(&path).await.status, 200);
-    mirror.clock.advance(Duration::from_secs(899));
+    mirror.clock.advance(Duration::from_secs(840));
     assert_eq!(mirror.get(&path).await.status, 200);
-    mirror.clock.advance(Duration::from_secs(2));
+    mirror.clock.advance(Duration::from_secs(61));
     assert_eq!(mirror.get(&path).await.status, 401);
 }
 

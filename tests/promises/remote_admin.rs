@@ -12,7 +12,7 @@ use crate::{
     eventually::eventually,
     forge::Forge,
     mirror::{Got, Mirror, Setup, setup},
-    process::Launch,
+    process::{Launch, is_stored},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
@@ -259,7 +259,8 @@ async fn the_commands_work_from_elsewhere_with_an_administrators_token() {
     let ops = administrator(&mirror).await;
     let ops = ops.trim_start_matches("Bearer ").to_owned();
     let reader = token(&mirror, "reader", &["read"], &[]).await;
-    assert_eq!(mirror.get_with(ZIP, &[("authorization", &reader)]).await.status, 200);
+    eventually("the zip is stored", async || is_stored(&mirror.get_with(ZIP, &[("authorization", &reader)]).await))
+        .await;
     let url = mirror.url("");
     let run = async |arguments: &[&str], token: &str| {
         let launch = Launch::bare(&[arguments, &["--server", &url]].concat());
@@ -282,7 +283,8 @@ async fn the_commands_work_from_elsewhere_with_an_administrators_token() {
     }
     let bundle = tempfile::tempdir().expect("a directory");
     let bundle = bundle.path().join("bundle.tar");
-    assert_eq!(mirror.get_with(ZIP, &[("authorization", &reader)]).await.status, 200);
+    eventually("the zip is stored", async || is_stored(&mirror.get_with(ZIP, &[("authorization", &reader)]).await))
+        .await;
     let bundle = bundle.to_str().expect("text");
     let exported = run(&["cache", "export", bundle], &ops).await;
     assert_eq!(exported.code, Some(0), "{exported:?}");
