@@ -2,7 +2,7 @@
 //!
 //! These types are part of the on-disk format and of the bundle format. None of them depends on a storage tier.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, fs::File, io, os::unix::fs::FileExt as _, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -34,6 +34,9 @@ impl fmt::Display for Key {
     }
 }
 
+/// Bytes per read of a file that is hashed.
+const HASH_BUFFER_BYTES: usize = 256 << 10;
+
 /// A SHA-256 digest. Displays and serialises as 64 lower-case hexadecimal digits; parses either case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -43,6 +46,28 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The digest of a whole file, wherever its cursor stands. Blocks.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        use sha2::Digest as _;
+        let mut hasher = sha2::Sha256::new();
+        let mut buf = vec![0; HASH_BUFFER_BYTES];
+        let mut offset = 0;
+        loop {
+            match file.read_at(&mut buf, offset) {
+                Ok(0) => return Ok(Self(hasher.finalize().into())),
+                Ok(len) => {
+                    hasher.update(&buf[..len]);
+                    offset += len as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

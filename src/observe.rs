@@ -167,16 +167,11 @@ pub enum LogError {
 static FILTER: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
 
 /// Applies another `log.level`, if the log is set up.
-///
-/// # Errors
-/// See [`FilterError`]; the filter stays as it was.
-pub fn set_level(level: &str) -> Result<(), FilterError> {
-    let filter = parse_filter(level)?;
+pub fn set_filter(filter: EnvFilter) {
     if let Some(handle) = FILTER.get() {
         // An error means that the log is gone with its process.
         let _ = handle.reload(filter);
     }
-    Ok(())
 }
 
 /// Sets up the log of the process, which is written to standard error. Must be called at most once.

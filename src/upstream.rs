@@ -39,7 +39,6 @@ mod moving;
 mod normalise;
 mod offline;
 mod pages;
-mod rate_floor;
 mod redirect;
 mod registry_api;
 mod registry_release;

@@ -11,6 +11,7 @@ use url::Url;
 
 pub mod memory_budget;
 pub mod memory_weight;
+pub(crate) mod rate_floor;
 
 /// A number of bytes. The text has a binary (`KiB`, `MiB`, `GiB`, `TiB`) or decimal (`kB`, `MB`, `GB`, `TB`) unit,
 /// in any case, or none.

@@ -172,7 +172,7 @@ impl Reloader {
         if changed.is_empty() {
             return Ok(ReloadReport { changed, needs_restart });
         }
-        observe::parse_filter(&config.log.level)?;
+        let filter = observe::parse_filter(&config.log.level)?;
         let names = config.names()?;
         let upstreams = self.upstreams(&before, &config, credentials)?;
         let registry = self.shared.registry(&config, &names, upstreams.clone())?;
@@ -182,7 +182,7 @@ impl Reloader {
             self.shared.service(&config, registry, names, access.clone(), self.own.clone(), Some(Timestamp::now()));
         // From here on nothing fails.
         self.shared.clients.set_limits(config.clients.clone());
-        observe::set_level(&config.log.level)?;
+        observe::set_filter(filter);
         self.running.store(Arc::new(RunningService { service: Arc::new(service), access, upstreams, config }));
         Ok(ReloadReport { changed, needs_restart })
     }

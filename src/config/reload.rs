@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::{
-    Config, layers,
+    Config, hosting, layers,
     masking::masked,
     setting::{SettingSource, dotted},
 };
@@ -74,7 +74,8 @@ impl Config {
 
 /// The values by their keys.
 fn values_of(config: &Config) -> BTreeMap<Vec<String>, Value> {
-    let tree = Table::try_from(config).unwrap_or_default();
+    // With the keys of the file.
+    let tree = hosting::to_upstreams(Table::try_from(config).unwrap_or_default());
     let settings = layers::of_tree(tree, &SettingSource::Default);
     // A section without keys is no setting.
     let keys = settings.into_iter().filter(|(_, setting)| !setting.value.is_table());
@@ -84,7 +85,7 @@ fn values_of(config: &Config) -> BTreeMap<Vec<String>, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Period;
+    use crate::{hosted, value::Period};
 
     #[test]
     fn what_sizes_the_cache_and_opens_addresses_stays_until_a_restart() {
@@ -93,13 +94,24 @@ mod tests {
         next.disk.limit.0 *= 2;
         next.server.listen.clear();
         next.server.drain = Period::secs(1);
+        next.hosted = Some(hosted::Config::default());
         next.server.known_hosts = vec!["mirror.example".into()];
         next.packages.deny = vec!["acme/*".parse().expect("a pattern")];
         next.log.level = "debug".into();
         let taken = running.with_reloadable(&next);
         let keys = |changes: Vec<ChangedSetting>| changes.into_iter().map(|change| change.key).collect::<Vec<_>>();
         assert_eq!(keys(running.changes_to(&taken)), ["log.level", "packages.deny", "server.known_hosts"]);
-        assert_eq!(keys(taken.changes_to(&next)), ["disk.limit", "server.drain", "server.listen"]);
+        assert_eq!(
+            keys(taken.changes_to(&next)),
+            [
+                "disk.limit",
+                "server.drain",
+                "server.listen",
+                "upstreams.hosted.kind",
+                "upstreams.hosted.min_free",
+                "upstreams.hosted.quota"
+            ]
+        );
     }
 
     #[test]

@@ -130,6 +130,10 @@ fn check_format(layout: &HostedLayout) -> Result<(), OpenHostedError> {
 fn read_releases(layout: &HostedLayout, index: &mut HostedIndex) -> io::Result<()> {
     for folder in fs::read_dir(layout.releases())? {
         let folder = folder?;
+        // What another program has left here is no package.
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
         let Some(name) = folder.file_name().to_str().map(str::to_owned) else { continue };
         let mut is_empty = true;
         for file in fs::read_dir(folder.path())? {
@@ -184,7 +188,11 @@ fn remove_unused_blobs(layout: &HostedLayout, index: &HostedIndex) -> io::Result
         return Ok(());
     }
     for folder in fs::read_dir(layout.blobs())? {
-        for file in fs::read_dir(folder?.path())? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
             let file = file?;
             let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
             if digest.is_some_and(|digest| !index.has_blob(&digest)) {

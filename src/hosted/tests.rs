@@ -374,6 +374,19 @@ fn five_thousand_versions_are_listed_and_read_at_a_start() {
 }
 
 #[test]
+fn files_of_other_programs_in_the_directory_are_left_alone_and_keep_no_mirror_from_its_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    publish(&open(dir.path()), "acme-x", "1.0.0", b"one").expect("published");
+    let strays = ["releases/.DS_Store", "blobs/notes.txt", "releases/acme-x/1.0.0.json.orig"];
+    for stray in strays {
+        fs::write(dir.path().join(stray), "x").expect("written");
+    }
+    let store = open(dir.path());
+    assert_eq!(state(&store, "1.0.0"), Some(VersionState::Published));
+    assert!(strays.iter().all(|stray| dir.path().join(stray).exists()));
+}
+
+#[test]
 fn only_versions_that_are_names_of_files_can_be_published() {
     for text in ["1.0.0", "1.2.3-rc.1", "dev", "dev.a", "dev.feature-1"] {
         let version: VersionNumber = text.parse().expect(text);

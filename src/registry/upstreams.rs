@@ -60,6 +60,12 @@ impl Upstreams {
         self.hosted.as_ref().filter(|hosted| **hosted.upstream() == *package.upstream)
     }
 
+    /// The upstreams that requests are sent to: not the packages that are published here.
+    fn asked(&self) -> impl Iterator<Item = (&String, &Arc<dyn Upstream>)> {
+        let is_hosted = |name: &str| self.hosted.as_ref().is_some_and(|hosted| **hosted.upstream() == *name);
+        self.by_name.iter().filter(move |(name, _)| !is_hosted(name))
+    }
+
     /// True when an upstream of this name is configured.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
@@ -156,12 +162,12 @@ impl Upstreams {
             let gate = upstream.gate_status();
             UpstreamReportLine { name: name.clone(), gate, credentials: upstream.credentials(), answered, failed }
         };
-        self.by_name.iter().map(of_upstream).collect()
+        self.asked().map(of_upstream).collect()
     }
 
     /// Every upstream with whether its breaker is open.
     pub(crate) fn breakers(&self) -> Vec<(String, bool)> {
-        self.by_name.iter().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
+        self.asked().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
     }
 
     /// Visits the figures of the requests to every upstream.
@@ -172,7 +178,7 @@ impl Upstreams {
         &self,
         visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.by_name.iter().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
+        self.asked().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
     }
 
     /// The queues of every upstream with its name.

@@ -38,8 +38,8 @@ pub type ResponseFuture = Either<Ready<Response<Body>>, BoxFuture<'static, Respo
 impl Service {
     /// Answers one request: from the response cache without waiting, else by the handler of its route.
     ///
-    /// Only administration and publishing read the request's body. Dropping the future abandons the request; a download that it
-    /// started goes on for other clients.
+    /// Only administration and publishing read the request's body. Dropping the future abandons the request; a download
+    /// that it started goes on for other clients.
     pub fn handle<B>(self: &Arc<Self>, request: Request<B>, peer: Peer) -> ResponseFuture
     where
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
@@ -72,7 +72,6 @@ impl Service {
         // Boxed: the combined future of all handlers is large.
         Either::Right(Box::pin(async move {
             let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
-            // Only administration and publishing read it.
             let input = (is_control || !is_read).then(|| admin::input(body));
             if let Some(jwt) = unverified {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);

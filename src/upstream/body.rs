@@ -12,13 +12,13 @@ use super::{
     content_coding::{BodyDecoder, ContentCoding},
     failure,
     gate::Place,
-    rate_floor::RateFloor,
 };
 use crate::{
     origin::FetchError,
     value::{
         memory_budget::{MemoryBudget, MemoryShare},
         memory_weight::json_estimate,
+        rate_floor::{RateFloor, TooSlow},
     },
 };
 
@@ -27,6 +27,9 @@ const MAX_ERROR_TEXT_BYTES: usize = 16 << 10;
 
 /// Most bytes of an error response that are decoded: more is no text.
 const MAX_ERROR_BODY_BYTES: u64 = 1 << 20;
+
+/// The least rate of a download is averaged over this time of waiting.
+const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// The body of a response whose head has arrived. Dropping it aborts the transfer.
 pub(super) struct ResponseBody {
@@ -48,7 +51,7 @@ impl ResponseBody {
 
     /// The same body, which fails when it is slower than `min_rate` bytes per second.
     pub(super) fn at_least(self, min_rate: u64) -> Self {
-        Self { rate_floor: Some(RateFloor::new(min_rate)), ..self }
+        Self { rate_floor: Some(RateFloor::new(min_rate, RATE_WINDOW)), ..self }
     }
 
     /// The response headers.
@@ -71,7 +74,8 @@ impl ResponseBody {
         match timeout(self.idle_timeout, self.response.chunk()).await {
             Ok(Ok(Some(chunk))) => {
                 if let Some(rate_floor) = &mut self.rate_floor {
-                    rate_floor.note(chunk.len(), asked.elapsed())?;
+                    let floor = rate_floor.note(chunk.len(), asked.elapsed());
+                    floor.map_err(|TooSlow { min_rate }| FetchError::TooSlow { min_rate })?;
                 }
                 Ok(Some(chunk))
             }

@@ -258,6 +258,27 @@ async fn a_version_is_yanked_over_the_network_by_those_who_may_delete_it_and_by_
 }
 
 #[tokio::test]
+async fn an_administrator_may_yank_what_others_publish_and_published_packages_are_no_upstream_of_requests() {
+    let forge = Forge::start().await;
+    let host = Host::start_with(&forge, |config| {
+        config.access.remote_admin = true;
+        config.access.rules.iter_mut().for_each(|rule| rule.admin = vec!["token:ops".into()]);
+    });
+    let host = host.await;
+    let ask = json!({"name": "ops", "scopes": ["read", "admin"], "packages": [], "expires_at": null, "signs": false});
+    let ops = host.mirror.admin(host.mirror.dir(), "token/create", ask).await[0]["secret"].clone();
+    assert_eq!(host.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await.status, 201);
+    let body = json!({"package": "acme-x", "version": "1.0.0"}).to_string().into_bytes();
+    let headers = [("content-type", "application/json")];
+    let token = ops.as_str().expect("a secret");
+    let yanked = host.send(Method::POST, "/-/hosted/yank", token, body, &headers).await;
+    assert_eq!((yanked.status, &yanked.json()["yanked"]), (200, &json!(true)), "{:?}", yanked.body);
+    let status = host.mirror.admin(host.mirror.dir(), "status", json!({})).await;
+    let names: Vec<_> = status[0]["upstreams"].as_array().expect("upstreams").iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["gitee", "github", "official", "official-2x"]);
+}
+
+#[tokio::test]
 async fn a_deleted_version_is_gone_for_ever_and_a_yanked_one_is_found_by_its_name_alone() {
     let forge = Forge::start().await;
     let host = Host::start(&forge).await;

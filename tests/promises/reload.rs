@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    eventually::eventually,
     forge::{Forge, Host, Match},
     process::{Ended, Launch, Process},
 };
@@ -140,11 +141,9 @@ async fn sighup_applies_the_configuration_and_the_log_level() {
     let before = bench.mirror.err().len();
     assert_eq!(bench.status("/acme/tool/releases").await, 403);
     bench.mirror.signal("HUP").await;
-    let mut again = bench.mirror.err();
-    while again[before..].matches("configuration reloaded").count() == 0 {
-        tokio::task::yield_now().await;
-        again = bench.mirror.err();
-    }
+    let reloaded = async || bench.mirror.err()[before..].contains("configuration reloaded");
+    eventually("the configuration is reloaded again", reloaded).await;
+    let again = bench.mirror.err();
     assert!(!again[before..].contains("/acme/tool/releases"), "{}", &again[before..]);
 }
 

@@ -269,6 +269,7 @@ async fn the_commands_work_from_elsewhere_with_an_administrators_token() {
     for (arguments, said) in [
         (&["cache", "ls"][..], "devsapp/fc3"),
         (&["cache", "stats"], "zips"),
+        (&["status"], "ready: srm-mirror"),
         (&["cache", "block", "devsapp/fc3@1.1.0", "--reason", "see SEC-23"], "is blocked"),
         (&["cache", "blocks"], "SEC-23"),
         (&["cache", "verify", "--no-fetch"], ""),

@@ -107,7 +107,10 @@ impl AuditWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use jiff::Timestamp;
 
@@ -136,14 +139,20 @@ mod tests {
         assert!(text.ends_with("}\n") && text.contains("\"begun\""), "{text}");
     }
 
-    #[tokio::test]
-    async fn nothing_is_done_while_the_file_cannot_be_written() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let folder = dir.path().join("folder");
+    /// A log whose folder is gone, and the folder.
+    fn without_folder(dir: &Path) -> (AuditLog, PathBuf) {
+        let folder = dir.join("folder");
         fs::create_dir(&folder).expect("created");
         let log = open(&folder.join("audit.jsonl"));
         fs::remove_dir_all(&folder).expect("removed");
         log.reopen();
+        (log, folder)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_while_the_file_cannot_be_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, folder) = without_folder(dir.path());
         assert_eq!(log.record_within(&event(), SHORT).await, Err(AuditUnwritable));
         fs::create_dir(&folder).expect("created");
         log.record_before(&event()).await.expect("written again");
@@ -153,15 +162,12 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_can_be_written_within_the_deadline_is() {
         let dir = tempfile::tempdir().expect("a directory");
-        let folder = dir.path().join("folder");
-        fs::create_dir(&folder).expect("created");
-        let log = open(&folder.join("audit.jsonl"));
-        fs::remove_dir_all(&folder).expect("removed");
-        log.reopen();
+        let (log, folder) = without_folder(dir.path());
         let record = event();
         let recorded = log.record_before(&record);
+        // Attempts are made in turn: when this one has failed, so has the first one of the line above.
         let mended = async {
-            sleep(ATTEMPT_INTERVAL).await;
+            assert!(!log.write_durably(b"{}\n").await);
             fs::create_dir(&folder).expect("created");
         };
         let (recorded, ()) = tokio::join!(recorded, mended);

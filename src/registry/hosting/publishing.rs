@@ -1,9 +1,8 @@
 //! Publishing: an upload is received, verified, and becomes a version; and what the catalog shows of what is published.
 
-use std::{collections::HashSet, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use parking_lot::Mutex;
-use sha2::Digest as _;
 use tokio::task::spawn_blocking;
 
 use super::HostedPackages;
@@ -22,8 +21,6 @@ use crate::{
 
 /// Most uploads at once.
 const MAX_UPLOADS: usize = 32;
-/// Bytes per read while a digest is computed.
-const HASH_STEP_BYTES: usize = 256 << 10;
 
 /// A version that may be published, as far as that is known before its zip.
 #[derive(Clone, Debug)]
@@ -294,26 +291,6 @@ fn verified(
         findings.push(ModelFinding::new(ModelRule::Other, top, message));
     }
     if findings.is_empty() { Ok(verified) } else { Err(PublishingError::NotConforming(findings)) }
-}
-
-/// Compares the bytes of a file with a digest. Blocks.
-///
-/// # Errors
-/// [`io::ErrorKind::InvalidData`] when they differ.
-pub(super) fn check_digest(file: &File, digest: &Digest) -> io::Result<()> {
-    let mut hasher = sha2::Sha256::new();
-    let mut buf = vec![0; HASH_STEP_BYTES];
-    let mut offset = 0;
-    loop {
-        match file.read_at(&mut buf, offset)? {
-            0 => break,
-            n => {
-                hasher.update(&buf[..n]);
-                offset += n as u64;
-            }
-        }
-    }
-    if Digest(hasher.finalize().into()) == *digest { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// What a list shows of a package: the facts of its latest version.

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
-use sha2::Digest as _;
 use tokio::sync::OnceCell;
 
 use super::{
@@ -227,18 +226,7 @@ impl BlobFile {
 
     /// The digest of the whole file. Blocks.
     pub(super) fn hash(&self) -> io::Result<Digest> {
-        let mut hasher = sha2::Sha256::new();
-        let mut buf = vec![0; READ_STEP_BYTES];
-        let mut offset = 0;
-        loop {
-            match self.read_at(&mut buf, offset)? {
-                0 => return Ok(Digest(hasher.finalize().into())),
-                n => {
-                    hasher.update(&buf[..n]);
-                    offset += n as u64;
-                }
-            }
-        }
+        Digest::of_file(&self.file)
     }
 
     /// True once no lookup returns this file any more.

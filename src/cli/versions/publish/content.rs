@@ -7,8 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest as _, Sha256};
-
 use super::pack;
 use crate::{
     archive::{ZipFacts, ZipVerifier},
@@ -17,9 +15,6 @@ use crate::{
     origin::{Growing, Verify as _, VerifyError},
     value::{ByteSize, memory_budget::MemoryBudget},
 };
-
-/// Bytes that are hashed at a time.
-const HASH_BUFFER_BYTES: usize = 64 << 10;
 
 /// The limits that a mirror has by default.
 #[derive(Clone, Copy)]
@@ -109,7 +104,7 @@ impl PackageZip {
             VerifyError::Invalid(reason) => PackageZipError::Invalid { path: source.to_owned(), reason },
             VerifyError::NoMemory(shortage) => unreadable(io::Error::other(shortage)),
         })?;
-        let digest = body.digest().map_err(unreadable)?;
+        let digest = Digest::of_file(body.file).map_err(unreadable)?;
         Ok(Self { file, len, digest, facts })
     }
 }
@@ -131,23 +126,6 @@ fn verify(body: &FileBody<'_>, limits: &PackageLimits) -> Result<ZipFacts, Verif
 struct FileBody<'a> {
     file: &'a File,
     len: u64,
-}
-
-impl FileBody<'_> {
-    fn digest(&self) -> io::Result<Digest> {
-        let mut sha = Sha256::new();
-        let mut buf = vec![0; HASH_BUFFER_BYTES];
-        let mut offset = 0;
-        loop {
-            match self.file.read_at(&mut buf, offset)? {
-                0 => return Ok(Digest(sha.finalize().into())),
-                read => {
-                    sha.update(&buf[..read]);
-                    offset += read as u64;
-                }
-            }
-        }
-    }
 }
 
 impl Growing for FileBody<'_> {

@@ -38,7 +38,8 @@ pub(in crate::service) async fn answer(
     if let Caller::Anonymous = context.caller {
         return Err(caller::refusal(parts, context));
     }
-    if !is_publishers && !administration.is_some_and(|administration| administration.is_given_to(&context.caller)) {
+    let is_administrator = administration.is_some_and(|administration| administration.is_given_to(&context.caller));
+    if !is_administrator && !is_publishers {
         return Ok(no_such_page(&parts.method));
     }
     let is_confidential = service.client_addresses.is_confidential(&context.peer, &parts.headers);
@@ -50,7 +51,7 @@ pub(in crate::service) async fn answer(
     if let Err(error) = check_media_type(&parts.headers, path) {
         return Ok(error.into_response());
     }
-    if is_publishers {
+    if !is_administrator {
         return Ok(publisher::answer(service, path, input, context).await);
     }
     Ok(super::answer(service, &parts.method, path, input, context).await)

@@ -8,15 +8,13 @@ use crate::{
     service::{Service, failure_code},
 };
 
-/// The position of stale answers in [`OUTCOMES`].
-const STALE: usize = 1;
-
 pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError> {
     let registry = &service.registry;
     let usage = registry.inventory().usage();
     let reasons = registry.degraded();
     let memory = registry.memory();
-    debug_assert_eq!(OUTCOMES[STALE], "stale");
+    let routes = service.metrics.routes();
+    let outcomes = routes.iter().flat_map(|(_, route)| OUTCOMES.into_iter().zip(route.outcomes));
     Ok(MirrorStatus {
         state: service.readiness.state(&reasons),
         reasons,
@@ -28,7 +26,7 @@ pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError
         disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
         memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
         downloads: registry.inventory().fills_running(),
-        stale_answers: service.metrics.routes().iter().map(|(_, route)| route.outcomes[STALE]).sum(),
+        stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
         audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
         recent: observe::recent_events().into_iter().map(logged).collect(),

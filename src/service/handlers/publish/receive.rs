@@ -8,13 +8,13 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Input, PublishFailure};
-use crate::registry::hosting::RunningUpload;
+use crate::{registry::hosting::RunningUpload, value::rate_floor::RateFloor};
 
 /// Longest pause between two parts of a body.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Least rate of an upload, bytes per second, over each [`UPLOAD_RATE_WINDOW`].
+/// Least rate of an upload, bytes per second.
 const MIN_UPLOAD_RATE: u64 = 10 << 10;
-/// The rate is measured over periods of this length.
+/// The rate is averaged over this time of waiting.
 const UPLOAD_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest time of one upload.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(4 * 3600);
@@ -49,12 +49,14 @@ impl UploadBody {
     pub(super) async fn receive(&mut self, limit: u64, upload: &mut RunningUpload) -> Result<(), PublishFailure> {
         let Some(body) = &mut self.input else { return Err(PublishFailure::bad_request("the request has no body")) };
         self.is_begun = true;
-        let mut pace = UploadPace::begin();
+        let deadline = Instant::now() + UPLOAD_DEADLINE;
+        let mut rate_floor = RateFloor::new(MIN_UPLOAD_RATE, UPLOAD_RATE_WINDOW);
         let mut received: u64 = 0;
         let mut collected: Vec<Bytes> = Vec::new();
         let mut collected_bytes = 0;
         loop {
-            let frame = timeout_at(pace.deadline(), body.frame()).await;
+            let asked = Instant::now();
+            let frame = timeout_at(deadline.min(asked + UPLOAD_IDLE_TIMEOUT), body.frame()).await;
             let frame = frame.map_err(|_| PublishFailure::incomplete("the zip did not arrive in time"))?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| PublishFailure::incomplete("the zip broke off before its end"))?;
@@ -63,7 +65,8 @@ impl UploadBody {
             if received > limit {
                 return Err(PublishFailure::too_large(limit));
             }
-            pace.note(bytes.len() as u64)?;
+            let floor = rate_floor.note(bytes.len(), asked.elapsed());
+            floor.map_err(|_| PublishFailure::incomplete("the zip arrived too slowly"))?;
             collected_bytes += bytes.len();
             collected.push(bytes);
             if collected_bytes >= WRITE_BYTES {
@@ -94,38 +97,5 @@ impl UploadBody {
         };
         // The connection is closed after the answer, read or not.
         let _ = timeout(DISCARD_TIMEOUT, read).await;
-    }
-}
-
-/// How fast a body arrives.
-struct UploadPace {
-    started: Instant,
-    window: Instant,
-    in_window: u64,
-}
-
-impl UploadPace {
-    fn begin() -> Self {
-        let now = Instant::now();
-        Self { started: now, window: now, in_window: 0 }
-    }
-
-    /// When the next part must be there.
-    fn deadline(&self) -> Instant {
-        (self.started + UPLOAD_DEADLINE).min(Instant::now() + UPLOAD_IDLE_TIMEOUT)
-    }
-
-    /// Counts bytes that have arrived.
-    fn note(&mut self, bytes: u64) -> Result<(), PublishFailure> {
-        self.in_window += bytes;
-        if self.window.elapsed() < UPLOAD_RATE_WINDOW {
-            return Ok(());
-        }
-        if self.in_window < MIN_UPLOAD_RATE * UPLOAD_RATE_WINDOW.as_secs() {
-            return Err(PublishFailure::incomplete("the zip arrived too slowly"));
-        }
-        self.window = Instant::now();
-        self.in_window = 0;
-        Ok(())
     }
 }
