@@ -29,6 +29,8 @@ use crate::{
 
 mod aliases;
 mod catalog;
+mod client_setup;
+mod example_target;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod github;
@@ -40,10 +42,13 @@ mod routes;
 mod simple;
 mod srm;
 mod v3;
+mod web;
 
 pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
 pub use aliases::AliasError;
 pub use catalog::{CatalogMenu, CatalogQuery};
+pub use client_setup::{ClientSetup, client_setups};
+pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
 pub(crate) use hosting::SIMPLE_OWNER;
 pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
@@ -51,6 +56,7 @@ pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{UNRESERVED, encoded_segment, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
+pub use web::{PackageSearch, WebPage};
 
 /// The `[names]` section: how a name in a path becomes a package.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,7 +208,7 @@ pub enum ApiRequest {
         /// The version.
         version: Version,
     },
-    /// Health, metrics or administration.
+    /// Health, metrics, administration or a web page.
     Ops(Ops),
 }
 
@@ -225,7 +231,8 @@ impl ApiRequest {
             | Self::Repository { package }
             | Self::Publish { package, .. }
             | Self::Delete { package, .. }
-            | Self::Detail { package, .. } => Some(package),
+            | Self::Detail { package, .. }
+            | Self::Ops(Ops::Web(WebPage::Package { package, .. })) => Some(package),
             Self::Catalog(_) | Self::Menu(_) | Self::OwnPackages | Self::Ops(_) => None,
         }
     }
@@ -240,6 +247,8 @@ pub enum Ops {
     Readyz,
     /// `/metrics`.
     Metrics,
+    /// `/-/` and some of what is below it, to be read.
+    Web(WebPage),
     /// `/-/…`: administration. The decoded path without `/-/`. Any method is accepted here and checked later.
     Admin(String),
 }
@@ -320,9 +329,15 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
     if dialect == Dialect::V3 && !reads {
         return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message: v3::READ_ONLY_MESSAGE.into() }));
     }
+    let query = query.unwrap_or_default();
+    if dialect == Dialect::Srm
+        && reads
+        && let Some(page) = web::parse(names, rest, query)
+    {
+        return page.map(|page| Route { dialect, request: ApiRequest::Ops(Ops::Web(page)) }).map_err(reject);
+    }
     let segments = path::split(rest).map_err(|error| reject(Reason::BadRequest(error.to_string())))?;
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    let query = query.unwrap_or_default();
     let request = match dialect {
         Dialect::Srm => srm::parse_root(names, &segments, query),
         Dialect::Simple => srm::parse(names, &segments, query),

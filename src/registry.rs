@@ -49,7 +49,10 @@ pub(crate) mod warming;
 
 use archive_source::{ArchiveSource, ArchiveSourceParts};
 use authorize::Authorizer;
-use catalog::CatalogService;
+use catalog::{
+    CatalogService,
+    overview::{OverviewParts, PackageOverview},
+};
 use documents::{ReleaseDocuments, ReleaseDocumentsParts};
 use folders::{FolderPackages, FolderParts};
 use hosting::HostedPackages;
@@ -76,7 +79,9 @@ pub use crate::cache::{
     ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
     spool_reader::SpoolReader,
 };
-pub(crate) use crate::hosted::{ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError};
+pub(crate) use crate::hosted::{
+    ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,
+};
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use model_policy::{ModelConfig, ModelMode};
@@ -94,7 +99,7 @@ pub struct Registry {
     metadata: MetadataRecords,
     folders: FolderPackages,
     release_facts: Arc<ReleaseFacts>,
-    catalog: CatalogService,
+    catalog: Arc<CatalogService>,
     inventory: Inventory,
     transfer: Transfer,
     warming: Warming,
@@ -104,6 +109,22 @@ pub struct Registry {
     model: Arc<ModelPolicy>,
     unbuilt: Unbuilt,
     unbuilt_wait: Duration,
+}
+
+/// What is wrong, by where the fault is: one sentence each, without a full stop. Empty when nothing is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    /// On this mirror.
+    pub(crate) mirror: Vec<String>,
+    /// With upstreams.
+    pub(crate) upstreams: Vec<String>,
+}
+
+impl Faults {
+    /// All of them: the reasons why the mirror is degraded.
+    pub(crate) fn into_reasons(self) -> Vec<String> {
+        self.mirror.into_iter().chain(self.upstreams).collect()
+    }
 }
 
 /// A value from the cache or an upstream, with its age.
@@ -236,6 +257,14 @@ impl Registry {
             configured: folders,
             model: model.clone(),
         });
+        let overview = PackageOverview::new(OverviewParts {
+            cache: cache.clone(),
+            authorizer: authorizer.clone(),
+            documents: stored.clone(),
+            archives: source.clone(),
+            upstreams: upstreams.clone(),
+            blocks: rules.blocks().clone(),
+        });
         Ok(Self {
             folders,
             metadata: MetadataRecords::new(MetadataParts {
@@ -246,7 +275,13 @@ impl Registry {
                 model: model.clone(),
             }),
             release_facts: facts,
-            catalog: CatalogService::new(cache.clone(), authorizer.clone(), source.clone(), upstreams.clone()),
+            catalog: Arc::new(CatalogService::new(
+                cache.clone(),
+                authorizer.clone(),
+                source.clone(),
+                upstreams.clone(),
+                overview,
+            )),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
             transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify, model.clone()),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
@@ -306,9 +341,9 @@ impl Registry {
         self.model.may_enforce()
     }
 
-    /// What is wrong with the cache directory and the upstreams, one sentence each; empty when nothing is.
-    pub fn degraded(&self) -> Vec<String> {
-        self.cache.disk().degraded().into_iter().chain(self.upstreams.degraded()).collect()
+    /// What is wrong with the cache directory and the upstreams, one sentence each.
+    pub(crate) fn faults(&self) -> Faults {
+        Faults { mirror: self.cache.disk().degraded(), upstreams: self.upstreams.degraded() }
     }
 
     /// The state of the upstreams.
@@ -357,7 +392,7 @@ impl Registry {
     }
 
     /// The packages that may be shown.
-    pub fn catalog(&self) -> &CatalogService {
+    pub fn catalog(&self) -> &Arc<CatalogService> {
         &self.catalog
     }
 

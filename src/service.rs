@@ -12,7 +12,7 @@ use crate::{
     dialect::Names,
     observe::{AuditLog, RequestMetrics},
     peer::ClientTable,
-    registry::Registry,
+    registry::{Faults, Registry},
 };
 
 mod access_log;
@@ -34,6 +34,7 @@ mod request_id;
 mod response_cache;
 mod sources;
 mod view_cache;
+mod web;
 mod zip_body;
 mod zip_response;
 
@@ -105,6 +106,11 @@ pub(crate) struct ServiceParts {
 }
 
 impl Service {
+    /// What is wrong at present.
+    fn faults(&self) -> Faults {
+        self.registry.faults()
+    }
+
     /// Builds the service; its caches are empty.
     pub(crate) fn build(parts: ServiceParts) -> Self {
         let ServiceParts {

@@ -24,6 +24,12 @@ pub(crate) struct Administration<'a> {
 }
 
 impl Access {
+    /// True when a caller may see the state of the mirror and its upstreams: without rules everyone, else those who may
+    /// administer the whole mirror.
+    pub(crate) fn may_see_status(&self, caller: &Caller) -> bool {
+        !self.enabled || self.rules.give_admin(caller)
+    }
+
     /// Administration over the network; `None` while it is closed.
     pub(crate) fn administration(&self) -> Option<Administration<'_>> {
         let is_open = self.enabled && self.administration.is_open;

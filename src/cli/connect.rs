@@ -7,15 +7,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::{FAILED, UNAVAILABLE, escape_terminal_lines, mirror_token::MirrorToken, mirror_url, print};
-use crate::{config::Environment, value::BaseUrl};
+use crate::{
+    config::Environment,
+    dialect::{ClientSetup, client_setups},
+    value::BaseUrl,
+};
 
 mod check;
-mod client_setup;
 mod example_target;
 
 use check::{CaFileError, CheckAccess, CheckReport, MirrorUnreachable, RouteCheck, RouteState};
-use client_setup::ClientSetup;
-use example_target::{ExampleTarget, PackageArgError};
+use example_target::PackageArgError;
 
 const CONNECT_HELP: &str = "\
 Examples:
@@ -53,12 +55,13 @@ pub(super) struct ConnectCommand {
 
 impl ConnectCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let mut target = ExampleTarget::parse(&self.url, &self.package)?;
+        let mut target = example_target::parse(&self.url, &self.package)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         let address = runtime.block_on(example_target::resolve(&self.url));
+        let ip = address.map(|address| address.ip());
         if !self.check {
-            let setups = client_setup::all(&target, address);
+            let setups = client_setups(&target, ip);
             print(&if self.json {
                 format!("{:#}\n", json!({"mirror": target.base, "ways": setups}))
             } else {
@@ -76,7 +79,7 @@ impl ConnectCommand {
             }
             CheckReport::Unreachable(unreachable) => return Err(unreachable.into()),
         };
-        let setups = client_setup::all(&target, address);
+        let setups = client_setups(&target, ip);
         print(&if self.json {
             format!("{:#}\n", json!({"mirror": target.base, "ways": setups, "checks": checks}))
         } else {

@@ -14,7 +14,7 @@ use std::{
 use thread_local::ThreadLocal;
 
 /// The routes, as labels.
-pub const ROUTES: [&str; 18] = [
+pub const ROUTES: [&str; 19] = [
     "releases",
     "latest",
     "release",
@@ -32,6 +32,7 @@ pub const ROUTES: [&str; 18] = [
     "admin",
     "publish",
     "delete",
+    "web",
     "none",
 ];
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     RegistryError, archive_source::ArchiveSource, authorize::Authorizer, hosting::HostedPackages, upstreams::Upstreams,
@@ -20,9 +21,11 @@ use crate::{
 
 mod fetched;
 mod known;
+pub(crate) mod overview;
 
 use fetched::{FetchedList, FetchedLists, UpstreamList};
 use known::{KnownPackages, ShownPackages};
+use overview::PackageOverview;
 
 /// A package that may be shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct CatalogEntry {
     pub package: PackageId,
     /// What its upstream's list says of it, else the manifest of its newest pinned version. Its `name` is unused.
     pub facts: Arc<CatalogPackage>,
+    /// The highest tag of it that is pinned; `None` without one.
+    pub newest: Option<String>,
     /// True when an archive of it is pinned or the configuration names it; false when only its upstream lists it.
     pub is_known: bool,
 }
@@ -62,6 +67,9 @@ pub struct CatalogService {
     last: Mutex<Option<MergedCatalog>>,
     hosted: Option<Arc<HostedPackages>>,
     last_hosted: Mutex<Option<HostedCatalog>>,
+    /// Held while [`CatalogService::at_hand`] makes a catalog.
+    refreshing: Arc<tokio::sync::Mutex<()>>,
+    overview: PackageOverview,
 }
 
 /// The published packages as a list, and the number of changes that it was made at.
@@ -83,11 +91,27 @@ impl CatalogService {
         authorizer: Arc<Authorizer>,
         archives: Arc<ArchiveSource>,
         upstreams: Upstreams,
+        overview: PackageOverview,
     ) -> Self {
         let hosted = upstreams.hosting().cloned();
         let lists = Arc::new(FetchedLists::new(cache.clone(), upstreams));
         let known = Arc::new(KnownPackages::new(cache.clone(), authorizer.clone(), archives));
-        Self { cache, authorizer, lists, known, last: Mutex::default(), hosted, last_hosted: Mutex::default() }
+        Self {
+            cache,
+            authorizer,
+            lists,
+            known,
+            last: Mutex::default(),
+            hosted,
+            last_hosted: Mutex::default(),
+            refreshing: Arc::default(),
+            overview,
+        }
+    }
+
+    /// What is known of single packages.
+    pub(crate) fn overview(&self) -> &PackageOverview {
+        &self.overview
     }
 
     /// The catalog. `named` are the packages that the configuration names, `upstreams` those whose lists count.
@@ -112,6 +136,43 @@ impl CatalogService {
         let age = ages.chain([clock.since(known.collected_at)]).max().unwrap_or_default();
         let lists = fetched.lists.into_iter().chain(self.hosted().await).collect();
         Ok(CatalogAnswer { catalog: self.merged(known.packages, lists), age, status: fetched.status })
+    }
+
+    /// The catalog without any upstream's list that must be fetched first. Asks no upstream for a list, and waits at most
+    /// `patience`: an older catalog is the answer while a newer one is made. `None` while there is none yet.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub(crate) async fn at_hand(
+        self: &Arc<Self>,
+        named: Vec<PackageId>,
+        upstreams: Vec<Arc<str>>,
+        patience: Duration,
+    ) -> Result<Option<Arc<Catalog>>, RegistryError> {
+        let last = || self.last.lock().as_ref().map(|merged| merged.catalog.clone());
+        let refreshing = timeout(patience, self.refreshing.clone().lock_owned()).await;
+        let Ok(refreshing) = refreshing else { return Ok(last()) };
+        let this = self.clone();
+        let (sender, receiver) = oneshot::channel();
+        self.cache.spawn(async move {
+            let catalog = this.made_at_hand(named, &upstreams).await;
+            drop(refreshing);
+            // The request may have gone on without it.
+            let _ = sender.send(catalog);
+        });
+        match timeout(patience, receiver).await {
+            Ok(Ok(Ok(catalog))) => Ok(Some(catalog)),
+            Ok(Ok(Err(RegistryError::NotCollected))) | Ok(Err(_)) | Err(_) => Ok(last()),
+            Ok(Ok(Err(error))) => Err(error),
+        }
+    }
+
+    async fn made_at_hand(&self, named: Vec<PackageId>, upstreams: &[Arc<str>]) -> Result<Arc<Catalog>, RegistryError> {
+        let asked = upstreams.iter().filter(|upstream| self.authorizer.may_allow_plain_names(upstream));
+        let lists = self.lists.at_hand(asked);
+        let known = self.known.recent(named).await?;
+        let lists = lists.into_iter().chain(self.hosted().await).collect();
+        Ok(self.merged(known.packages, lists))
     }
 
     /// The published packages. The last list is kept for as long as nothing changes.
@@ -141,6 +202,20 @@ impl CatalogService {
         let catalog = Arc::new(Catalog { packages: merge(&known, &lists, is_allowed) });
         *last = Some(MergedCatalog { known, lists, catalog: catalog.clone() });
         catalog
+    }
+}
+
+impl Catalog {
+    /// The entry of a package.
+    pub(crate) fn find(&self, package: &PackageId) -> Option<&CatalogEntry> {
+        let at = self.position_after(&package.key_prefix());
+        let entry = self.packages.get(at.checked_sub(1)?)?;
+        (entry.package.key_prefix() == package.key_prefix()).then_some(entry)
+    }
+
+    /// The place of the first package behind `key`, a [`PackageId::key_prefix`].
+    pub(crate) fn position_after(&self, key: &str) -> usize {
+        self.packages.partition_point(|entry| *entry.package.key_prefix() <= *key)
     }
 }
 
@@ -185,7 +260,7 @@ fn merge(known: &ShownPackages, lists: &[UpstreamList], is_allowed: impl Fn(&Pac
             }
             match packages.entry(id) {
                 Entry::Vacant(entry) => {
-                    entry.insert(CatalogEntry { package, facts: facts.clone(), is_known: false });
+                    entry.insert(CatalogEntry { package, facts: facts.clone(), newest: None, is_known: false });
                 }
                 // The first row of a name counts, as for a client that reads the list from its beginning.
                 Entry::Occupied(mut entry) if entry.get().facts.name.is_empty() => {

@@ -245,6 +245,7 @@ fn route_number(request: &ApiRequest) -> usize {
         ApiRequest::Ops(Ops::Admin(_)) => 14,
         ApiRequest::Publish { .. } => 15,
         ApiRequest::Delete { .. } => 16,
+        ApiRequest::Ops(Ops::Web(_)) => 17,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     access::{
         self, Access, Caller, Grant, Identification, Identified, Right, SignedZips, UnverifiedJwt, VerificationError,
     },
-    dialect::{self, ApiRequest, Dialect, DialectName, Route},
+    dialect::{self, ApiRequest, Dialect, DialectName, Ops, Route, WebPage},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{FolderPackage, PackageId, PackageRef},
@@ -87,6 +87,12 @@ pub(super) fn check_asked(
             ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages if is_closed => {
                 Err(refusal(parts, context))
             }
+            // A page without them shows how it is signed in.
+            ApiRequest::Ops(Ops::Web(WebPage::Asset(_))) => Ok(()),
+            ApiRequest::Ops(Ops::Web(WebPage::SignIn)) if matches!(context.caller, Caller::Anonymous) => {
+                Err(refusal(parts, context))
+            }
+            ApiRequest::Ops(Ops::Web(_)) if is_closed => Err(refusal(parts, context)),
             _ => Ok(()),
         };
     };

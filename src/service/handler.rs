@@ -23,10 +23,10 @@ use super::{
     },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
     response_cache::Snapshot,
-    sources,
+    sources, web,
 };
 use crate::{
-    dialect::{self, ApiRequest, Dialect, Ops, PackageRef, ZipForm},
+    dialect::{self, ApiRequest, Dialect, Ops, PackageRef, Reason, Route, RouteError, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
     peer::{ClientRequest, MirrorChain, Peer, Refusal},
     registry::Audience,
@@ -92,7 +92,8 @@ impl Service {
             let mut response = result.unwrap_or_else(|error| {
                 let refused_fetch = context.client_request.as_ref().and_then(ClientRequest::refused_fetch);
                 let error = refused_fetch.map_or(error, ApiError::Refused);
-                error.into_response(&parts, &mut context, cooldown)
+                let response = error.into_response(&parts, &mut context, cooldown);
+                web::with_error_page(&service, response, &parts, &context)
             });
             context.note_unknown_name();
             service.finish(&mut response, &parts, &context);
@@ -117,7 +118,8 @@ impl Service {
     fn refuse_parts(&self, parts: &Parts, mut context: RequestContext, error: ApiError) -> Response<Body> {
         let route = dialect::parse(&self.names, &parts.method, parts.uri.path(), parts.uri.query()).map(Arc::new);
         context.set_route(&route);
-        let mut response = error.into_response(parts, &mut context, self.registry.cooldown());
+        let response = error.into_response(parts, &mut context, self.registry.cooldown());
+        let mut response = web::with_error_page(self, response, parts, &context);
         close_connection(&mut response, parts);
         self.finish(&mut response, parts, &context);
         access_log::log_at_end(framed(response, parts), parts, context)
@@ -157,7 +159,7 @@ impl Service {
             // Before the host check: health checks and scrapers connect by IP address.
             Ok(ApiRequest::Ops(Ops::Metrics)) => return metrics(self, parts, context),
             Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))) => {
-                return Ok(health::respond(&self.readiness, &self.registry, &self.clients, ops, &parts.method));
+                return Ok(health::respond(self, ops, &parts.method));
             }
             Ok(ApiRequest::Ops(Ops::Admin(path))) if context.peer.control => {
                 if let Some(input) = input.take() {
@@ -167,6 +169,9 @@ impl Service {
             _ => {}
         }
         let host = self.hosts.request_host(parts, &context.peer)?;
+        if web::is_root(parts) {
+            return Ok(web::redirect(&host));
+        }
         let route = route?;
         if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
             return Err(ApiError::Loop);
@@ -176,6 +181,8 @@ impl Service {
         }
         caller::check_asked(self, &route, parts, context)?;
         let package = match &route.request {
+            ApiRequest::Ops(Ops::Web(page)) => return web::respond(self, parts, context, page, &host).await,
+            ApiRequest::Ops(Ops::Admin(_)) if web::is_asked_by_browser(parts) => return Err(no_such_page(&route)),
             ApiRequest::Ops(Ops::Admin(path)) => {
                 return admin::remote::answer(self, parts, path, input, context).await;
             }
@@ -235,6 +242,12 @@ impl Service {
             restrict_to_callers(response.headers_mut());
         }
     }
+}
+
+/// The error for a page that does not exist.
+fn no_such_page(route: &Route) -> ApiError {
+    let reason = Reason::NotFound("this mirror has no such page".into());
+    ApiError::Route(RouteError { dialect: route.dialect, reason })
 }
 
 /// The figures, for those who may read them.

@@ -93,6 +93,11 @@ impl RequestHost<'_> {
         self.public_url.is_some()
     }
 
+    /// The path that the mirror's own paths begin with for its clients, without a slash at the end: that of `public_url`.
+    pub(super) fn path_prefix(&self) -> &str {
+        self.public_url.map_or("", |url| url.url().path().trim_end_matches('/'))
+    }
+
     /// The scheme and authority of every link in the response, without a slash at the end.
     pub(super) fn base(&self) -> String {
         match (self.public_url, self.authority) {

@@ -118,5 +118,6 @@ mod warm_room;
 mod warm_server;
 mod warm_trouble;
 mod ways_out;
+mod web;
 mod zip_forms;
 mod zip_headers;

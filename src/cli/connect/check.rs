@@ -7,10 +7,9 @@ use reqwest::{Client, header, redirect::Policy};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::ExampleTarget;
 use crate::{
     cli::mirror_token::MirrorToken,
-    dialect::UNRESERVED,
+    dialect::{ExampleTarget, UNRESERVED},
     upstream::{ca_certificates, system_roots},
 };
 

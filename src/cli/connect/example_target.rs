@@ -1,20 +1,18 @@
-//! The mirror and the package of the examples.
+//! The mirror and the package of the examples: for a mirror whose configuration is not known.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use percent_encoding::utf8_percent_encode;
 use url::Host;
 
 use crate::{
-    app::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
+    app::{NamedUpstream, Names},
     config::Config,
-    dialect::UNRESERVED,
-    package::PackageName,
+    dialect::ExampleTarget,
     value::BaseUrl,
 };
-
-/// The version in the examples while none is known.
-const VERSION_PLACEHOLDER: &str = "VERSION";
 
 /// The value of `--package` cannot be parsed.
 #[derive(Debug, thiserror::Error)]
@@ -24,105 +22,24 @@ pub(super) struct PackageArgError {
     reason: String,
 }
 
-/// A mirror and a package.
-pub(super) struct ExampleTarget {
-    /// The mirror's URL without a trailing slash.
-    pub(super) base: String,
-    /// The version, where one is known.
-    pub(super) version: Option<String>,
-    names: Names,
-    package: PackageRef,
-}
-
-impl ExampleTarget {
-    /// Parses `name[@version]`, where the name is plain or `owner/repo`, with or without its upstream.
-    ///
-    /// # Errors
-    /// When the text is none of these.
-    pub(super) fn parse(url: &BaseUrl, text: &str) -> Result<Self, PackageArgError> {
-        let invalid = |reason: String| PackageArgError { text: text.to_owned(), reason };
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => (name, Some(version.to_owned())),
-            None => (text, None),
-        };
-        if version.as_ref().is_some_and(String::is_empty) {
-            return Err(invalid("the version is missing".into()));
-        }
-        // The mirror's configuration is unknown here: assume the default upstreams and the one in the package's name.
-        let defaults = Config::default();
-        let mut upstreams = defaults.named_upstreams();
-        if let Some((upstream, name)) = name.split_once(':')
-            && !upstreams.iter().any(|known| *known.name == *upstream)
-        {
-            let is_forge = name.contains('/');
-            upstreams.push(if is_forge {
-                NamedUpstream::forge(upstream)
-            } else {
-                NamedUpstream::registry(upstream, None)
-            });
-        }
-        let names = Names::new(&defaults.names, &[], upstreams, true).map_err(|error| invalid(error.to_string()))?;
-        let package = names.parse_package(name).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { base: url.as_str().to_owned(), version, names, package })
+/// Parses `name[@version]`, where the name is plain or `owner/repo`, with or without its upstream.
+///
+/// # Errors
+/// When the text is none of these.
+pub(super) fn parse(url: &BaseUrl, text: &str) -> Result<ExampleTarget, PackageArgError> {
+    let invalid = |reason: String| PackageArgError { text: text.to_owned(), reason };
+    let name = text.split('@').next().unwrap_or_default();
+    // The mirror's configuration is unknown here: assume the default upstreams and the one in the package's name.
+    let defaults = Config::default();
+    let mut upstreams = defaults.named_upstreams();
+    if let Some((upstream, name)) = name.split_once(':')
+        && !upstreams.iter().any(|known| *known.name == *upstream)
+    {
+        let is_forge = name.contains('/');
+        upstreams.push(if is_forge { NamedUpstream::forge(upstream) } else { NamedUpstream::registry(upstream, None) });
     }
-
-    /// The version, or a placeholder.
-    pub(super) fn version(&self) -> &str {
-        self.version.as_deref().unwrap_or(VERSION_PLACEHOLDER)
-    }
-
-    /// The owner on the forge; `None` for a plain name.
-    pub(super) fn owner(&self) -> Option<&str> {
-        self.package.name().owner()
-    }
-
-    /// The repository, or the plain name.
-    pub(super) fn base_name(&self) -> &str {
-        self.package.name().base_name()
-    }
-
-    /// The URL of the zip.
-    pub(super) fn zip_url(&self) -> String {
-        format!("{}{}/zipball/{}", self.base, self.path(), utf8_percent_encode(self.version(), UNRESERVED))
-    }
-
-    /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
-    pub(super) fn path(&self) -> String {
-        match &self.package {
-            PackageRef::Id(id) => {
-                let zip = zipball_url("", &self.names, id, "x", DialectName::Srm);
-                zip.trim_end_matches("/zipball/x").to_owned()
-            }
-            PackageRef::Folder(folder) => format!("/{}", folder.alias),
-            PackageRef::Routed(name) => format!("/{name}"),
-        }
-    }
-
-    /// The package's name in the v3 dialect; the repository for names that the dialect cannot express.
-    pub(super) fn v3_name(&self) -> String {
-        let id = match &self.package {
-            PackageRef::Id(id) => id.clone(),
-            PackageRef::Folder(folder) => return folder.alias.to_string(),
-            PackageRef::Routed(name) if name.owner().is_none() => return name.to_string(),
-            PackageRef::Routed(name) => self.on_default_upstream(name),
-        };
-        self.names.v3_name(&id).unwrap_or_else(|| self.base_name().to_owned())
-    }
-
-    /// The package's path in the github dialect, below `/repos/`; `None` for a plain name, which that dialect does not have.
-    pub(super) fn api_path(&self) -> Option<String> {
-        self.owner()?;
-        Some(match &self.package {
-            PackageRef::Id(id) => self.names.api_path(id),
-            // Its name has no owner.
-            PackageRef::Folder(_) => return None,
-            PackageRef::Routed(name) => self.names.api_path(&self.on_default_upstream(name)),
-        })
-    }
-
-    fn on_default_upstream(&self, name: &PackageName) -> PackageId {
-        PackageId { upstream: self.names.default_upstream().clone(), name: name.clone() }
-    }
+    let names = Names::new(&defaults.names, &[], upstreams, true).map_err(|error| invalid(error.to_string()))?;
+    ExampleTarget::parse(url.as_str().to_owned(), Arc::new(names), text).map_err(|error| invalid(error.to_string()))
 }
 
 /// The mirror's IP address and port; `None` when its host name cannot be resolved.
@@ -134,4 +51,84 @@ pub(super) async fn resolve(url: &BaseUrl) -> Option<SocketAddr> {
         Host::Domain(name) => return tokio::net::lookup_host((name, port)).await.ok()?.next(),
     };
     Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::client_setups;
+
+    fn lines(package: &str) -> String {
+        let url = "https://mirror.example/srm/".parse().expect("address");
+        let target = parse(&url, package).expect(package);
+        let address = Some([192, 0, 2, 7].into());
+        client_setups(&target, address).iter().flat_map(|setup| setup.lines.clone()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_setup_lines_have_the_urls_of_the_mirror_and_the_package() {
+        let text = lines("devsapp/fc3@1.2.3");
+        for line in [
+            "s set registry https://mirror.example/srm/v3\n",
+            "component: devsapp__fc3@1.2.3\n",
+            "component: https://mirror.example/srm/devsapp/fc3/zipball/1.2.3#/fc3-1-2-3\n",
+            "s init --uri https://mirror.example/srm/devsapp/fc3/zipball/1.2.3\n",
+            "echo '192.0.2.7 registry.devsapp.cn' |",
+            "baseUrl: \"https://mirror.example/srm\"",
+            "base_url=\"https://mirror.example/srm/api/v3\").get_repo(\"devsapp/fc3\")",
+            "-o fc3-1.2.3.zip https://mirror.example/srm/devsapp/fc3/zipball/1.2.3",
+        ] {
+            assert!(text.contains(line), "{line} is missing:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_plain_name_is_set_up_by_the_official_forms() {
+        let text = lines("fc3@0.1.22");
+        for line in [
+            "s set registry https://mirror.example/srm/v3\n",
+            "component: fc3\n",
+            "component: fc3@0.1.22\n",
+            "component: https://mirror.example/srm/fc3/zipball/0.1.22#/fc3-0-1-22\n",
+            "s init fc3\n",
+            "getLatestRelease({ owner: \"OWNER\", repo: \"REPO\" })",
+            "get_repo(\"OWNER/REPO\")",
+        ] {
+            assert!(text.contains(line), "{line} is missing:\n{text}");
+        }
+        let registry = lines("corp:tool");
+        assert!(registry.contains("/srm/corp/tool/zipball/VERSION#") && registry.contains("component: corp__tool\n"));
+    }
+
+    #[test]
+    fn every_client_has_a_note_about_tokens() {
+        let target = parse(&"http://m".parse().expect("address"), "fc3").expect("a package");
+        for setup in client_setups(&target, None).iter().filter(|setup| !setup.purpose.ends_with("by its name")) {
+            assert!(setup.notes.iter().any(|note| note.contains("token")), "{setup:?}");
+        }
+    }
+
+    #[test]
+    fn two_packages_of_one_version_do_not_share_a_cache_folder_of_the_cli() {
+        let folder = |package: &str| {
+            let text = lines(package);
+            let url = text.lines().find(|line| line.contains('#') && line.contains("/zipball/")).expect("a line");
+            // The CLI takes the last segment up to its first dot.
+            let last = url.rsplit('/').next().expect("a segment");
+            last.split('.').next().expect("a part").to_owned()
+        };
+        assert_eq!(folder("devsapp/fc3@1.2.3"), "fc3-1-2-3");
+        assert_eq!(folder("devsapp/web.site@v1.2.3"), "web-site-v1-2-3");
+        assert_ne!(folder("devsapp/fc3@1.2.3"), folder("devsapp/fc@1.2.3"));
+    }
+
+    #[test]
+    fn a_package_of_another_upstream_has_the_upstream_in_its_path_and_name() {
+        let text = lines("gitee:devsapp/fc3@1.0.0");
+        assert!(text.contains("/srm/gitee/devsapp/fc3/zipball/1.0.0"), "{text}");
+        assert!(text.contains("component: gitee__devsapp__fc3@1.0.0"), "{text}");
+        for invalid in ["", "a/b@", "a b/c", "http://x/y"] {
+            assert!(parse(&"http://m".parse().expect("address"), invalid).is_err(), "{invalid}");
+        }
+    }
 }

@@ -123,6 +123,18 @@ impl FetchedLists {
         found
     }
 
+    /// The lists of these upstreams that may be used as they are. Starts no fetch.
+    pub(super) fn at_hand<'a>(&self, upstreams: impl Iterator<Item = &'a Arc<str>>) -> Vec<UpstreamList> {
+        let states = self.by_upstream.lock();
+        let is_usable =
+            |list: &Arc<FetchedList>| !matches!(self.freshness(list), Freshness::Stale { usable: StaleUse::Never, .. });
+        let list = |upstream: &Arc<str>| {
+            let list = states.get(upstream)?.last.clone().filter(is_usable)?;
+            Some(UpstreamList { upstream: upstream.clone(), list })
+        };
+        upstreams.filter_map(list).collect()
+    }
+
     fn policy(&self) -> Policy {
         Policy { fresh: FRESH, ..self.cache.document_config().releases(false) }
     }

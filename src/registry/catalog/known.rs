@@ -35,6 +35,8 @@ use crate::{
 const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
 /// ... or after this many times the time that it took: among many pins the walk takes a twentieth of the time.
 const KNOWN_AGE_PER_WALK: u32 = 20;
+/// The least time after which [`KnownPackages::recent`] collects them again.
+const RECENT_MAX_AGE: Duration = Duration::from_secs(1);
 /// Longest wait of a request for a new collection, where there is an older one.
 const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest wait of a request for the first collection after a start, which goes on beside it.
@@ -59,6 +61,8 @@ pub(super) struct CollectedPackages {
     pub(super) packages: Arc<ShownPackages>,
     pub(super) collected_at: Timestamp,
     max_age: Duration,
+    /// As `max_age`, for [`KnownPackages::recent`].
+    recent_age: Duration,
 }
 
 /// Collects the packages that are pinned or configured.
@@ -98,6 +102,18 @@ impl KnownPackages {
             Ok(Ok(collected)) => collected,
             _ => Ok(last),
         }
+    }
+
+    /// The known packages as of a moment ago, where collecting them takes no time; else as old as the time that it takes
+    /// allows. Waits for a collection as [`KnownPackages::get`] does.
+    ///
+    /// # Errors
+    /// As [`KnownPackages::get`].
+    pub(super) async fn recent(self: &Arc<Self>, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
+        if let Some(last) = self.last.lock().as_mut() {
+            last.max_age = last.max_age.min(last.recent_age);
+        }
+        self.get(named.into_iter()).await
     }
 
     /// The first collection: that of another request, where one runs.
@@ -141,17 +157,19 @@ impl KnownPackages {
         let mut packages = ShownPackages::default();
         for (id, (package, tag)) in candidates {
             if listed.contains(&id) {
-                let facts = Arc::new(self.facts(&package, tag).await);
-                packages.shown.push(CatalogEntry { package, facts, is_known: true });
+                let facts = Arc::new(self.facts(&package, tag.clone()).await);
+                packages.shown.push(CatalogEntry { package, facts, newest: tag, is_known: true });
             } else {
                 packages.hidden.insert(id);
             }
         }
-        let max_age = KNOWN_MAX_AGE.max(begun.elapsed() * KNOWN_AGE_PER_WALK);
+        let walk = begun.elapsed() * KNOWN_AGE_PER_WALK;
+        let max_age = KNOWN_MAX_AGE.max(walk);
+        let recent_age = RECENT_MAX_AGE.max(walk);
         let mut last = self.last.lock();
         let same = last.as_ref().map(|last| &last.packages).filter(|known| ***known == packages).cloned();
         let packages = same.unwrap_or_else(|| Arc::new(packages));
-        Ok(last.insert(CollectedPackages { packages, collected_at, max_age }).clone())
+        Ok(last.insert(CollectedPackages { packages, collected_at, max_age, recent_age }).clone())
     }
 
     /// The candidates that may be shown.

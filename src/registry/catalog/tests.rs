@@ -47,7 +47,7 @@ fn id(name: &str) -> PackageId {
 fn a_package_that_is_known_and_listed_appears_once_with_the_facts_of_both() {
     let manifest = CatalogPackage { tags: vec!["t".into()], kind: Some("Component".into()), ..listed("", Some("old")) };
     let known = ShownPackages {
-        shown: vec![CatalogEntry { package: id("fc3"), facts: Arc::new(manifest), is_known: true }],
+        shown: vec![CatalogEntry { package: id("fc3"), facts: Arc::new(manifest), newest: None, is_known: true }],
         hidden: ["official:secret".to_owned()].into(),
     };
     let rows = [

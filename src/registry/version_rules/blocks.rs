@@ -122,7 +122,7 @@ impl Blocks {
     }
 
     /// Why a version is blocked, if so.
-    pub(super) fn reason(&self, package: &PackageId, version: &str) -> Option<Arc<str>> {
+    pub(in crate::registry) fn reason(&self, package: &PackageId, version: &str) -> Option<Arc<str>> {
         let blocks = self.blocks.load();
         let block = blocks.iter().find(|block| block.pattern.matches(package, version));
         block.map(|block| block.stored.reason.clone())

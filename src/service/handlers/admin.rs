@@ -41,6 +41,8 @@ mod transfer;
 mod verify;
 mod warm;
 
+pub(in crate::service) use status::mirror_status;
+
 /// Most events that are sent in one piece.
 const MAX_BATCHED_EVENTS: usize = 256;
 /// Longest wait for the next part of a request's body.

@@ -10,8 +10,11 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    admin_api::MirrorState, dialect::Ops, http::body::Body, peer::ClientTable, registry::Registry,
-    service::headers::NO_STORE,
+    admin_api::MirrorState,
+    dialect::Ops,
+    http::body::Body,
+    peer::ClientTable,
+    service::{Service, headers::NO_STORE},
 };
 
 const STARTING: u8 = 0;
@@ -44,10 +47,9 @@ impl Readiness {
     }
 
     /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
-    fn respond(&self, registry: &Registry, clients: &ClientTable, method: &Method) -> Response<Body> {
+    fn respond(&self, reasons: &[String], clients: &ClientTable, method: &Method) -> Response<Body> {
         let json_response = |status, value: &Value| json_response(method, status, value);
-        let reasons = registry.degraded();
-        let state = self.state(&reasons);
+        let state = self.state(reasons);
         match state {
             MirrorState::Starting | MirrorState::Draining => {
                 json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": state}))
@@ -73,17 +75,14 @@ pub fn is_health_check(path: &str) -> bool {
 }
 
 /// Responds to a health check.
-pub(in crate::service) fn respond(
-    readiness: &Readiness,
-    registry: &Registry,
-    clients: &ClientTable,
-    ops: &Ops,
-    method: &Method,
-) -> Response<Body> {
+pub(in crate::service) fn respond(service: &Service, ops: &Ops, method: &Method) -> Response<Body> {
     match ops {
         Ops::Healthz => json_response(method, StatusCode::OK, &json!({"status": "alive"})),
-        Ops::Readyz => readiness.respond(registry, clients, method),
-        Ops::Metrics | Ops::Admin(_) => no_such_page(method),
+        Ops::Readyz => {
+            let reasons = service.faults().into_reasons();
+            service.readiness.respond(&reasons, &service.clients, method)
+        }
+        Ops::Metrics | Ops::Admin(_) | Ops::Web(_) => no_such_page(method),
     }
 }
 

@@ -86,7 +86,7 @@ impl Figures {
             upstreams: open.into_iter().map(figures).collect(),
             refused: service.clients.counts().to_vec(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
-            degraded: registry.degraded().len(),
+            degraded: service.faults().into_reasons().len(),
             registry: registry.clone(),
         }
     }

@@ -26,10 +26,10 @@ mod tests;
 pub(super) use file::{IndexReservation, MissingBytes};
 pub(super) use lru_table::{BLOBS, DOCUMENTS, IndexRow, IndexedKey};
 pub(super) use tables::{
-    PinPosition, clear_pins, count_pins, find_blob, find_blobs, is_kept_key, kept_among, kept_blobs, kept_missing_keys,
-    keys_of_other_blobs, keys_with_prefix, move_pins, pin_position, pinned_among, pinned_keys_after,
-    pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys, renewal, set_pin_position, set_pin_positions,
-    set_renewal,
+    PinPosition, clear_pins, count_pins, find_blob, find_blobs, first_keys_with_prefix, is_kept_key, kept_among,
+    kept_blobs, kept_missing_keys, keys_of_other_blobs, keys_with_prefix, move_pins, pin_position, pinned_among,
+    pinned_keys_after, pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys, renewal, set_pin_position,
+    set_pin_positions, set_renewal,
 };
 
 /// Named numbers that survive restarts.

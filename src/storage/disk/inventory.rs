@@ -1,6 +1,10 @@
 //! Administration of stored archives: list, keep, check, clean up.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,14 +14,14 @@ use super::{
     blobs::Blobs,
     blocking,
     budget::StoredKind,
-    index::{self, BLOBS, Index, IndexedKey},
+    index::{self, BLOBS, Index, IndexRow, IndexedKey},
     pending_updates::PendingUpdates,
     pins::PinStore,
     repair::Integrity,
 };
 use crate::{
     entry::{Digest, Key, Meta},
-    storage::HitStats,
+    storage::{HitStats, usage::PendingUsage},
 };
 
 /// One key and its stored blob. Keys of the same blob share its size on disk and its usage.
@@ -88,13 +92,17 @@ impl<'a> DiskInventory<'a> {
         mut sum: T,
         add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
     ) -> io::Result<T> {
-        let listing = Listing {
+        let listing = self.listing();
+        blocking(move || listing.run(filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
+    }
+
+    fn listing(&self) -> Listing {
+        Listing {
             index: Arc::clone(&self.disk.index),
             blobs: Arc::clone(&self.disk.blobs),
             updates: Arc::clone(&self.disk.updates),
             pins: Arc::clone(&self.disk.pins),
-        };
-        blocking(move || listing.run(filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
+        }
     }
 
     /// The metadata of a key, without opening its blob.
@@ -125,6 +133,31 @@ impl<'a> DiskInventory<'a> {
         let index = Arc::clone(&self.disk.index);
         let prefix = prefix.to_owned();
         blocking(move || index.read(|txn| index::keys_with_prefix(txn, &prefix))).await
+    }
+
+    /// At most `limit` stored keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn first_keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
+        let index = Arc::clone(&self.disk.index);
+        let prefix = prefix.to_owned();
+        blocking(move || index.read(|txn| index::first_keys_with_prefix(txn, &prefix, limit))).await
+    }
+
+    /// What the index says of these keys, in order of digests; a key that is not stored is left out. Reads the rows of
+    /// these keys alone.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn entries(&self, keys: Vec<Key>) -> io::Result<Vec<InventoryEntry>> {
+        let listing = self.listing();
+        blocking(move || {
+            let mut entries = Vec::new();
+            listing.read(&keys, |entry| entries.push(entry))?;
+            Ok(entries)
+        })
+        .await
     }
 
     /// True if a key has a keep mark.
@@ -205,7 +238,7 @@ impl<'a> DiskInventory<'a> {
     }
 }
 
-/// One pass over all blob rows.
+/// Reads blob rows: all of them in one pass, or those of some keys.
 struct Listing {
     index: Arc<Index>,
     blobs: Arc<Blobs>,
@@ -218,35 +251,54 @@ impl Listing {
         let pending_usage = self.updates.blob_usage();
         for first in 0..=u8::MAX {
             let rows = self.index.read(|txn| BLOBS.shard(txn, first))?;
-            let rows: Vec<_> = rows
-                .into_iter()
-                .filter_map(|(digest, row)| Some((digest, row.filter(|_| !self.blobs.is_unlinked(&digest))?)))
-                .collect();
-            let keys = rows.iter().flat_map(|(_, row)| &row.keys).map(|indexed| &indexed.key).filter(|key| filter(key));
-            let pinned = self.pins.pinned_among(&keys.collect())?;
-            for (digest, row) in &rows {
-                let mut hit_stats = row.hit_stats;
-                let pending = pending_usage.get(digest).copied().unwrap_or_default();
-                hit_stats.add(pending.hit_stats);
-                let last_use = i64::try_from(row.last_use.max(pending.last_use)).ok();
-                let last_use = last_use.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or_default();
-                for IndexedKey { key, kept, stored_at, commit } in
-                    row.keys.iter().filter(|indexed| filter(&indexed.key))
-                {
-                    add(InventoryEntry {
-                        key: key.clone(),
-                        digest: *digest,
-                        len: row.len,
-                        cost: row.cost,
-                        keys: row.keys.len(),
-                        stored_at: *stored_at,
-                        commit: commit.clone(),
-                        last_use,
-                        hit_stats,
-                        kept: *kept,
-                        pinned: pinned.contains(key),
-                    });
-                }
+            self.add_rows(rows, &pending_usage, &filter, &mut add)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of these keys.
+    fn read(&self, keys: &[Key], mut add: impl FnMut(InventoryEntry)) -> io::Result<()> {
+        let wanted: BTreeSet<&Key> = keys.iter().collect();
+        let rows = self.index.read(|txn| {
+            let digests = index::find_blobs(txn, keys)?.into_keys();
+            digests.map(|digest| Ok((digest, BLOBS.get(txn, &digest)?))).collect()
+        })?;
+        self.add_rows(rows, &self.updates.blob_usage(), &|key: &Key| wanted.contains(key), &mut add)
+    }
+
+    fn add_rows(
+        &self,
+        rows: Vec<(Digest, Option<IndexRow>)>,
+        pending_usage: &HashMap<Digest, PendingUsage>,
+        filter: &impl Fn(&Key) -> bool,
+        add: &mut impl FnMut(InventoryEntry),
+    ) -> io::Result<()> {
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter_map(|(digest, row)| Some((digest, row.filter(|_| !self.blobs.is_unlinked(&digest))?)))
+            .collect();
+        let keys = rows.iter().flat_map(|(_, row)| &row.keys).map(|indexed| &indexed.key).filter(|key| filter(key));
+        let pinned = self.pins.pinned_among(&keys.collect())?;
+        for (digest, row) in &rows {
+            let mut hit_stats = row.hit_stats;
+            let pending = pending_usage.get(digest).copied().unwrap_or_default();
+            hit_stats.add(pending.hit_stats);
+            let last_use = i64::try_from(row.last_use.max(pending.last_use)).ok();
+            let last_use = last_use.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or_default();
+            for IndexedKey { key, kept, stored_at, commit } in row.keys.iter().filter(|indexed| filter(&indexed.key)) {
+                add(InventoryEntry {
+                    key: key.clone(),
+                    digest: *digest,
+                    len: row.len,
+                    cost: row.cost,
+                    keys: row.keys.len(),
+                    stored_at: *stored_at,
+                    commit: commit.clone(),
+                    last_use,
+                    hit_stats,
+                    kept: *kept,
+                    pinned: pinned.contains(key),
+                });
             }
         }
         Ok(())

@@ -119,6 +119,24 @@ impl DiskPins {
     }
 }
 
+impl DiskPins {
+    /// At most `limit` pinned keys that begin with `prefix` and are longer, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn first_keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        let prefix = prefix.to_owned();
+        let mut keys = blocking(move || {
+            let keys = store.journal.keys_after(&prefix, limit)?;
+            Ok(keys.into_iter().take_while(|key| key.as_str().starts_with(&prefix)).collect::<Vec<_>>())
+        })
+        .await?;
+        keys.truncate(limit);
+        Ok(keys)
+    }
+}
+
 /// What the index and the journal record about a key.
 #[derive(Clone)]
 enum CachedPin {

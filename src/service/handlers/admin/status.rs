@@ -9,13 +9,18 @@ use crate::{
 };
 
 pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError> {
+    Ok(mirror_status(service))
+}
+
+/// The state of the mirror. Reads nothing from disk and asks no upstream.
+pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
     let registry = &service.registry;
     let usage = registry.inventory().usage();
-    let reasons = registry.degraded();
+    let reasons = service.faults().into_reasons();
     let memory = registry.memory();
     let routes = service.metrics.routes();
     let outcomes = routes.iter().flat_map(|(_, route)| OUTCOMES.into_iter().zip(route.outcomes));
-    Ok(MirrorStatus {
+    MirrorStatus {
         state: service.readiness.state(&reasons),
         reasons,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -30,7 +35,7 @@ pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
         audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
         recent: observe::recent_events().into_iter().map(logged).collect(),
-    })
+    }
 }
 
 fn upstream(line: UpstreamReportLine) -> UpstreamState {

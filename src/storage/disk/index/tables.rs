@@ -51,9 +51,18 @@ pub(in crate::storage::disk) fn find_blobs<'k>(
 
 /// The keys of blobs that begin with `prefix`, in order.
 pub(in crate::storage::disk) fn keys_with_prefix(txn: &ReadTransaction, prefix: &str) -> Result<Vec<Key>, redb::Error> {
+    first_keys_with_prefix(txn, prefix, usize::MAX)
+}
+
+/// At most `limit` keys of blobs that begin with `prefix`, in order.
+pub(in crate::storage::disk) fn first_keys_with_prefix(
+    txn: &ReadTransaction,
+    prefix: &str,
+    limit: usize,
+) -> Result<Vec<Key>, redb::Error> {
     let table = txn.open_table(BLOB_BY_KEY)?;
     let mut keys = Vec::new();
-    for entry in table.range(prefix..)? {
+    for entry in table.range(prefix..)?.take(limit) {
         let (key, _) = entry?;
         if !key.value().starts_with(prefix) {
             break;

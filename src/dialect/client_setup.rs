@@ -1,6 +1,6 @@
 //! The settings that make each client use the mirror.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -8,16 +8,16 @@ use super::ExampleTarget;
 
 /// How to set up one client for one purpose.
 #[derive(Debug, Serialize)]
-pub(super) struct ClientSetup {
+pub struct ClientSetup {
     /// The client.
-    pub(super) client: &'static str,
+    pub client: &'static str,
     /// The purpose.
-    pub(super) purpose: &'static str,
+    pub purpose: &'static str,
     /// Shell commands, or lines for a file.
-    pub(super) lines: Vec<String>,
+    pub lines: Vec<String>,
     /// Conditions and limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// For clients that send no token.
@@ -27,13 +27,13 @@ const NOTE_WITHOUT_TOKEN: &str =
 const NOTE_WITH_TOKEN: &str = "where the mirror wants a token (`srm-mirror token create --name NAME`, on the mirror):";
 
 /// All setups, the simplest of each client first. `address` is the mirror's; `None` when its host cannot be resolved.
-pub(super) fn all(target: &ExampleTarget, address: Option<SocketAddr>) -> Vec<ClientSetup> {
+pub fn client_setups(target: &ExampleTarget, address: Option<IpAddr>) -> Vec<ClientSetup> {
     let base = &target.base;
     let zip = target.zip_url();
     let version = target.version();
     let name = target.base_name();
     let v3 = target.v3_name();
-    let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.ip().to_string());
+    let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");
     let trust = "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem".to_owned();
     vec![
@@ -133,83 +133,4 @@ fn py_github(target: &ExampleTarget) -> ClientSetup {
 fn fragment(repo: &str, version: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     format!("/{repo}-{version}").chars().enumerate().map(|(at, c)| if at == 0 { c } else { plain(c) }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(package: &str) -> String {
-        let url = "https://mirror.example/srm/".parse().expect("address");
-        let target = ExampleTarget::parse(&url, package).expect(package);
-        let address = Some(([192, 0, 2, 7], 443).into());
-        all(&target, address).iter().flat_map(|setup| setup.lines.clone()).collect::<Vec<_>>().join("\n")
-    }
-
-    #[test]
-    fn the_setup_lines_have_the_urls_of_the_mirror_and_the_package() {
-        let text = lines("devsapp/fc3@1.2.3");
-        for line in [
-            "s set registry https://mirror.example/srm/v3\n",
-            "component: devsapp__fc3@1.2.3\n",
-            "component: https://mirror.example/srm/devsapp/fc3/zipball/1.2.3#/fc3-1-2-3\n",
-            "s init --uri https://mirror.example/srm/devsapp/fc3/zipball/1.2.3\n",
-            "echo '192.0.2.7 registry.devsapp.cn' |",
-            "baseUrl: \"https://mirror.example/srm\"",
-            "base_url=\"https://mirror.example/srm/api/v3\").get_repo(\"devsapp/fc3\")",
-            "-o fc3-1.2.3.zip https://mirror.example/srm/devsapp/fc3/zipball/1.2.3",
-        ] {
-            assert!(text.contains(line), "{line} is missing:\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_plain_name_is_set_up_by_the_official_forms() {
-        let text = lines("fc3@0.1.22");
-        for line in [
-            "s set registry https://mirror.example/srm/v3\n",
-            "component: fc3\n",
-            "component: fc3@0.1.22\n",
-            "component: https://mirror.example/srm/fc3/zipball/0.1.22#/fc3-0-1-22\n",
-            "s init fc3\n",
-            "getLatestRelease({ owner: \"OWNER\", repo: \"REPO\" })",
-            "get_repo(\"OWNER/REPO\")",
-        ] {
-            assert!(text.contains(line), "{line} is missing:\n{text}");
-        }
-        let registry = lines("corp:tool");
-        assert!(registry.contains("/srm/corp/tool/zipball/VERSION#") && registry.contains("component: corp__tool\n"));
-    }
-
-    #[test]
-    fn every_client_has_a_note_about_tokens() {
-        let target = ExampleTarget::parse(&"http://m".parse().expect("address"), "fc3").expect("a package");
-        for setup in all(&target, None).iter().filter(|setup| !setup.purpose.ends_with("by its name")) {
-            assert!(setup.notes.iter().any(|note| note.contains("token")), "{setup:?}");
-        }
-    }
-
-    #[test]
-    fn two_packages_of_one_version_do_not_share_a_cache_folder_of_the_cli() {
-        let folder = |package: &str| {
-            let text = lines(package);
-            let url = text.lines().find(|line| line.contains('#') && line.contains("/zipball/")).expect("a line");
-            // The CLI takes the last segment up to its first dot.
-            let last = url.rsplit('/').next().expect("a segment");
-            last.split('.').next().expect("a part").to_owned()
-        };
-        assert_eq!(folder("devsapp/fc3@1.2.3"), "fc3-1-2-3");
-        assert_eq!(folder("devsapp/web.site@v1.2.3"), "web-site-v1-2-3");
-        assert_ne!(folder("devsapp/fc3@1.2.3"), folder("devsapp/fc@1.2.3"));
-    }
-
-    #[test]
-    fn a_package_of_another_upstream_has_the_upstream_in_its_path_and_name() {
-        let text = lines("gitee:devsapp/fc3@1.0.0");
-        assert!(text.contains("/srm/gitee/devsapp/fc3/zipball/1.0.0"), "{text}");
-        assert!(text.contains("component: gitee__devsapp__fc3@1.0.0"), "{text}");
-        for invalid in ["", "a/b@", "a b/c", "http://x/y"] {
-            assert!(ExampleTarget::parse(&"http://m".parse().expect("address"), invalid).is_err(), "{invalid}");
-        }
-    }
 }

@@ -1,0 +1,181 @@
+//! The state of the mirror and its upstreams: the facts of `srm-mirror status`, and for callers who may not see them those
+//! of `/readyz`.
+
+use askama::Template;
+use http::{Response, StatusCode, request::Parts};
+use jiff::Timestamp;
+
+use super::{
+    frame::{Section, WebFrame},
+    html,
+    text::{Moment, count, counted, size},
+};
+use crate::{
+    access::Caller,
+    admin_api::{CredentialStats, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState},
+    http::body::Body,
+    service::{Service, context::RequestContext, handlers::admin::mirror_status, hosts::RequestHost},
+};
+
+#[derive(Template)]
+#[template(path = "health.html")]
+struct HealthPage {
+    frame: WebFrame,
+    /// `None` for callers who may not see it.
+    details: Option<ShownStatus>,
+}
+
+/// The facts, as the page writes them.
+struct ShownStatus {
+    started: Moment,
+    reloaded: Option<Moment>,
+    pid: u32,
+    disk: ShownSpace,
+    memory: ShownSpace,
+    downloads: u64,
+    stale_answers: String,
+    audit_lost: u64,
+    refused: Vec<String>,
+    upstreams: Vec<ShownUpstream>,
+    /// The last warnings and errors of the log, the newest first.
+    recent: Vec<ShownEvent>,
+}
+
+/// How much of a limit is used.
+struct ShownSpace {
+    used: String,
+    limit: String,
+    /// Of 100.
+    percent: u64,
+}
+
+/// The state of one upstream.
+struct ShownUpstream {
+    name: String,
+    class: &'static str,
+    state: String,
+    answered_at: Option<Moment>,
+    failure: Option<ShownFailure>,
+    answered: String,
+    failed: String,
+    waiting: Vec<String>,
+    credentials: Vec<ShownCredential>,
+}
+
+struct ShownFailure {
+    at: Moment,
+    message: String,
+}
+
+struct ShownCredential {
+    name: String,
+    state: String,
+    is_refused: bool,
+}
+
+struct ShownEvent {
+    at: Moment,
+    level: String,
+    text: String,
+}
+
+/// Responds with the page.
+pub(super) fn respond(
+    service: &Service,
+    parts: &Parts,
+    context: &RequestContext,
+    host: &RequestHost<'_>,
+) -> Response<Body> {
+    let may_see = service.access.may_see_status(&context.caller);
+    let details = may_see.then(|| {
+        let mut status = mirror_status(service);
+        // Log lines are for those who are known to run the mirror.
+        if matches!(context.caller, Caller::Anonymous) {
+            status.recent.clear();
+        }
+        ShownStatus::new(status, context.received_at)
+    });
+    let page = HealthPage { frame: WebFrame::new(service, context, host, Section::Health), details };
+    html::respond(StatusCode::OK, &page, parts)
+}
+
+impl ShownStatus {
+    fn new(status: MirrorStatus, now: Timestamp) -> Self {
+        let moment = |at| Moment::new(at, now);
+        let event = |LoggedEvent { at, level, text }| ShownEvent { at: moment(at), level, text };
+        let refused = |(limit, number): (String, u64)| format!("{} by clients.{limit}", count(number));
+        Self {
+            started: moment(status.started_at),
+            reloaded: status.reloaded_at.map(moment),
+            pid: status.pid,
+            disk: ShownSpace::new(&status.disk),
+            memory: ShownSpace::new(&status.memory),
+            downloads: status.downloads as u64,
+            stale_answers: count(status.stale_answers),
+            audit_lost: status.audit_lost,
+            refused: status.refused.into_iter().map(refused).collect(),
+            upstreams: status.upstreams.into_iter().map(|upstream| ShownUpstream::new(upstream, now)).collect(),
+            recent: status.recent.into_iter().rev().map(event).collect(),
+        }
+    }
+}
+
+impl ShownSpace {
+    fn new(space: &SpaceUse) -> Self {
+        let percent = space.bytes.saturating_mul(100).checked_div(space.limit).unwrap_or(0).min(100);
+        Self { used: size(space.bytes), limit: size(space.limit), percent }
+    }
+}
+
+impl ShownUpstream {
+    fn new(upstream: UpstreamState, now: Timestamp) -> Self {
+        let UpstreamState { name, answered_at, failure, pause, answered, failed, queues, credentials } = upstream;
+        let (class, state) = match (&pause, answered_at, &failure) {
+            (Some(pause), ..) => {
+                ("degraded", format!("does not answer ({}); asked again in {} s", pause.code, pause.seconds))
+            }
+            (None, Some(_), _) => ("good", "answers".to_owned()),
+            (None, None, Some(_)) => ("degraded", "has not answered yet".to_owned()),
+            (None, None, None) => ("away", "not asked yet".to_owned()),
+        };
+        Self {
+            name,
+            class,
+            state,
+            answered_at: answered_at.map(|at| Moment::new(at, now)),
+            failure: failure.map(|failure| ShownFailure { at: Moment::new(failure.at, now), message: failure.message }),
+            answered: count(answered),
+            failed: count(failed),
+            waiting: queues
+                .iter()
+                .map(|queue| {
+                    let requests = counted(queue.waiting as u64, "request waits", "requests wait");
+                    format!("{requests} for a place for {}", queue.places)
+                })
+                .collect(),
+            credentials: credentials.into_iter().map(ShownCredential::new).collect(),
+        }
+    }
+}
+
+impl ShownCredential {
+    fn new(credential: CredentialStats) -> Self {
+        let CredentialStats { credential, refused, remaining, reset, paused_s, .. } = credential;
+        let mut parts = Vec::new();
+        for refusal in &refused {
+            let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
+            parts.push(format!("refused{owner} since {:.0} ({})", refusal.since, refusal.reason));
+        }
+        if refused.is_empty() {
+            parts.push("in use".to_owned());
+        }
+        if let Some(left) = remaining {
+            let until = reset.map(|reset| format!(" until {reset:.0}")).unwrap_or_default();
+            parts.push(format!("{} left{until}", counted(left, "request", "requests")));
+        }
+        if let Some(seconds) = paused_s {
+            parts.push(format!("paused for {seconds} s"));
+        }
+        Self { name: credential, state: parts.join("; "), is_refused: !refused.is_empty() }
+    }
+}

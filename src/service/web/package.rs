@@ -1,0 +1,237 @@
+//! The pages of one package and of one of its versions.
+
+use askama::Template;
+use http::{Response, StatusCode, request::Parts};
+
+use super::{
+    error_page::absent,
+    frame::{Section, WebFrame},
+    html,
+    packages::{catalog_at_hand, encoded, kind_word, shortened},
+    version_row::VersionRow,
+};
+use crate::{
+    dialect::{DialectName, zipball_url},
+    http::body::Body,
+    origin::{FetchError, Missing},
+    package::{PackageId, PackageRef},
+    registry::{
+        CacheFailure, RegistryError,
+        catalog::overview::{KnownVersions, ReleaseNotes},
+    },
+    service::{
+        Service, caller,
+        context::RequestContext,
+        error::ApiError,
+        found_package::FoundPackage,
+        hosts::RequestHost,
+        sources,
+        web::text::{Moment, counted},
+    },
+};
+
+/// Versions of one page.
+const PAGE_VERSIONS: usize = 50;
+/// Most characters of a package's description.
+const MAX_DESCRIPTION_CHARS: usize = 1_000;
+
+#[derive(Template)]
+#[template(path = "package.html")]
+struct PackagePage {
+    frame: WebFrame,
+    package: ShownPackage,
+    total: String,
+    is_truncated: bool,
+    versions: Vec<VersionRow>,
+    newer: Option<u32>,
+    older: Option<u32>,
+}
+
+#[derive(Template)]
+#[template(path = "version.html")]
+struct VersionPage {
+    frame: WebFrame,
+    package: ShownPackage,
+    version: VersionRow,
+    first_seen: Option<Moment>,
+    notes: Option<ReleaseNotes>,
+    /// The address of the zip.
+    zip_url: String,
+    /// What 3.x clients write for this version.
+    component: Option<String>,
+    /// The version in a package spec, for the page that sets clients up.
+    set_up: String,
+}
+
+/// What the pages of a package say above its versions.
+struct ShownPackage {
+    name: String,
+    /// What its page is addressed by.
+    spec: String,
+    /// `spec` as a part of a path.
+    path: String,
+    upstream: String,
+    kind: Option<String>,
+    description: String,
+    tags: Vec<String>,
+    /// The folder that the asked name is, and the repository that has it.
+    folder: Option<String>,
+}
+
+/// Responds with the page of a package.
+///
+/// # Errors
+/// When the caller may not read it, or what is stored cannot be read.
+pub(super) async fn respond(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageRef,
+    page: u32,
+    host: &RequestHost<'_>,
+) -> Result<Response<Body>, ApiError> {
+    let Found::Package(found, known) = find(service, parts, context, package).await? else {
+        return Ok(absent(service, parts, context, host, &nothing_of(package)));
+    };
+    let total = known.versions.len();
+    let last = u32::try_from(total.div_ceil(PAGE_VERSIONS)).unwrap_or(u32::MAX).max(1);
+    let page = page.min(last);
+    let skipped = (page as usize - 1) * PAGE_VERSIONS;
+    let rows = known.versions.into_iter().skip(skipped).take(PAGE_VERSIONS).collect();
+    let details = service.registry.catalog().overview().details(found.id(), rows).await?;
+    let shown = ShownPackage::new(service, &found).await?;
+    let page = PackagePage {
+        frame: WebFrame::new(service, context, host, Section::Packages),
+        total: counted(total as u64, "version", "versions"),
+        is_truncated: known.is_truncated,
+        versions: details.iter().map(|details| VersionRow::new(details, &shown.path, context.received_at)).collect(),
+        newer: (page > 1).then(|| page - 1),
+        older: (page < last).then(|| page + 1),
+        package: shown,
+    };
+    Ok(html::respond(StatusCode::OK, &page, parts))
+}
+
+/// Responds with the page of a version.
+///
+/// # Errors
+/// As [`respond`].
+pub(super) async fn respond_version(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageRef,
+    version: &str,
+    host: &RequestHost<'_>,
+) -> Result<Response<Body>, ApiError> {
+    let Found::Package(found, known) = find(service, parts, context, package).await? else {
+        return Ok(absent(service, parts, context, host, &nothing_of(package)));
+    };
+    let Some(known) = known.versions.into_iter().find(|known| known.version == version) else {
+        let version = shortened(version, 100);
+        let message = format!("This mirror knows no version {version} of {}.", package.name());
+        return Ok(absent(service, parts, context, host, &message));
+    };
+    let overview = service.registry.catalog().overview();
+    let first_seen = overview.first_seen(found.id(), &known).await?;
+    let notes = overview.notes(found.id(), &known).await;
+    let details = overview.details(found.id(), vec![known]).await?;
+    let shown = ShownPackage::new(service, &found).await?;
+    let Some(details) = details.first() else {
+        return Ok(absent(service, parts, context, host, &nothing_of(package)));
+    };
+    let page = VersionPage {
+        frame: WebFrame::new(service, context, host, Section::Packages),
+        version: VersionRow::new(details, &shown.path, context.received_at),
+        first_seen: first_seen.map(|at| Moment::new(at, context.received_at)),
+        notes,
+        zip_url: zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm),
+        component: service.names.v3_name(found.id()).map(|name| format!("{name}@{version}")),
+        set_up: encoded(&format!("{}@{version}", shown.spec)),
+        package: shown,
+    };
+    Ok(html::respond(StatusCode::OK, &page, parts))
+}
+
+/// Whether there is anything of a package.
+enum Found {
+    /// The package and its versions.
+    Package(FoundPackage, KnownVersions),
+    /// Nothing that the caller may see: which of the two is not said.
+    Nothing,
+}
+
+/// Finds a package and its versions without asking an upstream for them. What may not be shown is not there.
+async fn find(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageRef,
+) -> Result<Found, ApiError> {
+    let found = match package {
+        PackageRef::Folder(folder) => FoundPackage::Folder(folder.clone()),
+        package => {
+            let asked = sources::asked_packages(&service.registry, &service.names, package, DialectName::Srm);
+            let Some(first) = asked.into_iter().next() else { return Ok(Found::Nothing) };
+            FoundPackage::Package(first)
+        }
+    };
+    let overview = service.registry.catalog().overview();
+    match overview.ensure_shown(found.id()).await {
+        Ok(()) => {}
+        Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Package), .. })) => {
+            return Ok(Found::Nothing);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    context.audience = service.registry.documents().audience(found.id()).await;
+    match caller::check_found(service, &found, parts, context).await {
+        Err(ApiError::Registry(RegistryError::Fetch(CacheFailure {
+            error: FetchError::NotFound(Missing::Package),
+            ..
+        }))) => return Ok(Found::Nothing),
+        checked => checked?,
+    }
+    let known = overview.versions(found.id()).await?;
+    if known.versions.is_empty() && !is_listed(service, found.id()).await? {
+        return Ok(Found::Nothing);
+    }
+    Ok(Found::Package(found, known))
+}
+
+async fn is_listed(service: &Service, package: &PackageId) -> Result<bool, ApiError> {
+    Ok(catalog_at_hand(service).await?.is_some_and(|catalog| catalog.find(package).is_some()))
+}
+
+fn nothing_of(package: &PackageRef) -> String {
+    format!(
+        "This mirror has nothing of {} that you may see. Where a client may have it, its first request fetches it.",
+        package.name()
+    )
+}
+
+impl ShownPackage {
+    async fn new(service: &Service, found: &FoundPackage) -> Result<Self, ApiError> {
+        let id = found.id();
+        let catalog = catalog_at_hand(service).await?;
+        let facts = catalog.as_ref().and_then(|catalog| catalog.find(id)).map(|entry| entry.facts.clone());
+        let facts = facts.unwrap_or_default();
+        let (name, spec, folder) = match found.folder() {
+            Some(folder) => {
+                let alias = folder.alias.to_string();
+                (alias.clone(), alias, Some(format!("{} of {}", folder.path, id.name)))
+            }
+            None => (id.name.to_string(), id.spec(), None),
+        };
+        Ok(Self {
+            path: encoded(&spec),
+            name,
+            spec,
+            upstream: id.upstream.to_string(),
+            kind: facts.kind.as_deref().map(kind_word),
+            description: shortened(facts.description.as_deref().unwrap_or_default(), MAX_DESCRIPTION_CHARS),
+            tags: facts.tags.iter().take(20).map(|tag| shortened(tag, 40)).collect(),
+            folder,
+        })
+    }
+}
