@@ -68,7 +68,10 @@ fn broken(command: &str, tests: &BTreeSet<String>) -> Option<String> {
             let unknown = words.iter().find(|word| word.starts_with("--") && !script.contains(&format!("\"{word}\"")));
             unknown.map(|flag| format!("{program} has no {flag}"))
         }
-        "npm" => exists("tests/clients/package-lock.json".to_owned()),
+        "npm" => words
+            .iter()
+            .find(|word| word.starts_with("tests/"))
+            .and_then(|folder| exists(format!("{folder}/package-lock.json"))),
         "python3" => None,
         other => Some(format!("{other} is no command of this document")),
     }
