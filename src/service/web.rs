@@ -23,8 +23,8 @@ mod html;
 mod package;
 mod packages;
 mod set_up;
+mod shown_version;
 mod text;
-mod version_row;
 
 pub(super) use error_page::with_error_page;
 

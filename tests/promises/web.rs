@@ -182,7 +182,7 @@ async fn a_browser_is_led_from_the_root_to_the_page_and_gets_errors_as_pages_and
         let got = mirror.get(path).await;
         assert_eq!((got.status, &got.json()["status"]), (404, &json!("404")), "{path}");
     }
-    // What a client fetches is answered in its own form, whoever asks.
+    // What clients fetch is answered in its own form, to a browser, too.
     let list = page_with(&mirror, "/nobody/nothing/releases", &[]).await;
     assert_eq!((list.status, list.header("content-type")), (404, "application/json; charset=utf-8"));
 }

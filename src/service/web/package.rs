@@ -8,7 +8,7 @@ use super::{
     frame::{Section, WebFrame},
     html,
     packages::{catalog_at_hand, encoded, kind_word, shortened},
-    version_row::VersionRow,
+    shown_version::ShownVersion,
 };
 use crate::{
     dialect::{DialectName, zipball_url},
@@ -33,7 +33,7 @@ use crate::{
 /// Versions of one page.
 const PAGE_VERSIONS: usize = 50;
 /// Most characters of a package's description.
-const MAX_DESCRIPTION_CHARS: usize = 1_000;
+const MAX_LEAD_CHARS: usize = 1_000;
 
 #[derive(Template)]
 #[template(path = "package.html")]
@@ -42,7 +42,7 @@ struct PackagePage {
     package: ShownPackage,
     total: String,
     is_truncated: bool,
-    versions: Vec<VersionRow>,
+    versions: Vec<ShownVersion>,
     newer: Option<u32>,
     older: Option<u32>,
 }
@@ -52,7 +52,7 @@ struct PackagePage {
 struct VersionPage {
     frame: WebFrame,
     package: ShownPackage,
-    version: VersionRow,
+    version: ShownVersion,
     first_seen: Option<Moment>,
     notes: Option<ReleaseNotes>,
     /// The address of the zip.
@@ -104,7 +104,7 @@ pub(super) async fn respond(
         frame: WebFrame::new(service, context, host, Section::Packages),
         total: counted(total as u64, "version", "versions"),
         is_truncated: known.is_truncated,
-        versions: details.iter().map(|details| VersionRow::new(details, &shown.path, context.received_at)).collect(),
+        versions: details.iter().map(|details| ShownVersion::new(details, &shown.path, context.received_at)).collect(),
         newer: (page > 1).then(|| page - 1),
         older: (page < last).then(|| page + 1),
         package: shown,
@@ -142,7 +142,7 @@ pub(super) async fn respond_version(
     };
     let page = VersionPage {
         frame: WebFrame::new(service, context, host, Section::Packages),
-        version: VersionRow::new(details, &shown.path, context.received_at),
+        version: ShownVersion::new(details, &shown.path, context.received_at),
         first_seen: first_seen.map(|at| Moment::new(at, context.received_at)),
         notes,
         zip_url: zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm),
@@ -229,7 +229,7 @@ impl ShownPackage {
             spec,
             upstream: id.upstream.to_string(),
             kind: facts.kind.as_deref().map(kind_word),
-            description: shortened(facts.description.as_deref().unwrap_or_default(), MAX_DESCRIPTION_CHARS),
+            description: shortened(facts.description.as_deref().unwrap_or_default(), MAX_LEAD_CHARS),
             tags: facts.tags.iter().take(20).map(|tag| shortened(tag, 40)).collect(),
             folder,
         })

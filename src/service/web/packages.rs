@@ -26,7 +26,7 @@ const PAGE_ROWS: usize = 50;
 const MAX_EXAMINED: usize = 20_000;
 /// Most packages of one page whose stored documents are read for the access rules.
 const MAX_CHECKED: usize = 500;
-/// Longest wait for the packages to be collected again. An older collection is shown meanwhile.
+/// Longest wait for the packages to be collected again. Until then an older collection is shown.
 const COLLECTION_PATIENCE: Duration = Duration::from_millis(200);
 /// Most characters of a description.
 const MAX_DESCRIPTION_CHARS: usize = 200;
@@ -36,7 +36,7 @@ const MAX_DESCRIPTION_CHARS: usize = 200;
 struct PackagesPage<'a> {
     frame: WebFrame,
     search: &'a PackageSearch,
-    rows: Vec<PackageRow>,
+    rows: Vec<ListedLine>,
     /// The query of the page behind this one.
     next: Option<String>,
     /// The query of the first page; `None` on it.
@@ -48,7 +48,7 @@ struct PackagesPage<'a> {
 }
 
 /// A package of the list.
-struct PackageRow {
+struct ListedLine {
     name: String,
     /// What its page is addressed by, percent-encoded.
     path: String,
@@ -105,7 +105,7 @@ struct RowList<'a> {
     service: &'a Service,
     context: &'a RequestContext,
     search: &'a PackageSearch,
-    rows: Vec<PackageRow>,
+    rows: Vec<ListedLine>,
     /// The key behind which the next page begins.
     next: Option<String>,
     checked: usize,
@@ -125,7 +125,7 @@ impl<'a> RowList<'a> {
                 && contains(&alias, &self.search.text)
                 && self.may_list(FoundPackage::Folder(folder.clone())).await
             {
-                self.rows.push(PackageRow {
+                self.rows.push(ListedLine {
                     path: encoded(&alias),
                     name: alias,
                     upstream: folder.repository.upstream.to_string(),
@@ -182,10 +182,10 @@ impl<'a> RowList<'a> {
     }
 }
 
-fn row(entry: &CatalogEntry) -> PackageRow {
+fn row(entry: &CatalogEntry) -> ListedLine {
     let facts = &entry.facts;
     let description = facts.description.as_deref().unwrap_or_default();
-    PackageRow {
+    ListedLine {
         name: entry.package.name.to_string(),
         path: encoded(&entry.package.spec()),
         upstream: entry.package.upstream.to_string(),

@@ -16,7 +16,7 @@ const SHORT_DIGEST: usize = 12;
 const MAX_SHOWN_FINDINGS: usize = 50;
 
 /// A version.
-pub(super) struct VersionRow {
+pub(super) struct ShownVersion {
     pub(super) version: String,
     /// Its page, behind that of all packages.
     pub(super) path: String,
@@ -45,7 +45,7 @@ pub(super) struct VersionRow {
     pub(super) findings: Option<Vec<String>>,
 }
 
-impl VersionRow {
+impl ShownVersion {
     /// `package` is the path of the package's page, percent-encoded.
     pub(super) fn new(details: &VersionDetails, package: &str, now: Timestamp) -> Self {
         let VersionDetails { known, zip, blocked, findings } = details;
