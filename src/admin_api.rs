@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod blocks;
 mod failure;
+mod hosting;
 mod inventory;
 mod publish;
 mod reload;
@@ -27,6 +28,10 @@ mod warm;
 
 pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, ListBlocks, UnblockVersions};
 pub(crate) use failure::FailureCode;
+pub(crate) use hosting::{
+    CountHosted, DamageKind, EXPORT_BYTES, ExportHosted, HostedCheck, HostedCount, HostedDamage, PruneEvent,
+    PruneHosted, PrunedZip, VerifyHosted,
+};
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
     ListPins, MemoryStats, PackageStats, PinnedArchive, QueueStats, ReadStats, RefKind, RefusedCredential, RemovalPlan,

@@ -51,6 +51,10 @@ use reload::{RunningService, SharedParts};
 pub use credentials::{UpstreamReport, check as check_credentials};
 pub use reload::{ConfigSource, Reloader};
 
+pub(crate) use crate::hosted::{
+    BackupFile, BackupFileError, BackupProblem, BackupSummary, OpenHostedError, RestoreError, RestoreProblem,
+    RestoreReport, restore as restore_hosted,
+};
 pub use crate::{
     dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},
     storage::disk::{Holder, OpenError},

@@ -41,6 +41,11 @@ impl AtomicFile {
         self.temporary.as_file()
     }
 
+    /// The path of the temporary file.
+    pub(crate) fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Syncs the file, then renames it to the target, which it replaces.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod config;
 mod connect;
 mod demo;
 mod health;
+mod host;
 mod lock_file;
 mod man;
 mod mirror_token;
@@ -65,7 +66,8 @@ Exit codes:
   0    success; serve: drained after SIGTERM or SIGINT
   1    connect --check: a route does not work; warm: a package or version is missing or refused;
        publish, delete, yank: refused, or publish.yaml and the files do not conform to the package model;
-       cache: a zip is damaged, nothing matched, there is no room, or the user answered no
+       cache: a zip is damaged, nothing matched, there is no room, or the user answered no;
+       host: something published is damaged
   64   invalid usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check, cache, reload, route, status, token, publish,
@@ -93,6 +95,7 @@ enum Command {
     Config(config::ConfigCommand),
     Demo(demo::DemoCommand),
     Health(health::HealthCommand),
+    Host(Box<host::HostCommand>),
     Man(man::ManCommand),
     Connect(connect::ConnectCommand),
     Reload(reload::ReloadCommand),
@@ -192,6 +195,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Connect(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Host(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Route(command) => command.run(),
@@ -267,6 +271,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
             || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)
+            || host::is_usage(cause)
             || versions::is_usage(cause)
             || warm::is_usage(cause)
     };
@@ -274,7 +279,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         USAGE
     } else if let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<admin_client::AdminRefusal>()) {
         refused.exit_code()
-    } else if is(|cause| cause.is::<admin_client::Unavailable>() || connect::is_unreachable(cause)) {
+    } else if is(|cause| {
+        cause.is::<admin_client::Unavailable>() || connect::is_unreachable(cause) || host::is_unavailable(cause)
+    }) {
         UNAVAILABLE
     } else if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<tls::TlsInitError>()) {
         error.exit_code()
@@ -284,7 +291,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             StartError::Tls(TlsError::Unreadable { .. }) => NO_INPUT,
             StartError::Tls(_) => USAGE,
         }
-    } else if is(|cause| cause.is::<io::Error>() || cause.is::<OpenError>()) {
+    } else if is(|cause| cause.is::<io::Error>() || cause.is::<OpenError>() || host::is_io(cause)) {
         IO
     } else {
         INTERNAL

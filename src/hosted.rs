@@ -8,23 +8,33 @@
 //! folder is synced; the record is written, synced and linked under its name, which fails where there is one; that folder
 //! is synced. So there is never a record without its zip, and a kill leaves all of a version or nothing.
 
+mod backup;
+mod check;
 mod config;
 mod durable_files;
+mod held_zips;
 mod index;
 mod layout;
 mod record;
+mod restore;
 mod space;
 mod startup;
 mod store;
+mod upkeep;
 mod upload;
 mod version;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backup::{Backup, BackupError, BackupFile, BackupFileError, BackupProblem, BackupSummary};
+pub(crate) use check::check;
 pub use config::{Config, HostedKind};
 pub(crate) use index::{HostedPackage, HostedVersion, VersionState};
 pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
+pub(crate) use restore::{RestoreError, RestoreProblem, RestoreReport, restore};
+pub(crate) use startup::OpenHostedError;
 pub(crate) use store::{ChangeError, HostedStore, Publication, PublishRefusal};
+pub(crate) use upkeep::{Prunable, PrunedPart, RetentionRule};
 pub(crate) use upload::{HostedUpload, UploadError, UploadedZip};
 pub(crate) use version::{VersionNumber, VersionNumberError};

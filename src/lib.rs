@@ -22,6 +22,7 @@
 //! | [`sendfile`] | slices of files as body frames that the kernel sends; the only `unsafe` |
 //! | [`admin_api`] | requests, responses, events and errors of the administration API |
 //! | [`atomic_file`] | files that get their name when they are complete |
+//! | [`tar_file`] | tar archives of plain files |
 //! | [`package`], [`entry`], [`http`], [`value`], [`clock`], [`peer`], [`observe`] | types that all modules share |
 //!
 //! Modules import each other in one direction: `service` uses `access`, `dialect` and `registry`, `registry` uses `cache` and
@@ -69,5 +70,6 @@ pub(crate) mod sendfile;
 pub mod server;
 pub mod service;
 pub mod storage;
+pub(crate) mod tar_file;
 pub mod upstream;
 pub mod value;

@@ -49,6 +49,10 @@ pub(crate) enum SourceRule {
     Named,
     /// `names.aliases`.
     Alias,
+    /// It is published on this mirror: no upstream is asked.
+    Published,
+    /// `host.names` or `host.claim`: it belongs to this mirror, and no upstream is asked.
+    Reserved,
     /// The recorded source.
     Recorded,
     /// The recorded source, which has left the route: requests are refused.

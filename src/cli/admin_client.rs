@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, IO, USAGE, admin_args::AdminArgs, mirror_token::MirrorToken};
 use crate::{
     admin_api::{
-        AdminRequest, BULK_TIMEOUT, Call, ErrorCode, HEARTBEAT_INTERVAL, ImportArchive, ImportReport, MAX_ANSWER_BYTES,
-        MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
+        AdminRequest, BULK_TIMEOUT, Call, ErrorCode, ExportHosted, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
+        MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
     app::{self, App, Holder, OpenError},
     config::{Config, Environment, Loaded},
@@ -287,6 +287,14 @@ impl AdminClient {
     /// As [`AdminClient::call`].
     pub(super) async fn read_archive(&self, request: &ReadArchive) -> anyhow::Result<Response> {
         self.send(request, IDLE_TIMEOUT).await
+    }
+
+    /// Opens an archive of everything that is published.
+    ///
+    /// # Errors
+    /// As [`AdminClient::call`].
+    pub(super) async fn export_hosted(&self, request: &ExportHosted) -> anyhow::Result<Response> {
+        self.send(request, BULK_TIMEOUT).await
     }
 
     /// Imports a zip; `body` is its [`ImportArchive`] as one line, then its bytes.

@@ -34,6 +34,14 @@ impl ByteBar {
         }
     }
 
+    /// Prints a line to standard output, above the bar.
+    pub(super) fn print(&self, line: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| super::print(line)),
+            None => super::print(line),
+        }
+    }
+
     /// Counts bytes that are done.
     pub(super) fn advance(&self, bytes: u64) {
         if let Some(bar) = &self.0 {

@@ -14,9 +14,10 @@ Examples:
   srm-mirror route devsapp/fc3 --json
   srm-mirror route set fc3 official --dialect v3
 
-A name without an upstream comes from, in this order: an alias; its recorded source, which is the upstream that it was
-first served from in the dialect; the first table of routes that matches; names.default_owner; the default routes to the
-official registry (names.official); for owner/repo, names.default_upstream. `srm-mirror config show` prints the routes.
+A name without an upstream comes from, in this order: an alias; this mirror, where it is published here or reserved by
+[host]; its recorded source, which is the upstream that it was first served from in the dialect; the first table of
+routes that matches; names.default_owner; the default routes to the official registry (names.official); for owner/repo,
+names.default_upstream. `srm-mirror config show` prints the routes.
 
 The command works while the mirror runs, through control.sock in its cache directory, and without it. No upstream is
 asked.";
@@ -139,6 +140,8 @@ fn reason(route: &DialectRoute) -> String {
         SourceRule::Named => "the name says so".to_owned(),
         SourceRule::Alias if recorded.is_empty() => "names.aliases".to_owned(),
         SourceRule::Alias => format!("names.aliases, before the recorded source {recorded}"),
+        SourceRule::Published => "published on this mirror; no upstream is asked".to_owned(),
+        SourceRule::Reserved => "reserved for this mirror by [host]; no upstream is asked".to_owned(),
         SourceRule::Recorded => format!("recorded: {recorded}"),
         SourceRule::SourceChanged => {
             let lost =

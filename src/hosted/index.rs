@@ -27,6 +27,8 @@ pub(crate) struct HostedVersion {
     pub(crate) published_at: Timestamp,
     /// Whether it is served.
     pub(crate) state: VersionState,
+    /// True when it is never pruned.
+    pub(crate) kept: bool,
     /// The earlier zips of a moving version, whose blobs are kept.
     previous: Vec<Digest>,
 }
@@ -87,6 +89,7 @@ impl HostedVersion {
             publisher: record.publisher.as_str().into(),
             published_at: record.published_at,
             state,
+            kept: record.kept.is_some(),
             previous: record.previous.iter().map(|replaced| replaced.digest).collect(),
         }
     }
@@ -100,6 +103,7 @@ impl HostedVersion {
             publisher: "".into(),
             published_at: Timestamp::UNIX_EPOCH,
             state: VersionState::Unreadable,
+            kept: false,
             previous: Vec::new(),
         }
     }
@@ -109,8 +113,13 @@ impl HostedVersion {
         matches!(self.state, VersionState::Published | VersionState::Yanked)
     }
 
+    /// True when earlier zips of it are kept.
+    pub(super) fn has_previous(&self) -> bool {
+        !self.previous.is_empty()
+    }
+
     /// The zips that it keeps.
-    fn zips(&self) -> impl Iterator<Item = &Digest> {
+    pub(super) fn zips(&self) -> impl Iterator<Item = &Digest> {
         self.is_served().then_some(&self.digest).into_iter().chain(&self.previous)
     }
 }
@@ -181,11 +190,21 @@ impl HostedIndex {
         self.blobs.get(digest).is_some_and(|blob| blob.checked)
     }
 
-    /// Notes that the zip's bytes are those of its digest.
-    pub(super) fn set_checked(&mut self, digest: &Digest) {
+    /// Notes whether the zip's bytes are known to be those of its digest.
+    pub(super) fn set_checked(&mut self, digest: &Digest, is_checked: bool) {
         if let Some(blob) = self.blobs.get_mut(digest) {
-            blob.checked = true;
+            blob.checked = is_checked;
         }
+    }
+
+    /// The number of zips.
+    pub(super) fn blob_count(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// The length that a zip has by its records; `None` when no version keeps it.
+    pub(super) fn blob_len(&self, digest: &Digest) -> Option<u64> {
+        self.blobs.get(digest).map(|blob| blob.len)
     }
 
     /// Sets a version; returns the zips that no version keeps any more. `lens` are the lengths of the zips that it keeps.

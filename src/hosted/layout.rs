@@ -37,6 +37,11 @@ impl HostedLayout {
         self.dir.join("format")
     }
 
+    /// The folder of an import that is not finished; without `format`, it makes the directory unusable.
+    pub(super) fn import(&self) -> PathBuf {
+        self.dir.join("import")
+    }
+
     /// The folder of files without their final names; emptied at every start.
     pub(super) fn stage(&self) -> PathBuf {
         self.dir.join("stage")

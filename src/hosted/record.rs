@@ -29,6 +29,9 @@ pub(crate) struct ReleaseRecord {
     /// Who has deleted it, and when: the record is a tombstone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deleted: Option<StateChange>,
+    /// Who has marked it as never to be pruned, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<StateChange>,
     /// The earlier zips of a moving version, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) previous: Vec<ReplacedZip>,
@@ -52,6 +55,8 @@ pub(super) struct RecordHead {
     pub(super) yanked: Option<StateChange>,
     #[serde(default)]
     pub(super) deleted: Option<StateChange>,
+    #[serde(default)]
+    pub(super) kept: Option<StateChange>,
     #[serde(default)]
     pub(super) previous: Vec<ReplacedZip>,
 }
@@ -104,6 +109,42 @@ pub(crate) struct NewRelease {
     pub(crate) verified: Verified,
 }
 
+impl ReleaseRecord {
+    /// Makes it a tombstone.
+    pub(super) fn delete(&mut self, deleted: StateChange) {
+        self.deleted = Some(deleted);
+        self.previous.clear();
+    }
+
+    /// The tombstone of a version whose record is lost: that it was deleted is all that is known.
+    pub(super) fn tombstone(name: &str, version: &str, deleted: StateChange) -> Self {
+        let unknown = Digest([0; 32]);
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            digest: unknown,
+            len: 0,
+            publisher: String::new(),
+            published_at: Timestamp::UNIX_EPOCH,
+            yanked: None,
+            deleted: Some(deleted),
+            kept: None,
+            previous: Vec::new(),
+            form: PublishForm::default(),
+            verified: Verified { manifest: unknown, commit: None, facts: serde_json::Value::Null },
+        }
+    }
+}
+
+impl RecordHead {
+    /// The zips that the version needs, with their lengths; none once it is deleted.
+    pub(super) fn zips(&self) -> impl Iterator<Item = (Digest, u64)> {
+        let present = self.deleted.is_none().then_some((self.digest, self.len));
+        let previous = self.previous.iter().map(|replaced| (replaced.digest, replaced.len));
+        present.into_iter().chain(previous)
+    }
+}
+
 impl From<&ReleaseRecord> for RecordHead {
     fn from(record: &ReleaseRecord) -> Self {
         let record = record.clone();
@@ -116,6 +157,7 @@ impl From<&ReleaseRecord> for RecordHead {
             published_at: record.published_at,
             yanked: record.yanked,
             deleted: record.deleted,
+            kept: record.kept,
             previous: record.previous,
         }
     }

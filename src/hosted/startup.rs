@@ -21,7 +21,7 @@ use super::{
 use crate::entry::Digest;
 
 /// The format that this program writes.
-const HOSTED_FORMAT: &str = "1\n";
+pub(super) const HOSTED_FORMAT: &str = "1\n";
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,16 @@ pub(crate) enum OpenHostedError {
         dir.display()
     )]
     Format {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// An import into it was not finished.
+    #[error(
+        "an import into {} (upstreams.hosted.dir) was not finished; run srm-mirror host import again, or remove the \
+         directory",
+        dir.display()
+    )]
+    UnfinishedImport {
         /// The directory.
         dir: PathBuf,
     },
@@ -68,7 +78,7 @@ impl HostedStore {
             move |source| OpenHostedError::Io { path, source }
         };
         fs::create_dir_all(dir).map_err(at(dir))?;
-        let lock = lock(&layout)?;
+        let lock = hold(&layout)?;
         check_format(&layout)?;
         let stage = layout.stage();
         if stage.is_dir() {
@@ -90,12 +100,17 @@ impl HostedStore {
             space: Arc::new(space),
             index: RwLock::new(index),
             changing: Mutex::default(),
+            held: Arc::default(),
             _lock: lock,
         })
     }
 }
 
-fn lock(layout: &HostedLayout) -> Result<File, OpenHostedError> {
+/// Takes the directory for this process; it is free again when the file is dropped.
+///
+/// # Errors
+/// When another process holds it.
+pub(super) fn hold(layout: &HostedLayout) -> Result<File, OpenHostedError> {
     let path = layout.lock();
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|source| OpenHostedError::Io { path: path.clone(), source })?;
@@ -114,6 +129,9 @@ fn check_format(layout: &HostedLayout) -> Result<(), OpenHostedError> {
         Ok(text) if text == HOSTED_FORMAT => Ok(()),
         Ok(_) => Err(OpenHostedError::Format { dir: layout.dir().to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if layout.import().is_dir() {
+                return Err(OpenHostedError::UnfinishedImport { dir: layout.dir().to_owned() });
+            }
             if layout.releases().is_dir() {
                 return Err(OpenHostedError::Format { dir: layout.dir().to_owned() });
             }

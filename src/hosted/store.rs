@@ -12,10 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     VersionNumber,
     durable_files::DurableFiles,
+    held_zips::HeldZips,
     index::{HostedIndex, HostedPackage, HostedVersion, VersionState},
     layout::HostedLayout,
     record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
+    upkeep::StoreUpkeep,
     upload::{HostedUpload, UploadError, UploadedZip},
 };
 use crate::entry::Digest;
@@ -29,6 +31,8 @@ pub(crate) struct HostedStore {
     pub(super) index: RwLock<HostedIndex>,
     /// Held during a change of records: the index says what the records say.
     pub(super) changing: Mutex<()>,
+    /// The zips that may not be removed at present.
+    pub(super) held: Arc<HeldZips>,
     /// Freed when the store is dropped.
     pub(super) _lock: File,
 }
@@ -119,7 +123,7 @@ impl HostedStore {
 
     /// Notes that the bytes of a zip are those of its digest.
     pub(crate) fn set_checked(&self, digest: &Digest) {
-        self.index.write().set_checked(digest);
+        self.index.write().set_checked(digest, true);
     }
 
     /// Begins an upload. Blocks.
@@ -162,6 +166,7 @@ impl HostedStore {
         let folded = release.name.to_ascii_lowercase();
         let known = self.package(&folded).and_then(|package| package.version(release.version.as_str()).cloned());
         let mut previous = Vec::new();
+        let mut kept = None;
         match &known {
             Some(known) if known.is_served() && known.digest == zip.digest => {
                 return Ok(Publication::Unchanged(known.clone()));
@@ -170,7 +175,11 @@ impl HostedStore {
                 let change = StateChange { by: known.publisher.to_string(), at: known.published_at };
                 return Err(PublishRefusal::Taken(change));
             }
-            Some(_) => previous = self.previous(&folded, release.version.as_str()).map_err(UploadError::from)?,
+            Some(_) => {
+                let record = self.record(&folded, release.version.as_str()).map_err(UploadError::from)?;
+                kept.clone_from(&record.kept);
+                previous = earlier_zips(record);
+            }
             None => {}
         }
         let record = ReleaseRecord {
@@ -182,6 +191,7 @@ impl HostedStore {
             published_at: release.at,
             yanked: None,
             deleted: None,
+            kept,
             previous,
             form: release.form,
             verified: release.verified,
@@ -224,10 +234,31 @@ impl HostedStore {
     /// # Errors
     /// [`ChangeError`].
     pub(crate) fn delete(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
-        self.change(name, version, |record| {
-            record.deleted = Some(change);
-            record.previous.clear();
-        })
+        match self.change(name, version, |record| record.delete(change.clone())) {
+            Err(ChangeError::Io(error)) => self.bury(name, version, change, error),
+            changed => changed,
+        }
+    }
+
+    /// Writes the tombstone of a version whose record cannot be read; for any other version `error` stands.
+    fn bury(
+        &self,
+        name: &str,
+        version: &str,
+        change: StateChange,
+        error: io::Error,
+    ) -> Result<HostedVersion, ChangeError> {
+        let _changing = self.changing.lock();
+        let is_unreadable = |package: &HostedPackage| {
+            package.version(version).is_some_and(|version| version.state == VersionState::Unreadable)
+        };
+        let package = self.package(name).filter(|package| is_unreadable(package));
+        let Some(package) = package.filter(|_| self.record(name, version).is_err()) else {
+            return Err(error.into());
+        };
+        let tombstone = ReleaseRecord::tombstone(&package.name, version, change);
+        self.replace_record(&self.layout.record(&name.to_ascii_lowercase(), version), &tombstone)?;
+        Ok(self.note(&tombstone))
     }
 
     /// Takes a version out of the lists. Blocks.
@@ -246,7 +277,12 @@ impl HostedStore {
         self.change(name, version, |record| record.yanked = None)
     }
 
-    fn change(
+    /// Listing, checking, keeping and pruning.
+    pub(crate) fn upkeep(&self) -> StoreUpkeep<'_> {
+        StoreUpkeep::new(self)
+    }
+
+    pub(super) fn change(
         &self,
         name: &str,
         version: &str,
@@ -296,18 +332,6 @@ impl HostedStore {
         Ok(staged)
     }
 
-    /// The earlier zips of a moving version, its present one among them.
-    fn previous(&self, folded: &str, version: &str) -> io::Result<Vec<ReplacedZip>> {
-        let record = self.record(folded, version)?;
-        let mut previous = record.previous;
-        if record.deleted.is_none() {
-            let ReleaseRecord { digest, len, publisher, published_at, .. } = record;
-            previous.push(ReplacedZip { digest, len, publisher, published_at });
-        }
-        previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS));
-        Ok(previous)
-    }
-
     /// Enters a durable record into the index, and removes the zips that no version keeps any more.
     fn note(&self, record: &ReleaseRecord) -> HostedVersion {
         let head = RecordHead::from(record);
@@ -320,13 +344,24 @@ impl HostedStore {
         let unused = index.set(&record.name, version.clone(), len);
         self.space.set_stored(index.bytes());
         drop(index);
-        for digest in unused {
+        for digest in self.held.not_held(unused) {
             if let Err(error) = self.files.remove(&self.layout.blob(&digest)) {
                 tracing::warn!(%digest, %error, "the zip of a deleted version cannot be removed; the next start tries again");
             }
         }
         version
     }
+}
+
+/// The earlier zips of a moving version, its present one among them.
+fn earlier_zips(record: ReleaseRecord) -> Vec<ReplacedZip> {
+    let mut previous = record.previous;
+    if record.deleted.is_none() {
+        let ReleaseRecord { digest, len, publisher, published_at, .. } = record;
+        previous.push(ReplacedZip { digest, len, publisher, published_at });
+    }
+    previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS));
+    previous
 }
 
 /// A synced record in the stage folder; dropping it removes that name.

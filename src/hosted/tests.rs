@@ -18,6 +18,8 @@ use crate::{
     value::ByteSize,
 };
 
+mod upkeep;
+
 /// Makes an operation, and every one after it, fail: what a kill at that point leaves.
 #[derive(Debug)]
 pub(super) struct Faults {

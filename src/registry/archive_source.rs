@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     RegistryError,
+    hosting::HostedPackages,
     identity::RepositoryIdentity,
     keys::{archive_key, parse_archive_key, revision_prefix},
     model_policy::ModelPolicy,
@@ -171,6 +172,11 @@ impl ArchiveSource {
             Some(hosted) => Ok(stored_object(hosted.archive(package, reference).await)),
             None => self.cache.archive_tiers().peek(&archive_key(package, reference)).await,
         }
+    }
+
+    /// What is published on this mirror; `None` where nothing can be.
+    pub(super) fn hosting(&self) -> Option<&Arc<HostedPackages>> {
+        self.upstreams.hosting()
     }
 
     /// True for a package that is published on this mirror: nothing of it is fetched.

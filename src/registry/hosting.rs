@@ -20,11 +20,15 @@ use crate::{
 };
 
 mod publishing;
+mod upkeep;
 mod upstream;
 
 use publishing::Uploads;
 pub(crate) use publishing::{PublishableVersion, PublishingError, ReleaseMaker, RunningUpload};
+pub(crate) use upkeep::HostedUpkeep;
 pub(super) use upstream::HostedUpstream;
+
+pub(crate) use crate::hosted::{Prunable, PrunedPart, RetentionRule};
 
 /// What `Cache-Status` calls the store.
 const HOSTED_TIER: &str = "hosted";
@@ -74,7 +78,7 @@ impl HostedPackages {
     }
 
     /// The name of the upstream.
-    pub(super) fn upstream(&self) -> &Arc<str> {
+    pub(crate) fn upstream(&self) -> &Arc<str> {
         &self.upstream
     }
 

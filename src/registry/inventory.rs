@@ -8,6 +8,7 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::Authorizer,
+    hosting::HostedUpkeep,
     inventory_page::InventoryPage,
     keys::{archive_key, parse_archive_key, parse_document_key},
     package_documents::PackageDocuments,
@@ -99,8 +100,8 @@ impl Inventory {
         Ok(entries)
     }
 
-    /// At most `max_entries` of the selected archives, in this order: those that follow `after`, or the first ones. Reads
-    /// the whole index, and holds one page of it in memory.
+    /// At most `max_entries` of the selected archives and published versions, in this order: those that follow `after`, or
+    /// the first ones. Reads the whole index, and holds one page of it in memory.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -111,8 +112,11 @@ impl Inventory {
         after: Option<InventoryEntry>,
         max_entries: usize,
     ) -> io::Result<Vec<InventoryEntry>> {
+        let mut page = InventoryPage::new(order, after, max_entries);
+        if let Some(hosted) = self.archives.hosting() {
+            HostedUpkeep::of(hosted).visit(selection, |entry| page.add(entry));
+        }
         let selection = selection.clone();
-        let page = InventoryPage::new(order, after, max_entries);
         let inventory = self.cache.disk().inventory();
         let page = inventory.fold(move |key| selection.selects_archive(key), page, InventoryPage::add).await?;
         Ok(page.into_entries())
@@ -135,6 +139,9 @@ impl Inventory {
     /// # Errors
     /// When the index cannot be read.
     pub async fn stored_counts(&self, package: &PackageId) -> io::Result<StoredCounts> {
+        if let Some(hosted) = self.archives.hosting().filter(|_| self.archives.is_hosted(package)) {
+            return Ok(StoredCounts { archives: HostedUpkeep::of(hosted).served_count(package), documents: 0 });
+        }
         let wanted = package.clone();
         let is_of = move |key: &Key| parse_package(key).is_some_and(|package| package == wanted);
         let documents = self.cache.disk().documents().keys().await?;
@@ -198,6 +205,11 @@ impl Inventory {
     /// When the pins cannot be read.
     pub async fn first_seen(&self, package: &PackageId, version: &Version) -> Result<Option<Timestamp>, FetchError> {
         let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(None) };
+        if let (Some(hosted), GitRef::Tag(tag)) = (self.archives.hosting(), &reference)
+            && self.archives.is_hosted(package)
+        {
+            return Ok(HostedUpkeep::of(hosted).published_at(package, tag));
+        }
         Ok(self.archives.pin(package, &reference).await?.map(|pin| pin.first_seen))
     }
 
@@ -207,6 +219,9 @@ impl Inventory {
     /// When the index cannot be read.
     pub async fn is_stored(&self, package: &PackageId, version: &Version) -> io::Result<bool> {
         let Some(reference) = self.archives.immutable_reference(package, version) else { return Ok(false) };
+        if self.archives.is_hosted(package) {
+            return Ok(self.archives.availability(package, &reference).await.on_disk);
+        }
         self.cache.disk().inventory().contains(&archive_key(package, &reference)).await
     }
 

@@ -18,7 +18,9 @@ use crate::{
     cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::Verify,
-    package::{BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags, Version},
+    package::{
+        BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryBranches, RepositoryTags, Version,
+    },
     upstream::{DocumentAsk, GitRef},
 };
 
@@ -116,6 +118,11 @@ impl Transfer {
         self.cache.importer().import(archive, body, verify, pinning, on_conflict).await
     }
 
+    /// True for a package of a configured upstream that is cached: one that is published here is in no bundle.
+    fn caches(&self, package: &PackageId) -> bool {
+        self.upstreams.contains(&package.upstream) && self.upstreams.hosted(package).is_none()
+    }
+
     fn accepts_archive(&self, archive: &ExportedArchive) -> bool {
         let Some((package, reference)) = parse_archive_key(&archive.key) else { return false };
         let valid = match &reference {
@@ -125,9 +132,7 @@ impl Transfer {
                 is_tag(version) && revision.parse() == Ok(Version::Commit(revision.clone()))
             }
         };
-        valid
-            && self.upstreams.contains(&package.upstream)
-            && archive.meta.len <= self.cache.importer().max_archive_bytes()
+        valid && self.caches(&package) && archive.meta.len <= self.cache.importer().max_archive_bytes()
     }
 
     /// True for a document with a key that this mirror builds, of a configured upstream, whose body has the type that the
@@ -147,7 +152,7 @@ impl Transfer {
             DocumentAsk::Branch(name) => is_branch(&name) && parses::<BranchHead>(body),
             DocumentAsk::Moving(version) => is_tag(&version) && parses::<MovingHead>(body),
         };
-        valid && self.upstreams.contains(&package.upstream)
+        valid && self.caches(&package)
     }
 
     /// True when the same document is on disk, or one that was validated at least as late.

@@ -81,6 +81,7 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
 }
 
 /// Who does administrative acts, and where they are recorded.
+#[derive(Clone)]
 pub(super) struct Acts {
     /// `None` without an audit log.
     audit: Option<AuditLog>,

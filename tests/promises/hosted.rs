@@ -23,7 +23,16 @@ use crate::{
 };
 
 /// A component that conforms to the model, and these further files.
-fn component_with(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn component_with(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    packed(name, version, files, zip::CompressionMethod::Deflated)
+}
+
+/// As [`component_with`], with the bytes of the files as they are.
+pub fn stored_component(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    packed(name, version, files, zip::CompressionMethod::Stored)
+}
+
+fn packed(name: &str, version: &str, files: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
     let publish = format!(
         "Edition: 3.0.0\nType: Component\nName: {name}\nProvider: [Acme]\nVersion: {version}\nDescription: A test.\n\
          Category: Test\nService: {{}}\nCommands: {{}}\nProperties: {{}}\n"
@@ -36,13 +45,13 @@ fn component_with(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8>
         ("readme.md", b"# A test\n"),
     ];
     for (path, bytes) in base.iter().chain(files) {
-        zip.start_file(*path, zip::write::SimpleFileOptions::default()).expect("a file");
+        zip.start_file(*path, zip::write::SimpleFileOptions::default().compression_method(method)).expect("a file");
         zip.write_all(bytes).expect("written");
     }
     zip.finish().expect("a zip").into_inner()
 }
 
-fn component(name: &str, version: &str) -> Vec<u8> {
+pub fn component(name: &str, version: &str) -> Vec<u8> {
     component_with(name, version, &[])
 }
 
@@ -72,19 +81,19 @@ fn hosting(forge: &Forge, dir: &Path) -> Setup {
 }
 
 /// A running mirror with the tokens of its two accounts.
-struct Host {
-    mirror: Mirror,
+pub struct Host {
+    pub mirror: Mirror,
     ci: String,
     reader: String,
     store: TempDir,
 }
 
 impl Host {
-    async fn start(forge: &Forge) -> Self {
+    pub async fn start(forge: &Forge) -> Self {
         Self::start_with(forge, |_| ()).await
     }
 
-    async fn start_with(forge: &Forge, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start_with(forge: &Forge, change: impl FnOnce(&mut Config)) -> Self {
         let store = tempfile::tempdir().expect("a directory");
         let mirror = hosting(forge, store.path()).with(change).start().await;
         let ci = token(&mirror, "ci").await;
@@ -92,15 +101,15 @@ impl Host {
         Self { mirror, ci, reader, store }
     }
 
-    async fn send(&self, method: Method, path: &str, token: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
+    pub async fn send(&self, method: Method, path: &str, token: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
         send(&self.mirror, method, path, token, body, headers).await
     }
 
-    async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
+    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
         self.send(Method::PUT, &format!("/{name}/zipball/{version}"), &self.ci, body, &[]).await
     }
 
-    async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> Got {
         self.get_as(&self.reader, path).await
     }
 

@@ -55,6 +55,8 @@ mod github;
 mod golden;
 mod hits;
 mod holding;
+mod host;
+mod host_beside;
 mod hosted;
 mod hosts;
 mod http_rules;

@@ -15,6 +15,8 @@ use rustix::fs::statvfs;
 use crate::{
     eventually::eventually,
     forge::{Forge, Host},
+    host::{HostDirs, HostProcess},
+    hosted::component_with,
     process::{Launch, Process, is_stored, spooled},
     zips::{blobs, evict, pins},
 };
@@ -148,6 +150,45 @@ async fn on_a_disk_smaller_than_the_limit_the_oldest_are_evicted_for_the_newest(
     }
     let stored = || async { fetch(&mirror, &forge, 11).await };
     eventually("the newest is stored", stored).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a mount namespace; .ci/run runs it where that is permitted"]
+async fn a_publication_on_a_full_file_system_is_503_and_leaves_nothing() {
+    let dirs = HostDirs::new().await;
+    let launch = dirs.launch(&["serve"]);
+    let (process, seen) = start(launch, dirs.store.path(), 8).await;
+    let mirror = HostProcess { process, token: dirs.token().await };
+    mirror.publish("acme-x", "1.0.0").await;
+    let names = || {
+        let files = crate::process::files(&seen).into_iter().map(|(path, _)| path);
+        files.filter(|path| !path.ends_with("ballast")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    // At some of these sizes the zip finds no room, at others its folder or its record.
+    for kib in [0, 4, 8, 12, 16, 24] {
+        let mut ballast = std::fs::File::create(seen.join("ballast")).expect("created");
+        while std::io::Write::write_all(&mut ballast, &[7; 4096]).is_ok() {}
+        let len = ballast.metadata().expect("a file").len();
+        ballast.set_len(len - (kib << 10)).expect("room for a part");
+        let zip = component_with("acme-x", "1.1.0", &[("noise.bin", &[7; 9000])]);
+        let got = mirror.send(reqwest::Method::PUT, "/acme-x/zipball/1.1.0", zip).await;
+        if got.status == 201 {
+            // The rest of the room was enough.
+            assert!(kib > 0);
+            break;
+        }
+        assert_eq!(got.status, 503, "{kib}: {:?}", got.body);
+        assert!(!got.header("retry-after").is_empty(), "{kib}");
+        assert_eq!(names(), before, "{kib}: {}", mirror.process.err());
+        assert_eq!(mirror.get("/acme-x/flat/1.1.0").await.status, 404);
+        assert_eq!(mirror.get("/acme-x/flat/1.0.0").await.status, 200, "what is published goes on");
+    }
+    // Deletions and marks write short records only; without room they are refused, and nothing changes.
+    std::fs::remove_file(seen.join("ballast")).expect("removed");
+    mirror.publish("acme-y", "1.0.0").await;
+    assert_eq!(dirs.run(&["host", "verify"]).await.code, Some(0));
+    assert!(!mirror.process.err().contains("panicked"));
 }
 
 async fn starts_on_a_full_disk(killed: bool) {

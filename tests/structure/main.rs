@@ -16,7 +16,7 @@ mod language;
 mod scan;
 
 /// Modules that all others may import.
-const LEAVES: [&str; 12] = [
+const LEAVES: [&str; 13] = [
     "admin_api",
     "atomic_file",
     "value",
@@ -27,6 +27,7 @@ const LEAVES: [&str; 12] = [
     "origin",
     "http",
     "sendfile",
+    "tar_file",
     "clock",
     "observe",
 ];

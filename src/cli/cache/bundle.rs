@@ -151,23 +151,6 @@ impl Growing for BundleSection<'_> {
     }
 }
 
-/// The tar header of a plain file.
-pub(super) fn header(name: &str, len: u64) -> io::Result<tar::Header> {
-    let mut header = tar::Header::new_ustar();
-    header.set_path(name)?;
-    header.set_size(len);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_cksum();
-    Ok(header)
-}
-
-/// The number of zero bytes after a file of `len` bytes.
-pub(super) fn padding(len: u64) -> usize {
-    usize::try_from(len.next_multiple_of(512) - len).unwrap_or(0)
-}
-
 /// Reads and checks a whole bundle.
 ///
 /// # Errors

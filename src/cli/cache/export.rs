@@ -12,11 +12,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    bundle::{self, BUNDLE_FORMAT, BundleManifest, DocumentEntry, MANIFEST_NAME},
+    bundle::{BUNDLE_FORMAT, BundleManifest, DocumentEntry, MANIFEST_NAME},
     table::size,
 };
 use crate::{
-    admin_api::{ExportArchives, ExportedItem, ReadArchive},
+    admin_api::{CountHosted, ExportArchives, ExportedItem, ReadArchive},
     atomic_file::{AtomicFile, SHARED_FILE_MODE},
     cli::{
         FAILED,
@@ -26,6 +26,7 @@ use crate::{
         print,
     },
     entry::{Digest, ExportedArchive},
+    tar_file::{self, TAR_END},
 };
 
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the
@@ -34,22 +35,41 @@ pub(super) fn run(cache: &AdminArgs, file: &Path, pattern: Option<String>, json:
     let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(unwritten(file))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let documents = tempfile::tempfile_in(folder).map_err(unwritten(file))?;
+    let mut published = 0;
     let written = admin_client::run_at(cache, async |client| {
+        published = published_count(client, pattern.clone()).await;
         let mut bundle = BundleWriter { out: archive.file(), documents, file, bar: ByteBar::new("export") };
         bundle.write(client, &ExportArchives { pattern }).await
     });
     let BundleSize { zips, bytes } = written?;
     if zips == 0 {
-        print(if json { "{\"zips\":0}\n" } else { "no stored zip matches\n" });
+        print(&if json {
+            format!("{}\n", json!({"zips": 0, "published_left_out": published}))
+        } else {
+            format!("no stored zip matches\n{}", left_out(published))
+        });
         return Ok(FAILED);
     }
     archive.publish().map_err(unwritten(file))?;
     print(&if json {
-        format!("{}\n", json!({"zips": zips, "bytes": bytes, "file": file}))
+        format!("{}\n", json!({"zips": zips, "bytes": bytes, "file": file, "published_left_out": published}))
     } else {
-        format!("{zips} zips, {} in {}\n", size(bytes), file.display())
+        format!("{zips} zips, {} in {}\n{}", size(bytes), file.display(), left_out(published))
     });
     Ok(0)
+}
+
+/// The number of published versions that a pattern selects; 0 where the mirror cannot say it.
+async fn published_count(client: &AdminClient, pattern: Option<String>) -> usize {
+    client.call(&CountHosted { pattern }).await.map(|count| count.versions).unwrap_or_default()
+}
+
+/// The line about published versions that are selected, and that no bundle has.
+fn left_out(published: usize) -> String {
+    if published == 0 {
+        return String::new();
+    }
+    format!("{published} published versions match and are in no bundle; srm-mirror host export backs them up\n")
 }
 
 struct BundleWriter<'b> {
@@ -100,8 +120,7 @@ impl BundleWriter<'_> {
         for archive in zips {
             self.write_zip(client, archive).await?;
         }
-        // Two empty blocks end a tar archive.
-        self.out.write_all(&[0; 1024]).map_err(unwritten(self.file))?;
+        self.out.write_all(&TAR_END).map_err(unwritten(self.file))?;
         let bytes = self.out.metadata().map_err(unwritten(self.file))?.len();
         Ok(BundleSize { zips: manifest.zips.len(), bytes })
     }
@@ -110,7 +129,7 @@ impl BundleWriter<'_> {
         let ExportedArchive { key, meta, .. } = archive;
         let answer = client.read_archive(&ReadArchive { key: key.clone() }).await;
         let mut answer = answer.with_context(|| format!("export {key}"))?;
-        let header = bundle::header(&format!("blobs/{}", meta.digest), meta.len)?;
+        let header = tar_file::header(&format!("blobs/{}", meta.digest), meta.len)?;
         self.out.write_all(header.as_bytes()).map_err(unwritten(self.file))?;
         let mut sha = Sha256::new();
         let mut len = 0;
@@ -125,7 +144,7 @@ impl BundleWriter<'_> {
             len == meta.len && Digest(sha.finalize().into()) == meta.digest,
             "{key} is damaged; srm-mirror cache verify mends it"
         );
-        self.out.write_all(&vec![0; bundle::padding(len)]).map_err(unwritten(self.file))
+        self.out.write_all(&vec![0; tar_file::padding(len)]).map_err(unwritten(self.file))
     }
 }
 
@@ -136,7 +155,7 @@ fn unwritten(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
 
 /// Appends a file to a tar archive.
 fn append(mut out: impl io::Write, name: &str, bytes: &[u8]) -> io::Result<()> {
-    out.write_all(bundle::header(name, bytes.len() as u64)?.as_bytes())?;
+    out.write_all(tar_file::header(name, bytes.len() as u64)?.as_bytes())?;
     out.write_all(bytes)?;
-    out.write_all(&vec![0; bundle::padding(bytes.len() as u64)])
+    out.write_all(&vec![0; tar_file::padding(bytes.len() as u64)])
 }

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 
 use crate::{
     admin_api::{
-        AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CreateToken, ErrorBody, ErrorCode,
-        ExportArchives, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive, ImportDocument, ImportSource,
-        KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong,
-        ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute,
-        ShowRoute, Subscription, UnblockVersions, UnyankVersion, VerifyArchives, WarmArchive, WarmLists, YankVersion,
+        AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CountHosted, CreateToken, ErrorBody,
+        ErrorCode, ExportArchives, ExportHosted, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive,
+        ImportDocument, ImportSource, KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, MAX_REQUEST_BYTES,
+        Ping, PlanImport, Pong, PruneHosted, ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives,
+        RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription, UnblockVersions, UnyankVersion,
+        VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
     },
     http::body::{Body, BodyError},
     observe::AuditUnwritable,
@@ -38,6 +39,7 @@ mod stats;
 mod status;
 mod tokens;
 mod transfer;
+mod upkeep;
 mod verify;
 mod warm;
 
@@ -124,7 +126,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         ReadStatus::ROUTE => call(input, |ReadStatus {}| status::status(service)).await,
         RemoveArchives::ROUTE => act(acts, input, |request| removal::remove(registry, request)).await,
         CollectGarbage::ROUTE => act(acts, input, |request| removal::collect_garbage(registry, request)).await,
-        KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, request)).await,
+        KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, acts, request)).await,
         VerifyArchives::ROUTE => subscribe(input, |request| verify::verify(registry, request)).await,
         ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
@@ -143,6 +145,10 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
         YankVersion::ROUTE => act(acts, input, |request| hosting::yank(registry, names, acts, request)).await,
         UnyankVersion::ROUTE => act(acts, input, |request| hosting::unyank(registry, names, request)).await,
+        ExportHosted::ROUTE => upkeep::export(registry, read(input).await?).await,
+        VerifyHosted::ROUTE => subscribe(input, |VerifyHosted {}| upkeep::verify(registry)).await,
+        PruneHosted::ROUTE => subscribe(input, |request| upkeep::prune(registry, acts, request)).await,
+        CountHosted::ROUTE => call(input, |request| upkeep::count(registry, request)).await,
         CreateToken::ROUTE => act(acts, input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
         RevokeToken::ROUTE => protect(acts, input, |request| tokens::revoke(access, request)).await,

@@ -1,5 +1,7 @@
 //! Hides published versions from the lists, and shows them again.
 
+use std::sync::Arc;
+
 use super::AdminError;
 use crate::{
     admin_api::{ErrorCode, UnyankVersion, YankState, YankVersion},
@@ -37,11 +39,10 @@ pub(super) async fn unyank(
     state(changed, YankState { package, version, yanked: false })
 }
 
-fn hosted(registry: &Registry) -> Result<&HostedPackages, AdminError> {
-    registry
-        .hosted()
-        .map(|hosted| &**hosted)
-        .ok_or_else(|| AdminError::bad_request("nothing can be published on this mirror"))
+/// The published packages, where there are any.
+pub(super) fn hosted(registry: &Registry) -> Result<&Arc<HostedPackages>, AdminError> {
+    let why = "nothing is published on this mirror: it has no section [upstreams.hosted]";
+    registry.hosted().ok_or_else(|| AdminError::bad_request(why))
 }
 
 /// The published package of a name.

@@ -10,9 +10,11 @@ use crate::{
     entry::Key,
     http::body::BodyError,
     registry::{
-        InventoryEntry, Registry, TierStats,
+        ChangeError, InventoryEntry, Registry, StateChange, TierStats,
+        hosting::HostedUpkeep,
         inventory::{Selection, SelectionError, StoredArchive},
     },
+    service::audit::Acts,
 };
 
 /// Zips of a list that memory holds at once, about 25 MB. A longer list reads the index once for each page.
@@ -130,7 +132,12 @@ pub(super) async fn pins(
     request: ListPins,
 ) -> Result<impl Stream<Item = PinnedArchive> + use<>, AdminError> {
     let mut found = Vec::new();
-    for item in items(registry, &selection(request.pattern.as_deref())?).await? {
+    let selection = selection(request.pattern.as_deref())?;
+    let mut selected = items(registry, &selection).await?;
+    if let Some(hosted) = registry.hosted() {
+        HostedUpkeep::of(hosted).visit(&selection, |entry| selected.extend(StoredArchive::of(entry)));
+    }
+    for item in selected {
         let pin = registry.inventory().pin(&item.entry.key).await;
         let pin = pin.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
         let first_seen = pin.map_or(item.entry.stored_at, |pin| pin.first_seen);
@@ -140,7 +147,11 @@ pub(super) async fn pins(
 }
 
 /// Marks the selected zips as never to be evicted, or takes the mark away: also from keys under which nothing is stored.
-pub(super) async fn keep(registry: &Arc<Registry>, request: KeepArchives) -> Result<KeepReport, AdminError> {
+pub(super) async fn keep(
+    registry: &Arc<Registry>,
+    acts: &Acts,
+    request: KeepArchives,
+) -> Result<KeepReport, AdminError> {
     let KeepArchives { pattern, kept, dry_run } = request;
     let selection = required_selection(pattern.as_deref())?;
     let mut changed = items(registry, &selection).await?;
@@ -149,12 +160,37 @@ pub(super) async fn keep(registry: &Arc<Registry>, request: KeepArchives) -> Res
         let marked = registry.inventory().keep(&item.entry.key, kept).await;
         item.entry.kept = marked.map_err(|error| AdminError::storage("the mark cannot be written", error))? == kept;
     }
+    changed.extend(keep_hosted(registry, acts, &selection, kept, dry_run).await?);
     let marks = if kept { BTreeSet::new() } else { missing_kept_keys(registry, &selection).await? };
     if !dry_run {
         unmark(registry, &marks).await?;
     }
     let zips = changed.iter().map(archive_row).collect();
     Ok(KeepReport { zips, kept, marks: marks.len(), dry_run })
+}
+
+/// Marks published versions as never to be pruned, or takes the mark away; returns those whose mark differs.
+async fn keep_hosted(
+    registry: &Registry,
+    acts: &Acts,
+    selection: &Selection,
+    kept: bool,
+    dry_run: bool,
+) -> Result<Vec<StoredArchive>, AdminError> {
+    let Some(hosted) = registry.hosted() else { return Ok(Vec::new()) };
+    let mut changed = Vec::new();
+    HostedUpkeep::of(hosted).visit(selection, |entry| changed.extend(StoredArchive::of(entry)));
+    changed.retain(|item| item.entry.kept != kept);
+    for item in changed.iter_mut().filter(|_| !dry_run) {
+        let mark = kept.then(|| StateChange { by: acts.principal().to_owned(), at: registry.now() });
+        match HostedUpkeep::of(hosted).keep(&item.package, item.version(), mark).await {
+            Ok(()) => item.entry.kept = kept,
+            // Deleted in between.
+            Err(ChangeError::Unknown | ChangeError::Deleted(_)) => {}
+            Err(ChangeError::Io(error)) => return Err(AdminError::storage("the mark cannot be written", error)),
+        }
+    }
+    Ok(changed)
 }
 
 /// The selected keys that are marked while nothing is stored under them.

@@ -12,7 +12,7 @@ use crate::{
     entry::RecordedSource,
     package::{NameForm, PackageName},
     registry::{Registry, SourceRecord},
-    service::sources::usable_source,
+    service::sources::{self, usable_source},
 };
 
 /// Where a name comes from in each dialect, and what is stored of it.
@@ -37,7 +37,7 @@ pub(super) async fn show(
             PackageRef::Id(id) if without_upstream.is_none() => (SourceRule::Named, vec![id.clone()]),
             PackageRef::Id(id) => (SourceRule::Alias, vec![id.clone()]),
             PackageRef::Folder(folder) => (SourceRule::Alias, vec![folder.repository.clone()]),
-            PackageRef::Routed(name) => routed(names, name, dialect, recorded.as_ref()),
+            PackageRef::Routed(name) => routed(registry, names, name, dialect, recorded.as_ref()),
         };
         for package in &asked {
             if !packages.contains(package) {
@@ -73,11 +73,16 @@ fn dialects_of(name: &PackageName) -> impl Iterator<Item = DialectName> + use<> 
 
 /// What decides for a name without an alias, and the packages that are asked.
 fn routed(
+    registry: &Registry,
     names: &Names,
     name: &PackageName,
     dialect: DialectName,
     recorded: Option<&RecordedSource>,
 ) -> (SourceRule, Vec<PackageId>) {
+    if let Some(id) = sources::hosted(registry, names, name, dialect) {
+        let is_published = registry.hosted().is_some_and(|hosted| hosted.published_id(&id.name).is_some());
+        return (if is_published { SourceRule::Published } else { SourceRule::Reserved }, vec![id]);
+    }
     let route = names.route(name, dialect);
     if let Some(recorded) = recorded {
         return match usable_source(names, name, &recorded.upstream, &route) {
@@ -176,6 +181,10 @@ pub(super) async fn set(
     };
     if let Some(package) = alias {
         let why = format!("names.aliases decides for {name}: it is {package}; change the alias");
+        return Err(AdminError::bad_request(why));
+    }
+    if sources::hosted(registry, names, &name, DialectName::Srm).is_some() {
+        let why = format!("{name} belongs to this mirror: it is published here, or [host] reserves it");
         return Err(AdminError::bad_request(why));
     }
     let mut targets = Vec::new();

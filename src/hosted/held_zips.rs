@@ -1,0 +1,71 @@
+//! Zips that a backup still reads: those that no version keeps any more are removed when the last backup has ended.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::HostedStore;
+use crate::entry::Digest;
+
+/// What is not removed at present.
+#[derive(Debug, Default)]
+pub(super) struct HeldZips(Mutex<HeldState>);
+
+#[derive(Debug, Default)]
+struct HeldState {
+    holders: usize,
+    /// What no version keeps since the first holder began.
+    unused: Vec<Digest>,
+}
+
+/// Keeps every zip of a store in its place until it is dropped. Dropping it blocks.
+#[derive(Debug)]
+pub(super) struct ZipHold(Arc<HostedStore>);
+
+impl HeldZips {
+    /// The zips of these that can be removed now; the others are removed later.
+    pub(super) fn not_held(&self, unused: Vec<Digest>) -> Vec<Digest> {
+        let mut state = self.0.lock();
+        if state.holders == 0 {
+            return unused;
+        }
+        state.unused.extend(unused);
+        Vec::new()
+    }
+
+    /// True for a zip that is to be removed later.
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.0.lock().unused.contains(digest)
+    }
+}
+
+impl ZipHold {
+    /// Begins to hold the zips.
+    pub(super) fn begin(store: &Arc<HostedStore>) -> Self {
+        // A change under way has removed its zips by then, or holds them.
+        let _changing = store.changing.lock();
+        store.held.0.lock().holders += 1;
+        Self(store.clone())
+    }
+}
+
+impl Drop for ZipHold {
+    fn drop(&mut self) {
+        let store = &self.0;
+        let _changing = store.changing.lock();
+        let unused = {
+            let mut state = store.held.0.lock();
+            state.holders -= 1;
+            if state.holders > 0 {
+                return;
+            }
+            std::mem::take(&mut state.unused)
+        };
+        // The same bytes may have been published again.
+        let unused = unused.into_iter().filter(|digest| !store.index.read().has_blob(digest));
+        for digest in unused {
+            // The next start removes one that stays.
+            let _ = store.files.remove(&store.layout.blob(&digest));
+        }
+    }
+}
