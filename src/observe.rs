@@ -1,7 +1,7 @@
 //! The process log, the access log (one event per request), the audit log, and the figures for `/metrics`.
 
 use std::{
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, reload,
     util::SubscriberInitExt,
@@ -23,6 +22,7 @@ mod cache_metrics;
 #[cfg(test)]
 #[path = "../tests/support/captured.rs"]
 pub(crate) mod captured;
+mod line_queue;
 mod log_time;
 mod metrics;
 mod recent;
@@ -32,6 +32,7 @@ use access::AccessForm;
 pub use access::{AccessEvent, access_log_enabled, write_access_event};
 pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
 pub use cache_metrics::{CacheCounters, CacheMetrics, DOWNLOAD_OUTCOMES, DownloadOutcome};
+use line_queue::{LineQueue, LineWriter};
 use log_time::LogTime;
 pub use metrics::{
     OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
@@ -101,8 +102,8 @@ pub fn parse_filter(level: &str) -> Result<EnvFilter, FilterError> {
     EnvFilter::builder().parse(level).map_err(|_| FilterError::Malformed)
 }
 
-/// Log events that one queue holds while standard error is blocked. Further events are dropped and counted.
-const MAX_QUEUED_EVENTS: usize = 8192;
+/// How long an access event waits for others, so that one write takes many.
+const ACCESS_DELAY: Duration = Duration::from_millis(100);
 /// Interval of the warning about dropped events.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -110,7 +111,7 @@ const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 #[must_use]
 pub struct LogGuard {
     losses: Arc<LostEvents>,
-    _writers: [WorkerGuard; 2],
+    _writers: [LineWriter; 2],
 }
 
 /// The losses of the process log; set by [`init`].
@@ -123,13 +124,13 @@ pub fn lost_log_events() -> u64 {
 
 /// Counts events that were dropped because a queue was full.
 struct LostEvents {
-    counters: [ErrorCounter; 2],
+    queues: [LineQueue; 2],
     reported: AtomicUsize,
 }
 
 impl LostEvents {
     fn total(&self) -> usize {
-        self.counters.iter().map(ErrorCounter::dropped_lines).sum()
+        self.queues.iter().map(LineQueue::lost).sum()
     }
 
     /// Logs how many events were dropped since the last report.
@@ -158,7 +159,7 @@ pub enum LogError {
     /// [`init`] was called before.
     #[error("the log is set up already")]
     AlreadyInitialised,
-    /// The thread that reports dropped events cannot be started.
+    /// A thread cannot be started.
     #[error("cannot start a thread for the log: {0}")]
     Thread(io::Error),
 }
@@ -189,10 +190,13 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let (access_queue, access_writer) = bounded_queue("access-log", BufWriter::with_capacity(64 << 10, io::stderr()));
-    let (queue, writer) = bounded_queue("log", io::stderr());
-    let counters = [access_queue.error_counter(), queue.error_counter()];
-    let losses = Arc::new(LostEvents { counters, reported: AtomicUsize::new(0) });
+    // A person at a terminal reads the events of both queues in their order.
+    let delay = if terminal { Duration::ZERO } else { ACCESS_DELAY };
+    let (access_queue, access_writer) =
+        LineQueue::start("access-log", delay, io::stderr()).map_err(LogError::Thread)?;
+    let (queue, writer) = LineQueue::start("log", Duration::ZERO, io::stderr()).map_err(LogError::Thread)?;
+    let queues = [access_queue.clone(), queue.clone()];
+    let losses = Arc::new(LostEvents { queues, reported: AtomicUsize::new(0) });
     let guard = LogGuard { losses: losses.clone(), _writers: [access_writer, writer] };
     let registry = tracing_subscriber::registry().with(filter);
     let initialised = if json {
@@ -231,11 +235,6 @@ fn is_detailed(level: &str) -> bool {
     !["off", "error", "warn", "info"].contains(&level.to_ascii_lowercase().as_str())
 }
 
-/// A bounded queue of lines with a thread that writes them. A line that finds it full is dropped and counted.
-fn bounded_queue(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_QUEUED_EVENTS).thread_name(thread).finish(to)
-}
-
 /// One flat object per line: the event's fields beside `timestamp`, `level` and `target`, without spans.
 fn json_layer<S, W>(writer: W) -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>, W>
 where
@@ -246,36 +245,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
-
-    /// A standard error that blocks until the sender is dropped.
-    struct BlockedWriter(mpsc::Receiver<()>);
-
-    impl Write for BlockedWriter {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn blocked_standard_error_blocks_no_writer_and_lost_events_are_counted() {
-        let (release, blocked) = mpsc::channel();
-        let (mut queue, _writer) = bounded_queue("log", BlockedWriter(blocked));
-        let counter = queue.error_counter();
-        for _ in 0..MAX_QUEUED_EVENTS + 100 {
-            queue.write_all(b"a line\n").expect("accepted");
-        }
-        // The writer thread may hold one line.
-        assert!((99..=100).contains(&counter.dropped_lines()), "{}", counter.dropped_lines());
-        drop(release);
-    }
 
     #[test]
     fn misspelt_log_level_is_rejected_with_an_example() {

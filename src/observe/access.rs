@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    io::Write as _,
+    cell::RefCell,
     net::{IpAddr, SocketAddr},
     sync::OnceLock,
 };
@@ -10,17 +10,21 @@ use std::{
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use serde::Serialize;
-use tracing_appender::non_blocking::NonBlocking;
 
-use super::{ACCESS_TARGET, terminal_line};
+use super::{ACCESS_TARGET, line_queue::LineQueue, terminal_line};
 use crate::http::body::BodyOutcome;
 
 /// Where access events are written as lines; unset if they are ordinary tracing events.
 static ACCESS_LINES: OnceLock<AccessLines> = OnceLock::new();
 
+thread_local! {
+    /// The line of the thread's last event, whose memory the next one uses. Bounded, as the fields are.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A queue of access events, each formatted here as one line.
 struct AccessLines {
-    queue: NonBlocking,
+    queue: LineQueue,
     form: AccessForm,
 }
 
@@ -116,7 +120,7 @@ pub fn access_log_enabled() -> bool {
 pub(super) const MAX_LOGGED_REASON_BYTES: usize = 256;
 
 /// Writes all further events to `queue` as lines. Must be called at most once.
-pub(super) fn write_lines_to(queue: NonBlocking, form: AccessForm) {
+pub(super) fn write_lines_to(queue: LineQueue, form: AccessForm) {
     let _ = ACCESS_LINES.set(AccessLines { queue, form });
 }
 
@@ -126,11 +130,14 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
     if let Some(AccessLines { queue, form }) = ACCESS_LINES.get() {
         if access_log_enabled() {
             let now = Timestamp::now();
-            let line = match form {
-                AccessForm::Json => json_line(event, now),
-                AccessForm::Terminal => terminal_line::line(event, now),
-            };
-            let _ = queue.clone().write_all(&line);
+            match form {
+                AccessForm::Json => LINE.with_borrow_mut(|line| {
+                    line.clear();
+                    json_line(event, now, line);
+                    queue.push(line);
+                }),
+                AccessForm::Terminal => queue.push(&terminal_line::line(event, now)),
+            }
         }
         return;
     }
@@ -234,7 +241,8 @@ struct AccessLine<'a> {
     target: &'a str,
 }
 
-fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
+/// Appends the event and a line feed.
+fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp, text: &mut Vec<u8>) {
     let line = AccessLine {
         timestamp,
         level: "INFO",
@@ -267,11 +275,9 @@ fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp) -> Vec<u8> {
         reason: event.reason.map(|text| truncate(text, MAX_LOGGED_REASON_BYTES)),
         target: ACCESS_TARGET,
     };
-    let mut text = Vec::with_capacity(1024);
     // Cannot fail: the value has no map with keys other than strings, and a `Vec` accepts every write.
-    let _ = serde_json::to_writer(&mut text, &line);
+    let _ = serde_json::to_writer(&mut *text, &line);
     text.push(b'\n');
-    text
 }
 
 #[cfg(test)]
@@ -288,6 +294,12 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(parse_filter(level).expect("filter")).with(layer);
         tracing::subscriber::with_default(subscriber, || write_access_event(event));
         output.text()
+    }
+
+    fn line(event: &AccessEvent<'_>) -> Vec<u8> {
+        let mut text = Vec::new();
+        json_line(event, Timestamp::now(), &mut text);
+        text
     }
 
     fn event() -> AccessEvent<'static> {
@@ -346,8 +358,7 @@ mod tests {
         let host = [b'\r'; 30_000];
         let hostile =
             AccessEvent { method: &method, user_agent: Some(&agent), path: &path, host: Some(&host), ..event() };
-        for text in [written("info", &hostile), String::from_utf8_lossy(&json_line(&hostile, Timestamp::now())).into()]
-        {
+        for text in [written("info", &hostile), String::from_utf8_lossy(&line(&hostile)).into()] {
             assert!(text.len() < 2200, "{} bytes", text.len());
             assert!(text.contains("/%C3%A4%C3") && text.contains("%0D%0D"), "{text}");
         }
@@ -391,7 +402,7 @@ mod tests {
                 assert!(time.as_str().expect("text").parse::<Timestamp>().is_ok(), "{time}");
                 object
             };
-            let line = json_line(&event, Timestamp::now());
+            let line = line(&event);
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(read(&line), read(written("info", &event).as_bytes()));
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     answer_text::golden,
     forge::Forge,
-    mirror::{Got, Setup, setup},
+    mirror::{Got, PrintedError, Setup, setup},
 };
 
 const HOST: [(&str, &str); 1] = [("host", "registry.devsapp.cn")];
@@ -30,10 +30,10 @@ fn usual(forge: &Forge) -> Setup {
 }
 
 /// The value that the client reads: `body.Response || body`, or the error's message.
-fn taken(got: &Got) -> Result<Value, String> {
+fn value_of_client(got: &Got) -> Result<Value, PrintedError> {
     let body = got.json();
     match body["Error"]["Message"].as_str() {
-        Some(message) => Err(message.to_owned()),
+        Some(message) => Err(PrintedError(message.to_owned())),
         None => Ok(if body["Response"].is_null() { body } else { body["Response"].clone() }),
     }
 }
@@ -65,7 +65,7 @@ async fn errors_have_the_envelope_of_the_2x_registry_with_their_status() {
         ("write", "POST", "/simple/devsapp/fc/releases"),
     ] {
         let got = mirror.request(method.parse().expect("a method"), path, &HOST).await.expect("an answer");
-        assert!(taken(&got).is_err());
+        assert!(value_of_client(&got).is_err());
         insta::assert_snapshot!(format!("simple_error_{name}"), golden(&got));
     }
 }
@@ -74,7 +74,7 @@ async fn errors_have_the_envelope_of_the_2x_registry_with_their_status() {
 async fn the_2x_client_finds_its_version_in_the_list_and_gets_the_zip_with_its_folder() {
     let forge = forge().await;
     let mirror = usual(&forge).start().await;
-    let releases = taken(&mirror.get("/simple/devsapp/fc/releases").await).expect("a value");
+    let releases = value_of_client(&mirror.get("/simple/devsapp/fc/releases").await).expect("a value");
     let found = releases.as_array().expect("an array").iter().find(|item| item["tag_name"] == "v1.0.0");
     let url = found.expect("found by ===")["zipball_url"].as_str().expect("a text").to_owned();
     let path = url.strip_prefix(&mirror.url("")).expect("an absolute address on the mirror");

@@ -10,7 +10,7 @@ use crate::{
     answer_text::golden,
     eventually::eventually,
     forge::{self, Fault, Fields, Forge, Host, Match, Route, Spec, Times},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Got, Mirror, PrintedError, Setup, setup},
 };
 
 const HOST: [(&str, &str); 1] = [("host", "api.devsapp.cn")];
@@ -40,11 +40,11 @@ fn usual(forge: &Forge) -> Setup {
 }
 
 /// The value that the client reads, or the error it prints when the body is a string.
-fn taken(got: &Got) -> Result<Value, String> {
+fn value_of_client(got: &Got) -> Result<Value, PrintedError> {
     let body = got.json();
     assert_eq!(body["request_id"], got.header("x-request-id"));
     match &body["body"] {
-        Value::String(text) => Err(text.clone()),
+        Value::String(text) => Err(PrintedError(text.clone())),
         Value::Null => panic!("no body: {body}"),
         value => Ok(value.clone()),
     }
@@ -60,7 +60,7 @@ fn names(zip: &[u8]) -> Vec<String> {
 
 /// Loads a component as the client does and returns the code that it got.
 async fn load(mirror: &Mirror, path: &str) -> String {
-    let release = taken(&mirror.get(path).await).expect("a release");
+    let release = value_of_client(&mirror.get(path).await).expect("a release");
     let url = release["zipball_url"].as_str().expect("a text").to_owned();
     let zip = mirror.get(url.strip_prefix(&mirror.url("")).expect("an absolute address on the mirror")).await;
     assert_eq!(zip.status, 200, "{:?}", zip.body);
@@ -103,7 +103,7 @@ async fn errors_are_a_string_in_the_envelope_with_their_status() {
         ("login", "GET", "/v3/user/check?token=x"),
     ] {
         let got = mirror.request(method.parse().expect("a method"), path, &HOST).await.expect("an answer");
-        taken(&got).expect_err("a text");
+        value_of_client(&got).expect_err("a text");
         insta::assert_snapshot!(format!("v3_error_{name}"), golden(&got));
     }
 }
@@ -114,13 +114,13 @@ async fn a_client_has_no_packages_of_its_own_here_and_a_filter_only_known_values
     let mirror = usual(&forge).start().await;
     // `registry list --private` ends with an error for anything that is no array.
     let own = mirror.get_with("/v3/package/user?page=1", &[("sign_code", "x"), ("token", "y")]).await;
-    assert_eq!((own.status, taken(&own)), (200, Ok(json!([]))));
+    assert_eq!((own.status, value_of_client(&own)), (200, Ok(json!([]))));
     for path in ["/v3/packages/fc3/zipball/v1.0.0", "/acme/tool/zipball/2.0.0"] {
         assert_eq!(mirror.get(path).await.status, 200, "{path}");
     }
-    let menu = taken(&mirror.get("/v3/common/categories").await).expect("a menu");
+    let menu = value_of_client(&mirror.get("/v3/common/categories").await).expect("a menu");
     assert_eq!(menu, json!([{"id": "Basics", "name": "Basics"}]));
-    assert_eq!(taken(&mirror.get("/v3/common/providers").await), Ok(json!([])), "no zip names one");
+    assert_eq!(value_of_client(&mirror.get("/v3/common/providers").await), Ok(json!([])), "no zip names one");
     for (query, names) in [
         ("?type=1", &["fc3"][..]),
         ("?type=component&category=BASICS&tag=fc", &["fc3"]),
@@ -134,7 +134,7 @@ async fn a_client_has_no_packages_of_its_own_here_and_a_filter_only_known_values
     ] {
         assert_eq!(listed(&mirror, query).await, names, "{query}");
     }
-    let all = taken(&mirror.get("/v3/packages/fc3/release?page=-1").await).expect("rows");
+    let all = value_of_client(&mirror.get("/v3/packages/fc3/release?page=-1").await).expect("rows");
     assert_eq!(all.as_array().map(Vec::len), Some(2));
 }
 
@@ -186,14 +186,14 @@ async fn every_spelling_of_a_name_is_accepted() {
         ("//v3/packages/fc3/release/latest", "v1.1.0"),
     ] {
         let got = mirror.get(path).await;
-        assert_eq!(taken(&got).expect(path)["tag_name"], tag, "{path}");
+        assert_eq!(value_of_client(&got).expect(path)["tag_name"], tag, "{path}");
     }
-    let gitee = taken(&mirror.get("/v3/packages/start/release/latest").await).expect("a release");
+    let gitee = value_of_client(&mirror.get("/v3/packages/start/release/latest").await).expect("a release");
     assert_eq!(gitee["zipball_url"], mirror.url("/v3/packages/gitee__devsapp__start-fc/zipball/0.1.0"));
     let mirror = setup(&forge).with(|config| config.names.official = Some(false)).start().await;
     let plain = mirror.get("/v3/packages/fc3/release/latest").await;
     assert_eq!(plain.status, 404, "a plain name without a route");
-    assert!(taken(&plain).expect_err("a text").contains("no route says where fc3 comes from"));
+    assert!(value_of_client(&plain).expect_err("a text").0.contains("no route says where fc3 comes from"));
 }
 
 /// The fields that an archive may add to a release.
@@ -225,7 +225,7 @@ async fn the_archive_says_what_the_upstream_leaves_out_and_no_zip_is_fetched_for
         let tag = format!("/v3/packages/{name}/release/tags/{version}");
         for path in [&latest, &tag] {
             for _ in 0..2 {
-                let release = taken(&mirror.get(path).await).expect("a release");
+                let release = value_of_client(&mirror.get(path).await).expect("a release");
                 assert_eq!(details(&release), [""; 0], "{path}");
             }
         }
@@ -235,9 +235,9 @@ async fn the_archive_says_what_the_upstream_leaves_out_and_no_zip_is_fetched_for
         for path in [&latest, &tag] {
             // A zip is stored a moment after its client has it.
             let expected = ["type", "description", "provider", "category", "tags", "readme", "syaml"];
-            let stored = async || details(&taken(&mirror.get(path).await).expect("a release")) == expected;
+            let stored = async || details(&value_of_client(&mirror.get(path).await).expect("a release")) == expected;
             eventually("the zip says the rest", stored).await;
-            let release = taken(&mirror.get(path).await).expect("a release");
+            let release = value_of_client(&mirror.get(path).await).expect("a release");
             assert_eq!(release["type"], "Project");
             assert_eq!(release["readme"], "# start-web\n\nA demo application.\n");
             assert!(release["syaml"].as_str().expect("a text").contains("component: fc3"), "{release}");
@@ -245,7 +245,7 @@ async fn the_archive_says_what_the_upstream_leaves_out_and_no_zip_is_fetched_for
         // The manifest stays with the pin, the files go with the zip.
         mirror.admin(dir.path(), "rm", json!({"pattern": spec})).await;
         forge.clear_log();
-        let release = taken(&mirror.get(&tag).await).expect("a release");
+        let release = value_of_client(&mirror.get(&tag).await).expect("a release");
         assert_eq!(details(&release), ["type", "description", "provider", "category", "tags"], "{name}");
         assert_eq!(forge.count(is_zip), 0, "{name}");
     }
@@ -281,7 +281,7 @@ async fn a_release_without_a_date_has_the_time_when_it_was_first_seen() {
     forge.registry().options(|options| options.times = Times::Absent);
     let fc3 = forge.registry().component("fc3").version("0.1.22");
     let created = async |path: &str| {
-        let release = taken(&mirror.get(path).await).expect("a release");
+        let release = value_of_client(&mirror.get(path).await).expect("a release");
         let row = release.get(0).unwrap_or(&release);
         row["created_at"].as_str().expect("a text").to_owned()
     };
@@ -313,7 +313,7 @@ async fn a_component_is_loaded_without_its_folder_and_updated_to_the_new_code() 
 /// The names of a list.
 async fn listed(mirror: &Mirror, query: &str) -> Vec<String> {
     let got = mirror.get(&format!("/v3/packages/releases{query}")).await;
-    let list = taken(&got).expect("a list");
+    let list = value_of_client(&got).expect("a list");
     list.as_array().expect("an array").iter().map(|row| row["name"].as_str().expect("a text").to_owned()).collect()
 }
 
@@ -338,7 +338,7 @@ async fn the_catalog_has_the_known_packages_and_no_others() {
 
     assert_eq!(mirror.get("/gitee/devsapp/start-fc/zipball/0.1.0").await.status, 200);
     mirror.clock.advance(Duration::from_secs(31));
-    let list = taken(&mirror.get("/v3/packages/releases?search=start").await).expect("a list");
+    let list = value_of_client(&mirror.get("/v3/packages/releases?search=start").await).expect("a list");
     let start = json!([{
         "type": "Component", "name": "start", "description": "A start", "category": {"name": "Basics"},
         "tags": ["FC", "http"], "platform": 3

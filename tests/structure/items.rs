@@ -4,9 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::scan::{Token, tokens};
 
-/// The source without its inline test module, which by convention stands last.
+/// The source without its inline test module, which by convention stands last. A declaration of a file of tests ends
+/// nothing.
 fn without_tests(source: &str) -> &str {
-    source.split("#[cfg(test)]\nmod ").next().unwrap_or(source)
+    const START: &str = "#[cfg(test)]\nmod ";
+    let inline = source.match_indices(START).find(|(at, _)| {
+        let first_line = source[at + START.len()..].lines().next().unwrap_or_default();
+        !first_line.ends_with(';')
+    });
+    inline.map_or(source, |(at, _)| &source[..at])
 }
 
 fn sign(token: Option<&Token>, wanted: char) -> bool {
@@ -116,6 +122,8 @@ mod tests {
     use super::*;
 
     const SOURCE: &str = "
+#[cfg(test)]
+mod file;
         pub struct One { const_field: u8 }
         const MAX_ONES: usize = { const INNER: usize = 3; INNER };
         pub(crate) type Alias<T> = Vec<T>;

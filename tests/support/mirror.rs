@@ -49,6 +49,10 @@ pub struct Got {
     pub body: Bytes,
 }
 
+/// The text of an error, as a client prints it.
+#[derive(Debug, PartialEq)]
+pub struct PrintedError(pub String);
+
 /// Longest body that a failing test prints.
 const MAX_PRINTED_BODY_BYTES: usize = 4 << 10;
 
