@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -100,6 +101,7 @@ pub struct App {
     readiness: Readiness,
     tasks: TaskTracker,
     background: CancellationToken,
+    drain_delay: Duration,
     drain_period: Duration,
     /// The upstreams whose names are checked for leading back to this mirror; none offline.
     checked_upstreams: BTreeMap<String, upstream::Config>,
@@ -209,6 +211,7 @@ impl App {
         // Offline, nothing is sent, not even a question to the name service.
         let offline = config.mode == UpstreamMode::Offline;
         let checked_upstreams = if offline { BTreeMap::new() } else { config.upstreams.clone() };
+        let drain_delay = config.server.drain_delay.0;
         let drain_period = config.server.drain.0;
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
         Ok(Self {
@@ -223,6 +226,7 @@ impl App {
             readiness,
             tasks,
             background,
+            drain_delay,
             drain_period,
             checked_upstreams,
         })
@@ -245,8 +249,8 @@ impl App {
         credentials::report(self.reloader.running().load().online_upstreams())
     }
 
-    /// Serves until `graceful` is cancelled, then waits for running transfers up to the drain period; cancelling `abort`
-    /// ends everything at once. Downloads that no client waits for are aborted; complete ones are still stored.
+    /// Serves until `graceful` is cancelled and the drain delay is over, then waits for running transfers up to the drain
+    /// period; cancelling `abort` ends everything at once. Downloads that no client waits for are aborted; complete ones are still stored.
     ///
     /// # Errors
     /// When the disk tier cannot be closed.
@@ -258,16 +262,19 @@ impl App {
         let audit_reopening = self.tasks.spawn(reopen_on_request(self.audit.clone(), self.reload));
         let use_writer = self.tasks.spawn(write_token_uses(running.clone()));
         let readiness = self.readiness;
-        let drain_start = {
-            let graceful = graceful.clone();
-            async move {
-                graceful.cancelled().await;
-                readiness.set_draining();
-                tracing::info!("draining; a second signal stops at once");
-                tokio::time::Instant::now()
+        let no_more_connections = CancellationToken::new();
+        let serve = self.bound.serve(ServiceHandler(running.clone()), no_more_connections.clone(), abort.clone());
+        let delay = self.drain_delay;
+        let drain_start = async {
+            graceful.cancelled().await;
+            readiness.set_draining();
+            tracing::info!("draining; a second signal stops at once");
+            if !delay.is_zero() {
+                let _ = timeout(delay, abort.cancelled()).await;
             }
+            no_more_connections.cancel();
+            Instant::now()
         };
-        let serve = self.bound.serve(ServiceHandler(running.clone()), graceful, abort.clone());
         // Biased: `/readyz` reports draining before the listeners close.
         let (drain_started, report) = tokio::join!(biased; drain_start, serve);
         if report.aborted > 0 {

@@ -421,12 +421,12 @@ impl Dialect {
         }
     }
 
-    /// The JSON body of an error response. Only srm's envelope has the code.
+    /// The JSON body of an error response, with the request's id. Only srm's envelope has the code.
     pub fn error(self, status: u16, code: Option<FailureCode>, message: &str, request_id: &str) -> Bytes {
         match self {
-            Self::Srm => srm::error(status, code, message),
-            Self::Github(_) => github::error(status, message),
-            Self::Simple => simple::error(status, message),
+            Self::Srm => srm::error(status, code, message, request_id),
+            Self::Github(_) => github::error(status, message, request_id),
+            Self::Simple => simple::error(status, message, request_id),
             Self::V3 => v3::error(message, request_id),
         }
     }

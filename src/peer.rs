@@ -9,12 +9,12 @@ use std::{
 
 mod certificate;
 mod limits;
-mod mirror_chain;
+mod request_trace;
 
 pub use certificate::ClientCertificate;
 pub use limits::{ClientLimit, ClientLimits, ClientRequest, ClientTable, FetchAllowance};
-pub use mirror_chain::MirrorChain;
-pub(crate) use mirror_chain::PSEUDONYM_PREFIX;
+pub(crate) use request_trace::PSEUDONYM_PREFIX;
+pub use request_trace::RequestTrace;
 
 /// The two ends of a connection, and how it reached the mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -78,9 +78,10 @@ fn parse_github_package_route(
 /// The envelope of srm; for a 404: `{"message": "Not Found", "errors": [{"message": "…"}], "status": "404"}`.
 ///
 /// PyGithub raises `UnknownObjectException` only for GitHub's own message; octokit and gh print `errors` as well.
-pub(super) fn error(status: u16, message: &str) -> Bytes {
+pub(super) fn error(status: u16, message: &str, request_id: &str) -> Bytes {
     if status != 404 {
-        return srm::error(status, None, message);
+        return srm::error(status, None, message, request_id);
     }
-    json!({ "message": "Not Found", "errors": [{ "message": message }], "status": "404" }).to_string().into()
+    let errors = [json!({ "message": message })];
+    json!({ "message": "Not Found", "errors": errors, "status": "404", "request_id": request_id }).to_string().into()
 }

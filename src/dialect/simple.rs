@@ -13,8 +13,8 @@ pub(super) const SIMPLE_ENVELOPE: [EnvelopePart; 3] =
     [EnvelopePart::Text("{\"Response\":"), EnvelopePart::Value, EnvelopePart::Text("}")];
 
 /// `{"Error": {"Code": "NotFound", "Message": "…"}}`; the code is the status's reason phrase without spaces.
-pub(super) fn error(status: u16, message: &str) -> Bytes {
+pub(super) fn error(status: u16, message: &str, request_id: &str) -> Bytes {
     let name = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let code: String = name.unwrap_or("Error").chars().filter(char::is_ascii_alphanumeric).collect();
-    json!({ "Error": { "Code": code, "Message": message } }).to_string().into()
+    json!({ "RequestId": request_id, "Error": { "Code": code, "Message": message } }).to_string().into()
 }

@@ -97,8 +97,8 @@ pub(super) fn unknown_route() -> Reason {
 
 /// `{"message": "…", "status": "404"}`, as GitHub writes it, and the member `code` in errors about a package: clients need
 /// not read the sentence.
-pub(super) fn error(status: u16, code: Option<FailureCode>, message: &str) -> Bytes {
-    let mut envelope = json!({ "message": message, "status": status.to_string() });
+pub(super) fn error(status: u16, code: Option<FailureCode>, message: &str, request_id: &str) -> Bytes {
+    let mut envelope = json!({ "message": message, "status": status.to_string(), "request_id": request_id });
     if let Some(code) = code {
         envelope["code"] = json!(code);
     }

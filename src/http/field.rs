@@ -3,11 +3,14 @@
 use std::{fmt::Write as _, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::{Timestamp, fmt::rfc2822};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::entry::Digest;
+
+/// The id of a request, in its response, and in a request that is made for it to another mirror.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Converts a text that is visible ASCII by construction. A text that is not becomes an empty value.
 pub(crate) fn ascii_value(text: String) -> HeaderValue {

@@ -13,7 +13,7 @@ use crate::{
     observe::UpstreamMetrics,
     origin::{BoxFuture, FetchError, FetchedBody, FetchedDocument, Missing, Origin},
     package::{PackageId, PackageName},
-    peer::{ClientId, FetchAllowance, MirrorChain},
+    peer::{ClientId, FetchAllowance, RequestTrace},
     upstream::{
         CredentialStatus, DocumentAsk, GateStatus, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream,
         ZipPacking,
@@ -205,8 +205,8 @@ impl Upstreams {
     ) -> Result<Arc<dyn Origin<Fetched = FetchedDocument>>, RegistryError> {
         let upstream = self.of(package)?.clone();
         let allowance = FetchAllowance::current();
-        let mirrors = MirrorChain::current();
-        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask, allowance, mirrors }))
+        let trace = RequestTrace::current();
+        Ok(Arc::new(UpstreamDocument { upstream, package: package.name.clone(), ask, allowance, trace }))
     }
 
     /// Where the archive of a reference is fetched from, for the client that the present task answers.
@@ -221,9 +221,9 @@ impl Upstreams {
         let upstream = self.of(package)?.clone();
         let client = ClientId::current();
         let allowance = FetchAllowance::current();
-        let mirrors = MirrorChain::current();
+        let trace = RequestTrace::current();
         let package = package.name.clone();
-        Ok(Arc::new(UpstreamArchive { upstream, package, reference, client, allowance, mirrors }))
+        Ok(Arc::new(UpstreamArchive { upstream, package, reference, client, allowance, trace }))
     }
 
     fn of(&self, package: &PackageId) -> Result<&Arc<dyn Upstream>, RegistryError> {
@@ -249,8 +249,8 @@ struct UpstreamDocument {
     ask: DocumentAsk,
     /// Of the client's request; `None` without a limit.
     allowance: Option<Arc<FetchAllowance>>,
-    /// That the client's request came through.
-    mirrors: MirrorChain,
+    /// Of the client's request.
+    trace: RequestTrace,
 }
 
 impl Origin for UpstreamDocument {
@@ -261,14 +261,14 @@ impl Origin for UpstreamDocument {
             None => take_cold_miss(self.allowance.as_deref()),
             Some(_) => Ok(()),
         };
-        Box::pin(self.mirrors.clone().scope(async move {
+        Box::pin(self.trace.clone().scope(async move {
             taken?;
             self.upstream.document(&self.package, &self.ask, stored).await
         }))
     }
 
     fn may_come_back(&self) -> bool {
-        !self.mirrors.is_empty() && self.upstream.may_be_mirror()
+        !self.trace.is_direct() && self.upstream.may_be_mirror()
     }
 }
 
@@ -280,8 +280,8 @@ struct UpstreamArchive {
     client: ClientId,
     /// Of the client's request; `None` without a limit.
     allowance: Option<Arc<FetchAllowance>>,
-    /// That the client's request came through.
-    mirrors: MirrorChain,
+    /// Of the client's request.
+    trace: RequestTrace,
 }
 
 impl Origin for UpstreamArchive {
@@ -289,14 +289,14 @@ impl Origin for UpstreamArchive {
 
     fn fetch<'a>(&'a self, _: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         let taken = take_cold_miss(self.allowance.as_deref());
-        Box::pin(self.mirrors.clone().scope(async move {
+        Box::pin(self.trace.clone().scope(async move {
             taken?;
             self.upstream.archive(&self.package, &self.reference, self.client).await
         }))
     }
 
     fn may_come_back(&self) -> bool {
-        !self.mirrors.is_empty() && self.upstream.may_be_mirror()
+        !self.trace.is_direct() && self.upstream.may_be_mirror()
     }
 
     fn may_retry(&self) -> bool {

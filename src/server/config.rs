@@ -32,7 +32,9 @@ pub struct Config {
     pub header_limit: ByteSize,
     /// A client that accepts no byte for this long is disconnected; an HTTP/2 stream that it does not read is reset.
     pub send_timeout: Period,
-    /// How long running transfers may take after SIGTERM.
+    /// How long connections are still accepted after SIGTERM, while `/readyz` says 503: until a load balancer has noticed.
+    pub drain_delay: Period,
+    /// How long running transfers may take after that.
     pub drain: Period,
     /// Listeners with TLS.
     pub tls: tls::Config,
@@ -50,6 +52,7 @@ impl Default for Config {
             header_timeout: Period::secs(10),
             header_limit: ByteSize(32 << 10),
             send_timeout: Period::mins(2),
+            drain_delay: Period::secs(0),
             drain: Period::secs(30),
             tls: tls::Config::default(),
         }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, Reason, Route, RouteError, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
-    peer::{ClientRequest, MirrorChain, Peer, Refusal},
+    peer::{ClientRequest, Peer, Refusal, RequestTrace},
     registry::Audience,
 };
 
@@ -84,8 +84,9 @@ impl Service {
             let client = context.client_id();
             let allowance = context.client_request.as_ref().map(ClientRequest::allowance);
             let mut abort_guard = AbortGuard::new(&parts, &mut context);
+            let trace = RequestTrace::of_request(&parts.headers, abort_guard.context().id.to_header());
             let answer = service.respond(&parts, input, abort_guard.context());
-            let answer = MirrorChain::of_request(&parts.headers).scope(answer);
+            let answer = trace.scope(answer);
             let result = client.scope(allowance, answer).await;
             abort_guard.disarm();
             let cooldown = service.registry.cooldown();
@@ -173,7 +174,7 @@ impl Service {
             return Ok(web::redirect(&host));
         }
         let route = route?;
-        if passed_through(&parts.headers, &self.pseudonym) || MirrorChain::current().is_too_long() {
+        if passed_through(&parts.headers, &self.pseudonym) || RequestTrace::current().is_too_long() {
             return Err(ApiError::Loop);
         }
         if let ApiRequest::Publish { .. } | ApiRequest::Delete { .. } = &route.request {

@@ -8,7 +8,7 @@ use crate::http::{body::Body, field::ascii_value};
 pub(super) const CACHE_NAME: &str = "srm-mirror";
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) use crate::http::field::X_REQUEST_ID;
 
 /// `Cache-Control` of a zip whose content may change: that of a branch, whose head is as fresh.
 pub(super) const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");

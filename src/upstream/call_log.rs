@@ -10,7 +10,11 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::credentials::Identity;
-use crate::{origin::FetchError, package::PackageName, peer::ClientId};
+use crate::{
+    origin::FetchError,
+    package::PackageName,
+    peer::{ClientId, RequestTrace},
+};
 
 /// One call: for whom and as whom it is made, and what its log event reports if it fails.
 pub(super) struct CallLog<'a> {
@@ -26,6 +30,8 @@ pub(super) struct CallLog<'a> {
     status: AtomicU16,
     /// Who makes the requests at present.
     identity: RwLock<Identity>,
+    /// The client's request for which it is made.
+    trace: RequestTrace,
 }
 
 impl<'a> CallLog<'a> {
@@ -38,7 +44,8 @@ impl<'a> CallLog<'a> {
         let started = Instant::now();
         let requests = AtomicU32::new(0);
         let status = AtomicU16::new(0);
-        Self { package, client, ask, started, requests, status, identity: RwLock::new(identity) }
+        let identity = RwLock::new(identity);
+        Self { package, client, ask, started, requests, status, identity, trace: RequestTrace::current() }
     }
 
     /// Who makes the requests.
@@ -67,18 +74,21 @@ impl<'a> CallLog<'a> {
         let quota = self.identity().limiter().quota();
         let package = self.package.map(tracing::field::display);
         let ask = self.ask;
+        let request_id = self.trace.id().and_then(|id| id.to_str().ok());
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let requests = self.requests.load(Relaxed);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match error {
             FetchError::NotFound(_) => {
-                tracing::debug!(upstream, package, ask, status, requests, duration_ms, %error, "not found upstream");
+                tracing::debug!(
+                    upstream, package, ask, request_id, status, requests, duration_ms, %error, "not found upstream"
+                );
             }
             // Every call during a pause fails so, and the one that led to it has been logged; so has the shortage of places.
             FetchError::Throttled { .. } | FetchError::CoolingDown { .. } | FetchError::Busy { .. }
                 if requests == 0 =>
             {
-                tracing::debug!(upstream, package, ask, %error, "no request sent");
+                tracing::debug!(upstream, package, ask, request_id, %error, "no request sent");
             }
             FetchError::Throttled { retry_after } => {
                 let until = Timestamp::try_from(SystemTime::now() + *retry_after).map(|end| end.to_string()).ok();
@@ -86,6 +96,7 @@ impl<'a> CallLog<'a> {
                     upstream,
                     package,
                     ask,
+                    request_id,
                     status,
                     requests,
                     duration_ms,
@@ -98,7 +109,7 @@ impl<'a> CallLog<'a> {
             }
             _ => {
                 tracing::warn!(
-                    upstream, package, ask, status, requests, duration_ms, %error,
+                    upstream, package, ask, request_id, status, requests, duration_ms, %error,
                     "upstream request failed"
                 );
             }

@@ -1,7 +1,7 @@
 //! The HTTP client of one upstream: connections, deadlines, credentials, redirects and error responses.
 //!
 //! Client requests never reach this module, so no part of them can be forwarded, but the names of the mirrors that one came
-//! through ([`MirrorChain`]).
+//! through ([`RequestTrace`]).
 
 use std::{
     sync::{
@@ -38,8 +38,9 @@ use super::{
 use crate::{
     entry::{Document, PageValidator, Validators},
     http::field,
+    http::field::X_REQUEST_ID,
     origin::{DownloadPlace, FetchError, FetchedBody, Missing},
-    peer::MirrorChain,
+    peer::RequestTrace,
     value::memory_budget::MemoryBudget,
 };
 
@@ -406,7 +407,13 @@ impl ApiClient {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accepts.media_type));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepts.coding));
-        headers.insert(VIA, MirrorChain::current().followed_by(&self.via));
+        let trace = RequestTrace::current();
+        headers.insert(VIA, trace.followed_by(&self.via));
+        if let Some(id) = trace.id()
+            && self.mirror_sign.is_mirror()
+        {
+            headers.insert(X_REQUEST_ID, id.clone());
+        }
         if kind != RequestKind::Archive && self.is_api(url) {
             for (name, value) in self.profile.headers {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

@@ -41,23 +41,35 @@ pub(super) fn is_of_mirror(headers: &HeaderMap) -> bool {
     headers.get_all("cache-status").iter().any(named)
 }
 
-/// Whether an API may be that of a mirror like this one: its last response was, or there was none yet.
-pub(super) struct MirrorSign(AtomicBool);
+/// Whether an API is that of a mirror like this one.
+pub(super) struct MirrorSign {
+    /// Its last response was, or there was none yet.
+    may_be: AtomicBool,
+    /// Its last response was.
+    is: AtomicBool,
+}
 
 impl MirrorSign {
     /// For an API that has not answered yet. One of the default upstreams is no mirror.
     pub(super) fn new(api: &BaseUrl) -> Self {
         let is_default = super::defaults().values().any(|config| config.api == *api);
-        Self(AtomicBool::new(!is_default))
+        Self { may_be: AtomicBool::new(!is_default), is: AtomicBool::new(false) }
     }
 
     /// Notes a response of the API.
     pub(super) fn note(&self, headers: &HeaderMap) {
-        self.0.store(is_of_mirror(headers), Ordering::Relaxed);
+        let is_mirror = is_of_mirror(headers);
+        self.may_be.store(is_mirror, Ordering::Relaxed);
+        self.is.store(is_mirror, Ordering::Relaxed);
     }
 
     /// True when the API may be a mirror's.
     pub(super) fn may_be_mirror(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.may_be.load(Ordering::Relaxed)
+    }
+
+    /// True when the API has answered as a mirror.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.is.load(Ordering::Relaxed)
     }
 }

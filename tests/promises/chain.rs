@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use crate::{
+    eventually::eventually,
     forge::Forge,
+    logs,
     mirror::{Mirror, Setup, setup},
 };
 
@@ -179,6 +181,26 @@ async fn two_mirrors_that_wait_for_each_other_are_508() {
         let (first, second) = tokio::join!(first.get(path), second.get(path));
         assert_eq!((first.status, second.status), (508, 508), "{path}: {first:?} {second:?}");
     }
+}
+
+#[tokio::test]
+async fn one_request_has_one_id_in_a_chain_of_mirrors_and_none_at_a_forge() {
+    logs::keep();
+    let forge = forge().await;
+    let trusting = setup(&forge)
+        .with(|config: &mut Config| config.server.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")]);
+    let parent = trusting.start().await;
+    let child = child_of(&parent, &forge).start().await;
+    // The first answer tells the child that its upstream is a mirror.
+    assert_eq!(child.get("/devsapp/fc3/releases").await.status, 200);
+    let got = child.get("/devsapp/fc3/zipball/v9.9.9").await;
+    let id = got.header("x-request-id");
+    assert_eq!((got.status, got.json()["request_id"].as_str()), (404, Some(id)));
+    eventually("the parent's log names the child's request", async || {
+        logs::lines(id).iter().any(|line| line.contains("/api/v3/repos/devsapp/fc3"))
+    })
+    .await;
+    assert!(forge.requests().iter().all(|seen| seen.header("x-request-id").is_empty()));
 }
 
 #[tokio::test]

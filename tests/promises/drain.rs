@@ -46,6 +46,25 @@ async fn a_running_transfer_finishes_while_new_connections_are_refused() {
 }
 
 #[tokio::test]
+async fn connections_are_accepted_and_served_during_the_drain_delay_while_readyz_says_draining() {
+    let forge = Forge::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    forge.repo("devsapp/fc3").release("v1.0.0", |r| r.noise("data.bin", 1, 64));
+    let mut mirror = Launch::serve(&forge, dir.path()).set("server.drain_delay", "1h").start().await;
+    mirror.signal("TERM").await;
+    mirror.logs("draining").await;
+    for _ in 0..3 {
+        // Each over a connection of its own.
+        drop(TcpStream::connect(mirror.address).await.expect("accepted"));
+        assert_eq!(mirror.get(ZIP).await.status, 200);
+    }
+    let ready = mirror.get("/readyz").await;
+    assert_eq!((ready.status, ready.header("connection")), (503, ""));
+    mirror.signal("TERM").await;
+    mirror.ended().await;
+}
+
+#[tokio::test]
 async fn readyz_says_draining_on_a_connection_that_is_still_open() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (_forge, _dir, gate, mut mirror, response) = half_way("1h").await;

@@ -119,7 +119,9 @@ async fn a_404_of_the_github_dialect_has_githubs_message_and_ours() {
         ("/repos/devsapp/rc/releases/tags/v9", "devsapp/rc on github has no release v9"),
     ] {
         let got = mirror.get(path).await;
-        let wanted = serde_json::json!({"message": "Not Found", "errors": [{"message": why}], "status": "404"});
+        let errors = [serde_json::json!({ "message": why })];
+        let id = got.header("x-request-id");
+        let wanted = serde_json::json!({"message": "Not Found", "errors": errors, "status": "404", "request_id": id});
         assert_eq!((got.status, got.json()), (404, wanted), "{path}");
     }
 }

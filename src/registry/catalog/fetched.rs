@@ -15,7 +15,7 @@ use crate::{
     http::cache_status::{CacheStatus, Fwd},
     origin::FetchError,
     package::CatalogPackage,
-    peer::MirrorChain,
+    peer::RequestTrace,
     registry::upstreams::Upstreams,
 };
 
@@ -176,9 +176,9 @@ impl FetchedLists {
         let (ended, running) = watch::channel(());
         let lists = self.clone();
         let upstream = upstream.clone();
-        let mirrors = MirrorChain::current();
+        let trace = RequestTrace::current();
         self.cache.spawn(async move {
-            let fetched = timeout(MAX_FETCH, mirrors.scope(source.catalog())).await;
+            let fetched = timeout(MAX_FETCH, trace.scope(source.catalog())).await;
             let fetched = fetched.unwrap_or(Err(FetchError::Timeout("no complete list of packages in time")));
             lists.end(&upstream, fetched);
             drop(ended);

@@ -1,5 +1,6 @@
-//! The mirrors that a request came through: the only thing of a client that is forwarded, so that a mirror recognises its
-//! own request when it comes back.
+//! What is known of the request for which a task works: the mirrors that it came through, so that a mirror recognises its
+//! own request when it comes back, and its id, so that the logs of a chain of mirrors can be joined. Nothing else of a
+//! client's request is forwarded.
 
 use std::{future::Future, sync::Arc};
 
@@ -14,37 +15,43 @@ const INSTANCE_DIGITS: usize = 12;
 /// Most mirrors in a chain.
 const MAX_MIRRORS: usize = 16;
 
-/// The pseudonyms of the mirrors that a request came through, the first one first. Cheap to clone.
+/// The pseudonyms of the mirrors that a request came through, the first one first, and the request's id. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MirrorChain {
+pub struct RequestTrace {
     /// As members of `Via` ([RFC 9110 §7.6.3]); `None` without mirrors.
     ///
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
     members: Option<Arc<str>>,
     is_too_long: bool,
+    id: Option<HeaderValue>,
 }
 
 tokio::task_local! {
-    static MIRRORS: MirrorChain;
+    static TRACE: RequestTrace;
 }
 
-impl MirrorChain {
-    /// Reads the `Via` fields of a request. Every name that is no mirror's is left out.
-    pub(crate) fn of_request(headers: &HeaderMap) -> Self {
+impl RequestTrace {
+    /// Reads the `Via` fields of a request with this id. Every name that is no mirror's is left out.
+    pub(crate) fn of_request(headers: &HeaderMap, id: HeaderValue) -> Self {
         if !headers.contains_key(header::VIA) {
-            return Self::default();
+            return Self { id: Some(id), ..Self::default() };
         }
         let mut mirrors: Vec<String> =
             proxies(headers).filter(|name| is_pseudonym(name)).take(MAX_MIRRORS + 1).collect();
         let is_too_long = mirrors.len() > MAX_MIRRORS;
         mirrors.truncate(MAX_MIRRORS);
         let members = mirrors.iter().map(|name| via(name)).collect::<Vec<_>>().join(", ");
-        Self { members: (!members.is_empty()).then(|| members.into()), is_too_long }
+        Self { members: (!members.is_empty()).then(|| members.into()), is_too_long, id: Some(id) }
     }
 
     /// True when the request came through no mirror.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_direct(&self) -> bool {
         self.members.is_none()
+    }
+
+    /// The request's id, as in `X-Request-Id`; `None` for work that no request has caused.
+    pub(crate) fn id(&self) -> Option<&HeaderValue> {
+        self.id.as_ref()
     }
 
     /// True when the request came through more mirrors than are kept: it goes round in a loop, or might.
@@ -52,14 +59,14 @@ impl MirrorChain {
         self.is_too_long
     }
 
-    /// The chain of the request for which the present task works; empty in every other task.
+    /// The request for which the present task works; empty in every other task.
     pub fn current() -> Self {
-        MIRRORS.try_with(Clone::clone).unwrap_or_default()
+        TRACE.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// Runs what is done for a request that came through these mirrors: [`MirrorChain::current`] is this chain within it.
+    /// Runs what is done for this request: [`RequestTrace::current`] is this one within it.
     pub fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
-        MIRRORS.scope(self, work)
+        TRACE.scope(self, work)
     }
 
     /// The value of `Via` of a request that this mirror sends on; `own` is its own member.
@@ -80,12 +87,12 @@ fn is_pseudonym(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn chain(lines: &[&str]) -> MirrorChain {
+    fn trace(lines: &[&str]) -> RequestTrace {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(header::VIA, line.parse().expect("a value"));
         }
-        MirrorChain::of_request(&headers)
+        RequestTrace::of_request(&headers, HeaderValue::from_static("r1"))
     }
 
     #[test]
@@ -104,9 +111,9 @@ mod tests {
                 "1.1 srm-mirror-0123456789ab, 1.1 srm-mirror-cccccccccccc, 1.1 srm-mirror-ffffffffffff",
             ),
         ] {
-            let chain = chain(lines);
-            assert_eq!(chain.followed_by(&own), expected, "{lines:?}");
-            assert!(!chain.is_too_long());
+            let trace = trace(lines);
+            assert_eq!(trace.followed_by(&own), expected, "{lines:?}");
+            assert!(!trace.is_too_long());
         }
     }
 
@@ -116,9 +123,9 @@ mod tests {
             let names = (0..mirrors).map(|n| format!("1.1 srm-mirror-{n:012x}"));
             names.collect::<Vec<_>>().join(",")
         };
-        let full = chain(&[&line(16)]);
-        assert!(!full.is_too_long() && !full.is_empty());
-        let longer = chain(&[&line(1000)]);
+        let full = trace(&[&line(16)]);
+        assert!(!full.is_too_long() && !full.is_direct());
+        let longer = trace(&[&line(1000)]);
         assert!(longer.is_too_long());
         assert_eq!(longer.members, full.members);
     }
