@@ -47,7 +47,8 @@ pub(crate) use route::{
     ShowRoute, SourceRule,
 };
 pub(crate) use status::{
-    LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
+    CertificateState, LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SpaceUse, UpstreamFailure, UpstreamPause,
+    UpstreamState,
 };
 pub(crate) use tokens::{
     CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow,

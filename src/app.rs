@@ -201,6 +201,7 @@ impl App {
             clients: clients.clone(),
             audit: audit.clone(),
             readiness: readiness.clone(),
+            certificates: bound.certificates(),
             key_source,
             process,
             metrics: Arc::default(),

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    peer::{ClientId, ClientTable, Peer, Refusal},
+    peer::{ClientId, ClientTable, Peer, Refusal, ServerCertificates},
     sendfile::{Socket, SocketControl},
 };
 
@@ -89,6 +89,7 @@ pub enum StartError {
 pub struct Bound {
     listeners: Listeners,
     tls: Option<TlsServer>,
+    certificates: Arc<ServerCertificates>,
     control: Option<ControlListener>,
     clients: Arc<ClientTable>,
     threads: Option<ConnectionThreads>,
@@ -108,10 +109,12 @@ pub struct ShutdownReport {
 /// # Errors
 /// The first certificate that cannot be used, or the first address that cannot be bound; no address stays bound then.
 pub fn bind(config: &Config) -> Result<Bound, StartError> {
-    let tls = TlsServer::build(&config.tls)?;
+    let certificates: Arc<ServerCertificates> = Arc::default();
+    let tls = TlsServer::build(&config.tls, certificates.clone())?;
     let listeners = Listeners::bind(&config.listen, &config.tls.listen)?;
     let reload = ReloadHandle::default();
-    Ok(Bound { listeners, tls, control: None, clients: Arc::default(), threads: None, config: config.clone(), reload })
+    let clients = Arc::default();
+    Ok(Bound { listeners, tls, certificates, control: None, clients, threads: None, config: config.clone(), reload })
 }
 
 impl Bound {
@@ -123,6 +126,11 @@ impl Bound {
     /// The part of [`Bound::addresses`] with TLS.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         self.listeners.tls_addresses()
+    }
+
+    /// The certificates in use, and when they end.
+    pub fn certificates(&self) -> Arc<ServerCertificates> {
+        self.certificates.clone()
     }
 
     /// The handle that reloads the certificates.
@@ -156,7 +164,7 @@ impl Bound {
         shutdown: CancellationToken,
         abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, tls, control, clients, threads, config, reload } = self;
+        let Self { listeners, tls, certificates: _, control, clients, threads, config, reload } = self;
         let max_connections = config.max_connections;
         let places = ConnectionPlaces::new(max_connections);
         let drain = config.drain.0;

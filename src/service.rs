@@ -11,13 +11,14 @@ use crate::{
     access::Access,
     dialect::Names,
     observe::{AuditLog, RequestMetrics},
-    peer::ClientTable,
+    peer::{ClientTable, ServerCertificates},
     registry::{Faults, Registry},
 };
 
 mod access_log;
 mod audit;
 mod caller;
+mod certificates;
 pub(crate) mod client_address;
 mod context;
 mod error;
@@ -66,6 +67,7 @@ pub struct Service {
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
+    certificates: Arc<ServerCertificates>,
     reloader: Weak<dyn Reload>,
     started_at: Timestamp,
     reloaded_at: Option<Timestamp>,
@@ -93,6 +95,8 @@ pub(crate) struct ServiceParts {
     /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
     pub(crate) pseudonym: String,
     pub(crate) readiness: Readiness,
+    /// The mirror's own certificates.
+    pub(crate) certificates: Arc<ServerCertificates>,
     /// Applies a changed configuration; it replaces the service.
     pub(crate) reloader: Weak<dyn Reload>,
     /// The figures of all requests of the process.
@@ -108,7 +112,9 @@ pub(crate) struct ServiceParts {
 impl Service {
     /// What is wrong at present.
     fn faults(&self) -> Faults {
-        self.registry.faults()
+        let mut faults = self.registry.faults();
+        faults.mirror.extend(certificates::faults(&self.certificates, self.registry.now()));
+        faults
     }
 
     /// Builds the service; its caches are empty.
@@ -123,6 +129,7 @@ impl Service {
             audit,
             pseudonym,
             readiness,
+            certificates,
             reloader,
             metrics,
             started_at,
@@ -145,6 +152,7 @@ impl Service {
             metrics,
             pseudonym,
             readiness,
+            certificates,
             reloader,
             started_at,
             reloaded_at,

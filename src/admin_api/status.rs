@@ -43,8 +43,20 @@ pub(crate) struct MirrorStatus {
     pub refused: BTreeMap<String, u64>,
     /// Events of the audit log that were lost since the start.
     pub audit_lost: u64,
+    /// The mirror's own certificates; none without TLS.
+    #[serde(default)]
+    pub certificates: Vec<CertificateState>,
     /// The last warnings and errors of the log, the oldest first.
     pub recent: Vec<LoggedEvent>,
+}
+
+/// A certificate that the mirror shows to its clients.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateState {
+    /// Its subject, else its number in the configuration.
+    pub name: String,
+    /// When it, or one that it is sent with, ends; absent when that cannot be read.
+    pub not_after: Option<Timestamp>,
 }
 
 /// Whether the mirror serves.

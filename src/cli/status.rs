@@ -12,7 +12,9 @@ use super::{
     cache::{credential_line, size},
     escape_terminal_lines, print,
 };
-use crate::admin_api::{LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus, UpstreamState};
+use crate::admin_api::{
+    CertificateState, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus, UpstreamState,
+};
 
 const STATUS_HELP: &str = "\
 Examples:
@@ -87,6 +89,15 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
         size(status.memory.limit),
         status.downloads
     );
+    for CertificateState { name, not_after } in &status.certificates {
+        let _ = match not_after {
+            Some(end) if *end < now => writeln!(out, "certificate {name} has ended on {end:.0}"),
+            Some(end) => {
+                writeln!(out, "certificate {name} ends in {} d ({end:.0})", end.duration_since(now).as_hours() / 24)
+            }
+            None => writeln!(out, "certificate {name}: its end cannot be read"),
+        };
+    }
     let _ = writeln!(out, "{} stale answers since the start", status.stale_answers);
     for (limit, count) in &status.refused {
         let _ = writeln!(out, "clients.{limit}: {count} refused since the start");
@@ -180,6 +191,10 @@ mod tests {
             stale_answers: 3,
             refused: [("requests".to_owned(), 4)].into(),
             audit_lost: 0,
+            certificates: vec![
+                CertificateState { name: "CN=mirror.example".into(), not_after: Some(at(-90_000)) },
+                CertificateState { name: "number 2".into(), not_after: Some(at(60)) },
+            ],
             recent: vec![LoggedEvent { at: at(4), level: "warn".into(), text: "upstream request failed".into() }],
         };
         let text = text(&status, now);
@@ -189,6 +204,8 @@ mod tests {
             "github    does not answer (upstream-timeout), asked again in 7 s; last answer 3 min ago; last failure 4 s \
              ago: upstream timed out; 10 requests answered, 5 failed\n",
             "official  not asked yet\n",
+            "certificate CN=mirror.example ends in 1 d (2026-01-03T13:00:00Z)\n",
+            "certificate number 2 has ended on 2026-01-02T11:59:00Z\n",
             "3 stale answers since the start\n",
             "clients.requests: 4 refused since the start\n",
             "  2026-01-02T11:59:56Z warn upstream request failed\n",

@@ -1,5 +1,8 @@
-//! The certificate of a client.
+//! The certificates of the two ends of a connection.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::entry::Digest;
@@ -22,4 +25,29 @@ pub struct ClientCertificate {
 impl ClientCertificate {
     /// Longest subject that names a client, bytes of text.
     pub const MAX_SUBJECT_BYTES: usize = 255;
+}
+
+/// The certificates that the mirror shows to its clients, as they are in use. Replaced when their files change.
+#[derive(Debug, Default)]
+pub struct ServerCertificates(ArcSwap<Vec<CertificateEnd>>);
+
+/// A certificate of the mirror, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// Its subject as text, else its number in the configuration.
+    pub name: String,
+    /// The last moment at which it, and every one that it is sent with, is valid; `None` when that cannot be read.
+    pub not_after: Option<Timestamp>,
+}
+
+impl ServerCertificates {
+    /// Replaces them all.
+    pub fn set(&self, certificates: Vec<CertificateEnd>) {
+        self.0.store(Arc::new(certificates));
+    }
+
+    /// The present ones, in the order of the configuration; none without TLS.
+    pub fn get(&self) -> Arc<Vec<CertificateEnd>> {
+        self.0.load_full()
+    }
 }

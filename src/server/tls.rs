@@ -14,9 +14,12 @@ use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::ReloadRequests;
-use crate::{peer::ClientCertificate, value::Period};
+use crate::{
+    peer::{ClientCertificate, ServerCertificates},
+    value::Period,
+};
 
-mod client_certificate;
+mod certificate_fields;
 mod files;
 mod reload;
 
@@ -86,6 +89,7 @@ pub(super) struct TlsServer {
     config: Config,
     /// Of the files at the start.
     fingerprint: files::FileFingerprint,
+    certificates: Arc<ServerCertificates>,
 }
 
 /// What new connections are accepted with.
@@ -104,18 +108,19 @@ impl std::fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Reads the certificates; `None` when no address uses TLS.
+    /// Reads the certificates; `None` when no address uses TLS. Their ends are kept in `certificates`.
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub(super) fn build(config: &Config) -> Result<Option<Self>, TlsError> {
+    pub(super) fn build(config: &Config, certificates: Arc<ServerCertificates>) -> Result<Option<Self>, TlsError> {
         if config.listen.is_empty() {
             return Ok(None);
         }
-        let loaded = files::read(config)?;
+        let mut loaded = files::read(config)?;
         let fingerprint = loaded.fingerprint;
+        certificates.set(std::mem::take(&mut loaded.certificates));
         let current = ArcSwap::from_pointee(TlsState::new(loaded, CancellationToken::new()));
-        Ok(Some(Self { current, config: config.clone(), fingerprint }))
+        Ok(Some(Self { current, config: config.clone(), fingerprint, certificates }))
     }
 
     /// What a new connection is accepted with.
@@ -131,7 +136,8 @@ impl TlsServer {
 
     /// Uses other files for new connections. Connections of clients that were verified with other files end after their
     /// running requests: they come again and are verified anew.
-    fn replace(&self, loaded: files::LoadedFiles) {
+    fn replace(&self, mut loaded: files::LoadedFiles) {
+        self.certificates.set(std::mem::take(&mut loaded.certificates));
         let previous = self.current.load_full();
         let is_trusted = previous.client_fingerprint == loaded.client_fingerprint;
         let distrusted = if is_trusted { previous.distrusted.clone() } else { CancellationToken::new() };
@@ -163,7 +169,7 @@ impl TlsState {
 /// The certificate of the client after the handshake; `None` when it has sent none.
 pub(super) fn client_certificate<S>(io: &TlsStream<S>) -> Option<Arc<ClientCertificate>> {
     let der = io.get_ref().1.peer_certificates()?.first()?;
-    let certificate = client_certificate::parse(der);
+    let certificate = certificate_fields::parse(der);
     if certificate.subject.is_none() {
         tracing::info!(
             fingerprint = %certificate.fingerprint,

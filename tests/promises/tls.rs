@@ -29,6 +29,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{
     captured::CapturedOutput,
+    eventually::eventually,
     forge::Forge,
     mirror::{Mirror, Setup, setup},
 };
@@ -435,4 +436,46 @@ async fn an_authority_signs_only_for_the_names_it_was_created_with() {
     fs::remove_file(dir.path().join("ca.key")).expect("removed");
     let half = init(dir.path(), &["b.test"], &["--force"]).await;
     assert!(String::from_utf8_lossy(&half.stderr).contains("ca.key is missing"), "{half:?}");
+}
+
+/// A certificate and its key, valid for some more days.
+fn ending_in(dir: &Path, days: i64) -> CertificateFiles {
+    let end = jiff::Zoned::now().date() + jiff::Span::new().days(days);
+    let part = |number: i8| u8::try_from(number).expect("positive");
+    let mut params = rcgen::CertificateParams::new(vec!["mirror.example".to_owned()]).expect("a name");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "mirror.example");
+    params.not_after = rcgen::date_time_ymd(i32::from(end.year()), part(end.month()), part(end.day()));
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let files = files(dir, "own");
+    fs::write(&files.cert_file, certificate.pem()).expect("written");
+    fs::write(&files.key_file, key.serialize_pem()).expect("written");
+    files
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_a_reason_to_be_degraded_until_another_is_loaded() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = with_tls(setup(&forge), vec![ending_in(dir.path(), 6)]).start().await;
+    let ready = mirror.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &serde_json::json!("degraded")));
+    let reason = ready.json()["reasons"][0].as_str().expect("a reason").to_owned();
+    assert!(reason.starts_with("the certificate CN=mirror.example ends in 5 days ("), "{reason}");
+    let page = String::from_utf8(mirror.get("/-/health").await.body.to_vec()).expect("text");
+    assert!(page.contains("This mirror needs its operator: the certificate CN=mirror.example ends in"), "{page}");
+    let status = mirror.admin(mirror.dir(), "status", serde_json::json!({})).await;
+    assert_eq!(status[0]["certificates"][0]["name"], "CN=mirror.example", "{status:?}");
+    let metric = "srm_mirror_certificate_expiry_timestamp_seconds{certificate=\"CN=mirror.example\"}";
+    let end = async || {
+        let metrics = String::from_utf8(mirror.get("/metrics").await.body.to_vec()).expect("text");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(metric)).map(str::trim).map(str::parse::<i64>);
+        line.expect("a line").expect("a number")
+    };
+    let before = end().await;
+    ending_in(dir.path(), 300);
+    mirror.reload.request();
+    eventually("the other certificate is in use", async || mirror.get("/readyz").await.json()["status"] == "ready")
+        .await;
+    assert_eq!(end().await - before, (300 - 6) * 86_400);
 }

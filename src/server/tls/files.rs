@@ -19,8 +19,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config};
-use crate::entry::Digest;
+use super::{ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config, certificate_fields::end_of};
+use crate::{entry::Digest, peer::CertificateEnd};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,8 @@ pub(super) struct LoadedFiles {
     pub(super) fingerprint: FileFingerprint,
     /// Of the files by which clients are verified.
     pub(super) client_fingerprint: FileFingerprint,
+    /// The ends of the certificates.
+    pub(super) certificates: Vec<CertificateEnd>,
     /// The settings of new connections.
     pub(super) server: Arc<ServerConfig>,
 }
@@ -115,6 +117,8 @@ pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
         digests.extend_from_slice(&Digest::of(&key).0);
         keys.push(Arc::new(certified_key(cert_file, &cert, key_file, &key)?));
     }
+    let end = |(at, key): (usize, &Arc<CertifiedKey>)| end_of(key.cert.iter().map(|der| der.as_ref()), at + 1);
+    let certificates = keys.iter().enumerate().map(end).collect();
     let mut client_digests = Vec::new();
     let clients = client_verifier(config, &mut client_digests)?;
     let client_fingerprint = Digest::of(&client_digests);
@@ -124,7 +128,7 @@ pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
     // Sessions are resumed from this value's own memory: none outlives the authorities that it was verified with.
     let mut server = builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(CertResolver::new(keys)));
     server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(LoadedFiles { fingerprint: Digest::of(&digests), client_fingerprint, server: Arc::new(server) })
+    Ok(LoadedFiles { fingerprint: Digest::of(&digests), client_fingerprint, certificates, server: Arc::new(server) })
 }
 
 /// Verifies clients as `client_ca_file`, `client_crl_file` and `client_auth` say; adds the digests of the files to

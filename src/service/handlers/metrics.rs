@@ -16,6 +16,7 @@ use prometheus_client::{
 use crate::{
     http::body::Body,
     observe::{self, AuditLog, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
+    peer::CertificateEnd,
     registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
     service::{Service, headers::NO_STORE},
 };
@@ -57,6 +58,7 @@ struct Figures {
     refused: Vec<(&'static str, u64)>,
     audit_lost: u64,
     degraded: usize,
+    certificates: Arc<Vec<CertificateEnd>>,
 }
 
 impl fmt::Debug for Figures {
@@ -86,6 +88,7 @@ impl Figures {
             upstreams: open.into_iter().map(figures).collect(),
             refused: service.clients.counts().to_vec(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
+            certificates: service.certificates.get(),
             degraded: service.faults().into_reasons().len(),
             registry: registry.clone(),
         }
@@ -251,6 +254,15 @@ impl Figures {
         let help = "Events of the process log and the access log that were lost: standard error is read too slowly";
         let metric = encoder.encode_descriptor("log_lost_events", help, None, MetricType::Counter)?;
         ConstCounter::new(observe::lost_log_events()).encode(metric)?;
+        let help = "When the mirror's own certificate, or one that it is sent with, ends, seconds since 1970";
+        let name = "certificate_expiry_timestamp_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for certificate in &*self.certificates {
+            if let Some(not_after) = certificate.not_after {
+                let labels = [("certificate", certificate.name.as_str())];
+                ConstGauge::new(not_after.as_second()).encode(family.encode_family(&labels)?)?;
+            }
+        }
         let help = "1, with the version of the program";
         let mut family = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         ConstGauge::new(1_i64).encode(family.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::Caller,
-    admin_api::{CredentialStats, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState},
+    admin_api::{CertificateState, CredentialStats, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState},
     http::body::Body,
     service::{Service, context::RequestContext, handlers::admin::mirror_status, hosts::RequestHost},
 };
@@ -37,6 +37,7 @@ struct ShownStatus {
     audit_lost: u64,
     refused: Vec<String>,
     upstreams: Vec<ShownUpstream>,
+    certificates: Vec<ShownCertificate>,
     /// The last warnings and errors of the log, the newest first.
     recent: Vec<ShownEvent>,
 }
@@ -73,6 +74,11 @@ struct ShownCredential {
     is_refused: bool,
 }
 
+struct ShownCertificate {
+    name: String,
+    end: String,
+}
+
 struct ShownEvent {
     at: Moment,
     level: String,
@@ -103,6 +109,10 @@ impl ShownStatus {
     fn new(status: MirrorStatus, now: Timestamp) -> Self {
         let moment = |at| Moment::new(at, now);
         let event = |LoggedEvent { at, level, text }| ShownEvent { at: moment(at), level, text };
+        let certificate = |CertificateState { name, not_after }| {
+            let end = not_after.map_or_else(|| "its end cannot be read".to_owned(), |end| format!("until {end:.0}"));
+            ShownCertificate { name, end }
+        };
         let refused = |(limit, number): (String, u64)| format!("{} by clients.{limit}", count(number));
         Self {
             started: moment(status.started_at),
@@ -115,6 +125,7 @@ impl ShownStatus {
             audit_lost: status.audit_lost,
             refused: status.refused.into_iter().map(refused).collect(),
             upstreams: status.upstreams.into_iter().map(|upstream| ShownUpstream::new(upstream, now)).collect(),
+            certificates: status.certificates.into_iter().map(certificate).collect(),
             recent: status.recent.into_iter().rev().map(event).collect(),
         }
     }

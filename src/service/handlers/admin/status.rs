@@ -2,8 +2,9 @@
 
 use super::{AdminError, stats};
 use crate::{
-    admin_api::{LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState},
+    admin_api::{CertificateState, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState},
     observe::{self, AuditLog, OUTCOMES, RecentEvent},
+    peer::CertificateEnd,
     registry::{CallTimes, FailedCall, UpstreamReportLine},
     service::{Service, failure_code},
 };
@@ -34,6 +35,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
         audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
+        certificates: service.certificates.get().iter().cloned().map(certificate).collect(),
         recent: observe::recent_events().into_iter().map(logged).collect(),
     }
 }
@@ -50,6 +52,10 @@ fn upstream(line: UpstreamReportLine) -> UpstreamState {
     let queues = gate.queues.into_iter().map(|queue| stats::queue((name.clone(), queue))).collect();
     let credentials = credentials.into_iter().map(|status| stats::credential((name.clone(), status))).collect();
     UpstreamState { answered_at, failure, pause, answered, failed, queues, credentials, name }
+}
+
+fn certificate(CertificateEnd { name, not_after }: CertificateEnd) -> CertificateState {
+    CertificateState { name, not_after }
 }
 
 fn logged(RecentEvent { at, is_error, text }: RecentEvent) -> LoggedEvent {

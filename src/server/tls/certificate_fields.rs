@@ -1,6 +1,6 @@
-//! Reads subject and end of a client's certificate.
+//! Reads subject and end of a certificate: of a client's, and of the mirror's own.
 //!
-//! The TLS library has verified the certificate by then, and gives neither. This reads the few fields of DER
+//! The TLS library has checked the certificate by then, and gives neither. This reads the few fields of DER
 //! ([X.690]) that are needed, refuses every other form, and never panics.
 //!
 //! [X.690]: https://www.itu.int/rec/T-REC-X.690
@@ -9,7 +9,10 @@ use std::fmt::Write as _;
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::{entry::Digest, peer::ClientCertificate};
+use crate::{
+    entry::Digest,
+    peer::{CertificateEnd, ClientCertificate},
+};
 
 const INTEGER: u8 = 0x02;
 const OBJECT_ID: u8 = 0x06;
@@ -46,6 +49,15 @@ pub(super) fn parse(der: &[u8]) -> ClientCertificate {
         Some((subject, not_after)) => ClientCertificate { subject: subject_text(subject), fingerprint, not_after },
         None => ClientCertificate { subject: None, fingerprint, not_after: Timestamp::MIN },
     }
+}
+
+/// The end of a certificate of the mirror: that of the first in its chain that ends. `number` is its place in the
+/// configuration, from 1.
+pub(super) fn end_of<'d>(mut chain: impl Iterator<Item = &'d [u8]>, number: usize) -> CertificateEnd {
+    let own = chain.next().and_then(subject_and_end);
+    let others = chain.filter_map(|der| subject_and_end(der).map(|(_, not_after)| not_after));
+    let name = own.and_then(|(subject, _)| subject_text(subject)).unwrap_or_else(|| format!("number {number}"));
+    CertificateEnd { name, not_after: own.map(|(_, not_after)| others.fold(not_after, Timestamp::min)) }
 }
 
 /// The RDNs of the subject, and the last second of the validity ([RFC 5280 §4.1]).
@@ -299,6 +311,21 @@ mod tests {
         for content in [&b"991332000000Z"[..], b"9912310000Z", b"991231000000+0000", b"\xff"] {
             assert_eq!(time(&DerValue { tag: UTC_TIME, content, whole: &[] }), None);
         }
+    }
+
+    #[test]
+    fn a_chain_ends_with_the_first_of_its_certificates_that_ends() {
+        let early = certificate(&[(DnType::CommonName, "mirror.example")]);
+        let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(2030, 1, 1);
+        let authority = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().to_vec();
+        let end = end_of([&early[..], &authority].into_iter(), 1);
+        assert_eq!(
+            end,
+            CertificateEnd { name: "CN=mirror.example".into(), not_after: "2030-01-01T00:00:00Z".parse().ok() }
+        );
+        let unreadable = CertificateEnd { name: "number 2".into(), not_after: None };
+        assert_eq!(end_of([&b"no certificate"[..]].into_iter(), 2), unreadable);
     }
 
     proptest! {
