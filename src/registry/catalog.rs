@@ -150,8 +150,15 @@ impl CatalogService {
         patience: Duration,
     ) -> Result<Option<Arc<Catalog>>, RegistryError> {
         let last = || self.last.lock().as_ref().map(|merged| merged.catalog.clone());
-        let refreshing = timeout(patience, self.refreshing.clone().lock_owned()).await;
-        let Ok(refreshing) = refreshing else { return Ok(last()) };
+        let refreshing = match self.refreshing.clone().try_lock_owned() {
+            Ok(refreshing) => refreshing,
+            // While another request's catalog is made, the older one is the answer.
+            Err(_) if last().is_some() => return Ok(last()),
+            Err(_) => match timeout(patience, self.refreshing.clone().lock_owned()).await {
+                Ok(refreshing) => refreshing,
+                Err(_) => return Ok(None),
+            },
+        };
         let this = self.clone();
         let (sender, receiver) = oneshot::channel();
         self.cache.spawn(async move {
