@@ -25,7 +25,7 @@ use std::{
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, package::PackageId, peer::ClientCertificate};
+use crate::{clock::Clock, package::PackageId, peer::ClientCertificate, value::Secret};
 
 mod address_credential;
 mod addresses;
@@ -42,6 +42,7 @@ mod rules;
 mod token_file;
 mod token_text;
 mod tokens;
+mod upload_addresses;
 
 pub(crate) use crate::admin_api::Right;
 pub(crate) use addresses::{SignedZips, has_signature};
@@ -52,6 +53,7 @@ pub(crate) use issuers::{JwtFault, KeySource, KeySourceError, NO_KEYS_RETRY, Unv
 pub(crate) use principal::{Caller, Grant, Principal};
 use rules::Rules;
 pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
+pub(crate) use upload_addresses::{UPLOAD_LIFETIME, UploadAddress, UploadClaims};
 
 use address_credential::AddressCredential;
 use addresses::AddressSigner;
@@ -250,7 +252,8 @@ impl Access {
             return Ok(known(Caller::Anonymous));
         }
         let now = self.clock.now();
-        if let Some(principal) = self.by_address(method, uri, now) {
+        let in_address = self.addresses.verify(method, uri, now);
+        if let Some(principal) = in_address.and_then(|credential| self.principal_of(&credential, now)) {
             let caller = Caller::Principal(principal);
             return Ok(Identification::Known(Identified { caller, by_address: true }));
         }
@@ -278,12 +281,12 @@ impl Access {
         self.issuers.verify(jwt).await.map(Caller::Principal)
     }
 
-    /// The principal whose credential signed the address, looked up now.
-    fn by_address(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<Arc<Principal>> {
-        match self.addresses.verify(method, uri, now)? {
-            AddressCredential::Token(id) => self.tokens.by_id(&id, now),
-            AddressCredential::Jwt(claims) => self.issuers.by_address(&claims, now),
-            AddressCredential::Certificate(certificate) => self.certificates.by_address(&certificate, now),
+    /// The principal of the credential in an address, if it is valid now.
+    fn principal_of(&self, credential: &AddressCredential, now: Timestamp) -> Option<Arc<Principal>> {
+        match credential {
+            AddressCredential::Token(id) => self.tokens.by_id(id, now),
+            AddressCredential::Jwt(claims) => self.issuers.by_address(claims, now),
+            AddressCredential::Certificate(certificate) => self.certificates.by_address(certificate, now),
         }
     }
 
@@ -327,6 +330,17 @@ impl Access {
         let created = self.tokens.create(new, self.clock.now())?;
         self.bump();
         Ok(created)
+    }
+
+    /// Replaces the code of the command line client that a principal signs with; the earlier one does not hold any more.
+    /// Returns the new one. Blocks.
+    ///
+    /// # Errors
+    /// When the principal has no such code; the file system's error, after which the earlier code holds.
+    pub(crate) fn renew_code(&self, principal: &Principal) -> Result<Secret, TokenError> {
+        let renewed = self.tokens.renew_code(&principal.credential, self.clock.now());
+        self.bump();
+        renewed
     }
 
     /// Every token, by name. No secrets.

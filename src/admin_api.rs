@@ -47,8 +47,8 @@ pub(crate) use route::{
     ShowRoute, SourceRule,
 };
 pub(crate) use status::{
-    CertificateState, LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SpaceUse, UpstreamFailure, UpstreamPause,
-    UpstreamState,
+    CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SpaceUse,
+    UpstreamFailure, UpstreamPause, UpstreamState,
 };
 pub(crate) use tokens::{
     CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow,

@@ -51,6 +51,7 @@ pub use client_setup::{ClientSetup, client_setups};
 pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
 pub(crate) use hosting::SIMPLE_OWNER;
+use hosting::written;
 pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
 pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
@@ -185,8 +186,8 @@ pub enum ApiRequest {
     Catalog(CatalogQuery),
     /// The values of a filter of the catalog (v3 only).
     Menu(CatalogMenu),
-    /// The packages that the client has published here (v3 only).
-    OwnPackages,
+    /// The packages that are published here and that the client may read or publish (v3 only).
+    OwnPackages(RowPage),
     /// The versions of one package as table rows (v3 only).
     Detail {
         /// The package.
@@ -201,13 +202,24 @@ pub enum ApiRequest {
         /// The version.
         version: Version,
     },
-    /// Deletes a published version (`DELETE`, srm only).
+    /// Deletes a published version (`DELETE`, srm and v3).
     Delete {
         /// The package.
         package: PackageRef,
         /// The version.
         version: Version,
     },
+    /// Reserves a version and asks for the address that its zip is uploaded to (`POST`, v3 only). The body names both.
+    Reserve,
+    /// Uploads the zip of a reserved version (`PUT`, v3 only).
+    Upload {
+        /// The package.
+        package: PackageRef,
+        /// The version.
+        version: Version,
+    },
+    /// Asks for a new code of the account that signs the request (`POST`, v3 only).
+    RenewCode,
     /// Health, metrics, administration or a web page.
     Ops(Ops),
 }
@@ -215,7 +227,12 @@ pub enum ApiRequest {
 impl ApiRequest {
     /// True for requests whose methods are not those of reading.
     pub fn is_written(&self) -> bool {
-        matches!(self, Self::Publish { .. } | Self::Delete { .. } | Self::Ops(Ops::Admin(_)))
+        self.is_publication() || matches!(self, Self::RenewCode | Self::Ops(Ops::Admin(_)))
+    }
+
+    /// True for what publishes or deletes packages.
+    pub fn is_publication(&self) -> bool {
+        matches!(self, Self::Publish { .. } | Self::Delete { .. } | Self::Reserve | Self::Upload { .. })
     }
 
     /// The package of the resource; `None` for what concerns several packages or none.
@@ -231,9 +248,15 @@ impl ApiRequest {
             | Self::Repository { package }
             | Self::Publish { package, .. }
             | Self::Delete { package, .. }
+            | Self::Upload { package, .. }
             | Self::Detail { package, .. }
             | Self::Ops(Ops::Web(WebPage::Package { package, .. })) => Some(package),
-            Self::Catalog(_) | Self::Menu(_) | Self::OwnPackages | Self::Ops(_) => None,
+            Self::Catalog(_)
+            | Self::Menu(_)
+            | Self::OwnPackages(_)
+            | Self::Reserve
+            | Self::RenewCode
+            | Self::Ops(_) => None,
         }
     }
 }
@@ -326,9 +349,7 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
     let (dialect, rest) = Dialect::split_prefix(path);
     let reject = |reason| RouteError { dialect, reason };
     let reads = *method == Method::GET || *method == Method::HEAD;
-    if dialect == Dialect::V3 && !reads {
-        return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message: v3::READ_ONLY_MESSAGE.into() }));
-    }
+    let is_hosting = HostedNames::of(names).is_enabled();
     let query = query.unwrap_or_default();
     if dialect == Dialect::Srm
         && reads
@@ -342,30 +363,16 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
         Dialect::Srm => srm::parse_root(names, &segments, query),
         Dialect::Simple => srm::parse(names, &segments, query),
         Dialect::Github(_) => github::parse(names, &segments, query),
+        Dialect::V3 if !reads => v3::parse_written(names, is_hosting, method, &segments),
         Dialect::V3 => v3::parse(names, &segments, query),
     };
     let request = request.map_err(reject)?;
-    let request = if dialect == Dialect::Srm { written(names, method, request) } else { request };
+    let request = if dialect == Dialect::Srm { written(is_hosting, method, request) } else { request };
     if !reads && !request.is_written() {
         let message = format!("this address can only be read; use {READ_METHODS}");
         return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message }));
     }
     Ok(Route { dialect, request })
-}
-
-/// The request that a method makes of the address of a zip, where packages can be published; else the request itself.
-fn written(names: &Names, method: &Method, request: ApiRequest) -> ApiRequest {
-    match request {
-        ApiRequest::Archive { package, version } if HostedNames::of(names).is_enabled() && *method == Method::PUT => {
-            ApiRequest::Publish { package, version }
-        }
-        ApiRequest::Archive { package, version }
-            if HostedNames::of(names).is_enabled() && *method == Method::DELETE =>
-        {
-            ApiRequest::Delete { package, version }
-        }
-        request => request,
-    }
 }
 
 impl Dialect {

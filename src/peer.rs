@@ -45,6 +45,12 @@ pub enum Refusal {
     },
 }
 
+/// Among the extensions of a response: nothing of it is sent. The connection is broken instead, over HTTP/2 the stream
+/// reset. For clients that take every response for a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is broken in place of a response")]
+pub struct BreakConnection;
+
 /// Whose request the present task answers, and what it may fetch.
 struct AnsweredClient {
     client: ClientId,

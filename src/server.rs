@@ -59,7 +59,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of a response. An error in it breaks the connection (HTTP/2: resets the stream).
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
 
-    /// Answers one request. Every failure is a response, too; the only other one is an error in the body.
+    /// Answers one request. Every failure is a response, too; the only other ones are an error in the body, and a response
+    /// with [`crate::peer::BreakConnection`] among its extensions, which is not sent.
     fn handle(
         &self,
         request: Request<Incoming>,

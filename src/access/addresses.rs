@@ -24,7 +24,10 @@ use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use super::{OpenAccessError, Principal, address_credential::AddressCredential, token_file, token_text};
+use super::{
+    OpenAccessError, Principal, address_credential::AddressCredential, token_file, token_text,
+    upload_addresses::UPLOAD_LIFETIME,
+};
 
 /// The file in `access/`.
 const SIGNING_KEYS_FILE: &str = "signing-keys.json";
@@ -154,7 +157,7 @@ impl AddressSigner {
         let key = token_text::random_bytes::<KEY_BYTES>().map_err(|error| failed(io::Error::other(error)))?;
         let id = token_text::random_text(4).map_err(|error| failed(io::Error::other(error)))?;
         let _writing = self.writing.lock();
-        let lifetime = SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX);
+        let lifetime = SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX).max(UPLOAD_LIFETIME);
         let mut keys = vec![StoredKey { id, key: URL_SAFE_NO_PAD.encode(key), created_at: now }];
         // A key signs until the next one is made; what it signed last holds for one lifetime more.
         let mut replaced_at = now;
@@ -175,45 +178,71 @@ impl AddressSigner {
     pub(super) fn sign(&self, principal: &Principal, zips: &SignedZips, now: Timestamp) -> String {
         let end = now.saturating_add(self.lifetime).unwrap_or(Timestamp::MAX);
         let end = principal.expires_at.map_or(end, |expires| expires.min(end)).as_second();
+        let claims = format!("{end:x}.{}", principal.address);
+        self.seal(DOMAIN, zips.form(), &claims, zips.path()).unwrap_or_default()
+    }
+
+    /// The query that proves that this mirror has said `claims` of `subject`, with a question mark before it; `None` when
+    /// there is no key, or when it would be longer than [`MAX_QUERY_BYTES`]. No two uses of the keys have one `domain`.
+    pub(super) fn seal(&self, domain: &str, form: char, claims: &str, subject: &str) -> Option<String> {
         let keys = self.keys.load();
-        let Some(newest) = keys.keys.first() else { return String::new() };
-        let claims = format!("{}.{}.{end:x}.{}", zips.form(), newest.id, principal.address);
-        let mac = hmac::sign(&newest.key, &message(&claims, zips.path()));
-        let query = format!("?{PARAMETER}{claims}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
+        let newest = keys.keys.first()?;
+        let sealed = format!("{form}.{}.{claims}", newest.id);
+        let mac = hmac::sign(&newest.key, &message(domain, &sealed, subject));
+        let query = format!("?{PARAMETER}{sealed}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
         // Longer ones would be refused when they are used.
-        if query.len() <= MAX_QUERY_BYTES { query } else { String::new() }
+        (query.len() <= MAX_QUERY_BYTES).then_some(query)
+    }
+
+    /// True when this mirror has said the claims of `subject`.
+    pub(super) fn has_sealed(&self, domain: &str, query: &SealedQuery<'_>, subject: &str) -> bool {
+        let Ok(mac) = URL_SAFE_NO_PAD.decode(query.mac) else { return false };
+        let keys = self.keys.load();
+        let Some(key) = keys.keys.iter().find(|known| known.id == query.key) else { return false };
+        // The comparison takes the same time for every wrong code.
+        hmac::verify(&key.key, &message(domain, query.sealed, subject), &mac).is_ok()
     }
 
     /// The credential that the address of a request was signed for; `None` when it is not signed, or not for this zip,
     /// or no longer.
     pub(super) fn verify(&self, method: &Method, uri: &Uri, now: Timestamp) -> Option<AddressCredential> {
-        let claims = signature(uri)?;
+        let query = SealedQuery::of(uri)?;
         if *method != Method::GET && *method != Method::HEAD {
             return None;
         }
-        let (claims, mac) = claims.rsplit_once('.')?;
-        let mut parts = claims.splitn(4, '.');
-        let (Some(form), Some(key), Some(end), Some(credential)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return None;
-        };
+        let (end, credential) = query.claims.split_once('.')?;
         let end = i64::from_str_radix(end, 16).ok()?;
         let path = decoded(uri.path());
         // One doubled slash at the start is accepted in every path.
         let path = if path.starts_with("//") { &path[1..] } else { &path[..] };
         let version_start = version_start(path)?;
-        let signed = match form {
+        let signed = match query.form {
             "z" => path,
             "p" => &path[..version_start],
             _ => return None,
         };
-        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-        let keys = self.keys.load();
-        let key = &keys.keys.iter().find(|known| known.id == key)?.key;
-        // The comparison takes the same time for every wrong code.
-        hmac::verify(key, &message(claims, signed), &mac).ok()?;
-        if now.as_second() < end { AddressCredential::parse(credential) } else { None }
+        let is_valid = self.has_sealed(DOMAIN, &query, signed) && now.as_second() < end;
+        if is_valid { AddressCredential::parse(credential) } else { None }
+    }
+}
+
+/// The query of a signed address, `{form}.{key}.{claims}.{mac}`, before its code is looked at.
+pub(super) struct SealedQuery<'a> {
+    pub(super) form: &'a str,
+    key: &'a str,
+    pub(super) claims: &'a str,
+    /// All that precedes the code.
+    sealed: &'a str,
+    mac: &'a str,
+}
+
+impl<'a> SealedQuery<'a> {
+    /// That of an address, if it has one.
+    pub(super) fn of(uri: &'a Uri) -> Option<Self> {
+        let (sealed, mac) = signature(uri)?.rsplit_once('.')?;
+        let (form, rest) = sealed.split_once('.')?;
+        let (key, claims) = rest.split_once('.')?;
+        Some(Self { form, key, claims, sealed, mac })
     }
 }
 
@@ -238,8 +267,8 @@ impl KeyRing {
 }
 
 /// What is signed. No part but the last can contain a zero byte.
-fn message(claims: &str, path: &str) -> Vec<u8> {
-    [DOMAIN, "\0", claims, "\0", path].concat().into_bytes()
+fn message(domain: &str, sealed: &str, subject: &str) -> Vec<u8> {
+    [domain, "\0", sealed, "\0", subject].concat().into_bytes()
 }
 
 fn decoded(path: &str) -> String {

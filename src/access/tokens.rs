@@ -115,6 +115,9 @@ pub(crate) enum TokenError {
     /// A pattern of packages cannot be used.
     #[error("{0:?} is {1}")]
     Packages(String, PatternError),
+    /// The credential is no code of the command line client.
+    #[error("this account signs with no code of this mirror; ask its operator for one (srm-mirror token create --cli)")]
+    NoCode,
     /// No right is named.
     #[error("a token needs a scope, for example read")]
     NoScope,
@@ -263,6 +266,33 @@ impl Tokens {
         token_file::write(&self.path, &StoredTokens { tokens: records })?;
         self.table.store(Arc::new(table));
         Ok(TokenOutcome { secret: Secret::new(&secret), record })
+    }
+
+    /// Replaces the code of the token with this id, which gets another id: what the earlier code has signed ends with it.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `NoCode`; `Random` and `Io`, after which nothing has changed.
+    pub(super) fn renew_code(&self, id: &str, now: Timestamp) -> Result<Secret, TokenError> {
+        let _writing = self.writing.lock();
+        let mut records = self.list();
+        let renewed = records.iter_mut().find(|record| record.id == id && record.signs()).ok_or(TokenError::NoCode)?;
+        let secret = token_text::generate()?;
+        *renewed = Arc::new(TokenRecord {
+            name: renewed.name.clone(),
+            id: token_text::random_text(ID_CHARS)?,
+            sha256: Digest::of(secret.as_bytes()),
+            scopes: renewed.scopes.clone(),
+            packages: renewed.packages.clone(),
+            created_at: now,
+            expires_at: renewed.expires_at,
+            code: Some(secret.clone()),
+            last_used: AtomicI64::default(),
+        });
+        let table = TokenTable::build(&records)?;
+        token_file::write(&self.path, &StoredTokens { tokens: records })?;
+        self.table.store(Arc::new(table));
+        Ok(Secret::new(&secret))
     }
 
     /// Removes a token. Blocks.

@@ -46,6 +46,9 @@ pub(crate) struct MirrorStatus {
     /// The mirror's own certificates; none without TLS.
     #[serde(default)]
     pub certificates: Vec<CertificateState>,
+    /// The publications that failed after their client could be told, the newest first; at most 50.
+    #[serde(default)]
+    pub failed_publications: Vec<FailedPublicationRow>,
     /// The last warnings and errors of the log, the oldest first.
     pub recent: Vec<LoggedEvent>,
 }
@@ -57,6 +60,21 @@ pub(crate) struct CertificateState {
     pub name: String,
     /// When it, or one that it is sent with, ends; absent when that cannot be read.
     pub not_after: Option<Timestamp>,
+}
+
+/// A publication that failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FailedPublicationRow {
+    /// The package.
+    pub package: String,
+    /// The version.
+    pub version: String,
+    /// The account that published it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in one sentence.
+    pub reason: String,
 }
 
 /// Whether the mirror serves.

@@ -13,7 +13,8 @@ use super::{
     escape_terminal_lines, print,
 };
 use crate::admin_api::{
-    CertificateState, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus, UpstreamState,
+    CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus,
+    UpstreamState,
 };
 
 const STATUS_HELP: &str = "\
@@ -105,6 +106,9 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
     if status.audit_lost > 0 {
         let _ = writeln!(out, "audit log: {} events lost since the start", status.audit_lost);
     }
+    for FailedPublicationRow { package, version, by, at, reason } in &status.failed_publications {
+        let _ = writeln!(out, "{package} {version}, published by {by} {}, failed: {reason}", ago(*at, now));
+    }
     let skipped = status.recent.len().saturating_sub(MAX_PRINTED_EVENTS);
     for LoggedEvent { at, level, text } in &status.recent[skipped..] {
         let _ = writeln!(out, "  {at:.0} {level} {text}");
@@ -195,6 +199,7 @@ mod tests {
                 CertificateState { name: "CN=mirror.example".into(), not_after: Some(at(-90_000)) },
                 CertificateState { name: "number 2".into(), not_after: Some(at(60)) },
             ],
+            failed_publications: Vec::new(),
             recent: vec![LoggedEvent { at: at(4), level: "warn".into(), text: "upstream request failed".into() }],
         };
         let text = text(&status, now);

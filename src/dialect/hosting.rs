@@ -1,9 +1,10 @@
 //! The names of packages that are published on this mirror: which upstream they are on, which belong to the mirror before
 //! anything is published, and which can be published at all.
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{NamedUpstream, Names, NamesError, PackageRef, is_reserved_word};
+use super::{ApiRequest, NamedUpstream, Names, NamesError, PackageRef, is_reserved_word};
 use crate::package::{DialectName, NameForm, PackageId, PackageName, PackagePattern};
 
 /// The name of the upstream of published packages.
@@ -114,6 +115,11 @@ impl<'n> HostedNames<'n> {
         Some(PackageId { upstream: hosted.name.clone(), name })
     }
 
+    /// The path of the address that a reserved version of a package is uploaded to. Neither text has a slash.
+    pub fn upload_path(&self, package: &str, version: &str) -> String {
+        super::v3::upload_path(package, version)
+    }
+
     /// True for a plain name that belongs to this mirror, published or not: `host.names` and `host.claim`.
     pub fn is_reserved(&self, name: &PackageName) -> bool {
         self.0.reserved.iter().any(|pattern| pattern.matches_name(name))
@@ -139,5 +145,18 @@ impl<'n> HostedNames<'n> {
             Ok(_) => Err(HostedNameError::Alias),
             Err(_) => Err(HostedNameError::Name),
         }
+    }
+}
+
+/// The request that a method makes of the address of a zip, where packages can be published; else the request itself.
+pub(super) fn written(is_hosting: bool, method: &Method, request: ApiRequest) -> ApiRequest {
+    match request {
+        ApiRequest::Archive { package, version } if is_hosting && *method == Method::PUT => {
+            ApiRequest::Publish { package, version }
+        }
+        ApiRequest::Archive { package, version } if is_hosting && *method == Method::DELETE => {
+            ApiRequest::Delete { package, version }
+        }
+        request => request,
     }
 }

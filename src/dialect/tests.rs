@@ -97,10 +97,13 @@ fn show(names: &Names, result: Result<Route, RouteError>) -> String {
         ApiRequest::Repository { .. } => "repository".into(),
         ApiRequest::Catalog(query) => show_catalog(&query),
         ApiRequest::Menu(menu) => format!("{menu:?}"),
-        ApiRequest::OwnPackages => "own packages".into(),
+        ApiRequest::OwnPackages(of) => format!("own packages {}", show_rows(of)),
+        ApiRequest::RenewCode => "renew code".into(),
         ApiRequest::Detail { page: of, .. } => format!("detail {}", show_rows(of)),
         ApiRequest::Publish { version, .. } => format!("publish {version:?}"),
         ApiRequest::Delete { version, .. } => format!("delete {version:?}"),
+        ApiRequest::Reserve => "reserve".into(),
+        ApiRequest::Upload { version, .. } => format!("upload {version:?}"),
         ApiRequest::Ops(ops) => format!("{ops:?}"),
     };
     [dialect(route.dialect), &package.unwrap_or_default(), &what].join(" ").replace("  ", " ")

@@ -1,17 +1,28 @@
 //! The 3.x registry (`api.devsapp.cn/v3`): names without a slash, and an envelope whose `body` is a text for an error.
 
 use bytes::Bytes;
+use http::Method;
 use serde_json::json;
 
 use super::{
-    ApiRequest, CatalogMenu, CatalogQuery, DialectName, EnvelopePart, Names, PackageId, PackageRef, Reason, RowPage,
+    ApiRequest, CatalogMenu, CatalogQuery, DialectName, EnvelopePart, Names, PackageId, PackageRef, READ_METHODS,
+    Reason, RowPage,
     srm::{parse_version, unknown_route},
 };
 use crate::package::{NameForm, PackageName};
 
-/// The error of routes that write and of routes that belong to a user account.
-pub(super) const READ_ONLY_MESSAGE: &str =
+/// The error of routes that write, where nothing can be published.
+const READ_ONLY_MESSAGE: &str =
     "this registry is a mirror and hosts nothing of its own: publish, remove and login are done at the real registry";
+/// The error of the page that clients log in at.
+const LOGIN_MESSAGE: &str = "this mirror has no page to log in at and issues its own codes: ask its operator for one \
+     (srm-mirror token create --cli), and log in with s registry login --token";
+
+/// The error of routes that write, where packages can be published.
+const UNKNOWN_WRITE_MESSAGE: &str = "nothing is written at this address; publish with POST of /v3/packages/releases, \
+     delete with DELETE of /v3/packages/{name}/release/tags/{version}";
+/// The first segment of upload addresses.
+const UPLOADS: &str = "uploads";
 
 /// Parses the segments after `/v3`.
 pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<ApiRequest, Reason> {
@@ -31,10 +42,36 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
         }
         ["common", "categories"] => Ok(ApiRequest::Menu(CatalogMenu::Categories)),
         ["common", "providers"] => Ok(ApiRequest::Menu(CatalogMenu::Providers)),
-        ["package", "user"] => Ok(ApiRequest::OwnPackages),
-        ["user", ..] => Err(Reason::NotFound(READ_ONLY_MESSAGE.into())),
+        ["package", "user"] => Ok(ApiRequest::OwnPackages(RowPage::parse(query)?)),
+        ["user", ..] => Err(Reason::NotFound(LOGIN_MESSAGE.into())),
         _ => Err(unknown_route()),
     }
+}
+
+/// Parses the segments after `/v3` of a request that writes. Packages are published and deleted where `is_hosting`.
+pub(super) fn parse_written(
+    names: &Names,
+    is_hosting: bool,
+    method: &Method,
+    segments: &[&str],
+) -> Result<ApiRequest, Reason> {
+    match (method, segments) {
+        (&Method::POST, ["user", "token"]) => Ok(ApiRequest::RenewCode),
+        _ if !is_hosting => Err(Reason::MethodNotAllowed { allow: READ_METHODS, message: READ_ONLY_MESSAGE.into() }),
+        (&Method::POST, ["packages", "releases"]) => Ok(ApiRequest::Reserve),
+        (&Method::PUT, [UPLOADS, name, version]) => {
+            Ok(ApiRequest::Upload { package: parse_package(names, name)?, version: version.parse()? })
+        }
+        (&Method::DELETE, ["packages", name, "release", "tags", version @ ..]) => {
+            Ok(ApiRequest::Delete { package: parse_package(names, name)?, version: parse_version(version)? })
+        }
+        _ => Err(Reason::NotFound(UNKNOWN_WRITE_MESSAGE.into())),
+    }
+}
+
+/// The path of the address that a reserved version is uploaded to.
+pub(super) fn upload_path(package: &str, version: &str) -> String {
+    format!("/v3/{UPLOADS}/{package}/{version}")
 }
 
 /// Parses a name: an alias, `{upstream}__name` on a registry, `{upstream}__owner__repo` on a forge, `owner__repo` (split

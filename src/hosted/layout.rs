@@ -67,6 +67,21 @@ impl HostedLayout {
         self.blob_folder(digest).join(digest.to_string())
     }
 
+    /// The folder of what uploads leave beside versions.
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.dir.join("uploads")
+    }
+
+    /// The file of the publications that failed.
+    pub(super) fn failed(&self) -> PathBuf {
+        self.uploads().join("failed.json")
+    }
+
+    /// The folder of the marks of spent upload addresses.
+    pub(super) fn spent(&self) -> PathBuf {
+        self.uploads().join("spent")
+    }
+
     /// The folder of the packages.
     pub(super) fn releases(&self) -> PathBuf {
         self.dir.join("releases")

@@ -90,6 +90,15 @@ impl HostedSpace {
         Ok(())
     }
 
+    /// True when an upload that begins now could write.
+    pub(super) fn has_room(&self) -> bool {
+        let taken = self.take(1);
+        if taken.is_ok() {
+            self.release(1);
+        }
+        taken.is_ok()
+    }
+
     /// Gives bytes of an upload back.
     pub(super) fn release(&self, bytes: u64) {
         let mut used = self.used.lock();

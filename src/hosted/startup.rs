@@ -12,10 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     Config,
     durable_files::DurableFiles,
+    failed::FailedPublications,
     index::{HostedIndex, HostedVersion},
     layout::{HostedLayout, RECORD_SUFFIX},
     record::RecordHead,
     space::HostedSpace,
+    spent::SpentUploads,
     store::HostedStore,
 };
 use crate::entry::Digest;
@@ -88,6 +90,9 @@ impl HostedStore {
             fs::create_dir_all(&folder).map_err(at(&folder))?;
         }
         File::open(dir).and_then(|folder| folder.sync_all()).map_err(at(dir))?;
+        let failed = FailedPublications::open(&layout).map_err(at(&layout.uploads()))?;
+        let files = Arc::new(DurableFiles::default());
+        let spent = SpentUploads::open(&layout, &files).map_err(at(&layout.spent()))?;
         let mut index = HostedIndex::default();
         let releases = layout.releases();
         read_releases(&layout, &mut index).map_err(at(&releases))?;
@@ -96,7 +101,9 @@ impl HostedStore {
         space.set_stored(index.bytes());
         Ok(Self {
             layout,
-            files: Arc::new(DurableFiles::default()),
+            files,
+            failed,
+            spent,
             space: Arc::new(space),
             index: RwLock::new(index),
             changing: Mutex::default(),

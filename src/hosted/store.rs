@@ -12,11 +12,13 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     VersionNumber,
     durable_files::DurableFiles,
+    failed::FailedPublications,
     held_zips::HeldZips,
     index::{HostedIndex, HostedPackage, HostedVersion, VersionState},
     layout::HostedLayout,
     record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
+    spent::SpentUploads,
     upkeep::StoreUpkeep,
     upload::{HostedUpload, UploadError, UploadedZip},
 };
@@ -29,6 +31,10 @@ pub(crate) struct HostedStore {
     pub(super) files: Arc<DurableFiles>,
     pub(super) space: Arc<HostedSpace>,
     pub(super) index: RwLock<HostedIndex>,
+    /// The publications that failed.
+    pub(crate) failed: FailedPublications,
+    /// The upload addresses that were used.
+    pub(crate) spent: SpentUploads,
     /// Held during a change of records: the index says what the records say.
     pub(super) changing: Mutex<()>,
     /// The zips that may not be removed at present.
@@ -124,6 +130,11 @@ impl HostedStore {
     /// Notes that the bytes of a zip are those of its digest.
     pub(crate) fn set_checked(&self, digest: &Digest) {
         self.index.write().set_checked(digest, true);
+    }
+
+    /// True when an upload that begins now could write. Blocks for a moment.
+    pub(crate) fn has_room(&self) -> bool {
+        self.space.has_room()
     }
 
     /// Begins an upload. Blocks.

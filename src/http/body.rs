@@ -127,6 +127,11 @@ impl Body {
         Self::new(BodyContent::Stream { stream, len }, BodyOutcome::Aborted)
     }
 
+    /// The body of a response that is not sent, because the connection is broken instead: empty, and reported as broken.
+    pub(crate) fn unsent() -> Self {
+        Self::new(BodyContent::Bytes(Bytes::new()), BodyOutcome::Broken)
+    }
+
     fn new(content: BodyContent, outcome: BodyOutcome) -> Self {
         Self { content, max_frame: usize::MAX, rest: Bytes::new(), rest_is_last: false, sent: 0, outcome, on_end: None }
     }

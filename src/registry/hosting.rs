@@ -20,11 +20,18 @@ use crate::{
 };
 
 mod publishing;
+mod reservations;
+mod reserved_upload;
 mod upkeep;
 mod upstream;
 
+pub(crate) use crate::hosted::FailedPublication;
 use publishing::Uploads;
-pub(crate) use publishing::{PublishableVersion, PublishingError, ReleaseMaker, RunningUpload};
+pub(crate) use publishing::{
+    PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, check_is_new, manifest_digest,
+};
+pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
+pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_failure};
 pub(crate) use upkeep::HostedUpkeep;
 pub(super) use upstream::HostedUpstream;
 
@@ -52,6 +59,8 @@ pub(crate) struct HostedPackages {
     /// The lists of packages, each with the number of changes that it was made at.
     lists: moka::sync::Cache<String, HostedList>,
     uploads: Uploads,
+    /// The versions whose zips are to follow.
+    pub(crate) reserved: ReservedVersions,
     verify: Arc<dyn Verify>,
     max_zip_bytes: u64,
 }
@@ -73,8 +82,16 @@ impl HostedPackages {
             u32::try_from(name.len() + list.document.body.len() + LIST_OVERHEAD_BYTES).unwrap_or(u32::MAX)
         };
         let lists = moka::sync::Cache::builder().max_capacity(MAX_HOSTED_LIST_BYTES).weigher(weigh).build();
-        let uploads = Uploads::default();
-        Self { upstream: upstream.into(), store: Arc::new(store), open, lists, uploads, verify, max_zip_bytes }
+        Self {
+            upstream: upstream.into(),
+            store: Arc::new(store),
+            open,
+            lists,
+            uploads: Uploads::default(),
+            reserved: ReservedVersions::default(),
+            verify,
+            max_zip_bytes,
+        }
     }
 
     /// The name of the upstream.

@@ -1,8 +1,8 @@
 //! One connection: the TLS handshake if any, HTTP/1.1 or HTTP/2 by hyper, and the mirror's own timeouts.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -20,7 +20,7 @@ use super::{
     tls::{self, TlsServer},
 };
 use crate::{
-    peer::{Peer, Refusal},
+    peer::{BreakConnection, Peer, Refusal},
     sendfile::SocketControl,
 };
 
@@ -111,6 +111,7 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let service = service_fn(move |request| {
             let mut guard = request_timeouts.begin_request();
             let control = body_control.clone();
+            let has_streams = request.version() == Version::HTTP_2;
             let response = match &place {
                 Some(place) if place.is_reserved() && !handler.is_health_check(&request) => {
                     Either::Left(Box::pin(wait_and_handle(place.clone(), handler.clone(), request, peer.clone())))
@@ -120,7 +121,14 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             async move {
                 let response = response.await;
                 guard.set_waiting_for_mirror(false);
-                Ok::<_, Infallible>(response.map(|body| TimedBody::new(body, guard, control)))
+                if let Some(error) = response.extensions().get::<BreakConnection>() {
+                    // Over HTTP/2 the error resets the stream, and the connection goes on with the others.
+                    if !has_streams {
+                        control.reset_on_close();
+                    }
+                    return Err(*error);
+                }
+                Ok(response.map(|body| TimedBody::new(body, guard, control)))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));

@@ -163,7 +163,8 @@ impl LoggedFields {
         let request = context.request();
         let package = context.package.as_deref();
         let named = request.and_then(ApiRequest::package);
-        let name = named.map(|package| package.name().to_string());
+        let name =
+            named.map(|package| package.name()).or(package.map(|package| &package.name)).map(ToString::to_string);
         let version = request.and_then(version);
         // RFC 9112 §3.2.2: the authority of an absolute target wins over Host.
         let host = self.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -238,12 +239,12 @@ fn route_number(request: &ApiRequest) -> usize {
         ApiRequest::Repository { .. } => 7,
         ApiRequest::Catalog(_) => 8,
         ApiRequest::Menu(_) => 9,
-        ApiRequest::OwnPackages => 10,
+        ApiRequest::OwnPackages(_) => 10,
         ApiRequest::Detail { .. } => 11,
         ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => 12,
         ApiRequest::Ops(Ops::Metrics) => 13,
-        ApiRequest::Ops(Ops::Admin(_)) => 14,
-        ApiRequest::Publish { .. } => 15,
+        ApiRequest::Ops(Ops::Admin(_)) | ApiRequest::RenewCode => 14,
+        ApiRequest::Publish { .. } | ApiRequest::Reserve | ApiRequest::Upload { .. } => 15,
         ApiRequest::Delete { .. } => 16,
         ApiRequest::Ops(Ops::Web(_)) => 17,
     }
@@ -265,6 +266,7 @@ pub(super) fn version(request: &ApiRequest) -> Option<String> {
         | ApiRequest::Flat { version, .. }
         | ApiRequest::Publish { version, .. }
         | ApiRequest::Delete { version, .. }
+        | ApiRequest::Upload { version, .. }
         | ApiRequest::Metadata { version: Some(version), .. } => Some(version.to_string()),
         _ => None,
     }

@@ -53,7 +53,8 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
     }
     let action = &action[..action.floor_char_boundary(MAX_ACTION_BYTES)];
     let package = context.package.as_deref();
-    let name = request.and_then(ApiRequest::package).map(|package| package.name().to_string());
+    let named = request.and_then(ApiRequest::package).map(|package| package.name());
+    let name = named.or(package.map(|package| &package.name)).map(ToString::to_string);
     let version = request.and_then(version);
     let failure = context.failure.as_ref();
     let code = failure.and_then(|failure| failure.code).map(|code| code.to_string());

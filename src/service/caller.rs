@@ -84,7 +84,7 @@ pub(super) fn check_asked(
     let Some(package) = route.request.package() else {
         let is_closed = matches!(context.caller, Caller::Anonymous) && !access.has_anonymous_rules();
         return match route.request {
-            ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages if is_closed => {
+            ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages(_) if is_closed => {
                 Err(refusal(parts, context))
             }
             // A page without them shows how it is signed in.

@@ -177,10 +177,15 @@ impl Service {
         if passed_through(&parts.headers, &self.pseudonym) || RequestTrace::current().is_too_long() {
             return Err(ApiError::Loop);
         }
-        if let ApiRequest::Publish { .. } | ApiRequest::Delete { .. } = &route.request {
-            return publish::respond(self, parts, context, &route.request, input).await;
+        if route.request.is_publication() || route.request == ApiRequest::RenewCode {
+            return publish::respond(self, parts, context, &host, &route, input).await;
         }
         caller::check_asked(self, &route, parts, context)?;
+        if let ApiRequest::Detail { package, page } = &route.request
+            && let Some(response) = publish::failed::detail(self, parts, context, &host, package, *page).await?
+        {
+            return Ok(response);
+        }
         let package = match &route.request {
             ApiRequest::Ops(Ops::Web(page)) => return web::respond(self, parts, context, page, &host).await,
             ApiRequest::Ops(Ops::Admin(_)) if web::is_asked_by_browser(parts) => return Err(no_such_page(&route)),
@@ -188,7 +193,7 @@ impl Service {
                 return admin::remote::answer(self, parts, path, input, context).await;
             }
             ApiRequest::Ops(_) => return Ok(health::no_such_page(&parts.method)),
-            request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages) => {
+            request @ (ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages(_)) => {
                 return catalog::respond(self, parts, context, request).await;
             }
             request => self.find_package(request.package(), route.dialect, parts, context).await?,

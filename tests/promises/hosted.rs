@@ -22,6 +22,14 @@ use crate::{
     mirror::{Got, Mirror, Setup, setup},
 };
 
+/// The `publish.yaml` of a component.
+pub fn publish_yaml(name: &str, version: &str) -> String {
+    format!(
+        "Edition: 3.0.0\nType: Component\nName: {name}\nProvider: [Acme]\nVersion: {version}\nDescription: A test.\n\
+         Category: Test\nService: {{}}\nCommands: {{}}\nProperties: {{}}\n"
+    )
+}
+
 /// A component that conforms to the model, and these further files.
 pub fn component_with(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     packed(name, version, files, zip::CompressionMethod::Deflated)
@@ -33,10 +41,7 @@ pub fn stored_component(name: &str, version: &str, files: &[(&str, &[u8])]) -> V
 }
 
 fn packed(name: &str, version: &str, files: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
-    let publish = format!(
-        "Edition: 3.0.0\nType: Component\nName: {name}\nProvider: [Acme]\nVersion: {version}\nDescription: A test.\n\
-         Category: Test\nService: {{}}\nCommands: {{}}\nProperties: {{}}\n"
-    );
+    let publish = publish_yaml(name, version);
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let base: [(&str, &[u8]); 4] = [
         ("publish.yaml", publish.as_bytes()),
@@ -66,14 +71,15 @@ fn rule(packages: &[&str], read: &[&str], write: &[&str]) -> RuleConfig {
     }
 }
 
-/// A mirror where `ci` publishes everything, `reader` reads all but `secret-*`, and no other account has a right.
-fn hosting(forge: &Forge, dir: &Path) -> Setup {
+/// A mirror where `ci` and `ci-*` publish everything, `reader` and `reader-*` read all but `secret-*`, and no other account has
+/// a right.
+pub fn hosting(forge: &Forge, dir: &Path) -> Setup {
     let dir = dir.to_owned();
     setup(forge).with(|config: &mut Config| {
         config.access.enabled = true;
         config.access.rules = vec![
-            rule(&["secret-*"], &["token:ci"], &["token:ci"]),
-            rule(&["*"], &["token:reader", "token:ci"], &["token:ci"]),
+            rule(&["secret-*"], &["token:ci*"], &["token:ci*"]),
+            rule(&["*"], &["token:reader*", "token:ci*"], &["token:ci*"]),
         ];
         let min_free = ByteSize(0);
         config.hosted = Some(hosted::Config { dir: Some(dir), min_free, ..hosted::Config::default() });
@@ -83,7 +89,7 @@ fn hosting(forge: &Forge, dir: &Path) -> Setup {
 /// A running mirror with the tokens of its two accounts.
 pub struct Host {
     pub mirror: Mirror,
-    ci: String,
+    pub ci: String,
     reader: String,
     store: TempDir,
 }
@@ -118,7 +124,7 @@ impl Host {
     }
 
     /// Every file of the store but its lock and its format.
-    fn files(&self) -> Vec<String> {
+    pub fn files(&self) -> Vec<String> {
         let files = crate::process::files(self.store.path()).into_iter();
         let mut files: Vec<String> = files.map(|(path, _)| path.display().to_string()).collect();
         files.retain(|path| path.contains("/stage/") || path.contains("/blobs/") || path.contains("/releases/"));

@@ -58,6 +58,7 @@ mod holding;
 mod host;
 mod host_beside;
 mod hosted;
+mod hosted_cli;
 mod hosts;
 mod http_rules;
 mod json_answers;

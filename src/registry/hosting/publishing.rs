@@ -5,16 +5,16 @@ use std::{collections::HashSet, io, sync::Arc};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::HostedPackages;
+use super::{HostedPackages, NotReserved};
 use crate::{
     archive::{ZipFacts, package_model::check_upload},
     entry::{Digest, Verified},
     hosted::{
-        ChangeError, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal, ReleaseRecord, StateChange,
-        UploadError, VersionNumber,
+        ChangeError, HostedSpaceFull, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal,
+        ReleaseRecord, StateChange, UploadError, VersionNumber,
     },
     origin::{Verify, VerifyError},
-    package::{CatalogPackage, ModelFinding, ModelRule, PackageId},
+    package::{CatalogPackage, ModelFinding, ModelRule, PackageId, PublishManifest},
     registry::catalog::facts_of,
     value::memory_budget::MemoryShortage,
 };
@@ -40,8 +40,20 @@ pub(crate) enum PublishingError {
     /// Another upload of it is under way.
     #[error("is being published by another request")]
     BeingPublished,
+    /// It has content.
+    #[error("was published by {} on {}", .0.by, .0.at)]
+    Published(StateChange),
+    /// Another principal has reserved it.
+    #[error("is being published by {0}")]
+    Reserved(String),
+    /// The principal has as many reservations as it may have.
+    #[error("this account is publishing {0} other versions; finish one of them, or wait 10 minutes")]
+    TooManyReservations(usize),
+    /// The upload address does not hold.
+    #[error(transparent)]
+    NotReserved(#[from] NotReserved),
     /// Too many uploads are under way.
-    #[error("this mirror receives {MAX_UPLOADS} other uploads")]
+    #[error("this mirror receives as many uploads as it may at present")]
     TooManyUploads,
     /// The zip is malformed.
     #[error("{0}")]
@@ -106,7 +118,7 @@ impl RunningUpload {
 }
 
 /// The error for an upload whose last write was abandoned.
-fn closed() -> io::Error {
+pub(super) fn closed() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
@@ -124,6 +136,9 @@ impl HostedPackages {
             )])
         })?;
         self.store.check(package.name.base_name(), &version)?;
+        if !self.store.has_room() {
+            return Err(UploadError::from(HostedSpaceFull).into());
+        }
         Ok(PublishableVersion { package, version })
     }
 
@@ -227,7 +242,7 @@ impl HostedPackages {
     }
 
     /// The packages with a version in the lists, each with the facts of its latest one.
-    pub(in crate::registry) async fn catalog(&self) -> Vec<Arc<CatalogPackage>> {
+    pub(crate) async fn catalog(&self) -> Vec<Arc<CatalogPackage>> {
         let store = self.store.clone();
         spawn_blocking(move || {
             let row = |package: &Arc<crate::hosted::HostedPackage>| {
@@ -248,10 +263,34 @@ pub(crate) struct ReleaseMaker {
     pub(crate) by: StateChange,
     /// What was sent beside the zip.
     pub(crate) form: crate::hosted::PublishForm,
+    /// The digest of the fields that `publish.yaml` must have, see [`manifest_digest`]; `None`: any.
+    pub(crate) manifest: Option<Digest>,
 }
 
-/// Blocks.
-fn finish(
+/// Checks that a version can still be given content: it has none yet, or is a moving one.
+///
+/// # Errors
+/// [`PublishingError::Published`].
+pub(crate) fn check_is_new(hosted: &HostedPackages, version: &PublishableVersion) -> Result<(), PublishingError> {
+    let published = hosted.store.package(version.package.name.base_name());
+    let known = published.as_ref().and_then(|package| package.version(version.version.as_str()));
+    match known.filter(|known| known.is_served() && !version.version.is_moving()) {
+        Some(known) => {
+            let change = StateChange { by: known.publisher.to_string(), at: known.published_at };
+            Err(PublishingError::Published(change))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The digest of the fields of a `publish.yaml`.
+pub(crate) fn manifest_digest(manifest: &PublishManifest) -> Digest {
+    // None of the fields has a map with keys that are no text: writing them cannot fail.
+    Digest::of(&serde_json::to_vec(manifest).unwrap_or_default())
+}
+
+/// Verifies an upload and publishes it. Blocks.
+pub(super) fn finish(
     store: &HostedStore,
     verify: &dyn Verify,
     mut upload: RunningUpload,
@@ -263,18 +302,22 @@ fn finish(
         let clause = "the zip that arrived is not the one that Content-Digest describes";
         return Err(PublishingError::InvalidZip(clause.into()));
     }
-    let verified = verified(verify, &zip, &upload.version)?;
-    let ReleaseMaker { by, form } = maker;
+    let ReleaseMaker { by, form, manifest } = maker;
+    let verified = verified(verify, &zip, &upload.version, manifest)?;
     let PublishableVersion { package, version } = upload.version.clone();
     let name = package.name.base_name().to_owned();
-    Ok(store.publish(zip, NewRelease { name, version, publisher: by.by, at: by.at, form, verified })?)
+    let release = NewRelease { name: name.clone(), version, publisher: by.by, at: by.at, form, verified };
+    let published = store.publish(zip, release)?;
+    store.failed.forget(&name, upload.version.version.as_str());
+    Ok(published)
 }
 
-/// Verifies a zip as downloads are, and that it is a package of this name and version.
+/// Verifies a zip as downloads are, and that it is a package of this name and version, with the fields that were announced.
 fn verified(
     verify: &dyn Verify,
     zip: &crate::hosted::UploadedZip,
     version: &PublishableVersion,
+    manifest: Option<Digest>,
 ) -> Result<Verified, PublishingError> {
     let mut first = vec![0; verify.prefix_len().min(usize::try_from(zip.len).unwrap_or(usize::MAX))];
     zip.read_first(&mut first)?;
@@ -289,6 +332,10 @@ fn verified(
     if let Some(top) = &facts.top {
         let message = "the files must be at the root of the zip, not in one top folder";
         findings.push(ModelFinding::new(ModelRule::Other, top, message));
+    }
+    if findings.is_empty() && manifest.is_some_and(|announced| announced != manifest_digest(&facts.publish)) {
+        let message = "the publish.yaml in the zip is not the one that was announced";
+        findings.push(ModelFinding::new(ModelRule::Other, "publish.yaml", message));
     }
     if findings.is_empty() { Ok(verified) } else { Err(PublishingError::NotConforming(findings)) }
 }

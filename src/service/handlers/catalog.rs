@@ -4,16 +4,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use http::{Response, request::Parts};
+use http::{Response, header, request::Parts};
 use parking_lot::Mutex;
 
 use super::json::JsonAnswer;
 use crate::{
-    dialect::{ApiRequest, CatalogMenu, CatalogQuery, Dialect, DialectName, Names, PackageId},
+    access::{Grant, Right},
+    dialect::{ApiRequest, CatalogMenu, CatalogQuery, Dialect, DialectName, HostedNames, Names, PackageId, RowPage},
     http::{body::Body, cache_status::CacheStatus},
-    package::{CatalogPackage, NameForm, PackageKind},
+    package::{CatalogPackage, NameForm, PackageKind, PackageName},
     registry::{
         Registry,
         catalog::{Catalog, CatalogAnswer, CatalogEntry},
@@ -23,6 +25,7 @@ use crate::{
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
+        headers::NO_STORE,
         render::{self, CatalogRow},
         sources,
     },
@@ -89,11 +92,8 @@ pub(in crate::service) async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let names = &service.names;
     let registry = &service.registry;
-    // A mirror hosts no package of any client: the list is empty, and no error, which the client would end with.
-    if *request == ApiRequest::OwnPackages {
-        let answer =
-            JsonAnswer::new(Dialect::V3, &render::packages(&[]), std::time::Duration::ZERO, CacheStatus::generated());
-        return Ok(answer.into_response(Dialect::V3, parts, context));
+    if let ApiRequest::OwnPackages(page) = request {
+        return Ok(own_packages(service, parts, context, *page).await);
     }
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);
     let named = names.aliases().map(|(_, package)| package.clone());
@@ -113,6 +113,31 @@ pub(in crate::service) async fn respond(
         _ => return Err(ApiError::NotJson),
     };
     Ok(JsonAnswer::new(Dialect::V3, &json, age, status).into_response(Dialect::V3, parts, context))
+}
+
+/// The packages that are published here and that the caller may read or publish. Without a place for published packages the
+/// list is empty, and no error, which the client would end with.
+async fn own_packages(service: &Service, parts: &Parts, context: &mut RequestContext, page: RowPage) -> Response<Body> {
+    let published = match service.registry.hosted() {
+        Some(hosted) => hosted.catalog().await,
+        None => Vec::new(),
+    };
+    let is_shown = |row: &CatalogRow<'_>| {
+        let id = PackageName::plain(row.name)
+            .ok()
+            .and_then(|name| HostedNames::of(&service.names).id(&name, DialectName::V3));
+        id.is_some_and(|id| {
+            let may = |right| service.access.grant(&context.caller, &id, right) != Grant::Refused;
+            may(Right::Read) || may(Right::Publish)
+        })
+    };
+    let rows = published.iter().map(|facts| CatalogRow { name: &facts.name, facts });
+    let rows: Vec<CatalogRow<'_>> = rows.filter(is_shown).collect();
+    let json = render::packages(page.slice(&rows));
+    let answer = JsonAnswer::new(Dialect::V3, &json, Duration::ZERO, CacheStatus::generated());
+    let mut response = answer.into_response(Dialect::V3, parts, context);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }
 
 /// The filters of a query, in lower case.

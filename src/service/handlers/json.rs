@@ -168,9 +168,12 @@ async fn look_up(service: &Service, route: &Route, package: &FoundPackage) -> Re
         | ApiRequest::Flat { .. }
         | ApiRequest::Catalog(_)
         | ApiRequest::Menu(_)
-        | ApiRequest::OwnPackages
+        | ApiRequest::OwnPackages(_)
         | ApiRequest::Publish { .. }
         | ApiRequest::Delete { .. }
+        | ApiRequest::Reserve
+        | ApiRequest::Upload { .. }
+        | ApiRequest::RenewCode
         | ApiRequest::Ops(_) => return Err(ApiError::NotJson),
     })
 }

@@ -1,19 +1,22 @@
-//! `PUT` and `DELETE` of `/{package}/zipball/{version}`: publishes a zip on this mirror, or deletes a published version.
+//! Publishing zips on this mirror and deleting published versions: `PUT` and `DELETE` of `/{package}/zipball/{version}`, and
+//! in the v3 dialect what the command line client does ([`reserve`], [`upload`], `DELETE` of a release).
 //!
 //! Everything that can be refused before the body is refused before it: a client that sends `Expect: 100-continue` sends
-//! none of it then. Errors have the envelope of the srm dialect, and the findings of the package model where there are any.
+//! none of it then. Errors have the envelope of the dialect; in that of srm, the findings of the package model where there
+//! are any.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{admin::Input, json::json_response};
 use crate::{
-    access::{Caller, Grant, Right},
+    access::{Caller, Right},
     admin_api::{CONTENT_DIGEST, DeletedVersion, FailureCode, PublishError, PublishedVersion},
-    dialect::{ApiRequest, DialectName, HostedNames},
+    dialect::{ApiRequest, Dialect, Route},
     entry::Digest,
     http::{body::Body, field::parse_content_digest},
     package::{ModelFinding, PackageId, PackageRef, Version},
@@ -24,20 +27,26 @@ use crate::{
     service::{
         Service,
         audit::Acts,
-        caller,
         context::{Failure, RequestContext},
         error::ApiError,
         headers::{NO_STORE, close_connection},
-        sources,
+        hosts::RequestHost,
     },
 };
 
+mod code;
+pub(in crate::service) mod failed;
 mod failure;
+mod form;
+mod permission;
 mod receive;
+mod reserve;
+mod upload;
 
 use failure::PublishFailure;
+use permission::Denial;
 
-/// Answers a `PUT` or `DELETE`.
+/// Answers a request that publishes or deletes; its response may be one that breaks the connection.
 ///
 /// # Errors
 /// Where the caller may not know of the package; every other failure is a response.
@@ -45,87 +54,38 @@ pub(in crate::service) async fn respond(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
-    request: &ApiRequest,
+    host: &RequestHost<'_>,
+    route: &Route,
     input: Option<Input>,
 ) -> Result<Response<Body>, ApiError> {
-    let (ApiRequest::Publish { package, version } | ApiRequest::Delete { package, version }) = request else {
-        return Err(ApiError::NotJson);
-    };
-    let mut upload_body = receive::UploadBody::new(input);
-    let answered = match (authorized(service, parts, context, package).await, &parts.method) {
-        (Err(Denial::Unknown(error)), _) => {
-            upload_body.discard(parts).await;
-            return Err(error);
+    let mut body = receive::UploadBody::new(input);
+    let dialect = route.dialect;
+    let answered = match &route.request {
+        ApiRequest::Upload { package, version } => {
+            return Ok(upload::respond(service, parts, context, package, version, body).await);
         }
-        (Err(Denial::Refused(failure)), _) => Err(failure),
-        (Ok(package), &Method::DELETE) => delete(service, context, &package, version).await,
-        (Ok(package), _) => put(service, parts, context, package, version, &mut upload_body).await,
+        ApiRequest::RenewCode => code::renew(service, parts, context).await,
+        ApiRequest::Reserve => reserve::respond(service, parts, context, host, &mut body).await,
+        ApiRequest::Publish { package, version } => put(service, parts, context, package, version, &mut body).await,
+        ApiRequest::Delete { package, version } => delete(service, parts, context, dialect, package, version).await,
+        _ => return Err(ApiError::NotJson),
     };
     let mut response = match answered {
         Ok(response) => response,
-        Err(failure) => {
+        Err(denial) => {
             // A client that is still sending would see a broken connection, not the reason.
-            upload_body.discard(parts).await;
-            let mut response = failure.into_response(context);
+            body.discard(parts).await;
+            let failure = match denial {
+                Denial::Unknown(error) => return Err(error),
+                Denial::Refused(failure) => failure,
+            };
+            let mut response = failure.into_response(context, dialect);
             close_connection(&mut response, parts);
             response
         }
     };
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     Ok(response)
-}
-
-/// Why a caller may not publish or delete.
-enum Denial {
-    /// As for a package that does not exist, or a caller without credentials.
-    Unknown(ApiError),
-    /// With the reason.
-    Refused(PublishFailure),
-}
-
-/// The package that may be changed by the caller.
-async fn authorized(
-    service: &Service,
-    parts: &Parts,
-    context: &mut RequestContext,
-    package: &PackageRef,
-) -> Result<PackageId, Denial> {
-    let unknown = |context: &mut RequestContext| Denial::Unknown(caller::refusal(parts, context));
-    if matches!(context.caller, Caller::Anonymous) {
-        return Err(unknown(context));
-    }
-    let is_confidential =
-        context.peer.control || service.client_addresses.is_confidential(&context.peer, &parts.headers);
-    if !is_confidential && !service.access.allows_plaintext() {
-        return Err(Denial::Refused(PublishFailure::forbidden(
-            "this mirror takes no publications over an unencrypted connection from another machine; use https, or set \
-             access.allow_plaintext on the mirror",
-        )));
-    }
-    let names = &service.names;
-    let id = match package {
-        PackageRef::Routed(name) => HostedNames::of(names).id(name, DialectName::Srm),
-        PackageRef::Id(id) if HostedNames::of(names).has(id) => Some(id.clone()),
-        PackageRef::Id(_) | PackageRef::Folder(_) => None,
-    };
-    let Some(id) = id else {
-        return Err(Denial::Refused(PublishFailure::taken(
-            "this name is not one of this mirror's own: publish under a name without a slash that is no alias",
-        )));
-    };
-    let right = if parts.method == Method::DELETE { Right::Delete } else { Right::Publish };
-    if service.access.grant(&context.caller, &id, right) != Grant::Named {
-        context.refused_by = service.access.deciding_rule(&id);
-        if service.access.grant(&context.caller, &id, Right::Read) == Grant::Refused {
-            return Err(unknown(context));
-        }
-        return Err(Denial::Refused(PublishFailure::forbidden(
-            "the rules of this mirror do not give this account the right; ask the operator of this mirror",
-        )));
-    }
-    HostedNames::of(names).check(&id.name).map_err(|error| Denial::Refused(PublishFailure::taken(error)))?;
-    context.package = Some(std::sync::Arc::new(id.clone()));
-    Ok(id)
 }
 
 /// The principal's name in records.
@@ -141,35 +101,50 @@ async fn put(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
-    package: PackageId,
+    package: &PackageRef,
     version: &Version,
     body: &mut receive::UploadBody,
-) -> Result<Response<Body>, PublishFailure> {
-    let registry = &service.registry;
-    let hosted = registry.hosted().ok_or_else(PublishFailure::not_hosting)?;
+) -> Result<Response<Body>, Denial> {
+    let publishable = permission::publishable(service, parts, context, package, version.name())?;
+    let hosted = permission::hosted(service)?;
     let announced = announced_digest(parts)?;
     let limit = hosted.max_zip_bytes();
     receive::check_length(parts, limit)?;
-    let publishable = hosted.check(package, version.name())?;
     let mut upload = hosted.begin_upload(publishable.clone()).await?;
-    check_new_name(service, hosted, &publishable).await?;
+    permission::check_new_name(service, hosted, &publishable).await?;
     body.receive(limit, &mut upload).await?;
     let by = change_by(service, &context.caller);
-    let release = ReleaseMaker { by, form: PublishForm::default() };
+    let release = ReleaseMaker { by, form: PublishForm::default(), manifest: None };
+    let published = recorded(service, context, &publishable, hosted.publish(upload, announced, release)).await?;
+    Ok(published_answer(&publishable, &published, &context.caller))
+}
+
+/// Publishes a version, recorded before and after.
+async fn recorded(
+    service: &Service,
+    context: &RequestContext,
+    version: &PublishableVersion,
+    publication: impl Future<Output = Result<Publication, PublishingError>>,
+) -> Result<Publication, PublishFailure> {
     let acts = Acts::of(context);
-    let record = json!({"package": publishable.package.name.to_string(), "version": publishable.version.as_str()});
+    let record = json!({"package": version.package.name.to_string(), "version": version.version.as_str()});
     let act = acts.begin("publish", &record).await?;
-    let published = hosted.publish(upload, announced, release).await;
+    let published = publication.await;
     act.end(published.as_ref().err().map(ToString::to_string).as_deref()).await;
     // Also after an error: what is cached was made before.
-    registry.sources().end_generation(&publishable.package);
-    let (created, version) = match published? {
+    service.registry.sources().end_generation(&version.package);
+    Ok(published?)
+}
+
+/// The answer to a publication, which is logged.
+fn published_answer(publishable: &PublishableVersion, published: &Publication, caller: &Caller) -> Response<Body> {
+    let (created, version) = match published {
         Publication::Created(version) => (true, version),
         Publication::Unchanged(version) => (false, version),
     };
     let package = publishable.package.name.to_string();
     if created {
-        let by = publisher(&context.caller);
+        let by = publisher(caller);
         tracing::info!(%package, version = %version.version, digest = %version.digest, %by, "a version is published");
     }
     let answer = PublishedVersion {
@@ -179,16 +154,19 @@ async fn put(
         size: version.len,
         created,
     };
-    Ok(json_answer(if created { StatusCode::CREATED } else { StatusCode::OK }, &answer))
+    json_answer(if created { StatusCode::CREATED } else { StatusCode::OK }, &answer)
 }
 
 async fn delete(
     service: &Service,
+    parts: &Parts,
     context: &mut RequestContext,
-    package: &PackageId,
+    dialect: Dialect,
+    package: &PackageRef,
     version: &Version,
-) -> Result<Response<Body>, PublishFailure> {
-    let hosted = service.registry.hosted().ok_or_else(PublishFailure::not_hosting)?;
+) -> Result<Response<Body>, Denial> {
+    let package = &permission::authorized(service, parts, context, package, Right::Delete)?;
+    let hosted = permission::hosted(service)?;
     let by = change_by(service, &context.caller);
     let acts = Acts::of(context);
     let record = json!({"package": package.name.to_string(), "version": version.name()});
@@ -198,35 +176,16 @@ async fn delete(
     service.registry.sources().end_generation(package);
     match deleted {
         Ok(()) | Err(ChangeError::Deleted(_)) => {}
-        Err(ChangeError::Unknown) => return Err(PublishFailure::no_version(package, version.name())),
-        Err(ChangeError::Io(error)) => return Err(PublishFailure::storage(&error)),
+        Err(ChangeError::Unknown) => return Err(PublishFailure::no_version(package, version.name()).into()),
+        Err(ChangeError::Io(error)) => return Err(PublishFailure::storage(&error).into()),
     }
     let by = publisher(&context.caller);
     tracing::info!(%package, %version, %by, "a version is deleted");
     let answer = DeletedVersion { package: package.name.to_string(), version: version.name().to_owned() };
-    Ok(json_answer(StatusCode::OK, &answer))
-}
-
-/// Checks a name under which nothing was published: one that an upstream has is not taken from it, unless the configuration
-/// gives it to this mirror.
-async fn check_new_name(
-    service: &Service,
-    hosted: &HostedPackages,
-    publishable: &PublishableVersion,
-) -> Result<(), PublishFailure> {
-    let name = &publishable.package.name;
-    if hosted.is_published(&publishable.package) || HostedNames::of(&service.names).is_reserved(name) {
-        return Ok(());
-    }
-    let candidates = sources::candidates_in_all_dialects(&service.registry, &service.names, name);
-    match service.registry.sources().find_taken(&candidates).await {
-        Ok(None) => Ok(()),
-        Ok(Some(taken)) => Err(PublishFailure::taken(format_args!(
-            "{name} is a package on {}; publish under another name, or ask the operator to claim it in host.claim",
-            taken.upstream
-        ))),
-        Err(failure) => Err(PublishFailure::unknown_name(name, failure.package.as_ref())),
-    }
+    Ok(match dialect {
+        Dialect::V3 => v3_answer(context, &answer),
+        _ => json_answer(StatusCode::OK, &answer),
+    })
 }
 
 /// The digest that the client announces.
@@ -239,9 +198,14 @@ fn announced_digest(parts: &Parts) -> Result<Option<Digest>, PublishFailure> {
     }
 }
 
-fn json_answer(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     // None of the values has a map with keys that are no text: writing them cannot fail.
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');
     json_response(status, Bytes::from(text), &Method::PUT)
+}
+
+/// An object in the envelope of the v3 dialect.
+fn v3_answer(context: &RequestContext, value: &impl Serialize) -> Response<Body> {
+    json_answer(StatusCode::OK, &json!({"request_id": context.id.to_string(), "body": value}))
 }

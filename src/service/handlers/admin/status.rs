@@ -2,12 +2,21 @@
 
 use super::{AdminError, stats};
 use crate::{
-    admin_api::{CertificateState, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState},
+    admin_api::{
+        CertificateState, FailedPublicationRow, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause,
+        UpstreamState,
+    },
     observe::{self, AuditLog, OUTCOMES, RecentEvent},
     peer::CertificateEnd,
-    registry::{CallTimes, FailedCall, UpstreamReportLine},
+    registry::{
+        CallTimes, FailedCall, Registry, UpstreamReportLine,
+        hosting::{FailedPublication, failed_publications},
+    },
     service::{Service, failure_code},
 };
+
+/// Most failed publications in a status.
+const MAX_SHOWN_FAILED: usize = 50;
 
 pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError> {
     Ok(mirror_status(service))
@@ -36,8 +45,21 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
         audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
         certificates: service.certificates.get().iter().cloned().map(certificate).collect(),
+        failed_publications: failed(registry),
         recent: observe::recent_events().into_iter().map(logged).collect(),
     }
+}
+
+fn failed(registry: &Registry) -> Vec<FailedPublicationRow> {
+    let failed = registry.hosted().map(|hosted| failed_publications(hosted, None, registry.now()));
+    let row = |FailedPublication { package, version, by, at, reason }| FailedPublicationRow {
+        package,
+        version,
+        by,
+        at,
+        reason,
+    };
+    failed.unwrap_or_default().into_iter().take(MAX_SHOWN_FAILED).map(row).collect()
 }
 
 fn upstream(line: UpstreamReportLine) -> UpstreamState {

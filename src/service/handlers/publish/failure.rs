@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use super::{
-    Body, Duration, Failure, FailureCode, HeaderValue, ModelFinding, PackageId, PublishError, PublishingError,
-    RequestContext, Response, StatusCode, header, json_answer,
+    Body, Dialect, Duration, Failure, FailureCode, HeaderValue, Method, ModelFinding, PackageId, PublishError,
+    PublishingError, RequestContext, Response, StatusCode, header, json_answer, json_response,
 };
 use crate::{
     observe::AuditUnwritable,
@@ -58,6 +58,14 @@ impl PublishFailure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Some(FailureCode::TooLarge), message)
     }
 
+    pub(super) fn form_too_large(limit: usize) -> Self {
+        let message = format!(
+            "what is published beside the zip (publish.yaml, readme.md, version.md, s.yaml) is larger than this mirror \
+             takes: {limit} bytes"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Some(FailureCode::TooLarge), message)
+    }
+
     /// The body broke off, or came too slowly.
     pub(super) fn incomplete(message: impl Display) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, None, message)
@@ -78,6 +86,11 @@ impl PublishFailure {
         Self::retry(StatusCode::SERVICE_UNAVAILABLE, FailureCode::UpstreamUnreachable, message, NAME_CHECK_RETRY)
     }
 
+    /// The file system fails; the cause is logged elsewhere.
+    pub(super) fn unwritable(message: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
+    }
+
     /// The cause is logged, and not sent.
     pub(super) fn storage(error: &std::io::Error) -> Self {
         tracing::error!(%error, "the directory of published packages cannot be written");
@@ -85,19 +98,46 @@ impl PublishFailure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
     }
 
-    /// The response; notes in `context` what it says.
-    pub(super) fn into_response(self, context: &mut RequestContext) -> Response<Body> {
-        let error = PublishError {
-            message: self.message.clone(),
-            status: self.status.as_str().to_owned(),
-            code: self.code,
-            findings: self.findings,
+    /// The sentence for the client.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// True when the body did not arrive whole.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.status == StatusCode::REQUEST_TIMEOUT
+    }
+
+    /// Notes in `context` what the response says.
+    pub(super) fn note(self, context: &mut RequestContext) {
+        context.failure = Some(Failure { code: self.code, message: self.message });
+    }
+
+    /// The response in the envelope of a dialect; notes in `context` what it says.
+    pub(super) fn into_response(mut self, context: &mut RequestContext, dialect: Dialect) -> Response<Body> {
+        let mut response = match dialect {
+            Dialect::V3 => {
+                let body = dialect.error(self.status.as_u16(), self.code, &self.message, &context.id.to_string());
+                json_response(self.status, body, &Method::PUT)
+            }
+            _ => {
+                let error = PublishError {
+                    message: self.message.clone(),
+                    status: self.status.as_str().to_owned(),
+                    code: self.code,
+                    findings: std::mem::take(&mut self.findings),
+                };
+                json_answer(self.status, &error)
+            }
         };
-        let mut response = json_answer(self.status, &error);
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
-        context.failure = Some(Failure { code: self.code, message: self.message });
+        self.note(context);
         response
     }
 }
@@ -126,7 +166,10 @@ impl From<PublishingError> for PublishFailure {
                 PublishRefusal::Upload(UploadError::Full(_)) => unavailable(FailureCode::NoRoom),
                 PublishRefusal::Upload(UploadError::Io(error)) => Self::storage(&error),
             },
-            PublishingError::BeingPublished => conflict(FailureCode::BeingPublished),
+            PublishingError::Published(_) => conflict(FailureCode::VersionExists),
+            PublishingError::BeingPublished | PublishingError::Reserved(_) => conflict(FailureCode::BeingPublished),
+            PublishingError::NotReserved(_) => Self::forbidden(&sentence),
+            PublishingError::TooManyReservations(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, None, &sentence),
             PublishingError::TooManyUploads | PublishingError::NoMemory(_) => unavailable(FailureCode::NoRoom),
             PublishingError::InvalidZip(_) => unprocessable(),
             PublishingError::NotConforming(findings) => Self { findings, ..unprocessable() },

@@ -18,6 +18,8 @@ const MIN_UPLOAD_RATE: u64 = 10 << 10;
 const UPLOAD_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest time of one upload.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(4 * 3600);
+/// Longest time of a form.
+const FORM_DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes that are collected before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 /// Most bytes of a refused body that are read, and longest time for that.
@@ -76,6 +78,25 @@ impl UploadBody {
         }
         upload.write(collected).await?;
         Ok(())
+    }
+
+    /// The whole body, where it is short: a form.
+    pub(super) async fn collect(&mut self, limit: usize) -> Result<Vec<u8>, PublishFailure> {
+        let Some(body) = &mut self.input else { return Err(PublishFailure::bad_request("the request has no body")) };
+        self.is_begun = true;
+        let deadline = Instant::now() + FORM_DEADLINE;
+        let mut form = Vec::new();
+        loop {
+            let frame = timeout_at(deadline, body.frame()).await;
+            let frame = frame.map_err(|_| PublishFailure::incomplete("the form did not arrive in time"))?;
+            let Some(frame) = frame else { return Ok(form) };
+            let frame = frame.map_err(|_| PublishFailure::incomplete("the form broke off before its end"))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            if form.len() + bytes.len() > limit {
+                return Err(PublishFailure::form_too_large(limit));
+            }
+            form.extend_from_slice(&bytes);
+        }
     }
 
     /// Reads the rest of a refused body, as far as it is short: a client that sends it before it reads the answer would see

@@ -1,0 +1,113 @@
+//! The upload of a reserved version: its address is spent when the whole zip has arrived, before the verdict, and a zip that
+//! is refused is kept as a failed publication.
+
+use std::{io, sync::Arc};
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use super::{
+    HostedPackages, PublishableVersion, PublishingError, ReleaseMaker, RunningUpload,
+    publishing::{closed, finish},
+    reservations::{NotReserved, ReservationInUse},
+};
+use crate::{
+    hosted::{FailedPublication, Publication, StateChange},
+    package::PackageId,
+};
+
+/// An upload to a reservation, the only one at its time. Dropping it before it is published leaves the reservation.
+pub(crate) struct ReservedUpload {
+    hosted: Arc<HostedPackages>,
+    version: PublishableVersion,
+    reservation: ReservationInUse,
+    id: String,
+    expires_at: Timestamp,
+    upload: RunningUpload,
+}
+
+impl ReservedUpload {
+    /// Begins the upload to the reservation with this id, whose address expires then.
+    ///
+    /// # Errors
+    /// [`PublishingError`].
+    pub(crate) async fn begin(
+        hosted: &Arc<HostedPackages>,
+        version: PublishableVersion,
+        id: &str,
+        expires_at: Timestamp,
+    ) -> Result<Self, PublishingError> {
+        let reservation = hosted.reserved.begin(&version, id)?;
+        let upload = hosted.begin_upload(version.clone()).await?;
+        Ok(Self { hosted: hosted.clone(), version, reservation, id: id.to_owned(), expires_at, upload })
+    }
+
+    /// Where the zip is written.
+    pub(crate) fn upload_mut(&mut self) -> &mut RunningUpload {
+        &mut self.upload
+    }
+
+    /// Spends the address, verifies the zip and publishes it. Goes on when the future is dropped. When it returns, the
+    /// version is durable and visible, or its failure is in the list of failed publications.
+    ///
+    /// # Errors
+    /// [`PublishingError`].
+    pub(crate) async fn publish(self, by: StateChange) -> Result<Publication, PublishingError> {
+        spawn_blocking(move || self.publish_blocking(by)).await.map_err(|_| closed())?
+    }
+
+    fn publish_blocking(self, by: StateChange) -> Result<Publication, PublishingError> {
+        let Self { hosted, version, reservation, id, expires_at, upload } = self;
+        hosted.reserved.end(&version, &reservation)?;
+        hosted.store().spent.mark(&id, expires_at, by.at).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => PublishingError::NotReserved(NotReserved::Ended),
+            _ => error.into(),
+        })?;
+        let announced = reservation.announced.clone();
+        let release = ReleaseMaker { by: by.clone(), form: announced.form, manifest: Some(announced.manifest) };
+        let published = finish(hosted.store(), &*hosted.verify, upload, None, release);
+        if let Err(error) = &published {
+            note_failure(&hosted, &version, by, error.to_string());
+        }
+        published
+    }
+}
+
+/// Adds a publication to those that failed.
+pub(crate) async fn record_failure(
+    hosted: &Arc<HostedPackages>,
+    version: PublishableVersion,
+    by: StateChange,
+    reason: String,
+) {
+    let hosted = hosted.clone();
+    // An error is a panic, which has been reported.
+    let _ = spawn_blocking(move || note_failure(&hosted, &version, by, reason)).await;
+}
+
+/// The publications that failed, of one package or of all, the newest first.
+pub(crate) fn failed_publications(
+    hosted: &HostedPackages,
+    package: Option<&PackageId>,
+    now: Timestamp,
+) -> Vec<FailedPublication> {
+    let failed = &hosted.store().failed;
+    match package {
+        Some(package) => failed.of_package(package.name.base_name(), now),
+        None => failed.all(now),
+    }
+}
+
+/// Blocks.
+fn note_failure(hosted: &HostedPackages, version: &PublishableVersion, by: StateChange, reason: String) {
+    let failed = FailedPublication {
+        package: version.package.name.base_name().to_owned(),
+        version: version.version.to_string(),
+        by: by.by,
+        at: by.at,
+        reason,
+    };
+    if let Err(error) = hosted.store().failed.add(failed) {
+        tracing::warn!(%error, "the list of failed publications cannot be written");
+    }
+}

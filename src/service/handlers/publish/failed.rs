@@ -1,0 +1,68 @@
+//! The failed publications of a package among its versions, in the v3 dialect: what `registry detail` prints to those who
+//! may publish the package. Other clients, other mirrors among them, get the versions alone.
+
+use http::{Response, header, request::Parts};
+use serde_json::json;
+
+use super::{Body, Dialect, NO_STORE, PackageRef, permission};
+use crate::{
+    access::{Grant, Right},
+    dialect::{DialectName, HostedNames, RowPage},
+    http::cache_status::CacheStatus,
+    registry::hosting::failed_publications,
+    service::{
+        Service, caller, context::RequestContext, error::ApiError, found_package::FoundPackage,
+        handlers::json::JsonAnswer, hosts::RequestHost, render::Renderer,
+    },
+};
+
+/// The rows of a package with failed publications, for a caller who may publish it; `None` for every other one.
+///
+/// # Errors
+/// When the versions cannot be read.
+pub(in crate::service) async fn detail(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    host: &RequestHost<'_>,
+    package: &PackageRef,
+    page: RowPage,
+) -> Result<Option<Response<Body>>, ApiError> {
+    let names = HostedNames::of(&service.names);
+    let id = match package {
+        PackageRef::Routed(name) => names.id(name, DialectName::V3),
+        PackageRef::Id(id) if names.has(id) => Some(id.clone()),
+        PackageRef::Id(_) | PackageRef::Folder(_) => None,
+    };
+    let (Some(id), Ok(hosted)) = (id, permission::hosted(service)) else { return Ok(None) };
+    let failed = failed_publications(hosted, Some(&id), service.registry.now());
+    if failed.is_empty() || service.access.grant(&context.caller, &id, Right::Publish) != Grant::Named {
+        return Ok(None);
+    }
+    let mut rows = Vec::new();
+    if page.page().is_none_or(|page| page.page == 1) {
+        rows.extend(failed.iter().map(|failed| {
+            json!({"failed_version": failed.version, "failed_at": failed.at.to_string(), "by": failed.by, "reason": failed.reason})
+                .to_string()
+        }));
+    }
+    if let Some(id) = hosted.published_id(&id.name) {
+        context.grant = service.access.grant(&context.caller, &id, Right::Read);
+        let found = FoundPackage::Package(id);
+        let list = found.releases(&service.registry).await?;
+        let renderer = Renderer {
+            dialect: Dialect::V3,
+            base: &host.base(),
+            signature: &caller::zip_signature(service, context, &found, None, Dialect::V3),
+            names: &service.names,
+            package: found.id(),
+            folder: None,
+        };
+        rows.extend(page.slice(&list.value.releases).iter().map(|release| renderer.release_row(release)));
+    }
+    let json = format!("[{}]", rows.join(","));
+    let answer = JsonAnswer::new(Dialect::V3, &json, std::time::Duration::ZERO, CacheStatus::generated());
+    let mut response = answer.into_response(Dialect::V3, parts, context);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    Ok(Some(response))
+}

@@ -1,0 +1,132 @@
+//! What is checked before a zip is taken or a version deleted: the one list of checks for every way in.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::{HostedPackages, PackageId, PackageRef, PublishFailure, PublishableVersion, PublishingError, publisher};
+use crate::{
+    access::{Caller, Grant, Right},
+    dialect::{DialectName, HostedNames},
+    observe::AuditUnwritable,
+    service::{Service, caller, context::RequestContext, error::ApiError, sources},
+};
+
+/// Why a request is refused.
+pub(super) enum Denial {
+    /// As for a package that does not exist, or a caller without credentials.
+    Unknown(ApiError),
+    /// With the reason.
+    Refused(PublishFailure),
+}
+
+impl From<PublishFailure> for Denial {
+    fn from(failure: PublishFailure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+impl From<PublishingError> for Denial {
+    fn from(error: PublishingError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<AuditUnwritable> for Denial {
+    fn from(error: AuditUnwritable) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// The published packages.
+pub(super) fn hosted(service: &Service) -> Result<&Arc<HostedPackages>, PublishFailure> {
+    service.registry.hosted().ok_or_else(PublishFailure::not_hosting)
+}
+
+/// Refuses callers without credentials, and those whose credentials were readable on the network.
+pub(super) fn check_caller(service: &Service, parts: &Parts, context: &mut RequestContext) -> Result<(), Denial> {
+    if matches!(context.caller, Caller::Anonymous) {
+        return Err(Denial::Unknown(caller::refusal(parts, context)));
+    }
+    let is_confidential =
+        context.peer.control || service.client_addresses.is_confidential(&context.peer, &parts.headers);
+    if !is_confidential && !service.access.allows_plaintext() {
+        return Err(Denial::Refused(PublishFailure::forbidden(
+            "this mirror takes no publications over an unencrypted connection from another machine; use https, or set \
+             access.allow_plaintext on the mirror",
+        )));
+    }
+    Ok(())
+}
+
+/// The package that the caller may change; notes it in `context`.
+pub(super) fn authorized(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageRef,
+    right: Right,
+) -> Result<PackageId, Denial> {
+    check_caller(service, parts, context)?;
+    let names = &service.names;
+    let id = match package {
+        PackageRef::Routed(name) => HostedNames::of(names).id(name, DialectName::Srm),
+        PackageRef::Id(id) if HostedNames::of(names).has(id) => Some(id.clone()),
+        PackageRef::Id(_) | PackageRef::Folder(_) => None,
+    };
+    let Some(id) = id else {
+        return Err(Denial::Refused(PublishFailure::taken(
+            "this name is not one of this mirror's own: publish under a name without a slash that is no alias",
+        )));
+    };
+    if service.access.grant(&context.caller, &id, right) != Grant::Named {
+        context.refused_by = service.access.deciding_rule(&id);
+        if service.access.grant(&context.caller, &id, Right::Read) == Grant::Refused {
+            return Err(Denial::Unknown(caller::refusal(parts, context)));
+        }
+        return Err(Denial::Refused(PublishFailure::forbidden(
+            "the rules of this mirror do not give this account the right; ask the operator of this mirror",
+        )));
+    }
+    HostedNames::of(names).check(&id.name).map_err(|error| Denial::Refused(PublishFailure::taken(error)))?;
+    context.package = Some(Arc::new(id.clone()));
+    Ok(id)
+}
+
+/// The version that the caller may publish, as far as this mirror knows it before the zip: the right, the name, the
+/// version, the room, and reservations of others. What upstreams know is for [`check_new_name`].
+pub(super) fn publishable(
+    service: &Service,
+    parts: &Parts,
+    context: &mut RequestContext,
+    package: &PackageRef,
+    version: &str,
+) -> Result<PublishableVersion, Denial> {
+    let id = authorized(service, parts, context, package, Right::Publish)?;
+    let hosted = hosted(service)?;
+    let version = hosted.check(id, version)?;
+    hosted.reserved.check(&version, &publisher(&context.caller), service.registry.now())?;
+    Ok(version)
+}
+
+/// Checks a name under which nothing was published: one that an upstream has is not taken from it, unless the configuration
+/// gives it to this mirror.
+pub(super) async fn check_new_name(
+    service: &Service,
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+) -> Result<(), PublishFailure> {
+    let name = &version.package.name;
+    if hosted.is_published(&version.package) || HostedNames::of(&service.names).is_reserved(name) {
+        return Ok(());
+    }
+    let candidates = sources::candidates_in_all_dialects(&service.registry, &service.names, name);
+    match service.registry.sources().find_taken(&candidates).await {
+        Ok(None) => Ok(()),
+        Ok(Some(taken)) => Err(PublishFailure::taken(format_args!(
+            "{name} is a package on {}; publish under another name, or ask the operator to claim it in host.claim",
+            taken.upstream
+        ))),
+        Err(failure) => Err(PublishFailure::unknown_name(name, failure.package.as_ref())),
+    }
+}
