@@ -98,7 +98,7 @@ def _(request, answer):
         answer.headers = [("Content-Type", "application/json")]
 
 
-@fault("v3-latest-is-frozen", "s 3 updates a component", "s 3 updates to a later", "without configuration updates")
+@fault("v3-latest-is-frozen", "s 3 updates a component", "s 3 updates to a later", "without configuration updates", "s 3 logs in and publishes")
 def _(request, answer):
     """the latest release is the one that was first seen, for ever"""
     if request.path.endswith("/release/latest") and answer.status == 200:
@@ -295,6 +295,55 @@ def _(request, answer):
         answer.body, answer.reason = b"{}", None
 
 
+@fault("upload-addresses-lead-nowhere", "s 3 logs in and publishes", "s 3 publishes an application", "what was published on the mirror")
+def _(request, answer):
+    """the address for the zip takes nothing, and says so with a status"""
+    if request.command == "POST":
+        answer.text(lambda text: text.replace("/v3/uploads/", "/v3/nowhere/"))
+
+
+@fault("refused-zips-are-answered", "refuses its zip")
+def _(request, answer):
+    """a connection that the mirror breaks is answered instead"""
+    if not answer.status:
+        answer.status = 422
+
+
+@fault("failed-publications-are-hidden", "refuses its zip")
+def _(request, answer):
+    """registry detail has no failed publications"""
+    if "/release?page" in request.path and b"failed_version" in answer.body:
+        answer.value(lambda value: {**value, "body": [row for row in value["body"] if "failed_version" not in row]})
+
+
+@fault("refusals-say-nothing", "why the mirror refuses a publication", "which is then gone")
+def _(request, answer):
+    """a refused publication or deletion has no sentence"""
+    if request.command in ("POST", "DELETE") and answer.status >= 400:
+        answer.value(lambda value: {**value, "body": "no"})
+
+
+@fault("own-packages-are-none", "what was published on the mirror")
+def _(request, answer):
+    """registry list --private has no packages"""
+    if "/package/user" in request.path:
+        answer.value(lambda value: {**value, "body": []})
+
+
+@fault("new-codes-do-not-hold", "`registry login --retoken`")
+def _(request, answer):
+    """the new code of an account is another one than the mirror's"""
+    if request.path.endswith("/user/token"):
+        answer.text(lambda text: text.replace("srmt_", "srmt_x"))
+
+
+@fault("deleted-versions-stay", "which is then gone")
+def _(request, answer):
+    """the list of versions is the one that was first seen"""
+    if request.path.endswith("/acme-gone/release?page=1"):
+        answer.body = request.server.first.setdefault(request.path, answer.body.replace(b'"1.0.0"', b'"1.1.0"'))
+
+
 def ask(request, path, without_range=False, token=None):
     """The good mirror's answer to a request, with another token if one is named."""
     server = request.server
@@ -308,10 +357,14 @@ def ask(request, path, without_range=False, token=None):
         # Alone: the mirror refuses a signature of the command line client that does not hold beside it.
         headers = {key: value for key, value in headers.items() if key.lower() not in ("sign_code", "token", "authorization")}
         headers["Authorization"] = f"Bearer {token}"
-    connection.request(request.command, path, body=request.content, headers=headers)
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
+    try:
+        connection.request(request.command, path, body=request.content, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    except (http.client.RemoteDisconnected, ConnectionError):
+        return Answer(0, [], b"")  # broken by the mirror
+    finally:
+        connection.close()
     return Answer(response.status, response.getheaders(), body, response.reason)
 
 
@@ -319,10 +372,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_one(self):
-        self.content = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+        self.content = self.read_content()
         answer = ask(self, self.path)
         status = answer.status
         self.server.change(self, answer)
+        if not answer.status:
+            self.close_connection = True
+            return
         if answer.status != status:
             answer.reason = None
         answer.without("content-length", "transfer-encoding", "connection", "repr-digest", "date")
@@ -335,6 +391,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)
+
+    def read_content(self):
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+        content = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
 
     do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = handle_one
 

@@ -17,6 +17,8 @@ FRONT, BEHIND = "127.0.86.1", "127.0.86.2"
 PLAIN_FRONT, PLAIN_BEHIND = "127.0.86.3", "127.0.86.4"
 # The same for the mirror that serves nothing without a token, except to 2.x clients.
 CLOSED_FRONT, CLOSED_BEHIND = "127.0.86.5", "127.0.86.6"
+# The same for the mirror that packages are published on.
+HOSTED_FRONT, HOSTED_BEHIND = "127.0.86.7", "127.0.86.8"
 NAMES = ["api.devsapp.cn", "registry.devsapp.cn", "api.github.com", "github.com"]
 # Every client that can sends this; the forge must never see it.
 SECRET = "the-clients-own-secret"
@@ -36,6 +38,25 @@ anonymous = true
 [[access.rules]]
 packages = ["demo/big"]
 read = ["token:*", "cert:CN=anna,O=Acme"]
+[[access.rules]]
+packages = ["*"]
+read = ["*"]
+"""
+
+
+# The rules of the mirror that packages are published on, and the names that belong to it.
+HOSTING = """
+[upstreams.hosted]
+min_free = "1MiB"
+[host]
+names = ["acme-*"]
+[access]
+enabled = true
+[[access.rules]]
+packages = ["acme-*", "fc3"]
+read = ["*"]
+publish = ["token:publisher", "token:other"]
+delete = ["token:publisher"]
 [[access.rules]]
 packages = ["*"]
 read = ["*"]
@@ -67,6 +88,7 @@ class Stage:
         self._mirror()
         self._plain_mirror()
         self._closed_mirror()
+        self._hosted_mirror()
 
     def _start(self, name, command, env=None, **options):
         out = open(self.dir / f"{name}.out", "wb")
@@ -154,6 +176,18 @@ stale_while_revalidate = "0s"
         tls = re.search(r"listening on https://127\.0\.0\.1:(\d+)", self.said("closed-mirror"))
         # No break stands in front of it: a client's certificate ends there.
         self.closed_tls_port = tls.group(1)
+
+    def _hosted_mirror(self):
+        """A mirror that packages are published on. Publishing drops the port of an address, so it is reached on port 80."""
+        (self.dir / "hosted.toml").write_text((self.dir / "upstreams.toml").read_text() + HOSTING)
+        self.hosted_token = self._hosted_code("publisher", "read", "publish", "delete")
+        self._configured("hosted", "hosted.toml", HOSTED_FRONT, HOSTED_BEHIND)
+        self.hosted_registry = f"http://{HOSTED_FRONT}/v3"
+
+    def _hosted_code(self, name, *scopes):
+        scopes = [part for scope in scopes for part in ("--scope", scope)]
+        options = ["token", "create", "--name", name, "--cli", *scopes]
+        return self.operate(*options, config="hosted.toml", cache="hosted-cache").strip()
 
     def _openssl(self, subject, extensions, name, *options):
         """Makes a certificate with its key, both for two days."""
