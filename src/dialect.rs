@@ -270,6 +270,8 @@ pub enum Ops {
     Readyz,
     /// `/metrics`.
     Metrics,
+    /// `/-/openapi.json`: the description of the routes.
+    OpenApi,
     /// `/-/` and some of what is below it, to be read.
     Web(WebPage),
     /// `/-/…`: administration. The decoded path without `/-/`. Any method is accepted here and checked later.

@@ -20,6 +20,7 @@ pub(super) fn parse_root(names: &Names, segments: &[&str], query: &str) -> Resul
         ["healthz"] => Ok(ApiRequest::Ops(Ops::Healthz)),
         ["readyz"] => Ok(ApiRequest::Ops(Ops::Readyz)),
         ["metrics"] => Ok(ApiRequest::Ops(Ops::Metrics)),
+        ["-", "openapi.json"] => Ok(ApiRequest::Ops(Ops::OpenApi)),
         ["-", rest @ ..] => Ok(ApiRequest::Ops(Ops::Admin(rest.join("/")))),
         ["healthz" | "readyz" | "metrics", ..] => Err(unknown_route()),
         _ => parse(names, segments, query),

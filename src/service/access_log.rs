@@ -246,7 +246,7 @@ fn route_number(request: &ApiRequest) -> usize {
         ApiRequest::Ops(Ops::Admin(_)) | ApiRequest::RenewCode => 14,
         ApiRequest::Publish { .. } | ApiRequest::Reserve | ApiRequest::Upload { .. } => 15,
         ApiRequest::Delete { .. } => 16,
-        ApiRequest::Ops(Ops::Web(_)) => 17,
+        ApiRequest::Ops(Ops::Web(_) | Ops::OpenApi) => 17,
     }
 }
 

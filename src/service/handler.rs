@@ -19,7 +19,7 @@ use super::{
     handlers::{
         admin, catalog, folder,
         health::{self, is_health_check},
-        json, metrics, publish, zip,
+        json, metrics, openapi, publish, zip,
     },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
     response_cache::Snapshot,
@@ -162,6 +162,7 @@ impl Service {
             Ok(ApiRequest::Ops(ops @ (Ops::Healthz | Ops::Readyz))) => {
                 return Ok(health::respond(self, ops, &parts.method));
             }
+            Ok(ApiRequest::Ops(Ops::OpenApi)) => return Ok(openapi::respond(parts)),
             Ok(ApiRequest::Ops(Ops::Admin(path))) if context.peer.control => {
                 if let Some(input) = input.take() {
                     return Ok(admin::answer(self, &parts.method, path, input, context).await);

@@ -82,7 +82,7 @@ pub(in crate::service) fn respond(service: &Service, ops: &Ops, method: &Method)
             let reasons = service.faults().into_reasons();
             service.readiness.respond(&reasons, &service.clients, method)
         }
-        Ops::Metrics | Ops::Admin(_) | Ops::Web(_) => no_such_page(method),
+        Ops::Metrics | Ops::OpenApi | Ops::Admin(_) | Ops::Web(_) => no_such_page(method),
     }
 }
 
