@@ -35,6 +35,7 @@ mod mirror_url;
 mod reload;
 mod route;
 mod serve;
+mod service_manager;
 mod status;
 mod tls;
 mod token;

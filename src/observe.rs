@@ -35,7 +35,7 @@ pub use cache_metrics::{CacheCounters, CacheMetrics, DOWNLOAD_OUTCOMES, Download
 use line_queue::{LineQueue, LineWriter};
 use log_time::LogTime;
 pub use metrics::{
-    OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
+    CAUSES, OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
     TimeHistogram, TimeTotals, UpstreamMetrics,
 };
 pub use recent::{RecentEvent, recent_events};

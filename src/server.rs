@@ -36,6 +36,7 @@ pub use config::Config;
 use connection::{ConnectionParts, ShutdownTokens};
 use connection_places::{ConnectionPlaces, RESERVED_CONNECTIONS};
 pub use connection_threads::ConnectionThreads;
+pub(crate) use connection_threads::ThreadProbe;
 use control::ControlListener;
 pub use listeners::BindError;
 use listeners::Listeners;

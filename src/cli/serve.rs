@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{SIGNAL, ServeArgs, print};
+use super::{SIGNAL, ServeArgs, print, service_manager};
 use crate::{
     app::{self, App, ConfigSource, Holder, OpenError, Reloader, UpstreamReport},
     config::{self, Loaded},
@@ -83,7 +83,8 @@ async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: Connection
         number = signals.next() => return Ok(SIGNAL + number),
     };
     print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
-    notify_service_manager(NotifyState::Ready);
+    service_manager::notify(NotifyState::Ready);
+    let _watchdog_task = service_manager::answer_watchdog(threads.probe());
     let _reload_task = reload_on_hangup(hangup, app.reloader.clone());
     let _report_task = AbortOnDropHandle::new(tokio::spawn(log_reports(app.credential_reports())));
 
@@ -93,7 +94,7 @@ async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: Connection
     tokio::select! {
         done = &mut run => return done.map(|()| 0),
         _ = signals.next() => {
-            notify_service_manager(NotifyState::Stopping);
+            service_manager::notify(NotifyState::Stopping);
             shutdown.cancel();
         }
     }
@@ -105,12 +106,6 @@ async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: Connection
             Ok(SIGNAL + number)
         }
     }
-}
-
-/// Tells the service manager that started this process, if any, what it does (sd_notify of systemd).
-fn notify_service_manager(state: NotifyState<'_>) {
-    // Without a service manager there is nothing to do, and one that has gone gets no message.
-    let _ = sd_notify::notify(&[state]);
 }
 
 /// Binds the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without

@@ -45,6 +45,39 @@ pub const STATUSES: [u16; 28] = [
 /// How the cache answered, as labels; see [`crate::http::cache_status::CacheStatus::label`].
 pub const OUTCOMES: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "generated", "error"];
 
+/// The causes of errors about a package, as labels: the variants of [`crate::admin_api::FailureCode`] in their order.
+pub const CAUSES: [&str; 29] = [
+    "no-package",
+    "no-release",
+    "no-version",
+    "blocked",
+    "offline",
+    "upstream-unreachable",
+    "upstream-timeout",
+    "upstream-busy",
+    "no-room",
+    "pins-unavailable",
+    "upstream-throttled",
+    "upstream-denied",
+    "upstream-status",
+    "upstream-invalid",
+    "too-large",
+    "pin-mismatch",
+    "loop",
+    "refused",
+    "forbidden",
+    "unauthorized",
+    "source-changed",
+    "repository-replaced",
+    "unbuilt",
+    "not-conforming",
+    "version-exists",
+    "version-deleted",
+    "name-taken",
+    "being-published",
+    "other",
+];
+
 /// Upper bounds of the buckets of times, seconds.
 pub const TIME_BOUNDS: [f64; 12] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
@@ -167,6 +200,8 @@ pub struct ResponseFigures {
     pub status: Option<u16>,
     /// How the cache answered; `None` where nothing was looked up.
     pub outcome: Option<&'static str>,
+    /// The index of an error's cause in [`CAUSES`].
+    pub cause: Option<usize>,
     /// Bytes of its body.
     pub bytes: u64,
     /// Time to its header.
@@ -178,9 +213,16 @@ pub struct ResponseFigures {
 /// The figures of the requests of one thread.
 ///
 /// Counters that all threads share would move between their processors with every response.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ThreadMetrics {
     routes: [RouteCounters; ROUTES.len()],
+    causes: [AtomicU64; CAUSES.len()],
+}
+
+impl Default for ThreadMetrics {
+    fn default() -> Self {
+        Self { routes: array::from_fn(|_| RouteCounters::default()), causes: array::from_fn(|_| AtomicU64::new(0)) }
+    }
 }
 
 impl ThreadMetrics {
@@ -193,6 +235,9 @@ impl ThreadMetrics {
         let outcome = response.outcome.and_then(|label| OUTCOMES.iter().position(|outcome| *outcome == label));
         if let Some(outcome) = outcome {
             route.outcomes[outcome].fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(cause) = response.cause.and_then(|cause| self.causes.get(cause)) {
+            cause.fetch_add(1, Ordering::Relaxed);
         }
         route.bytes.fetch_add(response.bytes, Ordering::Relaxed);
         if let Some(head) = response.head {
@@ -225,6 +270,15 @@ impl RequestMetrics {
             }
         }
         routes
+    }
+
+    /// The error responses of each cause with its label, summed over all threads.
+    pub fn causes(&self) -> [(&'static str, u64); CAUSES.len()] {
+        let mut totals = [0; CAUSES.len()];
+        for thread in self.threads.iter() {
+            add_each(&mut totals, &thread.causes);
+        }
+        array::from_fn(|cause| (CAUSES[cause], totals[cause]))
     }
 }
 
@@ -265,7 +319,7 @@ mod tests {
     fn statuses_are_in_order_and_every_label_stands_once() {
         assert!(STATUSES.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(TIME_BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
-        for labels in [&ROUTES[..], &OUTCOMES[..]] {
+        for labels in [&ROUTES[..], &OUTCOMES[..], &CAUSES[..]] {
             let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
             assert_eq!(distinct.len(), labels.len());
         }
@@ -278,12 +332,19 @@ mod tests {
             route: 4,
             status: Some(200),
             outcome: Some("hit"),
+            cause: Some(2),
             bytes: 7,
             head: Some(Duration::from_millis(2)),
             whole: Duration::from_secs(400),
         };
         metrics.of_this_thread().record(&zip);
-        metrics.of_this_thread().record(&ResponseFigures { status: Some(299), outcome: None, head: None, ..zip });
+        metrics.of_this_thread().record(&ResponseFigures {
+            status: Some(299),
+            outcome: None,
+            cause: None,
+            head: None,
+            ..zip
+        });
         thread::scope(|scope| {
             scope.spawn(|| metrics.of_this_thread().record(&ResponseFigures { status: None, ..zip }));
         });
@@ -291,6 +352,7 @@ mod tests {
         let counted: Vec<_> = STATUSES.into_iter().zip(route.statuses).filter(|(_, count)| *count > 0).collect();
         assert_eq!((label, counted), ("zip", vec![(0, 1), (200, 1), (499, 1)]));
         assert_eq!((route.outcomes[0], route.bytes), (2, 21));
+        assert_eq!(metrics.causes()[2], ("no-version", 2));
         let sum = route.head.sum_seconds();
         assert!((sum - 0.004).abs() < 1e-9 && route.head.buckets[1] == 2, "{:?}", route.head);
         assert_eq!(route.whole.buckets[TIME_BOUNDS.len()], 3);

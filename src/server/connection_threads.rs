@@ -74,11 +74,35 @@ impl ConnectionThreads {
         Ok(Self { threads, _end: end.drop_guard() })
     }
 
+    /// A probe of these threads, which does not keep them.
+    pub(crate) fn probe(&self) -> ThreadProbe {
+        ThreadProbe { threads: self.threads.iter().map(|thread| thread.handle.clone()).collect() }
+    }
+
     /// A slot on the thread with the fewest connections; `None` without threads.
     pub(super) fn reserve_slot(&self) -> Option<ConnectionSlot> {
         let thread = self.threads.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed))?;
         thread.load.fetch_add(1, Ordering::Relaxed);
         Some(ConnectionSlot { handle: thread.handle.clone(), load: thread.load.clone() })
+    }
+}
+
+/// Finds out whether connection threads run.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadProbe {
+    threads: Vec<Handle>,
+}
+
+impl ThreadProbe {
+    /// Ends when each thread has run a task; never where one does not, so that the caller sets a deadline.
+    pub(crate) async fn all_run_a_task(&self) {
+        let tasks: Vec<_> = self.threads.iter().map(|thread| thread.spawn(async {})).collect();
+        for task in tasks {
+            if task.await.is_err() {
+                // The thread has ended without its task.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -90,7 +114,30 @@ impl Drop for ConnectionSlot {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use tokio::time::timeout;
+
     use super::*;
+
+    #[test]
+    fn a_thread_that_takes_no_work_is_noticed() {
+        let threads = ConnectionThreads::start(2).expect("threads");
+        let probe = threads.probe();
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let all_run = |deadline| runtime.block_on(async { timeout(deadline, probe.all_run_a_task()).await.is_ok() });
+        assert!(all_run(Duration::from_secs(60)));
+        let (release, blocked) = mpsc::channel::<()>();
+        threads.threads[1].handle.spawn(async move {
+            let _ = blocked.recv();
+        });
+        assert!(!all_run(Duration::from_millis(50)));
+        drop(release);
+        assert!(all_run(Duration::from_secs(60)));
+        drop(threads);
+        // They end a moment later.
+        assert!((0..100).any(|_| !all_run(Duration::from_millis(50))), "ended threads run nothing");
+    }
 
     #[test]
     fn connections_are_spread_evenly_and_slots_are_given_back() {

@@ -10,6 +10,7 @@ use super::{
     headers::CACHE_NAME,
 };
 use crate::{
+    admin_api::FailureCode,
     dialect::{ApiRequest, Dialect, Ops},
     http::{
         body::{Body, BodyEnd, BodyOutcome},
@@ -88,6 +89,8 @@ struct ResponseCount {
     /// The index in [`ROUTES`].
     route: usize,
     outcome: Option<&'static str>,
+    /// Of an error about a package.
+    cause: Option<FailureCode>,
     /// `None` when the client left before there was a response.
     head: Option<ResponseHead>,
     /// The request as one of its client, under way until this is dropped.
@@ -101,6 +104,7 @@ impl ResponseCount {
             route: context.request().map_or(NO_ROUTE, route_number),
             // Of an abandoned request nothing was answered.
             outcome: head.and(context.cache_status.as_ref()).map(CacheStatus::label),
+            cause: head.and(context.failure.as_ref()).and_then(|failure| failure.code),
             head,
             client_request: context.client_request.take(),
         }
@@ -113,6 +117,7 @@ impl ResponseCount {
             route: self.route,
             status: self.head.map(|head| head.status),
             outcome: self.outcome,
+            cause: self.cause.map(|cause| cause as usize),
             bytes: end.sent,
             head: self.head.map(|head| head.time),
             whole,

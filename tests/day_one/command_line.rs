@@ -238,7 +238,7 @@ fn health_is_that_of_the_mirror_that_holds_the_directory() {
 }
 
 #[test]
-fn the_service_manager_is_told_when_the_mirror_is_ready_and_when_it_stops() {
+fn the_service_manager_is_told_that_the_mirror_is_ready_that_it_runs_and_that_it_stops() {
     let home = home();
     let path = home.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -249,11 +249,19 @@ fn the_service_manager_is_told_when_the_mirror_is_ready_and_when_it_stops() {
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
     let mut command = program(home.path(), &["serve", "--port", "0"]);
-    command.env("NOTIFY_SOCKET", &path);
+    // The watchdog expects a message in every 200 ms.
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let running = Running::start(command);
     assert_eq!(next(), "READY=1\n");
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1\n");
+    }
     assert_eq!(running.stop(), 0);
-    assert_eq!(next(), "STOPPING=1\n");
+    let mut last = next();
+    while last == "WATCHDOG=1\n" {
+        last = next();
+    }
+    assert_eq!(last, "STOPPING=1\n");
 }
 
 #[test]

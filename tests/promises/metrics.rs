@@ -53,6 +53,7 @@ async fn every_counter_exists_from_the_start_and_counts_what_happens() {
         "srm_mirror_client_refusals_total{limit=\"requests\"}",
         "srm_mirror_audit_lost_lines_total",
         "srm_mirror_log_lost_events_total",
+        "srm_mirror_package_errors_total{cause=\"forbidden\"}",
         "srm_mirror_downloads_ended_total{outcome=\"stored\"}",
         "srm_mirror_downloads_ended_total{outcome=\"failed\"}",
         "srm_mirror_pins_settled_total",
@@ -74,6 +75,7 @@ async fn every_counter_exists_from_the_start_and_counts_what_happens() {
     assert!((value(&after, "srm_mirror_response_bytes_total{route=\"zip\"}") - bytes).abs() < 1e-9);
     assert!((value(&after, "srm_mirror_response_seconds_count{route=\"zip\"}") - zips).abs() < 1e-9);
     assert!((value(&after, "srm_mirror_requests_total{route=\"releases\",code=\"404\"}") - 1.0).abs() < 1e-9);
+    assert!((value(&after, "srm_mirror_package_errors_total{cause=\"no-package\"}") - 1.0).abs() < 1e-9);
     assert!(value(&after, "srm_mirror_upstream_requests_total{upstream=\"github\",outcome=\"answered\"}") >= 2.0);
     assert!(value(&after, "srm_mirror_disk_bytes{area=\"zips\"}") > 0.0);
     assert!((value(&after, "srm_mirror_downloads_ended_total{outcome=\"stored\"}") - 1.0).abs() < 1e-9);

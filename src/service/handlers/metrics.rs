@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     http::body::Body,
-    observe::{self, AuditLog, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
+    observe::{self, AuditLog, CAUSES, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
     peer::CertificateEnd,
     registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
     service::{Service, headers::NO_STORE},
@@ -56,6 +56,7 @@ struct Figures {
     registry: Arc<Registry>,
     upstreams: Vec<UpstreamFigures>,
     refused: Vec<(&'static str, u64)>,
+    causes: [(&'static str, u64); CAUSES.len()],
     audit_lost: u64,
     degraded: usize,
     certificates: Arc<Vec<CertificateEnd>>,
@@ -87,6 +88,7 @@ impl Figures {
             routes: service.metrics.routes(),
             upstreams: open.into_iter().map(figures).collect(),
             refused: service.clients.counts().to_vec(),
+            causes: service.metrics.causes(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
             certificates: service.certificates.get(),
             degraded: service.faults().into_reasons().len(),
@@ -110,6 +112,11 @@ impl Figures {
                 let labels = [("route", *route), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "Errors about a package, by cause";
+        let mut family = encoder.encode_descriptor("package_errors", help, None, MetricType::Counter)?;
+        for (cause, count) in self.causes {
+            ConstCounter::new(count).encode(family.encode_family(&[("cause", cause)])?)?;
         }
         let help = "Bytes of response bodies";
         let mut family = encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?;
