@@ -76,6 +76,7 @@ mod no_room;
 mod official;
 mod offline;
 mod oidc;
+mod openapi;
 mod package_model;
 mod pinned;
 mod plain_names;
