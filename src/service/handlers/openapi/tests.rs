@@ -23,7 +23,7 @@ use crate::{
 };
 
 fn document() -> Value {
-    serde_json::from_str(DOCUMENT).expect("JSON")
+    serde_json::from_slice(&DOCUMENT).expect("JSON")
 }
 
 /// What a reference leads to; a value that is none, itself.
