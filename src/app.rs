@@ -251,7 +251,8 @@ impl App {
     }
 
     /// Serves until `graceful` is cancelled and the drain delay is over, then waits for running transfers up to the drain
-    /// period; cancelling `abort` ends everything at once. Downloads that no client waits for are aborted; complete ones are still stored.
+    /// period; cancelling `abort` ends everything at once. Downloads that no client waits for are aborted; complete ones
+    /// are still stored.
     ///
     /// # Errors
     /// When the disk tier cannot be closed.

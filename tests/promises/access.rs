@@ -100,7 +100,7 @@ pub fn routes(package: &str) -> Vec<String> {
 
 /// A way to ask for one address.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+pub enum Way {
     Get,
     Head,
     Range,
@@ -108,23 +108,28 @@ enum Way {
     Again,
 }
 
-const WAYS: [Way; 5] = [Way::Get, Way::Head, Way::Range, Way::Condition, Way::Again];
+pub const WAYS: [Way; 5] = [Way::Get, Way::Head, Way::Range, Way::Condition, Way::Again];
 
-async fn ask(mirror: &Mirror, way: Way, path: &str, credentials: &[(&'static str, String)], etag: &str) -> Got {
-    let mut headers = credentials.to_vec();
-    match way {
-        Way::Get | Way::Again => get(mirror, path, &headers).await,
-        Way::Head => send(mirror, Method::HEAD, path, &headers).await,
-        Way::Range => {
-            headers.push(("range", "bytes=0-9".into()));
-            get(mirror, path, &headers).await
-        }
-        Way::Condition => {
-            let etag = if etag.is_empty() { "\"none\"" } else { etag };
-            headers.push(("if-none-match", etag.to_owned()));
-            get(mirror, path, &headers).await
+impl Way {
+    /// The method, and the field that is sent beside the credentials.
+    pub fn request(self, etag: &str) -> (Method, Option<(&'static str, String)>) {
+        match self {
+            Self::Get | Self::Again => (Method::GET, None),
+            Self::Head => (Method::HEAD, None),
+            Self::Range => (Method::GET, Some(("range", "bytes=0-9".into()))),
+            Self::Condition => {
+                let etag = if etag.is_empty() { "\"none\"" } else { etag };
+                (Method::GET, Some(("if-none-match", etag.to_owned())))
+            }
         }
     }
+}
+
+async fn ask(mirror: &Mirror, way: Way, path: &str, credentials: &[(&'static str, String)], etag: &str) -> Got {
+    let (method, field) = way.request(etag);
+    let mut headers = credentials.to_vec();
+    headers.extend(field);
+    send(mirror, method, path, &headers).await
 }
 
 /// Checks that an answer is private to its caller, and that a refusal tells nothing.

@@ -136,6 +136,10 @@ async fn upload(client: &reqwest::Client, url: &str, zip: Vec<u8>) -> Option<u16
     client.put(url).body(chunked(zip)).send().await.ok().map(|response| response.status().as_u16())
 }
 
+fn text(got: &Got) -> String {
+    String::from_utf8_lossy(&got.body).into_owned()
+}
+
 fn sentence(got: &Got) -> String {
     got.json()["body"].as_str().unwrap_or_else(|| panic!("no text: {:?}", got.body)).to_owned()
 }
@@ -319,6 +323,7 @@ async fn a_zip_that_is_refused_breaks_the_connection_and_its_publisher_finds_the
     let host = Host::start_with(&forge, |config: &mut Config| {
         config.host.names = vec!["acme-*".into()];
         config.archives.max_inflated = ByteSize(2 << 20);
+        config.access.rules.iter_mut().for_each(|rule| rule.admin = vec!["token:ops".into()]);
     })
     .await;
     let ci = Cli::of(&host, "ci-cli").await;
@@ -346,6 +351,12 @@ async fn a_zip_that_is_refused_breaks_the_connection_and_its_publisher_finds_the
     assert!(ci.failed("acme-x").await[0]["reason"].to_string().contains("is not the one that was announced"));
     let status = &host.mirror.admin(host.mirror.dir(), "status", json!({})).await[0];
     assert_eq!(status["failed_publications"][0]["version"], "1.0.0", "{status}");
+    let ask = json!({"name": "ops", "scopes": ["read", "admin"], "packages": [], "expires_at": null, "signs": false});
+    let ops = host.mirror.admin(host.mirror.dir(), "token/create", ask).await[0]["secret"].clone();
+    let page = async |token: &str| text(&host.send(Method::GET, "/-/health", token, Vec::new(), &[]).await);
+    let shown = "acme-x 1.0.0, published by token:ci-cli: ";
+    assert!(page(ops.as_str().expect("a secret")).await.contains(shown), "an administrator sees it on the page");
+    assert!(!page(&host.ci).await.contains("acme-x 1.0.0"), "and no one else");
 }
 
 #[tokio::test]

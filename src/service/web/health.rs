@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     access::Caller,
-    admin_api::{CertificateState, CredentialStats, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState},
+    admin_api::{
+        CertificateState, CredentialStats, FailedPublicationRow, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState,
+    },
     http::body::Body,
     service::{Service, context::RequestContext, handlers::admin::mirror_status, hosts::RequestHost},
 };
@@ -38,6 +40,8 @@ struct ShownStatus {
     refused: Vec<String>,
     upstreams: Vec<ShownUpstream>,
     certificates: Vec<ShownCertificate>,
+    /// The publications that failed after their client could be told, the newest first.
+    failed_publications: Vec<ShownPublication>,
     /// The last warnings and errors of the log, the newest first.
     recent: Vec<ShownEvent>,
 }
@@ -79,6 +83,15 @@ struct ShownCertificate {
     end: String,
 }
 
+/// A publication that failed.
+struct ShownPublication {
+    package: String,
+    version: String,
+    by: String,
+    at: Moment,
+    reason: String,
+}
+
 struct ShownEvent {
     at: Moment,
     level: String,
@@ -113,6 +126,10 @@ impl ShownStatus {
             let end = not_after.map_or_else(|| "its end cannot be read".to_owned(), |end| format!("until {end:.0}"));
             ShownCertificate { name, end }
         };
+        let publication = |row: FailedPublicationRow| {
+            let FailedPublicationRow { package, version, by, at, reason } = row;
+            ShownPublication { package, version, by, at: moment(at), reason }
+        };
         let refused = |(limit, number): (String, u64)| format!("{} by clients.{limit}", count(number));
         Self {
             started: moment(status.started_at),
@@ -126,6 +143,7 @@ impl ShownStatus {
             refused: status.refused.into_iter().map(refused).collect(),
             upstreams: status.upstreams.into_iter().map(|upstream| ShownUpstream::new(upstream, now)).collect(),
             certificates: status.certificates.into_iter().map(certificate).collect(),
+            failed_publications: status.failed_publications.into_iter().map(publication).collect(),
             recent: status.recent.into_iter().rev().map(event).collect(),
         }
     }
