@@ -147,6 +147,17 @@ async fn an_error_in_place_of_a_zip_has_its_sentence_as_reason_phrase() {
     assert!(line.ends_with("...") && line.len() <= "HTTP/1.1 502 ".len() + 200, "{line}");
 }
 
+/// Asserts that a zip whose download has begun is answered 504 while it goes on. The wait counts from the request: what
+/// must be known before the download begins may take all of it.
+pub async fn is_late_while_it_arrives(mirror: &Mirror, path: &str) {
+    crate::eventually::eventually("the download begins, and goes on after the answer", async || {
+        let late = mirror.get(path).await;
+        assert_eq!((late.status, late.header("retry-after").is_empty()), (504, false), "{}", text(&late));
+        mirror.cache.archives().running_fills() == 1
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_simple_zip_whose_directory_does_not_arrive_is_504_while_its_download_goes_on() {
     let forge = forge().await;
@@ -154,9 +165,7 @@ async fn a_cold_simple_zip_whose_directory_does_not_arrive_is_504_while_its_down
     let mirror = setup(&forge).with(|config| config.packages.unbuilt_wait = wait).start().await;
     let gate = forge.gate(Match::on(Host::Archive), 10);
     let path = "/simple/acme/source/zipball/1.0.0";
-    let late = mirror.get(path).await;
-    assert_eq!((late.status, late.header("retry-after").is_empty()), (504, false), "{}", text(&late));
-    eventually("it goes on", || mirror.cache.archives().running_fills() == 1).await;
+    is_late_while_it_arrives(&mirror, path).await;
     assert!(status_line(&mirror, path).await.starts_with("HTTP/1.1 504 "));
     gate.open();
     stored(mirror.dir(), &mirror, 1).await;
