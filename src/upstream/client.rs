@@ -1,7 +1,7 @@
 //! The HTTP client of one upstream: connections, deadlines, credentials, redirects and error responses.
 //!
 //! Client requests never reach this module, so no part of them can be forwarded, but the names of the mirrors that one came
-//! through ([`RequestTrace`]).
+//! through and, to a parent mirror alone, its id ([`RequestTrace`]).
 
 use std::{
     sync::{
@@ -410,6 +410,7 @@ impl ApiClient {
         let trace = RequestTrace::current();
         headers.insert(VIA, trace.followed_by(&self.via));
         if let Some(id) = trace.id()
+            && self.is_api(url)
             && self.mirror_sign.is_mirror()
         {
             headers.insert(X_REQUEST_ID, id.clone());

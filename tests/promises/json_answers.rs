@@ -126,7 +126,8 @@ async fn a_list_names_the_host_of_each_client_and_a_page_beyond_the_last_is_empt
     assert_eq!((beyond.status, &beyond.body[..]), (200, &b"{\"Response\":[]}"[..]));
 }
 
-fn gunzip(bytes: &[u8]) -> Vec<u8> {
+/// The bytes that a gzip body stands for.
+pub fn gunzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Read as _;
     let mut out = Vec::new();
     flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).expect("gzip");

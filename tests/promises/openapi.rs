@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     access::{self, rule, with_rules},
     forge::Forge,
+    json_answers::gunzip,
     mirror::{Got, Mirror, setup},
 };
 
@@ -196,4 +197,17 @@ async fn every_caller_may_read_the_document_and_none_may_change_it() {
     assert_eq!((head.status, head.header("content-length")), (200, &*got.body.len().to_string()));
     let changed = closed.request(Method::POST, DOCUMENT, &[]).await.expect("a response");
     assert_eq!((changed.status, changed.header("allow")), (405, "GET, HEAD"));
+}
+
+#[tokio::test]
+async fn the_document_is_compressed_for_a_client_that_accepts_it() {
+    let forge = Forge::start().await;
+    let mirror = Mirror::over(&forge).await;
+    let plain = mirror.get(DOCUMENT).await;
+    let got = mirror.get_with(DOCUMENT, &[("accept-encoding", "gzip")]).await;
+    for (answer, coding) in [(&plain, ""), (&got, "gzip")] {
+        assert_eq!((answer.header("content-encoding"), answer.header("vary")), (coding, "accept-encoding"));
+    }
+    assert_eq!(gunzip(&got.body), plain.body);
+    assert!(got.body.len() * 8 < plain.body.len(), "{} bytes", got.body.len());
 }
