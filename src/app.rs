@@ -33,8 +33,8 @@ use crate::{
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
     registry::{Blocks, hosting::HostedPackages},
-    server::{self, Bound, ConnectionThreads, Handler, ReloadHandle, control},
-    service::{self, Readiness},
+    server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
+    service::{self, MetricsExposure, Readiness},
     storage::disk::Disk,
     upstream,
 };
@@ -88,6 +88,8 @@ pub struct App {
     pub addresses: Vec<SocketAddr>,
     /// The addresses among them that speak TLS.
     pub tls_addresses: Vec<SocketAddr>,
+    /// Where it answers `/metrics` and health checks alone, with the real ports.
+    pub metrics_addresses: Vec<SocketAddr>,
     /// Requests that the files of certificates and credentials are read again.
     pub reload: ReloadHandle,
     /// Applies a changed configuration.
@@ -137,12 +139,26 @@ impl App {
         Self::bind_with_clock(config, credentials, Clock::default()).await
     }
 
+    /// As [`App::bind`], on the sockets that the service manager has passed on, where there are any.
+    ///
+    /// # Errors
+    /// As [`App::bind`].
+    pub async fn bind_with_sockets(
+        config: Config,
+        credentials: UpstreamCredentials,
+        sockets: &InheritedSockets,
+    ) -> anyhow::Result<Self> {
+        let bound = server::bind(&config.server, sockets)?;
+        Self::with_listeners(config, credentials, Clock::default(), bound).await
+    }
+
     /// As [`App::bind`], with the control socket as the only listener: for a command that holds the directory itself.
     ///
     /// # Errors
     /// As [`App::bind`].
     pub async fn bind_control_only(mut config: Config, credentials: UpstreamCredentials) -> anyhow::Result<Self> {
         config.server.listen.clear();
+        config.server.metrics_listen.clear();
         config.server.tls = server::tls::Config::default();
         Self::bind(config, credentials).await
     }
@@ -156,7 +172,16 @@ impl App {
         credentials: UpstreamCredentials,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let bound = server::bind(&config.server)?;
+        let bound = server::bind(&config.server, &InheritedSockets::default())?;
+        Self::with_listeners(config, credentials, clock, bound).await
+    }
+
+    async fn with_listeners(
+        config: Config,
+        credentials: UpstreamCredentials,
+        clock: Clock,
+        bound: Bound,
+    ) -> anyhow::Result<Self> {
         let dir: PathBuf =
             config.disk.dir.clone().context("disk.dir is not set and the user has no cache directory")?;
         let disk = open_disk(&config, dir.clone(), bound.addresses()).await?;
@@ -205,6 +230,7 @@ impl App {
             key_source,
             process,
             metrics: Arc::default(),
+            metrics_exposure: MetricsExposure::of_listeners(bound.metrics_addresses()),
             started_at: Timestamp::now(),
             max_rendition_bytes: plan.renditions,
         };
@@ -217,7 +243,8 @@ impl App {
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
         Ok(Self {
             addresses: bound.addresses().to_vec(),
-            tls_addresses: bound.tls_addresses().to_vec(),
+            tls_addresses: bound.tls_addresses(),
+            metrics_addresses: bound.metrics_addresses().to_vec(),
             reload,
             reloader,
             clock,

@@ -15,7 +15,7 @@ use clap::{
 use crate::{
     app::OpenError,
     config::{ConfigError, Environment, Flag, Loaded},
-    server::{StartError, tls::TlsError},
+    server::{InheritError, StartError, tls::TlsError},
 };
 
 mod admin_args;
@@ -269,6 +269,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = |cause: &(dyn std::error::Error + 'static)| {
         cause.is::<ConfigError>()
             || cause.is::<UsageError>()
+            || cause.is::<InheritError>()
             || matches!(cause.downcast_ref(), Some(OpenError::Limit { .. }))
             || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)

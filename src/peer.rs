@@ -23,12 +23,40 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The mirror's address that the client connected to, in the same form. Without meaning on the control socket.
     pub local: SocketAddr,
-    /// True when the connection is encrypted with TLS.
-    pub tls: bool,
-    /// True for the control socket: its clients may use the administration API, under any host name.
-    pub control: bool,
+    /// Where the mirror has accepted the connection.
+    pub listener: ListenerKind,
     /// The certificate by which the client has proved who it is; `None` without mutual TLS.
     pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// Clients without TLS: `server.listen`.
+    Plain,
+    /// Clients with TLS: `server.tls.listen`.
+    Tls,
+    /// Metrics and health checks alone: `server.metrics_listen`.
+    Metrics,
+    /// The control socket: its clients may use the administration API, under any host name.
+    Control,
+}
+
+impl Peer {
+    /// True when the connection is encrypted with TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.listener == ListenerKind::Tls
+    }
+
+    /// True on a listener for clients.
+    pub fn is_client(&self) -> bool {
+        matches!(self.listener, ListenerKind::Plain | ListenerKind::Tls)
+    }
+
+    /// True for a client of the control socket.
+    pub fn is_control(&self) -> bool {
+        self.listener == ListenerKind::Control
+    }
 }
 
 /// Why a request is refused before it is read.

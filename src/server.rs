@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    peer::{ClientId, ClientTable, Peer, Refusal, ServerCertificates},
+    peer::{ClientId, ClientTable, ListenerKind, Peer, Refusal, ServerCertificates},
     sendfile::{Socket, SocketControl},
 };
 
@@ -24,6 +24,7 @@ mod connection;
 mod connection_places;
 mod connection_threads;
 pub(crate) mod control;
+mod inherited;
 mod listen_address;
 mod listeners;
 mod poll_on_wake;
@@ -38,6 +39,7 @@ use connection_places::{ConnectionPlaces, RESERVED_CONNECTIONS};
 pub use connection_threads::ConnectionThreads;
 pub(crate) use connection_threads::ThreadProbe;
 use control::ControlListener;
+pub use inherited::{InheritError, InheritedSockets};
 pub use listeners::BindError;
 use listeners::Listeners;
 pub use reload_handle::{ReloadHandle, ReloadRequests};
@@ -46,6 +48,8 @@ use tls::{TlsError, TlsServer};
 
 /// Connections that may be open beyond `server.max_connections`: those for health checks, and as many that end.
 const ACCEPTED_BEYOND_LIMIT: usize = 2 * RESERVED_CONNECTIONS;
+/// Most connections at once on the listeners of `server.metrics_listen`.
+const MAX_METRICS_CONNECTIONS: usize = RESERVED_CONNECTIONS;
 /// What a client gets whose connection is closed at once.
 const REFUSED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -90,6 +94,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Bound {
     listeners: Listeners,
+    metrics: Listeners,
     tls: Option<TlsServer>,
     certificates: Arc<ServerCertificates>,
     control: Option<ControlListener>,
@@ -106,17 +111,31 @@ pub struct ShutdownReport {
     pub aborted: usize,
 }
 
-/// Reads the certificates and binds every configured address. Must be called within a tokio runtime.
+/// Reads the certificates and binds every configured address, but where the service manager has passed sockets on: of
+/// those for clients, and of those for metrics, the passed ones stand in place of the configured addresses. Must be called
+/// within a tokio runtime.
 ///
 /// # Errors
 /// The first certificate that cannot be used, or the first address that cannot be bound; no address stays bound then.
-pub fn bind(config: &Config) -> Result<Bound, StartError> {
+pub fn bind(config: &Config, inherited: &InheritedSockets) -> Result<Bound, StartError> {
+    let clients: [(ListenerKind, &[SocketAddr]); 2] =
+        [(ListenerKind::Plain, &config.listen), (ListenerKind::Tls, &config.tls.listen)];
+    let listeners = Listeners::bind(&clients, inherited)?;
+    let metrics = Listeners::bind(&[(ListenerKind::Metrics, &config.metrics_listen)], inherited)?;
     let certificates: Arc<ServerCertificates> = Arc::default();
-    let tls = TlsServer::build(&config.tls, certificates.clone())?;
-    let listeners = Listeners::bind(&config.listen, &config.tls.listen)?;
-    let reload = ReloadHandle::default();
-    let clients = Arc::default();
-    Ok(Bound { listeners, tls, certificates, control: None, clients, threads: None, config: config.clone(), reload })
+    let has_tls = !listeners.tls_addresses().is_empty();
+    let tls = if has_tls { Some(TlsServer::build(&config.tls, certificates.clone())?) } else { None };
+    Ok(Bound {
+        listeners,
+        metrics,
+        tls,
+        certificates,
+        control: None,
+        clients: Arc::default(),
+        threads: None,
+        config: config.clone(),
+        reload: ReloadHandle::default(),
+    })
 }
 
 impl Bound {
@@ -126,8 +145,13 @@ impl Bound {
     }
 
     /// The part of [`Bound::addresses`] with TLS.
-    pub fn tls_addresses(&self) -> &[SocketAddr] {
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
         self.listeners.tls_addresses()
+    }
+
+    /// The addresses for metrics and health checks alone.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        self.metrics.addresses()
     }
 
     /// The certificates in use, and when they end.
@@ -166,7 +190,7 @@ impl Bound {
         shutdown: CancellationToken,
         abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, tls, certificates: _, control, clients, threads, config, reload } = self;
+        let Self { listeners, metrics, tls, certificates: _, control, clients, threads, config, reload } = self;
         let max_connections = config.max_connections;
         let places = ConnectionPlaces::new(max_connections);
         let drain = config.drain.0;
@@ -185,6 +209,9 @@ impl Bound {
             listeners.accept_all(max_connections.saturating_add(ACCEPTED_BEYOND_LIMIT), |stream, peer, permit| {
                 connections.start(stream, peer, permit);
             });
+        let accept_metrics = metrics.accept_all(MAX_METRICS_CONNECTIONS, |stream, peer, permit| {
+            connections.start_metrics(stream, peer, permit);
+        });
         let accept_control = async {
             let Some(control) = &control else { return std::future::pending().await };
             loop {
@@ -200,12 +227,13 @@ impl Bound {
         };
         tokio::select! {
             () = accept_tcp => {}
+            () = accept_metrics => {}
             () = reload_certificates => {}
             () = accept_control => {}
             () = shutdown.cancelled() => {}
             () = abort.cancelled() => {}
         }
-        drop((listeners, control));
+        drop((listeners, metrics, control));
         connections.shutdown.graceful.cancel();
         connections.tasks.close();
         tokio::select! {
@@ -240,21 +268,21 @@ impl<H: Handler> Connections<H> {
         let is_proxy = self.config.trusted_proxies.iter().any(|proxy| proxy.contains(address));
         let client = if is_proxy { ClientId::Mirror } else { ClientId::of_address(address) };
         if self.clients.refuses_connection(client, || self.places.held(client)) {
-            if !peer.tls {
+            if !peer.is_encrypted() {
                 let _ = stream.try_write(OVER_LIMIT);
             }
             return;
         }
         let timeouts = |header: Option<Duration>| self.timeouts(header);
         let Some((place, timeouts)) = self.places.admit(client, timeouts, shutdown.abort.clone()) else {
-            if !peer.tls {
+            if !peer.is_encrypted() {
                 // The socket's buffer is empty: it takes these bytes at once.
                 let _ = stream.try_write(REFUSED);
             }
             return;
         };
         let parts = ConnectionParts {
-            tls: self.tls.clone().filter(|_| peer.tls),
+            tls: self.tls.clone().filter(|_| peer.is_encrypted()),
             peer,
             handler: self.handler.clone(),
             config: self.config.clone(),
@@ -291,10 +319,24 @@ impl<H: Handler> Connections<H> {
         Arc::new(ConnectionTimeouts::new(header_timeout, self.config.send_timeout.0))
     }
 
+    /// Serves a connection to a listener for metrics. Keeps `permit` until it ends.
+    fn start_metrics(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
+        let parts = self.beyond_limits(peer);
+        self.tasks.spawn(async move {
+            connection::run(Socket::new(stream), parts).await;
+            drop(permit);
+        });
+    }
+
     /// Serves a connection of the control socket.
     fn start_control(&self, stream: UnixStream, peer: Peer) {
         let socket = (stream, SocketControl::default());
-        let parts = ConnectionParts {
+        self.tasks.spawn(connection::run(socket, self.beyond_limits(peer)));
+    }
+
+    /// The parts of a connection that the limits of connections do not count.
+    fn beyond_limits(&self, peer: Peer) -> ConnectionParts<H> {
+        ConnectionParts {
             tls: None,
             peer,
             handler: self.handler.clone(),
@@ -302,8 +344,7 @@ impl<H: Handler> Connections<H> {
             timeouts: self.timeouts(None),
             place: None,
             shutdown: self.shutdown.child(),
-        };
-        self.tasks.spawn(connection::run(socket, parts));
+        }
     }
 }
 

@@ -41,6 +41,7 @@ mod zip_response;
 
 pub use handler::ResponseFuture;
 pub use handlers::health::{Readiness, is_health_check};
+pub use handlers::metrics::MetricsExposure;
 pub(crate) use reload::Reload;
 pub use reload::ReloadError;
 
@@ -64,6 +65,7 @@ pub struct Service {
     access: Arc<Access>,
     audit: Option<AuditLog>,
     metrics: Arc<RequestMetrics>,
+    metrics_exposure: MetricsExposure,
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
@@ -101,6 +103,8 @@ pub(crate) struct ServiceParts {
     pub(crate) reloader: Weak<dyn Reload>,
     /// The figures of all requests of the process.
     pub(crate) metrics: Arc<RequestMetrics>,
+    /// Which listeners answer with them.
+    pub(crate) metrics_exposure: MetricsExposure,
     /// When the process was started.
     pub(crate) started_at: Timestamp,
     /// When the configuration was last read again; `None` before the first time.
@@ -132,6 +136,7 @@ impl Service {
             certificates,
             reloader,
             metrics,
+            metrics_exposure,
             started_at,
             reloaded_at,
             max_rendition_bytes,
@@ -150,6 +155,7 @@ impl Service {
             access,
             audit,
             metrics,
+            metrics_exposure,
             pseudonym,
             readiness,
             certificates,

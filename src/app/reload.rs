@@ -23,7 +23,10 @@ use crate::{
     peer::{ClientTable, ServerCertificates},
     registry::{Blocks, Registry, hosting::HostedPackages, policy::PolicyError},
     server::ReloadHandle,
-    service::{Readiness, Reload, ReloadError, Service, ServiceParts, client_address::ClientAddresses, hosts::Hosts},
+    service::{
+        MetricsExposure, Readiness, Reload, ReloadError, Service, ServiceParts, client_address::ClientAddresses,
+        hosts::Hosts,
+    },
     storage::disk::Disk,
     upstream::{self, Upstream},
 };
@@ -63,6 +66,7 @@ pub(super) struct SharedParts {
     pub(super) key_source: Arc<dyn KeySource>,
     pub(super) process: upstream::ProcessContext,
     pub(super) metrics: Arc<RequestMetrics>,
+    pub(super) metrics_exposure: MetricsExposure,
     pub(super) started_at: Timestamp,
     /// Most bytes of rendered documents.
     pub(super) max_rendition_bytes: u64,
@@ -258,6 +262,7 @@ impl SharedParts {
             certificates: self.certificates.clone(),
             reloader,
             metrics: self.metrics.clone(),
+            metrics_exposure: self.metrics_exposure,
             started_at: self.started_at,
             reloaded_at,
             max_rendition_bytes: self.max_rendition_bytes,

@@ -1,6 +1,6 @@
 //! `srm-mirror serve`: runs the mirror until a signal ends it.
 
-use std::{fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,9 +11,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{SIGNAL, ServeArgs, print, service_manager};
 use crate::{
     app::{self, App, ConfigSource, Holder, OpenError, Reloader, UpstreamReport},
-    config::{self, Loaded},
+    config::{self, Environment, Loaded},
     observe,
-    server::ConnectionThreads,
+    server::{ConnectionThreads, InheritedSockets},
     upstream::CredentialConfig,
 };
 
@@ -56,6 +56,7 @@ pub(super) struct Prepared<T> {
 
 /// Runs a mirror until a signal ends it. `prepare` runs on the mirror's runtime.
 pub(super) fn run<T>(prepare: impl AsyncFnOnce() -> anyhow::Result<Prepared<T>>) -> anyhow::Result<u8> {
+    let sockets = InheritedSockets::take(Environment::of_process().get("LISTEN_FDNAMES").unwrap_or_default())?;
     let runtime = app::runtime().context("start the runtime")?;
     let Prepared { loaded, source, companion: _companion } = runtime.block_on(prepare())?;
     let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
@@ -64,25 +65,30 @@ pub(super) fn run<T>(prepare: impl AsyncFnOnce() -> anyhow::Result<Prepared<T>>)
     }
     let threads =
         ConnectionThreads::start(runtime.metrics().num_workers()).context("start the threads for connections")?;
-    let code = runtime.block_on(serve(loaded, source, threads));
+    let code = runtime.block_on(serve(loaded, source, threads, sockets));
     // Do not wait for blocking tasks: the cache survives a stop at any instruction, and the second signal ends at once.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: ConnectionThreads) -> anyhow::Result<u8> {
+async fn serve(
+    loaded: Loaded,
+    source: Option<ConfigSource>,
+    threads: ConnectionThreads,
+    sockets: InheritedSockets,
+) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("listen for signals")?;
     // From here on SIGHUP does not end the process, whatever is configured.
     let hangup = signal(SignalKind::hangup()).context("listen for signals")?;
     let banner = banner(&loaded);
     let app = tokio::select! {
-        app = bind(&loaded) => match source {
+        app = bind(&loaded, &sockets) => match source {
             Some(source) => app?.with_config_source(source),
             None => app?,
         },
         number = signals.next() => return Ok(SIGNAL + number),
     };
-    print(&format!("{}{banner}ready\n", listening(&app.addresses, &app.tls_addresses)));
+    print(&format!("{}{banner}ready\n", listening(&app)));
     service_manager::notify(NotifyState::Ready);
     let _watchdog_task = service_manager::answer_watchdog(threads.probe());
     let _reload_task = reload_on_hangup(hangup, app.reloader.clone());
@@ -110,10 +116,10 @@ async fn serve(loaded: Loaded, source: Option<ConfigSource>, threads: Connection
 
 /// Binds the mirror. Waits while a command holds the cache directory; fails when another server does. A holder without
 /// addresses is a command.
-async fn bind(loaded: &Loaded) -> anyhow::Result<App> {
+async fn bind(loaded: &Loaded, sockets: &InheritedSockets) -> anyhow::Result<App> {
     let mut waiting = false;
     loop {
-        let error = match App::bind(loaded.config.clone(), loaded.credentials.clone()).await {
+        let error = match App::bind_with_sockets(loaded.config.clone(), loaded.credentials.clone(), sockets).await {
             Ok(app) => return Ok(app),
             Err(error) => error,
         };
@@ -175,9 +181,11 @@ async fn log_reports(reports: impl Future<Output = Vec<UpstreamReport>>) {
 }
 
 /// One line for each address.
-fn listening(addresses: &[SocketAddr], tls: &[SocketAddr]) -> String {
-    let scheme = |address| if tls.contains(address) { "https" } else { "http" };
-    addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address))).collect()
+fn listening(app: &App) -> String {
+    let scheme = |address| if app.tls_addresses.contains(address) { "https" } else { "http" };
+    let clients = app.addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address)));
+    let metrics = app.metrics_addresses.iter().map(|address| format!("metrics on http://{address}/metrics\n"));
+    clients.chain(metrics).collect()
 }
 
 /// The lines printed at start: public URL, cache directory, upstreams, where plain names come from. Names where each token comes from, not the token.
@@ -220,7 +228,7 @@ fn banner(loaded: &Loaded) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, load};
+    use crate::config::load;
 
     #[test]
     fn the_banner_names_where_each_token_comes_from_and_never_the_token() {

@@ -67,10 +67,11 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     let server = &config.server;
     let addresses = || server.listen.iter().chain(&server.tls.listen);
     require(addresses().next().is_some(), settings, &["server", "listen"], "there must be an address to listen on")?;
-    let mut fixed: Vec<_> = addresses().filter(|address| address.port() != 0).collect();
+    let all = addresses().chain(&server.metrics_listen);
+    let mut fixed: Vec<_> = all.filter(|address| address.port() != 0).collect();
     fixed.sort();
     let distinct = fixed.windows(2).all(|pair| pair[0] != pair[1]);
-    let twice = "an address stands here twice, or here and in server.tls.listen";
+    let twice = "an address stands here twice, or also in server.tls.listen or server.metrics_listen";
     require(distinct, settings, &["server", "listen"], twice)?;
     require_nonzero(server.tls.reload, settings, &["server", "tls", "reload"])?;
     if !server.tls.listen.is_empty() {

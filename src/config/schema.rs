@@ -106,10 +106,11 @@ pub(super) fn example(path: &[String]) -> Option<String> {
 }
 
 /// Examples of lists that are empty by default.
-const LIST_EXAMPLES: [(&str, &str); 11] = [
+const LIST_EXAMPLES: [(&str, &str); 12] = [
     ("routes", r#"[{ packages = "acme/*", upstreams = ["gitee"] }]"#),
     ("access.rules", r#"[{ packages = ["acme/*"], read = ["group:dev"] }]"#),
     ("access.issuers", r#"[{ name = "corp", issuer = "https://login.example.com", audience = "srm-mirror" }]"#),
+    ("server.metrics_listen", r#"["127.0.0.1:9464"]"#),
     ("server.known_hosts", r#"["mirror.example.com"]"#),
     ("server.trusted_proxies", r#"["10.0.0.0/8"]"#),
     ("server.tls.listen", r#"["0.0.0.0:443"]"#),

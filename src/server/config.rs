@@ -14,6 +14,10 @@ pub struct Config {
     /// Addresses to listen on.
     #[serde(deserialize_with = "listen_address::deserialize")]
     pub listen: Vec<SocketAddr>,
+    /// Addresses for `/metrics` and the health checks alone, without TLS; where there is one, `/metrics` is answered there
+    /// and on no other listener.
+    #[serde(deserialize_with = "listen_address::deserialize")]
+    pub metrics_listen: Vec<SocketAddr>,
     /// The base URL under which clients reach the mirror; without it, scheme and authority of each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<BaseUrl>,
@@ -44,6 +48,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            metrics_listen: Vec::new(),
             public_url: None,
             known_hosts: Vec::new(),
             trusted_proxies: Vec::new(),

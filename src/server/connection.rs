@@ -64,7 +64,7 @@ pub(super) struct ConnectionParts<H> {
     pub(super) handler: H,
     pub(super) config: Arc<Config>,
     pub(super) timeouts: Arc<ConnectionTimeouts>,
-    /// `None` on the control socket.
+    /// `None` on the control socket and on a listener for metrics.
     pub(super) place: Option<Arc<ConnectionPlace>>,
     pub(super) shutdown: ShutdownTokens,
 }

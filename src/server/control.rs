@@ -13,7 +13,7 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use crate::peer::Peer;
+use crate::peer::{ListenerKind, Peer};
 
 /// The socket's file name in the cache directory.
 const CONTROL_SOCKET_NAME: &str = "control.sock";
@@ -86,7 +86,8 @@ impl ControlListener {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let certificate = None;
-                    let peer = Peer { addr: no_address, local: no_address, tls: false, control: true, certificate };
+                    let peer =
+                        Peer { addr: no_address, local: no_address, listener: ListenerKind::Control, certificate };
                     return (stream, peer);
                 }
                 Err(error) => {

@@ -7,7 +7,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::peer::Peer;
+use super::inherited::InheritedSockets;
+use crate::peer::{ListenerKind, Peer};
 
 /// Length of a listener's accept queue, in connections.
 const TCP_BACKLOG: u32 = 1024;
@@ -42,34 +43,42 @@ impl BindError {
     }
 }
 
-/// The bound listeners, those without TLS first.
+/// The listeners of some kinds.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(TcpListener, ListenerKind)>,
     addresses: Vec<SocketAddr>,
-    /// How many listeners have no TLS.
-    plain: usize,
 }
 
 impl Listeners {
-    /// Binds every address, or none.
+    /// Takes the sockets that the service manager has opened for these kinds; where there is none, binds every address, or
+    /// none.
     ///
     /// `[::]` takes IPv4 clients too, unless an IPv4 address with its port is listed: that one would be taken already.
     ///
     /// # Errors
     /// The first address that cannot be bound.
-    pub(super) fn bind(plain: &[SocketAddr], tls: &[SocketAddr]) -> Result<Self, BindError> {
-        let mut sockets = Vec::new();
-        let mut addresses = Vec::new();
-        let ipv4_ports: Vec<u16> =
-            plain.iter().chain(tls).filter(|address| address.is_ipv4()).map(SocketAddr::port).collect();
-        for &address in plain.iter().chain(tls) {
-            let only_v6 = address.port() != 0 && ipv4_ports.contains(&address.port());
-            let socket = listen(address, only_v6).map_err(|source| BindError { address, source })?;
-            addresses.push(socket.local_addr().map_err(|source| BindError { address, source })?);
-            sockets.push(socket);
+    pub(super) fn bind(
+        addresses: &[(ListenerKind, &[SocketAddr])],
+        inherited: &InheritedSockets,
+    ) -> Result<Self, BindError> {
+        let kinds: Vec<ListenerKind> = addresses.iter().map(|(kind, _)| *kind).collect();
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let failed = |source| BindError { address: unknown, source };
+        let mut sockets = inherited.of_kinds(&kinds).map_err(failed)?;
+        if sockets.is_empty() {
+            let listed = || addresses.iter().flat_map(|(kind, list)| list.iter().map(|address| (*kind, *address)));
+            let is_ipv4 = |(_, address): &(ListenerKind, SocketAddr)| address.is_ipv4();
+            let ipv4_ports: Vec<u16> = listed().filter(is_ipv4).map(|(_, address)| address.port()).collect();
+            for (kind, address) in listed() {
+                let only_v6 = address.port() != 0 && ipv4_ports.contains(&address.port());
+                let socket = listen(address, only_v6).map_err(|source| BindError { address, source })?;
+                sockets.push((socket, kind));
+            }
         }
-        Ok(Self { sockets, addresses, plain: plain.len() })
+        let addresses = sockets.iter().map(|(socket, _)| socket.local_addr());
+        let addresses = addresses.collect::<io::Result<_>>().map_err(failed)?;
+        Ok(Self { sockets, addresses })
     }
 
     /// The bound addresses, with real ports.
@@ -78,8 +87,9 @@ impl Listeners {
     }
 
     /// The part of [`Listeners::addresses`] with TLS.
-    pub(super) fn tls_addresses(&self) -> &[SocketAddr] {
-        &self.addresses[self.plain..]
+    pub(super) fn tls_addresses(&self) -> Vec<SocketAddr> {
+        let with_kinds = self.addresses.iter().zip(&self.sockets);
+        with_kinds.filter(|(_, (_, kind))| *kind == ListenerKind::Tls).map(|(address, _)| *address).collect()
     }
 
     /// Accepts from all listeners and passes the connections to `serve`, each with the permit that it holds while it
@@ -113,11 +123,11 @@ impl Listeners {
     /// Accepts one connection from any listener. Polls the listener number `first` first, so that none is starved when
     /// the number changes with every call.
     async fn accept(&self, first: usize) -> io::Result<(TcpStream, Peer)> {
-        let (stream, addr, tls) = poll_fn(|cx| {
+        let (stream, addr, listener) = poll_fn(|cx| {
             for number in first..first + self.sockets.len() {
-                let index = number % self.sockets.len();
-                if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
-                    return Poll::Ready(accepted.map(|(stream, addr)| (stream, addr, index >= self.plain)));
+                let (socket, kind) = &self.sockets[number % self.sockets.len()];
+                if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                    return Poll::Ready(accepted.map(|(stream, addr)| (stream, addr, *kind)));
                 }
             }
             Poll::Pending
@@ -126,7 +136,7 @@ impl Listeners {
         // Responses are written whole: Nagle's algorithm would only delay their last packet.
         stream.set_nodelay(true)?;
         let local = canonical(stream.local_addr()?);
-        Ok((stream, Peer { addr: canonical(addr), local, tls, control: false, certificate: None }))
+        Ok((stream, Peer { addr: canonical(addr), local, listener, certificate: None }))
     }
 }
 

@@ -120,7 +120,7 @@ impl Serving {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         change(&mut config);
-        let bound = bind(&config).expect("a free port");
+        let bound = bind(&config, &InheritedSockets::default()).expect("a free port");
         let site = Site::default();
         let shutdown = CancellationToken::new();
         let abort = CancellationToken::new();
@@ -378,7 +378,8 @@ async fn a_disconnected_client_frees_its_connection() {
 #[tokio::test]
 async fn every_listener_is_served_and_dropping_the_server_aborts_all_connections() {
     let listen = vec![([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into()];
-    let bound = bind(&Config { listen, max_connections: 1, ..Config::default() }).expect("free ports");
+    let config = Config { listen, max_connections: 1, ..Config::default() };
+    let bound = bind(&config, &InheritedSockets::default()).expect("free ports");
     let addresses = bound.addresses().to_vec();
     let serve = tokio::spawn(bound.serve(Site::default(), CancellationToken::new(), CancellationToken::new()));
     for address in addresses.iter().chain(&addresses) {
@@ -397,7 +398,8 @@ async fn every_listener_is_served_and_dropping_the_server_aborts_all_connections
 async fn an_address_in_use_is_reported_in_one_sentence() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = holder.local_addr().expect("address");
-    let error = bind(&Config { listen: vec![taken], ..Config::default() }).expect_err("in use");
+    let config = Config { listen: vec![taken], ..Config::default() };
+    let error = bind(&config, &InheritedSockets::default()).expect_err("in use");
     let text = "the address is in use by another program; choose another with --listen or server.listen";
     assert_eq!(error.to_string(), format!("cannot listen on {taken}: {text}"));
     drop(holder);

@@ -108,19 +108,16 @@ impl std::fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Reads the certificates; `None` when no address uses TLS. Their ends are kept in `certificates`.
+    /// Reads the certificates. Their ends are kept in `certificates`.
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub(super) fn build(config: &Config, certificates: Arc<ServerCertificates>) -> Result<Option<Self>, TlsError> {
-        if config.listen.is_empty() {
-            return Ok(None);
-        }
+    pub(super) fn build(config: &Config, certificates: Arc<ServerCertificates>) -> Result<Self, TlsError> {
         let mut loaded = files::read(config)?;
         let fingerprint = loaded.fingerprint;
         certificates.set(std::mem::take(&mut loaded.certificates));
         let current = ArcSwap::from_pointee(TlsState::new(loaded, CancellationToken::new()));
-        Ok(Some(Self { current, config: config.clone(), fingerprint, certificates }))
+        Ok(Self { current, config: config.clone(), fingerprint, certificates })
     }
 
     /// What a new connection is accepted with.

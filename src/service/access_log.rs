@@ -177,7 +177,7 @@ impl LoggedFields {
         let failure = context.failure.as_ref();
         let principal = context.caller.principal();
         let code = failure.and_then(|failure| failure.code).map(|code| code.to_string());
-        let is_network = !context.peer.control;
+        let is_network = !context.peer.is_control();
         let field = context.cache_status.as_ref().map(|status| status.render(CACHE_NAME));
         observe::write_access_event(&AccessEvent {
             request_id: &context.id.to_string(),
@@ -190,7 +190,7 @@ impl LoggedFields {
             host,
             path: self.uri.path(),
             protocol: protocol(self.version),
-            tls: context.peer.tls,
+            tls: context.peer.is_encrypted(),
             route: request.map(route_label),
             dialect: context.route.as_ref().map(|route| dialect_label(route.dialect, &route.request)),
             upstream: package.map(|package| &*package.upstream),

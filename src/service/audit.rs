@@ -48,7 +48,7 @@ pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&Au
         Some(ApiRequest::Ops(_)) => return,
         _ => method.as_str(),
     };
-    if context.peer.control {
+    if context.peer.is_control() {
         return;
     }
     let action = &action[..action.floor_char_boundary(MAX_ACTION_BYTES)];
@@ -105,7 +105,7 @@ impl Acts {
     /// The acts of the request's caller.
     pub(super) fn of(context: &RequestContext) -> Self {
         let principal = context.caller.principal();
-        let is_network = !context.peer.control;
+        let is_network = !context.peer.is_control();
         Self {
             audit: context.audit.clone(),
             request_id: context.id.to_string(),

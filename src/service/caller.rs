@@ -31,7 +31,7 @@ pub(super) fn identify(
     context: &mut RequestContext,
 ) -> Result<Option<UnverifiedJwt>, ApiError> {
     context.rules_generation = service.registry.rules_generation();
-    if context.peer.control {
+    if context.peer.is_control() {
         context.caller = Caller::Operator;
         return Ok(None);
     }

@@ -26,7 +26,7 @@ impl ClientAddresses {
     /// The client's address: behind trusted proxies the first address from the right of the configured field that is not
     /// itself a trusted proxy. A malformed address ends the search at the last trusted hop. `None` on the control socket.
     pub(super) fn address(&self, peer: &Peer, headers: &HeaderMap) -> Option<IpAddr> {
-        if peer.control {
+        if peer.is_control() {
             return None;
         }
         let mut address = peer.addr.ip();
@@ -44,7 +44,7 @@ impl ClientAddresses {
 
     /// True when the peer is a trusted proxy.
     pub(super) fn is_proxy(&self, peer: &Peer) -> bool {
-        !peer.control && self.is_trusted(peer.addr.ip())
+        !peer.is_control() && self.is_trusted(peer.addr.ip())
     }
 
     /// True when what the client sent was not readable on the network, as far as that is known: by TLS, from this machine,
@@ -56,7 +56,7 @@ impl ClientAddresses {
             let proto = proto.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
             return proto.is_none_or(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
         }
-        peer.control || peer.tls || peer.addr.ip().is_loopback()
+        peer.is_control() || peer.is_encrypted() || peer.addr.ip().is_loopback()
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
@@ -74,6 +74,7 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::ListenerKind;
 
     fn client(from: &str, fields: &[&str]) -> Option<IpAddr> {
         let trusted = ["10.0.0.0/8", "2001:db8:f::/48"].map(|text| text.parse().expect("a network")).into();
@@ -83,7 +84,7 @@ mod tests {
             headers.append("x-forwarded-for", field.parse().expect("a value"));
         }
         let addr = SocketAddr::new(from.parse().expect("an address"), 1);
-        let peer = Peer { addr, local: addr, tls: false, control: false, certificate: None };
+        let peer = Peer { addr, local: addr, listener: ListenerKind::Plain, certificate: None };
         addresses.address(&peer, &headers)
     }
 
@@ -92,7 +93,8 @@ mod tests {
         let addresses = ClientAddresses::new(vec!["10.0.0.0/8".parse().expect("a network")], None);
         let is_confidential = |from: &str, tls: bool, proto: Option<&'static str>| {
             let addr = SocketAddr::new(from.parse().expect("an address"), 1);
-            let peer = Peer { addr, local: addr, tls, control: false, certificate: None };
+            let listener = if tls { ListenerKind::Tls } else { ListenerKind::Plain };
+            let peer = Peer { addr, local: addr, listener, certificate: None };
             let fields = proto.map(|proto| (HeaderName::from_static(FORWARDED_PROTO), proto.parse().expect("a value")));
             addresses.is_confidential(&peer, &fields.into_iter().collect())
         };

@@ -91,7 +91,7 @@ impl RequestContext {
         audit: Option<AuditLog>,
         metrics: Arc<ThreadMetrics>,
     ) -> Self {
-        let is_plain_http1 = !peer.tls && !peer.control && version < Version::HTTP_2;
+        let is_plain_http1 = !peer.is_encrypted() && !peer.is_control() && version < Version::HTTP_2;
         Self {
             id,
             received_at,

@@ -26,7 +26,7 @@ use super::{
     sources, web,
 };
 use crate::{
-    dialect::{self, ApiRequest, Dialect, Ops, PackageRef, Reason, Route, RouteError, ZipForm},
+    dialect::{self, ApiRequest, Dialect, Ops, PackageRef, Reason, RouteError, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
     peer::{ClientRequest, Peer, Refusal, RequestTrace},
     registry::Audience,
@@ -46,7 +46,7 @@ impl Service {
     {
         let (parts, body) = request.into_parts();
         let mut context = self.context(&parts, peer);
-        let is_control = context.peer.control;
+        let is_control = context.peer.is_control();
         let mut unverified = None;
         if !is_health_check(parts.uri.path()) {
             let begun = match caller::identify(self, &parts, &mut context) {
@@ -156,6 +156,10 @@ impl Service {
         let path = parts.uri.path();
         let route = dialect::parse(&self.names, &parts.method, path, parts.uri.query()).map(Arc::new);
         context.set_route(&route);
+        let request = route.as_ref().ok().map(|route| &route.request);
+        if !self.metrics_exposure.permits(context.peer.listener, request) {
+            return Err(no_such_page(route.map_or(Dialect::Srm, |route| route.dialect)));
+        }
         match route.as_ref().map(|route| &route.request) {
             // Before the host check: health checks and scrapers connect by IP address.
             Ok(ApiRequest::Ops(Ops::Metrics)) => return metrics(self, parts, context),
@@ -163,7 +167,7 @@ impl Service {
                 return Ok(health::respond(self, ops, &parts.method));
             }
             Ok(ApiRequest::Ops(Ops::OpenApi)) => return Ok(openapi::respond(parts)),
-            Ok(ApiRequest::Ops(Ops::Admin(path))) if context.peer.control => {
+            Ok(ApiRequest::Ops(Ops::Admin(path))) if context.peer.is_control() => {
                 if let Some(input) = input.take() {
                     return Ok(admin::answer(self, &parts.method, path, input, context).await);
                 }
@@ -189,7 +193,9 @@ impl Service {
         }
         let package = match &route.request {
             ApiRequest::Ops(Ops::Web(page)) => return web::respond(self, parts, context, page, &host).await,
-            ApiRequest::Ops(Ops::Admin(_)) if web::is_asked_by_browser(parts) => return Err(no_such_page(&route)),
+            ApiRequest::Ops(Ops::Admin(_)) if web::is_asked_by_browser(parts) => {
+                return Err(no_such_page(route.dialect));
+            }
             ApiRequest::Ops(Ops::Admin(path)) => {
                 return admin::remote::answer(self, parts, path, input, context).await;
             }
@@ -245,16 +251,16 @@ impl Service {
     /// Adds the header fields of every response but those from the response cache, which have them.
     fn finish(&self, response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
         finish(response, parts, context);
-        if self.access.is_enabled() && !context.peer.control {
+        if self.access.is_enabled() && !context.peer.is_control() {
             restrict_to_callers(response.headers_mut());
         }
     }
 }
 
 /// The error for a page that does not exist.
-fn no_such_page(route: &Route) -> ApiError {
+fn no_such_page(dialect: Dialect) -> ApiError {
     let reason = Reason::NotFound("this mirror has no such page".into());
-    ApiError::Route(RouteError { dialect: route.dialect, reason })
+    ApiError::Route(RouteError { dialect, reason })
 }
 
 /// The figures, for those who may read them.

@@ -63,7 +63,7 @@ impl Hosts {
     /// # Errors
     /// [`HostError`]: 400 for a missing or malformed host, 421 for another name than the configured ones.
     pub(super) fn request_host<'a>(&'a self, parts: &'a Parts, peer: &Peer) -> Result<RequestHost<'a>, HostError> {
-        let mut scheme = if peer.tls { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut scheme = if peer.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
         let mut authority = requested_authority(parts)?;
         if self.trusted_proxies.iter().any(|proxy| proxy.contains(peer.addr.ip())) {
             if let Some(proto) = last_value(&parts.headers, "x-forwarded-proto")? {
@@ -80,7 +80,7 @@ impl Hosts {
             Some(text) => Some(parse_authority(text).ok_or(HostError::Malformed)?),
         };
         let is_known = parsed.is_some_and(|host| self.known.iter().any(|known| known.matches(&host, &scheme)));
-        if !is_known && !self.known.is_empty() && !peer.control {
+        if !is_known && !self.known.is_empty() && !peer.is_control() {
             return Err(HostError::Misdirected);
         }
         Ok(RequestHost { public_url: self.public_url.as_ref(), scheme, authority, local: peer.local })

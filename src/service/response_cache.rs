@@ -225,7 +225,7 @@ impl ThreadCache {
 /// it asks. Returns false when the request bypasses the cache.
 fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool {
     let peer = &context.peer;
-    if parts.method != Method::GET || peer.control {
+    if parts.method != Method::GET || !peer.is_client() {
         return false;
     }
     let mut host = None;
@@ -250,7 +250,7 @@ fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool
     let Some(host) = authority.or(host) else { return false };
     key.clear();
     let caller = context.caller.principal();
-    let flags = [peer.tls, names_codings && accepts_gzip(&parts.headers), caller.is_some()];
+    let flags = [peer.is_encrypted(), names_codings && accepts_gzip(&parts.headers), caller.is_some()];
     key.push(flags.into_iter().enumerate().fold(0, |bits, (at, flag)| bits | u8::from(flag) << at));
     if let Some(caller) = caller {
         key.extend_from_slice(&caller.key.0);

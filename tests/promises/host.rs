@@ -295,7 +295,7 @@ async fn killed_during(command: impl AsyncFn(&HostDirs, &HostProcess, usize), ma
     for patch in 0..VERSIONS {
         digests.push(mirror.publish("acme-x", &format!("1.0.{patch}")).await);
     }
-    drop(mirror);
+    mirror.process.kill().await;
     for round in 0..KILLS {
         let mirror = dirs.start().await;
         let delay = std::time::Duration::from_millis(dice.roll(max_delay_ms));
@@ -325,7 +325,7 @@ async fn killed_during(command: impl AsyncFn(&HostDirs, &HostProcess, usize), ma
                 status => panic!("{version}: {status}"),
             }
         }
-        drop(mirror);
+        mirror.process.kill().await;
     }
 }
 

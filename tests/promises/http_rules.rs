@@ -14,7 +14,7 @@ use crate::{
     logs,
     mirror::{Got, Mirror, setup},
     process::{Launch, Process},
-    zips::{PACKAGE, ZIP, blobs},
+    zips::{PACKAGE, ZIP, blobs, zips},
 };
 
 const LIST: &str = "/devsapp/fc3/releases";
@@ -360,7 +360,12 @@ async fn the_log_says_why_a_download_broke_off() {
     forge.repo(PACKAGE).release("v1.0.0", |r| r.wrong_crc().big(8 << 20));
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, dir.path()).start().await;
-    assert!(mirror.try_get(ZIP).await.is_err(), "the connection breaks");
+    // Before its head has reached a client, a download that breaks off is an error response.
+    let gate = forge.gate(zips(), 4 << 20);
+    let response = mirror.open(ZIP).await;
+    assert_eq!(response.status(), 200);
+    gate.open();
+    assert!(response.bytes().await.is_err(), "the connection breaks");
     let ended = mirror.stop().await;
     let events: Vec<Value> = ended.err.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let access = events.iter().find(|event| event["outcome"] == "broken").unwrap_or_else(|| panic!("{}", ended.err));

@@ -65,6 +65,7 @@ mod json_answers;
 mod kill;
 mod leaving;
 mod limits;
+mod listeners;
 mod log;
 mod lying_upstreams;
 mod memory_limit;

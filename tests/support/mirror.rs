@@ -25,6 +25,8 @@ pub struct Mirror {
     pub address: SocketAddr,
     /// The address of the TLS listener, if there is one.
     pub tls_address: Option<SocketAddr>,
+    /// The address of the listener for metrics, if there is one.
+    pub metrics_address: Option<SocketAddr>,
     /// Reads certificates and credentials again.
     pub reload: ReloadHandle,
     pub clock: Clock,
@@ -153,6 +155,7 @@ impl Setup {
         let address = app.addresses[0];
         let cache = app.cache.clone();
         let tls_address = app.tls_addresses.first().copied();
+        let metrics_address = app.metrics_addresses.first().copied();
         let reload = app.reload.clone();
         let shutdown = CancellationToken::new();
         let abort = CancellationToken::new();
@@ -160,7 +163,19 @@ impl Setup {
         let run = tokio::spawn(async move { run.await.expect("ends well") });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Mirror { address, tls_address, reload, clock, cache, client, dir: None, shutdown, abort, run: Some(run) }
+        Mirror {
+            address,
+            tls_address,
+            metrics_address,
+            reload,
+            clock,
+            cache,
+            client,
+            dir: None,
+            shutdown,
+            abort,
+            run: Some(run),
+        }
     }
 }
 

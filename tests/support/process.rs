@@ -6,8 +6,10 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,6 +36,8 @@ pub struct Launch {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     wrapper: Vec<String>,
+    /// What stands in place of its standard input.
+    input: Option<Arc<OwnedFd>>,
 }
 
 /// A program that has exited or was ended by a signal.
@@ -71,7 +75,7 @@ impl Launch {
     /// The program with these arguments and nothing else.
     pub fn bare(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self { arguments, environment: BTreeMap::new(), wrapper: Vec::new() }
+        Self { arguments, environment: BTreeMap::new(), wrapper: Vec::new(), input: None }
     }
 
     /// `serve` on a free port with a forge and a cache directory, configured by variables.
@@ -115,14 +119,24 @@ impl Launch {
         self
     }
 
+    /// Passes a listening socket on as a service manager does that calls it `name`.
+    pub fn with_socket(self, socket: &std::net::TcpListener, name: &str) -> Self {
+        const SCRIPT: &str = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 </dev/null";
+        let mut launch = self.by_way_of(&["sh", "-c", SCRIPT, "sh"]).variable("LISTEN_FDNAMES", name);
+        launch.input = Some(Arc::new(socket.try_clone().expect("a descriptor").into()));
+        launch
+    }
+
     /// The command, for a test that runs it itself.
     pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_srm-mirror").to_owned();
         let words: Vec<&String> = self.wrapper.iter().chain([&program]).chain(&self.arguments).collect();
+        let input = self.input.as_ref().map(|input| input.try_clone().expect("a descriptor"));
+        let input = input.map_or_else(Stdio::null, Stdio::from);
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env_clear().envs(&self.environment);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 

@@ -2,7 +2,7 @@
 //!
 //! No label comes from outside: upstreams and credentials are those of the configuration.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
@@ -14,9 +14,10 @@ use prometheus_client::{
 };
 
 use crate::{
+    dialect::{ApiRequest, Ops},
     http::body::Body,
     observe::{self, AuditLog, CAUSES, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
-    peer::CertificateEnd,
+    peer::{CertificateEnd, ListenerKind},
     registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
     service::{Service, headers::NO_STORE},
 };
@@ -25,6 +26,35 @@ use crate::{
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// The prefix of every name.
 const METRIC_PREFIX: &str = "srm_mirror";
+
+/// Which listeners answer with the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsExposure {
+    /// Every one.
+    AllListeners,
+    /// Those for metrics (`server.metrics_listen`) and the control socket.
+    OwnListener,
+}
+
+impl MetricsExposure {
+    /// With these listeners for metrics.
+    pub(crate) fn of_listeners(addresses: &[SocketAddr]) -> Self {
+        if addresses.is_empty() { Self::AllListeners } else { Self::OwnListener }
+    }
+
+    /// True when a listener answers such requests at all.
+    pub(in crate::service) fn permits(self, listener: ListenerKind, request: Option<&ApiRequest>) -> bool {
+        match listener {
+            ListenerKind::Control => true,
+            ListenerKind::Metrics => {
+                matches!(request, Some(ApiRequest::Ops(Ops::Metrics | Ops::Healthz | Ops::Readyz)))
+            }
+            ListenerKind::Plain | ListenerKind::Tls => {
+                self == Self::AllListeners || !matches!(request, Some(ApiRequest::Ops(Ops::Metrics)))
+            }
+        }
+    }
+}
 
 /// Responds with the present figures.
 pub(in crate::service) fn respond(service: &Service, method: &Method) -> Response<Body> {

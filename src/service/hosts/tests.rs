@@ -1,6 +1,7 @@
 use http::{StatusCode, Version};
 
 use super::*;
+use crate::peer::ListenerKind;
 
 /// The base address of a request from 10.1.2.3 with these header fields.
 fn base(hosts: &Hosts, tls: bool, fields: &[(&str, &str)]) -> Result<String, StatusCode> {
@@ -19,7 +20,8 @@ fn base_of(
     }
     let parts = request.body(()).expect("valid").into_parts().0;
     let addr = ([10, 1, 2, 3], 5000).into();
-    let client = Peer { addr, local: ([127, 0, 0, 1], 80).into(), tls, control: false, certificate: None };
+    let listener = if tls { ListenerKind::Tls } else { ListenerKind::Plain };
+    let client = Peer { addr, local: ([127, 0, 0, 1], 80).into(), listener, certificate: None };
     hosts.request_host(&parts, &client).map(|request_host| request_host.base()).map_err(HostError::status)
 }
 

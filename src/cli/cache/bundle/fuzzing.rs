@@ -6,8 +6,14 @@ use std::{
     io::{self, Seek as _, SeekFrom, Write as _},
 };
 
-use super::{Bundle, BundleParts, Checker, MANIFEST_NAME, header, padding};
-use crate::{archive::ZipVerifier, cli::byte_bar::ByteBar, entry::Digest, value::memory_budget::MemoryBudget};
+use super::{Bundle, BundleParts, Checker, MANIFEST_NAME};
+use crate::{
+    archive::ZipVerifier,
+    cli::byte_bar::ByteBar,
+    entry::Digest,
+    tar_file::{header, padding},
+    value::memory_budget::MemoryBudget,
+};
 
 /// What separates the files of a bundle in the target's input.
 const SEPARATOR: &[u8] = b"\n--\n";

@@ -49,7 +49,7 @@ pub(super) fn check_caller(service: &Service, parts: &Parts, context: &mut Reque
         return Err(Denial::Unknown(caller::refusal(parts, context)));
     }
     let is_confidential =
-        context.peer.control || service.client_addresses.is_confidential(&context.peer, &parts.headers);
+        context.peer.is_control() || service.client_addresses.is_confidential(&context.peer, &parts.headers);
     if !is_confidential && !service.access.allows_plaintext() {
         return Err(Denial::Refused(PublishFailure::forbidden(
             "this mirror takes no publications over an unencrypted connection from another machine; use https, or set \
