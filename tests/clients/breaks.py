@@ -133,7 +133,7 @@ def _(request, answer):
         answer.body = b"<html>Sorry</html>"
 
 
-@fault("short-zips", "s 3 loads the latest", "s 3 inits an application by --uri", "s 2 loads", "PyGithub", "curl -C", "wget -c", "HTTP/2")
+@fault("short-zips", "s 3 loads the latest", "s 3 inits an application by --uri", "s 2 loads", "PyGithub", "curl -C", "wget -c", "curl over HTTP/2")
 def _(request, answer):
     """zips end early, as a clean 200"""
     if answer.is_zip:
@@ -257,7 +257,7 @@ def _(request, answer):
     answer.without("content-disposition")
 
 
-@fault("flipped-bit", "PyGithub", "curl -C", "wget -c", "aria2c", "HTTP/2", "every zip")
+@fault("flipped-bit", "PyGithub", "curl -C", "wget -c", "aria2c", "curl over HTTP/2", "every zip")
 def _(request, answer):
     """one bit of each zip is another"""
     if answer.is_zip and len(answer.body) > 4000:
