@@ -2,6 +2,8 @@
 //!
 //! [RFC 9110 §11.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.2
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
 
@@ -12,14 +14,14 @@ const MAX_FIELD_BYTES: usize = 16 << 10;
 
 /// The token of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Authorization(pub(super) String);
+pub(super) struct Authorization<'a>(pub(super) Cow<'a, str>);
 
-impl Authorization {
+impl<'a> Authorization<'a> {
     /// Reads the field; `None` when it is absent.
     ///
     /// # Errors
     /// `Malformed` for two fields, another scheme, or a value that is not that of its scheme.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, InvalidCredential> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Result<Option<Self>, InvalidCredential> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let text = value.to_str().map_err(|_| InvalidCredential::Malformed)?;
@@ -29,10 +31,13 @@ impl Authorization {
         let (scheme, rest) = text.trim().split_once(' ').ok_or(InvalidCredential::Malformed)?;
         let rest = rest.trim_start();
         // RFC 9110 §11.1: the scheme is compared without case. GitHub's clients also send `token`.
-        let token = match scheme.to_ascii_lowercase().as_str() {
-            "bearer" | "token" => rest.to_owned(),
-            "basic" => password(rest).ok_or(InvalidCredential::Malformed)?,
-            _ => return Err(InvalidCredential::Malformed),
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        let token = if is("bearer") || is("token") {
+            Cow::Borrowed(rest)
+        } else if is("basic") {
+            Cow::Owned(password(rest).ok_or(InvalidCredential::Malformed)?)
+        } else {
+            return Err(InvalidCredential::Malformed);
         };
         if token.is_empty() { Err(InvalidCredential::Malformed) } else { Ok(Some(Self(token))) }
     }
@@ -53,7 +58,7 @@ mod tests {
         let read = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, text.parse().expect("a value"));
-            Authorization::of(&headers).map(|token| token.expect("a field").0)
+            Authorization::of(&headers).map(|token| token.expect("a field").0.into_owned())
         };
         for (text, token) in [
             ("Bearer abc", Ok("abc")),

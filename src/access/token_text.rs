@@ -50,7 +50,7 @@ pub(super) fn random_text(count: usize) -> Result<String, NoRandom> {
 pub(super) fn generate() -> Result<String, NoRandom> {
     let text = format!("{PREFIX}{}", random_text(RANDOM_CHARS)?);
     let checksum = checksum(&text);
-    Ok(text + &checksum)
+    Ok(text + &String::from_utf8_lossy(&checksum))
 }
 
 /// True for a text that could have been generated: prefix, length and checksum fit.
@@ -60,17 +60,17 @@ pub(super) fn is_well_formed(text: &str) -> bool {
         return false;
     }
     let (body, end) = text.split_at(len - CHECKSUM_CHARS);
-    checksum(body) == end
+    checksum(body) == end.as_bytes()
 }
 
-fn checksum(text: &str) -> String {
+fn checksum(text: &str) -> [u8; CHECKSUM_CHARS] {
     let mut rest = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(rest % 62) as usize];
         rest /= 62;
     }
-    digits.iter().map(|byte| char::from(*byte)).collect()
+    digits
 }
 
 #[cfg(test)]
