@@ -361,7 +361,7 @@ async fn the_log_says_why_a_download_broke_off() {
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = Launch::serve(&forge, dir.path()).start().await;
     // Before its head has reached a client, a download that breaks off is an error response.
-    let gate = forge.gate(zips(), 4 << 20);
+    let gate = forge.gate(zips(), 64);
     let response = mirror.open(ZIP).await;
     assert_eq!(response.status(), 200);
     gate.open();
