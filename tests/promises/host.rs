@@ -165,6 +165,32 @@ async fn export_wipe_import_and_restart_serve_the_same_bytes_and_a_deleted_versi
 }
 
 #[tokio::test]
+async fn an_export_does_not_replace_the_export_that_it_continues() {
+    let dirs = HostDirs::new().await;
+    let mirror = dirs.start().await;
+    mirror.publish("acme-x", "1.0.0").await;
+    let full = dirs.path("full.tar");
+    assert_eq!(dirs.run(&["host", "export", &full]).await.code, Some(0));
+    let before = fs::read(&full).expect("an export");
+    let linked = dirs.path("linked.tar");
+    fs::hard_link(&full, &linked).expect("linked");
+    let symbolic = dirs.path("symbolic.tar");
+    std::os::unix::fs::symlink(&full, &symbolic).expect("linked");
+    fs::create_dir(dirs.path("folder")).expect("created");
+    let spelled = dirs.path("folder/../full.tar");
+    for (target, since) in [(&full, &full), (&full, &spelled), (&full, &linked), (&symbolic, &full), (&full, &symbolic)]
+    {
+        let refused = dirs.run(&["host", "export", target, "--since", since]).await;
+        assert_eq!(refused.code, Some(64), "{refused:?}");
+        assert!(refused.err.contains("is the same file as --since"), "{refused:?}");
+        assert_eq!(fs::read(&full).expect("an export"), before, "{target} --since {since}");
+    }
+    // Without --since, an export replaces an earlier one by one that has every zip.
+    let whole = dirs.run(&["host", "export", &full, "--json"]).await;
+    assert_eq!((whole.code, &lines(&whole)[0]["zips"]), (Some(0), &json!(1)), "{whole:?}");
+}
+
+#[tokio::test]
 async fn the_commands_work_without_a_mirror_and_say_what_is_wrong() {
     let dirs = HostDirs::new().await;
     let mirror = dirs.start().await;

@@ -1,7 +1,9 @@
 //! `srm-mirror host export`.
 
 use std::{
+    fs,
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +15,7 @@ use crate::{
     app::{BackupFile, BackupFileError, BackupProblem, BackupSummary},
     atomic_file::AtomicFile,
     cli::{
-        FAILED,
+        FAILED, UsageError,
         admin_args::AdminArgs,
         admin_client::{self, IDLE_TIMEOUT, bounded},
         byte_bar::ByteBar,
@@ -29,6 +31,7 @@ const EXPORT_FILE_MODE: u32 = 0o600;
 /// Writes everything that is published into `file`, which appears only when it is complete; the zips of `since` are left
 /// out. Exit code 1 when something published is damaged.
 pub(super) fn run(mirror: &AdminArgs, file: &Path, since: &[PathBuf], json: bool) -> anyhow::Result<u8> {
+    check_target(file, since)?;
     let mut known: Vec<Digest> = Vec::new();
     for earlier in since {
         known.extend(BackupFile::open(earlier)?.summary.zips);
@@ -66,6 +69,20 @@ pub(super) fn run(mirror: &AdminArgs, file: &Path, since: &[PathBuf], json: bool
         format!("{versions} versions, {zips} zips ({}) in {}\n", size(bytes), file.display())
     });
     Ok(0)
+}
+
+/// Refuses a target that is an earlier export: the new file would replace the only copy of the zips that it leaves out.
+fn check_target(file: &Path, since: &[PathBuf]) -> Result<(), UsageError> {
+    let identity = |path: &Path| fs::metadata(path).map(|stat| (stat.dev(), stat.ino())).ok();
+    let Some(target) = identity(file) else { return Ok(()) };
+    match since.iter().find(|earlier| identity(earlier) == Some(target)) {
+        Some(earlier) => Err(UsageError(format!(
+            "{} is the same file as --since {}, and would be replaced by an export without its zips; write to another file",
+            file.display(),
+            earlier.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Nothing is written.
