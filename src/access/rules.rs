@@ -86,6 +86,14 @@ impl Rules {
         if rule.anonymous && right == Right::Read { Grant::Everyone } else { Grant::Refused }
     }
 
+    /// True when some rule gives a right to the caller, and its credential may use that right.
+    pub(super) fn give_anywhere(&self, caller: &Caller, right: Right) -> bool {
+        let Caller::Principal(principal) = caller else { return matches!(caller, Caller::Operator) };
+        let is_named =
+            |rule: &Rule| rule.principals[right as usize].iter().any(|pattern| self.matches(pattern, principal));
+        principal.scope.rights.contains(&right) && self.rules.iter().any(is_named)
+    }
+
     /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
     pub(super) fn deciding(&self, package: &PackageId) -> Option<usize> {
         let matches = |rule: &Rule| rule.packages.iter().any(|pattern| pattern.matches(package));

@@ -10,7 +10,7 @@ use http::Uri;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Access, Principal,
+    Access, Caller, Principal, Right,
     address_credential::AddressCredential,
     addresses::SealedQuery,
     token_text::{self, NoRandom},
@@ -57,6 +57,11 @@ impl Access {
 }
 
 impl UploadAddresses<'_> {
+    /// True when a caller may publish some package; [`Access::grant`] says which.
+    pub(crate) fn are_for(self, caller: &Caller) -> bool {
+        !self.0.enabled || self.0.rules.give_anywhere(caller, Right::Publish)
+    }
+
     /// A new id for a reservation: letters and digits.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ mod upstream;
 pub(crate) use crate::hosted::FailedPublication;
 use publishing::Uploads;
 pub(crate) use publishing::{
-    PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, check_is_new, manifest_digest,
+    PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, VERSION_UNWRITABLE, check_is_new, manifest_digest,
 };
 pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
 pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_failure};

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dialect::{self, ApiRequest, Dialect, Ops, PackageRef, Reason, RouteError, ZipForm},
     http::{body::Body, cache_status::CacheStatus, field::passed_through},
-    peer::{ClientRequest, Peer, Refusal, RequestTrace},
+    peer::{BreakConnection, ClientRequest, Peer, Refusal, RequestTrace},
     registry::Audience,
 };
 
@@ -279,6 +279,11 @@ fn framed(response: Response<Body>, parts: &Parts) -> Response<Body> {
 /// Adds the header fields that do not depend on who may ask.
 fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
     let request = context.request();
+    if matches!(request, Some(ApiRequest::Upload { .. })) && !response.status().is_success() {
+        // Every refusal, also one before the handler: the client takes every response for a success.
+        *response.body_mut() = Body::unsent();
+        response.extensions_mut().insert(BreakConnection);
+    }
     // A client that expected a zip does not read an error's body and would keep the connection open.
     let is_zip_or_unknown = matches!(request, None | Some(ApiRequest::Archive { .. } | ApiRequest::Flat { .. }));
     if is_zip_or_unknown && (response.status().is_client_error() || response.status().is_server_error()) {

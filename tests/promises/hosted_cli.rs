@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A client with the code of an account.
-struct Cli {
+pub struct Cli {
     client: reqwest::Client,
     /// The address of the mirror, without a slash at its end.
     base: String,
@@ -51,12 +51,12 @@ impl Cli {
         }
     }
 
-    async fn of(host: &Host, name: &str) -> Self {
+    pub async fn of(host: &Host, name: &str) -> Self {
         Self::new(&host.mirror, host.mirror.dir(), name).await
     }
 
     /// The fields of a new signature.
-    fn signature(&self) -> Vec<(&'static str, String)> {
+    pub fn signature(&self) -> Vec<(&'static str, String)> {
         self.nonce.set(self.nonce.get() + 1);
         let now = self.clock.now();
         signature(&self.code, &format!("{}n{}", now.as_nanosecond(), self.nonce.get()), now.as_second())
@@ -89,18 +89,18 @@ impl Cli {
         Got { status, headers, body: response.bytes().await.expect("a complete response") }
     }
 
-    async fn form(&self, form: &[(&str, &str)]) -> Got {
+    pub async fn form(&self, form: &[(&str, &str)]) -> Got {
         self.send(Method::POST, "/v3/packages/releases", form).await
     }
 
-    async fn announce(&self, name: &str, version: &str) -> Got {
+    pub async fn announce(&self, name: &str, version: &str) -> Got {
         let publish = publish_yaml(name, version);
         self.form(&[("publish", &publish), ("version_body", "The notes."), ("readme", "# A test\n"), ("syaml", "")])
             .await
     }
 
     /// The address for the zip of a version.
-    async fn reserve(&self, name: &str, version: &str) -> String {
+    pub async fn reserve(&self, name: &str, version: &str) -> String {
         let got = self.announce(name, version).await;
         assert_eq!(got.status, 200, "{:?}", got.body);
         let url = got.json()["body"]["url"].as_str().expect("an address").to_owned();
@@ -109,7 +109,7 @@ impl Cli {
     }
 
     /// The failed publications that `registry detail` prints.
-    async fn failed(&self, name: &str) -> Vec<Value> {
+    pub async fn failed(&self, name: &str) -> Vec<Value> {
         let got = self.send(Method::GET, &format!("/v3/packages/{name}/release?page=1"), &[]).await;
         let Value::Array(rows) = got.json()["body"].clone() else { return Vec::new() };
         rows.into_iter().filter(|row| row.get("failed_version").is_some()).collect()
@@ -132,7 +132,7 @@ fn chunked(body: Vec<u8>) -> reqwest::Body {
 }
 
 /// Uploads a zip without credentials; the status, or `None` where the connection broke.
-async fn upload(client: &reqwest::Client, url: &str, zip: Vec<u8>) -> Option<u16> {
+pub async fn upload(client: &reqwest::Client, url: &str, zip: Vec<u8>) -> Option<u16> {
     client.put(url).body(chunked(zip)).send().await.ok().map(|response| response.status().as_u16())
 }
 
@@ -140,12 +140,22 @@ fn text(got: &Got) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 
-fn sentence(got: &Got) -> String {
+pub fn sentence(got: &Got) -> String {
     got.json()["body"].as_str().unwrap_or_else(|| panic!("no text: {:?}", got.body)).to_owned()
 }
 
-async fn start(forge: &Forge) -> Host {
-    Host::start_with(forge, |config| config.host.names = vec!["acme-*".into()]).await
+/// A mirror to which the names `acme-*` belong.
+pub async fn start(forge: &Forge) -> Host {
+    start_with(forge, |_| ()).await
+}
+
+/// As [`start`], with a changed configuration.
+pub async fn start_with(forge: &Forge, change: impl FnOnce(&mut Config)) -> Host {
+    let named = |config: &mut Config| {
+        config.host.names = vec!["acme-*".into()];
+        change(config);
+    };
+    Host::start_with(forge, named).await
 }
 
 #[tokio::test]
@@ -377,11 +387,7 @@ async fn over_http_2_a_refused_zip_resets_its_stream_and_no_other() {
 #[tokio::test]
 async fn above_the_limit_a_zip_without_a_length_breaks_off() {
     let forge = Forge::start().await;
-    let host = Host::start_with(&forge, |config: &mut Config| {
-        config.host.names = vec!["acme-*".into()];
-        config.archives.max_size = ByteSize(1 << 20);
-    })
-    .await;
+    let host = start_with(&forge, |config| config.archives.max_size = ByteSize(1 << 20)).await;
     let ci = Cli::of(&host, "ci-cli").await;
     let url = ci.reserve("acme-x", "1.0.0").await;
     assert_eq!(upload(&host.mirror.client, &url, vec![7; 2 << 20]).await, None);
@@ -462,11 +468,7 @@ async fn no_log_and_no_audit_line_has_an_upload_address() {
     let forge = Forge::start().await;
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("audit.jsonl");
-    let host = Host::start_with(&forge, |config| {
-        config.host.names = vec!["acme-*".into()];
-        config.audit.file = Some(file.clone());
-    })
-    .await;
+    let host = start_with(&forge, |config| config.audit.file = Some(file.clone())).await;
     let ci = Cli::of(&host, "ci-hidden").await;
     for (version, zip) in [("1.0.0", component("acme-hidden", "1.0.0")), ("1.0.1", b"no zip".to_vec())] {
         let url = ci.reserve("acme-hidden", version).await;
@@ -488,7 +490,7 @@ async fn no_log_and_no_audit_line_has_an_upload_address() {
 }
 
 /// Reads what is left on a connection.
-async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut left = Vec::new();
     let _ = stream.read_to_end(&mut left).await;
     left
@@ -540,7 +542,7 @@ async fn a_code_is_renewed_by_its_own_signature_and_the_earlier_one_ends() {
 #[tokio::test]
 async fn the_list_of_own_packages_has_what_is_published_here_and_the_caller_may_see() {
     let forge = Forge::start().await;
-    let host = Host::start_with(&forge, |config| config.host.names = vec!["acme-*".into(), "secret-*".into()]).await;
+    let host = start_with(&forge, |config| config.host.names.push("secret-*".into())).await;
     for number in 0..21 {
         let name = format!("acme-{number:02}");
         assert_eq!(host.put(&name, "1.0.0", component(&name, "1.0.0")).await.status, 201);

@@ -27,6 +27,7 @@ mod zips;
 mod access;
 mod audit;
 mod bad_day;
+mod broken_uploads;
 mod budget;
 mod bundle_room;
 mod bundle_trust;

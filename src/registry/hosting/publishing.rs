@@ -11,7 +11,7 @@ use crate::{
     entry::{Digest, Verified},
     hosted::{
         ChangeError, HostedSpaceFull, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal,
-        ReleaseRecord, StateChange, UploadError, VersionNumber,
+        ReleaseRecord, StateChange, UploadError, VersionNumber, VersionNumberError,
     },
     origin::{Verify, VerifyError},
     package::{CatalogPackage, ModelFinding, ModelRule, PackageId, PublishManifest},
@@ -21,6 +21,8 @@ use crate::{
 
 /// Most uploads at once.
 const MAX_UPLOADS: usize = 32;
+/// What the publisher reads where the file system fails.
+pub(crate) const VERSION_UNWRITABLE: &str = "this mirror cannot write the version; ask the operator of this mirror";
 
 /// A version that may be published, as far as that is known before its zip.
 #[derive(Clone, Debug)]
@@ -29,6 +31,25 @@ pub(crate) struct PublishableVersion {
     pub(crate) package: PackageId,
     /// The version.
     pub(crate) version: VersionNumber,
+}
+
+impl PublishableVersion {
+    /// The version of this text, which is not looked up.
+    ///
+    /// # Errors
+    /// [`PublishingError::NotConforming`].
+    pub(crate) fn parse(package: PackageId, version: &str) -> Result<Self, PublishingError> {
+        let version = version.parse().map_err(|error: VersionNumberError| {
+            let finding = ModelFinding::new(ModelRule::VersionForm, "Version", error.to_string());
+            PublishingError::NotConforming(vec![finding])
+        })?;
+        Ok(Self { package, version })
+    }
+
+    /// Identifies the version in any spelling of its package.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.package.name.folded(), self.version)
+    }
 }
 
 /// Why a version is not published.
@@ -64,6 +85,24 @@ pub(crate) enum PublishingError {
     /// There is no memory for its verification at present.
     #[error("there is no memory for the verification of the zip at present")]
     NoMemory(MemoryShortage),
+}
+
+impl PublishingError {
+    /// The reason as one sentence for the publisher, without the system's text.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Refused(PublishRefusal::OtherCase(_)) => format!("this package {self}"),
+            Self::Refused(PublishRefusal::Upload(UploadError::Full(_))) => self.to_string(),
+            Self::Refused(PublishRefusal::Upload(UploadError::Io(_))) => VERSION_UNWRITABLE.to_owned(),
+            Self::Refused(_) | Self::BeingPublished | Self::Published(_) | Self::Reserved(_) => {
+                format!("this version {self}")
+            }
+            Self::InvalidZip(_) | Self::NotConforming(_) => format!("the zip is not published: {self}"),
+            Self::TooManyReservations(_) | Self::NotReserved(_) | Self::TooManyUploads | Self::NoMemory(_) => {
+                self.to_string()
+            }
+        }
+    }
 }
 
 impl From<UploadError> for PublishingError {
@@ -127,19 +166,23 @@ impl HostedPackages {
     ///
     /// # Errors
     /// [`PublishingError`].
-    pub(crate) fn check(&self, package: PackageId, version: &str) -> Result<PublishableVersion, PublishingError> {
-        let version: VersionNumber = version.parse().map_err(|error: crate::hosted::VersionNumberError| {
-            PublishingError::NotConforming(vec![ModelFinding::new(
-                ModelRule::VersionForm,
-                "Version",
-                error.to_string(),
-            )])
-        })?;
-        self.store.check(package.name.base_name(), &version)?;
-        if !self.store.has_room() {
-            return Err(UploadError::from(HostedSpaceFull).into());
+    pub(crate) async fn check(&self, package: PackageId, version: &str) -> Result<PublishableVersion, PublishingError> {
+        let version = PublishableVersion::parse(package, version)?;
+        self.check_number(&version).await?;
+        Ok(version)
+    }
+
+    /// As [`HostedPackages::check`], for a version whose form is checked.
+    ///
+    /// # Errors
+    /// [`PublishingError`].
+    pub(super) async fn check_number(&self, version: &PublishableVersion) -> Result<(), PublishingError> {
+        self.store.check(version.package.name.base_name(), &version.version)?;
+        let store = self.store.clone();
+        match spawn_blocking(move || store.has_room()).await.map_err(|_| closed())? {
+            true => Ok(()),
+            false => Err(UploadError::from(HostedSpaceFull).into()),
         }
-        Ok(PublishableVersion { package, version })
     }
 
     /// True for a name that was published before, whether or not a version is left.
@@ -152,7 +195,7 @@ impl HostedPackages {
     /// # Errors
     /// [`PublishingError`], while another one of the version is under way.
     pub(crate) async fn begin_upload(&self, version: PublishableVersion) -> Result<RunningUpload, PublishingError> {
-        let key = format!("{}/{}", version.package.name.folded(), version.version);
+        let key = version.key();
         {
             let mut running = self.uploads.0.lock();
             if running.len() >= MAX_UPLOADS {

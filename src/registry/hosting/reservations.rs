@@ -92,17 +92,13 @@ impl ReservedVersion {
     }
 }
 
-fn key(version: &PublishableVersion) -> String {
-    format!("{}/{}", version.package.name.folded(), version.version)
-}
-
 impl ReservedVersions {
     /// Checks that no other principal has reserved a version.
     ///
     /// # Errors
     /// [`PublishingError::Reserved`].
     pub(crate) fn check(&self, version: &PublishableVersion, by: &str, now: Timestamp) -> Result<(), PublishingError> {
-        match self.0.lock().get(&key(version)) {
+        match self.0.lock().get(&version.key()) {
             Some(reserved) if reserved.is_open(now) && reserved.reservation.by != by => {
                 Err(PublishingError::Reserved(reserved.reservation.by.clone()))
             }
@@ -110,23 +106,28 @@ impl ReservedVersions {
         }
     }
 
-    /// Reserves a version, in place of an earlier reservation of the same principal.
+    /// Reserves a version, in place of an earlier reservation of the same principal whose zip is not arriving.
     ///
     /// # Errors
-    /// [`PublishingError`], when another principal has reserved it, or there are too many reservations.
+    /// [`PublishingError`], when another principal has reserved it, its zip is arriving, or there are too many reservations.
     pub(crate) fn reserve(
         &self,
         version: &PublishableVersion,
         reservation: NewReservation,
         now: Timestamp,
     ) -> Result<(), PublishingError> {
-        let key = key(version);
+        let key = version.key();
         let mut versions = self.0.lock();
         versions.retain(|_, reserved| reserved.is_open(now));
-        if let Some(reserved) = versions.get(&key)
-            && reserved.reservation.by != reservation.by
-        {
-            return Err(PublishingError::Reserved(reserved.reservation.by.clone()));
+        match versions.get(&key) {
+            Some(reserved) if reserved.reservation.by != reservation.by => {
+                return Err(PublishingError::Reserved(reserved.reservation.by.clone()));
+            }
+            // Both uploads would fail: the first at its end, the second while the first goes on.
+            Some(reserved) if reserved.uploading.load(Ordering::Acquire) => {
+                return Err(PublishingError::BeingPublished);
+            }
+            _ => {}
         }
         versions.remove(&key);
         let of_principal = versions.values().filter(|reserved| reserved.reservation.by == reservation.by).count();
@@ -148,7 +149,7 @@ impl ReservedVersions {
     /// [`NotReserved`].
     pub(super) fn begin(&self, version: &PublishableVersion, id: &str) -> Result<ReservationInUse, NotReserved> {
         let versions = self.0.lock();
-        let reserved = versions.get(&key(version)).filter(|reserved| reserved.reservation.id == id);
+        let reserved = versions.get(&version.key()).filter(|reserved| reserved.reservation.id == id);
         let reserved = reserved.ok_or(NotReserved::Ended)?;
         if reserved.uploading.swap(true, Ordering::AcqRel) {
             return Err(NotReserved::Uploading);
@@ -165,7 +166,7 @@ impl ReservedVersions {
     /// # Errors
     /// [`NotReserved::Ended`], when the version was reserved again since.
     pub(super) fn end(&self, version: &PublishableVersion, used: &ReservationInUse) -> Result<(), NotReserved> {
-        let key = key(version);
+        let key = version.key();
         let mut versions = self.0.lock();
         if versions.get(&key).is_none_or(|reserved| reserved.reservation.id != used.id) {
             return Err(NotReserved::Ended);
@@ -211,10 +212,12 @@ mod tests {
         {
             assert!(matches!(&refused, Err(PublishingError::Reserved(by)) if by == "token:a"), "{refused:?}");
         }
-        // The same principal again: the earlier address does not hold any more.
+        // The same principal again: not while the zip arrives, and the earlier address does not hold any more.
         let used = versions.begin(&one, "a").expect("begins");
+        let again = versions.reserve(&one, reservation("c", "token:a", now), now);
+        assert!(matches!(again, Err(PublishingError::BeingPublished)), "{again:?}");
+        drop(used);
         versions.reserve(&one, reservation("c", "token:a", now), now).expect("reserved");
-        assert_eq!(versions.end(&one, &used), Err(NotReserved::Ended));
         assert_eq!(versions.begin(&one, "a").err(), Some(NotReserved::Ended));
         let used = versions.begin(&one, "c").expect("begins");
         assert_eq!(versions.begin(&one, "c").err(), Some(NotReserved::Uploading));

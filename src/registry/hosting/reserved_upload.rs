@@ -38,6 +38,8 @@ impl ReservedUpload {
         expires_at: Timestamp,
     ) -> Result<Self, PublishingError> {
         let reservation = hosted.reserved.begin(&version, id)?;
+        // Things may have changed since the reservation.
+        hosted.check_number(&version).await?;
         let upload = hosted.begin_upload(version.clone()).await?;
         Ok(Self { hosted: hosted.clone(), version, reservation, id: id.to_owned(), expires_at, upload })
     }
@@ -67,7 +69,7 @@ impl ReservedUpload {
         let release = ReleaseMaker { by: by.clone(), form: announced.form, manifest: Some(announced.manifest) };
         let published = finish(hosted.store(), &*hosted.verify, upload, None, release);
         if let Err(error) = &published {
-            note_failure(&hosted, &version, by, error.to_string());
+            note_failure(&hosted, &version, by, error.sentence());
         }
         published
     }

@@ -19,6 +19,7 @@ use crate::{
     dialect::{ApiRequest, Dialect, Route},
     entry::Digest,
     http::{body::Body, field::parse_content_digest},
+    observe::AuditUnwritable,
     package::{ModelFinding, PackageId, PackageRef, Version},
     registry::{
         ChangeError, Publication, PublishForm, StateChange,
@@ -26,7 +27,7 @@ use crate::{
     },
     service::{
         Service,
-        audit::Acts,
+        audit::{Act, Acts},
         context::{Failure, RequestContext},
         error::ApiError,
         headers::{NO_STORE, close_connection},
@@ -105,7 +106,7 @@ async fn put(
     version: &Version,
     body: &mut receive::UploadBody,
 ) -> Result<Response<Body>, Denial> {
-    let publishable = permission::publishable(service, parts, context, package, version.name())?;
+    let publishable = permission::publishable(service, parts, context, package, version.name()).await?;
     let hosted = permission::hosted(service)?;
     let announced = announced_digest(parts)?;
     let limit = hosted.max_zip_bytes();
@@ -115,25 +116,30 @@ async fn put(
     body.receive(limit, &mut upload).await?;
     let by = change_by(service, &context.caller);
     let release = ReleaseMaker { by, form: PublishForm::default(), manifest: None };
-    let published = recorded(service, context, &publishable, hosted.publish(upload, announced, release)).await?;
+    let acts = Acts::of(context);
+    let act = begin_publication(&acts, &publishable).await?;
+    let published = end_publication(service, act, &publishable, hosted.publish(upload, announced, release)).await?;
     Ok(published_answer(&publishable, &published, &context.caller))
 }
 
-/// Publishes a version, recorded before and after.
-async fn recorded(
+/// Records in the audit log that a version is going to be published.
+async fn begin_publication<'a>(acts: &'a Acts, version: &PublishableVersion) -> Result<Act<'a>, AuditUnwritable> {
+    let record = json!({"package": version.package.name.to_string(), "version": version.version.as_str()});
+    acts.begin("publish", &record).await
+}
+
+/// Publishes a version, and records how that ended.
+async fn end_publication(
     service: &Service,
-    context: &RequestContext,
+    act: Act<'_>,
     version: &PublishableVersion,
     publication: impl Future<Output = Result<Publication, PublishingError>>,
-) -> Result<Publication, PublishFailure> {
-    let acts = Acts::of(context);
-    let record = json!({"package": version.package.name.to_string(), "version": version.version.as_str()});
-    let act = acts.begin("publish", &record).await?;
+) -> Result<Publication, PublishingError> {
     let published = publication.await;
     act.end(published.as_ref().err().map(ToString::to_string).as_deref()).await;
     // Also after an error: what is cached was made before.
     service.registry.sources().end_generation(&version.package);
-    Ok(published?)
+    published
 }
 
 /// The answer to a publication, which is logged.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     observe::AuditUnwritable,
     package::PackageName,
-    registry::{PublishRefusal, UploadError},
+    registry::{PublishRefusal, UploadError, hosting::VERSION_UNWRITABLE},
 };
 
 /// When to try again after want of room, of memory or of a place.
@@ -38,6 +38,11 @@ impl PublishFailure {
 
     pub(super) fn forbidden(message: impl Display) -> Self {
         Self::new(StatusCode::FORBIDDEN, Some(FailureCode::Forbidden), message)
+    }
+
+    /// The rules do not give the right.
+    pub(super) fn no_right() -> Self {
+        Self::forbidden("the rules of this mirror do not give this account the right; ask the operator of this mirror")
     }
 
     /// The name cannot be used.
@@ -94,17 +99,12 @@ impl PublishFailure {
     /// The cause is logged, and not sent.
     pub(super) fn storage(error: &std::io::Error) -> Self {
         tracing::error!(%error, "the directory of published packages cannot be written");
-        let message = "this mirror cannot write the version; ask the operator of this mirror";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, VERSION_UNWRITABLE)
     }
 
     /// The sentence for the client.
     pub(super) fn message(&self) -> &str {
         &self.message
-    }
-
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
     }
 
     /// True when the body did not arrive whole.
@@ -150,18 +150,15 @@ impl From<AuditUnwritable> for PublishFailure {
 
 impl From<PublishingError> for PublishFailure {
     fn from(error: PublishingError) -> Self {
-        let sentence = error.to_string();
-        let conflict = |code| Self::new(StatusCode::CONFLICT, Some(code), format!("this version {sentence}"));
+        let sentence = error.sentence();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, Some(code), &sentence);
         let unavailable = |code| Self::retry(StatusCode::SERVICE_UNAVAILABLE, code, &sentence, PUBLISH_RETRY);
-        let unprocessable = || {
-            let message = format!("the zip is not published: {sentence}");
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, Some(FailureCode::NotConforming), message)
-        };
+        let unprocessable = || Self::new(StatusCode::UNPROCESSABLE_ENTITY, Some(FailureCode::NotConforming), &sentence);
         match error {
             PublishingError::Refused(refusal) => match refusal {
                 PublishRefusal::Taken(_) | PublishRefusal::NotAbove(_) => conflict(FailureCode::VersionExists),
                 PublishRefusal::Deleted(_) => conflict(FailureCode::VersionDeleted),
-                PublishRefusal::OtherCase(_) => Self::taken(format!("this package {sentence}")),
+                PublishRefusal::OtherCase(_) => Self::taken(&sentence),
                 PublishRefusal::Unreadable => conflict(FailureCode::VersionExists),
                 PublishRefusal::Upload(UploadError::Full(_)) => unavailable(FailureCode::NoRoom),
                 PublishRefusal::Upload(UploadError::Io(error)) => Self::storage(&error),

@@ -15,7 +15,7 @@ use crate::{
 /// Largest form, bytes.
 const MAX_FORM_BYTES: usize = 4 << 20;
 /// What a form takes in memory at most, in lengths of itself: as it came, decoded, and parsed.
-const FORM_MEMORY: usize = 4;
+const FORM_MEMORY: u64 = 4;
 /// Longest notes of a version, bytes.
 const MAX_NOTES_BYTES: usize = 128 << 10;
 
@@ -46,9 +46,7 @@ struct FormFields {
 /// [`PublishFailure`] for one that is too large, and for one without the name or the version of a package.
 pub(super) async fn read(service: &Service, body: &mut UploadBody) -> Result<AnnouncedVersion, PublishFailure> {
     let mut share = service.registry.memory().share();
-    let bytes = (MAX_FORM_BYTES * FORM_MEMORY) as u64;
-    share.grow_to(bytes).await.map_err(PublishingError::NoMemory)?;
-    let form = body.collect(MAX_FORM_BYTES).await?;
+    let form = body.collect(MAX_FORM_BYTES, FORM_MEMORY, &mut share).await?;
     let parsed = spawn_blocking(move || parse(&form, share)).await;
     parsed.map_err(|_| PublishFailure::bad_request("the form cannot be read"))?
 }

@@ -84,9 +84,7 @@ pub(super) fn authorized(
         if service.access.grant(&context.caller, &id, Right::Read) == Grant::Refused {
             return Err(Denial::Unknown(caller::refusal(parts, context)));
         }
-        return Err(Denial::Refused(PublishFailure::forbidden(
-            "the rules of this mirror do not give this account the right; ask the operator of this mirror",
-        )));
+        return Err(PublishFailure::no_right().into());
     }
     HostedNames::of(names).check(&id.name).map_err(|error| Denial::Refused(PublishFailure::taken(error)))?;
     context.package = Some(Arc::new(id.clone()));
@@ -95,7 +93,7 @@ pub(super) fn authorized(
 
 /// The version that the caller may publish, as far as this mirror knows it before the zip: the right, the name, the
 /// version, the room, and reservations of others. What upstreams know is for [`check_new_name`].
-pub(super) fn publishable(
+pub(super) async fn publishable(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
@@ -104,7 +102,7 @@ pub(super) fn publishable(
 ) -> Result<PublishableVersion, Denial> {
     let id = authorized(service, parts, context, package, Right::Publish)?;
     let hosted = hosted(service)?;
-    let version = hosted.check(id, version)?;
+    let version = hosted.check(id, version).await?;
     hosted.reserved.check(&version, &publisher(&context.caller), service.registry.now())?;
     Ok(version)
 }

@@ -7,8 +7,11 @@ use http::{header, request::Parts};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Input, PublishFailure};
-use crate::{registry::hosting::RunningUpload, value::rate_floor::RateFloor};
+use super::{Input, PublishFailure, PublishingError};
+use crate::{
+    registry::hosting::RunningUpload,
+    value::{memory_budget::MemoryShare, rate_floor::RateFloor},
+};
 
 /// Longest pause between two parts of a body.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,8 +83,13 @@ impl UploadBody {
         Ok(())
     }
 
-    /// The whole body, where it is short: a form.
-    pub(super) async fn collect(&mut self, limit: usize) -> Result<Vec<u8>, PublishFailure> {
+    /// The whole body, where it is short: a form. `share` grows with what has arrived, to `memory` times its length.
+    pub(super) async fn collect(
+        &mut self,
+        limit: usize,
+        memory: u64,
+        share: &mut MemoryShare,
+    ) -> Result<Vec<u8>, PublishFailure> {
         let Some(body) = &mut self.input else { return Err(PublishFailure::bad_request("the request has no body")) };
         self.is_begun = true;
         let deadline = Instant::now() + FORM_DEADLINE;
@@ -95,6 +103,8 @@ impl UploadBody {
             if form.len() + bytes.len() > limit {
                 return Err(PublishFailure::form_too_large(limit));
             }
+            let len = (form.len() + bytes.len()) as u64;
+            share.grow_to(len.saturating_mul(memory)).await.map_err(PublishingError::NoMemory)?;
             form.extend_from_slice(&bytes);
         }
     }

@@ -26,9 +26,15 @@ pub(super) async fn respond(
     let Some(principal) = context.caller.principal().cloned() else {
         return Err(PublishFailure::forbidden("publish with the token of an account, not as the operator").into());
     };
+    // Which package it is stands in the form, which only a caller who may publish one is to send.
+    let addresses = service.access.upload_addresses();
+    if !addresses.are_for(&context.caller) {
+        return Err(PublishFailure::no_right().into());
+    }
     let announced = form::read(service, body).await?;
     let name = PackageName::plain(&announced.name).map_err(PublishFailure::taken)?;
-    let version = permission::publishable(service, parts, context, &PackageRef::Routed(name), &announced.version)?;
+    let name = PackageRef::Routed(name);
+    let version = permission::publishable(service, parts, context, &name, &announced.version).await?;
     // The same content again is no error where the zip is there to compare.
     check_is_new(hosted, &version)?;
     if !announced.findings.is_empty() {
@@ -39,7 +45,6 @@ pub(super) async fn respond(
     let package = version.package.name.base_name();
     let number = version.version.as_str();
     let now = service.registry.now();
-    let addresses = service.access.upload_addresses();
     let reservation =
         addresses.new_reservation_id().map_err(|error| PublishFailure::storage(&std::io::Error::other(error)))?;
     let expires_at = now.saturating_add(UPLOAD_LIFETIME).unwrap_or(now);

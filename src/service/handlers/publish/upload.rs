@@ -1,16 +1,15 @@
 //! The second step in which the command line client publishes: `PUT` of the zip to the address from the first step.
 //!
-//! The client prints that it has published for every status, and fails only where the connection breaks. So every refusal
-//! here breaks the connection. Its reason is in the log, in the audit log, and where the publisher looks for it: among the
-//! failed publications of the package.
+//! The client prints that it has published for every status, and fails only where the connection breaks. So every response
+//! but a success breaks the connection ([`Service::handle`]). Its reason is in the log, in the audit log, and where the
+//! publisher looks for it: among the failed publications of the package.
 
-use http::{Response, StatusCode, request::Parts};
+use http::{Response, request::Parts};
 
 use super::{
-    Body, PackageRef, PublishFailure, PublishableVersion, StateChange, Version, change_by, permission,
-    published_answer,
+    Acts, Body, Dialect, PackageRef, PublishFailure, PublishableVersion, PublishingError, Right, StateChange, Version,
+    begin_publication, change_by, end_publication, permission, published_answer,
     receive::{self, UploadBody},
-    recorded,
 };
 use crate::{
     access::{Caller, UploadAddress},
@@ -18,7 +17,7 @@ use crate::{
     service::{Service, context::RequestContext},
 };
 
-/// Answers an upload, or breaks its connection.
+/// Answers an upload.
 pub(super) async fn respond(
     service: &Service,
     parts: &Parts,
@@ -35,7 +34,7 @@ pub(super) async fn respond(
                 let reason = failure.message();
                 tracing::warn!(package = %package.name(), %version, by = %principal.name, reason, "a publication failed");
             }
-            failure.into_broken_connection(context)
+            failure.into_response(context, Dialect::V3)
         }
     }
 }
@@ -58,9 +57,8 @@ async fn receive_and_publish(
         return Err(PublishFailure::forbidden("the account of the upload address was revoked, or has ended"));
     };
     context.caller = Caller::Principal(principal);
-    let by = change_by(service, &context.caller);
-    let publishable = match permission::publishable(service, parts, context, package, version.name()) {
-        Ok(publishable) => publishable,
+    let package = match permission::authorized(service, parts, context, package, Right::Publish) {
+        Ok(package) => package,
         Err(permission::Denial::Refused(failure)) => return Err(failure),
         Err(permission::Denial::Unknown(_)) => {
             return Err(PublishFailure::forbidden(
@@ -68,51 +66,51 @@ async fn receive_and_publish(
             ));
         }
     };
+    let publishable = PublishableVersion::parse(package, version.name())?;
+    let by = change_by(service, &context.caller);
+    let visible = async |failure| visible(service, &publishable, by.clone(), failure).await;
     if by.at >= claims.expires_at {
         let failure = PublishFailure::forbidden("the upload address has expired before the zip came; publish again");
-        return Err(visible(service, publishable, by, failure).await);
+        return Err(visible(failure).await);
     }
     let limit = claims.max_bytes.min(hosted.max_zip_bytes());
     if let Err(failure) = receive::check_length(parts, limit) {
-        return Err(visible(service, publishable, by, failure).await);
+        return Err(visible(failure).await);
     }
     let upload = ReservedUpload::begin(hosted, publishable.clone(), &claims.reservation, claims.expires_at).await;
-    let mut upload = upload.map_err(PublishFailure::from)?;
+    let mut upload = match upload {
+        Ok(upload) => upload,
+        // The version did not fail: another request publishes it, or has.
+        Err(error @ (PublishingError::NotReserved(_) | PublishingError::BeingPublished)) => return Err(error.into()),
+        Err(error) => return Err(visible(error.into()).await),
+    };
     if let Err(failure) = body.receive(limit, upload.upload_mut()).await {
         drop(upload);
         // A zip that breaks off does not use the address: its client knows, and may send it again.
-        return Err(if failure.is_incomplete() { failure } else { visible(service, publishable, by, failure).await });
+        return Err(if failure.is_incomplete() { failure } else { visible(failure).await });
     }
+    let acts = Acts::of(context);
+    let act = match begin_publication(&acts, &publishable).await {
+        Ok(act) => act,
+        Err(error) => return Err(visible(error.into()).await),
+    };
     let by = change_by(service, &context.caller);
-    let published = recorded(service, context, &publishable, upload.publish(by)).await?;
+    let published = end_publication(service, act, &publishable, upload.publish(by)).await?;
     Ok(published_answer(&publishable, &published, &context.caller))
 }
 
 /// Adds a failure to those that the publisher is shown, unless the version is there.
 async fn visible(
     service: &Service,
-    version: PublishableVersion,
+    version: &PublishableVersion,
     by: StateChange,
     failure: PublishFailure,
 ) -> PublishFailure {
     if let Some(hosted) = service.registry.hosted()
-        && check_is_new(hosted, &version).is_ok()
+        && check_is_new(hosted, version).is_ok()
     {
-        let package = version.package.clone();
-        record_failure(hosted, version, by, failure.message().to_owned()).await;
-        service.registry.sources().end_generation(&package);
+        record_failure(hosted, version.clone(), by, failure.message().to_owned()).await;
+        service.registry.sources().end_generation(&version.package);
     }
     failure
-}
-
-impl PublishFailure {
-    /// The response that is not sent; notes in `context` what it would say.
-    fn into_broken_connection(self, context: &mut RequestContext) -> Response<Body> {
-        let status: StatusCode = self.status();
-        self.note(context);
-        let mut response = Response::new(Body::unsent());
-        *response.status_mut() = status;
-        response.extensions_mut().insert(crate::peer::BreakConnection);
-        response
-    }
 }
