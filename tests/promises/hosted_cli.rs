@@ -1,7 +1,7 @@
 //! Publishing as the 3.x command line client does it: a signed form that reserves a version, and the zip to the address
 //! that answers it.
 
-use std::{cell::Cell, path::Path, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, path::Path, time::Duration};
 
 use futures_util::StreamExt as _;
 use md5::{Digest as _, Md5};
@@ -124,6 +124,10 @@ fn signature(code: &str, nonce: &str, at: i64) -> Vec<(&'static str, String)> {
         ("nonce", nonce.to_owned()),
         ("timestamp", at.to_string()),
     ]
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn chunked(body: Vec<u8>) -> reqwest::Body {
@@ -571,8 +575,18 @@ fn hosting_process(forge: &Forge, cache: &Path, store: &Path) -> Launch {
         .set("upstreams.hosted.min_free", "1B")
 }
 
+/// What an upload has done when the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum UploadStep {
+    HalfReceived,
+    AddressSpent,
+    ZipNamed,
+    RecordWritten,
+    Acknowledged,
+}
+
 #[tokio::test]
-async fn a_kill_at_any_moment_of_an_upload_leaves_all_or_nothing() {
+async fn a_kill_after_any_step_of_an_upload_leaves_all_or_nothing() {
     let forge = Forge::start().await;
     let cache = tempfile::tempdir().expect("a directory");
     let store = tempfile::tempdir().expect("a directory");
@@ -581,13 +595,17 @@ async fn a_kill_at_any_moment_of_an_upload_leaves_all_or_nothing() {
     let created = Launch::over(&forge, cache.path(), &arguments).run().await;
     assert_eq!(created.code, Some(0), "{created:?}");
     let code = created.out.trim().to_owned();
+    let count = |folder: &str| files(&store.path().join(folder)).len();
     let mut dice = Dice::new(0x5eed);
     let mut published = Vec::new();
-    for round in 0..10_u64 {
+    use UploadStep::{Acknowledged, AddressSpent, HalfReceived, RecordWritten, ZipNamed};
+    for (round, step) in [HalfReceived, AddressSpent, ZipNamed, RecordWritten, Acknowledged].into_iter().enumerate() {
         let version = format!("1.0.{round}");
         let noise: Vec<u8> = (0..200_000).map(|_| u8::try_from(dice.roll(256)).expect("a byte")).collect();
         let zip = component_with("acme-x", &version, &[("noise", &noise)]);
         let mirror = launch.clone().start().await;
+        let zips = count("blobs");
+        let records = count("releases");
         let cli = Cli {
             client: mirror.client.clone(),
             base: mirror.url(""),
@@ -598,34 +616,43 @@ async fn a_kill_at_any_moment_of_an_upload_leaves_all_or_nothing() {
         let url = cli.reserve("acme-x", &version).await;
         let client = cli.client.clone();
         let sent = zip.clone();
-        let is_held = round == 0;
         let upload = tokio::spawn(async move {
-            if is_held {
+            if step == HalfReceived {
                 let half = futures_util::stream::iter([Ok::<_, std::io::Error>(sent[..100_000].to_vec())]);
                 let body = reqwest::Body::wrap_stream(half.chain(futures_util::stream::pending()));
                 return client.put(&url).body(body).send().await.ok().map(|response| response.status().as_u16());
             }
             upload(&client, &url, sent).await
         });
-        if is_held {
-            eventually("the upload is under way", async || files(&store.path().join("stage")).len() == 1).await;
-        } else {
-            // A random moment; no assertion depends on it.
-            tokio::time::sleep(Duration::from_millis(dice.roll(40) * (1 + round % 3))).await;
-        }
+        eventually("the upload has done the step", async || match step {
+            HalfReceived => count("stage") == 1,
+            AddressSpent => count("uploads/spent") == 1,
+            ZipNamed => count("blobs") > zips,
+            RecordWritten => count("releases") > records,
+            Acknowledged => upload.is_finished(),
+        })
+        .await;
         mirror.kill().await;
-        let was_told = upload.await.expect("no panic") == Some(201);
-        published.push((version, zip, was_told));
+        let was_acknowledged = upload.await.expect("no panic") == Some(201);
+        assert!(was_acknowledged || step != Acknowledged);
+        let must_be_there = was_acknowledged || step == RecordWritten;
+        published.push((version, hex_digest(&zip), must_be_there));
         let mirror = launch.clone().start().await;
         let cli = Cli { client: mirror.client.clone(), base: mirror.url(""), ..cli };
-        for (version, zip, was_told) in &published {
+        let mut served = BTreeSet::new();
+        for (version, digest, must_be_there) in &published {
             let got = cli.send(Method::GET, &format!("/v3/packages/acme-x/zipball/{version}"), &[]).await;
-            match got.status {
-                200 => assert_eq!(got.body.len(), zip.len(), "{version}"),
-                status => assert!(status == 404 && !was_told, "{version}: {status}"),
+            if got.status == 200 {
+                assert_eq!(&got.sha256(), digest, "{version}");
+                served.insert(digest.clone());
+            } else {
+                assert!(got.status == 404 && !must_be_there, "{version}: {}", got.status);
             }
         }
-        assert!(files(&store.path().join("stage")).is_empty(), "the start has removed what the kill left");
+        assert_eq!(count("stage"), 0, "the start has removed what the kill left");
+        let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+        let zips: BTreeSet<_> = files(&store.path().join("blobs")).iter().map(|(path, _)| name(path)).collect();
+        assert_eq!((&zips, count("releases")), (&served, served.len()), "{step:?}");
         mirror.kill().await;
     }
 }
