@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Seek},
+    io::{self, Seek, Write},
 };
 
 /// The header of a plain file.
@@ -20,10 +20,28 @@ pub(crate) fn header(name: &str, len: u64) -> io::Result<tar::Header> {
     Ok(header)
 }
 
-/// The number of zero bytes after a file of `len` bytes.
-pub(crate) fn padding(len: u64) -> usize {
-    usize::try_from(len.next_multiple_of(512) - len).unwrap_or(0)
+/// Writes the zero bytes after a file of `len` bytes.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn pad(mut out: impl Write, len: u64) -> io::Result<()> {
+    let zeroes = usize::try_from(len.next_multiple_of(TAR_BLOCK_BYTES as u64) - len).unwrap_or(0);
+    out.write_all(&[0; TAR_BLOCK_BYTES][..zeroes])
 }
+
+/// Appends a whole file.
+///
+/// # Errors
+/// For a name that has no place in a header; those of `out`.
+pub(crate) fn append(mut out: impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let len = bytes.len() as u64;
+    out.write_all(header(name, len)?.as_bytes())?;
+    out.write_all(bytes)?;
+    pad(out, len)
+}
+
+/// Headers and contents begin at multiples of this many bytes.
+const TAR_BLOCK_BYTES: usize = 512;
 
 /// The two empty blocks at the end of an archive.
 pub(crate) const TAR_END: [u8; 1024] = [0; 1024];

@@ -115,6 +115,15 @@ impl<'n> HostedNames<'n> {
         Some(PackageId { upstream: hosted.name.clone(), name })
     }
 
+    /// As [`HostedNames::id`], for the package that a request names in any way; `None` for one of another upstream.
+    pub fn id_of(&self, package: &PackageRef, dialect: DialectName) -> Option<PackageId> {
+        match package {
+            PackageRef::Routed(name) => self.id(name, dialect),
+            PackageRef::Id(id) => self.has(id).then(|| id.clone()),
+            PackageRef::Folder(_) => None,
+        }
+    }
+
     /// The path of the address that a reserved version of a package is uploaded to. Neither text has a slash.
     pub fn upload_path(&self, package: &str, version: &str) -> String {
         super::v3::upload_path(package, version)

@@ -1,4 +1,5 @@
-//! The backup of published packages: a tar archive that is written while the mirror publishes, and read with suspicion.
+//! The backup of published packages: a tar archive that is written while the mirror publishes. Nothing in it
+//! is trusted when it is read: every entry is checked.
 //!
 //! It holds `srm-mirror-hosted.json`, then all records in `records/{number}.jsonl`, then `blobs/{sha256}`, then
 //! `srm-mirror-hosted-end.json`, which says that it is complete. No zip is removed while it is written, so every record has
@@ -150,14 +151,14 @@ impl Backup {
                 sha.update(&batch[start..]);
                 versions += 1;
                 if batch.len() >= RECORD_BATCH_BYTES {
-                    append(out, &records_name(number), &batch)?;
+                    tar_file::append(&mut *out, &records_name(number), &batch)?;
                     batch.clear();
                     number += 1;
                 }
             }
         }
         if !batch.is_empty() {
-            append(out, &records_name(number), &batch)?;
+            tar_file::append(&mut *out, &records_name(number), &batch)?;
         }
         for (digest, len) in zips.iter().filter(|(digest, _)| !self.known.contains(*digest)) {
             self.write_zip(out, digest, *len)?;
@@ -210,7 +211,7 @@ impl Backup {
             out.write_all(&buf[..read])?;
             left -= read as u64;
         }
-        out.write_all(&vec![0; tar_file::padding(len)])?;
+        tar_file::pad(&mut *out, len)?;
         if Digest(sha.finalize().into()) == *digest { Ok(()) } else { Err(damaged()) }
     }
 }
@@ -223,14 +224,8 @@ fn zip_name(digest: &Digest) -> String {
     format!("blobs/{digest}")
 }
 
-fn append(out: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
-    out.write_all(tar_file::header(name, bytes.len() as u64)?.as_bytes())?;
-    out.write_all(bytes)?;
-    out.write_all(&vec![0; tar_file::padding(bytes.len() as u64)])
-}
-
 fn append_json(out: &mut impl Write, name: &str, value: &impl Serialize) -> io::Result<()> {
-    append(out, name, &serde_json::to_vec(value)?)
+    tar_file::append(out, name, &serde_json::to_vec(value)?)
 }
 
 /// A backup whose structure was checked; its records and zips are not read yet.

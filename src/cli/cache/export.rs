@@ -26,7 +26,7 @@ use crate::{
         print,
     },
     entry::{Digest, ExportedArchive},
-    tar_file::{self, TAR_END},
+    tar_file::{self, TAR_END, append},
 };
 
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the
@@ -144,18 +144,11 @@ impl BundleWriter<'_> {
             len == meta.len && Digest(sha.finalize().into()) == meta.digest,
             "{key} is damaged; srm-mirror cache verify mends it"
         );
-        self.out.write_all(&vec![0; tar_file::padding(len)]).map_err(unwritten(self.file))
+        tar_file::pad(&mut self.out, len).map_err(unwritten(self.file))
     }
 }
 
 /// Adds the name of the file to an error of the file system.
 fn unwritten(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
     move |error| anyhow::Error::from(error).context(format!("cannot write {}", file.display()))
-}
-
-/// Appends a file to a tar archive.
-fn append(mut out: impl io::Write, name: &str, bytes: &[u8]) -> io::Result<()> {
-    out.write_all(tar_file::header(name, bytes.len() as u64)?.as_bytes())?;
-    out.write_all(bytes)?;
-    out.write_all(&vec![0; tar_file::padding(bytes.len() as u64)])
 }

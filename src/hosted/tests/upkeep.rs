@@ -187,7 +187,7 @@ fn rewritten(path: &Path, change: impl Fn(&str, Vec<u8>) -> Vec<(String, Vec<u8>
             header.set_cksum();
             out.write_all(header.as_bytes()).expect("written");
             out.write_all(&bytes).expect("written");
-            out.write_all(&vec![0; tar_file::padding(bytes.len() as u64)]).expect("written");
+            tar_file::pad(&mut out, bytes.len() as u64).expect("written");
         }
     }
     out.write_all(&tar_file::TAR_END).expect("written");
@@ -366,7 +366,7 @@ fn pruning_keeps_the_last_the_young_the_kept_and_what_is_above_the_latest() {
     // One is kept after it was listed.
     store.upkeep().keep("acme-x", "1.2.0", Some(change())).expect("kept");
     for one in &found {
-        store.upkeep().prune(one, change()).expect("pruned");
+        store.upkeep().prune(one, &rule, change()).expect("pruned");
     }
     assert_eq!(state(&store, "1.2.0"), Some(VersionState::Published));
     assert!(matches!(state(&store, "1.1.0"), Some(VersionState::Deleted(_))));
@@ -397,7 +397,7 @@ fn a_kill_at_any_step_of_pruning_leaves_all_or_nothing_of_each_version() {
         let found = store.upkeep().prunable(&package, &rule).expect("read");
         assert_eq!(found.len(), 3);
         store.files.faults().kill_after(steps);
-        let pruned = found.iter().take_while(|one| store.upkeep().prune(one, change()).is_ok()).count();
+        let pruned = found.iter().take_while(|one| store.upkeep().prune(one, &rule, change()).is_ok()).count();
         drop(store);
         let store = open(dir.path());
         check_whole(dir.path(), &store);

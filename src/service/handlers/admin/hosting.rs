@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::AdminError;
 use crate::{
     admin_api::{ErrorCode, UnyankVersion, YankState, YankVersion},
-    dialect::{DialectName, HostedNames, Names, PackageRef},
+    dialect::{DialectName, HostedNames, Names},
     package::PackageId,
     registry::{ChangeError, Registry, StateChange, hosting::HostedPackages},
     service::audit::Acts,
@@ -48,11 +48,7 @@ pub(super) fn hosted(registry: &Registry) -> Result<&Arc<HostedPackages>, AdminE
 /// The published package of a name.
 pub(super) fn published(registry: &Registry, names: &Names, package: &str) -> Result<PackageId, AdminError> {
     let named = names.parse_package(package).map_err(|error| AdminError::bad_request(error.to_string()))?;
-    let id = match &named {
-        PackageRef::Routed(name) => HostedNames::of(names).id(name, DialectName::Srm),
-        PackageRef::Id(id) if HostedNames::of(names).has(id) => Some(id.clone()),
-        PackageRef::Id(_) | PackageRef::Folder(_) => None,
-    };
+    let id = HostedNames::of(names).id_of(&named, DialectName::Srm);
     let published = id.and_then(|id| registry.hosted().and_then(|hosted| hosted.published_id(&id.name)));
     published.ok_or_else(|| not_published(package))
 }

@@ -28,12 +28,7 @@ pub(in crate::service) async fn detail(
     package: &PackageRef,
     page: RowPage,
 ) -> Result<Option<Response<Body>>, ApiError> {
-    let names = HostedNames::of(&service.names);
-    let id = match package {
-        PackageRef::Routed(name) => names.id(name, DialectName::V3),
-        PackageRef::Id(id) if names.has(id) => Some(id.clone()),
-        PackageRef::Id(_) | PackageRef::Folder(_) => None,
-    };
+    let id = HostedNames::of(&service.names).id_of(package, DialectName::V3);
     let (Some(id), Ok(hosted)) = (id, permission::hosted(service)) else { return Ok(None) };
     let failed = failed_publications(hosted, Some(&id), service.registry.now());
     if failed.is_empty() || service.access.grant(&context.caller, &id, Right::Publish) != Grant::Named {

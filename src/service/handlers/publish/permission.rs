@@ -68,13 +68,8 @@ pub(super) fn authorized(
     right: Right,
 ) -> Result<PackageId, Denial> {
     check_caller(service, parts, context)?;
-    let names = &service.names;
-    let id = match package {
-        PackageRef::Routed(name) => HostedNames::of(names).id(name, DialectName::Srm),
-        PackageRef::Id(id) if HostedNames::of(names).has(id) => Some(id.clone()),
-        PackageRef::Id(_) | PackageRef::Folder(_) => None,
-    };
-    let Some(id) = id else {
+    let names = HostedNames::of(&service.names);
+    let Some(id) = names.id_of(package, DialectName::Srm) else {
         return Err(Denial::Refused(PublishFailure::taken(
             "this name is not one of this mirror's own: publish under a name without a slash that is no alias",
         )));
@@ -86,7 +81,7 @@ pub(super) fn authorized(
         }
         return Err(PublishFailure::no_right().into());
     }
-    HostedNames::of(names).check(&id.name).map_err(|error| Denial::Refused(PublishFailure::taken(error)))?;
+    names.check(&id.name).map_err(|error| Denial::Refused(PublishFailure::taken(error)))?;
     context.package = Some(Arc::new(id.clone()));
     Ok(id)
 }
