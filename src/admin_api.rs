@@ -29,8 +29,8 @@ mod warm;
 pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, ListBlocks, UnblockVersions};
 pub(crate) use failure::FailureCode;
 pub(crate) use hosting::{
-    CountHosted, DamageKind, EXPORT_BYTES, ExportHosted, HostedCheck, HostedCount, HostedDamage, PruneEvent,
-    PruneHosted, PrunedZip, VerifyHosted,
+    CountHosted, DamageKind, EXPORT_BYTES, ExportHosted, FailedPublicationList, HostedCheck, HostedCount, HostedDamage,
+    ListFailedPublications, PruneEvent, PruneHosted, PrunedZip, VerifyHosted,
 };
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,

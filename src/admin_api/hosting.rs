@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::request;
+use super::{FailedPublicationRow, request};
 use crate::{entry::Digest, value::Period};
 
 /// The field of the answer to [`ExportHosted`] that says about how many bytes of zips follow.
@@ -153,6 +153,24 @@ pub(crate) struct PrunedZip {
     pub size: u64,
     /// When it was published.
     pub published_at: Timestamp,
+}
+
+/// Lists the publications that failed after the last response that their client reads, the newest first. They are kept for
+/// 30 days at most, 500 of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ListFailedPublications {
+    /// As in [`super::ListArchives`].
+    pub pattern: Option<String>,
+}
+
+request!(ListFailedPublications, "hosted/failed", answer FailedPublicationList);
+
+/// The publications that failed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FailedPublicationList {
+    /// Each.
+    pub failed: Vec<FailedPublicationRow>,
 }
 
 /// Counts the published versions that a pattern selects.

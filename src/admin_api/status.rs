@@ -46,7 +46,7 @@ pub(crate) struct MirrorStatus {
     /// The mirror's own certificates; none without TLS.
     #[serde(default)]
     pub certificates: Vec<CertificateState>,
-    /// The publications that failed after their client could be told, the newest first; at most 50.
+    /// The publications that failed after the last response that their client reads, the newest first; at most 50.
     #[serde(default)]
     pub failed_publications: Vec<FailedPublicationRow>,
     /// The last warnings and errors of the log, the oldest first.

@@ -44,7 +44,8 @@ Examples:
 
 HITS is the number of answers from memory or disk since the zip was stored. USED is the time since its last use, by a
 client or by warm. A zip is PINNED when its digest is recorded: the mirror refuses other content under that version. A
-moving version, such as dev of the official registry, has no pin: its content changes. A KEPT zip is never evicted.";
+moving version, such as dev of the official registry, has no pin: its content changes. A KEPT zip is never evicted.
+Below the zips stand the publications that failed, the newest first, each with its reason, where the mirror hosts packages.";
 
 const BLOCK_HELP: &str = "\
 Examples:
@@ -73,7 +74,7 @@ enum CacheAction {
         /// The order of the list
         #[arg(long, value_enum, default_value = "name")]
         sort: InventoryOrder,
-        /// The most zips of the list
+        /// The most zips of the list, and the most failed publications
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         /// Print one JSON value per line

@@ -89,17 +89,17 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
 
     fn check_zip(&mut self, digest: &Digest) -> ControlFlow<()> {
         let store = self.store;
-        let expected = {
-            // A publication names its zip before its record, under this lock.
+        let (expected, is_stray) = {
+            // A publication names its zip before its record, and a deletion removes it after that, under this lock.
             let _changing = store.changing.lock();
-            store.index.read().blob_len(digest)
+            let expected = store.index.read().blob_len(digest);
+            let is_in_use = expected.is_some() || store.held.holds(digest);
+            (expected, !is_in_use && store.layout.blob(digest).exists())
         };
-        let Some(expected) = expected else {
-            if store.held.holds(digest) || !store.layout.blob(digest).exists() {
-                return ControlFlow::Continue(());
-            }
+        if is_stray {
             return self.damaged(DamageKind::ZipWithoutRecord, Vec::new(), Some(*digest));
-        };
+        }
+        let Some(expected) = expected else { return ControlFlow::Continue(()) };
         let hashed = store.open_zip(digest).and_then(|file| Ok((file.metadata()?.len(), Digest::of_file(&file)?)));
         let intact = match hashed {
             Ok((len, found)) => len == expected && found == *digest,

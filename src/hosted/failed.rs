@@ -1,4 +1,5 @@
-//! Publications that failed after their client could be told: kept for a while, so that their publisher finds the reason.
+//! Publications that failed after the last response that their client reads: kept for a while, so that their publisher finds
+//! the reason.
 //!
 //! No data: a file that cannot be read is left out with a warning. It is bounded by age and number.
 
@@ -48,7 +49,10 @@ struct StoredFailures {
 #[derive(Debug)]
 pub(crate) struct FailedPublications {
     path: PathBuf,
+    /// Held for the memory's time only: connection threads read it.
     list: Mutex<Vec<FailedPublication>>,
+    /// Held while the list is changed and written: the file has the changes in their order.
+    writing: Mutex<()>,
 }
 
 impl FailedPublications {
@@ -71,7 +75,7 @@ impl FailedPublications {
             tracing::warn!(%error, "the list of failed publications cannot be read, and begins empty");
             StoredFailures::default()
         });
-        Ok(Self { path, list: Mutex::new(failed) })
+        Ok(Self { path, list: Mutex::new(failed), writing: Mutex::default() })
     }
 
     /// Adds a publication in place of an earlier one of the version. Blocks.
@@ -82,6 +86,7 @@ impl FailedPublications {
         if let Some((end, _)) = failed.reason.char_indices().nth(MAX_REASON_CHARS) {
             failed.reason.truncate(end);
         }
+        let _writing = self.writing.lock();
         let mut list = self.list.lock();
         let now = failed.at;
         list.retain(|entry| !entry.is_of(&failed.package, &failed.version) && entry.is_kept(now));
@@ -93,17 +98,20 @@ impl FailedPublications {
         };
         oldest.map(|oldest| list.remove(oldest));
         list.push(failed);
-        self.write(&list)
+        let changed = list.clone();
+        drop(list);
+        self.write(changed)
     }
 
     /// Removes the entry of a version that was published since. Blocks only if there is one.
     pub(crate) fn forget(&self, package: &str, version: &str) {
+        let _writing = self.writing.lock();
         let mut list = self.list.lock();
         let count = list.len();
         list.retain(|entry| !entry.is_of(package, version));
-        if list.len() < count
-            && let Err(error) = self.write(&list)
-        {
+        let changed = (list.len() < count).then(|| list.clone());
+        drop(list);
+        if let Some(Err(error)) = changed.map(|changed| self.write(changed)) {
             tracing::warn!(%error, "the list of failed publications cannot be written");
         }
     }
@@ -123,8 +131,8 @@ impl FailedPublications {
         list.iter().rev().filter(|entry| entry.is_kept(now) && is_asked(entry)).cloned().collect()
     }
 
-    fn write(&self, list: &[FailedPublication]) -> io::Result<()> {
-        write_json(&self.path, FAILED_FILE_MODE, &StoredFailures { failed: list.to_vec() })
+    fn write(&self, failed: Vec<FailedPublication>) -> io::Result<()> {
+        write_json(&self.path, FAILED_FILE_MODE, &StoredFailures { failed })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Zips that a backup still reads: those that no version keeps any more are removed when the last backup has ended.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -14,8 +14,8 @@ pub(super) struct HeldZips(Mutex<HeldState>);
 #[derive(Debug, Default)]
 struct HeldState {
     holders: usize,
-    /// What no version keeps since the first holder began.
-    unused: Vec<Digest>,
+    /// What no version keeps since the first holder began, with the lengths.
+    unused: HashMap<Digest, u64>,
 }
 
 /// Keeps every zip of a store in its place until it is dropped. Dropping it blocks.
@@ -23,11 +23,18 @@ struct HeldState {
 pub(super) struct ZipHold(Arc<HostedStore>);
 
 impl HeldZips {
-    /// The zips of these that can be removed now; the others are removed later.
-    pub(super) fn not_held(&self, unused: Vec<Digest>) -> Vec<Digest> {
+    /// The zips of `unused` that can be removed now; the others are removed later. A version keeps those of `used` again.
+    pub(super) fn not_held<'d>(
+        &self,
+        unused: Vec<(Digest, u64)>,
+        used: impl Iterator<Item = &'d Digest>,
+    ) -> Vec<Digest> {
         let mut state = self.0.lock();
         if state.holders == 0 {
-            return unused;
+            return unused.into_iter().map(|(digest, _)| digest).collect();
+        }
+        for digest in used {
+            state.unused.remove(digest);
         }
         state.unused.extend(unused);
         Vec::new()
@@ -35,7 +42,12 @@ impl HeldZips {
 
     /// True for a zip that is to be removed later.
     pub(super) fn holds(&self, digest: &Digest) -> bool {
-        self.0.lock().unused.contains(digest)
+        self.0.lock().unused.contains_key(digest)
+    }
+
+    /// Bytes of the zips that are to be removed later.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.lock().unused.values().sum()
     }
 }
 
@@ -61,11 +73,10 @@ impl Drop for ZipHold {
             }
             std::mem::take(&mut state.unused)
         };
-        // The same bytes may have been published again.
-        let unused = unused.into_iter().filter(|digest| !store.index.read().has_blob(digest));
-        for digest in unused {
+        for digest in unused.keys() {
             // The next start removes one that stays.
-            let _ = store.files.remove(&store.layout.blob(&digest));
+            let _ = store.files.remove(&store.layout.blob(digest));
         }
+        store.space.set_stored(store.index.read().bytes());
     }
 }

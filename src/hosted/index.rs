@@ -131,7 +131,7 @@ impl HostedPackage {
     }
 
     /// Every version, served or not, in order of their texts.
-    pub(crate) fn versions(&self) -> impl Iterator<Item = &HostedVersion> {
+    pub(crate) fn versions(&self) -> impl DoubleEndedIterator<Item = &HostedVersion> {
         self.versions.values()
     }
 
@@ -168,6 +168,12 @@ impl HostedIndex {
     /// Every package, in order of their names.
     pub(super) fn packages(&self) -> impl Iterator<Item = &Arc<HostedPackage>> {
         self.packages.values()
+    }
+
+    /// True while a version cannot be read: which zips it has is not known then, and none may be taken for unused.
+    pub(super) fn has_unreadable(&self) -> bool {
+        let mut versions = self.packages.values().flat_map(|package| package.versions());
+        versions.any(|version| version.state == VersionState::Unreadable)
     }
 
     /// Grows with every change.
@@ -207,8 +213,14 @@ impl HostedIndex {
         self.blobs.get(digest).map(|blob| blob.len)
     }
 
-    /// Sets a version; returns the zips that no version keeps any more. `lens` are the lengths of the zips that it keeps.
-    pub(super) fn set(&mut self, name: &str, version: HostedVersion, lens: impl Fn(&Digest) -> u64) -> Vec<Digest> {
+    /// Sets a version; returns the zips that no version keeps any more, with their lengths. `lens` are the lengths of the
+    /// zips that it keeps.
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        version: HostedVersion,
+        lens: impl Fn(&Digest) -> u64,
+    ) -> Vec<(Digest, u64)> {
         let package = self.packages.entry(name.to_ascii_lowercase()).or_default();
         let package = Arc::make_mut(package);
         if package.name.is_empty() {
@@ -230,8 +242,8 @@ impl HostedIndex {
             blob.references -= 1;
             if blob.references == 0 {
                 self.bytes -= blob.len;
+                unused.push((*digest, blob.len));
                 self.blobs.remove(digest);
-                unused.push(*digest);
             }
         }
         unused

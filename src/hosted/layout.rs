@@ -42,6 +42,11 @@ impl HostedLayout {
         self.dir.join("import")
     }
 
+    /// The file that marks the folder of an import as made by one.
+    pub(super) fn import_mark(&self) -> PathBuf {
+        self.import().join("unfinished")
+    }
+
     /// The folder of files without their final names; emptied at every start.
     pub(super) fn stage(&self) -> PathBuf {
         self.dir.join("stage")

@@ -2,7 +2,7 @@
 //!
 //! Everything is written into `import/` and checked there. Then the folders get their names, and `format` is written last:
 //! only that makes the directory one of published packages. A directory with `import/` and without `format` is refused by a
-//! start; another import begins from the beginning.
+//! start; another import begins from the beginning, where the mark in `import/` says that an import has made it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -131,6 +131,8 @@ pub(crate) fn restore(
     empty(&target)?;
     let import = target.import();
     fs::create_dir(&import).map_err(at(&import))?;
+    let mark = target.import_mark();
+    File::create_new(&mark).map_err(at(&mark))?;
     let restored = ImportFolder { layout: HostedLayout::new(import.clone()), needed: HashMap::new() };
     let report = restored.fill(backups, &mut progress)?;
     let folder = File::open(dir).map_err(at(dir))?;
@@ -149,15 +151,19 @@ pub(crate) fn restore(
         folder.sync_all()
     });
     written.map_err(at(&format))?;
+    fs::remove_file(&mark).map_err(at(&mark))?;
     fs::remove_dir(&import).map_err(at(&import))?;
     Ok(report)
 }
 
-/// Refuses a directory with anything in it but what an interrupted import has left, and removes that.
+/// Refuses a directory with anything in it but what an interrupted import has left, and removes that: a folder `import/` is
+/// its own by the mark in it.
 fn empty(target: &HostedLayout) -> Result<(), RestoreError> {
     let dir = target.dir();
     let at = |source| RestoreError::Io { path: dir.to_owned(), source };
-    let is_interrupted = target.import().is_dir() && !target.format().exists();
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let is_own = target.import_mark().exists() || is_empty(&target.import());
+    let is_interrupted = is_own && !target.format().exists();
     let mut leftovers = Vec::new();
     for entry in fs::read_dir(dir).map_err(at)? {
         let entry = entry.map_err(at)?;

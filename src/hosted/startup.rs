@@ -96,7 +96,9 @@ impl HostedStore {
         let mut index = HostedIndex::default();
         let releases = layout.releases();
         read_releases(&layout, &mut index).map_err(at(&releases))?;
-        remove_unused_blobs(&layout, &index).map_err(at(&layout.blobs()))?;
+        if !index.has_unreadable() {
+            remove_unused_blobs(&layout, &files, |digest| index.has_blob(digest)).map_err(at(&layout.blobs()))?;
+        }
         let space = HostedSpace::new(dir.to_owned(), config.quota.0, config.min_free.0);
         space.set_stored(index.bytes());
         Ok(Self {
@@ -205,13 +207,12 @@ fn blob_len(layout: &HostedLayout, digest: &Digest) -> Option<u64> {
     fs::metadata(layout.blob(digest)).ok().map(|stat| stat.len())
 }
 
-/// Removes the zips that no version keeps: what a kill left of a publication or a deletion. While a record cannot be read,
-/// its zip is not known, and nothing is removed.
-fn remove_unused_blobs(layout: &HostedLayout, index: &HostedIndex) -> io::Result<()> {
-    let mut versions = index.packages().flat_map(|package| package.versions());
-    if versions.any(|version| version.state == super::VersionState::Unreadable) {
-        return Ok(());
-    }
+/// Removes the zips that are not used: what a kill left of a publication or a deletion.
+pub(super) fn remove_unused_blobs(
+    layout: &HostedLayout,
+    files: &DurableFiles,
+    is_used: impl Fn(&Digest) -> bool,
+) -> io::Result<()> {
     for folder in fs::read_dir(layout.blobs())? {
         let folder = folder?;
         if !folder.file_type()?.is_dir() {
@@ -220,8 +221,8 @@ fn remove_unused_blobs(layout: &HostedLayout, index: &HostedIndex) -> io::Result
         for file in fs::read_dir(folder.path())? {
             let file = file?;
             let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
-            if digest.is_some_and(|digest| !index.has_blob(&digest)) {
-                fs::remove_file(file.path())?;
+            if digest.is_some_and(|digest| !is_used(&digest)) {
+                files.remove(&file.path())?;
             }
         }
     }

@@ -19,6 +19,7 @@ use super::{
     record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
     spent::SpentUploads,
+    unreadable,
     upkeep::StoreUpkeep,
     upload::{HostedUpload, UploadError, UploadedZip},
 };
@@ -233,7 +234,8 @@ impl HostedStore {
             self.note(record);
             return;
         }
-        if is_new_blob {
+        // An export may still read a zip that no version keeps.
+        if is_new_blob && !self.held.holds(&record.digest) {
             // The next start removes one that stays.
             let _ = self.files.remove(&self.layout.blob(&record.digest));
         }
@@ -245,31 +247,10 @@ impl HostedStore {
     /// # Errors
     /// [`ChangeError`].
     pub(crate) fn delete(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
-        match self.change(name, version, |record| record.delete(change.clone())) {
-            Err(ChangeError::Io(error)) => self.bury(name, version, change, error),
-            changed => changed,
+        if unreadable::is_unreadable(self, name, version) {
+            return unreadable::delete(self, name, version, change);
         }
-    }
-
-    /// Writes the tombstone of a version whose record cannot be read; for any other version `error` stands.
-    fn bury(
-        &self,
-        name: &str,
-        version: &str,
-        change: StateChange,
-        error: io::Error,
-    ) -> Result<HostedVersion, ChangeError> {
-        let _changing = self.changing.lock();
-        let is_unreadable = |package: &HostedPackage| {
-            package.version(version).is_some_and(|version| version.state == VersionState::Unreadable)
-        };
-        let package = self.package(name).filter(|package| is_unreadable(package));
-        let Some(package) = package.filter(|_| self.record(name, version).is_err()) else {
-            return Err(error.into());
-        };
-        let tombstone = ReleaseRecord::tombstone(&package.name, version, change);
-        self.replace_record(&self.layout.record(&name.to_ascii_lowercase(), version), &tombstone)?;
-        Ok(self.note(&tombstone))
+        self.change(name, version, |record| record.delete(change))
     }
 
     /// Takes a version out of the lists. Blocks.
@@ -299,6 +280,21 @@ impl HostedStore {
         version: &str,
         change: impl FnOnce(&mut ReleaseRecord),
     ) -> Result<HostedVersion, ChangeError> {
+        let changed = self.change_if(name, version, |record| {
+            change(record);
+            true
+        });
+        changed?.ok_or(ChangeError::Unknown)
+    }
+
+    /// Changes the record of a version unless `change` returns false, which it decides while nothing else changes. `None`:
+    /// nothing was changed.
+    pub(super) fn change_if(
+        &self,
+        name: &str,
+        version: &str,
+        change: impl FnOnce(&mut ReleaseRecord) -> bool,
+    ) -> Result<Option<HostedVersion>, ChangeError> {
         let _changing = self.changing.lock();
         let package = self.package(name).ok_or(ChangeError::Unknown)?;
         match &package.version(version).ok_or(ChangeError::Unknown)?.state {
@@ -307,16 +303,18 @@ impl HostedStore {
         }
         let folded = name.to_ascii_lowercase();
         let mut record = self.record(&folded, version)?;
-        change(&mut record);
+        if !change(&mut record) {
+            return Ok(None);
+        }
         let written = self.replace_record(&self.layout.record(&folded, version), &record);
         // A record that was replaced and not synced stands.
         if written.is_ok() || self.record(&folded, version).is_ok_and(|present| present == record) {
             let changed = self.note(&record);
             written?;
-            return Ok(changed);
+            return Ok(Some(changed));
         }
         written?;
-        Err(ChangeError::Unknown)
+        Ok(None)
     }
 
     /// Writes a record under a name that no file has.
@@ -328,7 +326,7 @@ impl HostedStore {
         self.files.sync_folder(folder)
     }
 
-    fn replace_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
+    pub(super) fn replace_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
         let staged = self.stage_record(record)?;
         self.files.rename(staged.path(), path)?;
         self.files.sync_folder(path.parent().unwrap_or(Path::new("")))
@@ -344,7 +342,7 @@ impl HostedStore {
     }
 
     /// Enters a durable record into the index, and removes the zips that no version keeps any more.
-    fn note(&self, record: &ReleaseRecord) -> HostedVersion {
+    pub(super) fn note(&self, record: &ReleaseRecord) -> HostedVersion {
         let head = RecordHead::from(record);
         let version = HostedVersion::of_record(&head);
         let len = |digest: &Digest| {
@@ -353,9 +351,10 @@ impl HostedStore {
         };
         let mut index = self.index.write();
         let unused = index.set(&record.name, version.clone(), len);
-        self.space.set_stored(index.bytes());
+        let removed = self.held.not_held(unused, version.zips());
+        self.space.set_stored(index.bytes() + self.held.bytes());
         drop(index);
-        for digest in self.held.not_held(unused) {
+        for digest in removed {
             if let Err(error) = self.files.remove(&self.layout.blob(&digest)) {
                 tracing::warn!(%digest, %error, "the zip of a deleted version cannot be removed; the next start tries again");
             }

@@ -18,6 +18,7 @@ use crate::{
     value::ByteSize,
 };
 
+mod changes;
 mod upkeep;
 
 /// Makes an operation, and every one after it, fail: what a kill at that point leaves.

@@ -2,13 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{
-    ChangeError, HostedPackage, HostedStore, HostedVersion, StateChange, VersionNumber, VersionState,
-    record::ReleaseRecord,
-};
+use super::{ChangeError, HostedPackage, HostedStore, HostedVersion, StateChange, VersionNumber, VersionState};
 use crate::entry::Digest;
 
-/// The face of the store for operators. All methods block.
+/// Changes of a store by its operator: marks against pruning, and retention rules. All methods block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreUpkeep<'s> {
     pub(super) store: &'s HostedStore,
@@ -47,6 +44,15 @@ pub(crate) enum PrunedPart {
     Version,
     /// An earlier zip of a moving version, which is served no more.
     EarlierZip,
+}
+
+/// What became of something prunable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PruneOutcome {
+    /// It is pruned.
+    Pruned,
+    /// It is as before: the rule does not prune it any more, or it was deleted.
+    Stays,
 }
 
 impl<'s> StoreUpkeep<'s> {
@@ -99,61 +105,80 @@ impl<'s> StoreUpkeep<'s> {
         Ok(found)
     }
 
-    /// Prunes one part. Something that was kept since it was found stays.
+    /// Prunes one part, unless the rule does not prune it any more: something was kept, deleted or hidden since it was found.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub(crate) fn prune(&self, prunable: &Prunable, change: StateChange) -> Result<(), ChangeError> {
+    pub(crate) fn prune(
+        &self,
+        prunable: &Prunable,
+        rule: &RetentionRule,
+        change: StateChange,
+    ) -> Result<PruneOutcome, ChangeError> {
         let Prunable { package, version, digest, published_at, .. } = prunable;
-        match prunable.what {
-            PrunedPart::Version => self.store.change(package, version, |record| {
-                if record.kept.is_none() {
-                    ReleaseRecord::delete(record, change);
+        let is_pruned = || {
+            let present = self.store.package(package);
+            present.is_some_and(|present| present.version(version).is_some_and(|one| prunes(&present, one, rule)))
+        };
+        let changed = self.store.change_if(package, version, |record| match prunable.what {
+            PrunedPart::Version => {
+                let is_pruned = is_pruned();
+                if is_pruned {
+                    record.delete(change);
                 }
-            }),
-            PrunedPart::EarlierZip => self.store.change(package, version, |record| {
+                is_pruned
+            }
+            PrunedPart::EarlierZip => {
+                let count = record.previous.len();
                 if record.kept.is_none() {
                     record.previous.retain(|old| old.digest != *digest || old.published_at != *published_at);
                 }
-            }),
+                record.previous.len() < count
+            }
+        });
+        match changed {
+            Ok(Some(_)) => Ok(PruneOutcome::Pruned),
+            Ok(None) | Err(ChangeError::Deleted(_)) => Ok(PruneOutcome::Stays),
+            Err(error) => Err(error),
         }
-        .map(drop)
     }
 }
 
 /// The versions with a number that a rule prunes, the lowest first.
 fn semantic_prunable<'p>(package: &'p HostedPackage, rule: &RetentionRule) -> Vec<&'p HostedVersion> {
-    let numbered = package.versions().filter(|version| version.is_served()).filter_map(|version| {
-        let number: VersionNumber = version.version.parse().ok()?;
-        Some((number.semantic()?.clone(), version))
-    });
-    let mut numbered: Vec<(semver::Version, &HostedVersion)> = numbered.collect();
-    numbered.sort_by(|(one, _), (other, _)| other.cmp(one));
-    let is_listed = |version: &HostedVersion| version.state == VersionState::Published;
-    let mut stable_left = rule.keep_last.max(1);
-    let mut newer_left = rule.keep_last.max(1);
-    let mut is_above_stable = true;
-    let mut found = Vec::new();
-    for (number, version) in numbered {
-        let is_stable = number.pre.is_empty();
-        // Pre-releases below a stable version have been replaced by it.
-        let left = match is_stable {
-            true => Some(&mut stable_left),
-            false if is_above_stable => Some(&mut newer_left),
-            false => None,
-        };
-        let mut stays = version.kept || version.published_at >= rule.published_before;
-        if let Some(left) = left.filter(|_| is_listed(version))
-            && *left > 0
-        {
-            *left -= 1;
-            stays = true;
+    let pruned = package.versions().filter(|version| prunes(package, version, rule));
+    let mut numbered: Vec<_> = pruned.filter_map(|version| Some((number(version)?, version))).collect();
+    numbered.sort_by(|(one, _), (other, _)| one.cmp(other));
+    numbered.into_iter().map(|(_, version)| version).collect()
+}
+
+/// The number of a version; `None` for a moving one.
+fn number(version: &HostedVersion) -> Option<semver::Version> {
+    version.version.parse::<VersionNumber>().ok()?.semantic().cloned()
+}
+
+/// True when a rule prunes a version: it has a number, is old and not kept, and is none of the highest in the lists.
+/// Pre-releases below a stable version have been replaced by it.
+fn prunes(package: &HostedPackage, version: &HostedVersion, rule: &RetentionRule) -> bool {
+    if !version.is_served() || version.kept || version.published_at >= rule.published_before {
+        return false;
+    }
+    let Some(own) = number(version) else { return false };
+    if version.state != VersionState::Published {
+        return true;
+    }
+    let mut left = rule.keep_last.max(1);
+    // In reverse order of their texts, most of the first ones are above it.
+    let listed = package.versions().rev().filter(|other| other.state == VersionState::Published);
+    for above in listed.filter_map(number).filter(|other| *other > own) {
+        match (own.pre.is_empty(), above.pre.is_empty()) {
+            (true, false) => {}
+            (false, true) => return true,
+            (true, true) | (false, false) => left -= 1,
         }
-        is_above_stable &= !(is_stable && is_listed(version));
-        if !stays {
-            found.push(version);
+        if left == 0 {
+            return true;
         }
     }
-    found.reverse();
-    found
+    false
 }

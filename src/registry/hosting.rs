@@ -35,7 +35,7 @@ pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_fai
 pub(crate) use upkeep::HostedUpkeep;
 pub(super) use upstream::HostedUpstream;
 
-pub(crate) use crate::hosted::{Prunable, PrunedPart, RetentionRule};
+pub(crate) use crate::hosted::{Prunable, PruneOutcome, PrunedPart, RetentionRule};
 
 /// What `Cache-Status` calls the store.
 const HOSTED_TIER: &str = "hosted";

@@ -114,7 +114,7 @@ impl Inventory {
     ) -> io::Result<Vec<InventoryEntry>> {
         let mut page = InventoryPage::new(order, after, max_entries);
         if let Some(hosted) = self.archives.hosting() {
-            HostedUpkeep::of(hosted).visit(selection, |entry| page.add(entry));
+            page = HostedUpkeep::of(hosted).fold(selection.clone(), page, InventoryPage::add).await?;
         }
         let selection = selection.clone();
         let inventory = self.cache.disk().inventory();

@@ -17,6 +17,7 @@ use crate::{
     forge::Forge,
     hosted::{component, publish_yaml},
     hosted_cli::{Cli, rest, sentence, start, start_with, upload},
+    process::Launch,
 };
 
 /// The target of an upload address that no mirror has made.
@@ -163,4 +164,34 @@ async fn a_form_takes_memory_as_it_arrives_and_a_caller_without_the_right_sends_
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("do not give this account the right"), "{answer}");
     assert_eq!(ci.failed("acme-x").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_failed_publication_is_in_the_list_of_what_is_stored_with_its_reason() {
+    let forge = Forge::start().await;
+    let host = start(&forge).await;
+    let ci = Cli::of(&host, "ci-cli").await;
+    for number in 0..22 {
+        let name = format!("acme-{number}");
+        let url = ci.reserve(&name, "1.0.0").await;
+        assert_eq!(upload(&host.mirror.client, &url, b"no zip".to_vec()).await, None);
+    }
+    assert_eq!(host.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await.status, 201);
+    let list = async |arguments: &[&str]| {
+        let listed = Launch::over(&forge, host.mirror.dir(), &[&["cache", "ls"], arguments].concat()).run().await;
+        assert_eq!(listed.code, Some(0), "{listed:?}");
+        listed.out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let table = list(&[]).await;
+    assert!(table[1].starts_with("hosted:acme-x"), "{table:?}");
+    assert!(table[2].starts_with("failed  hosted:acme-21@1.0.0  "), "the newest first: {table:?}");
+    assert!(table[2].contains("  token:ci-cli: the zip is not published: "), "{table:?}");
+    assert_eq!(table.last().map(String::as_str), Some("failed  2 more; --json lists them"));
+    let lines = list(&["--json"]).await;
+    let rows: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let failed: Vec<&Value> = rows.iter().filter(|row| row["failed_version"] == "1.0.0").collect();
+    assert_eq!((rows.len(), failed.len(), failed[0]["package"].as_str()), (23, 22, Some("acme-21")));
+    assert_eq!(list(&["hosted:acme-7"]).await.len(), 1);
+    assert_eq!(list(&["--limit", "3"]).await.len(), 1 + 1 + 3);
+    assert!(list(&["devsapp/*"]).await.is_empty());
 }

@@ -271,7 +271,7 @@ impl HostedPackages {
         self.change(package, version, |store, name, version| store.unyank(name, version)).await
     }
 
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         package: &PackageId,
         version: &str,

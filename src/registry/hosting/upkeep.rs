@@ -11,13 +11,14 @@ use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{HostedPackages, revision};
+use super::{FailedPublication, HostedPackages, failed_publications, revision};
 use crate::{
     admin_api::HostedCheck,
     cache::{HitStats, InventoryEntry},
     entry::Digest,
     hosted::{
-        self, Backup, BackupError, ChangeError, HostedVersion, Prunable, RetentionRule, StateChange, VersionNumber,
+        self, Backup, BackupError, ChangeError, HostedVersion, Prunable, PruneOutcome, RetentionRule, StateChange,
+        VersionNumber,
     },
     package::{PackageId, PackageName},
     registry::{inventory::Selection, keys::archive_key},
@@ -29,7 +30,7 @@ const EXPORT_CHUNK_BYTES: usize = 256 << 10;
 /// Pieces of an export, and steps of a verification, that wait for their reader.
 const QUEUED_CHUNKS: usize = 4;
 
-/// The face of published packages for operators.
+/// The operations of an operator on published packages.
 pub(crate) struct HostedUpkeep<'h> {
     hosted: &'h Arc<HostedPackages>,
 }
@@ -48,14 +49,27 @@ impl<'h> HostedUpkeep<'h> {
         Self { hosted }
     }
 
-    /// Passes the selected versions that are served to `visit`, in the form in which the inventory lists what is cached.
-    pub(crate) fn visit(&self, selection: &Selection, mut visit: impl FnMut(InventoryEntry)) {
-        for package in self.hosted.store().packages() {
-            let Some(id) = self.id(&package.name) else { continue };
-            let versions = package.versions().filter(|version| version.is_served());
-            let selected = versions.filter(|version| selection.selects(&id, Some(&version.version)));
-            selected.for_each(|version| visit(entry(&id, version)));
-        }
+    /// Passes the selected versions that are served to `add`, in the form in which the inventory lists what is cached.
+    ///
+    /// # Errors
+    /// When `add` panics.
+    pub(crate) async fn fold<T: Send + 'static>(
+        &self,
+        selection: Selection,
+        mut sum: T,
+        add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
+    ) -> io::Result<T> {
+        let hosted = self.hosted.clone();
+        let folded = spawn_blocking(move || {
+            for package in hosted.store().packages() {
+                let Some(id) = HostedUpkeep::of(&hosted).id(&package.name) else { continue };
+                let versions = package.versions().filter(|version| version.is_served());
+                let selected = versions.filter(|version| selection.selects(&id, Some(&version.version)));
+                selected.for_each(|version| add(&mut sum, entry(&id, version)));
+            }
+            sum
+        });
+        folded.await.map_err(io::Error::other)
     }
 
     /// The number of versions of a package that are served.
@@ -68,6 +82,16 @@ impl<'h> HostedUpkeep<'h> {
     pub(in crate::registry) fn published_at(&self, package: &PackageId, version: &str) -> Option<Timestamp> {
         let published = self.hosted.store().package(package.name.base_name())?;
         published.version(version).filter(|version| version.is_served()).map(|version| version.published_at)
+    }
+
+    /// The selected publications that failed, the newest first.
+    pub(crate) fn failed(&self, selection: &Selection, now: Timestamp) -> Vec<FailedPublication> {
+        let mut failed = failed_publications(self.hosted, None, now);
+        failed.retain(|failed| {
+            let id = self.id(&failed.package);
+            id.is_some_and(|id| selection.selects(&id, Some(&failed.version)))
+        });
+        failed
     }
 
     fn id(&self, name: &str) -> Option<PackageId> {
@@ -134,14 +158,19 @@ impl<'h> HostedUpkeep<'h> {
         found.await.map_err(io::Error::other)?
     }
 
-    /// Prunes one part.
+    /// Prunes one part, unless the rule does not prune it any more.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub(crate) async fn prune(&self, prunable: Prunable, change: StateChange) -> Result<(), ChangeError> {
+    pub(crate) async fn prune(
+        &self,
+        prunable: Prunable,
+        rule: RetentionRule,
+        change: StateChange,
+    ) -> Result<PruneOutcome, ChangeError> {
         let hosted = self.hosted.clone();
         let pruned = spawn_blocking(move || {
-            let pruned = hosted.store().upkeep().prune(&prunable, change);
+            let pruned = hosted.store().upkeep().prune(&prunable, &rule, change);
             hosted.open.invalidate(&prunable.digest);
             pruned
         });
@@ -158,11 +187,7 @@ impl<'h> HostedUpkeep<'h> {
         version: &str,
         kept: Option<StateChange>,
     ) -> Result<(), ChangeError> {
-        let store = self.hosted.store().clone();
-        let name = package.name.base_name().to_owned();
-        let version = version.to_owned();
-        let changed = spawn_blocking(move || store.upkeep().keep(&name, &version, kept));
-        changed.await.map_err(|error| ChangeError::Io(io::Error::other(error)))?.map(drop)
+        self.hosted.change(package, version, |store, name, version| store.upkeep().keep(name, version, kept)).await
     }
 }
 

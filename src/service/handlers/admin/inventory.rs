@@ -11,7 +11,7 @@ use crate::{
     http::body::BodyError,
     registry::{
         ChangeError, InventoryEntry, Registry, StateChange, TierStats,
-        hosting::HostedUpkeep,
+        hosting::{HostedPackages, HostedUpkeep},
         inventory::{Selection, SelectionError, StoredArchive},
     },
     service::audit::Acts,
@@ -71,6 +71,13 @@ pub(super) fn archive_row(item: &StoredArchive) -> ArchiveRow {
         commit: entry.commit.clone(),
         findings: None,
     }
+}
+
+/// The selected published versions, by name.
+async fn published(hosted: &Arc<HostedPackages>, selection: &Selection) -> Result<Vec<StoredArchive>, AdminError> {
+    let add = |found: &mut Vec<_>, entry| found.extend(StoredArchive::of(entry));
+    let found = HostedUpkeep::of(hosted).fold(selection.clone(), Vec::new(), add).await;
+    found.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
 /// Where a list is.
@@ -135,7 +142,7 @@ pub(super) async fn pins(
     let selection = selection(request.pattern.as_deref())?;
     let mut selected = items(registry, &selection).await?;
     if let Some(hosted) = registry.hosted() {
-        HostedUpkeep::of(hosted).visit(&selection, |entry| selected.extend(StoredArchive::of(entry)));
+        selected.extend(published(hosted, &selection).await?);
     }
     for item in selected {
         let pin = registry.inventory().pin(&item.entry.key).await;
@@ -178,8 +185,7 @@ async fn keep_hosted(
     dry_run: bool,
 ) -> Result<Vec<StoredArchive>, AdminError> {
     let Some(hosted) = registry.hosted() else { return Ok(Vec::new()) };
-    let mut changed = Vec::new();
-    HostedUpkeep::of(hosted).visit(selection, |entry| changed.extend(StoredArchive::of(entry)));
+    let mut changed = published(hosted, selection).await?;
     changed.retain(|item| item.entry.kept != kept);
     for item in changed.iter_mut().filter(|_| !dry_run) {
         let mark = kept.then(|| StateChange { by: acts.principal().to_owned(), at: registry.now() });

@@ -52,14 +52,13 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
 
 fn failed(registry: &Registry) -> Vec<FailedPublicationRow> {
     let failed = registry.hosted().map(|hosted| failed_publications(hosted, None, registry.now()));
-    let row = |FailedPublication { package, version, by, at, reason }| FailedPublicationRow {
-        package,
-        version,
-        by,
-        at,
-        reason,
-    };
-    failed.unwrap_or_default().into_iter().take(MAX_SHOWN_FAILED).map(row).collect()
+    failed.unwrap_or_default().into_iter().take(MAX_SHOWN_FAILED).map(failed_row).collect()
+}
+
+/// The answer's form of a failed publication.
+pub(super) fn failed_row(failed: FailedPublication) -> FailedPublicationRow {
+    let FailedPublication { package, version, by, at, reason } = failed;
+    FailedPublicationRow { package, version, by, at, reason }
 }
 
 fn upstream(line: UpstreamReportLine) -> UpstreamState {

@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future, stream};
 use http::{HeaderValue, Response};
 use serde_json::json;
 
-use super::{AdminError, hosting::hosted, inventory::selection, with_type};
+use super::{
+    AdminError,
+    hosting::hosted,
+    inventory::{INDEX_UNREADABLE, selection},
+    status::failed_row,
+    with_type,
+};
 use crate::{
     admin_api::{
-        AdminRequest as _, CountHosted, EXPORT_BYTES, ErrorCode, ExportHosted, HostedCheck, HostedCount, PruneEvent,
-        PruneHosted, PrunedZip,
+        AdminRequest as _, CountHosted, EXPORT_BYTES, ErrorCode, ExportHosted, FailedPublicationList, HostedCheck,
+        HostedCount, ListFailedPublications, PruneEvent, PruneHosted, PrunedZip,
     },
     http::body::Body,
     package::{PackageId, PackageName},
     registry::{
         Registry, StateChange,
-        hosting::{HostedUpkeep, Prunable, PrunedPart, RetentionRule},
+        hosting::{HostedUpkeep, Prunable, PruneOutcome, PrunedPart, RetentionRule},
     },
     service::audit::Acts,
 };
@@ -38,11 +44,21 @@ pub(super) async fn verify(registry: &Registry) -> Result<impl Stream<Item = Hos
 /// Counts the selected versions.
 pub(super) async fn count(registry: &Registry, request: CountHosted) -> Result<HostedCount, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
-    let mut versions = 0;
-    if let Some(hosted) = registry.hosted() {
-        HostedUpkeep::of(hosted).visit(&selection, |_| versions += 1);
-    }
+    let Some(hosted) = registry.hosted() else { return Ok(HostedCount { versions: 0 }) };
+    let counted = HostedUpkeep::of(hosted).fold(selection, 0, |versions, _| *versions += 1).await;
+    let versions = counted.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     Ok(HostedCount { versions })
+}
+
+/// The selected publications that failed.
+pub(super) async fn failed(
+    registry: &Registry,
+    request: ListFailedPublications,
+) -> Result<FailedPublicationList, AdminError> {
+    let selection = selection(request.pattern.as_deref())?;
+    let Some(hosted) = registry.hosted() else { return Ok(FailedPublicationList::default()) };
+    let failed = HostedUpkeep::of(hosted).failed(&selection, registry.now());
+    Ok(FailedPublicationList { failed: failed.into_iter().map(failed_row).collect() })
 }
 
 /// Prunes by rules. Each part is recorded by itself; what is pruned when the caller leaves stays pruned.
@@ -64,30 +80,32 @@ pub(super) async fn prune(
         found.map_err(|error| AdminError::storage("the record of a published version cannot be read", error))?;
     let registry = registry.clone();
     let acts = acts.clone();
-    Ok(stream::iter(found).then(move |prunable| {
+    let events = stream::iter(found).then(move |prunable| {
         let registry = registry.clone();
         let acts = acts.clone();
         async move {
             match dry_run {
-                true => event(&prunable),
-                false => prune_one(&registry, &acts, prunable).await,
+                true => Some(event(&prunable)),
+                false => prune_one(&registry, &acts, prunable, rule).await,
             }
         }
-    }))
+    });
+    Ok(events.filter_map(future::ready))
 }
 
-async fn prune_one(registry: &Registry, acts: &Acts, prunable: Prunable) -> PruneEvent {
+/// Prunes one part; `None` for one that stays because something has changed since it was found.
+async fn prune_one(registry: &Registry, acts: &Acts, prunable: Prunable, rule: RetentionRule) -> Option<PruneEvent> {
     let Prunable { package, version, digest, .. } = &prunable;
     let record = json!({"package": package, "version": version, "sha256": digest});
     let failed = |message: String| PruneEvent::Failed { package: package.clone(), version: version.clone(), message };
     let act = match acts.begin(PruneHosted::ROUTE, &record).await {
         Ok(act) => act,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return Some(failed(error.to_string())),
     };
     let pruned = match hosted(registry) {
         Ok(hosted) => {
             let change = StateChange { by: acts.principal().to_owned(), at: registry.now() };
-            let pruned = HostedUpkeep::of(hosted).prune(prunable.clone(), change).await;
+            let pruned = HostedUpkeep::of(hosted).prune(prunable.clone(), rule, change).await;
             if let Ok(name) = PackageName::plain(package) {
                 let upstream = hosted.upstream().clone();
                 registry.sources().end_generation(&PackageId { upstream, name });
@@ -96,14 +114,20 @@ async fn prune_one(registry: &Registry, acts: &Acts, prunable: Prunable) -> Prun
         }
         Err(error) => Err(error.message),
     };
-    act.end(pruned.as_ref().err().map(String::as_str)).await;
+    let why = match &pruned {
+        Ok(PruneOutcome::Pruned) => None,
+        Ok(PruneOutcome::Stays) => Some("it stays: the rules do not prune it any more"),
+        Err(message) => Some(message.as_str()),
+    };
+    act.end(why).await;
     match pruned {
-        Ok(()) => {
+        Ok(PruneOutcome::Pruned) => {
             let by = acts.principal();
             tracing::info!(%package, %version, %digest, %by, "a published version is pruned");
-            event(&prunable)
+            Some(event(&prunable))
         }
-        Err(message) => failed(message),
+        Ok(PruneOutcome::Stays) => None,
+        Err(message) => Some(failed(message)),
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{
     admin_api::{
         AdminRequest, BlockVersions, CheckDocument, CollectGarbage, CountHosted, CreateToken, ExportArchives,
         ExportHosted, FailureCode, GetFirstSeen, GetStoredState, ImportArchive, ImportDocument, ImportSource,
-        KeepArchives, ListArchives, ListBlocks, ListPins, ListTokens, PATH_PREFIX, Ping, PlanImport, PruneHosted,
-        ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute,
-        ShowRoute, UnblockVersions, UnyankVersion, VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
+        KeepArchives, ListArchives, ListBlocks, ListFailedPublications, ListPins, ListTokens, PATH_PREFIX, Ping,
+        PlanImport, PruneHosted, ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives, RevokeToken,
+        RotateSigningKey, SetRoute, ShowRoute, UnblockVersions, UnyankVersion, VerifyArchives, VerifyHosted,
+        WarmArchive, WarmLists, YankVersion,
     },
     dialect::{self, ApiRequest, ApiRoot, CatalogMenu, Config, Dialect, NamedUpstream, Names, Ops, Route, WebPage},
 };
@@ -242,6 +243,7 @@ fn examples() -> BTreeMap<&'static str, Example> {
         KeepArchives,
         ListArchives,
         ListBlocks,
+        ListFailedPublications,
         ListPins,
         ListTokens,
         Ping,
