@@ -105,7 +105,20 @@ async fn what_is_refused_between_the_two_steps_is_a_failed_publication_with_a_se
     let earlier = ci.reserve("acme-x", "3.0.0").await;
     ci.reserve("acme-x", "3.0.0").await;
     assert_eq!(upload(&host.mirror.client, &earlier, component("acme-x", "3.0.0")).await, None);
-    assert!(ci.failed("acme-x").await.iter().all(|failed| failed["failed_version"] == "1.0.0"));
+    assert!(ci.failed("acme-x").await.iter().all(|failed| failed["failed_version"] != "3.0.0"));
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_marked_as_used_is_a_failed_publication_without_the_text_of_the_system() {
+    let forge = Forge::start().await;
+    let host = start(&forge).await;
+    let ci = Cli::of(&host, "ci-cli").await;
+    let url = ci.reserve("acme-x", "1.0.0").await;
+    std::fs::remove_dir(host.store().join("uploads/spent")).expect("empty");
+    assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, None);
+    let failed = ci.failed("acme-x").await;
+    assert_eq!(failed[0]["reason"], "this mirror cannot write the version; ask the operator of this mirror");
+    assert!(host.files().is_empty(), "{:?}", host.files());
 }
 
 #[tokio::test]
@@ -164,6 +177,42 @@ async fn a_form_takes_memory_as_it_arrives_and_a_caller_without_the_right_sends_
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("do not give this account the right"), "{answer}");
     assert_eq!(ci.failed("acme-x").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn without_room_the_first_step_is_503_and_the_notes_of_reservations_are_bounded() {
+    let forge = Forge::start().await;
+    let full = component("acme-y", "1.0.0");
+    let quota = ByteSize(full.len() as u64);
+    let host = start_with(&forge, |config| config.hosted.as_mut().expect("a section").quota = quota).await;
+    let mut accounts = Vec::new();
+    for number in 0..26 {
+        accounts.push(Cli::of(&host, &format!("ci-{number}")).await);
+    }
+    assert_eq!(host.put("acme-y", "1.0.0", full).await.status, 201);
+    let refused = accounts[0].announce("acme-x", "1.0.0").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "30"), "{:?}", refused.body);
+    assert_eq!(sentence(&refused), "the store of published packages is full");
+    let deleted = host.send(Method::DELETE, "/acme-y/zipball/1.0.0", &host.ci, Vec::new(), &[]).await;
+    assert_eq!(deleted.status, 200);
+
+    // 16 MiB of notes, of five reservations for each account.
+    let longest = "n".repeat(128 << 10);
+    let reserve = async |number: usize, notes: &str| {
+        let publish = publish_yaml(&format!("acme-{number}"), "1.0.0");
+        accounts[number / 5].form(&[("publish", &publish), ("version_body", notes), ("readme", "r")]).await
+    };
+    for number in 0..128 {
+        assert_eq!(reserve(number, &longest).await.status, 200, "{number}");
+    }
+    let refused = reserve(128, "n").await;
+    assert_eq!(
+        (refused.status, &*sentence(&refused)),
+        (503, "this mirror receives as many uploads as it may at present")
+    );
+    assert_eq!(reserve(129, "").await.status, 200, "one without notes takes none of them");
+    let too_long = reserve(0, &format!("{longest}n")).await;
+    assert!(too_long.status == 400 && sentence(&too_long).contains("version.md"), "{:?}", too_long.body);
 }
 
 #[tokio::test]

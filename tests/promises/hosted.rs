@@ -123,6 +123,11 @@ impl Host {
         self.mirror.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
     }
 
+    /// The directory of the published packages.
+    pub fn store(&self) -> &Path {
+        self.store.path()
+    }
+
     /// Every file of the store but its lock and its format.
     pub fn files(&self) -> Vec<String> {
         let files = crate::process::files(self.store.path()).into_iter();

@@ -42,13 +42,12 @@ impl Cli {
     }
 
     fn with_code(mirror: &Mirror, code: &str) -> Self {
-        Self {
-            client: mirror.client.clone(),
-            base: mirror.url(""),
-            clock: mirror.clock.clone(),
-            code: code.to_owned(),
-            nonce: Cell::new(0),
-        }
+        Self::at(&mirror.client, mirror.url(""), mirror.clock.clone(), code)
+    }
+
+    /// With the code of an account, for the mirror at an address.
+    fn at(client: &reqwest::Client, base: String, clock: Clock, code: &str) -> Self {
+        Self { client: client.clone(), base, clock, code: code.to_owned(), nonce: Cell::new(0) }
     }
 
     pub async fn of(host: &Host, name: &str) -> Self {
@@ -606,13 +605,7 @@ async fn a_kill_after_any_step_of_an_upload_leaves_all_or_nothing() {
         let mirror = launch.clone().start().await;
         let zips = count("blobs");
         let records = count("releases");
-        let cli = Cli {
-            client: mirror.client.clone(),
-            base: mirror.url(""),
-            clock: Clock::default(),
-            code: code.clone(),
-            nonce: Cell::new(0),
-        };
+        let cli = Cli::at(&mirror.client, mirror.url(""), Clock::default(), &code);
         let url = cli.reserve("acme-x", &version).await;
         let client = cli.client.clone();
         let sent = zip.clone();
@@ -638,7 +631,7 @@ async fn a_kill_after_any_step_of_an_upload_leaves_all_or_nothing() {
         let must_be_there = was_acknowledged || step == RecordWritten;
         published.push((version, hex_digest(&zip), must_be_there));
         let mirror = launch.clone().start().await;
-        let cli = Cli { client: mirror.client.clone(), base: mirror.url(""), ..cli };
+        let cli = Cli::at(&mirror.client, mirror.url(""), Clock::default(), &code);
         let mut served = BTreeSet::new();
         for (version, digest, must_be_there) in &published {
             let got = cli.send(Method::GET, &format!("/v3/packages/acme-x/zipball/{version}"), &[]).await;

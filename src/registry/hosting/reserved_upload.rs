@@ -59,6 +59,17 @@ impl ReservedUpload {
     }
 
     fn publish_blocking(self, by: StateChange) -> Result<Publication, PublishingError> {
+        let hosted = self.hosted.clone();
+        let version = self.version.clone();
+        let published = self.spend_and_finish(by.clone());
+        match &published {
+            Ok(_) | Err(PublishingError::NotReserved(_)) => {}
+            Err(error) => note_failure(&hosted, &version, by, error.sentence()),
+        }
+        published
+    }
+
+    fn spend_and_finish(self, by: StateChange) -> Result<Publication, PublishingError> {
         let Self { hosted, version, reservation, id, expires_at, upload } = self;
         hosted.reserved.end(&version, &reservation)?;
         hosted.store().spent.mark(&id, expires_at, by.at).map_err(|error| match error.kind() {
@@ -66,12 +77,8 @@ impl ReservedUpload {
             _ => error.into(),
         })?;
         let announced = reservation.announced.clone();
-        let release = ReleaseMaker { by: by.clone(), form: announced.form, manifest: Some(announced.manifest) };
-        let published = finish(hosted.store(), &*hosted.verify, upload, None, release);
-        if let Err(error) = &published {
-            note_failure(&hosted, &version, by, error.sentence());
-        }
-        published
+        let release = ReleaseMaker { by, form: announced.form, manifest: Some(announced.manifest) };
+        finish(hosted.store(), &*hosted.verify, upload, None, release)
     }
 }
 
