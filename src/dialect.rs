@@ -47,6 +47,7 @@ mod web;
 pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
 pub use aliases::AliasError;
 pub use catalog::{CatalogMenu, CatalogQuery};
+pub(crate) use client_setup::shell_word;
 pub use client_setup::{ClientSetup, client_setups};
 pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
@@ -55,7 +56,7 @@ use hosting::written;
 pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
 pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
-pub use path::{UNRESERVED, encoded_segment, folder_zipball_url, zipball_url};
+pub use path::{UNRESERVED, asked_zipball_url, encoded_segment, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 pub use web::{PackageSearch, WebPage};
 

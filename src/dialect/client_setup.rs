@@ -1,6 +1,6 @@
 //! The settings that make each client use the mirror.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use serde::Serialize;
 
@@ -35,15 +35,17 @@ pub fn client_setups(target: &ExampleTarget, address: Option<IpAddr>) -> Vec<Cli
     let v3 = target.v3_name();
     let ip = address.map_or_else(|| "ADDRESS-OF-THE-MIRROR".to_owned(), |address| address.to_string());
     let hosts = |name: &str| format!("echo '{ip} {name}' | sudo tee -a /etc/hosts");
+    let component = shell_word(&v3);
+    let component_version = format!("{v3}@{version}");
     let trust = "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem".to_owned();
     vec![
         ClientSetup {
             client: "s 3",
             purpose: "components, plugins, updates, registry list and detail",
             lines: vec![
-                format!("s set registry {base}/v3"),
-                format!("#   in s.yaml:   component: {v3}"),
-                format!("#   one version: component: {v3}@{version}"),
+                format!("s set registry {}", shell_word(&format!("{base}/v3"))),
+                format!("#   in s.yaml:   component: {component}"),
+                format!("#   one version: component: {}", shell_word(&component_version)),
             ],
             notes: vec![
                 match target.owner() {
@@ -59,7 +61,10 @@ pub fn client_setups(target: &ExampleTarget, address: Option<IpAddr>) -> Vec<Cli
         ClientSetup {
             client: "s 3",
             purpose: "one component by its URL, without any setting",
-            lines: vec![format!("#   in s.yaml:   component: {zip}#{}", fragment(name, version))],
+            lines: vec![format!(
+                "#   in s.yaml:   component: {}",
+                shell_word(&format!("{zip}#{}", fragment(name, &version)))
+            )],
             notes: vec![
                 "keep the part after #: the CLI names its cache folder after it; without it all packages of a version share one"
                     .into(),
@@ -69,13 +74,13 @@ pub fn client_setups(target: &ExampleTarget, address: Option<IpAddr>) -> Vec<Cli
         ClientSetup {
             client: "s 3",
             purpose: "init of an application by its URL",
-            lines: vec![format!("s init --uri {zip}")],
+            lines: vec![format!("s init --uri {}", shell_word(&zip))],
             notes: vec![NOTE_WITHOUT_TOKEN.into()],
         },
         ClientSetup {
             client: "s 3",
             purpose: "init of an application by its name",
-            lines: vec![hosts("api.devsapp.cn"), trust.clone(), format!("s init {v3}")],
+            lines: vec![hosts("api.devsapp.cn"), trust.clone(), format!("s init {component}")],
             notes: vec![
                 "the CLI always uses https://api.devsapp.cn for this: the mirror must listen on port 443 with a certificate".into(),
                 "for that name (`srm-mirror tls init --name api.devsapp.cn`)".into(),
@@ -97,7 +102,7 @@ pub fn client_setups(target: &ExampleTarget, address: Option<IpAddr>) -> Vec<Cli
         ClientSetup {
             client: "curl",
             purpose: "a zip; an interrupted download resumes",
-            lines: vec![format!("curl -f -C - -o {name}-{}.zip {zip}", version.replace('/', "-"))],
+            lines: vec![format!("curl -f -C - -o {} {}", file_name(name, &version), shell_word(&zip))],
             notes: vec![NOTE_WITH_TOKEN.into(), "-H \"Authorization: Bearer TOKEN\"".into()],
         },
     ]
@@ -127,6 +132,23 @@ fn py_github(target: &ExampleTarget) -> ClientSetup {
         lines: vec![format!("Github(base_url=\"{base}/api/v3\").get_repo(\"{repository}\").get_latest_release()")],
         notes: vec![NOTE_WITH_TOKEN.into(), format!("Github(auth=Auth.Token(\"TOKEN\"), base_url=\"{base}/api/v3\")")],
     }
+}
+
+/// A text as one word of a shell, which is one value of YAML, too: as it is where no character has a meaning, else in single
+/// quotation marks. A quotation mark within it is percent-encoded: no name, version or URL of an example has one.
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/:@%+,=#~".contains(c);
+    let is_at_start = |c: char| matches!(c, '=' | '#' | '~' | '%' | '@' | '-');
+    if text.chars().all(is_plain) && !text.starts_with(is_at_start) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', "%27")))
+}
+
+/// The name of a zip's file: letters, digits, dots, dashes and underscores.
+fn file_name(repo: &str, version: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '-' };
+    format!("{repo}-{version}.zip").chars().map(plain).collect()
 }
 
 /// The URL fragment that names the cache folder of the CLI: unique for package and version, without a dot.

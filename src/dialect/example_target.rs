@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use percent_encoding::utf8_percent_encode;
-
-use super::{DialectName, Names, PackageError, PackageId, PackageRef, UNRESERVED, zipball_url};
-use crate::package::PackageName;
+use super::{Names, PackageError, PackageId, PackageRef, asked_zipball_url};
+use crate::package::{NameError, PackageName, Version};
 
 /// The version in the examples while none is known.
 const VERSION_PLACEHOLDER: &str = "VERSION";
@@ -19,14 +17,22 @@ pub enum ExampleTargetError {
     /// The name cannot be parsed.
     #[error(transparent)]
     Name(#[from] PackageError),
+    /// The version cannot be parsed.
+    #[error(transparent)]
+    Version(#[from] NameError),
+    /// The name would be an option of a command.
+    #[error("the name begins with a dash, and the commands of the examples would take it for an option")]
+    LeadingDash,
+    /// The version would end a quoted word of a shell.
+    #[error("the version has a quotation mark, which the lines of the examples cannot have")]
+    QuotationMark,
 }
 
-/// A mirror and a package.
+/// A mirror and a package. All its texts can be copied into a shell: as they are, or as one word in single quotation marks.
 pub struct ExampleTarget {
     /// The mirror's URL without a trailing slash.
     pub base: String,
-    /// The version, where one is known.
-    pub version: Option<String>,
+    version: Option<Version>,
     names: Arc<Names>,
     package: PackageRef,
 }
@@ -40,16 +46,30 @@ impl ExampleTarget {
     pub fn parse(base: String, names: Arc<Names>, text: &str) -> Result<Self, ExampleTargetError> {
         let mut parts = text.splitn(2, '@');
         let package = names.parse_package(parts.next().unwrap_or_default())?;
-        let version = parts.next().map(str::to_owned);
-        if version.as_ref().is_some_and(String::is_empty) {
-            return Err(ExampleTargetError::NoVersion);
+        if package.name().to_string().starts_with('-') {
+            return Err(ExampleTargetError::LeadingDash);
         }
+        let version = parts.next().map(parse_version).transpose()?;
         Ok(Self { base, version, names, package })
     }
 
+    /// True when the version is known.
+    pub fn has_version(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// Names the version, for a target without one.
+    ///
+    /// # Errors
+    /// For a text that cannot be copied; the target stays without a version.
+    pub fn set_version(&mut self, text: &str) -> Result<(), ExampleTargetError> {
+        self.version = Some(parse_version(text)?);
+        Ok(())
+    }
+
     /// The version, or a placeholder.
-    pub fn version(&self) -> &str {
-        self.version.as_deref().unwrap_or(VERSION_PLACEHOLDER)
+    pub fn version(&self) -> String {
+        self.version.as_ref().map_or_else(|| VERSION_PLACEHOLDER.to_owned(), Version::to_string)
     }
 
     /// The owner on the forge; `None` for a plain name.
@@ -64,19 +84,15 @@ impl ExampleTarget {
 
     /// The URL of the zip.
     pub fn zip_url(&self) -> String {
-        format!("{}{}/zipball/{}", self.base, self.path(), utf8_percent_encode(self.version(), UNRESERVED))
+        let placeholder = || Version::Name(VERSION_PLACEHOLDER.to_owned());
+        let version = self.version.clone().unwrap_or_else(placeholder);
+        asked_zipball_url(&self.base, &self.names, &self.package, &version)
     }
 
     /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
     pub fn path(&self) -> String {
-        match &self.package {
-            PackageRef::Id(id) => {
-                let zip = zipball_url("", &self.names, id, "x", DialectName::Srm);
-                zip.trim_end_matches("/zipball/x").to_owned()
-            }
-            PackageRef::Folder(folder) => format!("/{}", folder.alias),
-            PackageRef::Routed(name) => format!("/{name}"),
-        }
+        let zip = asked_zipball_url("", &self.names, &self.package, &Version::Name("x".to_owned()));
+        zip.trim_end_matches("/zipball/x").to_owned()
     }
 
     /// The package's name in the v3 dialect; the repository for names that the dialect cannot express.
@@ -104,4 +120,13 @@ impl ExampleTarget {
     fn on_default_upstream(&self, name: &PackageName) -> PackageId {
         PackageId { upstream: self.names.default_upstream().clone(), name: name.clone() }
     }
+}
+
+/// Parses a version that can be copied into a shell in single quotation marks.
+fn parse_version(text: &str) -> Result<Version, ExampleTargetError> {
+    if text.is_empty() {
+        return Err(ExampleTargetError::NoVersion);
+    }
+    let version: Version = text.parse()?;
+    if text.contains('\'') { Err(ExampleTargetError::QuotationMark) } else { Ok(version) }
 }

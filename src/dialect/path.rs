@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{DialectName, Names, PackageId, v3};
-use crate::package::{FolderPackage, Version};
+use crate::package::{FolderPackage, PackageRef, Version};
 
 /// The characters that are percent-encoded in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
 ///
@@ -69,35 +69,57 @@ pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
 /// [`super::parse`] maps it to the same package and tag, and no route is involved: JSON and zip come from one source. No
 /// other code builds such a URL. `repos/` never occurs after `base`, because one client removes its first occurrence.
 pub fn zipball_url(base: &str, names: &Names, package: &PackageId, tag: &str, dialect: DialectName) -> String {
-    let prefix = tag_prefix(tag);
-    let tag = encoded_ref(tag);
-    let PackageId { upstream, name } = package;
-    let path = match dialect {
-        DialectName::V3 => match v3::name_on_upstream(names, package) {
-            Some(name) => format!("/v3/packages/{name}/zipball/{prefix}{tag}"),
-            // An owner that contains `__`: the flat zip of the srm dialect is the same zip.
-            None => format!("/{upstream}/{name}/flat/{prefix}{tag}"),
-        },
-        DialectName::Simple => format!("/simple/{upstream}/{name}/zipball/{prefix}{tag}"),
-        DialectName::Srm | DialectName::Github if names.has_short_path(package) => {
-            format!("/{name}/zipball/{prefix}{tag}")
-        }
-        DialectName::Srm | DialectName::Github => format!("/{upstream}/{name}/zipball/{prefix}{tag}"),
-    };
-    format!("{base}{}", path.replace("repos/", "repo%73/"))
+    let path = zip_path(names, package, &tag_path(tag), dialect);
+    absolute(base, &path)
 }
 
 /// As [`zipball_url`], for a version of a folder: by its alias, which always leads to it.
 pub fn folder_zipball_url(base: &str, folder: &FolderPackage, version: &str, dialect: DialectName) -> String {
-    let alias = &folder.alias;
-    let prefix = tag_prefix(version);
-    let version = encoded_ref(version);
-    let path = match dialect {
-        DialectName::V3 => format!("/v3/packages/{alias}/zipball/{prefix}{version}"),
-        DialectName::Simple => format!("/simple/{alias}/zipball/{prefix}{version}"),
-        DialectName::Srm | DialectName::Github => format!("/{alias}/zipball/{prefix}{version}"),
+    absolute(base, &folder_zip_path(folder, &tag_path(version), dialect))
+}
+
+/// As [`zipball_url`] in the srm dialect, for a package as a user names it: a name without an upstream has its route, and
+/// the version is what it was written as.
+pub fn asked_zipball_url(base: &str, names: &Names, package: &PackageRef, version: &Version) -> String {
+    let version = encoded_ref(&version.to_string());
+    let path = match package {
+        PackageRef::Id(id) => zip_path(names, id, &version, DialectName::Srm),
+        PackageRef::Folder(folder) => folder_zip_path(folder, &version, DialectName::Srm),
+        PackageRef::Routed(name) => format!("/{name}/zipball/{version}"),
     };
+    absolute(base, &path)
+}
+
+fn zip_path(names: &Names, package: &PackageId, version: &str, dialect: DialectName) -> String {
+    let PackageId { upstream, name } = package;
+    match dialect {
+        DialectName::V3 => match v3::name_on_upstream(names, package) {
+            Some(name) => format!("/v3/packages/{name}/zipball/{version}"),
+            // An owner that contains `__`: the flat zip of the srm dialect is the same zip.
+            None => format!("/{upstream}/{name}/flat/{version}"),
+        },
+        DialectName::Simple => format!("/simple/{upstream}/{name}/zipball/{version}"),
+        DialectName::Srm | DialectName::Github if names.has_short_path(package) => format!("/{name}/zipball/{version}"),
+        DialectName::Srm | DialectName::Github => format!("/{upstream}/{name}/zipball/{version}"),
+    }
+}
+
+fn folder_zip_path(folder: &FolderPackage, version: &str, dialect: DialectName) -> String {
+    let alias = &folder.alias;
+    match dialect {
+        DialectName::V3 => format!("/v3/packages/{alias}/zipball/{version}"),
+        DialectName::Simple => format!("/simple/{alias}/zipball/{version}"),
+        DialectName::Srm | DialectName::Github => format!("/{alias}/zipball/{version}"),
+    }
+}
+
+fn absolute(base: &str, path: &str) -> String {
     format!("{base}{}", path.replace("repos/", "repo%73/"))
+}
+
+/// A tag as the rest of a path.
+fn tag_path(tag: &str) -> String {
+    format!("{}{}", tag_prefix(tag), encoded_ref(tag))
 }
 
 /// A tag as one or more segments of a path.

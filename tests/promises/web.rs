@@ -152,6 +152,27 @@ async fn no_page_has_a_script_or_takes_text_for_markup() {
 }
 
 #[tokio::test]
+async fn nothing_that_pages_show_to_be_copied_runs_what_an_address_or_a_tag_says() {
+    let forge = forge().await;
+    forge.repo("devsapp/fc3").release("v3;touch$IFS'x'", |r| r);
+    let mirror = filled(setup(&forge)).await;
+    for (version, status) in [("1.0;id", 200), ("$(id)", 200), ("1%0Aid", 400), ("a'b;id", 400), ("a%20b", 400)] {
+        let got = page_with(&mirror, &format!("/-/setup?package=fc3@{version}"), &[]).await;
+        assert_eq!(got.status, status, "{version}");
+        if status == 200 {
+            let shown = text(&got).replace("&#39;", "'");
+            let lines = shown.split("<code>").skip(1).filter_map(|part| part.split("</code>").next());
+            for line in lines.flat_map(str::lines).filter(|line| line.contains(version)) {
+                assert!(line.split('\'').step_by(2).all(|bare| !bare.contains([';', '$'])), "{line}");
+            }
+        }
+    }
+    let version = page(&mirror, "/-/packages/github:devsapp/fc3@v3;touch$IFS'x'").await;
+    assert!(version.contains("component: &#39;devsapp__fc3@v3;touch$IFS%27x%27&#39;"), "{version}");
+    assert!(version.contains("/-/setup?package=github%3Adevsapp/fc3\""), "{version}");
+}
+
+#[tokio::test]
 async fn stylesheet_and_icon_are_kept_for_ever_under_the_name_of_their_content() {
     let forge = forge().await;
     let mirror = Mirror::over(&forge).await;

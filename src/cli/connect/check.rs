@@ -191,10 +191,13 @@ impl RouteChecker {
         let path = target.path();
         let v3 = target.v3_name();
         let latest = self.check_json("srm", &format!("{path}/releases/latest"), release_tag).await;
-        if target.version.is_none() {
-            target.version = latest;
+        let tag = if target.has_version() { Some(target.version()) } else { latest };
+        if let Some(tag) = tag.as_deref().filter(|_| !target.has_version())
+            && let Err(error) = target.set_version(tag)
+        {
+            tracing::debug!(%error, "the examples have no version");
         }
-        let tag = target.version.clone().map(|tag| utf8_percent_encode(&tag, UNRESERVED).to_string());
+        let tag = tag.map(|tag| utf8_percent_encode(&tag, UNRESERVED).to_string());
 
         let route = format!("/v3/packages/{v3}/release/latest");
         self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;

@@ -101,6 +101,29 @@ mod tests {
     }
 
     #[test]
+    fn no_line_runs_what_a_version_says() {
+        for version in
+            ["1;id", "$(id)", "`id`", "1|id", "1&id", "1>id", "(id)", "{id,1}", "!id", "#id", "\"id\"", "初id"]
+        {
+            let text = lines(&format!("devsapp/fc3@{version}"));
+            let with_version: Vec<_> = text.lines().filter(|line| line.contains("id")).collect();
+            assert!(with_version.len() >= 4, "{text}");
+            for line in with_version {
+                let line = line.trim_start_matches('#');
+                let bare: String = line.split('\'').step_by(2).collect();
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || " -._/:@%+,=#".contains(c);
+                assert!(bare.chars().all(is_plain), "{line}");
+            }
+            let file = text.lines().find_map(|line| line.split(" -o ").nth(1)).expect("a file");
+            let file = file.split(' ').next().expect("a name");
+            assert!(file.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)), "{file}");
+        }
+        for invalid in ["fc3@a'b", "fc3@a b", "fc3@a\nb", "fc3@..", "-x", "-x/y@1"] {
+            assert!(parse(&"http://m".parse().expect("address"), invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
     fn every_client_has_a_note_about_tokens() {
         let target = parse(&"http://m".parse().expect("address"), "fc3").expect("a package");
         for setup in client_setups(&target, None).iter().filter(|setup| !setup.purpose.ends_with("by its name")) {

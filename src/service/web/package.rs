@@ -11,7 +11,7 @@ use super::{
     shown_version::ShownVersion,
 };
 use crate::{
-    dialect::{DialectName, zipball_url},
+    dialect::{DialectName, ExampleTarget, shell_word, zipball_url},
     http::body::Body,
     origin::{FetchError, Missing},
     package::{PackageId, PackageRef},
@@ -146,8 +146,8 @@ pub(super) async fn respond_version(
         first_seen: first_seen.map(|at| Moment::new(at, context.received_at)),
         notes,
         zip_url: zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm),
-        component: service.names.v3_name(found.id()).map(|name| format!("{name}@{version}")),
-        set_up: encoded(&format!("{}@{version}", shown.spec)),
+        component: service.names.v3_name(found.id()).map(|name| shell_word(&format!("{name}@{version}")).into_owned()),
+        set_up: set_up(service, &shown.spec, version, host),
         package: shown,
     };
     Ok(html::respond(StatusCode::OK, &page, parts))
@@ -197,6 +197,13 @@ async fn find(
         return Ok(Found::Nothing);
     }
     Ok(Found::Package(found, known))
+}
+
+/// The package, with the version where the page that sets clients up can have it.
+fn set_up(service: &Service, spec: &str, version: &str, host: &RequestHost<'_>) -> String {
+    let named = format!("{spec}@{version}");
+    let can_be_copied = ExampleTarget::parse(host.base(), service.names.clone(), &named).is_ok();
+    encoded(if can_be_copied { &named } else { spec })
 }
 
 async fn is_listed(service: &Service, package: &PackageId) -> Result<bool, ApiError> {

@@ -11,7 +11,7 @@ use super::{
     html,
 };
 use crate::{
-    dialect::{ClientSetup, Dialect, ExampleTarget, Reason, RouteError, client_setups},
+    dialect::{ClientSetup, Dialect, ExampleTarget, Reason, RouteError, client_setups, shell_word},
     http::body::Body,
     service::{Service, context::RequestContext, error::ApiError, hosts::RequestHost},
 };
@@ -25,7 +25,10 @@ const MAX_EXAMPLE_CHARS: usize = 500;
 #[template(path = "setup.html")]
 struct SetUpPage {
     frame: WebFrame,
+    /// The mirror's address.
     base: String,
+    /// The address as a word of a shell.
+    word: String,
     package: String,
     setups: Vec<ClientSetup>,
 }
@@ -33,7 +36,7 @@ struct SetUpPage {
 /// Responds with the page; `package` is that of the examples.
 ///
 /// # Errors
-/// For a package that cannot be parsed.
+/// For a package or version that cannot be parsed, or that no line could have.
 pub(super) fn respond(
     service: &Service,
     parts: &Parts,
@@ -54,6 +57,7 @@ pub(super) fn respond(
         frame: WebFrame::new(service, context, host, Section::SetUp),
         package: package.to_owned(),
         setups: client_setups(&target, address_of(&base)),
+        word: shell_word(&base).into_owned(),
         base,
     };
     Ok(html::respond(StatusCode::OK, &page, parts))
