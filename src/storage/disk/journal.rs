@@ -219,12 +219,16 @@ impl Journal {
         Ok(self.find(key)?.map(|found| found.pin))
     }
 
-    /// All pinned keys that begin with `prefix`, in order.
-    pub(super) fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
+    /// At most `limit` pinned keys that begin with `prefix`, in order.
+    pub(super) fn keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
         // In this order: a pin that reaches the index in between is in both.
         let unindexed = self.unindexed.with_prefix(prefix);
-        let indexed = self.index.read(|txn| index::pinned_keys_with_prefix(txn, prefix))?;
-        Ok(unindexed.merge(indexed))
+        // Some of what the index has may be removed.
+        let indexed_limit = limit.saturating_add(unindexed.len());
+        let indexed = self.index.read(|txn| index::pinned_keys_with_prefix(txn, prefix, indexed_limit))?;
+        let mut keys = unindexed.merge(indexed);
+        keys.truncate(limit);
+        Ok(keys)
     }
 
     /// Some pinned keys behind `after`, in order; none at the end. Its steps keep no reader of the index open for long.

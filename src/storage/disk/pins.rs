@@ -113,27 +113,17 @@ impl DiskPins {
     /// # Errors
     /// When the index cannot be read.
     pub async fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
-        let store = Arc::clone(&self.store);
-        let prefix = prefix.to_owned();
-        blocking(move || store.journal.keys_with_prefix(&prefix)).await
+        self.first_keys_with_prefix(prefix, usize::MAX).await
     }
-}
 
-impl DiskPins {
-    /// At most `limit` pinned keys that begin with `prefix` and are longer, in order.
+    /// At most `limit` pinned keys that begin with `prefix`, in order.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub async fn first_keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
         let prefix = prefix.to_owned();
-        let mut keys = blocking(move || {
-            let keys = store.journal.keys_after(&prefix, limit)?;
-            Ok(keys.into_iter().take_while(|key| key.as_str().starts_with(&prefix)).collect::<Vec<_>>())
-        })
-        .await?;
-        keys.truncate(limit);
-        Ok(keys)
+        blocking(move || store.journal.keys_with_prefix(&prefix, limit)).await
     }
 }
 

@@ -310,13 +310,14 @@ pub(in crate::storage::disk) fn pinned_keys_after(
     range.take(limit).map(|item| Ok(Key::new(item?.0.value()))).collect()
 }
 
-/// The pinned keys that begin with `prefix`, in order.
+/// At most `limit` pinned keys that begin with `prefix`, in order. Reads no other ones.
 pub(in crate::storage::disk) fn pinned_keys_with_prefix(
     txn: &ReadTransaction,
     prefix: &str,
+    limit: usize,
 ) -> Result<Vec<Key>, redb::Error> {
     let mut keys = Vec::new();
-    for item in txn.open_table(PIN_POSITIONS)?.range(prefix..)? {
+    for item in txn.open_table(PIN_POSITIONS)?.range(prefix..)?.take(limit) {
         let key = item?.0;
         if !key.value().starts_with(prefix) {
             break;

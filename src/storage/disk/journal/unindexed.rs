@@ -59,6 +59,10 @@ impl UnindexedPins {
 }
 
 impl UnindexedKeys {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Those up to `last`; all without it.
     pub(super) fn until(mut self, last: Option<&Key>) -> Self {
         self.0.retain(|key, _| last.is_none_or(|last| key <= last));
