@@ -1,6 +1,6 @@
 //! `/metrics`: figures of what happened, in the text format of Prometheus, for those who may read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use srm_mirror::{access::RuleConfig, config::Config, value::ByteSize};
@@ -9,6 +9,7 @@ use crate::{
     eventually::eventually,
     forge::{Fault, Forge, Match},
     mirror::{Mirror, setup},
+    tls,
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
@@ -31,6 +32,27 @@ async fn samples(mirror: &Mirror) -> BTreeMap<String, f64> {
     };
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect()
+}
+
+#[tokio::test]
+async fn no_series_appears_twice_and_certificates_of_one_subject_are_series_of_their_own() {
+    let forge = forge().await;
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let mut certificates = Vec::new();
+    for dir in &dirs {
+        let done = tls::init(dir.path(), &["mirror.example"], &[]).await;
+        assert!(done.status.success(), "{done:?}");
+        certificates.push(tls::files(dir.path(), "mirror.example"));
+    }
+    let mirror = tls::with_tls(setup(&forge), certificates).start().await;
+    let text = String::from_utf8(mirror.get("/metrics").await.body.to_vec()).expect("text");
+    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+    let mut seen = BTreeSet::new();
+    for (name, _) in series {
+        assert!(seen.insert(name), "{name} appears twice in\n{text}");
+    }
+    let ends = seen.iter().filter(|name| name.starts_with("srm_mirror_certificate_expiry_timestamp_seconds{"));
+    assert_eq!(ends.count(), 2, "{text}");
 }
 
 fn value(samples: &BTreeMap<String, f64>, name: &str) -> f64 {

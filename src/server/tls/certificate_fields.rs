@@ -60,6 +60,17 @@ pub(super) fn end_of<'d>(mut chain: impl Iterator<Item = &'d [u8]>, number: usiz
     CertificateEnd { name, not_after: own.map(|(_, not_after)| others.fold(not_after, Timestamp::min)) }
 }
 
+/// The same, each under a name of its own: of several with one subject, each has its number in the configuration, too.
+pub(super) fn with_own_names(mut certificates: Vec<CertificateEnd>) -> Vec<CertificateEnd> {
+    let names: Vec<String> = certificates.iter().map(|certificate| certificate.name.clone()).collect();
+    for (at, certificate) in certificates.iter_mut().enumerate() {
+        if names.iter().filter(|name| **name == certificate.name).count() > 1 {
+            let _ = write!(certificate.name, " (number {})", at + 1);
+        }
+    }
+    certificates
+}
+
 /// The RDNs of the subject, and the last second of the validity ([RFC 5280 §4.1]).
 ///
 /// [RFC 5280 §4.1]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1

@@ -19,7 +19,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config, certificate_fields::end_of};
+use super::{
+    ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config,
+    certificate_fields::{end_of, with_own_names},
+};
 use crate::{entry::Digest, peer::CertificateEnd};
 
 /// Why TLS cannot be set up.
@@ -118,7 +121,7 @@ pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
         keys.push(Arc::new(certified_key(cert_file, &cert, key_file, &key)?));
     }
     let end = |(at, key): (usize, &Arc<CertifiedKey>)| end_of(key.cert.iter().map(|der| der.as_ref()), at + 1);
-    let certificates = keys.iter().enumerate().map(end).collect();
+    let certificates = with_own_names(keys.iter().enumerate().map(end).collect());
     let mut client_digests = Vec::new();
     let clients = client_verifier(config, &mut client_digests)?;
     let client_fingerprint = Digest::of(&client_digests);
