@@ -20,6 +20,7 @@ mod inventory;
 mod publish;
 mod reload;
 mod route;
+mod sentences;
 mod status;
 mod tokens;
 mod transfer;

@@ -97,7 +97,7 @@ pub struct Registry {
     documents: Arc<ReleaseDocuments>,
     archives: Arc<VersionResolver>,
     metadata: MetadataRecords,
-    folders: FolderPackages,
+    folders: Arc<FolderPackages>,
     release_facts: Arc<ReleaseFacts>,
     catalog: Arc<CatalogService>,
     inventory: Inventory,
@@ -245,7 +245,7 @@ impl Registry {
             list_renewal,
             model: model.clone(),
         }));
-        let folders = FolderPackages::new(FolderParts {
+        let folders = Arc::new(FolderPackages::new(FolderParts {
             cache: cache.clone(),
             authorizer: authorizer.clone(),
             documents: stored.clone(),
@@ -256,14 +256,16 @@ impl Registry {
             rules: rules.clone(),
             configured: folders,
             model: model.clone(),
-        });
+        }));
         let overview = PackageOverview::new(OverviewParts {
             cache: cache.clone(),
             authorizer: authorizer.clone(),
             documents: stored.clone(),
             archives: source.clone(),
             upstreams: upstreams.clone(),
-            blocks: rules.blocks().clone(),
+            rules: rules.clone(),
+            moving: moving.clone(),
+            folders: folders.clone(),
         });
         Ok(Self {
             folders,

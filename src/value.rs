@@ -12,6 +12,7 @@ use url::Url;
 pub mod memory_budget;
 pub mod memory_weight;
 pub(crate) mod rate_floor;
+pub(crate) mod text;
 
 /// A number of bytes. The text has a binary (`KiB`, `MiB`, `GiB`, `TiB`) or decimal (`kB`, `MB`, `GB`, `TB`) unit,
 /// in any case, or none.

@@ -22,7 +22,6 @@ mod stats;
 mod table;
 
 pub(super) use stats::credential_line;
-pub(super) use table::size;
 mod verify;
 
 #[cfg(feature = "fuzzing")]

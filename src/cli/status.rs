@@ -5,16 +5,13 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{
-    FAILED,
-    admin_args::AdminArgs,
-    admin_client,
-    cache::{credential_line, size},
-    escape_terminal_lines, print,
-};
-use crate::admin_api::{
-    CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus,
-    UpstreamState,
+use super::{FAILED, admin_args::AdminArgs, admin_client, cache::credential_line, escape_terminal_lines, print};
+use crate::{
+    admin_api::{
+        CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus,
+        UpstreamState,
+    },
+    value::text::{Moment, size},
 };
 
 const STATUS_HELP: &str = "\
@@ -59,13 +56,13 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
         MirrorState::Degraded => "degraded",
         MirrorState::Draining => "draining",
     };
-    let reloaded = status.reloaded_at.map(|at| format!(", configuration reloaded {}", ago(at, now)));
+    let reloaded = status.reloaded_at.map(|at| format!(", configuration reloaded {}", Moment::new(at, now)));
     let _ = writeln!(
         out,
         "{state}: srm-mirror {}, process {}, started {}{}",
         status.version,
         status.pid,
-        ago(status.started_at, now),
+        Moment::new(status.started_at, now),
         reloaded.unwrap_or_default()
     );
     for reason in &status.reasons {
@@ -107,7 +104,7 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
         let _ = writeln!(out, "audit log: {} events lost since the start", status.audit_lost);
     }
     for FailedPublicationRow { package, version, by, at, reason } in &status.failed_publications {
-        let _ = writeln!(out, "{package} {version}, published by {by} {}, failed: {reason}", ago(*at, now));
+        let _ = writeln!(out, "{package} {version}, published by {by} {}, failed: {reason}", Moment::new(*at, now));
     }
     let skipped = status.recent.len().saturating_sub(MAX_PRINTED_EVENTS);
     for LoggedEvent { at, level, text } in &status.recent[skipped..] {
@@ -117,36 +114,19 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
 }
 
 fn upstream_line(upstream: &UpstreamState, now: Timestamp) -> String {
-    let UpstreamState { answered_at, failure, pause, answered, failed, .. } = upstream;
-    let mut parts = Vec::new();
-    match (pause, answered_at) {
-        (Some(pause), _) => {
-            parts.push(format!("does not answer ({}), asked again in {} s", pause.code, pause.seconds));
-        }
-        (None, Some(_)) => parts.push("answers".to_owned()),
-        (None, None) if failure.is_some() => parts.push("has not answered yet".to_owned()),
-        (None, None) => return "not asked yet".to_owned(),
+    let UpstreamState { answered_at, failure, answered, failed, .. } = upstream;
+    let mut parts = vec![upstream.state()];
+    if upstream.pause.is_none() && answered_at.is_none() && failure.is_none() {
+        return parts.concat();
     }
     if let Some(at) = answered_at {
-        parts.push(format!("last answer {}", ago(*at, now)));
+        parts.push(format!("last answer {}", Moment::new(*at, now)));
     }
     if let Some(failure) = failure {
-        parts.push(format!("last failure {}: {}", ago(failure.at, now), failure.message));
+        parts.push(format!("last failure {}: {}", Moment::new(failure.at, now), failure.message));
     }
     parts.push(format!("{answered} requests answered, {failed} failed"));
     parts.join("; ")
-}
-
-/// `3 min ago`: the largest unit that fits.
-fn ago(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs().max(0);
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "s"),
-        60..3600 => (seconds / 60, "min"),
-        3600..86400 => (seconds / 3600, "h"),
-        _ => (seconds / 86400, "d"),
-    };
-    format!("{count} {unit} ago")
 }
 
 #[cfg(test)]
@@ -204,10 +184,10 @@ mod tests {
         };
         let text = text(&status, now);
         for line in [
-            "degraded: srm-mirror 1.0.0, process 7, started 1 d ago, configuration reloaded 2 h ago\n",
+            "degraded: srm-mirror 1.0.0, process 7, started 1 day ago, configuration reloaded 2 h ago\n",
             "  github does not answer\n",
-            "github    does not answer (upstream-timeout), asked again in 7 s; last answer 3 min ago; last failure 4 s \
-             ago: upstream timed out; 10 requests answered, 5 failed\n",
+            "github    does not answer (upstream-timeout), asked again in 7 s; last answer 3 min ago; last failure just \
+             now: upstream timed out; 10 requests answered, 5 failed\n",
             "official  not asked yet\n",
             "certificate CN=mirror.example ends in 1 d (2026-01-03T13:00:00Z)\n",
             "certificate number 2 has ended on 2026-01-02T11:59:00Z\n",

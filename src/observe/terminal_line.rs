@@ -8,10 +8,7 @@ use super::{
     access::{AccessEvent, MAX_LOGGED_REASON_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, printable, truncate},
     log_time::short_time,
 };
-use crate::http::body::BodyOutcome;
-
-/// Bytes below which a size is printed exactly.
-const EXACT_BYTES: u64 = 1 << 10;
+use crate::{http::body::BodyOutcome, value::text::size};
 
 /// Time, status, method, path, how the cache answered, bytes, milliseconds; for an error its sentence.
 pub(super) fn line(event: &AccessEvent<'_>, now: Timestamp) -> Vec<u8> {
@@ -37,35 +34,4 @@ pub(super) fn line(event: &AccessEvent<'_>, now: Timestamp) -> Vec<u8> {
     let mut line: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     line.push('\n');
     line.into_bytes()
-}
-
-/// A size with one decimal of its largest unit.
-fn size(bytes: u64) -> String {
-    if bytes < EXACT_BYTES {
-        return format!("{bytes} B");
-    }
-    let mut tenths = u128::from(bytes) * 10;
-    let mut unit = "B";
-    for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        if tenths < 10 * 1024 {
-            break;
-        }
-        tenths /= 1024;
-        unit = larger;
-    }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_one_decimal_and_their_largest_unit() {
-        for (bytes, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (201_535, "196.8 KiB"), (5 << 30, "5.0 GiB")]
-        {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

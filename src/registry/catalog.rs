@@ -22,10 +22,12 @@ use crate::{
 mod fetched;
 mod known;
 pub(crate) mod overview;
+mod search_text;
 
 use fetched::{FetchedList, FetchedLists, UpstreamList};
 use known::{KnownPackages, ShownPackages};
 use overview::PackageOverview;
+pub(crate) use search_text::{SearchText, SearchWords};
 
 /// A package that may be shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct CatalogEntry {
 pub struct Catalog {
     /// The packages.
     pub packages: Vec<CatalogEntry>,
+    /// What a search finds each of them by, in the same order.
+    pub(crate) texts: Vec<SearchText>,
 }
 
 /// A catalog and how it was found.
@@ -198,21 +202,33 @@ impl CatalogService {
 
     /// The catalog of known packages and lists. The last one is kept, for as long as both are the same.
     fn merged(&self, known: Arc<ShownPackages>, lists: Vec<UpstreamList>) -> Arc<Catalog> {
-        let mut last = self.last.lock();
-        if let Some(merged) = &*last
-            && Arc::ptr_eq(&merged.known, &known)
-            && merged.lists == lists
-        {
-            return merged.catalog.clone();
+        let made = || {
+            let last = self.last.lock();
+            let merged = last.as_ref().filter(|merged| Arc::ptr_eq(&merged.known, &known) && merged.lists == lists);
+            merged.map(|merged| merged.catalog.clone())
+        };
+        if let Some(catalog) = made() {
+            return catalog;
         }
+        // Without the lock: it takes milliseconds among many packages.
         let is_allowed = |package: &PackageId| self.authorizer.check_policy(package).is_ok();
-        let catalog = Arc::new(Catalog { packages: merge(&known, &lists, is_allowed) });
-        *last = Some(MergedCatalog { known, lists, catalog: catalog.clone() });
+        let catalog = Arc::new(Catalog::new(merge(&known, &lists, is_allowed)));
+        // Another request may have made the same one: they share it.
+        if let Some(catalog) = made() {
+            return catalog;
+        }
+        *self.last.lock() = Some(MergedCatalog { known, lists, catalog: catalog.clone() });
         catalog
     }
 }
 
 impl Catalog {
+    fn new(packages: Vec<CatalogEntry>) -> Self {
+        let text = |entry: &CatalogEntry| SearchText::new(&entry.package.spec(), entry.facts.description.as_deref());
+        let texts = packages.iter().map(text).collect();
+        Self { packages, texts }
+    }
+
     /// The entry of a package.
     pub(crate) fn find(&self, package: &PackageId) -> Option<&CatalogEntry> {
         let at = self.position_after(&package.key_prefix());

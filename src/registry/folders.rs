@@ -35,6 +35,7 @@ use crate::{
 
 mod contained;
 mod facts;
+pub(in crate::registry) mod known;
 mod list;
 mod locate;
 mod pins;

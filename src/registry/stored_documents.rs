@@ -9,7 +9,7 @@ use crate::{
     cache::{Cache, Generation},
     entry::{Digest, Document, Key, UpstreamStatus},
     http::cache_status::CacheStatus,
-    package::{NameForm, PackageId, Release, Releases, Repository},
+    package::{NameForm, PackageId, Release, Releases, Repository, RepositoryTags},
     upstream::DocumentAsk,
     value::memory_weight::{CACHE_ENTRY_BYTES, clamped},
 };
@@ -70,6 +70,16 @@ impl StoredDocuments {
         let document = self.document(package, &DocumentAsk::Releases).await?;
         if document.meta.upstream_status == UpstreamStatus::Present {
             self.parsed.get::<Releases>(&document).await.ok()
+        } else {
+            None
+        }
+    }
+
+    /// The stored list of tags of any age, unless the upstream has removed or blocked the package.
+    pub(super) async fn tags(&self, package: &PackageId) -> Option<Arc<RepositoryTags>> {
+        let document = self.document(package, &DocumentAsk::Tags).await?;
+        if document.meta.upstream_status == UpstreamStatus::Present {
+            self.parsed.get::<RepositoryTags>(&document).await.ok()
         } else {
             None
         }

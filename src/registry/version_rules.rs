@@ -25,13 +25,14 @@ use crate::{
 
 pub(crate) mod blocks;
 mod folder_rules;
+mod known_versions;
 mod seen_versions;
 mod upstream_facts;
 
 pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
 pub(super) use folder_rules::{FolderRules, alias_of};
 pub(super) use seen_versions::SeenVersions;
-use upstream_facts::published_at;
+pub(super) use upstream_facts::published_at;
 
 /// Why a version is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]

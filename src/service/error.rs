@@ -29,7 +29,7 @@ pub(super) mod fetch_failure;
 mod not_conforming;
 mod subject;
 mod unauthorized;
-mod version_refusal;
+pub(super) mod version_refusal;
 
 use fetch_failure::fetch_error;
 use subject::Subject;

@@ -80,6 +80,7 @@ mod offline;
 mod oidc;
 mod openapi;
 mod package_model;
+mod package_pages;
 mod pinned;
 mod plain_names;
 mod policy;

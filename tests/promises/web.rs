@@ -7,12 +7,13 @@ use srm_mirror::{access::RuleConfig, config::Config};
 
 use crate::{
     access::{self, OPEN, PUBLIC, SECRET, create, rule, with_rules},
+    eventually::eventually,
     forge::Forge,
     mirror::{Got, Mirror, Setup, setup},
     tls::program,
 };
 
-const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+pub const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
 const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
 const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&";
 const PAGES: [&str; 5] =
@@ -35,7 +36,7 @@ async fn page_with(mirror: &Mirror, path: &str, fields: &[(&str, &str)]) -> Got 
     mirror.get_with(path, &[&[HTML], fields].concat()).await
 }
 
-async fn page(mirror: &Mirror, path: &str) -> String {
+pub async fn page(mirror: &Mirror, path: &str) -> String {
     let got = page_with(mirror, path, &[]).await;
     assert_eq!(got.status, 200, "{path}: {got:?}");
     text(&got)
@@ -45,6 +46,9 @@ async fn filled(setup: Setup) -> Mirror {
     let mirror = setup.start().await;
     assert_eq!(mirror.get("/devsapp/fc3/releases").await.status, 200);
     assert_eq!(mirror.get(ZIP).await.status, 200);
+    // A client may have the whole zip before it is stored.
+    let version = "/-/packages/github:devsapp/fc3@v1.0.0";
+    eventually("the zip is stored", async || page(&mirror, version).await.contains("<dt>SHA-256</dt>")).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
     mirror
 }

@@ -11,10 +11,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    bundle::{BUNDLE_FORMAT, BundleManifest, DocumentEntry, MANIFEST_NAME},
-    table::size,
-};
+use super::bundle::{BUNDLE_FORMAT, BundleManifest, DocumentEntry, MANIFEST_NAME};
 use crate::{
     admin_api::{CountHosted, ExportArchives, ExportedItem, ReadArchive},
     atomic_file::{AtomicFile, SHARED_FILE_MODE},
@@ -27,6 +24,7 @@ use crate::{
     },
     entry::{Digest, ExportedArchive},
     tar_file::{self, TAR_END, append},
+    value::text::size,
 };
 
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the

@@ -19,7 +19,6 @@ use super::{
     ConfirmArgs,
     bundle::{self, Bundle, BundledArchive},
     confirm,
-    table::size,
 };
 use crate::{
     admin_api::{
@@ -35,7 +34,7 @@ use crate::{
         escape_terminal, escape_terminal_lines, print,
     },
     entry::{ExportedArchive, Key, RecordedSource},
-    value::{ByteSize, memory_budget::MemoryBudget},
+    value::{ByteSize, memory_budget::MemoryBudget, text::size},
 };
 
 /// Most bytes of a zip that are read at once.

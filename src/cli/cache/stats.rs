@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{print, table::size};
+use super::print;
 use crate::{
-    admin_api::{CredentialStats, QueueStats, ReadStats, RefusedCredential, Stats},
+    admin_api::{CredentialStats, QueueStats, ReadStats, Stats},
     cli::{admin_args::AdminArgs, admin_client, escape_terminal_lines},
+    value::text::size,
 };
 
 pub(super) fn run(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
@@ -59,19 +60,7 @@ fn table(stats: &Stats) -> String {
 
 /// `github: credential GITHUB_TOKEN in use; 4999 requests left until …`
 pub(in crate::cli) fn credential_line(credential: &CredentialStats) -> String {
-    let CredentialStats { upstream, credential, refused, remaining, reset, paused_s } = credential;
-    let refusal = |refusal: &RefusedCredential| {
-        let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
-        format!("refused{owner} since {:.0} ({})", refusal.since, refusal.reason)
-    };
-    let state = match &refused[..] {
-        [] => "in use".to_owned(),
-        refused => refused.iter().map(refusal).collect::<Vec<_>>().join(", "),
-    };
-    let until = reset.map(|reset| format!(" until {reset:.0}")).unwrap_or_default();
-    let quota = remaining.map(|left| format!("; {left} requests left{until}")).unwrap_or_default();
-    let pause = paused_s.map(|seconds| format!("; paused for {seconds} s")).unwrap_or_default();
-    format!("{upstream}: credential {credential} {state}{quota}{pause}")
+    format!("{}: credential {} {}", credential.upstream, credential.credential, credential.state())
 }
 
 fn answers(hits: u64, served: u64) -> String {

@@ -7,19 +7,8 @@ use jiff::Timestamp;
 use crate::{
     admin_api::{ArchiveRow, RefKind},
     cli::escape_terminal,
+    value::text::size,
 };
-
-/// A size in the largest unit in which it is at least 1.
-pub(in crate::cli) fn size(bytes: u64) -> String {
-    const DISPLAY_UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < DISPLAY_UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", DISPLAY_UNITS[unit]) }
-}
 
 /// The time since `then` in its largest unit.
 fn since(then: Timestamp, now: Timestamp) -> String {

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::table::size;
 use crate::{
     admin_api::{VerifyArchives, VerifyEvent, VerifyState},
     cli::{FAILED, admin_args::AdminArgs, admin_client, escape_terminal, print},
+    value::text::size,
 };
 
 /// The progress bar; its message counts what was damaged.

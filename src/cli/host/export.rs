@@ -19,10 +19,10 @@ use crate::{
         admin_args::AdminArgs,
         admin_client::{self, IDLE_TIMEOUT, bounded},
         byte_bar::ByteBar,
-        cache::size,
         escape_terminal, print,
     },
     entry::Digest,
+    value::text::size,
 };
 
 /// Mode of the file: what is published may be for few.

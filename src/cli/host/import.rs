@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::{
     app::{self, BackupFile, BackupFileError, BackupProblem, OpenHostedError, RestoreError, RestoreProblem},
-    cli::{CacheArgs, UsageError, byte_bar::ByteBar, cache::size, print},
+    cli::{CacheArgs, UsageError, byte_bar::ByteBar, print},
+    value::text::size,
 };
 
 /// Restores backups into `dir`, else into the directory of the configuration.

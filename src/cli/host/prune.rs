@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use crate::{
     admin_api::{PruneEvent, PruneHosted, PrunedZip},
-    cli::{FAILED, admin_args::AdminArgs, admin_client, cache::size, escape_terminal, print},
-    value::Period,
+    cli::{FAILED, admin_args::AdminArgs, admin_client, escape_terminal, print},
+    value::{Period, text::size},
 };
 
 /// What is pruned.

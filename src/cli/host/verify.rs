@@ -7,9 +7,9 @@ use crate::{
         admin_args::AdminArgs,
         admin_client::{self, Unavailable},
         byte_bar::ByteBar,
-        cache::size,
         escape_terminal, print,
     },
+    value::text::size,
 };
 
 /// Verifies everything that is published. Exit code 1 when something is damaged.

@@ -89,11 +89,20 @@ impl KnownPackages {
         self: &Arc<Self>,
         named: impl Iterator<Item = PackageId>,
     ) -> Result<CollectedPackages, RegistryError> {
+        self.collected(named, |last| last.max_age).await
+    }
+
+    /// As [`KnownPackages::get`], with the age from which they are collected again.
+    async fn collected(
+        self: &Arc<Self>,
+        named: impl Iterator<Item = PackageId>,
+        max_age: impl FnOnce(&CollectedPackages) -> Duration,
+    ) -> Result<CollectedPackages, RegistryError> {
         let Some(last) = self.last.lock().clone() else {
             let first = self.first(named.collect());
             return timeout(FIRST_KNOWN_PATIENCE, first).await.unwrap_or(Err(RegistryError::NotCollected));
         };
-        if self.cache.clock().since(last.collected_at) < last.max_age {
+        if self.cache.clock().since(last.collected_at) < max_age(&last) {
             return Ok(last);
         }
         // While another request's collection runs, the older one is the answer.
@@ -110,10 +119,7 @@ impl KnownPackages {
     /// # Errors
     /// As [`KnownPackages::get`].
     pub(super) async fn recent(self: &Arc<Self>, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
-        if let Some(last) = self.last.lock().as_mut() {
-            last.max_age = last.max_age.min(last.recent_age);
-        }
-        self.get(named.into_iter()).await
+        self.collected(named.into_iter(), |last| last.recent_age).await
     }
 
     /// The first collection: that of another request, where one runs.

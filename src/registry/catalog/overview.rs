@@ -1,13 +1,7 @@
 //! What is known of one package: its versions, each with its zip, its release and what the rules say of it. Read from what is
 //! stored; no upstream is asked.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -15,22 +9,29 @@ use crate::{
     admin_api::RefKind,
     archive::ZipFacts,
     cache::{Cache, CacheFailure, InventoryEntry},
-    entry::Key,
+    entry::{Key, UpstreamStatus},
     hosted::{HostedVersion, VersionState},
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
-    package::{ModelFinding, PackageId, Release, semantic},
+    package::{FolderPackage, ModelFinding, PackageId, Release},
     registry::{
-        Blocks, RegistryError,
+        RegistryError, VersionRefusal,
         archive_source::ArchiveSource,
         authorize::{Authorizer, Visibility},
-        keys::{archive_key, parse_archive_key, tag_prefix},
+        folders::FolderPackages,
+        keys::{archive_key, tag_prefix},
+        moving::MovingVersions,
         not_found,
         package_documents::PackageDocuments,
         upstreams::Upstreams,
+        version_rules::{FolderRules, VersionRules, published_at},
     },
     upstream::{DocumentAsk, GitRef},
 };
+
+mod collected;
+
+use collected::CollectedVersions;
 
 /// Most stored zips, and most pinned tags, of one package that are read: some 10 ms.
 pub(crate) const MAX_KNOWN_VERSIONS: usize = 5_000;
@@ -47,7 +48,9 @@ pub(crate) struct PackageOverview {
     documents: Arc<PackageDocuments>,
     archives: Arc<ArchiveSource>,
     upstreams: Upstreams,
-    blocks: Arc<Blocks>,
+    rules: Arc<VersionRules>,
+    moving: Arc<MovingVersions>,
+    folders: Arc<FolderPackages>,
 }
 
 /// What [`PackageOverview`] is built on.
@@ -57,7 +60,18 @@ pub(in crate::registry) struct OverviewParts {
     pub(in crate::registry) documents: Arc<PackageDocuments>,
     pub(in crate::registry) archives: Arc<ArchiveSource>,
     pub(in crate::registry) upstreams: Upstreams,
-    pub(in crate::registry) blocks: Arc<Blocks>,
+    pub(in crate::registry) rules: Arc<VersionRules>,
+    pub(in crate::registry) moving: Arc<MovingVersions>,
+    pub(in crate::registry) folders: Arc<FolderPackages>,
+}
+
+/// What is looked at: a package, or a folder of one.
+#[derive(Clone, Copy)]
+pub(crate) enum OverviewSubject<'a> {
+    /// A package of an upstream.
+    Package(&'a PackageId),
+    /// A folder of a repository.
+    Folder(&'a FolderPackage),
 }
 
 /// A version of which a zip, a pin, a release or a publication is known.
@@ -67,14 +81,16 @@ pub(crate) struct KnownVersion {
     pub(crate) version: String,
     /// What it was fetched by.
     pub(crate) kind: RefKind,
-    /// What its zip is stored under.
-    reference: GitRef,
-    /// When it was released, as its release list says.
+    /// What its zip is stored under; of a folder's version the zip of the repository.
+    pub(crate) reference: GitRef,
+    /// When it was released, by its upstream's clock.
     pub(crate) released_at: Option<Timestamp>,
     /// True where the release list calls it a prerelease.
     pub(crate) is_prerelease: bool,
     /// True when its content is pinned, stored or not.
     pub(crate) is_pinned: bool,
+    /// When its content was first seen, and its findings: of a folder's version, from its pin.
+    folder_pin: Option<(Timestamp, Option<Vec<ModelFinding>>)>,
     /// Its publication on this mirror.
     pub(crate) hosted: Option<HostedVersion>,
 }
@@ -95,8 +111,10 @@ pub(crate) struct VersionDetails {
     pub(crate) known: KnownVersion,
     /// What the index says of its zip; `None` where none is stored in the cache.
     pub(crate) zip: Option<InventoryEntry>,
-    /// Why the operator has blocked it.
-    pub(crate) blocked: Option<Arc<str>>,
+    /// Why the rules about versions refuse it.
+    pub(crate) refusal: Option<VersionRefusal>,
+    /// True when a request for its zip is sent to its upstream while none is stored.
+    pub(crate) is_fetched: bool,
     /// Where its zip does not conform to the package model; `None` where that is not known.
     pub(crate) findings: Option<Vec<ModelFinding>>,
 }
@@ -112,8 +130,8 @@ pub(crate) struct ReleaseNotes {
 
 impl PackageOverview {
     pub(in crate::registry) fn new(parts: OverviewParts) -> Self {
-        let OverviewParts { cache, authorizer, documents, archives, upstreams, blocks } = parts;
-        Self { cache, authorizer, documents, archives, upstreams, blocks }
+        let OverviewParts { cache, authorizer, documents, archives, upstreams, rules, moving, folders } = parts;
+        Self { cache, authorizer, documents, archives, upstreams, rules, moving, folders }
     }
 
     /// Checks that a package may be shown, as the catalog does. Only where stored documents do not say whether it is public
@@ -134,18 +152,35 @@ impl PackageOverview {
         }
     }
 
+    /// True when patterns or a block refuse the name of a package's version.
+    pub(crate) fn is_refused_by_name(&self, package: &PackageId, version: &str) -> bool {
+        self.rules.refuse_name(package, version)
+    }
+
     /// The versions that are known. Reads a bounded part of the index.
     ///
     /// # Errors
-    /// When the index cannot be read.
-    pub(crate) async fn versions(&self, package: &PackageId) -> Result<KnownVersions, RegistryError> {
-        let mut known = Collected::default();
+    /// When the index or a folder's pins cannot be read.
+    pub(crate) async fn versions(&self, subject: OverviewSubject<'_>) -> Result<KnownVersions, RegistryError> {
+        match subject {
+            OverviewSubject::Package(package) => self.package_versions(package).await,
+            OverviewSubject::Folder(folder) => {
+                let known = self.folders.known(folder).await?;
+                let mut versions = CollectedVersions::new(known.is_truncated);
+                known.versions.into_iter().for_each(|version| versions.add_folder_version(version));
+                Ok(versions.sorted())
+            }
+        }
+    }
+
+    async fn package_versions(&self, package: &PackageId) -> Result<KnownVersions, RegistryError> {
+        let mut known = CollectedVersions::default();
         if let Some(hosted) = self.upstreams.hosted(package) {
-            known.is_truncated = false;
             for version in hosted.store().package(package.name.base_name()).iter().flat_map(|found| found.versions()) {
                 let reference = GitRef::Tag(version.version.to_string());
                 known.at(reference).hosted = Some(version.clone());
             }
+            self.resolve_moving(package, &mut known).await;
             return Ok(known.sorted());
         }
         let inventory = self.cache.disk().inventory();
@@ -166,11 +201,24 @@ impl PackageOverview {
             known.is_truncated |= list.truncated;
             for release in &list.releases {
                 let version = known.at(GitRef::Tag(release.tag_name.clone()));
-                version.released_at = Some(release.published_at.unwrap_or(release.created_at));
+                version.released_at = published_at(package, release);
                 version.is_prerelease = release.prerelease;
             }
         }
+        self.resolve_moving(package, &mut known).await;
         Ok(known.sorted())
+    }
+
+    /// Moving versions are their present revision, and not pinned, whatever was pinned under their names before.
+    async fn resolve_moving(&self, package: &PackageId, known: &mut CollectedVersions) {
+        for version in known.iter_mut() {
+            if version.kind != RefKind::Commit && self.moving.is_moving(package, &version.version) {
+                version.kind = RefKind::Moving;
+                version.is_pinned = false;
+                let present = self.moving.stored_reference(package, &version.version).await;
+                version.reference = present.unwrap_or_else(|| version.reference.clone());
+            }
+        }
     }
 
     /// These versions in detail. Call it for the versions of one page: it reads a file for each.
@@ -179,27 +227,56 @@ impl PackageOverview {
     /// When the index cannot be read.
     pub(crate) async fn details(
         &self,
-        package: &PackageId,
+        subject: OverviewSubject<'_>,
         versions: Vec<KnownVersion>,
     ) -> Result<Vec<VersionDetails>, RegistryError> {
+        let package = subject.package();
         let keys = versions.iter().map(|known| archive_key(package, &known.reference)).collect();
         let entries = self.cache.disk().inventory().entries(keys).await.map_err(unreadable)?;
         let mut zips: HashMap<Key, InventoryEntry> =
             entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        let is_asked = !self.documents.is_offline()
+            && self.upstreams.hosted(package).is_none()
+            && self.documents.stored().upstream_status(package).await == UpstreamStatus::Present;
         let mut details = Vec::new();
-        for known in versions {
-            let zip = zips.remove(&archive_key(package, &known.reference));
-            let is_served = known.hosted.as_ref().is_some_and(HostedVersion::is_served);
-            let findings = if zip.is_some() || is_served {
-                let meta = self.archives.stored_meta(package, &known.reference).await;
-                meta.and_then(|meta| ZipFacts::model_findings_in(&meta.verified.facts))
-            } else {
-                None
+        for mut known in versions {
+            // Several versions of a folder may be of one commit.
+            let key = archive_key(package, &known.reference);
+            let zip = if subject.is_folder() { zips.get(&key).cloned() } else { zips.remove(&key) };
+            if known.kind == RefKind::Commit {
+                known.is_pinned = self.first_seen(package, &known).await?.is_some();
+            }
+            let findings = self.findings(subject, &known, zip.is_some()).await;
+            let KnownVersion { version, reference, .. } = &known;
+            let published_at = known.hosted.as_ref().map(|hosted| hosted.published_at).or(known.released_at);
+            let refusal = match subject {
+                OverviewSubject::Package(package) => self.rules.known_refusal(package, reference, published_at).await?,
+                OverviewSubject::Folder(folder) => {
+                    FolderRules(&self.rules).known_refusal(folder, version, reference, published_at).await?
+                }
             };
-            let blocked = self.blocks.reason(package, &known.version);
-            details.push(VersionDetails { known, zip, blocked, findings });
+            let is_fetched = is_asked && refusal.is_none();
+            details.push(VersionDetails { known, zip, refusal, is_fetched, findings });
         }
         Ok(details)
+    }
+
+    /// Where a version does not conform to the package model; `None` where that is not known.
+    async fn findings(
+        &self,
+        subject: OverviewSubject<'_>,
+        known: &KnownVersion,
+        is_stored: bool,
+    ) -> Option<Vec<ModelFinding>> {
+        let OverviewSubject::Package(package) = subject else {
+            return known.folder_pin.as_ref().and_then(|(_, findings)| findings.clone());
+        };
+        let is_served = known.hosted.as_ref().is_some_and(HostedVersion::is_served);
+        if !is_stored && !is_served {
+            return None;
+        }
+        let meta = self.archives.stored_meta(package, &known.reference).await?;
+        ZipFacts::model_findings_in(&meta.verified.facts)
     }
 
     /// When the content of a version was first seen.
@@ -211,21 +288,31 @@ impl PackageOverview {
         package: &PackageId,
         version: &KnownVersion,
     ) -> Result<Option<Timestamp>, RegistryError> {
+        if let Some((first_seen, _)) = &version.folder_pin {
+            return Ok(Some(*first_seen));
+        }
+        if !version.is_pinned && version.kind != RefKind::Commit {
+            return Ok(None);
+        }
         let pin = self.archives.pin(package, &version.reference).await;
         let pin = pin.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
         Ok(pin.map(|pin| pin.first_seen))
     }
 
-    /// The notes of a release, as far as a stored document has them.
+    /// The notes of a release, as far as a stored document has them. Those of a folder's version are those of its tag.
     pub(crate) async fn notes(&self, package: &PackageId, version: &KnownVersion) -> Option<ReleaseNotes> {
+        let tag = match &version.reference {
+            GitRef::Tag(tag) | GitRef::Moving { version: tag, .. } => tag,
+            GitRef::Commit(_) => return None,
+        };
         let release = match self.upstreams.hosted(package) {
             Some(hosted) => {
-                let document = hosted.document(package, &DocumentAsk::Tag(version.version.clone())).await.ok()?;
+                let document = hosted.document(package, &DocumentAsk::Tag(tag.clone())).await.ok()?;
                 Arc::new(serde_json::from_slice::<Release>(&document.document.body).ok()?)
             }
             None => {
                 let stored = self.documents.stored();
-                stored.release(package, &version.version, &CacheStatus::generated()).await?.value
+                stored.release(package, tag, &CacheStatus::generated()).await?.value
             }
         };
         let mut characters = release.body.char_indices();
@@ -235,59 +322,24 @@ impl PackageOverview {
     }
 }
 
+impl<'a> OverviewSubject<'a> {
+    /// The package that is stored and checked: of a folder its repository.
+    pub(crate) fn package(self) -> &'a PackageId {
+        match self {
+            Self::Package(package) => package,
+            Self::Folder(folder) => &folder.repository,
+        }
+    }
+
+    fn is_folder(self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+}
+
 impl KnownVersion {
     /// What became of its publication, where it is not an ordinary one.
     pub(crate) fn hosted_state(&self) -> Option<&VersionState> {
         self.hosted.as_ref().map(|hosted| &hosted.state)
-    }
-}
-
-/// Versions by kind and name, while they are collected.
-#[derive(Default)]
-struct Collected {
-    versions: BTreeMap<String, KnownVersion>,
-    is_truncated: bool,
-}
-
-impl Collected {
-    /// The version of an archive's key; `None` for another key.
-    fn note(&mut self, key: &Key) -> Option<&mut KnownVersion> {
-        let (_, reference) = parse_archive_key(key)?;
-        Some(self.at(reference))
-    }
-
-    fn at(&mut self, reference: GitRef) -> &mut KnownVersion {
-        let (kind, version) = match &reference {
-            GitRef::Tag(version) => (RefKind::Tag, version),
-            GitRef::Commit(version) => (RefKind::Commit, version),
-            GitRef::Moving { version, .. } => (RefKind::Moving, version),
-        };
-        let version = version.clone();
-        // A moving version is one row: that of a tag, where its release list has it.
-        let id = if kind == RefKind::Commit { format!("/{version}") } else { version.clone() };
-        let known = self.versions.entry(id).or_insert_with(|| KnownVersion {
-            version,
-            kind,
-            reference: reference.clone(),
-            released_at: None,
-            is_prerelease: false,
-            is_pinned: false,
-            hosted: None,
-        });
-        if kind == RefKind::Moving {
-            known.kind = kind;
-            known.reference = reference;
-        }
-        known
-    }
-
-    fn sorted(self) -> KnownVersions {
-        let mut versions: Vec<KnownVersion> = self.versions.into_values().collect();
-        versions.sort_by_cached_key(|known| {
-            let number = if known.kind == RefKind::Tag { semantic(&known.version) } else { None };
-            Reverse((number, known.kind == RefKind::Moving, known.version.clone()))
-        });
-        KnownVersions { versions, is_truncated: self.is_truncated }
     }
 }
 

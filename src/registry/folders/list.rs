@@ -198,7 +198,7 @@ pub(super) fn tagged_versions(
 }
 
 /// The repository's releases as versions, in the upstream's order.
-fn released_versions(releases: &Releases) -> Vec<FolderVersion> {
+pub(super) fn released_versions(releases: &Releases) -> Vec<FolderVersion> {
     let version = |release: &Release| FolderVersion {
         release: release.clone(),
         reference: GitRef::Tag(release.tag_name.clone()),

@@ -118,7 +118,7 @@ impl VersionRules {
 
 /// When a release was published, by its upstream's own clock. The creation date of a forge is that of a commit, which its
 /// author chooses; a registry's is set by its server.
-pub(super) fn published_at(package: &PackageId, release: &Release) -> Option<Timestamp> {
+pub(in crate::registry) fn published_at(package: &PackageId, release: &Release) -> Option<Timestamp> {
     match package.name.form() {
         NameForm::Repository => release.published_at,
         NameForm::Plain => Some(release.created_at),

@@ -1,10 +1,10 @@
-//! Why a version is not served, for the client.
+//! Why a version is not served, for clients and pages.
 
 use super::ASK_OPERATOR;
 use crate::registry::VersionRefusal;
 
 /// The sentence; `what` names the package and the version.
-pub(super) fn sentence(refusal: &VersionRefusal, what: &str) -> String {
+pub(in crate::service) fn sentence(refusal: &VersionRefusal, what: &str) -> String {
     match refusal {
         VersionRefusal::Policy => format!("{what} is not among the versions this mirror may serve; {ASK_OPERATOR}"),
         VersionRefusal::Blocked { reason } => format!("{what} is blocked on this mirror: {reason}"),

@@ -18,7 +18,7 @@ use crate::{
     package::{CatalogPackage, NameForm, PackageKind, PackageName},
     registry::{
         Registry,
-        catalog::{Catalog, CatalogAnswer, CatalogEntry},
+        catalog::{Catalog, CatalogAnswer, CatalogEntry, SearchText, SearchWords},
     },
     service::{
         Service, caller,
@@ -46,8 +46,7 @@ struct SearchRow {
     may_be_private: bool,
     name: String,
     facts: Arc<CatalogPackage>,
-    /// Name and description in lower case.
-    text: String,
+    text: SearchText,
 }
 
 /// A package or folder with what a list says of it.
@@ -142,7 +141,7 @@ async fn own_packages(service: &Service, parts: &Parts, context: &mut RequestCon
 
 /// The filters of a query, in lower case.
 struct RowFilter {
-    search: Option<String>,
+    search: SearchWords,
     category: Option<String>,
     tag: Option<String>,
     provider: Option<String>,
@@ -153,7 +152,7 @@ impl RowFilter {
     fn new(query: &CatalogQuery) -> Self {
         let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
         Self {
-            search: lower(&query.search),
+            search: SearchWords::new(query.search.as_deref().unwrap_or_default()),
             category: lower(&query.category),
             tag: lower(&query.tag),
             provider: lower(&query.provider),
@@ -166,7 +165,7 @@ impl RowFilter {
         let facts = &row.facts;
         let is = |wanted: &str, text: &String| text.to_lowercase() == wanted;
         let kind = || facts.kind.as_deref().and_then(PackageKind::of);
-        self.search.as_ref().is_none_or(|search| row.text.contains(search))
+        self.search.are_in(&row.text)
             && self.kind.is_none_or(|wanted| kind() == Some(wanted))
             && self.category.as_ref().is_none_or(|wanted| facts.category.iter().any(|text| is(wanted, text)))
             && self.tag.as_ref().is_none_or(|wanted| facts.tags.iter().any(|text| is(wanted, text)))
@@ -221,8 +220,7 @@ fn search_rows(
     // An alias takes its name from every package of that name.
     rows.extend(folders);
     let row = |(name, ListedPackage { subject, facts }): (String, ListedPackage)| {
-        // A search contains no zero byte, so it does not match across name and description.
-        let text = format!("{name}\0{}", facts.description.as_deref().unwrap_or_default()).to_lowercase();
+        let text = SearchText::new(&name, facts.description.as_deref());
         SearchRow { subject, may_be_private: false, name, facts, text }
     };
     rows.into_iter().map(row).collect()

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     frame::{Section, WebFrame},
     html,
-    text::{Moment, count, counted, size},
+    text::{count, counted},
 };
 use crate::{
     access::Caller,
@@ -17,6 +17,7 @@ use crate::{
     },
     http::body::Body,
     service::{Service, context::RequestContext, handlers::admin::mirror_status, hosts::RequestHost},
+    value::text::{Moment, size},
 };
 
 #[derive(Template)]
@@ -158,14 +159,12 @@ impl ShownSpace {
 
 impl ShownUpstream {
     fn new(upstream: UpstreamState, now: Timestamp) -> Self {
+        let state = upstream.state();
         let UpstreamState { name, answered_at, failure, pause, answered, failed, queues, credentials } = upstream;
-        let (class, state) = match (&pause, answered_at, &failure) {
-            (Some(pause), ..) => {
-                ("degraded", format!("does not answer ({}); asked again in {} s", pause.code, pause.seconds))
-            }
-            (None, Some(_), _) => ("good", "answers".to_owned()),
-            (None, None, Some(_)) => ("degraded", "has not answered yet".to_owned()),
-            (None, None, None) => ("away", "not asked yet".to_owned()),
+        let class = match (&pause, answered_at, &failure) {
+            (Some(_), ..) | (None, None, Some(_)) => "degraded",
+            (None, Some(_), _) => "good",
+            (None, None, None) => "away",
         };
         Self {
             name,
@@ -189,22 +188,6 @@ impl ShownUpstream {
 
 impl ShownCredential {
     fn new(credential: CredentialStats) -> Self {
-        let CredentialStats { credential, refused, remaining, reset, paused_s, .. } = credential;
-        let mut parts = Vec::new();
-        for refusal in &refused {
-            let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
-            parts.push(format!("refused{owner} since {:.0} ({})", refusal.since, refusal.reason));
-        }
-        if refused.is_empty() {
-            parts.push("in use".to_owned());
-        }
-        if let Some(left) = remaining {
-            let until = reset.map(|reset| format!(" until {reset:.0}")).unwrap_or_default();
-            parts.push(format!("{} left{until}", counted(left, "request", "requests")));
-        }
-        if let Some(seconds) = paused_s {
-            parts.push(format!("paused for {seconds} s"));
-        }
-        Self { name: credential, state: parts.join("; "), is_refused: !refused.is_empty() }
+        Self { state: credential.state(), is_refused: !credential.refused.is_empty(), name: credential.credential }
     }
 }

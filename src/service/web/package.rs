@@ -1,5 +1,7 @@
 //! The pages of one package and of one of its versions.
 
+use std::sync::Arc;
+
 use askama::Template;
 use http::{Response, StatusCode, request::Parts};
 
@@ -11,23 +13,23 @@ use super::{
     shown_version::ShownVersion,
 };
 use crate::{
-    dialect::{DialectName, ExampleTarget, shell_word, zipball_url},
+    admin_api::RefKind,
+    dialect::{DialectName, ExampleTarget, asked_zipball_url, folder_zipball_url, shell_word, zipball_url},
     http::body::Body,
     origin::{FetchError, Missing},
-    package::{PackageId, PackageRef},
+    package::{PackageRef, Version},
     registry::{
         CacheFailure, RegistryError,
-        catalog::overview::{KnownVersions, ReleaseNotes},
+        catalog::{
+            Catalog,
+            overview::{KnownVersion, KnownVersions, OverviewSubject, ReleaseNotes},
+        },
     },
     service::{
-        Service, caller,
-        context::RequestContext,
-        error::ApiError,
-        found_package::FoundPackage,
-        hosts::RequestHost,
-        sources,
-        web::text::{Moment, counted},
+        Service, caller, context::RequestContext, error::ApiError, found_package::FoundPackage, hosts::RequestHost,
+        sources, web::text::counted,
     },
+    value::text::Moment,
 };
 
 /// Versions of one page.
@@ -90,7 +92,7 @@ pub(super) async fn respond(
     page: u32,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let Found::Package(found, known) = find(service, parts, context, package).await? else {
+    let Found::Package { found, known, catalog } = find(service, parts, context, package).await? else {
         return Ok(absent(service, parts, context, host, &nothing_of(package)));
     };
     let total = known.versions.len();
@@ -98,13 +100,15 @@ pub(super) async fn respond(
     let page = page.min(last);
     let skipped = (page as usize - 1) * PAGE_VERSIONS;
     let rows = known.versions.into_iter().skip(skipped).take(PAGE_VERSIONS).collect();
-    let details = service.registry.catalog().overview().details(found.id(), rows).await?;
-    let shown = ShownPackage::new(service, &found).await?;
+    let subject = subject(&found);
+    let details = service.registry.catalog().overview().details(subject, rows).await?;
+    let shown = ShownPackage::new(service, &found, catalog.as_deref()).await;
+    let rows = details.iter().map(|details| ShownVersion::new(subject, details, &shown.path, context.received_at));
     let page = PackagePage {
         frame: WebFrame::new(service, context, host, Section::Packages),
         total: counted(total as u64, "version", "versions"),
         is_truncated: known.is_truncated,
-        versions: details.iter().map(|details| ShownVersion::new(details, &shown.path, context.received_at)).collect(),
+        versions: rows.collect(),
         newer: (page > 1).then(|| page - 1),
         older: (page < last).then(|| page + 1),
         package: shown,
@@ -124,7 +128,7 @@ pub(super) async fn respond_version(
     version: &str,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let Found::Package(found, known) = find(service, parts, context, package).await? else {
+    let Found::Package { found, known, catalog } = find(service, parts, context, package).await? else {
         return Ok(absent(service, parts, context, host, &nothing_of(package)));
     };
     let Some(known) = known.versions.into_iter().find(|known| known.version == version) else {
@@ -135,19 +139,20 @@ pub(super) async fn respond_version(
     let overview = service.registry.catalog().overview();
     let first_seen = overview.first_seen(found.id(), &known).await?;
     let notes = overview.notes(found.id(), &known).await;
-    let details = overview.details(found.id(), vec![known]).await?;
-    let shown = ShownPackage::new(service, &found).await?;
+    let subject = subject(&found);
+    let details = overview.details(subject, vec![known]).await?;
+    let shown = ShownPackage::new(service, &found, catalog.as_deref()).await;
     let Some(details) = details.first() else {
         return Ok(absent(service, parts, context, host, &nothing_of(package)));
     };
     let page = VersionPage {
         frame: WebFrame::new(service, context, host, Section::Packages),
-        version: ShownVersion::new(details, &shown.path, context.received_at),
+        version: ShownVersion::new(subject, details, &shown.path, context.received_at),
         first_seen: first_seen.map(|at| Moment::new(at, context.received_at)),
         notes,
-        zip_url: zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm),
-        component: service.names.v3_name(found.id()).map(|name| shell_word(&format!("{name}@{version}")).into_owned()),
-        set_up: set_up(service, &shown.spec, version, host),
+        zip_url: zip_url(service, &found, &details.known, host),
+        component: component(service, &found, &details.known),
+        set_up: set_up(service, &shown.spec, &details.known, host),
         package: shown,
     };
     Ok(html::respond(StatusCode::OK, &page, parts))
@@ -155,10 +160,17 @@ pub(super) async fn respond_version(
 
 /// Whether there is anything of a package.
 enum Found {
-    /// The package and its versions.
-    Package(FoundPackage, KnownVersions),
+    /// The package, its versions, and the catalog at hand.
+    Package { found: FoundPackage, known: KnownVersions, catalog: Option<Arc<Catalog>> },
     /// Nothing that the caller may see: which of the two is not said.
     Nothing,
+}
+
+fn subject(found: &FoundPackage) -> OverviewSubject<'_> {
+    match found.folder() {
+        Some(folder) => OverviewSubject::Folder(folder),
+        None => OverviewSubject::Package(found.id()),
+    }
 }
 
 /// Finds a package and its versions without asking an upstream for them. What may not be shown is not there.
@@ -192,22 +204,46 @@ async fn find(
         }))) => return Ok(Found::Nothing),
         checked => checked?,
     }
-    let known = overview.versions(found.id()).await?;
-    if known.versions.is_empty() && !is_listed(service, found.id()).await? {
+    let known = overview.versions(subject(&found)).await?;
+    let catalog = catalog_at_hand(service).await?;
+    // The configuration names every folder.
+    let is_listed = || catalog.as_ref().is_some_and(|catalog| catalog.find(found.id()).is_some());
+    if known.versions.is_empty() && found.folder().is_none() && !is_listed() {
         return Ok(Found::Nothing);
     }
-    Ok(Found::Package(found, known))
+    Ok(Found::Package { found, known, catalog })
+}
+
+/// The address of the zip.
+fn zip_url(service: &Service, found: &FoundPackage, known: &KnownVersion, host: &RequestHost<'_>) -> String {
+    let version = &known.version;
+    match (found.folder(), known.kind) {
+        (Some(folder), _) => folder_zipball_url(&host.base(), folder, version, DialectName::Srm),
+        (None, RefKind::Commit) => {
+            let commit = Version::Commit(version.clone());
+            asked_zipball_url(&host.base(), &service.names, &found.id().clone().into(), &commit)
+        }
+        (None, RefKind::Tag | RefKind::Moving) => {
+            zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm)
+        }
+    }
+}
+
+/// What 3.x clients write for a version. They ask for its release, which a commit has not.
+fn component(service: &Service, found: &FoundPackage, known: &KnownVersion) -> Option<String> {
+    let name = match found.folder() {
+        Some(folder) => folder.alias.to_string(),
+        None if known.kind == RefKind::Commit => return None,
+        None => service.names.v3_name(found.id())?,
+    };
+    Some(shell_word(&format!("{name}@{}", known.version)).into_owned())
 }
 
 /// The package, with the version where the page that sets clients up can have it.
-fn set_up(service: &Service, spec: &str, version: &str, host: &RequestHost<'_>) -> String {
-    let named = format!("{spec}@{version}");
+fn set_up(service: &Service, spec: &str, known: &KnownVersion, host: &RequestHost<'_>) -> String {
+    let named = format!("{spec}@{}", known.version);
     let can_be_copied = ExampleTarget::parse(host.base(), service.names.clone(), &named).is_ok();
-    encoded(if can_be_copied { &named } else { spec })
-}
-
-async fn is_listed(service: &Service, package: &PackageId) -> Result<bool, ApiError> {
-    Ok(catalog_at_hand(service).await?.is_some_and(|catalog| catalog.find(package).is_some()))
+    encoded(if can_be_copied && known.kind != RefKind::Commit { &named } else { spec })
 }
 
 fn nothing_of(package: &PackageRef) -> String {
@@ -218,10 +254,12 @@ fn nothing_of(package: &PackageRef) -> String {
 }
 
 impl ShownPackage {
-    async fn new(service: &Service, found: &FoundPackage) -> Result<Self, ApiError> {
+    async fn new(service: &Service, found: &FoundPackage, catalog: Option<&Catalog>) -> Self {
         let id = found.id();
-        let catalog = catalog_at_hand(service).await?;
-        let facts = catalog.as_ref().and_then(|catalog| catalog.find(id)).map(|entry| entry.facts.clone());
+        let facts = match found.folder() {
+            Some(folder) => service.registry.folders().catalog_facts(folder).await.map(Arc::new),
+            None => catalog.and_then(|catalog| catalog.find(id)).map(|entry| entry.facts.clone()),
+        };
         let facts = facts.unwrap_or_default();
         let (name, spec, folder) = match found.folder() {
             Some(folder) => {
@@ -230,7 +268,7 @@ impl ShownPackage {
             }
             None => (id.name.to_string(), id.spec(), None),
         };
-        Ok(Self {
+        Self {
             path: encoded(&spec),
             name,
             spec,
@@ -239,6 +277,6 @@ impl ShownPackage {
             description: shortened(facts.description.as_deref().unwrap_or_default(), MAX_LEAD_CHARS),
             tags: facts.tags.iter().take(20).map(|tag| shortened(tag, 40)).collect(),
             folder,
-        })
+        }
     }
 }

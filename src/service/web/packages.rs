@@ -14,7 +14,7 @@ use crate::{
     dialect::{DialectName, HOSTED, PackageSearch, UNRESERVED},
     http::body::Body,
     package::{FolderPackage, PackageKind},
-    registry::catalog::{Catalog, CatalogEntry},
+    registry::catalog::{Catalog, CatalogEntry, SearchText, SearchWords},
     service::{
         Service, caller, context::RequestContext, error::ApiError, found_package::FoundPackage, hosts::RequestHost,
     },
@@ -24,6 +24,8 @@ use crate::{
 const PAGE_ROWS: usize = 50;
 /// Most packages that are looked at for one page: some milliseconds.
 const MAX_EXAMINED: usize = 20_000;
+/// Packages that are looked at before other connections of the thread are served.
+const EXAMINED_AT_ONCE: usize = 1_000;
 /// Most packages of one page whose stored documents are read for the access rules.
 const MAX_CHECKED: usize = 500;
 /// Longest wait for the packages to be collected again. Until then an older collection is shown.
@@ -74,10 +76,8 @@ pub(super) async fn respond(
     let catalog = catalog_at_hand(service).await?;
     let is_collected = catalog.is_some();
     let mut list = RowList::new(service, context, search);
-    if search.after.is_none() {
-        list.add_folders().await;
-    }
-    if let Some(catalog) = &catalog {
+    list.add_folders().await;
+    if let Some(catalog) = catalog.as_ref().filter(|_| list.next.is_none()) {
         list.add_packages(catalog).await;
     }
     let page = PackagesPage {
@@ -105,32 +105,54 @@ struct RowList<'a> {
     service: &'a Service,
     context: &'a RequestContext,
     search: &'a PackageSearch,
+    words: SearchWords,
     rows: Vec<ListedLine>,
+    /// The key of the last package that was looked at.
+    last: Option<String>,
     /// The key behind which the next page begins.
     next: Option<String>,
+    examined: usize,
     checked: usize,
 }
 
 impl<'a> RowList<'a> {
     fn new(service: &'a Service, context: &'a RequestContext, search: &'a PackageSearch) -> Self {
-        Self { service, context, search, rows: Vec::new(), next: None, checked: 0 }
+        let words = SearchWords::new(&search.text);
+        Self { service, context, search, words, rows: Vec::new(), last: None, next: None, examined: 0, checked: 0 }
     }
 
-    /// Adds the folders of repositories that are packages. The configuration names them all.
+    /// True when the page has no room for the next package; notes then where the next page begins.
+    fn ends_before(&mut self, key: impl FnOnce() -> String) -> bool {
+        let is_full = self.rows.len() >= PAGE_ROWS || self.examined >= MAX_EXAMINED || self.checked >= MAX_CHECKED;
+        if is_full {
+            self.next = self.last.take();
+        } else {
+            self.last = Some(key());
+            self.examined += 1;
+        }
+        is_full
+    }
+
+    /// Adds the folders of repositories that are packages, which the configuration names. They stand before the packages.
     async fn add_folders(&mut self) {
-        let folders: Vec<Arc<FolderPackage>> = self.service.names.folders().cloned().collect();
-        for folder in folders {
+        let after = self.search.after.as_deref().unwrap_or_default();
+        let folders: Vec<(String, Arc<FolderPackage>)> = self.service.names.folders().map(folder_key).collect();
+        for (key, folder) in folders.into_iter().filter(|(key, _)| **key > *after) {
+            if self.ends_before(|| key) {
+                return;
+            }
+            // What its pins and documents say is read.
+            self.checked += 1;
+            let Some(facts) = self.service.registry.folders().catalog_facts(&folder).await else { continue };
             let alias = folder.alias.to_string();
-            if self.rows.len() < PAGE_ROWS
-                && contains(&alias, &self.search.text)
-                && self.may_list(FoundPackage::Folder(folder.clone())).await
-            {
+            let is_wanted = self.words.are_in(&SearchText::new(&alias, facts.description.as_deref()));
+            if is_wanted && self.may_list(FoundPackage::Folder(folder.clone())).await {
                 self.rows.push(ListedLine {
                     path: encoded(&alias),
                     name: alias,
                     upstream: folder.repository.upstream.to_string(),
-                    kind: None,
-                    description: String::new(),
+                    kind: facts.kind.as_deref().map(kind_word),
+                    description: shortened(facts.description.as_deref().unwrap_or_default(), MAX_DESCRIPTION_CHARS),
                     newest: None,
                     folder: Some(format!("{} of {}", folder.path, folder.repository.name)),
                 });
@@ -138,33 +160,23 @@ impl<'a> RowList<'a> {
         }
     }
 
-    /// Adds the packages of the catalog that the page has room for, and notes where the next page begins.
+    /// Adds the packages of the catalog that the page has room for.
     async fn add_packages(&mut self, catalog: &Catalog) {
         let start = self.search.after.as_deref().map_or(0, |after| catalog.position_after(after));
-        let packages = &catalog.packages[start..];
-        let mut last: Option<&CatalogEntry> = None;
-        for (examined, entry) in packages.iter().enumerate() {
-            let is_full = self.rows.len() >= PAGE_ROWS || examined >= MAX_EXAMINED || self.checked >= MAX_CHECKED;
-            if is_full {
-                self.next = last.map(|last| last.package.key_prefix());
+        for (entry, text) in catalog.packages.iter().zip(&catalog.texts).skip(start) {
+            if self.ends_before(|| entry.package.key_prefix()) {
                 return;
             }
-            last = Some(entry);
-            if self.is_wanted(entry) && self.may_list(FoundPackage::Package(entry.package.clone())).await {
-                self.rows.push(row(entry));
+            // A connection thread serves other connections, too.
+            if self.examined.is_multiple_of(EXAMINED_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
+            let is_here = entry.is_known || *entry.package.upstream == *HOSTED;
+            let is_wanted = (is_here || self.search.all) && self.words.are_in(text);
+            if is_wanted && self.may_list(FoundPackage::Package(entry.package.clone())).await {
+                self.rows.push(row(self.service, entry));
             }
         }
-    }
-
-    fn is_wanted(&self, entry: &CatalogEntry) -> bool {
-        let is_here = entry.is_known || *entry.package.upstream == *HOSTED;
-        let text = &self.search.text;
-        let has_text = || {
-            contains(entry.package.name.base_name(), text)
-                || entry.facts.description.as_deref().is_some_and(|description| contains(description, text))
-                || contains(&entry.package.spec(), text)
-        };
-        (is_here || self.search.all) && (text.is_empty() || has_text())
     }
 
     /// True when the access rules let the caller see the package in a list.
@@ -182,16 +194,22 @@ impl<'a> RowList<'a> {
     }
 }
 
-fn row(entry: &CatalogEntry) -> ListedLine {
+/// What a page that begins behind a folder is addressed by. No package has a key that begins so, and all stand behind it.
+fn folder_key(folder: &Arc<FolderPackage>) -> (String, Arc<FolderPackage>) {
+    (format!("/{}", folder.alias.folded()), folder.clone())
+}
+
+fn row(service: &Service, entry: &CatalogEntry) -> ListedLine {
     let facts = &entry.facts;
     let description = facts.description.as_deref().unwrap_or_default();
+    let overview = service.registry.catalog().overview();
     ListedLine {
         name: entry.package.name.to_string(),
         path: encoded(&entry.package.spec()),
         upstream: entry.package.upstream.to_string(),
         kind: facts.kind.as_deref().map(kind_word),
         description: shortened(description, MAX_DESCRIPTION_CHARS),
-        newest: entry.newest.clone(),
+        newest: entry.newest.clone().filter(|newest| !overview.is_refused_by_name(&entry.package, newest)),
         folder: None,
     }
 }
@@ -215,10 +233,4 @@ pub(super) fn shortened(text: &str, max_chars: usize) -> String {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.to_owned(),
     }
-}
-
-/// True when `text` contains `wanted`. Letters of ASCII count without their case.
-fn contains(text: &str, wanted: &str) -> bool {
-    let wanted = wanted.as_bytes();
-    wanted.is_empty() || text.as_bytes().windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
 }
