@@ -1,11 +1,14 @@
 //! The states of upstreams and credentials in words, for the page and for a terminal.
 
-use super::{CredentialStats, RefusedCredential, UpstreamState};
+use super::{CredentialStats, FailureCode, RefusedCredential, UpstreamState};
 
 impl UpstreamState {
     /// Whether it answers.
     pub(crate) fn state(&self) -> String {
         match (&self.pause, self.answered_at, &self.failure) {
+            (Some(pause), ..) if pause.code == FailureCode::UpstreamThrottled => {
+                format!("limits the mirror's requests, asked again in {} s", pause.seconds)
+            }
             (Some(pause), ..) => format!("does not answer ({}), asked again in {} s", pause.code, pause.seconds),
             (None, Some(_), _) => "answers".to_owned(),
             (None, None, Some(_)) => "has not answered yet".to_owned(),

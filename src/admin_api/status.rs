@@ -123,7 +123,7 @@ pub(crate) struct UpstreamFailure {
     pub message: String,
 }
 
-/// A pause of an upstream's circuit breaker.
+/// A pause of an upstream: of its circuit breaker, or because it limits the mirror's requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UpstreamPause {
     /// The class of the cause.

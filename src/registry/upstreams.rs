@@ -1,6 +1,6 @@
 //! The configured upstreams by name, and their documents and archives as the cache's [`Origin`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     RegistryError,
@@ -27,6 +27,8 @@ pub(crate) struct UpstreamReportLine {
     pub(crate) name: String,
     /// Its gate.
     pub(crate) gate: GateStatus,
+    /// For how long it allows no request with any credential.
+    pub(crate) limited_for: Option<Duration>,
     /// Its credentials. No secrets.
     pub(crate) credentials: Vec<CredentialStatus>,
     /// Requests that it answered.
@@ -129,6 +131,9 @@ impl Upstreams {
             if let Some((cause, wait)) = &status.open {
                 let seconds = wait.as_secs();
                 reasons.push(format!("{name} does not answer ({cause}); it is asked again in {seconds} s"));
+            } else if let Some(wait) = upstream.rate_limit_status().wait {
+                let seconds = wait.as_secs();
+                reasons.push(format!("{name} limits the mirror's requests; it is asked again in {seconds} s"));
             }
             for kind in &status.short_of {
                 let kind = kind.name();
@@ -160,7 +165,9 @@ impl Upstreams {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             let [(_, answered), (_, failed)] = upstream.request_metrics().counts();
             let gate = upstream.gate_status();
-            UpstreamReportLine { name: name.clone(), gate, credentials: upstream.credentials(), answered, failed }
+            let limited_for = upstream.rate_limit_status().wait;
+            let credentials = upstream.credentials();
+            UpstreamReportLine { name: name.clone(), gate, limited_for, credentials, answered, failed }
         };
         self.asked().map(of_upstream).collect()
     }

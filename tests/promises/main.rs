@@ -106,6 +106,7 @@ mod simple;
 mod slips;
 mod sources;
 mod spelling;
+mod states;
 mod status;
 mod streaming;
 mod structured_fields;

@@ -439,7 +439,7 @@ async fn an_authority_signs_only_for_the_names_it_was_created_with() {
 }
 
 /// A certificate and its key, valid for some more days.
-fn ending_in(dir: &Path, days: i64) -> CertificateFiles {
+pub fn ending_in(dir: &Path, days: i64) -> CertificateFiles {
     let end = jiff::Zoned::now().date() + jiff::Span::new().days(days);
     let part = |number: i8| u8::try_from(number).expect("positive");
     let mut params = rcgen::CertificateParams::new(vec!["mirror.example".to_owned()]).expect("a name");

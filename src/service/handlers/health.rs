@@ -36,6 +36,11 @@ impl Readiness {
         self.0.store(DRAINING, Ordering::Release);
     }
 
+    /// True while `/readyz` answers 200.
+    pub(in crate::service) fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire) == SERVING
+    }
+
     /// The state as `/readyz` says it; `reasons` are those of a degraded mirror.
     pub(in crate::service) fn state(&self, reasons: &[String]) -> MirrorState {
         match self.0.load(Ordering::Acquire) {
@@ -50,20 +55,18 @@ impl Readiness {
     fn respond(&self, reasons: &[String], clients: &ClientTable, method: &Method) -> Response<Body> {
         let json_response = |status, value: &Value| json_response(method, status, value);
         let state = self.state(reasons);
+        let mut body = json!({"status": state});
+        if !reasons.is_empty() {
+            body["reasons"] = json!(reasons);
+        }
         match state {
-            MirrorState::Starting | MirrorState::Draining => {
-                json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": state}))
-            }
+            MirrorState::Starting | MirrorState::Draining => json_response(StatusCode::SERVICE_UNAVAILABLE, &body),
             MirrorState::Ready | MirrorState::Degraded => {
-                let mut state = json!({"status": state});
-                if !reasons.is_empty() {
-                    state["reasons"] = json!(reasons);
-                }
                 let refused = clients.refused();
                 if !refused.is_empty() {
-                    state["refused"] = json!(refused);
+                    body["refused"] = json!(refused);
                 }
-                json_response(StatusCode::OK, &state)
+                json_response(StatusCode::OK, &body)
             }
         }
     }

@@ -88,6 +88,7 @@ struct Figures {
     refused: Vec<(&'static str, u64)>,
     causes: [(&'static str, u64); CAUSES.len()],
     audit_lost: u64,
+    is_ready: bool,
     degraded: usize,
     certificates: Arc<Vec<CertificateEnd>>,
 }
@@ -121,6 +122,7 @@ impl Figures {
             causes: service.metrics.causes(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
             certificates: service.certificates.get(),
+            is_ready: service.readiness.is_ready(),
             degraded: service.faults().into_reasons().len(),
             registry: registry.clone(),
         }
@@ -257,6 +259,7 @@ impl Figures {
                 "Downloads from upstreams that are running",
                 self.registry.inventory().fills_running() as u64,
             ),
+            ("ready", "1 while /readyz answers 200; 0 while the mirror starts or shuts down", u64::from(self.is_ready)),
             ("degraded_reasons", "Reasons for which /readyz says degraded", self.degraded as u64),
         ] {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

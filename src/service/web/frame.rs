@@ -74,7 +74,7 @@ pub(super) struct HealthSummary {
     pub(super) state: MirrorState,
     /// One sentence.
     pub(super) sentence: String,
-    /// Every fault, where there are several.
+    /// Every fault that the sentence does not say.
     pub(super) faults: Vec<String>,
 }
 
@@ -93,7 +93,8 @@ impl HealthSummary {
             (_, _, []) => "This mirror needs its operator.".to_owned(),
             _ => "This mirror needs its operator, and upstreams have trouble, too.".to_owned(),
         };
-        let faults = if reasons.len() > 1 { reasons } else { Vec::new() };
+        let is_in_sentence = reasons.len() == 1 && state == MirrorState::Degraded;
+        let faults = if is_in_sentence { Vec::new() } else { reasons };
         Self { state, sentence, faults }
     }
 

@@ -1,10 +1,12 @@
 //! The state of the mirror and its upstreams.
 
+use std::time::Duration;
+
 use super::{AdminError, stats};
 use crate::{
     admin_api::{
-        CertificateState, FailedPublicationRow, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure, UpstreamPause,
-        UpstreamState,
+        CertificateState, FailedPublicationRow, FailureCode, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure,
+        UpstreamPause, UpstreamState,
     },
     observe::{self, AuditLog, OUTCOMES, RecentEvent},
     peer::CertificateEnd,
@@ -62,14 +64,16 @@ pub(super) fn failed_row(failed: FailedPublication) -> FailedPublicationRow {
 }
 
 fn upstream(line: UpstreamReportLine) -> UpstreamState {
-    let UpstreamReportLine { name, gate, credentials, answered, failed } = line;
+    let UpstreamReportLine { name, gate, limited_for, credentials, answered, failed } = line;
     let CallTimes { answered_at, failure } = gate.calls;
     let failure = failure.map(|FailedCall { at, error }| UpstreamFailure {
         at,
         code: failure_code(&error),
         message: error.to_string(),
     });
+    let limit = |wait: Duration| UpstreamPause { code: FailureCode::UpstreamThrottled, seconds: wait.as_secs() };
     let pause = gate.open.map(|(cause, wait)| UpstreamPause { code: failure_code(&cause), seconds: wait.as_secs() });
+    let pause = pause.or(limited_for.map(limit));
     let queues = gate.queues.into_iter().map(|queue| stats::queue((name.clone(), queue))).collect();
     let credentials = credentials.into_iter().map(|status| stats::credential((name.clone(), status))).collect();
     UpstreamState { answered_at, failure, pause, answered, failed, queues, credentials, name }
