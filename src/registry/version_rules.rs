@@ -31,6 +31,7 @@ mod upstream_facts;
 
 pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
 pub(super) use folder_rules::{FolderRules, alias_of};
+pub(super) use known_versions::KnownRules;
 pub(super) use seen_versions::SeenVersions;
 pub(super) use upstream_facts::published_at;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use srm_mirror::{config::Config, value::Period};
+use srm_mirror::{config::Config, registry::Gone, value::Period};
 
 use crate::{
     access::SECRET,
@@ -161,6 +161,24 @@ async fn a_version_that_no_client_gets_does_not_look_available() {
     let list = page(&mirror, "/-/").await;
     assert_parts(&list, &[">devsapp/fc3</a>"], &["v1.1.0"]);
     assert_eq!(forge.requests().len(), asked, "{:?}", forge.requests());
+}
+
+#[tokio::test]
+async fn a_version_that_its_upstream_has_withdrawn_looks_available_only_where_it_is_kept() {
+    for gone in [Gone::Keep, Gone::Follow] {
+        let forge = Forge::start().await;
+        forge.repo("devsapp/fc3").release("v1.0.0", |r| r).release("v1.1.0", |r| r);
+        let mirror = setup(&forge).with(|config| config.packages.gone = gone).start().await;
+        stored(&mirror, "devsapp/fc3", "v1.1.0").await;
+        forge.repo("devsapp/fc3").delete_release("v1.1.0").delete_tag("v1.1.0");
+        let zip = "/devsapp/fc3/zipball/v1.1.0";
+        let is_kept = gone == Gone::Keep;
+        mirror.clock.advance(Duration::from_secs(3600));
+        eventually("the version is as configured", async || (mirror.get(zip).await.status == 200) == is_kept).await;
+        let shown = page(&mirror, "/-/packages/github:devsapp/fc3@v1.1.0").await;
+        assert_eq!(shown.contains("its upstream has withdrawn it"), !is_kept, "{shown}");
+        assert_eq!(shown.contains("<h2>Use it</h2>"), is_kept, "{shown}");
+    }
 }
 
 #[tokio::test]

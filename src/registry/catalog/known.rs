@@ -32,15 +32,15 @@ use crate::{
 };
 
 /// The known packages are collected again after this time ...
-const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
+pub(super) const KNOWN_MAX_AGE: Duration = Duration::from_secs(30);
 /// ... or after this many times the time that it took: among many pins the walk takes a twentieth of the time.
 const KNOWN_AGE_PER_WALK: u32 = 20;
 /// The least time after which [`KnownPackages::recent`] collects them again.
-const RECENT_MAX_AGE: Duration = Duration::from_secs(1);
+pub(super) const RECENT_MAX_AGE: Duration = Duration::from_secs(1);
 /// Longest wait of a request for a new collection, where there is an older one.
 const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest wait of a request for the first collection after a start, which goes on beside it.
-const FIRST_KNOWN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const FIRST_KNOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait of one collection for upstreams that are asked whether packages are private.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest number of packages that are checked at the same time.
@@ -72,7 +72,7 @@ pub(super) struct KnownPackages {
     archives: Arc<ArchiveSource>,
     last: Mutex<Option<CollectedPackages>>,
     /// Held while collecting.
-    collecting: Arc<tokio::sync::Mutex<()>>,
+    pub(super) collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KnownPackages {
@@ -249,37 +249,5 @@ impl NewestTags {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        archive::ZipVerifier,
-        cache::fakes::TestCache,
-        registry::{Blocks, Config, Registry},
-        value::memory_budget::MemoryBudget,
-    };
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_waits_for_the_first_collection_for_five_seconds_and_not_longer() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let cache = TestCache::new();
-        let blocks = Arc::new(Blocks::open(dir.path()).expect("opens"));
-        let memory = MemoryBudget::unlimited();
-        let verify = Arc::new(ZipVerifier { max_entries: 100, max_inflated: 1 << 20, memory });
-        let registry =
-            Registry::build(cache.cache.clone(), BTreeMap::new(), &Config::default(), blocks, verify, Vec::new(), None)
-                .expect("builds");
-        let known = &registry.catalog.known;
-        // As while the walk over the pins takes long.
-        let collecting = known.collecting.clone().lock_owned().await;
-        let begun = tokio::time::Instant::now();
-        let answer = known.get(std::iter::empty()).await;
-        assert!(matches!(answer, Err(RegistryError::NotCollected)));
-        assert_eq!(begun.elapsed().as_secs(), FIRST_KNOWN_PATIENCE.as_secs());
-        drop(collecting);
-        assert!(known.get(std::iter::empty()).await.is_ok());
     }
 }

@@ -18,13 +18,13 @@ use crate::{
         RegistryError, VersionRefusal,
         archive_source::ArchiveSource,
         authorize::{Authorizer, Visibility},
-        folders::FolderPackages,
+        folders::{FolderPackages, known::known_versions},
         keys::{archive_key, tag_prefix},
         moving::MovingVersions,
         not_found,
         package_documents::PackageDocuments,
         upstreams::Upstreams,
-        version_rules::{FolderRules, VersionRules, published_at},
+        version_rules::{KnownRules, VersionRules, published_at},
     },
     upstream::{DocumentAsk, GitRef},
 };
@@ -82,7 +82,7 @@ pub(crate) struct KnownVersion {
     /// What it was fetched by.
     pub(crate) kind: RefKind,
     /// What its zip is stored under; of a folder's version the zip of the repository.
-    pub(crate) reference: GitRef,
+    reference: GitRef,
     /// When it was released, by its upstream's clock.
     pub(crate) released_at: Option<Timestamp>,
     /// True where the release list calls it a prerelease.
@@ -113,6 +113,8 @@ pub(crate) struct VersionDetails {
     pub(crate) zip: Option<InventoryEntry>,
     /// Why the rules about versions refuse it.
     pub(crate) refusal: Option<VersionRefusal>,
+    /// True when its upstream has withdrawn it, and it is not served for that.
+    pub(crate) is_withdrawn: bool,
     /// True when a request for its zip is sent to its upstream while none is stored.
     pub(crate) is_fetched: bool,
     /// Where its zip does not conform to the package model; `None` where that is not known.
@@ -154,7 +156,7 @@ impl PackageOverview {
 
     /// True when patterns or a block refuse the name of a package's version.
     pub(crate) fn is_refused_by_name(&self, package: &PackageId, version: &str) -> bool {
-        self.rules.refuse_name(package, version)
+        KnownRules(&self.rules).refuse_name(package, version)
     }
 
     /// The versions that are known. Reads a bounded part of the index.
@@ -165,7 +167,7 @@ impl PackageOverview {
         match subject {
             OverviewSubject::Package(package) => self.package_versions(package).await,
             OverviewSubject::Folder(folder) => {
-                let known = self.folders.known(folder).await?;
+                let known = known_versions(&self.folders, folder).await?;
                 let mut versions = CollectedVersions::new(known.is_truncated);
                 known.versions.into_iter().for_each(|version| versions.add_folder_version(version));
                 Ok(versions.sorted())
@@ -230,6 +232,7 @@ impl PackageOverview {
         subject: OverviewSubject<'_>,
         versions: Vec<KnownVersion>,
     ) -> Result<Vec<VersionDetails>, RegistryError> {
+        let rules = KnownRules(&self.rules);
         let package = subject.package();
         let keys = versions.iter().map(|known| archive_key(package, &known.reference)).collect();
         let entries = self.cache.disk().inventory().entries(keys).await.map_err(unreadable)?;
@@ -250,13 +253,14 @@ impl PackageOverview {
             let KnownVersion { version, reference, .. } = &known;
             let published_at = known.hosted.as_ref().map(|hosted| hosted.published_at).or(known.released_at);
             let refusal = match subject {
-                OverviewSubject::Package(package) => self.rules.known_refusal(package, reference, published_at).await?,
+                OverviewSubject::Package(package) => rules.refusal(package, reference, published_at).await?,
                 OverviewSubject::Folder(folder) => {
-                    FolderRules(&self.rules).known_refusal(folder, version, reference, published_at).await?
+                    rules.folder_refusal(folder, version, reference, published_at).await?
                 }
             };
-            let is_fetched = is_asked && refusal.is_none();
-            details.push(VersionDetails { known, zip, refusal, is_fetched, findings });
+            let is_withdrawn = rules.is_withdrawn(package, reference).await;
+            let is_fetched = is_asked && refusal.is_none() && !is_withdrawn;
+            details.push(VersionDetails { known, zip, refusal, is_withdrawn, is_fetched, findings });
         }
         Ok(details)
     }
@@ -337,6 +341,14 @@ impl<'a> OverviewSubject<'a> {
 }
 
 impl KnownVersion {
+    /// What its zip was made from: `tag v1.0.0`.
+    pub(crate) fn origin(&self) -> String {
+        match &self.reference {
+            GitRef::Tag(tag) | GitRef::Moving { version: tag, .. } => format!("tag {tag}"),
+            GitRef::Commit(commit) => format!("commit {commit}"),
+        }
+    }
+
     /// What became of its publication, where it is not an ordinary one.
     pub(crate) fn hosted_state(&self) -> Option<&VersionState> {
         self.hosted.as_ref().map(|hosted| &hosted.state)

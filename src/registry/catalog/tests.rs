@@ -1,7 +1,15 @@
+use std::iter;
+
 use jiff::Timestamp;
 
 use super::*;
-use crate::entry::Key;
+use crate::{
+    archive::ZipVerifier,
+    cache::fakes::TestCache,
+    entry::Key,
+    registry::{Blocks, Config, Registry},
+    value::memory_budget::MemoryBudget,
+};
 
 #[test]
 fn the_manifest_of_a_package_comes_from_its_newest_version() {
@@ -67,4 +75,79 @@ fn a_package_that_is_known_and_listed_appears_once_with_the_facts_of_both() {
     let facts = &merged[0].facts;
     assert_eq!((facts.description.as_deref(), facts.kind.as_deref()), (Some("new"), Some("Component")));
     assert_eq!(facts.tags, ["t"]);
+}
+
+/// The use cases over an empty cache.
+struct Rig {
+    cache: TestCache,
+    registry: Registry,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cache = TestCache::new();
+        let blocks = Arc::new(Blocks::open(dir.path()).expect("opens"));
+        let verify =
+            Arc::new(ZipVerifier { max_entries: 100, max_inflated: 1 << 20, memory: MemoryBudget::unlimited() });
+        let build = Registry::build;
+        let registry =
+            build(cache.cache.clone(), BTreeMap::new(), &Config::default(), blocks, verify, Vec::new(), None);
+        Self { cache, registry: registry.expect("builds"), _dir: dir }
+    }
+
+    fn known(&self) -> &Arc<KnownPackages> {
+        &self.registry.catalog.known
+    }
+
+    async fn at_hand(&self) -> Option<Arc<Catalog>> {
+        self.registry.catalog.at_hand(Vec::new(), Vec::new(), PATIENCE).await.expect("readable")
+    }
+}
+
+const PATIENCE: Duration = Duration::from_millis(200);
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_first_collection_for_five_seconds_and_not_longer() {
+    let rig = Rig::new();
+    // As while the walk over the pins takes long.
+    let collecting = rig.known().collecting.clone().lock_owned().await;
+    let begun = tokio::time::Instant::now();
+    let answer = rig.known().get(iter::empty()).await;
+    assert!(matches!(answer, Err(RegistryError::NotCollected)));
+    assert_eq!(begun.elapsed().as_secs(), known::FIRST_KNOWN_PATIENCE.as_secs());
+    drop(collecting);
+    assert!(rig.known().get(iter::empty()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_waits_a_moment_for_the_first_catalog_and_gets_the_older_one_while_the_next_is_made() {
+    let rig = Rig::new();
+    let collecting = rig.known().collecting.clone().lock_owned().await;
+    let begun = tokio::time::Instant::now();
+    assert!(rig.at_hand().await.is_none(), "the packages are being collected");
+    assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+    drop(collecting);
+    let first = rig.at_hand().await.expect("collected");
+    let refreshing = rig.registry.catalog.refreshing.clone().lock_owned().await;
+    let begun = tokio::time::Instant::now();
+    let older = rig.at_hand().await.expect("the older one");
+    assert!(Arc::ptr_eq(&older, &first) && begun.elapsed().is_zero(), "{:?}", begun.elapsed());
+    drop(refreshing);
+    assert!(Arc::ptr_eq(&rig.at_hand().await.expect("a catalog"), &first), "nothing has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_wants_recent_packages_makes_no_list_collect_them_again() {
+    let rig = Rig::new();
+    let first = rig.known().get(iter::empty()).await.expect("collected").collected_at;
+    rig.cache.cache.clock().advance(known::RECENT_MAX_AGE / 2);
+    assert_eq!(rig.known().recent(Vec::new()).await.expect("collected").collected_at, first);
+    rig.cache.cache.clock().advance(10 * known::RECENT_MAX_AGE);
+    assert_eq!(rig.known().get(iter::empty()).await.expect("collected").collected_at, first, "young enough for a list");
+    let recent = rig.known().recent(Vec::new()).await.expect("collected").collected_at;
+    assert!(recent > first, "collected again for the page");
+    rig.cache.cache.clock().advance(known::KNOWN_MAX_AGE);
+    assert!(rig.known().get(iter::empty()).await.expect("collected").collected_at > recent);
 }

@@ -12,7 +12,6 @@ use crate::{
         catalog::overview::{OverviewSubject, VersionDetails},
     },
     service::error::version_refusal,
-    upstream::GitRef,
     value::text::{Moment, size},
 };
 
@@ -71,6 +70,11 @@ pub(super) struct ShownRefusal {
 }
 
 impl ShownRefusal {
+    fn of(refusal: Option<&VersionRefusal>, is_withdrawn: bool) -> Option<Self> {
+        let withdrawn = || Self { word: "withdrawn", sentence: "its upstream has withdrawn it".to_owned() };
+        refusal.map(Self::new).or_else(|| is_withdrawn.then(withdrawn))
+    }
+
     fn new(refusal: &VersionRefusal) -> Self {
         let word = match refusal {
             VersionRefusal::Policy => "not allowed",
@@ -84,7 +88,8 @@ impl ShownRefusal {
 impl ShownVersion {
     /// `package` is the path of the package's page, percent-encoded.
     pub(super) fn new(subject: OverviewSubject<'_>, details: &VersionDetails, package: &str, now: Timestamp) -> Self {
-        let VersionDetails { known, zip, refusal, is_fetched, findings } = details;
+        let VersionDetails { known, zip, refusal, is_withdrawn, is_fetched, findings } = details;
+        let refusal = ShownRefusal::of(refusal.as_ref(), *is_withdrawn);
         let is_folder = matches!(subject, OverviewSubject::Folder(_));
         let hosted = known.hosted.as_ref().filter(|hosted| hosted.state != VersionState::Unreadable);
         let moment = |at| Moment::new(at, now);
@@ -119,7 +124,7 @@ impl ShownVersion {
                 RefKind::Commit => "commit",
                 RefKind::Moving => "moving",
             },
-            origin: is_folder.then(|| origin(&known.reference)),
+            origin: is_folder.then(|| known.origin()),
             size: len.map(size),
             without_zip: match state {
                 Some(VersionState::Deleted(_)) => "none: it was deleted",
@@ -155,7 +160,7 @@ impl ShownVersion {
             is_prerelease: known.is_prerelease,
             withdrawn,
             deletion,
-            refusal: refusal.as_ref().map(ShownRefusal::new),
+            refusal,
             findings,
         }
     }
@@ -164,13 +169,5 @@ impl ShownVersion {
     pub(super) fn finding_count(&self) -> Option<String> {
         let number = self.findings.as_ref().map(Vec::len).filter(|number| *number > 0)?;
         Some(counted(number as u64, "finding", "findings"))
-    }
-}
-
-/// What a folder's version is in the repository.
-fn origin(reference: &GitRef) -> String {
-    match reference {
-        GitRef::Tag(tag) | GitRef::Moving { version: tag, .. } => format!("tag {tag}"),
-        GitRef::Commit(commit) => format!("commit {commit}"),
     }
 }
