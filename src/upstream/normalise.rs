@@ -120,6 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_another_field_is_passed_on_to_the_last_digit() {
+        let got =
+            release(br#"{"tag_name": "1", "created_at": "2022-12-31T23:59:59Z", "z": [1.5e93, 0.30000000000000004]}"#);
+        let ReleaseEntry::Release(got) = got else { panic!("{got:?}") };
+        let text = serde_json::to_string(&got.rest).expect("serialises");
+        assert_eq!(text, r#"{"z":[1.5e+93,0.30000000000000004]}"#);
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), Value::Object(got.rest));
+    }
+
+    #[test]
     fn times_with_an_offset_become_utc() {
         let got = normalised(json!({"tag_name": "1", "created_at": "2022-12-31T23:59:59+08:00"}));
         assert_eq!(got.created_at.to_string(), "2022-12-31T15:59:59Z");
