@@ -58,6 +58,7 @@ pub use names::{NamedUpstream, Names, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{UNRESERVED, asked_zipball_url, encoded_segment, folder_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
+pub(crate) use v3::is_upload;
 pub use web::{PackageSearch, WebPage};
 
 /// The `[names]` section: how a name in a path becomes a package.

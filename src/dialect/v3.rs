@@ -69,6 +69,12 @@ pub(super) fn parse_written(
     }
 }
 
+/// True for a request that has the form of an upload, whatever it names and whether packages are published here.
+pub(crate) fn is_upload(method: &Method, path: &str) -> bool {
+    let mut segments = path.trim_start_matches('/').split('/');
+    *method == Method::PUT && segments.next() == Some("v3") && segments.next() == Some(UPLOADS)
+}
+
 /// The path of the address that a reserved version is uploaded to.
 pub(super) fn upload_path(package: &str, version: &str) -> String {
     format!("/v3/{UPLOADS}/{package}/{version}")

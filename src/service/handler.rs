@@ -279,8 +279,9 @@ fn framed(response: Response<Body>, parts: &Parts) -> Response<Body> {
 /// Adds the header fields that do not depend on who may ask.
 fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
     let request = context.request();
-    if matches!(request, Some(ApiRequest::Upload { .. })) && !response.status().is_success() {
-        // Every refusal, also one before the handler: the client takes every response for a success.
+    if dialect::is_upload(&parts.method, parts.uri.path()) && !response.status().is_success() {
+        // Every refusal, also one before the handler and one of a name that cannot be read: the client takes every response
+        // for a success.
         *response.body_mut() = Body::unsent();
         response.extensions_mut().insert(BreakConnection);
     }

@@ -17,6 +17,7 @@ use crate::{
     forge::Forge,
     hosted::{component, publish_yaml},
     hosted_cli::{Cli, rest, sentence, start, start_with, upload},
+    mirror::Mirror,
     process::Launch,
 };
 
@@ -74,6 +75,18 @@ async fn an_upload_that_is_refused_before_its_address_is_read_breaks_off_and_its
     let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
     assert!(http2.put(&url).bearer_auth("srmt_no").body("no").send().await.is_err(), "the stream is reset");
     assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, Some(201));
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_read_or_that_a_mirror_without_publishing_gets_breaks_off() {
+    let forge = Forge::start().await;
+    let hosting = start(&forge).await;
+    let mirror = Mirror::over(&forge).await;
+    for mirror in [&hosting.mirror, &mirror] {
+        for path in ["/v3/uploads/acme-x/1.0.0", "/v3/uploads/%01/1.0.0", "/v3/uploads/acme-x/..", "/v3/uploads"] {
+            assert_eq!(upload(&mirror.client, &mirror.url(path), b"no".to_vec()).await, None, "{path}");
+        }
+    }
 }
 
 #[tokio::test]
