@@ -8,11 +8,7 @@ use std::{
 
 use super::{Bundle, BundleParts, Checker, MANIFEST_NAME};
 use crate::{
-    archive::ZipVerifier,
-    cli::byte_bar::ByteBar,
-    entry::Digest,
-    tar_file::{header, padding},
-    value::memory_budget::MemoryBudget,
+    archive::ZipVerifier, cli::byte_bar::ByteBar, entry::Digest, tar_file, value::memory_budget::MemoryBudget,
 };
 
 /// What separates the files of a bundle in the target's input.
@@ -47,13 +43,7 @@ pub fn bundle(data: &[u8]) {
 /// A tar archive with the right names, lengths and checksums.
 fn pack(data: &[u8]) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
-    let mut add = |name: &str, content: &[u8]| -> io::Result<()> {
-        let len = content.len() as u64;
-        archive.extend_from_slice(header(name, len)?.as_bytes());
-        archive.extend_from_slice(content);
-        archive.resize(archive.len() + padding(len), 0);
-        Ok(())
-    };
+    let mut add = |name: &str, content: &[u8]| tar_file::append(&mut archive, name, content);
     let mut rest = data;
     let mut folder = None;
     loop {
@@ -69,7 +59,7 @@ fn pack(data: &[u8]) -> io::Result<Vec<u8>> {
         folder = Some(if *kind == b'd' { "documents" } else { "blobs" });
         rest = after;
     }
-    archive.resize(archive.len() + 1024, 0);
+    archive.extend_from_slice(&tar_file::TAR_END);
     Ok(archive)
 }
 
