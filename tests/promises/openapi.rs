@@ -158,6 +158,10 @@ async fn what_is_not_there_has_the_described_envelope() {
         for (method, name) in [(Method::PUT, "put"), (Method::DELETE, "delete"), (Method::POST, "post")] {
             if let Some(operation) = item.get(name) {
                 let got = mirror.request(method, &path, &[("content-type", "application/json")]).await;
+                if template.starts_with("/v3/uploads/") {
+                    assert!(got.is_err(), "{template}: the client prints success for {got:?}");
+                    continue;
+                }
                 document.check(operation, &got.expect("a response"), template);
             }
         }
