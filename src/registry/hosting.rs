@@ -23,16 +23,17 @@ mod publishing;
 mod reservations;
 mod reserved_upload;
 mod upkeep;
+mod uploads;
 mod upstream;
 
 pub(crate) use crate::hosted::FailedPublication;
-use publishing::Uploads;
 pub(crate) use publishing::{
     PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, VERSION_UNWRITABLE, check_is_new, manifest_digest,
 };
 pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
 pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_failure};
 pub(crate) use upkeep::HostedUpkeep;
+use uploads::Uploads;
 pub(super) use upstream::HostedUpstream;
 
 pub(crate) use crate::hosted::{Prunable, PruneOutcome, PrunedPart, RetentionRule};

@@ -1,6 +1,7 @@
 //! Packages of one's own: published once, seen by everyone who may, never lost or changed.
 
 use std::{
+    collections::BTreeSet,
     io::{Cursor, Write as _},
     path::Path,
     time::Duration,
@@ -502,6 +503,10 @@ async fn of_fifty_publishers_of_one_version_one_wins() {
     let mut statuses: Vec<u16> = answers.iter().map(|got| got.status).collect();
     statuses.sort_unstable();
     assert_eq!((statuses[0], &statuses[1..]), (201, &[409; 49][..]));
+    let losers = answers.iter().filter(|got| got.status == 409);
+    let sentences: BTreeSet<String> = losers.map(|got| got.json()["message"].to_string()).collect();
+    assert_eq!(sentences.len(), 1, "each is told the same: {sentences:?}");
+    assert!(sentences.iter().all(|sentence| sentence.contains("was published by token:")), "{sentences:?}");
     let winner = answers.iter().find(|got| got.status == 201).expect("one").json()["digest"].clone();
     assert_eq!(host.get("/acme-x/flat/1.0.0").await.sha256(), winner.as_str().expect("a digest"));
     assert_eq!(host.files().len(), 2, "one zip, one record: {:?}", host.files());

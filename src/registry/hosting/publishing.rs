@@ -1,11 +1,10 @@
 //! Publishing: an upload is received, verified, and becomes a version; and what the catalog shows of what is published.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{io, sync::Arc};
 
-use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::{HostedPackages, NotReserved};
+use super::{HostedPackages, NotReserved, uploads::UploadPlace};
 use crate::{
     archive::{ZipFacts, package_model::check_upload},
     entry::{Digest, Verified},
@@ -19,8 +18,6 @@ use crate::{
     value::memory_budget::MemoryShortage,
 };
 
-/// Most uploads at once.
-const MAX_UPLOADS: usize = 32;
 /// What the publisher reads where the file system fails.
 pub(crate) const VERSION_UNWRITABLE: &str = "this mirror cannot write the version; ask the operator of this mirror";
 
@@ -117,27 +114,12 @@ impl From<io::Error> for PublishingError {
     }
 }
 
-/// The versions that are being uploaded.
-#[derive(Clone, Default)]
-pub(super) struct Uploads(Arc<Mutex<HashSet<String>>>);
-
 /// An upload of a version, the only one at its time; dropping it removes what was received.
 pub(crate) struct RunningUpload {
     version: PublishableVersion,
     // Before the place: the file is removed first.
     upload: Option<HostedUpload>,
     _place: UploadPlace,
-}
-
-struct UploadPlace {
-    uploads: Uploads,
-    key: String,
-}
-
-impl Drop for UploadPlace {
-    fn drop(&mut self) {
-        self.uploads.0.lock().remove(&self.key);
-    }
 }
 
 impl RunningUpload {
@@ -190,22 +172,13 @@ impl HostedPackages {
         self.store.package(package.name.base_name()).is_some()
     }
 
-    /// Begins the upload of a version.
+    /// Begins the upload of a version. While another one of it is under way, waits for its end, at most
+    /// [`super::uploads::MAX_WAIT_FOR_UPLOAD`].
     ///
     /// # Errors
-    /// [`PublishingError`], while another one of the version is under way.
+    /// [`PublishingError`].
     pub(crate) async fn begin_upload(&self, version: PublishableVersion) -> Result<RunningUpload, PublishingError> {
-        let key = version.key();
-        {
-            let mut running = self.uploads.0.lock();
-            if running.len() >= MAX_UPLOADS {
-                return Err(PublishingError::TooManyUploads);
-            }
-            if !running.insert(key.clone()) {
-                return Err(PublishingError::BeingPublished);
-            }
-        }
-        let place = UploadPlace { uploads: self.uploads.clone(), key };
+        let place = self.uploads.place(&version.key()).await?;
         let store = self.store.clone();
         let upload = spawn_blocking(move || store.upload()).await.map_err(|_| closed())??;
         Ok(RunningUpload { version, upload: Some(upload), _place: place })
