@@ -1,7 +1,7 @@
 //! What a terminal shows: one short line per request, and bars that fit 60 columns and leave nothing behind.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -103,6 +103,11 @@ impl Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
+        // Ctrl-C: the program outlives a `script` that is killed.
+        if let Some(terminal) = &mut self.child.stdin {
+            let _ = terminal.write_all(b"\x03");
+        }
+        while self.parts.recv_timeout(Duration::from_secs(20)).is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
