@@ -111,9 +111,8 @@ pub struct ShutdownReport {
     pub aborted: usize,
 }
 
-/// Reads the certificates and binds every configured address, but where the service manager has passed sockets on: of
-/// those for clients, and of those for metrics, the passed ones stand in place of the configured addresses. Must be called
-/// within a tokio runtime.
+/// Reads the certificates and binds every configured address; where the service manager has passed sockets of a kind on,
+/// they stand in place of the addresses of that kind. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// The first certificate that cannot be used, or the first address that cannot be bound; no address stays bound then.

@@ -1,7 +1,10 @@
 //! Listening sockets that the service manager has opened and passes on (sd_listen_fds(3)). They stay open while the mirror
 //! is started again, so that no connection is refused.
 
-use std::{io, net};
+use std::{
+    io,
+    net::{self, SocketAddr},
+};
 
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
@@ -15,6 +18,7 @@ pub struct InheritedSockets(Vec<InheritedSocket>);
 #[derive(Debug)]
 struct InheritedSocket {
     kind: ListenerKind,
+    address: SocketAddr,
     socket: net::TcpListener,
 }
 
@@ -50,18 +54,18 @@ impl InheritedSockets {
             let Some(socket) = descriptors.take_tcp_listener(index).map_err(failed)? else { continue };
             // The runtime waits for connections, not the accept call.
             socket.set_nonblocking(true).map_err(failed)?;
-            sockets.push(InheritedSocket { kind: kind_of(name), socket });
+            let address = socket.local_addr().map_err(failed)?;
+            sockets.push(InheritedSocket { kind: kind_of(name), address, socket });
         }
         Ok(Self(sockets))
     }
 
-    /// The sockets of some kinds, each as a descriptor of its own: this value keeps the socket open.
-    ///
-    /// # Errors
-    /// When the system has no descriptor left.
-    pub(super) fn of_kinds(&self, kinds: &[ListenerKind]) -> io::Result<Vec<(TcpListener, ListenerKind)>> {
-        let wanted = self.0.iter().filter(|inherited| kinds.contains(&inherited.kind));
-        wanted.map(|inherited| Ok((TcpListener::from_std(inherited.socket.try_clone()?)?, inherited.kind))).collect()
+    /// The sockets of a kind with their addresses, each as a descriptor of its own: this value keeps the socket open. An error
+    /// means that the system has no descriptor left.
+    pub(super) fn of_kind(&self, kind: ListenerKind) -> impl Iterator<Item = (SocketAddr, io::Result<TcpListener>)> {
+        let own = |socket: &net::TcpListener| TcpListener::from_std(socket.try_clone()?);
+        let of_kind = self.0.iter().filter(move |inherited| inherited.kind == kind);
+        of_kind.map(move |inherited| (inherited.address, own(&inherited.socket)))
     }
 }
 

@@ -51,34 +51,45 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Takes the sockets that the service manager has opened for these kinds; where there is none, binds every address, or
-    /// none.
+    /// For each kind, takes the sockets that the service manager has opened; where there is none, binds its addresses.
     ///
     /// `[::]` takes IPv4 clients too, unless an IPv4 address with its port is listed: that one would be taken already.
     ///
     /// # Errors
-    /// The first address that cannot be bound.
+    /// The first address that cannot be bound; none stays bound then.
     pub(super) fn bind(
         addresses: &[(ListenerKind, &[SocketAddr])],
         inherited: &InheritedSockets,
     ) -> Result<Self, BindError> {
-        let kinds: Vec<ListenerKind> = addresses.iter().map(|(kind, _)| *kind).collect();
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let failed = |source| BindError { address: unknown, source };
-        let mut sockets = inherited.of_kinds(&kinds).map_err(failed)?;
-        if sockets.is_empty() {
-            let listed = || addresses.iter().flat_map(|(kind, list)| list.iter().map(|address| (*kind, *address)));
-            let is_ipv4 = |(_, address): &(ListenerKind, SocketAddr)| address.is_ipv4();
-            let ipv4_ports: Vec<u16> = listed().filter(is_ipv4).map(|(_, address)| address.port()).collect();
-            for (kind, address) in listed() {
+        let listed = addresses.iter().flat_map(|(_, list)| list.iter());
+        let ipv4_ports: Vec<u16> = listed.filter(|address| address.is_ipv4()).map(SocketAddr::port).collect();
+        let mut listeners = Self { sockets: Vec::new(), addresses: Vec::new() };
+        for (kind, list) in addresses {
+            let mut is_inherited = false;
+            for (address, socket) in inherited.of_kind(*kind) {
+                listeners.add(*kind, address, socket)?;
+                is_inherited = true;
+            }
+            for &address in if is_inherited { &[][..] } else { *list } {
                 let only_v6 = address.port() != 0 && ipv4_ports.contains(&address.port());
-                let socket = listen(address, only_v6).map_err(|source| BindError { address, source })?;
-                sockets.push((socket, kind));
+                listeners.add(*kind, address, listen(address, only_v6))?;
             }
         }
-        let addresses = sockets.iter().map(|(socket, _)| socket.local_addr());
-        let addresses = addresses.collect::<io::Result<_>>().map_err(failed)?;
-        Ok(Self { sockets, addresses })
+        Ok(listeners)
+    }
+
+    /// Adds the socket of an address, with the port that it has.
+    fn add(
+        &mut self,
+        kind: ListenerKind,
+        address: SocketAddr,
+        socket: io::Result<TcpListener>,
+    ) -> Result<(), BindError> {
+        let bound = socket.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (real, socket) = bound.map_err(|source| BindError { address, source })?;
+        self.addresses.push(real);
+        self.sockets.push((socket, kind));
+        Ok(())
     }
 
     /// The bound addresses, with real ports.

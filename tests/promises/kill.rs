@@ -1,11 +1,12 @@
 //! After kill -9 at any moment a start serves no partial object and needs no repair by hand.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use srm_mirror::{
     storage::disk::{self, Disk},
     value::ByteSize,
 };
+use tokio::sync::watch;
 
 use crate::{
     eventually::eventually,
@@ -90,8 +91,13 @@ async fn what_was_stored_before_a_kill_is_served_after_it_without_the_forge() {
 const LIMIT: u64 = 6 << 20;
 const PACKAGES: u64 = 30;
 
-/// Requests random zips until the connection is cut; compares every whole response with the forge's zip.
-async fn ask(mirror: Arc<Process>, sums: Arc<BTreeMap<u64, String>>, seed: u64) -> Vec<u64> {
+/// Requests random zips until the connection is cut; compares every whole response with the forge's zip, and counts it.
+async fn ask(
+    mirror: Arc<Process>,
+    sums: Arc<BTreeMap<u64, String>>,
+    seed: u64,
+    answered: watch::Sender<u64>,
+) -> Vec<u64> {
     let mut dice = Dice::new(seed);
     let mut whole = Vec::new();
     loop {
@@ -99,6 +105,7 @@ async fn ask(mirror: Arc<Process>, sums: Arc<BTreeMap<u64, String>>, seed: u64) 
         let Ok(got) = mirror.try_get(&format!("/load/p{n}/zipball/v1.0.0")).await else { return whole };
         assert_eq!((got.status, got.sha256().as_str()), (200, sums[&n].as_str()), "seed {seed}: {:?}", got.headers);
         whole.push(n);
+        answered.send_modify(|answered| *answered += 1);
         if whole.len() > 500 {
             return whole;
         }
@@ -128,10 +135,12 @@ async fn twenty_kills_under_load_damage_nothing_and_the_budget_equals_the_disk()
     let mut served = 0;
     for round in 0..20 {
         let mirror = Arc::new(launch.clone().start().await);
-        let clients: Vec<_> =
-            (0..4).map(|n| tokio::spawn(ask(mirror.clone(), sums.clone(), 100 * round + n + 1))).collect();
-        // A random duration of load; no assertion depends on its length.
-        tokio::time::sleep(Duration::from_millis(dice.roll(400))).await;
+        let answered = watch::Sender::new(0);
+        let client = |n: u64| tokio::spawn(ask(mirror.clone(), sums.clone(), 100 * round + n + 1, answered.clone()));
+        let clients: Vec<_> = (0..4).map(client).collect();
+        // After a random answer, while other clients wait for theirs.
+        let last = dice.roll(100);
+        answered.subscribe().wait_for(|answered| *answered >= last).await.expect("clients ask");
         mirror.signal("KILL").await;
         let journal = {
             let mut whole = Vec::new();

@@ -101,6 +101,22 @@ async fn a_socket_of_the_service_manager_named_metrics_is_the_listener_for_metri
 }
 
 #[tokio::test]
+async fn a_socket_of_one_kind_leaves_the_addresses_of_the_others() {
+    let forge = forge().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Launch::bare(&["tls", "init", "--name", "localhost", "--dir", dir.path().to_str().expect("text")]);
+    assert_eq!(authority.run().await.code, Some(0));
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let pair = format!("[{{ cert_file = {:?}, key_file = {:?} }}]", file("localhost.pem"), file("localhost.key"));
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    let launch = Launch::serve(&forge, &dir.path().join("cache")).set("server.tls.listen", "127.0.0.1:0");
+    let mirror = launch.set("server.tls.certificates", &pair).with_socket(&socket, "http").start().await;
+    assert_eq!(mirror.address, address);
+    assert!(mirror.out().contains("listening on https://127.0.0.1:"), "{}", mirror.out());
+}
+
+#[tokio::test]
 async fn a_socket_that_does_not_listen_and_one_with_tls_but_no_certificate_are_refused_in_one_sentence() {
     let forge = forge().await;
     let dir = tempfile::tempdir().expect("a directory");

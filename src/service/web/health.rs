@@ -41,7 +41,7 @@ struct ShownStatus {
     refused: Vec<String>,
     upstreams: Vec<ShownUpstream>,
     certificates: Vec<ShownCertificate>,
-    /// The publications that failed after their client could be told, the newest first.
+    /// The publications that failed after the last response that their client reads, the newest first.
     failed_publications: Vec<ShownPublication>,
     /// The last warnings and errors of the log, the newest first.
     recent: Vec<ShownEvent>,
