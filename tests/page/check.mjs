@@ -1,21 +1,12 @@
-// Visits every web page of a mirror in a browser. Ends with one line; exit code 1 when a page breaks a promise:
-// no violation of axe's rules, no console message, no horizontal scrolling, everything reachable by keyboard, focus visible.
+// Visits web pages of a mirror in a browser; `run` says which ones, and what each must show. Ends with one line; exit code 1
+// when a page breaks a promise: no violation of axe's rules, no console message, no horizontal scrolling, everything reachable
+// by keyboard, focus visible.
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
-const [base, folder, browserPath] = process.argv.slice(2);
+const { base, token, folder, browser: browserPath, pages } = JSON.parse(process.argv[2]);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PAGES = {
-  packages: ["/-/", 200],
-  search: ["/-/?q=start&all=1", 200],
-  nothing: ["/-/?q=no-such-package", 200],
-  package: ["/-/packages/github:devsapp/fc3", 200],
-  version: ["/-/packages/github:devsapp/fc3@v0.2.0", 200],
-  setup: ["/-/setup", 200],
-  health: ["/-/health", 200],
-  absent: ["/-/packages/github:nobody/nothing", 404],
-};
 const WIDTHS = [320, 768, 1280];
 const SCHEMES = ["light", "dark"];
 const MOST_TABS = 400;
@@ -48,7 +39,7 @@ async function unreachable(page) {
 }
 
 async function visit(context, name, width, scheme) {
-  const [path, status] = PAGES[name];
+  const [path, status, text] = pages[name];
   const where = `${path} at ${width} px, ${scheme}`;
   const page = await context.newPage();
   page.on("console", (message) => {
@@ -62,6 +53,7 @@ async function visit(context, name, width, scheme) {
   });
   const response = await page.goto(base + path, { waitUntil: "load" });
   if (response.status() !== status) faults.push(`${where}: status ${response.status()}`);
+  if (!(await page.content()).includes(text)) faults.push(`${where}: does not say "${text}"`);
   const sizes = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   if (sizes[0] > sizes[1]) faults.push(`${where}: is ${sizes[0]} px wide`);
   await page.screenshot({ path: `${folder}/${name}-${width}-${scheme}.png`, fullPage: true });
@@ -85,9 +77,12 @@ const browser = await chromium.launch({ executablePath: browserPath, args: ["--n
 try {
   for (const scheme of SCHEMES) {
     for (const width of WIDTHS) {
-      const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 900 } });
-      for (const name of Object.keys(PAGES)) await visit(context, name, width, scheme);
-      await context.close();
+      const options = { colorScheme: scheme, viewport: { width, height: 900 } };
+      const signedIn = await browser.newContext({ ...options, extraHTTPHeaders: { authorization: `Bearer ${token}` } });
+      const anonymous = await browser.newContext(options);
+      for (const name of Object.keys(pages)) await visit(pages[name][3] ? anonymous : signedIn, name, width, scheme);
+      await signedIn.close();
+      await anonymous.close();
     }
   }
 } finally {
