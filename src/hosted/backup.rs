@@ -1,9 +1,10 @@
 //! The backup of published packages: a tar archive that is written while the mirror publishes. Nothing in it
 //! is trusted when it is read: every entry is checked.
 //!
-//! It holds `srm-mirror-hosted.json`, then all records in `records/{number}.jsonl`, then `blobs/{sha256}`, then
-//! `srm-mirror-hosted-end.json`, which says that it is complete. No zip is removed while it is written, so every record has
-//! its zip: in this archive, or in an earlier one where the archive is incremental.
+//! It holds `srm-mirror-hosted.json`, then all records in `records/{number}.jsonl`, then `failed.json` with the failed
+//! publications, then `blobs/{sha256}`, then `srm-mirror-hosted-end.json`, which says that it is complete. No zip is removed
+//! while it is written, so every record has its zip: in this archive, or in an earlier one where the archive is incremental.
+//! Reservations are not in it: they end with the process.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,7 +18,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::{HostedPackage, HostedStore, VersionState, held_zips::ZipHold, record::RecordHead};
+use super::{
+    HostedPackage, HostedStore, VersionState,
+    failed::{MAX_FAILED_FILE_BYTES, StoredFailures},
+    held_zips::ZipHold,
+    record::RecordHead,
+};
 use crate::{
     entry::Digest,
     tar_file::{self, TAR_END},
@@ -27,6 +33,8 @@ use crate::{
 const BACKUP_MANIFEST: &str = "srm-mirror-hosted.json";
 /// The last entry.
 const BACKUP_END: &str = "srm-mirror-hosted-end.json";
+/// The entry of the publications that failed.
+const BACKUP_FAILED: &str = "failed.json";
 /// The version of the format.
 const BACKUP_FORMAT: u32 = 1;
 /// Records are collected up to about this many bytes for one entry.
@@ -68,6 +76,7 @@ enum BackupEnd {
 pub(crate) struct Backup {
     store: Arc<HostedStore>,
     packages: Vec<Arc<HostedPackage>>,
+    failed: StoredFailures,
     known: HashSet<Digest>,
     _hold: ZipHold,
 }
@@ -110,7 +119,7 @@ impl Backup {
                 return Err(BackupError::Unreadable(format!("{} {}", package.name, version.version)));
             }
         }
-        Ok(Self { store: store.clone(), packages, known, _hold: hold })
+        Ok(Self { store: store.clone(), packages, failed: store.failed.stored(), known, _hold: hold })
     }
 
     /// Bytes of the zips that will be written, about.
@@ -160,6 +169,7 @@ impl Backup {
         if !batch.is_empty() {
             tar_file::append(&mut *out, &records_name(number), &batch)?;
         }
+        append_json(&mut *out, BACKUP_FAILED, &self.failed)?;
         for (digest, len) in zips.iter().filter(|(digest, _)| !self.known.contains(*digest)) {
             self.write_zip(out, digest, *len)?;
         }
@@ -288,6 +298,8 @@ pub(crate) enum BackupProblem {
 pub(super) enum BackupPart<'e, 'a, 'f> {
     /// Records, one per line.
     Records(&'e mut tar::Entry<'a, &'f File>),
+    /// The publications that failed.
+    Failed(StoredFailures),
     /// One zip.
     Zip(Digest, &'e mut tar::Entry<'a, &'f File>),
 }
@@ -297,6 +309,7 @@ pub(super) enum BackupPart<'e, 'a, 'f> {
 struct BackupPosition {
     manifest: Option<BackupManifest>,
     batches: usize,
+    has_failed: bool,
     last_zip: Option<Digest>,
     end: Option<BackupEnd>,
 }
@@ -361,7 +374,7 @@ fn walk<E: From<BackupProblem>>(
             if name != BACKUP_MANIFEST {
                 return Err(BackupProblem::NoBackup.into());
             }
-            let manifest: BackupManifest = read_json(&mut entry)?;
+            let manifest: BackupManifest = read_json(&mut entry, MAX_BACKUP_HEAD_BYTES)?;
             if manifest.format != BACKUP_FORMAT {
                 return Err(BackupProblem::OtherFormat(manifest.format).into());
             }
@@ -372,10 +385,15 @@ fn walk<E: From<BackupProblem>>(
             return Err(unexpected().into());
         }
         if name == BACKUP_END {
-            position.end = Some(read_json(&mut entry)?);
+            position.end = Some(read_json(&mut entry, MAX_BACKUP_HEAD_BYTES)?);
             return Ok(());
         }
-        if position.last_zip.is_none() && name == records_name(position.batches) {
+        let is_before_zips = position.last_zip.is_none() && !position.has_failed;
+        if is_before_zips && name == BACKUP_FAILED {
+            position.has_failed = true;
+            return each(BackupPart::Failed(read_json(&mut entry, MAX_FAILED_FILE_BYTES)?));
+        }
+        if is_before_zips && name == records_name(position.batches) {
             if entry.size() > MAX_RECORD_BATCH_BYTES {
                 return Err(unexpected().into());
             }
@@ -396,8 +414,11 @@ fn walk<E: From<BackupProblem>>(
     Ok(position)
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(entry: &mut tar::Entry<'_, &File>) -> Result<T, BackupProblem> {
-    if entry.size() > MAX_BACKUP_HEAD_BYTES {
+fn read_json<T: serde::de::DeserializeOwned>(
+    entry: &mut tar::Entry<'_, &File>,
+    max_bytes: u64,
+) -> Result<T, BackupProblem> {
+    if entry.size() > max_bytes {
         return Err(BackupProblem::NoBackup);
     }
     let mut text = Vec::new();

@@ -3,7 +3,10 @@
 //!
 //! No data: a file that cannot be read is left out with a warning. It is bounded by age and number.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -20,7 +23,7 @@ const MAX_FAILED_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Most characters of a reason.
 const MAX_REASON_CHARS: usize = 1000;
 /// Largest file that is read, bytes.
-const MAX_FAILED_FILE_BYTES: u64 = 16 << 20;
+pub(super) const MAX_FAILED_FILE_BYTES: u64 = 16 << 20;
 /// Mode of the file less the umask.
 const FAILED_FILE_MODE: u32 = 0o644;
 
@@ -40,8 +43,8 @@ pub(crate) struct FailedPublication {
 }
 
 /// The form of the file.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct StoredFailures {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct StoredFailures {
     failed: Vec<FailedPublication>,
 }
 
@@ -83,9 +86,7 @@ impl FailedPublications {
     /// # Errors
     /// When the file cannot be written; the entry holds until the next start then.
     pub(crate) fn add(&self, mut failed: FailedPublication) -> io::Result<()> {
-        if let Some((end, _)) = failed.reason.char_indices().nth(MAX_REASON_CHARS) {
-            failed.reason.truncate(end);
-        }
+        failed.shorten();
         let _writing = self.writing.lock();
         let mut list = self.list.lock();
         let now = failed.at;
@@ -116,6 +117,11 @@ impl FailedPublications {
         }
     }
 
+    /// A copy of the file's content.
+    pub(super) fn stored(&self) -> StoredFailures {
+        StoredFailures { failed: self.list.lock().clone() }
+    }
+
     /// Those of one package, the newest first.
     pub(crate) fn of_package(&self, package: &str, now: Timestamp) -> Vec<FailedPublication> {
         self.kept(now, |entry| entry.package.eq_ignore_ascii_case(package))
@@ -132,11 +138,34 @@ impl FailedPublications {
     }
 
     fn write(&self, failed: Vec<FailedPublication>) -> io::Result<()> {
-        write_json(&self.path, FAILED_FILE_MODE, &StoredFailures { failed })
+        StoredFailures { failed }.write(&self.path)
+    }
+}
+
+impl StoredFailures {
+    /// Replaces the file. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        write_json(path, FAILED_FILE_MODE, self)
+    }
+
+    /// Without what is beyond the limits of the list: the content may come from outside.
+    pub(super) fn bounded(mut self) -> Self {
+        self.failed.drain(..self.failed.len().saturating_sub(MAX_FAILED));
+        self.failed.iter_mut().for_each(FailedPublication::shorten);
+        self
     }
 }
 
 impl FailedPublication {
+    fn shorten(&mut self) {
+        if let Some((end, _)) = self.reason.char_indices().nth(MAX_REASON_CHARS) {
+            self.reason.truncate(end);
+        }
+    }
+
     fn is_of(&self, package: &str, version: &str) -> bool {
         self.package.eq_ignore_ascii_case(package) && self.version == version
     }

@@ -138,7 +138,11 @@ pub(crate) fn restore(
     let folder = File::open(dir).map_err(at(dir))?;
     // Once for all files, whatever their number.
     rustix::fs::syncfs(&folder).map_err(|error| at(dir)(error.into()))?;
-    for (from, to) in [(import.join("blobs"), target.blobs()), (import.join("releases"), target.releases())] {
+    for (from, to) in [
+        (import.join("blobs"), target.blobs()),
+        (import.join("uploads"), target.uploads()),
+        (import.join("releases"), target.releases()),
+    ] {
         fs::rename(&from, &to).map_err(at(&to))?;
     }
     folder.sync_all().map_err(at(dir))?;
@@ -169,7 +173,7 @@ fn empty(target: &HostedLayout) -> Result<(), RestoreError> {
         let entry = entry.map_err(at)?;
         match entry.file_name().to_str() {
             Some("lock" | "lost+found") => {}
-            Some("import" | "blobs" | "releases") if is_interrupted => leftovers.push(entry.path()),
+            Some("import" | "blobs" | "uploads" | "releases") if is_interrupted => leftovers.push(entry.path()),
             _ => {
                 let found = entry.file_name().to_string_lossy().into_owned();
                 return Err(RestoreError::NotEmpty { dir: dir.to_owned(), found });
@@ -189,7 +193,7 @@ struct ImportFolder {
 
 impl ImportFolder {
     fn fill(mut self, backups: &[BackupFile], progress: &mut impl FnMut(u64)) -> Result<RestoreReport, RestoreError> {
-        for folder in [self.layout.blobs(), self.layout.releases()] {
+        for folder in [self.layout.blobs(), self.layout.uploads(), self.layout.releases()] {
             fs::create_dir(&folder).map_err(|source| RestoreError::Io { path: folder.clone(), source })?;
         }
         let mut report = RestoreReport::default();
@@ -212,12 +216,20 @@ impl ImportFolder {
         }
     }
 
-    /// Writes the records, and notes the zips that they need. Returns their number.
+    /// Writes the records and the publications that failed, and notes the zips that are needed. Returns the number of records.
     fn records(&mut self, backup: &BackupFile) -> Result<u64, RestoreProblem> {
         let mut count = 0;
         let mut sha = sha2::Sha256::new();
         backup.read(|part| {
-            let BackupPart::Records(entry) = part else { return Ok(()) };
+            let entry = match part {
+                BackupPart::Records(entry) => entry,
+                BackupPart::Failed(failed) => {
+                    let path = self.layout.failed();
+                    let written = failed.bounded().write(&path);
+                    return written.map_err(|source| RestoreProblem::Write { path, source });
+                }
+                BackupPart::Zip(..) => return Ok(()),
+            };
             let mut lines = BufReader::new(entry);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line).map_err(BackupProblem::Io)? > 0 {

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::Path,
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use crate::{
     value::ByteSize,
 };
 
+mod backups;
 mod changes;
 mod upkeep;
 
@@ -115,6 +116,24 @@ fn check_whole(dir: &Path, store: &HostedStore) {
     }
     assert_eq!(files(&dir.join("blobs")).len(), blobs, "{:?}", files(dir));
     assert!(files(&dir.join("stage")).is_empty());
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("a time")
+}
+
+fn some_store(dir: &Path) -> Arc<HostedStore> {
+    let store = Arc::new(open(dir));
+    for version in ["1.0.0", "1.1.0", "1.2.0", "2.0.0-rc.1"] {
+        publish(&store, "Acme-X", version, version.as_bytes()).expect("published");
+    }
+    publish(&store, "acme-y", "1.0.0", b"y 1.0.0").expect("published");
+    for text in ["dev 1", "dev 2"] {
+        publish(&store, "acme-y", "dev", text.as_bytes()).expect("published");
+    }
+    store.delete("acme-x", "1.0.0", change()).expect("deleted");
+    store.yank("acme-x", "1.1.0", change()).expect("yanked");
+    store
 }
 
 #[test]
