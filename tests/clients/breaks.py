@@ -280,7 +280,7 @@ def _(request, answer):
     answer.text(lambda text: re.sub(r'("zipball_url":"[^"?]+)\?[^"]*"', r'\1"', text))
 
 
-@fault("revoked-tokens-work", "a revoked token", "without a token")
+@fault("revoked-tokens-work", "a revoked token", "without a token", "for another audience", "a rotation of a provider")
 def _(request, answer):
     """what is refused is answered with the rights of a token that holds"""
     if answer.status == 401:

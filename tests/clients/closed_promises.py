@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 from promises import LAST, SIMPLE, application, asked_first, listed, lock, must_be_whole, promise, update_in
-from stage import CLOSED_FRONT, HERE, NAMES, SECRET, Failed, await_, must_equal, must_say
+from stage import AUDIENCE, CLOSED_FRONT, HERE, NAMES, SECRET, Failed, await_, must_equal, must_say
 
 
 def registry(stage):
@@ -167,6 +167,69 @@ def _(stage):
     quick = ["aria2c", "-c", "-x4", "-s4", "-k1M", "--file-allocation=none", "--no-conf"]
     home.run(*quick, "-o", "aria.zip", address)
     must_be_whole(stage, home.project / "aria.zip")
+
+
+def jwt(home, issuer, client="ci", audience=AUDIENCE):
+    """An access token of an OpenID Connect provider. The audit log must not have it."""
+    described = json.loads(home.run("curl", "-sSf", f"{home.stage.issuers[issuer]}/.well-known/openid-configuration"))
+    form = ["-d", "grant_type=client_credentials", "-d", "scope=read", "--data-urlencode", f"resource={audience}"]
+    said = home.run("curl", "-sSf", "-u", f"{client}:{client}-secret", *form, described["token_endpoint"])
+    token = json.loads(said)["access_token"]
+    must_equal(token.count("."), 2, "the dots of the JWT")
+    home.stage.tokens[f"{issuer} {client} {len(home.stage.tokens)}"] = token
+    return token, described["jwks_uri"]
+
+
+def status_by(home, token, path="/demo/plain/releases"):
+    """The status that a client with a token gets, and what the mirror says about the token."""
+    url = f"{home.stage.closed_base}{path}"
+    said = home.run("curl", "-sS", "-D", "head", "-o", "got", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}", url)
+    if said == "401" and "www-authenticate: bearer" not in (home.project / "head").read_text().lower():
+        raise Failed("a 401 without its challenge")
+    return said
+
+
+@promise("an access token of an OpenID Connect provider (oidc-provider) is a principal with groups")
+def _(stage):
+    home = stage.home()
+    token, _ = jwt(home, "corp")
+    must_equal(status_by(home, token), "200", "what everyone with credentials may read")
+    must_equal(status_by(home, token, "/demo/big/releases"), "200", "what its group may read")
+    must_equal(status_by(home, jwt(home, "corp", "guest")[0], "/demo/big/releases"), "404", "what another group may read")
+    must_equal(status_by(home, jwt(home, "shop")[0], "/demo/big/releases"), "404", "the group of another provider")
+    address = json.loads(home.run("curl", "-sSf", "-H", f"Authorization: Bearer {token}", f"{stage.closed_base}/demo/big/releases/latest"))
+    home.run("curl", "-sSf", "-o", "whole", address["zipball_url"])
+    must_be_whole(stage, home.project / "whole")
+
+
+@promise("a token of an OpenID Connect provider for another audience, without a signature, or by its public key is 401")
+def _(stage):
+    home = stage.home()
+    token, keys = jwt(home, "corp")
+    must_equal(status_by(home, token), "200", "the token itself")
+    made = json.loads(home.run("node", HERE / "oidc_forgeries.mjs", token, keys))
+    must_equal(len(made), 13, "the forgeries")
+    made["another audience"], _ = jwt(home, "corp", audience="urn:another")
+    made["the audience with a slash"], _ = jwt(home, "corp", audience=f"{AUDIENCE}/")
+    served = {name: status for name, forged in made.items() if (status := status_by(home, forged)) != "401"}
+    must_equal(served, {}, "not refused")
+
+
+@promise("after a rotation of a provider's keys its new tokens hold, the old ones while their key is published, then they are 401")
+def _(stage):
+    home = stage.home()
+    old = {issuer: jwt(home, issuer)[0] for issuer in ("corp", "shop")}
+    must_equal([status_by(home, token) for token in old.values()], ["200", "200"], "before the rotation")
+    stage.set_keys("corp", "second", "first")
+    stage.set_keys("shop", "second")
+    try:
+        for issuer, expected in {"corp": "200", "shop": "401"}.items():
+            new, _ = jwt(home, issuer)
+            must_equal(status_by(home, new), "200", f"the new token of {issuer}")
+            must_equal(status_by(home, old[issuer]), expected, f"the old token of {issuer}")
+    finally:
+        # For the promises that follow.
+        stage.set_keys("corp", "first", "second")
 
 
 def clients_of(stage, name):

@@ -37,11 +37,15 @@ packages = ["official-2x:*"]
 anonymous = true
 [[access.rules]]
 packages = ["demo/big"]
-read = ["token:*", "cert:CN=anna,O=Acme"]
+read = ["token:*", "cert:CN=anna,O=Acme", "group:corp:dev"]
 [[access.rules]]
 packages = ["*"]
 read = ["*"]
 """
+
+
+# What the tokens of the OpenID Connect providers are for.
+AUDIENCE = "urn:srm-mirror"
 
 
 # The rules of the mirror that packages are published on, and the names that belong to it.
@@ -87,6 +91,7 @@ class Stage:
         self._forge(forge)
         self._mirror()
         self._plain_mirror()
+        self._providers()
         self._closed_mirror()
         self._hosted_mirror()
 
@@ -162,13 +167,33 @@ stale_while_revalidate = "0s"
         """A mirror that knows its upstreams' addresses and has no other configuration."""
         self.plain_base = self._configured("plain", "upstreams.toml", PLAIN_FRONT, PLAIN_BEHIND)
 
+    def _providers(self):
+        """Two OpenID Connect providers, whose tokens the closed mirror takes."""
+        self.providers = self._start("providers", ["node", HERE / "oidc_provider.mjs"], stdin=subprocess.PIPE)
+        await_("the providers", lambda: "\nready" in self.said("providers") or self.providers.poll() is not None)
+        self.issuers = dict(re.findall(r"^issuer (\S+) (\S+)$", self.said("providers"), re.MULTILINE))
+        if not self.issuers:
+            raise Failed("the providers do not start (npm ci in tests/clients):\n" + self.said("providers"))
+
+    def set_keys(self, issuer, *keys):
+        """Gives a provider other keys: the first one signs."""
+        self.providers.stdin.write(f"keys {issuer} {' '.join(keys)}\n".encode())
+        self.providers.stdin.flush()
+        await_("the keys", lambda: f"has {issuer} {' '.join(keys)}\n" in self.said("providers"))
+
     def _closed_mirror(self):
         """As the plain mirror, with tokens, rules and an audit log."""
         self.audit_file = self.dir / "audit.jsonl"
         audit = f"[audit]\nfile = {json.dumps(str(self.audit_file))}\n"
         self._authority("clients")
         clients = f"[server.tls]\nclient_ca_file = {json.dumps(str(self.dir / 'clients.pem'))}\n"
-        (self.dir / "closed.toml").write_text((self.dir / "upstreams.toml").read_text() + clients + ACCESS + audit)
+        issuers = "".join(
+            f"[[access.issuers]]\nname = {json.dumps(name)}\nissuer = {json.dumps(url)}\naudience = {json.dumps(AUDIENCE)}\n"
+            'groups_claim = "groups"\n'
+            for name, url in self.issuers.items()
+        )
+        upstreams = (self.dir / "upstreams.toml").read_text()
+        (self.dir / "closed.toml").write_text(upstreams + clients + ACCESS + issuers + audit)
         self.tokens = {}
         # A break answers with the rights of this one what the mirror refuses.
         self.master = self.token("master")
