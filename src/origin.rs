@@ -15,6 +15,20 @@ use crate::{
 /// A boxed future that may borrow.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How a mirror refuses by its own rules what another mirror asks of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MirrorRefusal {
+    /// It may not serve the package or the version.
+    #[error("forbidden")]
+    Forbidden,
+    /// The component's entry is not in its zip.
+    #[error("not built")]
+    Unbuilt,
+    /// The package does not conform to the package model.
+    #[error("does not conform to the package model")]
+    NotConforming,
+}
+
 /// Why a fetch failed.
 ///
 /// Contains no upstream text, address or token: it may be shown to a client.
@@ -80,9 +94,9 @@ pub enum FetchError {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// The upstream is a mirror too, and refuses by its own rules: its status, 403 or 422, is passed on.
-    #[error("the upstream, a mirror, refuses it with status {0}")]
-    RefusedByMirror(u16),
+    /// The upstream is a mirror too, and refuses by its own rules: its refusal is passed on.
+    #[error("the upstream, a mirror, refuses it: {0}")]
+    RefusedByMirror(MirrorRefusal),
     /// Any other error status.
     #[error("upstream responded with status {0}")]
     Status(u16),

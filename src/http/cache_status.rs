@@ -14,6 +14,9 @@ use super::field::ascii_value;
 /// The remark on a response that is not stored for want of room.
 pub(crate) const NO_ROOM: &str = "no-room";
 
+/// The remark on a refusal by the package model: a mirror that asks this one reads it.
+pub(crate) const NOT_CONFORMING: &str = "not-conforming";
+
 /// The remark on a document that only memory holds, where the disk has no room or fails.
 pub(crate) const MEMORY_ONLY: &str = "memory-only";
 

@@ -31,7 +31,7 @@ mod subject;
 mod unauthorized;
 pub(super) mod version_refusal;
 
-use fetch_failure::fetch_error;
+use fetch_failure::{fetch_error, with_remark};
 use subject::Subject;
 pub(crate) use unauthorized::Unauthorized;
 
@@ -255,12 +255,8 @@ impl ApiError {
             }
             Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
                 let status = if error.is_of_request() { status } else { status.not_forwarded() };
-                let status = match &error {
-                    FetchError::Offline { .. } => status.detail("offline"),
-                    FetchError::NoRoom { .. } => status.without_room(),
-                    _ => status,
-                };
-                ErrorDescription { cache_status: Some(status.failed()), ..fetch_error(&error, subject) }
+                let status = with_remark(status, &error).failed();
+                ErrorDescription { cache_status: Some(status), ..fetch_error(&error, subject) }
             }
             Self::Download(error) => ErrorDescription { cache_status: unstored, ..fetch_error(&error, subject) },
             Self::Registry(RegistryError::DamagedZip { status }) => {

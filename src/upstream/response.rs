@@ -41,6 +41,17 @@ pub(super) fn is_of_mirror(headers: &HeaderMap) -> bool {
     headers.get_all("cache-status").iter().any(named)
 }
 
+/// True where a mirror like this one has put a remark into its `Cache-Status`: one token of `detail`. Its other remarks are
+/// beside it, separated by commas.
+pub(super) fn mirror_remarks(headers: &HeaderMap, remark: &str) -> bool {
+    let remarks = |value: &HeaderValue| {
+        let mut params = value.to_str().unwrap_or_default().split(';').map(str::trim);
+        let detail = params.find_map(|param| param.strip_prefix("detail="));
+        detail.is_some_and(|detail| detail.trim_matches('"').split(',').any(|one| one.trim() == remark))
+    };
+    headers.get_all("cache-status").iter().any(remarks)
+}
+
 /// Whether an API is that of a mirror like this one.
 pub(super) struct MirrorSign {
     /// Its last response was, or there was none yet.

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use srm_mirror::config::Config;
+use srm_mirror::{
+    config::Config,
+    registry::{ModelConfig, ModelMode},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Barrier,
@@ -13,7 +16,7 @@ use tokio::{
 
 use crate::{
     eventually::eventually,
-    forge::Forge,
+    forge::{Forge, Spec},
     logs,
     mirror::{Mirror, Setup, setup},
 };
@@ -106,6 +109,23 @@ async fn a_refusal_of_the_parent_is_passed_on_with_its_status() {
     ] {
         let got = child.get(path).await;
         assert_eq!(got.status, status, "{path}: {}", String::from_utf8_lossy(&got.body));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_the_package_model_or_of_an_unbuilt_component_is_passed_on_as_such() {
+    let forge = forge().await;
+    let without_readme = |spec: Spec| spec.without_file("readme.md").without_file("README.md");
+    forge.registry().component("bare").version_with("1.0.0", without_readme);
+    let rule = ModelConfig { packages: "official:bare".into(), model: ModelMode::Enforce };
+    let parent = setup(&forge).with(|config| config.packages.model_for = vec![rule]).start().await;
+    let child = child_of(&parent, &forge).start().await;
+    let grandchild = child_of(&child, &forge).start().await;
+    for mirror in [&child, &grandchild] {
+        let bare = mirror.get("/official/bare/zipball/1.0.0").await;
+        assert_eq!((bare.status, bare.json()["code"].clone()), (422, "not-conforming".into()), "{:?}", bare.body);
+        let unbuilt = mirror.get("/official/unbuilt/flat/1.0.0").await;
+        assert_eq!((unbuilt.status, unbuilt.json()["code"].clone()), (422, "unbuilt".into()), "{:?}", unbuilt.body);
     }
 }
 

@@ -5,7 +5,8 @@ use http::StatusCode;
 use super::{ASK_OPERATOR, ErrorDescription, subject::Subject, whole_seconds};
 use crate::{
     admin_api::FailureCode,
-    origin::{FetchError, Missing},
+    http::cache_status::{CacheStatus, NOT_CONFORMING},
+    origin::{FetchError, MirrorRefusal, Missing},
 };
 
 const TRY_LATER: &str = "try again later, or ask the operator of this mirror";
@@ -83,9 +84,15 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
             );
             (StatusCode::BAD_GATEWAY, message)
         }
-        FetchError::RefusedByMirror(code) => {
-            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::FORBIDDEN);
-            (status, format!("{upstream}, which is a mirror, refuses {what} (status {code}); ask its operator"))
+        FetchError::RefusedByMirror(refusal) => {
+            let (status, why) = match refusal {
+                MirrorRefusal::Forbidden => (StatusCode::FORBIDDEN, "it may not serve it"),
+                MirrorRefusal::Unbuilt => (StatusCode::UNPROCESSABLE_ENTITY, "it is not built"),
+                MirrorRefusal::NotConforming => {
+                    (StatusCode::UNPROCESSABLE_ENTITY, "it does not conform to the package model")
+                }
+            };
+            (status, format!("{upstream}, which is a mirror, refuses {what}: {why}; ask its operator"))
         }
         FetchError::Status(code) => {
             (StatusCode::BAD_GATEWAY, format!("{upstream} answered status {code} for {what}; {TRY_LATER}"))
@@ -139,6 +146,16 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
 }
 
+/// The cache status of a failure, with the remark that belongs to its cause.
+pub(super) fn with_remark(status: CacheStatus, error: &FetchError) -> CacheStatus {
+    match error {
+        FetchError::Offline { .. } => status.detail("offline"),
+        FetchError::NoRoom { .. } => status.without_room(),
+        FetchError::RefusedByMirror(MirrorRefusal::NotConforming) => status.and_detail(NOT_CONFORMING),
+        _ => status,
+    }
+}
+
 /// The code of a cause; while an upstream cools down, that of its failure.
 pub(in crate::service) fn failure_code(error: &FetchError) -> FailureCode {
     match error {
@@ -156,8 +173,9 @@ pub(in crate::service) fn failure_code(error: &FetchError) -> FailureCode {
         FetchError::Throttled { .. } => FailureCode::UpstreamThrottled,
         FetchError::CoolingDown { cause, .. } => failure_code(cause),
         FetchError::Status(401 | 403) => FailureCode::UpstreamDenied,
-        FetchError::RefusedByMirror(422) => FailureCode::Unbuilt,
-        FetchError::RefusedByMirror(_) => FailureCode::Forbidden,
+        FetchError::RefusedByMirror(MirrorRefusal::Forbidden) => FailureCode::Forbidden,
+        FetchError::RefusedByMirror(MirrorRefusal::Unbuilt) => FailureCode::Unbuilt,
+        FetchError::RefusedByMirror(MirrorRefusal::NotConforming) => FailureCode::NotConforming,
         FetchError::Status(_) => FailureCode::UpstreamStatus,
         FetchError::Invalid(_) => FailureCode::UpstreamInvalid,
         FetchError::TooLarge { .. } | FetchError::DocumentTooLarge { .. } => FailureCode::TooLarge,

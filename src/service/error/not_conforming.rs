@@ -3,7 +3,11 @@
 use http::StatusCode;
 
 use super::{ErrorDescription, subject::Subject};
-use crate::{admin_api::FailureCode, http::cache_status::CacheStatus, package::ModelFinding};
+use crate::{
+    admin_api::FailureCode,
+    http::cache_status::{CacheStatus, NOT_CONFORMING},
+    package::ModelFinding,
+};
 
 /// 422 with a sentence that names the findings; `status` is how the zip was found.
 pub(super) fn describe(
@@ -18,5 +22,6 @@ pub(super) fn describe(
         ModelFinding::sentence(findings)
     );
     let error = ErrorDescription::new(StatusCode::UNPROCESSABLE_ENTITY, message);
-    ErrorDescription { code: Some(FailureCode::NotConforming), cache_status: status.map(CacheStatus::failed), ..error }
+    let status = status.unwrap_or_else(CacheStatus::generated).failed().and_detail(NOT_CONFORMING);
+    ErrorDescription { code: Some(FailureCode::NotConforming), cache_status: Some(status), ..error }
 }

@@ -5,14 +5,15 @@ use jiff::Timestamp;
 
 use super::ApiClient;
 use crate::{
-    origin::{FetchError, Missing},
+    http::cache_status::NOT_CONFORMING,
+    origin::{FetchError, MirrorRefusal, Missing},
     upstream::{
         body::ResponseBody,
         call_log::CallLog,
         error_class::{ErrorClass, ErrorResponse},
         failure::invalid,
         request::RequestKind,
-        response::is_of_mirror,
+        response::{is_of_mirror, mirror_remarks},
     },
 };
 
@@ -38,8 +39,16 @@ impl ApiClient {
             return identity.limiter().throttle(wait);
         }
         identity.limiter().note_allowed();
-        if is_of_mirror(&headers) && matches!(status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) {
-            return FetchError::RefusedByMirror(status.as_u16());
+        let refusal = match status {
+            StatusCode::FORBIDDEN => Some(MirrorRefusal::Forbidden),
+            StatusCode::UNPROCESSABLE_ENTITY if mirror_remarks(&headers, NOT_CONFORMING) => {
+                Some(MirrorRefusal::NotConforming)
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => Some(MirrorRefusal::Unbuilt),
+            _ => None,
+        };
+        if let Some(refusal) = refusal.filter(|_| is_of_mirror(&headers)) {
+            return FetchError::RefusedByMirror(refusal);
         }
         identity.note_error(&self.name, self.profile.credential, response);
         match class {
