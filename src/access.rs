@@ -115,7 +115,8 @@ pub(crate) enum OpenAccessError {
 /// The first value that cannot be used.
 pub(crate) fn check(config: &Config) -> Result<(), RuleError> {
     IssuerPolicy::compile_all(&config.issuers)?;
-    Rules::build(config).map(drop)
+    Rules::build(config)?;
+    rules::check_administrators(config)
 }
 
 /// Who sent a request.

@@ -120,6 +120,11 @@ pub enum RuleErrorReason {
     /// The rule gives no right.
     #[error("gives no right to anyone; add for example read = [\"group:dev\"] or anonymous = true")]
     NoRights,
+    /// The right to administer is given in some tables only.
+    #[error(
+        "administration is of the whole mirror: name the same principals under admin in every [[access.rules]] table, or in none"
+    )]
+    AdminOfSome,
     /// A principal or group names an issuer that is not configured.
     #[error("no issuer is called so; add an [[access.issuers]] table with its name")]
     UnknownIssuer,

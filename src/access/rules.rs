@@ -192,6 +192,22 @@ impl Rule {
     }
 }
 
+/// Checks that every rule names the same administrators: the right is of the whole mirror, and one that some rule lacks has
+/// no effect.
+///
+/// # Errors
+/// The first principal that a rule lacks.
+pub(super) fn check_administrators(config: &Config) -> Result<(), RuleError> {
+    for (index, rule) in config.rules.iter().enumerate() {
+        let is_everywhere = |name: &&String| config.rules.iter().all(|other| other.admin.contains(name));
+        if let Some(name) = rule.admin.iter().find(|name| !is_everywhere(name)) {
+            let place = RulePlace::Rule { number: index + 1, key: "admin" };
+            return Err(RuleError { place, value: name.clone(), reason: RuleErrorReason::AdminOfSome });
+        }
+    }
+    Ok(())
+}
+
 /// Checks that the issuer of a principal or group is configured. A pattern may leave the issuer open.
 fn check_issuer(text: &str, pattern: &PrincipalPattern, config: &Config) -> Result<(), RuleErrorReason> {
     let name = match pattern {

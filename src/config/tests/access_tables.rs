@@ -4,6 +4,21 @@ const ISSUER: &str =
     "[[access.issuers]]\nname = \"corp\"\nissuer = \"https://login.example.com\"\naudience = \"srm\"\n";
 
 #[test]
+fn administration_of_some_packages_is_refused() {
+    let rule =
+        |packages: &str, admin: &str| format!("[[access.rules]]\npackages = [\"{packages}\"]\nadmin = [{admin}]\n");
+    let text = |some: &str| {
+        let whole = "\"token:ops\", \"token:ci\"";
+        format!("[access]\nenabled = true\n{}{}", rule("acme/*", some), rule("*", whole))
+    };
+    for some in ["", "\"token:ops\"", "\"*\"", "\"token:ops\", \"token:ci\", \"token:anna\""] {
+        let error = error_of(&text(some), &[]);
+        assert!(error.contains("].admin") && error.contains("administration is of the whole mirror"), "{error}");
+    }
+    assert!(loaded(&text("\"token:ci\", \"token:ops\""), &[]).is_ok());
+}
+
+#[test]
 fn an_issuer_that_cannot_be_used_is_reported_with_its_table_key_and_line() {
     let rule = |read: &str| format!("[[access.rules]]\npackages = [\"*\"]\nread = [\"{read}\"]\n");
     let enabled = "[access]\nenabled = true\n";
