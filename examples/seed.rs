@@ -1,7 +1,8 @@
 //! Fills a cache directory with zips for measurements: `cargo run --release -p examples --bin seed -- DIR N SIZE`.
 //!
 //! The zips are generated, stored and pinned like fetched ones. A mirror on the directory then serves
-//! `/seed/p0/zipball/v1.0.0` to `/seed/pN-1/zipball/v1.0.0` without an upstream.
+//! `/seed/p0/zipball/v1.0.0` to `/seed/pN-1/zipball/v1.0.0` without an upstream. `--pinned-packages P --pinned-versions V` pins
+//! V versions of each of P more packages, whose zips are not stored: a directory of a million versions takes a minute.
 
 #[path = "../tests/support/forge.rs"]
 mod forge;
@@ -29,13 +30,24 @@ struct Arguments {
     /// Size limit of the directory, as disk.limit.
     #[arg(long, default_value = "50GiB")]
     limit: ByteSize,
+    /// Number of packages of which versions are pinned without a zip.
+    #[arg(long, default_value_t = 0)]
+    pinned_packages: u64,
+    /// Number of versions of each of these packages.
+    #[arg(long, default_value_t = 20)]
+    pinned_versions: u64,
 }
 
 #[tokio::main]
 async fn main() {
-    let Arguments { dir, count, size, key, limit } = Arguments::parse();
+    let Arguments { dir, count, size, key, limit, pinned_packages, pinned_versions } = Arguments::parse();
     let started = Instant::now();
-    seed::fill(&dir, &Config { limit, ..Config::default() }, &key, count, size).await;
+    let config = Config { limit, ..Config::default() };
+    seed::fill(&dir, &config, &key, count, size).await;
+    if pinned_packages > 0 {
+        seed::pin(&dir, &config, pinned_packages, pinned_versions).await;
+        println!("{pinned_versions} versions of each of {pinned_packages} packages are pinned");
+    }
     // The key github/owner/repo/tag/v1 is served at /github/owner/repo/zipball/v1.
     let last = key.replace("{n}", &count.saturating_sub(1).to_string()).replacen("/tag/", "/zipball/", 1);
     println!("hit /{last}");

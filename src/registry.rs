@@ -282,6 +282,7 @@ impl Registry {
                 authorizer.clone(),
                 source.clone(),
                 upstreams.clone(),
+                rules.clone(),
                 overview,
             )),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),

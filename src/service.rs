@@ -27,6 +27,7 @@ mod handler;
 mod handlers;
 mod headers;
 pub(crate) mod hosts;
+mod package_scans;
 mod reload;
 pub mod render;
 mod rendition;
@@ -50,6 +51,7 @@ use context::SendMode;
 use error::fetch_failure::failure_code;
 use handlers::catalog::SearchIndex;
 use hosts::Hosts;
+use package_scans::PackageScans;
 use rendition_cache::RenditionCache;
 use request_id::RequestIds;
 use response_cache::ResponseCache;
@@ -77,6 +79,7 @@ pub struct Service {
     renditions: Arc<RenditionCache>,
     views: Arc<ViewCache>,
     search_index: SearchIndex,
+    scans: PackageScans,
     request_ids: RequestIds,
 }
 
@@ -166,6 +169,7 @@ impl Service {
             renditions: Arc::new(RenditionCache::new(max_rendition_bytes, spawn, memory.clone())),
             views: Arc::new(ViewCache::new(memory)),
             search_index: SearchIndex::default(),
+            scans: PackageScans::default(),
             request_ids: RequestIds::new(),
         }
     }

@@ -52,6 +52,7 @@ pub(crate) struct HostedPackage {
     /// Its name in the spelling of the first publication.
     pub(crate) name: String,
     versions: BTreeMap<Arc<str>, HostedVersion>,
+    changes: u64,
 }
 
 /// What refers to one zip.
@@ -133,6 +134,11 @@ impl HostedPackage {
     /// Every version, served or not, in order of their texts.
     pub(crate) fn versions(&self) -> impl DoubleEndedIterator<Item = &HostedVersion> {
         self.versions.values()
+    }
+
+    /// Grows by one with every change of the package.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The versions of lists, the newest first.
@@ -235,6 +241,7 @@ impl HostedIndex {
             blob.references += 1;
         }
         let before = package.versions.insert(version.version.clone(), version);
+        package.changes += 1;
         self.changes += 1;
         let mut unused = Vec::new();
         for digest in before.iter().flat_map(HostedVersion::zips) {

@@ -301,6 +301,8 @@ impl HostedStore {
             VersionState::Deleted(change) => return Err(ChangeError::Deleted(change.clone())),
             VersionState::Published | VersionState::Yanked | VersionState::Unreadable => {}
         }
+        // The index copies a package that is held when it changes.
+        drop(package);
         let folded = name.to_ascii_lowercase();
         let mut record = self.record(&folded, version)?;
         if !change(&mut record) {

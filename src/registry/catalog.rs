@@ -4,14 +4,15 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{
     RegistryError, archive_source::ArchiveSource, authorize::Authorizer, hosting::HostedPackages, upstreams::Upstreams,
+    version_rules::VersionRules,
 };
 use crate::{
     cache::Cache,
@@ -27,7 +28,10 @@ mod search_text;
 use fetched::{FetchedList, FetchedLists, UpstreamList};
 use known::{KnownPackages, ShownPackages};
 use overview::PackageOverview;
-pub(crate) use search_text::{SearchText, SearchWords};
+pub(crate) use search_text::{SearchTexts, SearchWords};
+
+/// Where making a catalog takes longer, no page waits for the next one while there is an older one.
+const AWAITED_MAKING: Duration = Duration::from_millis(50);
 
 /// A package that may be shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +40,7 @@ pub struct CatalogEntry {
     pub package: PackageId,
     /// What its upstream's list says of it, else the manifest of its newest pinned version. Its `name` is unused.
     pub facts: Arc<CatalogPackage>,
-    /// The highest tag of it that is pinned; `None` without one.
+    /// The highest pinned tag of it that the rules about the names of versions allow; `None` without one.
     pub newest: Option<String>,
     /// True when an archive of it is pinned or the configuration names it; false when only its upstream lists it.
     pub is_known: bool,
@@ -48,7 +52,7 @@ pub struct Catalog {
     /// The packages.
     pub packages: Vec<CatalogEntry>,
     /// What a search finds each of them by, in the same order.
-    pub(crate) texts: Vec<SearchText>,
+    pub(crate) texts: SearchTexts,
 }
 
 /// A catalog and how it was found.
@@ -87,6 +91,8 @@ struct MergedCatalog {
     known: Arc<ShownPackages>,
     lists: Vec<UpstreamList>,
     catalog: Arc<Catalog>,
+    /// How long the merging took.
+    duration: Duration,
 }
 
 impl CatalogService {
@@ -95,11 +101,12 @@ impl CatalogService {
         authorizer: Arc<Authorizer>,
         archives: Arc<ArchiveSource>,
         upstreams: Upstreams,
+        rules: Arc<VersionRules>,
         overview: PackageOverview,
     ) -> Self {
         let hosted = upstreams.hosting().cloned();
         let lists = Arc::new(FetchedLists::new(cache.clone(), upstreams));
-        let known = Arc::new(KnownPackages::new(cache.clone(), authorizer.clone(), archives));
+        let known = Arc::new(KnownPackages::new(cache.clone(), authorizer.clone(), archives, rules));
         Self {
             cache,
             authorizer,
@@ -139,11 +146,12 @@ impl CatalogService {
         let ages = fetched.lists.iter().map(|list| clock.since(list.list.fetched_at));
         let age = ages.chain([clock.since(known.collected_at)]).max().unwrap_or_default();
         let lists = fetched.lists.into_iter().chain(self.hosted().await).collect();
-        Ok(CatalogAnswer { catalog: self.merged(known.packages, lists), age, status: fetched.status })
+        Ok(CatalogAnswer { catalog: self.merged(known.packages, lists).await?, age, status: fetched.status })
     }
 
     /// The catalog without any upstream's list that must be fetched first. Asks no upstream for a list, and waits at most
-    /// `patience`: an older catalog is the answer while a newer one is made. `None` while there is none yet.
+    /// `patience`: an older catalog is the answer while a newer one is made, at once where that takes long. `None` while there
+    /// is none yet.
     ///
     /// # Errors
     /// When the pins cannot be read.
@@ -171,6 +179,10 @@ impl CatalogService {
             // The request may have gone on without it.
             let _ = sender.send(catalog);
         });
+        let is_slow = self.known.duration().max(self.merging_duration()) > AWAITED_MAKING;
+        if let Some(last) = last().filter(|_| is_slow) {
+            return Ok(Some(last));
+        }
         match timeout(patience, receiver).await {
             Ok(Ok(Ok(catalog))) => Ok(Some(catalog)),
             Ok(Ok(Err(RegistryError::NotCollected))) | Ok(Err(_)) | Err(_) => Ok(last()),
@@ -183,7 +195,12 @@ impl CatalogService {
         let lists = self.lists.at_hand(asked);
         let known = self.known.recent(named).await?;
         let lists = lists.into_iter().chain(self.hosted().await).collect();
-        Ok(self.merged(known.packages, lists))
+        self.merged(known.packages, lists).await
+    }
+
+    /// How long the last merging took.
+    fn merging_duration(&self) -> Duration {
+        self.last.lock().as_ref().map(|merged| merged.duration).unwrap_or_default()
     }
 
     /// The published packages. The last list is kept for as long as nothing changes.
@@ -201,31 +218,52 @@ impl CatalogService {
     }
 
     /// The catalog of known packages and lists. The last one is kept, for as long as both are the same.
-    fn merged(&self, known: Arc<ShownPackages>, lists: Vec<UpstreamList>) -> Arc<Catalog> {
-        let made = || {
-            let last = self.last.lock();
-            let merged = last.as_ref().filter(|merged| Arc::ptr_eq(&merged.known, &known) && merged.lists == lists);
-            merged.map(|merged| merged.catalog.clone())
+    ///
+    /// # Errors
+    /// `NotCollected` when the merging panics.
+    async fn merged(
+        &self,
+        known: Arc<ShownPackages>,
+        lists: Vec<UpstreamList>,
+    ) -> Result<Arc<Catalog>, RegistryError> {
+        if let Some(catalog) = self.last_of(&known, &lists) {
+            return Ok(catalog);
+        }
+        let begun = Instant::now();
+        let merging = {
+            let known = known.clone();
+            let lists = lists.clone();
+            let authorizer = self.authorizer.clone();
+            // Among many packages it takes seconds.
+            spawn_blocking(move || {
+                let is_allowed = |package: &PackageId| authorizer.check_policy(package).is_ok();
+                Arc::new(Catalog::new(merge(&known, &lists, is_allowed)))
+            })
         };
-        if let Some(catalog) = made() {
-            return catalog;
-        }
-        // Without the lock: it takes milliseconds among many packages.
-        let is_allowed = |package: &PackageId| self.authorizer.check_policy(package).is_ok();
-        let catalog = Arc::new(Catalog::new(merge(&known, &lists, is_allowed)));
+        let catalog = merging.await.map_err(|_| RegistryError::NotCollected)?;
         // Another request may have made the same one: they share it.
-        if let Some(catalog) = made() {
-            return catalog;
+        if let Some(catalog) = self.last_of(&known, &lists) {
+            return Ok(catalog);
         }
-        *self.last.lock() = Some(MergedCatalog { known, lists, catalog: catalog.clone() });
-        catalog
+        let duration = begun.elapsed();
+        *self.last.lock() = Some(MergedCatalog { known, lists, catalog: catalog.clone(), duration });
+        Ok(catalog)
+    }
+
+    /// The last catalog, if it is of these.
+    fn last_of(&self, known: &Arc<ShownPackages>, lists: &[UpstreamList]) -> Option<Arc<Catalog>> {
+        let last = self.last.lock();
+        let merged = last.as_ref().filter(|merged| Arc::ptr_eq(&merged.known, known) && merged.lists == lists);
+        merged.map(|merged| merged.catalog.clone())
     }
 }
 
 impl Catalog {
     fn new(packages: Vec<CatalogEntry>) -> Self {
-        let text = |entry: &CatalogEntry| SearchText::new(&entry.package.spec(), entry.facts.description.as_deref());
-        let texts = packages.iter().map(text).collect();
+        let mut texts = SearchTexts::default();
+        for entry in &packages {
+            texts.push(&entry.package.spec(), entry.facts.description.as_deref());
+        }
         Self { packages, texts }
     }
 

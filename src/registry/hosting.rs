@@ -36,7 +36,7 @@ pub(crate) use upkeep::HostedUpkeep;
 use uploads::Uploads;
 pub(super) use upstream::HostedUpstream;
 
-pub(crate) use crate::hosted::{Prunable, PruneOutcome, PrunedPart, RetentionRule};
+pub(crate) use crate::hosted::{Prunable, PruneOutcome, PrunedPart, RetentionCheck, RetentionRule};
 
 /// What `Cache-Status` calls the store.
 const HOSTED_TIER: &str = "hosted";

@@ -142,15 +142,26 @@ pub(super) async fn check_found(
     Ok(())
 }
 
-/// True when the caller may be shown a package in a list. One that may be private is shown to those whom a rule names.
-pub(super) fn may_list(access: &Access, caller: &Caller, subject: &FoundPackage, may_be_private: bool) -> bool {
+/// Whether a caller may be shown a package in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// Yes.
+    Shown,
+    /// Not where it may be private: no rule names the caller.
+    ShownIfPublic,
+    /// No.
+    Hidden,
+}
+
+/// Whether the caller may be shown a package in a list.
+pub(super) fn listing(access: &Access, caller: &Caller, subject: &FoundPackage) -> Listing {
     if !access.is_enabled() {
-        return true;
+        return Listing::Shown;
     }
     match read_grant(access, caller, subject) {
-        Grant::Refused => false,
-        Grant::Everyone => !may_be_private,
-        Grant::Named => true,
+        Grant::Refused => Listing::Hidden,
+        Grant::Everyone => Listing::ShownIfPublic,
+        Grant::Named => Listing::Shown,
     }
 }
 

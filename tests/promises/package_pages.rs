@@ -164,6 +164,31 @@ async fn a_version_that_no_client_gets_does_not_look_available() {
 }
 
 #[tokio::test]
+async fn the_newest_version_of_a_list_is_the_newest_one_that_the_rules_allow() {
+    let forge = Forge::start().await;
+    for tag in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+        forge.repo("devsapp/fc3").release(tag, |r| r);
+    }
+    let mirror = setup(&forge).start().await;
+    for tag in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+        get(&mirror, &format!("/devsapp/fc3/zipball/{tag}")).await;
+    }
+    for (blocked, newest) in [(None, "v1.2.0"), (Some("devsapp/fc3@v1.2.0"), "v1.1.0"), (Some("devsapp/fc3"), "–")] {
+        if let Some(pattern) = blocked {
+            mirror.admin(mirror.dir(), "block", json!({"pattern": pattern, "reason": "see SEC-9"})).await;
+        }
+        let cell = match newest {
+            "–" => "<span class=\"none\">–</span>".to_owned(),
+            newest => format!("<code>{newest}</code>"),
+        };
+        eventually(newest, async || {
+            page(&mirror, "/-/").await.contains(&format!("data-label=\"Newest here\">{cell}</td>"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_version_that_its_upstream_has_withdrawn_looks_available_only_where_it_is_kept() {
     for gone in [Gone::Keep, Gone::Follow] {
         let forge = Forge::start().await;

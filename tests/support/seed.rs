@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use srm_mirror::{
     archive::ZipVerifier,
     entry::{Digest, Key, Meta, Pin},
-    origin::{Growing, Verify as _},
+    origin::{Growing, Verified, Verify as _},
     storage::disk::{Config, Disk, PinEvent},
     value::memory_budget::MemoryBudget,
 };
@@ -67,7 +67,7 @@ pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: 
             let pattern = pattern.to_owned();
             tokio::spawn(async move {
                 for n in (writer..count).step_by(WRITERS as usize) {
-                    store(&disk, pattern.replace("{n}", &n.to_string()), zip(n, size)).await;
+                    store(&disk, pattern.replace("{n}", &n.to_string()), verified_zip(n, size)).await;
                 }
             })
         })
@@ -78,10 +78,42 @@ pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: 
     disk.close().await.expect("closed");
 }
 
-async fn store(disk: &Arc<Disk>, key: String, bytes: Bytes) {
+/// Pins `versions` versions of each of `packages` packages, as if their zips had been fetched and evicted. Many at once:
+/// millions take minutes.
+pub async fn pin(dir: &Path, config: &Config, packages: u64, versions: u64) {
+    /// Pins that are written at once.
+    const STEP: u64 = 20_000;
+    let config = config.clone();
+    let path = dir.to_owned();
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&config, &path)).await.expect("no panic");
+    let disk = disk.expect("a cache directory");
+    let (bytes, verified) = verified_zip(0, 100);
+    let first_seen = Timestamp::now();
+    let pinned = move |n: u64| {
+        let key = Key::new(format!("github/pinned/p{:07}/tag/v1.{}.0", n / versions, n % versions));
+        let digest = Digest::of(&n.to_le_bytes());
+        (PinEvent::Pin, Pin { key, digest, len: bytes.len() as u64, first_seen, verified: verified.clone() })
+    };
+    let mut first = 0;
+    while first < packages * versions {
+        let pinned = pinned.clone();
+        let end = (packages * versions).min(first + STEP);
+        let events = move |_| Ok::<_, Infallible>((first..end).map(pinned).collect());
+        disk.pins().settle(&Key::new("github/pinned"), events).await.expect("pinned");
+        first = end;
+    }
+    disk.close().await.expect("closed");
+}
+
+/// A zip, and what its verification finds.
+fn verified_zip(n: u64, size: u64) -> (Bytes, Verified) {
+    let bytes = zip(n, size);
     let verifier = ZipVerifier { max_entries: 10, max_inflated: u64::MAX, memory: MemoryBudget::unlimited() };
-    let whole = Whole(bytes.clone());
-    let verified = verifier.verify(&whole).expect("a good zip");
+    let verified = verifier.verify(&Whole(bytes.clone())).expect("a good zip");
+    (bytes, verified)
+}
+
+async fn store(disk: &Arc<Disk>, key: String, (bytes, verified): (Bytes, Verified)) {
     let mut spool = disk.spool(Some(bytes.len() as u64)).expect("room");
     spool.append(&[&bytes]).expect("written");
     let key = Key::new(key);

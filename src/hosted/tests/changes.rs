@@ -16,8 +16,8 @@ use crate::{
     admin_api::HostedCheck,
     entry::Digest,
     hosted::{
-        Backup, BackupFile, Config, HostedStore, PruneOutcome, PublishRefusal, RestoreError, RetentionRule,
-        UploadError, VersionState, check, restore,
+        Backup, BackupFile, Config, HostedStore, PruneOutcome, PublishRefusal, RestoreError, RetentionCheck,
+        RetentionRule, UploadError, VersionState, check, restore,
     },
     value::ByteSize,
 };
@@ -33,7 +33,7 @@ fn pruning_leaves_what_the_rule_does_not_prune_any_more() {
         publish(&store, "acme-x", "dev", text.as_bytes()).expect("published");
     }
     let published_before = jiff::Timestamp::from_second(1).expect("a time");
-    let rule = RetentionRule { keep_last: 1, published_before };
+    let rule = RetentionCheck::new(RetentionRule { keep_last: 1, published_before });
     let package = store.package("acme-x").expect("a package");
     let found = store.upkeep().prunable(&package, &rule).expect("read");
     let names: Vec<&str> = found.iter().map(|one| &*one.version).collect();

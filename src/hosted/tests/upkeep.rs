@@ -8,7 +8,7 @@ use super::{at, change, check_whole, open, publish, release, some_store, state, 
 use crate::{
     admin_api::{DamageKind, HostedCheck},
     entry::Digest,
-    hosted::{HostedStore, RetentionRule, VersionState, check},
+    hosted::{HostedStore, RetentionCheck, RetentionRule, VersionState, check},
 };
 
 fn damage(store: &HostedStore) -> Vec<(DamageKind, Vec<String>)> {
@@ -90,7 +90,7 @@ fn pruning_keeps_the_last_the_young_the_kept_and_what_is_above_the_latest() {
         let release = crate::hosted::NewRelease { at: now - day * days_ago, ..release("acme-x", "dev", "token:ci") };
         store.publish(zip, release).expect("published");
     }
-    let rule = RetentionRule { keep_last: 2, published_before: now - day * 30 };
+    let rule = RetentionCheck::new(RetentionRule { keep_last: 2, published_before: now - day * 30 });
     let prunable = || {
         let package = store.package("acme-x").expect("a package");
         store.upkeep().prunable(&package, &rule).expect("read")
@@ -128,7 +128,7 @@ fn a_kill_at_any_step_of_pruning_leaves_all_or_nothing_of_each_version() {
         }
         publish(&store, "acme-x", "dev", b"dev 1").expect("published");
         publish(&store, "acme-x", "dev", b"dev 2").expect("published");
-        let rule = RetentionRule { keep_last: 1, published_before: at(1) };
+        let rule = RetentionCheck::new(RetentionRule { keep_last: 1, published_before: at(1) });
         let package = store.package("acme-x").expect("a package");
         let found = store.upkeep().prunable(&package, &rule).expect("read");
         assert_eq!(found.len(), 3);

@@ -1,7 +1,7 @@
 //! The packages that are pinned or configured. Collecting them walks over all pins, so it is done beside requests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,6 +27,7 @@ use crate::{
         authorize::{Authorizer, Visibility},
         keys::{parse_archive_key, parse_identity_key, parse_package},
         metadata::manifest,
+        version_rules::{KnownRules, VersionRules},
     },
     upstream::GitRef,
 };
@@ -63,6 +64,8 @@ pub(super) struct CollectedPackages {
     max_age: Duration,
     /// As `max_age`, for [`KnownPackages::recent`].
     recent_age: Duration,
+    /// How long the collecting took.
+    duration: Duration,
 }
 
 /// Collects the packages that are pinned or configured.
@@ -70,14 +73,25 @@ pub(super) struct KnownPackages {
     cache: Arc<Cache>,
     authorizer: Arc<Authorizer>,
     archives: Arc<ArchiveSource>,
+    rules: Arc<VersionRules>,
     last: Mutex<Option<CollectedPackages>>,
     /// Held while collecting.
     pub(super) collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KnownPackages {
-    pub(super) fn new(cache: Arc<Cache>, authorizer: Arc<Authorizer>, archives: Arc<ArchiveSource>) -> Self {
-        Self { cache, authorizer, archives, last: Mutex::default(), collecting: Arc::default() }
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        authorizer: Arc<Authorizer>,
+        archives: Arc<ArchiveSource>,
+        rules: Arc<VersionRules>,
+    ) -> Self {
+        Self { cache, authorizer, archives, rules, last: Mutex::default(), collecting: Arc::default() }
+    }
+
+    /// How long the last collection took.
+    pub(super) fn duration(&self) -> Duration {
+        self.last.lock().as_ref().map(|last| last.duration).unwrap_or_default()
     }
 
     /// The known packages. `named` are those that the configuration names.
@@ -153,36 +167,38 @@ impl KnownPackages {
         let begun = Instant::now();
         let collected_at = self.cache.clock().now();
         let mut newest = NewestTags::default();
-        let visited = self.cache.pins().visit_keys(|key| newest.add(&key)).await;
+        let rules = KnownRules(&self.rules);
+        let is_refused = |package: &PackageId, tag: &str| rules.refuse_name(package, tag);
+        let visited = self.cache.pins().visit_keys(|key| newest.add(&key, is_refused)).await;
         visited.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
         let NewestTags(mut candidates) = newest;
         for package in named {
-            candidates.entry(package.key_prefix()).or_insert((package, None));
+            candidates.entry(package.key_prefix()).or_insert_with(|| PinnedTags::none(package));
         }
         let listed = self.listed(&candidates).await;
         let mut packages = ShownPackages::default();
-        for (id, (package, tag)) in candidates {
+        for (id, PinnedTags { package, newest, newest_allowed }) in candidates {
             if listed.contains(&id) {
-                let facts = Arc::new(self.facts(&package, tag.clone()).await);
-                packages.shown.push(CatalogEntry { package, facts, newest: tag, is_known: true });
+                let facts = Arc::new(self.facts(&package, newest_allowed.clone().or(newest)).await);
+                packages.shown.push(CatalogEntry { package, facts, newest: newest_allowed, is_known: true });
             } else {
                 packages.hidden.insert(id);
             }
         }
-        let walk = begun.elapsed() * KNOWN_AGE_PER_WALK;
-        let max_age = KNOWN_MAX_AGE.max(walk);
-        let recent_age = RECENT_MAX_AGE.max(walk);
+        let duration = begun.elapsed();
+        let max_age = KNOWN_MAX_AGE.max(duration * KNOWN_AGE_PER_WALK);
+        let recent_age = RECENT_MAX_AGE.max(duration * KNOWN_AGE_PER_WALK);
         let mut last = self.last.lock();
         let same = last.as_ref().map(|last| &last.packages).filter(|known| ***known == packages).cloned();
         let packages = same.unwrap_or_else(|| Arc::new(packages));
-        Ok(last.insert(CollectedPackages { packages, collected_at, max_age, recent_age }).clone())
+        Ok(last.insert(CollectedPackages { packages, collected_at, max_age, recent_age, duration }).clone())
     }
 
     /// The candidates that may be shown.
-    async fn listed(&self, candidates: &BTreeMap<String, (PackageId, Option<String>)>) -> BTreeSet<String> {
+    async fn listed(&self, candidates: &BTreeMap<String, PinnedTags>) -> BTreeSet<String> {
         let mut listed = BTreeSet::new();
         let mut unknown = Vec::new();
-        for (id, (package, _)) in candidates {
+        for (id, PinnedTags { package, .. }) in candidates {
             match self.authorizer.visibility(package).await {
                 Visibility::Visible => drop(listed.insert(id.clone())),
                 Visibility::Hidden => {}
@@ -221,14 +237,21 @@ impl KnownPackages {
     }
 }
 
-/// The packages of archive keys by [`PackageId::key_prefix`], each with its newest tag: the highest semantic version,
-/// else the last by name.
+/// The packages of archive keys by [`PackageId::key_prefix`].
 #[derive(Default)]
-pub(super) struct NewestTags(pub(super) BTreeMap<String, (PackageId, Option<String>)>);
+pub(super) struct NewestTags(pub(super) BTreeMap<String, PinnedTags>);
+
+/// The newest pinned tags of a package: the highest semantic version, else the last by name.
+pub(super) struct PinnedTags {
+    package: PackageId,
+    pub(super) newest: Option<String>,
+    /// The newest one that the rules about the names of versions allow.
+    pub(super) newest_allowed: Option<String>,
+}
 
 impl NewestTags {
     /// Adds the package of a pinned key.
-    pub(super) fn add(&mut self, key: &Key) {
+    pub(super) fn add(&mut self, key: &Key, is_refused: impl Fn(&PackageId, &str) -> bool) {
         let (package, tag) = match parse_archive_key(key) {
             Some((package, GitRef::Tag(tag))) => (package, Some(tag)),
             Some((package, _)) => (package, None),
@@ -239,15 +262,28 @@ impl NewestTags {
                 None => return,
             },
         };
-        match self.0.entry(package.key_prefix()) {
-            Entry::Vacant(entry) => drop(entry.insert((package, tag))),
-            Entry::Occupied(mut entry) => {
-                let (_, newest) = entry.get_mut();
-                let rank = |tag: &Option<String>| tag.as_ref().map(|tag| (semantic(tag), tag.clone()));
-                if rank(&tag) > rank(newest) {
-                    *newest = tag;
-                }
-            }
+        let tags = self.0.entry(package.key_prefix()).or_insert_with(|| PinnedTags::none(package));
+        if let Some(tag) = tag {
+            tags.add(tag, is_refused);
+        }
+    }
+}
+
+impl PinnedTags {
+    fn none(package: PackageId) -> Self {
+        Self { package, newest: None, newest_allowed: None }
+    }
+
+    fn add(&mut self, tag: String, is_refused: impl Fn(&PackageId, &str) -> bool) {
+        let rank = |tag: &Option<String>| tag.as_ref().map(|tag| (semantic(tag), tag.clone()));
+        let tag = Some(tag);
+        let added = rank(&tag);
+        let is_allowed = || tag.as_ref().is_some_and(|tag| !is_refused(&self.package, tag));
+        if added > rank(&self.newest_allowed) && is_allowed() {
+            self.newest_allowed.clone_from(&tag);
+        }
+        if added > rank(&self.newest) {
+            self.newest = tag;
         }
     }
 }

@@ -28,8 +28,8 @@ fn the_manifest_of_a_package_comes_from_its_newest_version() {
         "nonsense",
     ];
     let mut newest = known::NewestTags::default();
-    keys.into_iter().for_each(|key| newest.add(&Key::new(key)));
-    let shown: Vec<_> = newest.0.iter().map(|(id, (_, tag))| (id.as_str(), tag.as_deref())).collect();
+    keys.into_iter().for_each(|key| newest.add(&Key::new(key), |_, tag| tag == "2.0.0-rc.1" || tag == "x/y"));
+    let shown: Vec<_> = newest.0.iter().map(|(id, tags)| (id.as_str(), tags.newest.as_deref())).collect();
     assert_eq!(
         shown,
         [
@@ -41,6 +41,8 @@ fn the_manifest_of_a_package_comes_from_its_newest_version() {
             ("official:moving", None)
         ]
     );
+    let allowed: Vec<_> = newest.0.values().map(|tags| tags.newest_allowed.as_deref()).collect();
+    assert_eq!(allowed, [None, Some("v1.10.0"), None, Some("9.0.0"), Some("0.1.22"), None]);
 }
 
 fn listed(name: &str, description: Option<&str>) -> CatalogPackage {

@@ -17,7 +17,7 @@ use crate::{
     cache::{HitStats, InventoryEntry},
     entry::Digest,
     hosted::{
-        self, Backup, BackupError, ChangeError, HostedVersion, Prunable, PruneOutcome, RetentionRule, StateChange,
+        self, Backup, BackupError, ChangeError, HostedVersion, Prunable, PruneOutcome, RetentionCheck, StateChange,
         VersionNumber,
     },
     package::{PackageId, PackageName},
@@ -143,7 +143,7 @@ impl<'h> HostedUpkeep<'h> {
     ///
     /// # Errors
     /// When the record of a moving version cannot be read.
-    pub(crate) async fn prunable(&self, selection: Selection, rule: RetentionRule) -> io::Result<Vec<Prunable>> {
+    pub(crate) async fn prunable(&self, selection: Selection, rule: Arc<RetentionCheck>) -> io::Result<Vec<Prunable>> {
         let hosted = self.hosted.clone();
         let found = spawn_blocking(move || {
             let upkeep = HostedUpkeep::of(&hosted);
@@ -165,7 +165,7 @@ impl<'h> HostedUpkeep<'h> {
     pub(crate) async fn prune(
         &self,
         prunable: Prunable,
-        rule: RetentionRule,
+        rule: Arc<RetentionCheck>,
         change: StateChange,
     ) -> Result<PruneOutcome, ChangeError> {
         let hosted = self.hosted.clone();

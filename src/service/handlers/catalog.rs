@@ -2,7 +2,7 @@
 //! paged here, so that no search term leaves the mirror; and the lists of its menus.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -18,10 +18,11 @@ use crate::{
     package::{CatalogPackage, NameForm, PackageKind, PackageName},
     registry::{
         Registry,
-        catalog::{Catalog, CatalogAnswer, CatalogEntry, SearchText, SearchWords},
+        catalog::{Catalog, CatalogAnswer, CatalogEntry, SearchTexts, SearchWords},
     },
     service::{
-        Service, caller,
+        Service,
+        caller::{self, Listing},
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
@@ -37,7 +38,14 @@ pub(in crate::service) struct SearchIndex(Mutex<Option<IndexedCatalog>>);
 
 struct IndexedCatalog {
     catalog: Arc<Catalog>,
-    rows: Arc<Vec<SearchRow>>,
+    rows: Arc<SearchRows>,
+}
+
+/// Rows, and what a search finds each of them by.
+#[derive(Default)]
+struct SearchRows {
+    rows: Vec<SearchRow>,
+    texts: SearchTexts,
 }
 
 struct SearchRow {
@@ -46,7 +54,6 @@ struct SearchRow {
     may_be_private: bool,
     name: String,
     facts: Arc<CatalogPackage>,
-    text: SearchText,
 }
 
 /// A package or folder with what a list says of it.
@@ -56,12 +63,16 @@ struct ListedPackage {
 }
 
 impl SearchIndex {
-    async fn rows(&self, registry: &Registry, names: &Names, catalog: &Arc<Catalog>) -> Arc<Vec<SearchRow>> {
+    /// # Errors
+    /// When the rows cannot be made.
+    async fn rows(&self, service: &Service, catalog: &Arc<Catalog>) -> Result<Arc<SearchRows>, ApiError> {
         if let Some(indexed) = &*self.0.lock()
             && Arc::ptr_eq(&indexed.catalog, catalog)
         {
-            return indexed.rows.clone();
+            return Ok(indexed.rows.clone());
         }
+        let registry = service.registry.clone();
+        let names = service.names.clone();
         let mut folders = Vec::new();
         for folder in names.folders() {
             if let Some(facts) = registry.folders().catalog_facts(folder).await {
@@ -69,13 +80,17 @@ impl SearchIndex {
                 folders.push((folder.alias.to_string(), row));
             }
         }
-        let mut rows = search_rows(registry, names, &catalog.packages, folders);
-        for row in &mut rows {
-            row.may_be_private = registry.documents().may_be_private(row.subject.id()).await;
+        let listed = catalog.clone();
+        let made = move || search_rows(&registry, &names, &listed.packages, folders);
+        let mut rows = service.scans.run(made).await?;
+        if service.access.is_enabled() {
+            for row in &mut rows.rows {
+                row.may_be_private = service.registry.documents().may_be_private(row.subject.id()).await;
+            }
         }
         let rows = Arc::new(rows);
         *self.0.lock() = Some(IndexedCatalog { catalog: catalog.clone(), rows: rows.clone() });
-        rows
+        Ok(rows)
     }
 }
 
@@ -97,18 +112,25 @@ pub(in crate::service) async fn respond(
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);
     let named = names.aliases().map(|(_, package)| package.clone());
     let CatalogAnswer { catalog, age, status } = registry.catalog().list(named, &upstreams).await?;
-    let rows = service.search_index.rows(registry, names, &catalog).await;
-    let caller = &context.caller;
-    let may_list = |row: &SearchRow| caller::may_list(&service.access, caller, &row.subject, row.may_be_private);
+    let rows = service.search_index.rows(service, &catalog).await?;
+    let access = service.access.clone();
+    let caller = context.caller.clone();
+    let may_list = move |row: &SearchRow| match caller::listing(&access, &caller, &row.subject) {
+        Listing::Shown => true,
+        Listing::ShownIfPublic => !row.may_be_private,
+        Listing::Hidden => false,
+    };
     let json = match request {
         ApiRequest::Catalog(query) => {
-            let filter = RowFilter::new(query);
-            let found = rows.iter().filter(|row| filter.matches(row) && may_list(row));
-            let found: Vec<CatalogRow<'_>> =
-                found.map(|row| CatalogRow { name: &row.name, facts: &row.facts }).collect();
-            render::packages(query.page.slice(&found))
+            let query = query.clone();
+            let scan = move || render::packages(query.page.slice(&rows.found(&RowFilter::new(&query), may_list)));
+            service.scans.run(scan).await?
         }
-        ApiRequest::Menu(menu) => render::menu(menu_entries(*menu, rows.iter().filter(|row| may_list(row)))),
+        ApiRequest::Menu(menu) => {
+            let menu = *menu;
+            let scan = move || render::menu(menu_entries(menu, rows.rows.iter().filter(|row| may_list(row))));
+            service.scans.run(scan).await?
+        }
         _ => return Err(ApiError::NotJson),
     };
     Ok(JsonAnswer::new(Dialect::V3, &json, age, status).into_response(Dialect::V3, parts, context))
@@ -160,16 +182,23 @@ impl RowFilter {
         }
     }
 
-    /// True when every filter that is set matches.
-    fn matches(&self, row: &SearchRow) -> bool {
-        let facts = &row.facts;
+    /// True when every filter that is set matches, the words of the search aside.
+    fn matches(&self, facts: &CatalogPackage) -> bool {
         let is = |wanted: &str, text: &String| text.to_lowercase() == wanted;
         let kind = || facts.kind.as_deref().and_then(PackageKind::of);
-        self.search.are_in(&row.text)
-            && self.kind.is_none_or(|wanted| kind() == Some(wanted))
+        self.kind.is_none_or(|wanted| kind() == Some(wanted))
             && self.category.as_ref().is_none_or(|wanted| facts.category.iter().any(|text| is(wanted, text)))
             && self.tag.as_ref().is_none_or(|wanted| facts.tags.iter().any(|text| is(wanted, text)))
             && self.provider.as_ref().is_none_or(|wanted| facts.provider.iter().any(|text| is(wanted, text)))
+    }
+}
+
+impl SearchRows {
+    /// The rows that a filter finds, as far as they may be listed.
+    fn found(&self, filter: &RowFilter, may_list: impl Fn(&SearchRow) -> bool) -> Vec<CatalogRow<'_>> {
+        let rows = self.texts.find(&filter.search, 0).map(|place| &self.rows[place]);
+        let found = rows.filter(|row| filter.matches(&row.facts) && may_list(row));
+        found.map(|row| CatalogRow { name: &row.name, facts: &row.facts }).collect()
     }
 }
 
@@ -190,16 +219,18 @@ fn search_rows(
     names: &Names,
     packages: &[CatalogEntry],
     folders: Vec<(String, ListedPackage)>,
-) -> Vec<SearchRow> {
+) -> SearchRows {
     let owners = owners_of_plain_names(registry, names, packages);
+    let mut aliases: HashMap<String, Vec<&str>> = HashMap::new();
+    for (alias, package) in names.aliases().filter(|(alias, _)| !alias.contains('/')) {
+        aliases.entry(package.key_prefix()).or_default().push(alias);
+    }
     let mut rows: BTreeMap<String, ListedPackage> = BTreeMap::new();
     for entry in packages {
         let listed =
             || ListedPackage { subject: FoundPackage::Package(entry.package.clone()), facts: entry.facts.clone() };
-        let aliases = names.aliases().filter(|(alias, package)| !alias.contains('/') && **package == entry.package);
-        let count = rows.len();
-        rows.extend(aliases.map(|(alias, _)| (alias.to_owned(), listed())));
-        if rows.len() > count {
+        if let Some(aliases) = aliases.get(&entry.package.key_prefix()) {
+            rows.extend(aliases.iter().map(|alias| ((*alias).to_owned(), listed())));
             continue;
         }
         let plain = entry.package.name.base_name();
@@ -219,11 +250,12 @@ fn search_rows(
     }
     // An alias takes its name from every package of that name.
     rows.extend(folders);
-    let row = |(name, ListedPackage { subject, facts }): (String, ListedPackage)| {
-        let text = SearchText::new(&name, facts.description.as_deref());
-        SearchRow { subject, may_be_private: false, name, facts, text }
-    };
-    rows.into_iter().map(row).collect()
+    let mut found = SearchRows::default();
+    for (name, ListedPackage { subject, facts }) in rows {
+        found.texts.push(&name, facts.description.as_deref());
+        found.rows.push(SearchRow { subject, may_be_private: false, name, facts });
+    }
+    found
 }
 
 /// For each plain name the package among these that the routes lead to.

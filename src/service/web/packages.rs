@@ -11,21 +11,25 @@ use super::{
     html,
 };
 use crate::{
+    access::{Access, Caller},
     dialect::{DialectName, HOSTED, PackageSearch, UNRESERVED},
     http::body::Body,
     package::{FolderPackage, PackageKind},
-    registry::catalog::{Catalog, CatalogEntry, SearchText, SearchWords},
+    registry::catalog::{Catalog, CatalogEntry, SearchWords},
     service::{
-        Service, caller, context::RequestContext, error::ApiError, found_package::FoundPackage, hosts::RequestHost,
+        Service,
+        caller::{self, Listing},
+        context::RequestContext,
+        error::ApiError,
+        found_package::FoundPackage,
+        hosts::RequestHost,
     },
 };
 
 /// Packages of one page.
 const PAGE_ROWS: usize = 50;
-/// Most packages that are looked at for one page: some milliseconds.
+/// Most packages with the words of the search whose access rules are looked at for one page: some 20 ms.
 const MAX_EXAMINED: usize = 20_000;
-/// Packages that are looked at before other connections of the thread are served.
-const EXAMINED_AT_ONCE: usize = 1_000;
 /// Most packages of one page whose stored documents are read for the access rules.
 const MAX_CHECKED: usize = 500;
 /// Longest wait for the packages to be collected again. Until then an older collection is shown.
@@ -77,8 +81,8 @@ pub(super) async fn respond(
     let is_collected = catalog.is_some();
     let mut list = RowList::new(service, context, search);
     list.add_folders().await;
-    if let Some(catalog) = catalog.as_ref().filter(|_| list.next.is_none()) {
-        list.add_packages(catalog).await;
+    if let Some(catalog) = catalog.filter(|_| list.next.is_none()) {
+        list.add_packages(catalog).await?;
     }
     let page = PackagesPage {
         frame: WebFrame::new(service, context, host, Section::Packages),
@@ -111,24 +115,23 @@ struct RowList<'a> {
     last: Option<String>,
     /// The key behind which the next page begins.
     next: Option<String>,
-    examined: usize,
+    /// Packages whose stored documents were read.
     checked: usize,
 }
 
 impl<'a> RowList<'a> {
     fn new(service: &'a Service, context: &'a RequestContext, search: &'a PackageSearch) -> Self {
         let words = SearchWords::new(&search.text);
-        Self { service, context, search, words, rows: Vec::new(), last: None, next: None, examined: 0, checked: 0 }
+        Self { service, context, search, words, rows: Vec::new(), last: None, next: None, checked: 0 }
     }
 
     /// True when the page has no room for the next package; notes then where the next page begins.
     fn ends_before(&mut self, key: impl FnOnce() -> String) -> bool {
-        let is_full = self.rows.len() >= PAGE_ROWS || self.examined >= MAX_EXAMINED || self.checked >= MAX_CHECKED;
+        let is_full = self.rows.len() >= PAGE_ROWS || self.checked >= MAX_CHECKED;
         if is_full {
             self.next = self.last.take();
         } else {
             self.last = Some(key());
-            self.examined += 1;
         }
         is_full
     }
@@ -145,7 +148,7 @@ impl<'a> RowList<'a> {
             self.checked += 1;
             let Some(facts) = self.service.registry.folders().catalog_facts(&folder).await else { continue };
             let alias = folder.alias.to_string();
-            let is_wanted = self.words.are_in(&SearchText::new(&alias, facts.description.as_deref()));
+            let is_wanted = self.words.are_in(&alias, facts.description.as_deref());
             if is_wanted && self.may_list(FoundPackage::Folder(folder.clone())).await {
                 self.rows.push(ListedLine {
                     path: encoded(&alias),
@@ -161,36 +164,86 @@ impl<'a> RowList<'a> {
     }
 
     /// Adds the packages of the catalog that the page has room for.
-    async fn add_packages(&mut self, catalog: &Catalog) {
-        let start = self.search.after.as_deref().map_or(0, |after| catalog.position_after(after));
-        for (entry, text) in catalog.packages.iter().zip(&catalog.texts).skip(start) {
+    async fn add_packages(&mut self, catalog: Arc<Catalog>) -> Result<(), ApiError> {
+        let scan = PackageScan {
+            start: self.search.after.as_deref().map_or(0, |after| catalog.position_after(after)),
+            catalog: catalog.clone(),
+            words: self.words.clone(),
+            all: self.search.all,
+            access: self.service.access.clone(),
+            caller: self.context.caller.clone(),
+        };
+        let ScannedPackages { found, last } = self.service.scans.run(move || scan.run()).await?;
+        for (place, listing) in found {
+            let entry = &catalog.packages[place];
             if self.ends_before(|| entry.package.key_prefix()) {
-                return;
+                return Ok(());
             }
-            // A connection thread serves other connections, too.
-            if self.examined.is_multiple_of(EXAMINED_AT_ONCE) {
-                tokio::task::yield_now().await;
-            }
-            let is_here = entry.is_known || *entry.package.upstream == *HOSTED;
-            let is_wanted = (is_here || self.search.all) && self.words.are_in(text);
-            if is_wanted && self.may_list(FoundPackage::Package(entry.package.clone())).await {
+            if listing == Listing::Shown || self.is_public(&FoundPackage::Package(entry.package.clone())).await {
                 self.rows.push(row(self.service, entry));
             }
         }
+        self.next = last.map(|place| catalog.packages[place].package.key_prefix());
+        Ok(())
     }
 
     /// True when the access rules let the caller see the package in a list.
     async fn may_list(&mut self, subject: FoundPackage) -> bool {
-        let access = &self.service.access;
-        let caller = &self.context.caller;
-        if caller::may_list(access, caller, &subject, true) {
-            return true;
+        match caller::listing(&self.service.access, &self.context.caller, &subject) {
+            Listing::Shown => true,
+            Listing::ShownIfPublic => self.is_public(&subject).await,
+            Listing::Hidden => false,
         }
-        if !caller::may_list(access, caller, &subject, false) {
-            return false;
-        }
+    }
+
+    /// True unless stored documents leave open whether the package is public.
+    async fn is_public(&mut self, subject: &FoundPackage) -> bool {
         self.checked += 1;
         !self.service.registry.documents().may_be_private(subject.id()).await
+    }
+}
+
+/// Looks for the packages of one page. Runs beside the connections: a catalog may have a million packages.
+struct PackageScan {
+    catalog: Arc<Catalog>,
+    start: usize,
+    words: SearchWords,
+    /// True to find the packages that only upstreams list, too.
+    all: bool,
+    access: Arc<Access>,
+    caller: Caller,
+}
+
+/// What a scan finds.
+struct ScannedPackages {
+    /// The places of the packages in the catalog.
+    found: Vec<(usize, Listing)>,
+    /// The last place that was looked at, where the scan ended before the catalog did.
+    last: Option<usize>,
+}
+
+impl PackageScan {
+    /// Finds one package more than a page has room for, if there are so many: it says whether another page follows.
+    fn run(self) -> ScannedPackages {
+        let mut found = Vec::new();
+        let mut shown = 0;
+        for (examined, place) in self.catalog.texts.find(&self.words, self.start).enumerate() {
+            let entry = &self.catalog.packages[place];
+            if self.all || entry.is_known || *entry.package.upstream == *HOSTED {
+                let subject = FoundPackage::Package(entry.package.clone());
+                match caller::listing(&self.access, &self.caller, &subject) {
+                    Listing::Hidden => {}
+                    listing => {
+                        shown += usize::from(listing == Listing::Shown);
+                        found.push((place, listing));
+                    }
+                }
+            }
+            if shown > PAGE_ROWS || found.len() > PAGE_ROWS + MAX_CHECKED || examined + 1 >= MAX_EXAMINED {
+                return ScannedPackages { found, last: Some(place) };
+            }
+        }
+        ScannedPackages { found, last: None }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     package::{PackageId, PackageName},
     registry::{
         Registry, StateChange,
-        hosting::{HostedUpkeep, Prunable, PruneOutcome, PrunedPart, RetentionRule},
+        hosting::{HostedUpkeep, Prunable, PruneOutcome, PrunedPart, RetentionCheck, RetentionRule},
     },
     service::audit::Acts,
 };
@@ -74,8 +74,8 @@ pub(super) async fn prune(
     let selection = selection(pattern.as_deref())?;
     let published_before = registry.now().checked_sub(younger_than.0);
     let published_before = published_before.map_err(|_| AdminError::bad_request("the period is too long"))?;
-    let rule = RetentionRule { keep_last, published_before };
-    let found = HostedUpkeep::of(hosted(registry)?).prunable(selection, rule).await;
+    let rule = Arc::new(RetentionCheck::new(RetentionRule { keep_last, published_before }));
+    let found = HostedUpkeep::of(hosted(registry)?).prunable(selection, rule.clone()).await;
     let found =
         found.map_err(|error| AdminError::storage("the record of a published version cannot be read", error))?;
     let registry = registry.clone();
@@ -83,6 +83,7 @@ pub(super) async fn prune(
     let events = stream::iter(found).then(move |prunable| {
         let registry = registry.clone();
         let acts = acts.clone();
+        let rule = rule.clone();
         async move {
             match dry_run {
                 true => Some(event(&prunable)),
@@ -94,7 +95,12 @@ pub(super) async fn prune(
 }
 
 /// Prunes one part; `None` for one that stays because something has changed since it was found.
-async fn prune_one(registry: &Registry, acts: &Acts, prunable: Prunable, rule: RetentionRule) -> Option<PruneEvent> {
+async fn prune_one(
+    registry: &Registry,
+    acts: &Acts,
+    prunable: Prunable,
+    rule: Arc<RetentionCheck>,
+) -> Option<PruneEvent> {
     let Prunable { package, version, digest, .. } = &prunable;
     let record = json!({"package": package, "version": version, "sha256": digest});
     let failed = |message: String| PruneEvent::Failed { package: package.clone(), version: version.clone(), message };
