@@ -221,11 +221,7 @@ impl CatalogService {
     ///
     /// # Errors
     /// `NotCollected` when the merging panics.
-    async fn merged(
-        &self,
-        known: Arc<ShownPackages>,
-        lists: Vec<UpstreamList>,
-    ) -> Result<Arc<Catalog>, RegistryError> {
+    async fn merged(&self, known: Arc<ShownPackages>, lists: Vec<UpstreamList>) -> Result<Arc<Catalog>, RegistryError> {
         if let Some(catalog) = self.last_of(&known, &lists) {
             return Ok(catalog);
         }

@@ -144,7 +144,7 @@ pub(super) async fn check_found(
 
 /// Whether a caller may be shown a package in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listing {
+pub(super) enum ListVisibility {
     /// Yes.
     Shown,
     /// Not where it may be private: no rule names the caller.
@@ -154,14 +154,14 @@ pub(super) enum Listing {
 }
 
 /// Whether the caller may be shown a package in a list.
-pub(super) fn listing(access: &Access, caller: &Caller, subject: &FoundPackage) -> Listing {
+pub(super) fn listing(access: &Access, caller: &Caller, subject: &FoundPackage) -> ListVisibility {
     if !access.is_enabled() {
-        return Listing::Shown;
+        return ListVisibility::Shown;
     }
     match read_grant(access, caller, subject) {
-        Grant::Refused => Listing::Hidden,
-        Grant::Everyone => Listing::ShownIfPublic,
-        Grant::Named => Listing::Shown,
+        Grant::Refused => ListVisibility::Hidden,
+        Grant::Everyone => ListVisibility::ShownIfPublic,
+        Grant::Named => ListVisibility::Shown,
     }
 }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use srm_mirror::{
     archive::ZipVerifier,
-    entry::{Digest, Key, Meta, Pin},
-    origin::{Growing, Verified, Verify as _},
+    entry::{Digest, Key, Meta, Pin, Verified},
+    origin::{Growing, Verify as _},
     storage::disk::{Config, Disk, PinEvent},
     value::memory_budget::MemoryBudget,
 };

@@ -6,7 +6,7 @@ use std::iter;
 use memchr::memmem::Finder;
 
 /// Stands behind each name and each description. No search has it, so none matches across two of them.
-const SEPARATOR: char = '\0';
+const TEXT_END: char = '\0';
 
 /// Names and descriptions of packages, in lower case.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl SearchTexts {
     pub(crate) fn push(&mut self, name: &str, description: Option<&str>) {
         for part in [name, description.unwrap_or_default()] {
             self.text.push_str(&part.to_lowercase());
-            self.text.push(SEPARATOR);
+            self.text.push(TEXT_END);
         }
         self.ends.push(self.text.len());
     }
@@ -50,7 +50,7 @@ impl SearchTexts {
 
 impl SearchWords {
     pub(crate) fn new(text: &str) -> Self {
-        Self(text.to_lowercase().replace(SEPARATOR, " "))
+        Self(text.to_lowercase().replace(TEXT_END, " "))
     }
 
     /// True when a package has them in its name or description. Without words every package has them.

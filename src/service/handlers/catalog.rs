@@ -22,7 +22,7 @@ use crate::{
     },
     service::{
         Service,
-        caller::{self, Listing},
+        caller::{self, ListVisibility},
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
@@ -116,9 +116,9 @@ pub(in crate::service) async fn respond(
     let access = service.access.clone();
     let caller = context.caller.clone();
     let may_list = move |row: &SearchRow| match caller::listing(&access, &caller, &row.subject) {
-        Listing::Shown => true,
-        Listing::ShownIfPublic => !row.may_be_private,
-        Listing::Hidden => false,
+        ListVisibility::Shown => true,
+        ListVisibility::ShownIfPublic => !row.may_be_private,
+        ListVisibility::Hidden => false,
     };
     let json = match request {
         ApiRequest::Catalog(query) => {

@@ -18,7 +18,7 @@ use crate::{
     registry::catalog::{Catalog, CatalogEntry, SearchWords},
     service::{
         Service,
-        caller::{self, Listing},
+        caller::{self, ListVisibility},
         context::RequestContext,
         error::ApiError,
         found_package::FoundPackage,
@@ -179,7 +179,7 @@ impl<'a> RowList<'a> {
             if self.ends_before(|| entry.package.key_prefix()) {
                 return Ok(());
             }
-            if listing == Listing::Shown || self.is_public(&FoundPackage::Package(entry.package.clone())).await {
+            if listing == ListVisibility::Shown || self.is_public(&FoundPackage::Package(entry.package.clone())).await {
                 self.rows.push(row(self.service, entry));
             }
         }
@@ -190,9 +190,9 @@ impl<'a> RowList<'a> {
     /// True when the access rules let the caller see the package in a list.
     async fn may_list(&mut self, subject: FoundPackage) -> bool {
         match caller::listing(&self.service.access, &self.context.caller, &subject) {
-            Listing::Shown => true,
-            Listing::ShownIfPublic => self.is_public(&subject).await,
-            Listing::Hidden => false,
+            ListVisibility::Shown => true,
+            ListVisibility::ShownIfPublic => self.is_public(&subject).await,
+            ListVisibility::Hidden => false,
         }
     }
 
@@ -217,7 +217,7 @@ struct PackageScan {
 /// What a scan finds.
 struct ScannedPackages {
     /// The places of the packages in the catalog.
-    found: Vec<(usize, Listing)>,
+    found: Vec<(usize, ListVisibility)>,
     /// The last place that was looked at, where the scan ended before the catalog did.
     last: Option<usize>,
 }
@@ -232,9 +232,9 @@ impl PackageScan {
             if self.all || entry.is_known || *entry.package.upstream == *HOSTED {
                 let subject = FoundPackage::Package(entry.package.clone());
                 match caller::listing(&self.access, &self.caller, &subject) {
-                    Listing::Hidden => {}
+                    ListVisibility::Hidden => {}
                     listing => {
-                        shown += usize::from(listing == Listing::Shown);
+                        shown += usize::from(listing == ListVisibility::Shown);
                         found.push((place, listing));
                     }
                 }
