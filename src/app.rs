@@ -233,6 +233,7 @@ impl App {
             metrics_exposure: MetricsExposure::of_listeners(bound.metrics_addresses()),
             started_at: Timestamp::now(),
             max_rendition_bytes: plan.renditions,
+            send_memory: plan.send_budget(),
         };
         let reload = bound.reload();
         // Offline, nothing is sent, not even a question to the name service.

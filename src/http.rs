@@ -16,4 +16,5 @@ pub(crate) mod field;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 pub mod range;
+mod send_memory;
 pub(crate) mod template;

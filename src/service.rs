@@ -13,6 +13,7 @@ use crate::{
     observe::{AuditLog, RequestMetrics},
     peer::{ClientTable, ServerCertificates},
     registry::{Faults, Registry},
+    value::memory_budget::MemoryBudget,
 };
 
 mod access_log;
@@ -80,6 +81,8 @@ pub struct Service {
     views: Arc<ViewCache>,
     search_index: SearchIndex,
     scans: PackageScans,
+    /// For what HTTP/2 clients have not taken.
+    send_memory: MemoryBudget,
     request_ids: RequestIds,
 }
 
@@ -114,6 +117,8 @@ pub(crate) struct ServiceParts {
     pub(crate) reloaded_at: Option<Timestamp>,
     /// Most bytes of rendered documents.
     pub(crate) max_rendition_bytes: u64,
+    /// The memory for what HTTP/2 clients have not taken.
+    pub(crate) send_memory: MemoryBudget,
 }
 
 impl Service {
@@ -143,6 +148,7 @@ impl Service {
             started_at,
             reloaded_at,
             max_rendition_bytes,
+            send_memory,
         } = parts;
         let memory = registry.memory().clone();
         let spawn = {
@@ -170,6 +176,7 @@ impl Service {
             views: Arc::new(ViewCache::new(memory)),
             search_index: SearchIndex::default(),
             scans: PackageScans::default(),
+            send_memory,
             request_ids: RequestIds::new(),
         }
     }

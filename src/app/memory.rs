@@ -24,6 +24,8 @@ pub(super) struct MemoryPlan {
     pub(super) section: memory::Config,
     /// Cap of the cache of renditions.
     pub(super) renditions: u64,
+    /// What HTTP/2 clients have not taken.
+    send: u64,
     /// Small archives, renditions, parsed documents, and all work under way.
     shared: u64,
 }
@@ -33,15 +35,22 @@ impl MemoryPlan {
     pub(super) fn new(section: &memory::Config) -> Self {
         let limit = section.limit.unwrap_or_else(default_limit).0.max(LEAST_MEMORY.0);
         let documents = section.documents.0.min(limit / 10);
-        let archives = section.archives.0.min(limit / 5);
+        let archives = section.archives.0.min(limit / 6);
+        let send = limit / 32;
         let section = memory::Config {
             limit: Some(ByteSize(limit)),
             documents: ByteSize(documents),
             archives: ByteSize(archives),
             archive_max: ByteSize(section.archive_max.0.min(archives)),
         };
-        let shared = limit.saturating_sub(documents + FIXED_CACHES);
-        Self { section, renditions: MAX_RENDITION_BYTES.min(limit / 32), shared }
+        let shared = limit.saturating_sub(documents + FIXED_CACHES + send);
+        Self { section, renditions: MAX_RENDITION_BYTES.min(limit / 32), send, shared }
+    }
+
+    /// The budget of what HTTP/2 clients have not taken: of its own, so that clients which do not read take none of the
+    /// memory that other requests need.
+    pub(super) fn send_budget(&self) -> MemoryBudget {
+        MemoryBudget::new(self.send, self.send)
     }
 
     /// The budget that small archives, renditions and all work under way share. The largest piece of work finds room when
@@ -106,7 +115,7 @@ mod tests {
     fn the_parts_never_exceed_the_limit() {
         for limit in [256 << 20, 300 << 20, 1 << 30, 4 << 30, 64 << 30] {
             let plan = plan(limit);
-            assert!(plan.section.documents.0 + FIXED_CACHES + plan.shared <= limit, "{plan:?}");
+            assert!(plan.section.documents.0 + FIXED_CACHES + plan.send + plan.shared <= limit, "{plan:?}");
             let work = plan.shared - plan.section.archives.0 - plan.renditions - MAX_PARSED_BYTES;
             assert!(work >= 16 << 20, "{plan:?}");
         }

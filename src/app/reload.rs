@@ -29,6 +29,7 @@ use crate::{
     },
     storage::disk::Disk,
     upstream::{self, Upstream},
+    value::memory_budget::MemoryBudget,
 };
 
 /// Longest value of a setting in a log event, bytes.
@@ -70,6 +71,8 @@ pub(super) struct SharedParts {
     pub(super) started_at: Timestamp,
     /// Most bytes of rendered documents.
     pub(super) max_rendition_bytes: u64,
+    /// The memory for what HTTP/2 clients have not taken.
+    pub(super) send_memory: MemoryBudget,
 }
 
 /// Why no service can be built from a configuration.
@@ -266,6 +269,7 @@ impl SharedParts {
             started_at: self.started_at,
             reloaded_at,
             max_rendition_bytes: self.max_rendition_bytes,
+            send_memory: self.send_memory.clone(),
         })
     }
 }

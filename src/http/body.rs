@@ -3,14 +3,18 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 
-use super::template::FilledTemplate;
+use super::{
+    send_memory::SendMemory,
+    template::{CHUNK_BYTES, FilledTemplate},
+};
+use crate::value::memory_budget::MemoryBudget;
 
 /// Why a body could not be completed. The server then closes the connection ([RFC 9112 §8]).
 ///
@@ -19,6 +23,9 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Most bytes of a frame for HTTP/2: the largest that every client accepts (RFC 9113 §4.2).
 const MAX_HTTP2_FRAME: usize = 16 << 10;
+
+/// Most bytes of one part of a stream.
+const MAX_STREAM_PART_BYTES: u64 = 256 << 10;
 
 /// A response body.
 pub struct Body {
@@ -29,6 +36,8 @@ pub struct Body {
     rest: Bytes,
     /// Nothing follows `rest`.
     rest_is_last: bool,
+    /// Counts the content until the connection has sent it; `None`: what waits for the socket is bounded by the connections.
+    memory: Option<SendMemory>,
     sent: u64,
     outcome: BodyOutcome,
     /// Called once, when the body ends or is dropped.
@@ -133,15 +142,41 @@ impl Body {
     }
 
     fn new(content: BodyContent, outcome: BodyOutcome) -> Self {
-        Self { content, max_frame: usize::MAX, rest: Bytes::new(), rest_is_last: false, sent: 0, outcome, on_end: None }
+        Self {
+            content,
+            max_frame: usize::MAX,
+            rest: Bytes::new(),
+            rest_is_last: false,
+            memory: None,
+            sent: 0,
+            outcome,
+            on_end: None,
+        }
     }
 
     /// The body in frames of at most [`MAX_HTTP2_FRAME`] bytes, for HTTP/2: what hyper polls is then what the client has
     /// room for, and a client that stops reading is seen. The last byte of a body of several frames is a frame of its own:
     /// hyper polls it when everything before it fits into the client's window.
-    pub fn in_http2_frames(mut self) -> Self {
+    ///
+    /// A connection has many streams, so what clients do not read is counted in `memory`: before a part of the content is
+    /// made, until it is sent. The body is broken off where that finds no room.
+    pub fn in_http2_frames(mut self, memory: &MemoryBudget) -> Self {
         self.max_frame = MAX_HTTP2_FRAME;
+        self.memory = Some(SendMemory::new(memory.clone()));
         self
+    }
+
+    /// About how many bytes of memory the next part of the content takes.
+    fn next_part_bytes(&self) -> u64 {
+        match &self.content {
+            // A longer one is shared by all its readers, and its cache counts it.
+            BodyContent::Bytes(bytes) if bytes.len() > CHUNK_BYTES => 0,
+            BodyContent::Bytes(bytes) => bytes.len() as u64,
+            BodyContent::Template(filled) => filled.left().min(CHUNK_BYTES as u64),
+            BodyContent::Stream { len, .. } => {
+                len.map_or(MAX_STREAM_PART_BYTES, |len| len.saturating_sub(self.sent).min(MAX_STREAM_PART_BYTES))
+            }
+        }
     }
 
     /// Calls `on_end` once, when the body ends or is dropped.
@@ -186,6 +221,15 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        let next_part_bytes = this.next_part_bytes();
+        if this.rest.is_empty()
+            && let Some(memory) = &mut this.memory
+            && let Err(error) = ready!(memory.poll_reserve(cx, next_part_bytes))
+        {
+            let error = error.into();
+            this.finish(BodyOutcome::Broken, Some(&error));
+            return Poll::Ready(Some(Err(error)));
+        }
         let (next, last) = match &mut this.content {
             _ if !this.rest.is_empty() => (Some(Ok(std::mem::take(&mut this.rest))), this.rest_is_last),
             BodyContent::Bytes(bytes) if bytes.is_empty() => (None, true),
@@ -195,7 +239,11 @@ impl http_body::Body for Body {
                 (chunk.map(Ok), filled.left() == 0)
             }
             BodyContent::Stream { stream, len } => match stream.as_mut().poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Nothing waits for the client.
+                    this.memory.as_mut().map(SendMemory::give_back);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(bytes))) => {
                     // hyper stops polling once it has `Content-Length` bytes.
                     let last = len.is_some_and(|len| this.sent + bytes.len() as u64 >= len);
@@ -206,6 +254,9 @@ impl http_body::Body for Body {
         };
         match next {
             Some(Ok(mut bytes)) => {
+                if let Some(memory) = &mut this.memory {
+                    bytes = memory.hold(bytes);
+                }
                 let cut = this.next_frame_len(bytes.len(), last);
                 if cut < bytes.len() {
                     this.rest = bytes.split_off(cut);
@@ -299,7 +350,8 @@ mod tests {
             [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]
         );
 
-        let (mut body, reports) = with_reports(Body::full(vec![7; MAX_HTTP2_FRAME + 2].into()).in_http2_frames());
+        let (mut body, reports) =
+            with_reports(Body::full(vec![7; MAX_HTTP2_FRAME + 2].into()).in_http2_frames(&MemoryBudget::unlimited()));
         body.frame().await.expect("one").expect("good");
         drop(body);
         let sent = MAX_HTTP2_FRAME as u64;
@@ -330,7 +382,7 @@ mod tests {
             let part = content.clone();
             let streamed = Body::stream(stream::iter([Ok(part)]).boxed(), Some(len as u64));
             for (body, kind) in [(Body::full(content.clone()), "bytes"), (streamed, "stream")] {
-                let mut body = body.in_http2_frames();
+                let mut body = body.in_http2_frames(&MemoryBudget::unlimited());
                 let mut lens = Vec::new();
                 let mut bytes = Vec::new();
                 while let Some(frame) = body.frame().await {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{entry::Digest, value::memory_budget::MemoryShare};
 
 /// Most bytes that are put together at once, and so what a reader of a filled template takes in memory.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 /// A piece of at least this size is sent as it is, without a copy.
 const SHARED_PIECE_BYTES: usize = 16 << 10;
 

@@ -79,6 +79,8 @@ pub(super) enum SendMode {
     Sendfile,
     /// Read into memory first.
     Copy,
+    /// As `Copy`, in parts that a stream of HTTP/2 buffers.
+    Frames,
 }
 
 impl RequestContext {
@@ -91,13 +93,17 @@ impl RequestContext {
         audit: Option<AuditLog>,
         metrics: Arc<ThreadMetrics>,
     ) -> Self {
-        let is_plain_http1 = !peer.is_encrypted() && !peer.is_control() && version < Version::HTTP_2;
+        let send_mode = match version {
+            Version::HTTP_2 => SendMode::Frames,
+            _ if peer.is_encrypted() || peer.is_control() => SendMode::Copy,
+            _ => SendMode::Sendfile,
+        };
         Self {
             id,
             received_at,
             peer,
             client,
-            send_mode: if is_plain_http1 { SendMode::Sendfile } else { SendMode::Copy },
+            send_mode,
             started: Instant::now(),
             audit,
             metrics,

@@ -66,7 +66,7 @@ impl Service {
             && let Some(mut response) = self.response_cache.get(&parts, &mut context)
         {
             response.headers_mut().insert(X_REQUEST_ID, context.id.to_header());
-            return Either::Left(ready(access_log::log_at_end(framed(response, &parts), &parts, context)));
+            return Either::Left(ready(access_log::log_at_end(self.framed(response, &parts), &parts, context)));
         }
         let service = self.clone();
         // Boxed: the combined future of all handlers is large.
@@ -99,7 +99,7 @@ impl Service {
             context.note_unknown_name();
             service.finish(&mut response, &parts, &context);
             service.response_cache.insert(&parts, &context, &response);
-            access_log::log_at_end(framed(response, &parts), &parts, context)
+            access_log::log_at_end(service.framed(response, &parts), &parts, context)
         }))
     }
 
@@ -123,7 +123,7 @@ impl Service {
         let mut response = web::with_error_page(self, response, parts, &context);
         close_connection(&mut response, parts);
         self.finish(&mut response, parts, &context);
-        access_log::log_at_end(framed(response, parts), parts, context)
+        access_log::log_at_end(self.framed(response, parts), parts, context)
     }
 
     /// The context of a new request.
@@ -248,6 +248,14 @@ impl Service {
         Ok(package)
     }
 
+    /// Splits the body into short frames for HTTP/2, and counts what waits for the client.
+    fn framed(&self, response: Response<Body>, parts: &Parts) -> Response<Body> {
+        match parts.version {
+            Version::HTTP_2 => response.map(|body| body.in_http2_frames(&self.send_memory)),
+            _ => response,
+        }
+    }
+
     /// Adds the header fields of every response but those from the response cache, which have them.
     fn finish(&self, response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
         finish(response, parts, context);
@@ -269,11 +277,6 @@ fn metrics(service: &Service, parts: &Parts, context: &mut RequestContext) -> Re
         return Err(caller::refusal(parts, context));
     }
     Ok(metrics::respond(service, &parts.method))
-}
-
-/// Splits the body into short frames for HTTP/2.
-fn framed(response: Response<Body>, parts: &Parts) -> Response<Body> {
-    if parts.version == Version::HTTP_2 { response.map(Body::in_http2_frames) } else { response }
 }
 
 /// Adds the header fields that do not depend on who may ask.

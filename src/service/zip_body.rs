@@ -12,6 +12,8 @@ use crate::{
 
 /// Most bytes of one read from a stored zip.
 const MAX_BLOB_READ_BYTES: usize = 256 << 10;
+/// The same for a stream of HTTP/2, which buffers no more.
+const MAX_STREAM_READ_BYTES: usize = 64 << 10;
 /// Most bytes of one file slice. A slice takes no memory, only a check that the page cache holds it.
 const MAX_BLOB_SLICE_BYTES: usize = 2 << 20;
 
@@ -31,6 +33,7 @@ pub(super) fn range_body(object: Object, range: Range<u64>, send_mode: SendMode)
         let bytes = match send_mode {
             SendMode::Sendfile => object.read_for_sendfile(range.start, wanted.min(MAX_BLOB_SLICE_BYTES)).await,
             SendMode::Copy => object.read(range.start, wanted.min(MAX_BLOB_READ_BYTES)).await,
+            SendMode::Frames => object.read(range.start, wanted.min(MAX_STREAM_READ_BYTES)).await,
         };
         let bytes = bytes.map_err(|error| {
             tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
