@@ -36,16 +36,20 @@ struct Arguments {
     /// Number of versions of each of these packages.
     #[arg(long, default_value_t = 20)]
     pinned_versions: u64,
+    /// Owner of these packages; their names are p0000000 and so on.
+    #[arg(long, default_value = "pinned")]
+    pinned_owner: String,
 }
 
 #[tokio::main]
 async fn main() {
-    let Arguments { dir, count, size, key, limit, pinned_packages, pinned_versions } = Arguments::parse();
+    let Arguments { dir, count, size, key, limit, pinned_packages, pinned_versions, pinned_owner } =
+        Arguments::parse();
     let started = Instant::now();
     let config = Config { limit, ..Config::default() };
     seed::fill(&dir, &config, &key, count, size).await;
     if pinned_packages > 0 {
-        seed::pin(&dir, &config, pinned_packages, pinned_versions).await;
+        seed::pin(&dir, &config, &pinned_owner, pinned_packages, pinned_versions).await;
         println!("{pinned_versions} versions of each of {pinned_packages} packages are pinned");
     }
     // The key github/owner/repo/tag/v1 is served at /github/owner/repo/zipball/v1.

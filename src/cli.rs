@@ -139,8 +139,8 @@ struct CacheArgs {
     /// Cache directory [default: srm-mirror in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<String>,
-    /// Log format: auto, text or json
-    #[arg(long, value_name = "FORMAT")]
+    /// Log format
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
     log_format: Option<String>,
     /// Log level: error, warn, info, debug, trace, off, or a filter
     #[arg(long, value_name = "LEVEL")]

@@ -4,12 +4,17 @@
 //! The first two are asked through the control socket, the last by its routes for administrators, which are the same: every
 //! command has one way to do its work.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
 use tokio::{
+    runtime::{Builder, Runtime},
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -104,30 +109,7 @@ struct LocalMirror {
 /// Runs `work` with a client of its own: sets up the log (warnings, unless a level is configured) and the runtime, opens
 /// the client and closes it.
 pub(super) fn run<T>(loaded: Loaded, work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    run_on(loaded, AdminClient::open, work)
-}
-
-fn run_on<T>(
-    mut loaded: Loaded,
-    open: impl AsyncFnOnce(Loaded) -> anyhow::Result<AdminClient>,
-    work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    if !loaded.source(&["log", "level"]).is_set() {
-        loaded.config.log.level = "warn".into();
-    }
-    let _log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
-    for warning in loaded.ignored_variables() {
-        tracing::warn!("{warning}");
-    }
-    let runtime = app::runtime().context("start the runtime")?;
-    let done = runtime.block_on(async {
-        let client = open(loaded).await?;
-        let done = work(&client).await;
-        let closed = client.close().await;
-        done.and_then(|value| closed.map(|()| value))
-    });
-    runtime.shutdown_background();
-    done
+    AdminSession::open(loaded, MirrorChoice::RunningOrOwn)?.run(work)
 }
 
 /// As [`run`], for the mirror that the arguments name: by its address, or by its cache directory.
@@ -135,10 +117,7 @@ pub(super) fn run_at<T>(
     arguments: &AdminArgs,
     work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    match &arguments.server {
-        Some(server) => run_remote(server, arguments, work),
-        None => run(arguments.load()?, work),
-    }
+    AdminSession::of(arguments, MirrorChoice::RunningOrOwn)?.run(work)
 }
 
 /// As [`run_at`], for a mirror that runs: none is started in this process.
@@ -146,22 +125,84 @@ pub(super) fn run_at_server<T>(
     arguments: &AdminArgs,
     work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    match &arguments.server {
-        Some(server) => run_remote(server, arguments, work),
-        None => run_on(arguments.load()?, AdminClient::open_server, work),
-    }
+    AdminSession::of(arguments, MirrorChoice::Running)?.run(work)
 }
 
-fn run_remote<T>(
-    server: &BaseUrl,
-    arguments: &AdminArgs,
-    work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let token = MirrorToken::load(arguments.token_file.as_deref(), &Environment::of_process())?;
-    let log = observe::Config { level: "warn".into(), ..Config::default().log };
-    let _log = observe::init(&log).map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async { work(&AdminClient::remote(server, token)?).await })
+/// Which mirror of a cache directory is administered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MirrorChoice {
+    /// The one that runs on it, else one in this process.
+    RunningOrOwn,
+    /// The one that runs on it.
+    Running,
+}
+
+/// A client with the runtime that it needs. Not generic: there are many commands, and their common parts are compiled once.
+struct AdminSession {
+    client: AdminClient,
+    runtime: Runtime,
+    _log: observe::LogGuard,
+}
+
+impl AdminSession {
+    fn of(arguments: &AdminArgs, choice: MirrorChoice) -> anyhow::Result<Self> {
+        match &arguments.server {
+            Some(server) => Self::open_remote(server, arguments),
+            None => Self::open(arguments.load()?, choice),
+        }
+    }
+
+    fn open(mut loaded: Loaded, choice: MirrorChoice) -> anyhow::Result<Self> {
+        if !loaded.source(&["log", "level"]).is_set() {
+            loaded.config.log.level = "warn".into();
+        }
+        let log = observe::init(&loaded.config.log).map_err(anyhow::Error::msg)?;
+        for warning in loaded.ignored_variables() {
+            tracing::warn!("{warning}");
+        }
+        let runtime = app::runtime().context("start the runtime")?;
+        let client = runtime.block_on(async {
+            match choice {
+                MirrorChoice::RunningOrOwn => AdminClient::open(loaded).await,
+                MirrorChoice::Running => AdminClient::open_server(loaded).await,
+            }
+        });
+        match client {
+            Ok(client) => Ok(Self { client, runtime, _log: log }),
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    fn open_remote(server: &BaseUrl, arguments: &AdminArgs) -> anyhow::Result<Self> {
+        let token = MirrorToken::load(arguments.token_file.as_deref(), &Environment::of_process())?;
+        let log = observe::Config { level: "warn".into(), ..Config::default().log };
+        let log = observe::init(&log).map_err(anyhow::Error::msg)?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+        let client = runtime.block_on(async { AdminClient::remote(server, token) })?;
+        Ok(Self { client, runtime, _log: log })
+    }
+
+    /// Runs `work` and closes the client.
+    fn run<T>(self, work: impl AsyncFnOnce(&AdminClient) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut done = None;
+        {
+            // Of one type for all commands: the runtime's loop is compiled for it.
+            let work: Pin<&mut dyn Future<Output = ()>> = pin!(async { done = Some(work(&self.client).await) });
+            self.runtime.block_on(work);
+        }
+        let closed = self.close();
+        let value = done.context("the command has not ended")??;
+        closed.map(|()| value)
+    }
+
+    fn close(self) -> anyhow::Result<()> {
+        let closed = self.runtime.block_on(self.client.close());
+        self.runtime.shutdown_background();
+        closed
+    }
 }
 
 impl AdminClient {

@@ -43,15 +43,24 @@ enum ConfigAction {
         json: bool,
     },
     /// Print the effective values as TOML, each with where it was set; secrets are masked
-    #[command(after_help = "Example: SRM_MIRROR__DISK__LIMIT=10GiB srm-mirror config show")]
-    Show(Box<ServeArgs>),
+    #[command(
+        after_help = "Examples:\n  SRM_MIRROR__DISK__LIMIT=10GiB srm-mirror config show\n  srm-mirror config show --json"
+    )]
+    Show {
+        #[command(flatten)]
+        args: Box<ServeArgs>,
+        /// Print JSON: an array of {key, value, source}
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl ConfigCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
             ConfigAction::Check { file, config, online, json } => return check(file.or(config), online, json),
-            ConfigAction::Show(args) => print(&args.load()?.show()),
+            ConfigAction::Show { args, json: true } => print(&format!("{}\n", args.load()?.show_json())),
+            ConfigAction::Show { args, json: false } => print(&args.load()?.show()),
         }
         Ok(0)
     }

@@ -50,7 +50,9 @@ impl HealthCommand {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         runtime.block_on(async {
-            let mut response = bounded::send(client.get("http://srm-mirror/readyz"), HEALTH_TIMEOUT).await?;
+            let sent = bounded::send(client.get("http://srm-mirror/readyz"), HEALTH_TIMEOUT).await;
+            let mut response =
+                sent.with_context(|| format!("no mirror answers on the cache directory {}", dir.display()))?;
             let answer = bounded::body(&mut response, MAX_HEALTH_ANSWER_BYTES, HEALTH_TIMEOUT).await?;
             let answer = String::from_utf8_lossy(&answer);
             print(&format!("{}\n", escape_terminal_lines(answer.trim_end())));

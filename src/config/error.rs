@@ -64,7 +64,7 @@ impl ConfigError {
         reason: impl fmt::Display,
     ) -> Self {
         let table = setting.value.as_array().and_then(|tables| tables.get(number.saturating_sub(1)));
-        let value = field.and_then(|field| Some(masked(&[], table?.get(field)?)));
+        let value = field.and_then(|field| Some(masked(&[], table?.get(field)?).to_string()));
         let field = field.map(|field| format!(".{field}")).unwrap_or_default();
         let place = setting.source.of_table(number);
         Self::Key { key: format!("{key}[{number}]{field}"), value, place, reason: reason.to_string() }
@@ -79,7 +79,7 @@ impl ConfigError {
         {
             reason = format!("{reason}; for example {example}");
         }
-        let value = Some(masked(path, &setting.value));
+        let value = Some(masked(path, &setting.value).to_string());
         Self::Key { key: dotted(path), value, place: setting.source.clone(), reason }
     }
 }

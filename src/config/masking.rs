@@ -2,26 +2,26 @@
 
 use super::schema;
 
-/// What is printed in place of a secret, as TOML.
-const MASK: &str = "\"***\"";
+/// What is printed in place of a secret.
+const MASK: &str = "***";
 
-/// A value as TOML with secrets masked: tokens, values of unknown keys that sound like a secret, and the user and password
-/// of every URL, in lists and tables too.
-pub(super) fn masked(path: &[String], value: &toml::Value) -> String {
+/// A value with secrets masked: tokens, values of unknown keys that sound like a secret, and the user and password of every
+/// URL, in lists and tables too. Its text is TOML.
+pub(super) fn masked(path: &[String], value: &toml::Value) -> toml::Value {
     let name = path.last().map_or("", String::as_str);
     match value.as_str() {
         _ if holds_token(value) => MASK.into(),
         _ if schema::example(path).is_none() && is_secret_word(name) => MASK.into(),
         // A proxy without its scheme is refused, and printed with the reason.
-        Some(text) if name == "proxy" && !text.contains("://") => toml::Value::from(mask_user(text)).to_string(),
-        _ => without_passwords(value).to_string(),
+        Some(text) if name == "proxy" && !text.contains("://") => mask_user(text).into(),
+        _ => without_passwords(value),
     }
 }
 
 /// The same value with every text in it as [`without_password`] returns it; a token in it becomes `***`.
 fn without_passwords(value: &toml::Value) -> toml::Value {
     match value {
-        toml::Value::String(text) if is_token(text) => "***".into(),
+        toml::Value::String(text) if is_token(text) => MASK.into(),
         toml::Value::String(text) => without_password(text).into(),
         toml::Value::Array(items) => toml::Value::Array(items.iter().map(without_passwords).collect()),
         toml::Value::Table(table) => {
@@ -94,7 +94,7 @@ mod tests {
         let value: toml::Value =
             toml::from_str("a = [\"https://u:secret@h\"]\nb = {c = \"ghp_secret\"}").expect("TOML");
         let path = ["routes".to_owned()];
-        let shown = masked(&path, &value);
+        let shown = masked(&path, &value).to_string();
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

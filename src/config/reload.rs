@@ -29,7 +29,7 @@ impl Config {
         let after = values_of(next);
         let keys = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key)));
         let changed = keys.filter(|key| before.get(*key) != after.get(*key));
-        let text = |key: &[String], value: Option<&Value>| value.map(|value| masked(key, value));
+        let text = |key: &[String], value: Option<&Value>| value.map(|value| masked(key, value).to_string());
         let mut changes: Vec<_> = changed
             .map(|key| ChangedSetting {
                 key: dotted(key),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use serde_json::json;
 use toml::{Table, Value};
 
 use super::{
@@ -38,6 +39,24 @@ impl Loaded {
         // The names were checked when the configuration was loaded.
         let routes = self.config.names().map(|names| route_table::commented(&self.config, &names));
         format!("{keys}\n{}", routes.unwrap_or_default())
+    }
+
+    /// The same keys as JSON: an array of key, value and source. A key that is not set has neither value nor source.
+    pub fn show_json(&self) -> serde_json::Value {
+        let tree = hosting::to_upstreams(Table::try_from(&self.config).unwrap_or_default());
+        let effective = layers::of_tree(tree, &SettingSource::Default);
+        let set = effective.iter().filter(|(_, setting)| !setting.value.is_table());
+        let set = set.map(|(path, setting)| {
+            let source = self.settings.get(path).map_or(&SettingSource::Default, |setting| &setting.source);
+            (path.clone(), json!(masked(path, &setting.value)), json!(source.to_string()))
+        });
+        let unset = self.optional_keys().filter(|path| !effective.contains_key(path));
+        let mut keys: Vec<_> = set.chain(unset.map(|path| (path, json!(null), json!(null)))).collect();
+        keys.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let rows = keys
+            .into_iter()
+            .map(|(path, value, source)| json!({"key": dotted(&path), "value": value, "source": source}));
+        rows.collect()
     }
 
     /// Settings that are valid but probably a mistake, one sentence each.

@@ -149,7 +149,15 @@ async fn version_help_and_config_answer_on_standard_output() {
     let limit = show.out.lines().find(|line| line.starts_with("limit")).expect("a limit");
     assert!(limit.contains("7GiB") && limit.contains("SRM_MIRROR__DISK__LIMIT"), "{limit}");
     assert!(toml::from_str::<toml::Table>(&show.out).is_ok(), "{}", show.out);
-    assert!(!show.out.contains(TOKEN) && !check.out.contains(TOKEN));
+    let rows = run(&["config", "show", "--json"]).await;
+    let shown: Vec<serde_json::Value> = serde_json::from_str(&rows.out).expect("an array");
+    let limit = shown.iter().find(|row| row["key"] == "disk.limit").expect("a limit");
+    let variable = "SRM_MIRROR__DISK__LIMIT";
+    assert!(
+        limit["value"] == "7GiB" && limit["source"].as_str().is_some_and(|text| text.contains(variable)),
+        "{limit}"
+    );
+    assert!(!show.out.contains(TOKEN) && !check.out.contains(TOKEN) && !rows.out.contains(TOKEN));
     assert_eq!(run(&["sevre"]).await.code, Some(64));
 }
 

@@ -78,9 +78,9 @@ pub async fn fill(dir: &Path, config: &Config, pattern: &str, count: u64, size: 
     disk.close().await.expect("closed");
 }
 
-/// Pins `versions` versions of each of `packages` packages, as if their zips had been fetched and evicted. Many at once:
-/// millions take minutes.
-pub async fn pin(dir: &Path, config: &Config, packages: u64, versions: u64) {
+/// Pins `versions` versions of each of `packages` packages of an owner, as if their zips had been fetched and evicted. Many at
+/// once: a million takes a minute.
+pub async fn pin(dir: &Path, config: &Config, owner: &str, packages: u64, versions: u64) {
     /// Pins that are written at once.
     const STEP: u64 = 20_000;
     let config = config.clone();
@@ -89,8 +89,10 @@ pub async fn pin(dir: &Path, config: &Config, packages: u64, versions: u64) {
     let disk = disk.expect("a cache directory");
     let (bytes, verified) = verified_zip(0, 100);
     let first_seen = Timestamp::now();
+    let keys = format!("github/{owner}");
+    let any_key = Key::new(keys.clone());
     let pinned = move |n: u64| {
-        let key = Key::new(format!("github/pinned/p{:07}/tag/v1.{}.0", n / versions, n % versions));
+        let key = Key::new(format!("{keys}/p{:07}/tag/v1.{}.0", n / versions, n % versions));
         let digest = Digest::of(&n.to_le_bytes());
         (PinEvent::Pin, Pin { key, digest, len: bytes.len() as u64, first_seen, verified: verified.clone() })
     };
@@ -99,7 +101,7 @@ pub async fn pin(dir: &Path, config: &Config, packages: u64, versions: u64) {
         let pinned = pinned.clone();
         let end = (packages * versions).min(first + STEP);
         let events = move |_| Ok::<_, Infallible>((first..end).map(pinned).collect());
-        disk.pins().settle(&Key::new("github/pinned"), events).await.expect("pinned");
+        disk.pins().settle(&any_key, events).await.expect("pinned");
         first = end;
     }
     disk.close().await.expect("closed");
