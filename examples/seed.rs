@@ -43,8 +43,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() {
-    let Arguments { dir, count, size, key, limit, pinned_packages, pinned_versions, pinned_owner } =
-        Arguments::parse();
+    let Arguments { dir, count, size, key, limit, pinned_packages, pinned_versions, pinned_owner } = Arguments::parse();
     let started = Instant::now();
     let config = Config { limit, ..Config::default() };
     seed::fill(&dir, &config, &key, count, size).await;

@@ -121,7 +121,10 @@ impl KnownPackages {
         }
         // While another request's collection runs, the older one is the answer.
         let Ok(collecting) = self.collecting.clone().try_lock_owned() else { return Ok(last) };
-        match timeout(KNOWN_PATIENCE, self.collect_beside(collecting, named.collect())).await {
+        let collected = self.collect_beside(collecting, named.collect());
+        // One that took longer the last time is not awaited: the next request gets it.
+        let patience = if last.duration < KNOWN_PATIENCE { KNOWN_PATIENCE } else { Duration::ZERO };
+        match timeout(patience, collected).await {
             Ok(Ok(collected)) => collected,
             _ => Ok(last),
         }
