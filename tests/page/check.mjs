@@ -44,7 +44,7 @@ async function visit(context, name, width, scheme) {
   const page = await context.newPage();
   page.on("console", (message) => {
     // The browser reports the status of a page that is an error on purpose.
-    if (!(status === 404 && message.text().includes("404"))) faults.push(`${where}: console: ${message.text()}`);
+    if (!(status >= 400 && message.text().includes(String(status)))) faults.push(`${where}: console: ${message.text()}`);
   });
   page.on("pageerror", (error) => faults.push(`${where}: ${error.message}`));
   page.on("requestfailed", (request) => faults.push(`${where}: ${request.url()} failed`));
@@ -78,11 +78,13 @@ try {
   for (const scheme of SCHEMES) {
     for (const width of WIDTHS) {
       const options = { colorScheme: scheme, viewport: { width, height: 900 } };
-      const signedIn = await browser.newContext({ ...options, extraHTTPHeaders: { authorization: `Bearer ${token}` } });
-      const anonymous = await browser.newContext(options);
-      for (const name of Object.keys(pages)) await visit(pages[name][3] ? anonymous : signedIn, name, width, scheme);
-      await signedIn.close();
-      await anonymous.close();
+      const contexts = {
+        signedIn: await browser.newContext({ ...options, extraHTTPHeaders: { authorization: `Bearer ${token}` } }),
+        anonymous: await browser.newContext(options),
+        signingIn: await browser.newContext({ ...options, httpCredentials: { username: "any", password: token } }),
+      };
+      for (const name of Object.keys(pages)) await visit(contexts[pages[name][3] ?? "signedIn"], name, width, scheme);
+      for (const context of Object.values(contexts)) await context.close();
     }
   }
 } finally {
