@@ -21,7 +21,7 @@ use crate::{
     access::{Access, CertificateUse, KeySource},
     archive::ZipVerifier,
     cache::{
-        Cache,
+        Cache, CacheConfig,
         policy::{DocumentConfig, MAX_DOWNLOADS, UpstreamMode},
     },
     clock::Clock,
@@ -35,10 +35,11 @@ use crate::{
     registry::{Blocks, hosting::HostedPackages},
     server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
     service::{self, MetricsExposure, Readiness},
-    storage::disk::Disk,
+    storage::disk::{self, Disk},
     upstream,
 };
 
+mod bucket;
 mod credentials;
 mod issuer_documents;
 mod loopback;
@@ -205,15 +206,17 @@ impl App {
             memory: budget.clone(),
         });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
+        let bucket = bucket::open(&config, &clock).await?;
         let cache = Cache::build(
             &plan.section,
             budget.clone(),
             disk.clone(),
-            documents,
-            archives,
+            bucket,
+            CacheConfig { documents, archives },
             clock.clone(),
             tasks.clone(),
         );
+        cache.spawn_uploads(&tasks, background.clone());
         let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
         let readiness = Readiness::default();
         let clients = ClientTable::new(config.clients.clone());
@@ -401,7 +404,7 @@ async fn write_token_uses(running: Arc<ArcSwap<RunningService>>) {
 }
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
-    let section = config.disk.clone();
+    let section = disk::Config { uploads: config.shared.is_some(), ..config.disk.clone() };
     let name = dir.display().to_string();
     let disk = match tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await? {
         // Other errors are not about the directory's path but about another process, the format or the limit.

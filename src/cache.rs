@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
@@ -23,6 +23,7 @@ mod archive_request;
 mod archive_tiers;
 pub(crate) mod archives;
 mod body_store;
+pub(crate) mod bucket_tier;
 mod circle;
 mod document_tiers;
 pub(crate) mod documents;
@@ -42,18 +43,22 @@ mod progress;
 mod single_flight;
 pub(crate) mod spool_reader;
 mod spool_writer;
+mod uploads;
 
 use fill::FillContext;
+use memory_room::MemoryRoom;
 use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
+use uploads::Uploader;
 
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord},
+    disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord, UploadQueueUsage},
 };
 pub use archive_request::{ArchiveRequest, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
+pub use bucket_tier::{BucketTier, LonePins};
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;
 pub use import::{ArchiveImporter, ImportError};
@@ -71,6 +76,7 @@ pub struct Cache {
     importer: ArchiveImporter,
     pins: PinRecords,
     disk: Arc<Disk>,
+    bucket: Option<Arc<BucketTier>>,
     generations: Generations,
     clock: Clock,
     tasks: BackgroundTasks,
@@ -105,6 +111,15 @@ pub struct CacheUsage {
     pub counters: CacheCounters,
 }
 
+/// What a cache is built from besides its tiers.
+#[derive(Clone, Debug, Default)]
+pub struct CacheConfig {
+    /// How long documents are fresh and usable.
+    pub documents: DocumentConfig,
+    /// Limits of archives.
+    pub archives: ArchiveConfig,
+}
+
 /// Where fills and revalidations run: on the runtime of the app, not on the connection thread whose request started them.
 #[derive(Clone)]
 struct BackgroundTasks {
@@ -120,18 +135,19 @@ impl BackgroundTasks {
 
 impl Cache {
     /// Builds the cache over an open disk tier. Fills and revalidations run on the runtime that this is called in and are
-    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`.
+    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`. With a
+    /// `bucket`, it is the tier behind the disk.
     pub fn build(
         memory: &memory::Config,
         budget: MemoryBudget,
         disk: Arc<Disk>,
-        document_config: DocumentConfig,
-        archive_config: ArchiveConfig,
+        bucket: Option<Arc<BucketTier>>,
+        config: CacheConfig,
         clock: Clock,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let generations = Generations::default();
-        let failures = NegativeCache::new(MAX_NEGATIVE_ENTRIES, document_config.cooldown.0, clock.clone());
+        let failures = NegativeCache::new(MAX_NEGATIVE_ENTRIES, config.documents.cooldown.0, clock.clone());
         let pins = PinRecords::new(disk.clone());
         let archive_tiers = Arc::new(ArchiveTiers::new(memory, &budget, disk.clone(), generations.clone()));
         let document_tiers = Arc::new(DocumentTiers::new(memory, disk.clone(), generations.clone(), clock.clone()));
@@ -140,14 +156,16 @@ impl Cache {
             archive_tiers.clone(),
             pins.clone(),
             failures.clone(),
-            budget.clone(),
-            archive_config,
+            MemoryRoom::new(budget.clone()),
+            bucket.clone(),
+            config.archives,
             clock.clone(),
             tasks.clone(),
         );
         let importer = ArchiveImporter::new(&context);
         let documents =
-            DocumentCache::new(document_tiers.clone(), failures, document_config, clock.clone(), tasks.clone());
+            DocumentCache::new(document_tiers.clone(), failures, config.documents, clock.clone(), tasks.clone());
+        let documents = documents.with_bucket(bucket.clone());
         Arc::new(Self {
             archives: Arc::new(ArchiveCache::new(context)),
             archive_tiers,
@@ -156,6 +174,7 @@ impl Cache {
             importer,
             pins,
             disk,
+            bucket,
             generations,
             clock,
             tasks,
@@ -201,6 +220,24 @@ impl Cache {
     /// The disk tier, for administration.
     pub fn disk(&self) -> &Arc<Disk> {
         &self.disk
+    }
+
+    /// The bucket behind the disk, if there is one.
+    pub fn bucket(&self) -> Option<&Arc<BucketTier>> {
+        self.bucket.as_ref()
+    }
+
+    /// What waits for its upload to the bucket.
+    pub fn uploads(&self) -> UploadQueueUsage {
+        self.disk.uploads().usage()
+    }
+
+    /// Uploads what is queued for the bucket until `token` is cancelled; does nothing without a bucket.
+    pub fn spawn_uploads(&self, tracker: &TaskTracker, token: CancellationToken) {
+        let Some(bucket) = self.bucket.clone() else { return };
+        let tiers = self.archive_tiers.clone();
+        let uploader = Uploader { bucket, tiers, pins: self.pins.clone(), uploads: self.disk.uploads() };
+        tracker.spawn(async move { token.run_until_cancelled_owned(uploader.run()).await });
     }
 
     /// How long documents are fresh and usable.

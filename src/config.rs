@@ -18,7 +18,7 @@ use crate::{
     dialect::{self, HOSTED, NamedUpstream, Names, NamesError, RouteConfig},
     hosted, observe,
     peer::ClientLimits,
-    registry, server, storage, upstream,
+    registry, server, shared, storage, upstream,
     value::ByteSize,
 };
 
@@ -41,6 +41,7 @@ mod route_table;
 mod routes;
 mod schema;
 mod setting;
+mod sharing;
 mod show;
 mod tables;
 
@@ -95,6 +96,9 @@ pub struct Config {
     /// Where packages that are published here are kept: `[upstreams.hosted]`. `None`: nothing can be published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosted: Option<hosted::Config>,
+    /// The bucket that several mirrors share. `None`: what is stored is stored here alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<shared::Config>,
     /// The names that belong to this mirror.
     pub host: dialect::HostNames,
     /// Logs.
@@ -149,6 +153,7 @@ impl Default for Config {
             archives: ArchiveConfig::default(),
             upstreams: upstream::defaults(),
             hosted: None,
+            shared: None,
             host: dialect::HostNames::default(),
             log: observe::Config::default(),
             audit: observe::AuditConfig::default(),
@@ -203,6 +208,7 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     let mut config = parse(&settings)?;
     derive_defaults(&mut config, &mut settings)?;
     check::check_values(&config, &settings)?;
+    sharing::resolve(&mut config, environment, &settings)?;
     let credentials = credentials::resolve(&config, environment, &settings)?;
     check::check_exposure(&config, &credentials, &settings)?;
     let ignored_variables = misspelt::warnings(environment, &config);
@@ -245,6 +251,7 @@ fn derive_defaults(config: &mut Config, settings: &mut Settings) -> Result<(), C
         config.disk.dir = Some(dir);
     }
     hosting::derive_dir(config, settings);
+    sharing::derive(config, settings);
     let max_documents = config.disk.limit.0 / 4;
     let max_archive = config.memory.archives.0;
     lower_default(settings, ["disk", "documents"], &mut config.disk.documents, max_documents, "disk.limit");

@@ -69,6 +69,7 @@ pub mod registry;
 pub(crate) mod sendfile;
 pub mod server;
 pub mod service;
+pub mod shared;
 pub mod storage;
 pub(crate) mod tar_file;
 pub mod upstream;

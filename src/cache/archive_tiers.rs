@@ -11,7 +11,7 @@ use crate::{
     origin::FetchError,
     storage::{
         Generation, Generations, Object, ObjectContent, TierUsage,
-        disk::{Disk, Integrity, InventoryEntry, Spool, SpoolError},
+        disk::{Disk, Integrity, InventoryEntry, PinState, Spool, SpoolError, UploadQueueUsage},
         memory::{self, Memory},
     },
     value::memory_budget::MemoryBudget,
@@ -120,15 +120,21 @@ impl ArchiveTiers {
         self.disk.metrics()
     }
 
+    /// What waits for its upload to the shared bucket.
+    pub(super) fn queued_uploads(&self) -> UploadQueueUsage {
+        self.disk.uploads().usage()
+    }
+
     /// False while writes to the disk fail for another reason than want of room.
     pub(super) fn is_writable(&self) -> bool {
         self.disk.is_writable()
     }
 
     /// Makes a fetched archive visible under its key. The waiting clients have it already, so an error is only logged.
-    pub(super) async fn admit(&self, key: &Key, spool: Spool, meta: Meta) {
+    /// With `upload`, it is in the queue of uploads afterwards.
+    pub(super) async fn admit(&self, key: &Key, spool: Spool, meta: Meta, upload: Option<PinState>) {
         let before = self.removals.snapshot(key);
-        match self.disk.admit(key, spool, meta).await {
+        match self.disk.admit_and_queue(key, spool, meta, upload).await {
             Ok(object) => {
                 self.promote(key, &object, &before).await;
                 // The key may have led to another packing of the same content.
@@ -172,12 +178,19 @@ impl ArchiveTiers {
         Ok(keys)
     }
 
-    /// Makes an imported archive visible under its key, in place of the one stored before.
+    /// Makes an imported archive visible under its key, in place of the one stored before. With `upload`, it is in the
+    /// queue of uploads afterwards.
     ///
     /// # Errors
     /// When it cannot be made durable; then what was stored before stays.
-    pub(super) async fn replace(&self, key: &Key, spool: Spool, meta: Meta) -> io::Result<()> {
-        self.disk.admit(key, spool, meta).await?;
+    pub(super) async fn replace(
+        &self,
+        key: &Key,
+        spool: Spool,
+        meta: Meta,
+        upload: Option<PinState>,
+    ) -> io::Result<()> {
+        self.disk.admit_and_queue(key, spool, meta, upload).await?;
         self.drop_from_memory(key);
         Ok(())
     }

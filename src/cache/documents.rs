@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout_at;
 
 use super::{
-    BackgroundTasks, CacheFailure, DocumentTiers, ImportError,
+    BackgroundTasks, BucketTier, CacheFailure, DocumentTiers, ImportError,
     circle::wait_beside,
     document_tiers::{DocumentChange, DocumentImport, DocumentPlace},
     negative_cache::NegativeCache,
@@ -34,6 +34,8 @@ pub struct DocumentCache {
     clock: Clock,
     revalidations: SingleFlight<RenewalState>,
     tasks: BackgroundTasks,
+    /// Where other mirrors leave documents.
+    bucket: Option<Arc<BucketTier>>,
 }
 
 /// A document and how it was found.
@@ -55,7 +57,12 @@ impl DocumentCache {
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
-        Self { tiers, failures, config, clock, revalidations: SingleFlight::default(), tasks }
+        Self { tiers, failures, config, clock, revalidations: SingleFlight::default(), tasks, bucket: None }
+    }
+
+    /// The same, with a bucket that is asked before an upstream is.
+    pub(super) fn with_bucket(self, bucket: Option<Arc<BucketTier>>) -> Self {
+        Self { bucket, ..self }
     }
 
     /// How long documents are fresh and usable.
@@ -111,11 +118,18 @@ impl DocumentCache {
                     RenewalSource::Sent(DocumentPlace::MemoryOnly) => status.status(200).detail(MEMORY_ONLY),
                     RenewalSource::Confirmed => status.status(304),
                     RenewalSource::EarlierFlight => status,
+                    RenewalSource::Bucket => {
+                        return Ok(self.answer(&document, CacheStatus::hit(None).detail("bucket")));
+                    }
                 };
                 let collapsed = collapsed || source == RenewalSource::EarlierFlight;
                 Ok(self.answer(&document, if collapsed { status.collapsed() } else { status }))
             }
-            Err(error) => self.stale_or_error(error, stored, policy, Some(forward)),
+            Err(error) => {
+                // The revalidation may have found an old one in the bucket.
+                let stored = stored.or_else(|| self.tiers.in_memory(key));
+                self.stale_or_error(error, stored, policy, Some(forward))
+            }
         }
     }
 

@@ -9,10 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    ArchiveRequest, Cache, Pinning,
-    policy::{ArchiveConfig, DocumentConfig},
-};
+use super::{ArchiveRequest, Cache, CacheConfig, Pinning};
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
@@ -92,15 +89,13 @@ impl TestCache {
         let dir = tempfile::tempdir().expect("a directory");
         let disk = Disk::open(config, dir.path()).expect("opens");
         let memory = memory::Config::default();
-        let documents = DocumentConfig::default();
-        let archives = ArchiveConfig::default();
         let tasks = TaskTracker::new();
         let cache = Cache::build(
             &memory,
             MemoryBudget::unlimited(),
             disk,
-            documents,
-            archives,
+            None,
+            CacheConfig::default(),
             Clock::default(),
             tasks.clone(),
         );

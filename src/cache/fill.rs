@@ -16,6 +16,7 @@ use super::{
     ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords, Pinning,
     abandoned::WatchedDownload,
     body_store::{BodyStore, ReceivedBody, StoredBody},
+    bucket_tier::{BucketLookup, BucketTier, ClaimedArchive},
     download::Download,
     fill_state::{ArrivingBody, FillState},
     memory_room::{MemoryBodyError, MemoryRoom},
@@ -26,12 +27,14 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    entry::Meta,
+    entry::{Meta, Pin},
     http::cache_status::NO_ROOM,
     observe::DownloadOutcome,
     origin::{FetchError, VerifyError},
-    storage::{Object, ObjectContent, disk::Spool},
-    value::memory_budget::MemoryBudget,
+    storage::{
+        Object, ObjectContent,
+        disk::{PinState, Spool},
+    },
 };
 
 /// What all fills work with.
@@ -42,6 +45,8 @@ pub(super) struct FillContext {
     pub(super) without_room: KeysWithoutRoom,
     /// For archives without room on disk.
     pub(super) memory: MemoryRoom,
+    /// The tier behind the disk.
+    pub(super) bucket: Option<Arc<BucketTier>>,
     pub(super) limits: ArchiveConfig,
     pub(super) clock: Clock,
     pub(super) tasks: BackgroundTasks,
@@ -54,14 +59,15 @@ impl FillContext {
         tiers: Arc<ArchiveTiers>,
         pins: PinRecords,
         failures: NegativeCache,
-        memory: MemoryBudget,
+        memory: MemoryRoom,
+        bucket: Option<Arc<BucketTier>>,
         limits: ArchiveConfig,
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
         let without_room = KeysWithoutRoom::new(clock.clone());
-        let memory = MemoryRoom::new(memory);
-        Self { tiers, pins, failures, without_room, memory, limits, clock, tasks, aborted: CancellationToken::new() }
+        let aborted = CancellationToken::new();
+        Self { tiers, pins, failures, without_room, memory, bucket, limits, clock, tasks, aborted }
     }
 }
 
@@ -120,12 +126,22 @@ impl From<VerifyError> for FillFailure {
 /// Where the archive of a fill is.
 #[expect(clippy::large_enum_variant, reason = "one per fill, moved once")]
 enum FetchedArchive {
-    /// In a spool: whole, verified and pinned.
-    Spooled(Spool, Meta),
+    /// In a spool: whole, verified and pinned, and to be uploaded to the bucket if there is a state of its pin.
+    Spooled(Spool, Meta, Option<PinState>),
     /// In memory: whole, verified and pinned, without room on disk.
     InMemory(Object),
     /// In a tier since before the fill started.
     Stored(Object),
+}
+
+/// Where a download comes from, and what it must be.
+struct DownloadSource {
+    /// What is pinned.
+    pin: Option<Arc<Pin>>,
+    /// Where the bucket has it.
+    claimed: Option<Arc<ClaimedArchive>>,
+    /// False where the disk was found to have no room for it.
+    has_disk: bool,
 }
 
 /// When the clients of a fill get their first byte.
@@ -161,12 +177,12 @@ impl Fill {
                 self.remember_full_disk(Remedy::Memory);
                 self.publish_end(Ok(object));
             }
-            Ok(FetchedArchive::Spooled(spool, meta)) => {
+            Ok(FetchedArchive::Spooled(spool, meta, upload)) => {
                 self.note_end(DownloadOutcome::Stored);
                 let content = ObjectContent::Disk(spool.file());
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
                 self.publish_end(Ok(object));
-                self.context.tiers.admit(&self.request.key, spool, meta).await;
+                self.context.tiers.admit(&self.request.key, spool, meta, upload).await;
                 if let Pinning::Revision { prefix } = &self.request.pinning {
                     self.context.tiers.supersede(&self.request.key, prefix, started).await;
                 }
@@ -227,7 +243,28 @@ impl Fill {
             return Err(FillFailure::Remembered(FetchError::NoRoom { retry_after: left }));
         }
         let pin = context.pins.expected(request).await?;
-        let download = Download::open(request, context.limits.max_size.0, context.limits.resumes).await;
+        let BucketLookup { pin, claimed } = match &context.bucket {
+            Some(bucket) => bucket.find(request, pin, &context.pins).await?,
+            None => BucketLookup { pin, claimed: None },
+        };
+        let source = DownloadSource { pin, claimed, has_disk: remedy.is_none() };
+        let fetched = self.download(&source).await;
+        if let (Some(claimed), Err(FillFailure::Failed(FetchError::Invalid(_) | FetchError::PinMismatch))) =
+            (&source.claimed, &fetched)
+        {
+            claimed.discard().await;
+        }
+        fetched
+    }
+
+    /// Downloads, verifies and pins the archive.
+    async fn download(&self, source: &DownloadSource) -> Result<FetchedArchive, FillFailure> {
+        let context = &self.context;
+        let mut request = self.request.clone();
+        if let Some(claimed) = &source.claimed {
+            request.origin = claimed.clone();
+        }
+        let download = Download::open(&request, context.limits.max_size.0, context.limits.resumes).await;
         let download = download.map_err(|error| match error {
             // Announced to be too large: the request itself succeeded.
             FetchError::TooLarge { .. } => FillFailure::Failed(error),
@@ -236,21 +273,56 @@ impl Fill {
         let mut watched = WatchedDownload::new(download, &self.guard);
         let first = self.first_bytes(&mut watched).await?;
         let announced = watched.download.len;
-        let spool = if remedy.is_some() { None } else { context.tiers.open_spool(announced).await };
-        let head = if pin.is_some() { StreamingHead::AfterVerdictIfShort } else { StreamingHead::AtOnce };
+        let spool = if source.has_disk { context.tiers.open_spool(announced).await } else { None };
+        let head = if source.pin.is_some() { StreamingHead::AfterVerdictIfShort } else { StreamingHead::AtOnce };
         let ReceivedBody { stored, digest, verified } = self.receive(&mut watched, first, spool, head).await?;
 
         let len = watched.download.received;
         let stored_at = context.clock.now();
         let meta = Meta { digest, len, stored_at, anonymous: watched.download.anonymous, verified };
-        context.pins.settle(request, pin, &meta).await?;
+        let upload = self.settle(source, &meta).await?;
         Ok(match stored {
-            StoredBody::Spool(spool) => FetchedArchive::Spooled(spool, meta),
+            StoredBody::Spool(spool) => {
+                let upload = self.upload_first(&spool, &meta, upload).await;
+                FetchedArchive::Spooled(spool, meta, upload)
+            }
             StoredBody::Memory(bytes) => {
                 let content = ObjectContent::Memory(bytes);
                 FetchedArchive::InMemory(Object { meta: Arc::new(meta), content, tier: NO_ROOM, usage: None })
             }
         })
+    }
+
+    /// Pins the archive: in the bucket, then here. Returns the state of the pin where the bucket does not have the archive.
+    async fn settle(&self, source: &DownloadSource, meta: &Meta) -> Result<Option<PinState>, FetchError> {
+        let Self { context, request, .. } = self;
+        let upload = match (&context.bucket, &source.claimed) {
+            (None, _) => None,
+            (Some(_), Some(claimed)) => claimed.needs_upload().then_some(PinState::Settled),
+            (Some(bucket), None) => Some(bucket.settle(request, source.pin.as_deref(), meta, &context.pins).await?),
+        };
+        context.pins.settle(request, source.pin.clone(), meta).await?;
+        Ok(upload)
+    }
+
+    /// Uploads the archive before its end is published, where it must not wait for that. Returns what is left to do.
+    async fn upload_first(&self, spool: &Spool, meta: &Meta, upload: Option<PinState>) -> Option<PinState> {
+        let Self { context, request, .. } = self;
+        let bucket = context.bucket.as_ref()?;
+        let pin = upload?;
+        let queued = context.tiers.queued_uploads().bytes;
+        if pin == PinState::LocalOnly || !bucket.uploads_first(queued, meta.len) {
+            return upload;
+        }
+        let first_seen = context.pins.get(&request.key).await.ok().flatten();
+        let first_seen = first_seen.map_or(meta.stored_at, |pin| pin.first_seen);
+        match bucket.upload_spool(&request.key, first_seen, meta, spool).await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(key = %request.key, %error, "a new zip is sent before it is in the bucket");
+                upload
+            }
+        }
     }
 
     /// Reads until the verifier accepts the first bytes, so that no client ever gets a wrong first byte.

@@ -18,13 +18,15 @@ use crate::{
     clock::Clock,
     entry::{Digest, ExportedArchive, Meta, Pin, Verified},
     origin::{Verify, VerifyError},
-    storage::disk::Spool,
+    storage::disk::{PinState, Spool},
     value::memory_budget::MemoryShortage,
 };
 
 /// Imports archives into the tiers.
 pub struct ArchiveImporter {
     tiers: Arc<ArchiveTiers>,
+    /// For what is imported, where there is a bucket: it is uploaded, and the bucket decides on its pin then.
+    upload: Option<PinState>,
     pins: PinRecords,
     failures: NegativeCache,
     max_archive_bytes: u64,
@@ -87,6 +89,7 @@ impl ArchiveImporter {
     pub(super) fn new(context: &FillContext) -> Self {
         Self {
             tiers: context.tiers.clone(),
+            upload: context.bucket.as_ref().map(|_| PinState::LocalOnly),
             pins: context.pins.clone(),
             failures: context.failures.clone(),
             max_archive_bytes: context.limits.max_size.0,
@@ -131,7 +134,7 @@ impl ArchiveImporter {
             self.pins.settle_import(pin, on_conflict).await?;
         }
         let stored_at = meta.stored_at;
-        self.tiers.replace(&key, spool, meta).await?;
+        self.tiers.replace(&key, spool, meta, self.upload).await?;
         self.failures.forget(&key);
         if let Pinning::Revision { prefix } = pinning {
             self.tiers.supersede(&key, &prefix, stored_at).await;

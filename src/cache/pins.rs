@@ -127,6 +127,32 @@ impl PinRecords {
         }
     }
 
+    /// Records what another mirror has pinned, unless something is pinned here. Returns what is pinned then; it is durable.
+    ///
+    /// # Errors
+    /// `PinMismatch` where other content is pinned here; `PinsUnavailable` as [`PinRecords::record`].
+    pub(super) async fn agree(&self, shared: Pin) -> Result<Arc<Pin>, FetchError> {
+        let manifest = shared.verified.manifest;
+        let pinned = self.record(shared).await?;
+        if pinned.verified.manifest == manifest { Ok(pinned) } else { Err(FetchError::PinMismatch) }
+    }
+
+    /// Replaces a pin that was never settled by that of the shared bucket, which counts.
+    ///
+    /// # Errors
+    /// When the records cannot be read or written.
+    pub(super) async fn replace(&self, shared: Pin) -> io::Result<()> {
+        let key = shared.key.clone();
+        let replace = move |old: Option<Pin>| {
+            let forgotten = old.map(|old| (PinEvent::Forget, old));
+            Ok::<_, std::convert::Infallible>(forgotten.into_iter().chain([(PinEvent::Pin, shared)]).collect())
+        };
+        self.disk.pins().settle(&key, replace).await.map_err(|error| match error {
+            SettleError::Refused(never) => match never {},
+            SettleError::Io(error) => error,
+        })
+    }
+
     /// Compares what was fetched with its pin, or pins it, unless it is a revision. Durable when it returns: a crash must
     /// not lose the pin of a body that a client already has.
     ///
@@ -202,7 +228,12 @@ impl PinRecords {
 }
 
 fn unavailable() -> FetchError {
-    FetchError::PinsUnavailable { retry_after: PINS_RETRY_AFTER }
+    unavailable_for(PINS_RETRY_AFTER)
+}
+
+/// The error where a pin cannot be decided on, and for how long.
+pub(super) fn unavailable_for(retry_after: Duration) -> FetchError {
+    FetchError::PinsUnavailable { retry_after }
 }
 
 /// The events to record for `new`, given the present pin: none when it has the same packing already.

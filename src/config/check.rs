@@ -4,6 +4,7 @@ use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
     Config, UpstreamCredentials, access_rules, error::ConfigError, hosting, layers::invalid, names, setting::Settings,
+    sharing,
 };
 use crate::{
     cache::policy::MAX_DOWNLOADS,
@@ -34,6 +35,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     names::check(config, settings)?;
     check_private(config, settings)?;
     hosting::check(config, settings)?;
+    sharing::check(config, settings)?;
     check_storage(config, settings)?;
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;

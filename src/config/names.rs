@@ -11,6 +11,7 @@ use super::{
     layers::{self, invalid},
     routes, schema,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
+    sharing,
 };
 use crate::{
     dialect::{AliasError, HOSTED, Names, NamesError, PackageError, is_reserved_word},
@@ -33,6 +34,9 @@ pub(super) fn with_defaults(set: Settings) -> Result<Settings, ConfigError> {
     let names: BTreeSet<String> = set.keys().filter_map(upstream_of).chain(known.keys().cloned()).collect();
     for name in &names {
         settings.extend(upstream_defaults(name, &set)?);
+    }
+    if set.keys().any(|path| path[0] == sharing::SHARED) {
+        settings.extend(sharing::defaults());
     }
     settings.extend(set.into_iter().filter(|(_, setting)| !setting.value.is_table()));
     Ok(settings)

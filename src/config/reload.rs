@@ -54,6 +54,7 @@ impl Config {
                 ..self.server.clone()
             },
             hosted: self.hosted.clone(),
+            shared: self.shared.clone(),
             host: next.host,
             memory: self.memory.clone(),
             disk: self.disk.clone(),

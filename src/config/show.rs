@@ -10,6 +10,7 @@ use super::{
     masking::masked,
     route_table, schema,
     setting::{SettingSource, dotted},
+    sharing,
 };
 
 /// Column at which the comments begin; longer values push their comment to the right.
@@ -96,6 +97,7 @@ impl Loaded {
     fn optional_keys(&self) -> impl Iterator<Item = Vec<String>> {
         schema::optional_keys().flat_map(|path| match path.as_slice() {
             path if path.starts_with(&hosting::section()) => self.config.hosted.iter().map(|_| path.to_vec()).collect(),
+            [first, ..] if first == sharing::SHARED => self.config.shared.iter().map(|_| path.clone()).collect(),
             [first, _, last] if first == "upstreams" => {
                 let names = self.config.upstreams.keys();
                 names.map(|name| vec![first.clone(), name.clone(), last.clone()]).collect()

@@ -29,11 +29,13 @@ use self::{
     pending_updates::PendingUpdates,
     pins::PinStore,
     quarantine::Quarantine,
+    recovery::AdoptedBlobs,
     repair::Repair,
     scrub::Scrub,
     skipped::SkippedFiles,
     sources::SourceStore,
     space::Space,
+    upload_queue::UploadQueue,
     usage_flush::UsageFlush,
 };
 use crate::{
@@ -81,10 +83,12 @@ mod stage;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod upload_queue;
 mod usage_flush;
 
 pub use documents::DiskDocuments;
 pub use holder::Holder;
+pub use index::{PinState, QueuedUpload};
 pub use inventory::{DiskInventory, DiskUsage, InventoryEntry};
 #[cfg(feature = "fuzzing")]
 pub use journal::fuzzing::index_record as fuzz_index_record;
@@ -93,6 +97,7 @@ pub use pins::DiskPins;
 pub use repair::Integrity;
 pub use sources::{DiskSources, SourceRecord};
 pub use spool::Spool;
+pub use upload_queue::{DiskUploads, UploadQueueUsage};
 
 /// The least usable limit: index and journal must fit, with some space beside them.
 pub const LEAST_LIMIT: ByteSize = ByteSize::mib(4);
@@ -117,6 +122,15 @@ pub struct Config {
     pub unannounced_percent: u8,
     /// The background scrub re-hashes every blob once per period; `forever` turns it off.
     pub scrub: Period,
+    /// True when archives are uploaded to a shared bucket, `[shared]`: what a recovery finds is queued for it.
+    #[serde(skip)]
+    pub uploads: bool,
+}
+
+impl Config {
+    fn adopted(&self) -> AdoptedBlobs {
+        if self.uploads { AdoptedBlobs::Queued } else { AdoptedBlobs::Indexed }
+    }
 }
 
 impl Default for Config {
@@ -127,6 +141,7 @@ impl Default for Config {
             documents: ByteSize::gib(1),
             unannounced_percent: 25,
             scrub: Period(std::time::Duration::from_secs(7 * 86_400)),
+            uploads: false,
         }
     }
 }
@@ -206,6 +221,7 @@ impl From<SpoolError> for io::Error {
 /// The disk tier. One process holds a directory at a time.
 pub struct Disk {
     scrub_period: Period,
+    adopted: AdoptedBlobs,
     layout: Arc<Layout>,
     budget: Arc<Budget>,
     health: Arc<DiskHealth>,
@@ -221,6 +237,7 @@ pub struct Disk {
     repair: Arc<Repair>,
     lookup: Arc<Lookup>,
     admission: Arc<Admission>,
+    uploads: Arc<UploadQueue>,
     documents: Arc<DocumentStore>,
     pins: Arc<PinStore>,
     sources: Arc<SourceStore>,
@@ -268,9 +285,29 @@ impl Disk {
     /// # Errors
     /// When the file system fails; then nothing is stored and the spool is removed, but its readers can still read it.
     pub async fn admit(&self, key: &Key, spool: Spool, meta: Meta) -> io::Result<Object> {
+        self.admit_and_queue(key, spool, meta, None).await
+    }
+
+    /// As [`Disk::admit`], for an archive that is to be uploaded where `upload` says whether the bucket has its pin: it is
+    /// in the queue of uploads when this returns.
+    ///
+    /// # Errors
+    /// As [`Disk::admit`].
+    pub async fn admit_and_queue(
+        &self,
+        key: &Key,
+        spool: Spool,
+        meta: Meta,
+        upload: Option<PinState>,
+    ) -> io::Result<Object> {
         let admission = Arc::clone(&self.admission);
         let key = key.clone();
-        blocking(move || admission.run(&key, spool, meta, |_| {})).await
+        blocking(move || admission.run(&key, spool, meta, upload, |_| {})).await
+    }
+
+    /// The queue of uploads to the shared bucket.
+    pub fn uploads(&self) -> DiskUploads {
+        DiskUploads::new(Arc::clone(&self.uploads))
     }
 
     /// The archive of a key. A damaged archive is quarantined and reported as absent.

@@ -3,6 +3,8 @@
 
 #[path = "../support/answer_text.rs"]
 mod answer_text;
+#[path = "../support/bucket.rs"]
+mod bucket;
 #[path = "../support/captured.rs"]
 mod captured;
 #[path = "../support/eventually.rs"]
@@ -101,6 +103,7 @@ mod routes_cli;
 mod scale;
 mod sendfile;
 mod serves;
+mod shared_bucket;
 mod sharing;
 mod simple;
 mod slips;

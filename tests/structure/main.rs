@@ -33,22 +33,26 @@ const LEAVES: [&str; 13] = [
 ];
 
 /// What each other module may import besides the leaves. Adding a module means adding a line.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("access", &[]),
     ("main", &["cli"]),
     ("cli", &["app", "config", "server", "dialect", "upstream"]),
     (
         "app",
-        &["access", "config", "server", "service", "dialect", "registry", "cache", "hosted", "upstream", "storage"],
+        &[
+            "access", "config", "server", "service", "dialect", "registry", "cache", "hosted", "shared", "upstream",
+            "storage",
+        ],
     ),
-    ("config", &["access", "server", "dialect", "registry", "cache", "hosted", "storage", "upstream"]),
+    ("config", &["access", "server", "dialect", "registry", "cache", "hosted", "shared", "storage", "upstream"]),
     ("fuzzing", &["cli", "config", "dialect", "storage", "upstream"]),
     ("server", &[]),
     ("service", &["access", "dialect", "registry"]),
     ("dialect", &[]),
     ("hosted", &[]),
+    ("shared", &[]),
     ("registry", &["cache", "hosted", "upstream"]),
-    ("cache", &["storage"]),
+    ("cache", &["shared", "storage"]),
     ("storage", &[]),
     ("upstream", &[]),
 ];

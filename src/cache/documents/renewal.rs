@@ -13,6 +13,7 @@ use crate::{
     },
     entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
     origin::{FetchError, FetchedDocument},
+    shared::FoundDocument,
 };
 
 /// The state of a revalidation.
@@ -41,6 +42,8 @@ pub(super) enum RenewalSource {
     Confirmed,
     /// A flight that landed between the caller's lookup and this one.
     EarlierFlight,
+    /// Another mirror, which has left it in the bucket.
+    Bucket,
 }
 
 impl FlightState for RenewalState {
@@ -71,6 +74,11 @@ fn aborted() -> FetchError {
     FetchError::Unreachable("the request was aborted")
 }
 
+/// True for a document that an upstream has confirmed later than the stored one.
+fn is_later(shared: &Document, stored: Option<&Document>) -> bool {
+    stored.is_none_or(|stored| stored.meta.validated_at < shared.meta.validated_at)
+}
+
 /// One revalidation and everything it needs.
 pub(super) struct Revalidation {
     pub(super) cache: Arc<DocumentCache>,
@@ -91,14 +99,39 @@ impl Revalidation {
         if let Some(error) = self.cache.failures.recent(&self.key) {
             return Err(error);
         }
-        let stored = newest.or_else(|| self.stored.clone());
+        let mut stored = newest.or_else(|| self.stored.clone());
+        let found = self.find_in_bucket().await;
+        let shared = found.as_ref().and_then(|found| found.document.clone());
+        if let Some(document) = shared.filter(|shared| is_later(shared, stored.as_ref())) {
+            self.cache.tiers.store(&self.key, &document, DocumentChange::Body).await;
+            if self.cache.is_fresh(&document, self.policy) {
+                return Ok(RenewedDocument { document, source: RenewalSource::Bucket });
+            }
+            stored = Some(document);
+        }
         match self.origin.fetch(stored.as_ref()).await {
-            Ok(fetched) => self.store(stored, fetched).await,
+            Ok(fetched) => {
+                let renewed = self.store(stored, fetched).await?;
+                self.put_in_bucket(&renewed.document, found);
+                Ok(renewed)
+            }
             Err(error) => {
                 self.record_failure(stored, &error).await;
                 Err(error)
             }
         }
+    }
+
+    async fn find_in_bucket(&self) -> Option<FoundDocument> {
+        self.cache.bucket.as_ref()?.document(&self.key).await
+    }
+
+    /// Leaves a document to the other mirrors, in the background.
+    fn put_in_bucket(&self, document: &Document, found: Option<FoundDocument>) {
+        let (Some(bucket), Some(found)) = (self.cache.bucket.clone(), found) else { return };
+        let key = self.key.clone();
+        let document = document.clone();
+        self.cache.tasks.spawn(async move { bucket.put_document(&key, &document, found).await });
     }
 
     async fn record_failure(&self, stored: Option<Document>, error: &FetchError) {

@@ -10,7 +10,7 @@ use super::{
     blobs::Blobs,
     budget::{Budget, StoredKind, allocated_bytes},
     health::{DiskArea, DiskHealth},
-    index::{self, Index, IndexRow},
+    index::{self, Index, IndexRow, PinState},
     layout::Layout,
     pending_updates::PendingUpdates,
     sidecar::Sidecar,
@@ -18,6 +18,7 @@ use super::{
     space::Space,
     spool::Spool,
     stage::{self, StagedFile},
+    upload_queue::{self, UploadQueue},
 };
 use crate::sendfile::FileBacked as _;
 use crate::{
@@ -54,6 +55,7 @@ pub(super) struct Admission {
     space: Arc<Space>,
     health: Arc<DiskHealth>,
     skipped: Arc<SkippedFiles>,
+    uploads: Arc<UploadQueue>,
 }
 
 /// The parts that admission is built on.
@@ -68,6 +70,7 @@ pub(super) struct AdmissionParts {
     pub(super) space: Arc<Space>,
     pub(super) health: Arc<DiskHealth>,
     pub(super) skipped: Arc<SkippedFiles>,
+    pub(super) uploads: Arc<UploadQueue>,
 }
 
 /// The state that a failed admission goes back to.
@@ -81,19 +84,21 @@ struct Undo<'a> {
 
 impl Admission {
     pub(super) fn new(parts: AdmissionParts) -> Self {
-        let AdmissionParts { layout, index, budget, updates, blobs, keys, metas, space, health, skipped } = parts;
-        Self { layout, index, budget, updates, blobs, keys, metas, space, health, skipped }
+        let AdmissionParts { layout, index, budget, updates, blobs, keys, metas, space, health, skipped, uploads } =
+            parts;
+        Self { layout, index, budget, updates, blobs, keys, metas, space, health, skipped, uploads }
     }
 
-    /// Admits a spool under a key; calls `after_step` after each step.
+    /// Admits a spool under a key, and queues it for its upload where `upload` says so; calls `after_step` after each step.
     pub(super) fn run(
         &self,
         key: &Key,
         spool: Spool,
         meta: Meta,
+        upload: Option<PinState>,
         after_step: impl FnMut(AdmissionStep),
     ) -> io::Result<Object> {
-        let admitted = self.admit(key, spool, Arc::new(meta), after_step);
+        let admitted = self.admit(key, spool, Arc::new(meta), upload, after_step);
         self.space.resize_index_reservation();
         self.health.record(&[DiskArea::Blobs, DiskArea::Spool, DiskArea::Staging, DiskArea::Index], admitted)
     }
@@ -103,6 +108,7 @@ impl Admission {
         key: &Key,
         spool: Spool,
         meta: Arc<Meta>,
+        upload: Option<PinState>,
         mut after_step: impl FnMut(AdmissionStep),
     ) -> io::Result<Object> {
         let digest = meta.digest;
@@ -156,11 +162,15 @@ impl Admission {
             after_step(AdmissionStep::FolderSynced);
         }
         let keys = sidecar.indexed_keys();
+        let upload = upload.map(|pin| upload_queue::entry_of(key, digest, pin));
         let new_row = IndexRow::new(meta.len, blob_cost + sidecar_cost, self.updates.now(), keys);
         let indexed = published.and_then(|()| {
             // Not before: the row of unlinked files must not look like one of stored files when the admission fails.
             self.blobs.mark_linked(&digest);
-            self.index.write(|txn| index::put_blob(txn, &digest, &new_row, Some(key)))
+            self.index.write(|txn| {
+                upload.iter().try_for_each(|upload| index::put_upload(txn, upload))?;
+                index::put_blob(txn, &digest, &new_row, Some(key))
+            })
         });
         let replaced = match indexed {
             Ok(replaced) => replaced,
@@ -173,6 +183,7 @@ impl Admission {
         };
         after_step(AdmissionStep::Indexed);
         self.blobs.record_kept(&digest, &new_row);
+        upload.iter().for_each(|upload| self.uploads.protect(upload, new_row.cost));
 
         if let Some(row) = &old_row {
             let freed = if keeps_old_blob { row.cost - allocated_bytes(row.len) } else { row.cost };

@@ -23,6 +23,7 @@ use super::{
     open_files::OpenFiles,
     pending_updates::PendingUpdates,
     stage,
+    upload_queue::UploadQueue,
 };
 use crate::entry::Digest;
 
@@ -43,6 +44,7 @@ pub(super) struct Blobs {
     locks: DigestLocks,
     metas: Arc<BlobMetas>,
     unlinked: Arc<UnlinkedBlobs>,
+    uploads: Arc<UploadQueue>,
     /// Blobs that were hashed since the start and matched their digest.
     verified: Mutex<HashSet<Digest>>,
     /// Blobs that are never evicted, and the cost of each in bytes.
@@ -68,6 +70,7 @@ impl Blobs {
         updates: Arc<PendingUpdates>,
         unlinked: Arc<UnlinkedBlobs>,
         metas: Arc<BlobMetas>,
+        uploads: Arc<UploadQueue>,
     ) -> Self {
         Self {
             layout,
@@ -78,6 +81,7 @@ impl Blobs {
             locks: DigestLocks::default(),
             metas,
             unlinked,
+            uploads,
             verified: Mutex::default(),
             kept: Mutex::default(),
             count: AtomicU64::new(0),
@@ -232,16 +236,16 @@ impl Blobs {
         Ok(())
     }
 
-    /// Bytes that unlinking all blobs without a keep mark and without a reader would free. A blob that is both counts
-    /// twice, so the sum may be too low.
+    /// Bytes that unlinking all blobs would free that have no keep mark and no reader and wait for no upload. A blob with
+    /// several of these counts several times, so the result may be too low.
     pub(super) fn evictable_bytes(&self) -> u64 {
         let kept: u64 = self.kept.lock().values().sum();
-        let spared = kept.saturating_add(self.open_files.read_bytes());
+        let spared = kept.saturating_add(self.open_files.read_bytes()).saturating_add(self.uploads.bytes());
         self.budget.committed(StoredKind::Blob).saturating_sub(spared)
     }
 
     /// Unlinks blobs, least recently used first, until `bytes` are unlinked; returns the bytes freed at once. Skips kept
-    /// blobs and blobs whose lock is held. The caller calls [`Blobs::purge_unlinked_rows`] afterwards.
+    /// blobs, those that wait for their upload, and blobs whose lock is held. The caller calls [`Blobs::purge_unlinked_rows`] afterwards.
     pub(super) fn evict(&self, bytes: u64, spare: Spare) -> u64 {
         let mut victims = Vec::new();
         let mut sum = 0;
@@ -277,7 +281,10 @@ impl Blobs {
             Spare::ReadOrUsed => self.updates.is_used(digest) || self.open_files.is_read(digest),
             Spare::Read => self.open_files.is_read(digest),
         };
-        !spared && !self.unlinked.contains(digest) && !self.kept.lock().contains_key(digest)
+        !spared
+            && !self.unlinked.contains(digest)
+            && !self.kept.lock().contains_key(digest)
+            && !self.uploads.protects(digest)
     }
 
     /// Number of blobs that are never evicted.

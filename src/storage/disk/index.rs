@@ -22,6 +22,7 @@ mod lru_table;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub(super) use file::{IndexReservation, MissingBytes};
 pub(super) use lru_table::{BLOBS, DOCUMENTS, IndexRow, IndexedKey};
@@ -31,6 +32,8 @@ pub(super) use tables::{
     pinned_keys_after, pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys, renewal, set_pin_position,
     set_pin_positions, set_renewal,
 };
+pub use uploads::{PinState, QueuedUpload};
+pub(super) use uploads::{blob_cost, create_upload_table, put_upload, remove_uploads, uploads_after};
 
 /// Named numbers that survive restarts.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
@@ -137,6 +140,7 @@ impl Index {
             BLOBS.create(txn)?;
             DOCUMENTS.create(txn)?;
             tables::create(txn)?;
+            create_upload_table(txn)?;
             set_counter(txn, VERSION_COUNTER, INDEX_VERSION)
         })?;
         Ok(OpenedIndex { index, origin: IndexOrigin::Created })

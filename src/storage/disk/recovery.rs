@@ -12,12 +12,12 @@ use tracing::{debug, info};
 use super::{
     budget::allocated_bytes,
     document_file,
-    index::{self, BLOBS, DOCUMENTS, Index, IndexRow, IndexedKey},
+    index::{self, BLOBS, DOCUMENTS, Index, IndexRow, IndexedKey, PinState},
     layout::{Layout, document_id},
     pending_updates::PendingUpdates,
     sidecar::row_from_sidecar,
     skipped::SkippedFiles,
-    stage,
+    stage, upload_queue,
 };
 use crate::entry::Digest;
 
@@ -30,8 +30,18 @@ pub(super) struct Recovery<'a> {
     index: &'a Index,
     updates: &'a PendingUpdates,
     skipped: &'a SkippedFiles,
+    adopted: AdoptedBlobs,
     stats: RecoveryStats,
     pending: RowChanges,
+}
+
+/// What becomes of blobs without a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdoptedBlobs {
+    /// They get their row.
+    Indexed,
+    /// And are queued for their upload: the entry of a queue was lost with the row.
+    Queued,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +67,17 @@ impl<'a> Recovery<'a> {
         index: &'a Index,
         updates: &'a PendingUpdates,
         skipped: &'a SkippedFiles,
+        adopted: AdoptedBlobs,
     ) -> Self {
-        Self { layout, index, updates, skipped, stats: RecoveryStats::default(), pending: RowChanges::default() }
+        Self {
+            layout,
+            index,
+            updates,
+            skipped,
+            adopted,
+            stats: RecoveryStats::default(),
+            pending: RowChanges::default(),
+        }
     }
 
     /// Compares all folders with the index. Blocks.
@@ -147,10 +166,14 @@ impl<'a> Recovery<'a> {
         if lost.is_empty() && adopted.is_empty() {
             return Ok(());
         }
+        let queues = self.adopted == AdoptedBlobs::Queued;
         self.index.write(|txn| {
             index::remove_blobs(txn, &lost)?;
             for (digest, row) in &adopted {
                 index::put_blob(txn, digest, row, None)?;
+                for indexed in row.keys.iter().filter(|_| queues) {
+                    index::put_upload(txn, &upload_queue::entry_of(&indexed.key, *digest, PinState::LocalOnly))?;
+                }
             }
             Ok(())
         })

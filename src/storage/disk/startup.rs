@@ -28,6 +28,7 @@ use super::{
     skipped::SkippedFiles,
     sources::{SourceFile, SourceStore},
     space::Space,
+    upload_queue::UploadQueue,
     usage_flush::UsageFlush,
 };
 use crate::observe::CacheMetrics;
@@ -87,8 +88,16 @@ fn compose(
     let updates = Arc::new(PendingUpdates::default());
     let unlinked = Arc::new(UnlinkedBlobs::default());
     let metas = Arc::new(BlobMetas::new(layout.clone(), index.clone(), unlinked.clone()));
-    let blobs = Blobs::new(layout.clone(), index.clone(), budget.clone(), updates.clone(), unlinked, metas.clone());
-    let blobs = Arc::new(blobs);
+    let uploads = Arc::new(UploadQueue::new(index.clone()));
+    let blobs = Arc::new(Blobs::new(
+        layout.clone(),
+        index.clone(),
+        budget.clone(),
+        updates.clone(),
+        unlinked,
+        metas.clone(),
+        uploads.clone(),
+    ));
     let flush = Arc::new(UsageFlush::new(index.clone(), updates.clone(), health.clone()));
     let metrics = Arc::<CacheMetrics>::default();
     let eviction = Eviction::new(blobs.clone(), quarantine.clone(), flush.clone(), metrics.clone());
@@ -116,6 +125,7 @@ fn compose(
         space: space.clone(),
         health: health.clone(),
         skipped: skipped.clone(),
+        uploads: uploads.clone(),
     }));
     let repair = Arc::new(Repair::new(
         layout.clone(),
@@ -137,6 +147,7 @@ fn compose(
     };
     Disk {
         scrub_period: config.scrub,
+        adopted: config.adopted(),
         _fixed_files: budget.account_existing(FIXED_FILES_BYTES),
         lookup: Arc::new(Lookup::new(metas.clone(), blobs.clone(), repair.clone())),
         documents: Arc::new(DocumentStore::new(documents, documents_limit)),
@@ -161,6 +172,7 @@ fn compose(
         keys,
         repair,
         admission,
+        uploads,
         lock,
         metrics,
     }
@@ -177,9 +189,10 @@ fn resume(disk: &Disk, origin: IndexOrigin) -> io::Result<()> {
         if origin == IndexOrigin::Existing {
             info!("the last run did not end cleanly; the index is compared with the folders");
         }
-        Recovery::new(&disk.layout, &disk.index, &disk.updates, &disk.skipped).run()?;
+        Recovery::new(&disk.layout, &disk.index, &disk.updates, &disk.skipped, disk.adopted).run()?;
     }
     disk.blobs.load()?;
+    disk.uploads.load()?;
     disk.documents.load()?;
     // On a disk that other programs have filled, the least recently used blobs make space for this write.
     while clean && let Err(error) = disk.index.mark_open() {

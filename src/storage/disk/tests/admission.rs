@@ -31,7 +31,7 @@ async fn a_kill_at_any_step_of_an_admission_leaves_nothing_or_the_whole_object()
     let spool = filled(&rig.disk, &bytes);
     copies.push((None, killed_copy(rig.dir.path())));
     let after = |step| copies.push((Some(step), killed_copy(rig.dir.path())));
-    rig.disk.admission.run(&key("a"), spool, meta(&bytes), after).expect("admitted");
+    rig.disk.admission.run(&key("a"), spool, meta(&bytes), None, after).expect("admitted");
     assert_eq!(copies.iter().filter_map(|(step, _)| *step).collect::<Vec<_>>(), STEPS);
     for (step, copy) in copies {
         let found = inspect(&copy, "a").await;
@@ -50,7 +50,7 @@ async fn a_kill_while_a_blob_gets_a_second_key_keeps_its_first_key() {
     let mut copies = Vec::new();
     let spool = filled(&rig.disk, &bytes);
     let after = |step| copies.push((step, killed_copy(rig.dir.path())));
-    rig.disk.admission.run(&key("b"), spool, meta(&bytes), after).expect("admitted");
+    rig.disk.admission.run(&key("b"), spool, meta(&bytes), None, after).expect("admitted");
     assert!(!copies.iter().any(|(step, _)| *step == AdmissionStep::BlobNamed), "the same bytes were written twice");
     for (step, copy) in copies {
         assert_eq!(inspect(&copy, "a").await.as_ref(), Some(&bytes), "{step:?}");
@@ -67,7 +67,7 @@ async fn an_object_is_not_visible_before_its_last_step() {
     let disk = &rig.disk;
     let after =
         |step| assert_eq!(disk.lookup.meta(&key("a")).expect("works").is_some(), step == AdmissionStep::Indexed);
-    disk.admission.run(&key("a"), spool, meta(&bytes), after).expect("admitted");
+    disk.admission.run(&key("a"), spool, meta(&bytes), None, after).expect("admitted");
     assert!(get(&rig.disk, "a").await.is_some());
 }
 

@@ -1,0 +1,316 @@
+//! The tier behind the disk: the bucket that several mirrors share.
+//!
+//! A fill looks there before it asks the upstream ([`BucketTier::find`]), pins new content there before anyone has its last
+//! bytes ([`BucketTier::settle`]), and what it has stored is queued for its upload ([`super::uploads`]).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::{ArchiveRequest, PinRecords, Pinning, pins::unavailable_for};
+use crate::{
+    clock::Clock,
+    entry::{Document, Key, Meta, Pin},
+    origin::{BoxFuture, FetchError, FetchedBody, Origin},
+    shared::{
+        Bucket, BucketError, BucketStatus, Claim, Config, Durability, FoundDocument, SharedArchives, SharedDocuments,
+        SharedPin,
+    },
+    storage::{
+        Object, ObjectContent,
+        disk::{PinState, Spool},
+    },
+};
+
+/// Bytes per read of a zip that is uploaded.
+const UPLOAD_READ_BYTES: usize = 1 << 20;
+/// Longest wait for a document of the bucket, which only spares a request to the upstream.
+const DOCUMENT_PATIENCE: Duration = Duration::from_secs(1);
+/// Largest document, bytes.
+const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+/// What clients are told to wait where the bucket cannot decide on new content.
+const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The bucket behind the disk.
+pub struct BucketTier {
+    bucket: Arc<Bucket>,
+    archives: SharedArchives,
+    documents: SharedDocuments,
+    durable: Durability,
+    /// Most bytes that wait for their upload.
+    queue_limit: u64,
+    /// Concurrent uploads.
+    uploads: usize,
+    lone_pins: LonePins,
+    clock: Clock,
+}
+
+/// Whether this mirror may serve content that was never seen before while the bucket cannot decide on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LonePins {
+    /// It may: it is the only mirror that does.
+    Allowed,
+    /// It may not: another mirror might serve other content.
+    Refused,
+}
+
+/// What the bucket knows of a requested archive.
+pub(super) struct BucketLookup {
+    /// The pin, also where only the bucket knew it.
+    pub(super) pin: Option<Arc<Pin>>,
+    /// Where the bucket has the archive.
+    pub(super) claimed: Option<Arc<ClaimedArchive>>,
+}
+
+impl BucketTier {
+    /// The tier of a bucket.
+    pub fn new(bucket: Arc<Bucket>, config: &Config, lone_pins: LonePins, clock: Clock) -> Self {
+        Self {
+            archives: SharedArchives::new(bucket.clone()),
+            documents: SharedDocuments::new(bucket.clone(), MAX_DOCUMENT_BYTES),
+            bucket,
+            durable: config.durable,
+            queue_limit: config.upload_queue.0,
+            uploads: config.uploads,
+            lone_pins,
+            clock,
+        }
+    }
+
+    /// The state of the bucket.
+    pub fn status(&self) -> BucketStatus {
+        self.bucket.status()
+    }
+
+    /// Most bytes that wait for their upload.
+    pub fn queue_limit(&self) -> u64 {
+        self.queue_limit
+    }
+
+    /// Concurrent uploads.
+    pub(super) fn concurrent_uploads(&self) -> usize {
+        self.uploads
+    }
+
+    /// Looks an archive up. `pin` is what this mirror has pinned under its key.
+    ///
+    /// # Errors
+    /// `PinMismatch` where the bucket has other content than this mirror's pin; `PinsUnavailable` where the bucket cannot
+    /// be asked about content that this mirror does not know, and must not decide on alone.
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        request: &ArchiveRequest,
+        pin: Option<Arc<Pin>>,
+        pins: &PinRecords,
+    ) -> Result<BucketLookup, FetchError> {
+        let key = &request.key;
+        let claim = match self.archives.find(key).await {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return Ok(BucketLookup { pin, claimed: None }),
+            Err(error) => {
+                self.check_may_decide(request, pin.as_deref(), error)?;
+                return Ok(BucketLookup { pin, claimed: None });
+            }
+        };
+        let pin = match request.pinning {
+            Pinning::Pinned => Some(pins.agree(claim.pin()).await?),
+            Pinning::Revision { .. } => None,
+        };
+        let claimed = ClaimedArchive {
+            tier: self.clone(),
+            claim,
+            upstream: request.origin.clone(),
+            used_upstream: AtomicBool::new(false),
+        };
+        Ok(BucketLookup { pin, claimed: Some(Arc::new(claimed)) })
+    }
+
+    /// Pins fetched content in the bucket before it is pinned here.
+    ///
+    /// # Errors
+    /// `PinMismatch` where another mirror has pinned other content; `PinsUnavailable` as [`BucketTier::find`].
+    pub(super) async fn settle(
+        &self,
+        request: &ArchiveRequest,
+        known: Option<&Pin>,
+        meta: &Meta,
+        pins: &PinRecords,
+    ) -> Result<PinState, FetchError> {
+        if request.pinning != Pinning::Pinned {
+            return Ok(PinState::Settled);
+        }
+        let first_seen = known.map_or(meta.stored_at, |known| known.first_seen);
+        let pin = pin_of(&request.key, first_seen, meta);
+        match self.archives.settle(&pin).await {
+            Ok(SharedPin::Agreed(agreed)) => pins.agree(agreed).await.map(|_| PinState::Settled),
+            Ok(SharedPin::Other(other)) => {
+                tracing::error!(
+                    key = %request.key, pinned = %other.verified.manifest, now = %meta.verified.manifest,
+                    "pin-mismatch: another mirror has first seen other content"
+                );
+                // From now on this mirror knows, too, also while the bucket cannot be asked.
+                pins.agree(other).await?;
+                Err(FetchError::PinMismatch)
+            }
+            Err(error) => {
+                self.check_may_decide(request, known, error)?;
+                Ok(PinState::LocalOnly)
+            }
+        }
+    }
+
+    /// Fails where only the bucket could say which content counts.
+    fn check_may_decide(
+        &self,
+        request: &ArchiveRequest,
+        known: Option<&Pin>,
+        error: BucketError,
+    ) -> Result<(), FetchError> {
+        let decided = known.is_some() || request.pinning != Pinning::Pinned || self.lone_pins == LonePins::Allowed;
+        if decided {
+            tracing::debug!(key = %request.key, %error, "the bucket is not asked");
+            return Ok(());
+        }
+        tracing::warn!(key = %request.key, %error, "a new version is not fetched: the bucket cannot pin it");
+        let retry_after = match error {
+            BucketError::Paused { retry_after } => retry_after.max(Duration::from_secs(1)),
+            _ => UNDECIDED_RETRY_AFTER,
+        };
+        Err(unavailable_for(retry_after))
+    }
+
+    /// True when a new archive is uploaded before its end reaches a client. `queued` are the bytes that wait.
+    pub(super) fn uploads_first(&self, queued: u64, len: u64) -> bool {
+        self.durable == Durability::BeforeLastBytes || queued.saturating_add(len) > self.queue_limit
+    }
+
+    /// Uploads an archive from its spool.
+    pub(super) async fn upload_spool(
+        &self,
+        key: &Key,
+        first_seen: Timestamp,
+        meta: &Meta,
+        spool: &Spool,
+    ) -> Result<(), BucketError> {
+        let object = Object {
+            meta: Arc::new(meta.clone()),
+            content: ObjectContent::Disk(spool.file()),
+            tier: "spool",
+            usage: None,
+        };
+        self.upload(key, first_seen, &object).await
+    }
+
+    /// Uploads an archive whose pin is settled.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked; the call may be repeated.
+    pub(super) async fn upload(&self, key: &Key, first_seen: Timestamp, object: &Object) -> Result<(), BucketError> {
+        self.archives.upload(key, first_seen, &object.meta, || bytes_of(object.clone())).await
+    }
+
+    /// Pins content that this mirror has pinned alone.
+    ///
+    /// # Errors
+    /// When the bucket cannot decide.
+    pub(super) async fn settle_pin(&self, pin: &Pin) -> Result<SharedPin, BucketError> {
+        self.archives.settle(pin).await
+    }
+
+    /// What the bucket has of a document; `None` when it cannot say in time.
+    pub(super) async fn document(&self, key: &Key) -> Option<FoundDocument> {
+        timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await.ok()?.ok()
+    }
+
+    /// Writes a document in place of what was found. A failure is only logged: documents in the bucket are hints.
+    pub(super) async fn put_document(&self, key: &Key, document: &Document, found: FoundDocument) {
+        if let Err(error) = self.documents.put(key, document, found).await {
+            tracing::debug!(%key, %error, "a document is not written to the bucket");
+        }
+    }
+}
+
+/// The pin of an archive.
+pub(super) fn pin_of(key: &Key, first_seen: Timestamp, meta: &Meta) -> Pin {
+    Pin { key: key.clone(), digest: meta.digest, len: meta.len, first_seen, verified: meta.verified.clone() }
+}
+
+/// The bytes of an archive, read as they are sent.
+fn bytes_of(object: Object) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let len = object.meta.len;
+    stream::unfold((object, 0_u64), move |(object, offset)| async move {
+        if offset >= len {
+            return None;
+        }
+        match object.read(offset, UPLOAD_READ_BYTES).await {
+            Ok(bytes) => {
+                let next = offset + bytes.len() as u64;
+                Some((Ok(bytes), (object, next)))
+            }
+            Err(error) => Some((Err(error), (object, len))),
+        }
+    })
+    .boxed()
+}
+
+/// An archive that the bucket has: fetched from there, and from the upstream where the bucket fails.
+pub(super) struct ClaimedArchive {
+    tier: Arc<BucketTier>,
+    claim: Claim,
+    upstream: Arc<dyn Origin<Fetched = FetchedBody>>,
+    /// Set when any part of the body comes from the upstream.
+    used_upstream: AtomicBool,
+}
+
+impl ClaimedArchive {
+    /// True when the bucket failed to send it: its bytes may be missing there.
+    pub(super) fn needs_upload(&self) -> bool {
+        self.used_upstream.load(Ordering::Relaxed)
+    }
+
+    /// Removes the bytes from the bucket, which sent invalid ones: they cannot have the digest that they are named by.
+    pub(super) async fn discard(&self) {
+        if self.needs_upload() {
+            return;
+        }
+        let digest = self.claim.meta.digest;
+        tracing::error!(key = %self.claim.key, %digest, "the bucket's bytes of a zip are damaged; they are removed there");
+        if let Err(error) = self.tier.archives.discard_damaged(&digest).await {
+            tracing::warn!(%digest, %error, "damaged bytes stay in the bucket");
+        }
+    }
+}
+
+impl Origin for ClaimedArchive {
+    type Fetched = FetchedBody;
+
+    fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
+        Box::pin(async move {
+            match self.tier.archives.open(&self.claim).await {
+                Ok(body) => Ok(body),
+                Err(error) => {
+                    tracing::info!(key = %self.claim.key, %error, "the bucket cannot send a zip; the upstream is asked");
+                    self.used_upstream.store(true, Ordering::Relaxed);
+                    self.upstream.fetch(stored).await
+                }
+            }
+        })
+    }
+
+    fn may_come_back(&self) -> bool {
+        self.upstream.may_come_back()
+    }
+
+    fn may_retry(&self) -> bool {
+        self.upstream.may_retry()
+    }
+}

@@ -1,0 +1,100 @@
+//! `[shared]`: its defaults, its checks and its secret key.
+
+use std::fs;
+
+use toml::Table;
+
+use super::{
+    Config,
+    environment::Environment,
+    error::ConfigError,
+    layers::{self, invalid},
+    setting::{SettingSource, Settings},
+};
+use crate::{
+    shared,
+    value::{ByteSize, Secret},
+};
+
+/// The name of the section.
+pub(super) const SHARED: &str = "shared";
+
+/// Most concurrent uploads.
+const MAX_UPLOADS: usize = 32;
+/// Longest file that may hold a secret key, bytes.
+const MAX_SECRET_BYTES: u64 = 4 << 10;
+
+/// The defaults of the section.
+pub(super) fn defaults() -> Settings {
+    // Serialising the defaults cannot fail; a test holds that.
+    let section = Table::try_from(shared::Config::default()).unwrap_or_default();
+    let tree = Table::from_iter([(SHARED.to_owned(), section.into())]);
+    layers::of_tree(tree, &SettingSource::Default)
+}
+
+/// Checks the section.
+///
+/// # Errors
+/// The first value that cannot be used.
+pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
+    let Some(section) = &config.shared else { return Ok(()) };
+    let require = |valid: bool, key, reason: &str| {
+        if valid { Ok(()) } else { Err(invalid(settings, &[SHARED, key], reason)) }
+    };
+    let example = "is missing; write the address of the S3 service, for example \"https://s3.example.com\"";
+    require(section.endpoint.is_some(), "endpoint", example)?;
+    require(!section.bucket.is_empty(), "bucket", "is missing; write the bucket's name, for example \"srm-mirror\"")?;
+    let key_example = "is missing; write the ID of the access key; the secret key is read from secret_key_env";
+    require(!section.access_key.is_empty(), "access_key", key_example)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    let prefix = &section.prefix;
+    let segments_are_names = !prefix.starts_with('/') && !prefix.contains("//") && !prefix.contains("./");
+    let is_folder = prefix.ends_with('/') && prefix.bytes().all(plain) && segments_are_names && prefix.len() <= 100;
+    let prefix_example = "must be empty, or letters, digits and -_. with a slash at its end, for example \"mirror/\"";
+    require(prefix.is_empty() || is_folder, "prefix", prefix_example)?;
+    let uploads = format!("must be between 1 and {MAX_UPLOADS}");
+    require((1..=MAX_UPLOADS).contains(&section.uploads), "uploads", &uploads)?;
+    let most = ByteSize(config.disk.limit.0 / 2);
+    let queue =
+        format!("must be between 1 MiB and half of disk.limit, {most}: what waits for its upload is not evicted");
+    require((ByteSize::mib(1)..=most).contains(&section.upload_queue), "upload_queue", &queue)?;
+    for (key, period) in [
+        ("connect_timeout", section.connect_timeout),
+        ("response_timeout", section.response_timeout),
+        ("idle_timeout", section.idle_timeout),
+    ] {
+        require(!period.0.is_zero(), key, "must not be zero")?;
+    }
+    Ok(())
+}
+
+/// Lowers the default of the queue where half of the disk is less.
+pub(super) fn derive(config: &mut Config, settings: &mut Settings) {
+    let most = config.disk.limit.0 / 2;
+    if let Some(section) = &mut config.shared {
+        super::lower_default(settings, [SHARED, "upload_queue"], &mut section.upload_queue, most, "disk.limit");
+    }
+}
+
+/// Reads the secret key.
+///
+/// # Errors
+/// When there is none, or its file cannot be read.
+pub(super) fn resolve(config: &mut Config, environment: &Environment, settings: &Settings) -> Result<(), ConfigError> {
+    let Some(section) = &mut config.shared else { return Ok(()) };
+    let secret = match &section.secret_key_file {
+        Some(path) => {
+            let wrong = |reason: &str| invalid(settings, &[SHARED, "secret_key_file"], reason);
+            let is_short = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_SECRET_BYTES);
+            let text = fs::read_to_string(path).ok().filter(|_| is_short);
+            Secret::new(&text.ok_or_else(|| wrong("this file cannot be read, or is no key"))?)
+        }
+        None => Secret::new(environment.get(&section.secret_key_env).unwrap_or_default()),
+    };
+    if secret.reveal().is_empty() {
+        let reason = "there is no secret key: set this variable, or name a file in shared.secret_key_file";
+        return Err(invalid(settings, &[SHARED, "secret_key_env"], reason));
+    }
+    section.secret_key = Some(secret);
+    Ok(())
+}

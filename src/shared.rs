@@ -1,0 +1,21 @@
+//! The bucket that several mirrors share: an S3-compatible store that holds zips, pins and documents.
+//!
+//! The bucket is the truth of a fleet. What is written there is created once ([`Bucket::create`]), named by its digest, or
+//! replaced by comparison; a pin belongs to the mirror whose create-only request the bucket accepted. Without the section
+//! `[shared]` nothing of this module runs.
+
+mod archives;
+mod bucket;
+mod bucket_gate;
+mod config;
+mod documents;
+mod object_name;
+mod probe;
+mod status;
+
+pub use archives::{Claim, SharedArchives, SharedPin};
+pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
+pub use config::{Arbiter, Config, Durability};
+pub use documents::{FoundDocument, SharedDocuments};
+pub use probe::Arbitration;
+pub use status::BucketStatus;

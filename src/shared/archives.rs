@@ -1,0 +1,205 @@
+//! Zips in the bucket: their pins, which the bucket arbitrates, their bytes, and the claims that lead to these.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bucket, BucketError,
+    bucket::ObjectBody,
+    object_name::ObjectName,
+    probe::{Creation, Replacement},
+};
+use crate::{
+    entry::{Digest, Key, Meta, Pin},
+    origin::{DownloadPlace, FetchError, FetchedBody},
+};
+
+/// Largest description of a zip, bytes: the findings of its verification are a part of it.
+const MAX_DESCRIPTION_BYTES: usize = 8 << 20;
+/// How often a claim is compared and replaced.
+const REPLACE_ATTEMPTS: usize = 3;
+
+/// Zips that several mirrors share.
+pub struct SharedArchives {
+    bucket: Arc<Bucket>,
+}
+
+/// Says that the zip of a key is in the bucket, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The key.
+    pub key: Key,
+    /// When a mirror first saw the key.
+    pub first_seen: Timestamp,
+    /// The name of the object with the bytes, without the configured prefix.
+    blob: String,
+    /// The description of the zip.
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// What the bucket says of a pin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SharedPin {
+    /// It has this content: this mirror's, or the same of another one.
+    Agreed(Pin),
+    /// Another mirror was first, with other content.
+    Other(Pin),
+}
+
+impl Claim {
+    /// The pin that the claim agrees with: a claim is written after its pin was accepted.
+    pub fn pin(&self) -> Pin {
+        let Meta { digest, len, ref verified, .. } = self.meta;
+        Pin { key: self.key.clone(), digest, len, first_seen: self.first_seen, verified: verified.clone() }
+    }
+}
+
+impl SharedArchives {
+    /// The zips in a bucket.
+    pub fn new(bucket: Arc<Bucket>) -> Self {
+        Self { bucket }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// What the bucket has under a key. One request.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn find(&self, key: &Key) -> Result<Option<Claim>, BucketError> {
+        let found = self.bucket.get(&ObjectName::claim(key), MAX_DESCRIPTION_BYTES).await?;
+        found.map(|object| parse::<Claim>(&object.bytes, |claim| &claim.key, key)).transpose()
+    }
+
+    /// Pins content, unless a mirror has pinned other content before. One request where it is new.
+    ///
+    /// # Errors
+    /// When the bucket cannot decide: nothing is known to be pinned then.
+    pub async fn settle(&self, pin: &Pin) -> Result<SharedPin, BucketError> {
+        let name = ObjectName::pin(&pin.key);
+        match self.bucket.create(&name, to_json(pin)?).await? {
+            Creation::New => Ok(SharedPin::Agreed(pin.clone())),
+            Creation::Exists => {
+                let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?.ok_or(BucketError::Damaged)?;
+                let settled = parse::<Pin>(&found.bytes, |pin| &pin.key, &pin.key)?;
+                let agrees = settled.verified.manifest == pin.verified.manifest;
+                Ok(if agrees { SharedPin::Agreed(settled) } else { SharedPin::Other(settled) })
+            }
+        }
+    }
+
+    /// Opens the zip of a claim.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or does not have the bytes.
+    pub async fn open(&self, claim: &Claim) -> Result<FetchedBody, BucketError> {
+        let body = self.bucket.open(&ObjectName::of_blob(&claim.blob)?).await?;
+        let ObjectBody { len, bytes } = body.ok_or(BucketError::Damaged)?;
+        if len.is_some_and(|len| len != claim.meta.len) {
+            return Err(BucketError::Damaged);
+        }
+        let body = bytes.map(|chunk| chunk.map_err(of_bucket)).boxed();
+        let len = Some(claim.meta.len);
+        Ok(FetchedBody { len, anonymous: claim.meta.anonymous, body, place: DownloadPlace::default() })
+    }
+
+    /// Makes the zip of a key available: uploads the bytes where the bucket does not have them, and claims them. The pin
+    /// must be settled.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or refuses; the call may be repeated.
+    pub async fn upload(
+        &self,
+        key: &Key,
+        first_seen: Timestamp,
+        meta: &Meta,
+        bytes: impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<(), BucketError> {
+        let blob = ObjectName::blob(&meta.digest);
+        let claim = Claim { key: key.clone(), first_seen, blob: blob.to_string(), meta: meta.clone() };
+        let name = ObjectName::claim(key);
+        for _ in 0..REPLACE_ATTEMPTS {
+            let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?;
+            let Some(object) = found else {
+                self.upload_blob(&blob, meta.len, &bytes).await?;
+                match self.bucket.create(&name, to_json(&claim)?).await? {
+                    Creation::New => return Ok(()),
+                    Creation::Exists => continue,
+                }
+            };
+            let present = parse::<Claim>(&object.bytes, |claim| &claim.key, key);
+            if let Ok(present) = &present
+                && self.has_blob(present).await?
+            {
+                // Another packing of the same content is as good.
+                return Ok(());
+            }
+            self.upload_blob(&blob, meta.len, &bytes).await?;
+            if present.is_ok_and(|present| present.meta.digest == meta.digest) {
+                return Ok(());
+            }
+            // The claim is damaged, or leads to bytes that the bucket no longer has.
+            match self.bucket.replace(&name, to_json(&claim)?, &object).await? {
+                Replacement::Replaced => return Ok(()),
+                Replacement::Changed => {}
+            }
+        }
+        Err(BucketError::Status(http::StatusCode::CONFLICT.as_u16()))
+    }
+
+    async fn has_blob(&self, claim: &Claim) -> Result<bool, BucketError> {
+        let Ok(blob) = ObjectName::of_blob(&claim.blob) else { return Ok(false) };
+        Ok(self.bucket.len(&blob).await? == Some(claim.meta.len))
+    }
+
+    async fn upload_blob(
+        &self,
+        blob: &ObjectName,
+        len: u64,
+        bytes: &impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<(), BucketError> {
+        if self.bucket.len(blob).await? == Some(len) {
+            return Ok(());
+        }
+        self.bucket.upload(blob, bytes(), len).await
+    }
+
+    /// Deletes bytes that do not have their digest, so that the next upload writes them again.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn discard_damaged(&self, digest: &Digest) -> Result<(), BucketError> {
+        self.bucket.delete(&ObjectName::blob(digest)).await
+    }
+}
+
+/// The error of a fetch that the bucket's one leads to.
+pub(super) fn of_bucket(error: BucketError) -> FetchError {
+    match error {
+        BucketError::TimedOut => FetchError::Timeout("the shared bucket"),
+        _ => FetchError::Unreachable("the shared bucket"),
+    }
+}
+
+pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, BucketError> {
+    // Plain data: serialising it cannot fail.
+    serde_json::to_vec(value).map(Bytes::from).map_err(|_| BucketError::Damaged)
+}
+
+/// Parses an object that describes `key`.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    text: &[u8],
+    key_of: impl Fn(&T) -> &Key,
+    key: &Key,
+) -> Result<T, BucketError> {
+    let parsed: T = serde_json::from_slice(text).map_err(|_| BucketError::Damaged)?;
+    if key_of(&parsed) == key { Ok(parsed) } else { Err(BucketError::Damaged) }
+}

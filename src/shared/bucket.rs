@@ -1,0 +1,383 @@
+//! The client of an S3-compatible bucket: signed requests with deadlines, and what their answers mean.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
+use http::{Method, StatusCode};
+use reqwest::{Body, Certificate, Response, redirect::Policy};
+use rusty_s3::{Credentials, S3Action, UrlStyle};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{
+    Arbiter, Arbitration, BucketStatus, Config,
+    bucket_gate::{BucketGate, BucketPlace},
+    object_name::ObjectName,
+    status::BucketCounters,
+};
+
+/// How long a signed address is valid: longer than any request, and with room for clocks that differ.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(3600);
+/// The slowest upload that is waited for, bytes per second.
+const MIN_UPLOAD_RATE: u64 = 100 << 10;
+/// How often a small request is sent.
+const ATTEMPTS: usize = 2;
+
+/// An S3-compatible bucket.
+pub struct Bucket {
+    http: reqwest::Client,
+    bucket: rusty_s3::Bucket,
+    credentials: Credentials,
+    prefix: String,
+    response_timeout: Duration,
+    idle_timeout: Duration,
+    gate: BucketGate,
+    counters: BucketCounters,
+    arbiter: Arbiter,
+    /// Set by the first probe that has an answer.
+    arbitration: OnceLock<Arbitration>,
+}
+
+/// What a request does, as figures count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketOperation {
+    /// Reads an object.
+    Read,
+    /// Asks whether there is an object.
+    Look,
+    /// Creates an object that must not exist, or replaces one that must be unchanged.
+    Decide,
+    /// Writes a zip under its digest.
+    Upload,
+    /// Deletes an object.
+    Delete,
+}
+
+/// Why the bucket could not be asked, or its answer is of no use. Contains no text of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BucketError {
+    /// It failed several times, and is left alone for some seconds.
+    #[error("the bucket failed, and is not asked for {} s", retry_after.as_secs().max(1))]
+    Paused {
+        /// The rest of the pause.
+        retry_after: Duration,
+    },
+    /// No connection, or one that broke.
+    #[error("the bucket cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("the bucket did not answer in time")]
+    TimedOut,
+    /// An unexpected status.
+    #[error("the bucket answered with status {0}")]
+    Status(u16),
+    /// An object that is not what its name says.
+    #[error("an object in the bucket is damaged")]
+    Damaged,
+    /// It creates an object twice, or is not known to refuse that.
+    #[error("the bucket is not known to create an object only once")]
+    NotArbitrating,
+}
+
+/// Why the client of a bucket cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("shared.{key}: {reason}")]
+pub struct BucketBuildError {
+    /// The key of the section.
+    pub key: &'static str,
+    /// Why its value cannot be used; contains no secret.
+    pub reason: &'static str,
+}
+
+/// A small object.
+#[derive(Clone, Debug)]
+pub(super) struct SmallObject {
+    pub(super) bytes: Bytes,
+    /// As the service sent it.
+    pub(super) etag: Option<String>,
+}
+
+/// A large object that is being read.
+pub(super) struct ObjectBody {
+    /// Its length, if the service says it.
+    pub(super) len: Option<u64>,
+    /// The bytes; an error is the last item.
+    pub(super) bytes: BoxStream<'static, Result<Bytes, BucketError>>,
+}
+
+/// What must be true of an object for a write to happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WriteCondition<'a> {
+    /// There is none.
+    Absent,
+    /// There is none, for services that know this by a header of their own.
+    AbsentByOwnHeader,
+    /// It has this tag.
+    Unchanged(&'a str),
+    /// Nothing.
+    None,
+}
+
+impl Bucket {
+    /// Opens no connection. `roots` are the certificate authorities of the service.
+    ///
+    /// # Errors
+    /// The key with a value that cannot be used.
+    pub fn new(config: &Config, roots: Vec<Certificate>) -> Result<Self, BucketBuildError> {
+        let wrong = |key, reason| BucketBuildError { key, reason };
+        let endpoint = config.endpoint.as_ref().ok_or_else(|| wrong("endpoint", "is missing"))?;
+        let secret = config.secret_key.as_ref().ok_or_else(|| wrong("secret_key_env", "there is no secret key"))?;
+        let style = if config.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
+        let bucket = rusty_s3::Bucket::new(endpoint.url().clone(), style, config.bucket.clone(), config.region.clone());
+        let bucket = bucket.map_err(|_| wrong("bucket", "the address and the name give no address of a bucket"))?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(config.connect_timeout.0)
+            .pool_idle_timeout(Duration::from_secs(15))
+            .tls_certs_only(roots)
+            .build();
+        Ok(Self {
+            http: http.map_err(|_| wrong("ca_file", "TLS cannot be set up with it"))?,
+            bucket,
+            credentials: Credentials::new(config.access_key.clone(), secret.reveal().to_owned()),
+            prefix: config.prefix.clone(),
+            response_timeout: config.response_timeout.0,
+            idle_timeout: config.idle_timeout.0,
+            gate: BucketGate::new(),
+            counters: BucketCounters::default(),
+            arbiter: config.arbiter,
+            arbitration: OnceLock::new(),
+        })
+    }
+
+    /// The state of the bucket, as the requests so far show it.
+    pub fn status(&self) -> BucketStatus {
+        self.counters.read(self.gate.pause().map(|pause| pause.as_secs()), self.arbitration())
+    }
+
+    /// Who decides which content a version has.
+    pub(super) fn arbiter(&self) -> Arbiter {
+        self.arbiter
+    }
+
+    /// What a probe has found; `None` before one had an answer.
+    pub(super) fn arbitration(&self) -> Option<Arbitration> {
+        self.arbitration.get().copied()
+    }
+
+    /// Records what a probe has found.
+    pub(super) fn set_arbitration(&self, found: Arbitration) {
+        // A concurrent probe has found the same.
+        let _ = self.arbitration.set(found);
+    }
+
+    /// Reads an object of at most `max_bytes`; `None` where there is none.
+    pub(super) async fn get(&self, name: &ObjectName, max_bytes: usize) -> Result<Option<SmallObject>, BucketError> {
+        let mut attempt = 1;
+        loop {
+            match self.get_once(name, max_bytes).await {
+                Err(BucketError::Unreachable) if attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn get_once(&self, name: &ObjectName, max_bytes: usize) -> Result<Option<SmallObject>, BucketError> {
+        let _place = self.gate.place(self.response_timeout).await?;
+        let url = self.sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+        let exchange = async {
+            let mut response = self.http.get(url).send().await.map_err(|error| of_reqwest(&error))?;
+            match response.status() {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND => return Ok(None),
+                status => return Err(BucketError::Status(status.as_u16())),
+            }
+            let etag = etag(&response);
+            let mut bytes = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| of_reqwest(&error))? {
+                if bytes.len() + chunk.len() > max_bytes {
+                    return Err(BucketError::Damaged);
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Some(SmallObject { bytes: bytes.into(), etag }))
+        };
+        self.note(BucketOperation::Read, self.in_time(self.response_timeout, exchange).await)
+    }
+
+    /// Opens a large object; `None` where there is none.
+    pub(super) async fn open(self: &Arc<Self>, name: &ObjectName) -> Result<Option<ObjectBody>, BucketError> {
+        let place = self.gate.place(self.response_timeout).await?;
+        let url = self.sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+        let exchange = async { self.http.get(url).send().await.map_err(|error| of_reqwest(&error)) };
+        let head = self.in_time(self.response_timeout, exchange).await.and_then(|response| match response.status() {
+            StatusCode::OK => Ok(Some(response)),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(BucketError::Status(status.as_u16())),
+        });
+        let Some(response) = self.note(BucketOperation::Read, head)? else { return Ok(None) };
+        let len = response.content_length();
+        Ok(Some(ObjectBody { len, bytes: self.clone().body(response, place).boxed() }))
+    }
+
+    /// The body of a response, each part within the longest pause.
+    fn body(self: Arc<Self>, response: Response, place: BucketPlace) -> impl Stream<Item = Result<Bytes, BucketError>> {
+        let parts = (self, response, Some(place));
+        futures_util::stream::unfold(parts, |(bucket, mut response, place)| async move {
+            place.as_ref()?;
+            match timeout(bucket.idle_timeout, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => Some((Ok(chunk), (bucket, response, place))),
+                Ok(Ok(None)) => None,
+                failed => {
+                    let error = failed.map_or(BucketError::TimedOut, |_| BucketError::Unreachable);
+                    bucket.gate.failed();
+                    Some((Err(error), (bucket, response, None)))
+                }
+            }
+        })
+    }
+
+    /// The length of an object; `None` where there is none.
+    pub(super) async fn len(&self, name: &ObjectName) -> Result<Option<u64>, BucketError> {
+        let _place = self.gate.place(self.response_timeout).await?;
+        let url = self.sign(&mut self.bucket.head_object(Some(&self.credentials), &self.full(name)));
+        let exchange = async {
+            let response = self.http.head(url).send().await.map_err(|error| of_reqwest(&error))?;
+            let len = response.headers().get(http::header::CONTENT_LENGTH);
+            match response.status() {
+                StatusCode::OK => {
+                    Ok(Some(len.and_then(|len| len.to_str().ok()?.parse().ok()).ok_or(BucketError::Damaged)?))
+                }
+                StatusCode::NOT_FOUND => Ok(None),
+                status => Err(BucketError::Status(status.as_u16())),
+            }
+        };
+        self.note(BucketOperation::Look, self.in_time(self.response_timeout, exchange).await)
+    }
+
+    /// Writes a small object under a condition, once; returns the status.
+    pub(super) async fn put(
+        &self,
+        name: &ObjectName,
+        bytes: Bytes,
+        condition: WriteCondition<'_>,
+    ) -> Result<StatusCode, BucketError> {
+        let place = self.gate.place(self.response_timeout).await?;
+        let len = bytes.len() as u64;
+        let status = self.write(name, Body::from(bytes), len, condition, self.response_timeout).await;
+        drop(place);
+        match status {
+            // What it means for the caller depends on the condition; the bucket works.
+            Ok(status) if !status.is_server_error() => self.gate.succeeded(),
+            Ok(_) => {}
+            Err(error) => return self.note(BucketOperation::Decide, Err(error)),
+        }
+        status
+    }
+
+    /// Writes a zip under the name of its digest: whoever writes it writes the same bytes.
+    pub(super) async fn upload(
+        &self,
+        name: &ObjectName,
+        bytes: BoxStream<'static, std::io::Result<Bytes>>,
+        len: u64,
+    ) -> Result<(), BucketError> {
+        let _place = self.gate.place(self.response_timeout).await?;
+        let deadline = self.response_timeout + Duration::from_secs(len / MIN_UPLOAD_RATE);
+        let written = self.write(name, Body::wrap_stream(bytes), len, WriteCondition::None, deadline).await;
+        let written = written.and_then(|status| match status.is_success() {
+            true => Ok(()),
+            false => Err(BucketError::Status(status.as_u16())),
+        });
+        self.note(BucketOperation::Upload, written)
+    }
+
+    async fn write(
+        &self,
+        name: &ObjectName,
+        body: Body,
+        len: u64,
+        condition: WriteCondition<'_>,
+        deadline: Duration,
+    ) -> Result<StatusCode, BucketError> {
+        let url = self.sign(&mut self.bucket.put_object(Some(&self.credentials), &self.full(name)));
+        let request = self.http.request(Method::PUT, url).header(http::header::CONTENT_LENGTH, len).body(body);
+        let request = match condition {
+            WriteCondition::Absent => request.header(http::header::IF_NONE_MATCH, "*"),
+            WriteCondition::AbsentByOwnHeader => request.header("x-oss-forbid-overwrite", "true"),
+            // Without its quotation marks: services differ in whether they compare them.
+            WriteCondition::Unchanged(etag) => request.header(http::header::IF_MATCH, etag.trim_matches('"')),
+            WriteCondition::None => request,
+        };
+        let exchange = async { request.send().await.map_err(|error| of_reqwest(&error)) };
+        Ok(self.in_time(deadline, exchange).await?.status())
+    }
+
+    /// Deletes an object; without one, nothing happens.
+    pub(super) async fn delete(&self, name: &ObjectName) -> Result<(), BucketError> {
+        let _place = self.gate.place(self.response_timeout).await?;
+        let url = self.sign(&mut self.bucket.delete_object(Some(&self.credentials), &self.full(name)));
+        let exchange = async {
+            let response = self.http.delete(url).send().await.map_err(|error| of_reqwest(&error))?;
+            match response.status() {
+                status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+                status => Err(BucketError::Status(status.as_u16())),
+            }
+        };
+        self.note(BucketOperation::Delete, self.in_time(self.response_timeout, exchange).await)
+    }
+
+    async fn in_time<T>(
+        &self,
+        deadline: Duration,
+        exchange: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        timeout(deadline, exchange).await.unwrap_or(Err(BucketError::TimedOut))
+    }
+
+    /// Tells gate and figures how a request went; passes the result on.
+    pub(super) fn note<T>(&self, operation: BucketOperation, result: Result<T, BucketError>) -> Result<T, BucketError> {
+        self.counters.note(operation, result.as_ref().err());
+        match &result {
+            Ok(_) | Err(BucketError::Damaged) => self.gate.succeeded(),
+            Err(error) => {
+                tracing::debug!(?operation, %error, "a request to the bucket failed");
+                self.gate.failed();
+            }
+        }
+        result
+    }
+
+    fn full(&self, name: &ObjectName) -> String {
+        format!("{}{}", self.prefix, name.as_str())
+    }
+
+    fn sign<'a>(&'a self, action: &mut impl S3Action<'a>) -> Url {
+        action.sign(ADDRESS_LIFETIME)
+    }
+}
+
+/// A number that no other call has returned, on this machine or another.
+pub(super) fn unique_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let at_address = &raw const call;
+    let seed = format!("{:?} {} {call} {at_address:?}", SystemTime::now(), std::process::id());
+    crate::entry::Digest::of(seed.as_bytes()).to_string()
+}
+
+fn etag(response: &Response) -> Option<String> {
+    Some(response.headers().get(http::header::ETAG)?.to_str().ok()?.to_owned())
+}
+
+fn of_reqwest(error: &reqwest::Error) -> BucketError {
+    if error.is_timeout() { BucketError::TimedOut } else { BucketError::Unreachable }
+}

@@ -1,0 +1,126 @@
+//! The gate in front of the bucket: places for requests, and a breaker that spares requests while the bucket fails.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use std::sync::Arc;
+
+use super::BucketError;
+
+/// Concurrent requests to the bucket.
+const PLACES: usize = 64;
+/// Failures in a row before the bucket is left alone ...
+const MAX_FAILURES: u32 = 3;
+/// ... for this long, which doubles with each further failure ...
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// ... up to this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Lets requests to the bucket pass.
+#[derive(Debug)]
+pub(super) struct BucketGate {
+    places: Arc<Semaphore>,
+    breaker: Mutex<BucketBreaker>,
+}
+
+/// A place among the concurrent requests; dropping it frees the place.
+pub(super) type BucketPlace = OwnedSemaphorePermit;
+
+#[derive(Debug, Default)]
+struct BucketBreaker {
+    failures: u32,
+    pause: Duration,
+    closed_from: Option<Instant>,
+}
+
+impl BucketGate {
+    pub(super) fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(PLACES)), breaker: Mutex::default() }
+    }
+
+    /// Waits for a place, at most as long as a request may take.
+    ///
+    /// # Errors
+    /// `Paused` while the bucket is left alone; `TimedOut` without a place.
+    pub(super) async fn place(&self, patience: Duration) -> Result<BucketPlace, BucketError> {
+        self.check()?;
+        let place = timeout(patience, self.places.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        let place = place.ok().and_then(Result::ok).ok_or(BucketError::TimedOut)?;
+        self.check()?;
+        Ok(place)
+    }
+
+    /// Fails while the bucket is left alone. The first request after a pause passes, and others wait for its end.
+    fn check(&self) -> Result<(), BucketError> {
+        let mut breaker = self.breaker.lock();
+        let Some(until) = breaker.closed_from else { return Ok(()) };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            breaker.closed_from = Some(Instant::now() + breaker.pause);
+            return Ok(());
+        }
+        Err(BucketError::Paused { retry_after: left })
+    }
+
+    /// Records a response that shows that the bucket works.
+    pub(super) fn succeeded(&self) {
+        *self.breaker.lock() = BucketBreaker::default();
+    }
+
+    /// Records a failure.
+    pub(super) fn failed(&self) {
+        let mut breaker = self.breaker.lock();
+        breaker.failures = breaker.failures.saturating_add(1);
+        if breaker.failures >= MAX_FAILURES {
+            breaker.pause = (breaker.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
+            breaker.closed_from = Some(Instant::now() + breaker.pause);
+        }
+    }
+
+    /// How long the bucket is left alone yet; `None` while requests pass.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let until = self.breaker.lock().closed_from?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_fails_is_left_alone_and_tried_again_by_one_request() {
+        let gate = BucketGate::new();
+        for _ in 0..MAX_FAILURES {
+            assert!(gate.place(FIRST_PAUSE).await.is_ok());
+            gate.failed();
+        }
+        assert!(matches!(gate.place(FIRST_PAUSE).await, Err(BucketError::Paused { .. })));
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(gate.place(FIRST_PAUSE).await.is_ok(), "one tries");
+        assert!(matches!(gate.place(FIRST_PAUSE).await, Err(BucketError::Paused { .. })), "others do not");
+        gate.failed();
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(gate.place(FIRST_PAUSE).await.is_err(), "the pause has doubled");
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(gate.place(FIRST_PAUSE).await.is_ok());
+        gate.succeeded();
+        assert!(gate.place(FIRST_PAUSE).await.is_ok());
+        assert_eq!(gate.pause(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_is_bounded() {
+        let gate = BucketGate::new();
+        for _ in 0..40 {
+            gate.failed();
+        }
+        assert!(gate.pause().expect("a pause") <= MAX_PAUSE);
+    }
+}

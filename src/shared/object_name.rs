@@ -1,0 +1,133 @@
+//! The names of objects in the bucket.
+
+use std::fmt;
+
+use super::BucketError;
+use crate::entry::{Digest, Key};
+
+/// Longest name, bytes: the services' limit is 1024, less what `shared.prefix` may take.
+const MAX_NAME_BYTES: usize = 800;
+
+/// The name of an object, without the configured prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ObjectName(String);
+
+impl ObjectName {
+    /// The zip with a digest.
+    pub(super) fn blob(digest: &Digest) -> Self {
+        let digest = digest.to_string();
+        Self(format!("blobs/{}/{digest}", &digest[..2]))
+    }
+
+    /// The name of a zip, as a claim has it.
+    ///
+    /// # Errors
+    /// `Damaged` when it is none.
+    pub(super) fn of_blob(name: &str) -> Result<Self, BucketError> {
+        let plain = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b'/';
+        let rest = name.strip_prefix("blobs/").filter(|rest| rest.len() < 100 && rest.bytes().all(plain));
+        let has_bad_segment = name.split('/').any(|segment| segment.is_empty() || segment.starts_with('.'));
+        rest.filter(|_| !has_bad_segment).map(|_| Self(name.to_owned())).ok_or(BucketError::Damaged)
+    }
+
+    /// What the content of a version must be.
+    pub(super) fn pin(key: &Key) -> Self {
+        Self::of_key("pins", key)
+    }
+
+    /// Which zip is stored for a version.
+    pub(super) fn claim(key: &Key) -> Self {
+        Self::of_key("claims", key)
+    }
+
+    /// A document.
+    pub(super) fn document(key: &Key) -> Self {
+        Self::of_key("documents", key)
+    }
+
+    /// An object that is created and deleted to see what the service does.
+    pub(super) fn probe(id: &str) -> Self {
+        Self(format!("probe/{id}"))
+    }
+
+    /// The name as text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key as part of a name: letters, digits, `-`, `_`, `/` and single dots stay, so that packages can be found
+    /// by a prefix; every other byte is `=` and two hexadecimal digits. A name that would be too long has the key's digest
+    /// in place of the key.
+    fn of_key(folder: &str, key: &Key) -> Self {
+        use fmt::Write as _;
+        let mut name = format!("{folder}/");
+        let mut before = b'/';
+        for byte in key.as_str().bytes() {
+            // No segment begins or ends with a dot, and none is empty: such segments are lost when addresses are parsed.
+            let plain = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'_')
+                || (byte == b'.' && !matches!(before, b'/' | b'.'))
+                || (byte == b'/' && before != b'/');
+            if plain {
+                name.push(char::from(byte));
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(name, "={byte:02X}");
+            }
+            before = byte;
+        }
+        if name.len() > MAX_NAME_BYTES {
+            name = format!("{folder}/={}", Digest::of(key.as_str().as_bytes()));
+        }
+        Self(name + ".json")
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_plain_key_can_be_read() {
+        let name = ObjectName::pin(&Key::new("github/devsapp/fc3/tag/v1.0.0"));
+        assert_eq!(name.as_str(), "pins/github/devsapp/fc3/tag/v1.0.0.json");
+    }
+
+    #[test]
+    fn no_segment_of_a_name_is_empty_or_made_of_dots() {
+        for key in ["a/../b", "..", "a//b", "/a", "a/", "./a", "a/./b", "a...b/.", "ä/ü", "a b?c#d%e+f"] {
+            let name = ObjectName::claim(&Key::new(key));
+            let stem = name.as_str().strip_suffix(".json").expect("its ending");
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte);
+            assert!(stem.bytes().all(plain), "{name}");
+            assert!(stem.split('/').rev().skip(1).all(|segment| !matches!(segment, "" | "." | "..")), "{name}");
+            assert!(!name.as_str().contains("/.") && !name.as_str().contains("//"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_key_has_a_short_name() {
+        let one = ObjectName::pin(&Key::new("a".repeat(2000)));
+        let other = ObjectName::pin(&Key::new("a".repeat(2001)));
+        assert!(one.as_str().len() < MAX_NAME_BYTES);
+        assert_ne!(one, other);
+    }
+
+    proptest! {
+        #[test]
+        fn different_keys_have_different_names(keys in prop::collection::hash_set("[a.=/%ä]{1,8}", 2..40)) {
+            let names: HashSet<_> = keys.iter().map(|key| ObjectName::pin(&Key::new(key.as_str()))).collect();
+            prop_assert_eq!(names.len(), keys.len());
+        }
+    }
+}

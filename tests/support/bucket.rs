@@ -1,0 +1,312 @@
+//! A bucket for tests: a scripted one in this process, with faults, or a real service where `SRM_MIRROR_TEST_BUCKET` names
+//! one.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use srm_mirror::{
+    shared,
+    value::{Period, Secret},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The address of a bucket of a real service: `http://127.0.0.1:18700/srm`, whose key is `test` and secret `testtest`.
+const REAL_BUCKET_VARIABLE: &str = "SRM_MIRROR_TEST_BUCKET";
+
+/// A bucket with a prefix that no other test uses.
+pub struct TestBucket {
+    endpoint: String,
+    bucket: String,
+    prefix: String,
+    /// Without one, the bucket is a real service's.
+    scripted: Option<ScriptedBucket>,
+}
+
+/// A bucket in this process. Dropping it ends it.
+pub struct ScriptedBucket {
+    state: Arc<BucketState>,
+    run: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct BucketState {
+    objects: Mutex<BTreeMap<String, StoredObject>>,
+    requests: Mutex<Vec<BucketRequest>>,
+    faults: Mutex<Vec<ScriptedFault>>,
+    etags: AtomicU64,
+    is_down: AtomicBool,
+}
+
+struct StoredObject {
+    bytes: Bytes,
+    etag: String,
+}
+
+/// A request as it arrived; its name is without the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRequest {
+    pub method: Method,
+    pub name: String,
+}
+
+/// A fault, and the requests that it is for.
+struct ScriptedFault {
+    fits: Box<dyn Fn(&BucketRequest) -> bool + Send>,
+    fault: BucketFault,
+    /// How many requests it is left for.
+    left: u64,
+}
+
+/// What a bucket does instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketFault {
+    /// Answers with this status, and does nothing.
+    Status(u16),
+    /// Writes the object, and answers with this status.
+    StatusAfterWrite(u16),
+    /// Writes the object, and closes the connection without an answer.
+    LostAnswer,
+    /// Never answers.
+    Hang,
+    /// Sends half of the object, and closes the connection.
+    CutBody,
+    /// Ignores conditions.
+    Unconditional,
+}
+
+impl TestBucket {
+    pub async fn start() -> Self {
+        match std::env::var(REAL_BUCKET_VARIABLE) {
+            Ok(address) => {
+                let (endpoint, bucket) = address.rsplit_once('/').expect("the bucket's name at the end");
+                Self::new(endpoint.to_owned(), bucket.to_owned(), None)
+            }
+            Err(_) => Self::scripted().await,
+        }
+    }
+
+    /// A bucket whose faults and objects the test sees.
+    pub async fn scripted() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        Self::new(endpoint, "srm".into(), Some(ScriptedBucket::serve(listener)))
+    }
+
+    fn new(endpoint: String, bucket: String, scripted: Option<ScriptedBucket>) -> Self {
+        static BUCKETS: AtomicU64 = AtomicU64::new(0);
+        let number = BUCKETS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("test-{}-{number}/", std::process::id());
+        Self { endpoint, bucket, prefix, scripted }
+    }
+
+    /// The section `[shared]` for this bucket.
+    pub fn section(&self) -> shared::Config {
+        shared::Config {
+            endpoint: Some(self.endpoint.parse().expect("an address")),
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            access_key: "test".into(),
+            secret_key: Some(Secret::new("testtest")),
+            response_timeout: Period::secs(2),
+            ..shared::Config::default()
+        }
+    }
+
+    pub fn script(&self) -> &ScriptedBucket {
+        self.scripted.as_ref().expect("a scripted bucket")
+    }
+
+    /// The names of all objects below a folder, without the prefix; of a real service none.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let folder = format!("{}{folder}", self.prefix);
+        self.script().names().filter(|name| name.starts_with(&folder)).map(|name| self.plain(&name)).collect()
+    }
+
+    /// The requests for objects below a folder.
+    pub fn requests(&self, method: &Method, folder: &str) -> usize {
+        let folder = format!("{}{folder}", self.prefix);
+        let requests = self.script().state.requests.lock().expect("no panic");
+        requests.iter().filter(|request| request.method == method && request.name.starts_with(&folder)).count()
+    }
+
+    /// Fails requests for objects below a folder.
+    pub fn fault(&self, method: Method, folder: &str, fault: BucketFault) {
+        self.fault_times(u64::MAX, method, folder, fault);
+    }
+
+    /// Fails this many requests for objects below a folder.
+    pub fn fault_times(&self, left: u64, method: Method, folder: &str, fault: BucketFault) {
+        let folder = format!("{}{folder}", self.prefix);
+        let fits = Box::new(move |seen: &BucketRequest| seen.method == method && seen.name.starts_with(&folder));
+        self.script().state.faults.lock().expect("no panic").push(ScriptedFault { fits, fault, left });
+    }
+
+    /// Overwrites an object.
+    pub fn overwrite(&self, name: &str, bytes: impl Into<Bytes>) {
+        self.script().state.put(format!("{}{name}", self.prefix), bytes.into());
+    }
+
+    fn plain(&self, name: &str) -> String {
+        name[self.prefix.len()..].to_owned()
+    }
+}
+
+impl ScriptedBucket {
+    fn serve(listener: TcpListener) -> Self {
+        let state = Arc::new(BucketState::default());
+        let of_task = state.clone();
+        let run = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = of_task.clone();
+                let service = service_fn(move |request| answer(state.clone(), request));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { state, run }
+    }
+
+    /// Closes every connection without an answer.
+    pub fn down(&self) {
+        self.state.is_down.store(true, Ordering::SeqCst);
+    }
+
+    pub fn up(&self) {
+        self.state.is_down.store(false, Ordering::SeqCst);
+    }
+
+    pub fn clear_faults(&self) {
+        self.state.faults.lock().expect("no panic").clear();
+    }
+
+    pub fn clear_log(&self) {
+        self.state.requests.lock().expect("no panic").clear();
+    }
+
+    /// All requests so far.
+    pub fn log(&self) -> Vec<BucketRequest> {
+        self.state.requests.lock().expect("no panic").clone()
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        let names: Vec<_> = self.state.objects.lock().expect("no panic").keys().cloned().collect();
+        names.into_iter()
+    }
+}
+
+impl Drop for ScriptedBucket {
+    fn drop(&mut self) {
+        self.run.abort();
+    }
+}
+
+impl BucketState {
+    fn put(&self, name: String, bytes: Bytes) -> String {
+        let etag = format!("\"{}\"", self.etags.fetch_add(1, Ordering::Relaxed));
+        self.objects.lock().expect("no panic").insert(name, StoredObject { bytes, etag: etag.clone() });
+        etag
+    }
+
+    fn fault_for(&self, seen: &BucketRequest) -> Option<BucketFault> {
+        let mut faults = self.faults.lock().expect("no panic");
+        let found = faults.iter_mut().find(|fault| fault.left > 0 && (fault.fits)(seen))?;
+        found.left -= 1;
+        Some(found.fault)
+    }
+
+    /// Writes under the conditions of the request.
+    fn write(&self, name: &str, headers: &http::HeaderMap, bytes: Bytes, conditional: bool) -> StatusCode {
+        let mut objects = self.objects.lock().expect("no panic");
+        let present = objects.get(name).map(|object| object.etag.clone());
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().expect("text"));
+        if conditional {
+            if header("if-none-match") == Some("*") && present.is_some() {
+                return StatusCode::PRECONDITION_FAILED;
+            }
+            if let Some(expected) = header("if-match") {
+                // Unquoted, as the real service wants it.
+                let unchanged = present.as_deref().map(|etag| etag.trim_matches('"')) == Some(expected);
+                if !unchanged {
+                    return StatusCode::PRECONDITION_FAILED;
+                }
+            }
+        }
+        let etag = format!("\"{}\"", self.etags.fetch_add(1, Ordering::Relaxed));
+        objects.insert(name.to_owned(), StoredObject { bytes, etag });
+        StatusCode::OK
+    }
+}
+
+/// The connection is closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("closed")]
+struct Closed;
+
+async fn answer(
+    state: Arc<BucketState>,
+    request: Request<Incoming>,
+) -> Result<Response<http_body_util::combinators::BoxBody<Bytes, Closed>>, Closed> {
+    if state.is_down.load(Ordering::SeqCst) {
+        return Err(Closed);
+    }
+    let (head, body) = request.into_parts();
+    let (_, name) = head.uri.path()[1..].split_once('/').unwrap_or_default();
+    let signed = head.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="));
+    let seen = BucketRequest { method: head.method.clone(), name: name.to_owned() };
+    let faults = state.fault_for(&seen);
+    state.requests.lock().expect("no panic").push(seen);
+    let bytes = body.collect().await.map_err(|_| Closed)?.to_bytes();
+    let plain = |status: StatusCode| {
+        let body = Full::new(Bytes::new()).map_err(|never: Infallible| match never {}).boxed();
+        Response::builder().status(status).body(body).expect("a response")
+    };
+    if !signed {
+        return Ok(plain(StatusCode::FORBIDDEN));
+    }
+    let status_of = |status: u16| StatusCode::from_u16(status).expect("a status");
+    match faults {
+        Some(BucketFault::Status(status)) => return Ok(plain(status_of(status))),
+        Some(BucketFault::Hang) => std::future::pending().await,
+        Some(BucketFault::StatusAfterWrite(status)) => {
+            state.write(name, &head.headers, bytes, true);
+            return Ok(plain(status_of(status)));
+        }
+        Some(BucketFault::LostAnswer) => {
+            state.write(name, &head.headers, bytes, true);
+            return Err(Closed);
+        }
+        Some(BucketFault::CutBody | BucketFault::Unconditional) | None => {}
+    }
+    let conditional = faults != Some(BucketFault::Unconditional);
+    if head.method == Method::PUT {
+        return Ok(plain(state.write(name, &head.headers, bytes, conditional)));
+    }
+    if head.method == Method::DELETE {
+        state.objects.lock().expect("no panic").remove(name);
+        return Ok(plain(StatusCode::NO_CONTENT));
+    }
+    let objects = state.objects.lock().expect("no panic");
+    let Some(object) = objects.get(name) else { return Ok(plain(StatusCode::NOT_FOUND)) };
+    let response = Response::builder().header("etag", &object.etag).header("content-length", object.bytes.len());
+    let body = match faults {
+        Some(BucketFault::CutBody) => {
+            let half = object.bytes.slice(..object.bytes.len() / 2);
+            let frames = [Ok(http_body::Frame::data(half)), Err(Closed)];
+            http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed()
+        }
+        _ => Full::new(object.bytes.clone()).map_err(|never: Infallible| match never {}).boxed(),
+    };
+    Ok(response.body(body).expect("a response"))
+}
