@@ -51,6 +51,7 @@ use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
 use uploads::Uploader;
 
+pub use crate::shared::BucketOperation;
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord, UploadQueueUsage},
@@ -58,7 +59,7 @@ pub use crate::storage::{
 pub use archive_request::{ArchiveRequest, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
-pub use bucket_tier::{BucketTier, LonePins};
+pub use bucket_tier::{BucketState, BucketTier, LonePins};
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;
 pub use import::{ArchiveImporter, ImportError};
@@ -230,6 +231,17 @@ impl Cache {
     /// What waits for its upload to the bucket.
     pub fn uploads(&self) -> UploadQueueUsage {
         self.disk.uploads().usage()
+    }
+
+    /// The state of the bucket, if there is one.
+    pub fn bucket_state(&self) -> Option<BucketState> {
+        self.bucket.as_ref().map(|bucket| bucket.state(self.uploads()))
+    }
+
+    /// What is wrong on this mirror's side: with the disk, and with the bucket behind it. One sentence each.
+    pub fn faults(&self) -> Vec<String> {
+        let of_bucket = self.bucket.iter().flat_map(|bucket| bucket.faults(self.uploads()));
+        self.disk.degraded().into_iter().chain(of_bucket).collect()
     }
 
     /// Uploads what is queued for the bucket until `token` is cancelled; does nothing without a bucket.

@@ -75,9 +75,9 @@ use version_rules::{SeenVersions, VersionRules};
 use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
-    CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError, Integrity, InventoryEntry, Object,
-    ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
-    spool_reader::SpoolReader,
+    BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError,
+    Integrity, InventoryEntry, Object, ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject,
+    fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,
@@ -344,9 +344,9 @@ impl Registry {
         self.model.may_enforce()
     }
 
-    /// What is wrong with the cache directory and the upstreams, one sentence each.
+    /// What is wrong with the cache directory, the shared bucket and the upstreams, one sentence each.
     pub(crate) fn faults(&self) -> Faults {
-        Faults { mirror: self.cache.disk().degraded(), upstreams: self.upstreams.degraded() }
+        Faults { mirror: self.cache.faults(), upstreams: self.upstreams.degraded() }
     }
 
     /// The state of the upstreams.

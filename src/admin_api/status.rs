@@ -35,6 +35,9 @@ pub(crate) struct MirrorStatus {
     pub disk: SpaceUse,
     /// Memory that requests under way share.
     pub memory: SpaceUse,
+    /// The bucket that several mirrors share; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedBucketState>,
     /// Running downloads.
     pub downloads: usize,
     /// Responses since the start that were stale.
@@ -51,6 +54,38 @@ pub(crate) struct MirrorStatus {
     pub failed_publications: Vec<FailedPublicationRow>,
     /// The last warnings and errors of the log, the oldest first.
     pub recent: Vec<LoggedEvent>,
+}
+
+/// The state of the bucket that several mirrors share.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SharedBucketState {
+    /// Its last answer; absent before the first.
+    pub answered_at: Option<Timestamp>,
+    /// The last request that failed; absent before the first.
+    pub failed_at: Option<Timestamp>,
+    /// Why that failed.
+    pub failure: Option<String>,
+    /// How many seconds it is not asked, because it failed; absent while it is asked.
+    pub paused_seconds: Option<u64>,
+    /// Requests since the start that succeeded.
+    pub answered: u64,
+    /// Requests since the start that failed.
+    pub failed: u64,
+    /// Zips that wait for their upload.
+    pub queued: u64,
+    /// Their bytes, and the most that wait.
+    pub queue: SpaceUse,
+}
+
+impl SharedBucketState {
+    /// The state in a few words.
+    pub(crate) fn state(&self) -> String {
+        match (self.paused_seconds, self.answered_at) {
+            (Some(seconds), _) => format!("does not work, asked again in {seconds} s"),
+            (None, Some(_)) => "works".into(),
+            (None, None) => "not asked yet".into(),
+        }
+    }
 }
 
 /// A certificate that the mirror shows to its clients.

@@ -27,8 +27,9 @@ use crate::{
     },
     storage::{
         Object, ObjectContent,
-        disk::{PinState, Spool},
+        disk::{PinState, Spool, UploadQueueUsage},
     },
+    value::ByteSize,
 };
 
 /// Bytes per read of a zip that is uploaded.
@@ -52,6 +53,17 @@ pub struct BucketTier {
     uploads: usize,
     lone_pins: LonePins,
     clock: Clock,
+}
+
+/// The bucket as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct BucketState {
+    /// What was asked of it, and how it went.
+    pub status: BucketStatus,
+    /// What waits for its upload.
+    pub queued: UploadQueueUsage,
+    /// Most bytes that wait for their upload.
+    pub queue_limit: u64,
 }
 
 /// Whether this mirror may serve content that was never seen before while the bucket cannot decide on it.
@@ -91,9 +103,27 @@ impl BucketTier {
         self.bucket.status()
     }
 
-    /// Most bytes that wait for their upload.
-    pub fn queue_limit(&self) -> u64 {
-        self.queue_limit
+    /// The state of the bucket for an operator. `queued` is what waits for its upload.
+    pub fn state(&self, queued: UploadQueueUsage) -> BucketState {
+        BucketState { status: self.status(), queued, queue_limit: self.queue_limit }
+    }
+
+    /// What is wrong with the bucket, one sentence each.
+    pub(super) fn faults(&self, queued: UploadQueueUsage) -> Vec<String> {
+        let status = self.status();
+        let mut faults = Vec::new();
+        if let (Some(seconds), Some((_, error))) = (status.paused_seconds, status.last_failure) {
+            faults.push(format!("the shared bucket does not work ({error}); it is asked again in {seconds} s"));
+        } else if status.arbitration.is_none() {
+            faults.push("the shared bucket has not answered yet, so it decides on no new version".into());
+        }
+        if queued.bytes > self.queue_limit {
+            let size = ByteSize(queued.bytes);
+            let archives = queued.archives;
+            faults
+                .push(format!("{archives} zips ({size}) wait for their upload, more than shared.upload_queue allows"));
+        }
+        faults
     }
 
     /// Concurrent uploads.

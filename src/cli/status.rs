@@ -9,7 +9,7 @@ use super::{FAILED, admin_args::AdminArgs, admin_client, cache::credential_line,
 use crate::{
     admin_api::{
         CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, QueueStats, ReadStatus,
-        UpstreamState,
+        SharedBucketState, UpstreamState,
     },
     value::text::{Moment, size},
 };
@@ -87,6 +87,9 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
         size(status.memory.limit),
         status.downloads
     );
+    if let Some(shared) = &status.shared {
+        let _ = writeln!(out, "shared bucket {}", shared_bucket_line(shared, now));
+    }
     for CertificateState { name, not_after } in &status.certificates {
         let _ = match not_after {
             Some(end) if *end < now => writeln!(out, "certificate {name} has ended on {end:.0}"),
@@ -111,6 +114,20 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
         let _ = writeln!(out, "  {at:.0} {level} {text}");
     }
     out
+}
+
+fn shared_bucket_line(shared: &SharedBucketState, now: Timestamp) -> String {
+    let mut parts = vec![shared.state()];
+    if let Some(at) = shared.answered_at {
+        parts.push(format!("last answer {}", Moment::new(at, now)));
+    }
+    if let (Some(at), Some(failure)) = (shared.failed_at, &shared.failure) {
+        parts.push(format!("last failure {}: {failure}", Moment::new(at, now)));
+    }
+    parts.push(format!("{} requests answered, {} failed", shared.answered, shared.failed));
+    let queue = &shared.queue;
+    parts.push(format!("{} zips wait for their upload, {} of {}", shared.queued, size(queue.bytes), size(queue.limit)));
+    parts.join("; ")
 }
 
 fn upstream_line(upstream: &UpstreamState, now: Timestamp) -> String {
@@ -171,6 +188,16 @@ mod tests {
             upstreams: vec![github, upstream("official")],
             disk: SpaceUse { bytes: 0, limit: 1 << 30 },
             memory: SpaceUse { bytes: 0, limit: 1 << 20 },
+            shared: Some(SharedBucketState {
+                answered_at: Some(at(180)),
+                failed_at: Some(at(4)),
+                failure: Some("the bucket cannot be reached".into()),
+                paused_seconds: Some(2),
+                answered: 9,
+                failed: 3,
+                queued: 1,
+                queue: SpaceUse { bytes: 1 << 20, limit: 1 << 30 },
+            }),
             downloads: 2,
             stale_answers: 3,
             refused: [("requests".to_owned(), 4)].into(),
@@ -190,6 +217,8 @@ mod tests {
              now: upstream timed out; 10 requests answered, 5 failed\n",
             "official  not asked yet\n",
             "certificate CN=mirror.example ends in 1 d (2026-01-03T13:00:00Z)\n",
+            "shared bucket does not work, asked again in 2 s; last answer 3 min ago; last failure just now: the bucket \
+             cannot be reached; 9 requests answered, 3 failed; 1 zips wait for their upload, 1.0 MiB of 1.0 GiB\n",
             "certificate number 2 has ended on 2026-01-02T11:59:00Z\n",
             "3 stale answers since the start\n",
             "clients.requests: 4 refused since the start\n",

@@ -22,6 +22,8 @@ use crate::{
     service::{Service, headers::NO_STORE},
 };
 
+mod bucket;
+
 /// The text format that Prometheus reads.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// The prefix of every name.
@@ -314,6 +316,9 @@ impl Collector for Figures {
         self.requests(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.stores(&mut encoder)?;
+        if let Some(state) = self.registry.inventory().bucket() {
+            bucket::encode(&state, &mut encoder)?;
+        }
         self.process(&mut encoder)
     }
 }

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     access::Caller,
     admin_api::{
-        CertificateState, CredentialStats, FailedPublicationRow, LoggedEvent, MirrorStatus, SpaceUse, UpstreamState,
+        CertificateState, CredentialStats, FailedPublicationRow, LoggedEvent, MirrorStatus, SharedBucketState,
+        SpaceUse, UpstreamState,
     },
     http::body::Body,
     service::{Service, context::RequestContext, handlers::admin::mirror_status, hosts::RequestHost},
@@ -35,6 +36,8 @@ struct ShownStatus {
     pid: u32,
     disk: ShownSpace,
     memory: ShownSpace,
+    /// The bucket that several mirrors share, in one sentence.
+    shared: Option<String>,
     downloads: u64,
     stale_answers: String,
     audit_lost: u64,
@@ -138,6 +141,7 @@ impl ShownStatus {
             pid: status.pid,
             disk: ShownSpace::new(&status.disk),
             memory: ShownSpace::new(&status.memory),
+            shared: status.shared.as_ref().map(shared_text),
             downloads: status.downloads as u64,
             stale_answers: count(status.stale_answers),
             audit_lost: status.audit_lost,
@@ -148,6 +152,13 @@ impl ShownStatus {
             recent: status.recent.into_iter().rev().map(event).collect(),
         }
     }
+}
+
+fn shared_text(shared: &SharedBucketState) -> String {
+    let SharedBucketState { queued, queue, .. } = shared;
+    let waiting =
+        format!("{} zips wait for their upload, {} of {}", count(*queued), size(queue.bytes), size(queue.limit));
+    format!("{}; {waiting}", shared.state())
 }
 
 impl ShownSpace {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{AdminError, stats};
 use crate::{
     admin_api::{
-        CertificateState, FailedPublicationRow, FailureCode, LoggedEvent, MirrorStatus, SpaceUse, UpstreamFailure,
-        UpstreamPause, UpstreamState,
+        CertificateState, FailedPublicationRow, FailureCode, LoggedEvent, MirrorStatus, SharedBucketState, SpaceUse,
+        UpstreamFailure, UpstreamPause, UpstreamState,
     },
     observe::{self, AuditLog, OUTCOMES, RecentEvent},
     peer::CertificateEnd,
     registry::{
-        CallTimes, FailedCall, Registry, UpstreamReportLine,
+        BucketOperation, BucketState, CallTimes, FailedCall, Registry, UpstreamReportLine,
         hosting::{FailedPublication, failed_publications},
     },
     service::{Service, failure_code},
@@ -42,6 +42,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         upstreams: registry.upstreams().report().into_iter().map(upstream).collect(),
         disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
         memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
+        shared: registry.inventory().bucket().map(shared_bucket),
         downloads: registry.inventory().fills_running(),
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
@@ -49,6 +50,21 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         certificates: service.certificates.get().iter().cloned().map(certificate).collect(),
         failed_publications: failed(registry),
         recent: observe::recent_events().into_iter().map(logged).collect(),
+    }
+}
+
+fn shared_bucket(state: BucketState) -> SharedBucketState {
+    let BucketState { status, queued, queue_limit } = state;
+    let sum = |count: fn(&(BucketOperation, u64, u64)) -> u64| status.requests.iter().map(count).sum();
+    SharedBucketState {
+        answered_at: status.last_success,
+        failed_at: status.last_failure.map(|(at, _)| at),
+        failure: status.last_failure.map(|(_, error)| error.to_string()),
+        paused_seconds: status.paused_seconds,
+        answered: sum(|(_, answered, _)| *answered),
+        failed: sum(|(.., failed)| *failed),
+        queued: queued.archives,
+        queue: SpaceUse { bytes: queued.bytes, limit: queue_limit },
     }
 }
 
