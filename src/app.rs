@@ -206,7 +206,7 @@ impl App {
             memory: budget.clone(),
         });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
-        let bucket = bucket::open(&config, &clock).await?;
+        let bucket = bucket::open(&config, &disk, &clock).await?;
         let cache = Cache::build(
             &plan.section,
             budget.clone(),

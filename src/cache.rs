@@ -46,7 +46,6 @@ mod spool_writer;
 mod uploads;
 
 use fill::FillContext;
-use memory_room::MemoryRoom;
 use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
 use uploads::Uploader;
@@ -100,7 +99,7 @@ impl CacheFailure {
 }
 
 /// What both tiers hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CacheUsage {
     /// The memory tier's archives.
     pub memory: TierUsage,
@@ -110,6 +109,8 @@ pub struct CacheUsage {
     pub disk_areas: DiskUsage,
     /// What has happened since the start.
     pub counters: CacheCounters,
+    /// The bucket that several mirrors share, if there is one.
+    pub bucket: Option<BucketState>,
 }
 
 /// What a cache is built from besides its tiers.
@@ -157,12 +158,12 @@ impl Cache {
             archive_tiers.clone(),
             pins.clone(),
             failures.clone(),
-            MemoryRoom::new(budget.clone()),
-            bucket.clone(),
+            budget.clone(),
             config.archives,
             clock.clone(),
             tasks.clone(),
         );
+        let context = context.with_bucket(bucket.clone());
         let importer = ArchiveImporter::new(&context);
         let documents =
             DocumentCache::new(document_tiers.clone(), failures, config.documents, clock.clone(), tasks.clone());
@@ -233,14 +234,9 @@ impl Cache {
         self.disk.uploads().usage()
     }
 
-    /// The state of the bucket, if there is one.
-    pub fn bucket_state(&self) -> Option<BucketState> {
-        self.bucket.as_ref().map(|bucket| bucket.state(self.uploads()))
-    }
-
     /// What is wrong on this mirror's side: with the disk, and with the bucket behind it. One sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let of_bucket = self.bucket.iter().flat_map(|bucket| bucket.faults(self.uploads()));
+        let of_bucket = self.bucket.iter().flat_map(|bucket| bucket.faults());
         self.disk.degraded().into_iter().chain(of_bucket).collect()
     }
 
@@ -248,7 +244,7 @@ impl Cache {
     pub fn spawn_uploads(&self, tracker: &TaskTracker, token: CancellationToken) {
         let Some(bucket) = self.bucket.clone() else { return };
         let tiers = self.archive_tiers.clone();
-        let uploader = Uploader { bucket, tiers, pins: self.pins.clone(), uploads: self.disk.uploads() };
+        let uploader = Uploader { bucket, tiers, pins: self.pins.clone() };
         tracker.spawn(async move { token.run_until_cancelled_owned(uploader.run()).await });
     }
 
@@ -286,6 +282,7 @@ impl Cache {
             disk: self.disk.usage(),
             disk_areas: self.disk.inventory().usage(),
             counters: self.disk.metrics().read(),
+            bucket: self.bucket.as_ref().map(|bucket| bucket.state()),
         }
     }
 }

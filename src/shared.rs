@@ -16,6 +16,6 @@ mod status;
 pub use archives::{Claim, SharedArchives, SharedPin};
 pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
 pub use config::{Arbiter, Config, Durability};
-pub use documents::{FoundDocument, SharedDocuments};
+pub use documents::{BucketDocument, SharedDocuments};
 pub use probe::Arbitration;
 pub use status::BucketStatus;

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     config::Config,
     shared::{Arbiter, Arbitration, Bucket},
+    storage::disk::Disk,
     upstream::{ca_certificates, system_roots},
 };
 
@@ -20,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the section cannot be used, or the bucket does not arbitrate and the operator has not said that it need not.
-pub(super) async fn open(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<BucketTier>>> {
+pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow::Result<Option<Arc<BucketTier>>> {
     let Some(section) = &config.shared else { return Ok(None) };
     let mut roots = system_roots().to_vec();
     if let Some(path) = &section.ca_file {
@@ -39,5 +40,5 @@ pub(super) async fn open(config: &Config, clock: &Clock) -> anyhow::Result<Optio
         }
         Err(_) => tracing::warn!("the shared bucket does not answer; the mirror starts without it"),
     }
-    Ok(Some(Arc::new(BucketTier::new(bucket, section, LonePins::Allowed, clock.clone()))))
+    Ok(Some(Arc::new(BucketTier::new(bucket, section, disk.uploads(), LonePins::Allowed, clock.clone()))))
 }

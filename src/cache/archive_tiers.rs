@@ -11,7 +11,7 @@ use crate::{
     origin::FetchError,
     storage::{
         Generation, Generations, Object, ObjectContent, TierUsage,
-        disk::{Disk, Integrity, InventoryEntry, PinState, Spool, SpoolError, UploadQueueUsage},
+        disk::{Disk, Integrity, InventoryEntry, PinState, Spool, SpoolError},
         memory::{self, Memory},
     },
     value::memory_budget::MemoryBudget,
@@ -118,11 +118,6 @@ impl ArchiveTiers {
     /// The counters of the cache.
     pub fn metrics(&self) -> &CacheMetrics {
         self.disk.metrics()
-    }
-
-    /// What waits for its upload to the shared bucket.
-    pub(super) fn queued_uploads(&self) -> UploadQueueUsage {
-        self.disk.uploads().usage()
     }
 
     /// False while writes to the disk fail for another reason than want of room.

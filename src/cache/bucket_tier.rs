@@ -22,12 +22,12 @@ use crate::{
     entry::{Document, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
-        Bucket, BucketError, BucketStatus, Claim, Config, Durability, FoundDocument, SharedArchives, SharedDocuments,
+        Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability, SharedArchives, SharedDocuments,
         SharedPin,
     },
     storage::{
         Object, ObjectContent,
-        disk::{PinState, Spool, UploadQueueUsage},
+        disk::{DiskUploads, PinState, Spool, UploadQueueUsage},
     },
     value::ByteSize,
 };
@@ -37,7 +37,7 @@ const UPLOAD_READ_BYTES: usize = 1 << 20;
 /// Longest wait for a document of the bucket, which only spares a request to the upstream.
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Largest document, bytes.
-const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+const MAX_SHARED_DOCUMENT_BYTES: usize = 64 << 20;
 /// What clients are told to wait where the bucket cannot decide on new content.
 const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -47,6 +47,8 @@ pub struct BucketTier {
     archives: SharedArchives,
     documents: SharedDocuments,
     durable: Durability,
+    /// What waits for its upload.
+    queue: DiskUploads,
     /// Most bytes that wait for their upload.
     queue_limit: u64,
     /// Concurrent uploads.
@@ -84,13 +86,14 @@ pub(super) struct BucketLookup {
 }
 
 impl BucketTier {
-    /// The tier of a bucket.
-    pub fn new(bucket: Arc<Bucket>, config: &Config, lone_pins: LonePins, clock: Clock) -> Self {
+    /// The tier of a bucket, with the queue of what is to be uploaded.
+    pub fn new(bucket: Arc<Bucket>, config: &Config, queue: DiskUploads, lone_pins: LonePins, clock: Clock) -> Self {
         Self {
             archives: SharedArchives::new(bucket.clone()),
-            documents: SharedDocuments::new(bucket.clone(), MAX_DOCUMENT_BYTES),
+            documents: SharedDocuments::new(bucket.clone(), MAX_SHARED_DOCUMENT_BYTES),
             bucket,
             durable: config.durable,
+            queue,
             queue_limit: config.upload_queue.0,
             uploads: config.uploads,
             lone_pins,
@@ -103,14 +106,15 @@ impl BucketTier {
         self.bucket.status()
     }
 
-    /// The state of the bucket for an operator. `queued` is what waits for its upload.
-    pub fn state(&self, queued: UploadQueueUsage) -> BucketState {
-        BucketState { status: self.status(), queued, queue_limit: self.queue_limit }
+    /// The state of the bucket for an operator.
+    pub(super) fn state(&self) -> BucketState {
+        BucketState { status: self.status(), queued: self.queue.usage(), queue_limit: self.queue_limit }
     }
 
     /// What is wrong with the bucket, one sentence each.
-    pub(super) fn faults(&self, queued: UploadQueueUsage) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<String> {
         let status = self.status();
+        let queued = self.queue.usage();
         let mut faults = Vec::new();
         if let (Some(seconds), Some((_, error))) = (status.paused_seconds, status.last_failure) {
             faults.push(format!("the shared bucket does not work ({error}); it is asked again in {seconds} s"));
@@ -124,6 +128,11 @@ impl BucketTier {
                 .push(format!("{archives} zips ({size}) wait for their upload, more than shared.upload_queue allows"));
         }
         faults
+    }
+
+    /// What waits for its upload.
+    pub(super) fn queue(&self) -> &DiskUploads {
+        &self.queue
     }
 
     /// Concurrent uploads.
@@ -218,9 +227,9 @@ impl BucketTier {
         Err(unavailable_for(retry_after))
     }
 
-    /// True when a new archive is uploaded before its end reaches a client. `queued` are the bytes that wait.
-    pub(super) fn uploads_first(&self, queued: u64, len: u64) -> bool {
-        self.durable == Durability::BeforeLastBytes || queued.saturating_add(len) > self.queue_limit
+    /// True when a new archive is uploaded before its end reaches a client.
+    pub(super) fn uploads_first(&self, len: u64) -> bool {
+        self.durable == Durability::BeforeLastBytes || self.queue.usage().bytes.saturating_add(len) > self.queue_limit
     }
 
     /// Uploads an archive from its spool.
@@ -257,12 +266,12 @@ impl BucketTier {
     }
 
     /// What the bucket has of a document; `None` when it cannot say in time.
-    pub(super) async fn document(&self, key: &Key) -> Option<FoundDocument> {
+    pub(super) async fn document(&self, key: &Key) -> Option<BucketDocument> {
         timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await.ok()?.ok()
     }
 
     /// Writes a document in place of what was found. A failure is only logged: documents in the bucket are hints.
-    pub(super) async fn put_document(&self, key: &Key, document: &Document, found: FoundDocument) {
+    pub(super) async fn put_document(&self, key: &Key, document: &Document, found: BucketDocument) {
         if let Err(error) = self.documents.put(key, document, found).await {
             tracing::debug!(%key, %error, "a document is not written to the bucket");
         }

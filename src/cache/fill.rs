@@ -35,6 +35,7 @@ use crate::{
         Object, ObjectContent,
         disk::{PinState, Spool},
     },
+    value::memory_budget::MemoryBudget,
 };
 
 /// What all fills work with.
@@ -59,15 +60,20 @@ impl FillContext {
         tiers: Arc<ArchiveTiers>,
         pins: PinRecords,
         failures: NegativeCache,
-        memory: MemoryRoom,
-        bucket: Option<Arc<BucketTier>>,
+        memory: MemoryBudget,
         limits: ArchiveConfig,
         clock: Clock,
         tasks: BackgroundTasks,
     ) -> Self {
         let without_room = KeysWithoutRoom::new(clock.clone());
+        let memory = MemoryRoom::new(memory);
         let aborted = CancellationToken::new();
-        Self { tiers, pins, failures, without_room, memory, bucket, limits, clock, tasks, aborted }
+        Self { tiers, pins, failures, without_room, memory, bucket: None, limits, clock, tasks, aborted }
+    }
+
+    /// The same, with a tier behind the disk.
+    pub(super) fn with_bucket(self, bucket: Option<Arc<BucketTier>>) -> Self {
+        Self { bucket, ..self }
     }
 }
 
@@ -310,8 +316,7 @@ impl Fill {
         let Self { context, request, .. } = self;
         let bucket = context.bucket.as_ref()?;
         let pin = upload?;
-        let queued = context.tiers.queued_uploads().bytes;
-        if pin == PinState::LocalOnly || !bucket.uploads_first(queued, meta.len) {
+        if pin == PinState::LocalOnly || !bucket.uploads_first(meta.len) {
             return upload;
         }
         let first_seen = context.pins.get(&request.key).await.ok().flatten();

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     entry::Key,
     shared::{BucketError, SharedPin},
-    storage::disk::{DiskUploads, PinState, QueuedUpload},
+    storage::disk::{PinState, QueuedUpload},
 };
 
 /// Archives that are read from the queue at once.
@@ -20,14 +20,13 @@ const BATCH: usize = 64;
 /// The queue is read at least this often, also when nothing was queued.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 /// The pause after an upload that failed.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Uploads what is queued.
 pub(super) struct Uploader {
     pub(super) bucket: Arc<BucketTier>,
     pub(super) tiers: Arc<ArchiveTiers>,
     pub(super) pins: PinRecords,
-    pub(super) uploads: DiskUploads,
 }
 
 /// What became of one queued archive.
@@ -45,7 +44,7 @@ impl Uploader {
             match self.upload_all().await {
                 Ok(()) => {
                     // Either an archive was queued, or it is time to look.
-                    let _ = timeout(MAX_IDLE, self.uploads.queued()).await;
+                    let _ = timeout(MAX_IDLE, self.bucket.queue().queued()).await;
                 }
                 Err(QueueStopped) => sleep(self.pause()).await,
             }
@@ -54,7 +53,7 @@ impl Uploader {
 
     fn pause(&self) -> Duration {
         let pause = self.bucket.status().paused_seconds.unwrap_or_default();
-        Duration::from_secs(pause).max(RETRY_AFTER)
+        Duration::from_secs(pause).max(UPLOAD_PAUSE)
     }
 
     /// Goes through the queue once.
@@ -62,7 +61,7 @@ impl Uploader {
         let mut after = Key::new("");
         let mut outcome = Ok(());
         loop {
-            let batch = self.uploads.after(&after, BATCH).await.map_err(|error| {
+            let batch = self.bucket.queue().after(&after, BATCH).await.map_err(|error| {
                 tracing::warn!(%error, "the queue of uploads cannot be read");
                 QueueStopped
             })?;
@@ -81,7 +80,7 @@ impl Uploader {
             if done.len() < tried {
                 outcome = Err(QueueStopped);
             }
-            if let Err(error) = self.uploads.remove(done).await {
+            if let Err(error) = self.bucket.queue().remove(done).await {
                 tracing::warn!(%error, "the queue of uploads cannot be written");
                 return Err(QueueStopped);
             }
@@ -95,18 +94,18 @@ impl Uploader {
         let key = &upload.key;
         match self.try_upload(&upload).await {
             Ok(()) => UploadOutcome::Done(upload),
-            Err(UploadError::Bucket(error)) => {
+            Err(NotUploaded::Bucket(error)) => {
                 tracing::debug!(%key, %error, "an archive is not uploaded yet");
                 UploadOutcome::Failed
             }
-            Err(UploadError::Here(error)) => {
+            Err(NotUploaded::Here(error)) => {
                 tracing::warn!(%key, %error, "an archive that is to be uploaded cannot be read");
                 UploadOutcome::Failed
             }
         }
     }
 
-    async fn try_upload(&self, upload: &QueuedUpload) -> Result<(), UploadError> {
+    async fn try_upload(&self, upload: &QueuedUpload) -> Result<(), NotUploaded> {
         let key = &upload.key;
         let Some(object) = self.tiers.peek(key).await?.filter(|object| object.meta.digest == upload.digest) else {
             // Removed, or replaced by an archive with an entry of its own.
@@ -135,7 +134,7 @@ impl Uploader {
 struct QueueStopped;
 
 #[derive(Debug, thiserror::Error)]
-enum UploadError {
+enum NotUploaded {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     #[error(transparent)]

@@ -20,7 +20,7 @@ use crate::{
 pub(super) const SHARED: &str = "shared";
 
 /// Most concurrent uploads.
-const MAX_UPLOADS: usize = 32;
+const MAX_CONCURRENT_UPLOADS: usize = 32;
 /// Longest file that may hold a secret key, bytes.
 const MAX_SECRET_BYTES: u64 = 4 << 10;
 
@@ -52,8 +52,8 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
     let is_folder = prefix.ends_with('/') && prefix.bytes().all(plain) && segments_are_names && prefix.len() <= 100;
     let prefix_example = "must be empty, or letters, digits and -_. with a slash at its end, for example \"mirror/\"";
     require(prefix.is_empty() || is_folder, "prefix", prefix_example)?;
-    let uploads = format!("must be between 1 and {MAX_UPLOADS}");
-    require((1..=MAX_UPLOADS).contains(&section.uploads), "uploads", &uploads)?;
+    let uploads = format!("must be between 1 and {MAX_CONCURRENT_UPLOADS}");
+    require((1..=MAX_CONCURRENT_UPLOADS).contains(&section.uploads), "uploads", &uploads)?;
     let most = ByteSize(config.disk.limit.0 / 2);
     let queue =
         format!("must be between 1 MiB and half of disk.limit, {most}: what waits for its upload is not evicted");

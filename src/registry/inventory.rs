@@ -16,10 +16,7 @@ use super::{
 use crate::{
     admin_api::{InventoryOrder, RefKind},
     archive::ZipFacts,
-    cache::{
-        BucketState, Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry,
-        fill_watcher::FillUpdate,
-    },
+    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
     package::{ModelFinding, PackageId, Version},
@@ -231,11 +228,6 @@ impl Inventory {
     /// What both tiers hold.
     pub fn usage(&self) -> CacheUsage {
         self.cache.usage()
-    }
-
-    /// The state of the shared bucket, if there is one.
-    pub fn bucket(&self) -> Option<BucketState> {
-        self.cache.bucket_state()
     }
 
     /// Number of fills that are running.

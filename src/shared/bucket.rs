@@ -23,7 +23,7 @@ use super::{
 /// How long a signed address is valid: longer than any request, and with room for clocks that differ.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(3600);
 /// The slowest upload that is waited for, bytes per second.
-const MIN_UPLOAD_RATE: u64 = 100 << 10;
+const MIN_BUCKET_RATE: u64 = 100 << 10;
 /// How often a small request is sent.
 const ATTEMPTS: usize = 2;
 
@@ -282,7 +282,7 @@ impl Bucket {
         status
     }
 
-    /// Writes a zip under the name of its digest: whoever writes it writes the same bytes.
+    /// Writes a zip under the name of its digest: every mirror writes the same bytes.
     pub(super) async fn upload(
         &self,
         name: &ObjectName,
@@ -290,7 +290,7 @@ impl Bucket {
         len: u64,
     ) -> Result<(), BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let deadline = self.response_timeout + Duration::from_secs(len / MIN_UPLOAD_RATE);
+        let deadline = self.response_timeout + Duration::from_secs(len / MIN_BUCKET_RATE);
         let written = self.write(name, Body::wrap_stream(bytes), len, WriteCondition::None, deadline).await;
         let written = written.and_then(|status| match status.is_success() {
             true => Ok(()),

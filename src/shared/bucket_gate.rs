@@ -15,11 +15,11 @@ use super::BucketError;
 /// Concurrent requests to the bucket.
 const PLACES: usize = 64;
 /// Failures in a row before the bucket is left alone ...
-const MAX_FAILURES: u32 = 3;
+const MAX_BUCKET_FAILURES: u32 = 3;
 /// ... for this long, which doubles with each further failure ...
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_BUCKET_PAUSE: Duration = Duration::from_secs(1);
 /// ... up to this.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+const MAX_BUCKET_PAUSE: Duration = Duration::from_secs(30);
 
 /// Lets requests to the bucket pass.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ impl BucketGate {
     pub(super) fn failed(&self) {
         let mut breaker = self.breaker.lock();
         breaker.failures = breaker.failures.saturating_add(1);
-        if breaker.failures >= MAX_FAILURES {
-            breaker.pause = (breaker.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
+        if breaker.failures >= MAX_BUCKET_FAILURES {
+            breaker.pause = (breaker.pause * 2).clamp(FIRST_BUCKET_PAUSE, MAX_BUCKET_PAUSE);
             breaker.closed_from = Some(Instant::now() + breaker.pause);
         }
     }
@@ -97,21 +97,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_bucket_that_fails_is_left_alone_and_tried_again_by_one_request() {
         let gate = BucketGate::new();
-        for _ in 0..MAX_FAILURES {
-            assert!(gate.place(FIRST_PAUSE).await.is_ok());
+        for _ in 0..MAX_BUCKET_FAILURES {
+            assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok());
             gate.failed();
         }
-        assert!(matches!(gate.place(FIRST_PAUSE).await, Err(BucketError::Paused { .. })));
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(gate.place(FIRST_PAUSE).await.is_ok(), "one tries");
-        assert!(matches!(gate.place(FIRST_PAUSE).await, Err(BucketError::Paused { .. })), "others do not");
+        assert!(matches!(gate.place(FIRST_BUCKET_PAUSE).await, Err(BucketError::Paused { .. })));
+        tokio::time::advance(FIRST_BUCKET_PAUSE).await;
+        assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok(), "one tries");
+        assert!(matches!(gate.place(FIRST_BUCKET_PAUSE).await, Err(BucketError::Paused { .. })), "others do not");
         gate.failed();
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(gate.place(FIRST_PAUSE).await.is_err(), "the pause has doubled");
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(gate.place(FIRST_PAUSE).await.is_ok());
+        tokio::time::advance(FIRST_BUCKET_PAUSE).await;
+        assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_err(), "the pause has doubled");
+        tokio::time::advance(FIRST_BUCKET_PAUSE).await;
+        assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok());
         gate.succeeded();
-        assert!(gate.place(FIRST_PAUSE).await.is_ok());
+        assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok());
         assert_eq!(gate.pause(), None);
     }
 
@@ -121,6 +121,6 @@ mod tests {
         for _ in 0..40 {
             gate.failed();
         }
-        assert!(gate.pause().expect("a pause") <= MAX_PAUSE);
+        assert!(gate.pause().expect("a pause") <= MAX_BUCKET_PAUSE);
     }
 }

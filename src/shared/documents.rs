@@ -32,7 +32,7 @@ struct StoredDocument {
 }
 
 /// What the bucket had under a document's key, for the write that follows.
-pub struct FoundDocument {
+pub struct BucketDocument {
     /// The document; its body has the digest of its meta.
     pub document: Option<Document>,
     object: Option<(SmallObject, u64)>,
@@ -49,26 +49,26 @@ impl SharedDocuments {
     ///
     /// # Errors
     /// When the bucket cannot be asked.
-    pub async fn find(&self, key: &Key, now: Timestamp) -> Result<FoundDocument, BucketError> {
+    pub async fn find(&self, key: &Key, now: Timestamp) -> Result<BucketDocument, BucketError> {
         let found = self.bucket.get(&ObjectName::document(key), self.max_bytes).await?;
-        let Some(object) = found else { return Ok(FoundDocument { document: None, object: None }) };
+        let Some(object) = found else { return Ok(BucketDocument { document: None, object: None }) };
         // A damaged document is replaced by the next one.
         let Ok(stored) = parse::<StoredDocument>(&object.bytes, |stored| &stored.document.key, key) else {
-            return Ok(FoundDocument { document: None, object: Some((object, 0)) });
+            return Ok(BucketDocument { document: None, object: Some((object, 0)) });
         };
         let ExportedDocument { meta, body, .. } = stored.document;
         let intact = Digest::of(body.as_bytes()) == meta.digest;
         let meta =
             DocumentMeta { validated_at: meta.validated_at.min(now), changed_at: meta.changed_at.min(now), ..meta };
         let document = intact.then(|| Document { meta: Arc::new(meta), body: body.into() });
-        Ok(FoundDocument { document, object: Some((object, stored.generation)) })
+        Ok(BucketDocument { document, object: Some((object, stored.generation)) })
     }
 
     /// Writes a document in place of what was found, unless another mirror has written one since.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
-    pub async fn put(&self, key: &Key, document: &Document, found: FoundDocument) -> Result<(), BucketError> {
+    pub async fn put(&self, key: &Key, document: &Document, found: BucketDocument) -> Result<(), BucketError> {
         // Normalised JSON is UTF-8.
         let Ok(body) = String::from_utf8(document.body.to_vec()) else { return Ok(()) };
         let exported = ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body };

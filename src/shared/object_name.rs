@@ -6,7 +6,7 @@ use super::BucketError;
 use crate::entry::{Digest, Key};
 
 /// Longest name, bytes: the services' limit is 1024, less what `shared.prefix` may take.
-const MAX_NAME_BYTES: usize = 800;
+const MAX_OBJECT_NAME_BYTES: usize = 800;
 
 /// The name of an object, without the configured prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ impl ObjectName {
             }
             before = byte;
         }
-        if name.len() > MAX_NAME_BYTES {
+        if name.len() > MAX_OBJECT_NAME_BYTES {
             name = format!("{folder}/={}", Digest::of(key.as_str().as_bytes()));
         }
         Self(name + ".json")
@@ -119,7 +119,7 @@ mod tests {
     fn a_long_key_has_a_short_name() {
         let one = ObjectName::pin(&Key::new("a".repeat(2000)));
         let other = ObjectName::pin(&Key::new("a".repeat(2001)));
-        assert!(one.as_str().len() < MAX_NAME_BYTES);
+        assert!(one.as_str().len() < MAX_OBJECT_NAME_BYTES);
         assert_ne!(one, other);
     }
 

@@ -13,7 +13,7 @@ use crate::{
     },
     entry::{Digest, Document, DocumentMeta, Key, UpstreamStatus},
     origin::{FetchError, FetchedDocument},
-    shared::FoundDocument,
+    shared::BucketDocument,
 };
 
 /// The state of a revalidation.
@@ -122,12 +122,12 @@ impl Revalidation {
         }
     }
 
-    async fn find_in_bucket(&self) -> Option<FoundDocument> {
+    async fn find_in_bucket(&self) -> Option<BucketDocument> {
         self.cache.bucket.as_ref()?.document(&self.key).await
     }
 
     /// Leaves a document to the other mirrors, in the background.
-    fn put_in_bucket(&self, document: &Document, found: Option<FoundDocument>) {
+    fn put_in_bucket(&self, document: &Document, found: Option<BucketDocument>) {
         let (Some(bucket), Some(found)) = (self.cache.bucket.clone(), found) else { return };
         let key = self.key.clone();
         let document = document.clone();

@@ -316,7 +316,7 @@ impl Collector for Figures {
         self.requests(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.stores(&mut encoder)?;
-        if let Some(state) = self.registry.inventory().bucket() {
+        if let Some(state) = self.registry.inventory().usage().bucket {
             bucket::encode(&state, &mut encoder)?;
         }
         self.process(&mut encoder)

@@ -42,7 +42,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         upstreams: registry.upstreams().report().into_iter().map(upstream).collect(),
         disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
         memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
-        shared: registry.inventory().bucket().map(shared_bucket),
+        shared: usage.bucket.map(shared_bucket),
         downloads: registry.inventory().fills_running(),
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),

@@ -8,7 +8,7 @@ use super::BLOBS;
 use crate::entry::{Digest, Key};
 
 /// The digest of the archive, and 1 if the bucket has its pin.
-const UPLOADS: TableDefinition<'_, &str, (&[u8; 32], u8)> = TableDefinition::new("uploads");
+const UPLOAD_QUEUE: TableDefinition<'_, &str, (&[u8; 32], u8)> = TableDefinition::new("uploads");
 
 /// Whether the shared bucket has the pin of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +32,14 @@ pub struct QueuedUpload {
 
 /// Creates the table where it does not exist: an index of an earlier release has none.
 pub(in crate::storage::disk) fn create_upload_table(txn: &WriteTransaction) -> Result<(), redb::Error> {
-    txn.open_table(UPLOADS)?;
+    txn.open_table(UPLOAD_QUEUE)?;
     Ok(())
 }
 
 /// Queues an archive; replaces an earlier entry of its key.
 pub(in crate::storage::disk) fn put_upload(txn: &WriteTransaction, upload: &QueuedUpload) -> Result<(), redb::Error> {
     let settled = u8::from(upload.pin == PinState::Settled);
-    txn.open_table(UPLOADS)?.insert(upload.key.as_str(), (&upload.digest.0, settled))?;
+    txn.open_table(UPLOAD_QUEUE)?.insert(upload.key.as_str(), (&upload.digest.0, settled))?;
     Ok(())
 }
 
@@ -48,7 +48,7 @@ pub(in crate::storage::disk) fn remove_uploads(
     txn: &WriteTransaction,
     done: &[QueuedUpload],
 ) -> Result<(), redb::Error> {
-    let mut uploads = txn.open_table(UPLOADS)?;
+    let mut uploads = txn.open_table(UPLOAD_QUEUE)?;
     for upload in done {
         let same = uploads.get(upload.key.as_str())?.is_some_and(|entry| entry.value().0 == &upload.digest.0);
         if same {
@@ -64,7 +64,7 @@ pub(in crate::storage::disk) fn uploads_after(
     after: &str,
     limit: usize,
 ) -> Result<Vec<QueuedUpload>, redb::Error> {
-    let uploads = match txn.open_table(UPLOADS) {
+    let uploads = match txn.open_table(UPLOAD_QUEUE) {
         Ok(uploads) => uploads,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
