@@ -35,7 +35,15 @@ pub(super) type BucketPlace = OwnedSemaphorePermit;
 struct BucketBreaker {
     failures: u32,
     pause: Duration,
-    closed_from: Option<Instant>,
+    paused_until: Option<Instant>,
+}
+
+impl BucketBreaker {
+    /// The rest of the pause; `None` when a request may pass.
+    fn left(&self) -> Option<Duration> {
+        let left = self.paused_until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl BucketGate {
@@ -48,24 +56,27 @@ impl BucketGate {
     /// # Errors
     /// `Paused` while the bucket is left alone; `TimedOut` without a place.
     pub(super) async fn place(&self, patience: Duration) -> Result<BucketPlace, BucketError> {
-        self.check()?;
+        // Requests that cannot pass need not wait for a place.
+        if let Some(left) = self.breaker.lock().left() {
+            return Err(BucketError::Paused { retry_after: left });
+        }
         let place = timeout(patience, self.places.clone().acquire_owned()).await;
         // The semaphore is never closed.
         let place = place.ok().and_then(Result::ok).ok_or(BucketError::TimedOut)?;
-        self.check()?;
+        self.admit()?;
         Ok(place)
     }
 
-    /// Fails while the bucket is left alone. The first request after a pause passes, and others wait for its end.
-    fn check(&self) -> Result<(), BucketError> {
+    /// Lets one request pass after each pause, which shows whether the bucket works again.
+    fn admit(&self) -> Result<(), BucketError> {
         let mut breaker = self.breaker.lock();
-        let Some(until) = breaker.closed_from else { return Ok(()) };
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            breaker.closed_from = Some(Instant::now() + breaker.pause);
-            return Ok(());
+        if let Some(left) = breaker.left() {
+            return Err(BucketError::Paused { retry_after: left });
         }
-        Err(BucketError::Paused { retry_after: left })
+        if breaker.paused_until.is_some() {
+            breaker.paused_until = Some(Instant::now() + breaker.pause);
+        }
+        Ok(())
     }
 
     /// Records a response that shows that the bucket works.
@@ -79,13 +90,13 @@ impl BucketGate {
         breaker.failures = breaker.failures.saturating_add(1);
         if breaker.failures >= MAX_BUCKET_FAILURES {
             breaker.pause = (breaker.pause * 2).clamp(FIRST_BUCKET_PAUSE, MAX_BUCKET_PAUSE);
-            breaker.closed_from = Some(Instant::now() + breaker.pause);
+            breaker.paused_until = Some(Instant::now() + breaker.pause);
         }
     }
 
     /// How long the bucket is left alone yet; `None` while requests pass.
     pub(super) fn pause(&self) -> Option<Duration> {
-        let until = self.breaker.lock().closed_from?;
+        let until = self.breaker.lock().paused_until?;
         Some(until.saturating_duration_since(Instant::now()))
     }
 }

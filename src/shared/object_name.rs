@@ -76,6 +76,10 @@ impl ObjectName {
             }
             before = byte;
         }
+        if key.as_str().ends_with('/') && name.ends_with('/') {
+            name.truncate(name.len() - 1);
+            name.push_str("=2F");
+        }
         if name.len() > MAX_OBJECT_NAME_BYTES {
             name = format!("{folder}/={}", Digest::of(key.as_str().as_bytes()));
         }
