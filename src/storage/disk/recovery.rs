@@ -2,9 +2,9 @@
 //! hashes nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tracing::{debug, info};
@@ -82,8 +82,13 @@ impl<'a> Recovery<'a> {
 
     /// Compares all folders with the index. Blocks.
     pub(super) fn run(mut self) -> io::Result<()> {
+        let folders = self.shard_folders();
+        let has_rows = !self.index.read(|txn| BLOBS.is_empty(txn))?;
         for first in 0..=u8::MAX {
-            self.recover_shard(first)?;
+            let has_folder = folders.as_ref().is_none_or(|folders| folders.contains(&self.layout.shard(first)));
+            if has_rows || has_folder {
+                self.recover_shard(first)?;
+            }
             if self.pending.lost.len() + self.pending.adopted.len() >= RECOVERY_BATCH_ROWS {
                 self.write_changes()?;
             }
@@ -97,6 +102,12 @@ impl<'a> Recovery<'a> {
             debug!("the index agrees with the folders");
         }
         Ok(())
+    }
+
+    /// The folders of blobs that there are; `None` where these cannot be listed.
+    fn shard_folders(&mut self) -> Option<HashSet<PathBuf>> {
+        let blobs = self.layout.blobs_dir();
+        Some(self.file_names(&blobs)?.iter().map(|name| blobs.join(name)).collect())
     }
 
     fn recover_shard(&mut self, first: u8) -> io::Result<()> {

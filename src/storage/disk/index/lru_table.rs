@@ -1,7 +1,7 @@
 //! Rows in order of last use, for blobs and for documents.
 
 use jiff::Timestamp;
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -253,6 +253,11 @@ impl LruTable {
         txn: &ReadTransaction,
     ) -> Result<Vec<(Digest, Option<IndexRow>)>, redb::Error> {
         self.range(txn, Digest([0; 32]), Digest([0xff; 32]))
+    }
+
+    /// True without a row.
+    pub(in crate::storage::disk) fn is_empty(&self, txn: &ReadTransaction) -> Result<bool, redb::Error> {
+        Ok(txn.open_table(self.rows)?.is_empty()?)
     }
 
     /// All rows whose id begins with this byte, as [`LruTable::all`].
