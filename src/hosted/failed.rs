@@ -206,10 +206,14 @@ mod tests {
         assert_eq!(of_package[0].reason.len(), MAX_REASON_CHARS);
         list.forget("acme-x", "1.0.29");
         assert_eq!(list.of_package("acme-x", now).len(), MAX_FAILED_OF_PACKAGE - 1);
-        for package in 0..2 * MAX_FAILED {
-            list.add(failed(&format!("p{package}"), 31)).expect("written");
+        let others = (0..MAX_FAILED).map(|package| failed(&format!("p{package}"), 31)).collect();
+        StoredFailures { failed: others }.write(&layout.failed()).expect("written");
+        let list = FailedPublications::open(&layout).expect("opens");
+        for package in 0..3 {
+            list.add(failed(&format!("q{package}"), 31)).expect("written");
         }
-        assert_eq!(list.all(now).len(), MAX_FAILED);
+        let all = list.all(now);
+        assert_eq!((all.len(), &*all[0].package, &*all[MAX_FAILED - 1].package), (MAX_FAILED, "q2", "p3"));
         assert_eq!(list.all(now + MAX_FAILED_AGE), []);
     }
 }

@@ -250,7 +250,7 @@ async fn an_anonymous_rule_never_serves_a_private_repository() {
 
 #[tokio::test]
 async fn an_authenticated_answer_has_an_address_that_needs_no_credentials_and_holds_for_that_zip_alone() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = forge().await;
     let mirror = closed(&forge).start().await;
     let reader = bearer(&token(&mirror, "reader").await);

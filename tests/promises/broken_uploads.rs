@@ -18,6 +18,7 @@ use crate::{
     hosted::{component, publish_yaml},
     hosted_cli::{Cli, rest, sentence, start, start_with, upload},
     mirror::Mirror,
+    plain_client,
     process::Launch,
 };
 
@@ -72,7 +73,7 @@ async fn an_upload_that_is_refused_before_its_address_is_read_breaks_off_and_its
         stream.write_all(head.as_bytes()).await.expect("written");
         assert_eq!(String::from_utf8_lossy(&rest(&mut stream).await), "", "{what}");
     }
-    let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
+    let http2 = plain_client::builder().http2_prior_knowledge().build().expect("a client");
     assert!(http2.put(&url).bearer_auth("srmt_no").body("no").send().await.is_err(), "the stream is reset");
     assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, Some(201));
 }

@@ -205,7 +205,7 @@ async fn two_mirrors_that_wait_for_each_other_are_508() {
 
 #[tokio::test]
 async fn one_request_has_one_id_in_a_chain_of_mirrors_and_none_at_a_forge() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = forge().await;
     let trusting = setup(&forge)
         .with(|config: &mut Config| config.server.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")]);

@@ -44,7 +44,7 @@ async fn stats(mirror: &Mirror) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_bad_token_keeps_nothing_that_is_public_from_the_clients_and_is_reported() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = forge().await;
     let bad = CredentialSource::of_token("LABEL_OF_THE_BAD_ONE", &Secret::new("BADTOKEN77")).expect("a token");
     let mirror = setup(&forge).credential("github", bad).start().await;

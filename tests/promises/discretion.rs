@@ -60,7 +60,7 @@ async fn no_header_of_a_client_reaches_the_forge() {
 
 #[tokio::test]
 async fn no_text_address_or_token_of_the_upstream_is_in_an_error_or_in_the_log() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.accept_token(TOKEN);
     for name in ["list", "zip", "hop", "throttled", "unknown", "fine"] {
@@ -111,7 +111,7 @@ async fn no_text_address_or_token_of_the_upstream_is_in_an_error_or_in_the_log()
 
 #[tokio::test]
 async fn each_request_is_one_access_event_with_its_fields() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.repo("logged/once").release("v1.0.0", |r| r);
     let mirror = setup(&forge).start().await;
@@ -184,7 +184,7 @@ async fn access_fields(id: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn the_client_and_the_request_id_of_a_trusted_proxy_are_in_the_log() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.repo("behind/proxy").release("v1.0.0", |r| r);
     let path = "/behind/proxy/releases";

@@ -262,14 +262,15 @@ async fn memory_does_not_grow_with_the_length_of_uploads() {
     assert!(peak.saturating_sub(before) < MAX_GROWTH_BYTES, "{before} before, {peak} at most");
 }
 
-/// A component with noise in it.
+/// A component with noise in it: a block that is repeated.
 fn large(name: &str, bytes: usize, seed: usize) -> Vec<u8> {
+    const BLOCK_BYTES: usize = 64 << 10;
     let mut state = seed as u64 + 1;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
+    let block: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     })
-    .take(bytes)
+    .take(BLOCK_BYTES)
     .collect();
-    stored_component(name, "1.0.0", &[("noise.bin", &noise)])
+    stored_component(name, "1.0.0", &[("noise.bin", &block.repeat(bytes / BLOCK_BYTES))])
 }

@@ -20,6 +20,7 @@ use crate::{
     hosted::{Host, component, component_with, hosting, publish_yaml},
     logs,
     mirror::{Got, Mirror},
+    plain_client,
     process::{Dice, Launch, files},
 };
 
@@ -377,7 +378,7 @@ async fn over_http_2_a_refused_zip_resets_its_stream_and_no_other() {
     let forge = Forge::start().await;
     let host = start(&forge).await;
     let ci = Cli::of(&host, "ci-cli").await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
+    let client = plain_client::builder().http2_prior_knowledge().build().expect("a client");
     assert_eq!(client.get(host.mirror.url("/healthz")).send().await.expect("a head").status(), 200);
     let url = ci.reserve("acme-x", "1.0.0").await;
     let slow = client.get(host.mirror.url("/healthz")).send();
@@ -467,7 +468,7 @@ async fn a_restart_ends_reservations_and_keeps_what_failed() {
 
 #[tokio::test]
 async fn no_log_and_no_audit_line_has_an_upload_address() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("audit.jsonl");

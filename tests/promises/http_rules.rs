@@ -290,7 +290,7 @@ async fn a_tag_with_dot_segments_leads_to_a_404_of_its_package() {
 
 #[tokio::test]
 async fn a_list_that_is_cut_says_so_to_clients_and_in_the_log() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.rate_limits(1_000_000, 1_000_000);
     for number in 0..1001 {

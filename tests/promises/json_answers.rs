@@ -4,6 +4,7 @@ use crate::{
     answer_text::without_age,
     forge::Forge,
     mirror::{Mirror, setup},
+    plain_client,
 };
 
 async fn mirror() -> (Forge, Mirror) {
@@ -162,7 +163,7 @@ async fn a_client_that_takes_gzip_gets_it_where_the_base_is_configured() {
             );
             let other = mirror.get_with(path, &[("if-none-match", packed.header("etag"))]).await;
             assert_eq!(other.status, 200, "another form");
-            let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+            let client = plain_client::builder().build().expect("a client");
             let head = client.head(format!("http://{}{path}", mirror.address)).header(GZIP.0, GZIP.1).send().await;
             let head = head.expect("a head");
             assert_eq!(head.headers()["content-length"], packed.body.len().to_string());

@@ -11,6 +11,7 @@ use crate::{
     eventually::eventually,
     forge::{Forge, Host, Lengths},
     mirror::setup,
+    plain_client,
     process::{Launch, Process, files, spooled},
 };
 
@@ -95,7 +96,7 @@ async fn a_stalled_http_2_stream_is_reset_although_others_of_its_connection_move
     const STALLED: usize = 20;
     let (_forge, _dir, mut mirror) = mirror(4 << 20, |launch| launch.set("server.send_timeout", "300ms")).await;
     assert_eq!(mirror.get(ZIP).await.status, 200);
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+    let client = plain_client::builder().http2_prior_knowledge();
     // A window for each stream, and one for the connection that no number of stalled streams fills.
     let client = client.http2_initial_stream_window_size(65_535).http2_initial_connection_window_size(64 << 20);
     let client = client.build().expect("a client");

@@ -17,6 +17,8 @@ mod issuer;
 mod logs;
 #[path = "../support/mirror.rs"]
 mod mirror;
+#[path = "../support/plain_client.rs"]
+mod plain_client;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/scripted_host.rs"]

@@ -13,7 +13,9 @@ use tokio::{
 
 use crate::{
     forge::{Forge, Lengths},
+    logs,
     mirror::{Mirror, setup},
+    plain_client,
     zips::{ZIP, eventually, forge, sha256},
 };
 
@@ -148,6 +150,7 @@ async fn reset_streams(mut socket: TcpStream, streams: u32) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_2_clients_that_do_not_read_take_a_part_of_the_memory_and_others_are_served() {
     const STREAMS: u32 = 120;
+    let _kept = logs::keep();
     let forge = forge(Lengths::Always, |r| r.stored().big(2 * MIB)).await;
     let least = |config: &mut srm_mirror::config::Config| {
         config.memory.limit = Some(ByteSize::mib(256));
@@ -159,21 +162,22 @@ async fn http_2_clients_that_do_not_read_take_a_part_of_the_memory_and_others_ar
     // Two connections are more than a 32nd of the limit, 8 MiB, at 64 KiB of each stream.
     let first = ask_on_streams(mirror.address, ZIP, STREAMS).await;
     let second = ask_on_streams(mirror.address, ZIP, STREAMS).await;
-    crate::eventually::eventually("a stream of another client finds no memory", async || {
-        let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
-        let response = client.get(mirror.url(ZIP)).send().await.expect("a head");
-        response.bytes().await.is_err()
+    let host = mirror.address.to_string();
+    eventually("streams that find no memory are broken off", || {
+        let is_broken =
+            |line: &&String| line.contains(&host) && line.contains("HTTP/2") && line.contains("memory.limit");
+        logs::lines("broken").iter().filter(is_broken).count() >= 20
     })
     .await;
     assert_eq!(mirror.cache.memory().taken(), 0, "the memory of other requests is theirs");
     let stored = mirror.get(ZIP).await;
     assert_eq!((stored.status, stored.sha256()), (200, sha256(&forge)));
-    let list = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
+    let list = plain_client::builder().http2_prior_knowledge().build().expect("a client");
     let list = list.get(mirror.url(LIST)).send().await.expect("a head");
     assert!(list.bytes().await.is_ok(), "an answer of less than 4 KiB");
     let reset = reset_streams(first, STREAMS).await + reset_streams(second, STREAMS).await;
     assert!((20..2 * STREAMS - 20).contains(&reset), "{reset}");
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
+    let client = plain_client::builder().http2_prior_knowledge().build().expect("a client");
     let whole = client.get(mirror.url(ZIP)).send().await.expect("a head").bytes().await.expect("whole");
     assert_eq!(whole.len(), stored.body.len(), "the memory is free again");
 }

@@ -161,7 +161,7 @@ async fn json_in_place_of_a_zip_is_never_served_as_a_zip() {
 
 #[tokio::test]
 async fn a_zip_comes_directly_or_by_a_signed_address_that_is_never_written_down() {
-    logs::keep();
+    let _kept = logs::keep();
     for zips in [RegistryZips::Redirect, RegistryZips::Direct] {
         let forge = Forge::start().await;
         forge.registry().options(|options| options.zips = zips);
@@ -360,7 +360,7 @@ async fn a_private_package_is_refused_by_default_and_served_where_the_operator_s
 
 #[tokio::test]
 async fn the_code_is_in_no_log_and_no_file() {
-    logs::keep();
+    let _kept = logs::keep();
     let (forge, _) = with_private_package().await;
     let mirror = setup(&forge).token("official", CODE);
     let mirror = mirror.with(|config| config.packages.private = srm_mirror::registry::Private::Serve).start().await;

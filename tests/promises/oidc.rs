@@ -70,7 +70,7 @@ async fn status(mirror: &Mirror, path: &str, token: &str) -> u16 {
 
 #[tokio::test]
 async fn a_token_of_an_issuer_is_a_principal_with_the_groups_of_its_claim() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = forge().await;
     let provider = Provider::start().await;
     let mirror = with_issuer(&forge, &provider).start().await;

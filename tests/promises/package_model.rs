@@ -191,7 +191,7 @@ async fn the_reason_phrase_names_the_findings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn warn_serves_and_logs_once_and_metadata_shows_the_findings() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.repo("warned/source").release("2.0.0", |spec| without_readme(conforming(spec))).release("1.0.0", conforming);
     let mirror = with_mode(&forge, ModelMode::Warn).start().await;
@@ -213,7 +213,7 @@ async fn warn_serves_and_logs_once_and_metadata_shows_the_findings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn off_shows_findings_to_the_operator_alone() {
-    logs::keep();
+    let _kept = logs::keep();
     let forge = Forge::start().await;
     forge.repo("quiet/source").release("2.0.0", |spec| spec.file("x", "no package at all"));
     let dir = tempfile::tempdir().expect("a directory");

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     eventually::eventually,
     forge::{Forge, Host, Match},
+    plain_client,
     process::{Ended, Launch, Process},
 };
 
@@ -56,7 +57,7 @@ impl Bench {
     /// As [`Bench::reload`], over the control socket, without a process of its own.
     async fn mirror_reload(&self) -> Value {
         let socket = cache_dir(self.dir.path()).join("control.sock");
-        let client = reqwest::Client::builder().unix_socket(socket).build().expect("a client");
+        let client = plain_client::builder().unix_socket(socket).build().expect("a client");
         let response = client.post("http://srm-mirror/-/reload").body("{}").send().await.expect("an answer");
         assert_eq!(response.status(), 200);
         serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON")

@@ -333,7 +333,7 @@ async fn error_of(mut setup: Setup, dir: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_and_no_signed_address_is_in_a_log_or_an_answer() {
-    crate::logs::keep();
+    let _kept = crate::logs::keep();
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;
     let mirror = node(&forge, &bucket).start().await;

@@ -12,7 +12,12 @@ pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 impl CapturedOutput {
     /// What was written so far.
     pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().clone()).expect("UTF-8")
+        self.with(str::to_owned)
+    }
+
+    /// Reads what was written so far, in place.
+    pub fn with<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        read(std::str::from_utf8(&self.0.lock()).expect("UTF-8"))
     }
 }
 

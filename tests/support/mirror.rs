@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::forge::Forge;
+use crate::{forge::Forge, plain_client};
 
 /// A running mirror. Dropping it aborts it; [`Mirror::stop`] shuts it down as SIGTERM does.
 pub struct Mirror {
@@ -161,7 +161,7 @@ impl Setup {
         let abort = CancellationToken::new();
         let run = app.serve_until(shutdown.clone(), abort.clone());
         let run = tokio::spawn(async move { run.await.expect("ends well") });
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = plain_client::builder().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
         Mirror {
             address,
@@ -245,7 +245,7 @@ impl Mirror {
         path: &str,
         body: impl Into<reqwest::Body>,
     ) -> Got {
-        let client = reqwest::Client::builder().no_proxy().unix_socket(dir.join("control.sock")).build();
+        let client = plain_client::builder().unix_socket(dir.join("control.sock")).build();
         let request = client.expect("a client").request(method, format!("http://mirror{path}")).body(body);
         let response = request.send().await.expect("a head");
         let status = response.status().as_u16();

@@ -20,7 +20,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{forge::Forge, mirror::Got};
+use crate::{forge::Forge, mirror::Got, plain_client};
+
+/// The only certificate authority that a started program trusts; it has signed nothing.
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/authority.pem");
 
 #[path = "dice.rs"]
 mod dice;
@@ -134,7 +137,8 @@ impl Launch {
         let input = self.input.as_ref().map(|input| input.try_clone().expect("a descriptor"));
         let input = input.map_or_else(Stdio::null, Stdio::from);
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env_clear().envs(&self.environment);
+        // To read the system's certificate authorities takes longer than the rest of a start.
+        command.args(&words[1..]).env_clear().env("SSL_CERT_FILE", AUTHORITY).envs(&self.environment);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
@@ -163,7 +167,7 @@ impl Launch {
         let text = out.text();
         let address = text.lines().find_map(|line| line.strip_prefix("listening on http://")).expect("an address");
         let address = address.parse().expect("an address");
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = plain_client::builder().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(PROCESS_TIMEOUT).build().expect("a client");
         Ok(Process { address, client, child, out, err })
     }
