@@ -6,7 +6,11 @@
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::{HeaderValue, Method, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
@@ -230,17 +234,26 @@ async fn blocking<T: Send + 'static>(failed: &str, work: impl FnOnce() -> T + Se
 }
 
 /// Reads a JSON value; an empty body is an empty object.
-async fn read<T: DeserializeOwned>(mut input: Input) -> Result<T, AdminError> {
-    let mut text = Vec::new();
-    while let Some(frame) = next_frame(&mut input).await? {
-        text.extend_from_slice(&frame.into_data().unwrap_or_default());
-        if text.len() > MAX_REQUEST_BYTES {
-            drain(&mut input).await;
-            return Err(AdminError::bad_request("the body of the request is too large"));
-        }
-    }
+async fn read<T: DeserializeOwned>(input: Input) -> Result<T, AdminError> {
+    let text = read_text(input).await?;
     let text = if text.is_empty() { b"{}" } else { &*text };
     serde_json::from_slice(text).map_err(|error| AdminError::bad_request(format!("the request is malformed: {error}")))
+}
+
+/// Reads the body of a request. Boxed: every route awaits it, and it is compiled once.
+fn read_text(mut input: Input) -> BoxFuture<'static, Result<Vec<u8>, AdminError>> {
+    let read = async move {
+        let mut text = Vec::new();
+        while let Some(frame) = next_frame(&mut input).await? {
+            text.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if text.len() > MAX_REQUEST_BYTES {
+                drain(&mut input).await;
+                return Err(AdminError::bad_request("the body of the request is too large"));
+            }
+        }
+        Ok(text)
+    };
+    read.boxed()
 }
 
 /// Reads the rest of a refused request: a client that is still sending would see a broken connection, not the reason.
@@ -279,7 +292,11 @@ fn lines<T: Serialize>(events: impl Stream<Item = Result<T, BodyError>> + Send +
         }
         Ok::<_, BodyError>(Bytes::from(text))
     });
-    let with_heartbeats = stream::unfold(lines.boxed(), |mut lines| async {
+    with_heartbeats(lines.boxed())
+}
+
+fn with_heartbeats(lines: BoxStream<'static, Result<Bytes, BodyError>>) -> Response<Body> {
+    let with_heartbeats = stream::unfold(lines, |mut lines| async {
         match timeout(HEARTBEAT_INTERVAL, lines.next()).await {
             Ok(line) => line.map(|line| (line, lines)),
             Err(_) => Some((Ok(Bytes::from_static(b"\n")), lines)),
