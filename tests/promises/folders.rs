@@ -15,6 +15,9 @@ use crate::{
     zips::{blobs, pins},
 };
 
+mod requests;
+mod stored;
+
 const REPOSITORY: &str = "acme/apps";
 const COMPONENT: &str = "Type: Component\nName: x\nVersion: 1.2.3\n";
 
@@ -358,73 +361,6 @@ async fn access_to_a_folder_is_that_to_its_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_costs_one_list_of_tags_one_of_releases_and_one_zip() {
-    let forge = Forge::start().await;
-    let repository = forge.repo(REPOSITORY).tag("x@1.0.0", apps);
-    let mirror = with_alias(&forge).start().await;
-    for path in ["/start-x/releases", "/start-x/releases/latest", "/v3/packages/start-x/release/latest"] {
-        assert_eq!(mirror.get(path).await.status, 200);
-    }
-    let mut asked = api_requests(&forge);
-    asked.sort();
-    assert_eq!(asked, ["/releases", "/tags"]);
-    for path in ["/start-x/flat/1.0.0", "/start-x/zipball/1.0.0", "/v3/packages/start-x/zipball/1.0.0"] {
-        assert_eq!(mirror.get(path).await.status, 200);
-    }
-    assert_eq!(api_requests(&forge).len(), 3, "the zip alone");
-    let miss = mirror.get("/start-x/flat/1.0.0").await;
-    assert!(miss.cache_status().starts_with("srm-mirror; hit"), "{}", miss.cache_status());
-
-    // A new version is found when the lists are no longer fresh; a request for it waits for that.
-    repository.tag("x@1.1.0", is("new"));
-    mirror.clock.advance(Duration::from_secs(301));
-    forge.clear_log();
-    assert_eq!(code(&mirror.get("/start-x/flat/1.1.0").await), "new");
-    assert_eq!(api_requests(&forge).len(), 3);
-    // A version that was served needs no list.
-    mirror.clock.advance(Duration::from_secs(3600));
-    forge.clear_log();
-    assert_eq!(mirror.get("/start-x/flat/1.1.0").await.status, 200);
-    assert_eq!(forge.requests().len(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn trouble_of_the_upstream_is_no_fallback_and_what_is_stored_is_served() {
-    let forge = Forge::start().await;
-    forge.repo(REPOSITORY).tag("x@1.0.0", is("tag")).release("v2.0.0", is("release"));
-    forge.fault(Match::path("/repos/acme/apps/tags"), Fault::status(500, &[], "")).times(1);
-    let mirror = with_alias(&forge).start().await;
-    let got = mirror.get("/start-x/releases").await;
-    assert_eq!(got.status, 502, "{}", text(&got));
-    forge.clear_faults();
-    mirror.clock.advance(Duration::from_secs(60));
-    assert_eq!(versions(&mirror.get("/start-x/releases").await), ["1.0.0"]);
-    assert_eq!(code(&mirror.get("/start-x/flat/1.0.0").await), "tag");
-    forge.down().await;
-    mirror.clock.advance(Duration::from_secs(3600));
-    let stale = mirror.get("/start-x/releases").await;
-    assert_eq!(versions(&stale), ["1.0.0"]);
-    assert_eq!(code(&mirror.get("/start-x/flat/1.0.0").await), "tag");
-    assert_eq!(mirror.get("/start-x/flat/1.9.0").await.status, 502, "it may exist");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tag_beyond_the_list_of_a_large_repository_is_found_by_its_name() {
-    let forge = Forge::start().await;
-    forge.rate_limits(100_000, 100_000);
-    let repository = forge.repo(REPOSITORY);
-    for n in 0..2001 {
-        repository.clone().tag_only(&format!("y@1.0.{n}"));
-    }
-    repository.tag("x@1.0.0", is("found"));
-    let mirror = with_alias(&forge).start().await;
-    let release = mirror.get("/v3/packages/start-x/release/tags/1.0.0").await;
-    assert_eq!(release.status, 200, "{}", text(&release));
-    assert_eq!(code(&mirror.get("/v3/packages/start-x/zipball/1.0.0").await), "found");
-    assert_eq!(mirror.get("/start-x/releases/tags/1.0.1").await.status, 404);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_a_gitee_repository_works_alike() {
     let forge = Forge::start().await;
     let repository = forge.gitee_repo(REPOSITORY).tag("x@1.0.0", is("gitee"));
@@ -432,70 +368,4 @@ async fn a_folder_of_a_gitee_repository_works_alike() {
     assert_eq!(versions(&mirror.get("/start-x/releases").await), ["1.0.0"]);
     let zip = mirror.get("/start-x/zipball/1.0.0").await;
     assert_eq!(files(&zip.body), folder_of(&repository, "x@1.0.0", "start-x-1.0.0/"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_warmed_by_its_alias_and_listed_as_its_repository() {
-    let forge = Forge::start().await;
-    forge.repo(REPOSITORY).tag("x@1.0.0", is("one")).tag("x@1.1.0", is("two"));
-    let dir = tempfile::tempdir().expect("a directory");
-    let mirror = with_alias(&forge).start_in(dir.path()).await;
-    let lists = mirror.admin(dir.path(), "warm/lists", json!({"package": "start-x"})).await;
-    let found = &lists[0];
-    assert_eq!(found["event"], "stored", "{found}");
-    let tags: Vec<&Value> = found["releases"].as_array().expect("a list").iter().map(|row| &row["tag"]).collect();
-    assert_eq!(tags, ["1.1.0", "1.0.0"]);
-    assert_eq!(found["latest"], "1.1.0");
-    let events = mirror.admin(dir.path(), "warm/zip", json!({"package": "start-x", "version": "1.0.0"})).await;
-    assert_eq!(events.last().expect("an event")["event"], "stored", "{events:?}");
-    let route = mirror.admin(dir.path(), "route", json!({"name": "start-x"})).await;
-    let dialects = route[0]["dialects"].as_array().expect("a list");
-    assert_eq!(dialects.len(), 3, "not in the github dialect");
-    for dialect in dialects {
-        assert_eq!((&dialect["asked"], &dialect["rule"]), (&json!(["github:acme/apps//apps/x"]), &json!("alias")));
-    }
-    assert_eq!(route[0]["packages"][0]["package"], "github:acme/apps");
-    assert_eq!(route[0]["packages"][0]["versions"], 1);
-    let rows = mirror.admin(dir.path(), "stock", json!({"pattern": "acme/apps"})).await;
-    assert_eq!((rows.len(), &rows[0]["version"]), (1, &json!("x@1.0.0")));
-    forge.down().await;
-    assert_eq!(code(&mirror.get("/start-x/flat/1.0.0").await), "one");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn forgetting_the_pins_of_a_repository_forgets_those_of_its_folders() {
-    let forge = Forge::start().await;
-    let repository = forge.repo(REPOSITORY).branch("main", is("first"));
-    let dir = tempfile::tempdir().expect("a directory");
-    let mirror = with_alias(&forge).start_in(dir.path()).await;
-    assert_eq!(code(&mirror.get("/start-x/flat/1.2.3").await), "first");
-    repository.branch("main", is("second"));
-    let removal = json!({"pattern": "acme/apps", "forget": true, "dry_run": false});
-    let report = mirror.admin(dir.path(), "rm", removal).await;
-    // Of the commit, of the version, and of the repository that the name was.
-    assert_eq!(report[0]["forgotten"], 3, "{report:?}");
-    assert_eq!(code(&mirror.get("/start-x/flat/1.2.3").await), "second");
-}
-
-#[tokio::test]
-async fn a_folder_is_listed_by_its_alias_and_described_by_its_own_files() {
-    let forge = Forge::start().await;
-    let yaml = "Type: Component\nName: x\nDescription: the folder\nCommands: {deploy: up}\n";
-    forge.repo(REPOSITORY).release("x-1.2.3", |r| apps(r).file("apps/x/publish.yaml", yaml));
-    forge.repo("acme/hidden").release("x-1.0.0", apps).private();
-    let aliases = [("start-x", "github:acme/apps//apps/x"), ("start-h", "github:acme/hidden//apps/x")];
-    forge.accept_token("T0KEN");
-    let mirror = with_aliases(&forge, &aliases).token("github", "T0KEN").start().await;
-    assert_eq!(mirror.get("/v3/packages/start-x/zipball/1.2.3").await.status, 200);
-    assert_eq!(mirror.get("/start-x/metadata/1.2.3").await.json()["Commands"], json!({"deploy": "up"}));
-    let records = mirror.get("/start-x/metadata").await.json();
-    assert_eq!(records[0].as_object().map(serde_json::Map::len), Some(5), "a list has five fields: {records}");
-    let latest = mirror.get("/v3/packages/start-x/release/latest").await.json();
-    assert_eq!((&latest["body"]["type"], &latest["body"]["description"]), (&json!("Component"), &json!("the folder")));
-    let list = mirror.get("/v3/packages/releases?page=-1").await.json();
-    let rows = list["body"].as_array().expect("a list");
-    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().expect("a text")).collect();
-    assert!(names.contains(&"start-x") && !names.contains(&"start-h"), "{names:?}");
-    let row = rows.iter().find(|row| row["name"] == "start-x").expect("listed");
-    assert_eq!((&row["type"], &row["description"]), (&json!("Component"), &json!("the folder")));
 }

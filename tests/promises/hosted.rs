@@ -23,6 +23,9 @@ use crate::{
     mirror::{Got, Mirror, Setup, setup},
 };
 
+mod hidden;
+mod refusals;
+
 /// The `publish.yaml` of a component.
 pub fn publish_yaml(name: &str, version: &str) -> String {
     format!(
@@ -255,83 +258,6 @@ async fn a_version_is_written_once() {
 }
 
 #[tokio::test]
-async fn a_version_is_yanked_over_the_network_by_those_who_may_delete_it_and_by_no_one_else() {
-    let forge = Forge::start().await;
-    let host = Host::start(&forge).await;
-    assert_eq!(host.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await.status, 201);
-    let json_type = [("content-type", "application/json")];
-    let ask = async |route: &str, token: &str, package: &str| {
-        let body = json!({"package": package, "version": "1.0.0"}).to_string().into_bytes();
-        let got = host.send(Method::POST, &format!("/-/hosted/{route}"), token, body, &json_type).await;
-        (got.status, String::from_utf8_lossy(&got.body).into_owned())
-    };
-    assert_eq!(ask("yank", "srmt_none", "acme-x").await.0, 401);
-    let (status, refused) = ask("yank", &host.reader, "acme-x").await;
-    let (_, unknown) = ask("yank", &host.ci, "acme-none").await;
-    assert_eq!((status, refused), (400, unknown.replace("acme-none", "acme-x")), "a reader learns what is published");
-    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
-    assert_eq!(ask("yank", &host.ci, "acme-x").await.0, 200);
-    assert!(tags(&host.get("/acme-x/releases").await.json()).is_empty());
-    assert_eq!(ask("unyank", &host.ci, "acme-x").await.0, 200);
-    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
-    let stats = host.send(Method::POST, "/-/stats", &host.ci, b"{}".to_vec(), &json_type).await;
-    assert_eq!(stats.status, 404, "the rest of administration stays closed");
-}
-
-#[tokio::test]
-async fn an_administrator_may_yank_what_others_publish_and_published_packages_are_no_upstream_of_requests() {
-    let forge = Forge::start().await;
-    let host = Host::start_with(&forge, |config| {
-        config.access.remote_admin = true;
-        config.access.rules.iter_mut().for_each(|rule| rule.admin = vec!["token:ops".into()]);
-    });
-    let host = host.await;
-    let ask = json!({"name": "ops", "scopes": ["read", "admin"], "packages": [], "expires_at": null, "signs": false});
-    let ops = host.mirror.admin(host.mirror.dir(), "token/create", ask).await[0]["secret"].clone();
-    assert_eq!(host.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await.status, 201);
-    let body = json!({"package": "acme-x", "version": "1.0.0"}).to_string().into_bytes();
-    let headers = [("content-type", "application/json")];
-    let token = ops.as_str().expect("a secret");
-    let yanked = host.send(Method::POST, "/-/hosted/yank", token, body, &headers).await;
-    assert_eq!((yanked.status, &yanked.json()["yanked"]), (200, &json!(true)), "{:?}", yanked.body);
-    let status = host.mirror.admin(host.mirror.dir(), "status", json!({})).await;
-    let names: Vec<_> = status[0]["upstreams"].as_array().expect("upstreams").iter().map(|one| &one["name"]).collect();
-    assert_eq!(names, ["gitee", "github", "official", "official-2x"]);
-}
-
-#[tokio::test]
-async fn a_deleted_version_is_gone_for_ever_and_a_yanked_one_is_found_by_its_name_alone() {
-    let forge = Forge::start().await;
-    let host = Host::start(&forge).await;
-    for version in ["1.0.0", "1.1.0"] {
-        assert_eq!(host.put("acme-x", version, component("acme-x", version)).await.status, 201);
-    }
-    let ask = json!({"package": "acme-x", "version": "1.1.0"});
-    host.mirror.admin(host.mirror.dir(), "hosted/yank", ask.clone()).await;
-    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
-    assert_eq!(host.get("/acme-x/releases/latest").await.json()["tag_name"], "1.0.0");
-    assert_eq!(host.get("/acme-x/flat/1.1.0").await.status, 200);
-    host.mirror.admin(host.mirror.dir(), "hosted/unyank", ask).await;
-    assert_eq!(host.get("/acme-x/releases/latest").await.json()["tag_name"], "1.1.0");
-
-    for _ in 0..2 {
-        let deleted = host.send(Method::DELETE, "/acme-x/zipball/1.1.0", &host.ci, Vec::new(), &[]).await;
-        assert_eq!((deleted.status, deleted.json()), (200, json!({"package": "acme-x", "version": "1.1.0"})));
-    }
-    assert_eq!(host.get("/acme-x/flat/1.1.0").await.status, 404);
-    assert_eq!(tags(&host.get("/acme-x/releases").await.json()), ["1.0.0"]);
-    let again = host.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
-    assert_eq!((again.status, &again.json()["code"]), (409, &json!("version-deleted")), "{:?}", again.body);
-    let unknown = host.send(Method::DELETE, "/acme-x/zipball/7.0.0", &host.ci, Vec::new(), &[]).await;
-    assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("no-version")));
-    // The last version deleted: the name stays this mirror's, and no upstream is asked.
-    host.send(Method::DELETE, "/acme-x/zipball/1.0.0", &host.ci, Vec::new(), &[]).await;
-    let asked = forge.count(|_| true);
-    assert_eq!(host.get("/v3/packages/acme-x/release/latest").await.status, 404);
-    assert_eq!(forge.count(|_| true), asked);
-}
-
-#[tokio::test]
 async fn a_name_that_an_upstream_has_is_not_taken_and_a_claimed_one_is_asked_of_none() {
     let forge = Forge::start().await;
     forge.registry().component("fc3").version("0.1.21");
@@ -356,116 +282,6 @@ async fn a_name_that_an_upstream_has_is_not_taken_and_a_claimed_one_is_asked_of_
     assert!(!untold.header("retry-after").is_empty());
     assert_eq!(forge.count(|_| true), asked);
     assert_eq!(host.get("/own-x/releases/latest").await.json()["tag_name"], "1.0.0");
-}
-
-#[tokio::test]
-async fn only_who_has_the_right_publishes_and_reads() {
-    let forge = Forge::start().await;
-    let host = Host::start(&forge).await;
-    let zip = component("secret-x", "1.0.0");
-    let path = "/secret-x/zipball/1.0.0";
-    let anonymous = host.mirror.client.put(host.mirror.url(path)).body(zip.clone()).send().await.expect("a head");
-    assert_eq!(anonymous.status(), 401);
-    assert_eq!(host.send(Method::PUT, path, "wrong", zip.clone(), &[]).await.status, 401);
-    // A caller who may not read a name is answered as if it did not exist; one who may read it gets the reason.
-    assert_eq!(host.send(Method::PUT, path, &host.reader, zip.clone(), &[]).await.status, 404);
-    let refused =
-        host.send(Method::PUT, "/acme-x/zipball/1.0.0", &host.reader, component("acme-x", "1.0.0"), &[]).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
-    assert!(host.files().is_empty());
-
-    assert_eq!(host.put("secret-x", "1.0.0", zip).await.status, 201);
-    for path in ["/secret-x/flat/1.0.0", "/v3/packages/secret-x/release/latest", "/hosted/secret-x/releases"] {
-        assert_eq!(host.get_as(&host.ci, path).await.status, 200, "{path}");
-        assert_eq!(host.get(path).await.status, 404, "{path}");
-        assert_eq!(host.mirror.get(path).await.status, 401, "{path}");
-    }
-    let catalog = host.get("/v3/packages/releases?page=-1").await;
-    assert!(!String::from_utf8_lossy(&catalog.body).contains("secret-x"));
-    assert_eq!(host.send(Method::DELETE, path, &host.reader, Vec::new(), &[]).await.status, 404);
-    assert_eq!(host.get_as(&host.ci, "/secret-x/flat/1.0.0").await.status, 200);
-}
-
-#[tokio::test]
-async fn what_is_no_package_is_refused_with_every_finding_and_leaves_nothing() {
-    let forge = Forge::start().await;
-    let host = Host::start_with(&forge, |config| {
-        config.host.names = vec!["acme-*".into()];
-        config.archives.max_size = ByteSize(1 << 20);
-        config.archives.max_inflated = ByteSize(2 << 20);
-        config.archives.max_entries = 50;
-    })
-    .await;
-    let good = component("acme-x", "1.0.0");
-    let zeroes = vec![0; 3 << 20];
-    let many: Vec<String> = (0..60).map(|number| format!("f{number}")).collect();
-    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
-    let unprocessable = [
-        ("another name", component("acme-y", "1.0.0"), "acme-y"),
-        ("another version", component("acme-x", "2.0.0"), "2.0.0"),
-        ("git", component_with("acme-x", "1.0.0", &[(".git/config", b"x")]), ".git"),
-        ("leaves its folder", component_with("acme-x", "1.0.0", &[("../evil.js", b"x")]), "zip"),
-        ("a bomb", component_with("acme-x", "1.0.0", &[("zeroes", &zeroes)]), "zip"),
-        ("many entries", component_with("acme-x", "1.0.0", &many), "zip"),
-        ("cut", good[..good.len() - 10].to_vec(), "zip"),
-        ("no zip", b"<html>".to_vec(), "HTML"),
-        ("empty", Vec::new(), "empty"),
-    ];
-    for (what, zip, says) in unprocessable {
-        let got = host.put("acme-x", "1.0.0", zip).await;
-        assert_eq!((got.status, &got.json()["code"]), (422, &json!("not-conforming")), "{what}: {:?}", got.body);
-        assert!(String::from_utf8_lossy(&got.body).contains(says), "{what}: {:?}", got.body);
-    }
-    let findings = host.put("acme-x", "1.0.0", component("acme-y", "2.0.0")).await.json()["findings"].clone();
-    let rules: Vec<&Value> = findings.as_array().expect("findings").iter().map(|finding| &finding["rule"]).collect();
-    assert_eq!(rules, [&json!("name-differs"), &json!("version-differs")], "{findings}");
-    for version in ["1.0", "v1.0.0", "1.0.0+build", "latest"] {
-        assert_eq!(host.put("acme-x", version, good.clone()).await.status, 422, "{version}");
-    }
-    let noise = vec![7; 2 << 20];
-    let large = host.put("acme-x", "1.0.0", noise.clone()).await;
-    assert_eq!((large.status, &large.json()["code"]), (413, &json!("too-large")));
-    // Without a length, the limit counts what arrives.
-    let chunks = futures_util::stream::iter(
-        noise.chunks(64 << 10).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>(),
-    );
-    let url = host.mirror.url("/acme-x/zipball/1.0.0");
-    let request = host.mirror.client.put(url).bearer_auth(&host.ci).body(reqwest::Body::wrap_stream(chunks));
-    assert!(request.send().await.is_ok_and(|response| response.status() == 413));
-    let wrong = format!("sha-256=:{}:", BASE64_STANDARD.encode(Digest::of(b"other").0));
-    let path = "/acme-x/zipball/1.0.0";
-    let got = host.send(Method::PUT, path, &host.ci, good.clone(), &[("content-digest", &wrong)]).await;
-    assert_eq!(got.status, 422, "{:?}", got.body);
-    for name in ["releases", "v3", "github", "hosted", ".x", "a__b"] {
-        let got = host.put(name, "1.0.0", component(name, "1.0.0")).await;
-        assert!([404, 405, 409].contains(&got.status), "{name}: {} {:?}", got.status, got.body);
-    }
-    assert!(host.files().is_empty(), "{:?}", host.files());
-    let right = format!("sha-256=:{}:", BASE64_STANDARD.encode(Digest::of(&good).0));
-    assert_eq!(host.send(Method::PUT, path, &host.ci, good, &[("content-digest", &right)]).await.status, 201);
-}
-
-#[tokio::test]
-async fn a_refusal_comes_before_the_body_for_a_client_that_waits_for_it() {
-    let forge = Forge::start().await;
-    let host = Host::start(&forge).await;
-    let good = component("acme-x", "1.0.0");
-    for (token, len, begins) in [
-        ("wrong", good.len(), "HTTP/1.1 401"),
-        (&*host.ci, 1 << 40, "HTTP/1.1 413"),
-        (&*host.ci, good.len(), "HTTP/1.1 100"),
-    ] {
-        let mut stream = TcpStream::connect(host.mirror.address).await.expect("connects");
-        let head = format!(
-            "PUT /acme-x/zipball/1.0.0 HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Length: {len}\r\n\
-             Expect: 100-continue\r\n\r\n",
-            host.mirror.address
-        );
-        stream.write_all(head.as_bytes()).await.expect("written");
-        let mut first = vec![0; begins.len()];
-        stream.read_exact(&mut first).await.expect("an answer");
-        assert_eq!(String::from_utf8_lossy(&first), begins);
-    }
 }
 
 #[tokio::test]

@@ -24,6 +24,10 @@ use crate::{
     process::{Dice, Launch, files},
 };
 
+mod refused_zips;
+mod upload_addresses;
+mod upload_kills;
+
 /// A client with the code of an account.
 pub struct Cli {
     client: reqwest::Client,
@@ -251,157 +255,6 @@ async fn a_signature_that_is_wrong_old_or_was_used_reserves_nothing() {
 }
 
 #[tokio::test]
-async fn an_upload_address_holds_for_the_present_reservation_of_its_version_until_it_expires() {
-    let forge = Forge::start().await;
-    let host = start(&forge).await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let client = &host.mirror.client;
-    let zip = component("acme-x", "1.0.0");
-    let superseded = ci.reserve("acme-x", "1.0.0").await;
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    let (path, query) = url.split_once('?').expect("a query");
-    let parts: Vec<&str> = query.split('.').collect();
-    let swapped = |index: usize, value: &str| {
-        let mut parts = parts.clone();
-        parts[index] = value;
-        format!("{path}?{}", parts.join("."))
-    };
-    for (what, url) in [
-        ("superseded", superseded),
-        ("another version", url.replace("/1.0.0?", "/1.0.1?")),
-        ("another package", url.replace("/acme-x/", "/acme-y/")),
-        ("without a code", path.to_owned()),
-        ("a later end", swapped(2, "7fffffff")),
-        ("a higher limit", swapped(3, "ffffffffff")),
-        ("another reservation", swapped(4, "aaaaaaaaaaaaaaaaaaaa")),
-        ("another code", swapped(parts.len() - 1, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
-    ] {
-        assert_eq!(upload(client, &url, zip.clone()).await, None, "{what}");
-        assert!(host.files().is_empty(), "{what}: {:?}", host.files());
-    }
-    assert_eq!(ci.failed("acme-x").await, Vec::<Value>::new());
-    assert_eq!(host.mirror.get(url.strip_prefix(&host.mirror.url("")).expect("its own")).await.status, 404);
-    host.mirror.clock.advance(Duration::from_secs(601));
-    assert_eq!(upload(client, &url, zip.clone()).await, None, "expired");
-    let failed = ci.failed("acme-x").await;
-    assert!(failed[0]["reason"].as_str().is_some_and(|reason| reason.contains("expired")), "{failed:?}");
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    assert_eq!(upload(client, &url, zip.clone()).await, Some(201));
-    host.mirror.clock.advance(Duration::from_secs(601));
-    assert_eq!(upload(client, &url, zip).await, None, "expired, and used");
-    assert_eq!(ci.failed("acme-x").await, Vec::<Value>::new(), "a version that is there did not fail");
-}
-
-#[tokio::test]
-async fn a_cut_upload_does_not_use_its_address_and_a_second_one_beside_it_is_refused() {
-    let forge = Forge::start().await;
-    let host = start(&forge).await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    let zip = component("acme-x", "1.0.0");
-    let target = url.strip_prefix(&host.mirror.url("")).expect("its own");
-    let mut stream = TcpStream::connect(host.mirror.address).await.expect("connects");
-    let head = format!("PUT {target} HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", host.mirror.address);
-    stream.write_all(head.as_bytes()).await.expect("written");
-    stream.write_all(b"64\r\n").await.expect("written");
-    stream.write_all(&zip[..100]).await.expect("written");
-    eventually("the upload is under way", async || host.files().len() == 1).await;
-    assert_eq!(upload(&host.mirror.client, &url, zip.clone()).await, None, "one upload at a time");
-    drop(stream);
-    eventually("nothing is left", async || host.files().is_empty()).await;
-    assert_eq!(upload(&host.mirror.client, &url, zip).await, Some(201));
-}
-
-/// The zips that are refused after they have arrived, each with what the reason says.
-fn refused_zips() -> Vec<(Vec<u8>, &'static str)> {
-    let good = component("acme-x", "1.0.0");
-    let zeroes = vec![0; 3 << 20];
-    let many: Vec<String> = (0..200_000).map(|number| format!("f{number}")).collect();
-    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
-    vec![
-        (component("acme-y", "1.0.0"), "\"acme-y\""),
-        (component("acme-x", "2.0.0"), "\"2.0.0\""),
-        (component_with("acme-x", "1.0.0", &[(".git/config", b"x")]), ".git"),
-        (component_with("acme-x", "1.0.0", &[("../evil.js", b"x")]), "zip"),
-        (component_with("acme-x", "1.0.0", &[("zeroes", &zeroes)]), "zip"),
-        (component_with("acme-x", "1.0.0", &many), "zip"),
-        (good[..good.len() - 10].to_vec(), "zip"),
-        (b"<html>".to_vec(), "HTML"),
-        (Vec::new(), "empty"),
-    ]
-}
-
-#[tokio::test]
-async fn a_zip_that_is_refused_breaks_the_connection_and_its_publisher_finds_the_reason() {
-    let forge = Forge::start().await;
-    let host = Host::start_with(&forge, |config: &mut Config| {
-        config.host.names = vec!["acme-*".into()];
-        config.archives.max_inflated = ByteSize(2 << 20);
-        config.access.rules.iter_mut().for_each(|rule| rule.admin = vec!["token:ops".into()]);
-    })
-    .await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let other = Cli::of(&host, "reader-cli").await;
-    for (number, (zip, says)) in refused_zips().into_iter().enumerate() {
-        let url = ci.reserve("acme-x", "1.0.0").await;
-        assert_eq!(upload(&host.mirror.client, &url, zip.clone()).await, None, "{says}");
-        let failed = ci.failed("acme-x").await;
-        let reason = failed[0]["reason"].as_str().expect("a reason");
-        assert!(failed.len() == 1 && reason.contains(says), "{number} {says}: {failed:?}");
-        assert_eq!((&failed[0]["failed_version"], &failed[0]["by"]), (&json!("1.0.0"), &json!("token:ci-cli")));
-        assert!(other.failed("acme-x").await.is_empty(), "who may not publish sees nothing of it");
-        assert_eq!(
-            upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await,
-            None,
-            "spent before the verdict"
-        );
-        assert!(host.files().is_empty(), "{says}: {:?}", host.files());
-    }
-    // The zip has another publish.yaml than the form, under the same name and version.
-    let publish = publish_yaml("acme-x", "1.0.0").replace("A test.", "Another one.");
-    let got = ci.form(&[("publish", &publish), ("readme", "r")]).await;
-    let url = got.json()["body"]["url"].as_str().expect("an address").to_owned();
-    assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, None);
-    assert!(ci.failed("acme-x").await[0]["reason"].to_string().contains("is not the one that was announced"));
-    let status = &host.mirror.admin(host.mirror.dir(), "status", json!({})).await[0];
-    assert_eq!(status["failed_publications"][0]["version"], "1.0.0", "{status}");
-    let ask = json!({"name": "ops", "scopes": ["read", "admin"], "packages": [], "expires_at": null, "signs": false});
-    let ops = host.mirror.admin(host.mirror.dir(), "token/create", ask).await[0]["secret"].clone();
-    let page = async |token: &str| text(&host.send(Method::GET, "/-/health", token, Vec::new(), &[]).await);
-    let shown = "acme-x 1.0.0, published by token:ci-cli: ";
-    assert!(page(ops.as_str().expect("a secret")).await.contains(shown), "an administrator sees it on the page");
-    assert!(!page(&host.ci).await.contains("acme-x 1.0.0"), "and no one else");
-}
-
-#[tokio::test]
-async fn over_http_2_a_refused_zip_resets_its_stream_and_no_other() {
-    let forge = Forge::start().await;
-    let host = start(&forge).await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let client = plain_client::builder().http2_prior_knowledge().build().expect("a client");
-    assert_eq!(client.get(host.mirror.url("/healthz")).send().await.expect("a head").status(), 200);
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    let slow = client.get(host.mirror.url("/healthz")).send();
-    assert_eq!(upload(&client, &url, b"no zip".to_vec()).await, None);
-    assert_eq!(slow.await.expect("a head").status(), 200);
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    assert_eq!(upload(&client, &url, component("acme-x", "1.0.0")).await, Some(201));
-}
-
-#[tokio::test]
-async fn above_the_limit_a_zip_without_a_length_breaks_off() {
-    let forge = Forge::start().await;
-    let host = start_with(&forge, |config| config.archives.max_size = ByteSize(1 << 20)).await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    assert_eq!(upload(&host.mirror.client, &url, vec![7; 2 << 20]).await, None);
-    eventually("nothing is left", async || host.files().is_empty()).await;
-    let failed = ci.failed("acme-x").await;
-    assert!(failed[0]["reason"].to_string().contains("archives.max_size"), "{failed:?}");
-    assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, Some(201), "it was not used");
-}
-
-#[tokio::test]
 async fn a_version_is_reserved_for_one_account_and_five_are_open_at_most() {
     let forge = Forge::start().await;
     let host = start(&forge).await;
@@ -423,24 +276,6 @@ async fn a_version_is_reserved_for_one_account_and_five_are_open_at_most() {
     ci.reserve("acme-z", "1.0.0").await;
     host.mirror.clock.advance(Duration::from_secs(601));
     two.reserve("acme-z", "1.0.0").await;
-}
-
-#[tokio::test]
-async fn the_rights_of_an_account_are_looked_up_again_when_its_address_is_used() {
-    let forge = Forge::start().await;
-    let host = start(&forge).await;
-    let ci = Cli::of(&host, "ci-cli").await;
-    let url = ci.reserve("acme-x", "1.0.0").await;
-    host.mirror.admin(host.mirror.dir(), "token/revoke", json!({"name": "ci-cli"})).await;
-    assert_eq!(upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await, None);
-    assert!(host.files().is_empty());
-    let again = Cli::of(&host, "ci-cli").await;
-    assert_eq!(
-        upload(&host.mirror.client, &url, component("acme-x", "1.0.0")).await,
-        None,
-        "another token of that name"
-    );
-    drop(again);
 }
 
 #[tokio::test]
@@ -562,91 +397,4 @@ async fn the_list_of_own_packages_has_what_is_published_here_and_the_caller_may_
     assert_eq!((names(&ci, 1).await.len(), names(&ci, 3).await.len()), (20, 0));
     assert_eq!(names(&ci, 2).await, ["acme-20", "secret-x"]);
     assert_eq!(names(&reader, 2).await, ["acme-20"]);
-}
-
-/// A mirror of its own process, on which `ci` publishes.
-fn hosting_process(forge: &Forge, cache: &Path, store: &Path) -> Launch {
-    let rules = r#"[{packages = ["*"], read = ["*"], publish = ["token:ci"], delete = ["token:ci"]}]"#;
-    Launch::serve(forge, cache)
-        .set("access.enabled", "true")
-        .set("access.rules", rules)
-        .set("host.names", r#"["acme-*"]"#)
-        .set("upstreams.hosted.dir", store.to_str().expect("text"))
-        .set("upstreams.hosted.min_free", "1B")
-}
-
-/// What an upload has done when the process is killed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum UploadStep {
-    HalfReceived,
-    AddressSpent,
-    ZipNamed,
-    RecordWritten,
-    Acknowledged,
-}
-
-#[tokio::test]
-async fn a_kill_after_any_step_of_an_upload_leaves_all_or_nothing() {
-    let forge = Forge::start().await;
-    let cache = tempfile::tempdir().expect("a directory");
-    let store = tempfile::tempdir().expect("a directory");
-    let launch = hosting_process(&forge, cache.path(), store.path());
-    let arguments = ["token", "create", "--name", "ci", "--cli", "--scope", "read", "--scope", "publish"];
-    let created = Launch::over(&forge, cache.path(), &arguments).run().await;
-    assert_eq!(created.code, Some(0), "{created:?}");
-    let code = created.out.trim().to_owned();
-    let count = |folder: &str| files(&store.path().join(folder)).len();
-    let mut dice = Dice::new(0x5eed);
-    let mut published = Vec::new();
-    use UploadStep::{Acknowledged, AddressSpent, HalfReceived, RecordWritten, ZipNamed};
-    for (round, step) in [HalfReceived, AddressSpent, ZipNamed, RecordWritten, Acknowledged].into_iter().enumerate() {
-        let version = format!("1.0.{round}");
-        let noise: Vec<u8> = (0..200_000).map(|_| u8::try_from(dice.roll(256)).expect("a byte")).collect();
-        let zip = component_with("acme-x", &version, &[("noise", &noise)]);
-        let mirror = launch.clone().start().await;
-        let zips = count("blobs");
-        let records = count("releases");
-        let cli = Cli::at(&mirror.client, mirror.url(""), Clock::default(), &code);
-        let url = cli.reserve("acme-x", &version).await;
-        let client = cli.client.clone();
-        let sent = zip.clone();
-        let upload = tokio::spawn(async move {
-            if step == HalfReceived {
-                let half = futures_util::stream::iter([Ok::<_, std::io::Error>(sent[..100_000].to_vec())]);
-                let body = reqwest::Body::wrap_stream(half.chain(futures_util::stream::pending()));
-                return client.put(&url).body(body).send().await.ok().map(|response| response.status().as_u16());
-            }
-            upload(&client, &url, sent).await
-        });
-        eventually("the upload has done the step", async || match step {
-            HalfReceived => count("stage") == 1,
-            AddressSpent => count("uploads/spent") == 1,
-            ZipNamed => count("blobs") > zips,
-            RecordWritten => count("releases") > records,
-            Acknowledged => upload.is_finished(),
-        })
-        .await;
-        mirror.kill().await;
-        let was_acknowledged = upload.await.expect("no panic") == Some(201);
-        assert!(was_acknowledged || step != Acknowledged);
-        let must_be_there = was_acknowledged || step == RecordWritten;
-        published.push((version, hex_digest(&zip), must_be_there));
-        let mirror = launch.clone().start().await;
-        let cli = Cli::at(&mirror.client, mirror.url(""), Clock::default(), &code);
-        let mut served = BTreeSet::new();
-        for (version, digest, must_be_there) in &published {
-            let got = cli.send(Method::GET, &format!("/v3/packages/acme-x/zipball/{version}"), &[]).await;
-            if got.status == 200 {
-                assert_eq!(&got.sha256(), digest, "{version}");
-                served.insert(digest.clone());
-            } else {
-                assert!(got.status == 404 && !must_be_there, "{version}: {}", got.status);
-            }
-        }
-        assert_eq!(count("stage"), 0, "the start has removed what the kill left");
-        let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
-        let zips: BTreeSet<_> = files(&store.path().join("blobs")).iter().map(|(path, _)| name(path)).collect();
-        assert_eq!((&zips, count("releases")), (&served, served.len()), "{step:?}");
-        mirror.kill().await;
-    }
 }
