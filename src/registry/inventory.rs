@@ -1,6 +1,6 @@
 //! What is stored, by package and version: listed, checked, kept, removed, fetched again.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io, ops::RangeInclusive, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -27,6 +27,9 @@ pub(crate) use super::{
     keys::parse_package,
     selection::{Selection, SelectionError},
 };
+
+/// The first bytes of all digests.
+pub(crate) const ALL_SHARDS: RangeInclusive<u8> = 0..=u8::MAX;
 
 /// One stored archive.
 #[derive(Clone, Debug)]
@@ -118,20 +121,25 @@ impl Inventory {
         }
         let selection = selection.clone();
         let inventory = self.cache.disk().inventory();
-        let page = inventory.fold(move |key| selection.selects_archive(key), page, InventoryPage::add).await?;
+        let page =
+            inventory.fold(ALL_SHARDS, move |key| selection.selects_archive(key), page, InventoryPage::add).await?;
         Ok(page.into_entries())
     }
 
-    /// Passes all stored archives to `add`, in order of digests, and holds few of them in memory.
+    /// Passes the selected archives that are stored to `add`, in order of digests, and holds few of them in memory: those
+    /// whose digest begins with one of these bytes.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub async fn fold<T: Send + 'static>(
         &self,
+        shards: RangeInclusive<u8>,
+        selection: &Selection,
         sum: T,
         add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
     ) -> io::Result<T> {
-        self.cache.disk().inventory().fold(|_| true, sum, add).await
+        let selection = selection.clone();
+        self.cache.disk().inventory().fold(shards, move |key| selection.selects_archive(key), sum, add).await
     }
 
     /// How much is stored of a package. Reads the whole index.

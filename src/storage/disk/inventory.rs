@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -78,22 +79,23 @@ impl<'a> DiskInventory<'a> {
     /// # Errors
     /// When the index cannot be read.
     pub async fn list(&self, filter: impl Fn(&Key) -> bool + Send + 'static) -> io::Result<Vec<InventoryEntry>> {
-        self.fold(filter, Vec::new(), |entries, entry| entries.push(entry)).await
+        self.fold(0..=u8::MAX, filter, Vec::new(), |entries, entry| entries.push(entry)).await
     }
 
-    /// Passes the stored keys that satisfy `filter` to `add`, in order of digests. Reads only the index, and holds few of
-    /// its entries in memory.
+    /// Passes the stored keys that satisfy `filter` to `add`, in order of digests: those whose digest begins with one of
+    /// these bytes. Reads only the index, and holds few of its entries in memory.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub async fn fold<T: Send + 'static>(
         &self,
+        shards: RangeInclusive<u8>,
         filter: impl Fn(&Key) -> bool + Send + 'static,
         mut sum: T,
         add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
     ) -> io::Result<T> {
         let listing = self.listing();
-        blocking(move || listing.run(filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
+        blocking(move || listing.run(shards, filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
     }
 
     fn listing(&self) -> Listing {
@@ -247,9 +249,14 @@ struct Listing {
 }
 
 impl Listing {
-    fn run(&self, filter: impl Fn(&Key) -> bool, mut add: impl FnMut(InventoryEntry)) -> io::Result<()> {
+    fn run(
+        &self,
+        shards: RangeInclusive<u8>,
+        filter: impl Fn(&Key) -> bool,
+        mut add: impl FnMut(InventoryEntry),
+    ) -> io::Result<()> {
         let pending_usage = self.updates.blob_usage();
-        for first in 0..=u8::MAX {
+        for first in shards {
             let rows = self.index.read(|txn| BLOBS.shard(txn, first))?;
             self.add_rows(rows, &pending_usage, &filter, &mut add)?;
         }

@@ -95,35 +95,40 @@ pub(super) async fn list(
     registry: &Arc<Registry>,
     request: ListArchives,
 ) -> Result<impl Stream<Item = Result<ArchiveRow, BodyError>> + use<>, AdminError> {
-    let selection = selection(request.pattern.as_deref())?;
-    let left = request.limit.unwrap_or(usize::MAX);
     let findings = request.findings;
-    let mut state = ListPosition { registry: registry.clone(), selection, request, left };
-    let first = state.page(None).await.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
-    let pages = stream::try_unfold((state, Some(first)), |(mut state, page)| async move {
-        let Some(page) = page.filter(|page| !page.is_empty()) else { return Ok(None) };
-        let last = page.last().filter(|_| page.len() == MAX_LISTED_AT_ONCE && state.left > 0).cloned();
-        let next = match last {
-            Some(last) => Some(state.page(Some(last)).await?),
-            None => None,
-        };
-        Ok::<_, BodyError>(Some((page, (state, next))))
-    });
+    let position = ListPosition::start(registry, request)?;
     let registry = registry.clone();
-    let rows = move |page: Vec<InventoryEntry>| {
+    Ok(position.items().await?.and_then(move |item| {
         let registry = registry.clone();
-        stream::iter(page.into_iter().filter_map(StoredArchive::of)).then(move |item| {
-            let registry = registry.clone();
-            async move {
-                let findings = if findings { registry.inventory().model_findings(&item).await } else { None };
-                Ok(ArchiveRow { findings, ..archive_row(&item) })
-            }
-        })
-    };
-    Ok(pages.map_ok(rows).try_flatten())
+        async move {
+            let findings = if findings { registry.inventory().model_findings(&item).await } else { None };
+            Ok(ArchiveRow { findings, ..archive_row(&item) })
+        }
+    }))
 }
 
 impl ListPosition {
+    fn start(registry: &Arc<Registry>, request: ListArchives) -> Result<Self, AdminError> {
+        let selection = selection(request.pattern.as_deref())?;
+        let left = request.limit.unwrap_or(usize::MAX);
+        Ok(Self { registry: registry.clone(), selection, request, left })
+    }
+
+    /// The zips, page by page.
+    async fn items(mut self) -> Result<impl Stream<Item = Result<StoredArchive, BodyError>> + use<>, AdminError> {
+        let first = self.page(None).await.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+        let pages = stream::try_unfold((self, Some(first)), |(mut position, page)| async move {
+            let Some(page) = page.filter(|page| !page.is_empty()) else { return Ok(None) };
+            let last = page.last().filter(|_| page.len() == MAX_LISTED_AT_ONCE && position.left > 0).cloned();
+            let next = match last {
+                Some(last) => Some(position.page(Some(last)).await?),
+                None => None,
+            };
+            Ok::<_, BodyError>(Some((page, (position, next))))
+        });
+        Ok(pages.map_ok(|page| stream::iter(page.into_iter().filter_map(StoredArchive::of)).map(Ok)).try_flatten())
+    }
+
     /// The zips that follow `after`.
     async fn page(&mut self, after: Option<InventoryEntry>) -> io::Result<Vec<InventoryEntry>> {
         let count = self.left.min(MAX_LISTED_AT_ONCE);
@@ -133,24 +138,21 @@ impl ListPosition {
     }
 }
 
-/// Lists the selected zips with the time at which each was first seen.
+/// Lists the selected zips with the time at which each was first seen, page by page as [`list`].
 pub(super) async fn pins(
     registry: &Arc<Registry>,
     request: ListPins,
-) -> Result<impl Stream<Item = PinnedArchive> + use<>, AdminError> {
-    let mut found = Vec::new();
-    let selection = selection(request.pattern.as_deref())?;
-    let mut selected = items(registry, &selection).await?;
-    if let Some(hosted) = registry.hosted() {
-        selected.extend(published(hosted, &selection).await?);
-    }
-    for item in selected {
-        let pin = registry.inventory().pin(&item.entry.key).await;
-        let pin = pin.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
-        let first_seen = pin.map_or(item.entry.stored_at, |pin| pin.first_seen);
-        found.push(PinnedArchive { archive: archive_row(&item), first_seen });
-    }
-    Ok(stream::iter(found))
+) -> Result<impl Stream<Item = Result<PinnedArchive, BodyError>> + use<>, AdminError> {
+    let request = ListArchives { pattern: request.pattern, ..ListArchives::default() };
+    let registry = registry.clone();
+    Ok(ListPosition::start(&registry, request)?.items().await?.and_then(move |item| {
+        let registry = registry.clone();
+        async move {
+            let pin = registry.inventory().pin(&item.entry.key).await?;
+            let first_seen = pin.map_or(item.entry.stored_at, |pin| pin.first_seen);
+            Ok(PinnedArchive { archive: archive_row(&item), first_seen })
+        }
+    }))
 }
 
 /// Marks the selected zips as never to be evicted, or takes the mark away: also from keys under which nothing is stored.

@@ -9,7 +9,10 @@ use crate::{
     },
     entry::Digest,
     peer::ClientTable,
-    registry::{CredentialStatus, HitStats, InventoryEntry, PlaceQueue, Registry, TierStats, inventory::StoredArchive},
+    registry::{
+        CredentialStatus, HitStats, InventoryEntry, PlaceQueue, Registry, TierStats,
+        inventory::{ALL_SHARDS, Selection, StoredArchive},
+    },
 };
 
 /// Most packages in each of the two rankings.
@@ -50,7 +53,8 @@ impl StoredSums {
 /// Counts what is stored now: by tier, by upstream, by package.
 pub(super) async fn stats(registry: &Arc<Registry>, clients: &ClientTable) -> Result<Stats, AdminError> {
     let usage = registry.inventory().usage();
-    let sums = registry.inventory().fold(StoredSums::default(), StoredSums::add).await;
+    let sums =
+        registry.inventory().fold(ALL_SHARDS, &Selection::default(), StoredSums::default(), StoredSums::add).await;
     let StoredSums { upstreams, packages, hit_stats, .. } =
         sums.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let mut packages: Vec<PackageStats> = packages

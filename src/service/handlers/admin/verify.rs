@@ -1,49 +1,89 @@
 //! Verification of what is stored: hashes several zips at once, and fetches damaged ones again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     AdminError,
-    inventory::{INDEX_UNREADABLE, items, selection},
+    inventory::{INDEX_UNREADABLE, selection},
 };
 use crate::{
     admin_api::{VerifyArchives, VerifyEvent, VerifyState},
     entry::{Digest, Key},
-    registry::{DocumentCheck, Integrity, Registry, inventory::StoredArchive},
+    http::body::BodyError,
+    registry::{
+        DocumentCheck, Integrity, InventoryEntry, Registry,
+        inventory::{ALL_SHARDS, Selection, StoredArchive},
+    },
 };
 
 /// Most zips that are hashed at once.
 const MAX_HASHED_ZIPS: usize = 4;
 
-/// Verifies the selected zips, each blob once, then the documents of the packages that are selected as a whole.
+/// Verifies the selected zips, each blob once, then the documents of the packages that are selected as a whole. The zips
+/// are listed a 256th at a time, by the first byte of their digests.
 pub(super) async fn verify(
     registry: &Arc<Registry>,
     request: VerifyArchives,
-) -> Result<impl Stream<Item = VerifyEvent> + use<>, AdminError> {
+) -> Result<impl Stream<Item = Result<VerifyEvent, BodyError>> + use<>, AdminError> {
     let VerifyArchives { pattern, no_fetch } = request;
     let selection = selection(pattern.as_deref())?;
-    let mut blobs: BTreeMap<Digest, Vec<StoredArchive>> = BTreeMap::new();
-    for item in items(registry, &selection).await? {
-        blobs.entry(item.entry.digest).or_default().push(item);
-    }
+    let count = registry.inventory().fold(ALL_SHARDS, &selection, BlobCount::default(), BlobCount::add).await;
+    let BlobCount { zips, bytes, .. } = count.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let documents = registry.inventory().document_keys(&selection).await;
     let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
-    let bytes = blobs.values().filter_map(|items| items.first()).map(|item| item.entry.len).sum();
-    let begin = VerifyEvent::Begin { zips: blobs.len(), bytes, documents: documents.len() };
+    let begin = VerifyEvent::Begin { zips, bytes, documents: documents.len() };
 
+    let of_shards = registry.clone();
+    let shards = stream::iter(ALL_SHARDS).then(move |first| {
+        let registry = of_shards.clone();
+        let selection = selection.clone();
+        async move { Ok::<_, BodyError>(stream::iter(blobs_of_shard(&registry, &selection, first).await?).map(Ok)) }
+    });
     let of_zips = registry.clone();
-    let zips = stream::iter(blobs).map(move |(digest, items)| {
+    let zips = shards.try_flatten().map_ok(move |(digest, items)| {
         let registry = of_zips.clone();
-        async move { verify_blob(&registry, digest, &items, !no_fetch).await }
+        async move { Ok(verify_blob(&registry, digest, &items, !no_fetch).await) }
     });
     let of_documents = registry.clone();
     let documents = stream::iter(documents).then(move |key| {
         let registry = of_documents.clone();
-        async move { verify_document(&registry, key, !no_fetch).await }
+        async move { Ok(verify_document(&registry, key, !no_fetch).await) }
     });
-    Ok(stream::iter([begin]).chain(zips.buffer_unordered(MAX_HASHED_ZIPS)).chain(documents))
+    Ok(stream::iter([Ok(begin)]).chain(zips.try_buffer_unordered(MAX_HASHED_ZIPS)).chain(documents))
+}
+
+/// How many blobs there are, from keys in order of digests.
+#[derive(Debug, Default)]
+struct BlobCount {
+    zips: usize,
+    bytes: u64,
+    last: Option<Digest>,
+}
+
+impl BlobCount {
+    fn add(&mut self, entry: InventoryEntry) {
+        if self.last.replace(entry.digest) != Some(entry.digest) {
+            self.zips += 1;
+            self.bytes += entry.len;
+        }
+    }
+}
+
+/// The selected zips whose digests begin with this byte.
+async fn blobs_of_shard(
+    registry: &Registry,
+    selection: &Selection,
+    first: u8,
+) -> io::Result<BTreeMap<Digest, Vec<StoredArchive>>> {
+    let add = |blobs: &mut BTreeMap<_, Vec<_>>, entry: InventoryEntry| {
+        let digest = entry.digest;
+        if let Some(item) = StoredArchive::of(entry) {
+            blobs.entry(digest).or_default().push(item);
+        }
+    };
+    registry.inventory().fold(first..=first, selection, BTreeMap::new(), add).await
 }
 
 /// Verifies one blob. A damaged one is quarantined and, with `fetch`, fetched again under each of its keys.
