@@ -48,8 +48,8 @@ pub(crate) use route::{
     ShowRoute, SourceRule,
 };
 pub(crate) use status::{
-    CertificateState, FailedPublicationRow, LoggedEvent, MirrorState, MirrorStatus, ReadStatus, SharedBucketState,
-    SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
+    CertificateState, FailedPublicationRow, FleetState, LoggedEvent, MirrorState, MirrorStatus, ReadStatus,
+    SharedBucketState, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
 };
 pub(crate) use tokens::{
     CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenList, TokenRow,

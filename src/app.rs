@@ -39,16 +39,17 @@ use crate::{
     upstream,
 };
 
-mod bucket;
 mod credentials;
 mod issuer_documents;
 mod loopback;
 mod memory;
 mod reload;
+mod shared;
 
 use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
 use reload::{RunningService, SharedParts};
+use shared::NodeHandler;
 
 pub use credentials::{UpstreamReport, check as check_credentials};
 pub use reload::{ConfigSource, Reloader};
@@ -91,6 +92,8 @@ pub struct App {
     pub tls_addresses: Vec<SocketAddr>,
     /// Where it answers `/metrics` and health checks alone, with the real ports.
     pub metrics_addresses: Vec<SocketAddr>,
+    /// Where it answers other nodes of the fleet, with the real ports.
+    pub node_addresses: Vec<SocketAddr>,
     /// Requests that the files of certificates and credentials are read again.
     pub reload: ReloadHandle,
     /// Applies a changed configuration.
@@ -100,6 +103,8 @@ pub struct App {
     /// The cache, for tests that observe it.
     pub cache: Arc<Cache>,
     bound: Bound,
+    /// The listener for other nodes of the fleet.
+    nodes: Option<Bound>,
     audit: Option<AuditLog>,
     readiness: Readiness,
     tasks: TaskTracker,
@@ -206,12 +211,13 @@ impl App {
             memory: budget.clone(),
         });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
-        let bucket = bucket::open(&config, &disk, &clock).await?;
+        let shared_tiers = shared::open(&config, &disk, &clock).await?;
+        let nodes = shared::bind_nodes(&config)?;
         let cache = Cache::build(
             &plan.section,
             budget.clone(),
             disk.clone(),
-            bucket,
+            shared_tiers,
             CacheConfig { documents, archives },
             clock.clone(),
             tasks.clone(),
@@ -253,6 +259,8 @@ impl App {
             reloader,
             clock,
             cache,
+            node_addresses: nodes.as_ref().map(|nodes| nodes.addresses().to_vec()).unwrap_or_default(),
+            nodes,
             bound: bound.with_control(control.ok()).with_clients(clients),
             audit,
             readiness,
@@ -297,6 +305,10 @@ impl App {
         let readiness = self.readiness;
         let no_more_connections = CancellationToken::new();
         let serve = self.bound.serve(ServiceHandler(running.clone()), no_more_connections.clone(), abort.clone());
+        let serve_nodes = async {
+            let Some(nodes) = self.nodes else { return };
+            nodes.serve(NodeHandler(running.clone()), no_more_connections.clone(), abort.clone()).await;
+        };
         let delay = self.drain_delay;
         let drain_start = async {
             graceful.cancelled().await;
@@ -309,7 +321,7 @@ impl App {
             Instant::now()
         };
         // Biased: `/readyz` reports draining before the listeners close.
-        let (drain_started, report) = tokio::join!(biased; drain_start, serve);
+        let (drain_started, report, ()) = tokio::join!(biased; drain_start, serve, serve_nodes);
         if report.aborted > 0 {
             tracing::warn!(
                 connections = report.aborted,

@@ -28,11 +28,13 @@ mod circle;
 mod document_tiers;
 pub(crate) mod documents;
 mod download;
+mod download_source;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod fill;
 mod fill_state;
 pub(crate) mod fill_watcher;
+pub(crate) mod fleet_tier;
 mod import;
 mod memory_room;
 mod negative_cache;
@@ -55,12 +57,13 @@ pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord, UploadQueueUsage},
 };
-pub use archive_request::{ArchiveRequest, Pinning};
+pub use archive_request::{ArchiveRequest, Asker, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
 pub use bucket_tier::{BucketState, BucketTier, LonePins};
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;
+pub use fleet_tier::{FleetFigures, FleetTier};
 pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
 
@@ -77,6 +80,7 @@ pub struct Cache {
     pins: PinRecords,
     disk: Arc<Disk>,
     bucket: Option<Arc<BucketTier>>,
+    fleet: Option<Arc<FleetTier>>,
     generations: Generations,
     clock: Clock,
     tasks: BackgroundTasks,
@@ -111,6 +115,17 @@ pub struct CacheUsage {
     pub counters: CacheCounters,
     /// The bucket that several mirrors share, if there is one.
     pub bucket: Option<BucketState>,
+    /// What nodes of the fleet have read from each other, if there is one.
+    pub fleet: Option<FleetFigures>,
+}
+
+/// What is behind the disk, where several mirrors work together.
+#[derive(Clone, Default)]
+pub struct SharedTiers {
+    /// The bucket that they share.
+    pub bucket: Option<Arc<BucketTier>>,
+    /// The other mirrors.
+    pub fleet: Option<Arc<FleetTier>>,
 }
 
 /// What a cache is built from besides its tiers.
@@ -137,13 +152,13 @@ impl BackgroundTasks {
 
 impl Cache {
     /// Builds the cache over an open disk tier. Fills and revalidations run on the runtime that this is called in and are
-    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`. With a
-    /// `bucket`, it is the tier behind the disk.
+    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`. `shared` is behind
+    /// the disk.
     pub fn build(
         memory: &memory::Config,
         budget: MemoryBudget,
         disk: Arc<Disk>,
-        bucket: Option<Arc<BucketTier>>,
+        shared: SharedTiers,
         config: CacheConfig,
         clock: Clock,
         tasks: TaskTracker,
@@ -163,7 +178,8 @@ impl Cache {
             clock.clone(),
             tasks.clone(),
         );
-        let context = context.with_bucket(bucket.clone());
+        let SharedTiers { bucket, fleet } = shared;
+        let context = context.with_shared(bucket.clone(), fleet.clone());
         let importer = ArchiveImporter::new(&context);
         let documents =
             DocumentCache::new(document_tiers.clone(), failures, config.documents, clock.clone(), tasks.clone());
@@ -177,6 +193,7 @@ impl Cache {
             pins,
             disk,
             bucket,
+            fleet,
             generations,
             clock,
             tasks,
@@ -283,6 +300,7 @@ impl Cache {
             disk_areas: self.disk.inventory().usage(),
             counters: self.disk.metrics().read(),
             bucket: self.bucket.as_ref().map(|bucket| bucket.state()),
+            fleet: self.fleet.as_ref().map(|fleet| fleet.figures()),
         }
     }
 }

@@ -27,6 +27,7 @@ mod check;
 mod credentials;
 mod environment;
 mod error;
+mod fleet;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod hosting;
@@ -99,6 +100,9 @@ pub struct Config {
     /// The bucket that several mirrors share. `None`: what is stored is stored here alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<shared::Config>,
+    /// The mirrors that share it, of which this is one. `None`: it is the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<crate::fleet::Config>,
     /// The names that belong to this mirror.
     pub host: dialect::HostNames,
     /// Logs.
@@ -154,6 +158,7 @@ impl Default for Config {
             upstreams: upstream::defaults(),
             hosted: None,
             shared: None,
+            fleet: None,
             host: dialect::HostNames::default(),
             log: observe::Config::default(),
             audit: observe::AuditConfig::default(),

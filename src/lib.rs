@@ -56,6 +56,7 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod entry;
+pub mod fleet;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

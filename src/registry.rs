@@ -75,8 +75,8 @@ use version_rules::{SeenVersions, VersionRules};
 use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
-    BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, Generation, HitStats, ImportError,
-    Integrity, InventoryEntry, Object, ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject,
+    BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation, HitStats,
+    ImportError, Integrity, InventoryEntry, Object, ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject,
     fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
@@ -286,7 +286,14 @@ impl Registry {
                 overview,
             )),
             inventory: Inventory::new(cache.clone(), authorizer.clone(), stored.clone(), source.clone()),
-            transfer: Transfer::new(cache.clone(), upstreams.clone(), stored.clone(), verify, model.clone()),
+            transfer: Transfer::new(
+                cache.clone(),
+                upstreams.clone(),
+                stored.clone(),
+                verify,
+                model.clone(),
+                source.clone(),
+            ),
             sources: SourceResolver::new(cache.clone(), upstreams.clone(), authorizer.clone(), stored.clone()),
             warming: Warming::new(WarmingParts {
                 upstreams: upstreams.clone(),
@@ -404,7 +411,7 @@ impl Registry {
         &self.inventory
     }
 
-    /// Export and import.
+    /// Export and import, and archives for other nodes of the fleet.
     pub fn transfer(&self) -> &Transfer {
         &self.transfer
     }

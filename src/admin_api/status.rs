@@ -38,6 +38,9 @@ pub(crate) struct MirrorStatus {
     /// The bucket that several mirrors share; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedBucketState>,
+    /// What nodes of the fleet have sent each other; absent without a fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetState>,
     /// Running downloads.
     pub downloads: usize,
     /// Responses since the start that were stale.
@@ -75,6 +78,17 @@ pub(crate) struct SharedBucketState {
     pub queued: u64,
     /// Their bytes, and the most that wait.
     pub queue: SpaceUse,
+}
+
+/// What nodes of the fleet have sent each other since the start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FleetState {
+    /// Zips that this node has read from another one, or begun to.
+    pub read: u64,
+    /// Zips that it has sent to another one, or begun to.
+    pub sent: u64,
+    /// Attempts to read from another node that failed.
+    pub failed: u64,
 }
 
 impl SharedBucketState {

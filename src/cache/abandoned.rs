@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::{
         cache::{
-            ArchiveRequest, Pinning,
+            ArchiveRequest, Asker, Pinning,
             fakes::FakeVerifier,
             single_flight::{JoinedFlight, SingleFlight},
         },
@@ -109,6 +109,7 @@ mod tests {
             verify: Arc::new(FakeVerifier::default()),
             pinning: Pinning::Pinned,
             negative: Duration::from_secs(30),
+            asker: Asker::default(),
         };
         Download::open(&request, u64::MAX, 0).await.expect("opens")
     }

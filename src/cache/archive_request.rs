@@ -20,6 +20,18 @@ pub struct ArchiveRequest {
     pub pinning: Pinning,
     /// How long it is remembered that the origin does not have it.
     pub negative: Duration,
+    /// For which side of the mirror it is.
+    pub asker: Asker,
+}
+
+/// For which side of the mirror an archive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asker {
+    /// For its clients: other nodes of a fleet may be asked.
+    #[default]
+    Client,
+    /// For another node of the fleet: no node is asked again.
+    Node,
 }
 
 /// Whether the content of an archive must stay what it was when it was first seen.

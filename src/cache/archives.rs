@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    ArchiveRequest, CacheFailure,
+    ArchiveRequest, Asker, CacheFailure,
     circle::wait_beside,
     fill::{Fill, FillContext},
     fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
@@ -70,6 +70,13 @@ impl ArchiveCache {
     /// The fill's error, before any byte has been handed out.
     pub async fn get(&self, request: &ArchiveRequest) -> Result<ArchiveAnswer, CacheFailure> {
         let status = CacheStatus::forwarded(Fwd::UriMiss);
+        if request.asker == Asker::Node {
+            let fleet = self.context.fleet.as_ref();
+            fleet.inspect(|fleet| fleet.note_served());
+            if fleet.is_some_and(|fleet| fleet.reads(&request.key)) {
+                return Err(CacheFailure::new(FetchError::Loop, CacheStatus::generated()));
+            }
+        }
         // A running fill saves its waiting clients a lookup on disk each.
         if self.fills.find(&request.key).is_none() {
             if let Some(object) = self.context.tiers.lookup(&request.key).await {

@@ -77,7 +77,17 @@ pub enum LonePins {
     Refused,
 }
 
+/// Who says which content a new version has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decider {
+    /// The bucket; or this mirror, where it may decide alone.
+    Bucket,
+    /// The first node of the fleet, which has sent it, while the bucket cannot be asked.
+    FirstNode,
+}
+
 /// What the bucket knows of a requested archive.
+#[derive(Default)]
 pub(super) struct BucketLookup {
     /// The pin, also where only the bucket knew it.
     pub(super) pin: Option<Arc<Pin>>,
@@ -183,6 +193,7 @@ impl BucketTier {
         known: Option<&Pin>,
         meta: &Meta,
         pins: &PinRecords,
+        decided_by: Decider,
     ) -> Result<PinState, FetchError> {
         if request.pinning != Pinning::Pinned {
             return Ok(PinState::Settled);
@@ -200,6 +211,7 @@ impl BucketTier {
                 pins.agree(other).await?;
                 Err(FetchError::PinMismatch)
             }
+            Err(_) if decided_by == Decider::FirstNode => Ok(PinState::LocalOnly),
             Err(error) => {
                 self.check_may_decide(request, known, error)?;
                 Ok(PinState::LocalOnly)

@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cache::{Pinning, fakes::FakeVerifier},
+        cache::{Asker, Pinning, fakes::FakeVerifier},
         entry::{Document, Key},
         origin::{BoxFuture, Origin},
     };
@@ -207,6 +207,7 @@ mod tests {
             verify: Arc::new(FakeVerifier::default()),
             pinning: Pinning::Pinned,
             negative: Duration::from_secs(30),
+            asker: Asker::default(),
         };
         let mut download = Download::open(&request, u64::MAX, 20).await.expect("opens");
         assert_eq!(download.next().await.expect("begins").as_deref(), Some(&b"begin"[..]));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
-use super::{ArchiveRequest, Cache, CacheConfig, Pinning};
+use super::{ArchiveRequest, Asker, Cache, CacheConfig, Pinning, SharedTiers};
 use crate::{
     clock::Clock,
     entry::{Digest, Document, Key, Verified},
@@ -94,7 +94,7 @@ impl TestCache {
             &memory,
             MemoryBudget::unlimited(),
             disk,
-            None,
+            SharedTiers::default(),
             CacheConfig::default(),
             Clock::default(),
             tasks.clone(),
@@ -113,6 +113,7 @@ impl TestCache {
                 verify,
                 pinning: Pinning::Pinned,
                 negative: std::time::Duration::from_secs(30),
+                asker: Asker::Client,
             },
             origin,
         )

@@ -16,9 +16,11 @@ use super::{
     ArchiveRequest, ArchiveTiers, BackgroundTasks, PinRecords, Pinning,
     abandoned::WatchedDownload,
     body_store::{BodyStore, ReceivedBody, StoredBody},
-    bucket_tier::{BucketLookup, BucketTier, ClaimedArchive},
+    bucket_tier::BucketTier,
     download::Download,
+    download_source::DownloadSource,
     fill_state::{ArrivingBody, FillState},
+    fleet_tier::FleetTier,
     memory_room::{MemoryBodyError, MemoryRoom},
     negative_cache::NegativeCache,
     no_room::{KeysWithoutRoom, Remedy, RemedyUntil},
@@ -27,7 +29,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    entry::{Meta, Pin},
+    entry::Meta,
     http::cache_status::NO_ROOM,
     observe::DownloadOutcome,
     origin::{FetchError, VerifyError},
@@ -48,6 +50,8 @@ pub(super) struct FillContext {
     pub(super) memory: MemoryRoom,
     /// The tier behind the disk.
     pub(super) bucket: Option<Arc<BucketTier>>,
+    /// The other nodes over the bucket.
+    pub(super) fleet: Option<Arc<FleetTier>>,
     pub(super) limits: ArchiveConfig,
     pub(super) clock: Clock,
     pub(super) tasks: BackgroundTasks,
@@ -68,12 +72,12 @@ impl FillContext {
         let without_room = KeysWithoutRoom::new(clock.clone());
         let memory = MemoryRoom::new(memory);
         let aborted = CancellationToken::new();
-        Self { tiers, pins, failures, without_room, memory, bucket: None, limits, clock, tasks, aborted }
+        Self { tiers, pins, failures, without_room, memory, bucket: None, fleet: None, limits, clock, tasks, aborted }
     }
 
-    /// The same, with a tier behind the disk.
-    pub(super) fn with_bucket(self, bucket: Option<Arc<BucketTier>>) -> Self {
-        Self { bucket, ..self }
+    /// The same, with a tier behind the disk, and other nodes over it.
+    pub(super) fn with_shared(self, bucket: Option<Arc<BucketTier>>, fleet: Option<Arc<FleetTier>>) -> Self {
+        Self { bucket, fleet, ..self }
     }
 }
 
@@ -138,16 +142,6 @@ enum FetchedArchive {
     InMemory(Object),
     /// In a tier since before the fill started.
     Stored(Object),
-}
-
-/// Where a download comes from, and what it must be.
-struct DownloadSource {
-    /// What is pinned.
-    pin: Option<Arc<Pin>>,
-    /// Where the bucket has it.
-    claimed: Option<Arc<ClaimedArchive>>,
-    /// False where the disk was found to have no room for it.
-    has_disk: bool,
 }
 
 /// When the clients of a fill get their first byte.
@@ -249,11 +243,7 @@ impl Fill {
             return Err(FillFailure::Remembered(FetchError::NoRoom { retry_after: left }));
         }
         let pin = context.pins.expected(request).await?;
-        let BucketLookup { pin, claimed } = match &context.bucket {
-            Some(bucket) => bucket.find(request, pin, &context.pins).await?,
-            None => BucketLookup { pin, claimed: None },
-        };
-        let source = DownloadSource { pin, claimed, has_disk: remedy.is_none() };
+        let source = DownloadSource::find(context, request, pin, remedy.is_none()).await?;
         let fetched = self.download(&source).await;
         if let (Some(claimed), Err(FillFailure::Failed(FetchError::Invalid(_) | FetchError::PinMismatch))) =
             (&source.claimed, &fetched)
@@ -267,8 +257,8 @@ impl Fill {
     async fn download(&self, source: &DownloadSource) -> Result<FetchedArchive, FillFailure> {
         let context = &self.context;
         let mut request = self.request.clone();
-        if let Some(claimed) = &source.claimed {
-            request.origin = claimed.clone();
+        if let Some(origin) = &source.origin {
+            request.origin = origin.clone();
         }
         let download = Download::open(&request, context.limits.max_size.0, context.limits.resumes).await;
         let download = download.map_err(|error| match error {
@@ -305,7 +295,10 @@ impl Fill {
         let upload = match (&context.bucket, &source.claimed) {
             (None, _) => None,
             (Some(_), Some(claimed)) => claimed.needs_upload().then_some(PinState::Settled),
-            (Some(bucket), None) => Some(bucket.settle(request, source.pin.as_deref(), meta, &context.pins).await?),
+            (Some(bucket), None) => {
+                let known = source.pin.as_deref();
+                Some(bucket.settle(request, known, meta, &context.pins, source.decided_by).await?)
+            }
         };
         context.pins.settle(request, source.pin.clone(), meta).await?;
         Ok(upload)

@@ -3,8 +3,8 @@
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
-    Config, UpstreamCredentials, access_rules, error::ConfigError, hosting, layers::invalid, names, setting::Settings,
-    sharing,
+    Config, UpstreamCredentials, access_rules, error::ConfigError, fleet, hosting, layers::invalid, names,
+    setting::Settings, sharing,
 };
 use crate::{
     cache::policy::MAX_DOWNLOADS,
@@ -36,6 +36,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     check_private(config, settings)?;
     hosting::check(config, settings)?;
     sharing::check(config, settings)?;
+    fleet::check(config, settings)?;
     check_storage(config, settings)?;
     for (name, upstream) in &config.upstreams {
         check_upstream(name, upstream, settings)?;

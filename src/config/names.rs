@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{
     Config,
     error::ConfigError,
-    hosting,
+    fleet, hosting,
     layers::{self, invalid},
     routes, schema,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
@@ -37,6 +37,9 @@ pub(super) fn with_defaults(set: Settings) -> Result<Settings, ConfigError> {
     }
     if set.keys().any(|path| path[0] == sharing::SHARED) {
         settings.extend(sharing::defaults());
+    }
+    if set.keys().any(|path| path[0] == fleet::FLEET) {
+        settings.extend(fleet::defaults());
     }
     settings.extend(set.into_iter().filter(|(_, setting)| !setting.value.is_table()));
     Ok(settings)

@@ -55,6 +55,7 @@ impl Config {
             },
             hosted: self.hosted.clone(),
             shared: self.shared.clone(),
+            fleet: self.fleet.clone(),
             host: next.host,
             memory: self.memory.clone(),
             disk: self.disk.clone(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::{
-    Loaded, hosting, layers,
+    Loaded, fleet, hosting, layers,
     masking::masked,
     route_table, schema,
     setting::{SettingSource, dotted},
@@ -97,6 +97,7 @@ impl Loaded {
     fn optional_keys(&self) -> impl Iterator<Item = Vec<String>> {
         schema::optional_keys().flat_map(|path| match path.as_slice() {
             path if path.starts_with(&hosting::section()) => self.config.hosted.iter().map(|_| path.to_vec()).collect(),
+            [first, ..] if first == fleet::FLEET => self.config.fleet.iter().map(|_| path.clone()).collect(),
             [first, ..] if first == sharing::SHARED => self.config.shared.iter().map(|_| path.clone()).collect(),
             [first, _, last] if first == "upstreams" => {
                 let names = self.config.upstreams.keys();

@@ -6,6 +6,7 @@ use crate::{upstream::CredentialSource, value::BaseUrl};
 mod access_tables;
 mod credentials;
 mod routes;
+mod sharing;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().copied().collect()

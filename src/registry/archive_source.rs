@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     cache::{
-        ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Cache, CacheFailure, Object, Pinning, ServedArchive,
+        ArchiveAnswer, ArchiveAvailability, ArchiveRequest, Asker, Cache, CacheFailure, Object, Pinning, ServedArchive,
         fill_watcher::FillWatcher,
     },
-    entry::{Meta, Pin},
+    entry::{Key, Meta, Pin},
     http::cache_status::CacheStatus,
-    origin::{FetchError, Verify},
+    origin::{FetchError, Missing, Verify},
     package::{PackageId, Version},
     upstream::GitRef,
 };
@@ -98,6 +98,17 @@ impl ArchiveSource {
                 Err(failure.into())
             }
         }
+    }
+
+    /// The archive of a key for another node of the fleet, which applies the rules itself.
+    ///
+    /// # Errors
+    /// When it is none that an upstream has, or cannot be had.
+    pub(super) async fn for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
+        let found = parse_archive_key(key).filter(|(package, _)| self.upstreams.hosted(package).is_none());
+        let (package, reference) = found.ok_or_else(absent)?;
+        let request = ArchiveRequest { asker: Asker::Node, ..self.request(&package, reference)? };
+        Ok(self.cache.archives().get(&request).await?)
     }
 
     /// Waits until the archive is complete, and returns what is stored about it.
@@ -220,8 +231,14 @@ impl ArchiveSource {
         let verify = self.model.logging(&self.verify, package, version_of(&reference));
         let origin = self.upstreams.archive_origin(package, reference)?;
         let negative = self.documents.policies().negative(package)?;
-        Ok(ArchiveRequest { key, origin, verify, pinning, negative })
+        Ok(ArchiveRequest { key, origin, verify, pinning, negative, asker: Asker::Client })
     }
+}
+
+/// The error for a key that leads to no archive.
+fn absent() -> RegistryError {
+    let error = FetchError::NotFound(Missing::Version);
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::generated() })
 }
 
 /// The archive of an answer, if it is stored.

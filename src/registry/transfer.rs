@@ -7,7 +7,8 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
 use super::{
-    archive_source::{pinning, version_of},
+    RegistryError,
+    archive_source::{ArchiveSource, pinning, version_of},
     keys::{parse_archive_key, parse_document_key, revision_prefix},
     model_policy::ModelPolicy,
     package_documents::PackageDocuments,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     admin_api::{ImportState, ImportedState},
-    cache::{Cache, DocumentImport, ImportError, Object, PinConflict},
+    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::Verify,
     package::{
@@ -24,13 +25,14 @@ use crate::{
     upstream::{DocumentAsk, GitRef},
 };
 
-/// Exports what is stored, and imports what another mirror exported.
+/// Exports what is stored, and imports what another mirror exported; has archives for other nodes of a fleet.
 pub struct Transfer {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
     verify: Arc<dyn Verify>,
     model: Arc<ModelPolicy>,
+    archives: Arc<ArchiveSource>,
 }
 
 impl Transfer {
@@ -40,8 +42,19 @@ impl Transfer {
         documents: Arc<PackageDocuments>,
         verify: Arc<dyn Verify>,
         model: Arc<ModelPolicy>,
+        archives: Arc<ArchiveSource>,
     ) -> Self {
-        Self { cache, upstreams, documents, verify, model }
+        Self { cache, upstreams, documents, verify, model, archives }
+    }
+
+    /// The archive of a key for another node of the fleet, which applies the rules of its callers itself: from the cache,
+    /// else from a fill that this starts or joins. No other node is asked.
+    ///
+    /// # Errors
+    /// When the key leads to no archive of an upstream, or it cannot be had; `Loop` while this node itself reads the
+    /// archive from another one.
+    pub(crate) async fn for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
+        self.archives.for_node(key).await
     }
 
     /// The record of a stored archive; `None` when it was removed or quarantined since it was listed.

@@ -7,6 +7,7 @@ pub(super) mod folder;
 pub(super) mod health;
 pub(super) mod json;
 pub(super) mod metrics;
+mod node;
 pub(super) mod openapi;
 pub(super) mod publish;
 pub(super) mod view;

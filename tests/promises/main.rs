@@ -9,6 +9,8 @@ mod bucket;
 mod captured;
 #[path = "../support/eventually.rs"]
 mod eventually;
+#[path = "../support/fleet.rs"]
+mod fleets;
 #[path = "../support/forge.rs"]
 mod forge;
 #[path = "../support/issuer.rs"]
@@ -50,6 +52,7 @@ mod drain;
 mod fairness;
 mod fault_matrix;
 mod flat;
+mod fleet;
 mod folder_details;
 mod folder_rules;
 mod folders;

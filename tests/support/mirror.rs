@@ -27,6 +27,8 @@ pub struct Mirror {
     pub tls_address: Option<SocketAddr>,
     /// The address of the listener for metrics, if there is one.
     pub metrics_address: Option<SocketAddr>,
+    /// The address of the listener for other nodes, if there is one.
+    pub node_address: Option<SocketAddr>,
     /// Reads certificates and credentials again.
     pub reload: ReloadHandle,
     pub clock: Clock,
@@ -156,6 +158,7 @@ impl Setup {
         let cache = app.cache.clone();
         let tls_address = app.tls_addresses.first().copied();
         let metrics_address = app.metrics_addresses.first().copied();
+        let node_address = app.node_addresses.first().copied();
         let reload = app.reload.clone();
         let shutdown = CancellationToken::new();
         let abort = CancellationToken::new();
@@ -167,6 +170,7 @@ impl Setup {
             address,
             tls_address,
             metrics_address,
+            node_address,
             reload,
             clock,
             cache,

@@ -316,9 +316,9 @@ impl Collector for Figures {
         self.requests(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.stores(&mut encoder)?;
-        if let Some(state) = self.registry.inventory().usage().bucket {
-            bucket::encode(&state, &mut encoder)?;
-        }
+        let usage = self.registry.inventory().usage();
+        usage.bucket.iter().try_for_each(|state| bucket::encode(state, &mut encoder))?;
+        usage.fleet.iter().try_for_each(|figures| bucket::encode_fleet(figures, &mut encoder))?;
         self.process(&mut encoder)
     }
 }

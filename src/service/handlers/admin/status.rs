@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{AdminError, stats};
 use crate::{
     admin_api::{
-        CertificateState, FailedPublicationRow, FailureCode, LoggedEvent, MirrorStatus, SharedBucketState, SpaceUse,
-        UpstreamFailure, UpstreamPause, UpstreamState,
+        CertificateState, FailedPublicationRow, FailureCode, FleetState, LoggedEvent, MirrorStatus, SharedBucketState,
+        SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
     },
     observe::{self, AuditLog, OUTCOMES, RecentEvent},
     peer::CertificateEnd,
     registry::{
-        BucketOperation, BucketState, CallTimes, FailedCall, Registry, UpstreamReportLine,
+        BucketOperation, BucketState, CallTimes, FailedCall, FleetFigures, Registry, UpstreamReportLine,
         hosting::{FailedPublication, failed_publications},
     },
     service::{Service, failure_code},
@@ -43,6 +43,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
         memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
         shared: usage.bucket.map(shared_bucket),
+        fleet: usage.fleet.map(|FleetFigures { read, failed, served }| FleetState { read, sent: served, failed }),
         downloads: registry.inventory().fills_running(),
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),

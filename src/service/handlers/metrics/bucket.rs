@@ -1,4 +1,4 @@
-//! The figures of the bucket that several mirrors share; none without one.
+//! The figures of what several mirrors share: the bucket, and the zips that nodes send each other; none without these.
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -6,7 +6,17 @@ use prometheus_client::{
 };
 
 use super::{Encoded, as_gauge};
-use crate::registry::BucketState;
+use crate::registry::{BucketState, FleetFigures};
+
+pub(super) fn encode_fleet(figures: &FleetFigures, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+    let help = "Zips that nodes of the fleet have sent each other, or begun to: read by this one, sent by it, and attempts \
+                to read that failed";
+    let mut family = encoder.encode_descriptor("fleet_archives", help, None, MetricType::Counter)?;
+    for (outcome, count) in [("read", figures.read), ("sent", figures.served), ("failed", figures.failed)] {
+        ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
+    }
+    Ok(())
+}
 
 pub(super) fn encode(state: &BucketState, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
     let help = "Requests to the shared bucket by what they do and whether they succeeded";

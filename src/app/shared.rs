@@ -1,0 +1,94 @@
+//! What several mirrors share: opens the bucket, and serves the other nodes of the fleet.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::RunningService;
+use crate::{
+    cache::{BucketTier, FleetTier, LonePins, SharedTiers},
+    clock::Clock,
+    config::Config,
+    fleet::{NodeClient, Nodes},
+    http::body::Body,
+    peer::{Peer, Refusal},
+    server::{self, Bound, Handler, InheritedSockets},
+    shared::{Arbiter, Arbitration, Bucket},
+    storage::disk::Disk,
+    upstream::{ca_certificates, system_roots},
+};
+
+/// Longest wait for the probe. A bucket that cannot be reached at the start is probed when it is first needed.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bucket and the other nodes, if there are any; the bucket after a probe of whether it arbitrates.
+///
+/// # Errors
+/// When a section cannot be used, or the bucket does not arbitrate and the operator has not said that it need not.
+pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow::Result<SharedTiers> {
+    let Some(section) = &config.shared else { return Ok(SharedTiers::default()) };
+    let mut roots = system_roots().to_vec();
+    if let Some(path) = &section.ca_file {
+        let read = ca_certificates(path);
+        roots.extend(read.with_context(|| format!("shared.ca_file: {}", path.display()))?);
+    }
+    let bucket = Arc::new(Bucket::new(section, roots)?);
+    match timeout(PROBE_TIMEOUT, bucket.probe()).await {
+        Ok(Ok(Arbitration::Absent)) if section.arbiter == Arbiter::Bucket => anyhow::bail!(
+            "the bucket creates an object twice, so it cannot decide which content a version has; use a service that \
+             refuses If-None-Match: *, or write shared.arbiter = \"owner\" and read docs/fleet.md on what that means"
+        ),
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the shared bucket cannot be used at present; the mirror starts without it");
+        }
+        Err(_) => tracing::warn!("the shared bucket does not answer; the mirror starts without it"),
+    }
+    let nodes = open_nodes(config)?;
+    let is_first = nodes.as_ref().is_none_or(|(nodes, _)| nodes.first_but_own().is_none());
+    let lone_pins = if is_first { LonePins::Allowed } else { LonePins::Refused };
+    let bucket = BucketTier::new(bucket, section, disk.uploads(), lone_pins, clock.clone());
+    let fleet = nodes.map(|(nodes, client)| Arc::new(FleetTier::new(nodes, client)));
+    Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet })
+}
+
+fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {
+    let Some(section) = &config.fleet else { return Ok(None) };
+    let nodes = Nodes::new(&section.nodes, &section.node).context("fleet.node is none of fleet.nodes")?;
+    Ok(Some((nodes, NodeClient::new(section)?)))
+}
+
+/// Binds the listener for other nodes, if there is one.
+///
+/// # Errors
+/// When an address cannot be bound, or a certificate cannot be used.
+pub(super) fn bind_nodes(config: &Config) -> anyhow::Result<Option<Bound>> {
+    let listener = config.fleet_listener();
+    listener.map(|listener| Ok(server::bind(&listener, &InheritedSockets::default())?)).transpose()
+}
+
+/// Answers other nodes with the service that is present when a request arrives.
+#[derive(Clone)]
+pub(super) struct NodeHandler(pub(super) Arc<ArcSwap<RunningService>>);
+
+impl Handler for NodeHandler {
+    type Body = Body;
+
+    fn handle(&self, request: Request<Incoming>, _: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
+        self.0.load().service.handle_node(request)
+    }
+
+    fn is_health_check(&self, _: &Request<Incoming>) -> bool {
+        false
+    }
+
+    fn refuse(&self, _: Request<Incoming>, _: Peer, _: Refusal) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    }
+}

@@ -1,0 +1,16 @@
+//! The nodes of a fleet: who owns a package, and reading another node's running download.
+//!
+//! Every node knows the same list of nodes. The owner of a package is the node with the highest rendezvous hash; what no
+//! node has yet is fetched by it, and the other nodes read along while it still arrives, over a listener with mutual TLS.
+//! Without the section `[fleet]` nothing of this module runs.
+
+mod config;
+mod node_client;
+mod nodes;
+
+pub use config::{Config, FleetNode};
+pub use node_client::{NodeBody, NodeClient, NodeClientError, NodeError};
+pub use nodes::Nodes;
+
+/// The path of an archive on the listener for nodes, before its key.
+pub const ARCHIVE_PATH: &str = "/archives/";

@@ -1,0 +1,122 @@
+//! The client of other nodes' listeners: an archive, read while it still arrives there.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Certificate, Identity, Response, redirect::Policy};
+use tokio::time::timeout;
+
+use super::{ARCHIVE_PATH, Config, FleetNode};
+use crate::entry::Key;
+
+/// Asks other nodes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeClient {
+    http: reqwest::Client,
+    response_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+/// Why the client of other nodes cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("fleet.{key}: {reason}")]
+pub struct NodeClientError {
+    /// The key of the section.
+    pub key: &'static str,
+    /// Why its value cannot be used.
+    pub reason: String,
+}
+
+/// Why a node did not send an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// No connection, or one that broke.
+    #[error("the node cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("the node did not answer in time")]
+    TimedOut,
+    /// Another status than 200.
+    #[error("the node answered with status {0}")]
+    Status(u16),
+}
+
+/// An archive that another node sends.
+pub struct NodeBody {
+    /// Its length, if that is known.
+    pub len: Option<u64>,
+    /// The bytes; an error is the last item.
+    pub bytes: BoxStream<'static, Result<Bytes, NodeError>>,
+}
+
+impl NodeClient {
+    /// Reads the certificate and the authority; opens no connection.
+    ///
+    /// # Errors
+    /// The key with a value that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, NodeClientError> {
+        let wrong = |key, reason: &str| NodeClientError { key, reason: reason.to_owned() };
+        let mut pem = read("cert_file", config.cert_file.as_deref())?;
+        pem.extend(read("key_file", config.key_file.as_deref())?);
+        let identity =
+            Identity::from_pem(&pem).map_err(|_| wrong("cert_file", "certificate and key are no pair in PEM"))?;
+        let authorities = Certificate::from_pem_bundle(&read("ca_file", config.ca_file.as_deref())?);
+        let authorities = authorities.ok().filter(|found| !found.is_empty());
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(config.connect_timeout.0)
+            .identity(identity)
+            .tls_certs_only(authorities.ok_or_else(|| wrong("ca_file", "has no PEM certificate"))?)
+            .build();
+        Ok(Self {
+            http: http.map_err(|_| wrong("cert_file", "TLS cannot be set up with it"))?,
+            response_timeout: config.response_timeout.0,
+            idle_timeout: config.idle_timeout.0,
+        })
+    }
+
+    /// Opens an archive at a node, which fetches it if it must.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn open(&self, node: &FleetNode, key: &Key) -> Result<NodeBody, NodeError> {
+        let key = utf8_percent_encode(key.as_str(), NON_ALPHANUMERIC);
+        let request = self.http.get(format!("{}{ARCHIVE_PATH}{key}", node.url)).send();
+        let response = timeout(self.response_timeout, request).await.map_err(|_| NodeError::TimedOut)?;
+        let response = response.map_err(|error| of_reqwest(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(NodeError::Status(response.status().as_u16()));
+        }
+        let len = response.content_length();
+        Ok(NodeBody { len, bytes: body(response, self.idle_timeout) })
+    }
+}
+
+fn body(response: Response, idle_timeout: Duration) -> BoxStream<'static, Result<Bytes, NodeError>> {
+    stream::unfold(Some(response), move |response| async move {
+        let mut response = response?;
+        match timeout(idle_timeout, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
+            Ok(Ok(None)) => None,
+            Ok(Err(_)) => Some((Err(NodeError::Unreachable), None)),
+            Err(_) => Some((Err(NodeError::TimedOut), None)),
+        }
+    })
+    .boxed()
+}
+
+fn read(key: &'static str, path: Option<&Path>) -> Result<Vec<u8>, NodeClientError> {
+    let path = path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })?;
+    std::fs::read(path).map_err(|_| NodeClientError { key, reason: format!("{} cannot be read", path.display()) })
+}
+
+fn of_reqwest(error: &reqwest::Error) -> NodeError {
+    if error.is_timeout() { NodeError::TimedOut } else { NodeError::Unreachable }
+}

@@ -1,0 +1,106 @@
+//! Which node owns a package: rendezvous hashing, so that a change of the list moves only what it must.
+
+use std::sync::Arc;
+
+use super::FleetNode;
+use crate::entry::{Digest, Key};
+
+/// Parts of a key that name the package: upstream, owner and repository. A plain name is one part, `upstream:name`.
+const PACKAGE_PARTS: usize = 3;
+
+/// The nodes, as one of them sees them.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    all: Arc<[FleetNode]>,
+    /// The position of this node.
+    own: usize,
+}
+
+impl Nodes {
+    /// The nodes in their configured order; `None` if `own` is none of them.
+    pub fn new(all: &[FleetNode], own: &str) -> Option<Self> {
+        let own = all.iter().position(|node| node.name == own)?;
+        Some(Self { all: all.into(), own })
+    }
+
+    /// The nodes that come before this one for a key, the owner first; none where this node is the owner.
+    pub fn before_own(&self, key: &Key) -> Vec<&FleetNode> {
+        let package = package_of(key);
+        let score = |node: &FleetNode| Digest::of(format!("{}\n{package}", node.name).as_bytes());
+        let own = score(&self.all[self.own]);
+        let mut before: Vec<_> =
+            self.all.iter().map(|node| (score(node), node)).filter(|(score, _)| *score > own).collect();
+        before.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        before.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// The first node of the configured order, which decides alone while the bucket cannot; `None` where this is the one.
+    pub fn first_but_own(&self) -> Option<&FleetNode> {
+        (self.own > 0).then(|| &self.all[0])
+    }
+}
+
+fn package_of(key: &Key) -> &str {
+    let text = key.as_str();
+    let parts = if text.split('/').next().is_some_and(|first| first.contains(':')) { 1 } else { PACKAGE_PARTS };
+    let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(count: usize) -> Vec<FleetNode> {
+        (0..count).map(|n| format!("node{n}=https://10.0.0.1:{}", 1000 + n).parse().expect("a node")).collect()
+    }
+
+    fn owner(all: &[FleetNode], key: &Key) -> String {
+        let of = |node: &FleetNode| Nodes::new(all, &node.name).expect("one of them").before_own(key).is_empty();
+        let owners: Vec<_> = all.iter().filter(|node| of(node)).collect();
+        assert_eq!(owners.len(), 1, "every node names the same owner");
+        owners[0].name.clone()
+    }
+
+    #[test]
+    fn all_versions_of_a_package_have_one_owner() {
+        let all = fleet(5);
+        for (one, other) in [
+            ("github/devsapp/fc3/tag/v1", "github/devsapp/fc3/commit/abc"),
+            ("official:fc3/tag/1.0.0", "official:fc3/tag/2.0.0"),
+        ] {
+            assert_eq!(owner(&all, &Key::new(one)), owner(&all, &Key::new(other)));
+        }
+    }
+
+    #[test]
+    fn a_fourth_node_takes_a_quarter_of_the_packages_and_moves_no_other() {
+        let keys: Vec<_> = (0..2000).map(|n| Key::new(format!("github/owner/repo{n}/tag/v1"))).collect();
+        let three = fleet(3);
+        let four = fleet(4);
+        let mut moved = 0;
+        for key in &keys {
+            let before = owner(&three, key);
+            let after = owner(&four, key);
+            if before != after {
+                assert_eq!(after, "node3", "only to the new node");
+                moved += 1;
+            }
+        }
+        assert!((400..=600).contains(&moved), "{moved} of 2000 have moved");
+    }
+
+    #[test]
+    fn a_thousand_nodes_share_the_packages_evenly() {
+        let scores =
+            |node: usize, package: usize| Digest::of(format!("node{node}\ngithub/owner/repo{package}").as_bytes());
+        let mut owned = vec![0_usize; 1000];
+        for package in 0..5000 {
+            let owner = (0..1000).max_by_key(|node| scores(*node, package)).expect("a node");
+            owned[owner] += 1;
+        }
+        let most = owned.iter().max().copied().unwrap_or_default();
+        // 5 on average; a Poisson distribution has more than 20 once in ten million.
+        assert!(most <= 20, "{most}");
+    }
+}
