@@ -185,7 +185,8 @@ fn listening(app: &App) -> String {
     let scheme = |address| if app.tls_addresses.contains(address) { "https" } else { "http" };
     let clients = app.addresses.iter().map(|address| format!("listening on {}://{address}\n", scheme(address)));
     let metrics = app.metrics_addresses.iter().map(|address| format!("metrics on http://{address}/metrics\n"));
-    clients.chain(metrics).collect()
+    let nodes = app.node_addresses.iter().map(|address| format!("nodes on https://{address}\n"));
+    clients.chain(metrics).chain(nodes).collect()
 }
 
 /// The lines printed at start: public URL, cache directory, upstreams, where plain names come from. Names where each token comes from, not the token.
@@ -197,6 +198,11 @@ fn banner(loaded: &Loaded) -> String {
     }
     if let Some(dir) = &config.disk.dir {
         let _ = writeln!(text, "caching in {}, at most {}", dir.display(), config.disk.limit);
+    }
+    if let Some(shared) = &config.shared
+        && let Some(endpoint) = &shared.endpoint
+    {
+        let _ = writeln!(text, "sharing the bucket {} at {endpoint}", shared.bucket);
     }
     for (name, upstream) in &config.upstreams {
         let default = if *name == config.names.default_upstream { " (default)" } else { "" };

@@ -53,6 +53,7 @@ mod fairness;
 mod fault_matrix;
 mod flat;
 mod fleet;
+mod fleet_kills;
 mod folder_details;
 mod folder_rules;
 mod folders;

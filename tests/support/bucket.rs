@@ -23,6 +23,8 @@ use srm_mirror::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::process::Launch;
+
 /// The address of a bucket of a real service: `http://127.0.0.1:18700/srm`, whose key is `test` and secret `testtest`.
 const REAL_BUCKET_VARIABLE: &str = "SRM_MIRROR_TEST_BUCKET";
 
@@ -123,6 +125,17 @@ impl TestBucket {
             response_timeout: Period::secs(2),
             ..shared::Config::default()
         }
+    }
+
+    /// The same for a process, which has the secret key in a variable.
+    pub fn configure(&self, launch: Launch) -> Launch {
+        let key = |key: &str| format!("shared.{key}");
+        launch
+            .set(&key("endpoint"), &self.endpoint)
+            .set(&key("bucket"), &self.bucket)
+            .set(&key("prefix"), &self.prefix)
+            .set(&key("access_key"), "test")
+            .variable("AWS_SECRET_ACCESS_KEY", "testtest")
     }
 
     pub fn script(&self) -> &ScriptedBucket {

@@ -252,6 +252,13 @@ impl Process {
         self.client.get(self.url(path)).send().await.expect("a head")
     }
 
+    /// The address of the listener for other nodes.
+    pub fn node_address(&self) -> SocketAddr {
+        let text = self.out.text();
+        let address = text.lines().find_map(|line| line.strip_prefix("nodes on https://")).expect("an address");
+        address.parse().expect("an address")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().expect("running")
     }
