@@ -227,11 +227,13 @@ impl App {
         let readiness = Readiness::default();
         let clients = ClientTable::new(config.clients.clone());
         let hosted = open_hosted(&config, verify.clone()).await?;
+        let blocks = open_blocks(dir).await?;
+        shared::spawn_block_sharing(&blocks, &cache, &tasks, &background);
         let shared = SharedParts {
             cache: cache.clone(),
             verify,
             hosted,
-            blocks: open_blocks(dir).await?,
+            blocks,
             clients: clients.clone(),
             audit: audit.clone(),
             readiness: readiness.clone(),

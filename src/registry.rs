@@ -89,7 +89,7 @@ pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
 pub(crate) use upstreams::UpstreamReportLine;
 pub use version_rules::VersionRefusal;
-pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks};
+pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks, StoredBlocks};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
 pub struct Registry {

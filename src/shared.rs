@@ -11,6 +11,7 @@ mod config;
 mod documents;
 mod object_name;
 mod probe;
+mod state;
 mod status;
 
 pub use archives::{Claim, SharedArchives, SharedPin};
@@ -18,4 +19,5 @@ pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
 pub use config::{Arbiter, Config, Durability};
 pub use documents::{BucketDocument, SharedDocuments};
 pub use probe::Arbitration;
+pub use state::{SharedState, StateWrite};
 pub use status::BucketStatus;

@@ -7,23 +7,31 @@ use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::RunningService;
 use crate::{
-    cache::{BucketTier, FleetTier, LonePins, SharedTiers},
+    cache::{BucketTier, Cache, FleetTier, LonePins, SharedTiers},
     clock::Clock,
     config::Config,
     fleet::{NodeClient, Nodes},
     http::body::Body,
     peer::{Peer, Refusal},
+    registry::{Blocks, StoredBlocks},
     server::{self, Bound, Handler, InheritedSockets},
-    shared::{Arbiter, Arbitration, Bucket},
+    shared::{Arbiter, Arbitration, Bucket, StateWrite},
     storage::disk::Disk,
     upstream::{ca_certificates, system_roots},
 };
 
 /// Longest wait for the probe. A bucket that cannot be reached at the start is probed when it is first needed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A block of another mirror is in force after this time at the latest.
+const MAX_BLOCKS_AGE: Duration = Duration::from_secs(5);
+/// The kind of the state that holds the blocks.
+const BLOCKS_STATE: &str = "blocks";
+/// How often a state is read, merged and written.
+const STATE_ATTEMPTS: usize = 5;
 
 /// The bucket and the other nodes, if there are any; the bucket after a probe of whether it arbitrates.
 ///
@@ -60,6 +68,42 @@ fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {
     let Some(section) = &config.fleet else { return Ok(None) };
     let nodes = Nodes::new(&section.nodes, &section.node).context("fleet.node is none of fleet.nodes")?;
     Ok(Some((nodes, NodeClient::new(section)?)))
+}
+
+/// Keeps the operator's blocks the same on all mirrors of the bucket, until `background` is cancelled. Without a bucket, does
+/// nothing.
+pub(super) fn spawn_block_sharing(
+    blocks: &Arc<Blocks>,
+    cache: &Cache,
+    tasks: &TaskTracker,
+    background: &CancellationToken,
+) {
+    let Some(bucket) = cache.bucket().cloned() else { return };
+    tasks.spawn(background.clone().run_until_cancelled_owned(share_blocks(blocks.clone(), bucket)));
+}
+
+/// Takes over the blocks of others at least every [`MAX_BLOCKS_AGE`], and passes this mirror's on at once. Never returns.
+async fn share_blocks(blocks: Arc<Blocks>, bucket: Arc<BucketTier>) {
+    loop {
+        if let Err(error) = share_blocks_once(&blocks, bucket.bucket()).await {
+            tracing::debug!(%error, "the blocks of other mirrors are not known at present");
+        }
+        let _ = timeout(MAX_BLOCKS_AGE, blocks.changed()).await;
+    }
+}
+
+async fn share_blocks_once(blocks: &Arc<Blocks>, bucket: &Bucket) -> anyhow::Result<()> {
+    for _ in 0..STATE_ATTEMPTS {
+        let read = bucket.read_state::<StoredBlocks>(BLOCKS_STATE).await?;
+        let others = read.value.clone().unwrap_or_default();
+        let here = blocks.clone();
+        let merging = tokio::task::spawn_blocking(move || here.merge(&others).map(|merged| (merged, others)));
+        let (merged, others) = merging.await??;
+        if merged == others || bucket.write_state(BLOCKS_STATE, &merged, read).await? == StateWrite::Written {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("other mirrors change the blocks at the same time")
 }
 
 /// Binds the listener for other nodes, if there is one.

@@ -111,6 +111,11 @@ impl BucketTier {
         }
     }
 
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
     /// The state of the bucket.
     pub fn status(&self) -> BucketStatus {
         self.bucket.status()

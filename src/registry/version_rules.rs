@@ -26,10 +26,11 @@ use crate::{
 pub(crate) mod blocks;
 mod folder_rules;
 mod known_versions;
+mod merged_blocks;
 mod seen_versions;
 mod upstream_facts;
 
-pub(crate) use blocks::{BlockError, BlockedPattern, Blocks};
+pub(crate) use blocks::{BlockError, BlockedPattern, Blocks, StoredBlocks};
 pub(super) use folder_rules::{FolderRules, alias_of};
 pub(super) use known_versions::KnownRules;
 pub(super) use seen_versions::SeenVersions;

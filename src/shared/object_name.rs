@@ -45,6 +45,11 @@ impl ObjectName {
         Self::of_key("documents", key)
     }
 
+    /// State that all mirrors have in common.
+    pub(super) fn state(kind: &'static str) -> Self {
+        Self(format!("state/{kind}.json"))
+    }
+
     /// An object that is created and deleted to see what the service does.
     pub(super) fn probe(id: &str) -> Self {
         Self(format!("probe/{id}"))

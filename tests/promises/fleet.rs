@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use crate::{
     bucket::TestBucket,
+    eventually::eventually,
     fleets::{Fleet, NodeAuthority, NodeLink, node},
     forge::{Forge, Lengths},
     zips::{Drink, PACKAGE, ZIP, forge, len, sha256, zip_requests, zips},
@@ -174,4 +175,41 @@ async fn only_nodes_with_a_certificate_of_the_authority_are_answered() {
     let other = own.get(format!("https://{address}/devsapp/fc3/releases")).send().await.expect("an answer");
     assert_eq!(other.status(), 404);
     assert_eq!(fleet.nodes[0].get("/archives/github%2Fdevsapp%2Ffc3%2Ftag%2Fv1%2E0%2E0").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_on_one_node_holds_on_all_within_seconds_and_so_does_its_end() {
+    let bucket = TestBucket::start().await;
+    let forge = some_forge().await;
+    let fleet = Fleet::start(&bucket, &[&forge, &forge, &forge]).await;
+    for node in &fleet.nodes {
+        assert_eq!(node.get(ZIP).await.status, 200);
+    }
+    let all_answer = async |status: u16| {
+        join_all(fleet.nodes.iter().map(|node| node.get(ZIP))).await.iter().all(|got| got.status == status)
+    };
+    let began = std::time::Instant::now();
+    let request = serde_json::json!({"pattern": "devsapp/fc3@1.0.0", "reason": "malicious"});
+    fleet.nodes[1].admin(fleet.nodes[1].dir(), "block", request).await;
+    assert_eq!(fleet.nodes[1].get(ZIP).await.status, 403, "here at once");
+    eventually("blocked on all", async || all_answer(403).await).await;
+    assert!(began.elapsed().as_secs() <= 10, "{:?}", began.elapsed());
+    assert!(String::from_utf8_lossy(&fleet.nodes[0].get(ZIP).await.body).contains("malicious"));
+    let request = serde_json::json!({"pattern": "devsapp/fc3@1.0.0"});
+    fleet.nodes[2].admin(fleet.nodes[2].dir(), "unblock", request).await;
+    eventually("served on all", async || all_answer(200).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_set_while_the_bucket_is_down_spreads_afterwards() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let fleet = Fleet::start(&bucket, &[&forge, &forge]).await;
+    assert_eq!(fleet.nodes[1].get(ZIP).await.status, 200);
+    bucket.script().down();
+    let request = serde_json::json!({"pattern": "devsapp/fc3", "reason": "not yet"});
+    fleet.nodes[0].admin(fleet.nodes[0].dir(), "block", request).await;
+    assert_eq!(fleet.nodes[0].get(ZIP).await.status, 403);
+    bucket.script().up();
+    eventually("blocked on the other node", async || fleet.nodes[1].get(ZIP).await.status == 403).await;
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::{
     atomic_file::{JsonFileError, read_json, write_json},
@@ -69,10 +70,22 @@ pub(crate) enum BlockError {
     Invalid(PathBuf),
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// A block that was taken away. Remembered, so that the mirrors of a fleet agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LiftedBlock {
+    /// The pattern, as it was blocked.
+    pub(super) pattern: String,
+    /// When it was taken away.
+    pub(super) at: Timestamp,
+}
+
+/// The content of the file, and of the object in the bucket that the mirrors of a fleet share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredBlocks {
-    blocks: Vec<BlockedPattern>,
+pub(crate) struct StoredBlocks {
+    pub(super) blocks: Vec<BlockedPattern>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) lifted: Vec<LiftedBlock>,
 }
 
 #[derive(Debug)]
@@ -86,7 +99,10 @@ struct Block {
 pub(crate) struct Blocks {
     path: PathBuf,
     blocks: ArcSwap<Vec<Block>>,
-    writing: Mutex<()>,
+    /// Held while blocks change: those that were taken away.
+    lifted: Mutex<Vec<LiftedBlock>>,
+    /// Notified when this mirror's operator has changed them.
+    changed: Notify,
     generation: AtomicU64,
 }
 
@@ -103,7 +119,8 @@ impl Blocks {
         })?;
         let blocks = compile(stored.blocks).map_err(|_| BlockError::Invalid(path.clone()))?;
         let blocks = ArcSwap::from_pointee(blocks);
-        Ok(Self { path, blocks, writing: Mutex::default(), generation: AtomicU64::new(1) })
+        let lifted = Mutex::new(stored.lifted);
+        Ok(Self { path, blocks, lifted, changed: Notify::new(), generation: AtomicU64::new(1) })
     }
 
     /// Changes with every block.
@@ -143,36 +160,57 @@ impl Blocks {
         if reason.is_empty() || reason.len() > MAX_BLOCK_REASON_BYTES || reason.contains(char::is_control) {
             return Err(BlockError::Reason);
         }
-        let _writing = self.writing.lock();
-        let mut stored = self.list();
-        stored.retain(|block| block.pattern != pattern);
-        if stored.len() >= MAX_BLOCKS {
+        let mut lifted = self.lifted.lock();
+        let mut stored = StoredBlocks { blocks: self.list(), lifted: lifted.clone() };
+        stored.set(BlockedPattern { pattern, reason: reason.into(), at });
+        if stored.blocks.len() > MAX_BLOCKS {
             return Err(BlockError::TooMany);
         }
-        stored.push(BlockedPattern { pattern, reason: reason.into(), at });
-        self.replace(stored)
+        let replaced = self.replace(&mut lifted, stored);
+        self.changed.notify_one();
+        replaced
     }
 
     /// Takes a block away, given exactly as it was set. Blocks the thread.
     ///
     /// # Errors
     /// `Unknown`; the file system's error, after which the block holds again from the next start on.
-    pub(crate) fn remove(&self, pattern: &str) -> Result<(), BlockError> {
-        let _writing = self.writing.lock();
-        let mut stored = self.list();
-        let count = stored.len();
-        stored.retain(|block| block.pattern != pattern);
-        if stored.len() == count {
+    pub(crate) fn remove(&self, pattern: &str, at: Timestamp) -> Result<(), BlockError> {
+        let mut lifted = self.lifted.lock();
+        let mut stored = StoredBlocks { blocks: self.list(), lifted: lifted.clone() };
+        if !stored.lift(LiftedBlock { pattern: pattern.to_owned(), at }) {
             return Err(BlockError::Unknown(pattern.to_owned()));
         }
-        self.replace(stored)
+        let replaced = self.replace(&mut lifted, stored);
+        self.changed.notify_one();
+        replaced
     }
 
-    fn replace(&self, stored: Vec<BlockedPattern>) -> Result<(), BlockError> {
-        let compiled = compile(stored.clone())?;
+    /// Completes when this mirror's operator changes the blocks, at once if that was since the last call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Takes over what other mirrors have changed later. Returns what all of them have then. Blocks the thread.
+    ///
+    /// # Errors
+    /// A pattern of theirs that cannot be used; the file system's error, after which the blocks hold until the next start.
+    pub(crate) fn merge(&self, others: &StoredBlocks) -> Result<StoredBlocks, BlockError> {
+        let mut lifted = self.lifted.lock();
+        let own = StoredBlocks { blocks: self.list(), lifted: lifted.clone() };
+        let merged = own.merged(others);
+        if merged != own {
+            self.replace(&mut lifted, merged.clone())?;
+        }
+        Ok(merged)
+    }
+
+    fn replace(&self, lifted: &mut Vec<LiftedBlock>, stored: StoredBlocks) -> Result<(), BlockError> {
+        let compiled = compile(stored.blocks.clone())?;
         self.blocks.store(Arc::new(compiled));
+        lifted.clone_from(&stored.lifted);
         self.generation.fetch_add(1, Ordering::AcqRel);
-        write_json(&self.path, BLOCKS_FILE_MODE, &StoredBlocks { blocks: stored })
+        write_json(&self.path, BLOCKS_FILE_MODE, &stored)
             .map_err(|source| BlockError::Io { path: self.path.clone(), source })
     }
 }
@@ -201,8 +239,9 @@ mod tests {
         assert_eq!(blocks.reason(&fc3, "1.2.1"), None);
         let blocks = Blocks::open(dir.path()).expect("opens");
         assert_eq!(blocks.reason(&fc3, "1.2.0").as_deref(), Some("malicious"));
-        assert!(matches!(blocks.remove("devsapp/fc3"), Err(BlockError::Unknown(_))));
-        blocks.remove("devsapp/fc3@1.2.0").expect("removed");
+        let later = Timestamp::from_second(1).expect("a time");
+        assert!(matches!(blocks.remove("devsapp/fc3", later), Err(BlockError::Unknown(_))));
+        blocks.remove("devsapp/fc3@1.2.0", later).expect("removed");
         assert!(Blocks::open(dir.path()).expect("opens").list().is_empty());
         for (pattern, reason) in [("a/b/c", "why"), ("a/b", ""), ("a/b", "two\nlines"), ("a/b@", "why")] {
             assert!(blocks.set(pattern.into(), reason, Timestamp::UNIX_EPOCH).is_err(), "{pattern} {reason}");

@@ -27,7 +27,8 @@ pub(super) async fn set(registry: &Arc<Registry>, request: BlockVersions) -> Res
 pub(super) async fn remove(registry: &Arc<Registry>, request: UnblockVersions) -> Result<Changed, AdminError> {
     let UnblockVersions { pattern } = request;
     tracing::info!(pattern, "taking a block away");
-    write(registry, move |blocks| blocks.remove(&pattern)).await
+    let now = registry.now();
+    write(registry, move |blocks| blocks.remove(&pattern, now)).await
 }
 
 pub(super) async fn list(registry: &Arc<Registry>) -> Result<BlockList, AdminError> {
