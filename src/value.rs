@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
+pub(crate) mod bounded_cache;
 pub mod memory_budget;
 pub mod memory_weight;
 pub(crate) mod rate_floor;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use moka::sync::Cache;
 
 use super::{
     InvalidCredential, Principal,
     address_credential::SignedCertificate,
     principal::{CredentialKey, Scope},
 };
-use crate::{admin_api::Right, entry::Digest, peer::ClientCertificate};
+use crate::{admin_api::Right, entry::Digest, peer::ClientCertificate, value::bounded_cache::BoundedCache};
 
 /// Most bytes of the principals of certificates that are remembered, as estimated.
 const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
@@ -31,20 +30,13 @@ pub(crate) enum CertificateUse {
 pub(super) struct Certificates {
     certificate_use: CertificateUse,
     /// By fingerprint, so that a request makes no principal of its own.
-    principals: Cache<Digest, Arc<Principal>>,
+    principals: BoundedCache<Digest, Arc<Principal>>,
 }
 
 impl Certificates {
     /// Remembers no one yet.
     pub(super) fn new(certificate_use: CertificateUse) -> Self {
-        let weight = |principal: &Arc<Principal>| {
-            CERTIFICATE_OVERHEAD + principal.name.len() + principal.credential.len() + principal.address.len()
-        };
-        let principals = Cache::builder()
-            .max_capacity(MAX_CERTIFICATE_BYTES)
-            .weigher(move |_, principal| u32::try_from(weight(principal)).unwrap_or(u32::MAX))
-            .build();
-        Self { certificate_use, principals }
+        Self { certificate_use, principals: BoundedCache::new(MAX_CERTIFICATE_BYTES) }
     }
 
     /// The principal of a connection's certificate; `None` for one without a subject that names someone.
@@ -69,7 +61,7 @@ impl Certificates {
             expires_at: certificate.not_after.as_second(),
         };
         let principal = Arc::new(principal(&signed));
-        self.principals.insert(certificate.fingerprint, principal.clone());
+        self.principals.insert_weighed(certificate.fingerprint, principal.clone(), weight(&principal));
         Ok(Some(principal))
     }
 
@@ -81,6 +73,12 @@ impl Certificates {
         let principal = principal(certificate);
         principal.expires_at.is_some_and(|end| now < end).then(|| Arc::new(principal))
     }
+}
+
+/// The bytes of memory that a remembered principal takes, estimated.
+fn weight(principal: &Principal) -> u32 {
+    let texts = principal.name.len() + principal.credential.len() + principal.address.len();
+    u32::try_from(CERTIFICATE_OVERHEAD + texts).unwrap_or(u32::MAX)
 }
 
 fn principal(certificate: &SignedCertificate) -> Principal {

@@ -7,7 +7,6 @@
 use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
-use moka::sync::Cache;
 
 use super::{
     InvalidCredential, Principal,
@@ -17,7 +16,7 @@ use super::{
     principal::{CredentialKey, Scope},
     token_text,
 };
-use crate::{admin_api::Right, clock::Clock, entry::Digest};
+use crate::{admin_api::Right, clock::Clock, entry::Digest, value::bounded_cache::BoundedCache};
 
 mod issuer_keys;
 mod jwt;
@@ -99,7 +98,7 @@ pub(super) struct Issuers {
     issuers: Vec<Issuer>,
     /// The groups that the rules name; no others are kept.
     named_groups: HashSet<String>,
-    verified: Cache<Digest, Arc<RememberedJwt>>,
+    verified: BoundedCache<Digest, Arc<RememberedJwt>>,
     clock: Clock,
 }
 
@@ -117,11 +116,7 @@ impl Issuers {
         let rules = config.rules.iter().flat_map(|rule| [&rule.read, &rule.publish, &rule.delete, &rule.admin]);
         let named_groups = rules.flatten().chain(&config.metrics);
         let named_groups = named_groups.filter_map(|text| text.strip_prefix("group:")).map(str::to_owned).collect();
-        let verified = Cache::builder()
-            .max_capacity(MAX_REMEMBERED_BYTES)
-            .weigher(|_, jwt: &Arc<RememberedJwt>| u32::try_from(jwt.weight()).unwrap_or(u32::MAX))
-            .build();
-        Ok(Self { issuers, named_groups, verified, clock })
+        Ok(Self { issuers, named_groups, verified: BoundedCache::new(MAX_REMEMBERED_BYTES), clock })
     }
 
     /// True for a text that is to be verified as a JWT.
@@ -201,7 +196,8 @@ impl Issuers {
         };
         let principal = Arc::new(principal(&claims));
         let remembered = RememberedJwt { principal: principal.clone(), issuer: jwt.issuer, serial: keys.serial };
-        self.verified.insert(digest, Arc::new(remembered));
+        let weight = u32::try_from(remembered.weight()).unwrap_or(u32::MAX);
+        self.verified.insert_weighed(digest, Arc::new(remembered), weight);
         Ok(Some(principal))
     }
 

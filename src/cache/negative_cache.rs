@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{clock::Clock, entry::Key, origin::FetchError};
+use crate::{clock::Clock, entry::Key, origin::FetchError, value::bounded_cache::BoundedCache};
 
 /// A body that is refused is not downloaded again for this long, doubled with every further refusal of the key.
 const FIRST_REFUSAL: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(3600);
 /// Failures by key, each with its expiry. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct NegativeCache {
-    failures: moka::sync::Cache<Key, RememberedFailure>,
+    failures: BoundedCache<Key, RememberedFailure>,
     cooldown: Duration,
     clock: Clock,
 }
@@ -35,7 +35,7 @@ struct RememberedFailure {
 impl NegativeCache {
     /// Holds up to `max_entries` failures; the least used are dropped first.
     pub(super) fn new(max_entries: u64, cooldown: Duration, clock: Clock) -> Self {
-        Self { failures: moka::sync::Cache::new(max_entries), cooldown, clock }
+        Self { failures: BoundedCache::new(max_entries), cooldown, clock }
     }
 
     /// The unexpired failure of `key`, with the remaining time where waiting may help.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{clock::Clock, entry::Key};
+use crate::{clock::Clock, entry::Key, value::bounded_cache::BoundedCache};
 
 /// How long an archive that did not fit is not tried again.
 const PERIOD: Duration = Duration::from_secs(300);
@@ -12,7 +12,7 @@ const MAX_ENTRIES: u64 = 10_000;
 /// Keys without room, each with its expiry by [`Clock::uptime`].
 #[derive(Debug)]
 pub(super) struct KeysWithoutRoom {
-    until: moka::sync::Cache<Key, Remembered>,
+    until: BoundedCache<Key, Remembered>,
     clock: Clock,
 }
 
@@ -40,7 +40,7 @@ struct Remembered {
 
 impl KeysWithoutRoom {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { until: moka::sync::Cache::new(MAX_ENTRIES), clock }
+        Self { until: BoundedCache::new(MAX_ENTRIES), clock }
     }
 
     /// What is done with an archive that is remembered.

@@ -17,6 +17,7 @@ use crate::{
     origin::{Missing, Verify},
     package::{MovingHead, PackageId, PackageName, Release, Releases, Repository},
     upstream::{DocumentAsk, GitRef},
+    value::bounded_cache::BoundedCache,
 };
 
 mod publishing;
@@ -56,9 +57,9 @@ pub(crate) struct HostedPackages {
     upstream: Arc<str>,
     store: Arc<HostedStore>,
     /// Zips that were opened a short time ago, so that a hit need not open them again.
-    open: moka::sync::Cache<Digest, Object>,
+    open: BoundedCache<Digest, Object>,
     /// The lists of packages, each with the number of changes that it was made at.
-    lists: moka::sync::Cache<String, HostedList>,
+    lists: BoundedCache<String, HostedList>,
     uploads: Uploads,
     /// The versions whose zips are to follow.
     pub(crate) reserved: ReservedVersions,
@@ -78,16 +79,11 @@ impl HostedPackages {
     ///
     /// Every zip must pass `verify` before it is published, and may have at most `max_zip_bytes`.
     pub(crate) fn new(upstream: &str, store: HostedStore, verify: Arc<dyn Verify>, max_zip_bytes: u64) -> Self {
-        let open = moka::sync::Cache::new(MAX_OPEN_ZIPS);
-        let weigh = |name: &String, list: &HostedList| {
-            u32::try_from(name.len() + list.document.body.len() + LIST_OVERHEAD_BYTES).unwrap_or(u32::MAX)
-        };
-        let lists = moka::sync::Cache::builder().max_capacity(MAX_HOSTED_LIST_BYTES).weigher(weigh).build();
         Self {
             upstream: upstream.into(),
             store: Arc::new(store),
-            open,
-            lists,
+            open: BoundedCache::new(MAX_OPEN_ZIPS),
+            lists: BoundedCache::new(MAX_HOSTED_LIST_BYTES),
             uploads: Uploads::default(),
             reserved: ReservedVersions::default(),
             verify,
@@ -165,7 +161,9 @@ impl HostedPackages {
         let published = self.store.package(&name).unwrap_or_default();
         let releases = published.listed().into_iter().map(|version| release(version, String::new())).collect();
         let list = answer(&Releases { releases, ..Releases::default() });
-        self.lists.insert(name, HostedList { changes, document: list.document.clone() });
+        let weight = name.len() + list.document.body.len() + LIST_OVERHEAD_BYTES;
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        self.lists.insert_weighed(name, HostedList { changes, document: list.document.clone() }, weight);
         list
     }
 

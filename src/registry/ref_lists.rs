@@ -17,6 +17,7 @@ use crate::{
     origin::{FetchError, Missing},
     package::{BranchHead, NameForm, PackageId},
     upstream::DocumentAsk,
+    value::bounded_cache::BoundedCache,
 };
 
 /// So many unknown names are asked for one by one; the next one makes the lists be asked for.
@@ -123,7 +124,7 @@ impl RefLists {
 
 /// The names of packages that upstreams said they do not have, for as long as a release list is fresh.
 struct UnknownNames {
-    packages: moka::sync::Cache<String, UnknownInPeriod>,
+    packages: BoundedCache<String, UnknownInPeriod>,
     clock: Clock,
 }
 
@@ -137,7 +138,7 @@ struct UnknownInPeriod {
 
 impl UnknownNames {
     fn new(clock: Clock) -> Self {
-        Self { packages: moka::sync::Cache::new(MAX_PACKAGES), clock }
+        Self { packages: BoundedCache::new(MAX_PACKAGES), clock }
     }
 
     fn note(&self, package: &PackageId, name: &str, period: Duration) {

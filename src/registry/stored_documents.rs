@@ -11,7 +11,10 @@ use crate::{
     http::cache_status::CacheStatus,
     package::{NameForm, PackageId, Release, Releases, Repository, RepositoryTags},
     upstream::DocumentAsk,
-    value::memory_weight::{CACHE_ENTRY_BYTES, clamped},
+    value::{
+        bounded_cache::BoundedCache,
+        memory_weight::{CACHE_ENTRY_BYTES, clamped},
+    },
 };
 
 /// Most bytes of documents that are remembered as not stored: some 25,000, less where clients ask for long names.
@@ -23,15 +26,12 @@ pub(super) struct StoredDocuments {
     parsed: Arc<ParsedDocuments>,
     /// Documents that were not stored in a generation: while it is current, a hit on an archive does not look for them
     /// on disk.
-    negative_lookups: moka::sync::Cache<Key, Generation>,
+    negative_lookups: BoundedCache<Key, Generation>,
 }
 
 impl StoredDocuments {
     pub(super) fn new(cache: Arc<Cache>, parsed: Arc<ParsedDocuments>) -> Self {
-        let weigh = |key: &Key, _: &Generation| clamped(key.as_str().len() + CACHE_ENTRY_BYTES);
-        let negative_lookups =
-            moka::sync::Cache::builder().max_capacity(MAX_NEGATIVE_LOOKUP_BYTES).weigher(weigh).build();
-        Self { cache, parsed, negative_lookups }
+        Self { cache, parsed, negative_lookups: BoundedCache::new(MAX_NEGATIVE_LOOKUP_BYTES) }
     }
 
     /// A stored document of any age. While the package's generation is current, the disk is read at most once for a
@@ -45,7 +45,8 @@ impl StoredDocuments {
         let generation = self.cache.generation(&key);
         let stored = self.cache.document_tiers().get(&key).await;
         if stored.is_none() {
-            self.negative_lookups.insert(key, generation);
+            let weight = clamped(key.as_str().len() + CACHE_ENTRY_BYTES);
+            self.negative_lookups.insert_weighed(key, generation, weight);
         }
         stored
     }

@@ -6,7 +6,6 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     error_class::ErrorResponse,
     gate::{RateLimiter, RateQuota},
 };
-use crate::{origin::FetchError, package::PackageName};
+use crate::{origin::FetchError, package::PackageName, value::bounded_cache::BoundedCache};
 
 mod app;
 mod app_jwt;
@@ -98,7 +97,7 @@ pub(super) struct CredentialPool {
     /// The quota of web pages and archive hosts, which never get a credential.
     archive_hosts: Arc<RateLimiter>,
     /// Who has last seen a package: the serial number of a credential, or [`ANONYMOUS`].
-    seen: Cache<String, u64>,
+    seen: BoundedCache<String, u64>,
     exchange: CredentialExchange,
 }
 
@@ -134,7 +133,7 @@ impl CredentialPool {
             slots: sources.into_iter().map(slot).collect::<Result<_, _>>()?,
             anonymous: Arc::default(),
             archive_hosts: Arc::default(),
-            seen: Cache::new(MAX_SEEN_PACKAGES),
+            seen: BoundedCache::new(MAX_SEEN_PACKAGES),
             exchange,
         })
     }

@@ -1,30 +1,28 @@
 //! Memory in front of the index: hot keys are looked up without a read transaction.
 
-use moka::sync::Cache;
-
 use crate::{
     entry::{Key, Verified},
     storage::{Generation, Generations},
+    value::bounded_cache::BoundedCache,
 };
+
+/// What an entry needs beside its key and its value, in bytes.
+const LOOKUP_OVERHEAD_BYTES: usize = 256;
 
 /// A bounded map from keys to what the index and the sidecars record of them.
 ///
 /// A lookup may overlap with a change of the same key. What it found is therefore only cached if the key was not
 /// invalidated since the lookup began.
 pub(super) struct LookupCache<V> {
-    cache: Cache<Key, V>,
+    cache: BoundedCache<Key, V>,
+    weigh: Box<dyn Fn(&V) -> usize + Send + Sync>,
     generations: Generations,
 }
 
 impl<V: Clone + Send + Sync + 'static> LookupCache<V> {
     /// Creates a cache of at most `capacity` bytes, as `weigh` estimates the values.
     pub(super) fn new(capacity: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
-        let weigher =
-            move |key: &Key, value: &V| u32::try_from(key.as_str().len() + weigh(value) + 256).unwrap_or(u32::MAX);
-        Self {
-            cache: Cache::builder().max_capacity(capacity).weigher(weigher).build(),
-            generations: Generations::default(),
-        }
+        Self { cache: BoundedCache::new(capacity), weigh: Box::new(weigh), generations: Generations::default() }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<V> {
@@ -38,7 +36,9 @@ impl<V: Clone + Send + Sync + 'static> LookupCache<V> {
 
     /// Caches what a lookup found, unless the key was invalidated since `before`.
     pub(super) fn keep(&self, key: &Key, value: V, before: &Generation) {
-        before.run_if_current(|| self.cache.insert(key.clone(), value));
+        let weight = key.as_str().len() + (self.weigh)(&value) + LOOKUP_OVERHEAD_BYTES;
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        before.run_if_current(|| self.cache.insert_weighed(key.clone(), value, weight));
     }
 
     /// Drops keys. Call it after their change is in the index.
