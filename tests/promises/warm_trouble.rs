@@ -36,7 +36,7 @@ async fn warm_succeeds_though_every_third_request_fails() {
     let forge = forge(9).await;
     let dir = tempfile::tempdir().expect("a directory");
     let fault = forge.fault(Match::any(), Fault::status(500, &[], "")).every_nth(3);
-    let ended = warm(&forge, dir.path(), &["devsapp/fc3@all"]).run().await;
+    let ended = warm(&forge, dir.path(), &["devsapp/fc3@all"]).set("documents.cooldown", "1ms").run().await;
     let events = events(&ended);
     assert_eq!((ended.code, count(&events, "fetched"), count(&events, "failed")), (Some(0), 9, 0), "{ended:?}");
     assert!(fault.hits() > 3, "nothing failed");
@@ -106,7 +106,7 @@ async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
     let dir = tempfile::tempdir().expect("a directory");
     forge.repo("devsapp/bad").release("v1.0.0", |r| r.wrong_crc());
     let specs = ["devsapp/fc3@1.0.0", "devsapp/fc3@9.9.9", "devsapp/fc3@^7", "devsapp/none", "devsapp/bad"];
-    let ended = warm(&forge, dir.path(), &specs).run().await;
+    let ended = warm(&forge, dir.path(), &specs).set("documents.cooldown", "1ms").run().await;
     let events = events(&ended);
     assert_eq!((ended.code, count(&events, "fetched"), count(&events, "failed")), (Some(1), 1, 4), "{ended:?}");
     let failures = &events.last().expect("a summary")["failures"];
