@@ -188,11 +188,15 @@ impl ArchiveCache {
         removed
     }
 
-    /// Removes the pins of keys: the next fetch of each may have other content.
+    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Other mirrors of the
+    /// bucket keep theirs.
     ///
     /// # Errors
-    /// The first one, when a pin cannot be removed.
+    /// The first one, when a pin cannot be removed; none is removed here before all are in the bucket.
     pub async fn forget_pins(&self, keys: Vec<Key>) -> io::Result<()> {
+        if let Some(bucket) = &self.context.bucket {
+            bucket.forget(&keys).await.map_err(io::Error::other)?;
+        }
         self.context.pins.forget_all(keys).await
     }
 

@@ -22,8 +22,8 @@ use crate::{
     entry::{Document, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
-        Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability, SharedArchives, SharedDocuments,
-        SharedPin,
+        Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
+        SharedArchives, SharedDocuments, SharedPin,
     },
     storage::{
         Object, ObjectContent,
@@ -36,8 +36,8 @@ use crate::{
 const UPLOAD_READ_BYTES: usize = 1 << 20;
 /// Longest wait for a document of the bucket, which only spares a request to the upstream.
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(1);
-/// Largest document, bytes.
-const MAX_SHARED_DOCUMENT_BYTES: usize = 64 << 20;
+/// Largest document that mirrors leave to each other, bytes: it is read at once.
+const MAX_SHARED_DOCUMENT_BYTES: usize = 2 << 20;
 /// What clients are told to wait where the bucket cannot decide on new content.
 const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -47,6 +47,7 @@ pub struct BucketTier {
     archives: SharedArchives,
     documents: SharedDocuments,
     durable: Durability,
+    arbiter: Arbiter,
     /// What waits for its upload.
     queue: DiskUploads,
     /// Most bytes that wait for their upload.
@@ -103,6 +104,7 @@ impl BucketTier {
             documents: SharedDocuments::new(bucket.clone(), MAX_SHARED_DOCUMENT_BYTES),
             bucket,
             durable: config.durable,
+            arbiter: config.arbiter,
             queue,
             queue_limit: config.upload_queue.0,
             uploads: config.uploads,
@@ -133,6 +135,8 @@ impl BucketTier {
         let mut faults = Vec::new();
         if let (Some(seconds), Some((_, error))) = (status.paused_seconds, status.last_failure) {
             faults.push(format!("the shared bucket does not work ({error}); it is asked again in {seconds} s"));
+        } else if status.arbitration == Some(Arbitration::Absent) && self.arbiter == Arbiter::Bucket {
+            faults.push("the shared bucket creates an object twice, so it decides on no new version".into());
         } else if status.arbitration.is_none() {
             faults.push("the shared bucket has not answered yet, so it decides on no new version".into());
         }
@@ -282,9 +286,23 @@ impl BucketTier {
         self.archives.settle(pin).await
     }
 
+    /// Removes the pins and claims of keys.
+    pub(super) async fn forget(&self, keys: &[Key]) -> Result<(), BucketError> {
+        for key in keys {
+            self.archives.forget(key).await?;
+        }
+        Ok(())
+    }
+
     /// What the bucket has of a document; `None` when it cannot say in time.
     pub(super) async fn document(&self, key: &Key) -> Option<BucketDocument> {
-        timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await.ok()?.ok()
+        match timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await {
+            Ok(found) => found.ok(),
+            Err(_) => {
+                self.bucket.note_timeout();
+                None
+            }
+        }
     }
 
     /// Writes a document in place of what was found. A failure is only logged: documents in the bucket are hints.

@@ -61,13 +61,14 @@ impl DownloadSource {
                 let origin = of_nodes(nodes, FleetFallback::Upstream(request.origin.clone()));
                 Ok(Self { pin, claimed: None, origin, decided_by: Decider::Bucket, has_disk })
             }
-            Err(error) => {
+            Err(error @ FetchError::PinsUnavailable { .. }) => {
                 let first = fleet.and_then(|fleet| fleet.first());
                 let undecided = FleetFallback::Undecided(error.clone());
                 let origin = of_nodes(first.into_iter().collect(), undecided).ok_or(error)?;
                 let decided_by = Decider::FirstNode;
                 Ok(Self { pin: None, claimed: None, origin: Some(origin), decided_by, has_disk })
             }
+            Err(error) => Err(error),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Largest description of a zip, bytes: the findings of its verification are a part of it.
-const MAX_DESCRIPTION_BYTES: usize = 8 << 20;
+const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// How often a claim is compared and replaced.
 const REPLACE_ATTEMPTS: usize = 3;
 
@@ -170,6 +170,15 @@ impl SharedArchives {
             return Ok(());
         }
         self.bucket.upload(blob, bytes(), len).await
+    }
+
+    /// Deletes the pin and the claim of a key, the claim first: it says what the pin is. The bytes stay.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn forget(&self, key: &Key) -> Result<(), BucketError> {
+        self.bucket.delete(&ObjectName::claim(key)).await?;
+        self.bucket.delete(&ObjectName::pin(key)).await
     }
 
     /// Deletes bytes that do not have their digest, so that the next upload writes them again.

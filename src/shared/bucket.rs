@@ -334,6 +334,12 @@ impl Bucket {
         self.note(BucketOperation::Delete, self.in_time(self.response_timeout, exchange).await)
     }
 
+    /// Records that the caller has not waited for an answer any longer.
+    pub fn note_timeout(&self) {
+        // Only recorded.
+        let _ = self.note::<()>(BucketOperation::Read, Err(BucketError::TimedOut));
+    }
+
     async fn in_time<T>(
         &self,
         deadline: Duration,

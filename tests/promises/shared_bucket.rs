@@ -348,3 +348,19 @@ async fn no_secret_and_no_signed_address_is_in_a_log_or_an_answer() {
         assert_eq!(crate::logs::lines(secret), [""; 0]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_an_operator_forgets_is_forgotten_in_the_bucket() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    forge.repo(crate::zips::PACKAGE).tag(crate::zips::TAG, |r| r.file("a.txt", "accepted"));
+    let request = serde_json::json!({"pattern": "devsapp/fc3@v1.0.0", "forget": true});
+    let got = mirror.control(mirror.dir(), Method::POST, "/-/rm", request.to_string()).await;
+    assert_eq!(got.status, 200, "{got:?}");
+    assert_eq!((bucket.names("pins").len(), bucket.names("claims").len()), (0, 0));
+    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
+    bucket.script().down();
+    let got = mirror.control(mirror.dir(), Method::POST, "/-/rm", request.to_string()).await;
+    assert_ne!(got.status, 200, "what the bucket has is not forgotten");
+}
