@@ -118,19 +118,14 @@ impl BucketTier {
         &self.bucket
     }
 
-    /// The state of the bucket.
-    pub fn status(&self) -> BucketStatus {
-        self.bucket.status()
-    }
-
     /// The state of the bucket for an operator.
     pub(super) fn state(&self) -> BucketState {
-        BucketState { status: self.status(), queued: self.queue.usage(), queue_limit: self.queue_limit }
+        BucketState { status: self.bucket.status(), queued: self.queue.usage(), queue_limit: self.queue_limit }
     }
 
     /// What is wrong with the bucket, one sentence each.
     pub(super) fn faults(&self) -> Vec<String> {
-        let status = self.status();
+        let status = self.bucket.status();
         let queued = self.queue.usage();
         let mut faults = Vec::new();
         if let (Some(seconds), Some((_, error))) = (status.paused_seconds, status.last_failure) {

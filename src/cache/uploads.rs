@@ -52,7 +52,7 @@ impl Uploader {
     }
 
     fn pause(&self) -> Duration {
-        let pause = self.bucket.status().paused_seconds.unwrap_or_default();
+        let pause = self.bucket.bucket().status().paused_seconds.unwrap_or_default();
         Duration::from_secs(pause).max(UPLOAD_PAUSE)
     }
 
@@ -84,7 +84,7 @@ impl Uploader {
                 tracing::warn!(%error, "the queue of uploads cannot be written");
                 return Err(QueueStopped);
             }
-            if outcome.is_err() && self.bucket.status().paused_seconds.is_some() {
+            if outcome.is_err() && self.bucket.bucket().status().paused_seconds.is_some() {
                 return outcome;
             }
         }

@@ -32,7 +32,7 @@ async fn some_forge() -> Forge {
 /// Waits until an archive was uploaded and nothing is left.
 async fn uploaded(mirror: &Mirror) {
     let uploads = || {
-        let requests = mirror.cache.bucket().expect("a bucket").status().requests;
+        let requests = mirror.cache.bucket().expect("a bucket").bucket().status().requests;
         let of_kind = requests.into_iter().find(|(operation, ..)| *operation == BucketOperation::Upload);
         of_kind.map_or(0, |(_, succeeded, _)| succeeded)
     };
