@@ -209,7 +209,7 @@ impl Bucket {
             }
             Ok(Some(SmallObject { bytes: bytes.into(), etag }))
         };
-        self.note(BucketOperation::Read, self.in_time(self.response_timeout, exchange).await)
+        self.note(BucketOperation::Read, in_time(self.response_timeout, exchange).await)
     }
 
     /// Opens a large object; `None` where there is none.
@@ -217,7 +217,7 @@ impl Bucket {
         let place = self.gate.place(self.response_timeout).await?;
         let url = self.sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
         let exchange = async { self.http.get(url).send().await.map_err(|error| of_reqwest(&error)) };
-        let head = self.in_time(self.response_timeout, exchange).await.and_then(|response| match response.status() {
+        let head = in_time(self.response_timeout, exchange).await.and_then(|response| match response.status() {
             StatusCode::OK => Ok(Some(response)),
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(BucketError::Status(status.as_u16())),
@@ -259,7 +259,7 @@ impl Bucket {
                 status => Err(BucketError::Status(status.as_u16())),
             }
         };
-        self.note(BucketOperation::Look, self.in_time(self.response_timeout, exchange).await)
+        self.note(BucketOperation::Look, in_time(self.response_timeout, exchange).await)
     }
 
     /// Writes a small object under a condition, once; returns the status.
@@ -317,7 +317,7 @@ impl Bucket {
             WriteCondition::None => request,
         };
         let exchange = async { request.send().await.map_err(|error| of_reqwest(&error)) };
-        Ok(self.in_time(deadline, exchange).await?.status())
+        Ok(in_time(deadline, exchange).await?.status())
     }
 
     /// Deletes an object; without one, nothing happens.
@@ -331,21 +331,13 @@ impl Bucket {
                 status => Err(BucketError::Status(status.as_u16())),
             }
         };
-        self.note(BucketOperation::Delete, self.in_time(self.response_timeout, exchange).await)
+        self.note(BucketOperation::Delete, in_time(self.response_timeout, exchange).await)
     }
 
     /// Records that the caller has not waited for an answer any longer.
     pub fn note_timeout(&self) {
         // Only recorded.
         let _ = self.note::<()>(BucketOperation::Read, Err(BucketError::TimedOut));
-    }
-
-    async fn in_time<T>(
-        &self,
-        deadline: Duration,
-        exchange: impl Future<Output = Result<T, BucketError>>,
-    ) -> Result<T, BucketError> {
-        timeout(deadline, exchange).await.unwrap_or(Err(BucketError::TimedOut))
     }
 
     /// Tells gate and figures how a request went; passes the result on.
@@ -378,6 +370,13 @@ pub(super) fn unique_id() -> String {
     let at_address = &raw const call;
     let seed = format!("{:?} {} {call} {at_address:?}", SystemTime::now(), std::process::id());
     crate::entry::Digest::of(seed.as_bytes()).to_string()
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    exchange: impl Future<Output = Result<T, BucketError>>,
+) -> Result<T, BucketError> {
+    timeout(deadline, exchange).await.unwrap_or(Err(BucketError::TimedOut))
 }
 
 fn etag(response: &Response) -> Option<String> {
