@@ -213,3 +213,57 @@ async fn a_block_that_is_set_while_the_bucket_is_down_spreads_afterwards() {
     bucket.script().up();
     eventually("blocked on the other node", async || fleet.nodes[1].get(ZIP).await.status == 403).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_stops_and_links_that_break_under_load_damage_nothing_and_leave_no_queue() {
+    const PACKAGES: u64 = 24;
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::with_numbered_packages(PACKAGES, MIB / 2).await;
+    let fleet = Fleet::start(&bucket, &[&forge, &forge, &forge]).await;
+    let package = |number: u64| format!("load/p{number}");
+    // Every zip is asked for on every node, in the middle of what happens to bucket and links.
+    let client = async |node: usize, first: u64| {
+        let mut served = 0;
+        for number in (0..PACKAGES).map(|n| (n + first) % PACKAGES) {
+            let path = format!("/{}/zipball/v1.0.0", package(number));
+            let got = fleet.nodes[node].request(reqwest::Method::GET, &path, &[]).await;
+            match got {
+                Ok(got) if got.status == 200 => {
+                    assert_eq!(got.sha256(), forge.sha256(&package(number), "v1.0.0"), "node {node}");
+                    served += 1;
+                }
+                // Refused, or broken: never wrong.
+                Ok(got) => assert!(matches!(got.status, 502 | 503), "{got:?}"),
+                Err(_) => {}
+            }
+        }
+        served
+    };
+    let disturb = async {
+        for (zips, disturbance) in [(4, 0), (8, 1), (12, 2), (16, 3)] {
+            eventually("some zips were asked for", async || zip_requests(&forge) >= zips).await;
+            match disturbance {
+                0 => bucket.script().down(),
+                1 => fleet.links[1][0].cut(),
+                2 => bucket.script().up(),
+                _ => fleet.links[1][0].mend(),
+            }
+        }
+    };
+    let clients =
+        join_all([(0, 0), (1, 8), (2, 16), (0, 12), (1, 20), (2, 4)].map(|(node, first)| client(node, first)));
+    let (served, ()) = tokio::join!(clients, disturb);
+    assert!(served.iter().sum::<u64>() > PACKAGES, "{served:?}");
+    // Afterwards everything is served everywhere, and nothing waits.
+    for node in &fleet.nodes {
+        node.clock.advance(std::time::Duration::from_secs(600));
+    }
+    for node in 0..3 {
+        assert_eq!(client(node, 0).await, PACKAGES);
+    }
+    for node in &fleet.nodes {
+        eventually("the queue is empty", async || node.cache.uploads().archives == 0).await;
+    }
+    assert_eq!(bucket.names("claims").len() as u64, PACKAGES);
+    assert_eq!(bucket.names("pins").len() as u64, PACKAGES);
+}
