@@ -215,7 +215,7 @@ impl BucketTier {
                 pins.agree(other).await?;
                 Err(FetchError::PinMismatch)
             }
-            Err(_) if decided_by == Decider::FirstNode => Ok(PinState::LocalOnly),
+            Err(_) if decided_by == Decider::FirstNode && !self.is_queue_full(meta.len) => Ok(PinState::LocalOnly),
             Err(error) => {
                 self.check_may_decide(request, known, error)?;
                 Ok(PinState::LocalOnly)
@@ -230,8 +230,9 @@ impl BucketTier {
         known: Option<&Pin>,
         error: BucketError,
     ) -> Result<(), FetchError> {
-        let decided = known.is_some() || request.pinning != Pinning::Pinned || self.lone_pins == LonePins::Allowed;
-        if decided {
+        // A pin that cannot be queued would never be settled.
+        let is_alone = self.lone_pins == LonePins::Allowed && !self.is_queue_full(0);
+        if known.is_some() || request.pinning != Pinning::Pinned || is_alone {
             tracing::debug!(key = %request.key, %error, "the bucket is not asked");
             return Ok(());
         }
@@ -245,7 +246,12 @@ impl BucketTier {
 
     /// True when a new archive is uploaded before its end reaches a client.
     pub(super) fn uploads_first(&self, len: u64) -> bool {
-        self.durable == Durability::BeforeLastBytes || self.queue.usage().bytes.saturating_add(len) > self.queue_limit
+        self.durable == Durability::BeforeLastBytes || self.is_queue_full(len)
+    }
+
+    /// True when the queue of uploads has no room for `len` more bytes.
+    pub(super) fn is_queue_full(&self, len: u64) -> bool {
+        self.queue.usage().bytes.saturating_add(len) > self.queue_limit
     }
 
     /// Uploads an archive from its spool.

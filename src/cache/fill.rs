@@ -318,7 +318,8 @@ impl Fill {
             Ok(()) => None,
             Err(error) => {
                 tracing::warn!(key = %request.key, %error, "a new zip is sent before it is in the bucket");
-                upload
+                // What is queued is not evicted: beyond the limit, a zip is stored here alone.
+                upload.filter(|_| !bucket.is_queue_full(meta.len))
             }
         }
     }
