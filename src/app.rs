@@ -31,7 +31,7 @@ use crate::{
     hosted::HostedStore,
     http::body::Body,
     observe::AuditLog,
-    peer::{ClientTable, Peer, Refusal},
+    peer::{ClientTable, Peer, Refusal, RevokedCertificates},
     registry::{Blocks, hosting::HostedPackages},
     server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
     service::{self, MetricsExposure, Readiness},
@@ -194,7 +194,7 @@ impl App {
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
         let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
-        let access = open_access(&config, dir.clone(), clock.clone(), key_source.clone()).await?;
+        let access = open_access(&config, dir.clone(), clock.clone(), key_source.clone(), bound.revoked()).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");
@@ -363,10 +363,11 @@ async fn open_access(
     dir: PathBuf,
     clock: Clock,
     key_source: Arc<dyn KeySource>,
+    revoked: Arc<RevokedCertificates>,
 ) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
     let certificate_use = match &config.server.tls.client_ca_file {
-        Some(_) => CertificateUse::Verified,
+        Some(_) => CertificateUse::Verified(revoked),
         None => CertificateUse::Unused,
     };
     let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use);

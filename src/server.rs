@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    peer::{ClientId, ClientTable, ListenerKind, Peer, Refusal, ServerCertificates},
+    peer::{ClientId, ClientTable, ListenerKind, Peer, Refusal, RevokedCertificates, ServerCertificates},
     sendfile::{Socket, SocketControl},
 };
 
@@ -97,6 +97,7 @@ pub struct Bound {
     metrics: Listeners,
     tls: Option<TlsServer>,
     certificates: Arc<ServerCertificates>,
+    revoked: Arc<RevokedCertificates>,
     control: Option<ControlListener>,
     clients: Arc<ClientTable>,
     threads: Option<ConnectionThreads>,
@@ -122,13 +123,15 @@ pub fn bind(config: &Config, inherited: &InheritedSockets) -> Result<Bound, Star
     let listeners = Listeners::bind(&clients, inherited)?;
     let metrics = Listeners::bind(&[(ListenerKind::Metrics, &config.metrics_listen)], inherited)?;
     let certificates: Arc<ServerCertificates> = Arc::default();
+    let revoked: Arc<RevokedCertificates> = Arc::default();
     let has_tls = !listeners.tls_addresses().is_empty();
-    let tls = if has_tls { Some(TlsServer::build(&config.tls, certificates.clone())?) } else { None };
+    let tls = if has_tls { Some(TlsServer::build(&config.tls, certificates.clone(), revoked.clone())?) } else { None };
     Ok(Bound {
         listeners,
         metrics,
         tls,
         certificates,
+        revoked,
         control: None,
         clients: Arc::default(),
         threads: None,
@@ -156,6 +159,11 @@ impl Bound {
     /// The certificates in use, and when they end.
     pub fn certificates(&self) -> Arc<ServerCertificates> {
         self.certificates.clone()
+    }
+
+    /// The clients' certificates that are revoked at present.
+    pub fn revoked(&self) -> Arc<RevokedCertificates> {
+        self.revoked.clone()
     }
 
     /// The handle that reloads the certificates.
@@ -189,7 +197,7 @@ impl Bound {
         shutdown: CancellationToken,
         abort: CancellationToken,
     ) -> ShutdownReport {
-        let Self { listeners, metrics, tls, certificates: _, control, clients, threads, config, reload } = self;
+        let Self { listeners, metrics, tls, control, clients, threads, config, reload, .. } = self;
         let max_connections = config.max_connections;
         let places = ConnectionPlaces::new(max_connections);
         let drain = config.drain.0;

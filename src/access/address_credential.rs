@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::entry::Digest;
+use crate::{entry::Digest, peer::SerialNumber};
 
 /// What precedes the claims of a JWT. No id of a token has a dot.
 const JWT_PREFIX: &str = "j.";
@@ -55,6 +55,9 @@ pub(super) struct SignedCertificate {
     /// When it ends, in seconds since 1970.
     #[serde(rename = "e")]
     pub(super) expires_at: i64,
+    /// Its number, by which its authority revokes it.
+    #[serde(rename = "n")]
+    pub(super) serial: SerialNumber,
 }
 
 impl AddressCredential {
@@ -111,7 +114,8 @@ mod tests {
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)), "{text}");
         assert_eq!(AddressCredential::parse(&text), Some(AddressCredential::Jwt(claims)));
         let fingerprint = Digest::of(b"a certificate");
-        let certificate = SignedCertificate { fingerprint, subject: "CN=a\\,b".into(), expires_at: 7 };
+        let serial = SerialNumber::of_der(&[0, 0xff, 7]);
+        let certificate = SignedCertificate { fingerprint, subject: "CN=a\\,b".into(), expires_at: 7, serial };
         let parsed = AddressCredential::parse(&certificate.to_text());
         assert_eq!(parsed, Some(AddressCredential::Certificate(certificate)));
         assert_eq!(AddressCredential::parse("0aZ"), Some(AddressCredential::Token("0aZ".into())));

@@ -9,7 +9,12 @@ use super::{
     address_credential::SignedCertificate,
     principal::{CredentialKey, Scope},
 };
-use crate::{admin_api::Right, entry::Digest, peer::ClientCertificate, value::bounded_cache::BoundedCache};
+use crate::{
+    admin_api::Right,
+    entry::Digest,
+    peer::{ClientCertificate, RevokedCertificates},
+    value::bounded_cache::BoundedCache,
+};
 
 /// Most bytes of the principals of certificates that are remembered, as estimated.
 const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
@@ -17,10 +22,10 @@ const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
 const CERTIFICATE_OVERHEAD: usize = 512;
 
 /// Whether the server verifies certificates of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum CertificateUse {
-    /// It does: `server.tls.client_ca_file` is set.
-    Verified,
+    /// It does: `server.tls.client_ca_file` is set. With those that are revoked at present.
+    Verified(Arc<RevokedCertificates>),
     /// It does not.
     Unused,
 }
@@ -59,16 +64,20 @@ impl Certificates {
             fingerprint: certificate.fingerprint,
             subject: subject.clone(),
             expires_at: certificate.not_after.as_second(),
+            serial: certificate.serial.clone(),
         };
         let principal = Arc::new(principal(&signed));
         self.principals.insert_weighed(certificate.fingerprint, principal.clone(), weight(&principal));
         Ok(Some(principal))
     }
 
-    /// The principal that a signed address names, while certificates are used and this one has not ended.
+    /// The principal that a signed address names, while certificates are used and this one has neither ended nor been
+    /// revoked.
     pub(super) fn by_address(&self, certificate: &SignedCertificate, now: Timestamp) -> Option<Arc<Principal>> {
-        if self.certificate_use == CertificateUse::Unused {
-            return None;
+        match &self.certificate_use {
+            CertificateUse::Unused => return None,
+            CertificateUse::Verified(revoked) if revoked.contains(&certificate.serial) => return None,
+            CertificateUse::Verified(_) => {}
         }
         let principal = principal(certificate);
         principal.expires_at.is_some_and(|end| now < end).then(|| Arc::new(principal))
@@ -82,7 +91,7 @@ fn weight(principal: &Principal) -> u32 {
 }
 
 fn principal(certificate: &SignedCertificate) -> Principal {
-    let SignedCertificate { fingerprint, subject, expires_at } = certificate;
+    let SignedCertificate { fingerprint, subject, expires_at, .. } = certificate;
     let name = format!("cert:{subject}");
     let credential = fingerprint.to_string();
     Principal {

@@ -24,7 +24,7 @@ fn open(dir: &Path, rules: Vec<RuleConfig>) -> Access {
 
 fn open_with(config: &Config, dir: &Path, clock: Clock) -> Access {
     let source: Arc<dyn KeySource> = Arc::new(issuers::tests::ScriptedIssuer::default());
-    Access::open(config, dir, clock, &source, CertificateUse::Verified).expect("opens")
+    Access::open(config, dir, clock, &source, CertificateUse::Verified(Arc::default())).expect("opens")
 }
 
 fn identify(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<Identified, InvalidCredential> {

@@ -1,9 +1,11 @@
 //! The certificates of the two ends of a connection.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::entry::Digest;
 
@@ -20,11 +22,55 @@ pub struct ClientCertificate {
     pub fingerprint: Digest,
     /// The last moment at which it is valid.
     pub not_after: Timestamp,
+    /// The number that its authority has given it; empty for a malformed certificate.
+    pub serial: SerialNumber,
 }
 
 impl ClientCertificate {
     /// Longest subject that names a client, bytes of text.
     pub const MAX_SUBJECT_BYTES: usize = 255;
+}
+
+/// The number of a certificate: the bytes of a positive number, without leading zeros. Serialises as base64url.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SerialNumber(Box<[u8]>);
+
+impl SerialNumber {
+    /// The content of a DER INTEGER.
+    pub fn of_der(content: &[u8]) -> Self {
+        let start = content.iter().position(|byte| *byte != 0).unwrap_or(content.len());
+        Self(content[start..].into())
+    }
+}
+
+impl Serialize for SerialNumber {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for SerialNumber {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        URL_SAFE_NO_PAD.decode(text).map(|bytes| Self::of_der(&bytes)).map_err(de::Error::custom)
+    }
+}
+
+/// The numbers of clients' certificates that are revoked, whichever authority has issued them. Replaced when the file of
+/// revocation lists changes.
+#[derive(Debug, Default)]
+pub struct RevokedCertificates(ArcSwap<HashSet<SerialNumber>>);
+
+impl RevokedCertificates {
+    /// Replaces them all.
+    pub fn set(&self, serials: HashSet<SerialNumber>) {
+        self.0.store(Arc::new(serials));
+    }
+
+    /// True for a number that a revocation list has.
+    pub fn contains(&self, serial: &SerialNumber) -> bool {
+        self.0.load().contains(serial)
+    }
 }
 
 /// The certificates that the mirror shows to its clients, as they are in use. Replaced when their files change.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ReloadRequests;
 use crate::{
-    peer::{ClientCertificate, ServerCertificates},
+    peer::{ClientCertificate, RevokedCertificates, ServerCertificates},
     value::Period,
 };
 
@@ -90,6 +90,7 @@ pub(super) struct TlsServer {
     /// Of the files at the start.
     fingerprint: files::FileFingerprint,
     certificates: Arc<ServerCertificates>,
+    revoked: Arc<RevokedCertificates>,
 }
 
 /// What new connections are accepted with.
@@ -108,16 +109,21 @@ impl std::fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Reads the certificates. Their ends are kept in `certificates`.
+    /// Reads the certificates. Their ends are kept in `certificates`, and in `revoked` which ones of clients are revoked.
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub(super) fn build(config: &Config, certificates: Arc<ServerCertificates>) -> Result<Self, TlsError> {
+    pub(super) fn build(
+        config: &Config,
+        certificates: Arc<ServerCertificates>,
+        revoked: Arc<RevokedCertificates>,
+    ) -> Result<Self, TlsError> {
         let mut loaded = files::read(config)?;
+        revoked.set(std::mem::take(&mut loaded.revoked));
         let fingerprint = loaded.fingerprint;
         certificates.set(std::mem::take(&mut loaded.certificates));
         let current = ArcSwap::from_pointee(TlsState::new(loaded, CancellationToken::new()));
-        Ok(Self { current, config: config.clone(), fingerprint, certificates })
+        Ok(Self { current, config: config.clone(), fingerprint, certificates, revoked })
     }
 
     /// What a new connection is accepted with.
@@ -135,6 +141,7 @@ impl TlsServer {
     /// running requests: they come again and are verified anew.
     fn replace(&self, mut loaded: files::LoadedFiles) {
         self.certificates.set(std::mem::take(&mut loaded.certificates));
+        self.revoked.set(std::mem::take(&mut loaded.revoked));
         let previous = self.current.load_full();
         let is_trusted = previous.client_fingerprint == loaded.client_fingerprint;
         let distrusted = if is_trusted { previous.distrusted.clone() } else { CancellationToken::new() };

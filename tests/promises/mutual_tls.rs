@@ -334,6 +334,39 @@ async fn a_certificate_that_is_revoked_ends_its_connections_and_makes_no_new_one
 }
 
 #[tokio::test]
+async fn the_address_of_a_zip_ends_with_the_revocation_of_its_certificate() {
+    let forge = forge().await;
+    let authority = Authority::new("clients");
+    let files = Files::new(&authority);
+    let list = files.path().join("clients.crl");
+    fs::write(&list, authority.revoking(&[])).expect("written");
+    let setup = files.apply(by_certificates(&forge));
+    let setup = setup.with(|config: &mut Config| config.server.tls.client_crl_file = Some(list.clone()));
+    let mirror = setup.start().await;
+    let names = [(DnType::OrganizationName, "Acme"), (DnType::CommonName, "insider")];
+    // Without a certificate, as the command line client uses an address.
+    let bare = files.client(&mirror, None).build().expect("a client");
+    // The highest bit of the number is set: its DER form has a zero in front.
+    let leaving = 0x00f1_u64;
+    let mut addresses = Vec::new();
+    for serial in [leaving, 42] {
+        let identity = authority.issue(&names, serial, End::Late);
+        let client = files.client(&mirror, Some(&identity)).build().expect("a client");
+        let answer = client.get(url(&mirror, "/acme/secret/releases")).send().await.expect("an answer");
+        let releases: Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
+        addresses.push(releases[0]["zipball_url"].as_str().expect("an address").to_owned());
+    }
+    let status = async |address: &str| bare.get(address).send().await.expect("an answer").status().as_u16();
+    for address in &addresses {
+        assert_eq!(status(address).await, 200, "{address}");
+    }
+    fs::write(&list, authority.revoking(&[leaving])).expect("written");
+    mirror.reload.request();
+    eventually("the address is refused", async || status(&addresses[0]).await == 401).await;
+    assert_eq!(status(&addresses[1]).await, 200, "that of another certificate holds");
+}
+
+#[tokio::test]
 async fn the_audit_log_names_the_subject_and_the_fingerprint() {
     let forge = forge().await;
     let authority = Authority::new("clients");

@@ -1,6 +1,6 @@
-//! Reads subject and end of a certificate: of a client's, and of the mirror's own.
+//! Reads subject, end and number of a certificate: of a client's, and of the mirror's own.
 //!
-//! The TLS library has checked the certificate by then, and gives neither. This reads the few fields of DER
+//! The TLS library has checked the certificate by then, and gives none of them. This reads the few fields of DER
 //! ([X.690]) that are needed, refuses every other form, and never panics.
 //!
 //! [X.690]: https://www.itu.int/rec/T-REC-X.690
@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
     entry::Digest,
-    peer::{CertificateEnd, ClientCertificate},
+    peer::{CertificateEnd, ClientCertificate, SerialNumber},
 };
 
 const INTEGER: u8 = 0x02;
@@ -45,19 +45,24 @@ const SHORT_NAMES: [(&[u8], &str); 9] = [
 /// Reads a certificate in DER. One with an unexpected form has no subject and has ended.
 pub(super) fn parse(der: &[u8]) -> ClientCertificate {
     let fingerprint = Digest::of(der);
-    match subject_and_end(der) {
-        Some((subject, not_after)) => ClientCertificate { subject: subject_text(subject), fingerprint, not_after },
-        None => ClientCertificate { subject: None, fingerprint, not_after: Timestamp::MIN },
+    match fields(der) {
+        Some(CertificateFields { subject, not_after, serial }) => {
+            ClientCertificate { subject: subject_text(subject), fingerprint, not_after, serial }
+        }
+        None => {
+            let serial = SerialNumber::default();
+            ClientCertificate { subject: None, fingerprint, not_after: Timestamp::MIN, serial }
+        }
     }
 }
 
 /// The end of a certificate of the mirror: that of the first in its chain that ends. `number` is its place in the
 /// configuration, from 1.
 pub(super) fn end_of<'d>(mut chain: impl Iterator<Item = &'d [u8]>, number: usize) -> CertificateEnd {
-    let own = chain.next().and_then(subject_and_end);
-    let others = chain.filter_map(|der| subject_and_end(der).map(|(_, not_after)| not_after));
-    let name = own.and_then(|(subject, _)| subject_text(subject)).unwrap_or_else(|| format!("number {number}"));
-    CertificateEnd { name, not_after: own.map(|(_, not_after)| others.fold(not_after, Timestamp::min)) }
+    let own = chain.next().and_then(fields);
+    let others = chain.filter_map(|der| fields(der).map(|fields| fields.not_after));
+    let name = own.as_ref().and_then(|own| subject_text(own.subject)).unwrap_or_else(|| format!("number {number}"));
+    CertificateEnd { name, not_after: own.map(|own| others.fold(own.not_after, Timestamp::min)) }
 }
 
 /// The same, each under a name of its own: of several with one subject, each has its number in the configuration, too.
@@ -71,22 +76,31 @@ pub(super) fn with_own_names(mut certificates: Vec<CertificateEnd>) -> Vec<Certi
     certificates
 }
 
-/// The RDNs of the subject, and the last second of the validity ([RFC 5280 §4.1]).
+/// What is read of a certificate.
+struct CertificateFields<'d> {
+    /// The RDNs of the subject.
+    subject: DerReader<'d>,
+    /// The last second of the validity.
+    not_after: Timestamp,
+    serial: SerialNumber,
+}
+
+/// The fields of a certificate ([RFC 5280 §4.1]).
 ///
 /// [RFC 5280 §4.1]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1
-fn subject_and_end(der: &[u8]) -> Option<(DerReader<'_>, Timestamp)> {
+fn fields(der: &[u8]) -> Option<CertificateFields<'_>> {
     let mut signed = DerReader(der).enter(SEQUENCE)?.enter(SEQUENCE)?;
     if signed.0.first() == Some(&VERSION) {
         signed.next()?;
     }
-    signed.enter(INTEGER)?;
+    let serial = SerialNumber::of_der(signed.enter(INTEGER)?.0);
     // The algorithm, and the issuer.
     signed.enter(SEQUENCE)?;
     signed.enter(SEQUENCE)?;
     let mut validity = signed.enter(SEQUENCE)?;
     validity.next()?;
     let not_after = time(&validity.next()?)?;
-    Some((signed.enter(SEQUENCE)?, not_after))
+    Some(CertificateFields { subject: signed.enter(SEQUENCE)?, not_after, serial })
 }
 
 /// The subject as text ([RFC 4514 §2]): the most specific part first.

@@ -1,6 +1,7 @@
 //! Reads certificates, keys and authorities of clients from PEM files.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -18,12 +19,19 @@ use rustls::{
     server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
+use webpki::BorrowedCertRevocationList;
 
 use super::{
     ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config,
     certificate_fields::{end_of, with_own_names},
 };
-use crate::{entry::Digest, peer::CertificateEnd};
+use crate::{
+    entry::Digest,
+    peer::{CertificateEnd, SerialNumber},
+};
+
+/// What is wrong with a revocation list that cannot be parsed.
+const MALFORMED_LIST: &str = "has a revocation list that is malformed";
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +99,8 @@ pub(super) struct LoadedFiles {
     pub(super) client_fingerprint: FileFingerprint,
     /// The ends of the certificates.
     pub(super) certificates: Vec<CertificateEnd>,
+    /// The clients' certificates that are revoked.
+    pub(super) revoked: HashSet<SerialNumber>,
     /// The settings of new connections.
     pub(super) server: Arc<ServerConfig>,
 }
@@ -123,23 +133,32 @@ pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
     let end = |(at, key): (usize, &Arc<CertifiedKey>)| end_of(key.cert.iter().map(|der| der.as_ref()), at + 1);
     let certificates = with_own_names(keys.iter().enumerate().map(end).collect());
     let mut client_digests = Vec::new();
-    let clients = client_verifier(config, &mut client_digests)?;
+    let ClientVerification { verifier, revoked } = client_verification(config, &mut client_digests)?;
     let client_fingerprint = Digest::of(&client_digests);
     digests.extend_from_slice(&client_fingerprint.0);
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?;
     // Sessions are resumed from this value's own memory: none outlives the authorities that it was verified with.
-    let mut server = builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(CertResolver::new(keys)));
+    let mut server = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(CertResolver::new(keys)));
     server.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(LoadedFiles { fingerprint: Digest::of(&digests), client_fingerprint, certificates, server: Arc::new(server) })
+    let fingerprint = Digest::of(&digests);
+    Ok(LoadedFiles { fingerprint, client_fingerprint, certificates, revoked, server: Arc::new(server) })
+}
+
+/// How clients are verified.
+struct ClientVerification {
+    verifier: Arc<dyn ClientCertVerifier>,
+    revoked: HashSet<SerialNumber>,
 }
 
 /// Verifies clients as `client_ca_file`, `client_crl_file` and `client_auth` say; adds the digests of the files to
 /// `digests`.
-fn client_verifier(config: &Config, digests: &mut Vec<u8>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn client_verification(config: &Config, digests: &mut Vec<u8>) -> Result<ClientVerification, TlsError> {
+    let mut revoked = HashSet::new();
     let Some(ca_file) = &config.client_ca_file else {
         let is_unused = config.client_auth == ClientAuth::Optional && config.client_crl_file.is_none();
-        return if is_unused { Ok(WebPkiClientVerifier::no_client_auth()) } else { Err(TlsError::NoClientAuthority) };
+        let verifier = WebPkiClientVerifier::no_client_auth();
+        return if is_unused { Ok(ClientVerification { verifier, revoked }) } else { Err(TlsError::NoClientAuthority) };
     };
     let unusable = |file: &Path, reason: &str| TlsError::Unusable { file: file.to_owned(), reason: reason.into() };
     let ca = bytes(ca_file)?;
@@ -160,17 +179,26 @@ fn client_verifier(config: &Config, digests: &mut Vec<u8>) -> Result<Arc<dyn Cli
         if lists.is_empty() {
             return Err(unusable(crl_file, "contains no PEM revocation list (-----BEGIN X509 CRL-----)"));
         }
+        for list in &lists {
+            let serials = revoked_serials(list).ok_or_else(|| unusable(crl_file, MALFORMED_LIST))?;
+            revoked.extend(serials);
+        }
         builder = builder.with_crls(lists).only_check_end_entity_revocation();
     }
     if config.client_auth == ClientAuth::Optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| match (error, &config.client_crl_file) {
-        (VerifierBuilderError::InvalidCrl(_), Some(crl_file)) => {
-            unusable(crl_file, "has a revocation list that is malformed")
-        }
+    let verifier = builder.build().map_err(|error| match (error, &config.client_crl_file) {
+        (VerifierBuilderError::InvalidCrl(_), Some(crl_file)) => unusable(crl_file, MALFORMED_LIST),
         _ => unusable(ca_file, "contains no PEM certificate of an authority (-----BEGIN CERTIFICATE-----)"),
-    })
+    })?;
+    Ok(ClientVerification { verifier, revoked })
+}
+
+/// The numbers on a revocation list; `None` for one that is malformed.
+fn revoked_serials(list: &CertificateRevocationListDer<'_>) -> Option<Vec<SerialNumber>> {
+    let list = BorrowedCertRevocationList::from_der(list).ok()?;
+    list.into_iter().map(|revoked| Some(SerialNumber::of_der(revoked.ok()?.serial_number))).collect()
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>, TlsError> {
