@@ -1,14 +1,12 @@
 //! The gate in front of the bucket: places for requests, and a breaker that spares requests while the bucket fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
-
-use std::sync::Arc;
 
 use super::BucketError;
 
