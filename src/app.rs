@@ -166,6 +166,7 @@ impl App {
         config.server.listen.clear();
         config.server.metrics_listen.clear();
         config.server.tls = server::tls::Config::default();
+        config.fleet.iter_mut().for_each(|fleet| fleet.listen.clear());
         Self::bind(config, credentials).await
     }
 

@@ -42,22 +42,25 @@ impl Site {
 
     /// Starts a node on its directory; the others find it at its link.
     async fn start(&self, node: usize) -> Process {
+        let launch = Launch::serve(&self.forge, &self.dir(node));
+        let process = self.configure(launch, node).start().await;
+        self.links[node].lead_to(process.node_address());
+        process
+    }
+
+    fn configure(&self, launch: Launch, node: usize) -> Launch {
         let name = format!("node{node}");
         let [cert, key, ca] = self.authority.files(self.files.path(), &name);
         let nodes = self.links.iter().enumerate().map(|(n, link)| format!("node{n}=https://{}", link.address));
         let text = |path: &Path| path.to_str().expect("text").to_owned();
-        let launch = self.bucket.configure(Launch::serve(&self.forge, &self.dir(node)));
-        let process = launch
+        self.bucket
+            .configure(launch)
             .set("fleet.node", &name)
             .set("fleet.nodes", &nodes.collect::<Vec<_>>().join(","))
             .set("fleet.listen", "127.0.0.1:0")
             .set("fleet.cert_file", &text(&cert))
             .set("fleet.key_file", &text(&key))
             .set("fleet.ca_file", &text(&ca))
-            .start()
-            .await;
-        self.links[node].lead_to(process.node_address());
-        process
     }
 }
 
@@ -122,5 +125,19 @@ async fn a_node_that_is_killed_before_its_upload_uploads_after_its_next_start() 
     let node = site.start(0).await;
     eventually("it is uploaded", async || queued(&site, 0).await == 0).await;
     assert_eq!((site.bucket.names("blobs").len(), site.bucket.names("claims").len()), (1, 1));
+    assert_eq!(node.get(ZIP).await.sha256(), sha256(&site.forge));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_without_a_server_uses_the_bucket_and_listens_for_no_node() {
+    let site = Site::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let warm = Launch::over(&site.forge, &site.dir(0), &["warm", "devsapp/fc3"]);
+    let warmed = site.configure(warm, 0).set("fleet.listen", &address).run().await;
+    assert_eq!(warmed.code, Some(0), "{warmed:?}");
+    let node = site.start(0).await;
+    eventually("it is uploaded", async || queued(&site, 0).await == 0).await;
+    site.forge.down().await;
     assert_eq!(node.get(ZIP).await.sha256(), sha256(&site.forge));
 }
