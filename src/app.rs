@@ -436,6 +436,5 @@ async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> a
 
 /// An identifier of this process for `Via` (RFC 9110 §7.6.3), different in every mirror.
 fn instance_id() -> String {
-    let seed = format!("{:?} {}", std::time::SystemTime::now(), std::process::id());
-    Digest::of(seed.as_bytes()).to_string()[..12].to_owned()
+    Digest::unique().to_string()[..12].to_owned()
 }

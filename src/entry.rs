@@ -2,7 +2,18 @@
 //!
 //! These types are part of the on-disk format and of the bundle format. None of them depends on a storage tier.
 
-use std::{fmt, fs::File, io, os::unix::fs::FileExt as _, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -46,6 +57,13 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// A digest that no other call returns, in this process or another: for names.
+    pub(crate) fn unique() -> Self {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        Self::of(format!("{:?} {} {call}", SystemTime::now(), std::process::id()).as_bytes())
     }
 
     /// The digest of a whole file, wherever its cursor stands. Blocks.

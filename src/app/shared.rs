@@ -1,11 +1,12 @@
 //! What several mirrors share: opens the bucket, and serves the other nodes of the fleet.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use reqwest::Certificate;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,8 +42,7 @@ pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow:
     let Some(section) = &config.shared else { return Ok(SharedTiers::default()) };
     let mut roots = system_roots().to_vec();
     if let Some(path) = &section.ca_file {
-        let read = ca_certificates(path);
-        roots.extend(read.with_context(|| format!("shared.ca_file: {}", path.display()))?);
+        roots.extend(authorities("shared.ca_file", path)?);
     }
     let bucket = Arc::new(Bucket::new(section, roots)?);
     match timeout(PROBE_TIMEOUT, bucket.probe()).await {
@@ -67,7 +67,12 @@ pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow:
 fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {
     let Some(section) = &config.fleet else { return Ok(None) };
     let nodes = Nodes::new(&section.nodes, &section.node).context("fleet.node is none of fleet.nodes")?;
-    Ok(Some((nodes, NodeClient::new(section)?)))
+    let path = section.ca_file.as_deref().context("fleet.ca_file is missing")?;
+    Ok(Some((nodes, NodeClient::new(section, authorities("fleet.ca_file", path)?)?)))
+}
+
+fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<Certificate>> {
+    ca_certificates(path).with_context(|| format!("{key}: {}", path.display()))
 }
 
 /// Keeps the operator's blocks the same on all mirrors of the bucket, until `background` is cancelled. Without a bucket, does

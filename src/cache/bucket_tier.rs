@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -36,6 +36,8 @@ use crate::{
 const UPLOAD_READ_BYTES: usize = 1 << 20;
 /// Longest wait for a document of the bucket, which only spares a request to the upstream.
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(1);
+/// Keys that are forgotten in the bucket at once.
+const CONCURRENT_REMOVALS: usize = 16;
 /// Largest document that mirrors leave to each other, bytes: it is read at once.
 const MAX_SHARED_DOCUMENT_BYTES: usize = 2 << 20;
 /// What clients are told to wait where the bucket cannot decide on new content.
@@ -289,10 +291,8 @@ impl BucketTier {
 
     /// Removes the pins and claims of keys.
     pub(super) async fn forget(&self, keys: &[Key]) -> Result<(), BucketError> {
-        for key in keys {
-            self.archives.forget(key).await?;
-        }
-        Ok(())
+        let forgotten = stream::iter(keys.to_vec()).map(async |key| self.archives.forget(&key).await);
+        forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
     /// What the bucket has of a document; `None` when it cannot say in time.

@@ -57,12 +57,12 @@ fn check_downloads(config: &Config, settings: &Settings) -> Result<(), ConfigErr
 }
 
 /// Fails with `reason` at `path` unless `valid`.
-fn require(valid: bool, settings: &Settings, path: &[&str], reason: &str) -> Result<(), ConfigError> {
+pub(super) fn require(valid: bool, settings: &Settings, path: &[&str], reason: &str) -> Result<(), ConfigError> {
     if valid { Ok(()) } else { Err(invalid(settings, path, reason)) }
 }
 
 /// Refuses a time-out or interval of zero.
-fn require_nonzero(period: Period, settings: &Settings, path: &[&str]) -> Result<(), ConfigError> {
+pub(super) fn require_nonzero(period: Period, settings: &Settings, path: &[&str]) -> Result<(), ConfigError> {
     require(!period.0.is_zero(), settings, path, "must not be zero")
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::Table;
 
 use super::{
-    Config,
+    Config, check,
     error::ConfigError,
     layers::{self, invalid},
     setting::{SettingSource, Settings},
@@ -49,9 +49,7 @@ pub(super) fn defaults() -> Settings {
 /// The first value that cannot be used.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.fleet else { return Ok(()) };
-    let require = |valid: bool, key, reason: &str| {
-        if valid { Ok(()) } else { Err(invalid(settings, &[FLEET, key], reason)) }
-    };
+    let require = |valid, key, reason: &str| check::require(valid, settings, &[FLEET, key], reason);
     let without_bucket = "has no effect without the section [shared]: the bucket decides which content a version has";
     require(config.shared.is_some(), "nodes", without_bucket)?;
     let example = "must name every node, for example [\"a=https://10.0.0.1:8470\", \"b=https://10.0.0.2:8470\"]";
@@ -74,7 +72,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),
     ] {
-        require(!period.0.is_zero(), key, "must not be zero")?;
+        check::require_nonzero(period, settings, &[FLEET, key])?;
     }
     let tls = tls_of(section);
     server::tls::load(&tls).map_err(|error| {

@@ -5,7 +5,7 @@ use std::fs;
 use toml::Table;
 
 use super::{
-    Config,
+    Config, check,
     environment::Environment,
     error::ConfigError,
     layers::{self, invalid},
@@ -38,9 +38,7 @@ pub(super) fn defaults() -> Settings {
 /// The first value that cannot be used.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.shared else { return Ok(()) };
-    let require = |valid: bool, key, reason: &str| {
-        if valid { Ok(()) } else { Err(invalid(settings, &[SHARED, key], reason)) }
-    };
+    let require = |valid, key, reason: &str| check::require(valid, settings, &[SHARED, key], reason);
     let example = "is missing; write the address of the S3 service, for example \"https://s3.example.com\"";
     require(section.endpoint.is_some(), "endpoint", example)?;
     require(!section.bucket.is_empty(), "bucket", "is missing; write the bucket's name, for example \"srm-mirror\"")?;
@@ -63,7 +61,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),
     ] {
-        require(!period.0.is_zero(), key, "must not be zero")?;
+        check::require_nonzero(period, settings, &[SHARED, key])?;
     }
     Ok(())
 }

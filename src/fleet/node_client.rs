@@ -53,18 +53,16 @@ pub struct NodeBody {
 }
 
 impl NodeClient {
-    /// Reads the certificate and the authority; opens no connection.
+    /// Reads the certificate; opens no connection. `authorities` have signed the certificates of the other nodes.
     ///
     /// # Errors
     /// The key with a value that cannot be used.
-    pub fn new(config: &Config) -> Result<Self, NodeClientError> {
+    pub fn new(config: &Config, authorities: Vec<Certificate>) -> Result<Self, NodeClientError> {
         let wrong = |key, reason: &str| NodeClientError { key, reason: reason.to_owned() };
         let mut pem = read("cert_file", config.cert_file.as_deref())?;
         pem.extend(read("key_file", config.key_file.as_deref())?);
         let identity =
             Identity::from_pem(&pem).map_err(|_| wrong("cert_file", "certificate and key are no pair in PEM"))?;
-        let authorities = Certificate::from_pem_bundle(&read("ca_file", config.ca_file.as_deref())?);
-        let authorities = authorities.ok().filter(|found| !found.is_empty());
         let http = reqwest::Client::builder()
             .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
@@ -73,7 +71,7 @@ impl NodeClient {
             .http1_only()
             .connect_timeout(config.connect_timeout.0)
             .identity(identity)
-            .tls_certs_only(authorities.ok_or_else(|| wrong("ca_file", "has no PEM certificate"))?)
+            .tls_certs_only(authorities)
             .build();
         Ok(Self {
             http: http.map_err(|_| wrong("cert_file", "TLS cannot be set up with it"))?,

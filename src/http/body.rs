@@ -221,10 +221,11 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let next_part_bytes = this.next_part_bytes();
         if this.rest.is_empty()
+            && this.memory.is_some()
+            && let bytes = this.next_part_bytes()
             && let Some(memory) = &mut this.memory
-            && let Err(error) = ready!(memory.poll_reserve(cx, next_part_bytes))
+            && let Err(error) = ready!(memory.poll_reserve(cx, bytes))
         {
             let error = error.into();
             this.finish(BodyOutcome::Broken, Some(&error));

@@ -1,14 +1,16 @@
 //! Work over all packages for a request: beside the connections, and little of it at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use super::error::ApiError;
 use crate::registry::RegistryError;
 
 /// Most scans at once: more of them would take the processors from connections and downloads.
 const MAX_SCANS: usize = 2;
+/// Longest wait for the end of others: a scan among a million packages takes milliseconds.
+const SCAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs scans on the pool for blocking work.
 pub(super) struct PackageScans(Arc<Semaphore>);
@@ -23,13 +25,14 @@ impl PackageScans {
     /// Runs a scan once fewer than [`MAX_SCANS`] run. It goes on when the caller leaves.
     ///
     /// # Errors
-    /// When the scan panics.
+    /// `Overloaded` when others take too long, `NotCollected` when the scan panics.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         scan: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
+        let place = timeout(SCAN_PATIENCE, self.0.clone().acquire_owned()).await;
         // The semaphore is never closed.
-        let place = self.0.clone().acquire_owned().await.ok();
+        let place = place.ok().and_then(Result::ok).ok_or(ApiError::Overloaded)?;
         let scan = spawn_blocking(move || {
             let found = scan();
             drop(place);
@@ -44,6 +47,17 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_waits_for_others_for_a_bounded_time() {
+        let scans = PackageScans::default();
+        let places = scans.0.clone().acquire_many_owned(MAX_SCANS as u32).await.expect("open");
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(scans.run(|| ()).await, Err(ApiError::Overloaded)));
+        assert_eq!(begun.elapsed(), SCAN_PATIENCE);
+        drop(places);
+        assert!(scans.run(|| ()).await.is_ok());
+    }
 
     #[tokio::test]
     async fn scans_leave_the_connections_their_thread_and_wait_for_each_other() {

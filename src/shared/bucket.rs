@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -360,16 +360,6 @@ impl Bucket {
     fn sign<'a>(&'a self, action: &mut impl S3Action<'a>) -> Url {
         action.sign(ADDRESS_LIFETIME)
     }
-}
-
-/// A number that no other call has returned, on this machine or another.
-pub(super) fn unique_id() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let at_address = &raw const call;
-    let seed = format!("{:?} {} {call} {at_address:?}", SystemTime::now(), std::process::id());
-    crate::entry::Digest::of(seed.as_bytes()).to_string()
 }
 
 async fn in_time<T>(

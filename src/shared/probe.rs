@@ -5,9 +5,10 @@ use http::StatusCode;
 
 use super::{
     Arbiter, BucketError, BucketOperation,
-    bucket::{Bucket, SmallObject, WriteCondition, unique_id},
+    bucket::{Bucket, SmallObject, WriteCondition},
     object_name::ObjectName,
 };
+use crate::entry::Digest;
 
 /// How often a write is tried whose outcome is unclear.
 const DECISION_ATTEMPTS: usize = 3;
@@ -66,7 +67,7 @@ impl Bucket {
 
     /// True if the second of two writes under `condition` is refused.
     async fn refuses_second(&self, condition: WriteCondition<'_>) -> Result<bool, BucketError> {
-        let name = ObjectName::probe(&unique_id());
+        let name = ObjectName::probe(&Digest::unique().to_string());
         let first = self.put(&name, Bytes::from_static(b"first"), condition).await?;
         if matches!(first, StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST) {
             return Ok(false);

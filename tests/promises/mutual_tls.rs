@@ -302,33 +302,53 @@ async fn a_certificate_and_what_was_signed_for_it_end_together_also_on_a_kept_co
     assert!(kept.text().await.expect("a body").contains("certificate has expired"));
 }
 
+/// The subject of certificates that may read everything.
+const INSIDER: [(DnType, &str); 2] = [(DnType::OrganizationName, "Acme"), (DnType::CommonName, "insider")];
+
+/// A mirror with a list of revoked certificates, which is empty.
+struct Revocable {
+    authority: Authority,
+    files: Files,
+    mirror: Mirror,
+}
+
+impl Revocable {
+    async fn start(forge: &Forge) -> Self {
+        let authority = Authority::new("clients");
+        let files = Files::new(&authority);
+        let list = files.path().join("clients.crl");
+        fs::write(&list, authority.revoking(&[])).expect("written");
+        let setup = files.apply(by_certificates(forge));
+        let mirror = setup.with(|config: &mut Config| config.server.tls.client_crl_file = Some(list)).start().await;
+        Self { authority, files, mirror }
+    }
+
+    fn revoke(&self, serial: u64) {
+        fs::write(self.files.path().join("clients.crl"), self.authority.revoking(&[serial])).expect("written");
+        self.mirror.reload.request();
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_that_is_revoked_ends_its_connections_and_makes_no_new_one() {
     let forge = forge().await;
-    let authority = Authority::new("clients");
-    let files = Files::new(&authority);
-    let list = files.path().join("clients.crl");
-    fs::write(&list, authority.revoking(&[])).expect("written");
-    let setup = files.apply(by_certificates(&forge));
-    let setup = setup.with(|config: &mut Config| config.server.tls.client_crl_file = Some(list.clone()));
-    let mirror = setup.start().await;
-    let names = [(DnType::OrganizationName, "Acme"), (DnType::CommonName, "insider")];
-    let leaving = authority.issue(&names, 41, End::Late);
-    let staying = authority.issue(&names, 42, End::Late);
-    let clients = [&leaving, &staying].map(|identity| files.client(&mirror, Some(identity)).build().expect("a client"));
+    let revocable = Revocable::start(&forge).await;
+    let Revocable { authority, files, mirror } = &revocable;
+    let leaving = authority.issue(&INSIDER, 41, End::Late);
+    let staying = authority.issue(&INSIDER, 42, End::Late);
+    let clients = [&leaving, &staying].map(|identity| files.client(mirror, Some(identity)).build().expect("a client"));
     for client in &clients {
-        assert_eq!(status(client, &mirror, "/acme/secret/releases").await.expect("an answer"), 200);
+        assert_eq!(status(client, mirror, "/acme/secret/releases").await.expect("an answer"), 200);
     }
-    fs::write(&list, authority.revoking(&[41])).expect("written");
-    mirror.reload.request();
+    revocable.revoke(41);
     let [leaving, staying] = &clients;
     eventually("the kept connection is closed, and no other one opened", async || {
-        status(leaving, &mirror, "/acme/secret/releases").await.is_err()
+        status(leaving, mirror, "/acme/secret/releases").await.is_err()
     })
     .await;
     // A connection that is being closed may take one more request, which the client has to repeat.
     eventually("the other certificate is served", async || {
-        status(staying, &mirror, "/acme/secret/releases").await.is_ok_and(|status| status == 200)
+        status(staying, mirror, "/acme/secret/releases").await.is_ok_and(|status| status == 200)
     })
     .await;
 }
@@ -336,23 +356,17 @@ async fn a_certificate_that_is_revoked_ends_its_connections_and_makes_no_new_one
 #[tokio::test]
 async fn the_address_of_a_zip_ends_with_the_revocation_of_its_certificate() {
     let forge = forge().await;
-    let authority = Authority::new("clients");
-    let files = Files::new(&authority);
-    let list = files.path().join("clients.crl");
-    fs::write(&list, authority.revoking(&[])).expect("written");
-    let setup = files.apply(by_certificates(&forge));
-    let setup = setup.with(|config: &mut Config| config.server.tls.client_crl_file = Some(list.clone()));
-    let mirror = setup.start().await;
-    let names = [(DnType::OrganizationName, "Acme"), (DnType::CommonName, "insider")];
+    let revocable = Revocable::start(&forge).await;
+    let Revocable { authority, files, mirror } = &revocable;
     // Without a certificate, as the command line client uses an address.
-    let bare = files.client(&mirror, None).build().expect("a client");
+    let bare = files.client(mirror, None).build().expect("a client");
     // The highest bit of the number is set: its DER form has a zero in front.
     let leaving = 0x00f1_u64;
     let mut addresses = Vec::new();
     for serial in [leaving, 42] {
-        let identity = authority.issue(&names, serial, End::Late);
-        let client = files.client(&mirror, Some(&identity)).build().expect("a client");
-        let answer = client.get(url(&mirror, "/acme/secret/releases")).send().await.expect("an answer");
+        let identity = authority.issue(&INSIDER, serial, End::Late);
+        let client = files.client(mirror, Some(&identity)).build().expect("a client");
+        let answer = client.get(url(mirror, "/acme/secret/releases")).send().await.expect("an answer");
         let releases: Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
         addresses.push(releases[0]["zipball_url"].as_str().expect("an address").to_owned());
     }
@@ -360,8 +374,7 @@ async fn the_address_of_a_zip_ends_with_the_revocation_of_its_certificate() {
     for address in &addresses {
         assert_eq!(status(address).await, 200, "{address}");
     }
-    fs::write(&list, authority.revoking(&[leaving])).expect("written");
-    mirror.reload.request();
+    revocable.revoke(leaving);
     eventually("the address is refused", async || status(&addresses[0]).await == 401).await;
     assert_eq!(status(&addresses[1]).await, 200, "that of another certificate holds");
 }

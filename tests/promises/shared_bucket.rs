@@ -19,18 +19,18 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 /// A node over the bucket.
-fn node(forge: &Forge, bucket: &TestBucket) -> Setup {
+pub fn node(forge: &Forge, bucket: &TestBucket) -> Setup {
     let section = bucket.section();
     setup(forge).with(|config| config.shared = Some(section))
 }
 
 /// A forge whose package has files of some size.
-async fn some_forge() -> Forge {
+pub async fn some_forge() -> Forge {
     forge(Lengths::Never, |r| r.file("a.txt", "a".repeat(9000)).noise("big.bin", 1, 2 * MIB)).await
 }
 
 /// Waits until an archive was uploaded and nothing is left.
-async fn uploaded(mirror: &Mirror) {
+pub async fn uploaded(mirror: &Mirror) {
     let uploads = || {
         let requests = mirror.cache.bucket().expect("a bucket").bucket().status().requests;
         let of_kind = requests.into_iter().find(|(operation, ..)| *operation == BucketOperation::Upload);
@@ -40,7 +40,7 @@ async fn uploaded(mirror: &Mirror) {
 }
 
 /// A mirror that has fetched the zip and uploaded it.
-async fn first_node(forge: &Forge, bucket: &TestBucket) -> Mirror {
+pub async fn first_node(forge: &Forge, bucket: &TestBucket) -> Mirror {
     let mirror = node(forge, bucket).start().await;
     let got = mirror.get(ZIP).await;
     assert_eq!((got.status, got.sha256()), (200, sha256(forge)));
@@ -363,37 +363,4 @@ async fn a_pin_that_an_operator_forgets_is_forgotten_in_the_bucket() {
     bucket.script().down();
     let got = mirror.control(mirror.dir(), Method::POST, "/-/rm", request.to_string()).await;
     assert_ne!(got.status, 200, "what the bucket has is not forgotten");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn while_the_bucket_is_down_and_the_queue_is_full_new_versions_are_refused_and_others_go_on() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::with_numbered_packages(6, MIB / 2).await;
-    let mut section = bucket.section();
-    section.upload_queue = ByteSize::mib(1);
-    let mirror = setup(&forge).with(|config| config.shared = Some(section)).start().await;
-    bucket.script().down();
-    let zip = |number: u64| format!("/load/p{number}/zipball/v1.0.0");
-    let mut refused = 0;
-    for number in 0..6 {
-        let got = mirror.get(&zip(number)).await;
-        if got.status == 503 {
-            assert_ne!(got.header("retry-after"), "");
-            refused += 1;
-        } else {
-            assert_eq!(got.status, 200, "{got:?}");
-        }
-        // The queue is written when the zip is stored, after its last byte.
-        eventually("it is stored or refused", || blobs(mirror.dir()) as u64 + refused == number + 1).await;
-    }
-    let queued = mirror.cache.uploads();
-    assert!(refused > 0 && queued.bytes <= 3 * MIB / 2, "{refused} refused, {queued:?}");
-    assert_eq!(mirror.get(&zip(0)).await.status, 200, "what is stored goes on");
-    assert_eq!(mirror.get("/readyz").await.json()["status"], "degraded");
-    bucket.script().up();
-    uploaded(&mirror).await;
-    mirror.clock.advance(std::time::Duration::from_secs(600));
-    for number in 0..6 {
-        assert_eq!(mirror.get(&zip(number)).await.status, 200);
-    }
 }

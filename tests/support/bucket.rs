@@ -87,6 +87,8 @@ pub enum BucketFault {
     CutBody,
     /// Ignores conditions.
     Unconditional,
+    /// Answers 501 to conditions, and knows `x-oss-forbid-overwrite` in their place.
+    OwnHeader,
 }
 
 impl TestBucket {
@@ -299,6 +301,16 @@ async fn answer(
         Some(BucketFault::LostAnswer) => {
             state.write(name, &head.headers, bytes, true);
             return Err(Closed);
+        }
+        Some(BucketFault::OwnHeader) => {
+            if head.headers.contains_key("if-none-match") {
+                return Ok(plain(StatusCode::NOT_IMPLEMENTED));
+            }
+            if head.headers.contains_key("x-oss-forbid-overwrite") {
+                let absent = http::HeaderMap::from_iter([(http::header::IF_NONE_MATCH, "*".parse().expect("a value"))]);
+                let is_refused = !state.write(name, &absent, bytes, true).is_success();
+                return Ok(plain(if is_refused { StatusCode::CONFLICT } else { StatusCode::OK }));
+            }
         }
         Some(BucketFault::CutBody | BucketFault::Unconditional) | None => {}
     }
