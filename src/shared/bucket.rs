@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http::{Method, StatusCode};
+use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{Body, Certificate, Response, redirect::Policy};
 use rusty_s3::{Credentials, S3Action, UrlStyle};
 use tokio::time::timeout;
@@ -30,16 +31,18 @@ const ATTEMPTS: usize = 2;
 /// An S3-compatible bucket.
 pub struct Bucket {
     http: reqwest::Client,
-    bucket: rusty_s3::Bucket,
-    credentials: Credentials,
-    prefix: String,
+    pub(super) bucket: rusty_s3::Bucket,
+    pub(super) credentials: Credentials,
+    /// What the names of all objects begin with.
+    pub(super) prefix: String,
     response_timeout: Duration,
     idle_timeout: Duration,
     gate: BucketGate,
     counters: BucketCounters,
-    arbiter: Arbiter,
-    /// Set by the first probe that has an answer.
-    arbitration: OnceLock<Arbitration>,
+    /// Who decides which content a version has.
+    pub(super) arbiter: Arbiter,
+    /// What a probe has found; set by the first one that has an answer.
+    pub(super) arbitration: OnceLock<Arbitration>,
 }
 
 /// What a request does, as figures count it.
@@ -55,6 +58,8 @@ pub enum BucketOperation {
     Upload,
     /// Deletes an object.
     Delete,
+    /// Lists the names of objects.
+    List,
 }
 
 /// Why the bucket could not be asked, or its answer is of no use. Contains no text of the service.
@@ -99,6 +104,8 @@ pub(super) struct SmallObject {
     pub(super) bytes: Bytes,
     /// As the service sent it.
     pub(super) etag: Option<String>,
+    /// When the service answered, by its clock.
+    pub(super) answered_at: Option<Timestamp>,
 }
 
 /// A large object that is being read.
@@ -159,39 +166,26 @@ impl Bucket {
 
     /// The state of the bucket, as the requests so far show it.
     pub fn status(&self) -> BucketStatus {
-        self.counters.read(self.gate.pause().map(|pause| pause.as_secs()), self.arbitration())
-    }
-
-    /// Who decides which content a version has.
-    pub(super) fn arbiter(&self) -> Arbiter {
-        self.arbiter
-    }
-
-    /// What a probe has found; `None` before one had an answer.
-    pub(super) fn arbitration(&self) -> Option<Arbitration> {
-        self.arbitration.get().copied()
-    }
-
-    /// Records what a probe has found.
-    pub(super) fn set_arbitration(&self, found: Arbitration) {
-        // A concurrent probe has found the same.
-        let _ = self.arbitration.set(found);
+        self.counters.read(self.gate.pause().map(|pause| pause.as_secs()), self.arbitration.get().copied())
     }
 
     /// Reads an object of at most `max_bytes`; `None` where there is none.
     pub(super) async fn get(&self, name: &ObjectName, max_bytes: usize) -> Result<Option<SmallObject>, BucketError> {
-        let mut attempt = 1;
-        loop {
-            match self.get_once(name, max_bytes).await {
-                Err(BucketError::Unreachable) if attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        again(|| {
+            let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+            self.read(BucketOperation::Read, url, max_bytes)
+        })
+        .await
     }
 
-    async fn get_once(&self, name: &ObjectName, max_bytes: usize) -> Result<Option<SmallObject>, BucketError> {
+    /// Reads an answer of at most `max_bytes`, once; `None` where there is nothing at the address.
+    pub(super) async fn read(
+        &self,
+        operation: BucketOperation,
+        url: Url,
+        max_bytes: usize,
+    ) -> Result<Option<SmallObject>, BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let url = self.sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
         let exchange = async {
             let mut response = self.http.get(url).send().await.map_err(|error| of_reqwest(&error))?;
             match response.status() {
@@ -199,7 +193,9 @@ impl Bucket {
                 StatusCode::NOT_FOUND => return Ok(None),
                 status => return Err(BucketError::Status(status.as_u16())),
             }
-            let etag = etag(&response);
+            let etag = header(&response, http::header::ETAG).map(str::to_owned);
+            let date = header(&response, http::header::DATE);
+            let answered_at = date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
             let mut bytes = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| of_reqwest(&error))? {
                 if bytes.len() + chunk.len() > max_bytes {
@@ -207,15 +203,15 @@ impl Bucket {
                 }
                 bytes.extend_from_slice(&chunk);
             }
-            Ok(Some(SmallObject { bytes: bytes.into(), etag }))
+            Ok(Some(SmallObject { bytes: bytes.into(), etag, answered_at }))
         };
-        self.note(BucketOperation::Read, in_time(self.response_timeout, exchange).await)
+        self.note(operation, in_time(self.response_timeout, exchange).await)
     }
 
     /// Opens a large object; `None` where there is none.
     pub(super) async fn open(self: &Arc<Self>, name: &ObjectName) -> Result<Option<ObjectBody>, BucketError> {
         let place = self.gate.place(self.response_timeout).await?;
-        let url = self.sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
         let exchange = async { self.http.get(url).send().await.map_err(|error| of_reqwest(&error)) };
         let head = in_time(self.response_timeout, exchange).await.and_then(|response| match response.status() {
             StatusCode::OK => Ok(Some(response)),
@@ -247,7 +243,7 @@ impl Bucket {
     /// The length of an object; `None` where there is none.
     pub(super) async fn len(&self, name: &ObjectName) -> Result<Option<u64>, BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let url = self.sign(&mut self.bucket.head_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.head_object(Some(&self.credentials), &self.full(name)));
         let exchange = async {
             let response = self.http.head(url).send().await.map_err(|error| of_reqwest(&error))?;
             let len = response.headers().get(http::header::CONTENT_LENGTH);
@@ -307,7 +303,7 @@ impl Bucket {
         condition: WriteCondition<'_>,
         deadline: Duration,
     ) -> Result<StatusCode, BucketError> {
-        let url = self.sign(&mut self.bucket.put_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.put_object(Some(&self.credentials), &self.full(name)));
         let request = self.http.request(Method::PUT, url).header(http::header::CONTENT_LENGTH, len).body(body);
         let request = match condition {
             WriteCondition::Absent => request.header(http::header::IF_NONE_MATCH, "*"),
@@ -323,7 +319,7 @@ impl Bucket {
     /// Deletes an object; without one, nothing happens.
     pub(super) async fn delete(&self, name: &ObjectName) -> Result<(), BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let url = self.sign(&mut self.bucket.delete_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.delete_object(Some(&self.credentials), &self.full(name)));
         let exchange = async {
             let response = self.http.delete(url).send().await.map_err(|error| of_reqwest(&error))?;
             match response.status() {
@@ -356,9 +352,23 @@ impl Bucket {
     fn full(&self, name: &ObjectName) -> String {
         format!("{}{}", self.prefix, name.as_str())
     }
+}
 
-    fn sign<'a>(&'a self, action: &mut impl S3Action<'a>) -> Url {
-        action.sign(ADDRESS_LIFETIME)
+/// The address of a signed request.
+pub(super) fn sign<'a>(action: &mut impl S3Action<'a>) -> Url {
+    action.sign(ADDRESS_LIFETIME)
+}
+
+/// Sends a small request again where its connection broke.
+pub(super) async fn again<T, F: Future<Output = Result<T, BucketError>>>(
+    mut request: impl FnMut() -> F,
+) -> Result<T, BucketError> {
+    let mut attempt = 1;
+    loop {
+        match request().await {
+            Err(BucketError::Unreachable) if attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
     }
 }
 
@@ -369,8 +379,8 @@ async fn in_time<T>(
     timeout(deadline, exchange).await.unwrap_or(Err(BucketError::TimedOut))
 }
 
-fn etag(response: &Response) -> Option<String> {
-    Some(response.headers().get(http::header::ETAG)?.to_str().ok()?.to_owned())
+fn header(response: &Response, name: http::HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 fn of_reqwest(error: &reqwest::Error) -> BucketError {

@@ -48,8 +48,8 @@ impl Bucket {
     /// # Errors
     /// When it cannot be asked.
     pub async fn probe(&self) -> Result<Arbitration, BucketError> {
-        if let Some(known) = self.arbitration() {
-            return Ok(known);
+        if let Some(known) = self.arbitration.get() {
+            return Ok(*known);
         }
         let mut found = Arbitration::Absent;
         for (condition, arbitration) in [
@@ -61,7 +61,8 @@ impl Bucket {
                 break;
             }
         }
-        self.set_arbitration(found);
+        // A concurrent probe has found the same.
+        let _ = self.arbitration.set(found);
         Ok(found)
     }
 
@@ -89,7 +90,7 @@ impl Bucket {
 
     /// Creates a small object, unless there is one. Of several requests at once, also of other mirrors, one creates it.
     pub(super) async fn create(&self, name: &ObjectName, bytes: Bytes) -> Result<Creation, BucketError> {
-        let condition = match (self.probe().await?, self.arbiter()) {
+        let condition = match (self.probe().await?, self.arbiter) {
             (Arbitration::ByCondition, _) => WriteCondition::Absent,
             (Arbitration::ByOwnHeader, _) => WriteCondition::AbsentByOwnHeader,
             (Arbitration::Absent, Arbiter::Owner) => {

@@ -33,7 +33,7 @@ pub struct BucketStatus {
 
 impl BucketOperation {
     /// All operations.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Look, Self::Decide, Self::Upload, Self::Delete];
+    pub const ALL: [Self; 6] = [Self::Read, Self::Look, Self::Decide, Self::Upload, Self::Delete, Self::List];
 
     /// The name, as a label of metrics.
     pub fn name(self) -> &'static str {
@@ -43,6 +43,7 @@ impl BucketOperation {
             Self::Decide => "decide",
             Self::Upload => "upload",
             Self::Delete => "delete",
+            Self::List => "list",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -17,13 +17,23 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use jiff::{Timestamp, fmt::rfc2822};
+use percent_encoding::percent_decode_str;
 use srm_mirror::{
+    clock::Clock,
     shared,
     value::{Period, Secret},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::process::Launch;
+
+#[path = "bucket/gate.rs"]
+mod gate;
+#[path = "bucket/list.rs"]
+mod list;
+
+pub use gate::BucketGate;
 
 /// The address of a bucket of a real service: `http://127.0.0.1:18700/srm`, whose key is `test` and secret `testtest`.
 const REAL_BUCKET_VARIABLE: &str = "SRM_MIRROR_TEST_BUCKET";
@@ -48,16 +58,24 @@ struct BucketState {
     objects: Mutex<BTreeMap<String, StoredObject>>,
     requests: Mutex<Vec<BucketRequest>>,
     faults: Mutex<Vec<ScriptedFault>>,
+    gates: Mutex<Vec<BucketGate>>,
+    /// What lists show in place of the objects.
+    stale_list: Mutex<Option<BTreeMap<String, StoredObject>>>,
+    /// Most objects of a page; zero: as many as a service sends.
+    page_objects: AtomicUsize,
+    clock: Clock,
     etags: AtomicU64,
     is_down: AtomicBool,
 }
 
+#[derive(Clone)]
 struct StoredObject {
     bytes: Bytes,
     etag: String,
+    modified_at: Timestamp,
 }
 
-/// A request as it arrived; its name is without the bucket.
+/// A request as it arrived; its name is without the bucket. The name of a list is what its objects' names begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketRequest {
     pub method: Method,
@@ -79,7 +97,7 @@ pub enum BucketFault {
     Status(u16),
     /// Writes the object, and answers with this status.
     StatusAfterWrite(u16),
-    /// Writes the object, and closes the connection without an answer.
+    /// Writes the object, where that is asked, and closes the connection without an answer.
     LostAnswer,
     /// Never answers.
     Hang,
@@ -169,6 +187,13 @@ impl TestBucket {
         self.script().state.faults.lock().expect("no panic").push(ScriptedFault { fits, fault, left });
     }
 
+    /// Holds requests for objects below a folder until the gate opens: before they do anything.
+    pub fn gate(&self, method: Method, folder: &str) -> BucketGate {
+        let gate = BucketGate::new(method, format!("{}{folder}", self.prefix));
+        self.script().state.gates.lock().expect("no panic").push(gate.clone());
+        gate
+    }
+
     /// Overwrites an object.
     pub fn overwrite(&self, name: &str, bytes: impl Into<Bytes>) {
         self.script().state.put(format!("{}{name}", self.prefix), bytes.into());
@@ -202,6 +227,27 @@ impl ScriptedBucket {
         self.state.is_down.store(false, Ordering::SeqCst);
     }
 
+    /// From now on, lists show the objects as they are now.
+    pub fn freeze_lists(&self) {
+        let objects = self.state.objects.lock().expect("no panic").clone();
+        *self.state.stale_list.lock().expect("no panic") = Some(objects);
+    }
+
+    /// Lists show the objects as they are when they are asked for.
+    pub fn thaw_lists(&self) {
+        *self.state.stale_list.lock().expect("no panic") = None;
+    }
+
+    /// Lists have pages of this many objects.
+    pub fn set_page_objects(&self, objects: usize) {
+        self.state.page_objects.store(objects, Ordering::SeqCst);
+    }
+
+    /// The clock that dates objects and answers.
+    pub fn clock(&self) -> &Clock {
+        &self.state.clock
+    }
+
     pub fn clear_faults(&self) {
         self.state.faults.lock().expect("no panic").clear();
     }
@@ -229,9 +275,19 @@ impl Drop for ScriptedBucket {
 
 impl BucketState {
     fn put(&self, name: String, bytes: Bytes) -> String {
-        let etag = format!("\"{}\"", self.etags.fetch_add(1, Ordering::Relaxed));
-        self.objects.lock().expect("no panic").insert(name, StoredObject { bytes, etag: etag.clone() });
+        let object = self.stored(bytes);
+        let etag = object.etag.clone();
+        self.objects.lock().expect("no panic").insert(name, object);
         etag
+    }
+
+    fn stored(&self, bytes: Bytes) -> StoredObject {
+        let etag = format!("\"{}\"", self.etags.fetch_add(1, Ordering::Relaxed));
+        StoredObject { bytes, etag, modified_at: self.clock.now() }
+    }
+
+    fn gate_for(&self, seen: &BucketRequest) -> Option<BucketGate> {
+        self.gates.lock().expect("no panic").iter().find(|gate| gate.fits(seen)).cloned()
     }
 
     fn fault_for(&self, seen: &BucketRequest) -> Option<BucketFault> {
@@ -258,8 +314,7 @@ impl BucketState {
                 }
             }
         }
-        let etag = format!("\"{}\"", self.etags.fetch_add(1, Ordering::Relaxed));
-        objects.insert(name.to_owned(), StoredObject { bytes, etag });
+        objects.insert(name.to_owned(), self.stored(bytes));
         StatusCode::OK
     }
 }
@@ -278,8 +333,12 @@ async fn answer(
     }
     let (head, body) = request.into_parts();
     let (_, name) = head.uri.path()[1..].split_once('/').unwrap_or_default();
+    let name = &*percent_decode_str(name).decode_utf8().expect("text");
     let signed = head.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="));
-    let seen = BucketRequest { method: head.method.clone(), name: name.to_owned() };
+    let list = list::ListQuery::parse(&head);
+    let seen_name = list.as_ref().map_or(name, |list| list.beginning()).to_owned();
+    let seen = BucketRequest { method: head.method.clone(), name: seen_name };
+    let gate = state.gate_for(&seen);
     let faults = state.fault_for(&seen);
     state.requests.lock().expect("no panic").push(seen);
     let bytes = body.collect().await.map_err(|_| Closed)?.to_bytes();
@@ -290,6 +349,9 @@ async fn answer(
     if !signed {
         return Ok(plain(StatusCode::FORBIDDEN));
     }
+    if let Some(gate) = gate {
+        gate.pass().await;
+    }
     let status_of = |status: u16| StatusCode::from_u16(status).expect("a status");
     match faults {
         Some(BucketFault::Status(status)) => return Ok(plain(status_of(status))),
@@ -299,7 +361,9 @@ async fn answer(
             return Ok(plain(status_of(status)));
         }
         Some(BucketFault::LostAnswer) => {
-            state.write(name, &head.headers, bytes, true);
+            if head.method == Method::PUT {
+                state.write(name, &head.headers, bytes, true);
+            }
             return Err(Closed);
         }
         Some(BucketFault::OwnHeader) => {
@@ -321,6 +385,11 @@ async fn answer(
     if head.method == Method::DELETE {
         state.objects.lock().expect("no panic").remove(name);
         return Ok(plain(StatusCode::NO_CONTENT));
+    }
+    if let Some(list) = list {
+        let body = Full::new(Bytes::from(list.answer(&state))).map_err(|never: Infallible| match never {}).boxed();
+        let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&state.clock.now()).expect("a date");
+        return Ok(Response::builder().header("date", date).body(body).expect("a response"));
     }
     let objects = state.objects.lock().expect("no panic");
     let Some(object) = objects.get(name) else { return Ok(plain(StatusCode::NOT_FOUND)) };
