@@ -25,8 +25,10 @@ use std::{
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, package::PackageId, peer::ClientCertificate, value::Secret};
+use crate::{clock::Clock, entry::Digest, package::PackageId, peer::ClientCertificate};
 
+mod account_changes;
+mod accounts;
 mod address_credential;
 mod addresses;
 mod administration;
@@ -39,30 +41,37 @@ mod issuers;
 mod nonces;
 mod principal;
 mod rules;
+mod signing_keys;
+mod token_changes;
 mod token_file;
 mod token_text;
 mod tokens;
 mod upload_addresses;
 
 pub(crate) use crate::admin_api::Right;
+pub(crate) use accounts::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError};
 pub(crate) use addresses::{SignedZips, has_signature};
 pub(crate) use certificates::CertificateUse;
 pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
 pub use issuer_config::IssuerConfig;
-pub(crate) use issuers::{JwtFault, KeySource, KeySourceError, NO_KEYS_RETRY, UnverifiedJwt, VerificationError};
+pub(crate) use issuers::{JwtFault, KeySource, KeySourceError, NO_KEYS_RETRY, VerificationError};
 pub(crate) use principal::{Caller, Grant, Principal};
 use rules::Rules;
-pub(crate) use tokens::{NewToken, TokenError, TokenOutcome, TokenRecord};
+pub(crate) use token_changes::{NewToken, TokenOutcome};
+pub(crate) use tokens::{TokenError, TokenRecord};
 pub(crate) use upload_addresses::{UPLOAD_LIFETIME, UploadAddress, UploadClaims};
 
+use accounts::Accounts;
 use address_credential::AddressCredential;
 use addresses::AddressSigner;
 use administration::AdministrationPolicy;
 use authorization::Authorization;
 use certificates::Certificates;
+use cli_signature::CliSignature;
 use issuer_config::IssuerPolicy;
-use issuers::{Issuers, JwtCaller};
+use issuers::{Issuers, JwtCaller, UnverifiedJwt};
 use nonces::Nonces;
+use signing_keys::SigningKeys;
 use tokens::Tokens;
 
 /// The folder of tokens and keys in the cache directory.
@@ -74,7 +83,7 @@ pub(crate) struct Access {
     enabled: bool,
     administration: AdministrationPolicy,
     rules: Rules,
-    tokens: Arc<Tokens>,
+    accounts: Arc<Accounts>,
     certificates: Arc<Certificates>,
     issuers: Issuers,
     addresses: AddressSigner,
@@ -107,6 +116,9 @@ pub(crate) enum OpenAccessError {
     /// A rule cannot be used.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// The tokens and keys cannot be read from the bucket of all mirrors, or not be written.
+    #[error(transparent)]
+    Accounts(#[from] TokenError),
 }
 
 /// Checks the issuers, patterns, principals and groups of the section.
@@ -133,8 +145,22 @@ pub(crate) struct Identified {
 pub(crate) enum Identification {
     /// The caller.
     Known(Identified),
-    /// A JWT whose key is not in memory; [`Access::verify`] waits for it.
-    Pending(UnverifiedJwt),
+    /// What [`Access::verify`] must wait for.
+    Pending(PendingCredential),
+}
+
+/// Credentials that cannot be verified without a question to another host.
+#[derive(Debug)]
+pub(crate) enum PendingCredential {
+    /// A JWT whose key is not in memory.
+    Jwt(UnverifiedJwt),
+    /// The command line client's signature of a change: no other mirror may have seen its nonce.
+    Signed {
+        /// Who signed.
+        principal: Arc<Principal>,
+        /// Identifies the account and its nonce.
+        nonce: Digest,
+    },
 }
 
 /// Credentials that are there and are not valid.
@@ -154,9 +180,24 @@ pub(crate) enum InvalidCredential {
     Jwt(JwtFault),
 }
 
+/// Takes over the accounts of all mirrors, and makes the first signing key, if there is none. Blocks.
+///
+/// # Errors
+/// When there is neither a copy of the accounts nor a bucket that can be used; when a file cannot be written.
+fn prepare(accounts: &Accounts, addresses: &AddressSigner, clock: &Clock) -> Result<(), OpenAccessError> {
+    match accounts.ensure_key(addresses.key_lifetime(), clock.now()) {
+        Err(TokenError::Shared(error)) if error == SharedAccountsError::Unavailable && accounts.have_copy() => {
+            tracing::warn!(%error, "this mirror starts with its copy of the tokens");
+            Ok(())
+        }
+        Err(error) => Err(OpenAccessError::Accounts(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
 impl Access {
     /// Compiles the section and opens the files in the cache directory, which this process must hold. Blocks. `key_source`
-    /// fetches the keys of issuers, when a token needs them.
+    /// fetches the keys of issuers, when a token needs them; `shared` has the accounts of all mirrors of a bucket.
     ///
     /// # Errors
     /// When a file cannot be read or a rule cannot be used.
@@ -166,17 +207,19 @@ impl Access {
         clock: Clock,
         key_source: &Arc<dyn KeySource>,
         certificate_use: CertificateUse,
+        shared: Option<Arc<dyn SharedAccounts>>,
     ) -> Result<Self, OpenAccessError> {
         let dir = cache_dir.join(DIR);
-        let addresses = AddressSigner::open(&dir, config.address_lifetime.0)?;
+        let accounts = Arc::new(Accounts::new(Tokens::open(&dir)?, SigningKeys::open(&dir)?, shared));
+        let addresses = AddressSigner::new(accounts.keys.clone(), config.address_lifetime.0);
         if config.enabled {
-            addresses.ensure_key(clock.now())?;
+            prepare(&accounts, &addresses, &clock)?;
         }
         Ok(Self {
             enabled: config.enabled,
             administration: AdministrationPolicy::of(config),
             rules: Rules::build(config)?,
-            tokens: Arc::new(Tokens::open(&dir)?),
+            accounts,
             certificates: Arc::new(Certificates::new(certificate_use)),
             issuers: Issuers::build(config, key_source, clock.clone())?,
             addresses,
@@ -198,15 +241,15 @@ impl Access {
     ) -> Result<Self, OpenAccessError> {
         let rules = Rules::build(config)?;
         let issuers = Issuers::build(config, key_source, self.clock.clone())?;
-        let addresses = self.addresses.with_lifetime(config.address_lifetime.0);
+        let addresses = AddressSigner::new(self.accounts.keys.clone(), config.address_lifetime.0);
         if config.enabled {
-            addresses.ensure_key(self.clock.now())?;
+            prepare(&self.accounts, &addresses, &self.clock)?;
         }
         Ok(Self {
             enabled: config.enabled,
             administration: AdministrationPolicy::of(config),
             rules,
-            tokens: self.tokens.clone(),
+            accounts: self.accounts.clone(),
             certificates: self.certificates.clone(),
             issuers,
             addresses,
@@ -266,26 +309,39 @@ impl Access {
         let principal = match Authorization::of(headers)? {
             Some(Authorization(token)) if self.issuers.accept(&token) => match self.issuers.identify(&token)? {
                 JwtCaller::Known(principal) => Some(principal),
-                JwtCaller::Pending(jwt) => return Ok(Identification::Pending(jwt)),
+                JwtCaller::Pending(jwt) => return Ok(Identification::Pending(PendingCredential::Jwt(jwt))),
             },
-            Some(Authorization(token)) => Some(self.tokens.by_secret(&token, now)?),
-            None => cli_signature::verify(headers, &self.tokens, &self.nonces, now)?,
+            Some(Authorization(token)) => Some(self.accounts.tokens.by_secret(&token, now)?),
+            None => match cli_signature::verify(headers, &self.accounts.tokens, &self.nonces, now)? {
+                // Reading twice changes nothing.
+                Some(CliSignature { principal, nonce }) if self.accounts.are_shared() && !method.is_safe() => {
+                    return Ok(Identification::Pending(PendingCredential::Signed { principal, nonce }));
+                }
+                signature => signature.map(|signature| signature.principal),
+            },
         };
         Ok(known(principal.map_or(Caller::Anonymous, Caller::Principal)))
     }
 
-    /// Who sent a request with a JWT whose key was not in memory. Waits for the keys of its issuer, at most 10 s.
+    /// Who sent a request with these credentials. Waits for the keys of an issuer, at most 10 s, or for the bucket.
     ///
     /// # Errors
-    /// A token that is not valid; keys that cannot be fetched.
-    pub(crate) async fn verify(&self, jwt: UnverifiedJwt) -> Result<Caller, VerificationError> {
-        self.issuers.verify(jwt).await.map(Caller::Principal)
+    /// Credentials that are not valid; keys that cannot be fetched; a bucket that cannot be asked.
+    pub(crate) async fn verify(&self, pending: PendingCredential) -> Result<Caller, VerificationError> {
+        match pending {
+            PendingCredential::Jwt(jwt) => self.issuers.verify(jwt).await.map(Caller::Principal),
+            PendingCredential::Signed { principal, nonce } => match self.accounts.spend(nonce).await {
+                Ok(true) => Ok(Caller::Principal(principal)),
+                Ok(false) => Err(VerificationError::Invalid(InvalidCredential::Signature)),
+                Err(_) => Err(VerificationError::NoBucket),
+            },
+        }
     }
 
     /// The principal of the credential in an address, if it is valid now.
     fn principal_of(&self, credential: &AddressCredential, now: Timestamp) -> Option<Arc<Principal>> {
         match credential {
-            AddressCredential::Token(id) => self.tokens.by_id(id, now),
+            AddressCredential::Token(id) => self.accounts.tokens.by_id(id, now),
             AddressCredential::Jwt(claims) => self.issuers.by_address(claims, now),
             AddressCredential::Certificate(certificate) => self.certificates.by_address(certificate, now),
         }
@@ -320,58 +376,6 @@ impl Access {
     /// credential is valid and at most for `access.address_lifetime`.
     pub(crate) fn sign(&self, principal: &Principal, zips: &SignedZips) -> String {
         self.addresses.sign(principal, zips, self.clock.now())
-    }
-
-    /// Creates a token. The secret is in the answer and nowhere else, unless the token is one for the command line client.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// A name that is taken or malformed; the file system's error.
-    pub(crate) fn create_token(&self, new: NewToken) -> Result<TokenOutcome, TokenError> {
-        let created = self.tokens.create(new, self.clock.now())?;
-        self.bump();
-        Ok(created)
-    }
-
-    /// Replaces the code of the command line client that a principal signs with; the earlier one does not hold any more.
-    /// Returns the new one. Blocks.
-    ///
-    /// # Errors
-    /// When the principal has no such code; the file system's error, after which the earlier code holds.
-    pub(crate) fn renew_code(&self, principal: &Principal) -> Result<Secret, TokenError> {
-        let renewed = self.tokens.renew_code(&principal.credential, self.clock.now());
-        self.bump();
-        renewed
-    }
-
-    /// Every token, by name. No secrets.
-    pub(crate) fn list_tokens(&self) -> Vec<Arc<TokenRecord>> {
-        self.tokens.list()
-    }
-
-    /// Removes a token: the next request with it is refused. Blocks.
-    ///
-    /// # Errors
-    /// When there is no such token; the file system's error, after which the token is refused until the next start.
-    pub(crate) fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
-        let revoked = self.tokens.revoke(name);
-        self.bump();
-        revoked
-    }
-
-    /// Replaces the key that signs addresses. Addresses that the last key signed hold until they expire. Blocks.
-    ///
-    /// # Errors
-    /// The file system's error.
-    pub(crate) fn rotate_signing_key(&self) -> Result<(), OpenAccessError> {
-        self.addresses.rotate(self.clock.now())
-    }
-
-    /// Writes when each token was last used, if that has changed. Blocks.
-    pub(crate) fn save_uses(&self) {
-        if let Err(error) = self.tokens.save_uses() {
-            tracing::warn!(%error, "the last uses of the tokens cannot be written");
-        }
     }
 }
 

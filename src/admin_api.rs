@@ -176,6 +176,8 @@ pub(crate) enum ErrorCode {
     Plaintext,
     /// The audit log cannot be written: nothing was changed.
     AuditUnwritable,
+    /// The bucket that the mirrors share cannot be used at present.
+    Bucket,
     /// The cache directory cannot be read or written; the log has the cause.
     Storage,
     /// A code that this version does not have, or none.
@@ -194,7 +196,7 @@ impl ErrorCode {
             Self::Conflict => StatusCode::CONFLICT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::Plaintext => StatusCode::FORBIDDEN,
-            Self::NoMemory | Self::AuditUnwritable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory | Self::AuditUnwritable | Self::Bucket => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage | Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

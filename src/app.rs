@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::{Access, CertificateUse, KeySource},
+    access::KeySource,
     archive::ZipVerifier,
     cache::{
         Cache, CacheConfig,
@@ -31,7 +31,7 @@ use crate::{
     hosted::HostedStore,
     http::body::Body,
     observe::AuditLog,
-    peer::{ClientTable, Peer, Refusal, RevokedCertificates},
+    peer::{ClientTable, Peer, Refusal},
     registry::{Blocks, hosting::HostedPackages},
     server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
     service::{self, MetricsExposure, Readiness},
@@ -39,12 +39,14 @@ use crate::{
     upstream,
 };
 
+mod accounts;
 mod credentials;
 mod issuer_documents;
 mod loopback;
 mod memory;
 mod reload;
 mod shared;
+mod shared_accounts;
 
 use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
@@ -68,9 +70,6 @@ const MIN_ADMISSION_WAIT: Duration = Duration::from_secs(2);
 
 /// Longest wait for the last lines of the audit log.
 const AUDIT_FLUSH_WAIT: Duration = Duration::from_secs(5);
-
-/// Interval at which the last uses of tokens are written.
-const TOKEN_USE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Blocking threads beside those of the downloads: reads of the disk and the index, and verification of views.
 const OTHER_BLOCKING_THREADS: usize = 256;
@@ -195,7 +194,9 @@ impl App {
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
         let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
-        let access = open_access(&config, dir.clone(), clock.clone(), key_source.clone(), bound.revoked()).await?;
+        let shared_tiers = shared::open(&config, &disk, &clock).await?;
+        let access =
+            accounts::open(&config, dir.clone(), &clock, key_source.clone(), bound.revoked(), &shared_tiers).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");
@@ -212,7 +213,6 @@ impl App {
             memory: budget.clone(),
         });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
-        let shared_tiers = shared::open(&config, &disk, &clock).await?;
         let nodes = shared::bind_nodes(&config)?;
         let cache = Cache::build(
             &plan.section,
@@ -253,7 +253,11 @@ impl App {
         let checked_upstreams = if offline { BTreeMap::new() } else { config.upstreams.clone() };
         let drain_delay = config.server.drain_delay.0;
         let drain_period = config.server.drain.0;
+        let has_bucket = config.shared.is_some();
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
+        if has_bucket {
+            shared_accounts::spawn_account_sharing(reloader.running().clone(), &tasks, &background);
+        }
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses(),
@@ -304,7 +308,7 @@ impl App {
         let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
         let file_check = self.tasks.spawn(credentials::read_files_on_change(running.clone(), self.reload.clone()));
         let audit_reopening = self.tasks.spawn(reopen_on_request(self.audit.clone(), self.reload));
-        let use_writer = self.tasks.spawn(write_token_uses(running.clone()));
+        let use_writer = self.tasks.spawn(accounts::write_uses(running.clone()));
         let readiness = self.readiness;
         let no_more_connections = CancellationToken::new();
         let serve = self.bound.serve(ServiceHandler(running.clone()), no_more_connections.clone(), abort.clone());
@@ -348,7 +352,7 @@ impl App {
         let access = running.load().access.clone();
         let audit = self.audit;
         let finish = move || {
-            access.save_uses();
+            access.account_changes().save_uses();
             audit.iter().for_each(|audit| audit.flush(AUDIT_FLUSH_WAIT));
         };
         // An error is a panic, which has been reported.
@@ -356,23 +360,6 @@ impl App {
         self.cache.disk().close().await?;
         Ok(())
     }
-}
-
-/// Opens the accounts and keys in the cache directory, which this process holds.
-async fn open_access(
-    config: &Config,
-    dir: PathBuf,
-    clock: Clock,
-    key_source: Arc<dyn KeySource>,
-    revoked: Arc<RevokedCertificates>,
-) -> anyhow::Result<Arc<Access>> {
-    let section = config.access.clone();
-    let certificate_use = match &config.server.tls.client_ca_file {
-        Some(_) => CertificateUse::Verified(revoked),
-        None => CertificateUse::Unused,
-    };
-    let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use);
-    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
 /// Opens the audit log, if there is one.
@@ -407,16 +394,6 @@ async fn open_hosted(config: &Config, verify: Arc<ZipVerifier>) -> anyhow::Resul
 /// Reads what the operator has blocked.
 async fn open_blocks(dir: PathBuf) -> anyhow::Result<Arc<Blocks>> {
     Ok(Arc::new(tokio::task::spawn_blocking(move || Blocks::open(&dir)).await??))
-}
-
-/// Writes the last uses of the tokens at an interval. Never returns.
-async fn write_token_uses(running: Arc<ArcSwap<RunningService>>) {
-    loop {
-        tokio::time::sleep(TOKEN_USE_INTERVAL).await;
-        let access = running.load().access.clone();
-        // An error is a panic, which has been reported, or the end of the runtime.
-        let _ = tokio::task::spawn_blocking(move || access.save_uses()).await;
-    }
 }
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {

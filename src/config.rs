@@ -10,12 +10,11 @@ use std::{
 
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
-use serde_path_to_error::Segment;
 
 use crate::{
     access,
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
-    dialect::{self, HOSTED, NamedUpstream, Names, NamesError, RouteConfig},
+    dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
     hosted, observe,
     peer::ClientLimits,
     registry, server, shared, storage, upstream,
@@ -220,26 +219,29 @@ fn merge(mut set: Settings, environment: &Environment, flags: &[Flag]) -> Result
     Ok(Loaded { config, credentials, settings, ignored_variables })
 }
 
-/// Parses the merged settings; the error for a value of the wrong type names its key.
+/// Parses the merged settings; the error for a value of the wrong type names its key: the one without which that error does
+/// not occur.
 fn parse(settings: &Settings) -> Result<Config, ConfigError> {
-    serde_path_to_error::deserialize(hosting::from_upstreams(layers::to_tree(settings))).map_err(|error| {
-        let mut path: Vec<String> = Vec::new();
-        for segment in error.path() {
-            match segment {
-                Segment::Map { key } if path.is_empty() && key == HOSTED => path = hosting::section(),
-                Segment::Map { key } => path.push(key.clone()),
-                Segment::Enum { variant } => path.push(variant.clone()),
-                Segment::Seq { .. } | Segment::Unknown => {}
-            }
-        }
-        let reason = check::plain_reason(error.inner().message());
-        let setting =
-            (0..=path.len()).rev().find_map(|n| settings.get(&path[..n]).map(|setting| (&path[..n], setting)));
-        match setting {
-            Some((path, setting)) => ConfigError::value(path, setting, reason),
-            None => ConfigError::key(&path, &SettingSource::Default, reason),
-        }
+    let error = match deserialize(settings) {
+        Ok(config) => return Ok(*config),
+        Err(error) => error,
+    };
+    let is_wrong = |path: &[String]| {
+        let mut others = settings.clone();
+        others.remove(path);
+        deserialize(&others).err().is_none_or(|other| other.message() != error.message())
+    };
+    let wrong = settings.iter().filter(|(_, setting)| setting.source.is_set()).find(|(path, _)| is_wrong(path));
+    let reason = check::plain_reason(error.message());
+    Err(match wrong {
+        Some((path, setting)) => ConfigError::value(path, setting, reason),
+        None => ConfigError::key(&[], &SettingSource::Default, reason),
     })
+}
+
+#[inline(never)]
+fn deserialize(settings: &Settings) -> Result<Box<Config>, toml::de::Error> {
+    hosting::from_upstreams(layers::to_tree(settings)).try_into().map(Box::new)
 }
 
 /// Sets the defaults that depend on other keys, so that a default never conflicts with a value that the user set.

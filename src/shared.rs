@@ -11,7 +11,9 @@ mod config;
 mod documents;
 mod listing;
 mod object_name;
+mod once;
 mod probe;
+mod sealed;
 mod state;
 mod status;
 
@@ -20,6 +22,8 @@ pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
 pub use config::{Arbiter, Config, Durability};
 pub use documents::{BucketDocument, SharedDocuments};
 pub use listing::{ListedObject, ObjectPage};
+pub use once::Occurrence;
 pub use probe::Arbitration;
+pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};
 pub use state::{SharedState, StateWrite};
 pub use status::BucketStatus;

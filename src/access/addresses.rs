@@ -8,37 +8,22 @@
 //!
 //! [RFC 2104]: https://www.rfc-editor.org/rfc/rfc2104
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, Uri};
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    OpenAccessError, Principal, address_credential::AddressCredential, token_file, token_text,
-    upload_addresses::UPLOAD_LIFETIME,
+    Principal, address_credential::AddressCredential, signing_keys::SigningKeys, upload_addresses::UPLOAD_LIFETIME,
 };
 
-/// The file in `access/`.
-const SIGNING_KEYS_FILE: &str = "signing-keys.json";
 /// The name of the query parameter.
 const PARAMETER: &str = "srm=";
 /// Separates the domain of these signatures from any other use of the keys.
 const DOMAIN: &str = "srm-mirror zip address 1";
-/// Bytes of a key.
-const KEY_BYTES: usize = 32;
-/// Most keys that still verify, the newest first.
-const MAX_KEYS: usize = 8;
 /// Longest query that is looked at, bytes.
 const MAX_QUERY_BYTES: usize = 2048;
 /// The words of a path before the version of a zip.
@@ -80,40 +65,10 @@ impl SignedZips {
     }
 }
 
-/// A key as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct StoredKey {
-    id: String,
-    /// In base64.
-    key: String,
-    created_at: Timestamp,
-}
-
-/// The form of the file.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredKeys {
-    keys: Vec<StoredKey>,
-}
-
-struct SigningKey {
-    id: String,
-    key: hmac::Key,
-}
-
-/// The keys, the newest first.
-struct KeyRing {
-    keys: Vec<SigningKey>,
-    stored: Vec<StoredKey>,
-}
-
 /// Signs and verifies addresses.
 pub(super) struct AddressSigner {
-    path: PathBuf,
     lifetime: Duration,
-    keys: Arc<ArcSwap<KeyRing>>,
-    /// Held while the file is replaced.
-    writing: Arc<Mutex<()>>,
+    keys: Arc<SigningKeys>,
 }
 
 impl std::fmt::Debug for AddressSigner {
@@ -123,54 +78,14 @@ impl std::fmt::Debug for AddressSigner {
 }
 
 impl AddressSigner {
-    /// Reads the keys in `access/`. Blocks.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub(super) fn open(dir: &Path, lifetime: Duration) -> Result<Self, OpenAccessError> {
-        let path = dir.join(SIGNING_KEYS_FILE);
-        let StoredKeys { keys } = token_file::read(&path)?;
-        let ring = KeyRing::build(keys)
-            .ok_or(OpenAccessError::Invalid { path: path.clone(), reason: "a key in it is not 32 bytes in base64" })?;
-        Ok(Self { path, lifetime, keys: Arc::new(ArcSwap::from_pointee(ring)), writing: Arc::default() })
+    /// Signs with these keys, also after they have changed.
+    pub(super) fn new(keys: Arc<SigningKeys>, lifetime: Duration) -> Self {
+        Self { lifetime, keys }
     }
 
-    /// A signer with the same keys, now and after a rotation, whose addresses hold for another time.
-    pub(super) fn with_lifetime(&self, lifetime: Duration) -> Self {
-        Self { path: self.path.clone(), lifetime, keys: self.keys.clone(), writing: self.writing.clone() }
-    }
-
-    /// Makes the first key, if there is none. Blocks.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn ensure_key(&self, now: Timestamp) -> Result<(), OpenAccessError> {
-        if self.keys.load().keys.is_empty() { self.rotate(now) } else { Ok(()) }
-    }
-
-    /// Makes a new key. The earlier ones still verify as long as an address that they signed may hold. Blocks.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn rotate(&self, now: Timestamp) -> Result<(), OpenAccessError> {
-        let failed = |source: io::Error| OpenAccessError::Io { path: self.path.clone(), source };
-        let key = token_text::random_bytes::<KEY_BYTES>().map_err(|error| failed(io::Error::other(error)))?;
-        let id = token_text::random_text(4).map_err(|error| failed(io::Error::other(error)))?;
-        let _writing = self.writing.lock();
-        let lifetime = SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX).max(UPLOAD_LIFETIME);
-        let mut keys = vec![StoredKey { id, key: URL_SAFE_NO_PAD.encode(key), created_at: now }];
-        // A key signs until the next one is made; what it signed last holds for one lifetime more.
-        let mut replaced_at = now;
-        for earlier in self.keys.load().stored.iter().take(MAX_KEYS - 1) {
-            if now.duration_since(replaced_at) <= lifetime {
-                keys.push(earlier.clone());
-            }
-            replaced_at = earlier.created_at;
-        }
-        let ring = KeyRing::build(keys.clone()).ok_or(failed(io::Error::other("a new key cannot be used")))?;
-        token_file::write(&self.path, &StoredKeys { keys }).map_err(failed)?;
-        self.keys.store(Arc::new(ring));
-        Ok(())
+    /// For how long a key is needed after the next one was made.
+    pub(super) fn key_lifetime(&self) -> SignedDuration {
+        SignedDuration::try_from(self.lifetime).unwrap_or(SignedDuration::MAX).max(UPLOAD_LIFETIME)
     }
 
     /// The query with a question mark before it; empty when there is no key, or when it would be longer than
@@ -186,9 +101,9 @@ impl AddressSigner {
     /// there is no key, or when it would be longer than [`MAX_QUERY_BYTES`]. No two uses of the keys have one `domain`.
     pub(super) fn seal(&self, domain: &str, form: char, claims: &str, subject: &str) -> Option<String> {
         let keys = self.keys.load();
-        let newest = keys.keys.first()?;
-        let sealed = format!("{form}.{}.{claims}", newest.id);
-        let mac = hmac::sign(&newest.key, &message(domain, &sealed, subject));
+        let key = keys.signing()?;
+        let sealed = format!("{form}.{}.{claims}", key.id);
+        let mac = hmac::sign(&key.key, &message(domain, &sealed, subject));
         let query = format!("?{PARAMETER}{sealed}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
         // Longer ones would be refused when they are used.
         (query.len() <= MAX_QUERY_BYTES).then_some(query)
@@ -198,7 +113,7 @@ impl AddressSigner {
     pub(super) fn has_sealed(&self, domain: &str, query: &SealedQuery<'_>, subject: &str) -> bool {
         let Ok(mac) = URL_SAFE_NO_PAD.decode(query.mac) else { return false };
         let keys = self.keys.load();
-        let Some(key) = keys.keys.iter().find(|known| known.id == query.key) else { return false };
+        let Some(key) = keys.by_id(query.key) else { return false };
         // The comparison takes the same time for every wrong code.
         hmac::verify(&key.key, &message(domain, query.sealed, subject), &mac).is_ok()
     }
@@ -256,16 +171,6 @@ fn signature(uri: &Uri) -> Option<&str> {
     uri.query()?.strip_prefix(PARAMETER).filter(|claims| claims.len() <= MAX_QUERY_BYTES)
 }
 
-impl KeyRing {
-    fn build(stored: Vec<StoredKey>) -> Option<Self> {
-        let key = |stored: &StoredKey| {
-            let bytes = URL_SAFE_NO_PAD.decode(&stored.key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
-            Some(SigningKey { id: stored.id.clone(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
-        };
-        Some(Self { keys: stored.iter().map(key).collect::<Option<_>>()?, stored })
-    }
-}
-
 /// What is signed. No part but the last can contain a zero byte.
 fn message(domain: &str, sealed: &str, subject: &str) -> Vec<u8> {
     [domain, "\0", sealed, "\0", subject].concat().into_bytes()
@@ -283,10 +188,13 @@ fn version_start(path: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::access::{
         Right,
         principal::{CredentialKey, Scope},
+        signing_keys,
     };
 
     fn principal(expires_at: Option<Timestamp>) -> Principal {
@@ -298,9 +206,17 @@ mod tests {
     }
 
     fn signer(dir: &Path) -> AddressSigner {
-        let signer = AddressSigner::open(dir, Duration::from_secs(900)).expect("opens");
-        signer.ensure_key(Timestamp::UNIX_EPOCH).expect("a key");
+        let keys = Arc::new(SigningKeys::open(dir).expect("opens"));
+        let signer = AddressSigner::new(keys, Duration::from_secs(900));
+        if signer.keys.stored().is_empty() {
+            rotate(&signer, Timestamp::UNIX_EPOCH);
+        }
         signer
+    }
+
+    fn rotate(signer: &AddressSigner, now: Timestamp) {
+        let keys = signing_keys::rotated(&signer.keys.stored(), signer.key_lifetime(), now).expect("a key");
+        signer.keys.take_over(keys, Duration::ZERO).expect("written");
     }
 
     fn uri(path: &str, query: &str) -> Uri {
@@ -389,10 +305,10 @@ mod tests {
             signer.verify(&Method::GET, &uri(zip, &query), start + SignedDuration::from_secs(seconds)).is_some()
         };
         assert!(holds(1));
-        signer.rotate(start + SignedDuration::from_secs(2)).expect("rotates");
+        rotate(&signer, start + SignedDuration::from_secs(2));
         assert!(holds(3));
-        signer.rotate(start + SignedDuration::from_secs(2000)).expect("rotates");
-        signer.rotate(start + SignedDuration::from_secs(4000)).expect("rotates");
+        rotate(&signer, start + SignedDuration::from_secs(2000));
+        rotate(&signer, start + SignedDuration::from_secs(4000));
         assert!(!holds(3), "the key is gone");
     }
 }

@@ -28,7 +28,16 @@ fn sign_code(code: &str, nonce: &str, timestamp: &str) -> String {
     Digest::of(format!("{code}{nonce}{timestamp}").as_bytes()).to_string()
 }
 
-/// The principal that signed the request; `None` without a signature, or when it fits no account of this mirror.
+/// A signature that holds, unless another mirror has seen its nonce.
+#[derive(Debug)]
+pub(super) struct CliSignature {
+    /// Who signed.
+    pub(super) principal: Arc<Principal>,
+    /// Identifies the account and its nonce.
+    pub(super) nonce: Digest,
+}
+
+/// The signature of the request; `None` without a signature, or when it fits no account of this mirror.
 ///
 /// # Errors
 /// `Signature` when it fits an account and is wrong, is older or newer than the window, or was used before.
@@ -37,7 +46,7 @@ pub(super) fn verify(
     tokens: &Tokens,
     nonces: &Nonces,
     now: Timestamp,
-) -> Result<Option<Arc<Principal>>, InvalidCredential> {
+) -> Result<Option<CliSignature>, InvalidCredential> {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(account) = field("token") else { return Ok(None) };
     let Some((principal, code)) = tokens.by_account(account, now) else { return Ok(None) };
@@ -52,10 +61,11 @@ pub(super) fn verify(
     if !is_equal || !is_recent || nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
         return Err(InvalidCredential::Signature);
     }
-    if !nonces.is_new(account, nonce, now) {
+    let nonce = Digest::of(format!("{account}\0{nonce}").as_bytes());
+    if !nonces.is_new(nonce, now) {
         return Err(InvalidCredential::Signature);
     }
-    Ok(Some(principal))
+    Ok(Some(CliSignature { principal, nonce }))
 }
 
 #[cfg(test)]

@@ -59,13 +59,15 @@ pub(crate) enum JwtFault {
     Subject,
 }
 
-/// Why a JWT that was waited for identifies no caller.
+/// Why credentials that were waited for identify no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerificationError {
-    /// It is not valid.
+    /// They are not valid.
     Invalid(InvalidCredential),
-    /// The keys of its issuer cannot be fetched.
+    /// The keys of the issuer cannot be fetched.
     NoKeys,
+    /// The bucket that the mirrors share cannot be asked.
+    NoBucket,
 }
 
 /// Who a JWT stands for.

@@ -26,8 +26,7 @@ struct SeenNonces {
 
 impl Nonces {
     /// True when the nonce of an account is new, and remembers it. `now` is the present time.
-    pub(super) fn is_new(&self, account: &str, nonce: &str, now: Timestamp) -> bool {
-        let digest = Digest::of(format!("{account}\0{nonce}").as_bytes());
+    pub(super) fn is_new(&self, digest: Digest, now: Timestamp) -> bool {
         let mut seen = self.seen.lock();
         while seen.order.front().is_some_and(|(until, _)| *until < now) || seen.order.len() >= MAX_NONCES {
             let Some((_, oldest)) = seen.order.pop_front() else { break };
@@ -50,11 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_holds_once_for_each_account_until_its_window_has_passed() {
+    fn a_nonce_holds_once_until_its_window_has_passed() {
         let start = Timestamp::UNIX_EPOCH;
         let nonces = Nonces::default();
-        assert!(nonces.is_new("a", "n", start) && nonces.is_new("b", "n", start));
-        assert!(!nonces.is_new("a", "n", start + SignedDuration::from_secs(600)));
-        assert!(nonces.is_new("a", "n", start + SignedDuration::from_secs(601)));
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        assert!(nonces.is_new(digest("a"), start) && nonces.is_new(digest("b"), start));
+        assert!(!nonces.is_new(digest("a"), start + SignedDuration::from_secs(600)));
+        assert!(nonces.is_new(digest("a"), start + SignedDuration::from_secs(601)));
     }
 }

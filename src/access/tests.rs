@@ -24,7 +24,7 @@ fn open(dir: &Path, rules: Vec<RuleConfig>) -> Access {
 
 fn open_with(config: &Config, dir: &Path, clock: Clock) -> Access {
     let source: Arc<dyn KeySource> = Arc::new(issuers::tests::ScriptedIssuer::default());
-    Access::open(config, dir, clock, &source, CertificateUse::Verified(Arc::default())).expect("opens")
+    Access::open(config, dir, clock, &source, CertificateUse::Verified(Arc::default()), None).expect("opens")
 }
 
 fn identify(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<Identified, InvalidCredential> {
@@ -71,7 +71,7 @@ fn the_first_rule_that_matches_decides_alone() {
         ],
     );
     let caller = |name: &str| {
-        let created = access.create_token(new_token(name)).expect("created");
+        let created = access.account_changes().create(new_token(name)).expect("created");
         caller(&access, &bearer(&created.secret)).expect("valid")
     };
     let ops = caller("ops");
@@ -100,9 +100,11 @@ fn a_token_narrows_what_the_rules_give_by_scope_and_by_package() {
     all.publish = vec!["*".into()];
     let access = open(dir.path(), vec![all]);
     let narrow = NewToken { packages: vec!["devsapp/*".into()], ..new_token("narrow") };
-    let narrow = caller(&access, &bearer(&access.create_token(narrow).expect("created").secret)).expect("valid");
+    let narrow =
+        caller(&access, &bearer(&access.account_changes().create(narrow).expect("created").secret)).expect("valid");
     let publisher = NewToken { scopes: vec![Right::Publish], ..new_token("publisher") };
-    let publisher = caller(&access, &bearer(&access.create_token(publisher).expect("created").secret)).expect("valid");
+    let publisher =
+        caller(&access, &bearer(&access.account_changes().create(publisher).expect("created").secret)).expect("valid");
     let inside = id("github", "devsapp/fc3");
     let outside = id("github", "acme/web");
     assert_eq!(access.grant(&narrow, &inside, Right::Read), Grant::Named);
@@ -116,7 +118,7 @@ fn a_token_narrows_what_the_rules_give_by_scope_and_by_package() {
 fn a_token_is_found_until_it_is_revoked_and_survives_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let access = open(dir.path(), Vec::new());
-    let created = access.create_token(new_token("ci")).expect("created");
+    let created = access.account_changes().create(new_token("ci")).expect("created");
     let headers = bearer(&created.secret);
     assert_eq!(name(&caller(&access, &headers).expect("valid")), Some("token:ci"));
     let basic = STANDARD.encode(format!("x-access-token:{}", created.secret.reveal()));
@@ -124,18 +126,18 @@ fn a_token_is_found_until_it_is_revoked_and_survives_a_restart() {
         name(&caller(&access, &with_authorization(&format!("Basic {basic}"))).expect("valid")),
         Some("token:ci")
     );
-    assert!(matches!(access.create_token(new_token("ci")), Err(TokenError::Exists(_))));
+    assert!(matches!(access.account_changes().create(new_token("ci")), Err(TokenError::Exists(_))));
     drop(access);
     let file = std::fs::read_to_string(dir.path().join("access/tokens.json")).expect("a file");
     assert!(!file.contains(created.secret.reveal()), "the secret is stored in clear");
     let access = open(dir.path(), Vec::new());
     let before = access.generation();
     assert_eq!(name(&caller(&access, &headers).expect("valid")), Some("token:ci"));
-    assert!(access.list_tokens()[0].last_used_at().is_some());
-    access.revoke_token("ci").expect("revoked");
+    assert!(access.account_changes().list()[0].last_used_at().is_some());
+    access.account_changes().revoke("ci").expect("revoked");
     assert!(access.generation() > before);
     assert_eq!(caller(&access, &headers).map(|_| ()), Err(InvalidCredential::UnknownToken));
-    assert!(matches!(access.revoke_token("ci"), Err(TokenError::Unknown(_))));
+    assert!(matches!(access.account_changes().revoke("ci"), Err(TokenError::Unknown(_))));
     drop(access);
     assert_eq!(caller(&open(dir.path(), Vec::new()), &headers).map(|_| ()), Err(InvalidCredential::UnknownToken));
 }
@@ -145,7 +147,7 @@ fn files_with_secrets_belong_to_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().expect("a directory");
     let access = open(dir.path(), Vec::new());
-    access.create_token(new_token("ci")).expect("created");
+    access.account_changes().create(new_token("ci")).expect("created");
     for (name, mode) in [("", 0o700), ("tokens.json", 0o600), ("signing-keys.json", 0o600)] {
         let metadata = std::fs::metadata(dir.path().join("access").join(name)).expect(name);
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
@@ -158,7 +160,8 @@ fn an_expired_token_is_refused() {
     let clock = Clock::default();
     let access = open_with(&config(Vec::new()), dir.path(), clock.clone());
     let end = clock.now() + SignedDuration::from_secs(60);
-    let created = access.create_token(NewToken { expires_at: Some(end), ..new_token("ci") }).expect("created");
+    let created =
+        access.account_changes().create(NewToken { expires_at: Some(end), ..new_token("ci") }).expect("created");
     let headers = bearer(&created.secret);
     assert!(caller(&access, &headers).is_ok());
     clock.advance(std::time::Duration::from_secs(61));
@@ -171,8 +174,8 @@ fn a_signature_of_the_command_line_client_is_none_unless_it_fits_an_account() {
     let clock = Clock::default();
     let access = open_with(&config(Vec::new()), dir.path(), clock.clone());
     let signing = NewToken { signs: true, ..new_token("anna") };
-    let code = access.create_token(signing).expect("created").secret;
-    let plain = access.create_token(new_token("ci")).expect("created").secret;
+    let code = access.account_changes().create(signing).expect("created").secret;
+    let plain = access.account_changes().create(new_token("ci")).expect("created").secret;
     let signed = |code: &Secret, nonce: &str, at: i64| {
         let code = code.reveal();
         let sign_code = Digest::of(format!("{code}{nonce}{at}").as_bytes()).to_string();
@@ -205,7 +208,7 @@ fn a_signature_of_the_command_line_client_is_none_unless_it_fits_an_account() {
 fn a_signed_address_stands_for_the_present_credential() {
     let dir = tempfile::tempdir().expect("a directory");
     let access = open(dir.path(), Vec::new());
-    let created = access.create_token(new_token("ci")).expect("created");
+    let created = access.account_changes().create(new_token("ci")).expect("created");
     let principal = caller(&access, &bearer(&created.secret)).expect("valid");
     let zip = "/devsapp/fc3/zipball/1.0.0";
     let query = access.sign(principal.principal().expect("a principal"), &SignedZips::one(zip));
@@ -215,7 +218,7 @@ fn a_signed_address_stands_for_the_present_credential() {
     let masked = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("***"))]);
     let found = identify(&access, &uri, &masked).expect("valid");
     assert!(found.by_address && name(&found.caller) == Some("token:ci"));
-    access.revoke_token("ci").expect("revoked");
+    access.account_changes().revoke("ci").expect("revoked");
     let found = identify(&access, &uri, &HeaderMap::new()).expect("none");
     assert!(matches!(found.caller, Caller::Anonymous) && !found.by_address);
 }

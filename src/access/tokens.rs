@@ -20,21 +20,25 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     InvalidCredential, OpenAccessError, Principal,
+    accounts::SharedAccountsError,
     cli_signature::account_of,
     principal::{CredentialKey, Scope},
-    token_file,
+    token_changes, token_file,
     token_text::{self, NoRandom},
 };
-use crate::{admin_api::Right, entry::Digest, package::PatternError, value::Secret};
+use crate::{
+    admin_api::Right,
+    entry::Digest,
+    package::{PackagePattern, PatternError},
+    value::Secret,
+};
 
 /// The file in `access/`.
 const TOKENS_FILE: &str = "tokens.json";
 /// Most tokens.
-const MAX_TOKENS: usize = 10_000;
+pub(super) const MAX_TOKENS: usize = 10_000;
 /// Longest name, bytes.
-const MAX_TOKEN_NAME_BYTES: usize = 64;
-/// Characters of the id that stands in signed addresses and in the log.
-const ID_CHARS: usize = 12;
+pub(super) const MAX_TOKEN_NAME_BYTES: usize = 64;
 /// The last use of a token is noted at most once in this time, seconds: a request writes no shared memory then.
 const USE_RESOLUTION: i64 = 60;
 
@@ -45,7 +49,7 @@ pub(crate) struct TokenRecord {
     pub(crate) name: String,
     /// Names it in signed addresses and in the log. No secret.
     pub(crate) id: String,
-    sha256: Digest,
+    pub(super) sha256: Digest,
     /// The rights that it may use.
     pub(crate) scopes: Vec<Right>,
     /// Patterns of the packages that it may be used for; empty: all.
@@ -57,10 +61,10 @@ pub(crate) struct TokenRecord {
     pub(crate) expires_at: Option<Timestamp>,
     /// The code of the command line client's signature, in clear; `None` for other tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
+    pub(super) code: Option<String>,
     /// Seconds since 1970; 0: never used.
     #[serde(default)]
-    last_used: AtomicI64,
+    pub(super) last_used: AtomicI64,
 }
 
 impl TokenRecord {
@@ -70,34 +74,17 @@ impl TokenRecord {
         (second > 0).then(|| Timestamp::from_second(second).ok()).flatten()
     }
 
+    /// Takes over a later use of the same token. True when it is later by more than `resolution` seconds.
+    pub(super) fn note_use(&self, of: &Self, resolution: i64) -> bool {
+        let later = of.last_used.load(Ordering::Relaxed);
+        let known = self.last_used.fetch_max(later, Ordering::Relaxed);
+        later - known > resolution
+    }
+
     /// True when the command line client can sign with it.
     pub(crate) fn signs(&self) -> bool {
         self.code.is_some()
     }
-}
-
-/// What a new token is to be.
-#[derive(Clone, Debug)]
-pub(crate) struct NewToken {
-    /// Its name.
-    pub(crate) name: String,
-    /// The rights that it may use.
-    pub(crate) scopes: Vec<Right>,
-    /// Patterns of packages; empty: all.
-    pub(crate) packages: Vec<String>,
-    /// When it ends; `None`: never.
-    pub(crate) expires_at: Option<Timestamp>,
-    /// Whether the command line client may sign with it: its secret is then stored in clear.
-    pub(crate) signs: bool,
-}
-
-/// A token that was created.
-#[derive(Debug)]
-pub(crate) struct TokenOutcome {
-    /// Its secret, to be shown once.
-    pub(crate) secret: Secret,
-    /// What is stored.
-    pub(crate) record: Arc<TokenRecord>,
 }
 
 /// Why a token cannot be created or removed.
@@ -130,13 +117,41 @@ pub(crate) enum TokenError {
     /// The file cannot be written.
     #[error("the tokens cannot be written")]
     Io(#[from] io::Error),
+    /// The bucket cannot be asked, so nothing is changed on this mirror.
+    #[error("{0}; try again")]
+    Shared(SharedAccountsError),
+    /// The bucket cannot be asked: a revocation holds on this mirror alone.
+    #[error("{0}; the token is refused by this mirror now, and by the others as soon as the bucket works again")]
+    RevokedHere(SharedAccountsError),
 }
 
 /// The form of the file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredTokens {
+    /// The generation of the accounts in the bucket that these are; 0: of no bucket.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    generation: u64,
     tokens: Vec<Arc<TokenRecord>>,
+    /// What was revoked here, and perhaps not in the bucket yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    revoked: Vec<RevokedToken>,
+}
+
+/// A token that was revoked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RevokedToken {
+    /// Its name.
+    pub(super) name: String,
+    /// Its id, which no other token ever has.
+    pub(super) id: String,
+}
+
+/// What the file has beside the tokens.
+#[derive(Clone, Debug, Default)]
+struct TokenFileState {
+    generation: u64,
+    revoked: Vec<RevokedToken>,
 }
 
 /// A token with what its principal is.
@@ -162,7 +177,7 @@ pub(super) struct Tokens {
     path: PathBuf,
     table: ArcSwap<TokenTable>,
     /// Held while the file is written.
-    writing: Mutex<()>,
+    file: Mutex<TokenFileState>,
     uses_changed: AtomicBool,
 }
 
@@ -178,10 +193,11 @@ impl Tokens {
             path: path.clone(),
             reason: "a pattern of packages in it is not valid",
         })?;
+        let StoredTokens { generation, revoked, .. } = stored;
         Ok(Self {
             path,
             table: ArcSwap::from_pointee(table),
-            writing: Mutex::default(),
+            file: Mutex::new(TokenFileState { generation, revoked }),
             uses_changed: AtomicBool::default(),
         })
     }
@@ -228,90 +244,6 @@ impl Tokens {
         Some(account.principal.clone())
     }
 
-    /// Creates a token. Blocks.
-    ///
-    /// # Errors
-    /// See [`TokenError`]; nothing is changed then.
-    pub(super) fn create(&self, new: NewToken, now: Timestamp) -> Result<TokenOutcome, TokenError> {
-        let NewToken { name, scopes, packages, expires_at, signs } = new;
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if name.is_empty() || name.len() > MAX_TOKEN_NAME_BYTES || !name.bytes().all(is_name) {
-            return Err(TokenError::Name);
-        }
-        if scopes.is_empty() {
-            return Err(TokenError::NoScope);
-        }
-        let _writing = self.writing.lock();
-        let mut records = self.list();
-        if records.iter().any(|record| record.name == name) {
-            return Err(TokenError::Exists(name));
-        }
-        if records.len() >= MAX_TOKENS {
-            return Err(TokenError::TooMany);
-        }
-        let secret = token_text::generate()?;
-        let record = Arc::new(TokenRecord {
-            name,
-            id: token_text::random_text(ID_CHARS)?,
-            sha256: Digest::of(secret.as_bytes()),
-            scopes,
-            packages,
-            created_at: now,
-            expires_at,
-            code: signs.then(|| secret.clone()),
-            last_used: AtomicI64::default(),
-        });
-        records.push(record.clone());
-        let table = TokenTable::build(&records)?;
-        token_file::write(&self.path, &StoredTokens { tokens: records })?;
-        self.table.store(Arc::new(table));
-        Ok(TokenOutcome { secret: Secret::new(&secret), record })
-    }
-
-    /// Replaces the code of the token with this id, which gets another id: what the earlier code has signed ends with it.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// `NoCode`; `Random` and `Io`, after which nothing has changed.
-    pub(super) fn renew_code(&self, id: &str, now: Timestamp) -> Result<Secret, TokenError> {
-        let _writing = self.writing.lock();
-        let mut records = self.list();
-        let renewed = records.iter_mut().find(|record| record.id == id && record.signs()).ok_or(TokenError::NoCode)?;
-        let secret = token_text::generate()?;
-        *renewed = Arc::new(TokenRecord {
-            name: renewed.name.clone(),
-            id: token_text::random_text(ID_CHARS)?,
-            sha256: Digest::of(secret.as_bytes()),
-            scopes: renewed.scopes.clone(),
-            packages: renewed.packages.clone(),
-            created_at: now,
-            expires_at: renewed.expires_at,
-            code: Some(secret.clone()),
-            last_used: AtomicI64::default(),
-        });
-        let table = TokenTable::build(&records)?;
-        token_file::write(&self.path, &StoredTokens { tokens: records })?;
-        self.table.store(Arc::new(table));
-        Ok(Secret::new(&secret))
-    }
-
-    /// Removes a token. Blocks.
-    ///
-    /// # Errors
-    /// `Unknown`; `Io`, after which the token is refused until the next start.
-    pub(super) fn revoke(&self, name: &str) -> Result<(), TokenError> {
-        let _writing = self.writing.lock();
-        let mut records = self.list();
-        let count = records.len();
-        records.retain(|record| record.name != name);
-        if records.len() == count {
-            return Err(TokenError::Unknown(name.to_owned()));
-        }
-        // In force before it is durable: a revocation does not wait for the disk.
-        self.table.store(Arc::new(TokenTable::build(&records)?));
-        Ok(token_file::write(&self.path, &StoredTokens { tokens: records })?)
-    }
-
     /// Every token, by name.
     pub(super) fn list(&self) -> Vec<Arc<TokenRecord>> {
         let table = self.table.load();
@@ -320,17 +252,70 @@ impl Tokens {
         records
     }
 
+    /// Takes over these tokens, less those that were revoked here, and writes them. In force before they are durable: a
+    /// revocation does not wait for the disk. `generation` is that of the accounts in the bucket, 0 without one. Blocks.
+    ///
+    /// # Errors
+    /// A pattern that cannot be used, after which nothing has changed; the file system's error, after which the tokens hold
+    /// until the next start.
+    pub(super) fn take_over(&self, generation: u64, mut tokens: Vec<Arc<TokenRecord>>) -> Result<(), TokenError> {
+        let mut file = self.file.lock();
+        // What no mirror has any more is revoked everywhere.
+        file.revoked.retain(|revoked| tokens.iter().any(|token| token.id == revoked.id));
+        tokens.retain(|token| !file.revoked.iter().any(|revoked| revoked.id == token.id));
+        self.table.store(Arc::new(TokenTable::build(&tokens)?));
+        file.generation = generation;
+        self.write(&file)
+    }
+
+    /// Refuses a token from now on, and remembers it until no other mirror of the bucket has it. Blocks.
+    ///
+    /// # Errors
+    /// `Unknown`; `Io`, after which the token is refused until the next start.
+    pub(super) fn revoke_here(&self, name: &str) -> Result<(), TokenError> {
+        let mut file = self.file.lock();
+        let mut tokens = self.list();
+        match token_changes::revoke(&mut tokens, name) {
+            Ok(id) => file.revoked.push(RevokedToken { name: name.to_owned(), id }),
+            Err(error) => return if file.revoked.iter().any(|known| known.name == name) { Ok(()) } else { Err(error) },
+        }
+        self.table.store(Arc::new(TokenTable::build(&tokens)?));
+        self.write(&file)
+    }
+
+    fn write(&self, file: &TokenFileState) -> Result<(), TokenError> {
+        let TokenFileState { generation, revoked } = file.clone();
+        Ok(token_file::write(&self.path, &StoredTokens { generation, tokens: self.list(), revoked })?)
+    }
+
+    /// The generation of the accounts in the bucket that the tokens are of; 0: of none.
+    pub(super) fn generation(&self) -> u64 {
+        self.file.lock().generation
+    }
+
+    /// What was revoked here, and perhaps not in the bucket yet.
+    pub(super) fn revoked(&self) -> Vec<RevokedToken> {
+        self.file.lock().revoked.clone()
+    }
+
     /// Writes the last uses, if one has changed. Blocks.
     ///
     /// # Errors
     /// The file system's error.
-    pub(super) fn save_uses(&self) -> io::Result<()> {
-        if !self.uses_changed.swap(false, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let _writing = self.writing.lock();
-        token_file::write(&self.path, &StoredTokens { tokens: self.list() })
+    pub(super) fn save_uses(&self) -> Result<(), TokenError> {
+        let has_changed = self.uses_changed.swap(false, Ordering::Relaxed);
+        if has_changed { self.write(&self.file.lock()) } else { Ok(()) }
     }
+}
+
+/// # Errors
+/// A pattern of packages that cannot be used.
+pub(super) fn parse_pattern(pattern: &str) -> Result<PackagePattern, TokenError> {
+    pattern.parse().map_err(|error| TokenError::Packages(pattern.to_owned(), error))
+}
+
+fn is_zero(generation: &u64) -> bool {
+    *generation == 0
 }
 
 impl TokenTable {
@@ -345,9 +330,7 @@ impl TokenTable {
             if let Some(code) = &record.code {
                 table.by_account.insert(account_of(code), index);
             }
-            let parse =
-                |pattern: &String| pattern.parse().map_err(|error| TokenError::Packages(pattern.clone(), error));
-            let patterns = record.packages.iter().map(parse);
+            let patterns = record.packages.iter().map(|pattern| parse_pattern(pattern));
             let key = CredentialKey::of("token", &record.id);
             let principal = Principal {
                 name: format!("token:{}", record.name).into(),

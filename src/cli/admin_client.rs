@@ -71,6 +71,7 @@ impl AdminRefusal {
             | ErrorCode::NoMemory
             | ErrorCode::Plaintext
             | ErrorCode::AuditUnwritable
+            | ErrorCode::Bucket
             | ErrorCode::Other => FAILED,
         }
     }

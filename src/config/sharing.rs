@@ -1,6 +1,6 @@
 //! `[shared]`: its defaults, its checks and its secret key.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use toml::Table;
 
@@ -12,7 +12,7 @@ use super::{
     setting::{SettingSource, Settings},
 };
 use crate::{
-    shared,
+    shared::{self, MIN_SEALING_SECRET_BYTES},
     value::{ByteSize, Secret},
 };
 
@@ -63,7 +63,9 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
     ] {
         check::require_nonzero(period, settings, &[SHARED, key])?;
     }
-    Ok(())
+    let sealing = "is missing: with access.enabled = true, tokens and signing keys are in the bucket, sealed with a secret; \
+                   write one with openssl rand -hex 32, and name its file here on every mirror";
+    require(section.secret_file.is_some() || !config.access.enabled, "secret_file", sealing)
 }
 
 /// Lowers the default of the queue where half of the disk is less.
@@ -74,19 +76,14 @@ pub(super) fn derive(config: &mut Config, settings: &mut Settings) {
     }
 }
 
-/// Reads the secret key.
+/// Reads the secret key, and the secret that seals.
 ///
 /// # Errors
 /// When there is none, or its file cannot be read.
 pub(super) fn resolve(config: &mut Config, environment: &Environment, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &mut config.shared else { return Ok(()) };
     let secret = match &section.secret_key_file {
-        Some(path) => {
-            let wrong = |reason: &str| invalid(settings, &[SHARED, "secret_key_file"], reason);
-            let is_short = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_SECRET_BYTES);
-            let text = fs::read_to_string(path).ok().filter(|_| is_short);
-            Secret::new(&text.ok_or_else(|| wrong("this file cannot be read, or is no key"))?)
-        }
+        Some(path) => read_secret(path, "secret_key_file", settings)?,
         None => Secret::new(environment.get(&section.secret_key_env).unwrap_or_default()),
     };
     if secret.reveal().is_empty() {
@@ -94,5 +91,22 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment, settings: 
         return Err(invalid(settings, &[SHARED, "secret_key_env"], reason));
     }
     section.secret_key = Some(secret);
+    if let Some(path) = &section.secret_file {
+        let secret = read_secret(path, "secret_file", settings)?;
+        if secret.reveal().len() < MIN_SEALING_SECRET_BYTES {
+            let reason = format!(
+                "the secret in this file has less than {MIN_SEALING_SECRET_BYTES} bytes; write one with openssl rand -hex 32"
+            );
+            return Err(invalid(settings, &[SHARED, "secret_file"], &reason));
+        }
+        section.sealing_secret = Some(secret);
+    }
     Ok(())
+}
+
+fn read_secret(path: &Path, key: &str, settings: &Settings) -> Result<Secret, ConfigError> {
+    let is_short = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_SECRET_BYTES);
+    let text = fs::read_to_string(path).ok().filter(|_| is_short);
+    let wrong = || invalid(settings, &[SHARED, key], "this file cannot be read, or holds no secret");
+    Ok(Secret::new(&text.ok_or_else(wrong)?))
 }

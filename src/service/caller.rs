@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     access::{
-        self, Access, Caller, Grant, Identification, Identified, Right, SignedZips, UnverifiedJwt, VerificationError,
+        self, Access, Caller, Grant, Identification, Identified, PendingCredential, Right, SignedZips,
+        VerificationError,
     },
     dialect::{self, ApiRequest, Dialect, DialectName, Ops, Route, WebPage},
     http::cache_status::CacheStatus,
@@ -21,7 +22,7 @@ use crate::{
     registry::{Audience, CacheFailure, RegistryError},
 };
 
-/// Identifies the caller; a JWT that is returned must be verified first.
+/// Identifies the caller; credentials that are returned must be verified first.
 ///
 /// # Errors
 /// `Unauthorized` for credentials that are not valid.
@@ -29,7 +30,7 @@ pub(super) fn identify(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
-) -> Result<Option<UnverifiedJwt>, ApiError> {
+) -> Result<Option<PendingCredential>, ApiError> {
     context.rules_generation = service.registry.rules_generation();
     if context.peer.is_control() {
         context.caller = Caller::Operator;
@@ -46,22 +47,25 @@ pub(super) fn identify(
             context.by_address = by_address;
             Ok(None)
         }
-        Identification::Pending(jwt) => Ok(Some(jwt)),
+        Identification::Pending(pending) => Ok(Some(pending)),
     }
 }
 
-/// Identifies the caller by a JWT whose key was not in memory. Waits for the keys of its issuer, at most 10 s.
+/// Identifies the caller by credentials that need a question to another host. Waits at most 15 s.
 ///
 /// # Errors
-/// `Unauthorized` for a token that is not valid; `NoIssuerKeys`.
+/// `Unauthorized` for credentials that are not valid; `Unverifiable`.
 pub(super) async fn verify(
     service: &Service,
-    jwt: UnverifiedJwt,
+    pending: PendingCredential,
     context: &mut RequestContext,
 ) -> Result<(), ApiError> {
-    context.caller = service.access.verify(jwt).await.map_err(|error| match error {
+    context.caller = service.access.verify(pending).await.map_err(|error| match error {
         VerificationError::Invalid(invalid) => ApiError::Unauthorized(Unauthorized::Credentials(invalid)),
-        VerificationError::NoKeys => ApiError::NoIssuerKeys,
+        VerificationError::NoKeys => ApiError::Unverifiable("fetch the keys of the issuer of the token"),
+        VerificationError::NoBucket => {
+            ApiError::Unverifiable("ask the shared bucket whether this signature was used before")
+        }
     })?;
     Ok(())
 }

@@ -48,8 +48,8 @@ pub(crate) enum ApiError {
     Refused(Refusal),
     /// The caller needs credentials, or has some that are not valid.
     Unauthorized(Unauthorized),
-    /// The keys that the caller's credentials are verified with cannot be had at present.
-    NoIssuerKeys,
+    /// The caller's credentials cannot be verified at present; this is what the mirror cannot do.
+    Unverifiable(&'static str),
     /// The registry has no answer.
     Registry(RegistryError),
     /// A download failed after the lookup and before the response's header was sent.
@@ -229,11 +229,8 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::UNAUTHORIZED, why.sentence(subject));
                 ErrorDescription { code: Some(FailureCode::Unauthorized), ..error }
             }
-            Self::NoIssuerKeys => {
-                let message = format!(
-                    "this mirror cannot fetch the keys of the issuer of the token; try again in {} s",
-                    NO_KEYS_RETRY.as_secs()
-                );
+            Self::Unverifiable(what) => {
+                let message = format!("this mirror cannot {what}; try again in {} s", NO_KEYS_RETRY.as_secs());
                 let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
                 ErrorDescription { retry_after: Some(NO_KEYS_RETRY), ..error }
             }

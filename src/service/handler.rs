@@ -51,8 +51,8 @@ impl Service {
         if !is_health_check(parts.uri.path()) {
             let begun = match caller::identify(self, &parts, &mut context) {
                 Ok(None) => self.begin(&mut context),
-                Ok(jwt) => {
-                    unverified = jwt;
+                Ok(pending) => {
+                    unverified = pending;
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -73,9 +73,9 @@ impl Service {
         Either::Right(Box::pin(async move {
             let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
             let input = (is_control || !is_read).then(|| admin::input(body));
-            if let Some(jwt) = unverified {
+            if let Some(pending) = unverified {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);
-                let verified = caller::verify(&service, jwt, abort_guard.context()).await;
+                let verified = caller::verify(&service, pending, abort_guard.context()).await;
                 abort_guard.disarm();
                 if let Err(error) = verified.and_then(|()| service.begin(&mut context)) {
                     return service.refuse_parts(&parts, context, error);

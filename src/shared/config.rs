@@ -28,6 +28,10 @@ pub struct Config {
     /// A file that holds the secret key; wins over `secret_key_env`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_key_file: Option<PathBuf>,
+    /// A file with the secret that seals tokens and signing keys in the bucket; the same on every mirror. Needed with
+    /// `access.enabled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
     /// The certificate authorities of the service, PEM, beside those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
@@ -48,6 +52,9 @@ pub struct Config {
     /// The secret key, from `secret_key_file` or `secret_key_env`.
     #[serde(skip)]
     pub secret_key: Option<Secret>,
+    /// The content of `secret_file`.
+    #[serde(skip)]
+    pub sealing_secret: Option<Secret>,
 }
 
 /// Who decides which content a version has, when several mirrors see it first.
@@ -84,6 +91,7 @@ impl Default for Config {
             access_key: String::new(),
             secret_key_env: "AWS_SECRET_ACCESS_KEY".into(),
             secret_key_file: None,
+            secret_file: None,
             ca_file: None,
             arbiter: Arbiter::Bucket,
             durable: Durability::Queued,
@@ -93,6 +101,7 @@ impl Default for Config {
             response_timeout: Period::secs(5),
             idle_timeout: Period::secs(10),
             secret_key: None,
+            sealing_secret: None,
         }
     }
 }

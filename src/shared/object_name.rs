@@ -50,6 +50,11 @@ impl ObjectName {
         Self(format!("state/{kind}.json"))
     }
 
+    /// The mark of a nonce that was used.
+    pub(super) fn nonce(nonce: &Digest) -> Self {
+        Self(format!("nonces/{nonce}"))
+    }
+
     /// An object that is created and deleted to see what the service does.
     pub(super) fn probe(id: &str) -> Self {
         Self(format!("probe/{id}"))

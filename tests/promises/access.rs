@@ -76,6 +76,18 @@ pub fn bearer(token: &str) -> Vec<(&'static str, String)> {
     vec![("authorization", format!("Bearer {token}"))]
 }
 
+/// The headers by which the command line client signs with a code.
+pub fn signed(mirror: &Mirror, code: &str, nonce: &str) -> Vec<(&'static str, String)> {
+    let at = mirror.clock.now().as_second().to_string();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    vec![
+        ("token", hex(&Md5::digest(code.as_bytes()))),
+        ("sign_code", hex(&Sha256::digest(format!("{code}{nonce}{at}").as_bytes()))),
+        ("nonce", nonce.to_owned()),
+        ("timestamp", at),
+    ]
+}
+
 async fn get(mirror: &Mirror, path: &str, headers: &[(&'static str, String)]) -> Got {
     send(mirror, Method::GET, path, headers).await
 }
@@ -333,16 +345,7 @@ async fn the_signature_of_the_command_line_client_is_accepted_and_foreign_ones_c
     let mirror = closed(&forge).start().await;
     let ask = json!({"name": "reader", "scopes": ["read"], "packages": [], "expires_at": null, "signs": true});
     let code = create(&mirror, ask).await;
-    let signed = |code: &str, nonce: &str| {
-        let at = mirror.clock.now().as_second().to_string();
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        vec![
-            ("token", hex(&Md5::digest(code.as_bytes()))),
-            ("sign_code", hex(&Sha256::digest(format!("{code}{nonce}{at}").as_bytes()))),
-            ("nonce", nonce.to_owned()),
-            ("timestamp", at),
-        ]
-    };
+    let signed = |code: &str, nonce: &str| signed(&mirror, code, nonce);
     let latest = "/v3/packages/devsapp__fc3/release/latest";
     let got = get(&mirror, latest, &signed(&code, "one")).await;
     assert_eq!(got.status, 200, "{:?}", got.body);

@@ -111,6 +111,7 @@ mod routes_cli;
 mod scale;
 mod sendfile;
 mod serves;
+mod shared_accounts;
 mod shared_bucket;
 mod sharing;
 mod simple;

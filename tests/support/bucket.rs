@@ -142,6 +142,7 @@ impl TestBucket {
             prefix: self.prefix.clone(),
             access_key: "test".into(),
             secret_key: Some(Secret::new("testtest")),
+            sealing_secret: Some(Secret::new("the secret of all mirrors of a test")),
             response_timeout: Period::secs(2),
             ..shared::Config::default()
         }
@@ -192,6 +193,12 @@ impl TestBucket {
         let gate = BucketGate::new(method, format!("{}{folder}", self.prefix));
         self.script().state.gates.lock().expect("no panic").push(gate.clone());
         gate
+    }
+
+    /// The bytes of an object.
+    pub fn object(&self, name: &str) -> Option<Bytes> {
+        let objects = self.script().state.objects.lock().expect("no panic");
+        objects.get(&format!("{}{name}", self.prefix)).map(|object| object.bytes.clone())
     }
 
     /// Overwrites an object.

@@ -149,6 +149,14 @@ impl Setup {
         mirror
     }
 
+    /// Why the mirror does not start, with a new cache directory.
+    pub async fn start_error(mut self) -> String {
+        let dir = tempfile::tempdir().expect("a directory");
+        self.config.disk.dir = Some(dir.path().to_owned());
+        let started = App::bind_with_clock(self.config, self.credentials, Clock::default()).await;
+        format!("{:#}", started.err().expect("does not start"))
+    }
+
     /// Starts the mirror with a given cache directory, which outlives it.
     pub async fn start_in(mut self, dir: &Path) -> Mirror {
         self.config.disk.dir = Some(dir.to_owned());

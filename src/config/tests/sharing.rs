@@ -41,6 +41,21 @@ fn the_secret_key_is_read_from_its_file() {
 }
 
 #[test]
+fn tokens_in_a_bucket_need_a_secret_of_32_bytes_that_seals_them() {
+    let rules = "[access]\nenabled = true\n[[access.rules]]\npackages = [\"*\"]\nread = [\"*\"]\n";
+    assert!(error_of(&format!("{SHARED}{rules}"), &[SECRET]).contains("openssl rand -hex 32"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("secret");
+    let text = format!("{SHARED}secret_file = \"{}\"\n{rules}", path.display());
+    assert!(error_of(&text, &[SECRET]).contains("shared.secret_file"));
+    fs::write(&path, "x".repeat(31)).expect("written");
+    assert!(error_of(&text, &[SECRET]).contains("less than 32 bytes"));
+    fs::write(&path, format!("{}\n", "x".repeat(32))).expect("written");
+    let section = loaded(&text, &[SECRET]).expect("complete").config.shared.expect("a section");
+    assert_eq!(section.sealing_secret.expect("a secret").reveal().len(), 32);
+}
+
+#[test]
 fn the_queue_of_uploads_fits_a_small_disk_by_default() {
     let text = format!("{SHARED}[disk]\nlimit = \"1GiB\"");
     let section = loaded(&text, &[SECRET]).expect("complete").config.shared.expect("a section");

@@ -15,6 +15,7 @@ impl From<TokenError> for AdminError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Io(_) | TokenError::Random(_) => Self::storage(UNWRITABLE, &error),
+            TokenError::Shared(_) | TokenError::RevokedHere(_) => Self::new(ErrorCode::Bucket, error.to_string()),
             TokenError::Exists(_) => Self::new(ErrorCode::Conflict, error.to_string()),
             error => Self::bad_request(error.to_string()),
         }
@@ -24,26 +25,25 @@ impl From<TokenError> for AdminError {
 pub(super) async fn create(access: &Arc<Access>, request: CreateToken) -> Result<CreatedToken, AdminError> {
     let CreateToken { name, scopes, packages, expires_at, signs } = request;
     let new = NewToken { name, scopes, packages, expires_at, signs };
-    let TokenOutcome { secret, record } = change(access, move |access| access.create_token(new)).await??;
+    let TokenOutcome { secret, record } = change(access, move |access| access.account_changes().create(new)).await??;
     tracing::info!(token = record.name, id = record.id, "created a token");
     Ok(CreatedToken { secret: secret.reveal().to_owned(), token: row(&record), enabled: access.is_enabled() })
 }
 
 pub(super) async fn list(access: &Arc<Access>) -> Result<TokenList, AdminError> {
-    Ok(TokenList { tokens: access.list_tokens().iter().map(|record| row(record)).collect() })
+    Ok(TokenList { tokens: access.account_changes().list().iter().map(|record| row(record)).collect() })
 }
 
 pub(super) async fn revoke(access: &Arc<Access>, request: RevokeToken) -> Result<Changed, AdminError> {
     let RevokeToken { name } = request;
     let revoked = name.clone();
-    change(access, move |access| access.revoke_token(&revoked)).await??;
+    change(access, move |access| access.account_changes().revoke(&revoked)).await??;
     tracing::info!(token = name, "revoked a token");
     Ok(Changed {})
 }
 
 pub(super) async fn rotate_signing_key(access: &Arc<Access>) -> Result<Changed, AdminError> {
-    let rotated = change(access, |access| access.rotate_signing_key()).await?;
-    rotated.map_err(|error| AdminError::storage("the signing key of this mirror cannot be written", error))?;
+    change(access, |access| access.account_changes().rotate_signing_key()).await??;
     tracing::info!("made a new key for addresses of zips");
     Ok(Changed {})
 }

@@ -28,7 +28,7 @@ pub(super) async fn renew(
     let act = acts.begin("token/renew", &json!({"name": principal.name})).await?;
     let access = service.access.clone();
     let credential = principal.clone();
-    let renewed = spawn_blocking(move || access.renew_code(&credential)).await;
+    let renewed = spawn_blocking(move || access.account_changes().renew_code(&credential)).await;
     let renewed = renewed.unwrap_or_else(|error| Err(std::io::Error::other(error).into()));
     act.end(renewed.as_ref().err().map(ToString::to_string).as_deref()).await;
     match renewed {
@@ -37,6 +37,7 @@ pub(super) async fn renew(
             Ok(v3_answer(context, &json!({"safety_code": code.reveal(), "name": principal.name})))
         }
         Err(TokenError::NoCode) => Err(PublishFailure::forbidden(TokenError::NoCode).into()),
+        Err(error @ TokenError::Shared(_)) => Err(PublishFailure::bucket_unavailable(error).into()),
         Err(error) => {
             tracing::error!(%error, "the tokens of this mirror cannot be written");
             Err(PublishFailure::unwritable(

@@ -14,6 +14,8 @@ use crate::{
 
 /// When to try again after want of room, of memory or of a place.
 const PUBLISH_RETRY: Duration = Duration::from_secs(30);
+/// When to try again while the shared bucket cannot be used.
+const BUCKET_RETRY: Duration = Duration::from_secs(10);
 /// When to ask again whether an upstream has a name.
 const NAME_CHECK_RETRY: Duration = Duration::from_secs(60);
 
@@ -43,6 +45,11 @@ impl PublishFailure {
     /// The rules do not give the right.
     pub(super) fn no_right() -> Self {
         Self::forbidden("the rules of this mirror do not give this account the right; ask the operator of this mirror")
+    }
+
+    /// The bucket that the mirrors share cannot be used at present.
+    pub(super) fn bucket_unavailable(message: impl Display) -> Self {
+        Self { retry_after: Some(BUCKET_RETRY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
     }
 
     /// The name cannot be used.

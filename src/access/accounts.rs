@@ -1,0 +1,308 @@
+//! The tokens and signing keys of this mirror, and how they are kept the same on all mirrors of a bucket.
+//!
+//! With a bucket, what is there counts, and the files in `access/` are a copy that a start without the bucket uses: a change
+//! is written there first, by comparison, and taken over then. A revocation alone does not wait: it holds here at once, and
+//! is remembered until the bucket has it, too.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    NewToken, TokenOutcome,
+    signing_keys::{self, SigningKeys, StoredKey},
+    token_changes,
+    tokens::{TokenError, TokenRecord, Tokens},
+};
+use crate::{entry::Digest, value::Secret};
+
+/// A new key signs after this time: the other mirrors, which ask the bucket every few seconds, know it then.
+const KEY_SPREAD_TIME: Duration = Duration::from_secs(10);
+/// Longest wait for another change of the accounts.
+const MAX_WAIT_FOR_CHANGE: Duration = Duration::from_secs(20);
+/// The last use of a token is told to the other mirrors at most once in this time, seconds.
+const SHARED_USE_RESOLUTION: i64 = 3600;
+
+/// Why the accounts in the bucket cannot be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SharedAccountsError {
+    /// It cannot be asked.
+    #[error("the tokens are in the shared bucket, which cannot be used at present")]
+    Unavailable,
+    /// They are sealed with another key.
+    #[error("the tokens in the shared bucket cannot be opened: shared.secret_file must be the same on every mirror")]
+    OtherSecret,
+    /// There is no key.
+    #[error("shared.secret_file was not set when this mirror started; set it, and start the mirror again")]
+    NoSecret,
+    /// Other mirrors change them all the time.
+    #[error("other mirrors change the tokens at the same time")]
+    Busy,
+}
+
+/// What all mirrors of a bucket have in common.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountsState {
+    /// Grows by one with every change.
+    generation: u64,
+    tokens: Vec<Arc<TokenRecord>>,
+    keys: Vec<StoredKey>,
+}
+
+/// What takes what is in the bucket, and returns what it must have instead, or `None` where it may stay.
+pub(crate) type AccountsUpdate<'a> = dyn FnMut(Option<AccountsState>) -> Result<Option<AccountsState>, TokenError> + 'a;
+
+/// Where the mirrors of a bucket keep their accounts.
+pub(crate) trait SharedAccounts: std::fmt::Debug + Send + Sync {
+    /// Reads them, calls `update`, and writes what that returns in place of what was read; once more from the beginning where
+    /// another mirror was first. Blocks, at most for some seconds.
+    ///
+    /// # Errors
+    /// `Shared`; what `update` returns.
+    fn update(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError>;
+
+    /// True when no mirror has seen this nonce before.
+    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>>;
+}
+
+/// The accounts of one mirror.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    pub(super) tokens: Tokens,
+    pub(super) keys: Arc<SigningKeys>,
+    shared: Option<Arc<dyn SharedAccounts>>,
+    /// Held during a change.
+    changing: Mutex<()>,
+}
+
+impl Accounts {
+    pub(super) fn new(tokens: Tokens, keys: SigningKeys, shared: Option<Arc<dyn SharedAccounts>>) -> Self {
+        Self { tokens, keys: Arc::new(keys), shared, changing: Mutex::default() }
+    }
+
+    /// True when other mirrors have the same accounts.
+    pub(super) fn are_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// True when this mirror has a copy of the accounts in the bucket, or needs none.
+    pub(super) fn have_copy(&self) -> bool {
+        self.shared.is_none() || self.tokens.generation() > 0
+    }
+
+    /// True when no mirror of the bucket has seen this nonce before.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub(super) async fn spend(&self, nonce: Digest) -> Result<bool, SharedAccountsError> {
+        match &self.shared {
+            Some(shared) => shared.spend(nonce).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Creates a token. Blocks.
+    ///
+    /// # Errors
+    /// [`TokenError`]; nothing is changed then.
+    pub(super) fn create(&self, new: &NewToken, now: Timestamp) -> Result<TokenOutcome, TokenError> {
+        let mut outcome = None;
+        self.change(&mut |state| {
+            outcome = Some(token_changes::create(&mut state.tokens, new, now)?);
+            Ok(())
+        })?;
+        outcome.ok_or(TokenError::Shared(SharedAccountsError::Busy))
+    }
+
+    /// Replaces the code of a token. Blocks.
+    ///
+    /// # Errors
+    /// [`TokenError`]; nothing is changed then.
+    pub(super) fn renew_code(&self, id: &str, now: Timestamp) -> Result<Secret, TokenError> {
+        let mut outcome = None;
+        self.change(&mut |state| {
+            outcome = Some(token_changes::renew_code(&mut state.tokens, id, now)?);
+            Ok(())
+        })?;
+        outcome.ok_or(TokenError::Shared(SharedAccountsError::Busy))
+    }
+
+    /// Removes a token; this mirror refuses it at once. Blocks.
+    ///
+    /// # Errors
+    /// `Unknown`; `RevokedHere`; `Io`, after which the token is refused until the next start.
+    pub(super) fn revoke(&self, name: &str) -> Result<(), TokenError> {
+        if self.shared.is_none() {
+            return self.change(&mut |state| token_changes::revoke(&mut state.tokens, name).map(drop));
+        }
+        let here = match self.tokens.revoke_here(name) {
+            // Created on another mirror a moment ago, perhaps.
+            Err(TokenError::Unknown(_)) => {
+                self.follow()?;
+                self.tokens.revoke_here(name)
+            }
+            here => here,
+        };
+        match self.follow() {
+            Err(TokenError::Shared(error)) if here.is_ok() => Err(TokenError::RevokedHere(error)),
+            spread => here.and(spread.map(drop)),
+        }
+    }
+
+    /// Makes a new signing key. The earlier ones still verify for `lifetime` after they signed last. Blocks.
+    ///
+    /// # Errors
+    /// [`TokenError`]; nothing is changed then.
+    pub(super) fn rotate(&self, lifetime: SignedDuration, now: Timestamp) -> Result<(), TokenError> {
+        self.change(&mut |state| {
+            state.keys = signing_keys::rotated(&state.keys, lifetime, now)?;
+            Ok(())
+        })
+    }
+
+    /// Makes the first signing key, if no mirror has one, and takes over what the others have. Blocks.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub(super) fn ensure_key(&self, lifetime: SignedDuration, now: Timestamp) -> Result<(), TokenError> {
+        if self.shared.is_some() {
+            self.follow()?;
+        }
+        if self.keys.stored().is_empty() {
+            self.change(&mut |state| {
+                if state.keys.is_empty() {
+                    state.keys = signing_keys::rotated(&[], lifetime, now)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what other mirrors have changed, and tells them what they do not know. Blocks.
+    ///
+    /// # Errors
+    /// `Shared`, and the file system's error.
+    pub(super) fn follow(&self) -> Result<Followed, TokenError> {
+        let Some(shared) = &self.shared else { return Ok(Followed::Unchanged) };
+        let _changing = self.begin()?;
+        let before = self.tokens.generation();
+        let mut taken = None;
+        shared.update(&mut |found| {
+            let Merged { mut state, is_new } = self.merged(found);
+            if is_new {
+                state.generation += 1;
+            }
+            taken = Some(state.clone());
+            Ok(is_new.then_some(state))
+        })?;
+        let Some(state) = taken else { return Ok(Followed::Unchanged) };
+        if state.generation == before {
+            return Ok(Followed::Unchanged);
+        }
+        self.take_over(state)?;
+        Ok(Followed::Changed)
+    }
+
+    /// Changes the accounts in the bucket, if there is one, and here.
+    fn change(&self, change: &mut dyn FnMut(&mut AccountsState) -> Result<(), TokenError>) -> Result<(), TokenError> {
+        let _changing = self.begin()?;
+        let mut state = self.local();
+        match &self.shared {
+            None => change(&mut state)?,
+            Some(shared) => shared.update(&mut |found| {
+                state = self.merged(found).state;
+                change(&mut state)?;
+                state.generation += 1;
+                Ok(Some(state.clone()))
+            })?,
+        }
+        self.take_over(state)
+    }
+
+    fn begin(&self) -> Result<parking_lot::MutexGuard<'_, ()>, TokenError> {
+        self.changing.try_lock_for(MAX_WAIT_FOR_CHANGE).ok_or(TokenError::Shared(SharedAccountsError::Busy))
+    }
+
+    fn local(&self) -> AccountsState {
+        let keys = self.keys.stored();
+        AccountsState { generation: self.tokens.generation(), tokens: self.tokens.list(), keys }
+    }
+
+    fn take_over(&self, state: AccountsState) -> Result<(), TokenError> {
+        let wait = if self.shared.is_some() { KEY_SPREAD_TIME } else { Duration::ZERO };
+        self.tokens.take_over(state.generation, state.tokens)?;
+        Ok(self.keys.take_over(state.keys, wait)?)
+    }
+
+    /// What the bucket must have, from what it has and what this mirror knows.
+    fn merged(&self, found: Option<AccountsState>) -> Merged {
+        let local = self.local();
+        let Some(mut state) = found else { return Merged { state: local, is_new: true } };
+        if state.generation < local.generation {
+            tracing::warn!(
+                "the tokens in the shared bucket are older than those of this mirror, which are written there again"
+            );
+            return Merged { state: local, is_new: true };
+        }
+        let mut is_new = false;
+        let revoked = self.tokens.revoked();
+        state.tokens.retain(|token| {
+            let stays = !revoked.iter().any(|revoked| revoked.id == token.id);
+            is_new |= !stays;
+            stays
+        });
+        if local.generation == 0 {
+            is_new |= join(&mut state, &local);
+        }
+        for token in &local.tokens {
+            if let Some(shared) = state.tokens.iter().find(|shared| shared.id == token.id) {
+                is_new |= shared.note_use(token, SHARED_USE_RESOLUTION);
+            }
+        }
+        Merged { state, is_new }
+    }
+}
+
+/// Whether other mirrors had changed the accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// They had, or this one has told them something.
+    Changed,
+    /// They had not.
+    Unchanged,
+}
+
+/// The accounts of the bucket with what this mirror knows.
+struct Merged {
+    state: AccountsState,
+    /// True when the bucket does not have it.
+    is_new: bool,
+}
+
+/// Adds the tokens and keys that a mirror had before there was a bucket. True when there are any.
+fn join(state: &mut AccountsState, local: &AccountsState) -> bool {
+    let mut is_new = false;
+    for token in &local.tokens {
+        if state.tokens.iter().any(|known| known.id == token.id) {
+            continue;
+        }
+        if state.tokens.iter().any(|known| known.name == token.name) {
+            tracing::warn!(
+                token = token.name,
+                "another mirror has a token of this name, and that of this mirror is dropped"
+            );
+            continue;
+        }
+        state.tokens.push(token.clone());
+        is_new = true;
+    }
+    let keys = signing_keys::merged(&state.keys, &local.keys);
+    is_new |= keys != state.keys;
+    state.keys = keys;
+    is_new
+}

@@ -1,0 +1,129 @@
+//! The tokens and signing keys in the bucket of several mirrors, sealed: read, changed and replaced by comparison.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::RunningService;
+use crate::{
+    access::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError, TokenError},
+    cache::BucketTier,
+    entry::Digest,
+    shared::{BucketError, Config, Occurrence, SealedText, SealingKey, SharedState, StateWrite},
+};
+
+/// The kind of the state that holds the accounts.
+const ACCOUNTS_STATE: &str = "accounts";
+/// How often the accounts are read, changed and written.
+const ACCOUNTS_ATTEMPTS: usize = 8;
+/// Longest time for all of it.
+const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(15);
+/// A token that another mirror has revoked is refused after this time and that of one request, at most: within 5 s.
+const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(4);
+
+/// The accounts in a bucket.
+pub(super) struct BucketAccounts {
+    bucket: Arc<BucketTier>,
+    key: Option<SealingKey>,
+    runtime: Handle,
+}
+
+impl std::fmt::Debug for BucketAccounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BucketAccounts").finish_non_exhaustive()
+    }
+}
+
+impl BucketAccounts {
+    /// Those in this bucket. Must be called within the runtime of the app.
+    pub(super) fn new(bucket: Arc<BucketTier>, section: &Config) -> Self {
+        let key = section.sealing_secret.as_ref().and_then(SealingKey::of_secret);
+        Self { bucket, key, runtime: Handle::current() }
+    }
+
+    async fn read(&self) -> Result<SharedState<SealedText>, TokenError> {
+        self.bucket.bucket().read_state(ACCOUNTS_STATE).await.map_err(|error| unavailable(&error))
+    }
+
+    async fn exchange(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
+        let key = self.key.as_ref().ok_or(TokenError::Shared(SharedAccountsError::NoSecret))?;
+        // What was sent by a write whose outcome is not known.
+        let mut sent: Option<Vec<u8>> = None;
+        for _ in 0..ACCOUNTS_ATTEMPTS {
+            let read = self.read().await?;
+            let other_secret = |_| TokenError::Shared(SharedAccountsError::OtherSecret);
+            let text =
+                read.value.as_ref().map(|sealed| key.open(ACCOUNTS_STATE, sealed)).transpose().map_err(other_secret)?;
+            if sent.is_some() && sent == text {
+                return Ok(());
+            }
+            let found = text.map(|text| serde_json::from_slice::<AccountsState>(&text)).transpose();
+            let Some(next) = update(found.map_err(|_| unavailable(&BucketError::Damaged))?)? else { return Ok(()) };
+            // Plain data: writing it cannot fail.
+            let text = serde_json::to_vec(&next).unwrap_or_default();
+            let sealed = key.seal(ACCOUNTS_STATE, text.clone());
+            let sealed = sealed.map_err(|_| TokenError::Shared(SharedAccountsError::Unavailable))?;
+            match self.bucket.bucket().write_state(ACCOUNTS_STATE, &sealed, read).await {
+                Ok(StateWrite::Written) => return Ok(()),
+                // It may have been written: what is read next says so.
+                Ok(StateWrite::Changed) | Err(BucketError::Unreachable | BucketError::TimedOut) => sent = Some(text),
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        Err(TokenError::Shared(SharedAccountsError::Busy))
+    }
+}
+
+impl SharedAccounts for BucketAccounts {
+    fn update(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
+        let exchange = async { timeout(ACCOUNTS_TIMEOUT, self.exchange(update)).await };
+        self.runtime.block_on(exchange).unwrap_or(Err(TokenError::Shared(SharedAccountsError::Unavailable)))
+    }
+
+    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>> {
+        Box::pin(async move {
+            let spent = timeout(ACCOUNTS_TIMEOUT, self.bucket.bucket().spend_nonce(&nonce)).await;
+            match spent.unwrap_or(Err(BucketError::TimedOut)) {
+                Ok(occurrence) => Ok(occurrence == Occurrence::First),
+                Err(error) => {
+                    tracing::debug!(%error, "the bucket cannot say whether a nonce was used");
+                    Err(SharedAccountsError::Unavailable)
+                }
+            }
+        })
+    }
+}
+
+fn unavailable(error: &BucketError) -> TokenError {
+    tracing::debug!(%error, "the tokens in the shared bucket cannot be used at present");
+    TokenError::Shared(SharedAccountsError::Unavailable)
+}
+
+/// Keeps the accounts the same on all mirrors of the bucket, until `background` is cancelled.
+pub(super) fn spawn_account_sharing(
+    running: Arc<ArcSwap<RunningService>>,
+    tasks: &TaskTracker,
+    background: &CancellationToken,
+) {
+    tasks.spawn(background.clone().run_until_cancelled_owned(share_accounts(running)));
+}
+
+/// Never returns.
+async fn share_accounts(running: Arc<ArcSwap<RunningService>>) {
+    loop {
+        tokio::time::sleep(ACCOUNTS_INTERVAL).await;
+        let access = running.load().access.clone();
+        if !access.account_changes().are_shared() {
+            continue;
+        }
+        match tokio::task::spawn_blocking(move || access.account_changes().follow()).await {
+            Ok(Err(error @ TokenError::Shared(SharedAccountsError::OtherSecret))) => tracing::error!("{error}"),
+            Ok(Err(error)) => tracing::debug!(%error, "the tokens of other mirrors are not known at present"),
+            // An error is a panic, which has been reported, or the end of the runtime.
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
