@@ -55,10 +55,14 @@ use shared::NodeHandler;
 
 pub use credentials::{UpstreamReport, check as check_credentials};
 pub use reload::{ConfigSource, Reloader};
+pub(crate) use shared::collect_bucket_garbage;
 
 pub(crate) use crate::hosted::{
     BackupFile, BackupFileError, BackupProblem, BackupSummary, OpenHostedError, RestoreError, RestoreProblem,
     RestoreReport, restore as restore_hosted,
+};
+pub(crate) use crate::shared::{
+    BucketBuildError, BucketError, GarbageMode, GarbageProgress, GarbageReport, GarbageRules, MIN_GRACE, ObjectSum,
 };
 pub use crate::{
     dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},

@@ -36,6 +36,7 @@ mod reload;
 mod route;
 mod serve;
 mod service_manager;
+mod shared;
 mod status;
 mod tls;
 mod token;
@@ -68,12 +69,14 @@ Exit codes:
   1    connect --check: a route does not work; warm: a package or version is missing or refused;
        publish, delete, yank: refused, or publish.yaml and the files do not conform to the package model;
        cache: a zip is damaged, nothing matched, there is no room, or the user answered no;
-       host: something published is damaged
+       host: something published is damaged;
+       shared: something in the bucket cannot be read
   64   invalid usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check, cache, reload, route, status, token, publish,
        delete, yank: the
        mirror cannot be reached;
+       shared: the bucket cannot be used;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
   74   the cache directory or another file cannot be used
@@ -101,6 +104,7 @@ enum Command {
     Connect(connect::ConnectCommand),
     Reload(reload::ReloadCommand),
     Route(route::RouteCommand),
+    Shared(shared::SharedCommand),
     Status(status::StatusCommand),
     Publish(versions::PublishCommand),
     Delete(versions::DeleteCommand),
@@ -200,6 +204,7 @@ fn run_with(arguments: impl Iterator<Item = OsString>) -> u8 {
         Command::Man(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Route(command) => command.run(),
+        Command::Shared(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Publish(command) => command.run(),
         Command::Delete(command) => command.run(),
@@ -274,6 +279,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<mirror_token::MirrorTokenError>()
             || connect::is_usage(cause)
             || host::is_usage(cause)
+            || shared::is_usage(cause)
             || versions::is_usage(cause)
             || warm::is_usage(cause)
     };
@@ -282,7 +288,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else if let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<admin_client::AdminRefusal>()) {
         refused.exit_code()
     } else if is(|cause| {
-        cause.is::<admin_client::Unavailable>() || connect::is_unreachable(cause) || host::is_unavailable(cause)
+        cause.is::<admin_client::Unavailable>()
+            || connect::is_unreachable(cause)
+            || host::is_unavailable(cause)
+            || shared::is_unavailable(cause)
     }) {
         UNAVAILABLE
     } else if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<tls::TlsInitError>()) {

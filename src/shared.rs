@@ -5,11 +5,14 @@
 //! `[shared]` nothing of this module runs.
 
 mod archives;
+mod blob_name;
 mod bucket;
 mod bucket_gate;
 mod config;
 mod documents;
+mod garbage;
 mod listing;
+mod marks;
 mod object_name;
 mod once;
 mod probe;
@@ -21,7 +24,9 @@ pub use archives::{Claim, SharedArchives, SharedPin};
 pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
 pub use config::{Arbiter, Config, Durability};
 pub use documents::{BucketDocument, SharedDocuments};
+pub use garbage::{GarbageMode, GarbageProgress, GarbageReport, GarbageRules, ObjectSum, collect_garbage};
 pub use listing::{ListedObject, ObjectPage};
+pub use marks::MIN_GRACE;
 pub use once::Occurrence;
 pub use probe::Arbitration;
 pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};

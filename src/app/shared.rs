@@ -20,7 +20,10 @@ use crate::{
     peer::{Peer, Refusal},
     registry::{Blocks, StoredBlocks},
     server::{self, Bound, Handler, InheritedSockets},
-    shared::{Arbiter, Arbitration, Bucket, StateWrite},
+    shared::{
+        self, Arbiter, Arbitration, Bucket, Config as SharedConfig, GarbageProgress, GarbageReport, GarbageRules,
+        StateWrite,
+    },
     storage::disk::Disk,
     upstream::{ca_certificates, system_roots},
 };
@@ -40,11 +43,7 @@ const STATE_ATTEMPTS: usize = 5;
 /// When a section cannot be used, or the bucket does not arbitrate and the operator has not said that it need not.
 pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow::Result<SharedTiers> {
     let Some(section) = &config.shared else { return Ok(SharedTiers::default()) };
-    let mut roots = system_roots().to_vec();
-    if let Some(path) = &section.ca_file {
-        roots.extend(authorities("shared.ca_file", path)?);
-    }
-    let bucket = Arc::new(Bucket::new(section, roots)?);
+    let bucket = Arc::new(open_bucket(section)?);
     match timeout(PROBE_TIMEOUT, bucket.probe()).await {
         Ok(Ok(Arbitration::Absent)) if section.arbiter == Arbiter::Bucket => anyhow::bail!(
             "the bucket creates an object twice, so it cannot decide which content a version has; use a service that \
@@ -62,6 +61,27 @@ pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow:
     let bucket = BucketTier::new(bucket, section, disk.uploads(), lone_pins, clock.clone());
     let fleet = nodes.map(|(nodes, client)| Arc::new(FleetTier::new(nodes, client)));
     Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet })
+}
+
+fn open_bucket(section: &SharedConfig) -> anyhow::Result<Bucket> {
+    let mut roots = system_roots().to_vec();
+    if let Some(path) = &section.ca_file {
+        roots.extend(authorities("shared.ca_file", path)?);
+    }
+    Ok(Bucket::new(section, roots)?)
+}
+
+/// Collects the garbage of the bucket.
+///
+/// # Errors
+/// When there is no bucket, or it cannot be used.
+pub(crate) async fn collect_bucket_garbage(
+    config: &Config,
+    rules: &GarbageRules,
+    progress: &dyn Fn(GarbageProgress),
+) -> anyhow::Result<GarbageReport> {
+    let section = config.shared.as_ref().context("there is no section [shared]")?;
+    Ok(shared::collect_garbage(&open_bucket(section)?, rules, progress).await?)
 }
 
 fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {

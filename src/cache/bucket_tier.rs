@@ -102,7 +102,7 @@ impl BucketTier {
     /// The tier of a bucket, with the queue of what is to be uploaded.
     pub fn new(bucket: Arc<Bucket>, config: &Config, queue: DiskUploads, lone_pins: LonePins, clock: Clock) -> Self {
         Self {
-            archives: SharedArchives::new(bucket.clone()),
+            archives: SharedArchives::new(bucket.clone(), clock.clone()),
             documents: SharedDocuments::new(bucket.clone(), MAX_SHARED_DOCUMENT_BYTES),
             bucket,
             durable: config.durable,
@@ -359,7 +359,7 @@ impl ClaimedArchive {
         }
         let digest = self.claim.meta.digest;
         tracing::error!(key = %self.claim.key, %digest, "the bucket's bytes of a zip are damaged; they are removed there");
-        if let Err(error) = self.tier.archives.discard_damaged(&digest).await {
+        if let Err(error) = self.tier.archives.discard_damaged(&self.claim).await {
             tracing::warn!(%digest, %error, "damaged bytes stay in the bucket");
         }
     }

@@ -9,23 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bucket, BucketError,
+    blob_name::BlobName,
     bucket::ObjectBody,
+    marks::{ClaimAttempt, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
 };
 use crate::{
-    entry::{Digest, Key, Meta, Pin},
+    clock::Clock,
+    entry::{Key, Meta, Pin},
     origin::{DownloadPlace, FetchError, FetchedBody},
 };
 
 /// Largest description of a zip, bytes: the findings of its verification are a part of it.
-const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
+pub(super) const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// How often a claim is compared and replaced.
 const REPLACE_ATTEMPTS: usize = 3;
 
 /// Zips that several mirrors share.
 pub struct SharedArchives {
     bucket: Arc<Bucket>,
+    clock: Clock,
 }
 
 /// Says that the zip of a key is in the bucket, and where.
@@ -61,8 +65,8 @@ impl Claim {
 
 impl SharedArchives {
     /// The zips in a bucket.
-    pub fn new(bucket: Arc<Bucket>) -> Self {
-        Self { bucket }
+    pub fn new(bucket: Arc<Bucket>, clock: Clock) -> Self {
+        Self { bucket, clock }
     }
 
     /// The bucket.
@@ -101,7 +105,7 @@ impl SharedArchives {
     /// # Errors
     /// When the bucket cannot be asked, or does not have the bytes.
     pub async fn open(&self, claim: &Claim) -> Result<FetchedBody, BucketError> {
-        let body = self.bucket.open(&ObjectName::of_blob(&claim.blob)?).await?;
+        let body = self.bucket.open(&BlobName::of_claim(&claim.blob)?.object()).await?;
         let ObjectBody { len, bytes } = body.ok_or(BucketError::Damaged)?;
         if len.is_some_and(|len| len != claim.meta.len) {
             return Err(BucketError::Damaged);
@@ -123,41 +127,42 @@ impl SharedArchives {
         meta: &Meta,
         bytes: impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<(), BucketError> {
-        let blob = ObjectName::blob(&meta.digest);
-        let claim = Claim { key: key.clone(), first_seen, blob: blob.to_string(), meta: meta.clone() };
         let name = ObjectName::claim(key);
         for _ in 0..REPLACE_ATTEMPTS {
             let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?;
-            let Some(object) = found else {
-                self.upload_blob(&blob, meta.len, &bytes).await?;
-                match self.bucket.create(&name, to_json(&claim)?).await? {
-                    Creation::New => return Ok(()),
-                    Creation::Exists => continue,
+            let present = found.as_ref().and_then(|object| parse::<Claim>(&object.bytes, |claim| &claim.key, key).ok());
+            if let Some(present) = &present {
+                if self.has_blob(present).await? {
+                    // Another packing of the same content is as good.
+                    return Ok(());
                 }
+                if let Some(blob) = BlobName::parse(&present.blob).filter(|blob| blob.digest == meta.digest) {
+                    return self.bucket.upload(&blob.object(), bytes(), meta.len).await;
+                }
+            }
+            let attempt = ClaimAttempt::begin(&self.clock);
+            let blob = unmarked_name(&self.bucket, &meta.digest).await?;
+            self.upload_blob(&blob.object(), meta.len, &bytes).await?;
+            if attempt.is_too_old(&self.clock) {
+                // The bytes are there; only their name must be looked for again.
+                continue;
+            }
+            let claim = to_json(&Claim { key: key.clone(), first_seen, blob: blob.to_string(), meta: meta.clone() })?;
+            let is_written = match &found {
+                None => self.bucket.create(&name, claim).await? == Creation::New,
+                // It is damaged, or leads to bytes that the bucket no longer has.
+                Some(object) => self.bucket.replace(&name, claim, object).await? == Replacement::Replaced,
             };
-            let present = parse::<Claim>(&object.bytes, |claim| &claim.key, key);
-            if let Ok(present) = &present
-                && self.has_blob(present).await?
-            {
-                // Another packing of the same content is as good.
+            if is_written {
                 return Ok(());
-            }
-            self.upload_blob(&blob, meta.len, &bytes).await?;
-            if present.is_ok_and(|present| present.meta.digest == meta.digest) {
-                return Ok(());
-            }
-            // The claim is damaged, or leads to bytes that the bucket no longer has.
-            match self.bucket.replace(&name, to_json(&claim)?, &object).await? {
-                Replacement::Replaced => return Ok(()),
-                Replacement::Changed => {}
             }
         }
         Err(BucketError::Status(http::StatusCode::CONFLICT.as_u16()))
     }
 
     async fn has_blob(&self, claim: &Claim) -> Result<bool, BucketError> {
-        let Ok(blob) = ObjectName::of_blob(&claim.blob) else { return Ok(false) };
-        Ok(self.bucket.len(&blob).await? == Some(claim.meta.len))
+        let Some(blob) = BlobName::parse(&claim.blob) else { return Ok(false) };
+        Ok(self.bucket.len(&blob.object()).await? == Some(claim.meta.len))
     }
 
     async fn upload_blob(
@@ -181,12 +186,12 @@ impl SharedArchives {
         self.bucket.delete(&ObjectName::pin(key)).await
     }
 
-    /// Deletes bytes that do not have their digest, so that the next upload writes them again.
+    /// Deletes the bytes of a claim, which do not have their digest, so that the next upload writes them again.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
-    pub async fn discard_damaged(&self, digest: &Digest) -> Result<(), BucketError> {
-        self.bucket.delete(&ObjectName::blob(digest)).await
+    pub async fn discard_damaged(&self, claim: &Claim) -> Result<(), BucketError> {
+        self.bucket.delete(&BlobName::of_claim(&claim.blob)?.object()).await
     }
 }
 

@@ -104,6 +104,8 @@ pub(super) struct SmallObject {
     pub(super) bytes: Bytes,
     /// As the service sent it.
     pub(super) etag: Option<String>,
+    /// When it was written, by the service's clock.
+    pub(super) modified_at: Option<Timestamp>,
     /// When the service answered, by its clock.
     pub(super) answered_at: Option<Timestamp>,
 }
@@ -194,8 +196,8 @@ impl Bucket {
                 status => return Err(BucketError::Status(status.as_u16())),
             }
             let etag = header(&response, http::header::ETAG).map(str::to_owned);
-            let date = header(&response, http::header::DATE);
-            let answered_at = date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+            let answered_at = date(&response, http::header::DATE);
+            let modified_at = date(&response, http::header::LAST_MODIFIED);
             let mut bytes = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| of_reqwest(&error))? {
                 if bytes.len() + chunk.len() > max_bytes {
@@ -203,7 +205,7 @@ impl Bucket {
                 }
                 bytes.extend_from_slice(&chunk);
             }
-            Ok(Some(SmallObject { bytes: bytes.into(), etag, answered_at }))
+            Ok(Some(SmallObject { bytes: bytes.into(), etag, modified_at, answered_at }))
         };
         self.note(operation, in_time(self.response_timeout, exchange).await)
     }
@@ -385,4 +387,8 @@ fn header(response: &Response, name: http::HeaderName) -> Option<&str> {
 
 fn of_reqwest(error: &reqwest::Error) -> BucketError {
     if error.is_timeout() { BucketError::TimedOut } else { BucketError::Unreachable }
+}
+
+fn date(response: &Response, name: http::HeaderName) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(header(response, name)?).ok()
 }

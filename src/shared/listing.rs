@@ -62,6 +62,35 @@ impl Bucket {
     }
 }
 
+/// All objects of a folder, page by page.
+pub(super) struct ObjectPages<'a> {
+    bucket: &'a Bucket,
+    folder: &'static str,
+    /// The last name of the page before.
+    after: Option<String>,
+    is_over: bool,
+}
+
+impl<'a> ObjectPages<'a> {
+    pub(super) fn new(bucket: &'a Bucket, folder: &'static str) -> Self {
+        Self { bucket, folder, after: None, is_over: false }
+    }
+
+    /// The next page; `None` after the last one. After an error, the same page can be asked for again.
+    ///
+    /// # Errors
+    /// As [`Bucket::list`].
+    pub(super) async fn next(&mut self) -> Result<Option<ObjectPage>, BucketError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let page = self.bucket.list(self.folder, self.after.as_deref()).await?;
+        self.is_over = page.is_last;
+        self.after = page.objects.last().map(|object| object.name.clone());
+        Ok(Some(page))
+    }
+}
+
 /// `None` where the text is no such page.
 fn parse_page(text: &[u8], prefix: &str, beginning: &str, after: Option<&str>) -> Option<ObjectPage> {
     let parsed = ListObjectsV2::parse_response(std::str::from_utf8(text).ok()?).ok()?;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::BucketError;
 use crate::entry::{Digest, Key};
 
 /// Longest name, bytes: the services' limit is 1024, less what `shared.prefix` may take.
@@ -13,21 +12,14 @@ const MAX_OBJECT_NAME_BYTES: usize = 800;
 pub(super) struct ObjectName(String);
 
 impl ObjectName {
-    /// The zip with a digest.
-    pub(super) fn blob(digest: &Digest) -> Self {
-        let digest = digest.to_string();
-        Self(format!("blobs/{}/{digest}", &digest[..2]))
+    /// An object by its name, as a list has it.
+    pub(super) fn listed(name: String) -> Self {
+        Self(name)
     }
 
-    /// The name of a zip, as a claim has it.
-    ///
-    /// # Errors
-    /// `Damaged` when it is none.
-    pub(super) fn of_blob(name: &str) -> Result<Self, BucketError> {
-        let plain = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b'/';
-        let rest = name.strip_prefix("blobs/").filter(|rest| rest.len() < 100 && rest.bytes().all(plain));
-        let has_bad_segment = name.split('/').any(|segment| segment.is_empty() || segment.starts_with('.'));
-        rest.filter(|_| !has_bad_segment).map(|_| Self(name.to_owned())).ok_or(BucketError::Damaged)
+    /// The mark of the zips with a digest.
+    pub(super) fn mark(digest: &Digest) -> Self {
+        Self(format!("gc/{digest}"))
     }
 
     /// What the content of a version must be.

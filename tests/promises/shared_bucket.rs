@@ -203,8 +203,8 @@ async fn a_hit_asks_the_bucket_nothing_and_a_miss_little() {
     let forge = some_forge().await;
     let mirror = first_node(&forge, &bucket).await;
     let of = |method: Method, folder: &str| bucket.requests(&method, folder);
-    // A look for the claim, the pin, and by the upload: the claim and the bytes looked for, the bytes, the claim.
-    assert_eq!((of(Method::GET, "claims"), of(Method::PUT, "pins")), (2, 1));
+    // A look for the claim, the pin, and by the upload: the claim, the mark and the bytes looked for, the bytes, the claim.
+    assert_eq!((of(Method::GET, "claims"), of(Method::PUT, "pins"), of(Method::GET, "gc")), (2, 1, 1));
     assert_eq!((of(Method::HEAD, "blobs"), of(Method::PUT, "blobs"), of(Method::PUT, "claims")), (1, 1, 1));
     bucket.script().clear_log();
     for _ in 0..10 {

@@ -395,12 +395,15 @@ async fn answer(
     }
     if let Some(list) = list {
         let body = Full::new(Bytes::from(list.answer(&state))).map_err(|never: Infallible| match never {}).boxed();
-        let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&state.clock.now()).expect("a date");
-        return Ok(Response::builder().header("date", date).body(body).expect("a response"));
+        return Ok(Response::builder().header("date", date(state.clock.now())).body(body).expect("a response"));
     }
     let objects = state.objects.lock().expect("no panic");
     let Some(object) = objects.get(name) else { return Ok(plain(StatusCode::NOT_FOUND)) };
-    let response = Response::builder().header("etag", &object.etag).header("content-length", object.bytes.len());
+    let response = Response::builder()
+        .header("etag", &object.etag)
+        .header("last-modified", date(object.modified_at))
+        .header("date", date(state.clock.now()))
+        .header("content-length", object.bytes.len());
     let body = match faults {
         Some(BucketFault::CutBody) => {
             let half = object.bytes.slice(..object.bytes.len() / 2);
@@ -410,4 +413,8 @@ async fn answer(
         _ => Full::new(object.bytes.clone()).map_err(|never: Infallible| match never {}).boxed(),
     };
     Ok(response.body(body).expect("a response"))
+}
+
+fn date(at: Timestamp) -> String {
+    rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).expect("a date")
 }

@@ -1,0 +1,124 @@
+//! Marks of zips that may be deleted, so that a deletion, which knows no condition, never meets a claim.
+//!
+//! A zip that no claim names gets a mark, `gc/{digest}`: up to which generation the names of its bytes are never claimed
+//! again. Who is about to claim bytes looks for the mark first, and stores them under a later name where there is one. So a
+//! marked name gains no claim, but by those who looked before it was marked. They write their claim within
+//! [`MAX_CLAIM_AGE`], or look again; a zip is deleted when it is marked for longer than [`MIN_GRACE`] at least, and no claim
+//! names it that was read after that time.
+//!
+//! Marks stay: a deletion may arrive late, so a name that was deleted is never used again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bucket, BucketError,
+    archives::to_json,
+    blob_name::BlobName,
+    bucket::SmallObject,
+    object_name::ObjectName,
+    probe::{Creation, Replacement},
+};
+use crate::{clock::Clock, entry::Digest};
+
+/// The longest time between the look for a mark and the claim.
+const MAX_CLAIM_AGE: Duration = Duration::from_secs(30 * 60);
+/// The shortest time between a mark and the deletion: twice as long, so that a request that was sent in time has also arrived
+/// or failed.
+pub const MIN_GRACE: Duration = Duration::from_secs(60 * 60);
+/// Largest mark, bytes.
+const MAX_BLOB_MARK_BYTES: usize = 4 << 10;
+/// How often a mark is compared and replaced.
+const MARK_ATTEMPTS: usize = 3;
+
+/// What a mark says.
+#[derive(Debug, Serialize, Deserialize)]
+struct BlobMark {
+    digest: Digest,
+    /// Names of this generation and of earlier ones are never claimed again.
+    generation: u32,
+}
+
+/// A mark that was read.
+#[derive(Debug)]
+pub(super) struct StoredMark {
+    pub(super) generation: u32,
+    /// When it was written, by the service's clock.
+    pub(super) marked_at: Option<Timestamp>,
+    object: SmallObject,
+}
+
+/// An attempt to claim bytes, from the look for their mark on.
+pub(super) struct ClaimAttempt {
+    began_at: Timestamp,
+    uptime: Duration,
+}
+
+impl ClaimAttempt {
+    pub(super) fn begin(clock: &Clock) -> Self {
+        Self { began_at: clock.now(), uptime: clock.uptime() }
+    }
+
+    /// True when the mark must be looked for again. By both clocks: one stands still while a machine is suspended, the other
+    /// one may be set back.
+    pub(super) fn is_too_old(&self, clock: &Clock) -> bool {
+        let age = clock.uptime().saturating_sub(self.uptime).max(clock.since(self.began_at));
+        age > MAX_CLAIM_AGE
+    }
+}
+
+/// The name under which bytes may be stored and claimed.
+pub(super) async fn unmarked_name(bucket: &Bucket, digest: &Digest) -> Result<BlobName, BucketError> {
+    let mark = read_mark(bucket, digest).await?;
+    let generation = mark.map_or(Some(0), |mark| mark.generation.checked_add(1)).ok_or(BucketError::Damaged)?;
+    Ok(BlobName { digest: *digest, generation })
+}
+
+/// The mark of a digest, if there is one.
+pub(super) async fn read_mark(bucket: &Bucket, digest: &Digest) -> Result<Option<StoredMark>, BucketError> {
+    let Some(object) = bucket.get(&ObjectName::mark(digest), MAX_BLOB_MARK_BYTES).await? else { return Ok(None) };
+    let mark: BlobMark = serde_json::from_slice(&object.bytes).map_err(|_| BucketError::Damaged)?;
+    if mark.digest != *digest {
+        return Err(BucketError::Damaged);
+    }
+    Ok(Some(StoredMark { generation: mark.generation, marked_at: object.modified_at, object }))
+}
+
+/// Marks a name; `found` is the mark of its digest. Another collector may do the same at once.
+pub(super) async fn mark(bucket: &Bucket, name: &BlobName, found: Option<StoredMark>) -> Result<(), BucketError> {
+    let BlobName { digest, generation } = *name;
+    let object = ObjectName::mark(&digest);
+    let bytes = to_json(&BlobMark { digest, generation })?;
+    let mut found = found;
+    for _ in 0..MARK_ATTEMPTS {
+        let is_written = match &found {
+            None => bucket.create(&object, bytes.clone()).await? == Creation::New,
+            // A mark never goes back: names that were deleted stay unclaimed.
+            Some(mark) if mark.generation >= generation => true,
+            Some(mark) => bucket.replace(&object, bytes.clone(), &mark.object).await? == Replacement::Replaced,
+        };
+        if is_written {
+            return Ok(());
+        }
+        found = read_mark(bucket, &digest).await?;
+    }
+    Err(BucketError::Status(http::StatusCode::CONFLICT.as_u16()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_to_claim_is_over_before_half_of_the_shortest_grace_is() {
+        assert!(MAX_CLAIM_AGE * 2 <= MIN_GRACE);
+        let clock = Clock::default();
+        let attempt = ClaimAttempt::begin(&clock);
+        clock.advance(MAX_CLAIM_AGE - Duration::from_secs(60));
+        assert!(!attempt.is_too_old(&clock));
+        clock.advance(Duration::from_secs(61));
+        assert!(attempt.is_too_old(&clock));
+    }
+}
