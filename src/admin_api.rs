@@ -21,6 +21,7 @@ mod publish;
 mod reload;
 mod route;
 mod sentences;
+mod shared;
 mod status;
 mod tokens;
 mod transfer;
@@ -47,6 +48,7 @@ pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,
 };
+pub(crate) use shared::{PushArchives, PushEvent, PushState};
 pub(crate) use status::{
     CertificateState, FailedPublicationRow, FleetState, LoggedEvent, MirrorState, MirrorStatus, ReadStatus,
     SharedBucketState, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,

@@ -42,6 +42,7 @@ mod no_room;
 mod pins;
 pub mod policy;
 mod progress;
+mod push;
 mod single_flight;
 pub(crate) mod spool_reader;
 mod spool_writer;
@@ -66,6 +67,8 @@ pub use documents::DocumentCache;
 pub use fleet_tier::{FleetFigures, FleetTier};
 pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
+pub use push::{PushedArchive, PushedPin, Pusher};
+pub use uploads::NotUploaded;
 
 /// Bounds the memory that a flood of unknown names takes in the negative cache.
 const MAX_NEGATIVE_ENTRIES: u64 = 10_000;
@@ -259,10 +262,18 @@ impl Cache {
 
     /// Uploads what is queued for the bucket until `token` is cancelled; does nothing without a bucket.
     pub fn spawn_uploads(&self, tracker: &TaskTracker, token: CancellationToken) {
-        let Some(bucket) = self.bucket.clone() else { return };
-        let tiers = self.archive_tiers.clone();
-        let uploader = Uploader { bucket, tiers, pins: self.pins.clone() };
+        let Some(uploader) = self.uploader() else { return };
         tracker.spawn(async move { token.run_until_cancelled_owned(uploader.run()).await });
+    }
+
+    /// Uploads what is stored, on demand; `None` without a bucket.
+    pub fn pusher(&self) -> Option<Pusher> {
+        self.uploader().map(Pusher::new)
+    }
+
+    fn uploader(&self) -> Option<Uploader> {
+        let bucket = self.bucket.clone()?;
+        Some(Uploader { bucket, tiers: self.archive_tiers.clone(), pins: self.pins.clone() })
     }
 
     /// How long documents are fresh and usable.

@@ -104,7 +104,7 @@ enum Command {
     Connect(connect::ConnectCommand),
     Reload(reload::ReloadCommand),
     Route(route::RouteCommand),
-    Shared(shared::SharedCommand),
+    Shared(Box<shared::SharedCommand>),
     Status(status::StatusCommand),
     Publish(versions::PublishCommand),
     Delete(versions::DeleteCommand),

@@ -76,8 +76,8 @@ use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
     BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation, HitStats,
-    ImportError, Integrity, InventoryEntry, Object, ObjectContent, ServedArchive, SourceRecord, TierStats, WeakObject,
-    fill_watcher::FillUpdate, spool_reader::SpoolReader,
+    ImportError, Integrity, InventoryEntry, NotUploaded, Object, ObjectContent, PushedArchive, PushedPin, Pusher,
+    ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,

@@ -15,12 +15,13 @@ mod listing;
 mod marks;
 mod object_name;
 mod once;
+mod patience;
 mod probe;
 mod sealed;
 mod state;
 mod status;
 
-pub use archives::{Claim, SharedArchives, SharedPin};
+pub use archives::{ArchiveUpload, Claim, SharedArchives, SharedPin};
 pub use bucket::{Bucket, BucketBuildError, BucketError, BucketOperation};
 pub use config::{Arbiter, Config, Durability};
 pub use documents::{BucketDocument, SharedDocuments};
@@ -28,6 +29,7 @@ pub use garbage::{GarbageMode, GarbageProgress, GarbageReport, GarbageRules, Obj
 pub use listing::{ListedObject, ObjectPage};
 pub use marks::MIN_GRACE;
 pub use once::Occurrence;
+pub use patience::Patience;
 pub use probe::Arbitration;
 pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};
 pub use state::{SharedState, StateWrite};

@@ -22,8 +22,8 @@ use crate::{
     entry::{Document, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
-        Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
-        SharedArchives, SharedDocuments, SharedPin,
+        Arbiter, Arbitration, ArchiveUpload, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config,
+        Durability, SharedArchives, SharedDocuments, SharedPin,
     },
     storage::{
         Object, ObjectContent,
@@ -270,14 +270,19 @@ impl BucketTier {
             tier: "spool",
             usage: None,
         };
-        self.upload(key, first_seen, &object).await
+        self.upload(key, first_seen, &object).await.map(drop)
     }
 
     /// Uploads an archive whose pin is settled.
     ///
     /// # Errors
     /// When the bucket cannot be asked; the call may be repeated.
-    pub(super) async fn upload(&self, key: &Key, first_seen: Timestamp, object: &Object) -> Result<(), BucketError> {
+    pub(super) async fn upload(
+        &self,
+        key: &Key,
+        first_seen: Timestamp,
+        object: &Object,
+    ) -> Result<ArchiveUpload, BucketError> {
         self.archives.upload(key, first_seen, &object.meta, || bytes_of(object.clone())).await
     }
 

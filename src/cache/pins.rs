@@ -93,6 +93,14 @@ impl PinRecords {
         })
     }
 
+    /// At most `limit` of the pinned keys that follow `after`, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) async fn keys_after(&self, after: &Key, limit: usize) -> io::Result<Vec<Key>> {
+        self.disk.pins().keys_after(after, limit).await
+    }
+
     /// The pinned keys that begin with `prefix`, in order.
     ///
     /// # Errors

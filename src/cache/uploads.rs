@@ -10,9 +10,12 @@ use super::{
     bucket_tier::{BucketTier, pin_of},
 };
 use crate::{
-    entry::Key,
+    entry::{Key, Pin},
     shared::{BucketError, SharedPin},
-    storage::disk::{PinState, QueuedUpload},
+    storage::{
+        Object,
+        disk::{PinState, QueuedUpload},
+    },
 };
 
 /// Archives that are read from the queue at once.
@@ -114,29 +117,51 @@ impl Uploader {
         let pin = self.pins.read(key).await?;
         if let (PinState::LocalOnly, Some(pin)) = (upload.pin, &pin) {
             let own = pin_of(key, pin.first_seen, &object.meta);
-            if let SharedPin::Other(other) = self.bucket.settle_pin(&own).await? {
-                tracing::error!(
-                    %key, own = %own.verified.manifest, shared = %other.verified.manifest,
-                    "pin-mismatch: while the bucket could not be reached, this mirror served other content than another \
-                     one, whose content counts; this mirror's copy is quarantined"
-                );
-                self.pins.replace(other).await?;
-                self.tiers.quarantine(&object).await;
+            if self.reconcile(&own, Some(&object)).await? == Reconciled::OtherContent {
                 return Ok(());
             }
         }
         let first_seen = pin.map_or(object.meta.stored_at, |pin| pin.first_seen);
-        Ok(self.bucket.upload(key, first_seen, &object).await?)
+        self.bucket.upload(key, first_seen, &object).await?;
+        Ok(())
     }
+
+    /// Settles a pin that this mirror has made alone. Where the bucket has another one, that counts: it replaces this
+    /// mirror's, and `object`, its archive, is quarantined.
+    pub(super) async fn reconcile(&self, own: &Pin, object: Option<&Object>) -> Result<Reconciled, NotUploaded> {
+        let SharedPin::Other(other) = self.bucket.settle_pin(own).await? else { return Ok(Reconciled::Agreed) };
+        tracing::error!(
+            key = %own.key, own = %own.verified.manifest, shared = %other.verified.manifest,
+            "pin-mismatch: the bucket has other content than this mirror, which has served its own; the bucket's counts, \
+             and this mirror's copy is quarantined"
+        );
+        self.pins.replace(other).await?;
+        if let Some(object) = object {
+            self.tiers.quarantine(object).await;
+        }
+        Ok(Reconciled::OtherContent)
+    }
+}
+
+/// What the bucket says of a pin of this mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reconciled {
+    /// The content is the same on both sides.
+    Agreed,
+    /// The bucket has other content, which counts.
+    OtherContent,
 }
 
 /// Something stays queued for now.
 struct QueueStopped;
 
+/// Why an archive is not uploaded.
 #[derive(Debug, thiserror::Error)]
-enum NotUploaded {
+pub enum NotUploaded {
+    /// The bucket cannot be asked.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// The disk cannot be read or written.
     #[error(transparent)]
     Here(#[from] std::io::Error),
 }

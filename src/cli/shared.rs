@@ -1,11 +1,11 @@
-//! `srm-mirror shared`: works on the bucket that several mirrors share, without a mirror.
+//! `srm-mirror shared`: work on the bucket that several mirrors share.
 
 use std::error::Error;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{CacheArgs, UsageError};
+use super::{CacheArgs, UsageError, admin_args::AdminArgs, cache::ensure_exists};
 use crate::{
     app::{BucketBuildError, BucketError},
     config::Loaded,
@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod gc;
+mod push;
 
 const GC_HELP: &str = "\
 A zip that no claim names is marked first. A later run deletes it, once it has been marked for the grace and still no
@@ -28,6 +29,20 @@ Examples:
 
 Exit codes: 0 done, also where there is no garbage; 1 a claim cannot be read, so no zip was marked or deleted; 64 bad
 input; 69 the bucket cannot be used.";
+
+const PUSH_HELP: &str = "\
+For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every pin goes to the bucket,
+then every zip that it does not have. Where the bucket has other content for a version, the bucket counts: the version is
+named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be repeated; what is in the
+bucket costs two requests then. It works while the mirror runs, through control.sock in its cache directory, and without
+it. With --server URL it works from elsewhere, where access.remote_admin is on.
+
+Examples:
+  srm-mirror cache verify && srm-mirror shared push
+  srm-mirror shared push --json
+
+Exit codes: 0 the bucket has everything; 1 it has other content for a version, or something cannot be read; 64 bad input;
+69 the bucket or the mirror cannot be used; 74 the cache directory cannot be used.";
 
 /// Work on the bucket that several mirrors share
 #[derive(Debug, Args)]
@@ -57,6 +72,15 @@ enum SharedAction {
         #[command(flatten)]
         config: CacheArgs,
     },
+    /// Upload what a cache directory has: every pin, and every zip that the bucket does not have
+    #[command(after_help = PUSH_HELP)]
+    Push {
+        /// Print one JSON value per line, progress included
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        mirror: AdminArgs,
+    },
 }
 
 impl SharedCommand {
@@ -64,6 +88,10 @@ impl SharedCommand {
         match self.action {
             SharedAction::Gc { delete, grace, documents_older_than, json, config } => {
                 gc::run(&config, &gc::GcFlags { delete, grace, documents_older_than, json })
+            }
+            SharedAction::Push { json, mirror } => {
+                ensure_exists(&mirror)?;
+                push::run(&mirror, json)
             }
         }
     }

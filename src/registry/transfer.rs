@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admin_api::{ImportState, ImportedState},
-    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict},
+    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict, Pusher},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::Verify,
     package::{
@@ -25,7 +25,8 @@ use crate::{
     upstream::{DocumentAsk, GitRef},
 };
 
-/// Exports what is stored, and imports what another mirror exported; has archives for other nodes of a fleet.
+/// Exports what is stored, and imports what another mirror exported; uploads to the shared bucket, and has archives for other
+/// nodes of a fleet.
 pub struct Transfer {
     cache: Arc<Cache>,
     upstreams: Upstreams,
@@ -55,6 +56,11 @@ impl Transfer {
     /// archive from another one.
     pub(crate) async fn for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
         self.archives.for_node(key).await
+    }
+
+    /// Uploads what is stored to the shared bucket; `None` without one.
+    pub fn pusher(&self) -> Option<Pusher> {
+        self.cache.pusher()
     }
 
     /// The record of a stored archive; `None` when it was removed or quarantined since it was listed.

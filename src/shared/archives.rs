@@ -55,6 +55,15 @@ pub enum SharedPin {
     Other(Pin),
 }
 
+/// What [`SharedArchives::upload`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveUpload {
+    /// The bucket has the zip already.
+    Present,
+    /// The zip or its claim was written.
+    Written,
+}
+
 impl Claim {
     /// The pin that the claim agrees with: a claim is written after its pin was accepted.
     pub fn pin(&self) -> Pin {
@@ -126,7 +135,7 @@ impl SharedArchives {
         first_seen: Timestamp,
         meta: &Meta,
         bytes: impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
-    ) -> Result<(), BucketError> {
+    ) -> Result<ArchiveUpload, BucketError> {
         let name = ObjectName::claim(key);
         for _ in 0..REPLACE_ATTEMPTS {
             let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?;
@@ -134,10 +143,11 @@ impl SharedArchives {
             if let Some(present) = &present {
                 if self.has_blob(present).await? {
                     // Another packing of the same content is as good.
-                    return Ok(());
+                    return Ok(ArchiveUpload::Present);
                 }
                 if let Some(blob) = BlobName::parse(&present.blob).filter(|blob| blob.digest == meta.digest) {
-                    return self.bucket.upload(&blob.object(), bytes(), meta.len).await;
+                    self.bucket.upload(&blob.object(), bytes(), meta.len).await?;
+                    return Ok(ArchiveUpload::Written);
                 }
             }
             let attempt = ClaimAttempt::begin(&self.clock);
@@ -154,7 +164,7 @@ impl SharedArchives {
                 Some(object) => self.bucket.replace(&name, claim, object).await? == Replacement::Replaced,
             };
             if is_written {
-                return Ok(());
+                return Ok(ArchiveUpload::Written);
             }
         }
         Err(BucketError::Status(http::StatusCode::CONFLICT.as_u16()))

@@ -8,7 +8,6 @@ use std::{collections::HashSet, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use super::{
     Arbitration, Bucket, BucketError, ListedObject,
@@ -17,14 +16,11 @@ use super::{
     listing::ObjectPages,
     marks::{self, StoredMark},
     object_name::ObjectName,
+    patience::patiently,
 };
 
 /// Requests at once.
 const CONCURRENT_REQUESTS: usize = 16;
-/// How often a request is tried while the bucket fails.
-const PATIENT_ATTEMPTS: u32 = 5;
-/// The first pause after a failure; each further one is twice as long.
-const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// What serves for some minutes only: probes, used nonces, reservations of publications, spent codes.
 const SHORT_LIVED: [&str; 5] = ["probe/", "nonces/", "reservations/", "spent/", "hosted/reservations/"];
 /// It is deleted after this time.
@@ -302,19 +298,4 @@ enum ReadClaim {
     Of(BlobName),
     Gone,
     Unreadable(String),
-}
-
-/// Sends a request again while the bucket fails, for some seconds.
-async fn patiently<T>(mut request: impl AsyncFnMut() -> Result<T, BucketError>) -> Result<T, BucketError> {
-    let mut pause = FIRST_RETRY_PAUSE;
-    for _ in 1..PATIENT_ATTEMPTS {
-        let wait = match request().await {
-            Err(BucketError::Paused { retry_after }) => retry_after.max(pause),
-            Err(BucketError::Unreachable | BucketError::TimedOut | BucketError::Status(500..)) => pause,
-            outcome => return outcome,
-        };
-        sleep(wait).await;
-        pause *= 2;
-    }
-    request().await
 }

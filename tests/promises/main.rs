@@ -114,6 +114,7 @@ mod sendfile;
 mod serves;
 mod shared_accounts;
 mod shared_bucket;
+mod shared_push;
 mod sharing;
 mod simple;
 mod slips;

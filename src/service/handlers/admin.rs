@@ -22,8 +22,8 @@ use crate::{
         AdminRequest, BlockVersions, Call, CheckDocument, CollectGarbage, CountHosted, CreateToken, ErrorBody,
         ErrorCode, ExportArchives, ExportHosted, GetFirstSeen, GetStoredState, HEARTBEAT_INTERVAL, ImportArchive,
         ImportDocument, ImportSource, KeepArchives, ListArchives, ListBlocks, ListFailedPublications, ListPins,
-        ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, PruneHosted, ReadArchive, ReadStats, ReadStatus,
-        ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription,
+        ListTokens, MAX_REQUEST_BYTES, Ping, PlanImport, Pong, PruneHosted, PushArchives, ReadArchive, ReadStats,
+        ReadStatus, ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, Subscription,
         UnblockVersions, UnyankVersion, VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
     },
     http::body::{Body, BodyError},
@@ -35,6 +35,7 @@ mod blocks;
 mod hosting;
 mod inventory;
 mod publisher;
+mod push;
 mod reload;
 pub(in crate::service) mod remote;
 mod removal;
@@ -132,6 +133,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         CollectGarbage::ROUTE => act(acts, input, |request| removal::collect_garbage(registry, request)).await,
         KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, acts, request)).await,
         VerifyArchives::ROUTE => subscribe_fallible(input, |request| verify::verify(registry, request)).await,
+        PushArchives::ROUTE => subscribe(input, |request| push::push(registry, request)).await,
         ExportArchives::ROUTE => subscribe(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
         PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,

@@ -88,6 +88,16 @@ impl DiskPins {
         }
     }
 
+    /// At most `limit` of the pinned keys that follow `after`, in order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn keys_after(&self, after: &Key, limit: usize) -> io::Result<Vec<Key>> {
+        let store = Arc::clone(&self.store);
+        let after = after.as_str().to_owned();
+        blocking(move || store.journal.keys_after(&after, limit)).await
+    }
+
     /// All pinned keys, in order.
     #[cfg(test)]
     pub(super) async fn keys(&self) -> io::Result<Vec<Key>> {

@@ -1,0 +1,81 @@
+//! Uploads of what is stored to the bucket that several mirrors share.
+
+use serde::{Deserialize, Serialize};
+
+use super::request;
+use crate::entry::Key;
+
+/// Uploads every pin and every stored zip that the bucket does not have.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PushArchives {}
+
+request!(PushArchives, "shared/push", events PushEvent);
+
+/// One step of the uploads.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum PushEvent {
+    /// What there is to upload.
+    Begin {
+        /// The number of zips.
+        zips: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Pins were compared with those of the bucket.
+    Pins {
+        /// Their number so far.
+        pins: u64,
+    },
+    /// The bucket has other content for a version. It counts; the zip that was stored here is quarantined.
+    Mismatch {
+        /// The key.
+        key: Key,
+    },
+    /// A zip was uploaded, or need not be.
+    Zip {
+        /// The key.
+        key: Key,
+        /// Its length, bytes.
+        size: u64,
+        /// What became of it.
+        state: PushState,
+    },
+    /// The bucket cannot be used at present: this is the end, and the uploads can be repeated.
+    Stopped {
+        /// Why.
+        message: String,
+    },
+    /// The totals; the command adds them.
+    End {
+        /// Pins that the bucket has.
+        pins: u64,
+        /// Zips that were uploaded.
+        uploaded: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Zips that the bucket had before.
+        present: u64,
+        /// Zips that were evicted or removed in between.
+        gone: u64,
+        /// Versions with other content in the bucket.
+        mismatches: u64,
+        /// Zips and pins that cannot be read.
+        unreadable: u64,
+    },
+}
+
+/// What became of a zip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PushState {
+    /// It was uploaded.
+    Uploaded,
+    /// The bucket has had it before.
+    Present,
+    /// It was evicted or removed in between.
+    Gone,
+    /// It cannot be read.
+    Unreadable,
+}
