@@ -241,8 +241,8 @@ pub(crate) struct RemoveArchives {
     pub pattern: Option<String>,
     /// True to report what would be removed and remove nothing.
     pub dry_run: bool,
-    /// Remove nothing but this part of the selection: the plan of a dry run.
-    pub only: Option<RemovalPlan>,
+    /// Remove nothing but what a dry run has found.
+    pub plan: Option<RemovalPlan>,
     /// Remove the pins too: the next fetch may have other content.
     pub forget: bool,
 }
@@ -257,33 +257,30 @@ pub(crate) struct CollectGarbage {
     pub pattern: Option<String>,
     /// True to report what would be removed and remove nothing.
     pub dry_run: bool,
-    /// Remove no zips but those of this plan of a dry run.
-    pub only: Option<RemovalPlan>,
+    /// Remove nothing but what a dry run has found.
+    pub plan: Option<RemovalPlan>,
     /// Remove zips that were not used for this long; none where it is absent.
     pub unused: Option<Period>,
 }
 
 request!(CollectGarbage, "gc", answer RemovalReport, within BULK_TIMEOUT);
 
-/// Exactly what a removal removes.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What a dry run has found: a removal after it leaves the zips that were stored since.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RemovalPlan {
-    /// The keys of zips.
-    pub zips: BTreeSet<Key>,
-    /// The keys of documents.
-    pub documents: BTreeSet<Key>,
-    /// The keys of pins.
-    pub pins: BTreeSet<Key>,
-    /// The keys that are marked as kept while nothing is stored under them.
+    /// When the dry run began.
+    pub planned_at: Timestamp,
+    /// The keys that were marked as kept while nothing was stored under them.
+    #[serde(default)]
     pub marks: BTreeSet<Key>,
 }
 
-/// What was removed or, after a dry run, would be.
+/// How much was removed or, after a dry run, would be.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RemovalReport {
-    /// The zips.
-    pub zips: Vec<ArchiveRow>,
+    /// The number of zips.
+    pub zips: usize,
     /// Bytes on disk that are freed.
     pub bytes: u64,
     /// The number of documents.
@@ -294,7 +291,7 @@ pub(crate) struct RemovalReport {
     pub marks: usize,
     /// Bytes of quarantined files.
     pub quarantine: u64,
-    /// The keys of all of it.
+    /// For the removal after a dry run.
     pub plan: RemovalPlan,
     /// True when nothing was removed.
     pub dry_run: bool,
@@ -320,11 +317,13 @@ impl Default for KeepArchives {
 
 request!(KeepArchives, "keep", answer KeepReport, within BULK_TIMEOUT);
 
-/// Which marks were changed or, after a dry run, would be.
+/// How many marks were changed or, after a dry run, would be.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KeepReport {
-    /// The zips whose mark differs. `kept` is their present state: one that was removed in between keeps its old one.
-    pub zips: Vec<ArchiveRow>,
+    /// The number of zips that were selected.
+    pub zips: usize,
+    /// The number of those that have, or would have, the mark that was asked for.
+    pub marked: usize,
     /// The mark that was asked for.
     pub kept: bool,
     /// The number of marks taken from keys under which nothing is stored.

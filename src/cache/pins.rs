@@ -98,7 +98,7 @@ impl PinRecords {
     /// # Errors
     /// When the index cannot be read.
     pub(super) async fn keys_after(&self, after: &Key, limit: usize) -> io::Result<Vec<Key>> {
-        self.disk.pins().keys_after(after, limit).await
+        self.disk.pins().keys_after(after.as_str(), limit).await
     }
 
     /// The pinned keys that begin with `prefix`, in order.

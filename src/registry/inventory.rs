@@ -1,6 +1,11 @@
 //! What is stored, by package and version: listed, checked, kept, removed, fetched again.
 
-use std::{collections::BTreeSet, io, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -74,6 +79,9 @@ pub struct StoredCounts {
     pub documents: usize,
 }
 
+/// Pinned keys that are read at once where pins are forgotten.
+const FORGOTTEN_KEYS_STEP: usize = 4096;
+
 /// Administration of stored archives and documents.
 pub struct Inventory {
     cache: Arc<Cache>,
@@ -90,17 +98,6 @@ impl Inventory {
         archives: Arc<ArchiveSource>,
     ) -> Self {
         Self { cache, authorizer, documents, archives }
-    }
-
-    /// The selected archives that are stored, by name; [`StoredArchive::of`] reads what each is.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub async fn list(&self, selection: &Selection) -> io::Result<Vec<InventoryEntry>> {
-        let selection = selection.clone();
-        let mut entries = self.cache.archive_tiers().inventory(move |key| selection.selects_archive(key)).await?;
-        entries.sort_unstable_by(|one, other| InventoryOrder::Name.compare(one, other));
-        Ok(entries)
     }
 
     /// At most `max_entries` of the selected archives and published versions, in this order: those that follow `after`, or
@@ -165,21 +162,6 @@ impl Inventory {
         let mut keys = self.cache.disk().documents().keys().await?;
         keys.retain(|key| parse_package(key).is_some_and(|package| selection.selects(&package, None)));
         keys.sort();
-        Ok(keys)
-    }
-
-    /// The selected keys that are pinned.
-    ///
-    /// # Errors
-    /// When the pins cannot be read.
-    pub async fn pinned_keys(&self, selection: &Selection) -> io::Result<BTreeSet<Key>> {
-        let mut keys = BTreeSet::new();
-        let add = |key: Key| {
-            if selection.selects_archive(&key) {
-                keys.insert(key);
-            }
-        };
-        self.cache.disk().pins().visit_keys(add).await?;
         Ok(keys)
     }
 
@@ -251,12 +233,25 @@ impl Inventory {
         self.cache.archives().remove_all(keys).await
     }
 
-    /// Removes the pins of keys: the next fetch of each may have other content.
+    /// Removes the selected pins, with the zips that are stored under them: the next fetch of each may have other content.
+    /// Returns how many there are; a dry run removes none. `except` are keys whose pins stay.
     ///
     /// # Errors
-    /// The first one, when a pin cannot be removed.
-    pub async fn forget_pins(&self, keys: Vec<Key>) -> io::Result<()> {
-        self.cache.archives().forget_pins(keys).await
+    /// The first one, when a pin cannot be read or removed.
+    pub async fn forget_pins(&self, selection: &Selection, except: &HashSet<Key>, dry_run: bool) -> io::Result<usize> {
+        let mut count = 0;
+        let mut after = String::new();
+        loop {
+            let mut keys = self.cache.disk().pins().keys_after(&after, FORGOTTEN_KEYS_STEP).await?;
+            let Some(last) = keys.last() else { return Ok(count) };
+            last.as_str().clone_into(&mut after);
+            keys.retain(|key| selection.selects_archive(key) && !except.contains(key));
+            count += keys.len();
+            if !dry_run && !keys.is_empty() {
+                self.cache.archives().remove_all(&keys).await?;
+                self.cache.archives().forget_pins(keys).await?;
+            }
+        }
     }
 
     /// Removes documents: the next request of each fetches it in full.
@@ -275,13 +270,12 @@ impl Inventory {
         self.cache.disk().inventory().clear_marks(keys).await
     }
 
-    /// Marks the archive of a key as never to be evicted, or removes the mark. Returns true when the archive is stored and
-    /// marked afterwards.
+    /// Marks the archives of keys as never to be evicted, or removes the marks. Returns how many of them are stored.
     ///
     /// # Errors
-    /// When the mark cannot be written.
-    pub async fn keep(&self, key: &Key, kept: bool) -> io::Result<bool> {
-        self.cache.disk().inventory().set_kept(key, kept).await
+    /// When a mark cannot be written.
+    pub async fn keep(&self, keys: Vec<Key>, kept: bool) -> io::Result<usize> {
+        self.cache.disk().inventory().mark_all(keys, kept).await
     }
 
     /// Deletes quarantined files, and returns how many there were.

@@ -249,7 +249,7 @@ async fn nothing_is_changed_over_the_network_while_the_audit_log_cannot_be_writt
     let refused = mirror.get_with("/devsapp/fc3/zipball/v1.1.0", &[("authorization", &ops)]).await;
     assert_eq!(refused.status, 403);
     // The owner of the directory can still act: that is what frees a full disk.
-    mirror.admin(mirror.dir(), "gc", json!({"pattern": null, "dry_run": false, "only": null, "unused": null})).await;
+    mirror.admin(mirror.dir(), "gc", json!({"pattern": null, "dry_run": false, "plan": null, "unused": null})).await;
 }
 
 #[tokio::test]

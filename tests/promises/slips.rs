@@ -130,7 +130,7 @@ async fn reported_counts_are_true() {
     eventually("it is stored", async || stored(&mirror, dir.path()).await == 2).await;
     let rm = async |pattern: &str| {
         let plan = &mirror.admin(dir.path(), "rm", json!({"pattern": pattern, "dry_run": true})).await[0];
-        (plan["zips"].as_array().map(Vec::len), plan["bytes"].as_u64().expect("a number") > 0)
+        (plan["zips"].as_u64(), plan["bytes"].as_u64().expect("a number") > 0)
     };
     assert_eq!(rm("devsapp/fc3@1.0.0").await, (Some(1), false), "the commit's zip still needs the file");
     assert_eq!(rm("devsapp/fc3").await, (Some(2), true));
@@ -144,11 +144,11 @@ async fn an_entry_that_was_not_shown_keeps_its_mark() {
     assert_eq!(cache(dir.path(), &["keep", "devsapp/fc3"]).await.status.code(), Some(0));
     let rm = async |ask| mirror.admin(dir.path(), "rm", ask).await.remove(0);
     let shown = rm(json!({"pattern": "devsapp/fc3", "dry_run": true})).await;
-    assert_eq!((&shown["zips"][0]["version"], &shown["marks"]), (&json!("v1.0.0"), &json!(0)));
+    assert_eq!((&shown["zips"], &shown["marks"]), (&json!(1), &json!(0)));
     // Between question and answer the zip is found damaged: its keep mark stays for the restored zip.
     let object = mirror.cache.archive_tiers().peek(&Key::new("github/devsapp/fc3/tag/v1.0.0")).await.expect("readable");
     mirror.cache.archive_tiers().quarantine(&object.expect("stored")).await;
-    let done = rm(json!({"pattern": "devsapp/fc3", "only": shown["plan"]})).await;
+    let done = rm(json!({"pattern": "devsapp/fc3", "plan": shown["plan"]})).await;
     assert_eq!(done["marks"], 0, "{done}");
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
     eventually("the zip is stored", async || stored(&mirror, dir.path()).await == 1).await;

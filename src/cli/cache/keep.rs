@@ -1,8 +1,10 @@
 //! `srm-mirror cache keep` and `unkeep`.
 
-use super::{print, table};
+use serde_json::json;
+
+use super::{ls::PrintBuffer, print, table::Table};
 use crate::{
-    admin_api::{KeepArchives, KeepReport, ListArchives},
+    admin_api::{ArchiveRow, KeepArchives, KeepReport, ListArchives},
     cli::{FAILED, admin_args::AdminArgs, admin_client},
 };
 
@@ -10,26 +12,48 @@ use crate::{
 pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
     admin_client::run_at(cache, async |client| {
-        let request = ListArchives { pattern: pattern.clone(), ..ListArchives::default() };
-        let found = client.collect(&request).await?;
+        let mut out = PrintBuffer::default();
+        let mut table = Table::new();
+        let mut separator = "{\"zips\":[";
+        // Those whose mark differs, as they are going to be.
+        let each = |zip: ArchiveRow| {
+            if zip.kept == kept {
+                return Ok(());
+            }
+            let zip = if dry_run { zip } else { ArchiveRow { kept, ..zip } };
+            if json {
+                out.add(std::mem::replace(&mut separator, ","));
+                out.add(&serde_json::to_string(&zip)?);
+            } else {
+                table.add(&zip);
+            }
+            Ok(())
+        };
+        client.subscribe(&ListArchives { pattern: pattern.clone(), ..ListArchives::default() }, each).await?;
         let report = client.call(&KeepArchives { pattern, kept, dry_run }).await?;
+        let KeepReport { zips, marked, marks, .. } = report;
+        let is_empty = zips == 0 && marks == 0;
         if json {
-            print(&format!("{}\n", serde_json::to_string(&report)?));
-            return Ok(if report.marks == 0 && found.is_empty() { FAILED } else { 0 });
+            if separator != "," {
+                out.add(separator);
+            }
+            let rest = json!({"kept": kept, "marks": marks, "dry_run": dry_run}).to_string();
+            out.add(&format!("],{}\n", rest.trim_start_matches('{')));
+            out.flush();
+            return Ok(if is_empty { FAILED } else { 0 });
         }
-        let KeepReport { zips, marks, .. } = report;
         if marks > 0 {
             let verb = if dry_run { "would be" } else { "are" };
             print(&format!("{marks} marks of zips that are not stored {verb} removed\n"));
-        } else if found.is_empty() {
+        } else if zips == 0 {
             print("no stored zip matches\n");
             return Ok(FAILED);
         }
-        let already = found.iter().filter(|zip| zip.kept == kept).count();
-        let changed = zips.iter().filter(|zip| dry_run || zip.kept == kept).count();
+        table.write(|line| out.add(line));
         let state = if kept { "kept" } else { "evictable" };
         let verb = if dry_run { format!("would be {state}") } else { format!("are {state} now") };
-        print(&format!("{}{} of {} zips {verb}\n", table::zips(&zips), already + changed, found.len()));
+        out.add(&format!("{marked} of {zips} zips {verb}\n"));
+        out.flush();
         Ok(0)
     })
 }

@@ -45,7 +45,7 @@ pub(super) fn run(
     let request = ListArchives { pattern, sort, limit, findings: json };
     let mut table = Table::new();
     let mut failed = Vec::new();
-    let mut out = PrintBuffer(String::new());
+    let mut out = PrintBuffer::default();
     admin_client::run_at(cache, async |client| {
         if json {
             let each = |line: &[u8]| {
@@ -93,17 +93,18 @@ fn text_line(publication: &FailedPublicationRow) -> String {
 }
 
 /// Text on its way to standard output.
-struct PrintBuffer(String);
+#[derive(Default)]
+pub(super) struct PrintBuffer(String);
 
 impl PrintBuffer {
-    fn add(&mut self, text: &str) {
+    pub(super) fn add(&mut self, text: &str) {
         self.0 += text;
         if self.0.len() >= PRINT_BUFFER_BYTES {
             self.flush();
         }
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         print(&std::mem::take(&mut self.0));
     }
 }

@@ -1,28 +1,62 @@
 //! `srm-mirror cache rm` and `gc`: show what would be removed, ask, and remove exactly that.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::{ConfirmArgs, confirm, print, table};
+use super::{ConfirmArgs, confirm, ls::PrintBuffer, print, table::Table};
 use crate::{
-    admin_api::{Call, CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
-    cli::{FAILED, admin_args::AdminArgs, admin_client},
+    admin_api::{ArchiveRow, Call, CollectGarbage, ListArchives, RemovalPlan, RemovalReport, RemoveArchives},
+    cli::{FAILED, admin_args::AdminArgs, admin_client, admin_client::AdminClient},
+    dialect::HOSTED,
     value::{ByteSize, Period},
 };
 
 /// Removes the selected zips. Exit code 1 when there is nothing to remove, or the answer was no.
 pub(super) fn rm(cache: &AdminArgs, pattern: String, forget: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
-    remove(cache, flags, FAILED, |only| RemoveArchives {
+    let shown = ShownZips { pattern: pattern.clone(), unused: None };
+    remove(cache, flags, FAILED, Some(shown), |plan| RemoveArchives {
         pattern: pattern.clone(),
-        dry_run: only.is_none(),
-        only,
+        dry_run: plan.is_none(),
+        plan,
         forget,
     })
 }
 
 /// Removes quarantined files and unused zips. Exit code 1 when the answer was no.
 pub(super) fn gc(cache: &AdminArgs, unused: Option<Period>, flags: &ConfirmArgs) -> anyhow::Result<u8> {
-    remove(cache, flags, 0, |only| CollectGarbage { pattern: None, dry_run: only.is_none(), only, unused })
+    let shown = unused.map(|unused| ShownZips { pattern: None, unused: Some(unused.0) });
+    remove(cache, flags, 0, shown, |plan| CollectGarbage { pattern: None, dry_run: plan.is_none(), plan, unused })
+}
+
+/// The zips that are listed before they are removed.
+struct ShownZips {
+    pattern: Option<String>,
+    /// Only those that were not used for this long and are not kept.
+    unused: Option<Duration>,
+}
+
+impl ShownZips {
+    fn contain(&self, zip: &ArchiveRow, planned_at: Timestamp) -> bool {
+        let age = Duration::try_from(planned_at.duration_since(zip.used_at)).unwrap_or_default();
+        let is_old = self.unused.is_none_or(|unused| !zip.kept && age >= unused);
+        // What is published on the mirror is no part of its cache.
+        is_old && zip.stored_at <= planned_at && zip.upstream != HOSTED
+    }
+
+    /// Lists them, by name. None of them is held here.
+    async fn list(
+        &self,
+        client: &AdminClient,
+        planned_at: Timestamp,
+        mut each: impl FnMut(&ArchiveRow) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let request = ListArchives { pattern: self.pattern.clone(), ..ListArchives::default() };
+        let listed = |zip: ArchiveRow| if self.contain(&zip, planned_at) { each(&zip) } else { Ok(()) };
+        client.subscribe(&request, listed).await
+    }
 }
 
 /// Runs the request that `request` makes of a plan: first without one, as a dry run, then with the plan of the dry run.
@@ -31,52 +65,79 @@ fn remove<C: Call<Answer = RemovalReport>>(
     cache: &AdminArgs,
     flags: &ConfirmArgs,
     exit_code_if_empty: u8,
+    shown: Option<ShownZips>,
     request: impl Fn(Option<RemovalPlan>) -> C,
 ) -> anyhow::Result<u8> {
     admin_client::run_at(cache, async |client| {
-        let report = client.call(&request(None)).await?;
-        let counts = report.documents + report.forgotten + report.marks;
-        let is_empty = report.zips.is_empty() && counts == 0 && report.bytes == 0;
-        if flags.json && (is_empty || flags.dry_run) {
-            print_json(&report, false);
+        let mut report = client.call(&request(None)).await?;
+        let counts = report.zips + report.documents + report.forgotten + report.marks;
+        let is_empty = counts == 0 && report.bytes == 0;
+        let planned_at = report.plan.planned_at;
+        if flags.json {
+            let mut out = PrintBuffer::default();
+            let mut separator = "{\"zips\":[";
+            if let Some(shown) = shown.filter(|_| report.zips > 0) {
+                let each = |zip: &ArchiveRow| {
+                    out.add(std::mem::replace(&mut separator, ","));
+                    out.add(&serde_json::to_string(zip)?);
+                    Ok(())
+                };
+                shown.list(client, planned_at, each).await?;
+            }
+            if separator != "," {
+                out.add(separator);
+            }
+            let removes = !is_empty && !flags.dry_run;
+            if removes && !flags.yes && !confirm("remove them?")? {
+                return Ok(FAILED);
+            }
+            if removes {
+                report = client.call(&request(Some(report.plan))).await?;
+            }
+            out.add(&json_end(&report, removes));
+            out.flush();
             return Ok(if is_empty { exit_code_if_empty } else { 0 });
         }
         if is_empty {
             print("there is nothing to remove\n");
             return Ok(exit_code_if_empty);
         }
-        if !flags.json {
-            print(&describe(&report));
+        let mut table = Table::new();
+        if let Some(shown) = shown.filter(|_| report.zips > 0) {
+            let each = |zip: &ArchiveRow| {
+                table.add(zip);
+                Ok(())
+            };
+            shown.list(client, planned_at, each).await?;
         }
+        let mut out = PrintBuffer::default();
+        table.write(|line| out.add(line));
+        out.add(&describe(&report));
+        out.flush();
         if flags.dry_run {
             return Ok(0);
         }
         if !flags.yes && !confirm("remove them?")? {
             return Ok(FAILED);
         }
-        let removed = client.call(&request(Some(report.plan))).await?;
-        if flags.json {
-            print_json(&removed, true);
-        } else {
-            print("removed\n");
-        }
+        client.call(&request(Some(report.plan))).await?;
+        print("removed\n");
         Ok(0)
     })
 }
 
-/// Prints a report without its plan, which is the mirror's own.
-fn print_json(report: &RemovalReport, removed: bool) {
-    let RemovalReport { zips, documents, forgotten, marks, bytes, .. } = report;
-    let value = json!({
-        "removed": removed, "zips": zips, "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes,
+/// What follows the zips in the JSON: what else was found, and whether all of it was removed.
+fn json_end(report: &RemovalReport, removed: bool) -> String {
+    let RemovalReport { documents, forgotten, marks, bytes, .. } = report;
+    let rest = json!({
+        "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes, "removed": removed,
     });
-    print(&format!("{value}\n"));
+    format!("],{}\n", rest.to_string().trim_start_matches('{'))
 }
 
 fn describe(report: &RemovalReport) -> String {
     let RemovalReport { zips, documents, forgotten, marks, bytes, .. } = report;
-    let mut text = table::zips(zips);
-    text += &format!("{} zips, {documents} release documents, {} on disk", zips.len(), ByteSize(*bytes));
+    let mut text = format!("{zips} zips, {documents} release documents, {} on disk", ByteSize(*bytes));
     if *forgotten > 0 {
         text += &format!("; {forgotten} pins");
     }

@@ -90,19 +90,18 @@ impl Table {
     }
 }
 
-/// A whole table.
-pub(super) fn zips(archives: &[ArchiveRow]) -> String {
-    let mut table = Table::new();
-    let mut out = String::new();
-    archives.iter().for_each(|archive| table.add(archive));
-    table.write(|line| out += line);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::{Digest, Key};
+
+    fn zips(archives: &[ArchiveRow]) -> String {
+        let mut table = Table::new();
+        let mut out = String::new();
+        archives.iter().for_each(|archive| table.add(archive));
+        table.write(|line| out += line);
+        out
+    }
 
     fn archive(upstream: &str, package: &str, version: &str, size: u64) -> ArchiveRow {
         let at = |text: &str| text.parse().expect("a time");

@@ -44,6 +44,8 @@ const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) const FIRST_KNOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait of one collection for upstreams that are asked whether packages are private.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Most packages that are collected, about 1 KB each: the first ones by name.
+pub(super) const MAX_KNOWN_PACKAGES: usize = 200_000;
 /// Largest number of packages that are checked at the same time.
 const MAX_VISIBILITY_CHECKS: usize = 8;
 
@@ -175,6 +177,9 @@ impl KnownPackages {
         let visited = self.cache.pins().visit_keys(|key| newest.add(&key, is_refused)).await;
         visited.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
         let NewestTags(mut candidates) = newest;
+        if candidates.len() >= MAX_KNOWN_PACKAGES {
+            tracing::warn!(limit = MAX_KNOWN_PACKAGES, "more packages are known than lists and pages show");
+        }
         for package in named {
             candidates.entry(package.key_prefix()).or_insert_with(|| PinnedTags::none(package));
         }
@@ -265,7 +270,11 @@ impl NewestTags {
                 None => return,
             },
         };
-        let tags = self.0.entry(package.key_prefix()).or_insert_with(|| PinnedTags::none(package));
+        let prefix = package.key_prefix();
+        if self.0.len() >= MAX_KNOWN_PACKAGES && !self.0.contains_key(&prefix) {
+            return;
+        }
+        let tags = self.0.entry(prefix).or_insert_with(|| PinnedTags::none(package));
         if let Some(tag) = tag {
             tags.add(tag, is_refused);
         }

@@ -153,3 +153,15 @@ async fn a_page_that_wants_recent_packages_makes_no_list_collect_them_again() {
     rig.cache.cache.clock().advance(known::KNOWN_MAX_AGE);
     assert!(rig.known().get(iter::empty()).await.expect("collected").collected_at > recent);
 }
+
+#[test]
+fn no_more_packages_are_collected_than_the_limit_and_those_keep_their_newest_version() {
+    let mut newest = known::NewestTags::default();
+    for number in 0..known::MAX_KNOWN_PACKAGES + 10 {
+        newest.add(&Key::new(format!("github/a/p{number:07}/tag/v1.0.0")), |_, _| false);
+    }
+    newest.add(&Key::new("github/a/p0000000/tag/v2.0.0"), |_, _| false);
+    assert_eq!(newest.0.len(), known::MAX_KNOWN_PACKAGES);
+    let first = newest.0.values().next().expect("a package");
+    assert_eq!(first.newest.as_deref(), Some("v2.0.0"));
+}

@@ -181,15 +181,29 @@ impl<'a> DiskInventory<'a> {
         blocking(move || keys.kept_missing()).await
     }
 
-    /// Sets or clears a key's keep mark: a kept archive is never evicted. Returns false if nothing is stored under the
-    /// key; a mark without an archive is then cleared but not set.
+    /// Sets or clears a key's keep mark, as [`DiskInventory::mark_all`]. Returns false if nothing is stored under the key.
     ///
     /// # Errors
     /// When the mark cannot be made durable.
     pub async fn set_kept(&self, key: &Key, kept: bool) -> io::Result<bool> {
+        Ok(self.mark_all(vec![key.clone()], kept).await? == 1)
+    }
+
+    /// Sets or clears the keep marks of keys: a kept archive is never evicted. Returns under how many of them something is
+    /// stored; a mark without an archive is cleared but not set.
+    ///
+    /// # Errors
+    /// When a mark cannot be made durable.
+    pub async fn mark_all(&self, marked: Vec<Key>, kept: bool) -> io::Result<usize> {
         let keys = Arc::clone(&self.disk.keys);
-        let key = key.clone();
-        blocking(move || keys.set_kept(&key, kept)).await
+        blocking(move || {
+            let mut stored = 0;
+            for key in &marked {
+                stored += usize::from(keys.set_kept(key, kept)?);
+            }
+            Ok(stored)
+        })
+        .await
     }
 
     /// Removes the keep marks of keys under which nothing is stored.

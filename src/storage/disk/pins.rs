@@ -77,9 +77,7 @@ impl DiskPins {
     pub async fn visit_keys(&self, mut visit: impl FnMut(Key)) -> io::Result<()> {
         let mut last = String::new();
         loop {
-            let store = Arc::clone(&self.store);
-            let after = std::mem::take(&mut last);
-            let step = blocking(move || store.journal.keys_after(&after, VISITED_KEYS_STEP)).await?;
+            let step = self.keys_after(&last, VISITED_KEYS_STEP).await?;
             match step.last() {
                 Some(key) => key.as_str().clone_into(&mut last),
                 None => return Ok(()),
@@ -92,9 +90,9 @@ impl DiskPins {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn keys_after(&self, after: &Key, limit: usize) -> io::Result<Vec<Key>> {
+    pub async fn keys_after(&self, after: &str, limit: usize) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
-        let after = after.as_str().to_owned();
+        let after = after.to_owned();
         blocking(move || store.journal.keys_after(&after, limit)).await
     }
 

@@ -12,7 +12,7 @@ use crate::{
     registry::{
         ChangeError, InventoryEntry, Registry, StateChange, TierStats,
         hosting::{HostedPackages, HostedUpkeep},
-        inventory::{Selection, SelectionError, StoredArchive},
+        inventory::{ALL_SHARDS, Selection, SelectionError, StoredArchive},
     },
     service::audit::Acts,
 };
@@ -36,18 +36,6 @@ pub(super) fn required_selection(pattern: Option<&str>) -> Result<Selection, Adm
         Some(_) => selection(pattern),
         None => Err(AdminError::bad_request("the request has no pattern; write * for everything")),
     }
-}
-
-/// The selected zips, by name.
-pub(super) async fn items(registry: &Registry, selection: &Selection) -> Result<Vec<StoredArchive>, AdminError> {
-    let entries = entries(registry, selection).await?;
-    Ok(entries.into_iter().filter_map(StoredArchive::of).collect())
-}
-
-/// The index entries of the selected zips, by name.
-async fn entries(registry: &Registry, selection: &Selection) -> Result<Vec<InventoryEntry>, AdminError> {
-    let listed = registry.inventory().list(selection).await;
-    listed.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
 /// The answer's form of a stored zip.
@@ -107,6 +95,14 @@ pub(super) async fn list(
     }))
 }
 
+/// The selected zips and published versions, in the order of the request, page by page as [`list`].
+pub(super) async fn listed_items(
+    registry: &Arc<Registry>,
+    request: ListArchives,
+) -> Result<impl Stream<Item = Result<StoredArchive, BodyError>> + use<>, AdminError> {
+    ListPosition::start(registry, request)?.items().await
+}
+
 impl ListPosition {
     fn start(registry: &Arc<Registry>, request: ListArchives) -> Result<Self, AdminError> {
         let selection = selection(request.pattern.as_deref())?;
@@ -163,42 +159,51 @@ pub(super) async fn keep(
 ) -> Result<KeepReport, AdminError> {
     let KeepArchives { pattern, kept, dry_run } = request;
     let selection = required_selection(pattern.as_deref())?;
-    let mut changed = items(registry, &selection).await?;
-    changed.retain(|item| item.entry.kept != kept);
-    for item in changed.iter_mut().filter(|_| !dry_run) {
-        let marked = registry.inventory().keep(&item.entry.key, kept).await;
-        item.entry.kept = marked.map_err(|error| AdminError::storage("the mark cannot be written", error))? == kept;
+    let mut report = KeepReport { zips: 0, marked: 0, kept, marks: 0, dry_run };
+    for shard in ALL_SHARDS {
+        let entries = registry.inventory().fold(shard..=shard, &selection, Vec::new(), Vec::push).await;
+        let mut entries: Vec<InventoryEntry> = entries.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+        report.zips += entries.len();
+        if !dry_run {
+            let differing = entries.extract_if(.., |entry| entry.kept != kept);
+            let differing: Vec<_> = differing.map(|entry| entry.key).collect();
+            let marked = registry.inventory().keep(differing, kept).await;
+            report.marked += marked.map_err(|error| AdminError::storage("the mark cannot be written", error))?;
+        }
+        report.marked += entries.len();
     }
-    changed.extend(keep_hosted(registry, acts, &selection, kept, dry_run).await?);
+    keep_hosted(registry, acts, &selection, &mut report).await?;
     let marks = if kept { BTreeSet::new() } else { missing_kept_keys(registry, &selection).await? };
     if !dry_run {
         unmark(registry, &marks).await?;
     }
-    let zips = changed.iter().map(archive_row).collect();
-    Ok(KeepReport { zips, kept, marks: marks.len(), dry_run })
+    Ok(KeepReport { marks: marks.len(), ..report })
 }
 
-/// Marks published versions as never to be pruned, or takes the mark away; returns those whose mark differs.
+/// Marks published versions as never to be pruned, or takes the mark away.
 async fn keep_hosted(
     registry: &Registry,
     acts: &Acts,
     selection: &Selection,
-    kept: bool,
-    dry_run: bool,
-) -> Result<Vec<StoredArchive>, AdminError> {
-    let Some(hosted) = registry.hosted() else { return Ok(Vec::new()) };
-    let mut changed = published(hosted, selection).await?;
-    changed.retain(|item| item.entry.kept != kept);
-    for item in changed.iter_mut().filter(|_| !dry_run) {
-        let mark = kept.then(|| StateChange { by: acts.principal().to_owned(), at: registry.now() });
+    report: &mut KeepReport,
+) -> Result<(), AdminError> {
+    let Some(hosted) = registry.hosted() else { return Ok(()) };
+    let published = published(hosted, selection).await?;
+    report.zips += published.len();
+    for item in published {
+        if report.dry_run || item.entry.kept == report.kept {
+            report.marked += 1;
+            continue;
+        }
+        let mark = report.kept.then(|| StateChange { by: acts.principal().to_owned(), at: registry.now() });
         match HostedUpkeep::of(hosted).keep(&item.package, item.version(), mark).await {
-            Ok(()) => item.entry.kept = kept,
+            Ok(()) => report.marked += 1,
             // Deleted in between.
             Err(ChangeError::Unknown | ChangeError::Deleted(_)) => {}
             Err(ChangeError::Io(error)) => return Err(AdminError::storage("the mark cannot be written", error)),
         }
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// The selected keys that are marked while nothing is stored under them.

@@ -1,7 +1,8 @@
-//! Removal of what is stored: by pattern, and of what is damaged or unused.
+//! Removal of what is stored: by pattern, and of what is damaged or unused. The zips are read a 256th at a time, by the
+//! first byte of their digests, and removed before the next ones are read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -10,12 +11,15 @@ use jiff::Timestamp;
 
 use super::{
     AdminError,
-    inventory::{archive_row, items, missing_kept_keys, required_selection, selection, unmark},
+    inventory::{INDEX_UNREADABLE, missing_kept_keys, required_selection, selection, unmark},
 };
 use crate::{
     admin_api::{CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
     entry::Key,
-    registry::{InventoryEntry, Registry, inventory::StoredArchive},
+    registry::{
+        InventoryEntry, Registry,
+        inventory::{ALL_SHARDS, Selection},
+    },
 };
 
 fn removal_failed(error: impl std::fmt::Display) -> AdminError {
@@ -24,53 +28,37 @@ fn removal_failed(error: impl std::fmt::Display) -> AdminError {
 
 /// Removes the selected zips and, where whole packages are selected, their documents.
 pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) -> Result<RemovalReport, AdminError> {
-    let RemoveArchives { pattern, dry_run, only, forget } = request;
+    let RemoveArchives { pattern, dry_run, plan, forget } = request;
     let selection = required_selection(pattern.as_deref())?;
+    let planned_at = plan.as_ref().map_or_else(|| registry.now(), |plan| plan.planned_at);
     let inventory = registry.inventory();
-    let mut items = items(registry, &selection).await?;
-    let mut documents = inventory.document_keys(&selection).await.map_err(removal_failed)?;
-    let mut pins = BTreeSet::new();
-    if forget {
-        pins = inventory.pinned_keys(&selection).await.map_err(removal_failed)?;
-    }
+    let documents = inventory.document_keys(&selection).await.map_err(removal_failed)?;
     let mut marks = missing_kept_keys(registry, &selection).await?;
-    if let Some(only) = &only {
-        marks.retain(|key| only.marks.contains(key));
-        documents.retain(|key| only.documents.contains(key));
-        pins.retain(|key| only.pins.contains(key));
-        items.retain(|StoredArchive { entry: InventoryEntry { key, .. }, .. }| {
-            let planned = only.zips.contains(key);
-            if !planned {
-                // It was stored after the dry run. Forgetting its pin would remove it too.
-                pins.remove(key);
-            }
-            planned
-        });
+    if let Some(plan) = &plan {
+        marks.retain(|key| plan.marks.contains(key));
     }
-    let plan = RemovalPlan {
-        zips: keys_of(&items),
-        documents: documents.iter().cloned().collect(),
-        pins: pins.clone(),
-        marks: marks.clone(),
-    };
     if !dry_run {
         unmark(registry, &marks).await?;
-        let zips: BTreeSet<_> = plan.zips.union(&pins).cloned().collect();
-        let zips = Vec::from_iter(zips);
-        inventory.remove_all(&zips).await.map_err(removal_failed)?;
-        if forget {
-            inventory.forget_pins(zips).await.map_err(removal_failed)?;
-        }
-        inventory.remove_documents(&Vec::from_iter(plan.documents.iter().cloned())).await.map_err(removal_failed)?;
+    }
+    let selected = SelectedZips { selection, planned_at, unused: None };
+    let ZipRemoval { zips, bytes, newer } = remove_zips(registry, &selected, dry_run).await?;
+    let mut forgotten = 0;
+    if forget {
+        // Forgetting the pin of a zip removes it, too.
+        let forgotten_of = inventory.forget_pins(&selected.selection, &newer, dry_run).await;
+        forgotten = forgotten_of.map_err(removal_failed)?;
+    }
+    if !dry_run {
+        inventory.remove_documents(&documents).await.map_err(removal_failed)?;
     }
     Ok(RemovalReport {
-        zips: items.iter().map(archive_row).collect(),
-        bytes: freed_bytes(&items),
+        zips,
+        bytes,
         documents: documents.len(),
-        forgotten: plan.pins.len(),
+        forgotten,
         marks: marks.len(),
         quarantine: 0,
-        plan,
+        plan: RemovalPlan { planned_at, marks },
         dry_run,
     })
 }
@@ -80,42 +68,78 @@ pub(super) async fn collect_garbage(
     registry: &Arc<Registry>,
     request: CollectGarbage,
 ) -> Result<RemovalReport, AdminError> {
-    let CollectGarbage { pattern, dry_run, only, unused } = request;
+    let CollectGarbage { pattern, dry_run, plan, unused } = request;
     let selection = selection(pattern.as_deref())?;
-    let mut old = Vec::new();
+    let planned_at = plan.map_or_else(|| registry.now(), |plan| plan.planned_at);
+    let mut removed = ZipRemoval::default();
     if let Some(unused) = unused {
-        old = items(registry, &selection).await?;
-        let now = registry.now();
-        let age = |used: Timestamp| Duration::try_from(now.duration_since(used)).unwrap_or_default();
-        let planned = |key: &Key| only.as_ref().is_none_or(|only| only.zips.contains(key));
-        old.retain(|item| !item.entry.kept && age(item.entry.last_use) >= unused.0 && planned(&item.entry.key));
+        let selected = SelectedZips { selection, planned_at, unused: Some(unused.0) };
+        removed = remove_zips(registry, &selected, dry_run).await?;
     }
     let quarantine = registry.inventory().usage().disk_areas.quarantine;
     if !dry_run {
-        let zips = Vec::from_iter(keys_of(&old));
-        registry.inventory().remove_all(&zips).await.map_err(removal_failed)?;
         registry.inventory().clear_quarantine().await.map_err(removal_failed)?;
     }
     Ok(RemovalReport {
-        zips: old.iter().map(archive_row).collect(),
-        bytes: freed_bytes(&old) + quarantine,
+        zips: removed.zips,
+        bytes: removed.bytes + quarantine,
         documents: 0,
         forgotten: 0,
         marks: 0,
         quarantine,
-        plan: RemovalPlan { zips: keys_of(&old), ..RemovalPlan::default() },
+        plan: RemovalPlan { planned_at, marks: Default::default() },
         dry_run,
     })
 }
 
-fn keys_of(items: &[StoredArchive]) -> BTreeSet<Key> {
-    items.iter().map(|item| item.entry.key.clone()).collect()
+/// Which zips are removed.
+struct SelectedZips {
+    selection: Selection,
+    /// Those that were stored later stay.
+    planned_at: Timestamp,
+    /// Only those that were not used for this long before `planned_at` and are not kept.
+    unused: Option<Duration>,
+}
+
+impl SelectedZips {
+    fn contain(&self, entry: &InventoryEntry) -> bool {
+        let age = Duration::try_from(self.planned_at.duration_since(entry.last_use)).unwrap_or_default();
+        self.unused.is_none_or(|unused| !entry.kept && age >= unused)
+    }
+}
+
+/// What [`remove_zips`] has done.
+#[derive(Default)]
+struct ZipRemoval {
+    zips: usize,
+    /// Bytes on disk.
+    bytes: u64,
+    /// The keys of zips that were stored after the plan.
+    newer: HashSet<Key>,
+}
+
+async fn remove_zips(registry: &Registry, selected: &SelectedZips, dry_run: bool) -> Result<ZipRemoval, AdminError> {
+    let mut removal = ZipRemoval::default();
+    for shard in ALL_SHARDS {
+        let entries = registry.inventory().fold(shard..=shard, &selected.selection, Vec::new(), Vec::push).await;
+        let mut entries = entries.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
+        entries.retain(|entry| selected.contain(entry));
+        let newer = entries.extract_if(.., |entry| entry.stored_at > selected.planned_at);
+        removal.newer.extend(newer.map(|entry| entry.key));
+        removal.zips += entries.len();
+        removal.bytes += freed_bytes(&entries);
+        if !dry_run {
+            let keys: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
+            registry.inventory().remove_all(&keys).await.map_err(removal_failed)?;
+        }
+    }
+    Ok(removal)
 }
 
 /// Bytes on disk that are freed when these zips are removed: a blob is removed with the last of its keys.
-fn freed_bytes(items: &[StoredArchive]) -> u64 {
+fn freed_bytes(entries: &[InventoryEntry]) -> u64 {
     let mut blobs: BTreeMap<_, (usize, &InventoryEntry)> = BTreeMap::new();
-    for StoredArchive { entry, .. } in items {
+    for entry in entries {
         blobs.entry(entry.digest).or_insert((0, entry)).0 += 1;
     }
     blobs.values().filter(|(count, entry)| *count == entry.keys).map(|(_, entry)| entry.cost).sum()

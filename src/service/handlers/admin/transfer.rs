@@ -3,22 +3,23 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use http::Response;
+use parking_lot::Mutex;
 
 use super::{
     AdminError, Input, drain,
-    inventory::{INDEX_UNREADABLE, items, selection},
+    inventory::{INDEX_UNREADABLE, listed_items, selection},
     next_frame, one, with_type,
 };
 use crate::{
     admin_api::{
         AdminRequest as _, CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument,
-        ImportReport, ImportedState, PlanImport, PlannedImport, ReadArchive,
+        ImportReport, ImportedState, ListArchives, PlanImport, PlannedImport, ReadArchive,
     },
     dialect::{Names, PackageId},
     entry::ExportedDocument,
-    http::body::Body,
+    http::body::{Body, BodyError},
     registry::{ImportError, Registry, inventory::parse_package},
     service::{SendMode, audit::Acts, zip_body::range_body},
 };
@@ -27,34 +28,47 @@ use crate::{
 const MAX_CLAIM_BYTES: usize = 1 << 20;
 
 /// One claim per selected zip, then every document of the selected packages, then the recorded sources that lead to them.
+/// Each is read when it is sent.
 pub(super) async fn export(
     registry: &Arc<Registry>,
     names: &Names,
     request: ExportArchives,
-) -> Result<impl Stream<Item = ExportedItem> + use<>, AdminError> {
+) -> Result<impl Stream<Item = Result<ExportedItem, BodyError>> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
-    let mut zips = Vec::new();
-    let mut packages = BTreeSet::new();
-    for item in items(registry, &selection).await? {
-        packages.insert(folded(&item.package));
-        let archive = registry.transfer().describe(&item.entry.key).await;
-        let archive = archive.map_err(|error| AdminError::storage("the record of a zip cannot be read", error))?;
-        zips.extend(archive.map(ExportedItem::Zip));
-    }
     let documents = registry.inventory().document_keys(&selection.of_any_version()).await;
     let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
-    packages.extend(documents.iter().filter_map(parse_package).map(|package| folded(&package)));
-    let sources = registry.sources().list().into_iter().filter(|source| {
-        let package = source.name.parse().ok().and_then(|name| names.id_on(&source.upstream, &name));
-        package.is_some_and(|package| packages.contains(&folded(&package)))
+    let sources = registry.sources().list().into_iter().filter_map(|source| {
+        let package = names.id_on(&source.upstream, &source.name.parse().ok()?)?;
+        Some((folded(&package), source))
     });
-    let sources: Vec<ExportedItem> = sources.map(ExportedItem::Source).collect();
+    let sources: Vec<_> = sources.collect();
+    let packages: BTreeSet<_> = documents.iter().filter_map(parse_package).map(|package| folded(&package)).collect();
+    let packages = Arc::new(Mutex::new(packages));
+
+    let listed = ListArchives { pattern: request.pattern, ..ListArchives::default() };
+    let of_zips = registry.clone();
+    let seen = packages.clone();
+    let zips = listed_items(registry, listed).await?.try_filter_map(move |item| {
+        let registry = of_zips.clone();
+        let is_hosted = registry.hosted().is_some_and(|hosted| *hosted.upstream() == item.package.upstream);
+        if !is_hosted {
+            seen.lock().insert(folded(&item.package));
+        }
+        async move {
+            let archive = if is_hosted { None } else { registry.transfer().describe(&item.entry.key).await? };
+            Ok(archive.map(ExportedItem::Zip))
+        }
+    });
     let registry = registry.clone();
     let documents = stream::iter(documents).filter_map(move |key| {
         let registry = registry.clone();
-        async move { registry.transfer().export_document(&key).await.map(ExportedItem::Document) }
+        async move { registry.transfer().export_document(&key).await.map(ExportedItem::Document).map(Ok) }
     });
-    Ok(stream::iter(zips).chain(documents).chain(stream::iter(sources)))
+    let sources = stream::iter(sources).filter_map(move |(package, source)| {
+        let is_selected = packages.lock().contains(&package);
+        async move { is_selected.then_some(Ok(ExportedItem::Source(source))) }
+    });
+    Ok(zips.chain(documents).chain(sources))
 }
 
 /// A package without the case of its name: recorded names have none.
