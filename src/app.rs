@@ -45,6 +45,7 @@ mod issuer_documents;
 mod loopback;
 mod memory;
 mod reload;
+mod removals;
 mod shared;
 mod shared_accounts;
 
@@ -198,7 +199,7 @@ impl App {
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
         let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
-        let shared_tiers = shared::open(&config, &disk, &clock).await?;
+        let shared_tiers = shared::open(&config, &dir, &disk, &clock).await?;
         let access =
             accounts::open(&config, dir.clone(), &clock, key_source.clone(), bound.revoked(), &shared_tiers).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
@@ -259,6 +260,7 @@ impl App {
         let drain_period = config.server.drain.0;
         let has_bucket = config.shared.is_some();
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
+        removals::spawn_removal_sharing(reloader.running(), &cache, &tasks, &background);
         if has_bucket {
             shared_accounts::spawn_account_sharing(reloader.running().clone(), &tasks, &background);
         }

@@ -43,6 +43,7 @@ mod pins;
 pub mod policy;
 mod progress;
 mod push;
+mod removals;
 mod single_flight;
 pub(crate) mod spool_reader;
 mod spool_writer;
@@ -68,6 +69,7 @@ pub use fleet_tier::{FleetFigures, FleetTier};
 pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
 pub use push::{PushedArchive, PushedPin, Pusher};
+pub use removals::{DueRemovals, Removal, Removals, StoredRemovals};
 pub use uploads::NotUploaded;
 
 /// Bounds the memory that a flood of unknown names takes in the negative cache.
@@ -84,6 +86,7 @@ pub struct Cache {
     disk: Arc<Disk>,
     bucket: Option<Arc<BucketTier>>,
     fleet: Option<Arc<FleetTier>>,
+    removals: Option<Arc<Removals>>,
     generations: Generations,
     clock: Clock,
     tasks: BackgroundTasks,
@@ -122,6 +125,15 @@ pub struct CacheUsage {
     pub fleet: Option<FleetFigures>,
 }
 
+/// Who has removed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedBy {
+    /// An operator of this mirror: it is removed from the bucket, too.
+    Operator,
+    /// One of another mirror, which has removed it from the bucket.
+    OtherMirror,
+}
+
 /// What is behind the disk, where several mirrors work together.
 #[derive(Clone, Default)]
 pub struct SharedTiers {
@@ -129,6 +141,8 @@ pub struct SharedTiers {
     pub bucket: Option<Arc<BucketTier>>,
     /// The other mirrors.
     pub fleet: Option<Arc<FleetTier>>,
+    /// What operators remove on any of them.
+    pub removals: Option<Arc<Removals>>,
 }
 
 /// What a cache is built from besides its tiers.
@@ -181,7 +195,7 @@ impl Cache {
             clock.clone(),
             tasks.clone(),
         );
-        let SharedTiers { bucket, fleet } = shared;
+        let SharedTiers { bucket, fleet, removals } = shared;
         let context = context.with_shared(bucket.clone(), fleet.clone());
         let importer = ArchiveImporter::new(&context);
         let documents =
@@ -197,6 +211,7 @@ impl Cache {
             disk,
             bucket,
             fleet,
+            removals,
             generations,
             clock,
             tasks,
@@ -247,6 +262,11 @@ impl Cache {
     /// The bucket behind the disk, if there is one.
     pub fn bucket(&self) -> Option<&Arc<BucketTier>> {
         self.bucket.as_ref()
+    }
+
+    /// What operators remove on any mirror of the bucket, if there is one.
+    pub fn removals(&self) -> Option<&Arc<Removals>> {
+        self.removals.as_ref()
     }
 
     /// What waits for its upload to the bucket.

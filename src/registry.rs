@@ -37,6 +37,7 @@ mod parsed;
 pub mod policy;
 mod ref_lists;
 pub(crate) mod release_facts;
+mod removals;
 pub(crate) mod resolve;
 mod selection;
 pub(crate) mod sources;
@@ -77,7 +78,7 @@ use warming::{Warming, WarmingParts};
 pub use crate::cache::{
     BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation, HitStats,
     ImportError, Integrity, InventoryEntry, NotUploaded, Object, ObjectContent, PushedArchive, PushedPin, Pusher,
-    ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
+    RemovedBy, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,

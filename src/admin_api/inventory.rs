@@ -295,6 +295,9 @@ pub(crate) struct RemovalReport {
     pub plan: RemovalPlan,
     /// True when nothing was removed.
     pub dry_run: bool,
+    /// True when the other mirrors of the bucket remove what they have of it, too.
+    #[serde(default)]
+    pub spreads: bool,
 }
 
 /// Marks the zips that a pattern selects as never to be evicted, or takes the mark away.

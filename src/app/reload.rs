@@ -42,6 +42,7 @@ pub type ConfigSource = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Syn
 pub(super) struct RunningService {
     pub(super) service: Arc<Service>,
     pub(super) access: Arc<Access>,
+    pub(super) registry: Arc<Registry>,
     upstreams: BTreeMap<String, Arc<dyn Upstream>>,
     config: Config,
 }
@@ -120,8 +121,8 @@ impl Reloader {
         let registry = shared.registry(&config, &names, upstreams.clone())?;
         warn_of_taken_names(&names, shared.cache.disk());
         Ok(Arc::new_cyclic(|own: &Weak<Self>| {
-            let service = Arc::new(shared.service(&config, registry, names, access.clone(), own.clone(), None));
-            let running = RunningService { service, access, upstreams, config };
+            let service = Arc::new(shared.service(&config, registry.clone(), names, access.clone(), own.clone(), None));
+            let running = RunningService { service, access, registry, upstreams, config };
             Self {
                 running: Arc::new(ArcSwap::from_pointee(running)),
                 shared,
@@ -186,12 +187,24 @@ impl Reloader {
         let registry = self.shared.registry(&config, &names, upstreams.clone())?;
         let access = Arc::new(before.access.reconfigured(&config.access, &self.shared.key_source)?);
         warn_of_taken_names(&names, self.shared.cache.disk());
-        let service =
-            self.shared.service(&config, registry, names, access.clone(), self.own.clone(), Some(Timestamp::now()));
+        let service = self.shared.service(
+            &config,
+            registry.clone(),
+            names,
+            access.clone(),
+            self.own.clone(),
+            Some(Timestamp::now()),
+        );
         // From here on nothing fails.
         self.shared.clients.set_limits(config.clients.clone());
         observe::set_filter(filter);
-        self.running.store(Arc::new(RunningService { service: Arc::new(service), access, upstreams, config }));
+        self.running.store(Arc::new(RunningService {
+            service: Arc::new(service),
+            access,
+            registry,
+            upstreams,
+            config,
+        }));
         Ok(ReloadReport { changed, needs_restart })
     }
 

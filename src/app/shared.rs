@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::RunningService;
 use crate::{
-    cache::{BucketTier, Cache, FleetTier, LonePins, SharedTiers},
+    cache::{BucketTier, Cache, FleetTier, LonePins, Removals, SharedTiers},
     clock::Clock,
     config::Config,
     fleet::{NodeClient, Nodes},
@@ -35,13 +35,13 @@ const MAX_BLOCKS_AGE: Duration = Duration::from_secs(5);
 /// The kind of the state that holds the blocks.
 const BLOCKS_STATE: &str = "blocks";
 /// How often a state is read, merged and written.
-const STATE_ATTEMPTS: usize = 5;
+pub(super) const STATE_ATTEMPTS: usize = 5;
 
 /// The bucket and the other nodes, if there are any; the bucket after a probe of whether it arbitrates.
 ///
 /// # Errors
 /// When a section cannot be used, or the bucket does not arbitrate and the operator has not said that it need not.
-pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow::Result<SharedTiers> {
+pub(super) async fn open(config: &Config, dir: &Path, disk: &Disk, clock: &Clock) -> anyhow::Result<SharedTiers> {
     let Some(section) = &config.shared else { return Ok(SharedTiers::default()) };
     let bucket = Arc::new(open_bucket(section)?);
     match timeout(PROBE_TIMEOUT, bucket.probe()).await {
@@ -60,7 +60,9 @@ pub(super) async fn open(config: &Config, disk: &Disk, clock: &Clock) -> anyhow:
     let lone_pins = if is_first { LonePins::Allowed } else { LonePins::Refused };
     let bucket = BucketTier::new(bucket, section, disk.uploads(), lone_pins, clock.clone());
     let fleet = nodes.map(|(nodes, client)| Arc::new(FleetTier::new(nodes, client)));
-    Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet })
+    let dir = dir.to_owned();
+    let removals = tokio::task::spawn_blocking(move || Removals::open(&dir)).await?;
+    Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet, removals: Some(Arc::new(removals)) })
 }
 
 fn open_bucket(section: &SharedConfig) -> anyhow::Result<Bucket> {

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    ArchiveRequest, Asker, CacheFailure,
+    ArchiveRequest, Asker, CacheFailure, RemovedBy,
     circle::wait_beside,
     fill::{Fill, FillContext},
     fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
@@ -188,14 +188,22 @@ impl ArchiveCache {
         removed
     }
 
-    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Other mirrors of the
-    /// bucket keep theirs.
+    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Where another mirror
+    /// has done so before, only pins that are those of this mirror are removed there, and not later ones.
     ///
     /// # Errors
     /// The first one, when a pin cannot be removed; none is removed here before all are in the bucket.
-    pub async fn forget_pins(&self, keys: Vec<Key>) -> io::Result<()> {
-        if let Some(bucket) = &self.context.bucket {
-            bucket.forget(&keys).await.map_err(io::Error::other)?;
+    pub async fn forget_pins(&self, keys: Vec<Key>, by: RemovedBy) -> io::Result<()> {
+        match (&self.context.bucket, by) {
+            (None, _) => {}
+            (Some(bucket), RemovedBy::Operator) => bucket.forget(&keys).await.map_err(io::Error::other)?,
+            (Some(bucket), RemovedBy::OtherMirror) => {
+                for key in &keys {
+                    if let Some(pin) = self.context.pins.read(key).await? {
+                        bucket.forget_pin(&pin).await.map_err(io::Error::other)?;
+                    }
+                }
+            }
         }
         self.context.pins.forget_all(keys).await
     }

@@ -300,6 +300,19 @@ impl BucketTier {
         forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
+    /// Removes a pin and its claim, unless the bucket has a later one.
+    pub(super) async fn forget_pin(&self, pin: &Pin) -> Result<(), BucketError> {
+        self.archives.forget_pin(pin).await
+    }
+
+    /// Removes documents. A failure is only logged: they are used while they are fresh, and hints afterwards.
+    pub async fn remove_documents(&self, keys: &[Key]) {
+        let removed = stream::iter(keys.to_vec()).map(async |key| self.documents.remove(&key).await);
+        if let Err(error) = removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect::<()>().await {
+            tracing::warn!(%error, "lists that were removed stay in the bucket, and are used until they are no longer fresh");
+        }
+    }
+
     /// What the bucket has of a document; `None` when it cannot say in time.
     pub(super) async fn document(&self, key: &Key) -> Option<BucketDocument> {
         match timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await {

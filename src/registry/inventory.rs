@@ -21,7 +21,9 @@ use super::{
 use crate::{
     admin_api::{InventoryOrder, RefKind},
     archive::ZipFacts,
-    cache::{Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, fill_watcher::FillUpdate},
+    cache::{
+        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, fill_watcher::FillUpdate,
+    },
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
     package::{ModelFinding, PackageId, Version},
@@ -234,11 +236,16 @@ impl Inventory {
     }
 
     /// Removes the selected pins, with the zips that are stored under them: the next fetch of each may have other content.
-    /// Returns how many there are; a dry run removes none. `except` are keys whose pins stay.
+    /// Returns how many there are; without `by`, a dry run, removes none. `except` are keys whose pins stay.
     ///
     /// # Errors
     /// The first one, when a pin cannot be read or removed.
-    pub async fn forget_pins(&self, selection: &Selection, except: &HashSet<Key>, dry_run: bool) -> io::Result<usize> {
+    pub async fn forget_pins(
+        &self,
+        selection: &Selection,
+        except: &HashSet<Key>,
+        by: Option<RemovedBy>,
+    ) -> io::Result<usize> {
         let mut count = 0;
         let mut after = String::new();
         loop {
@@ -247,9 +254,11 @@ impl Inventory {
             last.as_str().clone_into(&mut after);
             keys.retain(|key| selection.selects_archive(key) && !except.contains(key));
             count += keys.len();
-            if !dry_run && !keys.is_empty() {
+            if let Some(by) = by.filter(|_| !keys.is_empty()) {
                 self.cache.archives().remove_all(&keys).await?;
-                self.cache.archives().forget_pins(keys).await?;
+                self.cache.archives().forget_pins(keys.clone(), by).await?;
+                // A request in between has fetched the old content again, or remembers that it is another one.
+                self.cache.archives().remove_all(&keys).await?;
             }
         }
     }
@@ -258,7 +267,11 @@ impl Inventory {
     ///
     /// # Errors
     /// The first one, when a document cannot be removed from disk; the others are removed all the same.
-    pub async fn remove_documents(&self, keys: &[Key]) -> io::Result<()> {
+    pub async fn remove_documents(&self, keys: &[Key], by: RemovedBy) -> io::Result<()> {
+        if let (Some(bucket), RemovedBy::Operator) = (self.cache.bucket(), by) {
+            // First, or a request in between takes it from there.
+            bucket.remove_documents(keys).await;
+        }
         self.cache.document_tiers().remove_all(keys).await
     }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admin_api::{ImportState, ImportedState},
-    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict, Pusher},
+    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict, Pusher, Removals},
     entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
     origin::Verify,
     package::{
@@ -61,6 +61,11 @@ impl Transfer {
     /// Uploads what is stored to the shared bucket; `None` without one.
     pub fn pusher(&self) -> Option<Pusher> {
         self.cache.pusher()
+    }
+
+    /// What operators remove on any mirror of the bucket; `None` without one.
+    pub fn removals(&self) -> Option<&Arc<Removals>> {
+        self.cache.removals()
     }
 
     /// The record of a stored archive; `None` when it was removed or quarantined since it was listed.

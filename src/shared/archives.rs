@@ -196,6 +196,25 @@ impl SharedArchives {
         self.bucket.delete(&ObjectName::pin(key)).await
     }
 
+    /// Deletes the pin and the claim of a key where they are this pin: a mirror that had not known yet that it is forgotten
+    /// has written them again. One that was first seen later stays.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn forget_pin(&self, pin: &Pin) -> Result<(), BucketError> {
+        let is_same =
+            |other: &Pin| other.first_seen == pin.first_seen && other.verified.manifest == pin.verified.manifest;
+        if self.find(&pin.key).await?.is_some_and(|claim| is_same(&claim.pin())) {
+            self.bucket.delete(&ObjectName::claim(&pin.key)).await?;
+        }
+        let name = ObjectName::pin(&pin.key);
+        let Some(found) = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await? else { return Ok(()) };
+        if parse::<Pin>(&found.bytes, |pin| &pin.key, &pin.key).is_ok_and(|settled| is_same(&settled)) {
+            self.bucket.delete(&name).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes the bytes of a claim, which do not have their digest, so that the next upload writes them again.
     ///
     /// # Errors

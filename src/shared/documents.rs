@@ -64,6 +64,14 @@ impl SharedDocuments {
         Ok(BucketDocument { document, object: Some((object, stored.generation)) })
     }
 
+    /// Deletes a document.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn remove(&self, key: &Key) -> Result<(), BucketError> {
+        self.bucket.delete(&ObjectName::document(key)).await
+    }
+
     /// Writes a document in place of what was found, unless another mirror has written one since.
     ///
     /// # Errors

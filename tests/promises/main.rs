@@ -102,6 +102,7 @@ mod ranges;
 mod rate_limits;
 mod reload;
 mod remote_admin;
+mod removals;
 mod renamed_rules;
 mod renames_and_gone;
 mod repeated;

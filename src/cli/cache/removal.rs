@@ -71,7 +71,7 @@ fn remove<C: Call<Answer = RemovalReport>>(
     admin_client::run_at(cache, async |client| {
         let mut report = client.call(&request(None)).await?;
         let counts = report.zips + report.documents + report.forgotten + report.marks;
-        let is_empty = counts == 0 && report.bytes == 0;
+        let is_empty = counts == 0 && report.bytes == 0 && !report.spreads;
         let planned_at = report.plan.planned_at;
         if flags.json {
             let mut out = PrintBuffer::default();
@@ -128,9 +128,9 @@ fn remove<C: Call<Answer = RemovalReport>>(
 
 /// What follows the zips in the JSON: what else was found, and whether all of it was removed.
 fn json_end(report: &RemovalReport, removed: bool) -> String {
-    let RemovalReport { documents, forgotten, marks, bytes, .. } = report;
+    let RemovalReport { documents, forgotten, marks, bytes, spreads, .. } = report;
     let rest = json!({
-        "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes, "removed": removed,
+        "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes, "removed": removed, "spreads": spreads,
     });
     format!("],{}\n", rest.to_string().trim_start_matches('{'))
 }
@@ -143,6 +143,9 @@ fn describe(report: &RemovalReport) -> String {
     }
     if *marks > 0 {
         text += &format!("; {marks} marks of zips that are not stored");
+    }
+    if report.spreads {
+        text += "; the other mirrors of the bucket remove what they have of it, too";
     }
     text + "\n"
 }

@@ -10,14 +10,14 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    AdminError,
+    AdminError, blocking,
     inventory::{INDEX_UNREADABLE, missing_kept_keys, required_selection, selection, unmark},
 };
 use crate::{
     admin_api::{CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
     entry::Key,
     registry::{
-        InventoryEntry, Registry,
+        InventoryEntry, Registry, RemovedBy,
         inventory::{ALL_SHARDS, Selection},
     },
 };
@@ -45,11 +45,13 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
     let mut forgotten = 0;
     if forget {
         // Forgetting the pin of a zip removes it, too.
-        let forgotten_of = inventory.forget_pins(&selected.selection, &newer, dry_run).await;
+        let forgotten_of =
+            inventory.forget_pins(&selected.selection, &newer, (!dry_run).then_some(RemovedBy::Operator)).await;
         forgotten = forgotten_of.map_err(removal_failed)?;
     }
     if !dry_run {
-        inventory.remove_documents(&documents).await.map_err(removal_failed)?;
+        inventory.remove_documents(&documents, RemovedBy::Operator).await.map_err(removal_failed)?;
+        spread(registry, pattern.unwrap_or_default(), forget).await?;
     }
     Ok(RemovalReport {
         zips,
@@ -60,7 +62,16 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
         quarantine: 0,
         plan: RemovalPlan { planned_at, marks },
         dry_run,
+        spreads: registry.transfer().removals().is_some(),
     })
+}
+
+/// Tells the other mirrors of the bucket what was removed, at once or when the bucket can be used.
+async fn spread(registry: &Registry, pattern: String, forget: bool) -> Result<(), AdminError> {
+    const FAILED: &str = "it is removed here; the other mirrors cannot be told";
+    let Some(removals) = registry.transfer().removals().cloned() else { return Ok(()) };
+    let recorded = blocking(FAILED, move || removals.record(&pattern, forget)).await?;
+    recorded.map_err(|error| AdminError::storage(FAILED, error))
 }
 
 /// Removes quarantined files, and the selected zips that were not used for a period and are not kept.
@@ -89,6 +100,7 @@ pub(super) async fn collect_garbage(
         quarantine,
         plan: RemovalPlan { planned_at, marks: Default::default() },
         dry_run,
+        spreads: false,
     })
 }
 

@@ -1,0 +1,87 @@
+//! Tells the other mirrors of the bucket what an operator removes on this one, and does here what was removed on others.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{RunningService, shared::STATE_ATTEMPTS};
+use crate::{
+    cache::{Cache, Removals, StoredRemovals},
+    shared::{Bucket, StateWrite},
+};
+
+/// What another mirror has removed is removed here after this time at the latest.
+const MAX_REMOVAL_AGE: Duration = Duration::from_secs(5);
+/// The kind of the state that holds the removals.
+const REMOVALS_STATE: &str = "removals";
+
+/// Follows the removals of the bucket until `background` is cancelled. Without a bucket, does nothing.
+pub(super) fn spawn_removal_sharing(
+    running: &Arc<ArcSwap<RunningService>>,
+    cache: &Cache,
+    tasks: &TaskTracker,
+    background: &CancellationToken,
+) {
+    let Some((bucket, removals)) = cache.bucket().cloned().zip(cache.removals().cloned()) else { return };
+    let running = running.clone();
+    let follow = async move {
+        loop {
+            if let Err(error) = follow_once(&running, bucket.bucket(), &removals).await {
+                tracing::debug!(%error, "the removals of other mirrors are not known at present");
+            }
+            let _ = timeout(MAX_REMOVAL_AGE, removals.changed()).await;
+        }
+    };
+    tasks.spawn(background.clone().run_until_cancelled_owned(follow));
+}
+
+async fn follow_once(
+    running: &ArcSwap<RunningService>,
+    bucket: &Bucket,
+    removals: &Arc<Removals>,
+) -> anyhow::Result<()> {
+    let Some(list) = publish(bucket, removals).await? else { return Ok(()) };
+    let list = Arc::new(list);
+    let due = blocking(removals, &list, |removals, list| removals.due(list)).await?;
+    if due.has_missed {
+        tracing::error!(
+            "this mirror was away while operators removed more than the list of removals has; what they removed may \
+             still be stored here: repeat srm-mirror cache rm"
+        );
+    }
+    for (number, removal) in due.removals {
+        let registry = running.load().registry.clone();
+        removal.apply(&registry).await.inspect_err(|error| {
+            tracing::warn!(%error, pattern = removal.pattern, "what another mirror has removed is not removed here yet");
+        })?;
+        blocking(removals, &list, move |removals, list| removals.set_done(list, number)).await?;
+    }
+    blocking(removals, &list, |removals, list| removals.set_done(list, list.last())).await
+}
+
+/// Adds what waits here to the list of the bucket, and returns the list; `None` where there is none.
+async fn publish(bucket: &Bucket, removals: &Removals) -> anyhow::Result<Option<StoredRemovals>> {
+    for _ in 0..STATE_ATTEMPTS {
+        let read = bucket.read_state::<StoredRemovals>(REMOVALS_STATE).await?;
+        let merged = removals.merged(read.value.as_ref());
+        if merged.last() == read.value.as_ref().map_or(0, StoredRemovals::last) {
+            return Ok(read.value);
+        }
+        if bucket.write_state(REMOVALS_STATE, &merged, read).await? == StateWrite::Written {
+            return Ok(Some(merged));
+        }
+    }
+    anyhow::bail!("other mirrors change the removals at the same time")
+}
+
+async fn blocking<T: Send + 'static>(
+    removals: &Arc<Removals>,
+    list: &Arc<StoredRemovals>,
+    work: impl FnOnce(&Removals, &StoredRemovals) -> std::io::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let removals = removals.clone();
+    let list = list.clone();
+    Ok(tokio::task::spawn_blocking(move || work(&removals, &list)).await??)
+}

@@ -1,0 +1,240 @@
+//! What operators remove on one mirror of a bucket, so that the others remove it, too.
+//!
+//! The mirrors have one list in the bucket, of the last removals with their numbers. A mirror's own file says up to which
+//! number it has done them, and which of its own are not in the list yet: both survive restarts and times without the bucket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::{
+    atomic_file::{read_json, write_json},
+    entry::Digest,
+};
+
+/// The file in the cache directory.
+const REMOVALS_FILE: &str = "removals.json";
+/// Mode of the file.
+const REMOVALS_FILE_MODE: u32 = 0o644;
+/// Largest file that is read, bytes.
+const MAX_REMOVALS_FILE_BYTES: u64 = 4 << 20;
+/// Most removals that the list has, and most that wait for the bucket.
+const MAX_REMOVALS: usize = 500;
+/// Longest pattern that is told to others, bytes.
+const MAX_REMOVAL_PATTERN_BYTES: usize = 2000;
+
+/// What an operator has removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// The pattern of packages and versions, as the operator gave it.
+    pub pattern: String,
+    /// True when the pins were removed, too.
+    pub forget: bool,
+    /// When it was removed.
+    pub at: Timestamp,
+    /// The mirror on which it was.
+    by: Digest,
+}
+
+/// The list in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRemovals {
+    /// Another one when the list was lost and begun again.
+    list: Digest,
+    /// The number of the last removal; the one before has the number before.
+    last: u64,
+    removals: Vec<Removal>,
+}
+
+/// The content of the file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct OwnRemovals {
+    /// This mirror's name in the list.
+    own: Option<Digest>,
+    list: Option<Digest>,
+    /// The number up to which the removals of the list were done here.
+    done: u64,
+    /// Removals of this mirror that are not in the list yet.
+    waiting: Vec<Removal>,
+}
+
+/// The removals that a mirror tells others, and is told.
+#[derive(Debug)]
+pub struct Removals {
+    path: PathBuf,
+    file: Mutex<OwnRemovals>,
+    /// Notified when this mirror's operator has removed something.
+    changed: Notify,
+}
+
+/// What is left to do here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DueRemovals {
+    /// The removals with their numbers, those of this mirror left out.
+    pub removals: Vec<(u64, Removal)>,
+    /// True when earlier ones are no longer in the list.
+    pub has_missed: bool,
+}
+
+impl Removals {
+    /// Reads the file in the cache directory, which this process must hold. Blocks. What cannot be read counts as nothing:
+    /// all removals of the list are done again, which removes at most what is fetched again.
+    pub fn open(cache_dir: &Path) -> Self {
+        let path = cache_dir.join(REMOVALS_FILE);
+        let file = read_json(&path, MAX_REMOVALS_FILE_BYTES).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the removals of other mirrors are done again");
+            OwnRemovals::default()
+        });
+        Self { path, file: Mutex::new(file), changed: Notify::new() }
+    }
+
+    /// Records what this mirror's operator has removed. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be made durable, or the pattern is too long; the other mirrors do not remove it then.
+    pub fn record(&self, pattern: &str, forget: bool) -> io::Result<()> {
+        if pattern.len() > MAX_REMOVAL_PATTERN_BYTES {
+            return Err(io::Error::other("the pattern is too long to be told to other mirrors"));
+        }
+        self.change(|file| {
+            let by = *file.own.get_or_insert_with(Digest::unique);
+            if file.waiting.len() == MAX_REMOVALS {
+                file.waiting.remove(0);
+                tracing::error!("a removal is not told to other mirrors: too many wait for the bucket");
+            }
+            file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at: Timestamp::now(), by });
+        })?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits until something was recorded.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The list with what waits here.
+    pub fn merged(&self, list: Option<&StoredRemovals>) -> StoredRemovals {
+        let empty = || StoredRemovals { list: Digest::unique(), last: 0, removals: Vec::new() };
+        let mut merged = list.cloned().unwrap_or_else(empty);
+        for removal in &self.file.lock().waiting {
+            // It is there already when the answer to its write was lost.
+            if !merged.removals.contains(removal) {
+                merged.removals.push(removal.clone());
+                merged.last += 1;
+            }
+        }
+        let excess = merged.removals.len().saturating_sub(MAX_REMOVALS);
+        merged.removals.drain(..excess);
+        merged
+    }
+
+    /// What a list that is in the bucket asks this mirror to do. What is in it no longer waits. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn due(&self, list: &StoredRemovals) -> io::Result<DueRemovals> {
+        let file = self.file.lock().clone();
+        let done = if file.list == Some(list.list) { file.done } else { 0 };
+        let first = (list.last + 1).saturating_sub(list.removals.len() as u64);
+        let numbered = (first..).zip(&list.removals);
+        let due = numbered.filter(|(number, removal)| *number > done && Some(removal.by) != file.own);
+        let removals = due.map(|(number, removal)| (number, removal.clone())).collect();
+        if file.waiting.iter().any(|waiting| list.removals.contains(waiting)) {
+            self.change(|file| file.waiting.retain(|waiting| !list.removals.contains(waiting)))?;
+        }
+        Ok(DueRemovals { removals, has_missed: file.list == Some(list.list) && done + 1 < first })
+    }
+
+    /// Records that the removals up to this number were done. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_done(&self, list: &StoredRemovals, number: u64) -> io::Result<()> {
+        let is_known = {
+            let file = self.file.lock();
+            file.list == Some(list.list) && file.done >= number
+        };
+        if is_known {
+            return Ok(());
+        }
+        self.change(|file| {
+            file.list = Some(list.list);
+            file.done = number;
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut OwnRemovals)) -> io::Result<()> {
+        let mut file = self.file.lock();
+        let mut changed = file.clone();
+        change(&mut changed);
+        write_json(&self.path, REMOVALS_FILE_MODE, &changed)?;
+        *file = changed;
+        Ok(())
+    }
+}
+
+impl StoredRemovals {
+    /// The number of the last removal.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(due: &DueRemovals) -> Vec<&str> {
+        due.removals.iter().map(|(_, removal)| removal.pattern.as_str()).collect()
+    }
+
+    #[test]
+    fn a_removal_is_due_once_on_every_other_mirror_and_never_on_its_own() {
+        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
+        one.record("acme/*", false).expect("recorded");
+        // The process ends before the bucket has it.
+        let one = { Removals::open(dirs[0].path()) };
+        let list = one.merged(None);
+        assert_eq!(one.merged(Some(&list)), list, "what was written is not written again");
+        assert_eq!(patterns(&one.due(&list).expect("due")), [""; 0]);
+        assert_eq!(patterns(&other.due(&list).expect("due")), ["acme/*"]);
+        other.set_done(&list, 1).expect("written");
+        let other = Removals::open(dirs[1].path());
+        assert_eq!(patterns(&other.due(&list).expect("due")), [""; 0]);
+        other.record("b/*", true).expect("recorded");
+        let list = other.merged(Some(&list));
+        assert_eq!((list.last(), patterns(&one.due(&list).expect("due"))), (2, vec!["b/*"]));
+        // The bucket was lost: numbers begin again.
+        other.due(&list).expect("due");
+        other.record("c/*", true).expect("recorded");
+        assert_eq!(patterns(&one.due(&other.merged(None)).expect("due")), ["c/*"]);
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_a_mirror_that_was_away_for_too_long_knows_it() {
+        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
+        one.record("a", false).expect("recorded");
+        let mut list = one.merged(None);
+        one.due(&list).expect("due");
+        other.set_done(&list, 1).expect("written");
+        for number in 0..=MAX_REMOVALS {
+            one.record(&format!("p{number}"), false).expect("recorded");
+            list = one.merged(Some(&list));
+            one.due(&list).expect("due");
+        }
+        let due = other.due(&list).expect("due");
+        assert_eq!((list.last(), due.removals.len(), due.has_missed), (MAX_REMOVALS as u64 + 2, MAX_REMOVALS, true));
+        assert_eq!(due.removals[0].0, 3);
+        assert!(one.record(&"x".repeat(MAX_REMOVAL_PATTERN_BYTES + 1), false).is_err());
+    }
+}
