@@ -26,13 +26,11 @@ use crate::{
     },
     clock::Clock,
     config::{Config, UpstreamCredentials},
-    dialect::HOSTED,
     entry::Digest,
-    hosted::HostedStore,
     http::body::Body,
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
-    registry::{Blocks, hosting::HostedPackages},
+    registry::Blocks,
     server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
     service::{self, MetricsExposure, Readiness},
     storage::disk::{self, Disk},
@@ -41,6 +39,7 @@ use crate::{
 
 mod accounts;
 mod credentials;
+mod hosting;
 mod issuer_documents;
 mod loopback;
 mod memory;
@@ -232,7 +231,7 @@ impl App {
         let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
         let readiness = Readiness::default();
         let clients = ClientTable::new(config.clients.clone());
-        let hosted = open_hosted(&config, verify.clone()).await?;
+        let hosted = hosting::open(&config, verify.clone(), &cache, &tasks, &background).await?;
         let blocks = open_blocks(dir).await?;
         shared::spawn_block_sharing(&blocks, &cache, &tasks, &background);
         let shared = SharedParts {
@@ -383,18 +382,6 @@ async fn reopen_on_request(audit: Option<AuditLog>, reload: ReloadHandle) {
         requests.next().await;
         audit.iter().for_each(AuditLog::reopen);
     }
-}
-
-/// Opens the directory of published packages, if there is one.
-async fn open_hosted(config: &Config, verify: Arc<ZipVerifier>) -> anyhow::Result<Option<Arc<HostedPackages>>> {
-    let Some(section) = config.hosted.clone() else { return Ok(None) };
-    anyhow::ensure!(
-        config.access.enabled,
-        "upstreams.hosted needs access.enabled = true: packages are published by callers with a token"
-    );
-    let dir = config.hosted_dir().context("upstreams.hosted.dir is not set")?;
-    let store = tokio::task::spawn_blocking(move || HostedStore::open(&dir, &section)).await??;
-    Ok(Some(Arc::new(HostedPackages::new(HOSTED, store, verify, config.archives.max_size.0))))
 }
 
 /// Reads what the operator has blocked.

@@ -7,15 +7,24 @@
 //! A publication has this order: the zip is written into `stage/` and synced; it gets its name among the blobs, and that
 //! folder is synced; the record is written, synced and linked under its name, which fails where there is one; that folder
 //! is synced. So there is never a record without its zip, and a kill leaves all of a version or nothing.
+//!
+//! Where several mirrors share a bucket, that is the [`primary`] store, and the directory is a copy of it: publications and
+//! changes are done there first ([`primary_changes`]), every mirror follows ([`following`]), and a zip that is not here is
+//! downloaded when it is asked for ([`zip_download`]).
 
 mod backup;
+mod change_notes;
 mod check;
 mod config;
+mod copies;
 mod durable_files;
 mod failed;
+mod following;
 mod held_zips;
 mod index;
 mod layout;
+mod primary;
+mod primary_changes;
 mod record;
 mod restore;
 mod retention;
@@ -27,6 +36,7 @@ mod unreadable;
 mod upkeep;
 mod upload;
 mod version;
+mod zip_download;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +45,11 @@ pub(crate) use backup::{Backup, BackupError, BackupFile, BackupFileError, Backup
 pub(crate) use check::check;
 pub use config::{Config, HostedKind};
 pub(crate) use failed::FailedPublication;
+pub(crate) use following::{HostedFollower, is_complete, is_copy, refresh, refresh_version};
 pub(crate) use index::{HostedPackage, HostedVersion, VersionState};
+pub(crate) use primary::{
+    ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore, PrimaryUnavailable, PrimaryWrite,
+};
 pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
 pub(crate) use restore::{RestoreError, RestoreProblem, RestoreReport, restore};
 pub(crate) use retention::{RetentionCheck, RetentionRule};
@@ -45,3 +59,4 @@ pub(crate) use store::{ChangeError, HostedStore, Publication, PublishRefusal};
 pub(crate) use upkeep::{Prunable, PruneOutcome, PrunedPart};
 pub(crate) use upload::{HostedUpload, UploadError, UploadedZip};
 pub(crate) use version::{VersionNumber, VersionNumberError};
+pub(crate) use zip_download::{ZipDownloadError, discard_copy, download_zip};

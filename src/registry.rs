@@ -1,5 +1,4 @@
-//! The use cases: a package's releases, the archive of a version, its metadata record, the catalog, and the administration
-//! of what is stored.
+//! The use cases: releases, archives of versions, metadata records, the catalog, and the administration of what is stored.
 //!
 //! Connects access policy, cache and upstreams. Knows neither HTTP messages nor JSON envelopes.
 
@@ -178,6 +177,8 @@ pub enum RegistryError {
         /// How the zip was found.
         status: CacheStatus,
     },
+    /// The shared bucket, which has the published packages, cannot be used; when to try again.
+    HostedUnavailable(Duration),
     /// The cache or the upstream has no answer.
     Fetch(CacheFailure),
 }

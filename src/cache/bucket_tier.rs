@@ -116,7 +116,7 @@ impl BucketTier {
     }
 
     /// The bucket.
-    pub fn bucket(&self) -> &Bucket {
+    pub fn bucket(&self) -> &Arc<Bucket> {
         &self.bucket
     }
 

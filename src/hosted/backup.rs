@@ -22,7 +22,9 @@ use super::{
     HostedPackage, HostedStore, VersionState,
     failed::{MAX_FAILED_FILE_BYTES, StoredFailures},
     held_zips::ZipHold,
+    primary::zips_of,
     record::RecordHead,
+    zip_download::download_zip,
 };
 use crate::{
     entry::Digest,
@@ -148,7 +150,7 @@ impl Backup {
     }
 
     fn write_content(&self, out: &mut impl Write) -> Result<BackupEnd, BackupFault> {
-        let mut zips: BTreeMap<Digest, u64> = BTreeMap::new();
+        let mut zips: BTreeMap<Digest, (u64, String)> = BTreeMap::new();
         let mut batch = Vec::new();
         let mut number = 0;
         let mut versions = 0;
@@ -170,8 +172,8 @@ impl Backup {
             tar_file::append(&mut *out, &records_name(number), &batch)?;
         }
         append_json(&mut *out, BACKUP_FAILED, &self.failed)?;
-        for (digest, len) in zips.iter().filter(|(digest, _)| !self.known.contains(*digest)) {
-            self.write_zip(out, digest, *len)?;
+        for (digest, (len, object)) in zips.iter().filter(|(digest, _)| !self.known.contains(*digest)) {
+            self.write_zip(out, digest, *len, object)?;
         }
         Ok(BackupEnd::Complete { versions, records: Digest(sha.finalize().into()) })
     }
@@ -182,26 +184,33 @@ impl Backup {
         package: &HostedPackage,
         version: &str,
         batch: &mut Vec<u8>,
-        zips: &mut BTreeMap<Digest, u64>,
+        zips: &mut BTreeMap<Digest, (u64, String)>,
     ) -> Result<(), BackupFault> {
         let path = self.store.layout.record(&package.name.to_ascii_lowercase(), version);
         let unreadable = || BackupFault::Damaged(format!("the record of {} {version} cannot be read", package.name));
         let text = fs::read(path).map_err(|_| unreadable())?;
         let head: RecordHead = serde_json::from_slice(&text).map_err(|_| unreadable())?;
         // Written again: the file may have been formatted by hand.
-        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unreadable())?;
+        let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unreadable())?;
+        // Of the copy, not of the record.
+        value.as_object_mut().map(|fields| fields.remove("tag"));
         serde_json::to_writer(&mut *batch, &value).map_err(|_| unreadable())?;
         batch.push(b'\n');
-        zips.extend(head.zips());
+        zips.extend(zips_of(&head).into_iter().map(|(digest, len, object)| (digest, (len, object))));
         Ok(())
     }
 
-    fn write_zip(&self, out: &mut impl Write, digest: &Digest, len: u64) -> Result<(), BackupFault> {
+    /// Appends a zip; `object` is where the primary store has it, if this directory is a copy.
+    fn write_zip(&self, out: &mut impl Write, digest: &Digest, len: u64, object: &str) -> Result<(), BackupFault> {
         let damaged = || {
             let text = format!("the zip {digest} is missing or damaged; srm-mirror host verify names its versions");
             BackupFault::Damaged(text)
         };
-        let mut file = self.store.open_zip(digest).map_err(|_| damaged())?;
+        let mut opened = self.store.open_zip(digest);
+        if opened.is_err() && download_zip(&self.store, digest, len, Some(object)).is_ok() {
+            opened = self.store.open_zip(digest);
+        }
+        let mut file = opened.map_err(|_| damaged())?;
         if file.metadata().map_err(|_| damaged())?.len() != len {
             return Err(damaged());
         }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, ops::ControlFlow};
 
-use super::{HostedStore, HostedVersion, VersionState, record::RecordHead};
+use super::{HostedStore, HostedVersion, VersionState, download_zip, is_copy, primary::zips_of, record::RecordHead};
 use crate::{
     admin_api::{DamageKind, HostedCheck, HostedDamage},
     entry::Digest,
@@ -55,6 +55,7 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
     fn check_version(&mut self, name: &str, version: &str) -> ControlFlow<()> {
         self.versions += 1;
         let store = self.store;
+        self.copy_zips(name, version);
         let found = {
             // Index and record are compared while neither changes.
             let _changing = store.changing.lock();
@@ -68,6 +69,20 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
             self.damaged(kind, vec![format!("{name}@{version}")], sha256)?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Downloads the zips of a version that are not here, where they can be had: each is compared with its digest then.
+    fn copy_zips(&self, name: &str, version: &str) {
+        if !is_copy(self.store) {
+            return;
+        }
+        // What cannot be read or downloaded is found missing.
+        let Ok(record) = self.store.record(name, version) else { return };
+        for (digest, len, object) in zips_of(&RecordHead::from(&record)) {
+            if !self.store.layout.blob(&digest).exists() {
+                let _ = download_zip(self.store, &digest, len, Some(&object));
+            }
+        }
     }
 
     /// Hashes the zips of one folder.

@@ -75,8 +75,9 @@ impl Drop for ZipHold {
         };
         for digest in unused.keys() {
             // The next start removes one that stays.
-            let _ = store.files.remove(&store.layout.blob(digest));
+            let _ = store.remove_zip(digest);
         }
-        store.space.set_stored(store.index.read().bytes());
+        let copied = store.copies.as_ref().map(|copies| copies.bytes());
+        store.space.set_stored(copied.unwrap_or_else(|| store.index.read().bytes()));
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct HostedVersion {
     pub(crate) kept: bool,
     /// The earlier zips of a moving version, whose blobs are kept.
     previous: Vec<Digest>,
+    /// As [`super::ReleaseRecord`] has it.
+    pub(super) tag: Option<Arc<str>>,
 }
 
 /// Whether a version is served.
@@ -92,6 +94,7 @@ impl HostedVersion {
             state,
             kept: record.kept.is_some(),
             previous: record.previous.iter().map(|replaced| replaced.digest).collect(),
+            tag: record.tag.as_deref().map(Arc::from),
         }
     }
 
@@ -106,6 +109,7 @@ impl HostedVersion {
             state: VersionState::Unreadable,
             kept: false,
             previous: Vec::new(),
+            tag: None,
         }
     }
 

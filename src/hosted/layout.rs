@@ -1,6 +1,7 @@
 //! Where the files of the directory stand.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -70,6 +71,30 @@ impl HostedLayout {
     /// The file of a zip.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blob_folder(digest).join(digest.to_string())
+    }
+
+    /// Passes every zip to `each`. Blocks.
+    ///
+    /// # Errors
+    /// The first error of `each`, or of the file system.
+    pub(super) fn each_blob(&self, mut each: impl FnMut(Digest, &Path) -> io::Result<()>) -> io::Result<()> {
+        for folder in fs::read_dir(self.blobs())? {
+            let folder = folder?;
+            if !folder.file_type()?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(folder.path())? {
+                let file = file?;
+                let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+                digest.map_or(Ok(()), |digest| each(digest, &file.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that says that all records of the primary store were here once.
+    pub(super) fn complete_copy(&self) -> PathBuf {
+        self.dir.join("complete-copy")
     }
 
     /// The folder of what uploads leave beside versions.

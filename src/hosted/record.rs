@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::upload::UploadedZip;
 use crate::entry::{Digest, Verified};
 
 /// How many earlier zips of a moving version are kept, the newest ones.
@@ -35,11 +36,18 @@ pub(crate) struct ReleaseRecord {
     /// The earlier zips of a moving version, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) previous: Vec<ReplacedZip>,
+    /// The object of the zip in the primary store. `None`: the one that is named by the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blob: Option<String>,
     /// What was sent beside the zip.
     #[serde(default)]
     pub(crate) form: PublishForm,
     /// What verification found in the zip.
     pub(crate) verified: Verified,
+    /// The tag of the record in the primary store that this is a copy of; empty where it is there and its tag is not known.
+    /// `None`: it is not known to be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tag: Option<String>,
 }
 
 /// The part of a record that the index in memory is made of: the rest is skipped while reading.
@@ -57,6 +65,10 @@ pub(super) struct RecordHead {
     pub(super) deleted: Option<StateChange>,
     #[serde(default)]
     pub(super) kept: Option<StateChange>,
+    #[serde(default)]
+    pub(super) blob: Option<String>,
+    #[serde(default)]
+    pub(super) tag: Option<String>,
     #[serde(default)]
     pub(super) previous: Vec<ReplacedZip>,
 }
@@ -81,6 +93,9 @@ pub(crate) struct ReplacedZip {
     pub(crate) publisher: String,
     /// When.
     pub(crate) published_at: Timestamp,
+    /// As [`ReleaseRecord::blob`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blob: Option<String>,
 }
 
 /// What a client sends beside the zip; empty where it sends the zip alone.
@@ -110,6 +125,26 @@ pub(crate) struct NewRelease {
 }
 
 impl ReleaseRecord {
+    /// The record of a version with this zip.
+    pub(super) fn new(release: NewRelease, zip: &UploadedZip) -> Self {
+        Self {
+            name: release.name,
+            version: release.version.to_string(),
+            digest: zip.digest,
+            len: zip.len,
+            publisher: release.publisher,
+            published_at: release.at,
+            yanked: None,
+            deleted: None,
+            kept: None,
+            previous: Vec::new(),
+            blob: None,
+            form: release.form,
+            verified: release.verified,
+            tag: None,
+        }
+    }
+
     /// Makes it a tombstone.
     pub(super) fn delete(&mut self, deleted: StateChange) {
         self.deleted = Some(deleted);
@@ -130,8 +165,10 @@ impl ReleaseRecord {
             deleted: Some(deleted),
             kept: None,
             previous: Vec::new(),
+            blob: None,
             form: PublishForm::default(),
             verified: Verified { manifest: unknown, commit: None, facts: serde_json::Value::Null },
+            tag: None,
         }
     }
 }
@@ -158,6 +195,8 @@ impl From<&ReleaseRecord> for RecordHead {
             yanked: record.yanked,
             deleted: record.deleted,
             kept: record.kept,
+            blob: record.blob,
+            tag: record.tag,
             previous: record.previous,
         }
     }

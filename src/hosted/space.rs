@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 
+use super::copies::ZipCopies;
+
 /// An upload takes space in steps of this many bytes.
 const SPACE_STEP_BYTES: u64 = 4 << 20;
 
@@ -14,12 +16,21 @@ pub(super) struct HostedSpace {
     quota: u64,
     min_free: u64,
     used: Mutex<UsedBytes>,
+    /// What makes room for others; `None` where every zip must stay.
+    copies: Option<Arc<ZipCopies>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct UsedBytes {
     stored: u64,
     uploading: u64,
+}
+
+/// Whether bytes were taken.
+enum SpaceTaking {
+    Taken,
+    /// This many bytes are missing.
+    Short(u64),
 }
 
 /// What one upload has taken; dropping it gives it back.
@@ -65,29 +76,42 @@ impl Drop for SpaceShare {
 pub(crate) struct HostedSpaceFull;
 
 impl HostedSpace {
-    pub(super) fn new(dir: PathBuf, quota: u64, min_free: u64) -> Self {
-        Self { dir, quota, min_free, used: Mutex::default() }
+    pub(super) fn new(dir: PathBuf, quota: u64, min_free: u64, copies: Option<Arc<ZipCopies>>) -> Self {
+        Self { dir, quota, min_free, used: Mutex::default(), copies }
     }
 
-    /// Counts bytes of an upload before they are written.
+    /// Counts bytes of an upload before they are written. Copies that can be had again make room for them.
     ///
     /// # Errors
     /// [`HostedSpaceFull`] above the quota, or where the file system would have less than `min_free` left.
     pub(super) fn take(&self, bytes: u64) -> Result<(), HostedSpaceFull> {
+        let SpaceTaking::Short(missing) = self.try_take(bytes) else { return Ok(()) };
+        let copies = self.copies.as_ref().ok_or(HostedSpaceFull)?;
+        copies.make_room(missing);
+        self.set_stored(copies.bytes());
+        match self.try_take(bytes) {
+            SpaceTaking::Taken => Ok(()),
+            SpaceTaking::Short(_) => Err(HostedSpaceFull),
+        }
+    }
+
+    fn try_take(&self, bytes: u64) -> SpaceTaking {
         {
             let mut used = self.used.lock();
             let total = used.stored.saturating_add(used.uploading).saturating_add(bytes);
             if total > self.quota {
-                return Err(HostedSpaceFull);
+                return SpaceTaking::Short(total - self.quota);
             }
             used.uploading += bytes;
         }
-        let free = self.free_bytes();
-        if free.is_ok_and(|free| free < self.min_free.saturating_add(bytes)) {
-            self.release(bytes);
-            return Err(HostedSpaceFull);
+        let wanted = self.min_free.saturating_add(bytes);
+        match self.free_bytes() {
+            Ok(free) if free < wanted => {
+                self.release(bytes);
+                SpaceTaking::Short(wanted - free)
+            }
+            _ => SpaceTaking::Taken,
         }
-        Ok(())
     }
 
     /// True when an upload that begins now could write.

@@ -11,10 +11,12 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     Config,
+    copies::ZipCopies,
     durable_files::DurableFiles,
     failed::FailedPublications,
     index::{HostedIndex, HostedVersion},
     layout::{HostedLayout, RECORD_SUFFIX},
+    primary::{Primary, PrimaryStore},
     record::RecordHead,
     space::HostedSpace,
     spent::SpentUploads,
@@ -71,10 +73,16 @@ impl HostedStore {
     /// Opens the directory, which is created where it is missing, removes what a kill left behind, and reads every record.
     /// Blocks.
     ///
+    /// With a `primary` store, the directory is a copy of what is there.
+    ///
     /// # Errors
     /// When another process holds it, or it cannot be read.
-    pub(crate) fn open(dir: &Path, config: &Config) -> Result<Self, OpenHostedError> {
-        let layout = HostedLayout::new(dir.to_owned());
+    pub(crate) fn open(
+        dir: &Path,
+        config: &Config,
+        primary: Option<Arc<dyn PrimaryStore>>,
+    ) -> Result<Self, OpenHostedError> {
+        let layout = Arc::new(HostedLayout::new(dir.to_owned()));
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenHostedError::Io { path, source }
@@ -95,12 +103,16 @@ impl HostedStore {
         let spent = SpentUploads::open(&layout, &files).map_err(at(&layout.spent()))?;
         let mut index = HostedIndex::default();
         let releases = layout.releases();
-        read_releases(&layout, &mut index).map_err(at(&releases))?;
+        let copied = if primary.is_some() { CopiedZips::InPrimary } else { CopiedZips::None };
+        read_releases(&layout, &mut index, copied).map_err(at(&releases))?;
         if !index.has_unreadable() {
             remove_unused_blobs(&layout, &files, |digest| index.has_blob(digest)).map_err(at(&layout.blobs()))?;
         }
-        let space = HostedSpace::new(dir.to_owned(), config.quota.0, config.min_free.0);
-        space.set_stored(index.bytes());
+        let copies = primary.is_some().then(|| ZipCopies::open(&layout, &files)).transpose();
+        let copies = copies.map_err(at(&layout.blobs()))?.map(Arc::new);
+        let is_complete = layout.complete_copy().exists();
+        let space = HostedSpace::new(dir.to_owned(), config.quota.0, config.min_free.0, copies.clone());
+        space.set_stored(copies.as_ref().map_or(index.bytes(), |copies| copies.bytes()));
         Ok(Self {
             layout,
             files,
@@ -110,6 +122,8 @@ impl HostedStore {
             index: RwLock::new(index),
             changing: Mutex::default(),
             held: Arc::default(),
+            primary: primary.map(|objects| Primary::new(objects, is_complete)),
+            copies,
             _lock: lock,
         })
     }
@@ -153,8 +167,17 @@ fn check_format(layout: &HostedLayout) -> Result<(), OpenHostedError> {
     }
 }
 
+/// Whether a zip that is not here can be had elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CopiedZips {
+    /// From the primary store, where the record is there.
+    InPrimary,
+    /// Nowhere.
+    None,
+}
+
 /// Reads every record. A folder without records is what a kill left of a first publication.
-fn read_releases(layout: &HostedLayout, index: &mut HostedIndex) -> io::Result<()> {
+fn read_releases(layout: &HostedLayout, index: &mut HostedIndex, copied: CopiedZips) -> io::Result<()> {
     for folder in fs::read_dir(layout.releases())? {
         let folder = folder?;
         // What another program has left here is no package.
@@ -176,14 +199,18 @@ fn read_releases(layout: &HostedLayout, index: &mut HostedIndex) -> io::Result<(
                 .and_then(|text| serde_json::from_slice::<RecordHead>(&text).map_err(io::Error::other));
             let record =
                 record.ok().filter(|record| record.version == version && record.name.eq_ignore_ascii_case(&name));
+            let recorded: Vec<_> = record.iter().flat_map(RecordHead::zips).collect();
             let (name, version) = match record {
-                Some(record) => checked(layout, record),
+                Some(record) => checked(layout, record, copied),
                 None => {
                     tracing::error!(package = %name, %version, "the record of a published version cannot be read");
                     (name.clone(), HostedVersion::unreadable(&version))
                 }
             };
-            index.set(&name, version, |digest| blob_len(layout, digest).unwrap_or_default());
+            index.set(&name, version, |digest| {
+                let recorded = recorded.iter().find(|(of, _)| of == digest && copied == CopiedZips::InPrimary);
+                recorded.map(|(_, len)| *len).or_else(|| blob_len(layout, digest)).unwrap_or_default()
+            });
         }
         if is_empty {
             fs::remove_dir(folder.path())?;
@@ -192,10 +219,14 @@ fn read_releases(layout: &HostedLayout, index: &mut HostedIndex) -> io::Result<(
     Ok(())
 }
 
-/// The version of a record; one whose zip is missing or of another length is not served.
-fn checked(layout: &HostedLayout, record: RecordHead) -> (String, HostedVersion) {
+/// The version of a record; one whose zip is missing or of another length is not served, unless it can be had elsewhere.
+fn checked(layout: &HostedLayout, record: RecordHead, copied: CopiedZips) -> (String, HostedVersion) {
     let version = HostedVersion::of_record(&record);
     if version.is_served() && blob_len(layout, &version.digest) != Some(version.len) {
+        if copied == CopiedZips::InPrimary && version.tag.is_some() {
+            // A file of another length is found when it is opened.
+            return (record.name, version);
+        }
         let package = &record.name;
         tracing::error!(%package, version = %record.version, digest = %record.digest, "the zip of a published version is missing or damaged");
         return (record.name, HostedVersion::unreadable(&record.version));
@@ -213,18 +244,5 @@ pub(super) fn remove_unused_blobs(
     files: &DurableFiles,
     is_used: impl Fn(&Digest) -> bool,
 ) -> io::Result<()> {
-    for folder in fs::read_dir(layout.blobs())? {
-        let folder = folder?;
-        if !folder.file_type()?.is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(folder.path())? {
-            let file = file?;
-            let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
-            if digest.is_some_and(|digest| !is_used(&digest)) {
-                files.remove(&file.path())?;
-            }
-        }
-    }
-    Ok(())
+    layout.each_blob(|digest, path| if is_used(&digest) { Ok(()) } else { files.remove(path) })
 }

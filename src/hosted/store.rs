@@ -11,11 +11,14 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     VersionNumber,
+    copies::ZipCopies,
     durable_files::DurableFiles,
     failed::FailedPublications,
     held_zips::HeldZips,
     index::{HostedIndex, HostedPackage, HostedVersion, VersionState},
     layout::HostedLayout,
+    primary::{Primary, PrimaryUnavailable},
+    primary_changes,
     record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
     spent::SpentUploads,
@@ -28,7 +31,7 @@ use crate::entry::Digest;
 /// The published packages of one directory, which this process holds. One per process. Changes and reads of records block.
 #[derive(Debug)]
 pub(crate) struct HostedStore {
-    pub(super) layout: HostedLayout,
+    pub(super) layout: Arc<HostedLayout>,
     pub(super) files: Arc<DurableFiles>,
     pub(super) space: Arc<HostedSpace>,
     pub(super) index: RwLock<HostedIndex>,
@@ -40,6 +43,10 @@ pub(crate) struct HostedStore {
     pub(super) changing: Mutex<()>,
     /// The zips that may not be removed at present.
     pub(super) held: Arc<HeldZips>,
+    /// Where the packages are, if this directory is a copy.
+    pub(super) primary: Option<Primary>,
+    /// The zips of a directory that is a copy.
+    pub(super) copies: Option<Arc<ZipCopies>>,
     /// Freed when the store is dropped.
     pub(super) _lock: File,
 }
@@ -74,6 +81,9 @@ pub(crate) enum PublishRefusal {
     /// No room, or the file system fails.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// The primary store cannot be used.
+    #[error(transparent)]
+    Unavailable(#[from] PrimaryUnavailable),
 }
 
 /// Why the state of a version is not changed.
@@ -88,6 +98,9 @@ pub(crate) enum ChangeError {
     /// The file system fails.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The primary store cannot be used.
+    #[error(transparent)]
+    Unavailable(#[from] PrimaryUnavailable),
 }
 
 impl HostedStore {
@@ -111,8 +124,16 @@ impl HostedStore {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn record(&self, name: &str, version: &str) -> io::Result<ReleaseRecord> {
-        let text = fs::read(self.layout.record(&name.to_ascii_lowercase(), version))?;
-        serde_json::from_slice(&text).map_err(io::Error::other)
+        let folded = name.to_ascii_lowercase();
+        let text = fs::read(self.layout.record(&folded, version));
+        let read = text.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
+        match &self.primary {
+            Some(primary) if read.is_err() => {
+                let found = primary.record(&folded, version).map_err(io::Error::other)?;
+                found.and_then(|found| found.record).map_or(read, Ok)
+            }
+            _ => read,
+        }
     }
 
     /// Opens the zip of a version. Blocks.
@@ -120,6 +141,7 @@ impl HostedStore {
     /// # Errors
     /// When the file system fails.
     pub(crate) fn open_zip(&self, digest: &Digest) -> io::Result<File> {
+        self.copies.iter().for_each(|copies| copies.used(digest));
         File::open(self.layout.blob(digest))
     }
 
@@ -173,6 +195,9 @@ impl HostedStore {
     /// # Errors
     /// [`PublishRefusal`]; then nothing has changed.
     pub(crate) fn publish(&self, mut zip: UploadedZip, release: NewRelease) -> Result<Publication, PublishRefusal> {
+        if let Some(primary) = &self.primary {
+            return primary_changes::publish(self, primary, zip, release);
+        }
         let _changing = self.changing.lock();
         self.check(&release.name, &release.version)?;
         let folded = release.name.to_ascii_lowercase();
@@ -194,20 +219,7 @@ impl HostedStore {
             }
             None => {}
         }
-        let record = ReleaseRecord {
-            name: release.name,
-            version: release.version.to_string(),
-            digest: zip.digest,
-            len: zip.len,
-            publisher: release.publisher,
-            published_at: release.at,
-            yanked: None,
-            deleted: None,
-            kept,
-            previous,
-            form: release.form,
-            verified: release.verified,
-        };
+        let record = ReleaseRecord { kept, previous, ..ReleaseRecord::new(release, &zip) };
         let is_new_blob = !self.index.read().has_blob(&zip.digest);
         let stored = if is_new_blob { zip.staged.publish(&self.layout, &zip.digest) } else { Ok(()) };
         let path = self.layout.record(&folded, &record.version);
@@ -250,7 +262,7 @@ impl HostedStore {
         if unreadable::is_unreadable(self, name, version) {
             return unreadable::delete(self, name, version, change);
         }
-        self.change(name, version, |record| record.delete(change))
+        self.change(name, version, |record| record.delete(change.clone()))
     }
 
     /// Takes a version out of the lists. Blocks.
@@ -258,7 +270,7 @@ impl HostedStore {
     /// # Errors
     /// [`ChangeError`].
     pub(crate) fn yank(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
-        self.change(name, version, |record| record.yanked = Some(change))
+        self.change(name, version, |record| record.yanked = Some(change.clone()))
     }
 
     /// Puts a version into the lists again. Blocks.
@@ -278,7 +290,7 @@ impl HostedStore {
         &self,
         name: &str,
         version: &str,
-        change: impl FnOnce(&mut ReleaseRecord),
+        mut change: impl FnMut(&mut ReleaseRecord),
     ) -> Result<HostedVersion, ChangeError> {
         let changed = self.change_if(name, version, |record| {
             change(record);
@@ -287,14 +299,17 @@ impl HostedStore {
         changed?.ok_or(ChangeError::Unknown)
     }
 
-    /// Changes the record of a version unless `change` returns false, which it decides while nothing else changes. `None`:
-    /// nothing was changed.
+    /// Changes the record of a version unless `change` returns false, which it decides while nothing else changes here.
+    /// `None`: nothing was changed. With a primary store, `change` is called again where another mirror was first.
     pub(super) fn change_if(
         &self,
         name: &str,
         version: &str,
-        change: impl FnOnce(&mut ReleaseRecord) -> bool,
+        mut change: impl FnMut(&mut ReleaseRecord) -> bool,
     ) -> Result<Option<HostedVersion>, ChangeError> {
+        if let Some(primary) = &self.primary {
+            return primary_changes::change_if(self, primary, name, version, &mut change);
+        }
         let _changing = self.changing.lock();
         let package = self.package(name).ok_or(ChangeError::Unknown)?;
         match &package.version(version).ok_or(ChangeError::Unknown)?.state {
@@ -320,7 +335,7 @@ impl HostedStore {
     }
 
     /// Writes a record under a name that no file has.
-    fn create_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
+    pub(super) fn create_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new(""));
         self.files.create_folder(folder)?;
         let staged = self.stage_record(record)?;
@@ -354,23 +369,32 @@ impl HostedStore {
         let mut index = self.index.write();
         let unused = index.set(&record.name, version.clone(), len);
         let removed = self.held.not_held(unused, version.zips());
-        self.space.set_stored(index.bytes() + self.held.bytes());
+        let stored = index.bytes() + self.held.bytes();
         drop(index);
         for digest in removed {
-            if let Err(error) = self.files.remove(&self.layout.blob(&digest)) {
+            if let Err(error) = self.remove_zip(&digest) {
                 tracing::warn!(%digest, %error, "the zip of a deleted version cannot be removed; the next start tries again");
             }
         }
+        self.space.set_stored(self.copies.as_ref().map_or(stored, |copies| copies.bytes()));
         version
+    }
+
+    /// Removes the file of a zip.
+    pub(super) fn remove_zip(&self, digest: &Digest) -> io::Result<()> {
+        match &self.copies {
+            Some(copies) => copies.remove(digest),
+            None => self.files.remove(&self.layout.blob(digest)),
+        }
     }
 }
 
 /// The earlier zips of a moving version, its present one among them.
-fn earlier_zips(record: ReleaseRecord) -> Vec<ReplacedZip> {
+pub(super) fn earlier_zips(record: ReleaseRecord) -> Vec<ReplacedZip> {
     let mut previous = record.previous;
     if record.deleted.is_none() {
-        let ReleaseRecord { digest, len, publisher, published_at, .. } = record;
-        previous.push(ReplacedZip { digest, len, publisher, published_at });
+        let ReleaseRecord { digest, len, publisher, published_at, blob, .. } = record;
+        previous.push(ReplacedZip { digest, len, publisher, published_at, blob });
     }
     previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS));
     previous

@@ -52,7 +52,7 @@ impl Faults {
 
 fn open(dir: &Path) -> HostedStore {
     let config = Config { min_free: ByteSize(0), ..Config::default() };
-    HostedStore::open(dir, &config).expect("opens")
+    HostedStore::open(dir, &config, None).expect("opens")
 }
 
 fn uploaded(store: &HostedStore, bytes: &[u8]) -> Result<UploadedZip, UploadError> {
@@ -307,7 +307,7 @@ fn publishers_of_different_versions_and_packages_lose_nothing() {
 fn nothing_is_stored_above_the_quota_and_a_cut_upload_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = Config { quota: ByteSize(10_000), min_free: ByteSize(0), ..Config::default() };
-    let store = HostedStore::open(dir.path(), &config).expect("opens");
+    let store = HostedStore::open(dir.path(), &config, None).expect("opens");
     publish(&store, "acme-x", "1.0.0", &[1; 6000]).expect("published");
     let refused = publish(&store, "acme-x", "1.0.1", &[2; 6000]);
     assert!(matches!(refused, Err(PublishRefusal::Upload(UploadError::Full(_)))), "{refused:?}");
@@ -319,7 +319,7 @@ fn nothing_is_stored_above_the_quota_and_a_cut_upload_leaves_nothing() {
     publish(&store, "acme-x", "1.0.1", &[3; 4000]).expect("the room of the cut upload is free again");
     let full = Config { min_free: ByteSize(u64::MAX), ..Config::default() };
     drop(store);
-    let store = HostedStore::open(dir.path(), &full).expect("opens");
+    let store = HostedStore::open(dir.path(), &full, None).expect("opens");
     assert!(matches!(store.upload().expect("an upload").write(&[5]), Err(UploadError::Full(_))));
 }
 
@@ -328,10 +328,10 @@ fn a_directory_is_held_by_one_process_and_another_format_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path());
     let config = Config::default();
-    assert!(matches!(HostedStore::open(dir.path(), &config), Err(OpenHostedError::Busy { .. })));
+    assert!(matches!(HostedStore::open(dir.path(), &config, None), Err(OpenHostedError::Busy { .. })));
     drop(store);
     fs::write(dir.path().join("format"), "2\n").expect("written");
-    assert!(matches!(HostedStore::open(dir.path(), &config), Err(OpenHostedError::Format { .. })));
+    assert!(matches!(HostedStore::open(dir.path(), &config, None), Err(OpenHostedError::Format { .. })));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    ChangeError, HostedStore, HostedVersion, StateChange, VersionState, record::ReleaseRecord,
+    ChangeError, HostedStore, HostedVersion, StateChange, VersionState, primary_changes, record::ReleaseRecord,
     startup::remove_unused_blobs,
 };
 use crate::entry::Digest;
@@ -41,6 +41,11 @@ fn write_tombstone(
     change: StateChange,
     error: io::Error,
 ) -> Result<HostedVersion, ChangeError> {
+    if let Some(primary) = &store.primary {
+        let package = store.package(name).ok_or(ChangeError::Unknown)?;
+        let tombstone = ReleaseRecord::tombstone(&package.name, version, change);
+        return primary_changes::write_tombstone(store, primary, tombstone);
+    }
     let _changing = store.changing.lock();
     let package = store.package(name).filter(|_| is_unreadable(store, name, version));
     let Some(package) = package.filter(|_| store.record(name, version).is_err()) else {

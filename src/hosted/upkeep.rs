@@ -61,7 +61,7 @@ impl<'s> StoreUpkeep<'s> {
         version: &str,
         kept: Option<StateChange>,
     ) -> Result<HostedVersion, ChangeError> {
-        self.store.change(name, version, |record| record.kept = kept)
+        self.store.change(name, version, |record| record.kept.clone_from(&kept))
     }
 
     /// What a rule prunes of a package, the lowest version first.
@@ -113,9 +113,10 @@ impl<'s> StoreUpkeep<'s> {
         };
         let changed = self.store.change_if(package, version, |record| match prunable.what {
             PrunedPart::Version => {
-                let is_pruned = is_pruned();
+                // Another mirror may have kept it a moment ago.
+                let is_pruned = record.kept.is_none() && is_pruned();
                 if is_pruned {
-                    record.delete(change);
+                    record.delete(change.clone());
                 }
                 is_pruned
             }

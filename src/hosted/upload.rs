@@ -100,6 +100,11 @@ impl HostedUpload {
 }
 
 impl UploadedZip {
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.staged.file
+    }
+
     /// Fills `buf` from the beginning.
     ///
     /// # Errors

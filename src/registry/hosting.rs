@@ -12,7 +12,7 @@ use super::{RegistryError, not_found};
 use crate::{
     cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
     entry::{Digest, Document, DocumentMeta, Meta, UpstreamStatus, Validators},
-    hosted::{HostedStore, HostedVersion, ReleaseRecord, VersionNumber},
+    hosted::{HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy},
     http::cache_status::CacheStatus,
     origin::{Missing, Verify},
     package::{MovingHead, PackageId, PackageName, Release, Releases, Repository},
@@ -20,6 +20,7 @@ use crate::{
     value::bounded_cache::BoundedCache,
 };
 
+mod copied;
 mod publishing;
 mod reservations;
 mod reserved_upload;
@@ -28,6 +29,8 @@ mod uploads;
 mod upstream;
 
 pub(crate) use crate::hosted::FailedPublication;
+use copied::CopiedPackages;
+pub(crate) use copied::{find_new, follower};
 pub(crate) use publishing::{
     PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, VERSION_UNWRITABLE, check_is_new, manifest_digest,
 };
@@ -61,6 +64,8 @@ pub(crate) struct HostedPackages {
     /// The lists of packages, each with the number of changes that it was made at.
     lists: BoundedCache<String, HostedList>,
     uploads: Uploads,
+    /// What is looked up and downloaded where the store is a copy.
+    copied: CopiedPackages,
     /// The versions whose zips are to follow.
     pub(crate) reserved: ReservedVersions,
     verify: Arc<dyn Verify>,
@@ -85,6 +90,7 @@ impl HostedPackages {
             open: BoundedCache::new(MAX_OPEN_ZIPS),
             lists: BoundedCache::new(MAX_HOSTED_LIST_BYTES),
             uploads: Uploads::default(),
+            copied: CopiedPackages::default(),
             reserved: ReservedVersions::default(),
             verify,
             max_zip_bytes,
@@ -124,7 +130,19 @@ impl HostedPackages {
         ask: &DocumentAsk,
     ) -> Result<DocumentAnswer, RegistryError> {
         let absent = |missing| not_found(missing, status());
-        let published = self.store.package(package.name.base_name()).ok_or_else(|| absent(Missing::Package))?;
+        let known = self.store.package(package.name.base_name());
+        let asked_version = match ask {
+            DocumentAsk::Tag(version) | DocumentAsk::Moving(version) => Some(version.as_str()),
+            _ => None,
+        };
+        let is_known = |known: &Arc<HostedPackage>| asked_version.is_none_or(|asked| known.version(asked).is_some());
+        let known = if known.as_ref().is_some_and(is_known) {
+            known
+        } else {
+            copied::look_up(self, package.name.base_name(), asked_version).await?;
+            self.store.package(package.name.base_name())
+        };
+        let published = known.ok_or_else(|| absent(Missing::Package))?;
         match ask {
             DocumentAsk::Releases => Ok(self.list(package)),
             DocumentAsk::Latest => {
@@ -202,7 +220,14 @@ impl HostedPackages {
         package: &PackageId,
         reference: &GitRef,
     ) -> Result<ArchiveAnswer, RegistryError> {
-        let version = self.version(package, reference).ok_or_else(|| not_found(Missing::Version, status()))?;
+        let mut version = self.version(package, reference);
+        if version.is_none()
+            && let Some(asked) = asked_version(reference)
+        {
+            copied::look_up(self, package.name.base_name(), Some(asked)).await?;
+            version = self.version(package, reference);
+        }
+        let version = version.ok_or_else(|| not_found(Missing::Version, status()))?;
         let object = match self.open.get(&version.digest) {
             Some(object) => object,
             None => self.open(package, &version).await?,
@@ -210,11 +235,12 @@ impl HostedPackages {
         Ok(ArchiveAnswer { served: ServedArchive::Stored(object), age: Duration::ZERO, status: status() })
     }
 
-    /// Opens a zip. Its bytes are compared with its digest at the first time after a start.
+    /// Opens a zip. Its bytes are compared with its digest at the first time after a start. One that can be had elsewhere
+    /// is downloaded where it is not here, or damaged.
     async fn open(&self, package: &PackageId, version: &HostedVersion) -> Result<Object, RegistryError> {
         let record = self.record(package, version).await?;
-        let store = self.store.clone();
         let digest = version.digest;
+        let blob = record.blob.clone();
         let meta = Arc::new(Meta {
             digest,
             len: version.len,
@@ -222,17 +248,11 @@ impl HostedPackages {
             anonymous: true,
             verified: record.verified,
         });
-        let opened = spawn_blocking(move || {
-            let file = store.open_zip(&digest)?;
-            if !store.is_checked(&digest) {
-                if Digest::of_file(&file)? != digest {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-                store.set_checked(&digest);
-            }
-            Ok(Object::of_file(file, meta, HOSTED_TIER))
-        });
-        let object = opened.await.map_err(io::Error::other).flatten();
+        let mut object = open_here(&self.store, meta.clone()).await;
+        if object.is_err() && is_copy(&self.store) {
+            copied::download(self, package, version, blob).await?;
+            object = open_here(&self.store, meta).await;
+        }
         let object = object.map_err(|error| damaged(package, &version.version, &error))?;
         self.open.insert(digest, object.clone());
         Ok(object)
@@ -250,6 +270,32 @@ impl HostedPackages {
         let found = published.version(version).filter(|version| version.is_served())?;
         Some(GitRef::Moving { version: version.to_owned(), revision: revision(found) })
     }
+}
+
+/// The version that a reference names; `None` for one that names none.
+fn asked_version(reference: &GitRef) -> Option<&str> {
+    match reference {
+        GitRef::Tag(version) | GitRef::Moving { version, .. } => Some(version),
+        GitRef::Commit(_) => None,
+    }
+}
+
+/// Opens a zip that is here, as [`HostedPackages::open`] does.
+async fn open_here(store: &Arc<HostedStore>, meta: Arc<Meta>) -> io::Result<Object> {
+    let store = store.clone();
+    let opened = spawn_blocking(move || {
+        let digest = meta.digest;
+        let file = store.open_zip(&digest)?;
+        if !store.is_checked(&digest) {
+            if Digest::of_file(&file)? != digest {
+                discard_copy(&store, &digest);
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            store.set_checked(&digest);
+        }
+        Ok(Object::of_file(file, meta, HOSTED_TIER))
+    });
+    opened.await.map_err(io::Error::other).flatten()
 }
 
 fn status() -> CacheStatus {

@@ -31,7 +31,7 @@ mod subject;
 mod unauthorized;
 pub(super) mod version_refusal;
 
-use fetch_failure::{fetch_error, with_remark};
+use fetch_failure::{fetch_error, hosted_unavailable, with_remark};
 use subject::Subject;
 pub(crate) use unauthorized::Unauthorized;
 
@@ -359,6 +359,7 @@ impl ApiError {
                 let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
                 ErrorDescription { code: Some(FailureCode::RepositoryReplaced), ..error }
             }
+            Self::Registry(RegistryError::HostedUnavailable(retry_after)) => hosted_unavailable(subject, retry_after),
             Self::Registry(RegistryError::NotCollected) => {
                 let message = format!(
                     "this mirror collects its packages for the first time since its start; try again in {} s",

@@ -4,7 +4,7 @@ use super::{error::ApiError, found_package::FoundPackage};
 use crate::{
     dialect::{DialectName, HostedNames, NameRoute, Names, RouteRule, SIMPLE_OWNER},
     package::{PackageId, PackageName, PackageRef},
-    registry::{Registry, RegistryError},
+    registry::{Registry, RegistryError, hosting::find_new},
 };
 
 /// A package that was not found, and the upstream that decided so.
@@ -42,6 +42,9 @@ pub(super) async fn resolve(
     }
     let route = names.route(name, dialect);
     if let Some(id) = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)? {
+        return Ok(FoundPackage::Package(id));
+    }
+    if let Some(id) = newly_hosted(registry, names, name, dialect).await.map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
     let found = match (route.rule, &route.candidates[..]) {
@@ -116,6 +119,20 @@ pub(super) fn hosted(
     match registry.hosted().and_then(|hosted| hosted.published_id(&id.name)) {
         Some(published) => Some(published),
         None => HostedNames::of(names).is_reserved(&id.name).then_some(id),
+    }
+}
+
+/// As [`hosted`], for a name that is not known to belong to this mirror: another one may have published it a moment ago.
+async fn newly_hosted(
+    registry: &Registry,
+    names: &Names,
+    name: &PackageName,
+    dialect: DialectName,
+) -> Result<Option<PackageId>, RegistryError> {
+    let Some(id) = HostedNames::of(names).id(name, dialect) else { return Ok(None) };
+    match registry.hosted() {
+        Some(hosted) => find_new(hosted, &id.name).await,
+        None => Ok(None),
     }
 }
 

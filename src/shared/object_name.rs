@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::BucketError;
 use crate::entry::{Digest, Key};
 
 /// Longest name, bytes: the services' limit is 1024, less what `shared.prefix` may take.
@@ -45,6 +46,17 @@ impl ObjectName {
     /// The mark of a nonce that was used.
     pub(super) fn nonce(nonce: &Digest) -> Self {
         Self(format!("nonces/{nonce}"))
+    }
+
+    /// An object of published packages: below `hosted/`, of letters, digits and `._-/`.
+    ///
+    /// # Errors
+    /// `Damaged` when it is none.
+    pub(super) fn of_hosted(name: &str) -> Result<Self, BucketError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+        let has_bad_segment = name.split('/').any(|segment| segment.is_empty() || segment.starts_with('.'));
+        let is_name = name.starts_with("hosted/") && name.len() <= MAX_OBJECT_NAME_BYTES && name.bytes().all(plain);
+        if is_name && !has_bad_segment { Ok(Self(name.to_owned())) } else { Err(BucketError::Damaged) }
     }
 
     /// An object that is created and deleted to see what the service does.

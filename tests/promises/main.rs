@@ -115,6 +115,7 @@ mod sendfile;
 mod serves;
 mod shared_accounts;
 mod shared_bucket;
+mod shared_hosting;
 mod shared_push;
 mod sharing;
 mod simple;

@@ -101,6 +101,8 @@ pub enum BucketFault {
     LostAnswer,
     /// Never answers.
     Hang,
+    /// Writes the object, and never answers.
+    HangAfterWrite,
     /// Sends half of the object, and closes the connection.
     CutBody,
     /// Ignores conditions.
@@ -363,6 +365,10 @@ async fn answer(
     match faults {
         Some(BucketFault::Status(status)) => return Ok(plain(status_of(status))),
         Some(BucketFault::Hang) => std::future::pending().await,
+        Some(BucketFault::HangAfterWrite) => {
+            state.write(name, &head.headers, bytes, true);
+            return std::future::pending().await;
+        }
         Some(BucketFault::StatusAfterWrite(status)) => {
             state.write(name, &head.headers, bytes, true);
             return Ok(plain(status_of(status)));

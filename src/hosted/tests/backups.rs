@@ -72,7 +72,7 @@ fn incremental_backups_hold_each_zip_once_and_restore_together_in_any_order() {
     let alone = import(std::slice::from_ref(&more), target.path());
     assert!(matches!(alone, Err(RestoreError::MissingZip { .. })), "{alone:?}");
     assert!(matches!(
-        HostedStore::open(target.path(), &Default::default()),
+        HostedStore::open(target.path(), &Default::default(), None),
         Err(OpenHostedError::UnfinishedImport { .. })
     ));
     // What a failed import has left is no obstacle, and the zip of the version that was deleted since is left out.
@@ -272,7 +272,7 @@ fn an_import_that_fails_at_a_damaged_zip_can_be_repeated() {
         matches!(&failed, Err(RestoreError::Backup { problem: RestoreProblem::OtherZip(zip), .. }) if *zip == Digest::of(b"dev 2")),
         "{failed:?}"
     );
-    let refused = HostedStore::open(target.path(), &Default::default()).map(drop);
+    let refused = HostedStore::open(target.path(), &Default::default(), None).map(drop);
     assert!(matches!(refused, Err(OpenHostedError::UnfinishedImport { .. })), "{refused:?}");
     import(&[BackupFile::open(&path).expect("a backup")], target.path()).expect("restored");
     assert_eq!(content(&open(target.path())), content(&store));

@@ -121,7 +121,7 @@ impl<F: FnOnce()> Write for AtFirstZip<F> {
 fn a_zip_that_an_export_reads_counts_and_stays_when_a_publication_of_it_fails() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = Config { quota: ByteSize(13_000), min_free: ByteSize(0), ..Config::default() };
-    let store = Arc::new(HostedStore::open(dir.path(), &config).expect("opens"));
+    let store = Arc::new(HostedStore::open(dir.path(), &config, None).expect("opens"));
     publish(&store, "acme-x", "1.0.0", &[1; 6000]).expect("published");
     let act = || {
         store.delete("acme-x", "1.0.0", change()).expect("deleted");

@@ -89,7 +89,9 @@ impl PublishingError {
     pub(crate) fn sentence(&self) -> String {
         match self {
             Self::Refused(PublishRefusal::OtherCase(_)) => format!("this package {self}"),
-            Self::Refused(PublishRefusal::Upload(UploadError::Full(_))) => self.to_string(),
+            Self::Refused(PublishRefusal::Upload(UploadError::Full(_)) | PublishRefusal::Unavailable(_)) => {
+                self.to_string()
+            }
             Self::Refused(PublishRefusal::Upload(UploadError::Io(_))) => VERSION_UNWRITABLE.to_owned(),
             Self::Refused(_) | Self::BeingPublished | Self::Published(_) | Self::Reserved(_) => {
                 format!("this version {self}")

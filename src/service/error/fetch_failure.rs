@@ -1,5 +1,7 @@
 //! What an error response says of an upstream's failure.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::{ASK_OPERATOR, ErrorDescription, subject::Subject, whole_seconds};
@@ -144,6 +146,17 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         _ => None,
     };
     ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
+}
+
+/// The error for what may be among the published packages while these cannot be asked.
+pub(super) fn hosted_unavailable(subject: Subject<'_>, retry_after: Duration) -> ErrorDescription {
+    let message = format!(
+        "{} may be in the shared bucket of this mirror, which cannot be used at present; try again in {} s",
+        subject.what(),
+        whole_seconds(retry_after)
+    );
+    let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+    ErrorDescription { retry_after: Some(retry_after), ..error }
 }
 
 /// The cache status of a failure, with the remark that belongs to its cause.

@@ -55,6 +55,9 @@ const MAX_BATCHED_EVENTS: usize = 256;
 /// Longest wait for the next part of a request's body.
 const MAX_INPUT_PAUSE: Duration = Duration::from_secs(60);
 
+/// When to try again while the shared bucket cannot be used.
+const BUCKET_RETRY_SECONDS: u64 = 5;
+
 /// The body of a request.
 pub(in crate::service) type Input = UnsyncBoxBody<Bytes, BodyError>;
 
@@ -95,6 +98,9 @@ impl AdminError {
         let body = ErrorBody { message: self.message, status: status.as_str().to_owned(), code: self.code };
         let mut response = one(&body);
         *response.status_mut() = status;
+        if self.code == ErrorCode::Bucket {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(BUCKET_RETRY_SECONDS));
+        }
         response
     }
 }

@@ -184,6 +184,9 @@ async fn delete(
         Ok(()) | Err(ChangeError::Deleted(_)) => {}
         Err(ChangeError::Unknown) => return Err(PublishFailure::no_version(package, version.name()).into()),
         Err(ChangeError::Io(error)) => return Err(PublishFailure::storage(&error).into()),
+        Err(ChangeError::Unavailable(error)) => {
+            return Err(PublishFailure::unavailable(error, error.retry_after).into());
+        }
     }
     let by = publisher(&context.caller);
     tracing::info!(%package, %version, %by, "a version is deleted");

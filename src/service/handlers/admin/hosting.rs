@@ -63,6 +63,7 @@ fn state(changed: Result<(), ChangeError>, state: YankState) -> Result<YankState
         Err(ChangeError::Io(error)) => {
             Err(AdminError::storage("the directory of published packages cannot be written", error))
         }
+        Err(ChangeError::Unavailable(error)) => Err(AdminError::new(ErrorCode::Bucket, error.to_string())),
         Err(error) => {
             let YankState { package, version, .. } = state;
             Err(AdminError::new(ErrorCode::BadRequest, format!("{package} {version}: {error}")))

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use super::AdminError;
 use crate::{
-    admin_api::{ArchiveRow, KeepArchives, KeepReport, ListArchives, ListPins, PinnedArchive},
+    admin_api::{ArchiveRow, ErrorCode, KeepArchives, KeepReport, ListArchives, ListPins, PinnedArchive},
     entry::Key,
     http::body::BodyError,
     registry::{
@@ -201,6 +201,9 @@ async fn keep_hosted(
             // Deleted in between.
             Err(ChangeError::Unknown | ChangeError::Deleted(_)) => {}
             Err(ChangeError::Io(error)) => return Err(AdminError::storage("the mark cannot be written", error)),
+            Err(ChangeError::Unavailable(error)) => {
+                return Err(AdminError::new(ErrorCode::Bucket, error.to_string()));
+            }
         }
     }
     Ok(())

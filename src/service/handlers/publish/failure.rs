@@ -98,6 +98,12 @@ impl PublishFailure {
         Self::retry(StatusCode::SERVICE_UNAVAILABLE, FailureCode::UpstreamUnreachable, message, NAME_CHECK_RETRY)
     }
 
+    /// The shared bucket cannot be used.
+    pub(super) fn unavailable(message: impl Display, retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after.max(Duration::from_secs(1)));
+        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
+    }
+
     /// The file system fails; the cause is logged elsewhere.
     pub(super) fn unwritable(message: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
@@ -169,6 +175,7 @@ impl From<PublishingError> for PublishFailure {
                 PublishRefusal::Unreadable => conflict(FailureCode::VersionExists),
                 PublishRefusal::Upload(UploadError::Full(_)) => unavailable(FailureCode::NoRoom),
                 PublishRefusal::Upload(UploadError::Io(error)) => Self::storage(&error),
+                PublishRefusal::Unavailable(error) => Self::unavailable(error, error.retry_after),
             },
             PublishingError::Published(_) => conflict(FailureCode::VersionExists),
             PublishingError::BeingPublished | PublishingError::Reserved(_) => conflict(FailureCode::BeingPublished),

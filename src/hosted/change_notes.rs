@@ -1,0 +1,130 @@
+//! Which packages have changed lately: one object that all mirrors of a primary store read every few seconds, so that each
+//! knows what to read again.
+//!
+//! A change is noted after it was made. A mirror that dies in between, or cannot write the note, loses nothing: its change
+//! is found by the next list of all records. Concurrent notes of one mirror are written together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::primary::{COMPARE_ATTEMPTS, PrimaryObject, PrimaryStore, PrimaryUnavailable, PrimaryWrite};
+
+/// The name of the object.
+const CHANGES_NAME: &str = "hosted/changes.json";
+/// Most packages in it: a mirror that has missed more lists all records.
+const MAX_NOTED_PACKAGES: usize = 4000;
+
+/// What has changed, and when, in an order of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct NotedChanges {
+    /// Grows with every note.
+    pub(super) generation: u64,
+    /// The last generation of which a package was dropped from the list.
+    dropped: u64,
+    /// Packages in lower case, each with the generation of its last change.
+    packages: BTreeMap<String, u64>,
+}
+
+/// The changes of this mirror that are not noted yet.
+#[derive(Debug, Default)]
+pub(super) struct ChangeNotes {
+    pending: Mutex<BTreeSet<String>>,
+    /// Held while the object is written.
+    writing: Mutex<()>,
+}
+
+impl NotedChanges {
+    /// The packages that have changed since a generation; `None` where that is not known any more.
+    pub(super) fn since(&self, generation: u64) -> Option<Vec<&str>> {
+        if generation < self.dropped || generation > self.generation {
+            return None;
+        }
+        Some(self.packages.iter().filter(|(_, at)| **at > generation).map(|(name, _)| name.as_str()).collect())
+    }
+
+    fn add(&mut self, names: &BTreeSet<String>) {
+        self.generation += 1;
+        for name in names {
+            self.packages.insert(name.clone(), self.generation);
+        }
+        let surplus = self.packages.len().saturating_sub(MAX_NOTED_PACKAGES);
+        if surplus == 0 {
+            return;
+        }
+        let mut generations: Vec<u64> = self.packages.values().copied().collect();
+        generations.sort_unstable();
+        self.dropped = self.dropped.max(generations[surplus - 1]);
+        self.packages.retain(|_, at| *at > self.dropped);
+    }
+}
+
+/// Reads the noted changes; one that cannot be read counts as none, and is replaced.
+pub(super) fn read(objects: &dyn PrimaryStore) -> Result<(NotedChanges, Option<PrimaryObject>), PrimaryUnavailable> {
+    let object = objects.read(CHANGES_NAME)?;
+    let noted = object.as_ref().and_then(|object| serde_json::from_slice(&object.bytes).ok());
+    Ok((noted.unwrap_or_default(), object))
+}
+
+impl ChangeNotes {
+    /// Notes that a package has changed; `name` is in lower case. What cannot be written now is written by a later call.
+    pub(super) fn add(&self, objects: &dyn PrimaryStore, name: &str) {
+        self.pending.lock().insert(name.to_owned());
+        if let Err(error) = self.write(objects) {
+            tracing::debug!(package = %name, %error, "a change is not noted yet");
+        }
+    }
+
+    /// Writes what is not noted yet.
+    pub(super) fn write(&self, objects: &dyn PrimaryStore) -> Result<(), PrimaryUnavailable> {
+        let _writing = self.writing.lock();
+        // Another call may have written it while this one waited.
+        let names = std::mem::take(&mut *self.pending.lock());
+        if names.is_empty() {
+            return Ok(());
+        }
+        let written = write(objects, &names);
+        if !matches!(written, Ok(PrimaryWrite::Done)) {
+            self.pending.lock().extend(names);
+        }
+        written.map(drop)
+    }
+}
+
+fn write(objects: &dyn PrimaryStore, names: &BTreeSet<String>) -> Result<PrimaryWrite, PrimaryUnavailable> {
+    for _ in 0..COMPARE_ATTEMPTS {
+        let (mut noted, object) = read(objects)?;
+        noted.add(names);
+        // None of the keys is no text: writing them cannot fail.
+        let text = serde_json::to_vec(&noted).unwrap_or_default();
+        let written = match &object {
+            None => objects.create(CHANGES_NAME, text)?,
+            Some(object) => objects.replace(CHANGES_NAME, text, object)?,
+        };
+        if written == PrimaryWrite::Done {
+            return Ok(written);
+        }
+    }
+    Ok(PrimaryWrite::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_noted_changes_are_bounded_and_say_what_they_do_not_know() {
+        let mut noted = NotedChanges::default();
+        assert_eq!(noted.since(0), Some(Vec::new()));
+        for number in 0..MAX_NOTED_PACKAGES + 10 {
+            noted.add(&BTreeSet::from([format!("acme-{number}")]));
+        }
+        assert_eq!(noted.packages.len(), MAX_NOTED_PACKAGES);
+        let last = noted.generation;
+        assert_eq!(noted.since(last), Some(Vec::new()));
+        assert_eq!(noted.since(last - 1), Some(vec![format!("acme-{}", MAX_NOTED_PACKAGES + 9).as_str()]));
+        assert_eq!((noted.since(9), noted.since(last + 1)), (None, None));
+        assert_eq!(noted.since(10).map(|packages| packages.len()), Some(MAX_NOTED_PACKAGES));
+    }
+}

@@ -1,0 +1,121 @@
+//! The zips that a mirror has in its directory of those in the primary store: they count against its limits, and those that
+//! were used longest ago make room for others.
+
+use std::{collections::HashMap, io, sync::Arc, time::SystemTime};
+
+use parking_lot::Mutex;
+
+use super::{durable_files::DurableFiles, layout::HostedLayout};
+use crate::entry::Digest;
+
+/// The copies in one directory.
+#[derive(Debug)]
+pub(super) struct ZipCopies {
+    layout: Arc<HostedLayout>,
+    files: Arc<DurableFiles>,
+    state: Mutex<CopyState>,
+}
+
+#[derive(Debug, Default)]
+struct CopyState {
+    zips: HashMap<Digest, ZipCopy>,
+    bytes: u64,
+    /// Grows with every use.
+    uses: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ZipCopy {
+    len: u64,
+    last_use: u64,
+    /// True once the primary store is known to have it.
+    is_removable: bool,
+}
+
+impl ZipCopies {
+    /// Finds the zips in a directory; those that were written first count as used first. Blocks.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub(super) fn open(layout: &Arc<HostedLayout>, files: &Arc<DurableFiles>) -> io::Result<Self> {
+        let mut found = Vec::new();
+        layout.each_blob(|digest, path| {
+            let stat = path.metadata()?;
+            found.push((stat.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, stat.len()));
+            Ok(())
+        })?;
+        found.sort_unstable();
+        let copies = Self { layout: layout.clone(), files: files.clone(), state: Mutex::default() };
+        found.into_iter().for_each(|(_, digest, len)| copies.add(&digest, len));
+        Ok(copies)
+    }
+
+    /// Counts a zip that has its name among the blobs.
+    pub(super) fn add(&self, digest: &Digest, len: u64) {
+        let mut state = self.state.lock();
+        state.uses += 1;
+        let copy = ZipCopy { len, last_use: state.uses, is_removable: false };
+        state.bytes += len;
+        if let Some(before) = state.zips.insert(*digest, copy) {
+            state.bytes -= before.len;
+        }
+    }
+
+    /// Notes a use.
+    pub(super) fn used(&self, digest: &Digest) {
+        let mut state = self.state.lock();
+        state.uses += 1;
+        let uses = state.uses;
+        if let Some(copy) = state.zips.get_mut(digest) {
+            copy.last_use = uses;
+        }
+    }
+
+    /// Notes that the primary store has a zip.
+    pub(super) fn set_removable(&self, digest: &Digest) {
+        if let Some(copy) = self.state.lock().zips.get_mut(digest) {
+            copy.is_removable = true;
+        }
+    }
+
+    /// True for a zip that the primary store has.
+    pub(super) fn is_removable(&self, digest: &Digest) -> bool {
+        self.state.lock().zips.get(digest).is_some_and(|copy| copy.is_removable)
+    }
+
+    /// Removes a zip. Readers keep the file open.
+    ///
+    /// # Errors
+    /// When the file system fails; the zip still counts then.
+    pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
+        self.files.remove(&self.layout.blob(digest))?;
+        let mut state = self.state.lock();
+        if let Some(copy) = state.zips.remove(digest) {
+            state.bytes -= copy.len;
+        }
+        Ok(())
+    }
+
+    /// Removes zips that the primary store has, the least recently used first, until this many bytes are free.
+    pub(super) fn make_room(&self, bytes: u64) {
+        let mut freed: u64 = 0;
+        while freed < bytes {
+            let oldest = {
+                let state = self.state.lock();
+                let removable = state.zips.iter().filter(|(_, copy)| copy.is_removable);
+                removable.min_by_key(|(_, copy)| copy.last_use).map(|(digest, copy)| (*digest, copy.len))
+            };
+            let Some((digest, len)) = oldest else { return };
+            if self.remove(&digest).is_err() {
+                return;
+            }
+            tracing::debug!(%digest, len, "the copy of a zip makes room for others");
+            freed = freed.saturating_add(len);
+        }
+    }
+
+    /// Bytes of all zips.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+}

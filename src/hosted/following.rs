@@ -1,0 +1,326 @@
+//! Keeps the directory a copy of what the primary store has: every few seconds what was noted as changed, at the start and
+//! every ten minutes all of it, and a package that is asked for and not known here at once.
+//!
+//! Records that were published here before there was a primary store are uploaded. Where it has another one, that counts:
+//! what was here is set aside in `conflicts/`, with an error in the log.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    HostedStore, HostedVersion, UploadedZip, VersionState, change_notes,
+    primary::{ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, zips_of},
+    record::{RecordHead, ReleaseRecord},
+};
+
+/// How often all records are listed.
+const LIST_PERIOD: Duration = Duration::from_secs(600);
+/// Records that are read at once.
+const CONCURRENT_READS: usize = 8;
+
+/// Follows the primary store of a directory.
+#[derive(Debug)]
+pub(crate) struct HostedFollower {
+    store: Arc<HostedStore>,
+    seen: Mutex<FollowedState>,
+}
+
+/// What was seen last.
+#[derive(Clone, Copy, Debug, Default)]
+struct FollowedState {
+    /// Of the noted changes; `None` before the first list.
+    generation: Option<u64>,
+    listed_at: Option<Instant>,
+}
+
+/// A record that must be read, and what is known of it here.
+struct StaleRecord {
+    package: String,
+    version: String,
+    known: Option<HostedVersion>,
+}
+
+impl HostedFollower {
+    /// Of this store; without a primary store, nothing is done.
+    pub(crate) fn new(store: Arc<HostedStore>) -> Self {
+        Self { store, seen: Mutex::default() }
+    }
+
+    /// Takes over what has changed since the last call. Blocks.
+    ///
+    /// # Errors
+    /// When the primary store cannot be used; the next call does it.
+    pub(crate) fn step(&self) -> Result<(), PrimaryUnavailable> {
+        let Some(primary) = &self.store.primary else { return Ok(()) };
+        primary.notes.write(&*primary.objects)?;
+        let (noted, _) = change_notes::read(&*primary.objects)?;
+        let FollowedState { generation, listed_at } = *self.seen.lock();
+        let is_due = listed_at.is_none_or(|at| at.elapsed() >= LIST_PERIOD);
+        let changed = generation.filter(|_| !is_due).and_then(|generation| noted.since(generation));
+        match changed {
+            Some(packages) => packages.iter().try_for_each(|package| refresh_with(&self.store, primary, package))?,
+            None => {
+                take_over_all(&self.store, primary)?;
+                self.seen.lock().listed_at = Some(Instant::now());
+            }
+        }
+        self.seen.lock().generation = Some(noted.generation);
+        Ok(())
+    }
+}
+
+/// Takes over what the primary store has of a package, in any case. Without a primary store, does nothing. Blocks.
+///
+/// # Errors
+/// When the primary store cannot be used.
+pub(crate) fn refresh(store: &HostedStore, package: &str) -> Result<(), PrimaryUnavailable> {
+    let Some(primary) = &store.primary else { return Ok(()) };
+    refresh_with(store, primary, &package.to_ascii_lowercase())
+}
+
+/// Takes over what the primary store has of one version. Without a primary store, does nothing. Blocks.
+///
+/// # Errors
+/// When the primary store cannot be used.
+pub(crate) fn refresh_version(store: &HostedStore, package: &str, version: &str) -> Result<(), PrimaryUnavailable> {
+    let Some(primary) = &store.primary else { return Ok(()) };
+    let package = package.to_ascii_lowercase();
+    let known = store.package(&package).and_then(|package| package.version(version).cloned());
+    take_over_one(store, primary, &StaleRecord { package, version: version.to_owned(), known })
+}
+
+/// True when the directory is a copy of a primary store.
+pub(crate) fn is_copy(store: &HostedStore) -> bool {
+    store.primary.is_some()
+}
+
+/// True when every published package may be known here: the directory is no copy, or was complete once.
+pub(crate) fn is_complete(store: &HostedStore) -> bool {
+    store.primary.as_ref().is_none_or(|primary| primary.is_complete.load(Ordering::Acquire))
+}
+
+/// As [`refresh`]; `package` is in lower case.
+pub(super) fn refresh_with(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), PrimaryUnavailable> {
+    let mut stale = Vec::new();
+    primary.list(&format!("{RECORDS_FOLDER}{package}/"), |listed| stale.extend(stale_record(store, &listed)))?;
+    take_over(store, primary, &stale)
+}
+
+/// Takes over every record, and uploads those that the primary store does not have.
+fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<(), PrimaryUnavailable> {
+    let mut stale = Vec::new();
+    let mut names = std::collections::HashSet::new();
+    primary.list(RECORDS_FOLDER, |listed| {
+        stale.extend(stale_record(store, &listed));
+        names.insert(listed.name);
+    })?;
+    take_over(store, primary, &stale)?;
+    for package in store.packages() {
+        let folded = package.name.to_ascii_lowercase();
+        for version in package.versions() {
+            if !names.contains(&super::primary::record_name(&folded, &version.version)) {
+                upload(store, primary, &folded, &version.version)?;
+            }
+        }
+    }
+    if !primary.is_complete.swap(true, Ordering::AcqRel)
+        && let Err(error) = fs::write(store.layout.complete_copy(), b"")
+    {
+        tracing::warn!(%error, "the directory of published packages cannot be written");
+    }
+    Ok(())
+}
+
+/// A listed record that must be read: it is not the one that is known here.
+fn stale_record(store: &HostedStore, listed: &ListedRecord) -> Option<StaleRecord> {
+    let (package, version) = named(&listed.name)?;
+    let known = store.package(package).and_then(|package| package.version(version).cloned());
+    if let (Some(known), Some(tag)) = (&known, &listed.tag)
+        && known.tag.as_deref() == Some(tag)
+        && !tag.is_empty()
+    {
+        confirm(store, known);
+        return None;
+    }
+    Some(StaleRecord { package: package.to_owned(), version: version.to_owned(), known })
+}
+
+/// Notes that the primary store has the zips of a version.
+fn confirm(store: &HostedStore, version: &HostedVersion) {
+    let Some(copies) = &store.copies else { return };
+    version.zips().for_each(|digest| copies.set_removable(digest));
+}
+
+/// Reads records, several at a time.
+fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> Result<(), PrimaryUnavailable> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let work = || {
+        while failure.lock().is_none()
+            && let Some(record) = stale.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            if let Err(error) = take_over_one(store, primary, record) {
+                *failure.lock() = Some(error);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..CONCURRENT_READS.min(stale.len()) {
+            // Without a further thread, it takes longer.
+            let _ = thread::Builder::new().name("hosted".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    failure.into_inner().map_or(Ok(()), Err)
+}
+
+fn take_over_one(store: &HostedStore, primary: &Primary, stale: &StaleRecord) -> Result<(), PrimaryUnavailable> {
+    let StaleRecord { package, version, known } = stale;
+    let Some(found) = primary.record(package, version)? else { return Ok(()) };
+    match found.record {
+        Some(record) => apply(store, record, known.as_ref()),
+        None if known.is_none() => {
+            let _changing = store.changing.lock();
+            store.index.write().set(package, HostedVersion::unreadable(version), |_| 0);
+        }
+        // What is known here is served on.
+        None => {}
+    }
+    Ok(())
+}
+
+/// Copies a record of the primary store here, unless what is known of the version has changed since it was `known`: then the
+/// next look compares again.
+fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
+    let _changing = store.changing.lock();
+    let present = store.package(&record.name).and_then(|package| package.version(&record.version).cloned());
+    if present.as_ref() != known {
+        return;
+    }
+    if let Some(known) = known
+        && known.tag.is_none()
+        && known.state != VersionState::Unreadable
+        && (known.digest != record.digest || known.is_served() != record.deleted.is_none())
+    {
+        set_aside(store, &record);
+    }
+    write_copy(store, &record);
+}
+
+/// Keeps what was published here where the primary store has something else under its name.
+fn set_aside(store: &HostedStore, there: &ReleaseRecord) {
+    tracing::error!(
+        package = %there.name, version = %there.version, digest = %there.digest,
+        "a version that was published here has other content in the shared bucket, which counts; what was here is in conflicts/"
+    );
+    let folded = there.name.to_ascii_lowercase();
+    let folder = store.layout.dir().join("conflicts");
+    let kept = fs::create_dir_all(&folder).and_then(|()| {
+        let text = fs::read(store.layout.record(&folded, &there.version))?;
+        let head: RecordHead = serde_json::from_slice(&text)?;
+        fs::write(folder.join(format!("{folded}@{}.json", there.version)), &text)?;
+        for (digest, ..) in head.zips() {
+            link(&store.layout.blob(&digest), &folder.join(digest.to_string()))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        tracing::error!(%error, "what was published here cannot be kept");
+    }
+}
+
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a record that the primary store has, and the zip of a publication, here. Returns the version as it is known then.
+pub(super) fn settle(store: &HostedStore, record: ReleaseRecord, zip: Option<&mut UploadedZip>) -> HostedVersion {
+    let _changing = store.changing.lock();
+    if let Some(zip) = zip {
+        match zip.staged.publish(&store.layout, &zip.digest) {
+            Ok(()) => store.copies.iter().for_each(|copies| copies.add(&zip.digest, zip.len)),
+            Err(error) => tracing::warn!(%error, "a published zip is not copied here"),
+        }
+    }
+    write_copy(store, &record)
+}
+
+/// Writes a record here. Where that fails, it holds until the next start, which reads it again.
+fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
+    let folded = record.name.to_ascii_lowercase();
+    let path = store.layout.record(&folded, &record.version);
+    let written = store.files.create_folder(&store.layout.package(&folded));
+    if let Err(error) = written.and_then(|()| store.replace_record(&path, record)) {
+        tracing::warn!(package = %record.name, version = %record.version, %error, "a record is not copied here");
+    }
+    let version = store.note(record);
+    confirm(store, &version);
+    version
+}
+
+/// Uploads a version that is published here alone.
+///
+/// # Errors
+/// When the primary store cannot be used.
+pub(super) fn upload_if_local(
+    store: &HostedStore,
+    primary: &Primary,
+    package: &str,
+    version: &str,
+) -> Result<(), PrimaryUnavailable> {
+    let known = store.package(package).and_then(|package| package.version(version).cloned());
+    match known {
+        Some(known) if known.tag.is_none() && known.state != VersionState::Unreadable => {
+            upload(store, primary, package, version)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Uploads the record and the zips of a version, unless the primary store has the record.
+fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) -> Result<(), PrimaryUnavailable> {
+    let known = store.package(package).and_then(|package| package.version(version).cloned());
+    let text = fs::read(store.layout.record(package, version));
+    let record = text.and_then(|text| serde_json::from_slice::<ReleaseRecord>(&text).map_err(io::Error::other));
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => {
+            tracing::error!(%package, %version, %error, "a record that the shared bucket does not have cannot be read");
+            return Ok(());
+        }
+    };
+    for (digest, len, name) in zips_of(&RecordHead::from(&record)) {
+        match fs::File::open(store.layout.blob(&digest)) {
+            Ok(file) => primary.objects.upload(&name, &file, len)?,
+            Err(error) => {
+                tracing::error!(%package, %version, %digest, %error, "a zip that the shared bucket does not have cannot be read");
+                return Ok(());
+            }
+        }
+    }
+    if primary.create(&record)? == PrimaryWrite::Done {
+        tracing::info!(%package, %version, "a version that was published here is in the shared bucket now");
+        primary.notes.add(&*primary.objects, package);
+        settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, None);
+        return Ok(());
+    }
+    match primary.record(package, version)?.and_then(|found| found.record) {
+        Some(there) if is_same(&there, &record) => drop(settle(store, there, None)),
+        Some(there) => apply(store, there, known.as_ref()),
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The primary store of published packages where several mirrors share one, as this module sees it: objects by name. It
+//! knows no S3; the bucket behind it is the app's.
+//!
+//! Under `hosted/` it has
+//! - `blobs/ab/{sha256}`: the zips, written under their digest; a record names the object of its zip;
+//! - `releases/{package in lower case}/{version}.json`: one record per version, created once. That create-only write is the
+//!   publication. Every later change (hidden, kept, deleted, another zip of a moving version) is a replacement by comparison;
+//! - `reservations/{package in lower case}/{version}.json`: the present reservation of a version, replaced by comparison;
+//! - `changes.json`: which packages have changed lately, replaced by comparison.
+//!
+//! The directory of a mirror is a copy of the records and of some zips: it may be lost.
+
+use std::{
+    fmt,
+    fs::File,
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use super::{
+    change_notes::ChangeNotes,
+    record::{RecordHead, ReleaseRecord},
+};
+use crate::entry::Digest;
+
+/// The folder of all records.
+pub(super) const RECORDS_FOLDER: &str = "hosted/releases/";
+/// How often a comparison is tried while others change the same object.
+pub(super) const COMPARE_ATTEMPTS: usize = 8;
+
+/// A store of objects that several mirrors share. Names have letters, digits and `._-/`. All methods block, each with a
+/// deadline, and may be called on threads that may block only.
+pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
+    /// Reads a small object; `None` where there is none.
+    fn read(&self, name: &str) -> Result<Option<PrimaryObject>, PrimaryUnavailable>;
+
+    /// Creates a small object, unless there is one.
+    fn create(&self, name: &str, bytes: Vec<u8>) -> Result<PrimaryWrite, PrimaryUnavailable>;
+
+    /// Replaces a small object, unless it has changed since it was read.
+    fn replace(&self, name: &str, bytes: Vec<u8>, old: &PrimaryObject) -> Result<PrimaryWrite, PrimaryUnavailable>;
+
+    /// Some of the objects whose names begin with `folder`, in order: those after the name `after`.
+    fn list(&self, folder: &str, after: Option<&str>) -> Result<PrimaryPage, PrimaryUnavailable>;
+
+    /// Writes a zip, unless there is an object of this name and length.
+    fn upload(&self, name: &str, zip: &File, len: u64) -> Result<(), PrimaryUnavailable>;
+
+    /// Passes the bytes of a zip of this length to `write`. They may be others than those that were uploaded.
+    fn download(
+        &self,
+        name: &str,
+        len: u64,
+        write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), PrimaryDownloadError>;
+}
+
+/// A small object.
+#[derive(Clone, Debug)]
+pub(crate) struct PrimaryObject {
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Changes with them; `None` where the store has none.
+    pub(crate) tag: Option<String>,
+}
+
+/// Whether an object was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PrimaryWrite {
+    /// It was.
+    Done,
+    /// Another write was first, perhaps an earlier one of this mirror whose answer was lost: it must be read.
+    Refused,
+}
+
+/// A part of a list.
+#[derive(Debug)]
+pub(crate) struct PrimaryPage {
+    /// Names with their tags.
+    pub(crate) objects: Vec<ListedRecord>,
+    /// True where no more objects follow.
+    pub(crate) is_last: bool,
+}
+
+/// An object in a list.
+#[derive(Debug)]
+pub(crate) struct ListedRecord {
+    /// Its name.
+    pub(crate) name: String,
+    /// As a read of the object has it.
+    pub(crate) tag: Option<String>,
+}
+
+/// The primary store cannot be used at present. Why is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the shared bucket, which keeps the published packages, cannot be used at present; try again in {} s",
+    retry_after.as_secs().max(1)
+)]
+pub(crate) struct PrimaryUnavailable {
+    /// When to try again.
+    pub(crate) retry_after: Duration,
+}
+
+/// Why a zip is not downloaded.
+#[derive(Debug)]
+pub(crate) enum PrimaryDownloadError {
+    /// The store cannot be used.
+    Unavailable(PrimaryUnavailable),
+    /// It has no such zip, or one of another length.
+    Damaged,
+    /// The bytes could not be written.
+    Write(io::Error),
+}
+
+/// A record in the primary store.
+#[derive(Debug)]
+pub(super) struct PrimaryRecord {
+    object: PrimaryObject,
+    /// With the tag of the object; `None` where it cannot be read.
+    pub(super) record: Option<ReleaseRecord>,
+}
+
+/// The primary store, and what this mirror has to tell of it.
+#[derive(Debug)]
+pub(super) struct Primary {
+    pub(super) objects: Arc<dyn PrimaryStore>,
+    pub(super) notes: ChangeNotes,
+    /// True once all records were here, in this process or an earlier one.
+    pub(super) is_complete: AtomicBool,
+}
+
+impl Primary {
+    pub(super) fn new(objects: Arc<dyn PrimaryStore>, is_complete: bool) -> Self {
+        Self { objects, notes: ChangeNotes::default(), is_complete: is_complete.into() }
+    }
+
+    /// Reads the record of a version; `package` is in lower case.
+    pub(super) fn record(&self, package: &str, version: &str) -> Result<Option<PrimaryRecord>, PrimaryUnavailable> {
+        let Some(object) = self.objects.read(&record_name(package, version))? else { return Ok(None) };
+        let record = serde_json::from_slice::<ReleaseRecord>(&object.bytes).ok();
+        let record = record.filter(|record| record.version == version && record.name.eq_ignore_ascii_case(package));
+        if record.is_none() {
+            tracing::error!(%package, %version, "the record of a published version in the shared bucket cannot be read");
+        }
+        let tag = Some(object.tag.clone().unwrap_or_default());
+        let record = record.map(|record| ReleaseRecord { tag, ..record });
+        Ok(Some(PrimaryRecord { object, record }))
+    }
+
+    /// Creates the record of a version.
+    pub(super) fn create(&self, record: &ReleaseRecord) -> Result<PrimaryWrite, PrimaryUnavailable> {
+        self.objects.create(&name_of(record), shared_text(record))
+    }
+
+    /// Replaces the record of a version.
+    pub(super) fn replace(
+        &self,
+        record: &ReleaseRecord,
+        old: &PrimaryRecord,
+    ) -> Result<PrimaryWrite, PrimaryUnavailable> {
+        self.objects.replace(&name_of(record), shared_text(record), &old.object)
+    }
+
+    /// Passes every object of a folder to `each`.
+    pub(super) fn list(&self, folder: &str, mut each: impl FnMut(ListedRecord)) -> Result<(), PrimaryUnavailable> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.objects.list(folder, after.as_deref())?;
+            after = page.objects.last().map(|last| last.name.clone());
+            page.objects.into_iter().for_each(&mut each);
+            if page.is_last || after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The name of a record; `package` is in lower case.
+pub(super) fn record_name(package: &str, version: &str) -> String {
+    format!("{RECORDS_FOLDER}{package}/{version}.json")
+}
+
+/// The package and the version of a record's name.
+pub(super) fn named(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(RECORDS_FOLDER)?.strip_suffix(".json")?.split_once('/').filter(|(_, rest)| !rest.contains('/'))
+}
+
+/// The object of a zip, as its record names it.
+pub(super) fn zip_name(blob: Option<&str>, digest: &Digest) -> String {
+    blob.map_or_else(|| format!("hosted/blobs/{:02x}/{digest}", digest.0[0]), str::to_owned)
+}
+
+/// The zips that a record needs: digest, length, and the name of the object.
+pub(super) fn zips_of(record: &RecordHead) -> Vec<(Digest, u64, String)> {
+    let present = record.deleted.is_none().then_some((record.digest, record.len, record.blob.as_deref()));
+    let previous = record.previous.iter().map(|old| (old.digest, old.len, old.blob.as_deref()));
+    let zips = present.into_iter().chain(previous);
+    zips.map(|(digest, len, blob)| (digest, len, zip_name(blob, &digest))).collect()
+}
+
+fn name_of(record: &ReleaseRecord) -> String {
+    record_name(&record.name.to_ascii_lowercase(), &record.version)
+}
+
+/// A record as all mirrors have it.
+fn shared_text(record: &ReleaseRecord) -> Vec<u8> {
+    // None of the parts has a map with keys that are no text: writing them cannot fail.
+    serde_json::to_vec(&ReleaseRecord { tag: None, ..record.clone() }).unwrap_or_default()
+}
+
+/// True for records that differ in the tags of their copies at most.
+pub(super) fn is_same(one: &ReleaseRecord, other: &ReleaseRecord) -> bool {
+    shared_text(one) == shared_text(other)
+}

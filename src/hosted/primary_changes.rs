@@ -1,0 +1,165 @@
+//! Publications and changes where a primary store decides: they are done when it has the record, and then copied here.
+//!
+//! A publication has this order: the zip is uploaded under its digest; the record is created, which is the publication; the
+//! change is noted for the other mirrors; zip, record and index of this directory follow. A mirror that dies between any two
+//! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds.
+
+use std::{io, time::Duration};
+
+use super::{
+    ChangeError, HostedStore, HostedVersion, NewRelease, Publication, PublishRefusal, StateChange, UploadedZip,
+    following,
+    primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, is_same, zip_name},
+    record::ReleaseRecord,
+    store::earlier_zips,
+};
+
+/// When to try again after other mirrors have changed the same record again and again.
+const CONTENDED: PrimaryUnavailable = PrimaryUnavailable { retry_after: Duration::from_secs(1) };
+
+/// What becomes of a publication where there is a record.
+enum PublishStep {
+    /// The record is this publication's: the answer to its write was lost.
+    Done,
+    /// The version has exactly these bytes.
+    Unchanged,
+    /// The record is replaced by this one.
+    Replace(Box<ReleaseRecord>),
+}
+
+/// Publishes a verified zip. When this returns, the primary store has it. Blocks.
+///
+/// # Errors
+/// [`PublishRefusal`]. After `Unavailable` the version may be there: the same publication can be repeated.
+pub(super) fn publish(
+    store: &HostedStore,
+    primary: &Primary,
+    mut zip: UploadedZip,
+    release: NewRelease,
+) -> Result<Publication, PublishRefusal> {
+    let folded = release.name.to_ascii_lowercase();
+    let number = release.version.clone();
+    let version = number.as_str();
+    // Which versions there are decides whether this one is above them.
+    following::refresh_with(store, primary, &folded)?;
+    following::upload_if_local(store, primary, &folded, version)?;
+    store.check(&release.name, &number)?;
+    primary.objects.upload(&zip_name(None, &zip.digest), zip.file(), zip.len)?;
+    let new = ReleaseRecord { blob: Some(zip_name(None, &zip.digest)), ..ReleaseRecord::new(release, &zip) };
+    let is_known = store.package(&folded).is_some_and(|package| package.version(version).is_some());
+    let mut present = if is_known { primary.record(&folded, version)? } else { None };
+    let mut record = new.clone();
+    for _ in 0..COMPARE_ATTEMPTS {
+        let written = match &present {
+            None => primary.create(&record)?,
+            Some(found) => {
+                let there = found.record.as_ref().ok_or(PublishRefusal::Unreadable)?;
+                match judge(there, &record, &new, number.is_moving())? {
+                    PublishStep::Done => PrimaryWrite::Done,
+                    PublishStep::Unchanged => {
+                        return Ok(Publication::Unchanged(following::settle(store, there.clone(), Some(&mut zip))));
+                    }
+                    PublishStep::Replace(next) => {
+                        record = *next;
+                        primary.replace(&record, found)?
+                    }
+                }
+            }
+        };
+        if written == PrimaryWrite::Done {
+            primary.notes.add(&*primary.objects, &folded);
+            let copy = ReleaseRecord { tag: Some(String::new()), ..record };
+            return Ok(Publication::Created(following::settle(store, copy, Some(&mut zip))));
+        }
+        present = primary.record(&folded, version)?;
+    }
+    Err(CONTENDED.into())
+}
+
+/// Compares a publication with the record that is there. `record` is what was last written, `new` is a first record.
+fn judge(
+    there: &ReleaseRecord,
+    record: &ReleaseRecord,
+    new: &ReleaseRecord,
+    is_moving: bool,
+) -> Result<PublishStep, PublishRefusal> {
+    if is_same(there, record) {
+        return Ok(PublishStep::Done);
+    }
+    match &there.deleted {
+        Some(deleted) if !is_moving => return Err(PublishRefusal::Deleted(deleted.clone())),
+        None if there.digest == new.digest => return Ok(PublishStep::Unchanged),
+        None if !is_moving => {
+            let change = StateChange { by: there.publisher.clone(), at: there.published_at };
+            return Err(PublishRefusal::Taken(change));
+        }
+        _ => {}
+    }
+    let kept = there.kept.clone();
+    let previous = earlier_zips(there.clone());
+    Ok(PublishStep::Replace(Box::new(ReleaseRecord { kept, previous, ..new.clone() })))
+}
+
+/// Changes the record of a version unless `change` returns false; see [`HostedStore::change_if`]. Blocks.
+///
+/// # Errors
+/// [`ChangeError`]. After `Unavailable` it may be changed: the same change can be repeated.
+pub(super) fn change_if(
+    store: &HostedStore,
+    primary: &Primary,
+    name: &str,
+    version: &str,
+    change: &mut dyn FnMut(&mut ReleaseRecord) -> bool,
+) -> Result<Option<HostedVersion>, ChangeError> {
+    let folded = name.to_ascii_lowercase();
+    following::upload_if_local(store, primary, &folded, version)?;
+    let mut written: Option<ReleaseRecord> = None;
+    for _ in 0..COMPARE_ATTEMPTS {
+        let found = primary.record(&folded, version)?.ok_or(ChangeError::Unknown)?;
+        let there = found.record.clone().ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
+        let is_written = written.as_ref().is_some_and(|written| is_same(written, &there));
+        let mut record = there.clone();
+        if !is_written {
+            if let Some(deleted) = there.deleted.clone() {
+                following::settle(store, there, None);
+                return Err(ChangeError::Deleted(deleted));
+            }
+            if !change(&mut record) {
+                following::settle(store, there, None);
+                return Ok(None);
+            }
+        }
+        if is_written || primary.replace(&record, &found)? == PrimaryWrite::Done {
+            primary.notes.add(&*primary.objects, &folded);
+            let copy = ReleaseRecord { tag: Some(String::new()), ..record };
+            return Ok(Some(following::settle(store, copy, None)));
+        }
+        written = Some(record);
+    }
+    Err(CONTENDED.into())
+}
+
+/// Replaces a record that cannot be read by a tombstone. Blocks.
+///
+/// # Errors
+/// [`ChangeError`].
+pub(super) fn write_tombstone(
+    store: &HostedStore,
+    primary: &Primary,
+    tombstone: ReleaseRecord,
+) -> Result<HostedVersion, ChangeError> {
+    let folded = tombstone.name.to_ascii_lowercase();
+    for _ in 0..COMPARE_ATTEMPTS {
+        let found = primary.record(&folded, &tombstone.version)?.ok_or(ChangeError::Unknown)?;
+        if found.record.as_ref().is_some_and(|there| !is_same(there, &tombstone)) {
+            // It can be read now.
+            return Err(CONTENDED.into());
+        }
+        if found.record.is_some() || primary.replace(&tombstone, &found)? == PrimaryWrite::Done {
+            primary.notes.add(&*primary.objects, &folded);
+            let copy = ReleaseRecord { tag: Some(String::new()), ..tombstone };
+            return Ok(following::settle(store, copy, None));
+        }
+    }
+    Err(CONTENDED.into())
+}

@@ -1,0 +1,102 @@
+//! Downloads a zip from the primary store into the directory. It has its name here only when it has its digest.
+
+use std::{io, time::Duration};
+
+use super::{
+    HostedStore, UploadError,
+    primary::{PrimaryDownloadError, PrimaryUnavailable, zip_name},
+};
+use crate::entry::Digest;
+
+/// Why a zip is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ZipDownloadError {
+    /// The primary store cannot be used; when to try again.
+    Unavailable(Duration),
+    /// The primary store does not have its bytes.
+    Damaged,
+    /// The directory has no room for it.
+    NoRoom,
+    /// The directory cannot be written.
+    Unwritable,
+    /// No version has it any more, or it cannot be had elsewhere.
+    Unknown,
+}
+
+impl From<io::Error> for ZipDownloadError {
+    fn from(error: io::Error) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<UploadError> for ZipDownloadError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Full(_) => Self::NoRoom,
+            UploadError::Io(error) => {
+                tracing::error!(%error, "the directory of published packages cannot be written");
+                Self::Unwritable
+            }
+        }
+    }
+}
+
+/// Downloads a zip of this length, unless it is here. `blob` is its object, as the record names it. Blocks.
+///
+/// # Errors
+/// [`ZipDownloadError`].
+pub(crate) fn download_zip(
+    store: &HostedStore,
+    digest: &Digest,
+    len: u64,
+    blob: Option<&str>,
+) -> Result<(), ZipDownloadError> {
+    let primary = store.primary.as_ref().ok_or(ZipDownloadError::Unknown)?;
+    let name = zip_name(blob, digest);
+    let mut upload = store.upload()?;
+    let mut full = None;
+    let downloaded = primary.objects.download(&name, len, &mut |bytes| {
+        upload.write(bytes).map_err(|error| {
+            full = Some(error);
+            io::ErrorKind::Other.into()
+        })
+    });
+    match downloaded {
+        Ok(()) => {}
+        Err(PrimaryDownloadError::Unavailable(PrimaryUnavailable { retry_after })) => {
+            return Err(ZipDownloadError::Unavailable(retry_after));
+        }
+        Err(PrimaryDownloadError::Damaged) => return Err(damaged(digest, &name)),
+        Err(PrimaryDownloadError::Write(error)) => return Err(full.map_or_else(|| error.into(), Into::into)),
+    }
+    let mut zip = upload.finish()?;
+    if zip.digest != *digest || zip.len != len {
+        return Err(damaged(digest, &name));
+    }
+    let _changing = store.changing.lock();
+    if !store.index.read().has_blob(digest) {
+        return Err(ZipDownloadError::Unknown);
+    }
+    zip.staged.publish(&store.layout, digest)?;
+    if let Some(copies) = &store.copies {
+        copies.add(digest, len);
+        copies.set_removable(digest);
+        store.space.set_stored(copies.bytes());
+    }
+    store.set_checked(digest);
+    Ok(())
+}
+
+fn damaged(digest: &Digest, name: &str) -> ZipDownloadError {
+    tracing::error!(%digest, object = %name, "a published zip in the shared bucket is missing or damaged");
+    ZipDownloadError::Damaged
+}
+
+/// Removes a zip that is not what its digest says, where it can be had from the primary store. Blocks.
+pub(crate) fn discard_copy(store: &HostedStore, digest: &Digest) {
+    let Some(copies) = store.copies.as_ref().filter(|copies| copies.is_removable(digest)) else { return };
+    tracing::warn!(%digest, "the copy of a published zip is damaged, and is downloaded again");
+    if copies.remove(digest).is_ok() {
+        store.space.set_stored(copies.bytes());
+    }
+}

@@ -1,0 +1,169 @@
+//! The objects of published packages in the bucket: small ones that are created once or replaced by comparison, and zips.
+//! What they hold is their owner's business.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Bucket, BucketError, ObjectPage,
+    bucket::SmallObject,
+    object_name::ObjectName,
+    probe::{Creation, Replacement},
+};
+
+/// Largest small object, bytes.
+const MAX_HOSTED_OBJECT_BYTES: usize = 16 << 20;
+/// The slowest download of a zip that is waited for, bytes per second, and what is waited for any.
+const MIN_DOWNLOAD_RATE: u64 = 100 << 10;
+const MIN_DOWNLOAD_TIME: Duration = Duration::from_secs(30);
+/// How often a zip is uploaded whose outcome is unclear.
+const UPLOAD_ATTEMPTS: usize = 2;
+
+/// The objects of published packages.
+pub struct HostedObjects {
+    bucket: Arc<Bucket>,
+}
+
+/// A small object.
+#[derive(Clone, Debug)]
+pub struct HostedObject {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its tag, without quotation marks.
+    pub etag: Option<String>,
+}
+
+/// Whether a small object was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectWrite {
+    /// It was.
+    Written,
+    /// There is one, or another one than was read; or the outcome is unclear.
+    Refused,
+}
+
+/// Why a zip is not downloaded.
+#[derive(Debug)]
+pub enum ObjectDownloadError {
+    /// The bucket's fault; `Damaged` where it has no such object, or one of another length.
+    Bucket(BucketError),
+    /// The bytes could not be written.
+    Write(io::Error),
+}
+
+impl From<BucketError> for ObjectDownloadError {
+    fn from(error: BucketError) -> Self {
+        Self::Bucket(error)
+    }
+}
+
+impl HostedObjects {
+    /// The objects in a bucket.
+    pub fn new(bucket: Arc<Bucket>) -> Self {
+        Self { bucket }
+    }
+
+    /// Reads a small object; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn read(&self, name: &str) -> Result<Option<HostedObject>, BucketError> {
+        let found = self.bucket.get(&ObjectName::of_hosted(name)?, MAX_HOSTED_OBJECT_BYTES).await?;
+        Ok(found.map(|object| HostedObject { bytes: object.bytes, etag: object.etag.map(unquoted) }))
+    }
+
+    /// Creates a small object.
+    ///
+    /// # Errors
+    /// When the bucket cannot decide; the object may be there then.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<ObjectWrite, BucketError> {
+        match self.bucket.create(&ObjectName::of_hosted(name)?, bytes).await? {
+            Creation::New => Ok(ObjectWrite::Written),
+            Creation::Exists => Ok(ObjectWrite::Refused),
+        }
+    }
+
+    /// Replaces a small object that was read.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked; the object may be replaced then.
+    pub async fn replace(&self, name: &str, bytes: Bytes, old: HostedObject) -> Result<ObjectWrite, BucketError> {
+        let old = SmallObject { bytes: old.bytes, etag: old.etag, answered_at: None, modified_at: None };
+        match self.bucket.replace(&ObjectName::of_hosted(name)?, bytes, &old).await {
+            Ok(Replacement::Replaced) => Ok(ObjectWrite::Written),
+            // What is there then says whether it was replaced.
+            Ok(Replacement::Changed) | Err(BucketError::Unreachable) => Ok(ObjectWrite::Refused),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Some of the objects of a folder, after a name.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn list(&self, folder: &str, after: Option<&str>) -> Result<ObjectPage, BucketError> {
+        let mut page = self.bucket.list(folder, after).await?;
+        page.objects.iter_mut().for_each(|object| object.etag = object.etag.take().map(unquoted));
+        Ok(page)
+    }
+
+    /// Writes a zip, unless there is an object of its name and length.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked; the call may be repeated.
+    pub async fn upload(
+        &self,
+        name: &str,
+        len: u64,
+        bytes: impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<(), BucketError> {
+        let name = ObjectName::of_hosted(name)?;
+        let mut attempt = 1;
+        loop {
+            if self.bucket.len(&name).await? == Some(len) {
+                return Ok(());
+            }
+            match self.bucket.upload(&name, bytes(), len).await {
+                Err(BucketError::Unreachable) if attempt < UPLOAD_ATTEMPTS => attempt += 1,
+                written => return written,
+            }
+        }
+    }
+
+    /// Passes the bytes of a zip of this length to `write`, which may block.
+    ///
+    /// # Errors
+    /// [`ObjectDownloadError`].
+    pub async fn download(
+        &self,
+        name: &str,
+        len: u64,
+        write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ObjectDownloadError> {
+        let deadline = Instant::now() + MIN_DOWNLOAD_TIME + Duration::from_secs(len / MIN_DOWNLOAD_RATE);
+        let body = self.bucket.open(&ObjectName::of_hosted(name)?).await?.ok_or(BucketError::Damaged)?;
+        if body.len.is_some_and(|found| found != len) {
+            return Err(BucketError::Damaged.into());
+        }
+        let mut parts = body.bytes;
+        let mut received: u64 = 0;
+        while let Some(part) = timeout_at(deadline, parts.next()).await.map_err(|_| BucketError::TimedOut)? {
+            let part = part?;
+            received = received.saturating_add(part.len() as u64);
+            if received > len {
+                return Err(BucketError::Damaged.into());
+            }
+            write(&part).map_err(ObjectDownloadError::Write)?;
+        }
+        // A body without a length may end early.
+        if received == len { Ok(()) } else { Err(BucketError::Unreachable.into()) }
+    }
+}
+
+/// A tag as lists and heads of all services have it.
+fn unquoted(etag: String) -> String {
+    etag.trim_matches('"').to_owned()
+}

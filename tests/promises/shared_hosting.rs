@@ -1,0 +1,224 @@
+//! Packages that are published on mirrors which share a bucket: published on any, served by all, and lost with none.
+//!
+//! With `SRM_MIRROR_TEST_BUCKET`, the tests without faults run over a real service.
+
+use std::{fs, path::Path};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use srm_mirror::{config::Config, entry::Digest, value::ByteSize};
+use tempfile::TempDir;
+
+use crate::{
+    bucket::TestBucket,
+    eventually::eventually,
+    forge::Forge,
+    hosted::{component, component_with, hosting, stored_component},
+    mirror::{Got, Mirror},
+};
+
+mod changes;
+mod copies;
+mod kills;
+mod trouble;
+
+/// The accounts that all nodes know.
+pub struct Accounts {
+    /// A cache directory with their tokens.
+    cache: TempDir,
+    pub ci: String,
+    reader: String,
+}
+
+/// A mirror over the bucket, with its directories.
+pub struct Node {
+    pub mirror: Mirror,
+    pub cache: TempDir,
+    pub store: TempDir,
+    ci: String,
+    reader: String,
+}
+
+impl Accounts {
+    pub async fn new(forge: &Forge) -> Self {
+        let cache = tempfile::tempdir().expect("a directory");
+        let store = tempfile::tempdir().expect("a directory");
+        let mirror = hosting(forge, store.path()).start_in(cache.path()).await;
+        let token = async |name: &str| {
+            let scopes = ["read", "publish", "delete"];
+            let ask = json!({"name": name, "scopes": scopes, "packages": [], "expires_at": null, "signs": false});
+            let answer = mirror.admin(cache.path(), "token/create", ask).await;
+            answer[0]["secret"].as_str().expect("a secret").to_owned()
+        };
+        let ci = token("ci").await;
+        let reader = token("reader").await;
+        mirror.stop().await;
+        Self { cache, ci, reader }
+    }
+
+    /// A new cache directory with the accounts.
+    pub fn cache(&self) -> TempDir {
+        let cache = tempfile::tempdir().expect("a directory");
+        copy_accounts(self.cache.path(), cache.path());
+        cache
+    }
+}
+
+/// Makes a cache directory with what `[access]` has in another one.
+pub fn copy_accounts(from: &Path, to: &Path) {
+    fs::copy(from.join("format"), to.join("format")).expect("copied");
+    let to = to.join("access");
+    fs::create_dir_all(&to).expect("a folder");
+    for file in fs::read_dir(from.join("access")).expect("a folder") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+    }
+}
+
+impl Node {
+    pub async fn start(forge: &Forge, bucket: &TestBucket, accounts: &Accounts) -> Self {
+        Self::start_with(forge, bucket, accounts, |_| ()).await
+    }
+
+    pub async fn start_with(
+        forge: &Forge,
+        bucket: &TestBucket,
+        accounts: &Accounts,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let store = tempfile::tempdir().expect("a directory");
+        Self::start_in(forge, Some(bucket), accounts, accounts.cache(), store, change).await
+    }
+
+    /// Starts on directories of an earlier one.
+    pub async fn start_in(
+        forge: &Forge,
+        bucket: Option<&TestBucket>,
+        accounts: &Accounts,
+        cache: TempDir,
+        store: TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let section = bucket.map(TestBucket::section);
+        let setup = hosting(forge, store.path()).with(|config| config.shared = section).with(change);
+        let mirror = setup.start_in(cache.path()).await;
+        Self { mirror, cache, store, ci: accounts.ci.clone(), reader: accounts.reader.clone() }
+    }
+
+    /// Stops it; returns its directories.
+    pub async fn stop(self) -> (TempDir, TempDir) {
+        self.mirror.stop().await;
+        (self.cache, self.store)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Got {
+        let request = self.mirror.client.request(method, self.mirror.url(path)).bearer_auth(&self.ci);
+        let response = request.body(body).send().await.expect("a head");
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        Got { status, headers, body: response.bytes().await.expect("a complete response") }
+    }
+
+    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
+        self.send(Method::PUT, &format!("/{name}/zipball/{version}"), body).await
+    }
+
+    pub async fn publish(&self, name: &str, version: &str) -> Vec<u8> {
+        let zip = component(name, version);
+        let got = self.put(name, version, zip.clone()).await;
+        assert_eq!(got.status, 201, "{got:?}");
+        zip
+    }
+
+    pub async fn delete(&self, name: &str, version: &str) -> Got {
+        self.send(Method::DELETE, &format!("/{name}/zipball/{version}"), Vec::new()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        self.mirror.get_with(path, &[("authorization", &format!("Bearer {}", self.reader))]).await
+    }
+
+    /// Fetches a zip; its SHA-256 where it came whole.
+    pub async fn fetch(&self, name: &str, version: &str) -> Result<String, Got> {
+        let got = self.get(&format!("/{name}/flat/{version}")).await;
+        if got.status == 200 { Ok(got.sha256()) } else { Err(got) }
+    }
+
+    /// The versions in the list.
+    pub async fn listed(&self, name: &str) -> Vec<String> {
+        let got = self.get(&format!("/{name}/releases")).await;
+        if got.status != 200 {
+            return Vec::new();
+        }
+        let list = got.json();
+        let rows = list.as_array().expect("a list");
+        rows.iter().map(|release| release["tag_name"].as_str().expect("a tag").to_owned()).collect()
+    }
+
+    async fn eventually_lists(&self, name: &str, versions: &[&str]) {
+        eventually("the list of another node", async || self.listed(name).await == versions).await;
+    }
+}
+
+fn sha(zip: &[u8]) -> String {
+    Digest::of(zip).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_has_published_every_node_serves_at_once_and_lists_soon() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let asked = || forge.count(|seen| seen.path().contains("acme-x"));
+    let zip = first.publish("acme-x", "1.0.0").await;
+    let before = asked();
+    assert_eq!(second.fetch("acme-x", "1.0.0").await.expect("at once"), sha(&zip));
+    assert_eq!(asked(), before, "its name is asked of no upstream");
+    // A version of a package that the other node knows.
+    let next = first.publish("acme-x", "1.0.1").await;
+    assert_eq!(second.fetch("acme-x", "1.0.1").await.expect("at once"), sha(&next));
+    first.publish("acme-x", "1.0.2").await;
+    second.eventually_lists("acme-x", &["1.0.2", "1.0.1", "1.0.0"]).await;
+    let latest = second.get("/acme-x/releases/latest").await;
+    assert_eq!((latest.status, &latest.json()["tag_name"]), (200, &json!("1.0.2")));
+    // A third node begins with all of it.
+    let third = Node::start(&forge, &bucket, &accounts).await;
+    assert_eq!(third.listed("acme-x").await, ["1.0.2", "1.0.1", "1.0.0"]);
+    assert_eq!(third.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip));
+    // Any of them publishes the next one; what was published elsewhere counts.
+    let taken = third.put("acme-x", "1.0.1", component_with("acme-x", "1.0.1", &[("more.js", b"2")])).await;
+    assert_eq!((taken.status, &taken.json()["code"]), (409, &json!("version-exists")), "{taken:?}");
+    let below = second.put("acme-x", "1.0.0-rc.1", component("acme-x", "1.0.0-rc.1")).await;
+    assert_eq!(below.status, 409, "{below:?}");
+    let same = second.put("acme-x", "1.0.2", component("acme-x", "1.0.2")).await;
+    assert_eq!((same.status, &same.json()["created"]), (200, &json!(false)), "{same:?}");
+    third.publish("acme-x", "1.0.3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_publications_of_one_version_over_three_nodes_one_wins() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Node::start(&forge, &bucket, &accounts).await);
+    }
+    let publications = (0..100_usize).map(|number| {
+        let zip = component_with("acme-x", "1.0.0", &[("number", number.to_string().as_bytes())]);
+        let node = &nodes[number % 3];
+        async move { (sha(&zip), node.put("acme-x", "1.0.0", zip).await) }
+    });
+    let answers = join_all(publications).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, got)| got.status == 201);
+    assert_eq!(won.len(), 1, "{won:?}");
+    for (_, got) in &lost {
+        assert_eq!(got.status, 409, "{got:?}");
+    }
+    for node in &nodes {
+        assert_eq!(node.fetch("acme-x", "1.0.0").await.expect("fetched"), won[0].0);
+    }
+}

@@ -1,0 +1,151 @@
+//! The directory of a node is a copy, which it may lose.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_lost_its_directory_serves_everything_again() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    first.publish("acme-x", "1.1.0").await;
+    assert_eq!(first.delete("acme-x", "1.1.0").await.status, 200);
+    first.stop().await;
+    let replaced = Node::start(&forge, &bucket, &accounts).await;
+    assert_eq!(replaced.listed("acme-x").await, ["1.0.0"]);
+    assert_eq!(replaced.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip));
+    // While it runs, too.
+    fs::remove_dir_all(replaced.store.path().join("blobs")).expect("removed");
+    fs::remove_dir_all(replaced.store.path().join("releases")).expect("removed");
+    replaced.publish("acme-x", "1.2.0").await;
+    assert_eq!(replaced.get("/acme-x/releases/tags/1.0.0").await.status, 200);
+    let again = replaced.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+    assert_eq!(again.status, 409, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_again_reads_no_record_that_it_has() {
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    for number in 0..20 {
+        first.publish("acme-x", &format!("1.{number}.0")).await;
+    }
+    eventually("all are copied", async || second.listed("acme-x").await.len() == 20).await;
+    let [cache, store] = second.stop().await.into();
+    bucket.script().clear_log();
+    let again = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    assert_eq!(again.listed("acme-x").await.len(), 20);
+    assert_eq!(bucket.requests(&Method::GET, "hosted/releases/acme-x/"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_that_a_node_does_not_have_is_read_once_for_all_who_ask() {
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    second.eventually_lists("acme-x", &["1.0.0"]).await;
+    let fetched = join_all((0..30).map(|_| second.fetch("acme-x", "1.0.0"))).await;
+    for found in fetched {
+        assert_eq!(found.expect("fetched"), sha(&zip));
+    }
+    assert_eq!(bucket.requests(&Method::GET, "hosted/blobs/"), 1);
+    bucket.script().clear_log();
+    assert!(second.fetch("acme-x", "1.0.0").await.is_ok());
+    assert_eq!(bucket.requests(&Method::GET, "hosted/blobs/"), 0, "a hit asks nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zips_that_the_bucket_has_make_room_for_others() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let noise = vec![7; 400_000];
+    let mut zips = Vec::new();
+    for number in 0..5 {
+        let version = format!("1.{number}.0");
+        let zip = stored_component("acme-x", &version, &[("noise", &noise)]);
+        assert_eq!(first.put("acme-x", &version, zip.clone()).await.status, 201);
+        zips.push((version, sha(&zip)));
+    }
+    let small = |config: &mut Config| {
+        config.hosted.as_mut().expect("a section").quota = ByteSize(1_000_000);
+    };
+    let second = Node::start_with(&forge, &bucket, &accounts, small).await;
+    for _ in 0..2 {
+        for (version, digest) in &zips {
+            assert_eq!(&second.fetch("acme-x", version).await.expect("fetched"), digest);
+            let files = crate::process::files(&second.store.path().join("blobs"));
+            let bytes: u64 = files.iter().map(|(_, len)| len).sum();
+            assert!(bytes <= 1_000_000, "{bytes}");
+        }
+    }
+    let next = stored_component("acme-x", "1.5.0", &[("noise", &noise)]);
+    assert_eq!(second.put("acme-x", "1.5.0", next.clone()).await.status, 201);
+    assert_eq!(first.fetch("acme-x", "1.5.0").await.expect("fetched"), sha(&next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_before_there_was_a_bucket_is_uploaded() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let dir = || tempfile::tempdir().expect("a directory");
+    let alone = Node::start_in(&forge, None, &accounts, accounts.cache(), dir(), |_| ()).await;
+    let other = Node::start_in(&forge, None, &accounts, accounts.cache(), dir(), |_| ()).await;
+    let zip = alone.publish("acme-x", "1.0.0").await;
+    alone.publish("acme-x", "1.1.0").await;
+    assert_eq!(alone.delete("acme-x", "1.1.0").await.status, 200);
+    // Other content under the same name, and something of its own.
+    let conflicting = component_with("acme-x", "1.0.0", &[("more.js", b"2")]);
+    assert_eq!(other.put("acme-x", "1.0.0", conflicting.clone()).await.status, 201);
+    let own = other.publish("acme-y", "1.0.0").await;
+    let [cache, store] = alone.stop().await.into();
+    let first = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let [cache, store] = other.stop().await.into();
+    let second = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let third = Node::start(&forge, &bucket, &accounts).await;
+    for node in [&first, &second, &third] {
+        assert_eq!(node.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip), "the bucket's counts");
+        assert_eq!(node.fetch("acme-y", "1.0.0").await.expect("fetched"), sha(&own));
+        let again = node.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+        assert_eq!((again.status, &again.json()["code"]), (409, &json!("version-deleted")), "{again:?}");
+    }
+    let aside = fs::read(second.store.path().join("conflicts").join(sha(&conflicting))).expect("set aside");
+    assert_eq!(sha(&aside), sha(&conflicting));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_and_a_verification_read_the_bucket_where_a_node_has_no_zip() {
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    let other = first.publish("acme-x", "1.1.0").await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let got = second.mirror.control(second.cache.path(), Method::POST, "/-/hosted/export", "{}").await;
+    assert_eq!(got.status, 200, "{got:?}");
+    let mut names = Vec::new();
+    let mut archive = tar::Archive::new(&got.body[..]);
+    for entry in archive.entries().expect("an archive") {
+        names.push(entry.expect("an entry").path().expect("a name").display().to_string());
+    }
+    for zip in [&zip, &other] {
+        assert!(names.contains(&format!("blobs/{}", sha(zip))), "{names:?}");
+    }
+    assert!(!String::from_utf8_lossy(&got.body).contains("\"tag\""), "the tags of copies are in no export");
+    fs::remove_dir_all(second.store.path().join("blobs")).expect("removed");
+    let name = bucket.names("hosted/blobs/").into_iter().find(|name| name.ends_with(&sha(&zip))).expect("its zip");
+    bucket.overwrite(&name, vec![0; zip.len()]);
+    let steps = second.mirror.admin(second.cache.path(), "hosted/verify", json!({})).await;
+    let damaged: Vec<_> = steps.iter().filter(|step| step.to_string().contains("acme-x@")).collect();
+    assert!(damaged.len() == 1 && damaged[0].to_string().contains("acme-x@1.0.0"), "{steps:?}");
+}

@@ -1,0 +1,75 @@
+//! A node that is killed between two writes of a publication leaves all of the version or nothing.
+
+use super::*;
+use crate::{bucket::BucketFault, process::Launch};
+
+/// A node of its own process.
+fn launch(forge: &Forge, bucket: &TestBucket, cache: &Path, store: &Path) -> Launch {
+    let rules = r#"[{packages = ["*"], read = ["token:reader"], publish = ["token:ci"], delete = ["token:ci"]}]"#;
+    let launch = Launch::serve(forge, cache)
+        .set("access.enabled", "true")
+        .set("access.rules", rules)
+        .set("host.names", r#"["acme-*"]"#)
+        .set("upstreams.hosted.dir", store.to_str().expect("text"))
+        .set("upstreams.hosted.min_free", "1B");
+    let secret = cache.join("secret");
+    fs::write(&secret, "the secret of all mirrors of a test").expect("written");
+    bucket.configure(launch).set("shared.secret_file", secret.to_str().expect("text"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() {
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let other = Node::start(&forge, &bucket, &accounts).await;
+    let cache = accounts.cache();
+    let store = tempfile::tempdir().expect("a directory");
+    let launch = launch(&forge, &bucket, cache.path(), store.path());
+    let mut number = 0;
+    for folder in ["hosted/blobs/", "hosted/releases/", "hosted/changes.json"] {
+        for fault in [BucketFault::Hang, BucketFault::HangAfterWrite] {
+            number += 1;
+            let version = format!("1.{number}.0");
+            let zip = component("acme-x", &version);
+            let process = launch.clone().start().await;
+            let url = format!("http://{}/acme-x/zipball/{version}", process.address);
+            let publish = |client: &reqwest::Client, url: &str| {
+                client.put(url).bearer_auth(&accounts.ci).body(zip.clone()).send()
+            };
+            bucket.fault(Method::PUT, folder, fault);
+            let before = bucket.requests(&Method::PUT, folder);
+            let running = tokio::spawn(publish(&process.client, &url));
+            let is_written =
+                || fault == BucketFault::Hang || bucket.names(folder).iter().any(|name| is_of(name, &zip, &version));
+            eventually("the write", async || bucket.requests(&Method::PUT, folder) > before && is_written()).await;
+            process.kill().await;
+            assert!(running.await.expect("no panic").is_err(), "no answer");
+            bucket.script().clear_faults();
+
+            let must_be_there =
+                (folder, fault) == ("hosted/releases/", BucketFault::HangAfterWrite) || folder == "hosted/changes.json";
+            let found = other.fetch("acme-x", &version).await;
+            match &found {
+                Ok(digest) => assert_eq!(digest, &sha(&zip), "{folder} {fault:?}"),
+                Err(got) => assert_eq!(got.status, 404, "{got:?}"),
+            }
+            assert_eq!(found.is_ok(), must_be_there, "{folder} {fault:?}");
+            let process = launch.clone().start().await;
+            let url = format!("http://{}/acme-x/zipball/{version}", process.address);
+            let again = publish(&process.client, &url).await.expect("an answer").status().as_u16();
+            assert_eq!(again, if must_be_there { 200 } else { 201 }, "{folder} {fault:?}");
+            process.kill().await;
+            eventually("fetched elsewhere", async || {
+                other.fetch("acme-x", &version).await.is_ok_and(|found| found == sha(&zip))
+            })
+            .await;
+        }
+    }
+    assert_eq!(number, 6);
+}
+
+/// True for the object that a publication writes.
+fn is_of(name: &str, zip: &[u8], version: &str) -> bool {
+    name.contains(&sha(zip)) || name.contains(version) || name.ends_with("changes.json")
+}
