@@ -1,5 +1,4 @@
 //! The use cases: releases, archives of versions, metadata records, the catalog, and the administration of what is stored.
-//!
 //! Connects access policy, cache and upstreams. Knows neither HTTP messages nor JSON envelopes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -11,7 +10,7 @@ use crate::{
     entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
-    package::{FolderPackage, ModelFinding, PackageId},
+    package::{FolderPackage, PackageId},
     upstream::{DocumentAsk, Upstream},
     value::memory_budget::{MemoryBudget, MemoryShortage},
 };
@@ -21,6 +20,7 @@ mod authorize;
 pub(crate) mod catalog;
 mod document_policies;
 pub(crate) mod documents;
+mod error;
 pub(crate) mod folders;
 pub(crate) mod hosting;
 mod identity;
@@ -84,6 +84,7 @@ pub(crate) use crate::hosted::{
 };
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
+pub use error::RegistryError;
 pub use model_policy::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
@@ -138,55 +139,6 @@ pub struct CachedValue<T> {
     pub age: Duration,
     /// What happened in the cache.
     pub status: CacheStatus,
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug)]
-pub enum RegistryError {
-    /// `packages.allow` and `packages.deny` do not permit this package.
-    Forbidden,
-    /// The version is not served.
-    VersionRefused(VersionRefusal),
-    /// No version of the package may be the latest; this is why the upstream's is not.
-    NoVersionAllowed(VersionRefusal),
-    /// The recorded source of the name is no longer in its route.
-    SourceChanged {
-        /// The upstream that is recorded.
-        recorded: Arc<str>,
-    },
-    /// The name is another repository than the one whose versions were first served.
-    RepositoryReplaced,
-    /// The source of a name that is new cannot be written.
-    Unrecordable,
-    /// The zip of the repository lacks the folder.
-    NoFolder {
-        /// How the zip was found.
-        status: CacheStatus,
-    },
-    /// The packages that are pinned are being collected for the first time since the start.
-    NotCollected,
-    /// The package does not conform to the package model.
-    NotConforming {
-        /// Every rule that it does not conform to.
-        findings: Vec<ModelFinding>,
-        /// How the zip was found; `None` where its pin was enough.
-        status: Option<CacheStatus>,
-    },
-    /// A stored zip is damaged, and so was what replaced it.
-    DamagedZip {
-        /// How the zip was found.
-        status: CacheStatus,
-    },
-    /// The shared bucket, which has the published packages, cannot be used; when to try again.
-    HostedUnavailable(Duration),
-    /// The cache or the upstream has no answer.
-    Fetch(CacheFailure),
-}
-
-impl From<CacheFailure> for RegistryError {
-    fn from(failure: CacheFailure) -> Self {
-        Self::Fetch(failure)
-    }
 }
 
 impl Registry {
