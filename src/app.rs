@@ -53,9 +53,10 @@ use memory::MemoryPlan;
 use reload::{RunningService, SharedParts};
 use shared::NodeHandler;
 
+pub(crate) use crate::fleet::FleetNode;
 pub use credentials::{UpstreamReport, check as check_credentials};
 pub use reload::{ConfigSource, Reloader};
-pub(crate) use shared::collect_bucket_garbage;
+pub(crate) use shared::{collect_bucket_garbage, node_connections};
 
 pub(crate) use crate::hosted::{
     BackupFile, BackupFileError, BackupProblem, BackupSummary, OpenHostedError, RestoreError, RestoreProblem,

@@ -26,6 +26,7 @@ mod completions;
 mod config;
 mod connect;
 mod demo;
+mod fleet;
 mod health;
 mod host;
 mod lock_file;

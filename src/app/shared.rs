@@ -86,6 +86,16 @@ pub(crate) async fn collect_bucket_garbage(
     Ok(shared::collect_garbage(&open_bucket(section)?, rules, progress).await?)
 }
 
+/// What other nodes of the fleet are asked with.
+///
+/// # Errors
+/// When there is no section `[fleet]`, or a file of it cannot be used.
+pub(crate) fn node_connections(config: &Config) -> anyhow::Result<reqwest::Client> {
+    let section = config.fleet.as_ref().context("there is no section [fleet]")?;
+    let path = section.ca_file.as_deref().context("fleet.ca_file is missing")?;
+    Ok(NodeClient::new(section, authorities("fleet.ca_file", path)?)?.into_connections())
+}
+
 fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {
     let Some(section) = &config.fleet else { return Ok(None) };
     let nodes = Nodes::new(&section.nodes, &section.node).context("fleet.node is none of fleet.nodes")?;

@@ -20,13 +20,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, IO, USAGE, admin_args::AdminArgs, mirror_token::MirrorToken};
+use super::{FAILED, IO, USAGE, UsageError, admin_args::AdminArgs, error_line, mirror_token::MirrorToken};
 use crate::{
     admin_api::{
         AdminRequest, BULK_TIMEOUT, Call, ErrorCode, ExportHosted, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
         MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
     },
-    app::{self, App, Holder, OpenError},
+    app::{self, App, FleetNode, Holder, OpenError},
     config::{Config, Environment, Loaded},
     observe,
     server::control::SocketPath,
@@ -142,14 +142,16 @@ enum MirrorChoice {
 struct AdminSession {
     client: AdminClient,
     runtime: Runtime,
-    _log: observe::LogGuard,
+    /// `None` where several mirrors are asked one after the other.
+    _log: Option<observe::LogGuard>,
 }
 
 impl AdminSession {
     fn of(arguments: &AdminArgs, choice: MirrorChoice) -> anyhow::Result<Self> {
-        match &arguments.server {
-            Some(server) => Self::open_remote(server, arguments),
-            None => Self::open(arguments.load()?, choice),
+        match (&arguments.node, &arguments.server) {
+            (Some(node), _) => Self::open_node(node, arguments),
+            (None, Some(server)) => Self::open_remote(server, arguments),
+            (None, None) => Self::open(arguments.load()?, choice),
         }
     }
 
@@ -169,7 +171,7 @@ impl AdminSession {
             }
         });
         match client {
-            Ok(client) => Ok(Self { client, runtime, _log: log }),
+            Ok(client) => Ok(Self { client, runtime, _log: Some(log) }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)
@@ -183,7 +185,17 @@ impl AdminSession {
         let log = observe::init(&log).map_err(anyhow::Error::msg)?;
         let runtime = Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         let client = runtime.block_on(async { AdminClient::remote(server, token) })?;
-        Ok(Self { client, runtime, _log: log })
+        Ok(Self { client, runtime, _log: Some(log) })
+    }
+
+    fn open_node(node: &FleetNode, arguments: &AdminArgs) -> anyhow::Result<Self> {
+        let connections = app::node_connections(&arguments.load()?.config);
+        // A file of the section cannot be used.
+        let client = connections.map_err(|error| UsageError(error_line(&error)))?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+        let base = node.url.as_str().trim_end_matches('/').to_owned();
+        let client = AdminClient { client, mirror: AdministeredMirror::Remote { base, token: None } };
+        Ok(Self { client, runtime, _log: None })
     }
 
     /// Runs `work` and closes the client.

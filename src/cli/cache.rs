@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{UsageError, admin_args::AdminArgs, print};
+use super::{UsageError, admin_args::AdminArgs, fleet::FleetArgs, print};
 use crate::{admin_api::InventoryOrder, value::Period};
 
 mod block;
@@ -80,6 +80,8 @@ enum CacheAction {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
+        fleet: FleetArgs,
+        #[command(flatten)]
         cache: AdminArgs,
     },
     /// Show what uses the space and what is requested: tiers, upstreams, the largest and the most used packages
@@ -88,6 +90,8 @@ enum CacheAction {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        fleet: FleetArgs,
         #[command(flatten)]
         cache: AdminArgs,
     },
@@ -103,6 +107,8 @@ enum CacheAction {
         /// Print one JSON value per line, progress included
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        fleet: FleetArgs,
         #[command(flatten)]
         cache: AdminArgs,
     },
@@ -259,6 +265,10 @@ impl CacheAction {
     /// The flags of a command that needs an existing cache directory; `import` creates one.
     fn existing_cache(&self) -> Option<&AdminArgs> {
         match self {
+            // Other nodes have their own.
+            Self::Ls { fleet: FleetArgs { fleet: true }, .. }
+            | Self::Stats { fleet: FleetArgs { fleet: true }, .. }
+            | Self::Verify { fleet: FleetArgs { fleet: true }, .. } => None,
             Self::Ls { cache, .. }
             | Self::Stats { cache, .. }
             | Self::Verify { cache, .. }
@@ -306,9 +316,13 @@ impl CacheCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         self.action.existing_cache().map_or(Ok(()), ensure_exists)?;
         match self.action {
-            CacheAction::Ls { pattern, sort, limit, json, cache } => ls::run(&cache, pattern, sort, limit, json),
-            CacheAction::Stats { json, cache } => stats::run(&cache, json),
-            CacheAction::Verify { pattern, no_fetch, json, cache } => verify::run(&cache, pattern, no_fetch, json),
+            CacheAction::Ls { pattern, sort, limit, json, fleet, cache } => {
+                fleet.run(&cache, json, |mirror| ls::run(mirror, pattern.clone(), sort, limit, json))
+            }
+            CacheAction::Stats { json, fleet, cache } => fleet.run(&cache, json, |mirror| stats::run(mirror, json)),
+            CacheAction::Verify { pattern, no_fetch, json, fleet, cache } => {
+                fleet.run(&cache, json, |mirror| verify::run(mirror, pattern.clone(), no_fetch, json))
+            }
             CacheAction::Rm { pattern, forget, confirm, cache } => removal::rm(&cache, pattern, forget, &confirm),
             CacheAction::Gc { unused, confirm, cache } => removal::gc(&cache, unused, &confirm),
             CacheAction::Keep { pattern, dry_run, json, cache } => keep::run(&cache, pattern, true, dry_run, json),

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{FAILED, admin_args::AdminArgs, admin_client, cache::credential_line, escape_terminal_lines, print};
+use super::{
+    FAILED, admin_args::AdminArgs, admin_client, cache::credential_line, escape_terminal_lines, fleet::FleetArgs, print,
+};
 use crate::{
     admin_api::{
         CertificateState, FailedPublicationRow, FleetState, LoggedEvent, MirrorState, MirrorStatus, QueueStats,
@@ -18,9 +20,10 @@ const STATUS_HELP: &str = "\
 Examples:
   srm-mirror status
   srm-mirror status --json
+  srm-mirror status --fleet
 
 Exit code 0 when the mirror is ready, 1 when it is degraded, starting or draining, 69 when no mirror runs on the cache
-directory. No upstream is asked.";
+directory; with --fleet, the highest of all nodes, 69 when one cannot be reached. No upstream is asked.";
 
 /// Events of the log that are printed.
 const MAX_PRINTED_EVENTS: usize = 10;
@@ -33,19 +36,25 @@ pub(super) struct StatusCommand {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
     mirror: AdminArgs,
 }
 
 impl StatusCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let status = admin_client::run_at_server(&self.mirror, async |client| client.call(&ReadStatus {}).await)?;
-        print(&if self.json {
-            format!("{}\n", serde_json::to_string(&status)?)
-        } else {
-            escape_terminal_lines(&text(&status, Timestamp::now()))
-        });
-        Ok(if status.state == MirrorState::Ready { 0 } else { FAILED })
+        self.fleet.run(&self.mirror, self.json, |mirror| show(mirror, self.json))
     }
+}
+
+fn show(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
+    let status = admin_client::run_at_server(mirror, async |client| client.call(&ReadStatus {}).await)?;
+    print(&if json {
+        format!("{}\n", mirror.labelled(&serde_json::to_string(&status)?))
+    } else {
+        escape_terminal_lines(&text(&status, Timestamp::now()))
+    });
+    Ok(if status.state == MirrorState::Ready { 0 } else { FAILED })
 }
 
 fn text(status: &MirrorStatus, now: Timestamp) -> String {

@@ -80,6 +80,11 @@ impl NodeClient {
         })
     }
 
+    /// Its connections, for requests of another kind.
+    pub fn into_connections(self) -> reqwest::Client {
+        self.http
+    }
+
     /// Opens an archive at a node, which fetches it if it must.
     ///
     /// # Errors

@@ -17,16 +17,16 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 /// The parts of three nodes that outlive a kill.
-struct Site {
-    forge: Forge,
+pub struct Site {
+    pub forge: Forge,
     bucket: TestBucket,
-    authority: NodeAuthority,
-    files: TempDir,
+    pub authority: NodeAuthority,
+    pub files: TempDir,
     links: Vec<NodeLink>,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let forge = forge(Lengths::Never, |r| r.file("a.txt", "a".repeat(9000)).noise("big.bin", 1, 4 * MIB)).await;
         let mut links = Vec::new();
         for _ in 0..3 {
@@ -36,19 +36,19 @@ impl Site {
         Self { forge, bucket: TestBucket::start().await, authority: NodeAuthority::default(), files, links }
     }
 
-    fn dir(&self, node: usize) -> std::path::PathBuf {
+    pub fn dir(&self, node: usize) -> std::path::PathBuf {
         self.files.path().join(format!("cache{node}"))
     }
 
     /// Starts a node on its directory; the others find it at its link.
-    async fn start(&self, node: usize) -> Process {
+    pub async fn start(&self, node: usize) -> Process {
         let launch = Launch::serve(&self.forge, &self.dir(node));
         let process = self.configure(launch, node).start().await;
         self.links[node].lead_to(process.node_address());
         process
     }
 
-    fn configure(&self, launch: Launch, node: usize) -> Launch {
+    pub fn configure(&self, launch: Launch, node: usize) -> Launch {
         let name = format!("node{node}");
         let [cert, key, ca] = self.authority.files(self.files.path(), &name);
         let nodes = self.links.iter().enumerate().map(|(n, link)| format!("node{n}=https://{}", link.address));

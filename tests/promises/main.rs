@@ -56,6 +56,7 @@ mod fairness;
 mod fault_matrix;
 mod flat;
 mod fleet;
+mod fleet_commands;
 mod fleet_kills;
 mod folder_details;
 mod folder_rules;

@@ -49,7 +49,7 @@ pub(super) fn run(
     admin_client::run_at(cache, async |client| {
         if json {
             let each = |line: &[u8]| {
-                out.add(std::str::from_utf8(line)?);
+                out.add(&cache.labelled(std::str::from_utf8(line)?));
                 out.add("\n");
                 Ok(())
             };
@@ -69,7 +69,7 @@ pub(super) fn run(
     failed.truncate(limit.unwrap_or(usize::MAX));
     let printed = if json { failed.len() } else { failed.len().min(MAX_PRINTED_FAILED) };
     for publication in &failed[..printed] {
-        out.add(&if json { json_line(publication) } else { text_line(publication) });
+        out.add(&if json { cache.labelled(&json_line(publication)).into_owned() } else { text_line(publication) });
     }
     if printed < failed.len() {
         out.add(&format!("failed  {} more; --json lists them\n", failed.len() - printed));

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn run(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     let stats = admin_client::run_at(cache, async |client| client.call(&ReadStats {}).await)?;
     if json {
-        print(&format!("{}\n", serde_json::to_string(&stats)?));
+        print(&format!("{}\n", cache.labelled(&serde_json::to_string(&stats)?)));
     } else {
         print(&table(&stats));
     }

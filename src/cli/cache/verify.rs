@@ -20,7 +20,7 @@ pub(super) fn run(cache: &AdminArgs, pattern: Option<String>, no_fetch: bool, js
     admin_client::run_at(cache, async |client| {
         let each = |event: VerifyEvent| {
             if json {
-                print_json(&event)?;
+                print_json(cache, &event)?;
             }
             let line = totals.add(&event).filter(|_| !json);
             bar.update(&event, &totals, line.as_deref());
@@ -30,15 +30,15 @@ pub(super) fn run(cache: &AdminArgs, pattern: Option<String>, no_fetch: bool, js
     })?;
     bar.finish();
     if json {
-        print_json(&totals.event())?;
+        print_json(cache, &totals.event())?;
     } else {
         print(&totals.text());
     }
     Ok(if totals.damaged == 0 { 0 } else { FAILED })
 }
 
-fn print_json(event: &VerifyEvent) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string(event)?));
+fn print_json(cache: &AdminArgs, event: &VerifyEvent) -> anyhow::Result<()> {
+    print(&format!("{}\n", cache.labelled(&serde_json::to_string(event)?)));
     Ok(())
 }
 

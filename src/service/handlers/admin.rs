@@ -127,6 +127,20 @@ pub(in crate::service) async fn answer(
     answer.unwrap_or_else(AdminError::into_response)
 }
 
+/// Answers one request of an operator at another node of the fleet: only those that show something, or mend it.
+pub(in crate::service) async fn answer_node(service: &Service, path: &str, input: Input) -> Response<Body> {
+    let Service { registry, clients, .. } = service;
+    let answer = match path {
+        ReadStatus::ROUTE => call(input, |ReadStatus {}| status::status(service)).await,
+        ReadStats::ROUTE => call(input, |ReadStats {}| stats::stats(registry, clients)).await,
+        ListArchives::ROUTE => subscribe_fallible(input, |request| inventory::list(registry, request)).await,
+        ListFailedPublications::ROUTE => call(input, |request| upkeep::failed(registry, request)).await,
+        VerifyArchives::ROUTE => subscribe_fallible(input, |request| verify::verify(registry, request)).await,
+        _ => Err(no_such_route()),
+    };
+    answer.unwrap_or_else(AdminError::into_response)
+}
+
 async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> Result<Response<Body>, AdminError> {
     let Service { registry, names, clients, access, .. } = service;
     match path {

@@ -1,11 +1,15 @@
-//! Answers to other nodes of the fleet: archives by key, as they arrive. A node applies the rules of its callers itself.
+//! Answers to other nodes of the fleet: archives by key, as they arrive, and what an operator asks of all nodes. A node applies
+//! the rules of its callers itself.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 
+use super::admin;
 use crate::{
+    admin_api::PATH_PREFIX,
     entry::Key,
     fleet::ARCHIVE_PATH,
     http::body::Body,
@@ -24,13 +28,16 @@ const NODE_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl Service {
     /// Answers a request on the listener for nodes.
-    pub fn handle_node<B>(
-        self: &Arc<Self>,
-        request: Request<B>,
-    ) -> impl Future<Output = Response<Body>> + Send + use<B> {
+    pub fn handle_node<B>(self: &Arc<Self>, request: Request<B>) -> impl Future<Output = Response<Body>> + Send + use<B>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
+    {
         let service = self.clone();
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
         async move {
+            if let Some(route) = parts.uri.path().strip_prefix(PATH_PREFIX).filter(|_| parts.method == Method::POST) {
+                return admin::answer_node(&service, route, admin::input(body)).await;
+            }
             let path = parts.uri.path().strip_prefix(ARCHIVE_PATH);
             let key = path.and_then(|key| percent_decode_str(key).decode_utf8().ok());
             match key {
