@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{RegistryError, not_found};
 use crate::{
     cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
-    entry::{Digest, Document, DocumentMeta, Meta, UpstreamStatus, Validators},
+    entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators},
     hosted::{HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy},
     http::cache_status::CacheStatus,
     origin::{Missing, Verify},
@@ -62,7 +62,7 @@ pub(crate) struct HostedPackages {
     /// Zips that were opened a short time ago, so that a hit need not open them again.
     open: BoundedCache<Digest, Object>,
     /// The lists of packages, each with the number of changes that it was made at.
-    lists: BoundedCache<String, HostedList>,
+    lists: BoundedCache<Key, HostedList>,
     uploads: Uploads,
     /// What is looked up and downloaded where the store is a copy.
     copied: CopiedPackages,
@@ -173,7 +173,7 @@ impl HostedPackages {
         // Read before the package: a list that is made during a change is made again.
         let changes = self.store.changes();
         let name = package.name.folded();
-        if let Some(list) = self.lists.get(&name).filter(|list| list.changes == changes) {
+        if let Some(list) = self.lists.get(&Key::new(name.as_str())).filter(|list| list.changes == changes) {
             return DocumentAnswer { document: list.document, age: Duration::ZERO, status: status() };
         }
         let published = self.store.package(&name).unwrap_or_default();
@@ -181,7 +181,7 @@ impl HostedPackages {
         let list = answer(&Releases { releases, ..Releases::default() });
         let weight = name.len() + list.document.body.len() + LIST_OVERHEAD_BYTES;
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        self.lists.insert_weighed(name, HostedList { changes, document: list.document.clone() }, weight);
+        self.lists.insert_weighed(Key::new(name), HostedList { changes, document: list.document.clone() }, weight);
         list
     }
 

@@ -8,8 +8,9 @@ use std::{any::Any, sync::Arc};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::shared_work::SharedWorkCache;
 use crate::{
-    entry::{Digest, Document},
+    entry::Document,
     package::Releases,
     value::{
         memory_budget::{HeldMemory, MemoryBudget, MemoryShare, MemoryShortage},
@@ -25,7 +26,7 @@ const LARGE_BODY_BYTES: usize = 256 << 10;
 /// A bounded cache of parsed documents. An entry never goes out of date: its key is the digest of what it was parsed from.
 /// Requests that wait for a document share its parsing.
 pub(super) struct ParsedDocuments {
-    parsed: moka::future::Cache<Digest, ParsedDocument>,
+    parsed: SharedWorkCache<ParsedValue, ParseFailure>,
     memory: MemoryBudget,
 }
 
@@ -43,18 +44,13 @@ pub(super) trait DocumentValue: DeserializeOwned + Weigh + Send + Sync + 'static
 
 impl<T: DeserializeOwned + Weigh + Send + Sync + 'static> DocumentValue for T {}
 
-#[derive(Clone)]
-struct ParsedDocument {
-    value: Arc<dyn Any + Send + Sync>,
-    /// Bytes of memory that its entry takes.
-    weight: u32,
-}
+/// A document of any type.
+type ParsedValue = Arc<dyn Any + Send + Sync>;
 
 impl ParsedDocuments {
     /// An empty cache. A large document is parsed within `memory`.
     pub(super) fn new(memory: MemoryBudget) -> Self {
-        let weigher = |_: &Digest, parsed: &ParsedDocument| parsed.weight;
-        Self { parsed: moka::future::Cache::builder().max_capacity(MAX_PARSED_BYTES).weigher(weigher).build(), memory }
+        Self { parsed: SharedWorkCache::new(MAX_PARSED_BYTES), memory }
     }
 
     /// The document as a value.
@@ -62,49 +58,42 @@ impl ParsedDocuments {
     /// # Errors
     /// See [`ParseFailure`].
     pub(super) async fn get<T: DocumentValue>(&self, document: &Document) -> Result<Arc<T>, ParseFailure> {
-        let digest = &document.meta.digest;
-        let parsed = match self.parsed.get(digest).await {
-            Some(parsed) => parsed,
-            None => {
-                self.parsed.try_get_with(*digest, self.parse::<T>(&document.body)).await.map_err(|failure| *failure)?
-            }
-        };
-        match parsed.value.downcast() {
+        let parsed = self.parsed.get_or_make(document.meta.digest, self.parse::<T>(&document.body)).await;
+        let parsed = parsed.map_err(|failure| failure.map_or(ParseFailure::Unreadable, |failure| *failure))?;
+        match parsed.downcast() {
             Ok(value) => Ok(value),
             // The same bytes are another document, too: an empty list is one of releases, tags and branches.
             Err(_) => parse(&document.body).map(Arc::new),
         }
     }
 
-    async fn parse<T: DocumentValue>(&self, body: &Bytes) -> Result<ParsedDocument, ParseFailure> {
+    async fn parse<T: DocumentValue>(&self, body: &Bytes) -> Result<(ParsedValue, u32), ParseFailure> {
         if body.len() < LARGE_BODY_BYTES {
-            return parse::<T>(body).map(|value| ParsedDocument::new(value, None));
+            return parse::<T>(body).map(|value| weighed(value, None));
         }
         let mut share = self.memory.share();
         share.grow_to(json_estimate(body)).await.map_err(ParseFailure::NoMemory)?;
         let body = body.clone();
         let parsing = tokio::task::spawn_blocking(move || {
             // Held until the parsing has ended at least, whether the request waits or not.
-            parse::<T>(&body).map(|value| ParsedDocument::new(value, Some(share)))
+            parse::<T>(&body).map(|value| weighed(value, Some(share)))
         });
         parsing.await.unwrap_or(Err(ParseFailure::Unreadable))
     }
 }
 
-impl ParsedDocument {
-    /// A value and the share that it was parsed in: a list keeps what it weighs of it.
-    fn new<T: DocumentValue>(mut value: T, share: Option<MemoryShare>) -> Self {
-        let mut weight = MemoryWeight::unlimited();
-        weight.add_allocation(size_of::<T>());
-        value.weigh(&mut weight);
-        let weight = weight.bytes() + CACHE_ENTRY_BYTES;
-        let list = (&mut value as &mut dyn Any).downcast_mut::<Releases>();
-        if let Some((mut share, list)) = share.zip(list) {
-            share.shrink_to(weight as u64);
-            list.memory = HeldMemory::new(share);
-        }
-        Self { value: Arc::new(value), weight: clamped(weight) }
+/// A value and the bytes of memory that its entry takes. `share` is what it was parsed in: a list keeps what it weighs of it.
+fn weighed<T: DocumentValue>(mut value: T, share: Option<MemoryShare>) -> (ParsedValue, u32) {
+    let mut weight = MemoryWeight::unlimited();
+    weight.add_allocation(size_of::<T>());
+    value.weigh(&mut weight);
+    let weight = weight.bytes() + CACHE_ENTRY_BYTES;
+    let list = (&mut value as &mut dyn Any).downcast_mut::<Releases>();
+    if let Some((mut share, list)) = share.zip(list) {
+        share.shrink_to(weight as u64);
+        list.memory = HeldMemory::new(share);
     }
+    (Arc::new(value), clamped(weight))
 }
 
 fn parse<T: DocumentValue>(body: &[u8]) -> Result<T, ParseFailure> {
@@ -116,7 +105,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::entry::{DocumentMeta, UpstreamStatus, Validators};
+    use crate::entry::{Digest, DocumentMeta, UpstreamStatus, Validators};
 
     #[tokio::test]
     async fn a_large_list_holds_its_memory_until_its_last_reader_has_left() {
@@ -134,8 +123,7 @@ mod tests {
         };
         let document = Document { meta: Arc::new(meta), body };
         let list = documents.get::<Releases>(&document).await.expect("parsed");
-        documents.parsed.run_pending_tasks().await;
-        assert_eq!(documents.parsed.entry_count(), 0, "too large for the cache");
+        assert_eq!(documents.parsed.count().await, 0, "too large for the cache");
         let mut weight = MemoryWeight::unlimited();
         list.weigh(&mut weight);
         let held = budget.taken();
@@ -149,7 +137,7 @@ mod tests {
             if budget.taken() == 0 {
                 return;
             }
-            documents.parsed.run_pending_tasks().await;
+            documents.parsed.count().await;
             tokio::task::yield_now().await;
         }
         panic!("{} bytes are still held", budget.taken());

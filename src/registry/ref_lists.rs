@@ -13,6 +13,7 @@ use super::{CachedValue, RegistryError, package_documents::PackageDocuments};
 use crate::{
     cache::CacheFailure,
     clock::Clock,
+    entry::Key,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{BranchHead, NameForm, PackageId},
@@ -124,7 +125,7 @@ impl RefLists {
 
 /// The names of packages that upstreams said they do not have, for as long as a release list is fresh.
 struct UnknownNames {
-    packages: BoundedCache<String, UnknownInPeriod>,
+    packages: BoundedCache<Key, UnknownInPeriod>,
     clock: Clock,
 }
 
@@ -150,7 +151,7 @@ impl UnknownNames {
         // One more than the limit: whichever name is asked for, so many others are known.
         if noted.names.len() <= UNKNOWN_NAMES && !noted.names.contains(&name) {
             noted.names.push(name);
-            self.packages.insert(package.key_prefix(), noted);
+            self.packages.insert(Key::new(package.key_prefix()), noted);
         }
     }
 
@@ -162,7 +163,7 @@ impl UnknownNames {
     }
 
     fn current(&self, package: &PackageId) -> Option<UnknownInPeriod> {
-        self.packages.get(&package.key_prefix()).filter(|noted| self.clock.uptime() < noted.until)
+        self.packages.get(&Key::new(package.key_prefix())).filter(|noted| self.clock.uptime() < noted.until)
     }
 }
 

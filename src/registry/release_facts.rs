@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use tokio::task::spawn_blocking;
 
-use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions};
+use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions, shared_work::SharedWorkCache};
 use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     cache::{Cache, Object},
@@ -26,7 +26,7 @@ pub struct ReleaseFacts {
     archives: Arc<ArchiveSource>,
     moving: Arc<MovingVersions>,
     /// The small files of stored zips.
-    files: moka::future::Cache<FilesKey, Arc<PackageFiles>>,
+    files: SharedWorkCache<Arc<PackageFiles>, StoredZipError>,
 }
 
 /// The small files of one package: what they are read from.
@@ -115,9 +115,9 @@ pub struct PackageFiles {
 }
 
 impl FilesKey {
-    fn weight(&self) -> u32 {
-        let texts = self.part.iter().map(|part| part.path.as_str().len() + part.kind.as_ref().map_or(0, String::len));
-        u32::try_from(texts.sum::<usize>()).unwrap_or(u32::MAX)
+    fn digest(&self) -> Digest {
+        let part = self.part.as_ref().map(|part| (part.path.as_str(), part.kind.as_deref()));
+        Digest::of(format!("{} {part:?}", self.zip).as_bytes())
     }
 }
 
@@ -130,9 +130,7 @@ impl PackageFiles {
 
 impl ReleaseFacts {
     pub(super) fn new(cache: Arc<Cache>, archives: Arc<ArchiveSource>, moving: Arc<MovingVersions>) -> Self {
-        let weigher = |key: &FilesKey, files: &Arc<PackageFiles>| files.weight().saturating_add(key.weight());
-        let files = moka::future::Cache::builder().max_capacity(MAX_FILES_BYTES).weigher(weigher).build();
-        Self { cache, archives, moving, files }
+        Self { cache, archives, moving, files: SharedWorkCache::new(MAX_FILES_BYTES) }
     }
 
     /// What the archive of a tag says; `None` when it was never seen.
@@ -200,10 +198,16 @@ impl ReleaseFacts {
             if let Err(StoredZipError::Damaged) = &files {
                 self.cache.archive_tiers().quarantine(&object).await;
             }
-            files.map(Arc::new)
+            let files = Arc::new(files?);
+            let weight = files.weight();
+            Ok((files, weight))
         };
-        let files = self.files.try_get_with(key, read).await;
-        files.inspect_err(|error| tracing::warn!(%package, %zip, %error, "cannot read files of a stored zip")).ok()
+        let files = self.files.get_or_make(key.digest(), read).await;
+        let report = |error: &Option<Arc<StoredZipError>>| {
+            let error = error.as_ref().map(ToString::to_string);
+            tracing::warn!(%package, %zip, error, "cannot read files of a stored zip");
+        };
+        files.inspect_err(report).ok()
     }
 }
 

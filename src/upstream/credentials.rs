@@ -13,7 +13,7 @@ use super::{
     error_class::ErrorResponse,
     gate::{RateLimiter, RateQuota},
 };
-use crate::{origin::FetchError, package::PackageName, value::bounded_cache::BoundedCache};
+use crate::{entry::Key, origin::FetchError, package::PackageName, value::bounded_cache::BoundedCache};
 
 mod app;
 mod app_jwt;
@@ -97,7 +97,7 @@ pub(super) struct CredentialPool {
     /// The quota of web pages and archive hosts, which never get a credential.
     archive_hosts: Arc<RateLimiter>,
     /// Who has last seen a package: the serial number of a credential, or [`ANONYMOUS`].
-    seen: BoundedCache<String, u64>,
+    seen: BoundedCache<Key, u64>,
     exchange: CredentialExchange,
 }
 
@@ -240,6 +240,6 @@ fn is_used_up(quota: RateQuota) -> bool {
     quota.remaining == Some(0) && !reset_passed
 }
 
-fn seen_key(package: &PackageName) -> String {
-    package.to_string().to_ascii_lowercase()
+fn seen_key(package: &PackageName) -> Key {
+    Key::new(package.to_string().to_ascii_lowercase())
 }

@@ -6,7 +6,7 @@ use crate::{
     archive::{CentralDirectory, FolderFacts, StoredZipError, ZipFacts},
     entry::Digest,
     package::FolderPath,
-    registry::{Object, RegistryError, no_memory},
+    registry::{Object, RegistryError, no_memory, shared_work::SharedWorkCache},
     value::memory_budget::{MemoryBudget, MemoryShare},
 };
 
@@ -17,14 +17,8 @@ const FACTS_OVERHEAD_BYTES: usize = 256;
 
 /// Facts about folders of archives. An entry never goes out of date: its key has the digest of the archive.
 pub(super) struct FolderFactsCache {
-    facts: moka::future::Cache<FactsKey, Option<Arc<FolderFacts>>>,
+    facts: SharedWorkCache<Option<Arc<FolderFacts>>, FolderReadFailure>,
     memory: MemoryBudget,
-}
-
-#[derive(PartialEq, Eq, Hash)]
-struct FactsKey {
-    zip: Digest,
-    path: FolderPath,
 }
 
 /// What reading a folder of an archive found.
@@ -49,12 +43,7 @@ enum FolderReadFailure {
 
 impl FolderFactsCache {
     pub(super) fn new(memory: MemoryBudget) -> Self {
-        let weigher = |key: &FactsKey, facts: &Option<Arc<FolderFacts>>| {
-            let facts = facts.as_ref().map_or(0, |facts| facts.weight());
-            u32::try_from(FACTS_OVERHEAD_BYTES + key.path.as_str().len() + facts).unwrap_or(u32::MAX)
-        };
-        let facts = moka::future::Cache::builder().max_capacity(MAX_FACTS_BYTES).weigher(weigher).build();
-        Self { facts, memory }
+        Self { facts: SharedWorkCache::new(MAX_FACTS_BYTES), memory }
     }
 
     /// Reads the facts about a folder. Concurrent callers share one reading.
@@ -62,21 +51,24 @@ impl FolderFactsCache {
     /// # Errors
     /// When there is no memory for the directory of the zip at present.
     pub(super) async fn read(&self, object: &Object, path: &FolderPath) -> Result<FolderRead, RegistryError> {
-        let key = FactsKey { zip: object.meta.digest, path: path.clone() };
+        let key = Digest::of(format!("{}\0{}", object.meta.digest, path.as_str()).as_bytes());
         let reading = async {
             let object = object.clone();
             let path = path.clone();
             let mut memory = self.memory.share();
-            tokio::task::spawn_blocking(move || read(&object, &path, &mut memory)).await.map_err(io::Error::other)?
+            let reading = tokio::task::spawn_blocking(move || read(&object, &path, &mut memory));
+            let facts = reading.await.map_err(io::Error::other)??;
+            let weight = FACTS_OVERHEAD_BYTES + facts.as_ref().map_or(0, |facts| facts.weight());
+            Ok((facts, u32::try_from(weight).unwrap_or(u32::MAX)))
         };
-        Ok(match self.facts.try_get_with(key, reading).await {
+        Ok(match self.facts.get_or_make(key, reading).await {
             Ok(Some(facts)) => FolderRead::Facts(facts),
             Ok(None) => FolderRead::NoFolder,
             Err(error) => {
-                if let FolderReadFailure::Zip(StoredZipError::NoMemory(shortage)) = &*error {
+                if let Some(FolderReadFailure::Zip(StoredZipError::NoMemory(shortage))) = error.as_deref() {
                     return Err(no_memory(*shortage));
                 }
-                tracing::error!(digest = %object.meta.digest, %error, "a folder of a stored zip cannot be read");
+                tracing::error!(digest = %object.meta.digest, error = error.map(|error| error.to_string()), "a folder of a stored zip cannot be read");
                 FolderRead::Damaged
             }
         })

@@ -1,5 +1,5 @@
 //! Removal of what is stored: by pattern, and of what is damaged or unused. The zips are read a 256th at a time, by the
-//! first byte of their digests, and removed before the next ones are read.
+//! first byte of their digests, and removed some thousands at a time.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,6 +21,9 @@ use crate::{
         inventory::{ALL_SHARDS, Selection},
     },
 };
+
+/// Zips that are removed at once, where so many are selected.
+const REMOVED_AT_ONCE: usize = 1 << 14;
 
 fn removal_failed(error: impl std::fmt::Display) -> AdminError {
     AdminError::storage("something cannot be removed from the cache", error)
@@ -132,6 +135,8 @@ struct ZipRemoval {
 
 async fn remove_zips(registry: &Registry, selected: &SelectedZips, dry_run: bool) -> Result<ZipRemoval, AdminError> {
     let mut removal = ZipRemoval::default();
+    // Removed together: each removal is one write to the index.
+    let mut keys = Vec::new();
     for shard in ALL_SHARDS {
         let entries = registry.inventory().fold(shard..=shard, &selected.selection, Vec::new(), Vec::push).await;
         let mut entries = entries.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
@@ -141,8 +146,11 @@ async fn remove_zips(registry: &Registry, selected: &SelectedZips, dry_run: bool
         removal.zips += entries.len();
         removal.bytes += freed_bytes(&entries);
         if !dry_run {
-            let keys: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
-            registry.inventory().remove_all(&keys).await.map_err(removal_failed)?;
+            keys.extend(entries.into_iter().map(|entry| entry.key));
+            if keys.len() >= REMOVED_AT_ONCE || shard == *ALL_SHARDS.end() {
+                registry.inventory().remove_all(&keys).await.map_err(removal_failed)?;
+                keys.clear();
+            }
         }
     }
     Ok(removal)
