@@ -11,13 +11,13 @@ use crate::{
     },
     entry::Digest,
     registry::Object,
-    value::memory_budget::MemoryBudget,
+    value::{bounded_cache::BoundedCache, memory_budget::MemoryBudget},
 };
 
 /// Most bytes of cached plans, their keys included.
 const MAX_PLAN_BYTES: u64 = 32 << 20;
-/// Most bytes of cached digests, their keys included.
-const MAX_DIGEST_BYTES: u64 = 16 << 20;
+/// Most cached digests, about 200 bytes each.
+const MAX_VIEW_DIGESTS: u64 = 80_000;
 /// What a cache needs for an entry of its own, in bytes.
 const VIEW_OVERHEAD_BYTES: usize = 128;
 /// Bytes of a view that are hashed at once.
@@ -27,7 +27,7 @@ const HASH_BATCH_BYTES: u64 = 1 << 20;
 pub(super) struct ViewCache {
     views: moka::future::Cache<ViewKey, Arc<CachedView>>,
     /// Digests of views. They outlive the plans: to compute one, all of the view is read.
-    digests: moka::sync::Cache<ViewKey, Digest>,
+    digests: BoundedCache<Digest, Digest>,
     memory: MemoryBudget,
 }
 
@@ -64,6 +64,11 @@ pub(super) enum ViewFailure {
 }
 
 impl ViewKey {
+    /// Identifies the view.
+    fn digest(&self) -> Digest {
+        Digest::of(format!("{} {:?}", self.zip, self.spec).as_bytes())
+    }
+
     /// Bytes of memory that the entry of a key takes, without its value.
     fn weight(&self) -> usize {
         size_of::<Digest>() + self.spec.weight() + VIEW_OVERHEAD_BYTES
@@ -83,20 +88,17 @@ impl CachedView {
 impl ViewCache {
     /// An empty cache. Directories of zips are read within `memory`.
     pub(super) fn new(memory: MemoryBudget) -> Self {
-        Self::with_limits(MAX_PLAN_BYTES, MAX_DIGEST_BYTES, memory)
+        Self::with_limits(MAX_PLAN_BYTES, memory)
     }
 
-    fn with_limits(max_plan_bytes: u64, max_digest_bytes: u64, memory: MemoryBudget) -> Self {
+    fn with_limits(max_plan_bytes: u64, memory: MemoryBudget) -> Self {
         let clamped = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let views = moka::future::Cache::builder().max_capacity(max_plan_bytes);
-        let digests = moka::sync::Cache::builder().max_capacity(max_digest_bytes);
         Self {
             views: views
                 .weigher(move |key: &ViewKey, view: &Arc<CachedView>| clamped(key.weight() + view.weight()))
                 .build(),
-            digests: digests
-                .weigher(move |key: &ViewKey, _: &Digest| clamped(key.weight() + size_of::<Digest>()))
-                .build(),
+            digests: BoundedCache::new(MAX_VIEW_DIGESTS),
             memory,
         }
     }
@@ -141,11 +143,11 @@ impl ViewCache {
             Ok(None) => CachedView::Stored,
             Err(error) => CachedView::Impossible(error),
             Ok(Some(plan)) => {
-                let digest = match self.digests.get(key) {
+                let digest = match self.digests.get(&key.digest()) {
                     Some(digest) => digest,
                     None => view_digest(object, &plan)?,
                 };
-                self.digests.insert(key.clone(), digest);
+                self.digests.insert(key.digest(), digest);
                 CachedView::Planned { plan, digest }
             }
         };
@@ -277,9 +279,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn views_and_digests_stay_within_their_limits_with_the_longest_keys() {
+    async fn views_stay_within_their_limit_with_the_longest_keys() {
         const LIMIT: u64 = 1 << 20;
-        let cache = ViewCache::with_limits(LIMIT, LIMIT, MemoryBudget::unlimited());
+        let cache = ViewCache::with_limits(LIMIT, MemoryBudget::unlimited());
         let key = |n: usize| {
             let path = format!("{n:06}/{}x", "x/".repeat(508));
             let top = Some(TopFolder::of_version(&"x".repeat(250), "1"));
@@ -287,16 +289,11 @@ mod tests {
         };
         for n in 0..2_000 {
             cache.views.insert(key(n), Arc::new(CachedView::Impossible(ViewError::NoSuchFolder))).await;
-            cache.digests.insert(key(n), Digest([1; 32]));
         }
         cache.views.run_pending_tasks().await;
-        cache.digests.run_pending_tasks();
         assert!(key(0).weight() > 1_300);
-        for (weight, entries) in [
-            (cache.views.weighted_size(), cache.views.entry_count()),
-            (cache.digests.weighted_size(), cache.digests.entry_count()),
-        ] {
-            assert!((LIMIT / 2..=LIMIT).contains(&weight) && entries < 810, "{weight} bytes, {entries} entries");
-        }
+        let weight = cache.views.weighted_size();
+        let entries = cache.views.entry_count();
+        assert!((LIMIT / 2..=LIMIT).contains(&weight) && entries < 810, "{weight} bytes, {entries} entries");
     }
 }

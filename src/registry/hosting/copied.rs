@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use super::{HostedPackages, damaged, status};
 use crate::{
     cache::CacheFailure,
-    entry::Digest,
+    entry::{Digest, Key},
     hosted::{self, HostedFollower, HostedStore, HostedVersion, PrimaryUnavailable, VersionNumber, ZipDownloadError},
     origin::{BoxFuture, FetchError},
     package::{PackageId, PackageName},
@@ -38,7 +38,7 @@ const NO_ROOM_RETRY: Duration = Duration::from_secs(30);
 /// The lookups and downloads of a directory that is a copy.
 pub(super) struct CopiedPackages {
     /// When a package was last looked up, by its name in lower case, or a version, by that, a slash and its text.
-    looked_up: BoundedCache<String, Instant>,
+    looked_up: BoundedCache<Key, Instant>,
     lookups: Semaphore,
     downloads: ZipDownloads,
 }
@@ -79,6 +79,7 @@ pub(super) async fn look_up(hosted: &HostedPackages, name: &str, version: Option
     let (true, Ok(version)) = (hosted::is_copy(hosted.store()), version) else { return Ok(()) };
     let folded = name.to_ascii_lowercase();
     let key = version.as_ref().map_or_else(|| folded.clone(), |version| format!("{folded}/{version}"));
+    let key = Key::new(key);
     let copied = &hosted.copied;
     let is_recent = || copied.looked_up.get(&key).is_some_and(|at| at.elapsed() < LOOKUP_AGE);
     if is_recent() {
