@@ -26,6 +26,7 @@ mod layout;
 mod primary;
 mod primary_changes;
 mod record;
+mod reservations;
 mod restore;
 mod retention;
 mod space;
@@ -51,6 +52,7 @@ pub(crate) use primary::{
     ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore, PrimaryUnavailable, PrimaryWrite,
 };
 pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
+pub(crate) use reservations::{ReservationUse, ReservingError, SharedReservation, reservation, reserve, spend};
 pub(crate) use restore::{RestoreError, RestoreProblem, RestoreReport, restore};
 pub(crate) use retention::{RetentionCheck, RetentionRule};
 pub(crate) use space::HostedSpaceFull;

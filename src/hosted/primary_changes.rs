@@ -15,7 +15,7 @@ use super::{
 };
 
 /// When to try again after other mirrors have changed the same record again and again.
-const CONTENDED: PrimaryUnavailable = PrimaryUnavailable { retry_after: Duration::from_secs(1) };
+pub(super) const CONTENDED: PrimaryUnavailable = PrimaryUnavailable { retry_after: Duration::from_secs(1) };
 
 /// What becomes of a publication where there is a record.
 enum PublishStep {

@@ -24,6 +24,7 @@ mod copied;
 mod publishing;
 mod reservations;
 mod reserved_upload;
+mod shared_reservations;
 mod upkeep;
 mod uploads;
 mod upstream;
@@ -36,6 +37,7 @@ pub(crate) use publishing::{
 };
 pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
 pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_failure};
+pub(crate) use shared_reservations::{check_reservation, reserve_version};
 pub(crate) use upkeep::HostedUpkeep;
 use uploads::Uploads;
 pub(super) use upstream::HostedUpstream;

@@ -46,7 +46,7 @@ impl Cli {
         Self::with_code(mirror, answer[0]["secret"].as_str().expect("a secret"))
     }
 
-    fn with_code(mirror: &Mirror, code: &str) -> Self {
+    pub fn with_code(mirror: &Mirror, code: &str) -> Self {
         Self::at(&mirror.client, mirror.url(""), mirror.clock.clone(), code)
     }
 

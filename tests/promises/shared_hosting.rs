@@ -21,6 +21,7 @@ use crate::{
 mod changes;
 mod copies;
 mod kills;
+mod steps;
 mod trouble;
 
 /// The accounts that all nodes know.
@@ -29,6 +30,9 @@ pub struct Accounts {
     cache: TempDir,
     pub ci: String,
     reader: String,
+    /// The codes of two accounts of the command line client.
+    code: String,
+    other_code: String,
 }
 
 /// A mirror over the bucket, with its directories.
@@ -45,16 +49,18 @@ impl Accounts {
         let cache = tempfile::tempdir().expect("a directory");
         let store = tempfile::tempdir().expect("a directory");
         let mirror = hosting(forge, store.path()).start_in(cache.path()).await;
-        let token = async |name: &str| {
+        let token = async |name: &str, signs: bool| {
             let scopes = ["read", "publish", "delete"];
-            let ask = json!({"name": name, "scopes": scopes, "packages": [], "expires_at": null, "signs": false});
+            let ask = json!({"name": name, "scopes": scopes, "packages": [], "expires_at": null, "signs": signs});
             let answer = mirror.admin(cache.path(), "token/create", ask).await;
             answer[0]["secret"].as_str().expect("a secret").to_owned()
         };
-        let ci = token("ci").await;
-        let reader = token("reader").await;
+        let ci = token("ci", false).await;
+        let reader = token("reader", false).await;
+        let code = token("ci-cli", true).await;
+        let other_code = token("ci-other", true).await;
         mirror.stop().await;
-        Self { cache, ci, reader }
+        Self { cache, ci, reader, code, other_code }
     }
 
     /// A new cache directory with the accounts.

@@ -1,6 +1,7 @@
 //! Versions that are reserved for the zip that follows: between the two steps in which the command line client publishes.
 //!
-//! In memory: a restart ends every reservation, and its upload address with it.
+//! In memory: a restart ends every reservation, and its upload address with it, unless several mirrors share them
+//! ([`super::shared_reservations`]).
 
 use std::{
     collections::HashMap,
@@ -141,6 +142,52 @@ impl ReservedVersions {
         }
         versions.insert(key, reserved);
         Ok(())
+    }
+
+    /// Forgets the reservation of a version by another principal: what counts is elsewhere.
+    pub(super) fn forget_others(&self, version: &PublishableVersion, by: &str) {
+        self.remove_if(version, |reservation| reservation.by != by);
+    }
+
+    /// Takes a reservation back.
+    pub(super) fn cancel(&self, version: &PublishableVersion, id: &str) {
+        self.remove_if(version, |reservation| reservation.id == id);
+    }
+
+    fn remove_if(&self, version: &PublishableVersion, is_removed: impl Fn(&NewReservation) -> bool) {
+        let key = version.key();
+        let mut versions = self.0.lock();
+        if versions.get(&key).is_some_and(|reserved| is_removed(&reserved.reservation)) {
+            versions.remove(&key);
+        }
+    }
+
+    /// Begins the upload to a reservation that another mirror has made, in place of any earlier one.
+    ///
+    /// # Errors
+    /// [`PublishingError`], when its zip is arriving, or there are too many reservations.
+    pub(super) fn begin_elsewhere_made(
+        &self,
+        version: &PublishableVersion,
+        reservation: NewReservation,
+        now: Timestamp,
+    ) -> Result<ReservationInUse, PublishingError> {
+        let id = reservation.id.clone();
+        {
+            let mut versions = self.0.lock();
+            versions.retain(|_, reserved| reserved.is_open(now));
+            let reserved = ReservedVersion { reservation, uploading: Arc::default() };
+            let bytes = reserved.bytes() + versions.values().map(ReservedVersion::bytes).sum::<usize>();
+            if versions.len() >= MAX_RESERVATIONS || bytes > MAX_RESERVED_BYTES {
+                return Err(PublishingError::TooManyUploads);
+            }
+            let key = version.key();
+            // Two requests may have found it at once.
+            if versions.get(&key).is_none_or(|known| known.reservation.id != id) {
+                versions.insert(key, reserved);
+            }
+        }
+        Ok(self.begin(version, &id)?)
     }
 
     /// Begins the upload to a reservation.

@@ -10,6 +10,7 @@ use super::{
     HostedPackages, PublishableVersion, PublishingError, ReleaseMaker, RunningUpload,
     publishing::{closed, finish},
     reservations::{NotReserved, ReservationInUse},
+    shared_reservations,
 };
 use crate::{
     hosted::{FailedPublication, Publication, StateChange},
@@ -36,8 +37,9 @@ impl ReservedUpload {
         version: PublishableVersion,
         id: &str,
         expires_at: Timestamp,
+        now: Timestamp,
     ) -> Result<Self, PublishingError> {
-        let reservation = hosted.reserved.begin(&version, id)?;
+        let reservation = shared_reservations::begin(hosted, &version, id, now).await?;
         // Things may have changed since the reservation.
         hosted.check_number(&version).await?;
         let upload = hosted.begin_upload(version.clone()).await?;
@@ -72,6 +74,7 @@ impl ReservedUpload {
     fn spend_and_finish(self, by: StateChange) -> Result<Publication, PublishingError> {
         let Self { hosted, version, reservation, id, expires_at, upload } = self;
         hosted.reserved.end(&version, &reservation)?;
+        shared_reservations::spend(hosted.store(), &version, &id)?;
         hosted.store().spent.mark(&id, expires_at, by.at).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => PublishingError::NotReserved(NotReserved::Ended),
             _ => error.into(),

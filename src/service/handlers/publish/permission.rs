@@ -9,6 +9,7 @@ use crate::{
     access::{Caller, Grant, Right},
     dialect::{DialectName, HostedNames},
     observe::AuditUnwritable,
+    registry::hosting::check_reservation,
     service::{Service, caller, context::RequestContext, error::ApiError, sources},
 };
 
@@ -98,7 +99,7 @@ pub(super) async fn publishable(
     let id = authorized(service, parts, context, package, Right::Publish)?;
     let hosted = hosted(service)?;
     let version = hosted.check(id, version).await?;
-    hosted.reserved.check(&version, &publisher(&context.caller), service.registry.now())?;
+    check_reservation(hosted, &version, &publisher(&context.caller), service.registry.now()).await?;
     Ok(version)
 }
 

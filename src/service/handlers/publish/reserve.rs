@@ -9,7 +9,7 @@ use crate::{
     access::{UPLOAD_LIFETIME, UploadClaims},
     dialect::HostedNames,
     package::PackageName,
-    registry::hosting::{NewReservation, check_is_new},
+    registry::hosting::{NewReservation, check_is_new, reserve_version},
     service::{Service, audit::Acts, context::RequestContext, hosts::RequestHost},
 };
 
@@ -63,7 +63,7 @@ pub(super) async fn respond(
         expires_at,
         announced: announced.package,
     };
-    let reserved = hosted.reserved.reserve(&version, new, now);
+    let reserved = reserve_version(hosted, &version, new, now).await;
     act.end(reserved.as_ref().err().map(ToString::to_string).as_deref()).await;
     reserved?;
     tracing::info!(%package, version = number, by = %principal.name, "a version is reserved for its zip");

@@ -77,7 +77,8 @@ async fn receive_and_publish(
     if let Err(failure) = receive::check_length(parts, limit) {
         return Err(visible(failure).await);
     }
-    let upload = ReservedUpload::begin(hosted, publishable.clone(), &claims.reservation, claims.expires_at).await;
+    let upload =
+        ReservedUpload::begin(hosted, publishable.clone(), &claims.reservation, claims.expires_at, by.at).await;
     let mut upload = match upload {
         Ok(upload) => upload,
         // The version did not fail: another request publishes it, or has.

@@ -1,0 +1,124 @@
+//! Reservations where several mirrors share a primary store: the first step of a publication and its second one may reach
+//! different mirrors. What counts is there; the table of this mirror says whose zip is arriving, and limits accounts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use super::{
+    AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
+    publishing::closed, reservations::ReservationInUse,
+};
+use crate::hosted::{
+    self, HostedStore, PrimaryUnavailable, PublishRefusal, ReservationUse, ReservingError, SharedReservation,
+};
+
+impl From<PrimaryUnavailable> for PublishingError {
+    fn from(error: PrimaryUnavailable) -> Self {
+        Self::Refused(PublishRefusal::Unavailable(error))
+    }
+}
+
+/// Checks that no other principal has reserved a version, on this mirror or another one.
+///
+/// # Errors
+/// [`PublishingError`].
+pub(crate) async fn check_reservation(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), PublishingError> {
+    if !hosted::is_copy(hosted.store()) {
+        return hosted.reserved.check(version, by, now);
+    }
+    match present(hosted, version, now).await? {
+        Some(reservation) if reservation.by != by => Err(PublishingError::Reserved(reservation.by)),
+        _ => Ok(()),
+    }
+}
+
+/// Reserves a version, see [`super::ReservedVersions::reserve`].
+///
+/// # Errors
+/// [`PublishingError`].
+pub(crate) async fn reserve_version(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    reservation: NewReservation,
+    now: Timestamp,
+) -> Result<(), PublishingError> {
+    if !hosted::is_copy(hosted.store()) {
+        return hosted.reserved.reserve(version, reservation, now);
+    }
+    let NewReservation { id, by, expires_at, announced } = reservation.clone();
+    // What another account has here was used or replaced elsewhere, or the reservation fails there.
+    hosted.reserved.forget_others(version, &by);
+    hosted.reserved.reserve(version, reservation, now)?;
+    let AnnouncedPackage { form, manifest } = announced;
+    let shared = SharedReservation { id: id.clone(), by, expires_at, form, manifest, spent: None };
+    let reserved = blocking(hosted, version, move |store, version| {
+        let name = version.package.name.base_name();
+        hosted::reserve(store, name, &version.version, &shared, now)
+    });
+    reserved.await?.map_err(|error| {
+        hosted.reserved.cancel(version, &id);
+        match error {
+            ReservingError::Reserved(by) => PublishingError::Reserved(by),
+            ReservingError::Unavailable(error) => error.into(),
+        }
+    })
+}
+
+/// Begins the upload to a reservation, which another mirror may have made.
+///
+/// # Errors
+/// [`PublishingError`].
+pub(super) async fn begin(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    id: &str,
+    now: Timestamp,
+) -> Result<ReservationInUse, PublishingError> {
+    match hosted.reserved.begin(version, id) {
+        Err(NotReserved::Ended) if hosted::is_copy(hosted.store()) => {}
+        begun => return begun.map_err(Into::into),
+    }
+    let found = present(hosted, version, now).await?.filter(|found| found.id == id).ok_or(NotReserved::Ended)?;
+    let SharedReservation { id, by, expires_at, form, manifest, .. } = found;
+    let announced = AnnouncedPackage { form, manifest };
+    Ok(hosted.reserved.begin_elsewhere_made(version, NewReservation { id, by, expires_at, announced }, now)?)
+}
+
+/// Spends a reservation among all mirrors. Blocks.
+///
+/// # Errors
+/// [`PublishingError`].
+pub(super) fn spend(store: &HostedStore, version: &PublishableVersion, id: &str) -> Result<(), PublishingError> {
+    match hosted::spend(store, version.package.name.base_name(), &version.version, id)? {
+        ReservationUse::First => Ok(()),
+        ReservationUse::Ended => Err(NotReserved::Ended.into()),
+    }
+}
+
+async fn present(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    now: Timestamp,
+) -> Result<Option<SharedReservation>, PublishingError> {
+    let found = blocking(hosted, version, move |store, version| {
+        hosted::reservation(store, version.package.name.base_name(), &version.version, now)
+    });
+    Ok(found.await??)
+}
+
+async fn blocking<T: Send + 'static>(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    work: impl FnOnce(&HostedStore, &PublishableVersion) -> T + Send + 'static,
+) -> Result<T, PublishingError> {
+    let store: Arc<HostedStore> = hosted.store().clone();
+    let version = version.clone();
+    Ok(spawn_blocking(move || work(&store, &version)).await.map_err(|_| closed())?)
+}

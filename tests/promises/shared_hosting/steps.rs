@@ -1,0 +1,118 @@
+//! The two steps in which the command line client publishes may reach different nodes.
+
+use super::*;
+use crate::{
+    bucket::BucketFault,
+    hosted_cli::{Cli, sentence, upload},
+};
+
+/// The address of another node for the same upload.
+fn on(node: &Node, other: &Node, url: &str) -> String {
+    url.replace(&node.mirror.url(""), &other.mirror.url(""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_two_steps_of_a_publication_may_reach_different_nodes() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let cli = Cli::with_code(&first.mirror, &accounts.code);
+    let zip = component("acme-x", "1.0.0");
+    let url = cli.reserve("acme-x", "1.0.0").await;
+    let elsewhere = on(&first, &second, &url);
+    let client = &second.mirror.client;
+    let other = component("acme-x", "1.0.1");
+    assert_eq!(upload(client, &elsewhere.replace("/1.0.0?", "/1.0.1?"), other).await, None, "another version");
+    assert_eq!(upload(client, &elsewhere, zip.clone()).await, Some(201));
+    assert_eq!(first.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip));
+    let notes = second.get("/acme-x/releases/tags/1.0.0").await.json();
+    assert_eq!(notes["body"], "The notes.", "what was announced on the other node is recorded");
+    for url in [&url, &elsewhere] {
+        assert_eq!(upload(client, url, zip.clone()).await, None, "it is spent");
+    }
+    // A node that ends does not end its reservations.
+    let url = cli.reserve("acme-x", "1.1.0").await;
+    let elsewhere = on(&first, &second, &url);
+    first.stop().await;
+    assert_eq!(upload(client, &elsewhere, component("acme-x", "1.1.0")).await, Some(201));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_address_that_is_used_on_two_nodes_at_once_counts_once() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let cli = Cli::with_code(&first.mirror, &accounts.code);
+    for round in 0..5 {
+        // Both would be published: a moving version takes any number of zips.
+        let url = cli.reserve("acme-x", "dev").await;
+        let elsewhere = on(&first, &second, &url);
+        let zips = [b"1", b"2"].map(|more| component_with("acme-x", "dev", &[("more.js", more), ("round", &[round])]));
+        let client = &first.mirror.client;
+        let used = join_all([upload(client, &url, zips[0].clone()), upload(client, &elsewhere, zips[1].clone())]);
+        let mut used = used.await;
+        used.sort_unstable();
+        assert_eq!(used, [None, Some(201)], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_reserved_for_one_account_on_all_nodes_and_a_newer_reservation_ends_the_earlier_one() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let cli = Cli::with_code(&first.mirror, &accounts.code);
+    let url = cli.reserve("acme-x", "1.0.0").await;
+    let other = Cli::with_code(&second.mirror, &accounts.other_code);
+    let refused = other.announce("acme-x", "1.0.0").await;
+    assert!(sentence(&refused).contains("is being published by token:ci-cli"), "{refused:?}");
+    // The token `ci` is another account, too.
+    let put = second.put("acme-x", "1.0.0", component("acme-x", "1.0.0")).await;
+    assert_eq!((put.status, &put.json()["code"]), (409, &json!("being-published")), "{put:?}");
+    let newer = Cli::with_code(&second.mirror, &accounts.code).reserve("acme-x", "1.0.0").await;
+    let zip = component("acme-x", "1.0.0");
+    let client = &first.mirror.client;
+    for ended in [url.clone(), on(&first, &second, &url)] {
+        assert_eq!(upload(client, &ended, zip.clone()).await, None, "a newer one was made");
+    }
+    assert_eq!(upload(client, &on(&second, &first, &newer), zip).await, Some(201));
+    // Another account may publish the next one at once.
+    let url = other.reserve("acme-x", "1.1.0").await;
+    assert_eq!(upload(client, &on(&second, &first, &url), component("acme-x", "1.1.0")).await, Some(201));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_with_the_bucket_uses_up_no_address_and_a_lost_answer_ends_none() {
+    let bucket = TestBucket::scripted().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let cli = Cli::with_code(&first.mirror, &accounts.code);
+    let client = &first.mirror.client;
+    for (number, fault) in [BucketFault::LostAnswer, BucketFault::StatusAfterWrite(500)].into_iter().enumerate() {
+        let version = format!("1.{number}.0");
+        bucket.fault_times(1, Method::PUT, "hosted/reservations/", fault);
+        let url = cli.reserve("acme-x", &version).await;
+        bucket.script().clear_faults();
+        bucket.fault_times(1, Method::PUT, "hosted/reservations/", fault);
+        let elsewhere = on(&first, &second, &url);
+        assert_eq!(upload(client, &elsewhere, component("acme-x", &version)).await, Some(201), "{fault:?}");
+        bucket.script().clear_faults();
+    }
+    let url = cli.reserve("acme-x", "2.0.0").await;
+    let elsewhere = on(&first, &second, &url);
+    bucket.script().down();
+    for url in [&url, &elsewhere] {
+        assert_eq!(upload(client, url, component("acme-x", "2.0.0")).await, None, "not while the bucket is down");
+    }
+    bucket.script().up();
+    eventually("published", async || upload(client, &elsewhere, component("acme-x", "2.0.0")).await == Some(201)).await;
+    assert!(first.fetch("acme-x", "2.0.0").await.is_ok());
+}
