@@ -63,7 +63,7 @@ pub(super) async fn open(
     if is_followed {
         let follower = Arc::new(follower(&hosted));
         // Names that others have published must not be taken for names of an upstream.
-        match timeout(FIRST_LOOK_TIMEOUT, look(&follower)).await {
+        match timeout(FIRST_LOOK_TIMEOUT, look(&follower, HostedFollower::begin)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the mirror starts with its own copy of the published packages");
@@ -78,16 +78,19 @@ pub(super) async fn open(
 /// Takes over what others have published, again and again. Never returns.
 async fn follow(follower: Arc<HostedFollower>) {
     loop {
-        sleep(FOLLOW_PERIOD).await;
-        if let Err(error) = look(&follower).await {
+        if let Err(error) = look(&follower, HostedFollower::step).await {
             tracing::debug!(%error, "what other mirrors have published is not known at present");
         }
+        sleep(FOLLOW_PERIOD).await;
     }
 }
 
-async fn look(follower: &Arc<HostedFollower>) -> Result<(), PrimaryUnavailable> {
+async fn look(
+    follower: &Arc<HostedFollower>,
+    step: fn(&HostedFollower) -> Result<(), PrimaryUnavailable>,
+) -> Result<(), PrimaryUnavailable> {
     let follower = follower.clone();
-    let looked = spawn_blocking(move || follower.step()).await;
+    let looked = spawn_blocking(move || step(&follower)).await;
     // An error is a panic, which has been reported.
     looked.unwrap_or(Err(PrimaryUnavailable { retry_after: UNAVAILABLE_RETRY }))
 }

@@ -5,6 +5,7 @@
 //! what was here is set aside in `conflicts/`, with an error in the log.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::Path,
     sync::{
@@ -19,7 +20,9 @@ use parking_lot::Mutex;
 
 use super::{
     HostedStore, HostedVersion, UploadedZip, VersionState, change_notes,
-    primary::{ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, zips_of},
+    primary::{
+        ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, record_name, zips_of,
+    },
     record::{RecordHead, ReleaseRecord},
 };
 
@@ -56,7 +59,15 @@ impl HostedFollower {
         Self { store, seen: Mutex::default() }
     }
 
-    /// Takes over what has changed since the last call. Blocks.
+    /// Takes over all that is in the primary store, and uploads nothing. Blocks.
+    ///
+    /// # Errors
+    /// When the primary store cannot be used.
+    pub(crate) fn begin(&self) -> Result<(), PrimaryUnavailable> {
+        self.store.primary.as_ref().map_or(Ok(()), |primary| take_over_all(&self.store, primary).map(drop))
+    }
+
+    /// Takes over what has changed since the last call, at the first one all of it, and uploads what is here alone. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used; the next call does it.
@@ -70,7 +81,8 @@ impl HostedFollower {
         match changed {
             Some(packages) => packages.iter().try_for_each(|package| refresh_with(&self.store, primary, package))?,
             None => {
-                take_over_all(&self.store, primary)?;
+                let names = take_over_all(&self.store, primary)?;
+                upload_others(&self.store, primary, &names)?;
                 self.seen.lock().listed_at = Some(Instant::now());
             }
         }
@@ -116,27 +128,32 @@ pub(super) fn refresh_with(store: &HostedStore, primary: &Primary, package: &str
     take_over(store, primary, &stale)
 }
 
-/// Takes over every record, and uploads those that the primary store does not have.
-fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<(), PrimaryUnavailable> {
+/// Takes over every record; returns their names.
+fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<HashSet<String>, PrimaryUnavailable> {
     let mut stale = Vec::new();
-    let mut names = std::collections::HashSet::new();
+    let mut names = HashSet::new();
     primary.list(RECORDS_FOLDER, |listed| {
         stale.extend(stale_record(store, &listed));
         names.insert(listed.name);
     })?;
     take_over(store, primary, &stale)?;
-    for package in store.packages() {
-        let folded = package.name.to_ascii_lowercase();
-        for version in package.versions() {
-            if !names.contains(&super::primary::record_name(&folded, &version.version)) {
-                upload(store, primary, &folded, &version.version)?;
-            }
-        }
-    }
     if !primary.is_complete.swap(true, Ordering::AcqRel)
         && let Err(error) = fs::write(store.layout.complete_copy(), b"")
     {
         tracing::warn!(%error, "the directory of published packages cannot be written");
+    }
+    Ok(names)
+}
+
+/// Uploads the versions whose records are none of these.
+fn upload_others(store: &HostedStore, primary: &Primary, names: &HashSet<String>) -> Result<(), PrimaryUnavailable> {
+    for package in store.packages() {
+        let folded = package.name.to_ascii_lowercase();
+        for version in package.versions() {
+            if !names.contains(&record_name(&folded, &version.version)) {
+                upload(store, primary, &folded, &version.version)?;
+            }
+        }
     }
     Ok(())
 }

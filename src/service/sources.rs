@@ -44,7 +44,8 @@ pub(super) async fn resolve(
     if let Some(id) = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
-    if let Some(id) = newly_hosted(registry, names, name, dialect).await.map_err(ApiError::from)? {
+    let is_served_elsewhere = route.rule == RouteRule::DefaultUpstream;
+    if let Some(id) = newly_hosted(registry, names, name, dialect, is_served_elsewhere).await.map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
     let found = match (route.rule, &route.candidates[..]) {
@@ -128,10 +129,11 @@ async fn newly_hosted(
     names: &Names,
     name: &PackageName,
     dialect: DialectName,
+    is_served_elsewhere: bool,
 ) -> Result<Option<PackageId>, RegistryError> {
     let Some(id) = HostedNames::of(names).id(name, dialect) else { return Ok(None) };
     match registry.hosted() {
-        Some(hosted) => find_new(hosted, &id.name).await,
+        Some(hosted) => find_new(hosted, &id.name, is_served_elsewhere).await,
         None => Ok(None),
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long it is remembered that a package or a version was looked up.
 const LOOKUP_AGE: Duration = Duration::from_secs(2);
+/// The same for names that are served from elsewhere: what is published under them is known here some seconds later.
+const SERVED_NAME_AGE: Duration = Duration::from_secs(60);
 /// Most of them that this is remembered of.
 const MAX_LOOKUPS: u64 = 10_000;
 /// Concurrent lookups and downloads, and the longest wait for a place among them.
@@ -74,6 +76,16 @@ pub(crate) fn follower(hosted: &HostedPackages) -> HostedFollower {
 /// # Errors
 /// [`RegistryError::HostedUnavailable`].
 pub(super) async fn look_up(hosted: &HostedPackages, name: &str, version: Option<&str>) -> Result<(), RegistryError> {
+    look_up_after(hosted, name, version, LOOKUP_AGE).await
+}
+
+/// As [`look_up`], unless it was looked up less than `age` ago.
+async fn look_up_after(
+    hosted: &HostedPackages,
+    name: &str,
+    version: Option<&str>,
+    age: Duration,
+) -> Result<(), RegistryError> {
     // Other versions can have no record.
     let version = version.map(str::parse::<VersionNumber>).transpose();
     let (true, Ok(version)) = (hosted::is_copy(hosted.store()), version) else { return Ok(()) };
@@ -81,7 +93,7 @@ pub(super) async fn look_up(hosted: &HostedPackages, name: &str, version: Option
     let key = version.as_ref().map_or_else(|| folded.clone(), |version| format!("{folded}/{version}"));
     let key = Key::new(key);
     let copied = &hosted.copied;
-    let is_recent = || copied.looked_up.get(&key).is_some_and(|at| at.elapsed() < LOOKUP_AGE);
+    let is_recent = || copied.looked_up.get(&key).is_some_and(|at| at.elapsed() < age);
     if is_recent() {
         return Ok(());
     }
@@ -105,12 +117,18 @@ pub(super) async fn look_up(hosted: &HostedPackages, name: &str, version: Option
     Ok(())
 }
 
-/// The published package of a name that is not known here: another mirror may have published it a moment ago.
+/// The published package of a name that is not known here: another mirror may have published it a moment ago. Of a name that
+/// is served from elsewhere all the time, a minute ago is enough.
 ///
 /// # Errors
 /// [`RegistryError::HostedUnavailable`] where that cannot be known, and no complete copy was here before.
-pub(crate) async fn find_new(hosted: &HostedPackages, name: &PackageName) -> Result<Option<PackageId>, RegistryError> {
-    match look_up(hosted, name.base_name(), None).await {
+pub(crate) async fn find_new(
+    hosted: &HostedPackages,
+    name: &PackageName,
+    is_served_elsewhere: bool,
+) -> Result<Option<PackageId>, RegistryError> {
+    let age = if is_served_elsewhere { SERVED_NAME_AGE } else { LOOKUP_AGE };
+    match look_up_after(hosted, name.base_name(), None, age).await {
         Err(error) if !hosted::is_complete(hosted.store()) => return Err(error),
         // Other names work while the bucket does not.
         Ok(()) | Err(_) => {}

@@ -146,19 +146,31 @@ impl ReservedVersions {
 
     /// Forgets the reservation of a version by another principal: what counts is elsewhere.
     pub(super) fn forget_others(&self, version: &PublishableVersion, by: &str) {
-        self.remove_if(version, |reservation| reservation.by != by);
+        self.remove_if(&version.key(), |reservation| reservation.by != by);
     }
 
     /// Takes a reservation back.
     pub(super) fn cancel(&self, version: &PublishableVersion, id: &str) {
-        self.remove_if(version, |reservation| reservation.id == id);
+        self.cancel_key(&version.key(), id);
     }
 
-    fn remove_if(&self, version: &PublishableVersion, is_removed: impl Fn(&NewReservation) -> bool) {
-        let key = version.key();
+    /// As [`ReservedVersions::cancel`], of a version in the form that [`ReservedVersions::of_principal`] has it.
+    pub(super) fn cancel_key(&self, key: &str, id: &str) {
+        self.remove_if(key, |reservation| reservation.id == id);
+    }
+
+    /// The versions that a principal has reserved, `package/version`, and the ids; less those whose zips are arriving.
+    pub(super) fn of_principal(&self, by: &str) -> Vec<(String, String)> {
+        let versions = self.0.lock();
+        let waiting = versions.iter().filter(|(_, reserved)| !reserved.uploading.load(Ordering::Acquire));
+        let own = waiting.filter(|(_, reserved)| reserved.reservation.by == by);
+        own.map(|(key, reserved)| (key.clone(), reserved.reservation.id.clone())).collect()
+    }
+
+    fn remove_if(&self, key: &str, is_removed: impl Fn(&NewReservation) -> bool) {
         let mut versions = self.0.lock();
-        if versions.get(&key).is_some_and(|reserved| is_removed(&reserved.reservation)) {
-            versions.remove(&key);
+        if versions.get(key).is_some_and(|reserved| is_removed(&reserved.reservation)) {
+            versions.remove(key);
         }
     }
 

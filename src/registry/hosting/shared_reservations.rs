@@ -55,7 +55,12 @@ pub(crate) async fn reserve_version(
     let NewReservation { id, by, expires_at, announced } = reservation.clone();
     // What another account has here was used or replaced elsewhere, or the reservation fails there.
     hosted.reserved.forget_others(version, &by);
-    hosted.reserved.reserve(version, reservation, now)?;
+    let mut reserved = hosted.reserved.reserve(version, reservation.clone(), now);
+    if matches!(reserved, Err(PublishingError::TooManyReservations(_))) {
+        forget_ended(hosted, &by, now).await?;
+        reserved = hosted.reserved.reserve(version, reservation, now);
+    }
+    reserved?;
     let AnnouncedPackage { form, manifest } = announced;
     let shared = SharedReservation { id: id.clone(), by, expires_at, form, manifest, spent: None };
     let reserved = blocking(hosted, version, move |store, version| {
@@ -69,6 +74,23 @@ pub(crate) async fn reserve_version(
             ReservingError::Unavailable(error) => error.into(),
         }
     })
+}
+
+/// Forgets the reservations of an account that were used or replaced on other mirrors.
+async fn forget_ended(hosted: &HostedPackages, by: &str, now: Timestamp) -> Result<(), PublishingError> {
+    for (key, id) in hosted.reserved.of_principal(by) {
+        let store = hosted.store().clone();
+        let asked = key.clone();
+        let found = spawn_blocking(move || {
+            let Some((package, version)) = asked.split_once('/') else { return Ok(None) };
+            let Ok(version) = version.parse() else { return Ok(None) };
+            hosted::reservation(&store, package, &version, now)
+        });
+        if found.await.map_err(|_| closed())??.is_none_or(|found| found.id != id) {
+            hosted.reserved.cancel_key(&key, &id);
+        }
+    }
+    Ok(())
 }
 
 /// Begins the upload to a reservation, which another mirror may have made.
@@ -88,7 +110,7 @@ pub(super) async fn begin(
     let found = present(hosted, version, now).await?.filter(|found| found.id == id).ok_or(NotReserved::Ended)?;
     let SharedReservation { id, by, expires_at, form, manifest, .. } = found;
     let announced = AnnouncedPackage { form, manifest };
-    Ok(hosted.reserved.begin_elsewhere_made(version, NewReservation { id, by, expires_at, announced }, now)?)
+    hosted.reserved.begin_elsewhere_made(version, NewReservation { id, by, expires_at, announced }, now)
 }
 
 /// Spends a reservation among all mirrors. Blocks.

@@ -109,9 +109,11 @@ async fn what_was_published_before_there_was_a_bucket_is_uploaded() {
     let own = other.publish("acme-y", "1.0.0").await;
     let [cache, store] = alone.stop().await.into();
     let first = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let third = Node::start(&forge, &bucket, &accounts).await;
+    eventually("uploaded", async || third.fetch("acme-x", "1.0.0").await.is_ok()).await;
     let [cache, store] = other.stop().await.into();
     let second = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
-    let third = Node::start(&forge, &bucket, &accounts).await;
+    eventually("uploaded", async || third.fetch("acme-y", "1.0.0").await.is_ok()).await;
     for node in [&first, &second, &third] {
         assert_eq!(node.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip), "the bucket's counts");
         assert_eq!(node.fetch("acme-y", "1.0.0").await.expect("fetched"), sha(&own));

@@ -32,6 +32,12 @@ async fn the_two_steps_of_a_publication_may_reach_different_nodes() {
     for url in [&url, &elsewhere] {
         assert_eq!(upload(client, url, zip.clone()).await, None, "it is spent");
     }
+    // What was used elsewhere is none of the five that an account may have open.
+    for number in 0..6 {
+        let name = format!("acme-{number}");
+        let url = cli.reserve(&name, "1.0.0").await;
+        assert_eq!(upload(client, &on(&first, &second, &url), component(&name, "1.0.0")).await, Some(201), "{number}");
+    }
     // A node that ends does not end its reservations.
     let url = cli.reserve("acme-x", "1.1.0").await;
     let elsewhere = on(&first, &second, &url);
