@@ -364,6 +364,23 @@ async fn what_has_served_its_purpose_is_deleted_after_a_day_and_documents_on_dem
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn published_packages_are_no_garbage() {
+    let bucket = TestBucket::scripted().await;
+    let mut collector = Collector::of(&bucket);
+    collector.rules.documents_older_than = Some(DAY);
+    let blob = "hosted/blobs/ab/abababababababababababababababababababababababababababababababab";
+    let kept = [blob, "hosted/changes.json", "hosted/releases/acme-x/1.0.0.json"];
+    for name in kept.into_iter().chain(["hosted/reservations/acme-x/1.0.0.json"]) {
+        bucket.overwrite(name, "{}");
+    }
+    for _ in 0..3 {
+        bucket.script().clock().advance(2 * DAY);
+        collector.run().await;
+    }
+    assert_eq!(bucket.names(""), kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_says_what_it_would_do_and_does_it_on_demand() {
     let forge = some_forge().await;
     let (bucket, _, _) = bucket_with_orphan(&forge).await;

@@ -97,7 +97,9 @@ async fn a_removal_spreads_after_a_failure_of_the_bucket_and_a_restart() {
     eventually("told", || bucket.names("state").contains(&"state/removals.json".to_owned())).await;
     // The other one was away.
     let second = node(&forge, &bucket).start_in(second_dir.path()).await;
-    eventually("removed on the other one", || blobs(second_dir.path()) == 0).await;
+    let record = || std::fs::read_to_string(second_dir.path().join("removals.json")).unwrap_or_default();
+    eventually("removed on the other one, and recorded", || record().contains("\"done\": 1")).await;
+    assert_eq!(blobs(second_dir.path()), 0);
     assert_eq!(second.get(ZIP).await.status, 200);
     eventually("stored again", || blobs(second_dir.path()) == 1).await;
     second.stop().await;
