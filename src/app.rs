@@ -200,8 +200,8 @@ impl App {
         let background = CancellationToken::new();
         let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
         let shared_tiers = shared::open(&config, &dir, &disk, &clock).await?;
-        let access =
-            accounts::open(&config, dir.clone(), &clock, key_source.clone(), bound.revoked(), &shared_tiers).await?;
+        let shared = accounts::shared(&config, &shared_tiers, &background);
+        let access = accounts::open(&config, dir.clone(), &clock, key_source.clone(), bound.revoked(), shared).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot open the control socket: administration must wait until this mirror has stopped");

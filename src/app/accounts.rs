@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 
 use super::{RunningService, shared_accounts::BucketAccounts};
 use crate::{
@@ -23,7 +24,7 @@ pub(super) async fn open(
     clock: &Clock,
     key_source: Arc<dyn KeySource>,
     revoked: Arc<RevokedCertificates>,
-    tiers: &SharedTiers,
+    shared: Option<Arc<dyn SharedAccounts>>,
 ) -> anyhow::Result<Arc<Access>> {
     let section = config.access.clone();
     let certificate_use = match &config.server.tls.client_ca_file {
@@ -31,15 +32,18 @@ pub(super) async fn open(
         None => CertificateUse::Unused,
     };
     let clock = clock.clone();
-    let accounts = shared_accounts(config, tiers);
-    let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use, accounts);
+    let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use, shared);
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
-/// The accounts that all mirrors of a bucket have in common.
-fn shared_accounts(config: &Config, tiers: &SharedTiers) -> Option<Arc<dyn SharedAccounts>> {
+/// The accounts that all mirrors of a bucket have in common, until `background` is cancelled.
+pub(super) fn shared(
+    config: &Config,
+    tiers: &SharedTiers,
+    background: &CancellationToken,
+) -> Option<Arc<dyn SharedAccounts>> {
     let bucket = tiers.bucket.clone()?;
-    Some(Arc::new(BucketAccounts::new(bucket, config.shared.as_ref()?)))
+    Some(Arc::new(BucketAccounts::new(bucket, config.shared.as_ref()?, background.clone())))
 }
 
 /// Writes the last uses of the tokens at an interval. Never returns.

@@ -29,6 +29,8 @@ pub(super) struct BucketAccounts {
     bucket: Arc<BucketTier>,
     key: Option<SealingKey>,
     runtime: Handle,
+    /// Cancelled when the runtime is about to end.
+    end: CancellationToken,
 }
 
 impl std::fmt::Debug for BucketAccounts {
@@ -39,9 +41,9 @@ impl std::fmt::Debug for BucketAccounts {
 
 impl BucketAccounts {
     /// Those in this bucket. Must be called within the runtime of the app.
-    pub(super) fn new(bucket: Arc<BucketTier>, section: &Config) -> Self {
+    pub(super) fn new(bucket: Arc<BucketTier>, section: &Config, end: CancellationToken) -> Self {
         let key = section.sealing_secret.as_ref().and_then(SealingKey::of_secret);
-        Self { bucket, key, runtime: Handle::current() }
+        Self { bucket, key, runtime: Handle::current(), end }
     }
 
     async fn read(&self) -> Result<SharedState<SealedText>, TokenError> {
@@ -80,7 +82,8 @@ impl BucketAccounts {
 impl SharedAccounts for BucketAccounts {
     fn update(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
         let exchange = async { timeout(ACCOUNTS_TIMEOUT, self.exchange(update)).await };
-        self.runtime.block_on(exchange).unwrap_or(Err(TokenError::Shared(SharedAccountsError::Unavailable)))
+        let exchanged = self.runtime.block_on(self.end.run_until_cancelled(exchange));
+        exchanged.and_then(Result::ok).unwrap_or(Err(TokenError::Shared(SharedAccountsError::Unavailable)))
     }
 
     fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>> {
