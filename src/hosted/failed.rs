@@ -17,7 +17,7 @@ use crate::atomic_file::{read_json, write_json};
 
 /// Most entries, and most of one package: the oldest are forgotten.
 const MAX_FAILED: usize = 500;
-const MAX_FAILED_OF_PACKAGE: usize = 20;
+pub(super) const MAX_FAILED_OF_PACKAGE: usize = 20;
 /// How long an entry is kept.
 const MAX_FAILED_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Most characters of a reason.
@@ -160,17 +160,17 @@ impl StoredFailures {
 }
 
 impl FailedPublication {
-    fn shorten(&mut self) {
+    pub(super) fn shorten(&mut self) {
         if let Some((end, _)) = self.reason.char_indices().nth(MAX_REASON_CHARS) {
             self.reason.truncate(end);
         }
     }
 
-    fn is_of(&self, package: &str, version: &str) -> bool {
+    pub(super) fn is_of(&self, package: &str, version: &str) -> bool {
         self.package.eq_ignore_ascii_case(package) && self.version == version
     }
 
-    fn is_kept(&self, now: Timestamp) -> bool {
+    pub(super) fn is_kept(&self, now: Timestamp) -> bool {
         now.duration_since(self.at) < MAX_FAILED_AGE
     }
 }

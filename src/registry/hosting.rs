@@ -36,7 +36,7 @@ pub(crate) use publishing::{
     PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, VERSION_UNWRITABLE, check_is_new, manifest_digest,
 };
 pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
-pub(crate) use reserved_upload::{ReservedUpload, failed_publications, record_failure};
+pub(crate) use reserved_upload::{ReservedUpload, all_failed_publications, failed_publications, record_failure};
 pub(crate) use shared_reservations::{check_reservation, reserve_version};
 pub(crate) use upkeep::HostedUpkeep;
 use uploads::Uploads;

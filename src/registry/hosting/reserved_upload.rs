@@ -13,7 +13,7 @@ use super::{
     shared_reservations,
 };
 use crate::{
-    hosted::{FailedPublication, Publication, StateChange},
+    hosted::{self, FailedPublication, Publication, StateChange, share_failure},
     package::PackageId,
 };
 
@@ -110,6 +110,18 @@ pub(crate) fn failed_publications(
     }
 }
 
+/// As [`failed_publications`] of one package, on any mirror where several share a primary store.
+pub(crate) async fn all_failed_publications(
+    hosted: &HostedPackages,
+    package: &PackageId,
+    now: Timestamp,
+) -> Vec<FailedPublication> {
+    let store = hosted.store().clone();
+    let name = package.name.base_name().to_owned();
+    // An error is a panic, which has been reported.
+    spawn_blocking(move || hosted::shared_failures(&store, &name, now)).await.unwrap_or_default()
+}
+
 /// Blocks.
 fn note_failure(hosted: &HostedPackages, version: &PublishableVersion, by: StateChange, reason: String) {
     let failed = FailedPublication {
@@ -119,6 +131,7 @@ fn note_failure(hosted: &HostedPackages, version: &PublishableVersion, by: State
         at: by.at,
         reason,
     };
+    share_failure(hosted.store(), &failed);
     if let Err(error) = hosted.store().failed.add(failed) {
         tracing::warn!(%error, "the list of failed publications cannot be written");
     }

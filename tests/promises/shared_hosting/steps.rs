@@ -94,6 +94,33 @@ async fn a_version_is_reserved_for_one_account_on_all_nodes_and_a_newer_reservat
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_a_publication_failed_is_shown_by_every_node_until_the_version_is_published() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let accounts = Accounts::new(&forge).await;
+    let first = Node::start(&forge, &bucket, &accounts).await;
+    let second = Node::start(&forge, &bucket, &accounts).await;
+    let cli = Cli::with_code(&first.mirror, &accounts.code);
+    let elsewhere = Cli::with_code(&second.mirror, &accounts.code);
+    for version in ["1.0.0", "1.1.0"] {
+        let url = cli.reserve("acme-x", version).await;
+        let client = &first.mirror.client;
+        assert_eq!(upload(client, &on(&first, &second, &url), b"no zip at all".to_vec()).await, None);
+    }
+    for cli in [&cli, &elsewhere] {
+        let failed = cli.failed("acme-x").await;
+        assert_eq!((failed.len(), &failed[0]["failed_version"]), (2, &json!("1.1.0")), "{failed:?}");
+        assert!(failed[0]["reason"].as_str().is_some_and(|reason| reason.contains("the zip is not published")));
+    }
+    let url = elsewhere.reserve("acme-x", "1.1.0").await;
+    assert_eq!(upload(&second.mirror.client, &url, component("acme-x", "1.1.0")).await, Some(201));
+    assert!(first.fetch("acme-x", "1.1.0").await.is_ok());
+    for cli in [&cli, &elsewhere] {
+        eventually("one failure", async || cli.failed("acme-x").await.len() == 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trouble_with_the_bucket_uses_up_no_address_and_a_lost_answer_ends_none() {
     let bucket = TestBucket::scripted().await;
     let forge = Forge::start().await;

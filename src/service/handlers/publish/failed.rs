@@ -9,7 +9,7 @@ use crate::{
     access::{Grant, Right},
     dialect::{DialectName, HostedNames, RowPage},
     http::cache_status::CacheStatus,
-    registry::hosting::failed_publications,
+    registry::hosting::all_failed_publications,
     service::{
         Service, caller, context::RequestContext, error::ApiError, found_package::FoundPackage,
         handlers::json::JsonAnswer, hosts::RequestHost, render::Renderer,
@@ -30,8 +30,11 @@ pub(in crate::service) async fn detail(
 ) -> Result<Option<Response<Body>>, ApiError> {
     let id = HostedNames::of(&service.names).id_of(package, DialectName::V3);
     let (Some(id), Ok(hosted)) = (id, permission::hosted(service)) else { return Ok(None) };
-    let failed = failed_publications(hosted, Some(&id), service.registry.now());
-    if failed.is_empty() || service.access.grant(&context.caller, &id, Right::Publish) != Grant::Named {
+    if service.access.grant(&context.caller, &id, Right::Publish) != Grant::Named {
+        return Ok(None);
+    }
+    let failed = all_failed_publications(hosted, &id, service.registry.now()).await;
+    if failed.is_empty() {
         return Ok(None);
     }
     let mut rows = Vec::new();

@@ -1,0 +1,79 @@
+//! Publications that failed, as all mirrors of a primary store have them: one object per package. No data: a mirror that
+//! cannot write it has the failure in its own list alone.
+
+use jiff::Timestamp;
+
+use super::{
+    FailedPublication, HostedStore,
+    failed::MAX_FAILED_OF_PACKAGE,
+    primary::{COMPARE_ATTEMPTS, Primary, PrimaryObject, PrimaryUnavailable, PrimaryWrite},
+};
+
+/// Tells the other mirrors of a failure, in place of an earlier one of the version. Without a primary store, does nothing.
+/// Blocks.
+pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
+    let Some(primary) = &store.primary else { return };
+    if let Err(error) = add(primary, failed) {
+        tracing::debug!(%error, "a failed publication is known to this mirror alone");
+    }
+}
+
+/// The failures of a package that all mirrors have, the newest first, less those of versions that were published since; only
+/// those of this mirror while the primary store cannot be used. Blocks.
+pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp) -> Vec<FailedPublication> {
+    let mut failed = store.failed.of_package(package, now);
+    let Some(primary) = &store.primary else { return failed };
+    if let Ok((_, shared)) = read(primary, package) {
+        let is_newer = |one: &FailedPublication| {
+            let own = failed.iter().find(|own| own.is_of(&one.package, &one.version));
+            one.is_kept(now) && own.is_none_or(|own| own.at < one.at)
+        };
+        let newer: Vec<_> = shared.into_iter().filter(is_newer).collect();
+        failed.retain(|own| newer.iter().all(|one| !own.is_of(&one.package, &one.version)));
+        failed.extend(newer);
+        failed.sort_by_key(|failed| std::cmp::Reverse(failed.at));
+    }
+    let published = store.package(package);
+    let known = |version: &str| published.as_ref().and_then(|published| published.version(version));
+    failed.retain(|failed| {
+        let since = known(&failed.version).filter(|known| known.is_served());
+        since.is_none_or(|known| known.published_at < failed.at)
+    });
+    failed
+}
+
+fn add(primary: &Primary, failed: &FailedPublication) -> Result<(), PrimaryUnavailable> {
+    for _ in 0..COMPARE_ATTEMPTS {
+        let (object, mut shared) = read(primary, &failed.package)?;
+        shared.retain(|one| !one.is_of(&failed.package, &failed.version) && one.is_kept(failed.at));
+        shared.drain(..(shared.len() + 1).saturating_sub(MAX_FAILED_OF_PACKAGE));
+        let mut short = failed.clone();
+        short.shorten();
+        shared.push(short);
+        let name = name(&failed.package);
+        // None of the parts has a map with keys that are no text: writing them cannot fail.
+        let text = serde_json::to_vec(&shared).unwrap_or_default();
+        let written = match &object {
+            None => primary.objects.create(&name, text)?,
+            Some(object) => primary.objects.replace(&name, text, object)?,
+        };
+        if written == PrimaryWrite::Done {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn name(package: &str) -> String {
+    format!("hosted/failed/{}.json", package.to_ascii_lowercase())
+}
+
+/// The object, and what it says; one that cannot be read counts as none, and is replaced.
+fn read(
+    primary: &Primary,
+    package: &str,
+) -> Result<(Option<PrimaryObject>, Vec<FailedPublication>), PrimaryUnavailable> {
+    let object = primary.objects.read(&name(package))?;
+    let failed = object.as_ref().and_then(|object| serde_json::from_slice(&object.bytes).ok());
+    Ok((object, failed.unwrap_or_default()))
+}
