@@ -64,7 +64,7 @@ async fn what_one_mirror_has_fetched_another_takes_from_the_bucket() {
     eventually("stored", || blobs(second.dir()) == 1).await;
     assert_eq!(second.get(ZIP).await.header("etag"), first.get(ZIP).await.header("etag"));
     // The pin is that of the first mirror, its time included.
-    let first_seen = |mirror: &Mirror| pins(mirror.dir())[0]["first_seen"].clone();
+    let first_seen = |mirror: &Mirror| pins(mirror.dir())[0]["pin"]["first_seen"].as_str().expect("a time").to_owned();
     assert_eq!(first_seen(&second), first_seen(&first));
     assert_eq!(second.get("/devsapp/fc3/releases").await.json()[0]["tag_name"], list.json()[0]["tag_name"]);
 }
