@@ -12,7 +12,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, fmt, fmt::writer::MakeWriterExt as _, layer::SubscriberExt, reload,
+    filter::{LevelFilter, Targets},
+    fmt,
+    fmt::writer::MakeWriterExt as _,
+    layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -91,15 +95,15 @@ const FILTER_EXAMPLE: &str = "for example \"info\" or \"info,srm_mirror::cache=d
 ///
 /// # Errors
 /// See [`FilterError`].
-pub fn parse_filter(level: &str) -> Result<EnvFilter, FilterError> {
+pub fn parse_filter(level: &str) -> Result<Targets, FilterError> {
     let directives = || level.split(',').map(str::trim);
-    // `EnvFilter` accepts a single unknown word as the name of a module, and would disable every other module.
-    let is_bare = |directive: &&str| !directive.contains(['=', '[']);
+    // `Targets` accepts a single unknown word as the name of a module, and would disable every other module.
+    let is_bare = |directive: &&str| !directive.contains('=');
     let unknown = |directive: &&str| directive.parse::<LevelFilter>().is_err() || directive.is_empty();
     if let Some(word) = directives().filter(is_bare).find(unknown) {
         return Err(FilterError::UnknownLevel(word.to_owned()));
     }
-    EnvFilter::builder().parse(level).map_err(|_| FilterError::Malformed)
+    level.parse().map_err(|_| FilterError::Malformed)
 }
 
 /// How long an access event waits for others, so that one write takes many.
@@ -165,10 +169,10 @@ pub enum LogError {
 }
 
 /// Replaces the filter of the process log at run time; set by [`init`].
-static FILTER: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<Targets, tracing_subscriber::Registry>> = OnceLock::new();
 
 /// Applies another `log.level`, if the log is set up.
-pub fn set_filter(filter: EnvFilter) {
+pub fn set_filter(filter: Targets) {
     if let Some(handle) = FILTER.get() {
         // An error means that the log is gone with its process.
         let _ = handle.reload(filter);

@@ -6,7 +6,11 @@ use std::sync::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::dynamic_filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer as _,
+    filter::{Targets, dynamic_filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 use crate::captured::CapturedOutput;
@@ -33,7 +37,7 @@ pub fn keep() -> KeptLog {
         let writer = log.clone();
         let is_read = dynamic_filter_fn(|_, _| READERS.load(Ordering::SeqCst) > 0);
         let layer = fmt::layer().json().with_writer(move || writer.clone()).with_filter(is_read);
-        let filter = EnvFilter::new("srm_mirror=trace,hyper=trace,reqwest=trace");
+        let filter = "srm_mirror=trace,hyper=trace,reqwest=trace".parse::<Targets>().expect("a filter");
         tracing_subscriber::registry().with(filter).with(layer).init();
         log
     });
