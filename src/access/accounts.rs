@@ -110,12 +110,7 @@ impl Accounts {
     /// # Errors
     /// [`TokenError`]; nothing is changed then.
     pub(super) fn create(&self, new: &NewToken, now: Timestamp) -> Result<TokenOutcome, TokenError> {
-        let mut outcome = None;
-        self.change(&mut |state| {
-            outcome = Some(token_changes::create(&mut state.tokens, new, now)?);
-            Ok(())
-        })?;
-        outcome.ok_or(TokenError::Shared(SharedAccountsError::Busy))
+        self.make(|records| token_changes::create(records, new, now))
     }
 
     /// Replaces the code of a token. Blocks.
@@ -123,9 +118,21 @@ impl Accounts {
     /// # Errors
     /// [`TokenError`]; nothing is changed then.
     pub(super) fn renew_code(&self, id: &str, now: Timestamp) -> Result<Secret, TokenError> {
-        let mut outcome = None;
+        self.make(|records| token_changes::renew_code(records, id, now)).map(|made| made.secret)
+    }
+
+    /// Makes one token. `make` is called again where the bucket had something else than was read, unless the token of the last
+    /// call is there: its write may have been done without an answer.
+    fn make(
+        &self,
+        mut make: impl FnMut(&mut Vec<Arc<TokenRecord>>) -> Result<TokenOutcome, TokenError>,
+    ) -> Result<TokenOutcome, TokenError> {
+        let mut outcome: Option<TokenOutcome> = None;
         self.change(&mut |state| {
-            outcome = Some(token_changes::renew_code(&mut state.tokens, id, now)?);
+            let is_made = |made: &TokenOutcome| state.tokens.iter().any(|token| token.id == made.record.id);
+            if !outcome.as_ref().is_some_and(is_made) {
+                outcome = Some(make(&mut state.tokens)?);
+            }
             Ok(())
         })?;
         outcome.ok_or(TokenError::Shared(SharedAccountsError::Busy))
@@ -147,6 +154,9 @@ impl Accounts {
             }
             here => here,
         };
+        if let Err(TokenError::Unknown(_)) = here {
+            return here;
+        }
         match self.follow() {
             Err(TokenError::Shared(error)) if here.is_ok() => Err(TokenError::RevokedHere(error)),
             spread => here.and(spread.map(drop)),
@@ -235,8 +245,9 @@ impl Accounts {
 
     fn take_over(&self, state: AccountsState) -> Result<(), TokenError> {
         let wait = if self.shared.is_some() { KEY_SPREAD_TIME } else { Duration::ZERO };
-        self.tokens.take_over(state.generation, state.tokens)?;
-        Ok(self.keys.take_over(state.keys, wait)?)
+        // The keys first: the generation of the tokens says that all of it is taken over.
+        self.keys.take_over(state.keys, wait)?;
+        self.tokens.take_over(state.generation, state.tokens)
     }
 
     /// What the bucket must have, from what it has and what this mirror knows.

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{entry::Digest, value::Secret};
 
+mod shared;
+
 fn rule(packages: &[&str], read: &[&str], anonymous: bool) -> RuleConfig {
     let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     RuleConfig { packages: owned(packages), read: owned(read), anonymous, ..RuleConfig::default() }

@@ -72,7 +72,11 @@ pub(super) fn create(
 ///
 /// # Errors
 /// `NoCode`, `Random`; nothing is changed then.
-pub(super) fn renew_code(records: &mut [Arc<TokenRecord>], id: &str, now: Timestamp) -> Result<Secret, TokenError> {
+pub(super) fn renew_code(
+    records: &mut [Arc<TokenRecord>],
+    id: &str,
+    now: Timestamp,
+) -> Result<TokenOutcome, TokenError> {
     let renewed = records.iter_mut().find(|record| record.id == id && record.signs()).ok_or(TokenError::NoCode)?;
     let secret = token_text::generate()?;
     let new = NewToken {
@@ -83,7 +87,7 @@ pub(super) fn renew_code(records: &mut [Arc<TokenRecord>], id: &str, now: Timest
         signs: true,
     };
     *renewed = record(new, &secret, now)?;
-    Ok(Secret::new(&secret))
+    Ok(TokenOutcome { secret: Secret::new(&secret), record: renewed.clone() })
 }
 
 /// Removes a token; returns its id.

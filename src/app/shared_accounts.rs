@@ -116,14 +116,18 @@ pub(super) fn spawn_account_sharing(
 
 /// Never returns.
 async fn share_accounts(running: Arc<ArcSwap<RunningService>>) {
+    let mut is_other_secret = false;
     loop {
         tokio::time::sleep(ACCOUNTS_INTERVAL).await;
         let access = running.load().access.clone();
         if !access.account_changes().are_shared() {
             continue;
         }
-        match tokio::task::spawn_blocking(move || access.account_changes().follow()).await {
-            Ok(Err(error @ TokenError::Shared(SharedAccountsError::OtherSecret))) => tracing::error!("{error}"),
+        let followed = tokio::task::spawn_blocking(move || access.account_changes().follow()).await;
+        let was_other_secret = is_other_secret;
+        is_other_secret = matches!(followed, Ok(Err(TokenError::Shared(SharedAccountsError::OtherSecret))));
+        match followed {
+            Ok(Err(error)) if is_other_secret && !was_other_secret => tracing::error!("{error}"),
             Ok(Err(error)) => tracing::debug!(%error, "the tokens of other mirrors are not known at present"),
             // An error is a panic, which has been reported, or the end of the runtime.
             Ok(Ok(())) | Err(_) => {}

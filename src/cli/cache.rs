@@ -23,6 +23,7 @@ mod table;
 
 pub(super) use stats::credential_line;
 mod verify;
+mod zip_array;
 
 #[cfg(feature = "fuzzing")]
 pub use bundle::fuzzing::bundle as fuzz_bundle;

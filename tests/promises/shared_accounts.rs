@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::json;
-use srm_mirror::{shared, value::Secret};
+use srm_mirror::{
+    shared,
+    value::{Period, Secret},
+};
 
 use crate::{
     access::{self, bearer, create, rule, with_rules},
@@ -44,6 +47,15 @@ async fn zip_address(mirror: &Mirror, token: &str) -> String {
 
 async fn follows(mirror: &Mirror, token: &str, expected: u16) {
     eventually("the other mirror knows", async || status(mirror, LIST, token).await == expected).await;
+}
+
+/// Two mirrors that know the token `reader`.
+async fn two_mirrors(forge: &Forge, bucket: &TestBucket) -> (Mirror, Mirror, String) {
+    let first = node(forge, bucket).start().await;
+    let second = node(forge, bucket).start().await;
+    let token = access::token(&first, "reader").await;
+    follows(&second, &token, 200).await;
+    (first, second, token)
 }
 
 async fn call(mirror: &Mirror, what: &str, ask: serde_json::Value) -> (u16, String) {
@@ -109,10 +121,7 @@ async fn an_address_that_one_mirror_has_signed_holds_on_all_also_when_the_key_wa
 async fn while_the_bucket_is_down_no_token_is_created_and_a_revocation_holds_here_at_once_and_spreads_afterwards() {
     let bucket = TestBucket::scripted().await;
     let forge = access::forge().await;
-    let first = node(&forge, &bucket).start().await;
-    let second = node(&forge, &bucket).start().await;
-    let token = access::token(&first, "reader").await;
-    follows(&second, &token, 200).await;
+    let (first, second, token) = two_mirrors(&forge, &bucket).await;
 
     bucket.script().down();
     let (code, text) = call(
@@ -242,4 +251,23 @@ async fn a_signed_change_counts_on_one_mirror_alone() {
     for mirror in [&first, &second] {
         assert_eq!(mirror.request(Method::GET, LIST, &headers).await.expect("a response").status, 200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_does_not_wait_for_a_bucket_that_hangs() {
+    let bucket = TestBucket::scripted().await;
+    let forge = access::forge().await;
+    let section = shared::Config { response_timeout: Period::secs(20), ..bucket.section() };
+    let first = node_with(&forge, section).start().await;
+    let token = access::token(&first, "reader").await;
+    let gate = bucket.gate(Method::GET, "state/accounts");
+    let revoke = call(&first, "token/revoke", json!({"name": "reader"}));
+    let refused = async {
+        gate.reached().await;
+        follows(&first, &token, 401).await;
+        // Only now may the bucket answer.
+        gate.open();
+    };
+    let ((code, text), ()) = tokio::join!(revoke, refused);
+    assert_eq!(code, 200, "{text}");
 }

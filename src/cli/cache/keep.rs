@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ls::PrintBuffer, print, table::Table};
+use super::{ls::PrintBuffer, print, table::Table, zip_array::ZipArray};
 use crate::{
     admin_api::{ArchiveRow, KeepArchives, KeepReport, ListArchives},
     cli::{FAILED, admin_args::AdminArgs, admin_client},
@@ -12,9 +12,8 @@ use crate::{
 pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
     admin_client::run_at(cache, async |client| {
-        let mut out = PrintBuffer::default();
+        let mut array = ZipArray::new();
         let mut table = Table::new();
-        let mut separator = "{\"zips\":[";
         // Those whose mark differs, as they are going to be.
         let each = |zip: ArchiveRow| {
             if zip.kept == kept {
@@ -22,11 +21,9 @@ pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool,
             }
             let zip = if dry_run { zip } else { ArchiveRow { kept, ..zip } };
             if json {
-                out.add(std::mem::replace(&mut separator, ","));
-                out.add(&serde_json::to_string(&zip)?);
-            } else {
-                table.add(&zip);
+                return array.add(&zip);
             }
+            table.add(&zip);
             Ok(())
         };
         client.subscribe(&ListArchives { pattern: pattern.clone(), ..ListArchives::default() }, each).await?;
@@ -34,12 +31,7 @@ pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool,
         let KeepReport { zips, marked, marks, .. } = report;
         let is_empty = zips == 0 && marks == 0;
         if json {
-            if separator != "," {
-                out.add(separator);
-            }
-            let rest = json!({"kept": kept, "marks": marks, "dry_run": dry_run}).to_string();
-            out.add(&format!("],{}\n", rest.trim_start_matches('{')));
-            out.flush();
+            array.finish(&json!({"kept": kept, "marks": marks, "dry_run": dry_run}));
             return Ok(if is_empty { FAILED } else { 0 });
         }
         if marks > 0 {
@@ -49,6 +41,7 @@ pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool,
             print("no stored zip matches\n");
             return Ok(FAILED);
         }
+        let mut out = PrintBuffer::default();
         table.write(|line| out.add(line));
         let state = if kept { "kept" } else { "evictable" };
         let verb = if dry_run { format!("would be {state}") } else { format!("are {state} now") };

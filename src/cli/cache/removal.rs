@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{ConfirmArgs, confirm, ls::PrintBuffer, print, table::Table};
+use super::{ConfirmArgs, confirm, ls::PrintBuffer, print, table::Table, zip_array::ZipArray};
 use crate::{
     admin_api::{ArchiveRow, Call, CollectGarbage, ListArchives, RemovalPlan, RemovalReport, RemoveArchives},
     cli::{FAILED, admin_args::AdminArgs, admin_client, admin_client::AdminClient},
@@ -74,18 +74,9 @@ fn remove<C: Call<Answer = RemovalReport>>(
         let is_empty = counts == 0 && report.bytes == 0 && !report.spreads;
         let planned_at = report.plan.planned_at;
         if flags.json {
-            let mut out = PrintBuffer::default();
-            let mut separator = "{\"zips\":[";
+            let mut array = ZipArray::new();
             if let Some(shown) = shown.filter(|_| report.zips > 0) {
-                let each = |zip: &ArchiveRow| {
-                    out.add(std::mem::replace(&mut separator, ","));
-                    out.add(&serde_json::to_string(zip)?);
-                    Ok(())
-                };
-                shown.list(client, planned_at, each).await?;
-            }
-            if separator != "," {
-                out.add(separator);
+                shown.list(client, planned_at, |zip| array.add(zip)).await?;
             }
             let removes = !is_empty && !flags.dry_run;
             if removes && !flags.yes && !confirm("remove them?")? {
@@ -94,8 +85,7 @@ fn remove<C: Call<Answer = RemovalReport>>(
             if removes {
                 report = client.call(&request(Some(report.plan))).await?;
             }
-            out.add(&json_end(&report, removes));
-            out.flush();
+            array.finish(&json_rest(&report, removes));
             return Ok(if is_empty { exit_code_if_empty } else { 0 });
         }
         if is_empty {
@@ -127,12 +117,11 @@ fn remove<C: Call<Answer = RemovalReport>>(
 }
 
 /// What follows the zips in the JSON: what else was found, and whether all of it was removed.
-fn json_end(report: &RemovalReport, removed: bool) -> String {
+fn json_rest(report: &RemovalReport, removed: bool) -> Value {
     let RemovalReport { documents, forgotten, marks, bytes, spreads, .. } = report;
-    let rest = json!({
+    json!({
         "documents": documents, "forgotten": forgotten, "marks": marks, "bytes": bytes, "removed": removed, "spreads": spreads,
-    });
-    format!("],{}\n", rest.to_string().trim_start_matches('{'))
+    })
 }
 
 fn describe(report: &RemovalReport) -> String {
