@@ -48,7 +48,7 @@ pub(crate) use route::{
     DialectRoute, DialectSource, ImportSource, ImportedSource, PackageStock, RouteReport, SetRoute, SetRouteReport,
     ShowRoute, SourceRule,
 };
-pub(crate) use shared::{PushArchives, PushEvent, PushState};
+pub(crate) use shared::{PushArchives, PushEvent, PushState, PushSums};
 pub(crate) use status::{
     CertificateState, FailedPublicationRow, FleetState, LoggedEvent, MirrorState, MirrorStatus, ReadStatus,
     SharedBucketState, SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,

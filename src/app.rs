@@ -30,7 +30,7 @@ use crate::{
     http::body::Body,
     observe::AuditLog,
     peer::{ClientTable, Peer, Refusal},
-    registry::Blocks,
+    registry::{Blocks, is_pinned_key},
     server::{self, Bound, ConnectionThreads, Handler, InheritedSockets, ReloadHandle, control},
     service::{self, MetricsExposure, Readiness},
     storage::disk::{self, Disk},
@@ -228,7 +228,7 @@ impl App {
             clock.clone(),
             tasks.clone(),
         );
-        cache.spawn_uploads(&tasks, background.clone());
+        cache.spawn_uploads(&tasks, background.clone(), is_pinned_key);
         let process = upstream::ProcessContext { instance: instance_id(), memory: budget };
         let readiness = Readiness::default();
         let clients = ClientTable::new(config.clients.clone());

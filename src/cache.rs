@@ -24,6 +24,7 @@ mod archive_tiers;
 pub(crate) mod archives;
 mod body_store;
 pub(crate) mod bucket_tier;
+mod bucket_uploads;
 mod circle;
 mod document_tiers;
 pub(crate) mod documents;
@@ -52,7 +53,7 @@ mod uploads;
 use fill::FillContext;
 use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
-use uploads::Uploader;
+use uploads::{PinnedKeys, Uploader};
 
 pub use crate::shared::BucketOperation;
 pub use crate::storage::{
@@ -63,6 +64,7 @@ pub use archive_request::{ArchiveRequest, Asker, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
 pub use bucket_tier::{BucketState, BucketTier, LonePins};
+pub use bucket_uploads::NotUploaded;
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;
 pub use fleet_tier::{FleetFigures, FleetTier};
@@ -70,7 +72,6 @@ pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
 pub use push::{PushedArchive, PushedPin, Pusher};
 pub use removals::{DueRemovals, Removal, Removals, StoredRemovals};
-pub use uploads::NotUploaded;
 
 /// Bounds the memory that a flood of unknown names takes in the negative cache.
 const MAX_NEGATIVE_ENTRIES: u64 = 10_000;
@@ -280,20 +281,21 @@ impl Cache {
         self.disk.degraded().into_iter().chain(of_bucket).collect()
     }
 
-    /// Uploads what is queued for the bucket until `token` is cancelled; does nothing without a bucket.
-    pub fn spawn_uploads(&self, tracker: &TaskTracker, token: CancellationToken) {
-        let Some(uploader) = self.uploader() else { return };
+    /// Uploads what is queued for the bucket until `token` is cancelled; does nothing without a bucket. `is_pinned` says of
+    /// the key of an archive whether its content is pinned.
+    pub fn spawn_uploads(&self, tracker: &TaskTracker, token: CancellationToken, is_pinned: PinnedKeys) {
+        let Some(uploader) = self.uploader(is_pinned) else { return };
         tracker.spawn(async move { token.run_until_cancelled_owned(uploader.run()).await });
     }
 
-    /// Uploads what is stored, on demand; `None` without a bucket.
-    pub fn pusher(&self) -> Option<Pusher> {
-        self.uploader().map(Pusher::new)
+    /// Uploads what is stored, on demand; `None` without a bucket. `is_pinned` as for [`Cache::spawn_uploads`].
+    pub fn pusher(&self, is_pinned: PinnedKeys) -> Option<Pusher> {
+        self.uploader(is_pinned).map(Pusher::new)
     }
 
-    fn uploader(&self) -> Option<Uploader> {
+    fn uploader(&self, is_pinned: PinnedKeys) -> Option<Uploader> {
         let bucket = self.bucket.clone()?;
-        Some(Uploader { bucket, tiers: self.archive_tiers.clone(), pins: self.pins.clone() })
+        Some(Uploader { bucket, tiers: self.archive_tiers.clone(), pins: self.pins.clone(), is_pinned })
     }
 
     /// How long documents are fresh and usable.

@@ -176,6 +176,13 @@ pub struct Pin {
     pub verified: Verified,
 }
 
+impl Pin {
+    /// True for the same content, first seen at the same time: also in a later packing.
+    pub fn is_same_sight(&self, other: &Self) -> bool {
+        self.first_seen == other.first_seen && self.verified.manifest == other.verified.manifest
+    }
+}
+
 /// The description of an archive in a bundle. The importing mirror verifies all of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -60,6 +60,7 @@ use hosting::HostedPackages;
 use identity::RepositoryIdentity;
 use inventory::Inventory;
 use keys::document_key;
+pub(crate) use keys::is_pinned_key;
 use list_renewal::ListRenewal;
 use metadata::{MetadataParts, MetadataRecords};
 use model_policy::ModelPolicy;

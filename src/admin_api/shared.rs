@@ -42,28 +42,34 @@ pub(crate) enum PushEvent {
         /// What became of it.
         state: PushState,
     },
-    /// The bucket cannot be used at present: this is the end, and the uploads can be repeated.
+    /// The bucket cannot be used at present: only the totals follow, and the uploads can be repeated.
     Stopped {
         /// Why.
         message: String,
     },
-    /// The totals; the command adds them.
-    End {
-        /// Pins that the bucket has.
-        pins: u64,
-        /// Zips that were uploaded.
-        uploaded: u64,
-        /// Their bytes.
-        bytes: u64,
-        /// Zips that the bucket had before.
-        present: u64,
-        /// Zips that were evicted or removed in between.
-        gone: u64,
-        /// Versions with other content in the bucket.
-        mismatches: u64,
-        /// Zips and pins that cannot be read.
-        unreadable: u64,
-    },
+    /// The totals, at the end. Without them, the uploads have broken off.
+    End(PushSums),
+}
+
+/// The totals of the uploads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PushSums {
+    /// Pins that the bucket has.
+    pub(crate) pins: u64,
+    /// Zips that were uploaded.
+    pub(crate) uploaded: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Zips that the bucket had before.
+    pub(crate) present: u64,
+    /// Zips that were evicted or removed in between.
+    pub(crate) gone: u64,
+    /// Versions with other content in the bucket.
+    pub(crate) mismatches: u64,
+    /// Zips that are not what is pinned.
+    pub(crate) unpinned: u64,
+    /// Zips and pins that cannot be read.
+    pub(crate) unreadable: u64,
 }
 
 /// What became of a zip.
@@ -76,6 +82,8 @@ pub(crate) enum PushState {
     Present,
     /// It was evicted or removed in between.
     Gone,
+    /// It is not what is pinned, because other content of its version counts: the bucket does not have it from this mirror.
+    Unpinned,
     /// It cannot be read.
     Unreadable,
 }

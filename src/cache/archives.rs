@@ -194,18 +194,20 @@ impl ArchiveCache {
     /// # Errors
     /// The first one, when a pin cannot be removed; none is removed here before all are in the bucket.
     pub async fn forget_pins(&self, keys: Vec<Key>, by: RemovedBy) -> io::Result<()> {
-        match (&self.context.bucket, by) {
-            (None, _) => {}
-            (Some(bucket), RemovedBy::Operator) => bucket.forget(&keys).await.map_err(io::Error::other)?,
-            (Some(bucket), RemovedBy::OtherMirror) => {
-                for key in &keys {
-                    if let Some(pin) = self.context.pins.read(key).await? {
-                        bucket.forget_pin(&pin).await.map_err(io::Error::other)?;
-                    }
-                }
-            }
+        let pins = &self.context.pins;
+        let Some(bucket) = &self.context.bucket else { return pins.forget_all(keys).await };
+        let mut own = Vec::new();
+        for key in &keys {
+            own.extend(pins.read(key).await?);
         }
-        self.context.pins.forget_all(keys).await
+        match by {
+            RemovedBy::Operator => bucket.forget(&keys).await.map_err(io::Error::other)?,
+            RemovedBy::OtherMirror => bucket.forget_pins(&own).await.map_err(io::Error::other)?,
+        }
+        pins.forget_all(keys).await?;
+        // What was written in between, while the pins were still here, is taken away. What is written from now on, its
+        // writer takes away.
+        bucket.forget_pins(&own).await.map_err(io::Error::other)
     }
 
     /// Number of running fills.

@@ -22,12 +22,12 @@ use crate::{
     entry::{Document, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
-        Arbiter, Arbitration, ArchiveUpload, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config,
-        Durability, SharedArchives, SharedDocuments, SharedPin,
+        Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
+        SharedArchives, SharedDocuments, SharedPin,
     },
     storage::{
-        Object, ObjectContent,
-        disk::{DiskUploads, PinState, Spool, UploadQueueUsage},
+        Object,
+        disk::{DiskUploads, PinState, UploadQueueUsage},
     },
     value::ByteSize,
 };
@@ -46,7 +46,7 @@ const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The bucket behind the disk.
 pub struct BucketTier {
     bucket: Arc<Bucket>,
-    archives: SharedArchives,
+    pub(super) archives: SharedArchives,
     documents: SharedDocuments,
     durable: Durability,
     arbiter: Arbiter,
@@ -256,42 +256,10 @@ impl BucketTier {
         self.queue.usage().bytes.saturating_add(len) > self.queue_limit
     }
 
-    /// Uploads an archive from its spool.
-    pub(super) async fn upload_spool(
-        &self,
-        key: &Key,
-        first_seen: Timestamp,
-        meta: &Meta,
-        spool: &Spool,
-    ) -> Result<(), BucketError> {
-        let object = Object {
-            meta: Arc::new(meta.clone()),
-            content: ObjectContent::Disk(spool.file()),
-            tier: "spool",
-            usage: None,
-        };
-        self.upload(key, first_seen, &object).await.map(drop)
-    }
-
-    /// Uploads an archive whose pin is settled.
-    ///
-    /// # Errors
-    /// When the bucket cannot be asked; the call may be repeated.
-    pub(super) async fn upload(
-        &self,
-        key: &Key,
-        first_seen: Timestamp,
-        object: &Object,
-    ) -> Result<ArchiveUpload, BucketError> {
-        self.archives.upload(key, first_seen, &object.meta, || bytes_of(object.clone())).await
-    }
-
-    /// Pins content that this mirror has pinned alone.
-    ///
-    /// # Errors
-    /// When the bucket cannot decide.
-    pub(super) async fn settle_pin(&self, pin: &Pin) -> Result<SharedPin, BucketError> {
-        self.archives.settle(pin).await
+    /// True where the bucket has pinned this content.
+    pub(super) async fn has_pin(&self, pin: &Pin) -> Result<bool, BucketError> {
+        let settled = self.archives.pinned(&pin.key).await?;
+        Ok(settled.is_some_and(|settled| settled.verified.manifest == pin.verified.manifest))
     }
 
     /// Removes the pins and claims of keys.
@@ -300,9 +268,10 @@ impl BucketTier {
         forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
-    /// Removes a pin and its claim, unless the bucket has a later one.
-    pub(super) async fn forget_pin(&self, pin: &Pin) -> Result<(), BucketError> {
-        self.archives.forget_pin(pin).await
+    /// Removes pins and their claims, unless the bucket has later ones.
+    pub(super) async fn forget_pins(&self, pins: &[Arc<Pin>]) -> Result<(), BucketError> {
+        let forgotten = stream::iter(pins.to_vec()).map(async |pin| self.archives.forget_pin(&pin).await);
+        forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
     /// Removes documents. A failure is only logged: they are used while they are fresh, and hints afterwards.
@@ -338,7 +307,7 @@ pub(super) fn pin_of(key: &Key, first_seen: Timestamp, meta: &Meta) -> Pin {
 }
 
 /// The bytes of an archive, read as they are sent.
-fn bytes_of(object: Object) -> BoxStream<'static, std::io::Result<Bytes>> {
+pub(super) fn bytes_of(object: Object) -> BoxStream<'static, std::io::Result<Bytes>> {
     let len = object.meta.len;
     stream::unfold((object, 0_u64), move |(object, offset)| async move {
         if offset >= len {

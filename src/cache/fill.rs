@@ -17,6 +17,7 @@ use super::{
     abandoned::WatchedDownload,
     body_store::{BodyStore, ReceivedBody, StoredBody},
     bucket_tier::BucketTier,
+    bucket_uploads::{NotUploaded, TierUpload},
     download::Download,
     download_source::DownloadSource,
     fill_state::{ArrivingBody, FillState},
@@ -312,10 +313,15 @@ impl Fill {
         if pin == PinState::LocalOnly || !bucket.uploads_first(meta.len) {
             return upload;
         }
-        let first_seen = context.pins.get(&request.key).await.ok().flatten();
-        let first_seen = first_seen.map_or(meta.stored_at, |pin| pin.first_seen);
-        match bucket.upload_spool(&request.key, first_seen, meta, spool).await {
-            Ok(()) => None,
+        let uploaded = async {
+            let pin = context.pins.read(&request.key).await?;
+            if pin.is_none() && request.pinning == Pinning::Pinned {
+                return Ok::<_, NotUploaded>(TierUpload::NotPinned);
+            }
+            bucket.upload_spool(&request.key, pin.as_deref(), meta, spool, &context.pins).await
+        };
+        match uploaded.await {
+            Ok(_) => None,
             Err(error) => {
                 tracing::warn!(key = %request.key, %error, "a new zip is sent before it is in the bucket");
                 // What is queued is not evicted: beyond the limit, a zip is stored here alone.

@@ -6,11 +6,13 @@ use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 
 use super::{
     InventoryEntry,
-    uploads::{NotUploaded, Reconciled, Uploader},
+    bucket_uploads::{NotUploaded, TierUpload},
+    uploads::{ArchivePin, Reconciled, Uploader},
 };
 use crate::{
-    entry::Key,
-    shared::{ArchiveUpload, Patience},
+    entry::{Key, Pin},
+    shared::Patience,
+    storage::Object,
 };
 
 /// Pinned keys in memory at once.
@@ -18,7 +20,7 @@ const PIN_STEP: usize = 2000;
 /// Pins that are settled at once.
 const CONCURRENT_PINS: usize = 16;
 
-/// Uploads pins and archives, one by one. What is in the bucket already costs two or three requests.
+/// Uploads pins and archives, one by one. What is in the bucket already costs four requests.
 pub struct Pusher(Arc<Uploader>);
 
 /// What became of a pin.
@@ -41,6 +43,8 @@ pub enum PushedArchive {
     Present,
     /// It was evicted or removed in between.
     Gone,
+    /// It is not what is pinned: other content of the version counts.
+    NotPinned,
 }
 
 impl Pusher {
@@ -93,25 +97,58 @@ async fn push_pin(uploader: &Uploader, key: &Key) -> Result<PushedPin, NotUpload
     let object = uploader.tiers.peek(key).await?;
     let mut patience = Patience::default();
     loop {
-        match uploader.reconcile(&pin, object.as_ref()).await {
+        match settle(uploader, &pin, object.as_ref()).await {
             Ok(Reconciled::Agreed) => return Ok(PushedPin::Settled),
             Ok(Reconciled::OtherContent) => return Ok(PushedPin::OtherContent),
+            Ok(Reconciled::Forgotten) => return Ok(PushedPin::Gone),
             Err(NotUploaded::Bucket(error)) => patience.wait(error).await?,
             Err(error) => return Err(error),
         }
     }
 }
 
+/// Settles a pin with the bucket. Most are there when a run is repeated: to ask is one request, to pin again is three.
+async fn settle(uploader: &Uploader, pin: &Pin, object: Option<&Object>) -> Result<Reconciled, NotUploaded> {
+    match uploader.bucket.has_pin(pin).await? {
+        true => Ok(Reconciled::Agreed),
+        false => uploader.reconcile(pin, object).await,
+    }
+}
+
 async fn push_archive(uploader: &Uploader, key: &Key) -> Result<PushedArchive, NotUploaded> {
     let Some(object) = uploader.tiers.peek(key).await? else { return Ok(PushedArchive::Gone) };
-    let pin = uploader.pins.read(key).await?;
-    let first_seen = pin.map_or(object.meta.stored_at, |pin| pin.first_seen);
+    let pin = match uploader.pin_of(&object, key).await? {
+        ArchivePin::Pinned(pin) => Some(pin),
+        ArchivePin::Revision => None,
+        ArchivePin::Forgotten => return Ok(PushedArchive::Gone),
+        ArchivePin::OtherContent => return Ok(PushedArchive::NotPinned),
+    };
     let mut patience = Patience::default();
     loop {
-        match uploader.bucket.upload(key, first_seen, &object).await {
-            Ok(ArchiveUpload::Written) => return Ok(PushedArchive::Uploaded),
-            Ok(ArchiveUpload::Present) => return Ok(PushedArchive::Present),
-            Err(error) => patience.wait(error).await?,
+        match settle_and_upload(uploader, key, pin.as_deref(), &object).await {
+            Err(NotUploaded::Bucket(error)) => patience.wait(error).await?,
+            ended => return ended,
         }
     }
+}
+
+async fn settle_and_upload(
+    uploader: &Uploader,
+    key: &Key,
+    pin: Option<&Pin>,
+    object: &Object,
+) -> Result<PushedArchive, NotUploaded> {
+    // The pin may not have been settled before: it could not be read then, or the version is new.
+    if let Some(pin) = pin {
+        match settle(uploader, pin, Some(object)).await? {
+            Reconciled::Agreed => {}
+            Reconciled::OtherContent => return Ok(PushedArchive::NotPinned),
+            Reconciled::Forgotten => return Ok(PushedArchive::Gone),
+        }
+    }
+    Ok(match uploader.bucket.upload(key, pin, object, &uploader.pins).await? {
+        TierUpload::Written => PushedArchive::Uploaded,
+        TierUpload::Present => PushedArchive::Present,
+        TierUpload::NotPinned => PushedArchive::Gone,
+    })
 }

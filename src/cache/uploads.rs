@@ -6,12 +6,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ArchiveTiers, PinRecords,
+    ArchiveTiers, NotUploaded, PinRecords,
     bucket_tier::{BucketTier, pin_of},
 };
 use crate::{
     entry::{Key, Pin},
-    shared::{BucketError, SharedPin},
+    shared::SharedPin,
     storage::{
         Object,
         disk::{PinState, QueuedUpload},
@@ -25,11 +25,15 @@ const MAX_IDLE: Duration = Duration::from_secs(60);
 /// The pause after an upload that failed.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
+/// Says of the key of an archive whether its content is pinned.
+pub(crate) type PinnedKeys = fn(&Key) -> bool;
+
 /// Uploads what is queued.
 pub(super) struct Uploader {
     pub(super) bucket: Arc<BucketTier>,
     pub(super) tiers: Arc<ArchiveTiers>,
     pub(super) pins: PinRecords,
+    pub(super) is_pinned: PinnedKeys,
 }
 
 /// What became of one queued archive.
@@ -114,22 +118,41 @@ impl Uploader {
             // Removed, or replaced by an archive with an entry of its own.
             return Ok(());
         };
-        let pin = self.pins.read(key).await?;
-        if let (PinState::LocalOnly, Some(pin)) = (upload.pin, &pin) {
-            let own = pin_of(key, pin.first_seen, &object.meta);
-            if self.reconcile(&own, Some(&object)).await? == Reconciled::OtherContent {
-                return Ok(());
-            }
+        let pin = match self.pin_of(&object, key).await? {
+            ArchivePin::Pinned(pin) => Some(pin),
+            ArchivePin::Revision => None,
+            ArchivePin::Forgotten | ArchivePin::OtherContent => return Ok(()),
+        };
+        if let (PinState::LocalOnly, Some(pin)) = (upload.pin, &pin)
+            && self.reconcile(pin, Some(&object)).await? != Reconciled::Agreed
+        {
+            return Ok(());
         }
-        let first_seen = pin.map_or(object.meta.stored_at, |pin| pin.first_seen);
-        self.bucket.upload(key, first_seen, &object).await?;
+        self.bucket.upload(key, pin.as_deref(), &object, &self.pins).await?;
         Ok(())
+    }
+
+    /// What an archive may be claimed with.
+    pub(super) async fn pin_of(&self, object: &Object, key: &Key) -> Result<ArchivePin, NotUploaded> {
+        let manifest = object.meta.verified.manifest;
+        Ok(match self.pins.read(key).await? {
+            Some(pin) if pin.verified.manifest == manifest => {
+                ArchivePin::Pinned(Box::new(pin_of(key, pin.first_seen, &object.meta)))
+            }
+            Some(_) => ArchivePin::OtherContent,
+            None if (self.is_pinned)(key) => ArchivePin::Forgotten,
+            None => ArchivePin::Revision,
+        })
     }
 
     /// Settles a pin that this mirror has made alone. Where the bucket has another one, that counts: it replaces this
     /// mirror's, and `object`, its archive, is quarantined.
     pub(super) async fn reconcile(&self, own: &Pin, object: Option<&Object>) -> Result<Reconciled, NotUploaded> {
-        let SharedPin::Other(other) = self.bucket.settle_pin(own).await? else { return Ok(Reconciled::Agreed) };
+        let other = match self.bucket.settle_pin(own, &self.pins).await? {
+            Some(SharedPin::Agreed(_)) => return Ok(Reconciled::Agreed),
+            Some(SharedPin::Other(other)) => other,
+            None => return Ok(Reconciled::Forgotten),
+        };
         tracing::error!(
             key = %own.key, own = %own.verified.manifest, shared = %other.verified.manifest,
             "pin-mismatch: the bucket has other content than this mirror, which has served its own; the bucket's counts, \
@@ -150,18 +173,21 @@ pub(super) enum Reconciled {
     Agreed,
     /// The bucket has other content, which counts.
     OtherContent,
+    /// This mirror no longer has the pin.
+    Forgotten,
+}
+
+/// What an archive is claimed with.
+pub(super) enum ArchivePin {
+    /// Its pin.
+    Pinned(Box<Pin>),
+    /// Without one: it is a revision of moving content.
+    Revision,
+    /// Not at all: it was forgotten since it was stored.
+    Forgotten,
+    /// Not at all: other content of its version counts.
+    OtherContent,
 }
 
 /// Something stays queued for now.
 struct QueueStopped;
-
-/// Why an archive is not uploaded.
-#[derive(Debug, thiserror::Error)]
-pub enum NotUploaded {
-    /// The bucket cannot be asked.
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
-    /// The disk cannot be read or written.
-    #[error(transparent)]
-    Here(#[from] std::io::Error),
-}

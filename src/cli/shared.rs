@@ -33,9 +33,9 @@ input; 69 the bucket cannot be used.";
 const PUSH_HELP: &str = "\
 For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every pin goes to the bucket,
 then every zip that it does not have. Where the bucket has other content for a version, the bucket counts: the version is
-named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be repeated; what is in the
-bucket costs two requests then. It works while the mirror runs, through control.sock in its cache directory, and without
-it. With --server URL it works from elsewhere, where access.remote_admin is on.
+named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be repeated; a version that the
+bucket has costs four requests then. It works while the mirror runs, through control.sock in its cache directory, and
+without it. With --server URL it works from elsewhere, where access.remote_admin is on, and is in the audit log.
 
 Examples:
   srm-mirror cache verify && srm-mirror shared push

@@ -139,6 +139,11 @@ pub(super) fn parse_archive_key(key: &Key) -> Option<(PackageId, GitRef)> {
     (archive_key(&package, &reference) == *key).then_some((package, reference))
 }
 
+/// Whether the content of an archive is pinned: of all but the revisions of moving versions.
+pub(crate) fn is_pinned_key(key: &Key) -> bool {
+    !matches!(parse_archive_key(key), Some((_, GitRef::Moving { .. })))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

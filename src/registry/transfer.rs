@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{
     RegistryError,
     archive_source::{ArchiveSource, pinning, version_of},
-    keys::{parse_archive_key, parse_document_key, revision_prefix},
+    keys::{is_pinned_key, parse_archive_key, parse_document_key, revision_prefix},
     model_policy::ModelPolicy,
     package_documents::PackageDocuments,
     upstreams::Upstreams,
@@ -60,7 +60,7 @@ impl Transfer {
 
     /// Uploads what is stored to the shared bucket; `None` without one.
     pub fn pusher(&self) -> Option<Pusher> {
-        self.cache.pusher()
+        self.cache.pusher(is_pinned_key)
     }
 
     /// What operators remove on any mirror of the bucket; `None` without one.

@@ -95,8 +95,8 @@ pub(super) struct Acts {
 }
 
 /// An act that has begun.
-pub(super) struct Act<'a> {
-    acts: &'a Acts,
+pub(super) struct Act {
+    acts: Acts,
     route: &'static str,
     request: Option<serde_json::Value>,
 }
@@ -126,11 +126,7 @@ impl Acts {
     ///
     /// # Errors
     /// [`AuditUnwritable`]: the act must not be done.
-    pub(super) async fn begin(
-        &self,
-        route: &'static str,
-        request: &impl Serialize,
-    ) -> Result<Act<'_>, AuditUnwritable> {
+    pub(super) async fn begin(&self, route: &'static str, request: &impl Serialize) -> Result<Act, AuditUnwritable> {
         let act = self.protect(route, request);
         if let (Some(audit), Some(_)) = (&self.audit, self.peer) {
             audit.record_before(&act.event("begun", None)).await?;
@@ -139,14 +135,14 @@ impl Acts {
     }
 
     /// Begins an act that protects, such as a revocation: it is done at once, and recorded when it is done.
-    pub(super) fn protect(&self, route: &'static str, request: &impl Serialize) -> Act<'_> {
+    pub(super) fn protect(&self, route: &'static str, request: &impl Serialize) -> Act {
         let request = self.audit.as_ref().and_then(|_| serde_json::to_value(request).ok());
         let is_short = |value: &serde_json::Value| value.to_string().len() <= MAX_RECORDED_REQUEST_BYTES;
-        Act { acts: self, route, request: request.filter(is_short) }
+        Act { acts: self.clone(), route, request: request.filter(is_short) }
     }
 }
 
-impl Act<'_> {
+impl Act {
     /// Records how the act ended; `failure` is the sentence of its error. Over the network it waits for the file, as long as
     /// [`AuditLog::record_before`] does, and logs an act that could not be recorded.
     pub(super) async fn end(self, failure: Option<&str>) {
@@ -166,7 +162,7 @@ impl Act<'_> {
     }
 
     fn event<'a>(&'a self, outcome: &'a str, failure: Option<&'a str>) -> AuditEvent<'a> {
-        let acts = self.acts;
+        let acts = &self.acts;
         AuditEvent {
             request_id: acts.peer.map(|_| acts.request_id.as_str()),
             principal: Some(&acts.principal),

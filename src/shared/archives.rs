@@ -101,12 +101,20 @@ impl SharedArchives {
         match self.bucket.create(&name, to_json(pin)?).await? {
             Creation::New => Ok(SharedPin::Agreed(pin.clone())),
             Creation::Exists => {
-                let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?.ok_or(BucketError::Damaged)?;
-                let settled = parse::<Pin>(&found.bytes, |pin| &pin.key, &pin.key)?;
+                let settled = self.pinned(&pin.key).await?.ok_or(BucketError::Damaged)?;
                 let agrees = settled.verified.manifest == pin.verified.manifest;
                 Ok(if agrees { SharedPin::Agreed(settled) } else { SharedPin::Other(settled) })
             }
         }
+    }
+
+    /// What is pinned under a key. One request.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn pinned(&self, key: &Key) -> Result<Option<Pin>, BucketError> {
+        let found = self.bucket.get(&ObjectName::pin(key), MAX_DESCRIPTION_BYTES).await?;
+        found.map(|object| parse::<Pin>(&object.bytes, |pin| &pin.key, key)).transpose()
     }
 
     /// Opens the zip of a claim.
@@ -202,17 +210,14 @@ impl SharedArchives {
     /// # Errors
     /// When the bucket cannot be asked.
     pub async fn forget_pin(&self, pin: &Pin) -> Result<(), BucketError> {
-        let is_same =
-            |other: &Pin| other.first_seen == pin.first_seen && other.verified.manifest == pin.verified.manifest;
-        if self.find(&pin.key).await?.is_some_and(|claim| is_same(&claim.pin())) {
+        if self.find(&pin.key).await?.is_some_and(|claim| claim.pin().is_same_sight(pin)) {
             self.bucket.delete(&ObjectName::claim(&pin.key)).await?;
         }
-        let name = ObjectName::pin(&pin.key);
-        let Some(found) = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await? else { return Ok(()) };
-        if parse::<Pin>(&found.bytes, |pin| &pin.key, &pin.key).is_ok_and(|settled| is_same(&settled)) {
-            self.bucket.delete(&name).await?;
+        match self.pinned(&pin.key).await {
+            Ok(Some(settled)) if settled.is_same_sight(pin) => self.bucket.delete(&ObjectName::pin(&pin.key)).await,
+            Ok(_) | Err(BucketError::Damaged) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Deletes the bytes of a claim, which do not have their digest, so that the next upload writes them again.

@@ -61,6 +61,7 @@ mod fleet_kills;
 mod folder_details;
 mod folder_rules;
 mod folders;
+mod forgotten_uploads;
 mod format_upgrade;
 mod freshness;
 mod gitee;

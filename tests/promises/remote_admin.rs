@@ -9,6 +9,7 @@ use srm_mirror::{access::RuleConfig, config::Config};
 
 use crate::{
     access::create,
+    bucket::{BucketFault, TestBucket},
     eventually::eventually,
     forge::Forge,
     mirror::{Got, Mirror, Setup, setup},
@@ -219,6 +220,35 @@ async fn every_act_over_the_network_is_recorded_with_its_principal_before_and_af
     assert!(!all.contains("srmt_"), "a secret is in the audit log");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_to_the_bucket_over_the_network_is_recorded_before_and_after() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("audit.jsonl");
+    let bucket = TestBucket::scripted().await;
+    let forge = forge().await;
+    let section = bucket.section();
+    let mirror = administered(&forge).with(|config: &mut Config| {
+        config.audit.file = Some(file.clone());
+        config.shared = Some(section);
+    });
+    let mirror = mirror.start().await;
+    let ops = administrator(&mirror).await;
+    let acts = || {
+        let of_push = lines(&file).into_iter().filter(|line| line["action"] == "shared/push");
+        let acts = of_push.filter(|line| line["event"] == "administration" && line["principal"] == "token:ops");
+        acts.map(|line| line["outcome"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let pushed = act(&mirror, &ops, "shared/push", json!({})).await;
+    assert_eq!(pushed.status, 200, "{}", text(&pushed));
+    eventually("recorded", async || acts() == ["begun", "done"]).await;
+    assert_eq!(mirror.get_with(ZIP, &[("authorization", &ops)]).await.status, 200);
+    bucket.fault(Method::GET, "pins", BucketFault::Status(403));
+    bucket.fault(Method::PUT, "pins", BucketFault::Status(403));
+    let pushed = act(&mirror, &ops, "shared/push", json!({})).await;
+    assert!(text(&pushed).contains("\"stopped\""), "{}", text(&pushed));
+    eventually("recorded", async || acts() == ["begun", "done", "begun", "failed"]).await;
+}
+
 #[tokio::test]
 async fn nothing_is_changed_over_the_network_while_the_audit_log_cannot_be_written_but_a_block_holds() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -243,6 +273,8 @@ async fn nothing_is_changed_over_the_network_while_the_audit_log_cannot_be_writt
         got.status == 503 && got.json()["code"] == "audit-unwritable"
     })
     .await;
+    let pushed = act(&mirror, &ops, "shared/push", json!({})).await;
+    assert_eq!((pushed.status, pushed.json()["code"].clone()), (503, json!("audit-unwritable")));
     let list = act(&mirror, &ops, "token/list", json!({})).await;
     assert!(!text(&list).contains("late"), "{}", text(&list));
     assert_eq!(act(&mirror, &ops, "block", block).await.status, 200);

@@ -1,14 +1,20 @@
 //! `srm-mirror shared push`: a directory that was filled without a bucket is uploaded.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::{
     bucket::{BucketFault, TestBucket},
     forge::{Forge, Lengths},
     mirror::setup,
-    process::{Ended, Launch, files},
+    process::{Ended, Launch, blob, files},
     shared_bucket::{node, some_forge},
     zips::{ZIP, blobs, eventually, forge, sha256, zip_requests},
 };
@@ -134,9 +140,112 @@ async fn a_running_mirror_uploads_what_it_had_before_it_had_a_bucket() {
     let mirror = node(&forge, &bucket).start_in(dir.path()).await;
     let lines = mirror.admin(dir.path(), "shared/push", json!({})).await;
     assert_eq!(lines.iter().filter(|line| line["state"] == "uploaded").count(), PACKAGES, "{lines:?}");
+    let last = lines.last().expect("an end");
+    assert_eq!((&last["event"], &last["pins"], &last["uploaded"]), (&json!("end"), &json!(5), &json!(5)), "{last}");
+    bucket.script().clear_log();
     let ended = launch(&forge, &bucket, &dir, &["shared", "push"]).run().await;
     assert_eq!(ended.out, "5 pins, 0 zips (0 B) uploaded, 5 were there\n", "{ended:?}");
+    let of_versions = |name: &str| ["/pins/", "/claims/", "/blobs/"].iter().any(|folder| name.contains(folder));
+    let requests = bucket.script().log().into_iter().filter(|seen| of_versions(&seen.name)).count();
+    assert_eq!(requests, 4 * PACKAGES, "what docs/fleet.md says");
     mirror.stop().await;
     let without = Launch::over(&forge, dir.path(), &["shared", "push"]).run().await;
     assert_eq!((without.code, without.err.contains("no section [shared]")), (Some(64), true), "{without:?}");
+}
+
+/// The keys of the objects of a folder.
+fn keys(bucket: &TestBucket, folder: &str) -> BTreeSet<String> {
+    bucket.names(folder).into_iter().map(|name| name.split_once('/').expect("a folder").1.to_owned()).collect()
+}
+
+/// A bucket that has pinned the forge's content, and has no zip; and a directory with other content, whose forge is returned.
+async fn other_content() -> (TestBucket, Forge, TempDir) {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let other_forge = self::forge(Lengths::Never, |r| r.file("a.txt", "other")).await;
+    let dir = filled(&other_forge, &[ZIP.to_owned()]).await;
+    bucket.fault(Method::PUT, "blobs", BucketFault::Status(403));
+    let first = node(&forge, &bucket).start().await;
+    assert_eq!(first.get(ZIP).await.sha256(), sha256(&forge));
+    first.stop().await;
+    bucket.script().clear_faults();
+    assert_eq!((bucket.names("pins").len(), bucket.names("claims").len()), (1, 0));
+    (bucket, other_forge, dir)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_with_other_content_that_cannot_be_quarantined_is_not_claimed() {
+    let (bucket, forge, dir) = other_content().await;
+    let mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
+    let sidecar = blob(dir.path(), &sha256(&forge)).with_extension("json");
+    std::fs::remove_file(&sidecar).expect("removed");
+    std::fs::create_dir(&sidecar).expect("what cannot be removed as a file");
+    let lines = mirror.admin(dir.path(), "shared/push", json!({})).await;
+    assert_eq!(bucket.names("claims"), [""; 0], "{lines:?}");
+    let last = lines.last().expect("an end");
+    assert_eq!((&last["mismatches"], &last["unpinned"], &last["uploaded"]), (&json!(1), &json!(1), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_whose_pin_cannot_be_settled_is_not_claimed() {
+    let (bucket, forge, dir) = other_content().await;
+    // A journal beyond the limit of a file's size: the bucket's pin cannot be recorded.
+    let journal = dir.path().join("pins.jsonl");
+    let line = std::fs::read_to_string(&journal).expect("text");
+    std::fs::write(&journal, line.repeat((9 << 20) / line.len())).expect("written");
+    let script = "trap '' XFSZ; ulimit -f 8192 && exec \"$@\"";
+    let launch = launch(&forge, &bucket, &dir, &["shared", "push", "--json"]);
+    let ended = launch.by_way_of(&["sh", "-c", script, "sh"]).run().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains("\"state\":\"unreadable\""), "{ended:?}");
+    assert_eq!(bucket.names("claims"), [""; 0], "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_is_claimed_only_where_its_pin_agrees_with_the_buckets_at_that_time() {
+    let bucket = TestBucket::scripted().await;
+    let (forge, dir) = numbered().await;
+    let section = srm_mirror::shared::Config { uploads: 1, ..bucket.section() };
+    let mirror = node(&forge, &bucket).with(|config| config.shared = Some(section)).start_in(dir.path()).await;
+    let gate = bucket.gate(Method::PUT, "blobs");
+    let changing = async {
+        gate.reached().await;
+        // All pins are settled; one zip is on its way, and no other one.
+        let log = bucket.script().log();
+        let begun =
+            log.iter().rev().find_map(|seen| seen.name.split_once("/claims/")).expect("a claim was asked for").1;
+        for name in bucket.names("pins").into_iter().filter(|name| *name != format!("pins/{begun}")) {
+            let text = bucket.object(&name).expect("a pin");
+            let mut pin: Value = serde_json::from_slice(&text).expect("JSON");
+            pin["manifest"] = json!("ab".repeat(32));
+            bucket.overwrite(&name, pin.to_string());
+        }
+        gate.open();
+        begun.to_owned()
+    };
+    let (lines, begun) = tokio::join!(mirror.admin(dir.path(), "shared/push", json!({})), changing);
+    assert_eq!(keys(&bucket, "claims"), BTreeSet::from([begun]), "{lines:?}");
+    let last = lines.last().expect("an end");
+    assert_eq!((&last["uploaded"], &last["unpinned"]), (&json!(1), &json!(4)), "{last}");
+}
+
+#[tokio::test]
+async fn a_push_whose_end_is_missing_is_no_success() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let line = "{\"event\":\"begin\",\"zips\":3,\"bytes\":5}\n";
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/jsonl\r\nConnection: close\r\n";
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{line}", line.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let launch = Launch::bare(&["shared", "push", "--server", &url]).variable("SRM_MIRROR_TOKEN", "srmt_any");
+    let ended = launch.run().await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(69), ""), "{ended:?}");
+    assert!(ended.err.contains("the mirror ended before everything was uploaded"), "{ended:?}");
 }

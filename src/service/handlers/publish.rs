@@ -123,7 +123,7 @@ async fn put(
 }
 
 /// Records in the audit log that a version is going to be published.
-async fn begin_publication<'a>(acts: &'a Acts, version: &PublishableVersion) -> Result<Act<'a>, AuditUnwritable> {
+async fn begin_publication(acts: &Acts, version: &PublishableVersion) -> Result<Act, AuditUnwritable> {
     let record = json!({"package": version.package.name.to_string(), "version": version.version.as_str()});
     acts.begin("publish", &record).await
 }
@@ -131,7 +131,7 @@ async fn begin_publication<'a>(acts: &'a Acts, version: &PublishableVersion) -> 
 /// Publishes a version, and records how that ended.
 async fn end_publication(
     service: &Service,
-    act: Act<'_>,
+    act: Act,
     version: &PublishableVersion,
     publication: impl Future<Output = Result<Publication, PublishingError>>,
 ) -> Result<Publication, PublishingError> {

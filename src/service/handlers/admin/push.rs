@@ -10,23 +10,47 @@ use super::{
     inventory::{INDEX_UNREADABLE, selection},
 };
 use crate::{
-    admin_api::{ErrorCode, PushArchives, PushEvent, PushState},
+    admin_api::{AdminRequest as _, PushArchives, PushEvent, PushState, PushSums},
     entry::Key,
     registry::{
         InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry,
         inventory::{ALL_SHARDS, Selection},
     },
+    service::audit::Acts,
 };
 
 /// Events that wait for the client.
 const WAITING_EVENTS: usize = 64;
 
 /// Uploads all pins, then all zips: the zips are listed a 256th at a time, by the first byte of their digests. Ends early
-/// when the client leaves.
+/// when the client leaves. It is an act, which ends with the uploads.
 pub(super) async fn push(
     registry: &Arc<Registry>,
-    _: PushArchives,
+    acts: &Acts,
+    request: PushArchives,
 ) -> Result<impl Stream<Item = PushEvent> + use<>, AdminError> {
+    let act = acts.begin(PushArchives::ROUTE, &request).await?;
+    let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
+    let prepared = prepare(registry, sender).await;
+    let (run, begin) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            act.end(Some(&error.message)).await;
+            return Err(error);
+        }
+    };
+    registry.spawn(async move {
+        let failure = run.run(begin).await;
+        act.end(failure.as_deref()).await;
+    });
+    Ok(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+}
+
+/// What there is to upload.
+async fn prepare(
+    registry: &Arc<Registry>,
+    events: mpsc::Sender<PushEvent>,
+) -> Result<(PushRun, PushEvent), AdminError> {
     let no_bucket =
         || AdminError::bad_request("this mirror shares no bucket: its configuration has no section [shared]");
     let pusher = registry.transfer().pusher().ok_or_else(no_bucket)?;
@@ -37,13 +61,8 @@ pub(super) async fn push(
     };
     let counted = registry.inventory().fold(ALL_SHARDS, &selection, (0, 0), count).await;
     let (zips, bytes) = counted.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
-    let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
-    let run = PushRun { registry: registry.clone(), pusher, selection, events: sender };
-    registry.spawn(async move {
-        // The client has left, or has had the reason.
-        let _ = run.run(PushEvent::Begin { zips, bytes }).await;
-    });
-    Ok(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+    let run = PushRun { registry: registry.clone(), pusher, selection, events, sums: PushSums::default() };
+    Ok((run, PushEvent::Begin { zips, bytes }))
 }
 
 struct PushRun {
@@ -51,55 +70,71 @@ struct PushRun {
     pusher: Pusher,
     selection: Selection,
     events: mpsc::Sender<PushEvent>,
+    sums: PushSums,
 }
 
 /// Nothing more is uploaded.
-struct PushOver;
+enum PushOver {
+    ClientLeft,
+    Failed(String),
+}
 
 impl PushRun {
-    async fn run(self, begin: PushEvent) -> Result<(), PushOver> {
+    /// Uploads, and tells the client the end. Returns why not everything was uploaded.
+    async fn run(mut self, begin: PushEvent) -> Option<String> {
+        let pushed = self.push_all(begin).await;
+        let failure = match pushed {
+            Ok(()) => None,
+            Err(PushOver::Failed(message)) => Some(message),
+            Err(PushOver::ClientLeft) => return Some("the client has left".to_owned()),
+        };
+        let stopped = failure.clone().map(|message| PushEvent::Stopped { message });
+        for event in stopped.into_iter().chain([PushEvent::End(self.sums.clone())]) {
+            // A client that has left needs no end.
+            let _ = self.send(event).await;
+        }
+        failure
+    }
+
+    async fn push_all(&mut self, begin: PushEvent) -> Result<(), PushOver> {
         self.send(begin).await?;
         self.push_pins().await?;
         for first in ALL_SHARDS {
             let add = |entries: &mut Vec<InventoryEntry>, entry| entries.push(entry);
             let entries = self.registry.inventory().fold(first..=first, &self.selection, Vec::new(), add).await;
-            let entries = match entries {
-                Ok(entries) => entries,
-                Err(error) => return self.stop(AdminError::storage(INDEX_UNREADABLE, error)).await,
-            };
-            self.push_archives(entries).await?;
+            self.push_archives(entries.map_err(unreadable_index)?).await?;
         }
         Ok(())
     }
 
-    async fn push_pins(&self) -> Result<(), PushOver> {
-        let mut pins = 0;
+    async fn push_pins(&mut self) -> Result<(), PushOver> {
         let mut after = Key::new("");
         loop {
-            let keys = match self.pusher.pinned_keys_after(&after).await {
-                Ok(keys) => keys,
-                Err(error) => return self.stop(AdminError::storage(INDEX_UNREADABLE, error)).await,
-            };
+            let keys = self.pusher.pinned_keys_after(&after).await.map_err(unreadable_index)?;
             let Some(last) = keys.last() else { return Ok(()) };
             after = last.clone();
             let mut pushed = self.pusher.push_pins(keys);
             while let Some((key, pushed)) = pushed.next().await {
                 match pushed {
-                    Ok(PushedPin::Settled) => pins += 1,
+                    Ok(PushedPin::Settled) => self.sums.pins += 1,
                     Ok(PushedPin::Gone) => {}
-                    Ok(PushedPin::OtherContent) => self.send(PushEvent::Mismatch { key }).await?,
-                    Err(NotUploaded::Bucket(error)) => return self.stop(of_bucket(&error)).await,
+                    Ok(PushedPin::OtherContent) => {
+                        self.sums.mismatches += 1;
+                        self.send(PushEvent::Mismatch { key }).await?;
+                    }
+                    Err(NotUploaded::Bucket(error)) => return Err(PushOver::Failed(error.to_string())),
                     Err(NotUploaded::Here(error)) => {
                         tracing::error!(%key, %error, "a pin cannot be read");
+                        self.sums.unreadable += 1;
                         self.send(PushEvent::Zip { key, size: 0, state: PushState::Unreadable }).await?;
                     }
                 }
             }
-            self.send(PushEvent::Pins { pins }).await?;
+            self.send(PushEvent::Pins { pins: self.sums.pins }).await?;
         }
     }
 
-    async fn push_archives(&self, entries: Vec<InventoryEntry>) -> Result<(), PushOver> {
+    async fn push_archives(&mut self, entries: Vec<InventoryEntry>) -> Result<(), PushOver> {
         let mut pushed = self.pusher.push_archives(entries);
         while let Some((entry, pushed)) = pushed.next().await {
             let InventoryEntry { key, len: size, .. } = entry;
@@ -107,27 +142,38 @@ impl PushRun {
                 Ok(PushedArchive::Uploaded) => PushState::Uploaded,
                 Ok(PushedArchive::Present) => PushState::Present,
                 Ok(PushedArchive::Gone) => PushState::Gone,
-                Err(NotUploaded::Bucket(error)) => return self.stop(of_bucket(&error)).await,
+                Ok(PushedArchive::NotPinned) => PushState::Unpinned,
+                Err(NotUploaded::Bucket(error)) => return Err(PushOver::Failed(error.to_string())),
                 Err(NotUploaded::Here(error)) => {
                     tracing::error!(%key, %error, "a zip cannot be read");
                     PushState::Unreadable
                 }
             };
+            self.count(state, size);
             self.send(PushEvent::Zip { key, size, state }).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, event: PushEvent) -> Result<(), PushOver> {
-        self.events.send(event).await.map_err(|_| PushOver)
+    fn count(&mut self, state: PushState, size: u64) {
+        let sums = &mut self.sums;
+        match state {
+            PushState::Uploaded => {
+                sums.uploaded += 1;
+                sums.bytes += size;
+            }
+            PushState::Present => sums.present += 1,
+            PushState::Gone => sums.gone += 1,
+            PushState::Unpinned => sums.unpinned += 1,
+            PushState::Unreadable => sums.unreadable += 1,
+        }
     }
 
-    async fn stop(&self, error: AdminError) -> Result<(), PushOver> {
-        self.send(PushEvent::Stopped { message: error.message }).await?;
-        Err(PushOver)
+    async fn send(&self, event: PushEvent) -> Result<(), PushOver> {
+        self.events.send(event).await.map_err(|_| PushOver::ClientLeft)
     }
 }
 
-fn of_bucket(error: &impl std::fmt::Display) -> AdminError {
-    AdminError::new(ErrorCode::Bucket, error.to_string())
+fn unreadable_index(error: std::io::Error) -> PushOver {
+    PushOver::Failed(AdminError::storage(INDEX_UNREADABLE, error).message)
 }
