@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Arbitration, Bucket, BucketError, ListedObject,
+    Arbiter, Arbitration, Bucket, BucketError, ListedObject,
     archives::MAX_DESCRIPTION_BYTES,
     blob_name::BlobName,
+    hosted_objects::MAX_HOSTED_OBJECT_BYTES,
     listing::ObjectPages,
     marks::{self, StoredMark},
     object_name::ObjectName,
@@ -21,12 +22,14 @@ use super::{
 
 /// Requests at once.
 const CONCURRENT_REQUESTS: usize = 16;
-/// What serves for some minutes only: probes, used nonces, reservations of publications, spent codes.
-const SHORT_LIVED: [&str; 5] = ["probe/", "nonces/", "reservations/", "spent/", "hosted/reservations/"];
+/// Reservations of publications: they may be renewed.
+const RESERVATIONS: &str = "hosted/reservations/";
+/// What serves for some minutes only: probes, used nonces, reservations.
+const SHORT_LIVED: [&str; 3] = ["probe/", "nonces/", RESERVATIONS];
 /// It is deleted after this time.
 const SHORT_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Most unreadable claims that a report names.
-const MAX_NAMED_CLAIMS: usize = 100;
+/// Most unreadable claims that a report names, and most unreadable marks.
+const MAX_NAMED: usize = 100;
 
 /// What is collected.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,10 @@ pub struct GarbageReport {
     pub claims: u64,
     /// Claims that cannot be understood. While there are any, no zip is marked or deleted: they may name it.
     pub unreadable_claims: Vec<String>,
+    /// Marks that cannot be understood. Their zips are left alone.
+    pub unreadable_marks: Vec<String>,
+    /// True where nothing was deleted, and a collection that deletes would be refused: the bucket does not arbitrate.
+    pub deletion_refused: bool,
     /// All zips.
     pub zips: ObjectSum,
     /// Zips that no claim names, and that are too young to be marked.
@@ -102,6 +109,8 @@ enum BlobFate {
     Waiting,
     Deleted,
     Unknown,
+    /// The name of its mark, which cannot be understood.
+    Unreadable(String),
 }
 
 /// Only what the collection needs of a claim.
@@ -126,17 +135,18 @@ pub async fn collect_garbage(
     rules: &GarbageRules,
     progress: &dyn Fn(GarbageProgress),
 ) -> Result<GarbageReport, BucketError> {
-    // Marks are compared when they are replaced.
-    if rules.mode == GarbageMode::Delete && bucket.probe().await? == Arbitration::Absent {
-        return Err(BucketError::NotArbitrating);
+    let mut report = GarbageReport::default();
+    // Marks are compared when they are replaced. A probe writes, so a report is without one where every node refuses to start
+    // over a bucket that does not arbitrate.
+    if (rules.mode == GarbageMode::Delete || bucket.arbiter == Arbiter::Owner)
+        && bucket.probe().await? == Arbitration::Absent
+    {
+        match rules.mode {
+            GarbageMode::Delete => return Err(BucketError::NotArbitrating),
+            GarbageMode::Report => report.deletion_refused = true,
+        }
     }
-    let mut collection = GarbageCollection {
-        bucket,
-        rules,
-        now: Timestamp::now(),
-        claimed: HashSet::new(),
-        report: GarbageReport::default(),
-    };
+    let mut collection = GarbageCollection { bucket, rules, now: None, claimed: HashSet::new(), report };
     collection.read_claims(progress).await?;
     if collection.report.unreadable_claims.is_empty() {
         collection.collect_zips(progress).await?;
@@ -155,8 +165,8 @@ pub async fn collect_garbage(
 struct GarbageCollection<'a> {
     bucket: &'a Bucket,
     rules: &'a GarbageRules,
-    /// When the claims began to be read, by the service's clock.
-    now: Timestamp,
+    /// When the claims began to be read, by the service's clock; nothing has an age before.
+    now: Option<Timestamp>,
     /// Names that claims lead to; about 50 bytes for each.
     claimed: HashSet<BlobName>,
     report: GarbageReport,
@@ -165,11 +175,10 @@ struct GarbageCollection<'a> {
 impl GarbageCollection<'_> {
     async fn read_claims(&mut self, progress: &dyn Fn(GarbageProgress)) -> Result<(), BucketError> {
         let mut pages = ObjectPages::new(self.bucket, "claims/");
-        let mut is_first = true;
         while let Some(page) = patiently(async || pages.next().await).await? {
-            if is_first {
-                self.now = page.answered_at.unwrap_or(self.now);
-                is_first = false;
+            if self.now.is_none() {
+                // The machine's clock may be wrong.
+                self.now = Some(page.answered_at.ok_or(BucketError::Damaged)?);
             }
             let read = stream::iter(page.objects).map(|object| self.read_claim(object.name));
             let read: Vec<_> = read.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
@@ -180,10 +189,7 @@ impl GarbageCollection<'_> {
                         self.report.claims += 1;
                         self.claimed.insert(name);
                     }
-                    ReadClaim::Unreadable(name) if self.report.unreadable_claims.len() < MAX_NAMED_CLAIMS => {
-                        self.report.unreadable_claims.push(name);
-                    }
-                    ReadClaim::Unreadable(_) => {}
+                    ReadClaim::Unreadable(name) => add_name(&mut self.report.unreadable_claims, name),
                 }
             }
             progress(GarbageProgress::Claims(self.report.claims));
@@ -221,6 +227,7 @@ impl GarbageCollection<'_> {
                     BlobFate::Waiting => report.waiting.add(bytes),
                     BlobFate::Deleted => report.deleted.add(bytes),
                     BlobFate::Unknown => report.unknown += 1,
+                    BlobFate::Unreadable(mark) => add_name(&mut report.unreadable_marks, mark),
                 }
             }
             progress(GarbageProgress::Zips(self.report.zips.objects));
@@ -233,7 +240,10 @@ impl GarbageCollection<'_> {
             None => BlobFate::Unknown,
             Some(name) if self.claimed.contains(&name) => BlobFate::Claimed,
             Some(_) if self.age(object.modified_at) < self.rules.grace => BlobFate::Young,
-            Some(name) => patiently(async || self.collect_unclaimed(&name).await).await?,
+            Some(name) => match patiently(async || self.collect_unclaimed(&name).await).await {
+                Err(BucketError::Damaged) => BlobFate::Unreadable(ObjectName::mark(&name.digest).to_string()),
+                fate => fate?,
+            },
         };
         Ok((fate, object.len))
     }
@@ -277,20 +287,52 @@ impl GarbageCollection<'_> {
         while let Some(page) = patiently(async || pages.next().await).await? {
             *seen += page.objects.len() as u64;
             let old = page.objects.into_iter().filter(|object| self.age(object.modified_at) > max_age);
-            let old: Vec<_> = old.map(|object| ObjectName::listed(object.name)).collect();
-            deleted += old.len() as u64;
-            if self.rules.mode == GarbageMode::Delete {
-                let deletions = stream::iter(&old).map(|name| patiently(async || self.bucket.delete(name).await));
-                deletions.buffer_unordered(CONCURRENT_REQUESTS).try_collect::<()>().await?;
-            }
+            let old = stream::iter(old)
+                .map(|object| self.delete_short_lived(folder, ObjectName::listed(object.name), max_age));
+            let old: Vec<_> = old.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
+            deleted += old.into_iter().filter(|is_deleted| *is_deleted).count() as u64;
             progress(GarbageProgress::Others(*seen));
         }
         Ok(deleted)
     }
 
+    /// Deletes an object that was old when it was listed; false where it is no longer.
+    async fn delete_short_lived(
+        &self,
+        folder: &'static str,
+        name: ObjectName,
+        max_age: Duration,
+    ) -> Result<bool, BucketError> {
+        if self.rules.mode == GarbageMode::Report {
+            return Ok(true);
+        }
+        if folder == RESERVATIONS && !self.is_still_old(&name, max_age).await? {
+            return Ok(false);
+        }
+        patiently(async || self.bucket.delete(&name).await).await?;
+        Ok(true)
+    }
+
+    /// Looks at an object again.
+    async fn is_still_old(&self, name: &ObjectName, max_age: Duration) -> Result<bool, BucketError> {
+        let found = match patiently(async || self.bucket.get(name, MAX_HOSTED_OBJECT_BYTES).await).await {
+            Err(BucketError::Damaged) => None,
+            found => found?,
+        };
+        Ok(found.and_then(|object| object.modified_at).is_some_and(|modified_at| self.age(modified_at) > max_age))
+    }
+
     /// The time since then when the claims began to be read; zero when that was later.
     fn age(&self, then: Timestamp) -> Duration {
-        Duration::try_from(self.now.duration_since(then)).unwrap_or_default()
+        let age = self.now.map(|now| now.duration_since(then));
+        age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
+    }
+}
+
+/// Adds a name to those of a report, once.
+fn add_name(names: &mut Vec<String>, name: String) {
+    if names.len() < MAX_NAMED && !names.contains(&name) {
+        names.push(name);
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Largest small object, bytes.
-const MAX_HOSTED_OBJECT_BYTES: usize = 16 << 20;
+pub(super) const MAX_HOSTED_OBJECT_BYTES: usize = 16 << 20;
 /// The slowest download of a zip that is waited for, bytes per second, and what is waited for any.
 const MIN_DOWNLOAD_RATE: u64 = 100 << 10;
 const MIN_DOWNLOAD_TIME: Duration = Duration::from_secs(30);

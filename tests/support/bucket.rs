@@ -107,6 +107,8 @@ pub enum BucketFault {
     CutBody,
     /// Ignores conditions.
     Unconditional,
+    /// Dates its list with what is no date.
+    NoDate,
     /// Answers 501 to conditions, and knows `x-oss-forbid-overwrite` in their place.
     OwnHeader,
 }
@@ -389,7 +391,7 @@ async fn answer(
                 return Ok(plain(if is_refused { StatusCode::CONFLICT } else { StatusCode::OK }));
             }
         }
-        Some(BucketFault::CutBody | BucketFault::Unconditional) | None => {}
+        Some(BucketFault::CutBody | BucketFault::Unconditional | BucketFault::NoDate) | None => {}
     }
     let conditional = faults != Some(BucketFault::Unconditional);
     if head.method == Method::PUT {
@@ -401,7 +403,8 @@ async fn answer(
     }
     if let Some(list) = list {
         let body = Full::new(Bytes::from(list.answer(&state))).map_err(|never: Infallible| match never {}).boxed();
-        return Ok(Response::builder().header("date", date(state.clock.now())).body(body).expect("a response"));
+        let date = if faults == Some(BucketFault::NoDate) { "now".into() } else { date(state.clock.now()) };
+        return Ok(Response::builder().header("date", date).body(body).expect("a response"));
     }
     let objects = state.objects.lock().expect("no panic");
     let Some(object) = objects.get(name) else { return Ok(plain(StatusCode::NOT_FOUND)) };

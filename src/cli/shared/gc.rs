@@ -18,7 +18,7 @@ pub(super) struct GcFlags {
     pub(super) json: bool,
 }
 
-/// Collects the garbage of the bucket. Exit code 1 when a claim cannot be read.
+/// Collects the garbage of the bucket. Exit code 1 when a claim or a mark cannot be read.
 pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     if flags.grace.0 < MIN_GRACE {
         return Err(UsageError(format!(
@@ -49,7 +49,7 @@ pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     } else {
         print(&describe(&report, flags));
     }
-    Ok(if report.unreadable_claims.is_empty() { 0 } else { FAILED })
+    Ok(if report.unreadable_claims.is_empty() && report.unreadable_marks.is_empty() { 0 } else { FAILED })
 }
 
 fn show(bar: Option<&ProgressBar>, progress: GarbageProgress) {
@@ -67,7 +67,7 @@ fn describe(report: &GarbageReport, flags: &GcFlags) -> String {
     let GarbageReport { claims, zips, young, marked, waiting, deleted, unknown, short_lived, documents, .. } = report;
     let would = if flags.delete { "" } else { "would be " };
     let mut text = String::new();
-    for name in &report.unreadable_claims {
+    for name in report.unreadable_claims.iter().chain(&report.unreadable_marks) {
         text += &format!("unreadable  {}\n", escape_terminal(name));
     }
     text += &format!("{claims} claims, {}", sum(zips));
@@ -91,6 +91,12 @@ fn describe(report: &GarbageReport, flags: &GcFlags) -> String {
     }
     if !report.unreadable_claims.is_empty() {
         text += "\nno zip was marked or deleted: a claim that cannot be read may name it";
+    }
+    if !report.unreadable_marks.is_empty() {
+        text += "\nleft alone: zips whose marks cannot be read";
+    }
+    if report.deletion_refused {
+        text += "\n--delete would be refused: the bucket is not known to create an object only once";
     }
     text + "\n"
 }
