@@ -77,10 +77,16 @@ pub(super) async fn open(
 
 /// Takes over what others have published, again and again. Never returns.
 async fn follow(follower: Arc<HostedFollower>) {
+    let mut is_failing = false;
     loop {
-        if let Err(error) = look(&follower, HostedFollower::step).await {
-            tracing::debug!(%error, "what other mirrors have published is not known at present");
+        let looked = look(&follower, HostedFollower::step).await;
+        if let (Err(error), false) = (&looked, is_failing) {
+            tracing::warn!(%error, "what other mirrors have published is not known at present");
         }
+        if looked.is_ok() && is_failing {
+            tracing::info!("what other mirrors have published is known again");
+        }
+        is_failing = looked.is_err();
         sleep(FOLLOW_PERIOD).await;
     }
 }

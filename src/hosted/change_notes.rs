@@ -1,8 +1,9 @@
 //! Which packages have changed lately: one object that all mirrors of a primary store read every few seconds, so that each
 //! knows what to read again.
 //!
-//! A change is noted after it was made. A mirror that dies in between, or cannot write the note, loses nothing: its change
-//! is found by the next list of all records. Concurrent notes of one mirror are written together.
+//! A change is noted after it was made, and also where it is not known whether it was. A mirror that dies in between loses
+//! nothing: its change is noted when it is repeated, and found by the next list of all records. Concurrent notes of one
+//! mirror are written together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,19 @@ pub(super) struct ChangeNotes {
     pending: Mutex<BTreeSet<String>>,
     /// Held while the object is written.
     writing: Mutex<()>,
+}
+
+/// A change whose write has begun. Dropping it leaves its note to a later call: the write may be done without an answer.
+#[derive(Debug)]
+pub(super) struct BegunChange<'n> {
+    notes: &'n ChangeNotes,
+    name: &'n str,
+}
+
+impl Drop for BegunChange<'_> {
+    fn drop(&mut self) {
+        self.notes.pending.lock().insert(self.name.to_owned());
+    }
 }
 
 impl NotedChanges {
@@ -68,6 +82,11 @@ pub(super) fn read(objects: &dyn PrimaryStore) -> Result<(NotedChanges, Option<P
 }
 
 impl ChangeNotes {
+    /// Begins a change of a package; `name` is in lower case.
+    pub(super) fn begin<'n>(&'n self, name: &'n str) -> BegunChange<'n> {
+        BegunChange { notes: self, name }
+    }
+
     /// Notes that a package has changed; `name` is in lower case. What cannot be written now is written by a later call.
     pub(super) fn add(&self, objects: &dyn PrimaryStore, name: &str) {
         self.pending.lock().insert(name.to_owned());

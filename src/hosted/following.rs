@@ -5,7 +5,7 @@
 //! what was here is set aside in `conflicts/`, with an error in the log.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
     path::Path,
     sync::{
@@ -39,11 +39,20 @@ pub(crate) struct HostedFollower {
 }
 
 /// What was seen last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct FollowedState {
     /// Of the noted changes; `None` before the first list.
     generation: Option<u64>,
     listed_at: Option<Instant>,
+    /// What could not be read, `package/version`, or `package/` for a list: whether the log has named it.
+    unread: BTreeMap<String, bool>,
+}
+
+/// What could not be read; the rest was.
+struct UnreadRecords {
+    /// As [`FollowedState`] has them.
+    names: Vec<String>,
+    error: PrimaryUnavailable,
 }
 
 /// A record that must be read, and what is known of it here.
@@ -64,10 +73,13 @@ impl HostedFollower {
     /// # Errors
     /// When the primary store cannot be used.
     pub(crate) fn begin(&self) -> Result<(), PrimaryUnavailable> {
-        self.store.primary.as_ref().map_or(Ok(()), |primary| take_over_all(&self.store, primary).map(drop))
+        let Some(primary) = &self.store.primary else { return Ok(()) };
+        self.set_unread(take_over_all(&self.store, primary)?.1);
+        Ok(())
     }
 
-    /// Takes over what has changed since the last call, at the first one all of it, and uploads what is here alone. Blocks.
+    /// Takes over what has changed since the last call, at the first one all of it, and uploads what is here alone. What
+    /// cannot be read is read again by the next call. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used; the next call does it.
@@ -75,19 +87,39 @@ impl HostedFollower {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         primary.notes.write(&*primary.objects)?;
         let (noted, _) = change_notes::read(&*primary.objects)?;
-        let FollowedState { generation, listed_at } = *self.seen.lock();
+        let FollowedState { generation, listed_at, unread } = self.seen.lock().clone();
         let is_due = listed_at.is_none_or(|at| at.elapsed() >= LIST_PERIOD);
         let changed = generation.filter(|_| !is_due).and_then(|generation| noted.since(generation));
-        match changed {
-            Some(packages) => packages.iter().try_for_each(|package| refresh_with(&self.store, primary, package))?,
+        let unread = match changed {
+            Some(packages) => {
+                let again = unread.keys().filter_map(|name| Some(name.split_once('/')?.0));
+                let packages: BTreeSet<&str> = packages.into_iter().chain(again).collect();
+                let failed = packages.iter().filter_map(|package| read_again(&self.store, primary, package).err());
+                failed.flat_map(|failed| failed.names).collect()
+            }
             None => {
-                let names = take_over_all(&self.store, primary)?;
+                let (names, unread) = take_over_all(&self.store, primary)?;
                 upload_others(&self.store, primary, &names)?;
                 self.seen.lock().listed_at = Some(Instant::now());
+                unread
             }
-        }
+        };
+        self.set_unread(unread);
         self.seen.lock().generation = Some(noted.generation);
         Ok(())
+    }
+
+    /// Sets what could not be read. What fails twice in a row, while the rest can be read, is named in the log, once.
+    fn set_unread(&self, names: Vec<String>) {
+        let mut seen = self.seen.lock();
+        let before = std::mem::take(&mut seen.unread);
+        seen.unread.extend(names.into_iter().map(|name| {
+            let is_named = before.get(&name).copied();
+            if is_named == Some(false) {
+                tracing::error!(record = %name, "a published version cannot be read from the shared bucket, which has others");
+            }
+            (name, is_named.is_some())
+        }));
     }
 }
 
@@ -123,26 +155,34 @@ pub(crate) fn is_complete(store: &HostedStore) -> bool {
 
 /// As [`refresh`]; `package` is in lower case.
 pub(super) fn refresh_with(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), PrimaryUnavailable> {
+    read_again(store, primary, package).map_err(|unread| unread.error)
+}
+
+/// As [`refresh_with`], with the names of what cannot be read.
+fn read_again(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), UnreadRecords> {
     let mut stale = Vec::new();
-    primary.list(&format!("{RECORDS_FOLDER}{package}/"), |listed| stale.extend(stale_record(store, &listed)))?;
+    let listed =
+        primary.list(&format!("{RECORDS_FOLDER}{package}/"), |listed| stale.extend(stale_record(store, &listed)));
+    listed.map_err(|error| UnreadRecords { names: vec![format!("{package}/")], error })?;
     take_over(store, primary, &stale)
 }
 
-/// Takes over every record; returns their names.
-fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<HashSet<String>, PrimaryUnavailable> {
+/// Takes over every record; returns their names, and what cannot be read.
+fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<(HashSet<String>, Vec<String>), PrimaryUnavailable> {
     let mut stale = Vec::new();
     let mut names = HashSet::new();
     primary.list(RECORDS_FOLDER, |listed| {
         stale.extend(stale_record(store, &listed));
         names.insert(listed.name);
     })?;
-    take_over(store, primary, &stale)?;
-    if !primary.is_complete.swap(true, Ordering::AcqRel)
+    let unread = take_over(store, primary, &stale).err().map(|unread| unread.names).unwrap_or_default();
+    if unread.is_empty()
+        && !primary.is_complete.swap(true, Ordering::AcqRel)
         && let Err(error) = fs::write(store.layout.complete_copy(), b"")
     {
         tracing::warn!(%error, "the directory of published packages cannot be written");
     }
-    Ok(names)
+    Ok((names, unread))
 }
 
 /// Uploads the versions whose records are none of these.
@@ -179,15 +219,13 @@ fn confirm(store: &HostedStore, version: &HostedVersion) {
 }
 
 /// Reads records, several at a time.
-fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> Result<(), PrimaryUnavailable> {
+fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> Result<(), UnreadRecords> {
     let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
+    let failed = Mutex::new(Vec::new());
     let work = || {
-        while failure.lock().is_none()
-            && let Some(record) = stale.get(next.fetch_add(1, Ordering::Relaxed))
-        {
+        while let Some(record) = stale.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = take_over_one(store, primary, record) {
-                *failure.lock() = Some(error);
+                failed.lock().push((format!("{}/{}", record.package, record.version), error));
             }
         }
     };
@@ -198,7 +236,9 @@ fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> R
         }
         work();
     });
-    failure.into_inner().map_or(Ok(()), Err)
+    let failed = failed.into_inner();
+    let Some(&(_, error)) = failed.first() else { return Ok(()) };
+    Err(UnreadRecords { names: failed.into_iter().map(|(name, _)| name).collect(), error })
 }
 
 fn take_over_one(store: &HostedStore, primary: &Primary, stale: &StaleRecord) -> Result<(), PrimaryUnavailable> {
@@ -224,41 +264,28 @@ fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersio
     if present.as_ref() != known {
         return;
     }
-    if let Some(known) = known
-        && known.tag.is_none()
-        && known.state != VersionState::Unreadable
-        && (known.digest != record.digest || known.is_served() != record.deleted.is_none())
-    {
-        set_aside(store, &record);
-    }
     write_copy(store, &record);
 }
 
 /// Keeps what was published here where the primary store has something else under its name.
-fn set_aside(store: &HostedStore, there: &ReleaseRecord) {
+fn set_aside(store: &HostedStore, there: &ReleaseRecord) -> io::Result<()> {
     tracing::error!(
         package = %there.name, version = %there.version, digest = %there.digest,
-        "a version that was published here has other content in the shared bucket, which counts; what was here is in conflicts/"
+        "a version that was published here has other content in the shared bucket, which counts; what was here goes to conflicts/"
     );
     let folded = there.name.to_ascii_lowercase();
     let folder = store.layout.dir().join("conflicts");
-    let kept = fs::create_dir_all(&folder).and_then(|()| {
-        let text = fs::read(store.layout.record(&folded, &there.version))?;
-        let head: RecordHead = serde_json::from_slice(&text)?;
-        fs::write(folder.join(format!("{folded}@{}.json", there.version)), &text)?;
-        for (digest, ..) in head.zips() {
-            link(&store.layout.blob(&digest), &folder.join(digest.to_string()))?;
-        }
-        Ok(())
-    });
-    if let Err(error) = kept {
-        tracing::error!(%error, "what was published here cannot be kept");
-    }
+    fs::create_dir_all(&folder)?;
+    let text = fs::read(store.layout.record(&folded, &there.version))?;
+    let head: RecordHead = serde_json::from_slice(&text)?;
+    fs::write(folder.join(format!("{folded}@{}.json", there.version)), &text)?;
+    head.zips().try_for_each(|(digest, ..)| link(&store.layout.blob(&digest), &folder.join(digest.to_string())))
 }
 
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        // There already, or lost before.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Err(error),
         _ => Ok(()),
     }
 }
@@ -275,9 +302,20 @@ pub(super) fn settle(store: &HostedStore, record: ReleaseRecord, zip: Option<&mu
     write_copy(store, &record)
 }
 
-/// Writes a record here. Where that fails, it holds until the next start, which reads it again.
+/// Writes a record here, unless what was published here would be lost. Where the write fails, the record holds until the
+/// next start, which reads it again.
 fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
     let folded = record.name.to_ascii_lowercase();
+    let known = store.package(&folded).and_then(|package| package.version(&record.version).cloned());
+    if let Some(known) = known
+        && known.tag.is_none()
+        && known.state != VersionState::Unreadable
+        && (known.digest != record.digest || known.is_served() != record.deleted.is_none())
+        && let Err(error) = set_aside(store, record)
+    {
+        tracing::error!(%error, "what was published here cannot be set aside, and stays as it is");
+        return HostedVersion::of_record(&RecordHead::from(record));
+    }
     let path = store.layout.record(&folded, &record.version);
     let written = store.files.create_folder(&store.layout.package(&folded));
     if let Err(error) = written.and_then(|()| store.replace_record(&path, record)) {
@@ -328,10 +366,12 @@ fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) 
             }
         }
     }
+    let begun = primary.notes.begin(package);
     if primary.create(&record)? == PrimaryWrite::Done {
         tracing::info!(%package, %version, "a version that was published here is in the shared bucket now");
-        primary.notes.add(&*primary.objects, package);
         settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, None);
+        drop(begun);
+        primary.notes.add(&*primary.objects, package);
         return Ok(());
     }
     match primary.record(package, version)?.and_then(|found| found.record) {

@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::{
     change_notes::ChangeNotes,
     record::{RecordHead, ReleaseRecord},
@@ -127,13 +129,15 @@ pub(super) struct PrimaryRecord {
 pub(super) struct Primary {
     pub(super) objects: Arc<dyn PrimaryStore>,
     pub(super) notes: ChangeNotes,
+    /// Held from the look at what there is to the record: each publication of this mirror sees those before it.
+    pub(super) publishing: Mutex<()>,
     /// True once all records were here, in this process or an earlier one.
     pub(super) is_complete: AtomicBool,
 }
 
 impl Primary {
     pub(super) fn new(objects: Arc<dyn PrimaryStore>, is_complete: bool) -> Self {
-        Self { objects, notes: ChangeNotes::default(), is_complete: is_complete.into() }
+        Self { objects, notes: ChangeNotes::default(), publishing: Mutex::default(), is_complete: is_complete.into() }
     }
 
     /// Reads the record of a version; `package` is in lower case.

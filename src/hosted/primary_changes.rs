@@ -1,8 +1,9 @@
 //! Publications and changes where a primary store decides: they are done when it has the record, and then copied here.
 //!
-//! A publication has this order: the zip is uploaded under its digest; the record is created, which is the publication; the
-//! change is noted for the other mirrors; zip, record and index of this directory follow. A mirror that dies between any two
-//! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds.
+//! A publication has this order: the zip is uploaded under its digest; the record is created, which is the publication; zip,
+//! record and index of this directory follow; the change is noted for the other mirrors. A mirror that dies between any two
+//! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again.
+//! So every mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
 
 use std::{io, time::Duration};
 
@@ -34,24 +35,47 @@ enum PublishStep {
 pub(super) fn publish(
     store: &HostedStore,
     primary: &Primary,
-    mut zip: UploadedZip,
+    zip: UploadedZip,
     release: NewRelease,
 ) -> Result<Publication, PublishRefusal> {
     let folded = release.name.to_ascii_lowercase();
-    let number = release.version.clone();
-    let version = number.as_str();
     // Which versions there are decides whether this one is above them.
     following::refresh_with(store, primary, &folded)?;
-    following::upload_if_local(store, primary, &folded, version)?;
-    store.check(&release.name, &number)?;
+    following::upload_if_local(store, primary, &folded, release.version.as_str())?;
+    store.check(&release.name, &release.version)?;
     primary.objects.upload(&zip_name(None, &zip.digest), zip.file(), zip.len)?;
+    let published = {
+        let _publishing = primary.publishing.lock();
+        // The upload may have taken long.
+        following::refresh_with(store, primary, &folded)?;
+        store.check(&release.name, &release.version)?;
+        write(store, primary, &folded, zip, release)?
+    };
+    primary.notes.add(&*primary.objects, &folded);
+    Ok(published)
+}
+
+/// Writes the record of a publication whose zip is uploaded.
+fn write(
+    store: &HostedStore,
+    primary: &Primary,
+    folded: &str,
+    mut zip: UploadedZip,
+    release: NewRelease,
+) -> Result<Publication, PublishRefusal> {
+    let number = release.version.clone();
+    let version = number.as_str();
     let new = ReleaseRecord { blob: Some(zip_name(None, &zip.digest)), ..ReleaseRecord::new(release, &zip) };
-    let is_known = store.package(&folded).is_some_and(|package| package.version(version).is_some());
-    let mut present = if is_known { primary.record(&folded, version)? } else { None };
+    let is_known = store.package(folded).is_some_and(|package| package.version(version).is_some());
+    let mut present = if is_known { primary.record(folded, version)? } else { None };
     let mut record = new.clone();
+    let mut begun = None;
     for _ in 0..COMPARE_ATTEMPTS {
         let written = match &present {
-            None => primary.create(&record)?,
+            None => {
+                begun.get_or_insert_with(|| primary.notes.begin(folded));
+                primary.create(&record)?
+            }
             Some(found) => {
                 let there = found.record.as_ref().ok_or(PublishRefusal::Unreadable)?;
                 match judge(there, &record, &new, number.is_moving())? {
@@ -61,17 +85,17 @@ pub(super) fn publish(
                     }
                     PublishStep::Replace(next) => {
                         record = *next;
+                        begun.get_or_insert_with(|| primary.notes.begin(folded));
                         primary.replace(&record, found)?
                     }
                 }
             }
         };
         if written == PrimaryWrite::Done {
-            primary.notes.add(&*primary.objects, &folded);
             let copy = ReleaseRecord { tag: Some(String::new()), ..record };
             return Ok(Publication::Created(following::settle(store, copy, Some(&mut zip))));
         }
-        present = primary.record(&folded, version)?;
+        present = primary.record(folded, version)?;
     }
     Err(CONTENDED.into())
 }
@@ -114,6 +138,7 @@ pub(super) fn change_if(
     let folded = name.to_ascii_lowercase();
     following::upload_if_local(store, primary, &folded, version)?;
     let mut written: Option<ReleaseRecord> = None;
+    let mut begun = None;
     for _ in 0..COMPARE_ATTEMPTS {
         let found = primary.record(&folded, version)?.ok_or(ChangeError::Unknown)?;
         let there = found.record.clone().ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
@@ -122,6 +147,8 @@ pub(super) fn change_if(
         if !is_written {
             if let Some(deleted) = there.deleted.clone() {
                 following::settle(store, there, None);
+                // Who has deleted it may have died before the note.
+                primary.notes.add(&*primary.objects, &folded);
                 return Err(ChangeError::Deleted(deleted));
             }
             if !change(&mut record) {
@@ -129,10 +156,13 @@ pub(super) fn change_if(
                 return Ok(None);
             }
         }
+        begun.get_or_insert_with(|| primary.notes.begin(&folded));
         if is_written || primary.replace(&record, &found)? == PrimaryWrite::Done {
-            primary.notes.add(&*primary.objects, &folded);
             let copy = ReleaseRecord { tag: Some(String::new()), ..record };
-            return Ok(Some(following::settle(store, copy, None)));
+            let changed = following::settle(store, copy, None);
+            drop(begun);
+            primary.notes.add(&*primary.objects, &folded);
+            return Ok(Some(changed));
         }
         written = Some(record);
     }
@@ -155,10 +185,13 @@ pub(super) fn write_tombstone(
             // It can be read now.
             return Err(CONTENDED.into());
         }
+        let begun = primary.notes.begin(&folded);
         if found.record.is_some() || primary.replace(&tombstone, &found)? == PrimaryWrite::Done {
-            primary.notes.add(&*primary.objects, &folded);
             let copy = ReleaseRecord { tag: Some(String::new()), ..tombstone };
-            return Ok(following::settle(store, copy, None));
+            let deleted = following::settle(store, copy, None);
+            drop(begun);
+            primary.notes.add(&*primary.objects, &folded);
+            return Ok(deleted);
         }
     }
     Err(CONTENDED.into())

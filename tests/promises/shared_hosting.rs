@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 use srm_mirror::{config::Config, entry::Digest, value::ByteSize};
@@ -33,6 +33,13 @@ pub struct Accounts {
     /// The codes of two accounts of the command line client.
     code: String,
     other_code: String,
+}
+
+/// What all mirrors of a test have in common.
+pub struct Mirrors {
+    bucket: TestBucket,
+    forge: Forge,
+    accounts: Accounts,
 }
 
 /// A mirror over the bucket, with its directories.
@@ -68,6 +75,46 @@ impl Accounts {
         let cache = tempfile::tempdir().expect("a directory");
         copy_accounts(self.cache.path(), cache.path());
         cache
+    }
+}
+
+impl Mirrors {
+    async fn new() -> Self {
+        Self::over(TestBucket::start().await).await
+    }
+
+    /// Over a bucket with faults.
+    async fn scripted() -> Self {
+        Self::over(TestBucket::scripted().await).await
+    }
+
+    async fn over(bucket: TestBucket) -> Self {
+        let forge = Forge::start().await;
+        let accounts = Accounts::new(&forge).await;
+        Self { bucket, forge, accounts }
+    }
+
+    async fn node(&self) -> Node {
+        self.node_with(|_| ()).await
+    }
+
+    async fn node_with(&self, change: impl FnOnce(&mut Config)) -> Node {
+        Node::start_with(&self.forge, &self.bucket, &self.accounts, change).await
+    }
+
+    async fn two(&self) -> [Node; 2] {
+        [self.node().await, self.node().await]
+    }
+
+    /// Starts on directories of an earlier one.
+    async fn node_in(&self, [cache, store]: [TempDir; 2]) -> Node {
+        Node::start_in(&self.forge, Some(&self.bucket), &self.accounts, cache, store, |_| ()).await
+    }
+
+    /// A mirror without the bucket.
+    async fn alone(&self) -> Node {
+        let store = tempfile::tempdir().expect("a directory");
+        Node::start_in(&self.forge, None, &self.accounts, self.accounts.cache(), store, |_| ()).await
     }
 }
 
@@ -160,6 +207,16 @@ impl Node {
         let list = got.json();
         let rows = list.as_array().expect("a list");
         rows.iter().map(|release| release["tag_name"].as_str().expect("a tag").to_owned()).collect()
+    }
+
+    /// True where its directory of published packages has a file of this path.
+    fn has(&self, path: &str) -> bool {
+        self.store.path().join(path).exists()
+    }
+
+    /// True where it has this zip.
+    fn has_zip(&self, sha256: &str) -> bool {
+        self.has(&format!("blobs/{}/{sha256}", &sha256[..2]))
     }
 
     async fn eventually_lists(&self, name: &str, versions: &[&str]) {

@@ -92,3 +92,58 @@ async fn a_version_that_is_kept_on_one_node_is_pruned_on_none() {
     assert_eq!(prunes().await, ["1.1.0"]);
     first.eventually_lists("acme-x", &["1.2.0", "1.0.0"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_a_later_change_is_not_overwritten_by_an_earlier_one() {
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
+    let is_deleted = || {
+        let record = mirrors.bucket.object("hosted/releases/acme-x/1.0.0.json");
+        record.is_some_and(|record| String::from_utf8_lossy(&record).contains("\"deleted\""))
+    };
+    let notes = mirrors.bucket.gate(Method::PUT, "hosted/changes.json");
+    let zip = component("acme-x", "1.0.0");
+    let change = async {
+        notes.reached().await;
+        let deletion = second.delete("acme-x", "1.0.0");
+        let next = async {
+            eventually("deleted", async || is_deleted()).await;
+            let publication = first.put("acme-x", "1.1.0", component("acme-x", "1.1.0"));
+            let open = async {
+                // For the next version, the first node has read what there is.
+                eventually("published", async || !mirrors.bucket.names("hosted/releases/acme-x/1.1.0").is_empty())
+                    .await;
+                assert_eq!(first.fetch("acme-x", "1.0.0").await.expect_err("deleted").status, 404);
+                notes.open();
+            };
+            join(publication, open).await.0
+        };
+        join(deletion, next).await
+    };
+    let watch = async {
+        let published = first.put("acme-x", "1.0.0", zip).await;
+        (published, first.fetch("acme-x", "1.0.0").await)
+    };
+    let ((published, found), (deleted, next)) = join(watch, change).await;
+    assert_eq!((published.status, deleted.status, next.status), (201, 200, 201));
+    assert_eq!(found.expect_err("deleted").status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_was_passed_while_its_zip_was_uploaded_is_not_published() {
+    let mirrors = Mirrors::scripted().await;
+    let nodes = mirrors.two().await;
+    for (number, node) in nodes.iter().enumerate() {
+        let low = format!("{number}.1.0");
+        let zip = component("acme-x", &low);
+        let digest = sha(&zip);
+        let upload = mirrors.bucket.gate(Method::PUT, &format!("hosted/blobs/{}/{digest}", &digest[..2]));
+        let passed = async {
+            upload.reached().await;
+            node.publish("acme-x", &format!("{number}.2.0")).await;
+            upload.open();
+        };
+        let (refused, ()) = join(nodes[0].put("acme-x", &low, zip), passed).await;
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("version-exists")), "{refused:?}");
+    }
+}

@@ -23,14 +23,18 @@ async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() 
     let forge = Forge::start().await;
     let accounts = Accounts::new(&forge).await;
     let other = Node::start(&forge, &bucket, &accounts).await;
+    // Asks for no version: it learns of them by what is noted.
+    let watcher = Node::start(&forge, &bucket, &accounts).await;
+    other.publish("acme-x", "0.1.0").await;
+    watcher.eventually_lists("acme-x", &["0.1.0"]).await;
     let cache = accounts.cache();
     let store = tempfile::tempdir().expect("a directory");
     let launch = launch(&forge, &bucket, cache.path(), store.path());
-    let mut number = 0;
+    let mut versions = vec!["0.1.0".to_owned()];
+    let mut left = Vec::new();
     for folder in ["hosted/blobs/", "hosted/releases/", "hosted/changes.json"] {
         for fault in [BucketFault::Hang, BucketFault::HangAfterWrite] {
-            number += 1;
-            let version = format!("1.{number}.0");
+            let version = format!("1.{}.0", versions.len());
             let zip = component("acme-x", &version);
             let process = launch.clone().start().await;
             let url = format!("http://{}/acme-x/zipball/{version}", process.address);
@@ -55,6 +59,7 @@ async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() 
                 Err(got) => assert_eq!(got.status, 404, "{got:?}"),
             }
             assert_eq!(found.is_ok(), must_be_there, "{folder} {fault:?}");
+            left.push(found.is_ok());
             let process = launch.clone().start().await;
             let url = format!("http://{}/acme-x/zipball/{version}", process.address);
             let again = publish(&process.client, &url).await.expect("an answer").status().as_u16();
@@ -64,9 +69,48 @@ async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() 
                 other.fetch("acme-x", &version).await.is_ok_and(|found| found == sha(&zip))
             })
             .await;
+            versions.insert(0, version);
+            let all: Vec<_> = versions.iter().map(String::as_str).collect();
+            watcher.eventually_lists("acme-x", &all).await;
         }
     }
-    assert_eq!(number, 6);
+    assert_eq!(left, [false, false, false, true, true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_interrupted_and_is_repeated_holds_on_every_node_soon() {
+    let mirrors = Mirrors::scripted().await;
+    let other = mirrors.node().await;
+    let cache = mirrors.accounts.cache();
+    let store = tempfile::tempdir().expect("a directory");
+    let launch = launch(&mirrors.forge, &mirrors.bucket, cache.path(), store.path());
+    for folder in ["hosted/releases/", "hosted/changes.json"] {
+        other.publish("acme-x", "dev").await;
+        // It has read what it has noted itself.
+        let copy = other.store.path().join("releases/acme-x/dev.json");
+        let has_tag = async || fs::read_to_string(&copy).is_ok_and(|record| !record.contains("\"tag\":\"\""));
+        eventually("read again", has_tag).await;
+        let process = launch.clone().start().await;
+        let delete = |process: &crate::process::Process| {
+            let url = format!("http://{}/acme-x/zipball/dev", process.address);
+            process.client.delete(url).bearer_auth(&mirrors.accounts.ci).send()
+        };
+        mirrors.bucket.fault(Method::PUT, folder, BucketFault::HangAfterWrite);
+        let running = tokio::spawn(delete(&process));
+        eventually("deleted", async || {
+            let record = mirrors.bucket.object("hosted/releases/acme-x/dev.json").expect("a record");
+            String::from_utf8_lossy(&record).contains("\"deleted\"")
+        })
+        .await;
+        process.kill().await;
+        assert!(running.await.expect("no panic").is_err(), "no answer");
+        mirrors.bucket.script().clear_faults();
+        let process = launch.clone().start().await;
+        let again = delete(&process).await.expect("an answer").status().as_u16();
+        assert_eq!(again, 200);
+        process.kill().await;
+        other.eventually_lists("acme-x", &[]).await;
+    }
 }
 
 /// True for the object that a publication writes.

@@ -121,3 +121,43 @@ async fn a_damaged_zip_in_the_bucket_reaches_no_client() {
     assert_eq!(third.fetch("acme-x", "1.0.0").await.expect_err("cut").status, 503);
     assert_eq!(third.fetch("acme-x", "1.0.0").await.expect("at the next try"), sha(&zip));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_did_not_come_is_in_every_list_soon() {
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
+    first.publish("acme-x", "1.0.0").await;
+    first.publish("acme-x", "1.1.0").await;
+    second.eventually_lists("acme-x", &["1.1.0", "1.0.0"]).await;
+    let lose_one = || mirrors.bucket.fault_times(1, Method::PUT, "hosted/releases/", BucketFault::HangAfterWrite);
+    lose_one();
+    assert_eq!(first.put("acme-x", "1.2.0", component("acme-x", "1.2.0")).await.status, 503);
+    second.eventually_lists("acme-x", &["1.2.0", "1.1.0", "1.0.0"]).await;
+    lose_one();
+    assert_eq!(first.delete("acme-x", "1.0.0").await.status, 503);
+    second.eventually_lists("acme-x", &["1.2.0", "1.1.0"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_keeps_no_node_from_following_the_others() {
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
+    first.publish("acme-x", "1.0.0").await;
+    second.eventually_lists("acme-x", &["1.0.0"]).await;
+    let bad = "hosted/releases/acme-bad/1.0.0.json";
+    mirrors.bucket.fault(Method::GET, bad, BucketFault::Status(403));
+    first.publish("acme-bad", "1.0.0").await;
+    let asked = mirrors.bucket.requests(&Method::GET, bad);
+    eventually("read", async || mirrors.bucket.requests(&Method::GET, bad) > asked).await;
+    first.publish("acme-x", "1.1.0").await;
+    second.eventually_lists("acme-x", &["1.1.0", "1.0.0"]).await;
+    // One that starts has the others, too, and is told what has changed since.
+    let third = mirrors.node().await;
+    assert!(third.has("releases/acme-x/1.1.0.json"));
+    first.publish("acme-x", "1.2.0").await;
+    third.eventually_lists("acme-x", &["1.2.0", "1.1.0", "1.0.0"]).await;
+    mirrors.bucket.script().clear_faults();
+    for node in [&second, &third] {
+        eventually("read", async || node.has("releases/acme-bad/1.0.0.json")).await;
+    }
+}
