@@ -63,4 +63,4 @@ pub(crate) use store::{ChangeError, HostedStore, Publication, PublishRefusal};
 pub(crate) use upkeep::{Prunable, PruneOutcome, PrunedPart};
 pub(crate) use upload::{HostedUpload, UploadError, UploadedZip};
 pub(crate) use version::{VersionNumber, VersionNumberError};
-pub(crate) use zip_download::{ZipDownloadError, discard_copy, download_zip};
+pub(crate) use zip_download::{ZipDownloadError, discard_copy, download_zip, note_use, on_zip_removal};

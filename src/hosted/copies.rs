@@ -1,7 +1,12 @@
 //! The zips that a mirror has in its directory of those in the primary store: they count against its limits, and those that
 //! were used longest ago make room for others.
 
-use std::{collections::HashMap, io, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use parking_lot::Mutex;
 
@@ -14,6 +19,19 @@ pub(super) struct ZipCopies {
     layout: Arc<HostedLayout>,
     files: Arc<DurableFiles>,
     state: Mutex<CopyState>,
+    removals: RemovalListener,
+}
+
+/// What is told of every zip that was removed.
+#[derive(Default)]
+struct RemovalListener(OnceLock<Listener>);
+
+type Listener = Box<dyn Fn(&Digest) + Send + Sync>;
+
+impl fmt::Debug for RemovalListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemovalListener").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +63,12 @@ impl ZipCopies {
             Ok(())
         })?;
         found.sort_unstable();
-        let copies = Self { layout: layout.clone(), files: files.clone(), state: Mutex::default() };
+        let copies = Self {
+            layout: layout.clone(),
+            files: files.clone(),
+            state: Mutex::default(),
+            removals: RemovalListener::default(),
+        };
         found.into_iter().for_each(|(_, digest, len)| copies.add(&digest, len));
         Ok(copies)
     }
@@ -93,7 +116,15 @@ impl ZipCopies {
         if let Some(copy) = state.zips.remove(digest) {
             state.bytes -= copy.len;
         }
+        drop(state);
+        self.removals.0.get().into_iter().for_each(|listener| listener(digest));
         Ok(())
+    }
+
+    /// Tells `listener` of every zip that is removed: its bytes are free when the last file of it is closed. The first one
+    /// counts.
+    pub(super) fn on_removal(&self, listener: impl Fn(&Digest) + Send + Sync + 'static) {
+        let _ = self.removals.0.set(Box::new(listener));
     }
 
     /// Removes zips that the primary store has, the least recently used first, until this many bytes are free.

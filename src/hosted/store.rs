@@ -25,6 +25,7 @@ use super::{
     unreadable,
     upkeep::StoreUpkeep,
     upload::{HostedUpload, UploadError, UploadedZip},
+    zip_download::note_use,
 };
 use crate::entry::Digest;
 
@@ -141,7 +142,7 @@ impl HostedStore {
     /// # Errors
     /// When the file system fails.
     pub(crate) fn open_zip(&self, digest: &Digest) -> io::Result<File> {
-        self.copies.iter().for_each(|copies| copies.used(digest));
+        note_use(self, digest);
         File::open(self.layout.blob(digest))
     }
 

@@ -92,6 +92,18 @@ fn damaged(digest: &Digest, name: &str) -> ZipDownloadError {
     ZipDownloadError::Damaged
 }
 
+/// Notes that a zip is served: those that were not for the longest time make room for others.
+pub(crate) fn note_use(store: &HostedStore, digest: &Digest) {
+    store.copies.iter().for_each(|copies| copies.used(digest));
+}
+
+/// Tells `listener` of every copy that is removed: who has it open closes it.
+pub(crate) fn on_zip_removal(store: &HostedStore, listener: impl Fn(&Digest) + Send + Sync + 'static) {
+    if let Some(copies) = &store.copies {
+        copies.on_removal(listener);
+    }
+}
+
 /// Removes a zip that is not what its digest says, where it can be had from the primary store. Blocks.
 pub(crate) fn discard_copy(store: &HostedStore, digest: &Digest) {
     let Some(copies) = store.copies.as_ref().filter(|copies| copies.is_removable(digest)) else { return };

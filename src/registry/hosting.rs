@@ -12,7 +12,10 @@ use super::{RegistryError, not_found};
 use crate::{
     cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators},
-    hosted::{HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy},
+    hosted::{
+        HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy, note_use,
+        on_zip_removal,
+    },
     http::cache_status::CacheStatus,
     origin::{Missing, Verify},
     package::{MovingHead, PackageId, PackageName, Release, Releases, Repository},
@@ -86,10 +89,13 @@ impl HostedPackages {
     ///
     /// Every zip must pass `verify` before it is published, and may have at most `max_zip_bytes`.
     pub(crate) fn new(upstream: &str, store: HostedStore, verify: Arc<dyn Verify>, max_zip_bytes: u64) -> Self {
+        let open = BoundedCache::<_, Object>::new(MAX_OPEN_ZIPS);
+        let removed = open.clone();
+        on_zip_removal(&store, move |digest| removed.discard(digest));
         Self {
             upstream: upstream.into(),
             store: Arc::new(store),
-            open: BoundedCache::new(MAX_OPEN_ZIPS),
+            open,
             lists: BoundedCache::new(MAX_HOSTED_LIST_BYTES),
             uploads: Uploads::default(),
             copied: CopiedPackages::default(),
@@ -231,7 +237,10 @@ impl HostedPackages {
         }
         let version = version.ok_or_else(|| not_found(Missing::Version, status()))?;
         let object = match self.open.get(&version.digest) {
-            Some(object) => object,
+            Some(object) => {
+                note_use(&self.store, &version.digest);
+                object
+            }
             None => self.open(package, &version).await?,
         };
         Ok(ArchiveAnswer { served: ServedArchive::Stored(object), age: Duration::ZERO, status: status() })

@@ -43,6 +43,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Bou
     pub(crate) fn invalidate(&self, key: &K) {
         self.entries.invalidate(key);
     }
+
+    /// As [`BoundedCache::invalidate`], and drops the value before it returns.
+    pub(crate) fn discard(&self, key: &K) {
+        self.entries.invalidate(key);
+        self.entries.run_pending_tasks();
+    }
 }
 
 impl<K, V> fmt::Debug for BoundedCache<K, V> {

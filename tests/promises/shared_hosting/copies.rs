@@ -151,3 +151,71 @@ async fn an_export_and_a_verification_read_the_bucket_where_a_node_has_no_zip() 
     let damaged: Vec<_> = steps.iter().filter(|step| step.to_string().contains("acme-x@")).collect();
     assert!(damaged.len() == 1 && damaged[0].to_string().contains("acme-x@1.0.0"), "{steps:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lost_against_the_bucket_and_cannot_be_set_aside_is_not_overwritten() {
+    let mirrors = Mirrors::new().await;
+    let alone = mirrors.alone().await;
+    let own = component_with("acme-x", "1.0.0", &[("more.js", b"2")]);
+    assert_eq!(alone.put("acme-x", "1.0.0", own.clone()).await.status, 201);
+    let first = mirrors.node().await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    let directories: [TempDir; 2] = alone.stop().await.into();
+    fs::write(directories[1].path().join("conflicts"), b"in the way").expect("written");
+    let second = mirrors.node_in(directories).await;
+    let record = || fs::read_to_string(second.store.path().join("releases/acme-x/1.0.0.json")).expect("a record");
+    assert!(second.has_zip(&sha(&own)) && record().contains(&sha(&own)));
+    // A change of the version, which the bucket makes, takes nothing away here either.
+    assert_eq!(second.delete("acme-x", "1.0.0").await.status, 200);
+    assert!(second.has_zip(&sha(&own)) && record().contains(&sha(&own)));
+    first.eventually_lists("acme-x", &[]).await;
+    let directories: [TempDir; 2] = second.stop().await.into();
+    fs::remove_file(directories[1].path().join("conflicts")).expect("removed");
+    let second = mirrors.node_in(directories).await;
+    assert!(second.has(&format!("conflicts/{}", sha(&own))));
+    assert_eq!(second.fetch("acme-x", "1.0.0").await.expect_err("deleted").status, 404);
+    assert_ne!(sha(&zip), sha(&own));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_zips_that_were_not_asked_for_the_longest_make_room_first_and_their_bytes_are_free_at_once() {
+    let mirrors = Mirrors::new().await;
+    let first = mirrors.node().await;
+    let noise = vec![7; 3_900_000];
+    let versions: Vec<String> = (0..5).map(|number| format!("1.{number}.0")).collect();
+    let mut zips = Vec::new();
+    for version in &versions {
+        let zip = stored_component("acme-x", version, &[("noise", &noise)]);
+        assert_eq!(first.put("acme-x", version, zip.clone()).await.status, 201);
+        zips.push(sha(&zip));
+    }
+    let four = |config: &mut Config| config.hosted.as_mut().expect("a section").quota = ByteSize(17_000_000);
+    let second = mirrors.node_with(four).await;
+    let stored = || (0..5).filter(|number| second.has_zip(&zips[*number])).collect::<Vec<_>>();
+    let ask = async |number: usize| {
+        assert_eq!(second.fetch("acme-x", &versions[number]).await.expect("fetched"), zips[number]);
+    };
+    // A whole zip that is asked for again within a second is sent again without a look.
+    let ask_again = async |number: usize| {
+        let headers = [("authorization", &*format!("Bearer {}", second.reader)), ("range", "bytes=0-9")];
+        let got = second.mirror.get_with(&format!("/acme-x/flat/{}", versions[number]), &headers).await;
+        assert_eq!(got.status, 206, "{got:?}");
+    };
+    for number in 0..4 {
+        ask(number).await;
+    }
+    ask_again(0).await;
+    assert_eq!(stored(), [0, 1, 2, 3]);
+    ask(4).await;
+    assert_eq!(stored(), [0, 2, 3, 4], "the first one was asked for again");
+    ask_again(2).await;
+    ask(1).await;
+    assert_eq!(stored(), [0, 1, 2, 4]);
+    let store = second.store.path();
+    let open_and_removed = || {
+        let files =
+            fs::read_dir("/proc/self/fd").expect("a folder").filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.filter(|file| file.starts_with(store) && file.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    eventually("closed", async || open_and_removed() == 0).await;
+}
