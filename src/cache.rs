@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -131,8 +132,11 @@ pub struct CacheUsage {
 pub enum RemovedBy {
     /// An operator of this mirror: it is removed from the bucket, too.
     Operator,
-    /// One of another mirror, which has removed it from the bucket.
-    OtherMirror,
+    /// One of another mirror at this time: what was first seen later stays, here and in the bucket.
+    OtherMirror {
+        /// When it was removed there.
+        at: Timestamp,
+    },
 }
 
 /// What is behind the disk, where several mirrors work together.

@@ -47,6 +47,7 @@ pub(crate) mod transfer;
 mod upstreams;
 pub(crate) mod version_rules;
 pub(crate) mod warming;
+mod zip_removal;
 
 use archive_source::{ArchiveSource, ArchiveSourceParts};
 use authorize::Authorizer;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,10 +27,15 @@ pub(super) fn spawn_removal_sharing(
 ) {
     let Some((bucket, removals)) = cache.bucket().cloned().zip(cache.removals().cloned()) else { return };
     let running = running.clone();
+    let disk = cache.disk().clone();
+    let clock = cache.clock().clone();
     let follow = async move {
+        let now = clock.now();
+        let mut nothing_at = disk.inventory().holds_nothing().await.unwrap_or(false).then_some(now);
         loop {
-            if let Err(error) = follow_once(&running, bucket.bucket(), &removals).await {
-                tracing::debug!(%error, "the removals of other mirrors are not known at present");
+            match follow_once(&running, bucket.bucket(), &removals, nothing_at).await {
+                Ok(()) => nothing_at = None,
+                Err(error) => tracing::debug!(%error, "the removals of other mirrors are not known at present"),
             }
             let _ = timeout(MAX_REMOVAL_AGE, removals.changed()).await;
         }
@@ -37,15 +43,22 @@ pub(super) fn spawn_removal_sharing(
     tasks.spawn(background.clone().run_until_cancelled_owned(follow));
 }
 
+/// Does the removals that are due. At `nothing_at` this mirror had nothing, so it need not do those before.
 async fn follow_once(
     running: &ArcSwap<RunningService>,
     bucket: &Bucket,
     removals: &Arc<Removals>,
+    nothing_at: Option<Timestamp>,
 ) -> anyhow::Result<()> {
+    let registry = running.load().registry.clone();
+    if let Err(error) = registry.inventory().remove_left_documents().await {
+        tracing::debug!(%error, "lists that were removed are still in the bucket");
+    }
     let Some(list) = publish(bucket, removals).await? else { return Ok(()) };
     let list = Arc::new(list);
-    let due = blocking(removals, &list, |removals, list| removals.due(list)).await?;
-    if due.has_missed {
+    let mut due = blocking(removals, &list, |removals, list| removals.due(list)).await?;
+    due.removals.retain(|(_, removal)| nothing_at.is_none_or(|nothing_at| removal.at > nothing_at));
+    if due.has_missed && nothing_at.is_none() {
         tracing::error!(
             "this mirror was away while operators removed more than the list of removals has; what they removed may \
              still be stored here: repeat srm-mirror cache rm"

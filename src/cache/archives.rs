@@ -188,8 +188,8 @@ impl ArchiveCache {
         removed
     }
 
-    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Where another mirror
-    /// has done so before, only pins that are those of this mirror are removed there, and not later ones.
+    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Where an operator of
+    /// another mirror has removed them, what the bucket has first seen since stays there.
     ///
     /// # Errors
     /// The first one, when a pin cannot be removed; none is removed here before all are in the bucket.
@@ -200,10 +200,11 @@ impl ArchiveCache {
         for key in &keys {
             own.extend(pins.read(key).await?);
         }
-        match by {
-            RemovedBy::Operator => bucket.forget(&keys).await.map_err(io::Error::other)?,
-            RemovedBy::OtherMirror => bucket.forget_pins(&own).await.map_err(io::Error::other)?,
-        }
+        let until = match by {
+            RemovedBy::Operator => None,
+            RemovedBy::OtherMirror { at } => Some(at),
+        };
+        bucket.forget(&keys, until).await.map_err(io::Error::other)?;
         pins.forget_all(keys).await?;
         // What was written in between, while the pins were still here, is taken away. What is written from now on, its
         // writer takes away.

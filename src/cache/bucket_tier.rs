@@ -262,9 +262,12 @@ impl BucketTier {
         Ok(settled.is_some_and(|settled| settled.verified.manifest == pin.verified.manifest))
     }
 
-    /// Removes the pins and claims of keys.
-    pub(super) async fn forget(&self, keys: &[Key]) -> Result<(), BucketError> {
-        let forgotten = stream::iter(keys.to_vec()).map(async |key| self.archives.forget(&key).await);
+    /// Removes the pins and claims of keys; with `until`, only those that were first seen at this time at the latest.
+    pub(super) async fn forget(&self, keys: &[Key], until: Option<Timestamp>) -> Result<(), BucketError> {
+        let forgotten = stream::iter(keys.to_vec()).map(async |key| match until {
+            Some(until) => self.archives.forget_until(&key, until).await,
+            None => self.archives.forget(&key).await,
+        });
         forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
@@ -274,12 +277,13 @@ impl BucketTier {
         forgotten.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
-    /// Removes documents. A failure is only logged: they are used while they are fresh, and hints afterwards.
-    pub async fn remove_documents(&self, keys: &[Key]) {
+    /// Removes documents.
+    ///
+    /// # Errors
+    /// The first one, when the bucket cannot be asked; some are removed then.
+    pub async fn remove_documents(&self, keys: &[Key]) -> Result<(), BucketError> {
         let removed = stream::iter(keys.to_vec()).map(async |key| self.documents.remove(&key).await);
-        if let Err(error) = removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect::<()>().await {
-            tracing::warn!(%error, "lists that were removed stay in the bucket, and are used until they are no longer fresh");
-        }
+        removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
     /// What the bucket has of a document; `None` when it cannot say in time.

@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::archive_request::{ArchiveRequest, Pinning};
 use crate::{
     entry::{Key, Meta, Pin},
@@ -99,6 +101,20 @@ impl PinRecords {
     /// When the index cannot be read.
     pub(super) async fn keys_after(&self, after: &Key, limit: usize) -> io::Result<Vec<Key>> {
         self.disk.pins().keys_after(after.as_str(), limit).await
+    }
+
+    /// Those of `keys` that were first seen at this time at the latest.
+    ///
+    /// # Errors
+    /// When a pin cannot be read.
+    pub async fn seen_until(&self, keys: Vec<Key>, until: Timestamp) -> io::Result<Vec<Key>> {
+        let mut seen = Vec::new();
+        for key in keys {
+            if self.read(&key).await?.is_some_and(|pin| pin.first_seen <= until) {
+                seen.push(key);
+            }
+        }
+        Ok(seen)
     }
 
     /// The pinned keys that begin with `prefix`, in order.
@@ -259,8 +275,6 @@ fn compare_with_pin(new: Pin, old: Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, 
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::{
         cache::fakes::TestCache,

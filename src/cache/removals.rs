@@ -4,6 +4,7 @@
 //! number it has done them, and which of its own are not in the list yet: both survive restarts and times without the bucket.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     atomic_file::{read_json, write_json},
-    entry::Digest,
+    entry::{Digest, Key},
 };
 
 /// The file in the cache directory.
@@ -26,6 +27,8 @@ const REMOVALS_FILE_MODE: u32 = 0o644;
 const MAX_REMOVALS_FILE_BYTES: u64 = 4 << 20;
 /// Most removals that the list has, and most that wait for the bucket.
 const MAX_REMOVALS: usize = 500;
+/// Most bytes of the keys of documents that are to be removed from the bucket.
+const MAX_LEFT_DOCUMENT_BYTES: usize = 1 << 20;
 /// Longest pattern that is told to others, bytes.
 const MAX_REMOVAL_PATTERN_BYTES: usize = 2000;
 
@@ -61,8 +64,12 @@ struct OwnRemovals {
     list: Option<Digest>,
     /// The number up to which the removals of the list were done here.
     done: u64,
+    /// The removal with this number.
+    last_done: Option<Removal>,
     /// Removals of this mirror that are not in the list yet.
     waiting: Vec<Removal>,
+    /// Documents that were removed here, and could not be removed from the bucket.
+    left_documents: BTreeSet<Key>,
 }
 
 /// The removals that a mirror tells others, and is told.
@@ -95,11 +102,11 @@ impl Removals {
         Self { path, file: Mutex::new(file), changed: Notify::new() }
     }
 
-    /// Records what this mirror's operator has removed. Blocks.
+    /// Records what this mirror's operator had removed at this time. Blocks.
     ///
     /// # Errors
     /// When it cannot be made durable, or the pattern is too long; the other mirrors do not remove it then.
-    pub fn record(&self, pattern: &str, forget: bool) -> io::Result<()> {
+    pub fn record(&self, pattern: &str, forget: bool, at: Timestamp) -> io::Result<()> {
         if pattern.len() > MAX_REMOVAL_PATTERN_BYTES {
             return Err(io::Error::other("the pattern is too long to be told to other mirrors"));
         }
@@ -109,7 +116,7 @@ impl Removals {
                 file.waiting.remove(0);
                 tracing::error!("a removal is not told to other mirrors: too many wait for the bucket");
             }
-            file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at: Timestamp::now(), by });
+            file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at, by });
         })?;
         self.changed.notify_one();
         Ok(())
@@ -136,16 +143,24 @@ impl Removals {
         merged
     }
 
-    /// What a list that is in the bucket asks this mirror to do. What is in it no longer waits. Blocks.
+    /// What a list that is in the bucket asks this mirror to do; all of it where a backup has taken the place of the list.
+    /// What is in it no longer waits. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn due(&self, list: &StoredRemovals) -> io::Result<DueRemovals> {
-        let file = self.file.lock().clone();
+        let mut file = self.file.lock().clone();
+        if file.list == Some(list.list) && !list.has(file.done, file.last_done.as_ref()) {
+            tracing::warn!("the bucket has an earlier list of removals, perhaps of a backup: they are done again");
+            self.change(|file| {
+                file.done = 0;
+                file.last_done = None;
+            })?;
+            file.done = 0;
+        }
         let done = if file.list == Some(list.list) { file.done } else { 0 };
-        let first = (list.last + 1).saturating_sub(list.removals.len() as u64);
-        let numbered = (first..).zip(&list.removals);
-        let due = numbered.filter(|(number, removal)| *number > done && Some(removal.by) != file.own);
+        let first = list.first();
+        let due = list.numbered().filter(|(number, removal)| *number > done && Some(removal.by) != file.own);
         let removals = due.map(|(number, removal)| (number, removal.clone())).collect();
         if file.waiting.iter().any(|waiting| list.removals.contains(waiting)) {
             self.change(|file| file.waiting.retain(|waiting| !list.removals.contains(waiting)))?;
@@ -168,6 +183,42 @@ impl Removals {
         self.change(|file| {
             file.list = Some(list.list);
             file.done = number;
+            file.last_done = list.get(number).cloned();
+        })
+    }
+
+    /// Records documents that are to be removed from the bucket when it can be used. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub fn leave_documents(&self, keys: &[Key]) -> io::Result<()> {
+        self.change(|file| {
+            let mut bytes: usize = file.left_documents.iter().map(|key| key.as_str().len()).sum();
+            for key in keys {
+                bytes += key.as_str().len();
+                if bytes > MAX_LEFT_DOCUMENT_BYTES {
+                    tracing::error!("some lists that were removed stay in the bucket: too many wait for it");
+                    return;
+                }
+                file.left_documents.insert(key.clone());
+            }
+        })
+    }
+
+    /// Documents that are to be removed from the bucket.
+    pub fn left_documents(&self) -> Vec<Key> {
+        self.file.lock().left_documents.iter().cloned().collect()
+    }
+
+    /// Records that documents were removed from the bucket. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn remove_left_documents(&self, keys: &[Key]) -> io::Result<()> {
+        self.change(|file| {
+            for key in keys {
+                file.left_documents.remove(key);
+            }
         })
     }
 
@@ -186,6 +237,24 @@ impl StoredRemovals {
     pub fn last(&self) -> u64 {
         self.last
     }
+
+    fn first(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.removals.len() as u64)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &Removal)> {
+        (self.first()..).zip(&self.removals)
+    }
+
+    fn get(&self, number: u64) -> Option<&Removal> {
+        self.numbered().find_map(|(other, removal)| (other == number).then_some(removal))
+    }
+
+    /// False when this number is, or stands for, another removal than this one: a backup has taken the place of the list.
+    fn has(&self, number: u64, removal: Option<&Removal>) -> bool {
+        let is_other = self.get(number).zip(removal).is_some_and(|(present, removal)| present != removal);
+        number <= self.last && !is_other
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +269,7 @@ mod tests {
     fn a_removal_is_due_once_on_every_other_mirror_and_never_on_its_own() {
         let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
         let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        one.record("acme/*", false).expect("recorded");
+        one.record("acme/*", false, Timestamp::now()).expect("recorded");
         // The process ends before the bucket has it.
         let one = { Removals::open(dirs[0].path()) };
         let list = one.merged(None);
@@ -210,31 +279,67 @@ mod tests {
         other.set_done(&list, 1).expect("written");
         let other = Removals::open(dirs[1].path());
         assert_eq!(patterns(&other.due(&list).expect("due")), [""; 0]);
-        other.record("b/*", true).expect("recorded");
+        other.record("b/*", true, Timestamp::now()).expect("recorded");
         let list = other.merged(Some(&list));
         assert_eq!((list.last(), patterns(&one.due(&list).expect("due"))), (2, vec!["b/*"]));
         // The bucket was lost: numbers begin again.
         other.due(&list).expect("due");
-        other.record("c/*", true).expect("recorded");
+        other.record("c/*", true, Timestamp::now()).expect("recorded");
         assert_eq!(patterns(&one.due(&other.merged(None)).expect("due")), ["c/*"]);
+    }
+
+    #[test]
+    fn a_list_of_a_backup_is_done_again_also_when_it_has_grown_since() {
+        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
+        let add = |list: Option<&StoredRemovals>, pattern: &str| {
+            one.record(pattern, true, Timestamp::now()).expect("recorded");
+            let list = one.merged(list);
+            one.due(&list).expect("due");
+            list
+        };
+        let backup = add(None, "a");
+        let list = add(Some(&backup), "b");
+        other.set_done(&list, 2).expect("written");
+        assert_eq!(patterns(&other.due(&add(Some(&list), "c")).expect("due")), ["c"]);
+        assert_eq!(patterns(&other.due(&backup).expect("due")), ["a"], "it is shorter");
+        other.set_done(&list, 2).expect("written");
+        let grown = add(Some(&add(Some(&backup), "d")), "e");
+        assert_eq!(patterns(&other.due(&grown).expect("due")), ["a", "d", "e"]);
+        let other = Removals::open(dirs[1].path());
+        other.set_done(&grown, 1).expect("written");
+        assert_eq!(patterns(&other.due(&grown).expect("due")), ["d", "e"], "it is persisted");
+    }
+
+    #[test]
+    fn documents_wait_for_the_bucket_across_restarts_and_not_without_a_limit() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let removals = Removals::open(dir.path());
+        let keys = ["a", "b"].map(Key::new);
+        removals.leave_documents(&keys).expect("written");
+        let removals = Removals::open(dir.path());
+        assert_eq!(removals.left_documents(), keys);
+        removals.leave_documents(&[Key::new("x".repeat(MAX_LEFT_DOCUMENT_BYTES))]).expect("written");
+        removals.remove_left_documents(&keys[..1]).expect("written");
+        assert_eq!(removals.left_documents(), keys[1..]);
     }
 
     #[test]
     fn the_list_is_bounded_and_a_mirror_that_was_away_for_too_long_knows_it() {
         let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
         let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        one.record("a", false).expect("recorded");
+        one.record("a", false, Timestamp::now()).expect("recorded");
         let mut list = one.merged(None);
         one.due(&list).expect("due");
         other.set_done(&list, 1).expect("written");
         for number in 0..=MAX_REMOVALS {
-            one.record(&format!("p{number}"), false).expect("recorded");
+            one.record(&format!("p{number}"), false, Timestamp::now()).expect("recorded");
             list = one.merged(Some(&list));
             one.due(&list).expect("due");
         }
         let due = other.due(&list).expect("due");
         assert_eq!((list.last(), due.removals.len(), due.has_missed), (MAX_REMOVALS as u64 + 2, MAX_REMOVALS, true));
         assert_eq!(due.removals[0].0, 3);
-        assert!(one.record(&"x".repeat(MAX_REMOVAL_PATTERN_BYTES + 1), false).is_err());
+        assert!(one.record(&"x".repeat(MAX_REMOVAL_PATTERN_BYTES + 1), false, Timestamp::now()).is_err());
     }
 }

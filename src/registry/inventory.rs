@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::task::spawn_blocking;
 
 use super::{
     RegistryError,
@@ -33,6 +34,7 @@ use crate::{
 pub(crate) use super::{
     keys::parse_package,
     selection::{Selection, SelectionError},
+    zip_removal::{SelectedZips, ZipRemoval, ZipRemovalError},
 };
 
 /// The first bytes of all digests.
@@ -231,12 +233,13 @@ impl Inventory {
     ///
     /// # Errors
     /// The first one, when an archive cannot be removed from disk; the others are removed all the same.
-    pub async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
+    pub(super) async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
         self.cache.archives().remove_all(keys).await
     }
 
     /// Removes the selected pins, with the zips that are stored under them: the next fetch of each may have other content.
-    /// Returns how many there are; without `by`, a dry run, removes none. `except` are keys whose pins stay.
+    /// Returns how many there are; without `by`, a dry run, removes none. `except` are keys whose pins stay, as do those that
+    /// were first seen after the removal on another mirror.
     ///
     /// # Errors
     /// The first one, when a pin cannot be read or removed.
@@ -253,6 +256,9 @@ impl Inventory {
             let Some(last) = keys.last() else { return Ok(count) };
             last.as_str().clone_into(&mut after);
             keys.retain(|key| selection.selects_archive(key) && !except.contains(key));
+            if let Some(RemovedBy::OtherMirror { at }) = by {
+                keys = self.cache.pins().seen_until(keys, at).await?;
+            }
             count += keys.len();
             if let Some(by) = by.filter(|_| !keys.is_empty()) {
                 self.cache.archives().remove_all(&keys).await?;
@@ -263,16 +269,35 @@ impl Inventory {
         }
     }
 
-    /// Removes documents: the next request of each fetches it in full.
+    /// Removes documents, in the bucket too, at once or when it can be used: the next request of each fetches it in full.
     ///
     /// # Errors
     /// The first one, when a document cannot be removed from disk; the others are removed all the same.
-    pub async fn remove_documents(&self, keys: &[Key], by: RemovedBy) -> io::Result<()> {
-        if let (Some(bucket), RemovedBy::Operator) = (self.cache.bucket(), by) {
+    pub async fn remove_documents(&self, keys: &[Key]) -> io::Result<()> {
+        if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned())
             // First, or a request in between takes it from there.
-            bucket.remove_documents(keys).await;
+            && let Err(error) = bucket.remove_documents(keys).await
+        {
+            tracing::warn!(%error, "lists that were removed are removed from the bucket later");
+            let keys = keys.to_vec();
+            spawn_blocking(move || removals.leave_documents(&keys)).await??;
         }
         self.cache.document_tiers().remove_all(keys).await
+    }
+
+    /// Removes the documents that could not be removed from the bucket, and what a request has taken from it since.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or the disk cannot be written: they are tried again by the next call.
+    pub(crate) async fn remove_left_documents(&self) -> io::Result<()> {
+        let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) else { return Ok(()) };
+        let keys = removals.left_documents();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        bucket.remove_documents(&keys).await.map_err(io::Error::other)?;
+        self.cache.document_tiers().remove_all(&keys).await?;
+        spawn_blocking(move || removals.remove_left_documents(&keys)).await?
     }
 
     /// Removes the marks of keys under which nothing is stored.

@@ -4,15 +4,13 @@ use std::{collections::HashSet, io};
 
 use super::{
     Registry,
-    inventory::{ALL_SHARDS, Selection},
+    inventory::{SelectedZips, Selection, ZipRemoval},
 };
-use crate::{
-    cache::{InventoryEntry, Removal, RemovedBy},
-    entry::Key,
-};
+use crate::cache::{Removal, RemovedBy};
 
 impl Removal {
-    /// Removes what is stored under the pattern, its lists and, where that was asked, its pins. May be repeated.
+    /// Removes what is stored under the pattern, its lists and, where that was asked, its pins. Zips that were stored and pins
+    /// that were first seen after the removal stay. May be repeated.
     ///
     /// # Errors
     /// When something cannot be removed, or the bucket cannot be asked about pins.
@@ -24,19 +22,15 @@ impl Removal {
         let inventory = registry.inventory();
         let marks = inventory.kept_missing_keys(&selection).await?;
         inventory.clear_marks(marks.into_iter().collect()).await?;
-        let mut zips = 0;
-        for shard in ALL_SHARDS {
-            let add = |keys: &mut Vec<Key>, entry: InventoryEntry| keys.push(entry.key);
-            let keys = inventory.fold(shard..=shard, &selection, Vec::new(), add).await?;
-            zips += keys.len();
-            inventory.remove_all(&keys).await?;
-        }
+        let selected = SelectedZips { selection, planned_at: self.at, unused: None };
+        let ZipRemoval { zips, .. } = inventory.remove_zips(&selected, false).await.map_err(io::Error::other)?;
         let mut pins = 0;
         if self.forget {
-            pins = inventory.forget_pins(&selection, &HashSet::new(), Some(RemovedBy::OtherMirror)).await?;
+            let by = RemovedBy::OtherMirror { at: self.at };
+            pins = inventory.forget_pins(&selected.selection, &HashSet::new(), Some(by)).await?;
         }
-        let documents = inventory.document_keys(&selection).await?;
-        inventory.remove_documents(&documents, RemovedBy::OtherMirror).await?;
+        let documents = inventory.document_keys(&selected.selection).await?;
+        inventory.remove_documents(&documents).await?;
         tracing::info!(
             pattern = self.pattern,
             zips,

@@ -46,6 +46,13 @@ pub struct Claim {
     pub meta: Meta,
 }
 
+/// What a pin and a claim have in common.
+#[derive(Deserialize)]
+struct SeenKey {
+    key: Key,
+    first_seen: Timestamp,
+}
+
 /// What the bucket says of a pin.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedPin {
@@ -218,6 +225,21 @@ impl SharedArchives {
             Ok(_) | Err(BucketError::Damaged) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes the pin and the claim of a key where they were first seen at this time at the latest.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn forget_until(&self, key: &Key, until: Timestamp) -> Result<(), BucketError> {
+        for name in [ObjectName::claim(key), ObjectName::pin(key)] {
+            let Some(found) = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await? else { continue };
+            let seen = parse::<SeenKey>(&found.bytes, |seen| &seen.key, key);
+            if seen.is_ok_and(|seen| seen.first_seen <= until) {
+                self.bucket.delete(&name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the bytes of a claim, which do not have their digest, so that the next upload writes them again.

@@ -1,7 +1,12 @@
 //! What an operator removes on one mirror of a bucket is removed on the others.
 
+use std::collections::BTreeSet;
+
 use http::Method;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use srm_mirror::entry::Key;
 
 use crate::{
     bucket::TestBucket,
@@ -13,6 +18,10 @@ use crate::{
 };
 
 const LIST: &str = "/devsapp/fc3/releases";
+/// The list of removals in the bucket.
+const REMOVALS: &str = "state/removals.json";
+/// A list of releases in the bucket.
+const RELEASES: &str = "documents/github/devsapp/fc3/releases.json";
 
 /// Two mirrors that have the zip and the list.
 async fn two_mirrors(forge: &Forge, bucket: &TestBucket) -> [Mirror; 2] {
@@ -29,6 +38,26 @@ async fn two_mirrors(forge: &Forge, bucket: &TestBucket) -> [Mirror; 2] {
 async fn remove(mirror: &Mirror, pattern: &str, forget: bool) {
     let report = mirror.admin(mirror.dir(), "rm", json!({"pattern": pattern, "forget": forget})).await;
     assert_eq!(report[0]["spreads"], true, "{report:?}");
+}
+
+/// Tells all mirrors that an operator of another one has forgotten a package at this time: the list has nothing else.
+fn tell(bucket: &TestBucket, pattern: &str, at: Timestamp) {
+    let removal = json!({"pattern": pattern, "forget": true, "at": at, "by": "b".repeat(64)});
+    let list = json!({"list": "a".repeat(64), "last": 1, "removals": [removal]});
+    bucket.overwrite(REMOVALS, list.to_string());
+}
+
+/// Waits until a mirror has done this many removals of the list.
+async fn done(mirror: &Mirror, number: u64) {
+    let record = || std::fs::read_to_string(mirror.dir().join("removals.json")).unwrap_or_default();
+    let done = || serde_json::from_str::<Value>(&record()).is_ok_and(|record| record["done"] == number);
+    eventually("the removals are done", done).await;
+}
+
+/// Waits until a mirror that has asked for a list has put it in the bucket.
+async fn in_bucket(mirror: &Mirror, bucket: &TestBucket) {
+    assert_eq!(mirror.get(LIST).await.status, 200);
+    eventually("the list is in the bucket", || bucket.object(RELEASES).is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,4 +173,142 @@ async fn the_command_removes_on_other_mirrors_what_its_own_does_not_have() {
     // It is told by the command itself, or by the next process that holds the directory.
     let _mirror = node(&forge, &bucket).start_in(dir.path()).await;
     eventually("removed", || blobs(first.dir()) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_first_seen_after_a_removal_stays_also_where_the_removal_is_read_later() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let removed_at = Timestamp::now();
+    let mirrors = two_mirrors(&forge, &bucket).await;
+    tell(&bucket, "devsapp/fc3@v1.0.0", removed_at);
+    for mirror in &mirrors {
+        done(mirror, 1).await;
+        assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (1, 1));
+    }
+    assert_eq!((bucket.names("claims").len(), bucket.names("pins").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_starts_with_nothing_does_no_earlier_removal() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let first = first_node(&forge, &bucket).await;
+    in_bucket(&first, &bucket).await;
+    first.stop().await;
+    // Of an import after the removal, the pin is older than the removal.
+    tell(&bucket, "devsapp/fc3", Timestamp::now());
+    let gate = bucket.gate(Method::GET, "state/removals");
+    let second = node(&forge, &bucket).start().await;
+    gate.reached().await;
+    for path in [ZIP, LIST] {
+        assert_eq!(second.get(path).await.status, 200);
+    }
+    eventually("stored", || blobs(second.dir()) == 1).await;
+    gate.open();
+    done(&second, 1).await;
+    for folder in ["claims", "pins", "documents"] {
+        assert_eq!(bucket.requests(&Method::DELETE, folder), 0, "{folder}");
+    }
+    assert_eq!((blobs(second.dir()), pins(second.dir()).len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_only_other_mirrors_have_are_removed_from_the_bucket() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let first = first_node(&forge, &bucket).await;
+    in_bucket(&first, &bucket).await;
+    let operators = node(&forge, &bucket).start().await;
+    remove(&operators, "devsapp/fc3", false).await;
+    eventually("removed", || bucket.object(RELEASES).is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_removed_from_a_bucket_that_was_down_when_its_service_is_back() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    in_bucket(&mirror, &bucket).await;
+    bucket.script().down();
+    remove(&mirror, "devsapp/fc3", false).await;
+    let dir = mirror.stop().await.expect("its directory");
+    bucket.script().up();
+    let mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    eventually("removed", || bucket.object(RELEASES).is_none()).await;
+    // Once: a list that is fetched afterwards stays.
+    in_bucket(&mirror, &bucket).await;
+    bucket.script().clear_log();
+    eventually("asked", || bucket.requests(&Method::GET, "state/removals") >= 2).await;
+    assert!(bucket.object(RELEASES).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removals_that_follow_a_restored_backup_of_the_bucket_are_done() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let [first, second] = two_mirrors(&forge, &bucket).await;
+    remove(&first, "acme/one", false).await;
+    done(&second, 1).await;
+    let backup = bucket.object(REMOVALS).expect("a list");
+    remove(&first, "acme/two", false).await;
+    done(&second, 2).await;
+    bucket.overwrite(REMOVALS, backup);
+    remove(&first, "devsapp/fc3", false).await;
+    eventually("removed", || blobs(second.dir()) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pins_are_forgotten_in_the_bucket_at_once() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    forge.repo("devsapp/fc3").release("v2.0.0", |r| r.file("a.txt", "another version"));
+    let [first, second] = two_mirrors(&forge, &bucket).await;
+    assert_eq!(second.get("/devsapp/fc3/zipball/v2.0.0").await.status, 200);
+    eventually("stored", || blobs(second.dir()) == 2).await;
+    uploaded(&second).await;
+    first.stop().await;
+    let gate = bucket.gate(Method::GET, "claims");
+    bucket.script().clear_log();
+    tell(&bucket, "devsapp/fc3", Timestamp::now());
+    let asked = || {
+        let log = bucket.script().log();
+        let names = log.iter().filter(|seen| seen.name.contains("/claims/")).map(|seen| &seen.name);
+        names.collect::<BTreeSet<_>>().len()
+    };
+    eventually("both are asked for before one is answered", || asked() == 2).await;
+    gate.open();
+    eventually("forgotten", || bucket.names("pins").is_empty() && bucket.names("claims").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keep_marks_of_zips_that_are_not_stored_are_removed_on_the_others_too() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let [first, second] = two_mirrors(&forge, &bucket).await;
+    second.admin(second.dir(), "keep", json!({"pattern": "devsapp/fc3", "kept": true})).await;
+    let key = Key::new("github/devsapp/fc3/tag/v1.0.0");
+    let object = second.cache.archive_tiers().peek(&key).await.expect("readable").expect("stored");
+    second.cache.archive_tiers().quarantine(&object).await;
+    let marks = async || second.cache.disk().inventory().kept_missing_keys().await.expect("readable");
+    assert_eq!(marks().await, [key]);
+    remove(&first, "devsapp/fc3", false).await;
+    crate::eventually::eventually("the mark is removed", async || marks().await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_has_missed_more_removals_than_the_list_has_says_so_in_its_log() {
+    let _log = crate::logs::keep();
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    tell(&bucket, "acme/one", Timestamp::now());
+    done(&mirror, 1).await;
+    // The second one is no longer in the list.
+    let mut list: Value = serde_json::from_slice(&bucket.object(REMOVALS).expect("a list")).expect("JSON");
+    list["last"] = 3.into();
+    list["removals"][0]["pattern"] = "acme/three".into();
+    bucket.overwrite(REMOVALS, list.to_string());
+    done(&mirror, 3).await;
+    assert_eq!(crate::logs::lines("removed more than the list of removals has").len(), 1);
 }

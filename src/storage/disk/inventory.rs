@@ -181,6 +181,15 @@ impl<'a> DiskInventory<'a> {
         blocking(move || keys.kept_missing()).await
     }
 
+    /// True when nothing is stored, pinned or marked.
+    ///
+    /// # Errors
+    /// When the index or the pins cannot be read.
+    pub async fn holds_nothing(&self) -> io::Result<bool> {
+        let is_empty = self.disk.usage().objects == 0 && self.disk.pins().keys_after("", 1).await?.is_empty();
+        Ok(is_empty && self.disk.documents().keys().await?.is_empty() && self.kept_missing_keys().await?.is_empty())
+    }
+
     /// Sets or clears a key's keep mark, as [`DiskInventory::mark_all`]. Returns false if nothing is stored under the key.
     ///
     /// # Errors

@@ -1,0 +1,92 @@
+//! Removal of selected zips: read a 256th at a time, by the first byte of their digests, and removed some thousands at a time.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::inventory::{ALL_SHARDS, Inventory, Selection};
+use crate::{cache::InventoryEntry, entry::Key};
+
+/// Zips that are removed at once, where so many are selected.
+const REMOVED_AT_ONCE: usize = 1 << 14;
+
+/// Which zips are removed.
+pub struct SelectedZips {
+    /// Of which packages and versions.
+    pub selection: Selection,
+    /// Those that were stored later stay.
+    pub planned_at: Timestamp,
+    /// Only those that were not used for this long before `planned_at` and are not kept.
+    pub unused: Option<Duration>,
+}
+
+/// What [`Inventory::remove_zips`] has done.
+#[derive(Default)]
+pub struct ZipRemoval {
+    /// How many zips there are.
+    pub zips: usize,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The keys of zips that were stored after the plan.
+    pub newer: HashSet<Key>,
+}
+
+/// Why zips are not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ZipRemovalError {
+    /// They are not known.
+    #[error("the index of the cache cannot be read")]
+    Index(#[source] io::Error),
+    /// One stays.
+    #[error("something cannot be removed from the cache")]
+    Disk(#[source] io::Error),
+}
+
+impl SelectedZips {
+    fn contain(&self, entry: &InventoryEntry) -> bool {
+        let age = Duration::try_from(self.planned_at.duration_since(entry.last_use)).unwrap_or_default();
+        self.unused.is_none_or(|unused| !entry.kept && age >= unused)
+    }
+}
+
+impl Inventory {
+    /// Removes the selected zips; a dry run only counts them. Their pins stay.
+    ///
+    /// # Errors
+    /// See [`ZipRemovalError`].
+    pub async fn remove_zips(&self, selected: &SelectedZips, dry_run: bool) -> Result<ZipRemoval, ZipRemovalError> {
+        let mut removal = ZipRemoval::default();
+        // Removed together: each removal is one write to the index.
+        let mut keys = Vec::new();
+        for shard in ALL_SHARDS {
+            let entries = self.fold(shard..=shard, &selected.selection, Vec::new(), Vec::push).await;
+            let mut entries = entries.map_err(ZipRemovalError::Index)?;
+            entries.retain(|entry| selected.contain(entry));
+            let newer = entries.extract_if(.., |entry| entry.stored_at > selected.planned_at);
+            removal.newer.extend(newer.map(|entry| entry.key));
+            removal.zips += entries.len();
+            removal.bytes += freed_bytes(&entries);
+            if !dry_run {
+                keys.extend(entries.into_iter().map(|entry| entry.key));
+                if keys.len() >= REMOVED_AT_ONCE || shard == *ALL_SHARDS.end() {
+                    self.remove_all(&keys).await.map_err(ZipRemovalError::Disk)?;
+                    keys.clear();
+                }
+            }
+        }
+        Ok(removal)
+    }
+}
+
+/// Bytes on disk that are freed when these zips are removed: a blob is removed with the last of its keys.
+fn freed_bytes(entries: &[InventoryEntry]) -> u64 {
+    let mut blobs: BTreeMap<_, (usize, &InventoryEntry)> = BTreeMap::new();
+    for entry in entries {
+        blobs.entry(entry.digest).or_insert((0, entry)).0 += 1;
+    }
+    blobs.values().filter(|(count, entry)| *count == entry.keys).map(|(_, entry)| entry.cost).sum()
+}
