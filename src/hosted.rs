@@ -53,7 +53,7 @@ pub(crate) use primary::{
     ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore, PrimaryUnavailable, PrimaryWrite,
 };
 pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
-pub(crate) use reservations::{ReservationUse, ReservingError, SharedReservation, reservation, reserve, spend};
+pub(crate) use reservations::{ReservationUse, ReservingError, SharedReservation, extend, reservation, reserve, spend};
 pub(crate) use restore::{RestoreError, RestoreProblem, RestoreReport, restore};
 pub(crate) use retention::{RetentionCheck, RetentionRule};
 pub(crate) use shared_failures::{share_failure, shared_failures};

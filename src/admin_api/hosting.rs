@@ -56,6 +56,9 @@ pub(crate) enum HostedCheck {
         bytes: u64,
         /// How much is damaged.
         damaged: u64,
+        /// The number of zips that are in the shared bucket alone and could not be had from there.
+        #[serde(default)]
+        unchecked: u64,
     },
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::primary::{COMPARE_ATTEMPTS, PrimaryObject, PrimaryStore, PrimaryUnavailable, PrimaryWrite};
+use super::primary::{PrimaryStore, PrimaryUnavailable, PrimaryWrite, update};
 
 /// The name of the object.
 const CHANGES_NAME: &str = "hosted/changes.json";
@@ -75,10 +75,12 @@ impl NotedChanges {
 }
 
 /// Reads the noted changes; one that cannot be read counts as none, and is replaced.
-pub(super) fn read(objects: &dyn PrimaryStore) -> Result<(NotedChanges, Option<PrimaryObject>), PrimaryUnavailable> {
-    let object = objects.read(CHANGES_NAME)?;
-    let noted = object.as_ref().and_then(|object| serde_json::from_slice(&object.bytes).ok());
-    Ok((noted.unwrap_or_default(), object))
+pub(super) fn read(objects: &dyn PrimaryStore) -> Result<NotedChanges, PrimaryUnavailable> {
+    Ok(parse(objects.read(CHANGES_NAME)?.as_ref().map(|object| &*object.bytes)))
+}
+
+fn parse(text: Option<&[u8]>) -> NotedChanges {
+    text.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default()
 }
 
 impl ChangeNotes {
@@ -112,20 +114,12 @@ impl ChangeNotes {
 }
 
 fn write(objects: &dyn PrimaryStore, names: &BTreeSet<String>) -> Result<PrimaryWrite, PrimaryUnavailable> {
-    for _ in 0..COMPARE_ATTEMPTS {
-        let (mut noted, object) = read(objects)?;
+    update(objects, CHANGES_NAME, &mut |old| {
+        let mut noted = parse(old);
         noted.add(names);
         // None of the keys is no text: writing them cannot fail.
-        let text = serde_json::to_vec(&noted).unwrap_or_default();
-        let written = match &object {
-            None => objects.create(CHANGES_NAME, text)?,
-            Some(object) => objects.replace(CHANGES_NAME, text, object)?,
-        };
-        if written == PrimaryWrite::Done {
-            return Ok(written);
-        }
-    }
-    Ok(PrimaryWrite::Refused)
+        Some(serde_json::to_vec(&noted).unwrap_or_default())
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Verification of everything that is published: records against the index, zips against their digests, both ways.
 
-use std::{fs, io, ops::ControlFlow};
+use std::{collections::HashSet, fs, io, ops::ControlFlow};
 
-use super::{HostedStore, HostedVersion, VersionState, download_zip, is_copy, primary::zips_of, record::RecordHead};
+use super::{
+    HostedStore, HostedVersion, VersionState, ZipDownloadError, download_zip, is_copy, primary::zips_of,
+    record::RecordHead,
+};
 use crate::{
     admin_api::{DamageKind, HostedCheck, HostedDamage},
     entry::Digest,
@@ -11,7 +14,8 @@ use crate::{
 /// Verifies a store and passes each step to `each`, until that breaks. A damaged zip is compared again before it is next
 /// opened for a client. Blocks.
 pub(crate) fn check(store: &HostedStore, each: impl FnMut(HostedCheck) -> ControlFlow<()>) {
-    let mut checker = StoreChecker { store, each, versions: 0, zips: 0, bytes: 0, damaged: 0 };
+    let seen = HashSet::new();
+    let mut checker = StoreChecker { store, each, seen, versions: 0, zips: 0, bytes: 0, damaged: 0, unchecked: 0 };
     // It breaks where nothing reads the steps any more.
     let _ = checker.run();
 }
@@ -19,10 +23,13 @@ pub(crate) fn check(store: &HostedStore, each: impl FnMut(HostedCheck) -> Contro
 struct StoreChecker<'s, F> {
     store: &'s HostedStore,
     each: F,
+    /// The zips that were looked at, where the directory is a copy.
+    seen: HashSet<Digest>,
     versions: u64,
     zips: u64,
     bytes: u64,
     damaged: u64,
+    unchecked: u64,
 }
 
 impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
@@ -34,17 +41,23 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
             HostedCheck::Begin { versions, zips: index.blob_count(), bytes: index.bytes() }
         };
         (self.each)(begin)?;
-        for package in packages {
-            let versions: Vec<_> = package.versions().map(|version| version.version.clone()).collect();
-            for version in versions {
-                self.check_version(&package.name, &version)?;
+        for package in &packages {
+            for version in package.versions() {
+                self.check_version(&package.name, &version.version)?;
             }
         }
         for folder in 0..=u8::MAX {
             self.check_folder(folder)?;
         }
-        let &mut Self { versions, zips, bytes, damaged, .. } = self;
-        (self.each)(HostedCheck::End { versions, zips, bytes, damaged })
+        if is_copy(self.store) {
+            for package in &packages {
+                for version in package.versions() {
+                    self.check_elsewhere(&package.name, &version.version)?;
+                }
+            }
+        }
+        let &mut Self { versions, zips, bytes, damaged, unchecked, .. } = self;
+        (self.each)(HostedCheck::End { versions, zips, bytes, damaged, unchecked })
     }
 
     fn damaged(&mut self, kind: DamageKind, names: Vec<String>, sha256: Option<Digest>) -> ControlFlow<()> {
@@ -55,7 +68,6 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
     fn check_version(&mut self, name: &str, version: &str) -> ControlFlow<()> {
         self.versions += 1;
         let store = self.store;
-        self.copy_zips(name, version);
         let found = {
             // Index and record are compared while neither changes.
             let _changing = store.changing.lock();
@@ -71,18 +83,32 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
         ControlFlow::Continue(())
     }
 
-    /// Downloads the zips of a version that are not here, where they can be had: each is compared with its digest then.
-    fn copy_zips(&self, name: &str, version: &str) {
-        if !is_copy(self.store) {
-            return;
-        }
-        // What cannot be read or downloaded is found missing.
-        let Ok(record) = self.store.record(name, version) else { return };
+    /// Downloads the zips of a version that were not here: each is compared with its digest then.
+    fn check_elsewhere(&mut self, name: &str, version: &str) -> ControlFlow<()> {
+        // A record that cannot be read was found before.
+        let Ok(record) = self.store.record(name, version) else { return ControlFlow::Continue(()) };
         for (digest, len, object) in zips_of(&RecordHead::from(&record)) {
-            if !self.store.layout.blob(&digest).exists() {
-                let _ = download_zip(self.store, &digest, len, Some(&object));
+            if !self.seen.insert(digest) {
+                continue;
+            }
+            match download_zip(self.store, &digest, len, Some(&object)) {
+                Ok(()) => {
+                    self.zips += 1;
+                    self.bytes += len;
+                    (self.each)(HostedCheck::Zip { bytes: len })?;
+                }
+                Err(ZipDownloadError::Damaged) => {
+                    let names = names_of(self.store, &digest);
+                    self.damaged(DamageKind::ZipMissing, names, Some(digest))?;
+                }
+                // Deleted since.
+                Err(ZipDownloadError::Unknown) => {}
+                Err(ZipDownloadError::Unavailable(_) | ZipDownloadError::NoRoom | ZipDownloadError::Unwritable) => {
+                    self.unchecked += 1;
+                }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Hashes the zips of one folder.
@@ -122,6 +148,9 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return ControlFlow::Continue(()),
             Err(_) => false,
         };
+        if is_copy(store) {
+            self.seen.insert(*digest);
+        }
         self.zips += 1;
         self.bytes += expected;
         (self.each)(HostedCheck::Zip { bytes: expected })?;
@@ -145,7 +174,8 @@ fn version_damage(store: &HostedStore, name: &str, known: &HostedVersion) -> Vec
     if known.state != VersionState::Unreadable && recorded != *known {
         found.push((DamageKind::RecordChanged, None));
     }
-    let exists = |digest: &Digest| store.layout.blob(digest).exists();
+    // A copy may lack any zip: those are looked for elsewhere.
+    let exists = |digest: &Digest| is_copy(store) || store.layout.blob(digest).exists();
     let missing = recorded.zips().filter(|digest| !exists(digest));
     found.extend(missing.map(|digest| (DamageKind::ZipMissing, Some(*digest))));
     if found.is_empty() && known.state == VersionState::Unreadable {

@@ -86,7 +86,7 @@ impl HostedFollower {
     pub(crate) fn step(&self) -> Result<(), PrimaryUnavailable> {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         primary.notes.write(&*primary.objects)?;
-        let (noted, _) = change_notes::read(&*primary.objects)?;
+        let noted = change_notes::read(&*primary.objects)?;
         let FollowedState { generation, listed_at, unread } = self.seen.lock().clone();
         let is_due = listed_at.is_none_or(|at| at.elapsed() >= LIST_PERIOD);
         let changed = generation.filter(|_| !is_due).and_then(|generation| noted.since(generation));

@@ -116,6 +116,33 @@ pub(crate) enum PrimaryDownloadError {
     Write(io::Error),
 }
 
+/// Makes the new bytes of a small object of the present ones; `None`: it stays as it is.
+pub(super) type ObjectChange<'c> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'c;
+
+/// Changes a small object by comparison: `change` is called again where another mirror was first. `Refused` where others were
+/// first again and again.
+///
+/// # Errors
+/// When the primary store cannot be used; the object may be changed then.
+pub(super) fn update(
+    objects: &dyn PrimaryStore,
+    name: &str,
+    change: &mut ObjectChange<'_>,
+) -> Result<PrimaryWrite, PrimaryUnavailable> {
+    for _ in 0..COMPARE_ATTEMPTS {
+        let object = objects.read(name)?;
+        let Some(bytes) = change(object.as_ref().map(|object| &*object.bytes)) else { return Ok(PrimaryWrite::Done) };
+        let written = match &object {
+            None => objects.create(name, bytes)?,
+            Some(object) => objects.replace(name, bytes, object)?,
+        };
+        if written == PrimaryWrite::Done {
+            return Ok(written);
+        }
+    }
+    Ok(PrimaryWrite::Refused)
+}
+
 /// A record in the primary store.
 #[derive(Debug)]
 pub(super) struct PrimaryRecord {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HostedStore, PublishForm, VersionNumber,
-    primary::{COMPARE_ATTEMPTS, Primary, PrimaryObject, PrimaryUnavailable, PrimaryWrite},
+    primary::{PrimaryUnavailable, PrimaryWrite, update},
     primary_changes::CONTENDED,
 };
 use crate::entry::Digest;
@@ -78,7 +78,8 @@ pub(crate) fn reservation(
     now: Timestamp,
 ) -> Result<Option<SharedReservation>, PrimaryUnavailable> {
     let Some(primary) = &store.primary else { return Ok(None) };
-    Ok(read(primary, &name(package, version))?.1.filter(|found| found.is_open(now)))
+    let object = primary.objects.read(&name(package, version))?;
+    Ok(parse(object.as_ref().map(|object| &*object.bytes)).filter(|found| found.is_open(now)))
 }
 
 /// Reserves a version, in place of an earlier reservation of the same principal. Without a primary store, does nothing.
@@ -93,22 +94,40 @@ pub(crate) fn reserve(
     now: Timestamp,
 ) -> Result<(), ReservingError> {
     let Some(primary) = &store.primary else { return Ok(()) };
-    let name = name(package, version);
-    for _ in 0..COMPARE_ATTEMPTS {
-        let (object, found) = read(primary, &name)?;
-        match &found {
-            // The answer to the write was lost.
-            Some(found) if found.id == new.id => return Ok(()),
-            Some(found) if found.is_open(now) && found.by != new.by => {
-                return Err(ReservingError::Reserved(found.by.clone()));
-            }
-            _ => {}
+    let mut other = None;
+    let written = update(&*primary.objects, &name(package, version), &mut |old| match parse(old) {
+        // The answer to the write was lost.
+        Some(found) if found.id == new.id => None,
+        Some(found) if found.is_open(now) && found.by != new.by => {
+            other = Some(found.by);
+            None
         }
-        if write(primary, &name, new, object.as_ref())? == PrimaryWrite::Done {
-            return Ok(());
-        }
+        _ => Some(new.text()),
+    })?;
+    match (other, written) {
+        (Some(by), _) => Err(ReservingError::Reserved(by)),
+        (None, PrimaryWrite::Done) => Ok(()),
+        (None, PrimaryWrite::Refused) => Err(CONTENDED.into()),
     }
-    Err(CONTENDED.into())
+}
+
+/// Moves the end of a reservation whose zip is arriving; one that has ended stays so. Without a primary store, does nothing.
+///
+/// # Errors
+/// When the primary store cannot be used.
+pub(crate) fn extend(
+    store: &HostedStore,
+    package: &str,
+    version: &VersionNumber,
+    id: &str,
+    expires_at: Timestamp,
+) -> Result<(), PrimaryUnavailable> {
+    let Some(primary) = &store.primary else { return Ok(()) };
+    let written = update(&*primary.objects, &name(package, version), &mut |old| {
+        let found = parse(old).filter(|found| found.id == id && found.spent.is_none())?;
+        (found.expires_at < expires_at).then(|| SharedReservation { expires_at, ..found }.text())
+    })?;
+    if written == PrimaryWrite::Done { Ok(()) } else { Err(CONTENDED) }
 }
 
 /// Spends a reservation: of all uses of one, the first counts.
@@ -122,46 +141,24 @@ pub(crate) fn spend(
     id: &str,
 ) -> Result<ReservationUse, PrimaryUnavailable> {
     let Some(primary) = &store.primary else { return Ok(ReservationUse::First) };
-    let name = name(package, version);
     let own = Digest::unique().to_string();
-    for _ in 0..COMPARE_ATTEMPTS {
-        let (object, found) = read(primary, &name)?;
-        let Some(found) = found.filter(|found| found.id == id) else { return Ok(ReservationUse::Ended) };
-        if let Some(spent) = found.spent {
-            // The answer to the write may have been lost.
-            return Ok(if spent == own { ReservationUse::First } else { ReservationUse::Ended });
-        }
-        let form = PublishForm::default();
-        let spent = SharedReservation { spent: Some(own.clone()), form, ..found };
-        if write(primary, &name, &spent, object.as_ref())? == PrimaryWrite::Done {
-            return Ok(ReservationUse::First);
-        }
-    }
-    Err(CONTENDED)
+    let mut used = ReservationUse::Ended;
+    let written = update(&*primary.objects, &name(package, version), &mut |old| {
+        let found = parse(old).filter(|found| found.id == id);
+        // After a write whose answer was lost, it is spent by this use.
+        let is_own = found.as_ref().is_some_and(|found| found.spent.as_ref().is_none_or(|spent| *spent == own));
+        used = if is_own { ReservationUse::First } else { ReservationUse::Ended };
+        let found = found.filter(|found| found.spent.is_none())?;
+        Some(SharedReservation { spent: Some(own.clone()), form: PublishForm::default(), ..found }.text())
+    })?;
+    if written == PrimaryWrite::Done { Ok(used) } else { Err(CONTENDED) }
 }
 
 fn name(package: &str, version: &VersionNumber) -> String {
     format!("hosted/reservations/{}/{version}.json", package.to_ascii_lowercase())
 }
 
-/// The object, and what it says; one that cannot be read counts as none, and is replaced.
-fn read(
-    primary: &Primary,
-    name: &str,
-) -> Result<(Option<PrimaryObject>, Option<SharedReservation>), PrimaryUnavailable> {
-    let object = primary.objects.read(name)?;
-    let found = object.as_ref().and_then(|object| serde_json::from_slice(&object.bytes).ok());
-    Ok((object, found))
-}
-
-fn write(
-    primary: &Primary,
-    name: &str,
-    reservation: &SharedReservation,
-    old: Option<&PrimaryObject>,
-) -> Result<PrimaryWrite, PrimaryUnavailable> {
-    match old {
-        None => primary.objects.create(name, reservation.text()),
-        Some(old) => primary.objects.replace(name, reservation.text(), old),
-    }
+/// What the object says; one that cannot be read counts as none, and is replaced.
+fn parse(text: Option<&[u8]>) -> Option<SharedReservation> {
+    serde_json::from_slice(text?).ok()
 }

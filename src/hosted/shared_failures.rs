@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use super::{
     FailedPublication, HostedStore,
     failed::MAX_FAILED_OF_PACKAGE,
-    primary::{COMPARE_ATTEMPTS, Primary, PrimaryObject, PrimaryUnavailable, PrimaryWrite},
+    primary::{Primary, PrimaryUnavailable, PrimaryWrite, update},
+    primary_changes::CONTENDED,
 };
 
 /// Tells the other mirrors of a failure, in place of an earlier one of the version. Without a primary store, does nothing.
@@ -14,7 +15,7 @@ use super::{
 pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
     let Some(primary) = &store.primary else { return };
     if let Err(error) = add(primary, failed) {
-        tracing::debug!(%error, "a failed publication is known to this mirror alone");
+        tracing::warn!(%error, "a failed publication is known to this mirror alone");
     }
 }
 
@@ -23,7 +24,8 @@ pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
 pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp) -> Vec<FailedPublication> {
     let mut failed = store.failed.of_package(package, now);
     let Some(primary) = &store.primary else { return failed };
-    if let Ok((_, shared)) = read(primary, package) {
+    if let Ok(object) = primary.objects.read(&name(package)) {
+        let shared = parse(object.as_ref().map(|object| &*object.bytes));
         let is_newer = |one: &FailedPublication| {
             let own = failed.iter().find(|own| own.is_of(&one.package, &one.version));
             one.is_kept(now) && own.is_none_or(|own| own.at < one.at)
@@ -43,37 +45,24 @@ pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp
 }
 
 fn add(primary: &Primary, failed: &FailedPublication) -> Result<(), PrimaryUnavailable> {
-    for _ in 0..COMPARE_ATTEMPTS {
-        let (object, mut shared) = read(primary, &failed.package)?;
+    let written = update(&*primary.objects, &name(&failed.package), &mut |old| {
+        let mut shared = parse(old);
         shared.retain(|one| !one.is_of(&failed.package, &failed.version) && one.is_kept(failed.at));
         shared.drain(..(shared.len() + 1).saturating_sub(MAX_FAILED_OF_PACKAGE));
         let mut short = failed.clone();
         short.shorten();
         shared.push(short);
-        let name = name(&failed.package);
         // None of the parts has a map with keys that are no text: writing them cannot fail.
-        let text = serde_json::to_vec(&shared).unwrap_or_default();
-        let written = match &object {
-            None => primary.objects.create(&name, text)?,
-            Some(object) => primary.objects.replace(&name, text, object)?,
-        };
-        if written == PrimaryWrite::Done {
-            break;
-        }
-    }
-    Ok(())
+        Some(serde_json::to_vec(&shared).unwrap_or_default())
+    })?;
+    if written == PrimaryWrite::Done { Ok(()) } else { Err(CONTENDED) }
 }
 
 fn name(package: &str) -> String {
     format!("hosted/failed/{}.json", package.to_ascii_lowercase())
 }
 
-/// The object, and what it says; one that cannot be read counts as none, and is replaced.
-fn read(
-    primary: &Primary,
-    package: &str,
-) -> Result<(Option<PrimaryObject>, Vec<FailedPublication>), PrimaryUnavailable> {
-    let object = primary.objects.read(&name(package))?;
-    let failed = object.as_ref().and_then(|object| serde_json::from_slice(&object.bytes).ok());
-    Ok((object, failed.unwrap_or_default()))
+/// What the object says; one that cannot be read counts as none, and is replaced.
+fn parse(text: Option<&[u8]>) -> Vec<FailedPublication> {
+    text.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default()
 }

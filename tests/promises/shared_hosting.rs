@@ -99,7 +99,8 @@ impl Mirrors {
     }
 
     async fn node_with(&self, change: impl FnOnce(&mut Config)) -> Node {
-        Node::start_with(&self.forge, &self.bucket, &self.accounts, change).await
+        let store = tempfile::tempdir().expect("a directory");
+        Node::start_in(&self.forge, Some(&self.bucket), &self.accounts, self.accounts.cache(), store, change).await
     }
 
     async fn two(&self) -> [Node; 2] {
@@ -130,20 +131,6 @@ pub fn copy_accounts(from: &Path, to: &Path) {
 }
 
 impl Node {
-    pub async fn start(forge: &Forge, bucket: &TestBucket, accounts: &Accounts) -> Self {
-        Self::start_with(forge, bucket, accounts, |_| ()).await
-    }
-
-    pub async fn start_with(
-        forge: &Forge,
-        bucket: &TestBucket,
-        accounts: &Accounts,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
-        let store = tempfile::tempdir().expect("a directory");
-        Self::start_in(forge, Some(bucket), accounts, accounts.cache(), store, change).await
-    }
-
     /// Starts on directories of an earlier one.
     pub async fn start_in(
         forge: &Forge,
@@ -230,12 +217,9 @@ fn sha(zip: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_has_published_every_node_serves_at_once_and_lists_soon() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
-    let asked = || forge.count(|seen| seen.path().contains("acme-x"));
+    let mirrors = Mirrors::new().await;
+    let [first, second] = mirrors.two().await;
+    let asked = || mirrors.forge.count(|seen| seen.path().contains("acme-x"));
     let zip = first.publish("acme-x", "1.0.0").await;
     let before = asked();
     assert_eq!(second.fetch("acme-x", "1.0.0").await.expect("at once"), sha(&zip));
@@ -248,7 +232,7 @@ async fn what_one_node_has_published_every_node_serves_at_once_and_lists_soon() 
     let latest = second.get("/acme-x/releases/latest").await;
     assert_eq!((latest.status, &latest.json()["tag_name"]), (200, &json!("1.0.2")));
     // A third node begins with all of it.
-    let third = Node::start(&forge, &bucket, &accounts).await;
+    let third = mirrors.node().await;
     assert_eq!(third.listed("acme-x").await, ["1.0.2", "1.0.1", "1.0.0"]);
     assert_eq!(third.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip));
     // Any of them publishes the next one; what was published elsewhere counts.
@@ -263,12 +247,10 @@ async fn what_one_node_has_published_every_node_serves_at_once_and_lists_soon() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_hundred_publications_of_one_version_over_three_nodes_one_wins() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
+    let mirrors = Mirrors::new().await;
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(Node::start(&forge, &bucket, &accounts).await);
+        nodes.push(mirrors.node().await);
     }
     let publications = (0..100_usize).map(|number| {
         let zip = component_with("acme-x", "1.0.0", &[("number", number.to_string().as_bytes())]);

@@ -12,7 +12,7 @@ use crate::{
     value::text::size,
 };
 
-/// Verifies everything that is published. Exit code 1 when something is damaged.
+/// Verifies everything that is published. Exit code 1 when something is damaged, 69 when not everything could be verified.
 pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     let bar = ByteBar::new("verify");
     let mut end = None;
@@ -33,13 +33,20 @@ pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
         client.subscribe(&VerifyHosted {}, each).await
     })?;
     drop(bar);
-    let Some(HostedCheck::End { versions, zips, bytes, damaged }) = end else {
+    let Some(HostedCheck::End { versions, zips, bytes, damaged, unchecked }) = end else {
         return Err(Unavailable("the mirror ended before everything was verified".to_owned()).into());
     };
     if !json {
         print(&format!("{versions} versions and {zips} zips ({}) verified: {damaged} damaged\n", size(bytes)));
     }
-    Ok(if damaged == 0 { 0 } else { FAILED })
+    match (damaged, unchecked) {
+        (0, 0) => Ok(0),
+        (0, _) => {
+            let why = "the shared bucket has them, and cannot be used or finds no room here; try again";
+            Err(Unavailable(format!("{unchecked} zips could not be verified: {why}")).into())
+        }
+        _ => Ok(FAILED),
+    }
 }
 
 /// The line of something damaged.

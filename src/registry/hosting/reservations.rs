@@ -144,9 +144,11 @@ impl ReservedVersions {
         Ok(())
     }
 
-    /// Forgets the reservation of a version by another principal: what counts is elsewhere.
+    /// Forgets the reservation of a version by another principal whose zip is not arriving: what counts is elsewhere.
     pub(super) fn forget_others(&self, version: &PublishableVersion, by: &str) {
-        self.remove_if(&version.key(), |reservation| reservation.by != by);
+        self.remove_if(&version.key(), |reserved| {
+            reserved.reservation.by != by && !reserved.uploading.load(Ordering::Acquire)
+        });
     }
 
     /// Takes a reservation back.
@@ -156,7 +158,7 @@ impl ReservedVersions {
 
     /// As [`ReservedVersions::cancel`], of a version in the form that [`ReservedVersions::of_principal`] has it.
     pub(super) fn cancel_key(&self, key: &str, id: &str) {
-        self.remove_if(key, |reservation| reservation.id == id);
+        self.remove_if(key, |reserved| reserved.reservation.id == id);
     }
 
     /// The versions that a principal has reserved, `package/version`, and the ids; less those whose zips are arriving.
@@ -167,9 +169,9 @@ impl ReservedVersions {
         own.map(|(key, reserved)| (key.clone(), reserved.reservation.id.clone())).collect()
     }
 
-    fn remove_if(&self, key: &str, is_removed: impl Fn(&NewReservation) -> bool) {
+    fn remove_if(&self, key: &str, is_removed: impl Fn(&ReservedVersion) -> bool) {
         let mut versions = self.0.lock();
-        if versions.get(key).is_some_and(|reserved| is_removed(&reserved.reservation)) {
+        if versions.get(key).is_some_and(is_removed) {
             versions.remove(key);
         }
     }

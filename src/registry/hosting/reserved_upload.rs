@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     HostedPackages, PublishableVersion, PublishingError, ReleaseMaker, RunningUpload,
@@ -25,6 +26,8 @@ pub(crate) struct ReservedUpload {
     id: String,
     expires_at: Timestamp,
     upload: RunningUpload,
+    /// Keeps the reservation while the zip arrives.
+    _keeper: Option<AbortOnDropHandle<()>>,
 }
 
 impl ReservedUpload {
@@ -43,7 +46,16 @@ impl ReservedUpload {
         // Things may have changed since the reservation.
         hosted.check_number(&version).await?;
         let upload = hosted.begin_upload(version.clone()).await?;
-        Ok(Self { hosted: hosted.clone(), version, reservation, id: id.to_owned(), expires_at, upload })
+        let keeper = shared_reservations::keep(hosted, &version, id, expires_at, now);
+        Ok(Self {
+            hosted: hosted.clone(),
+            version,
+            reservation,
+            id: id.to_owned(),
+            expires_at,
+            upload,
+            _keeper: keeper,
+        })
     }
 
     /// Where the zip is written.
@@ -72,7 +84,8 @@ impl ReservedUpload {
     }
 
     fn spend_and_finish(self, by: StateChange) -> Result<Publication, PublishingError> {
-        let Self { hosted, version, reservation, id, expires_at, upload } = self;
+        let Self { hosted, version, reservation, id, expires_at, upload, _keeper: keeper } = self;
+        drop(keeper);
         hosted.reserved.end(&version, &reservation)?;
         shared_reservations::spend(hosted.store(), &version, &id)?;
         hosted.store().spent.mark(&id, expires_at, by.at).map_err(|error| match error.kind() {

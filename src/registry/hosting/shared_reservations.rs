@@ -1,10 +1,14 @@
 //! Reservations where several mirrors share a primary store: the first step of a publication and its second one may reach
 //! different mirrors. What counts is there; the table of this mirror says whose zip is arriving, and limits accounts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use tokio::task::spawn_blocking;
+use jiff::{SignedDuration, Timestamp};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
@@ -13,6 +17,12 @@ use super::{
 use crate::hosted::{
     self, HostedStore, PrimaryUnavailable, PublishRefusal, ReservationUse, ReservingError, SharedReservation,
 };
+
+/// How long before its end the reservation of a zip that is arriving is extended, and for how long.
+const EXTENSION_MARGIN: SignedDuration = SignedDuration::from_mins(2);
+const EXTENSION: SignedDuration = SignedDuration::from_mins(10);
+/// When to try again after the bucket has failed.
+const EXTENSION_RETRY: Duration = Duration::from_secs(5);
 
 impl From<PrimaryUnavailable> for PublishingError {
     fn from(error: PrimaryUnavailable) -> Self {
@@ -111,6 +121,46 @@ pub(super) async fn begin(
     let SharedReservation { id, by, expires_at, form, manifest, .. } = found;
     let announced = AnnouncedPackage { form, manifest };
     hosted.reserved.begin_elsewhere_made(version, NewReservation { id, by, expires_at, announced }, now)
+}
+
+/// Keeps the reservation of a zip that is arriving, until the handle is dropped. `expires_at` is its end; `None` where
+/// reservations are this mirror's alone, which knows what is arriving.
+pub(super) fn keep(
+    hosted: &HostedPackages,
+    version: &PublishableVersion,
+    id: &str,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Option<AbortOnDropHandle<()>> {
+    if !hosted::is_copy(hosted.store()) {
+        return None;
+    }
+    let store = hosted.store().clone();
+    let version = version.clone();
+    let id = id.to_owned();
+    let began = Instant::now();
+    let keep = async move {
+        let mut expires_at = expires_at;
+        loop {
+            let left = expires_at.duration_since(now) - EXTENSION_MARGIN;
+            sleep(Duration::try_from(left).unwrap_or_default().saturating_sub(began.elapsed())).await;
+            let extended = now + began.elapsed() + EXTENSION;
+            let store = store.clone();
+            let version = version.clone();
+            let id = id.clone();
+            let written = spawn_blocking(move || {
+                hosted::extend(&store, version.package.name.base_name(), &version.version, &id, extended)
+            });
+            match written.await {
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the reservation of a zip that is arriving is not extended");
+                    sleep(EXTENSION_RETRY).await;
+                }
+                _ => expires_at = extended,
+            }
+        }
+    };
+    Some(AbortOnDropHandle::new(tokio::spawn(keep)))
 }
 
 /// Spends a reservation among all mirrors. Blocks.

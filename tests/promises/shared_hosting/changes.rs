@@ -2,10 +2,6 @@
 
 use super::*;
 
-async fn two_nodes(forge: &Forge, bucket: &TestBucket, accounts: &Accounts) -> [Node; 2] {
-    [Node::start(forge, bucket, accounts).await, Node::start(forge, bucket, accounts).await]
-}
-
 async fn yank(node: &Node, what: &str, version: &str) {
     let ask = json!({"package": "acme-x", "version": version});
     node.mirror.admin(node.cache.path(), what, ask).await;
@@ -13,10 +9,8 @@ async fn yank(node: &Node, what: &str, version: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_hidden_shown_and_deleted_on_all_nodes() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let [first, second] = two_nodes(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::new().await;
+    let [first, second] = mirrors.two().await;
     let zip = first.publish("acme-x", "1.0.0").await;
     first.publish("acme-x", "1.1.0").await;
     second.eventually_lists("acme-x", &["1.1.0", "1.0.0"]).await;
@@ -31,7 +25,7 @@ async fn a_version_is_hidden_shown_and_deleted_on_all_nodes() {
     first.eventually_lists("acme-x", &["1.0.0"]).await;
     assert_eq!(first.fetch("acme-x", "1.1.0").await.expect_err("deleted").status, 404);
     // The tombstone holds everywhere, also on a node that was never told.
-    let third = Node::start(&forge, &bucket, &accounts).await;
+    let third = mirrors.node().await;
     for node in [&first, &second, &third] {
         let again = node.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
         assert_eq!((again.status, &again.json()["code"]), (409, &json!("version-deleted")), "{again:?}");
@@ -41,10 +35,8 @@ async fn a_version_is_hidden_shown_and_deleted_on_all_nodes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moving_version_is_published_on_any_node_and_its_earlier_zips_are_kept() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let nodes = two_nodes(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::new().await;
+    let nodes = mirrors.two().await;
     let mut last = String::new();
     for number in 0..4_usize {
         let zip = component_with("acme-x", "dev", &[("number", number.to_string().as_bytes())]);
@@ -71,10 +63,8 @@ async fn a_moving_version_is_published_on_any_node_and_its_earlier_zips_are_kept
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_kept_on_one_node_is_pruned_on_none() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let [first, second] = two_nodes(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::new().await;
+    let [first, second] = mirrors.two().await;
     for version in ["1.0.0", "1.1.0", "1.2.0"] {
         first.publish("acme-x", version).await;
     }

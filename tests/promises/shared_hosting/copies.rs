@@ -4,15 +4,13 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_has_lost_its_directory_serves_everything_again() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::new().await;
+    let first = mirrors.node().await;
     let zip = first.publish("acme-x", "1.0.0").await;
     first.publish("acme-x", "1.1.0").await;
     assert_eq!(first.delete("acme-x", "1.1.0").await.status, 200);
     first.stop().await;
-    let replaced = Node::start(&forge, &bucket, &accounts).await;
+    let replaced = mirrors.node().await;
     assert_eq!(replaced.listed("acme-x").await, ["1.0.0"]);
     assert_eq!(replaced.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip));
     // While it runs, too.
@@ -26,47 +24,39 @@ async fn a_node_that_has_lost_its_directory_serves_everything_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_again_reads_no_record_that_it_has() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
     for number in 0..20 {
         first.publish("acme-x", &format!("1.{number}.0")).await;
     }
     eventually("all are copied", async || second.listed("acme-x").await.len() == 20).await;
     let [cache, store] = second.stop().await.into();
-    bucket.script().clear_log();
-    let again = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    mirrors.bucket.script().clear_log();
+    let again = mirrors.node_in([cache, store]).await;
     assert_eq!(again.listed("acme-x").await.len(), 20);
-    assert_eq!(bucket.requests(&Method::GET, "hosted/releases/acme-x/"), 0);
+    assert_eq!(mirrors.bucket.requests(&Method::GET, "hosted/releases/acme-x/"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zip_that_a_node_does_not_have_is_read_once_for_all_who_ask() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
     let zip = first.publish("acme-x", "1.0.0").await;
     second.eventually_lists("acme-x", &["1.0.0"]).await;
     let fetched = join_all((0..30).map(|_| second.fetch("acme-x", "1.0.0"))).await;
     for found in fetched {
         assert_eq!(found.expect("fetched"), sha(&zip));
     }
-    assert_eq!(bucket.requests(&Method::GET, "hosted/blobs/"), 1);
-    bucket.script().clear_log();
+    assert_eq!(mirrors.bucket.requests(&Method::GET, "hosted/blobs/"), 1);
+    mirrors.bucket.script().clear_log();
     assert!(second.fetch("acme-x", "1.0.0").await.is_ok());
-    assert_eq!(bucket.requests(&Method::GET, "hosted/blobs/"), 0, "a hit asks nothing");
+    assert_eq!(mirrors.bucket.requests(&Method::GET, "hosted/blobs/"), 0, "a hit asks nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zips_that_the_bucket_has_make_room_for_others() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::new().await;
+    let first = mirrors.node().await;
     let noise = vec![7; 400_000];
     let mut zips = Vec::new();
     for number in 0..5 {
@@ -78,7 +68,7 @@ async fn zips_that_the_bucket_has_make_room_for_others() {
     let small = |config: &mut Config| {
         config.hosted.as_mut().expect("a section").quota = ByteSize(1_000_000);
     };
-    let second = Node::start_with(&forge, &bucket, &accounts, small).await;
+    let second = mirrors.node_with(small).await;
     for _ in 0..2 {
         for (version, digest) in &zips {
             assert_eq!(&second.fetch("acme-x", version).await.expect("fetched"), digest);
@@ -94,12 +84,9 @@ async fn zips_that_the_bucket_has_make_room_for_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_published_before_there_was_a_bucket_is_uploaded() {
-    let bucket = TestBucket::start().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let dir = || tempfile::tempdir().expect("a directory");
-    let alone = Node::start_in(&forge, None, &accounts, accounts.cache(), dir(), |_| ()).await;
-    let other = Node::start_in(&forge, None, &accounts, accounts.cache(), dir(), |_| ()).await;
+    let mirrors = Mirrors::new().await;
+    let alone = mirrors.alone().await;
+    let other = mirrors.alone().await;
     let zip = alone.publish("acme-x", "1.0.0").await;
     alone.publish("acme-x", "1.1.0").await;
     assert_eq!(alone.delete("acme-x", "1.1.0").await.status, 200);
@@ -108,11 +95,11 @@ async fn what_was_published_before_there_was_a_bucket_is_uploaded() {
     assert_eq!(other.put("acme-x", "1.0.0", conflicting.clone()).await.status, 201);
     let own = other.publish("acme-y", "1.0.0").await;
     let [cache, store] = alone.stop().await.into();
-    let first = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
-    let third = Node::start(&forge, &bucket, &accounts).await;
+    let first = mirrors.node_in([cache, store]).await;
+    let third = mirrors.node().await;
     eventually("uploaded", async || third.fetch("acme-x", "1.0.0").await.is_ok()).await;
     let [cache, store] = other.stop().await.into();
-    let second = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let second = mirrors.node_in([cache, store]).await;
     eventually("uploaded", async || third.fetch("acme-y", "1.0.0").await.is_ok()).await;
     for node in [&first, &second, &third] {
         assert_eq!(node.fetch("acme-x", "1.0.0").await.expect("fetched"), sha(&zip), "the bucket's counts");
@@ -126,13 +113,11 @@ async fn what_was_published_before_there_was_a_bucket_is_uploaded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_and_a_verification_read_the_bucket_where_a_node_has_no_zip() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let first = mirrors.node().await;
     let zip = first.publish("acme-x", "1.0.0").await;
     let other = first.publish("acme-x", "1.1.0").await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
+    let second = mirrors.node().await;
     let got = second.mirror.control(second.cache.path(), Method::POST, "/-/hosted/export", "{}").await;
     assert_eq!(got.status, 200, "{got:?}");
     let mut names = Vec::new();
@@ -145,8 +130,9 @@ async fn an_export_and_a_verification_read_the_bucket_where_a_node_has_no_zip() 
     }
     assert!(!String::from_utf8_lossy(&got.body).contains("\"tag\""), "the tags of copies are in no export");
     fs::remove_dir_all(second.store.path().join("blobs")).expect("removed");
-    let name = bucket.names("hosted/blobs/").into_iter().find(|name| name.ends_with(&sha(&zip))).expect("its zip");
-    bucket.overwrite(&name, vec![0; zip.len()]);
+    let name =
+        mirrors.bucket.names("hosted/blobs/").into_iter().find(|name| name.ends_with(&sha(&zip))).expect("its zip");
+    mirrors.bucket.overwrite(&name, vec![0; zip.len()]);
     let steps = second.mirror.admin(second.cache.path(), "hosted/verify", json!({})).await;
     let damaged: Vec<_> = steps.iter().filter(|step| step.to_string().contains("acme-x@")).collect();
     assert!(damaged.len() == 1 && damaged[0].to_string().contains("acme-x@1.0.0"), "{steps:?}");
@@ -218,4 +204,83 @@ async fn the_zips_that_were_not_asked_for_the_longest_make_room_first_and_their_
         files.filter(|file| file.starts_with(store) && file.to_string_lossy().ends_with("(deleted)")).count()
     };
     eventually("closed", async || open_and_removed() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_counts_each_zip_once_and_says_what_it_could_not_verify() {
+    let mirrors = Mirrors::scripted().await;
+    let first = mirrors.node().await;
+    let noise = vec![7; 3_900_000];
+    for number in 0..4 {
+        let version = format!("1.{number}.0");
+        let zip = stored_component("acme-x", &version, &[("noise", &noise)]);
+        assert_eq!(first.put("acme-x", &version, zip).await.status, 201);
+    }
+    // Room for two of them: what is downloaded takes the place of what was verified.
+    let two = |config: &mut Config| config.hosted.as_mut().expect("a section").quota = ByteSize(9_000_000);
+    let second = mirrors.node_with(two).await;
+    assert!(second.fetch("acme-x", "1.3.0").await.is_ok());
+    let verify = async || {
+        let steps = second.mirror.admin(second.cache.path(), "hosted/verify", json!({})).await;
+        let end = steps.last().expect("the end").clone();
+        ["zips", "damaged", "unchecked"].map(|field| end[field].as_u64().expect("a number"))
+    };
+    assert_eq!(verify().await, [4, 0, 0]);
+    mirrors.bucket.script().down();
+    let [zips, damaged, unchecked] = verify().await;
+    assert_eq!((zips + unchecked, damaged), (4, 0));
+    assert!(unchecked >= 2, "{unchecked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restored_bucket_lacks_is_uploaded_again() {
+    let mirrors = Mirrors::new().await;
+    let first = mirrors.node().await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    first.publish("acme-x", "1.1.0").await;
+    assert_eq!(first.delete("acme-x", "1.1.0").await.status, 200);
+    let directories: [TempDir; 2] = first.stop().await.into();
+    // The backup is from before the first publication.
+    let mirrors = Mirrors { bucket: TestBucket::start().await, ..mirrors };
+    let first = mirrors.node_in(directories).await;
+    let second = mirrors.node().await;
+    eventually("uploaded", async || second.fetch("acme-x", "1.0.0").await.is_ok_and(|found| found == sha(&zip))).await;
+    eventually("uploaded", async || {
+        let again = second.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+        again.status == 409 && again.json()["code"] == "version-deleted"
+    })
+    .await;
+    assert_eq!(first.fetch("acme-x", "1.0.0").await.expect("its copy"), sha(&zip));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_over_a_bucket_is_imported_into_a_mirror_without_one() {
+    let mirrors = Mirrors::new().await;
+    let [first, second] = mirrors.two().await;
+    let zip = first.publish("acme-x", "1.0.0").await;
+    first.publish("acme-x", "1.1.0").await;
+    assert_eq!(first.delete("acme-x", "1.1.0").await.status, 200);
+    second.eventually_lists("acme-x", &["1.0.0"]).await;
+    let got = second.mirror.control(second.cache.path(), Method::POST, "/-/hosted/export", "{}").await;
+    let [files, store] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let file = files.path().join("sunday.tar");
+    fs::write(&file, &got.body).expect("written");
+    let arguments = ["host", "import", file.to_str().expect("text"), "--dir", store.path().to_str().expect("text")];
+    let imported = crate::process::Launch::bare(&arguments).run().await;
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    let alone = Node::start_in(&mirrors.forge, None, &mirrors.accounts, mirrors.accounts.cache(), store, |_| ()).await;
+    assert_eq!(alone.listed("acme-x").await, ["1.0.0"]);
+    assert_eq!(alone.fetch("acme-x", "1.0.0").await.expect("its own"), sha(&zip));
+    let again = alone.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+    assert_eq!((again.status, &again.json()["code"]), (409, &json!("version-deleted")), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_zip_of_a_deleted_version_stays_in_the_bucket() {
+    let mirrors = Mirrors::scripted().await;
+    let node = mirrors.node().await;
+    let zip = sha(&node.publish("acme-x", "1.0.0").await);
+    assert_eq!(node.delete("acme-x", "1.0.0").await.status, 200);
+    assert!(!node.has_zip(&zip));
+    assert_eq!(mirrors.bucket.names("hosted/blobs/"), [format!("hosted/blobs/{}/{zip}", &zip[..2])]);
 }

@@ -19,17 +19,15 @@ fn launch(forge: &Forge, bucket: &TestBucket, cache: &Path, store: &Path) -> Lau
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let other = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let other = mirrors.node().await;
     // Asks for no version: it learns of them by what is noted.
-    let watcher = Node::start(&forge, &bucket, &accounts).await;
+    let watcher = mirrors.node().await;
     other.publish("acme-x", "0.1.0").await;
     watcher.eventually_lists("acme-x", &["0.1.0"]).await;
-    let cache = accounts.cache();
+    let cache = mirrors.accounts.cache();
     let store = tempfile::tempdir().expect("a directory");
-    let launch = launch(&forge, &bucket, cache.path(), store.path());
+    let launch = launch(&mirrors.forge, &mirrors.bucket, cache.path(), store.path());
     let mut versions = vec!["0.1.0".to_owned()];
     let mut left = Vec::new();
     for folder in ["hosted/blobs/", "hosted/releases/", "hosted/changes.json"] {
@@ -39,17 +37,20 @@ async fn a_kill_between_any_two_writes_of_a_publication_leaves_all_or_nothing() 
             let process = launch.clone().start().await;
             let url = format!("http://{}/acme-x/zipball/{version}", process.address);
             let publish = |client: &reqwest::Client, url: &str| {
-                client.put(url).bearer_auth(&accounts.ci).body(zip.clone()).send()
+                client.put(url).bearer_auth(&mirrors.accounts.ci).body(zip.clone()).send()
             };
-            bucket.fault(Method::PUT, folder, fault);
-            let before = bucket.requests(&Method::PUT, folder);
+            mirrors.bucket.fault(Method::PUT, folder, fault);
+            let before = mirrors.bucket.requests(&Method::PUT, folder);
             let running = tokio::spawn(publish(&process.client, &url));
-            let is_written =
-                || fault == BucketFault::Hang || bucket.names(folder).iter().any(|name| is_of(name, &zip, &version));
-            eventually("the write", async || bucket.requests(&Method::PUT, folder) > before && is_written()).await;
+            let is_written = || {
+                fault == BucketFault::Hang
+                    || mirrors.bucket.names(folder).iter().any(|name| is_of(name, &zip, &version))
+            };
+            eventually("the write", async || mirrors.bucket.requests(&Method::PUT, folder) > before && is_written())
+                .await;
             process.kill().await;
             assert!(running.await.expect("no panic").is_err(), "no answer");
-            bucket.script().clear_faults();
+            mirrors.bucket.script().clear_faults();
 
             let must_be_there =
                 (folder, fault) == ("hosted/releases/", BucketFault::HangAfterWrite) || folder == "hosted/changes.json";

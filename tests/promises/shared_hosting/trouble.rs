@@ -9,14 +9,11 @@ fn retry_after(got: &Got) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_bucket_is_down_nothing_is_published_or_changed_and_the_copy_is_served() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
     let zip = first.publish("acme-x", "1.0.0").await;
     second.eventually_lists("acme-x", &["1.0.0"]).await;
-    bucket.script().down();
+    mirrors.bucket.script().down();
     for refused in [
         first.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await,
         first.put("acme-y", "1.0.0", component("acme-y", "1.0.0")).await,
@@ -38,11 +35,11 @@ async fn while_the_bucket_is_down_nothing_is_published_or_changed_and_the_copy_i
     assert_eq!(second.listed("acme-x").await, ["1.0.0"]);
     // A start works with the copy.
     let [cache, store] = first.stop().await.into();
-    let first = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let first = mirrors.node_in([cache, store]).await;
     assert_eq!(first.fetch("acme-x", "1.0.0").await.expect("its copy"), sha(&zip));
     let ready = first.mirror.get("/readyz").await;
     assert!(ready.status == 200 && String::from_utf8_lossy(&ready.body).contains("degraded"), "{ready:?}");
-    bucket.script().up();
+    mirrors.bucket.script().up();
     eventually("published", async || first.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await.status == 201)
         .await;
     assert!(second.fetch("acme-x", "1.1.0").await.is_ok());
@@ -50,31 +47,27 @@ async fn while_the_bucket_is_down_nothing_is_published_or_changed_and_the_copy_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_has_never_seen_the_bucket_asks_no_upstream_for_a_name_that_may_be_published() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let first = mirrors.node().await;
     let zip = first.publish("acme-x", "1.0.0").await;
-    let asked = || forge.count(|seen| seen.path().contains("acme-x"));
+    let asked = || mirrors.forge.count(|seen| seen.path().contains("acme-x"));
     let before = asked();
-    let [cache, _] = Node::start(&forge, &bucket, &accounts).await.stop().await.into();
-    bucket.script().down();
+    let [cache, _] = mirrors.node().await.stop().await.into();
+    mirrors.bucket.script().down();
     // It has its tokens, and nothing that is published.
     let store = tempfile::tempdir().expect("a directory");
-    let second = Node::start_in(&forge, Some(&bucket), &accounts, cache, store, |_| ()).await;
+    let second = mirrors.node_in([cache, store]).await;
     let refused = second.fetch("acme-x", "1.0.0").await.expect_err("unknown");
     assert_eq!((refused.status, retry_after(&refused) > 0), (503, true), "{refused:?}");
-    bucket.script().up();
+    mirrors.bucket.script().up();
     eventually("served", async || second.fetch("acme-x", "1.0.0").await.is_ok_and(|found| found == sha(&zip))).await;
     assert_eq!(asked(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_to_a_write_that_was_done_is_a_success() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let node = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let node = mirrors.node().await;
     node.publish("acme-x", "0.1.0").await;
     let faults = [BucketFault::LostAnswer, BucketFault::StatusAfterWrite(500), BucketFault::StatusAfterWrite(409)];
     for (number, fault) in faults.into_iter().enumerate() {
@@ -82,42 +75,39 @@ async fn a_lost_answer_to_a_write_that_was_done_is_a_success() {
         for folder in ["hosted/blobs/", "hosted/releases/", "hosted/changes.json"] {
             // A service answers an upload that it has done with 500 or nothing, and never with a conflict.
             if folder != "hosted/blobs/" || fault == BucketFault::LostAnswer {
-                bucket.fault_times(1, Method::PUT, folder, fault);
+                mirrors.bucket.fault_times(1, Method::PUT, folder, fault);
             }
         }
         let zip = node.publish("acme-x", &version).await;
         assert_eq!(node.fetch("acme-x", &version).await.expect("fetched"), sha(&zip));
-        bucket.script().clear_faults();
-        bucket.fault_times(1, Method::PUT, "hosted/releases/", fault);
+        mirrors.bucket.script().clear_faults();
+        mirrors.bucket.fault_times(1, Method::PUT, "hosted/releases/", fault);
         assert_eq!(node.delete("acme-x", &version).await.status, 200, "{fault:?}");
         assert_eq!(node.fetch("acme-x", &version).await.expect_err("deleted").status, 404);
-        bucket.script().clear_faults();
+        mirrors.bucket.script().clear_faults();
     }
     assert_eq!(node.listed("acme-x").await, ["0.1.0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_zip_in_the_bucket_reaches_no_client() {
-    let bucket = TestBucket::scripted().await;
-    let forge = Forge::start().await;
-    let accounts = Accounts::new(&forge).await;
-    let first = Node::start(&forge, &bucket, &accounts).await;
-    let second = Node::start(&forge, &bucket, &accounts).await;
+    let mirrors = Mirrors::scripted().await;
+    let [first, second] = mirrors.two().await;
     let zip = first.publish("acme-x", "1.0.0").await;
-    let name = bucket.names("hosted/blobs/")[0].clone();
+    let name = mirrors.bucket.names("hosted/blobs/")[0].clone();
     let mut damaged = zip.clone();
     damaged[100] ^= 1;
-    bucket.overwrite(&name, damaged);
+    mirrors.bucket.overwrite(&name, damaged);
     assert_eq!(second.fetch("acme-x", "1.0.0").await.expect_err("damaged").status, 500);
-    bucket.overwrite(&name, zip[..zip.len() / 2].to_vec());
+    mirrors.bucket.overwrite(&name, zip[..zip.len() / 2].to_vec());
     assert_eq!(second.fetch("acme-x", "1.0.0").await.expect_err("short").status, 500);
     assert!(crate::process::files(&second.store.path().join("blobs")).is_empty());
     assert_eq!(first.fetch("acme-x", "1.0.0").await.expect("its copy"), sha(&zip));
     // Published again, the whole one is there.
     assert_eq!(first.put("acme-x", "1.0.0", zip.clone()).await.status, 200);
     assert_eq!(second.fetch("acme-x", "1.0.0").await.expect("mended"), sha(&zip));
-    bucket.fault_times(1, Method::GET, "hosted/blobs/", BucketFault::CutBody);
-    let third = Node::start(&forge, &bucket, &accounts).await;
+    mirrors.bucket.fault_times(1, Method::GET, "hosted/blobs/", BucketFault::CutBody);
+    let third = mirrors.node().await;
     assert_eq!(third.fetch("acme-x", "1.0.0").await.expect_err("cut").status, 503);
     assert_eq!(third.fetch("acme-x", "1.0.0").await.expect("at the next try"), sha(&zip));
 }
