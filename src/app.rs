@@ -47,6 +47,7 @@ mod reload;
 mod removals;
 mod shared;
 mod shared_accounts;
+mod source_sharing;
 
 use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
@@ -261,6 +262,7 @@ impl App {
         let has_bucket = config.shared.is_some();
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
         removals::spawn_removal_sharing(reloader.running(), &cache, &tasks, &background);
+        source_sharing::spawn_source_sharing(reloader.running(), &cache, &tasks, &background).await;
         if has_bucket {
             shared_accounts::spawn_account_sharing(reloader.running().clone(), &tasks, &background);
         }

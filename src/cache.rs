@@ -57,14 +57,15 @@ use policy::{ArchiveConfig, DocumentConfig};
 use uploads::{PinnedKeys, Uploader};
 
 pub use crate::shared::BucketOperation;
+pub use crate::shared::{BucketError, SetMode, SetSourceError, SharedSources};
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, Integrity, InventoryEntry, SourceRecord, UploadQueueUsage},
+    disk::{DiskUsage, Integrity, InventoryEntry, SourcePlace, SourceRecord, UploadQueueUsage},
 };
 pub use archive_request::{ArchiveRequest, Asker, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
-pub use bucket_tier::{BucketState, BucketTier, LonePins};
+pub use bucket_tier::{BucketState, BucketTier, LonePins, retry_after};
 pub use bucket_uploads::NotUploaded;
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;

@@ -39,6 +39,7 @@ pub(crate) mod release_facts;
 mod removals;
 pub(crate) mod resolve;
 mod selection;
+mod shared_sources;
 mod shared_work;
 mod sources;
 mod spelling;
@@ -71,16 +72,16 @@ use policy::{AccessPolicy, PolicyError};
 use ref_lists::RefLists;
 use release_facts::ReleaseFacts;
 use resolve::{VersionResolver, VersionResolverParts};
-use sources::SourceResolver;
 use transfer::Transfer;
 use upstreams::Upstreams;
 use version_rules::{SeenVersions, VersionRules};
 use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
-    BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation, HitStats,
-    ImportError, Integrity, InventoryEntry, NotUploaded, Object, ObjectContent, PushedArchive, PushedPin, Pusher,
-    RemovedBy, ServedArchive, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
+    BucketError, BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation,
+    HitStats, ImportError, Integrity, InventoryEntry, NotUploaded, Object, ObjectContent, PushedArchive, PushedPin,
+    Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
+    spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,
@@ -91,6 +92,8 @@ pub use error::RegistryError;
 pub use model_policy::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
+pub use shared_sources::{SourceSearch, SourceSharing};
+pub use sources::{ImportSourceError, SourceResolver, SourceSearchFailure};
 pub(crate) use upstreams::UpstreamReportLine;
 pub use version_rules::VersionRefusal;
 pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks, StoredBlocks};

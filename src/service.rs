@@ -35,6 +35,7 @@ mod rendition;
 mod rendition_cache;
 mod request_id;
 mod response_cache;
+mod source_sharing;
 mod sources;
 mod view_cache;
 mod web;

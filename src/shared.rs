@@ -19,6 +19,7 @@ mod once;
 mod patience;
 mod probe;
 mod sealed;
+mod sources;
 mod state;
 mod status;
 
@@ -34,5 +35,6 @@ pub use once::Occurrence;
 pub use patience::Patience;
 pub use probe::Arbitration;
 pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};
+pub use sources::{SetMode, SetSourceError, SetSources, SharedSources};
 pub use state::{SharedState, StateWrite};
 pub use status::BucketStatus;

@@ -23,7 +23,7 @@ use crate::{
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
         Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
-        SharedArchives, SharedDocuments, SharedPin,
+        SharedArchives, SharedDocuments, SharedPin, SharedSources,
     },
     storage::{
         Object,
@@ -48,6 +48,7 @@ pub struct BucketTier {
     bucket: Arc<Bucket>,
     pub(super) archives: SharedArchives,
     documents: SharedDocuments,
+    sources: SharedSources,
     durable: Durability,
     arbiter: Arbiter,
     /// What waits for its upload.
@@ -104,6 +105,7 @@ impl BucketTier {
         Self {
             archives: SharedArchives::new(bucket.clone(), clock.clone()),
             documents: SharedDocuments::new(bucket.clone(), MAX_SHARED_DOCUMENT_BYTES),
+            sources: SharedSources::new(bucket.clone()),
             bucket,
             durable: config.durable,
             arbiter: config.arbiter,
@@ -118,6 +120,16 @@ impl BucketTier {
     /// The bucket.
     pub fn bucket(&self) -> &Arc<Bucket> {
         &self.bucket
+    }
+
+    /// The recorded sources there.
+    pub fn sources(&self) -> &SharedSources {
+        &self.sources
+    }
+
+    /// Whether this mirror may decide on what was never seen before while the bucket cannot.
+    pub fn lone_pins(&self) -> LonePins {
+        self.lone_pins
     }
 
     /// The state of the bucket for an operator.
@@ -239,11 +251,7 @@ impl BucketTier {
             return Ok(());
         }
         tracing::warn!(key = %request.key, %error, "a new version is not fetched: the bucket cannot pin it");
-        let retry_after = match error {
-            BucketError::Paused { retry_after } => retry_after.max(Duration::from_secs(1)),
-            _ => UNDECIDED_RETRY_AFTER,
-        };
-        Err(unavailable_for(retry_after))
+        Err(unavailable_for(retry_after(error)))
     }
 
     /// True when a new archive is uploaded before its end reaches a client.
@@ -302,6 +310,14 @@ impl BucketTier {
         if let Err(error) = self.documents.put(key, document, found).await {
             tracing::debug!(%key, %error, "a document is not written to the bucket");
         }
+    }
+}
+
+/// When what the bucket could not decide may be asked for again.
+pub fn retry_after(error: BucketError) -> Duration {
+    match error {
+        BucketError::Paused { retry_after } => retry_after.max(Duration::from_secs(1)),
+        _ => UNDECIDED_RETRY_AFTER,
     }
 }
 

@@ -25,6 +25,8 @@ asked.";
 const SET_HELP: &str = "\
 Example: srm-mirror route set fc3 official-2x --dialect simple
 
+With [shared], the source is set on all mirrors of the bucket; exit code 1, and nothing is changed, while it cannot be used.
+
 Exit code 64, and nothing is changed, when the upstream is unknown or cannot be the source of the name.";
 
 /// Show where a name comes from, or set it

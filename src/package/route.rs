@@ -56,3 +56,10 @@ pub struct NameRoute {
     /// The package on each upstream, in the order in which they are asked.
     pub candidates: Vec<PackageId>,
 }
+
+impl NameRoute {
+    /// True when the first of the candidates that exists is recorded as the source of the name.
+    pub fn is_searched(&self) -> bool {
+        !self.candidates.is_empty() && !matches!(self.rule, RouteRule::NoRoute | RouteRule::DefaultUpstream)
+    }
+}

@@ -44,6 +44,8 @@ pub enum RegistryError {
     },
     /// The shared bucket, which has the published packages, cannot be used; when to try again.
     HostedUnavailable(Duration),
+    /// The shared bucket, which decides where a new name comes from, cannot be used; when to try again.
+    SourceUndecided(Duration),
     /// The cache or the upstream has no answer.
     Fetch(CacheFailure),
 }

@@ -375,7 +375,9 @@ fn cause(error: RegistryError) -> FetchError {
             FetchError::Refused("the package does not conform to the package model".into())
         }
         RegistryError::NotCollected => FetchError::Refused("the packages are being collected".into()),
-        RegistryError::HostedUnavailable(_) => FetchError::Unreachable("the shared bucket"),
+        RegistryError::HostedUnavailable(_) | RegistryError::SourceUndecided(_) => {
+            FetchError::Unreachable("the shared bucket")
+        }
         RegistryError::DamagedZip { .. } => FetchError::Invalid("its zip is damaged".into()),
         RegistryError::VersionRefused(_) | RegistryError::NoVersionAllowed(_) => {
             FetchError::Refused("the version may not be served".into())

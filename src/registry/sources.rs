@@ -6,12 +6,17 @@
 use std::{io, sync::Arc};
 
 use super::{
-    RegistryError, authorize::Authorizer, keys::document_key, not_found, package_documents::PackageDocuments,
+    RegistryError,
+    authorize::Authorizer,
+    not_found,
+    package_documents::PackageDocuments,
+    shared_sources::{FoundSource, SourceSearch, SourceSharing, end_generations, unrecordable},
+    shared_work::SharedWorkCache,
     upstreams::Upstreams,
 };
 use crate::{
-    cache::{Cache, CacheFailure, SourceRecord},
-    entry::RecordedSource,
+    cache::{Cache, CacheFailure, SetSourceError, SourcePlace, SourceRecord},
+    entry::{Digest, RecordedSource},
     http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, Missing},
     package::{DialectName, PackageId, PackageName},
@@ -24,9 +29,25 @@ pub struct SourceResolver {
     upstreams: Upstreams,
     authorizer: Arc<Authorizer>,
     documents: Arc<PackageDocuments>,
+    /// With a shared bucket.
+    sharing: Option<SourceSharing>,
+    /// The running searches where there is a bucket; nothing is remembered of them.
+    searches: SharedWorkCache<PackageId, SourceSearchFailure>,
+}
+
+/// Why a source of a bundle is not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportSourceError {
+    /// It cannot be written here.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It cannot be recorded in the shared bucket.
+    #[error(transparent)]
+    Shared(#[from] SetSourceError),
 }
 
 /// Why a search found no source.
+#[derive(Clone, Debug)]
 pub struct SourceSearchFailure {
     /// The error.
     pub error: RegistryError,
@@ -47,7 +68,13 @@ impl SourceResolver {
         authorizer: Arc<Authorizer>,
         documents: Arc<PackageDocuments>,
     ) -> Self {
-        Self { cache, upstreams, authorizer, documents }
+        let sharing = SourceSharing::new(&cache);
+        Self { cache, upstreams, authorizer, documents, sharing, searches: SharedWorkCache::new(0) }
+    }
+
+    /// What the mirrors of the bucket have in common; `None` without one.
+    pub fn sharing(&self) -> Option<&SourceSharing> {
+        self.sharing.as_ref()
     }
 
     /// The upstream recorded for a name in a dialect. Does not block.
@@ -70,12 +97,36 @@ impl SourceResolver {
         self.cache.disk().sources().list()
     }
 
-    /// Finds the first of `candidates` that exists and may be served, and records it for the name.
+    /// Finds the first of `candidates` that exists and may be served, and records it for the name. With a shared bucket,
+    /// what is recorded there comes first, and all who ask at the same time share one search.
     ///
     /// # Errors
     /// `NotFound(Package)` when every upstream says that it has no such package. The first failure of any other kind,
-    /// `Forbidden` included, ends the search. `Unrecordable` when the source cannot be written.
+    /// `Forbidden` included, ends the search. `Unrecordable` when the source cannot be written; `SourceUndecided` when the
+    /// bucket cannot be asked. `SourceChanged` when another source than the candidates is recorded since.
     pub async fn find(
+        &self,
+        name: &PackageName,
+        dialect: DialectName,
+        candidates: &[PackageId],
+    ) -> Result<PackageId, SourceSearchFailure> {
+        let Some(sharing) = &self.sharing else { return self.search(name, dialect, candidates).await };
+        let key = Digest::of(format!("{} {name}", dialect.as_str()).as_bytes());
+        let package = candidates.first().cloned();
+        let failed = |error| SourceSearchFailure { error, package: package.clone() };
+        let search = async {
+            let found = match sharing.learn(name, dialect, candidates.len()).await.map_err(failed)? {
+                Some(upstream) => known(candidates, upstream).map_err(failed)?,
+                None => self.search(name, dialect, candidates).await?,
+            };
+            // It weighs more than the cache holds.
+            Ok((found, 1))
+        };
+        let found = self.searches.get_or_make(key, search).await;
+        found.map_err(|error| error.map_or_else(|| failed(RegistryError::Unrecordable), |error| (*error).clone()))
+    }
+
+    async fn search(
         &self,
         name: &PackageName,
         dialect: DialectName,
@@ -157,25 +208,26 @@ impl SourceResolver {
         found: &PackageId,
         candidates: &[PackageId],
     ) -> Result<PackageId, RegistryError> {
-        match self.cache.disk().sources().record(name, dialect, &found.upstream).await {
-            Ok(SourceRecord::Recorded) => {
+        let source = FoundSource { name, dialect, upstream: &found.upstream };
+        let recorded = match &self.sharing {
+            Some(sharing) => sharing.record(&source, candidates.len()).await?,
+            None => {
+                let recorded = self.cache.disk().sources().record(source.record(), SourcePlace::Here).await;
+                recorded.map_err(|error| unrecordable(name, &error))?
+            }
+        };
+        match recorded {
+            SourceRecord::Recorded => {
                 let dialect = dialect.as_str();
                 tracing::debug!(%name, dialect, upstream = %found.upstream, "the source of a name is recorded");
                 Ok(found.clone())
             }
-            Ok(SourceRecord::Known(upstream)) => {
-                let known = candidates.iter().find(|candidate| candidate.upstream == upstream);
-                known.cloned().ok_or(RegistryError::SourceChanged { recorded: upstream })
-            }
-            Err(error) => {
-                tracing::error!(%name, %error, "the source of a name cannot be recorded");
-                Err(RegistryError::Unrecordable)
-            }
+            SourceRecord::Known(upstream) => known(candidates, upstream),
         }
     }
 
-    /// Replaces the recorded source of a name: the operator's word. Responses that were made of `previous`, the packages
-    /// that the name led to, are made again.
+    /// Replaces the recorded source of a name: the operator's word. With a shared bucket, it must be set there before.
+    /// Responses that were made of `previous`, the packages that the name led to, are made again.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -186,14 +238,16 @@ impl SourceResolver {
         source: &PackageId,
         previous: &[PackageId],
     ) -> io::Result<SourceRecord> {
-        let replaced = self.cache.disk().sources().replace(name, dialect, &source.upstream).await?;
+        let set = FoundSource { name, dialect, upstream: &source.upstream }.record();
+        let place = if self.sharing.is_some() { SourcePlace::Bucket } else { SourcePlace::Here };
+        let replaced = self.cache.disk().sources().replace(set, place).await?;
         self.end_generations(source, previous);
         tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "an operator set the source of a name");
         Ok(replaced)
     }
 
-    /// Records a source that another mirror has recorded, unless one is recorded here. `previous` as for
-    /// [`SourceResolver::replace`].
+    /// Records a source that another mirror has recorded, unless one is recorded here or in the shared bucket. `previous` as
+    /// for [`SourceResolver::replace`].
     ///
     /// # Errors
     /// When it cannot be written.
@@ -203,12 +257,24 @@ impl SourceResolver {
         dialect: DialectName,
         source: &PackageId,
         previous: &[PackageId],
-    ) -> io::Result<SourceRecord> {
-        let imported = self.cache.disk().sources().record(name, dialect, &source.upstream).await?;
-        if imported == SourceRecord::Recorded {
-            self.end_generations(source, previous);
-            tracing::info!(%name, dialect = dialect.as_str(), upstream = %source.upstream, "the source of a name is imported");
+        search: SourceSearch,
+    ) -> Result<SourceRecord, ImportSourceError> {
+        let own = FoundSource { name, dialect, upstream: &source.upstream }.record();
+        let place = if self.sharing.is_some() { SourcePlace::Bucket } else { SourcePlace::Here };
+        let winner = match &self.sharing {
+            Some(sharing) => sharing.share(&own, search).await?,
+            None => own,
+        };
+        let upstream: Arc<str> = winner.upstream.as_str().into();
+        let imported = self.cache.disk().sources().record(winner, place).await?;
+        if imported != SourceRecord::Recorded {
+            return Ok(imported);
         }
+        self.end_generations(source, previous);
+        if *upstream != *source.upstream {
+            return Ok(SourceRecord::Known(upstream));
+        }
+        tracing::info!(%name, dialect = dialect.as_str(), %upstream, "the source of a name is imported");
         Ok(imported)
     }
 
@@ -218,8 +284,12 @@ impl SourceResolver {
     }
 
     fn end_generations(&self, source: &PackageId, previous: &[PackageId]) {
-        for package in previous.iter().chain([source]) {
-            self.cache.end_generation(&document_key(package, &DocumentAsk::Releases));
-        }
+        end_generations(&self.cache, previous.iter().chain([source]));
     }
+}
+
+/// The candidate on a recorded upstream.
+fn known(candidates: &[PackageId], upstream: Arc<str>) -> Result<PackageId, RegistryError> {
+    let known = candidates.iter().find(|candidate| candidate.upstream == upstream);
+    known.cloned().ok_or(RegistryError::SourceChanged { recorded: upstream })
 }

@@ -31,7 +31,7 @@ mod subject;
 mod unauthorized;
 pub(super) mod version_refusal;
 
-use fetch_failure::{fetch_error, hosted_unavailable, with_remark};
+use fetch_failure::{fetch_error, hosted_unavailable, source_undecided, with_remark};
 use subject::Subject;
 pub(crate) use unauthorized::Unauthorized;
 
@@ -360,6 +360,7 @@ impl ApiError {
                 ErrorDescription { code: Some(FailureCode::RepositoryReplaced), ..error }
             }
             Self::Registry(RegistryError::HostedUnavailable(retry_after)) => hosted_unavailable(subject, retry_after),
+            Self::Registry(RegistryError::SourceUndecided(retry_after)) => source_undecided(subject, retry_after),
             Self::Registry(RegistryError::NotCollected) => {
                 let message = format!(
                     "this mirror collects its packages for the first time since its start; try again in {} s",

@@ -4,7 +4,7 @@ use super::{error::ApiError, found_package::FoundPackage};
 use crate::{
     dialect::{DialectName, HostedNames, NameRoute, Names, RouteRule, SIMPLE_OWNER},
     package::{PackageId, PackageName, PackageRef},
-    registry::{Registry, RegistryError, hosting::find_new},
+    registry::{Registry, RegistryError, SourceSearch, SourceSearchFailure, hosting::find_new},
 };
 
 /// A package that was not found, and the upstream that decided so.
@@ -51,18 +51,39 @@ pub(super) async fn resolve(
     let found = match (route.rule, &route.candidates[..]) {
         (RouteRule::NoRoute, _) | (_, []) => Err(ApiError::NoRoute { name: name.clone(), dialect }.into()),
         (RouteRule::DefaultUpstream, [id, ..]) => Ok(id.clone()),
-        (_, candidates) => registry.sources().find(name, dialect, candidates).await.map_err(|failure| {
-            let error = ApiError::from(failure.error);
-            match failure.package {
-                None => {
-                    let upstreams = candidates.iter().map(|id| id.upstream.clone()).collect();
-                    ApiError::NotOnRoute { name: name.clone(), upstreams, cause: Box::new(error) }.into()
-                }
-                package => SourceFailure { error, package },
+        (_, candidates) => match registry.sources().find(name, dialect, candidates).await {
+            // A source that was recorded in the meantime, or on another mirror, need not be among the candidates.
+            Err(SourceSearchFailure { error: error @ RegistryError::SourceChanged { .. }, .. }) => {
+                let recorded = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)?;
+                recorded.ok_or_else(|| ApiError::from(error).into())
             }
-        }),
+            found => found.map_err(|failure| not_found(name, candidates, failure)),
+        },
     };
     found.map(FoundPackage::Package)
+}
+
+fn not_found(name: &PackageName, candidates: &[PackageId], failure: SourceSearchFailure) -> SourceFailure {
+    let error = ApiError::from(failure.error);
+    match failure.package {
+        None => {
+            let upstreams = candidates.iter().map(|id| id.upstream.clone()).collect();
+            ApiError::NotOnRoute { name: name.clone(), upstreams, cause: Box::new(error) }.into()
+        }
+        package => SourceFailure { error, package },
+    }
+}
+
+/// The packages that a name leads or led to in a dialect.
+pub(super) fn led_to(registry: &Registry, names: &Names, name: &PackageName, dialect: DialectName) -> Vec<PackageId> {
+    let recorded = registry.sources().recorded(name, dialect);
+    let recorded = recorded.and_then(|upstream| names.id_on(&upstream, name));
+    names.route(name, dialect).candidates.into_iter().chain(recorded).collect()
+}
+
+/// Whether requests of a name look for its source.
+pub(super) fn search_of(names: &Names, name: &PackageName, dialect: DialectName) -> SourceSearch {
+    if names.route(name, dialect).is_searched() { SourceSearch::Needed } else { SourceSearch::Never }
 }
 
 /// The packages that a name may lead to, in order. Asks no upstream.

@@ -38,6 +38,11 @@ impl ObjectName {
         Self::of_key("documents", key)
     }
 
+    /// The recorded source of a name.
+    pub(super) fn source(key: &Key) -> Self {
+        Self::of_key("sources", key)
+    }
+
     /// State that all mirrors have in common.
     pub(super) fn state(kind: &'static str) -> Self {
         Self(format!("state/{kind}.json"))

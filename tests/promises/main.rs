@@ -119,6 +119,7 @@ mod shared_accounts;
 mod shared_bucket;
 mod shared_hosting;
 mod shared_push;
+mod shared_sources;
 mod sharing;
 mod simple;
 mod slips;

@@ -159,6 +159,17 @@ pub(super) fn hosted_unavailable(subject: Subject<'_>, retry_after: Duration) ->
     ErrorDescription { retry_after: Some(retry_after), ..error }
 }
 
+/// The error for a new name while the bucket, which decides on its source, cannot be asked.
+pub(super) fn source_undecided(subject: Subject<'_>, retry_after: Duration) -> ErrorDescription {
+    let message = format!(
+        "where {} comes from is written in the shared bucket of this mirror, which cannot be used at present; try again in {} s",
+        subject.what(),
+        whole_seconds(retry_after)
+    );
+    let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
+    ErrorDescription { retry_after: Some(retry_after), ..error }
+}
+
 /// The cache status of a failure, with the remark that belongs to its cause.
 pub(super) fn with_remark(status: CacheStatus, error: &FetchError) -> CacheStatus {
     match error {

@@ -153,7 +153,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         CollectGarbage::ROUTE => act(acts, input, |request| removal::collect_garbage(registry, request)).await,
         KeepArchives::ROUTE => act(acts, input, |request| inventory::keep(registry, acts, request)).await,
         VerifyArchives::ROUTE => subscribe_fallible(input, |request| verify::verify(registry, request)).await,
-        PushArchives::ROUTE => subscribe(input, |request| push::push(registry, acts, request)).await,
+        PushArchives::ROUTE => subscribe(input, |request| push::push(registry, names, acts, request)).await,
         ExportArchives::ROUTE => subscribe_fallible(input, |request| transfer::export(registry, names, request)).await,
         ReadArchive::ROUTE => transfer::read_archive(registry, read(input).await?).await,
         PlanImport::ROUTE => subscribe(input, |request| transfer::plan(registry, request)).await,

@@ -13,6 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 
 use super::{
     append_file::AppendFile,
@@ -39,7 +40,35 @@ pub enum SourceRecord {
     Known(Arc<str>),
 }
 
-type SourceTable = HashMap<DialectName, HashMap<String, (Arc<str>, Timestamp)>>;
+/// Whether the bucket that several mirrors share is known to have a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePlace {
+    /// It is not: there is no bucket, or it could not be asked.
+    Here,
+    /// It is.
+    Bucket,
+}
+
+type SourceTable = HashMap<DialectName, HashMap<String, KnownSource>>;
+
+#[derive(Clone)]
+struct KnownSource {
+    upstream: Arc<str>,
+    at: Timestamp,
+    place: SourcePlace,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+struct SourceLine {
+    name: String,
+    dialect: DialectName,
+    upstream: String,
+    at: Timestamp,
+    /// True when the bucket has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
+}
 
 /// The recorded sources of a cache directory.
 pub(super) struct SourceStore {
@@ -72,9 +101,11 @@ impl SourceFile {
         }
         let mut known = SourceTable::new();
         for line in text[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice::<RecordedSource>(line) {
-                Ok(RecordedSource { name, dialect, upstream, at }) => {
-                    known.entry(dialect).or_default().insert(name, (upstream.into(), at));
+            match serde_json::from_slice::<SourceLine>(line) {
+                Ok(SourceLine { name, dialect, upstream, at, shared }) => {
+                    let place = if shared { SourcePlace::Bucket } else { SourcePlace::Here };
+                    let source = KnownSource { upstream: upstream.into(), at, place };
+                    known.entry(dialect).or_default().insert(name, source);
                 }
                 Err(_) => {
                     tracing::warn!("a damaged line of the recorded sources is skipped");
@@ -92,38 +123,59 @@ impl SourceStore {
         Self { known, tail: Mutex::new(file), space, health }
     }
 
-    fn get(&self, name: &str, dialect: DialectName) -> Option<Arc<str>> {
-        self.known.read().get(&dialect)?.get(name).map(|(upstream, _)| upstream.clone())
+    fn get(&self, name: &str, dialect: DialectName) -> Option<KnownSource> {
+        self.known.read().get(&dialect)?.get(name).cloned()
     }
 
-    fn append(&self, source: RecordedSource, replace: Replace) -> io::Result<SourceRecord> {
+    fn append(&self, source: RecordedSource, place: SourcePlace, replace: Replace) -> io::Result<SourceRecord> {
         let mut tail = self.tail.lock();
-        if let Some(known) = self.get(&source.name, source.dialect)
-            && (replace == Replace::Never || *known == *source.upstream)
+        let known = self.get(&source.name, source.dialect);
+        if let Some(known) = &known
+            && (replace == Replace::Never || *known.upstream == *source.upstream)
         {
-            return Ok(SourceRecord::Known(known));
+            return Ok(SourceRecord::Known(known.upstream.clone()));
         }
-        if self.known.read().values().map(HashMap::len).sum::<usize>() >= MAX_RECORDED_SOURCES {
+        if known.is_none() && self.known.read().values().map(HashMap::len).sum::<usize>() >= MAX_RECORDED_SOURCES {
             return Err(io::Error::other("too many recorded sources"));
         }
-        let written = self.write(&mut tail, &source);
-        self.health.record(&[DiskArea::Pins], written)?;
-        let RecordedSource { name, dialect, upstream, at } = source;
-        self.known.write().entry(dialect).or_default().insert(name, (upstream.into(), at));
+        self.write(&mut tail, vec![source], place)?;
         Ok(SourceRecord::Recorded)
     }
 
-    fn write(&self, tail: &mut SourceFile, source: &RecordedSource) -> io::Result<()> {
-        let mut line = serde_json::to_vec(source)?;
-        line.push(b'\n');
-        tail.file.append(&line, &self.space)
+    /// Records that the bucket has these, where they are still recorded.
+    fn set_shared(&self, mut sources: Vec<RecordedSource>) -> io::Result<()> {
+        let mut tail = self.tail.lock();
+        sources.retain(|source| {
+            let known = self.get(&source.name, source.dialect);
+            known.is_some_and(|known| *known.upstream == *source.upstream && known.place == SourcePlace::Here)
+        });
+        self.write(&mut tail, sources, SourcePlace::Bucket)
+    }
+
+    fn write(&self, tail: &mut SourceFile, sources: Vec<RecordedSource>, place: SourcePlace) -> io::Result<()> {
+        let mut text = Vec::new();
+        for RecordedSource { name, dialect, upstream, at } in sources.iter().cloned() {
+            let line = SourceLine { name, dialect, upstream, at, shared: place == SourcePlace::Bucket };
+            serde_json::to_writer(&mut text, &line)?;
+            text.push(b'\n');
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.health.record(&[DiskArea::Pins], tail.file.append(&text, &self.space))?;
+        let mut known = self.known.write();
+        for RecordedSource { name, dialect, upstream, at } in sources {
+            let source = KnownSource { upstream: upstream.into(), at, place };
+            known.entry(dialect).or_default().insert(name, source);
+        }
+        Ok(())
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Replace {
     Never,
-    ByOperator,
+    ByWord,
 }
 
 /// The recorded sources of the disk tier. Cheap to clone.
@@ -142,59 +194,75 @@ impl DiskSources {
         // Every request of a name comes here; without records in its dialect it needs no copy of the name.
         let known = self.store.known.read();
         let names = known.get(&dialect).filter(|names| !names.is_empty())?;
-        names.get(&name.folded()).map(|(upstream, _)| upstream.clone())
+        names.get(&name.folded()).map(|known| known.upstream.clone())
     }
 
     /// The record of a name, which is compared without case. Does not block.
     pub fn find(&self, name: &PackageName, dialect: DialectName) -> Option<RecordedSource> {
         let name = name.folded();
-        let known = self.store.known.read();
-        let (upstream, at) = known.get(&dialect)?.get(&name)?;
-        Some(RecordedSource { dialect, upstream: upstream.to_string(), at: *at, name })
+        let KnownSource { upstream, at, .. } = self.store.get(&name, dialect)?;
+        Some(RecordedSource { dialect, upstream: upstream.to_string(), at, name })
     }
 
     /// Records a source unless one is recorded. Durable when it returns.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn record(&self, name: &PackageName, dialect: DialectName, upstream: &str) -> io::Result<SourceRecord> {
-        self.append(name, dialect, upstream, Replace::Never).await
+    pub async fn record(&self, source: RecordedSource, place: SourcePlace) -> io::Result<SourceRecord> {
+        self.append(source, place, Replace::Never).await
     }
 
-    /// Replaces the recorded source: the operator's word. Durable when it returns.
+    /// Replaces the recorded source: the operator's word, or the bucket's. Durable when it returns.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn replace(&self, name: &PackageName, dialect: DialectName, upstream: &str) -> io::Result<SourceRecord> {
-        self.append(name, dialect, upstream, Replace::ByOperator).await
+    pub async fn replace(&self, source: RecordedSource, place: SourcePlace) -> io::Result<SourceRecord> {
+        self.append(source, place, Replace::ByWord).await
     }
 
-    async fn append(
-        &self,
-        name: &PackageName,
-        dialect: DialectName,
-        upstream: &str,
-        replace: Replace,
-    ) -> io::Result<SourceRecord> {
-        let source =
-            RecordedSource { name: name.folded(), dialect, upstream: upstream.to_owned(), at: Timestamp::now() };
+    async fn append(&self, source: RecordedSource, place: SourcePlace, replace: Replace) -> io::Result<SourceRecord> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.append(source, replace)).await
+        blocking(move || store.append(source, place, replace)).await
+    }
+
+    /// Records that the bucket has these. Durable when it returns; one write.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn set_shared(&self, sources: Vec<RecordedSource>) -> io::Result<()> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.set_shared(sources)).await
+    }
+
+    /// Counts all records as such that the bucket is not known to have, until the next start. Does not block.
+    pub fn forget_shared(&self) {
+        let mut known = self.store.known.write();
+        known.values_mut().flat_map(HashMap::values_mut).for_each(|known| known.place = SourcePlace::Here);
+    }
+
+    /// At most `limit` records that the bucket is not known to have, in no order.
+    pub fn not_shared(&self, limit: usize) -> Vec<RecordedSource> {
+        self.select(|known| known.place == SourcePlace::Here, limit)
     }
 
     /// Every record, ordered by name and dialect.
     pub fn list(&self) -> Vec<RecordedSource> {
-        let known = self.store.known.read();
-        let mut all: Vec<RecordedSource> = Vec::new();
-        for (dialect, names) in known.iter() {
-            all.extend(names.iter().map(|(name, (upstream, at))| RecordedSource {
-                name: name.clone(),
-                dialect: *dialect,
-                upstream: upstream.to_string(),
-                at: *at,
-            }));
-        }
+        let mut all = self.select(|_| true, usize::MAX);
         all.sort_by(|a, b| (&a.name, a.dialect).cmp(&(&b.name, b.dialect)));
         all
+    }
+
+    fn select(&self, is_selected: fn(&KnownSource) -> bool, limit: usize) -> Vec<RecordedSource> {
+        let known = self.store.known.read();
+        let all =
+            known.iter().flat_map(|(&dialect, names)| names.iter().map(move |(name, known)| (dialect, name, known)));
+        let selected = all.filter(|(_, _, known)| is_selected(known)).take(limit);
+        let records = selected.map(|(dialect, name, known)| RecordedSource {
+            name: name.clone(),
+            dialect,
+            upstream: known.upstream.to_string(),
+            at: known.at,
+        });
+        records.collect()
     }
 }

@@ -11,27 +11,29 @@ use super::{
 };
 use crate::{
     admin_api::{AdminRequest as _, PushArchives, PushEvent, PushState, PushSums},
+    dialect::Names,
     entry::Key,
     registry::{
         InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry,
         inventory::{ALL_SHARDS, Selection},
     },
-    service::audit::Acts,
+    service::{audit::Acts, source_sharing::push_sources},
 };
 
 /// Events that wait for the client.
 const WAITING_EVENTS: usize = 64;
 
-/// Uploads all pins, then all zips: the zips are listed a 256th at a time, by the first byte of their digests. Ends early
+/// Uploads all recorded sources and pins, then all zips: the zips are listed a 256th at a time, by the first byte of their digests. Ends early
 /// when the client leaves. It is an act, which ends with the uploads.
 pub(super) async fn push(
     registry: &Arc<Registry>,
+    names: &Arc<Names>,
     acts: &Acts,
     request: PushArchives,
 ) -> Result<impl Stream<Item = PushEvent> + use<>, AdminError> {
     let act = acts.begin(PushArchives::ROUTE, &request).await?;
     let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
-    let prepared = prepare(registry, sender).await;
+    let prepared = prepare(registry, names, sender).await;
     let (run, begin) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -49,6 +51,7 @@ pub(super) async fn push(
 /// What there is to upload.
 async fn prepare(
     registry: &Arc<Registry>,
+    names: &Arc<Names>,
     events: mpsc::Sender<PushEvent>,
 ) -> Result<(PushRun, PushEvent), AdminError> {
     let no_bucket =
@@ -61,12 +64,14 @@ async fn prepare(
     };
     let counted = registry.inventory().fold(ALL_SHARDS, &selection, (0, 0), count).await;
     let (zips, bytes) = counted.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
-    let run = PushRun { registry: registry.clone(), pusher, selection, events, sums: PushSums::default() };
+    let sums = PushSums::default();
+    let run = PushRun { registry: registry.clone(), names: names.clone(), pusher, selection, events, sums };
     Ok((run, PushEvent::Begin { zips, bytes }))
 }
 
 struct PushRun {
     registry: Arc<Registry>,
+    names: Arc<Names>,
     pusher: Pusher,
     selection: Selection,
     events: mpsc::Sender<PushEvent>,
@@ -98,6 +103,8 @@ impl PushRun {
 
     async fn push_all(&mut self, begin: PushEvent) -> Result<(), PushOver> {
         self.send(begin).await?;
+        let pushed = push_sources(&self.registry, &self.names).await;
+        pushed.map_err(|error| PushOver::Failed(error.to_string()))?;
         self.push_pins().await?;
         for first in ALL_SHARDS {
             let add = |entries: &mut Vec<InventoryEntry>, entry| entries.push(entry);

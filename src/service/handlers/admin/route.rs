@@ -11,8 +11,8 @@ use crate::{
     dialect::{DialectName, Names, PackageId, PackageRef, RouteRule},
     entry::RecordedSource,
     package::{NameForm, PackageName},
-    registry::{Registry, SourceRecord},
-    service::sources::{self, usable_source},
+    registry::{ImportSourceError, Registry, SetSourceError, SourceRecord},
+    service::sources::{self, led_to, usable_source},
 };
 
 /// Where a name comes from in each dialect, and what is stored of it.
@@ -158,13 +158,6 @@ fn package_at(
     usable_source(names, name, upstream, &route).ok_or_else(off_route)
 }
 
-/// The packages that a name leads or led to in a dialect.
-fn led_to(registry: &Registry, names: &Names, name: &PackageName, dialect: DialectName) -> Vec<PackageId> {
-    let recorded = registry.sources().recorded(name, dialect);
-    let recorded = recorded.and_then(|upstream| names.id_on(&upstream, name));
-    names.route(name, dialect).candidates.into_iter().chain(recorded).collect()
-}
-
 /// Sets the recorded source of a name in one dialect, or in every one that can have it. Refuses before it changes anything.
 pub(super) async fn set(
     registry: &Arc<Registry>,
@@ -196,6 +189,9 @@ pub(super) async fn set(
             Err(error) => return Err(invalid(&error)),
         }
     }
+    if let Some(sharing) = registry.sources().sharing() {
+        sharing.set(&name, &targets).await.map_err(not_set)?;
+    }
     let mut dialects = Vec::new();
     for (dialect, package) in targets {
         let previous = registry.sources().recorded(&name, dialect);
@@ -206,6 +202,20 @@ pub(super) async fn set(
         dialects.push(DialectSource { dialect, package: package.spec(), previous });
     }
     Ok(SetRouteReport { dialects })
+}
+
+/// The answer where the shared bucket has not taken a source.
+fn not_set(error: SetSourceError) -> AdminError {
+    match error {
+        SetSourceError::TooMany => AdminError::bad_request(error.to_string()),
+        SetSourceError::Bucket(error) => {
+            let message = format!(
+                "{error}: the source is not set on this mirror; whether the others will use it is not known unless the \
+                 bucket was down before, so repeat the command when the bucket works"
+            );
+            AdminError::new(ErrorCode::Bucket, message)
+        }
+    }
 }
 
 /// Records a source of a bundle. What is recorded here stays, and so does a name whose routes lead elsewhere.
@@ -227,11 +237,17 @@ pub(super) async fn import(
     }
     let Ok(package) = package_at(names, &name, &upstream, dialect) else { return Ok(ImportedSource::OffRoute) };
     if dry_run {
-        return Ok(ImportedSource::Recorded);
+        let Some(sharing) = registry.sources().sharing() else { return Ok(ImportedSource::Recorded) };
+        let shared = sharing.find(&name, dialect).await.map_err(|error| not_set(error.into()))?;
+        return Ok(shared.map_or(ImportedSource::Recorded, |shared| known(&shared.upstream)));
     }
     let led_to = led_to(registry, names, &name, dialect);
-    let imported = registry.sources().import(&name, dialect, &package, &led_to).await;
-    let imported = imported.map_err(|error| AdminError::storage("the source of a name cannot be written", error))?;
+    let search = sources::search_of(names, &name, dialect);
+    let imported = registry.sources().import(&name, dialect, &package, &led_to, search).await;
+    let imported = imported.map_err(|error| match error {
+        ImportSourceError::Io(error) => AdminError::storage("the source of a name cannot be written", error),
+        ImportSourceError::Shared(error) => not_set(error),
+    })?;
     Ok(match imported {
         SourceRecord::Recorded => ImportedSource::Recorded,
         SourceRecord::Known(local) => known(&local),

@@ -1,0 +1,61 @@
+//! Keeps the recorded sources the same on all mirrors of the bucket.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::RunningService;
+use crate::cache::Cache;
+
+/// What an operator has set on another mirror is used here after this time and that of one request, at most: within 5 s.
+const SOURCES_INTERVAL: Duration = Duration::from_secs(4);
+/// Longest wait for the first time, before requests are served.
+const FIRST_SOURCES_TIMEOUT: Duration = Duration::from_secs(10);
+/// When what could not be passed on is tried again.
+const SHARING_PAUSE: Duration = Duration::from_secs(2);
+
+/// Uses what operators have set on other mirrors, and passes on what was recorded here, until `background` is cancelled. At
+/// its return, what is set has been read, if the bucket works. Without a bucket, does nothing.
+pub(super) async fn spawn_source_sharing(
+    running: &Arc<ArcSwap<RunningService>>,
+    cache: &Cache,
+    tasks: &TaskTracker,
+    background: &CancellationToken,
+) {
+    let Some(bucket) = cache.bucket().cloned() else { return };
+    // One that has not answered the probe is not waited for once more.
+    if bucket.bucket().status().arbitration.is_some() {
+        let _ = timeout(FIRST_SOURCES_TIMEOUT, follow(running)).await;
+    }
+    let of_task = running.clone();
+    let follow = async move {
+        loop {
+            sleep(SOURCES_INTERVAL).await;
+            follow(&of_task).await;
+        }
+    };
+    tasks.spawn(background.clone().run_until_cancelled_owned(follow));
+    let of_task = running.clone();
+    let share = async move {
+        loop {
+            let service = of_task.load().service.clone();
+            match service.share_sources().await {
+                Ok(()) => bucket.sources().notified().await,
+                Err(error) => {
+                    tracing::debug!(%error, "recorded sources of this mirror are not in the bucket yet");
+                    sleep(SHARING_PAUSE).await;
+                }
+            }
+        }
+    };
+    tasks.spawn(background.clone().run_until_cancelled_owned(share));
+}
+
+async fn follow(running: &ArcSwap<RunningService>) {
+    let service = running.load().service.clone();
+    if let Err(error) = service.follow_sources().await {
+        tracing::debug!(%error, "the sources that operators have set are not known at present");
+    }
+}
